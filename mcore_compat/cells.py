@@ -1,0 +1,99 @@
+"""What a cell is, and its one name in sessions, files, logs and tables.
+
+Pure: no I/O, nothing heavy imported.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from packaging.version import InvalidVersion, Version
+
+AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch", "python")
+"""The packages whose versions vary, in the order in which tables show them."""
+
+_NAME = re.compile(
+    r"compat-(?P<mcore>[^-]+)-modelopt(?P<modelopt>[^-]+)"
+    r"(?:-te(?P<te>[^-]+))?(?:-torch(?P<torch>[^-]+))?(?:-py(?P<python>[^-]+))?"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """python + torch + transformer-engine; `note` says why this one is in the list.
+
+    `toolkit` is true where building TE's torch extension needs the nvcc of torch's CUDA.
+    """
+
+    python: str
+    torch: str
+    te: str
+    toolkit: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One combination. Versions are full (`0.16.1`), except python (`3.12`).
+
+    `name` is the identifier, e.g. `compat-0.16-modelopt0.41`; `cuda` is the CUDA major version
+    that torch was built for. `default` tells a cell on its series' own stack.
+    """
+
+    name: str
+    mcore: str
+    modelopt: str
+    te: str
+    torch: str
+    python: str
+    cuda: int
+    default: bool = True
+    tags: tuple[str, ...] = ()
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """Version by axis, in the order of `AXES`."""
+        return dict(
+            zip(AXES, (self.mcore, self.modelopt, self.te, self.torch, self.python), strict=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a cell's name asks for, before series are turned into releases. None: the stack's."""
+
+    mcore: str
+    modelopt: str
+    te: str | None = None
+    torch: str | None = None
+    python: str | None = None
+
+
+def parse_name(name: str) -> Request | None:
+    """The request that a cell's name spells, or None where it is not a cell's name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        for part in match.groupdict().values():
+            if part is not None:
+                Version(part)
+    except InvalidVersion:
+        return None
+    return Request(**match.groupdict())
+
+
+def format_name(request: Request) -> str:
+    """The name of a cell; the inverse of `parse_name`."""
+    name = f"compat-{request.mcore}-modelopt{request.modelopt}"
+    for word, value in (("te", request.te), ("torch", request.torch), ("py", request.python)):
+        if value is not None:
+            name += f"-{word}{value}"
+    return name
+
+
+def series_of(version: str) -> str:
+    """`0.16` for `0.16.1`."""
+    parsed = Version(version)
+    return f"{parsed.major}.{parsed.minor}"

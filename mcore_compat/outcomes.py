@@ -1,0 +1,66 @@
+"""The outcomes of checks and cells, and how the one follows from the other.
+
+Pure: no I/O. The words are those of the published tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+
+class CheckOutcome(str, Enum):
+    """How one check ended; exactly one of these."""
+
+    WORKS = "works"
+    BROKEN = "broken"
+    UNSUPPORTED = "unsupported"
+    NEEDS_GPU = "needs-gpu"
+    BLOCKED = "blocked"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed-out"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class CellOutcome(str, Enum):
+    """How a cell ended; exactly one of these. `ERROR` is never published as incompatibility."""
+
+    COMPATIBLE = "compatible"
+    PARTIAL = "partial"
+    INCOMPATIBLE = "incompatible"
+    UNRESOLVABLE = "unresolvable"
+    UNBUILDABLE = "unbuildable"
+    UNTESTED = "untested"
+    ERROR = "error"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+FAILURES = frozenset({CheckOutcome.BROKEN, CheckOutcome.CRASHED, CheckOutcome.TIMED_OUT})
+"""Outcomes that speak against a combination; `blocked` follows from one of them."""
+
+CORE_KIND = "restore"
+"""The kind of check that the project exists for: default-spec checkpoint into ModelOpt spec."""
+
+
+def cell_outcome(checks: Iterable[tuple[str, CheckOutcome]]) -> CellOutcome:
+    """The outcome of a cell whose suite ran, from `(kind, outcome)` of each of its checks.
+
+    - `untested`: no check made an assertion (none, or all `needs-gpu`/`unsupported`).
+    - `incompatible`: the core restore check works for no family (it was asked, or was blocked).
+    - `compatible`: no check failed and the core check works for at least one family.
+    - `partial`: everything else.
+    """
+    seen = list(checks)
+    asserted = [o for _, o in seen if o is CheckOutcome.WORKS or o in FAILURES]
+    if not asserted:
+        return CellOutcome.UNTESTED
+    core = [o for kind, o in seen if kind == CORE_KIND]
+    if CheckOutcome.WORKS not in core:
+        asked = [o for o in core if o in FAILURES or o is CheckOutcome.BLOCKED]
+        return CellOutcome.INCOMPATIBLE if asked else CellOutcome.UNTESTED
+    failed = any(o in FAILURES or o is CheckOutcome.BLOCKED for _, o in seen)
+    return CellOutcome.PARTIAL if failed else CellOutcome.COMPATIBLE

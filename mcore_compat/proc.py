@@ -1,0 +1,145 @@
+"""The one module that runs processes: with a time limit, in a process group that is always ended."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """How a process ended. `output` is stdout and stderr together, in order."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    output: str
+    seconds: float
+    timed_out: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.returncode == 0 and not self.timed_out
+
+
+class Runner(Protocol):
+    """What the rest of the package needs of this module; tests pass their own."""
+
+    def __call__(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        timeout: float,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        log: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed: ...
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run `argv` to its end or to `timeout` seconds, whichever comes first.
+
+    `env` replaces the environment (None: inherit). Output lines go to `log` (appended) and to
+    `on_line` as they come. The whole process group is killed at the end, however it came,
+    so that no grandchild is left behind. KeyboardInterrupt passes through after the kill.
+
+    Raises:
+        FileNotFoundError: the program does not exist.
+    """
+    words = tuple(os.fspath(a) for a in argv)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        words,
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    sink: IO[str] | None = log.open("a", encoding="utf-8") if log else None
+
+    def take(raw: bytes) -> None:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        lines.append(line)
+        if sink:
+            sink.write(line + "\n")
+            sink.flush()
+        if on_line:
+            on_line(line)
+
+    try:
+        timed_out = _pump(process, started + timeout, take)
+    finally:
+        kill_group(process.pid)
+        returncode = process.wait()
+        process.stdout.close()
+        if sink:
+            sink.close()
+    return Completed(
+        argv=words,
+        returncode=returncode,
+        output="\n".join(lines),
+        seconds=time.monotonic() - started,
+        timed_out=timed_out,
+    )
+
+
+def _pump(
+    process: subprocess.Popen[bytes], deadline: float, take: Callable[[bytes], None]
+) -> bool:
+    """Feed lines to `take` until the process ends (False) or the deadline passes (True)."""
+    assert process.stdout is not None
+    buffer = b""
+    ended_at: float | None = None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            now = time.monotonic()
+            if process.poll() is not None and ended_at is None:
+                ended_at = now
+            # A grandchild may hold the pipe open for ever after the process itself ended.
+            if ended_at is not None and now > ended_at + 1.0:
+                break
+            if now > deadline:
+                return True
+            if not selector.select(timeout=min(0.2, max(0.0, deadline - now))):
+                continue
+            chunk = os.read(process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            *whole, buffer = (buffer + chunk).split(b"\n")
+            for line in whole:
+                take(line)
+    if buffer:
+        take(buffer)
+    while process.poll() is None:  # the pipe was closed early: wait for the process itself
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group of `pid`; a group that is gone already is no error."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
