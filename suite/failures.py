@@ -1,0 +1,124 @@
+"""An exception as plain data: what it says, where it was raised, and in which package."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from typing import Any
+
+_FRAMES = 30
+_TEXT = 20_000
+_ROOTS = sorted(
+    {
+        os.path.realpath(path)
+        for path in (*sys.path, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+        if path and path.rstrip("/").endswith(("site-packages", "dist-packages"))
+    },
+    key=len,
+    reverse=True,
+)
+_REPOSITORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+
+def relative(path: str) -> str:
+    """`path` without what depends on the machine: relative to site-packages, the standard
+    library or this repository."""
+    path = os.path.realpath(path) if os.path.isabs(path) else path
+    for root in (*_ROOTS, sysconfig.get_path("stdlib"), _REPOSITORY):
+        if path.startswith(root + os.sep):
+            return path[len(root) + 1 :]
+    return path
+
+
+def clean(text: str) -> str:
+    """`text` without machine paths, so that equal failures read the same everywhere."""
+    for root in (*_ROOTS, sysconfig.get_path("stdlib"), _REPOSITORY):
+        text = text.replace(root + os.sep, "")
+    return text
+
+
+def module_of(path: str) -> str:
+    """The dotted name of the module that a relative file path holds."""
+    return re.sub(r"(/__init__)?\.py$", "", path).replace("/", ".")
+
+
+_MACHINERY = (
+    "_pytest/",
+    "pluggy/",
+    "suite/plugin.py",
+    "suite/isolation.py",
+    "suite/run.py",
+)
+"""Frames that only say how the suite runs a check."""
+
+
+def innermost(error: BaseException) -> list[Any]:
+    """The traceback entries of `error`, outermost first, without pytest's and the suite's own."""
+    entries = traceback.extract_tb(error.__traceback__)
+    own = [entry for entry in entries if not relative(entry.filename).startswith(_MACHINERY)]
+    return own or list(entries)
+
+
+def text_of(error: BaseException) -> str:
+    """The traceback as Python prints it, with what caused it, without the suite's machinery."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_next is not None:
+        if not relative(entry.tb_frame.f_code.co_filename).startswith(_MACHINERY):
+            break
+        entry = entry.tb_next
+    return clean("".join(traceback.format_exception(type(error), error, entry)))[-_TEXT:]
+
+
+def describe(error: BaseException, gpu_independent: str | None) -> dict[str, Any]:
+    """The event's `failure` field. Frames run from the outermost to the innermost."""
+    frames = []
+    for entry in innermost(error)[-_FRAMES:]:
+        file = relative(entry.filename)
+        frames.append(
+            {
+                "module": module_of(file),
+                "file": file,
+                "line": entry.lineno,
+                "function": entry.name,
+            }
+        )
+    return {
+        "type": type(error).__name__,
+        "message": clean(str(error)).strip()[:4000],
+        "frames": frames,
+        "traceback": text_of(error),
+        "gpu_independent": gpu_independent,
+    }
+
+
+def died(kind: str, message: str, stack: str) -> dict[str, Any]:
+    """The `failure` of a check whose process died or hung; `stack` is faulthandler's text."""
+    return {
+        "type": kind,
+        "message": message,
+        "frames": stack_frames(stack),
+        "traceback": clean(stack)[-_TEXT:],
+        "gpu_independent": None,
+    }
+
+
+_STACK_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>.+)$')
+
+
+def stack_frames(stack: str) -> list[dict[str, Any]]:
+    """The frames of the current thread in a faulthandler dump, outermost first."""
+    blocks = re.split(r"^(?=(?:Current thread|Thread) 0x)", stack, flags=re.M)
+    block = next((part for part in blocks if part.startswith("Current thread")), stack)
+    frames = []
+    for line in block.splitlines():
+        match = _STACK_LINE.match(line)
+        if match is None:
+            continue
+        file = relative(match["file"])
+        frame = {"module": module_of(file), "file": file, "line": int(match["line"])}
+        frames.append({**frame, "function": match["function"]})
+    frames.reverse()
+    return [frame for frame in frames if not frame["file"].startswith(_MACHINERY)][-_FRAMES:]

@@ -1,0 +1,80 @@
+"""Imports the packages under test once, so that every check's forked child has them already."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "transformer_engine.pytorch",
+    "megatron.core",
+    "megatron.core.parallel_state",
+    "megatron.core.dist_checkpointing",
+    "megatron.core.models.gpt",
+    "modelopt.torch.quantization",
+    "modelopt.torch.opt",
+    "mamba_ssm",
+)
+"""In this order: later ones import earlier ones, and a failure should name the first."""
+
+OUTCOMES: dict[str, str] = {}
+"""By module: `ok`, or the exception's text, or how the process died on it."""
+
+TRACEBACKS: dict[str, str] = {}
+WARNINGS: list[dict[str, Any]] = []
+"""Every warning given during the imports, also those that packages gave instead of an error."""
+
+
+def load(names: Sequence[str], before: Callable[[str], None] = lambda name: None) -> float:
+    """Import `names` in order; seconds that it took. What fails is noted, never raised.
+
+    `before` is told each name before its import, so that another process knows what a death
+    or a hang is due to.
+    """
+    started = time.monotonic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for name in names:
+            before(name)
+            try:
+                importlib.import_module(name)
+                OUTCOMES[name] = "ok"
+            except Exception as error:
+                OUTCOMES[name] = f"{type(error).__name__}: {error}"
+                TRACEBACKS[name] = traceback.format_exc()
+    note(caught)
+    return time.monotonic() - started
+
+
+def note(caught: Sequence[warnings.WarningMessage]) -> None:
+    """Add warnings to `WARNINGS`, each text once."""
+    known = {(entry["category"], entry["message"]) for entry in WARNINGS}
+    for warning in caught:
+        entry = describe(warning)
+        key = (entry["category"], entry["message"])
+        if key not in known:
+            known.add(key)
+            WARNINGS.append(entry)
+
+
+def describe(warning: warnings.WarningMessage) -> dict[str, Any]:
+    """A warning as plain data; `file` relative to site-packages."""
+    from suite.failures import relative
+
+    return {
+        "category": warning.category.__name__,
+        "message": str(warning.message)[:4000],
+        "file": relative(warning.filename),
+        "line": warning.lineno,
+    }
+
+
+def loaded(package: str) -> bool:
+    """Whether `package` was imported in this process, whole or in part."""
+    return package in sys.modules
