@@ -1,0 +1,153 @@
+"""Does the ModelOpt spec hold what quantization needs, and map keys as the default spec fuses?"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from suite import adapter, contracts, families, specs
+from suite.outcomes import Unsupported
+from suite.plugin import Record
+
+LAYERS = "megatron.core.post_training.modelopt.layers"
+FEATURES = ("gdn_layer", "dsa_layer", "mtp_block_spec")
+"""Layers that upstream's local hybrid spec gained later."""
+
+
+def native(thing: Any) -> bool:
+    """Whether ModelOpt quantizes `thing`: a native parallel linear, or torch's own."""
+    import torch
+
+    parallel = importlib.import_module("megatron.core.tensor_parallel.layers")
+    wanted = (parallel.ColumnParallelLinear, parallel.RowParallelLinear, torch.nn.Linear)
+    return isinstance(thing, type) and issubclass(thing, wanted)
+
+
+def check_spec_modules(family: str, record: Record) -> None:
+    spec = adapter.modelopt_spec(family, families.config(family))
+    problems = []
+    standing: dict[str, Any] = {}
+    linears = 0
+    for name, layer in specs.layers(spec).items():
+        there = specs.places(layer)
+        standing[name] = {place: specs.name_of(thing) for place, thing in there.items()}
+        linears += sum(specs.is_linear(place) for place in there)
+        problems += [f"{name}: {problem}" for problem in specs.stray(there, native)]
+    record("modules", standing)
+    assert linears, "no linear was found in the ModelOpt spec"
+    assert not problems, "; ".join(problems)
+
+
+def check_spec_key_map(family: str, record: Record) -> None:
+    config = families.config(family)
+    pairs = paired(
+        specs.layers(adapter.default_spec(family, config)),
+        specs.layers(adapter.modelopt_spec(family, config, remap_te_layernorm=True)),
+    )
+    problems = []
+    fusions = 0
+    maps: dict[str, Any] = {}
+    for name, (default, modelopt) in pairs.items():
+        wanted, actual = specs.wanted_map(default), specs.key_map(modelopt)
+        fusions += len(wanted)
+        unknown = [place for place in specs.fused(default) if place not in specs.NORM_OF]
+        maps[name] = {"wanted": wanted, "actual": actual, "unknown": unknown}
+        found = specs.compare_maps(wanted, actual, specs.places(modelopt))
+        problems += [f"{name}: {problem}" for problem in found]
+    record("key_maps", maps)
+    assert fusions, "no linear with a fused norm was found in the default spec"
+    assert not problems, "; ".join(problems)
+
+
+def paired(default: dict[str, Any], modelopt: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The layers of both specs that stand for each other, by name.
+
+    A spec of one layer stands for every layer; in stacks, only layers that both have pair.
+    """
+    if set(default) == {"layer"}:
+        return {name: (default["layer"], layer) for name, layer in modelopt.items()}
+    if set(modelopt) == {"layer"}:
+        return {name: (layer, modelopt["layer"]) for name, layer in default.items()}
+    shared = [name for name in default if name in modelopt]
+    numbered = any(name.startswith("layers.") for name in default)
+    assert not numbered or len(default) == len(modelopt), (
+        f"the default spec has {len(default)} layers, the ModelOpt spec {len(modelopt)}"
+    )
+    assert shared, "the default and the ModelOpt spec have no layer in common"
+    return {name: (default[name], modelopt[name]) for name in shared}
+
+
+def check_spec_default_switch(record: Record) -> None:
+    function = stack_function("use_default_te_spec")
+    default = adapter.stack_default_spec()
+    assert default is not None, "there is a switch to the default spec, but no default spec"
+    record("default", default.path)
+    assert function(use_default_te_spec=True) is default.object, (
+        f"use_default_te_spec=True returns something else than {default.path}"
+    )
+    if "moe_grouped_gemm" in inspect.signature(function).parameters:
+        module = importlib.import_module(function.__module__)
+        other = function(use_default_te_spec=True, moe_grouped_gemm=False)
+        assert other is not default.object, "moe_grouped_gemm=False changes nothing"
+        named = [name for name, value in vars(module).items() if value is other]
+        record("without grouped GEMM", named)
+        assert named, "moe_grouped_gemm=False returns no spec of its module"
+
+
+def check_spec_local_features(record: Record) -> None:
+    spec = stack_function("local_core_attention")()
+    there = {name: getattr(spec.submodules, name, None) for name in FEATURES}
+    there = {name: part for name, part in there.items() if not specs.is_identity(part)}
+    record("features", sorted(there))
+    if not there:
+        raise Unsupported(f"the local stack spec has none of {', '.join(FEATURES)}")
+    problems = []
+    for name, part in there.items():
+        standing = specs.places(part)
+        record(name, {place: specs.name_of(thing) for place, thing in standing.items()})
+        problems += [f"{name}: {problem}" for problem in specs.stray(standing, native)]
+        if not any(specs.is_linear(place) for place in standing):
+            problems.append(f"{name}: has no linear")
+    assert not problems, "; ".join(problems)
+
+
+def check_spec_gdn_remap(record: Record) -> None:
+    function = stack_function("remap_te_layernorm")
+    layer = getattr(function(remap_te_layernorm=True).submodules, "gdn_layer", None)
+    if specs.is_identity(layer):
+        raise Unsupported("the local stack spec has no gdn_layer")
+    record("key_map", specs.key_map(layer))
+    wanted = {"input_layernorm.": "self_attention.in_proj.layer_norm_"}
+    problems = specs.compare_maps(wanted, specs.key_map(layer), specs.places(layer))
+    assert not problems, "; ".join(problems)
+    plain = getattr(function(remap_te_layernorm=False).submodules, "gdn_layer", None)
+    assert not specs.key_map(plain), "keys are mapped although remap_te_layernorm is False"
+
+
+def check_layers_linear_duplicated(record: Record) -> None:
+    if not contracts.has(f"{LAYERS}:Linear(parallel_mode)"):
+        raise Unsupported(f"{LAYERS}.Linear takes no parallel_mode")
+    config = families.config("gpt")
+    linear = importlib.import_module(LAYERS).Linear
+    build = {"config": config, "init_method": config.init_method}
+    built = linear(8, 4, **build, parallel_mode="duplicated")
+    record("parallel_mode", built.parallel_mode)
+    assert tuple(built.weight.shape) == (4, 8)
+    assert built.parallel_mode == "duplicated"
+    try:
+        linear(8, 4, **build, parallel_mode="column")
+    except ValueError as error:
+        record("column", str(error))
+    else:
+        raise AssertionError("parallel_mode='column' is taken by a linear that is not split")
+
+
+def stack_function(parameter: str) -> Any:
+    """The release's ModelOpt stack spec function, where it takes `parameter`."""
+    found = adapter.stack_modelopt_spec()
+    if found is None:
+        raise Unsupported("the release has no ModelOpt stack spec")
+    if parameter not in inspect.signature(found.object).parameters:
+        raise Unsupported(f"{found.path} takes no {parameter}")
+    return found.object
