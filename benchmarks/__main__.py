@@ -1,0 +1,213 @@
+"""`nox -s bench -- [NAME ...]`: measure, print a table, write benchmarks/results.json.
+
+Each row compares the tool with the obvious alternative in the same run. Nothing here is a test:
+a slow machine gives slower figures, not a failure. A limit that is passed is marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mcore_compat import files, proc
+from mcore_compat.pipeline import find_uv
+
+REPEATS = 5
+CELL = "compat-0.16-modelopt0.41"
+RESULTS = files.ROOT / "benchmarks" / "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured thing. `limit` is what the project promises, in the same unit."""
+
+    name: str
+    what: str
+    value: float
+    unit: str
+    limit: float
+    alternative: str = ""
+    alternative_value: float | None = None
+
+
+def timed(argv: Sequence[str | os.PathLike[str]], repeats: int = REPEATS) -> float:
+    """Median seconds of a command over `repeats` runs, after one that warms the caches."""
+    seconds: list[float] = []
+    for _ in range(repeats + 1):
+        done = proc.run(argv, timeout=600, cwd=files.ROOT)
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"{' '.join(map(str, argv))} failed:\n{done.output[-2000:]}")
+        seconds.append(done.seconds)
+    return statistics.median(seconds[1:])
+
+
+def _nox() -> Path:
+    return Path(sys.executable).with_name("nox")
+
+
+def listing() -> list[Row]:
+    """`nox -l` against a noxfile that declares as many sessions by hand and nothing else."""
+    ours = timed([_nox(), "-l"])
+    count = len(json.loads((files.ROOT / "constraints" / "releases.json").read_text()))
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Path(folder) / "noxfile.py"
+        bare.write_text(
+            "import nox\n"
+            f"for n in range({min(count, 250)}):\n"
+            "    nox.session(lambda s: None, name=f'cell-{n}', venv_backend='none')\n"
+        )
+        plain = timed([_nox(), "-l", "-f", bare])
+    return [
+        Row(
+            name="listing",
+            what="nox -l: every cell with its last verdict",
+            value=ours,
+            unit="s",
+            limit=1.0,
+            alternative="nox -l of a bare noxfile with as many sessions",
+            alternative_value=plain,
+        )
+    ]
+
+
+def fresh() -> list[Row]:
+    """A cell whose evidence is fresh says so, from the shell prompt and back."""
+    seconds = timed([_nox(), "-s", CELL])
+    return [
+        Row(name="fresh", what=f"nox -s {CELL}, evidence fresh", value=seconds, unit="s", limit=2.0)
+    ]
+
+
+def suite() -> list[Row]:
+    """The whole suite in an environment that exists, and of that the checks alone."""
+    path = files.ROOT / "reports" / "evidence" / CELL / "host.json"
+    before = path.read_bytes() if path.exists() else None
+    done = proc.run(
+        [sys.executable, "-m", "mcore_compat.cli", "run", CELL, "--force"],
+        timeout=1800,
+        cwd=files.ROOT,
+    )
+    checks = json.loads(path.read_text())["checks"]
+    if before is not None:  # a measurement publishes nothing
+        path.write_bytes(before)
+    return [
+        Row(
+            name="suite",
+            what=f"{CELL}: {len(checks)} checks without a GPU, environment there",
+            value=done.seconds,
+            unit="s",
+            limit=90.0,
+            alternative="sum of the checks' own times",
+            alternative_value=sum(check["seconds"] for check in checks),
+        )
+    ]
+
+
+def disk_usage(folder: Path, seen: set[tuple[int, int]]) -> int:
+    """Bytes on disk below `folder`, counting no inode that is in `seen` (which it extends)."""
+    total = 0
+    for base, folders, names in os.walk(folder):
+        for name in [*names, *folders]:
+            status = os.lstat(os.path.join(base, name))
+            inode = (status.st_dev, status.st_ino)
+            if inode not in seen:
+                seen.add(inode)
+                total += status.st_blocks * 512
+    return total
+
+
+def environment() -> list[Row]:
+    """A second environment from the same lock: hard links against uv's copies."""
+    uv = find_uv()
+    lock = files.ROOT / "constraints" / "locks" / f"{CELL}.txt"
+    base = files.home() / "envs" / CELL
+    python = base / "bin" / "python"
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=files.home()) as folder:
+        figures: dict[str, tuple[float, float]] = {}
+        for mode in ("hardlink", "copy"):
+            target = Path(folder) / mode
+            wanted = Path(folder) / f"{mode}.txt"
+            wanted.write_text(binary_part(lock.read_text()))
+            started = time.monotonic()
+            for argv in (
+                [uv, "venv", "-q", "-p", python, target],
+                [uv, "pip", "install", "-q", "-p", target / "bin" / "python", "--no-deps"]
+                + ["--offline", "--require-hashes", "--link-mode", mode, "-r", wanted],
+            ):
+                done = proc.run(argv, timeout=600)
+                if not done.ok:
+                    raise SystemExit(done.output[-2000:])
+            seconds = time.monotonic() - started
+            seen: set[tuple[int, int]] = set()
+            disk_usage(base, seen)
+            figures[mode] = (seconds, disk_usage(target, seen) / 1e6)
+        for name, index, unit, limit in (("environment", 0, "s", 2.0), ("disk", 1, "MB", 20.0)):
+            rows.append(
+                Row(
+                    name=name,
+                    what="a second environment with the same torch, warm cache",
+                    value=figures["hardlink"][index],
+                    unit=unit,
+                    limit=limit,
+                    alternative="the same, files copied",
+                    alternative_value=figures["copy"][index],
+                )
+            )
+    return rows
+
+
+def binary_part(lock: str) -> str:
+    """The lock without its source-only packages, which come from the wheelhouse."""
+    from mcore_compat import locks
+
+    return locks.binary_part(lock)
+
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "listing": listing,
+    "fresh": fresh,
+    "environment": environment,
+    "suite": suite,
+}
+
+
+def show(row: Row) -> str:
+    """One line of the table."""
+    mark = "ok" if row.value <= row.limit else "PASSED ITS LIMIT"
+    line = f"{row.name:<12} {row.value:>9.2f} {row.unit:<3} (limit {row.limit:g}) {mark}: {row.what}"
+    if row.alternative_value is not None:
+        line += f"; {row.alternative}: {row.alternative_value:.2f} {row.unit}"
+    return line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    names = parser.parse_args().names or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no such benchmark: {unknown[0]}; valid: {', '.join(BENCHMARKS)}")
+    rows: list[Row] = []
+    for name in names:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        for row in BENCHMARKS[name]():
+            rows.append(row)
+            print(show(row), flush=True)
+    if set(names) == set(BENCHMARKS):
+        machine = {"cpus": os.cpu_count(), "machine": platform.machine()}
+        data = {"machine": machine, "rows": [asdict(row) for row in rows]}
+        files.write_text(RESULTS, files.dump_json(data))
+
+
+if __name__ == "__main__":
+    main()

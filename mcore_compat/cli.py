@@ -1,0 +1,111 @@
+"""The console command `mcore-compat`; nox sessions call the same `main`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from mcore_compat.cells import Request, format_name
+from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
+
+EXIT_CODES = """\
+exit codes: 0 compatible (or every failure is declared in constraints/matrix.toml), 1 any other
+verdict, 2 bad input, 3 network, disk or another failure of the surroundings, 130 interrupted"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as one line that names the nearest valid choice."""
+
+    def error(self, message: str) -> NoReturn:
+        word, _, rest = message.partition("invalid choice: ")
+        if rest:
+            value = rest.split("'")[1]
+            known = [a for action in self._actions for a in (action.choices or ())]
+            message = f'{word}no such choice "{value}"{nearest(value, known)}'
+        elif message.startswith("unrecognized arguments: "):
+            value = message.removeprefix("unrecognized arguments: ").split()[0]
+            options = [o for action in self._actions for o in action.option_strings]
+            message = f'no such option "{value}"{nearest(value, options)}'
+        raise UsageError(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(prog="mcore-compat", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False)
+    commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    run = commands.add_parser("run", help="run cells by name", allow_abbrev=False)
+    run.add_argument("cells", nargs="+", metavar="CELL", help="e.g. compat-0.16-modelopt0.41")
+    _run_options(run)
+
+    compat = commands.add_parser("compat", help="run any combination", allow_abbrev=False)
+    compat.add_argument("mcore", help="megatron-core series or release, e.g. 0.16 or 0.16.1")
+    compat.add_argument("modelopt", help="nvidia-modelopt series or release, e.g. 0.41")
+    compat.add_argument("--te", help="transformer-engine; default: the series' stack")
+    compat.add_argument("--torch", help="torch; default: the series' stack")
+    compat.add_argument("--python", help="python, e.g. 3.12; default: the series' stack")
+    _run_options(compat)
+
+    lock = commands.add_parser("lock", help="(re)make locks", allow_abbrev=False)
+    lock.add_argument("cells", nargs="*", metavar="CELL", help="default: all with a lock")
+
+    commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
+    commands.add_parser("refresh", help="ask the index for new releases", allow_abbrev=False)
+    report = commands.add_parser("report", help="evidence -> table", allow_abbrev=False)
+    report.add_argument("--check", action="store_true", help="write nothing; fail on drift")
+    return top
+
+
+def _run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--force", action="store_true", help="run although evidence is fresh")
+    command.add_argument("--only", metavar="TEXT", help="only checks whose id contains TEXT")
+    command.add_argument(
+        "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
+    )
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    from mcore_compat import commands
+
+    if args.command in ("run", "compat"):
+        names = (
+            args.cells
+            if args.command == "run"
+            else [
+                format_name(
+                    Request(
+                        mcore=args.mcore,
+                        modelopt=args.modelopt,
+                        te=args.te,
+                        torch=args.torch,
+                        python=args.python,
+                    )
+                )
+            ]
+        )
+        return commands.run_cells(names, force=args.force, only=args.only, limit=args.limit)
+    if args.command == "lock":
+        return commands.make_locks(args.cells)
+    if args.command == "refresh":
+        return commands.refresh()
+    if args.command == "report":
+        return commands.report(check=args.check)
+    return commands.list_cells()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code and prints errors as one line each."""
+    try:
+        return _dispatch(parser().parse_args(argv))
+    except CompatError as error:
+        print(f"mcore-compat: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mcore-compat: interrupted; the next run continues", file=sys.stderr)
+        return Interrupted.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""Stage matrix → cells: which combinations there are, what each pins, and what forbids it.
+
+Pure: data in, data out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from mcore_compat.cells import Cell, Request, Stack, format_name, parse_name, series_of
+from mcore_compat.errors import MatrixError, UsageError, nearest
+from mcore_compat.matrix import Matrix, Undeclared
+from mcore_compat.releases import Release, Releases
+
+NAME_FORM = "compat-<mcore>-modelopt<modelopt>[-te<te>][-torch<torch>][-py<python>]"
+
+
+def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tuple[Cell, ...]:
+    """Every default pair that is not excluded, then the extra cells that the matrix lists.
+
+    `toolkit` is the nvcc that was found (`12.4`), which decides between a series' stacks.
+
+    Raises:
+        MatrixError: a rule matches no cell, or an extra cell is not one.
+    """
+    pairs = [
+        cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases, toolkit)
+        for mcore in matrix.mcore_series
+        for modelopt in matrix.modelopt_series
+    ]
+    _check_rules(matrix, pairs)
+    kept = [
+        c for c in pairs if not any(rule.covers(c.mcore, c.modelopt) for rule in matrix.exclusions)
+    ]
+    newest = kept[-1].name if kept else ""
+    found = [replace(c, tags=(*c.tags, "newest")) if c.name == newest else c for c in kept]
+    names = {c.name for c in found}
+    for name in matrix.extra:
+        try:
+            extra = named(name, matrix, releases, toolkit)
+        except UsageError as error:
+            raise MatrixError(f"matrix.toml: cells.extra: {error}") from None
+        if extra.name in names:
+            raise MatrixError(f'matrix.toml: cells.extra: "{name}" is a cell already')
+        found.append(extra)
+    return tuple(found)
+
+
+def _check_rules(matrix: Matrix, pairs: Sequence[Cell]) -> None:
+    """A rule that matches no cell is a slip of the pen, and says so."""
+    for kind, rules in (("exclude", matrix.exclusions), ("expect", matrix.expected)):
+        for rule in rules:
+            if not any(rule.covers(c.mcore, c.modelopt) for c in pairs):
+                raise MatrixError(f'matrix.toml: {kind}: "{rule.reason}" matches no cell')
+    versions = {
+        "megatron-core": {c.mcore for c in pairs},
+        "nvidia-modelopt": {c.modelopt for c in pairs},
+        "transformer-engine": {c.te for c in pairs},
+        "torch": {c.torch for c in pairs},
+    }
+    for need in matrix.undeclared:
+        if not any(need.when.contains(v) for v in versions[need.of]):
+            raise MatrixError(f'matrix.toml: undeclared: "{need.of} {need.when}" matches no cell')
+
+
+def named(name: str, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Cell:
+    """The cell of a name, any combination.
+
+    Raises:
+        UsageError: not a cell's name, or no such series or release; names the nearest.
+    """
+    request = parse_name(name)
+    if request is None:
+        known = [
+            format_name(Request(mcore=a, modelopt=b))
+            for a in matrix.mcore_series
+            for b in matrix.modelopt_series
+        ]
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f'; did you mean "{close[0]}"?' if close else ""
+        raise UsageError(f'"{name}" is not the name of a cell ({NAME_FORM}){hint}')
+    return cell(request, matrix, releases, toolkit)
+
+
+def stack_for(
+    series: str, matrix: Matrix, releases: Releases, toolkit: str | None = None
+) -> Stack:
+    """The first stack of a series that builds here: one that needs nvcc wants torch's CUDA."""
+    stacks = matrix.stacks[series]
+    for stack in stacks:
+        if not stack.toolkit or toolkit == cuda_of(stack.torch, matrix, releases):
+            return stack
+    return stacks[-1]
+
+
+def cell(
+    request: Request, matrix: Matrix, releases: Releases, toolkit: str | None = None
+) -> Cell:
+    """The cell that a request means: series turned into releases, the rest from the stack.
+
+    Raises:
+        UsageError: a series or release that does not exist; names the nearest.
+    """
+    mcore = releases.newest("megatron-core", request.mcore).version
+    modelopt = releases.newest("nvidia-modelopt", request.modelopt).version
+    series = series_of(mcore)
+    if series not in matrix.stacks:
+        raise UsageError(
+            f"megatron-core {request.mcore} has no stack{nearest(series, matrix.mcore_series)}"
+        )
+    stack = stack_for(series, matrix, releases, toolkit)
+    te = releases.newest("transformer-engine", request.te).version if request.te else stack.te
+    torch = releases.newest("torch", request.torch).version if request.torch else stack.torch
+    python = request.python or stack.python
+    if len(Version(python).release) < 2:
+        raise UsageError(f'python "{python}" is not a series; did you mean "3.{python}"?')
+    # One combination, one name: what equals the stack is not spelt out.
+    spelt = replace(
+        request,
+        te=None if te == stack.te else request.te,
+        torch=None if torch == stack.torch else request.torch,
+        python=None if python == stack.python else request.python,
+    )
+    default = (te, torch, python) == (stack.te, stack.torch, stack.python)
+    return Cell(
+        name=format_name(spelt),
+        mcore=mcore,
+        modelopt=modelopt,
+        te=te,
+        torch=torch,
+        python=python,
+        cuda=int(cuda_of(torch, matrix, releases).split(".")[0]),
+        default=default,
+        tags=(
+            f"mcore-{series}",
+            f"modelopt-{series_of(modelopt)}",
+            "stack-default" if default else "stack-other",
+        ),
+    )
+
+
+def on_stack(of: Cell, stack: Stack, matrix: Matrix, releases: Releases) -> Cell:
+    """The same cell on another stack of its series' list; the name does not change."""
+    return replace(
+        of,
+        te=stack.te,
+        torch=stack.torch,
+        python=stack.python,
+        cuda=int(cuda_of(stack.torch, matrix, releases).split(".")[0]),
+    )
+
+
+def cuda_of(torch: str, matrix: Matrix, releases: Releases) -> str:
+    """`12.8`: the CUDA that the index's torch was built with, as torch says, else the matrix.
+
+    Raises:
+        MatrixError: neither says.
+    """
+    said = releases.cuda_of_torch(torch)
+    if said:
+        return said
+    for specifier, version in matrix.cuda:
+        if specifier.contains(torch):
+            return version
+    raise MatrixError(f"matrix.toml: cuda: nothing says which CUDA torch {torch} was built with")
+
+
+def undeclared_for(of: Cell, matrix: Matrix) -> tuple[Undeclared, ...]:
+    """The undeclared requirements of the releases that a cell pins."""
+    pins = of.pins
+    return tuple(rule for rule in matrix.undeclared if rule.when.contains(pins[rule.of]))
+
+
+def select(
+    known: Sequence[Cell],
+    *,
+    mcore: str | None = None,
+    modelopt: str | None = None,
+    tags: Iterable[str] = (),
+) -> tuple[Cell, ...]:
+    """The cells within version specifiers and with every tag.
+
+    Raises:
+        UsageError: none is; names the nearest tag where one is unknown.
+    """
+    wanted = tuple(tags)
+    every = {tag for c in known for tag in c.tags}
+    for tag in wanted:
+        if tag not in every:
+            raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, every)}')
+    found = tuple(
+        c
+        for c in known
+        if (mcore is None or SpecifierSet(mcore).contains(c.mcore))
+        and (modelopt is None or SpecifierSet(modelopt).contains(c.modelopt))
+        and all(tag in c.tags for tag in wanted)
+    )
+    if not found:
+        raise UsageError(
+            f"no cell matches mcore {mcore or 'any'}, modelopt {modelopt or 'any'}, "
+            f"tags {', '.join(wanted) or 'any'}"
+        )
+    return found
+
+
+def te_core(of: Cell) -> str:
+    """The package of Transformer Engine's core library for the CUDA of the cell's torch."""
+    return f"transformer-engine-cu{of.cuda}"
+
+
+def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
+    """Why a cell cannot be installed, where the resolver does not know or would not tell.
+
+    - the upper bound of Requires-Python (resolvers may ignore it)
+    - the CUDA of torch against TE's core library
+    - no wheel for the cell's python
+    """
+    found: list[str] = []
+    pinned = [
+        releases.get("megatron-core", of.mcore),
+        releases.get("nvidia-modelopt", of.modelopt),
+        releases.get("torch", of.torch),
+    ]
+    for release in pinned:
+        said = release.requires_python
+        if said and not SpecifierSet(said).contains(f"{of.python}.0"):
+            found.append(
+                f"{release.package} {release.version} requires python {said}, "
+                f"the cell has {of.python}"
+            )
+        elif not _has_wheel(release, of.python):
+            found.append(
+                f"{release.package} {release.version} has no wheel for python {of.python} on "
+                "x86-64 Linux"
+            )
+    cores = releases.of(te_core(of))
+    if of.te not in {r.version for r in cores}:
+        since = f"; its first is {cores[0].version}" if cores else ""
+        found.append(
+            f"torch {of.torch} is built for CUDA {of.cuda}, and transformer-engine {of.te} has no "
+            f"core library for it ({te_core(of)} {of.te}{since})"
+        )
+    return tuple(found)
+
+
+def _has_wheel(release: Release, python: str) -> bool:
+    exact = "cp" + python.replace(".", "")
+    for tag in release.wheels:
+        interpreters, abis, _ = tag.split("-", 2)
+        if exact in interpreters.split(".") or "py3" in interpreters.split("."):
+            return True
+        # A stable-ABI wheel of an older python serves newer ones.
+        if "abi3" in abis and int(interpreters[3:]) <= int(exact[3:]):
+            return True
+    return False

@@ -1,0 +1,161 @@
+"""The one module that talks to the package index: the one that pip is configured for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from packaging.metadata import Metadata
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from mcore_compat import proc
+from mcore_compat.errors import InfrastructureError
+from mcore_compat.releases import Release, Releases
+
+PACKAGES = {
+    "causal-conv1d": "1.4",
+    "mamba-ssm": "2.2",
+    "megatron-core": "0.9",
+    "nvidia-modelopt": "0.21",
+    "torch": "2.4",
+    "transformer-engine": "1.9",
+    "transformer-engine-cu12": "1.9",
+    "transformer-engine-cu13": "2.9",
+    "transformer-engine-torch": "1.9",
+}
+"""What is asked for, and the oldest version that matters: the file stays one that can be read."""
+
+
+class Client(Protocol):
+    """What is used of `pypi_simple.PyPISimple`; tests pass their own."""
+
+    def get_project_page(self, project: str) -> Any: ...
+
+    def get_package_metadata(self, pkg: Any, *, verify: bool) -> str: ...
+
+
+def client() -> Client:
+    """A client for pip's index: `PIP_INDEX_URL`, pip's configuration, or pip's own default."""
+    import pypi_simple
+
+    address = os.environ.get("PIP_INDEX_URL") or _configured()
+    return pypi_simple.PyPISimple(address or pypi_simple.PYPI_SIMPLE_ENDPOINT)
+
+
+def _configured() -> str | None:
+    done = proc.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], timeout=30
+    )
+    return done.output.strip() if done.ok else None
+
+
+def refresh(
+    known: Releases,
+    asked: Client,
+    say: Callable[[str], None],
+    packages: Sequence[str] = tuple(PACKAGES),
+) -> Releases:
+    """Everything that the index knows of `packages`; metadata that is `known` is not read again.
+
+    Raises:
+        InfrastructureError: the index did not answer; nothing is returned by halves.
+    """
+    by_package: dict[str, tuple[Release, ...]] = {}
+    for package in packages:
+        say(f"asking the index for {package}")
+        try:
+            by_package[package] = _releases(package, known, asked)
+        except Exception as error:
+            if not _is_network(error):
+                raise
+            raise InfrastructureError(
+                f"the index did not answer for {package}: {type(error).__name__}; "
+                "nothing was changed, try again"
+            ) from error
+    return Releases(by_package)
+
+
+def _is_network(error: Exception) -> bool:
+    import requests
+    from pypi_simple import NoSuchProjectError
+
+    return isinstance(error, (requests.RequestException, NoSuchProjectError, OSError))
+
+
+def _releases(package: str, known: Releases, asked: Client) -> tuple[Release, ...]:
+    oldest = Version(PACKAGES.get(package, "0"))
+    found: dict[Version, list[Any]] = {}
+    for file in asked.get_project_page(package).packages:
+        try:
+            version = Version(file.version or "")
+        except InvalidVersion:
+            continue
+        # A development release of the oldest series is older than the series itself.
+        if version >= oldest and not version.is_prerelease and not version.is_devrelease:
+            found.setdefault(version, []).append(file)
+    before = {Version(r.version): r for r in known.of(package)}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        done = pool.map(lambda v: _release(package, v, found[v], before.get(v), asked), found)
+    return tuple(sorted(done, key=lambda r: Version(r.version)))
+
+
+def _release(
+    package: str, version: Version, packages: list[Any], before: Release | None, asked: Client
+) -> Release:
+    wheels = [p for p in packages if p.package_type == "wheel"]
+    # Metadata of a release never changes: what was read once is kept.
+    requires = before.requires if before and before.requires else _requires(wheels, asked)
+    uploads = [p.upload_time for p in packages if p.upload_time]
+    return Release(
+        package=package,
+        version=str(version),
+        uploaded=min(uploads).strftime("%Y-%m-%dT%H:%M:%SZ") if uploads else "",
+        requires_python=next((p.requires_python for p in packages if p.requires_python), ""),
+        yanked=all(p.is_yanked for p in packages),
+        sdist=any(p.package_type == "sdist" for p in packages),
+        wheels=tuple(sorted(set(_tags(p.filename for p in wheels)))),
+        requires=requires,
+    )
+
+
+def _tags(names: Iterable[str]) -> Iterable[str]:
+    """Compressed tags of the wheels that a Linux x86-64 machine can take; the rest never matters."""
+    for name in names:
+        if not name.endswith(("x86_64.whl", "-any.whl")) or "macosx" in name:
+            continue
+        try:
+            _, _, _, tags = parse_wheel_filename(name)
+        except (InvalidWheelFilename, InvalidSdistFilename):
+            continue
+        interpreters = ".".join(sorted({t.interpreter for t in tags}))
+        abis = ".".join(sorted({t.abi for t in tags}))
+        yield f"{interpreters}-{abis}-{'.'.join(sorted({t.platform for t in tags}))}"
+
+
+def _requires(wheels: list[Any], asked: Client) -> tuple[str, ...]:
+    """Requires-Dist of the release, from a Linux wheel's metadata where there is one."""
+    from pypi_simple import NoMetadataError
+
+    linux = [w for w in wheels if "x86_64" in w.filename or "-any" in w.filename] or wheels
+    for wheel in linux:
+        try:
+            text = asked.get_package_metadata(wheel, verify=False)
+        except NoMetadataError:  # older uploads: the index has none beside this wheel
+            continue
+        metadata = Metadata.from_email(text, validate=False)
+        return tuple(sorted(str(r) for r in metadata.requires_dist or ()))
+    return ()
+
+
+def added(before: Releases, after: Releases) -> tuple[Release, ...]:
+    """The releases of `after` that `before` lacks."""
+    return tuple(
+        release
+        for package in after.by_package
+        for release in after.of(package)
+        if release.version not in {r.version for r in before.of(package)}
+    )

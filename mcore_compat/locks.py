@@ -1,0 +1,252 @@
+"""Stage cell → lock: every package of a cell, pinned with hashes, as of a date of its time."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from mcore_compat import files
+from mcore_compat.cells import Cell
+from mcore_compat.errors import InfrastructureError, LockError
+from mcore_compat.expand import te_core, undeclared_for
+from mcore_compat.matrix import Matrix
+from mcore_compat.proc import Runner
+from mcore_compat.releases import Releases
+
+PLATFORM = "x86_64-manylinux_2_35"
+"""With 2_28 whole series fail falsely: a dependency of theirs has no such wheel."""
+
+SETTLE = datetime.timedelta(days=21)
+"""How long after its newest pin a cell's world stands still."""
+
+RESOLVE_LIMIT_S = 300.0
+
+_PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?P<rest>.*)")
+_HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+_NETWORK = re.compile(
+    r"error sending request|dns error|failed to fetch|could not connect|connection (?:refused|reset)"
+    r"|timed out|network is unreachable|temporary failure in name resolution",
+    re.IGNORECASE,
+)
+_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """One package of a lock; `hashes` are sha256 hex digests of the files that may be taken."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """A cell's lock. `digest` is the sha256 of its text."""
+
+    cell: str
+    text: str
+    exclude_newer: str
+    pins: tuple[Pin, ...]
+    source_only: tuple[Pin, ...]
+
+    @property
+    def digest(self) -> str:
+        return files.sha256_bytes(self.text.encode())
+
+    def version(self, name: str) -> str | None:
+        """The version of a package, None where the lock has none of that name."""
+        return next((p.version for p in (*self.pins, *self.source_only) if p.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unresolvable:
+    """The index says no: `reason` in the resolver's words, made readable."""
+
+    reason: str
+
+
+def exclude_newer(cell: Cell, releases: Releases) -> str:
+    """The date of a cell's world: `SETTLE` after the upload of the newest release it pins."""
+    pinned = [
+        releases.get("megatron-core", cell.mcore),
+        releases.get("nvidia-modelopt", cell.modelopt),
+        releases.get("transformer-engine", cell.te),
+        releases.get("torch", cell.torch),
+    ]
+    newest = max(r.uploaded for r in pinned)
+    moment = datetime.datetime.fromisoformat(newest.replace("Z", "+00:00")) + SETTLE
+    return moment.strftime("%Y-%m-%d")
+
+
+def requirements(cell: Cell, matrix: Matrix) -> tuple[str, ...]:
+    """What is asked of the resolver: the axes, TE's parts, undeclared requirements. Sorted."""
+    # The extra went away when torch became a plain requirement; asking for it is then a warning.
+    extra = "[torch]" if Version(cell.modelopt) < Version("0.33") else ""
+    wanted = {
+        f"megatron-core=={cell.mcore}",
+        f"nvidia-modelopt{extra}=={cell.modelopt}",
+        f"torch=={cell.torch}",
+        f"transformer-engine=={cell.te}",
+        f"{te_core(cell)}=={cell.te}",
+        f"transformer-engine-torch=={cell.te}",
+    }
+    for rule in undeclared_for(cell, matrix):
+        wanted.update(rule.requires)
+    return tuple(sorted(wanted))
+
+
+def settings(cell: Cell, matrix: Matrix) -> str:
+    """A uv configuration with the metadata of source-only packages, so that none is built."""
+    lines: list[str] = []
+    for rule in matrix.source_only:
+        pinned = cell.te if rule.package == "transformer-engine-torch" else None
+        if pinned is not None and not rule.when.contains(pinned):
+            continue
+        lines += [
+            "[[dependency-metadata]]",
+            f'name = "{rule.package}"',
+            f"requires-dist = {json.dumps(list(rule.requires))}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def make(
+    cell: Cell, matrix: Matrix, releases: Releases, *, uv: Path, run: Runner, offline: bool = False
+) -> Lock | Unresolvable:
+    """Resolve a cell; the lock is returned, not written.
+
+    Raises:
+        InfrastructureError: the index did not answer, or the disk is full.
+    """
+    sources = sorted({rule.package for rule in matrix.source_only})
+    date = exclude_newer(cell, releases)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Path(folder) / "requirements.in"
+        asked.write_text("\n".join(requirements(cell, matrix)) + "\n")
+        config = Path(folder) / "uv.toml"
+        config.write_text(settings(cell, matrix))
+        out = Path(folder) / "lock.txt"
+        argv: list[str | Path] = [uv, "pip", "compile", asked, "--output-file", out]
+        argv += ["--quiet", "--no-header", "--no-annotate", "--generate-hashes"]
+        argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
+        argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
+        argv += ["--python-version", cell.python, "--only-binary", ":all:", "--no-build-isolation"]
+        for name in sources:
+            argv += ["--no-binary", name]
+        if offline:
+            argv.append("--offline")
+        done = run(argv, timeout=RESOLVE_LIMIT_S)
+        if not done.ok:
+            return _refused(cell, done.output, done.timed_out)
+        text = head(cell, date, sources) + out.read_text()
+    return parse(text, f"{cell.name}.txt")
+
+
+def _refused(cell: Cell, output: str, timed_out: bool) -> Unresolvable:
+    if timed_out:
+        raise InfrastructureError(f"resolving {cell.name} took over {RESOLVE_LIMIT_S:.0f} s")
+    if _NETWORK.search(output) and "No solution found" not in output:
+        raise InfrastructureError(f"the index did not answer while resolving {cell.name}")
+    if _DISK.search(output):
+        raise InfrastructureError(f"the disk is full: {cell.name} could not be resolved")
+    return Unresolvable(reason=readable(output))
+
+
+def readable(output: str) -> str:
+    """The resolver's "Because … we can conclude …" as one paragraph, without its drawing."""
+    text = " ".join(re.sub(r"[╰─▶│×├]", " ", output).split())
+    _, found, reason = text.partition("No solution found when resolving dependencies: ")
+    text = reason if found else text
+    text = text.split(" hint: ")[0]
+    return text.removeprefix("error: ")[:600]
+
+
+def head(cell: Cell, date: str, sources: Iterable[str]) -> str:
+    """The comment at the top of a lock; `parse` reads it back."""
+    pins = " ".join(f"{axis}=={version}" for axis, version in cell.pins.items())
+    return (
+        f"# Lock of {cell.name}. Made by `nox -s lock -- {cell.name}`; not edited by hand.\n"
+        f"# pins: {pins} cuda=={cell.cuda}\n"
+        f"# exclude-newer: {date}\n"
+        f"# platform: {PLATFORM}\n"
+        f"# source-only: {' '.join(sources)}\n"
+    )
+
+
+def parse(text: str, where: str) -> Lock:
+    """A lock from its text.
+
+    Raises:
+        LockError: a line of the head is missing, or an entry is no pin or has no hash; names
+            the line and the way out.
+    """
+    said: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("# "):
+            break
+        key, _, value = line[2:].partition(": ")
+        said[key] = value
+    first = text.splitlines()[0] if text else ""
+    match = re.match(r"# Lock of (?P<cell>\S+)\. ", first)
+    if match is None or not {"pins", "exclude-newer", "source-only"} <= set(said):
+        raise LockError(f"{where} is not a lock of ours; remake it: nox -s lock -- {Path(where).stem}")
+    sources = set(said["source-only"].split())
+    pins = tuple(_pins(text, where))
+    return Lock(
+        cell=match["cell"],
+        text=text,
+        exclude_newer=said["exclude-newer"],
+        pins=tuple(p for p in pins if p.name not in sources),
+        source_only=tuple(p for p in pins if p.name in sources),
+    )
+
+
+def _pins(text: str, where: str) -> Iterable[Pin]:
+    entry, started = "", 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("#") or not line.strip():
+            continue
+        started = started or number
+        entry += " " + line.strip().removesuffix("\\")
+        if line.rstrip().endswith("\\"):
+            continue
+        match = _PIN.match(entry.strip())
+        hashes = tuple(h.split(":")[1] for h in _HASH.findall(entry))
+        if match is None or not hashes:
+            raise LockError(
+                f"{where}:{started}: no pin with a hash: {entry.strip()[:60]!r}; "
+                f"remake it: nox -s lock -- {Path(where).stem}"
+            )
+        yield Pin(name=match["name"].lower(), version=match["version"], hashes=hashes)
+        entry, started = "", 0
+    if entry:
+        raise LockError(f"{where}:{started}: cut short; remake it: nox -s lock -- {Path(where).stem}")
+
+
+def read(path: Path) -> Lock:
+    """The lock at `path`; FileNotFoundError where there is none, LockError as `parse`."""
+    return parse(path.read_text(encoding="utf-8", errors="replace"), path.name)
+
+
+def binary_part(lock: Lock) -> str:
+    """Requirements of everything that is installed from the index: all but source-only."""
+    return pinned_text(lock.pins)
+
+
+def pinned_text(pins: Sequence[Pin]) -> str:
+    """Pins as a requirements file with hashes."""
+    return "".join(
+        f"{p.name}=={p.version} " + " ".join(f"--hash=sha256:{h}" for h in p.hashes) + "\n"
+        for p in pins
+    )
+
+

@@ -1,0 +1,200 @@
+"""The declared matrix, `constraints/matrix.toml`: loaded, validated, frozen."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+
+from mcore_compat import files
+from mcore_compat.cells import Stack
+from mcore_compat.errors import MatrixError, nearest
+
+PATH = files.ROOT / "constraints" / "matrix.toml"
+SCHEMA = files.ROOT / "constraints" / "matrix.schema.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undeclared:
+    """What releases of `of` within `when` import (in `imported_by`) and do not ask for."""
+
+    of: str
+    when: SpecifierSet
+    requires: tuple[str, ...]
+    imported_by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOnly:
+    """A package without wheels, and its run-time requirements for versions within `when`."""
+
+    package: str
+    when: SpecifierSet
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Pairs of megatron-core and nvidia-modelopt, until a date.
+
+    `check` is empty for an exclusion, and a check's id or pattern for an expected failure.
+    """
+
+    mcore: SpecifierSet
+    modelopt: SpecifierSet
+    reason: str
+    expires: datetime.date
+    check: str = ""
+
+    def covers(self, mcore: str, modelopt: str) -> bool:
+        return self.mcore.contains(mcore) and self.modelopt.contains(modelopt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """`constraints/matrix.toml`, validated."""
+
+    mcore_series: tuple[str, ...]
+    modelopt_series: tuple[str, ...]
+    stacks: Mapping[str, tuple[Stack, ...]]
+    cuda: tuple[tuple[SpecifierSet, str], ...] = ()
+    source_only: tuple[SourceOnly, ...] = ()
+    undeclared: tuple[Undeclared, ...] = ()
+    extra: tuple[str, ...] = ()
+    exclusions: tuple[Pairs, ...] = ()
+    expected: tuple[Pairs, ...] = ()
+
+
+def load(path: Path = PATH, today: datetime.date | None = None) -> Matrix:
+    """Read and validate the matrix.
+
+    Raises:
+        MatrixError: not TOML, not of the schema, a series without a stack, an expired rule.
+            One line: the key, what is wrong with it, the nearest valid one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MatrixError(f"{path.name} is not there") from None
+    return parse(text, path.name, today or datetime.date.today())
+
+
+def parse(text: str, where: str, today: datetime.date) -> Matrix:
+    """The matrix from TOML text; `where` names it in errors. Raises MatrixError as `load`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MatrixError(f"{where} is not valid TOML: {error}") from None
+    _validate(data, where)
+    matrix = _build(data, where)
+    _check(matrix, where, today)
+    return matrix
+
+
+def _validate(data: Mapping[str, Any], where: str) -> None:
+    """The schema's first complaint, as one line of ours."""
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    errors = sorted(Draft202012Validator(schema).iter_errors(data), key=lambda e: e.json_path)
+    if not errors:
+        return
+    error = errors[0]
+    at = error.json_path.removeprefix("$").removeprefix(".") or "top level"
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        key = next(k for k in error.instance if k not in known)
+        raise MatrixError(f'{where}: {at}: unknown key "{key}"{nearest(key, known)}')
+    if error.validator == "enum":
+        hint = nearest(str(error.instance), error.validator_value)
+        raise MatrixError(f'{where}: {at}: "{error.instance}" is not known{hint}')
+    raise MatrixError(f"{where}: {at}: {error.message}")
+
+
+def _build(data: Mapping[str, Any], where: str) -> Matrix:
+    stacks: dict[str, list[Stack]] = {}
+    for row in data["stack"]:
+        stack = Stack(
+            python=row["python"],
+            torch=row["torch"],
+            te=row["transformer-engine"],
+            toolkit=row.get("toolkit", False),
+            note=row["note"],
+        )
+        for series in row["for"]:
+            stacks.setdefault(series, []).append(stack)
+    return Matrix(
+        mcore_series=tuple(data["axes"]["megatron-core"]),
+        modelopt_series=tuple(data["axes"]["nvidia-modelopt"]),
+        stacks={series: tuple(found) for series, found in stacks.items()},
+        cuda=tuple((SpecifierSet(r["torch"]), r["version"]) for r in data.get("cuda", ())),
+        source_only=tuple(
+            SourceOnly(
+                package=r["package"],
+                when=SpecifierSet(r["when"]),
+                requires=_requirements(r["requires"], where),
+            )
+            for r in data.get("source-only", ())
+        ),
+        undeclared=tuple(
+            Undeclared(
+                of=r["of"],
+                when=SpecifierSet(r["when"]),
+                requires=_requirements(r["requires"], where),
+                imported_by=r["imported-by"],
+                reason=r["reason"],
+            )
+            for r in data.get("undeclared", ())
+        ),
+        extra=tuple(data.get("cells", {}).get("extra", ())),
+        exclusions=tuple(_pairs(r, where) for r in data.get("exclude", ())),
+        expected=tuple(_pairs(r, where) for r in data.get("expect", ())),
+    )
+
+
+def _requirements(texts: Iterable[str], where: str) -> tuple[str, ...]:
+    for text in texts:
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:
+            raise MatrixError(f'{where}: "{text}" is not a requirement: {error}') from None
+    return tuple(texts)
+
+
+def _pairs(row: Mapping[str, Any], where: str) -> Pairs:
+    try:
+        expires = datetime.date.fromisoformat(row["expires"])
+    except ValueError:
+        raise MatrixError(f'{where}: expires: "{row["expires"]}" is not a date') from None
+    return Pairs(
+        mcore=SpecifierSet(row["megatron-core"]),
+        modelopt=SpecifierSet(row["nvidia-modelopt"]),
+        reason=row["reason"],
+        expires=expires,
+        check=row.get("check", ""),
+    )
+
+
+def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
+    """What a schema cannot say."""
+    for series in matrix.mcore_series:
+        if series not in matrix.stacks:
+            raise MatrixError(f"{where}: megatron-core {series} has no [[stack]]")
+    for series in matrix.stacks:
+        if series not in matrix.mcore_series:
+            hint = nearest(series, matrix.mcore_series)
+            raise MatrixError(f'{where}: stack.for: "{series}" is not on the axis{hint}')
+    for rule in (*matrix.exclusions, *matrix.expected):
+        if rule.expires < today:
+            raise MatrixError(
+                f'{where}: the rule "{rule.reason}" expired on {rule.expires}: look again, then '
+                "remove it or give it a new date"
+            )

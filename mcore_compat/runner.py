@@ -1,0 +1,89 @@
+"""Stage environment → suite: run the suite inside a cell and hand on its events as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcore_compat.errors import InfrastructureError
+from mcore_compat.files import ROOT
+from mcore_compat.proc import Completed, Runner
+
+CHECK_LIMIT_S = 120.0
+"""Seconds that one check may take, where it does not ask for more."""
+
+SUITE_LIMIT_S = 1800.0
+"""Seconds that a whole suite may take before its process group is killed."""
+
+
+@dataclass(kw_only=True)
+class EventTail:
+    """Reads the lines that a growing events file has gained since the last look."""
+
+    path: Path
+    on_event: Callable[[Mapping[str, Any]], None]
+    _read: int = field(default=0, init=False)
+    seen: int = field(default=0, init=False)
+
+    def drain(self) -> None:
+        """Pass on every whole line; a line still being written waits for the next call."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as source:
+            source.seek(self._read)
+            data = source.read()
+        whole = data.rfind(b"\n") + 1
+        for line in data[:whole].splitlines():
+            self.on_event(json.loads(line))
+            self.seen += 1
+        self._read += whole
+
+
+def run_suite(
+    *,
+    python: Path,
+    tools: Path,
+    variables: Mapping[str, str],
+    logs: Path,
+    run: Runner,
+    on_event: Callable[[Mapping[str, Any]], None],
+    on_line: Callable[[str], None],
+    only: str | None = None,
+    check_limit: float = CHECK_LIMIT_S,
+) -> Completed:
+    """Run the suite with a cell's `python`; `on_event` gets each event, `on_line` each line.
+
+    Raises:
+        InfrastructureError: the suite did not come to its first event, or was killed as a whole.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    events = logs / "events.jsonl"
+    events.unlink(missing_ok=True)
+    log = logs / "suite.log"
+    log.unlink(missing_ok=True)
+    tail = EventTail(path=events, on_event=on_event)
+
+    def line(text: str) -> None:
+        tail.drain()
+        on_line(text)
+
+    argv: list[str | os.PathLike[str]] = [python, "-u", ROOT / "suite" / "run.py"]
+    argv += ["--tools", tools, "--events", events, "--timeout", str(check_limit)]
+    if only:
+        argv += ["--only", only]
+    try:
+        done = run(
+            argv, timeout=SUITE_LIMIT_S, env=variables, cwd=ROOT, log=log, on_line=line
+        )
+    finally:
+        tail.drain()
+    if tail.seen == 0:
+        last = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
+        raise InfrastructureError(f"the suite did not start: {last[0]} (log: {log})")
+    if done.timed_out:
+        raise InfrastructureError(f"the suite passed its limit of {SUITE_LIMIT_S:.0f} s (log: {log})")
+    return done

@@ -1,0 +1,88 @@
+"""What `noxfile.py` needs: which sessions exist, and how a command's exit code ends a session.
+
+Everything here is on the way to `nox -l`: nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mcore_compat import cells, expand, matrix, releases, verdict
+from mcore_compat.errors import CompatError
+
+if TYPE_CHECKING:
+    import nox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One line of `nox -l`."""
+
+    name: str
+    description: str
+    tags: tuple[str, ...]
+
+
+def listed(argv: Sequence[str]) -> tuple[Listed, ...]:
+    """The sessions of all declared cells, and of cells that `argv` asks for by name.
+
+    A wrong name or a matrix that is not valid ends the process: one line, exit code 2. nox
+    itself would only say that there is no such session.
+    """
+    try:
+        known = releases.load()
+        declared = matrix.load(releases=known)
+        found = expand.cells(declared, known)
+        names = {cell.name for cell in found}
+        extra = tuple(
+            expand.named(name, declared, known)
+            for name in requested(argv)
+            if name not in names
+        )
+        described = verdict.listing([*found, *extra])
+    except CompatError as error:
+        print(f"mcore-compat: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    return tuple(
+        Listed(name=cell.name, description=described[cell.name], tags=cell.tags)
+        for cell in (*found, *extra)
+    )
+
+
+def requested(argv: Sequence[str]) -> tuple[str, ...]:
+    """The cells' names among the values of `-s`/`--session(s)`/`-e` in nox's `argv`."""
+    names: list[str] = []
+    taking = False
+    for word in argv[1:]:
+        if word == "--":
+            break
+        if word.startswith("-"):
+            option, _, value = word.partition("=")
+            taking = option in ("-s", "-e", "--session", "--sessions")
+            names += [value] if taking and value else []
+        elif taking:
+            names.append(word)
+    return tuple(dict.fromkeys(n for n in names if n.startswith("compat-")))
+
+
+def newest(found: Sequence[Listed]) -> str:
+    """The session that plain `nox` runs."""
+    return next(cell.name for cell in found if "newest" in cell.tags)
+
+
+def exit_unless_ok(session: nox.Session, args: Sequence[str]) -> None:
+    """Run an `mcore-compat` command in this process and end the session as it ended.
+
+    Exit code 1 (a verdict other than `compatible`) fails this session only; anything else that
+    is not 0 (bad input, infrastructure, Ctrl-C) ends nox with that very code.
+    """
+    from mcore_compat.cli import main
+
+    code = main(args)
+    if code == 1:
+        session.error("the verdict is not `compatible`; see above")
+    if code != 0:
+        raise SystemExit(code)

@@ -1,0 +1,94 @@
+"""Sessions only; each is a few lines that call `mcore_compat`. `nox -l` shows them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mcore_compat import sessions
+
+nox.needs_version = ">=2026.7"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def _register(name: str, description: str, tags: list[str]) -> None:
+    """Add the session of one cell; its environment is made by the package, not by nox."""
+
+    def compat_cell(session: nox.Session) -> None:
+        sessions.exit_unless_ok(session, ["run", name, *session.posargs])
+
+    compat_cell.__doc__ = description
+    nox.session(compat_cell, name=name, venv_backend="none", tags=tags, default=False)
+
+
+_LISTED = sessions.listed(sys.argv)
+for _cell in _LISTED:
+    _register(_cell.name, _cell.description, list(_cell.tags))
+
+nox.options.sessions = [sessions.newest(_LISTED), "report"]
+
+
+@nox.session(venv_backend="none")
+def compat(session: nox.Session) -> None:
+    """Any combination: nox -s compat -- 0.16 0.41 --te 2.11 --torch 2.9."""
+    sessions.exit_unless_ok(session, ["compat", *session.posargs])
+
+
+@nox.session(venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """(Re)make locks: nox -s lock -- [CELL ...]."""
+    sessions.exit_unless_ok(session, ["lock", *session.posargs])
+
+
+@nox.session(venv_backend="none")
+def refresh(session: nox.Session) -> None:
+    """Ask the index for new releases, update constraints/releases.json, show what is new."""
+    sessions.exit_unless_ok(session, ["refresh", *session.posargs])
+
+
+@nox.session(venv_backend="none")
+def report(session: nox.Session) -> None:
+    """Evidence -> reports/COMPATIBILITY.md and reports/compatibility.json, and the table."""
+    sessions.exit_unless_ok(session, ["report", *session.posargs])
+
+
+def _install(session: nox.Session, group: str) -> None:
+    session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, group))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tool's own tests: fast, no package under test is installed."""
+    _install(session, "test")
+    session.run("pytest", "-m", "not real", *session.posargs)
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Negative controls in a real cell: break it on purpose, see `broken` (minutes, gigabytes)."""
+    _install(session, "test")
+    session.run("pytest", "-m", "real", "-v", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint, types."""
+    _install(session, "lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what the README promises: nox -s bench -- [NAME ...]."""
+    _install(session, "test")
+    session.run("python", "-m", "benchmarks", *session.posargs)
