@@ -15,7 +15,7 @@ import pytest
 
 from suite import adapter, elf, preload, requirements
 from suite.outcomes import FAMILIES, NeedsGpu, Unsupported
-from suite.plugin import Record
+from suite.record import Record
 
 PACKAGES = ("torch", "transformer_engine.pytorch", "megatron.core", "modelopt.torch")
 OPTIONAL = {"mamba-ssm": "mamba_ssm", "causal-conv1d": "causal_conv1d", "einops": "einops"}

@@ -9,7 +9,7 @@ from typing import Any
 from suite import adapter, contracts
 from suite.contracts import Contract
 from suite.outcomes import Unsupported
-from suite.plugin import Record
+from suite.record import Record
 
 RECORDED = (
     "megatron.core.models.gpt.gpt_layer_specs:get_gpt_layer_with_transformer_engine_spec",

@@ -8,7 +8,7 @@ from typing import Any
 
 from suite import adapter, contracts, families, specs
 from suite.outcomes import Unsupported
-from suite.plugin import Record
+from suite.record import Record
 
 LAYERS = "megatron.core.post_training.modelopt.layers"
 FEATURES = ("gdn_layer", "dsa_layer", "mtp_block_spec")

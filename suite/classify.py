@@ -36,10 +36,15 @@ _PLAIN = {
     IndexError: "a lookup in plain Python data",
     ValueError: "an argument that the release's own Python code refuses",
     NotImplementedError: "the release's own code says that it is not implemented",
+    SystemExit: "the release's own code ends the process",
     FileNotFoundError: "a file that was not written",
 }
 
 _RUNTIME = (
+    (
+        re.compile(r"cannot open shared object file"),
+        "the dynamic linker misses a library that is not the driver's",
+    ),
     (
         re.compile(r"Error\(s\) in loading state_dict"),
         "names and shapes of parameters are compared by Python code, on no device",

@@ -8,7 +8,6 @@ well by returning; by raising `Unsupported` or `NeedsGpu`, it says that it canno
 from __future__ import annotations
 
 import fnmatch
-import json
 import shutil
 import sys
 import time
@@ -20,9 +19,10 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from suite import classify, failures, isolation, machine, preload, prerequisites
-from suite.events import Events, plain
+from suite.events import Events
 from suite.outcomes import BROKEN, CRASHED, FAMILIES, TIMED_OUT, WORKS, Unsupported
 from suite.prerequisites import Check
+from suite.record import Record
 
 FIRST = ("import", "interface", "signatures", "spec", "layers", "build", "restore", "modelopt")
 """Kinds that begin so are asked in this order, all others after them."""
@@ -32,39 +32,6 @@ _OUTPUT = 4_000
 
 _check = pytest.StashKey[Check]()
 _error = pytest.StashKey[BaseException]()
-
-
-class Record:
-    """Puts data into the check's `details`; what was recorded survives a crash of the check."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, key: str, value: Any) -> None:
-        """Record `value` (JSON data, or what has a text) under `key`; a later one replaces it."""
-        with self._path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps([key, plain(value)]) + "\n")
-
-    def gpu_independent(self, why: str) -> None:
-        """State why a failure of this check from here on would be the same with a GPU."""
-        with self._path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps([None, why]) + "\n")
-
-    def read(self) -> tuple[dict[str, Any], str | None]:
-        """`(details, why independent of a GPU)` recorded so far."""
-        details: dict[str, Any] = {}
-        why = None
-        if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
-                try:
-                    key, value = json.loads(line)
-                except ValueError:  # the process died while it wrote this line
-                    continue
-                if key is None:
-                    why = value
-                else:
-                    details[key] = value
-        return details, why
 
 
 class Suite:

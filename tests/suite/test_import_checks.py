@@ -1,0 +1,151 @@
+"""The import checks: undeclared requirements, dead plugins, an extension of another torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from suite import check_import, elf, requirements
+from suite.requirements import Undeclared
+
+
+def test_imports_are_told_apart_by_whether_a_failure_is_caught() -> None:
+    found = requirements.imports(
+        """
+from typing import TYPE_CHECKING
+import plain.part, also
+from .own import thing
+try:
+    import tried
+except ImportError:
+    import instead
+else:
+    import then
+if TYPE_CHECKING:
+    import for_types
+with import_plugin("x"):
+    import swallowed
+def function():
+    import late
+try:
+    import unguarded
+finally:
+    pass
+"""
+    )
+    assert {name for name, guarded in found.items() if not guarded} == {
+        "typing",
+        "plain",
+        "also",
+        "unguarded",
+    }
+    assert {name for name, guarded in found.items() if guarded} == {
+        "tried",
+        "instead",
+        "then",
+        "swallowed",
+    }
+
+
+def test_a_name_imported_both_ways_is_unguarded() -> None:
+    assert requirements.imports("import a\ntry:\n import a\nexcept ImportError: pass") == {
+        "a": False
+    }
+
+
+def test_an_import_that_the_package_does_not_declare_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_up.py").write_text("import pluggy, packaging, json\n")
+    metadata = tmp_path / "made_up-1.dist-info"
+    metadata.mkdir()
+    metadata.joinpath("METADATA").write_text(
+        "Metadata-Version: 2.1\nName: made-up\nVersion: 1\n"
+        "Requires-Dist: packaging\nRequires-Dist: pluggy ; extra == 'more'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import made_up  # type: ignore[import-not-found]
+
+    owners = {"pluggy": ["pluggy"], "packaging": ["packaging"]}
+    found = requirements.undeclared("made-up", "made_up", {"made_up": made_up}, owners)
+    assert found == [Undeclared("made-up", "pluggy", "made_up", guarded=False, installed=True)]
+
+
+def test_an_import_that_is_missing_and_not_caught_is_broken() -> None:
+    error = ModuleNotFoundError("No module named 'einops'", name="einops.layers")
+    found = [check_import.absent("megatron.core.ssm.mamba_mixer", error)]
+    assert check_import.unmet(found) == [
+        "megatron.core.ssm.mamba_mixer imports einops, which megatron-core does not declare"
+        " and which is not installed"
+    ]
+    caught = [Undeclared("megatron-core", "apex", "megatron.core.x", True, False)]
+    assert check_import.unmet(caught) == []
+
+
+def test_a_plugin_that_modelopt_swallowed_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dead_plugin.py").write_text("from json import no_such_name\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ImportError, match="no_such_name"):
+        check_import.loaded("dead_plugin", [])
+
+
+def test_modelopts_own_words_are_kept_where_loading_again_fails_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dead_twice.py").write_text("raise KeyError('registered already')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = ["Failed to import megatron plugin due to: AttributeError('x')."]
+    with pytest.raises(AssertionError, match=r"AttributeError\('x'\)"):
+        check_import.loaded("dead_twice", told)
+
+
+def test_a_plugin_that_is_loaded_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "living_plugin", ModuleType("living_plugin"))
+    check_import.loaded("living_plugin", [])
+
+
+@pytest.fixture
+def extension(tmp_path: Path) -> Path:
+    """A shared library that calls a C++ function which nobody has."""
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler on this machine to make a library with")
+    source = tmp_path / "extension.cpp"
+    source.write_text(
+        "namespace at { struct Tensor; void gone(const Tensor&); }\n"
+        'extern "C" void call(const at::Tensor& t) { at::gone(t); }\n'
+    )
+    library = tmp_path / "extension.so"
+    subprocess.run([compiler, "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    return library
+
+
+def test_the_symbol_that_an_extension_misses_is_named(extension: Path) -> None:
+    library = elf.read(extension)
+    missing = check_import.unresolved(library, "failure")
+    assert missing == ["at::gone(at::Tensor const&)"]
+    assert check_import.abi_text({"te.so": missing}, "2.6.0") == (
+        "ABI mismatch with torch 2.6.0: te.so misses at::gone(at::Tensor const&)"
+    )
+
+
+def test_a_symbol_that_is_there_is_not_missing(extension: Path) -> None:
+    library = elf.Library(needed=(), undefined=("malloc", "free"))
+    assert check_import.unresolved(library, "the linker's words") == ["the linker's words"]
+
+
+def test_what_is_no_elf_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.so").write_bytes(b"#!/bin/sh\n" * 10)
+    with pytest.raises(ValueError, match=r"x\.so"):
+        elf.read(tmp_path / "x.so")
+
+
+def test_a_symbol_of_c_is_left_as_it_is() -> None:
+    assert elf.demangle("malloc") == "malloc"
