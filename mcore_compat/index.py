@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 from packaging.metadata import Metadata
@@ -36,6 +37,8 @@ class Client(Protocol):
     def get_project_page(self, project: str) -> Any: ...
 
     def get_package_metadata(self, pkg: Any, *, verify: bool) -> str: ...
+
+    def download_package(self, pkg: Any, path: Any) -> None: ...
 
 
 def client() -> Client:
@@ -159,3 +162,25 @@ def added(before: Releases, after: Releases) -> tuple[Release, ...]:
         for release in after.of(package)
         if release.version not in {r.version for r in before.of(package)}
     )
+
+
+def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Path) -> Path:
+    """The source distribution of a release, its sha256 checked against `hashes` of the lock.
+
+    Raises:
+        InfrastructureError: the index did not answer, or has no file with such a hash.
+    """
+    import pypi_simple
+
+    asked = client()
+    try:
+        for file in asked.get_project_page(package).packages:
+            if file.package_type == "sdist" and file.digests.get("sha256") in hashes:
+                path = folder / file.filename
+                asked.download_package(file, path)
+                return path
+    except (pypi_simple.DigestMismatchError, OSError) as error:
+        raise InfrastructureError(
+            f"{package} {version} could not be downloaded: {type(error).__name__}"
+        ) from error
+    raise InfrastructureError(f"the index has no source of {package} {version} with the lock's hash")

@@ -1,0 +1,166 @@
+"""Stage lock + wheelhouse → environment: exactly what the lock says, or made anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from mcore_compat import files, locks, runtime
+from mcore_compat.cells import Cell
+from mcore_compat.errors import InfrastructureError
+from mcore_compat.locks import Lock
+from mcore_compat.proc import Runner
+from mcore_compat.wheelhouse import Wheel, last_line
+
+TOOLS_LOCK = files.ROOT / "constraints" / "suite-tools.txt"
+"""What the suite itself needs (pytest), pinned; it lies beside a cell's environment, not in it."""
+
+INSTALL_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A cell's environment; `variables` is the whole environment of its processes."""
+
+    python: Path
+    site: Path
+    variables: Mapping[str, str]
+    reused: bool
+
+
+def installed(site: Path) -> dict[str, str]:
+    """Name and version of every distribution in a site-packages, from its folder names alone."""
+    found: dict[str, str] = {}
+    for info in site.glob("*.dist-info"):
+        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+        found[re.sub(r"[-_.]+", "-", name).lower()] = version
+    return found
+
+
+def wanted(lock: Lock, wheels: Sequence[Wheel]) -> dict[str, str]:
+    """Name and version of everything that a cell's environment holds, no more and no less."""
+    found = {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)}
+    assert {w.key.package for w in wheels} == {p.name for p in lock.source_only}
+    return {re.sub(r"[-_.]+", "-", name): version for name, version in found.items()}
+
+
+def _same(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Equal, though folder names spell versions in their normal form (`1.5.0.post8`)."""
+    from packaging.version import Version
+
+    if a.keys() != b.keys():
+        return False
+    return all(Version(a[name].replace("_", "+")) == Version(b[name]) for name in a)
+
+
+def ensure(
+    cell: Cell,
+    lock: Lock,
+    wheels: Sequence[Wheel],
+    *,
+    python: Path,
+    uv: Path,
+    run: Runner,
+    say: Callable[[str], None],
+) -> Environment:
+    """The environment of a cell; an existing one is kept only if it is exactly what is wanted.
+
+    Raises:
+        InfrastructureError: network or disk; a half-made environment is not taken next time.
+    """
+    folder = files.home() / "envs" / cell.name
+    mark = folder.with_name(f"{cell.name}.json")
+    with files.disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "lock": lock.digest,
+        "python": os.path.realpath(python),
+        "wheels": {w.path.name: w.sha256 for w in wheels},
+    }
+    with FileLock(folder.with_name(f"{cell.name}.lock")):
+        reused = _is_exact(folder, mark, identity, lock, wheels)
+        if not reused:
+            say(f"creating the environment of {cell.name}: {len(lock.pins)} packages")
+            mark.unlink(missing_ok=True)
+            _create(folder, lock, wheels, python, uv, run)
+            if not _same(installed(_site(folder)), wanted(lock, wheels)):
+                raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
+            files.write_text(mark, files.dump_json(identity))
+    site = _site(folder)
+    return Environment(
+        python=folder / "bin" / "python",
+        site=site,
+        variables=runtime.variables(site, runtime.driver_stub(site, run)),
+        reused=reused,
+    )
+
+
+def _site(folder: Path) -> Path:
+    return next((folder / "lib").glob("python3*/site-packages"))
+
+
+def _is_exact(
+    folder: Path, mark: Path, identity: Mapping[str, object], lock: Lock, wheels: Sequence[Wheel]
+) -> bool:
+    try:
+        same = json.loads(mark.read_text()) == identity
+        return same and _same(installed(_site(folder)), wanted(lock, wheels))
+    except (OSError, ValueError, StopIteration):
+        return False
+
+
+def _create(
+    folder: Path, lock: Lock, wheels: Sequence[Wheel], python: Path, uv: Path, run: Runner
+) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    pinned = folder.with_name(f"{folder.name}.txt")
+    files.write_text(pinned, locks.binary_part(lock))
+    for wheel in wheels:
+        if files.sha256_file(wheel.path) != wheel.sha256:
+            raise InfrastructureError(f"{wheel.path.name} changed in the wheelhouse; remove it")
+    install: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
+    install += ["--link-mode", "hardlink", "-p", folder / "bin" / "python"]
+    steps: list[list[str | Path]] = [
+        [uv, "venv", "--no-config", "--quiet", "-p", python, folder],
+        [*install, "--require-hashes", "-r", pinned],
+    ]
+    if wheels:
+        steps.append([*install, *(w.path for w in wheels)])
+    for argv in steps:
+        done = run(argv, timeout=INSTALL_LIMIT_S)
+        if not done.ok:
+            raise InfrastructureError(f"installing {folder.name} failed: {last_line(done)}")
+    pinned.unlink()
+
+
+def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
+    """The folder with pytest for the suite, the same for every cell and never in its environment.
+
+    Raises:
+        InfrastructureError: network or disk.
+    """
+    digest = files.sha256_file(TOOLS_LOCK)[:16]
+    folder = files.home() / "tools" / digest
+    if folder.exists():
+        return folder
+    say("installing the suite's own tools")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if folder.exists():
+            return folder
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
+        argv += ["--require-hashes", "-p", python, "--target", part, "-r", TOOLS_LOCK]
+        done = run(argv, timeout=300)
+        if not done.ok:
+            raise InfrastructureError(f"the suite's tools were not installed: {last_line(done)}")
+        os.replace(part, folder)
+    return folder

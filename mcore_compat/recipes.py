@@ -1,0 +1,137 @@
+"""How each source-only package is built and verified: data, and how to find a CUDA toolkit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcore_compat.proc import Runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One source-only package.
+
+    `variables` switch its build; `without_cuda` are added where its CUDA part is left out, and
+    `stand_ins` are then the compiled modules that an empty module stands in for when the wheel
+    is verified. `cuda_headers` tells that C++ sources include CUDA's headers.
+    """
+
+    package: str
+    module: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    without_cuda: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: tuple[str, ...] = ()
+    cuda_headers: bool = False
+
+
+RECIPES = {
+    recipe.package: recipe
+    for recipe in (
+        Recipe(
+            package="transformer-engine-torch",
+            module="transformer_engine.pytorch",
+            # Never a wheel from elsewhere in its place.
+            variables={"NVTE_FRAMEWORK": "pytorch", "NVTE_PYTORCH_FORCE_BUILD": "TRUE"},
+            cuda_headers=True,
+        ),
+        Recipe(
+            package="causal-conv1d",
+            module="causal_conv1d",
+            variables={"CAUSAL_CONV1D_FORCE_BUILD": "TRUE"},
+            without_cuda={"CAUSAL_CONV1D_SKIP_CUDA_BUILD": "TRUE"},
+            stand_ins=("causal_conv1d_cuda",),
+        ),
+        Recipe(
+            package="mamba-ssm",
+            module="mamba_ssm",
+            variables={"MAMBA_FORCE_BUILD": "TRUE"},
+            without_cuda={"MAMBA_SKIP_CUDA_BUILD": "TRUE"},
+            stand_ins=("selective_scan_cuda", "causal_conv1d_cuda"),
+        ),
+    )
+}
+"""In the order in which they are built: mamba-ssm imports causal-conv1d."""
+
+
+def header_packages(cuda: str) -> tuple[str, ...]:
+    """Packages with the CUDA headers that torch's own requirements lack (crt/, nv/)."""
+    if cuda.startswith("12."):
+        return (f"nvidia-cuda-nvcc-cu12=={cuda}.*", f"nvidia-cuda-cccl-cu12=={cuda}.*")
+    return (f"nvidia-cuda-crt=={cuda}.*", f"nvidia-cuda-cccl=={cuda}.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolkit:
+    """A CUDA toolkit on this machine; `version` as nvcc says (`12.4`)."""
+
+    home: Path
+    version: str
+
+
+def _homes() -> Iterator[Path]:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(name):
+            yield Path(os.environ[name])
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        # A wrapper on PATH is not beside its toolkit; the folders below find that one.
+        yield Path(nvcc).resolve().parent.parent
+    yield from sorted(Path("/usr/local").glob("cuda*"), reverse=True)
+
+
+def toolkits(run: Runner) -> tuple[Toolkit, ...]:
+    """Every CUDA toolkit that is found and whose nvcc runs, each once."""
+    found: dict[str, Toolkit] = {}
+    for home in _homes():
+        if not (home / "bin" / "nvcc").exists():
+            continue
+        done = run([home / "bin" / "nvcc", "--version"], timeout=30)
+        match = re.search(r"release (\d+\.\d+)", done.output)
+        if done.ok and match:
+            found.setdefault(match[1], Toolkit(home=home, version=match[1]))
+    return tuple(found.values())
+
+
+def has_cuda_sources(sdist: Path) -> bool:
+    """Whether a source distribution holds `.cu` files, which only nvcc compiles."""
+    with tarfile.open(sdist) as archive:
+        return any(name.endswith(".cu") for name in archive.getnames())
+
+
+VERSION_ONLY_NVCC = """\
+#!/bin/sh
+# Stands in for nvcc where sources have no CUDA code: builds ask it for its version only.
+case "$*" in
+*-V* | *--version*) echo "Cuda compilation tools, release {cuda}, V{cuda}.0" ;;
+*) echo "no CUDA toolkit: this nvcc only tells a version" >&2; exit 1 ;;
+esac
+"""
+
+
+def header_root(site: Path, root: Path, cuda: str) -> None:
+    """Lay out `root` as a CUDA toolkit of exactly torch's version: headers, libraries, no compiler.
+
+    Without it a build takes whatever toolkit the machine has; headers of another major version
+    compile, and the structures that they declare are laid out otherwise than torch's.
+    """
+    for kind, there in (("include", "include"), ("lib", "lib64")):
+        for source in sorted((site / "nvidia").glob(f"*/{kind}")):
+            for path in sorted(p for p in source.rglob("*") if not p.is_dir()):
+                link = root / there / path.relative_to(source)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.exists():
+                    link.symlink_to(path)
+    for library in sorted((root / "lib64").glob("lib*.so.*")):
+        plain = library.with_name(library.name.split(".so.")[0] + ".so")
+        if not plain.exists():
+            plain.symlink_to(library.resolve())
+    nvcc = root / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True, exist_ok=True)
+    nvcc.write_text(VERSION_ONLY_NVCC.format(cuda=cuda))
+    nvcc.chmod(0o755)

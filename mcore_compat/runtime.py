@@ -1,0 +1,83 @@
+"""The environment variables that a cell's packages need to be imported at all."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from mcore_compat import files
+from mcore_compat.proc import Runner
+
+_DROPPED = re.compile(r"(PYTHON(PATH|HOME|STARTUP)|VIRTUAL_ENV|CUDA_(HOME|PATH)|NVTE_|CPATH|UV_)")
+
+_NO_DEVICE = 100
+"""CUDA_ERROR_NO_DEVICE of the CUDA driver API."""
+
+
+def variables(
+    site: Path, stub: Path | None, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment for a cell's processes.
+
+    CUDA_HOME must not be empty (TE then searches the whole file system); TE's core finds its
+    CUDA libraries on LD_LIBRARY_PATH. `stub` is the folder of the driver's stand-in, last on
+    that path, and None where there is a driver.
+    """
+    found = {
+        name: value
+        for name, value in (os.environ if base is None else base).items()
+        if not _DROPPED.match(name)
+    }
+    libraries = [str(p) for p in sorted((site / "nvidia").glob("*/lib"))]
+    libraries += [p for p in found.get("LD_LIBRARY_PATH", "").split(":") if p]
+    libraries += [str(stub)] if stub else []
+    found.update(
+        LD_LIBRARY_PATH=":".join(libraries),
+        CUDA_HOME=str(site / "nvidia"),
+        HF_HUB_OFFLINE="1",
+        PYTHONNOUSERSITE="1",
+        PATH=f"{site.parents[2] / 'bin'}:{found.get('PATH', '/usr/bin:/bin')}",
+    )
+    return found
+
+
+def has_driver() -> bool:
+    """Whether the loader finds the NVIDIA driver's library on this machine."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def driver_stub(site: Path, run: Runner) -> Path | None:
+    """The folder of a libcuda.so.1 whose functions all return CUDA_ERROR_NO_DEVICE.
+
+    Newer TE cores are linked against the driver. Compiled on the spot from the symbols that
+    they leave undefined; None where there is a driver, none is needed, or no compiler is there.
+    """
+    cores = sorted((site / "transformer_engine").rglob("libtransformer_engine.so"))
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if has_driver() or not cores or not compiler or not shutil.which("nm"):
+        return None
+    dynamic = run(["readelf", "-d", cores[0]], timeout=60).output
+    if "libcuda.so.1" not in dynamic:
+        return None
+    symbols = sorted(
+        set(re.findall(r" U (cu[A-Z]\w*)", run(["nm", "-D", cores[0]], timeout=60).output))
+    )
+    source = "".join(f"int {name}(void) {{ return {_NO_DEVICE}; }}\n" for name in symbols)
+    folder = files.home() / "libcuda-stub" / files.sha256_bytes(source.encode())[:16]
+    if (folder / "libcuda.so.1").exists():
+        return folder
+    files.write_text(folder / "stub.c", source)
+    part = folder / f"part-{os.getpid()}.so"
+    argv = [compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", part, folder / "stub.c"]
+    if not run(argv, timeout=60).ok:
+        return None
+    os.replace(part, folder / "libcuda.so.1")
+    return folder

@@ -1,0 +1,290 @@
+"""Stage lock → wheelhouse: wheels of source-only packages, each built once and verified."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from mcore_compat import files, index, locks, recipes, runtime
+from mcore_compat.cells import Cell
+from mcore_compat.errors import InfrastructureError
+from mcore_compat.locks import Lock, Pin
+from mcore_compat.proc import Completed, Runner
+from mcore_compat.recipes import RECIPES, Recipe, Toolkit
+
+BUILD_LIMIT_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """Everything that a wheel's ABI depends on; its text names the wheel's folder."""
+
+    package: str
+    version: str
+    torch: str
+    python: str
+    cuda: int
+    variant: str = ""
+
+    def __str__(self) -> str:
+        machine = f"linux_{platform.machine()}"
+        name = f"{self.package}-{self.version}-torch{self.torch}-py{self.python}-cu{self.cuda}"
+        return f"{name}-{machine}{self.variant}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A wheel of the wheelhouse, verified by importing it."""
+
+    key: Key
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unbuildable:
+    """A source-only package that does not build here: why, the line that matters, what helps."""
+
+    key: Key
+    reason: str
+    help: str
+    log: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a build needs to know. `cuda` is torch's CUDA (`12.8`)."""
+
+    cell: Cell
+    lock: Lock
+    cuda: str
+    python: Path
+    uv: Path
+    run: Runner
+    say: Callable[[str], None]
+
+
+def folder() -> Path:
+    return files.home() / "wheelhouse"
+
+
+def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
+    """The wheel of a source-only pin: the one that is there, else built now.
+
+    Two processes that want the same wheel wait for each other; another torch or python is
+    another key and never meets it.
+
+    Raises:
+        InfrastructureError: network, disk, or another user's lock.
+    """
+    toolkit = next((t for t in recipes.toolkits(job.run) if t.version == job.cuda), None)
+    recipe = RECIPES[pin.name]
+    key = Key(
+        package=pin.name,
+        version=pin.version,
+        torch=job.cell.torch,
+        python=job.cell.python,
+        cuda=job.cell.cuda,
+        variant="-nocuda" if recipe.without_cuda and toolkit is None else "",
+    )
+    place = folder() / str(key)
+    found = lookup(key)
+    if found:
+        return found
+    with files.disk_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / ".lock"):
+        # Another process may have built it while this one waited.
+        return lookup(key) or _build(key, pin, recipe, toolkit, place, job)
+
+
+def lookup(key: Key) -> Wheel | None:
+    """The verified wheel of a key, None where there is none or it is not what was recorded."""
+    place = folder() / str(key)
+    try:
+        record = json.loads((place / "build.json").read_text())
+        path = place / record["wheel"]
+        if files.sha256_file(path) == record["sha256"]:
+            return Wheel(key=key, path=path, sha256=record["sha256"])
+    except (FileNotFoundError, KeyError, ValueError):
+        return None
+    return None
+
+
+def _build(
+    key: Key, pin: Pin, recipe: Recipe, toolkit: Toolkit | None, place: Path, job: Job
+) -> Wheel | Unbuildable:
+    log = place / "build.log"
+    log.unlink(missing_ok=True)
+    started = time.monotonic()
+    work = files.home() / "build"
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name:
+        base = Path(name)
+        sdist = index.download_sdist(pin.name, pin.version, pin.hashes, base)
+        if recipes.has_cuda_sources(sdist) and not recipe.without_cuda and toolkit is None:
+            return _needs_nvcc(key, job)
+        job.say(f"building {key} (minutes; log: {log})")
+        environment = base / "env"
+        _prepare(environment, recipe, toolkit, job, log)
+        site = next((environment / "lib").glob("python3*/site-packages"))
+        variables = _variables(environment, site, recipe, toolkit, base, job)
+        out = base / "out"
+        argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
+        argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out, sdist]
+        done = job.run(argv, timeout=BUILD_LIMIT_S, env=variables, log=log)
+        wheels = sorted(out.glob("*.whl")) if done.ok else []
+        if not wheels:
+            return _failed(key, done, log)
+        problem = _verify(environment, site, wheels[0], recipe, toolkit, job, log)
+        if problem:
+            return Unbuildable(
+                key=key, reason=f"built, but not importable: {problem}", help="", log=str(log)
+            )
+        return record(key, wheels[0], pin, toolkit, time.monotonic() - started)
+
+
+def record(
+    key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: float
+) -> Wheel:
+    """Move a verified wheel to its place, then write build.json: only with it a wheel counts."""
+    place = folder() / str(key)
+    final = place / wheel.name
+    shutil.move(wheel, place / f".{wheel.name}")
+    os.replace(place / f".{wheel.name}", final)
+    digest = files.sha256_file(final)
+    built = {
+        "built": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "cuda_toolkit": toolkit.version if toolkit else None,
+        "key": str(key),
+        "seconds": round(seconds, 1),
+        "sha256": digest,
+        "source_sha256": list(pin.hashes),
+        "wheel": wheel.name,
+    }
+    files.write_text(place / "build.json", files.dump_json(built))
+    return Wheel(key=key, path=final, sha256=digest)
+
+
+def _needs_nvcc(key: Key, job: Job) -> Unbuildable:
+    versions = [t.version for t in recipes.toolkits(job.run)]
+    return Unbuildable(
+        key=key,
+        reason=f"{key.package} {key.version} has CUDA sources and needs nvcc {job.cuda}; "
+        f"found {', '.join(versions) or 'none'}",
+        help=f"install the CUDA {job.cuda} toolkit and point CUDA_HOME at it, or take "
+        "transformer-engine 2.4 or newer, which builds without one",
+    )
+
+
+def _prepare(
+    environment: Path, recipe: Recipe, toolkit: Toolkit | None, job: Job, log: Path
+) -> None:
+    """The build environment: exactly the lock's packages, and tools to build with."""
+    pinned = environment.parent / "lock.txt"
+    pinned.write_text(locks.binary_part(job.lock))
+    tools = ["pip", "wheel", "setuptools", "pybind11", "ninja", "packaging"]
+    if recipe.cuda_headers and toolkit is None:
+        tools += recipes.header_packages(job.cuda)
+    install = [job.uv, "pip", "install", "--quiet", "-p", environment / "bin" / "python"]
+    dated = ["--exclude-newer", f"{job.lock.exclude_newer}T00:00:00Z"]
+    steps: list[list[str | Path]] = [
+        [job.uv, "venv", "--quiet", "-p", job.python, environment],
+        [*install, "--no-deps", "--require-hashes", "-r", pinned],
+        # Not upgraded: what the lock says of setuptools or packaging stays.
+        [*install, *dated, *tools],
+    ]
+    for argv in steps:
+        done = job.run(argv, timeout=1200, log=log)
+        if not done.ok:
+            raise InfrastructureError(f"no build environment: {last_line(done)} (log: {log})")
+
+
+def _variables(
+    environment: Path, site: Path, recipe: Recipe, toolkit: Toolkit | None, base: Path, job: Job
+) -> dict[str, str]:
+    root = toolkit.home if toolkit else base / "cuda"
+    if toolkit is None:
+        recipes.header_root(site, root, job.cuda)
+    variables = runtime.variables(site, None)
+    variables.update(recipe.variables)
+    if toolkit is None:
+        variables.update(recipe.without_cuda)
+    variables.update(
+        CUDA_HOME=str(root),
+        CUDA_PATH=str(root),
+        CPATH=":".join(str(p) for p in sorted((site / "nvidia").glob("*/include"))),
+        MAX_JOBS=str(os.cpu_count() or 1),
+        # Debug information doubles the time and serves no one here.
+        CFLAGS="-g0",
+        CXXFLAGS="-g0",
+        PATH=f"{environment / 'bin'}:{root / 'bin'}:/usr/bin:/bin",
+    )
+    return variables
+
+
+def _verify(
+    environment: Path,
+    site: Path,
+    wheel: Path,
+    recipe: Recipe,
+    toolkit: Toolkit | None,
+    job: Job,
+    log: Path,
+) -> str | None:
+    """Import the wheel beside the lock's packages; the last line of what went wrong, or None."""
+    python = environment / "bin" / "python"
+    argv: list[str | Path] = [job.uv, "pip", "install", "--quiet", "-p", python, "--no-deps", wheel]
+    installed = job.run(argv, timeout=300, log=log)
+    if not installed.ok:
+        return last_line(installed)
+    stand_ins = recipe.stand_ins if toolkit is None else ()
+    code = (
+        "import sys, types, importlib, torch\n"
+        f"for name in {stand_ins!r}: sys.modules[name] = types.ModuleType(name)\n"
+        f"importlib.import_module({recipe.module!r})\n"
+    )
+    variables = runtime.variables(site, runtime.driver_stub(site, job.run))
+    done = job.run([python, "-c", code], timeout=300, env=variables, log=log)
+    return None if done.ok else last_line(done)
+
+
+def _failed(key: Key, done: Completed, log: Path) -> Unbuildable | Unbuildable:
+    if "No space left on device" in done.output:
+        raise InfrastructureError(f"the disk is full: {key} could not be built (log: {log})")
+    if done.timed_out:
+        return Unbuildable(
+            key=key,
+            reason=f"the build passed its limit of {BUILD_LIMIT_S:.0f} s",
+            help="",
+            log=str(log),
+        )
+    return Unbuildable(key=key, reason=line_that_matters(done.output), help="", log=str(log))
+
+
+def line_that_matters(output: str) -> str:
+    """The first line of a build log that states an error, else its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for mark in ("fatal error:", " error: ", "Error: ", "error:"):
+        for line in lines:
+            if mark in line and "subprocess-exited-with-error" not in line:
+                return line[:300]
+    return lines[-1][:300] if lines else "the build printed nothing"
+
+
+def last_line(done: Completed) -> str:
+    """The last line of a process's output; what it ended with where it printed nothing."""
+    lines = done.output.strip().splitlines()
+    if done.timed_out:
+        return "it passed its time limit"
+    return lines[-1][:300] if lines else f"exit code {done.returncode}"
