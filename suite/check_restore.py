@@ -1,0 +1,101 @@
+"""Does a checkpoint of the default-spec model fit the ModelOpt-spec model, and lose nothing?
+
+Every tensor of the model that is restored is first filled with a sentinel, then compared bit
+for bit with the one saved, under names that this suite knows by itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from suite import adapter, checkpoints, compare
+from suite.outcomes import Unsupported
+from suite.plugin import Record
+
+BUILT = ("build-default", "build-modelopt")
+ALWAYS = ("self_attention.linear_qkv.layer_norm_", "mlp.linear_fc1.layer_norm_")
+"""Fused norms that the state-dict hook has always been for; others came later."""
+
+
+@pytest.mark.after(*BUILT)
+def check_restore(family: str, record: Record, tmp_path: Path) -> None:
+    restored(family, "default", "modelopt", record, tmp_path)
+
+
+@pytest.mark.after(*BUILT)
+def check_restore_back(family: str, record: Record, tmp_path: Path) -> None:
+    restored(family, "modelopt", "default", record, tmp_path)
+
+
+def restored(family: str, source: str, target: str, record: Record, folder: Path) -> None:
+    """Save a model of spec `source`, load it into one of spec `target`, compare."""
+    saved = checkpoints.model(family, source, folder)
+    checkpoints.distinct(saved)
+    given = compare.renamed(checkpoints.parameters(saved))
+    record("extra_states saved", checkpoints.extras(saved))
+    checkpoints.save(saved, folder / "checkpoint")
+    model = checkpoints.model(family, target, folder, seed=99)
+    sentinels = renamed(checkpoints.forget(model))
+    record("extra_states asked for", checkpoints.extras(model))
+    problems: list[str] = []
+    strict = checkpoints.mismatched(model, folder / "checkpoint")
+    record("strict", None if strict is None else [sorted(names) for names in strict])
+    if strict is not None:
+        problems += compare.keys(*strict)
+    try:
+        told = checkpoints.load(model, folder / "checkpoint")
+    except Exception as error:
+        if not problems:
+            raise
+        raise AssertionError("; ".join(problems)) from error
+    problems += compare.keys(told.missing_keys, told.unexpected_keys)
+    problems += compared(given, sentinels, model, record)
+    assert not problems, "; ".join(problems)
+
+
+@pytest.mark.after(*BUILT)
+def check_restore_state_dict(family: str, record: Record, tmp_path: Path) -> None:
+    hook = adapter.state_dict_pre_hook()
+    if hook is None:
+        raise Unsupported("the release has no pre-hook for default-spec state dicts")
+    saved = checkpoints.model(family, "default", tmp_path)
+    checkpoints.distinct(saved)
+    record("hook", hook.path)
+    unknown = not_renamed(hook.object, saved.state_dict())
+    if unknown and not any(part in name for name in unknown for part in ALWAYS):
+        raise Unsupported(f"{hook.path} does not rename {', '.join(sorted(unknown)[:4])}")
+    model = checkpoints.model(family, "modelopt", tmp_path, seed=99)
+    sentinels = renamed(checkpoints.forget(model))
+    model._register_load_state_dict_pre_hook(hook.object)
+    told = model.load_state_dict(saved.state_dict(), strict=True)
+    problems = compare.keys(told.missing_keys, told.unexpected_keys)
+    given = compare.renamed(checkpoints.parameters(saved))
+    problems += compared(given, sentinels, model, record)
+    assert not problems, "; ".join(problems)
+
+
+def compared(
+    given: dict[str, compare.Digest],
+    sentinels: dict[str, compare.Digest],
+    model: object,
+    record: Record,
+) -> list[str]:
+    """What is wrong with a model that was restored from a checkpoint of the tensors `given`."""
+    there = renamed(checkpoints.parameters(model))
+    record("tensors", len(there))
+    record("digest", compare.total(there))
+    return compare.untouched(sentinels, there) + compare.tensors(given, there)
+
+
+def renamed(tensors: dict[str, compare.Digest]) -> dict[str, compare.Digest]:
+    """Under the names of a model whose norms are their own, from whichever of the two."""
+    return compare.renamed(tensors)
+
+
+def not_renamed(hook: object, state: dict[str, object]) -> list[str]:
+    """The names of fused norms in `state` that the pre-hook leaves as they are."""
+    names = dict.fromkeys(state)
+    hook(names, "", {}, True, [], [], [])  # type: ignore[operator]
+    return [name for name in names if compare.unfused(name) != name]

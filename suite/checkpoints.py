@@ -1,0 +1,128 @@
+"""Models on one side, distributed checkpoints on the other: build, digest, save and load."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from suite import adapter, families, parallel, sabotage
+from suite.compare import EXTRA, Digest, digest
+
+SENTINEL = -12345.0
+"""Fills a model before a restore. No weight is drawn near it, and every dtype used holds it."""
+
+
+def model(family: str, kind: str, folder: Path, seed: int = families.SEED) -> Any:
+    """The family's model of `kind` `default` or `modelopt`, with weights drawn from `seed`."""
+    parallel.start(folder, seed)
+    config = families.config(family)
+    spec = getattr(adapter, f"{kind}_spec")(family, config)
+    if kind == "modelopt":
+        spec = sabotage.spec(spec)
+    return adapter.build_model(family, spec, config)
+
+
+def of_tensor(tensor: Any) -> Digest:
+    """The digest of a torch tensor on any device."""
+    import torch
+
+    plain = tensor.detach().cpu().contiguous()
+    data = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return digest(data, plain.shape, str(plain.dtype).removeprefix("torch."))
+
+
+def tensors(state: Mapping[str, Any]) -> dict[str, Digest]:
+    """The digests of the tensors in a state dict; extra states are no tensors of a model."""
+    import torch
+
+    return {
+        name: of_tensor(value)
+        for name, value in state.items()
+        if EXTRA not in name and isinstance(value, torch.Tensor)
+    }
+
+
+def parameters(model: Any) -> dict[str, Digest]:
+    """The digests of all parameters and persistent buffers of a model, by name."""
+    return tensors(sabotage.parameters(model.state_dict()))
+
+
+def extras(model: Any) -> list[str]:
+    """Names of the extra states that a model's state dict has."""
+    return sorted(name for name in model.state_dict() if EXTRA in name)
+
+
+def distinct(model: Any, seed: int = families.SEED) -> None:
+    """Give every floating-point tensor values of its own, drawn on the CPU from `seed`.
+
+    Norms start as ones and biases as zeros: two of them swapped would otherwise not be seen.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, tensor in sorted(_floating(model).items()):
+            values = torch.randn(tensor.shape, generator=generator) * 0.02
+            tensor.add_(values.to(tensor.dtype).to(tensor.device))
+
+
+def forget(model: Any) -> dict[str, Digest]:
+    """Fill every floating-point tensor of the model with the sentinel; their digests."""
+    import torch
+
+    with torch.no_grad():
+        floating = _floating(model)
+        for tensor in floating.values():
+            tensor.fill_(SENTINEL)
+    return {name: of_tensor(tensor) for name, tensor in floating.items()}
+
+
+def _floating(model: Any) -> dict[str, Any]:
+    import torch
+
+    state = model.state_dict(keep_vars=True)
+    return {
+        name: value
+        for name, value in state.items()
+        if EXTRA not in name and isinstance(value, torch.Tensor) and value.is_floating_point()
+    }
+
+
+def save(model: Any, folder: Path) -> None:
+    """Save the model's distributed checkpoint into `folder`, which is made."""
+    checkpointing = importlib.import_module("megatron.core.dist_checkpointing")
+    folder.mkdir(parents=True, exist_ok=True)
+    state = adapter.sharded_state(model)
+    sabotage.writing()
+    checkpointing.save(state, str(folder))
+
+
+def mismatched(model: Any, folder: Path) -> tuple[set[str], set[str]] | None:
+    """`(missing, unexpected)` as Megatron's strict load reports them; None where it cannot.
+
+    Missing are keys of the checkpoint that the model does not ask for, unexpected those that it
+    asks for in vain.
+    """
+    checkpointing = importlib.import_module("megatron.core.dist_checkpointing")
+    validation = importlib.import_module("megatron.core.dist_checkpointing.validation")
+    handling = getattr(validation, "StrictHandling", None)
+    takes = inspect.signature(checkpointing.load).parameters
+    if "strict" not in takes or not hasattr(handling, "RETURN_ALL"):
+        return None
+    state = adapter.sharded_state(model)
+    _, missing, unexpected = checkpointing.load(state, str(folder), strict=handling.RETURN_ALL)
+    return set(missing), set(unexpected)
+
+
+def load(model: Any, folder: Path) -> Any:
+    """Load a distributed checkpoint into the model as callers do, with all defaults; what
+    `load_state_dict` returns."""
+    checkpointing = importlib.import_module("megatron.core.dist_checkpointing")
+    state = checkpointing.load(adapter.sharded_state(model), str(folder))
+    sabotage.restoring()
+    result = model.load_state_dict(state)
+    sabotage.restored(model)
+    return result

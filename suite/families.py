@@ -1,0 +1,60 @@
+"""The families' sizes: as small as each architecture allows, so that a check takes seconds."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+SEED = 1234
+VOCABULARY = 128
+SEQUENCE = 8
+"""Tokens in a sequence, and the longest that a model takes."""
+
+PATTERN = "M*-"
+"""The hybrid's layers: Mamba, attention, MLP."""
+
+_DENSE: dict[str, Any] = {
+    "num_layers": 2,
+    "hidden_size": 128,
+    "num_attention_heads": 4,
+    "ffn_hidden_size": 256,
+    "use_cpu_initialization": True,
+}
+_EXPERTS: dict[str, Any] = {
+    **_DENSE,
+    "hidden_size": 256,
+    "num_moe_experts": 2,
+    "moe_layer_freq": [0, 1],
+    "moe_ffn_hidden_size": 128,
+    "moe_shared_expert_intermediate_size": 128,
+    "add_bias_linear": False,
+}
+_LATENT: dict[str, Any] = {
+    **_EXPERTS,
+    "qk_layernorm": True,
+    "q_lora_rank": 128,
+    "kv_lora_rank": 128,
+}
+_HYBRID: dict[str, Any] = {
+    "num_layers": 3,
+    "hidden_size": 256,
+    "num_attention_heads": 4,
+    "use_cpu_initialization": True,
+}
+
+CONFIG = "megatron.core.transformer.transformer_config"
+
+
+def config(family: str) -> Any:
+    """The family's configuration object; TypeError where the release does not take it."""
+    module = importlib.import_module(CONFIG)
+    if family == "mla-moe":
+        return module.MLATransformerConfig(**_LATENT)
+    if family == "llama4-moe":
+        given = dict(_EXPERTS)
+        if "qk_l2_norm" in inspect.signature(module.TransformerConfig).parameters:
+            given["qk_l2_norm"] = True
+        return module.TransformerConfig(**given)
+    sizes = {"gpt": _DENSE, "hybrid-mamba": _HYBRID}[family]
+    return module.TransformerConfig(**sizes)
