@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from suite import adapter, elf, preload, requirements
+from suite import adapter, elf, failures, preload, requirements
 from suite.outcomes import FAMILIES, NeedsGpu, Unsupported
 from suite.record import Record
 
 PACKAGES = ("torch", "transformer_engine.pytorch", "megatron.core", "modelopt.torch")
 OPTIONAL = {"mamba-ssm": "mamba_ssm", "causal-conv1d": "causal_conv1d", "einops": "einops"}
-"""Imported where they are installed: only the hybrid family needs them."""
+"""Imported where they are installed, and recorded; `import-modules` tells who needs them."""
 
 UNDER_TEST = {
     "megatron-core": "megatron.core",
@@ -49,6 +49,15 @@ def imported(names: list[str], record: Record) -> dict[str, ModuleType]:
     return found
 
 
+def attempted(name: str) -> str:
+    """How importing `name` ends, in words."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
 def installed(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
@@ -58,10 +67,11 @@ def installed(name: str) -> str | None:
 
 @pytest.mark.limit(240)
 def check_import_packages(record: Record) -> None:
-    optional = [module for name, module in OPTIONAL.items() if installed(name)]
     record("preload", preload.OUTCOMES)
-    imported([*PACKAGES, *optional], record)
     record("warnings", preload.WARNINGS)
+    record("standing in", preload.stand_in_for_compiled())
+    record("optional", {name: attempted(OPTIONAL[name]) for name in OPTIONAL if installed(name)})
+    imported(list(PACKAGES), record)
 
 
 @pytest.mark.limit(240)
@@ -72,7 +82,8 @@ def check_import_modules(family: str, record: Record) -> None:
 @pytest.mark.limit(240)
 def check_import_undeclared(record: Record) -> None:
     missing = []
-    for name in sorted({name for family in FAMILIES for name in path_of(family)}):
+    path = {name for family in FAMILIES for name in path_of(family)}
+    for name in [*PACKAGES, *sorted(path)]:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -81,7 +92,7 @@ def check_import_undeclared(record: Record) -> None:
         except Exception as error:
             record(f"not looked into: {name}", f"{type(error).__name__}: {error}")
     owners = importlib.metadata.packages_distributions()
-    found = [entry for entry in missing if entry.module not in UNDER_TEST]
+    found = [entry for entry in missing if entry.module not in requirements.declared(entry.package)]
     for package, prefix in UNDER_TEST.items():
         found += requirements.undeclared(package, prefix, dict(sys.modules), owners)
     record("undeclared", [entry.plain() for entry in sorted(set(found))])
@@ -95,9 +106,12 @@ def path_of(family: str) -> tuple[str, ...]:
 
 def absent(importing: str, error: ModuleNotFoundError) -> requirements.Undeclared:
     """The finding that a module on the path cannot be imported for want of another."""
-    package = "megatron-core" if importing.startswith("megatron") else importing.partition(".")[0]
+    named = [frame["module"] for frame in failures.describe(error, None)["frames"]]
+    raising = [name for name in named if name.startswith(tuple(UNDER_TEST.values()))]
+    by = raising[-1] if raising else importing
+    package = next((p for p, prefix in UNDER_TEST.items() if by.startswith(prefix)), by)
     top = (error.name or str(error)).partition(".")[0]
-    return requirements.Undeclared(package, top, importing, guarded=False, installed=False)
+    return requirements.Undeclared(package, top, by, guarded=False, installed=False)
 
 
 def unmet(found: list[requirements.Undeclared]) -> list[str]:
@@ -196,6 +210,7 @@ def abi_text(missing: dict[str, list[str]], torch_version: str) -> str:
     return f"ABI mismatch with torch {torch_version}: {'; '.join(parts)}"
 
 
+@pytest.mark.after("import-packages")
 def check_import_modelopt_megatron_plugin(record: Record) -> None:
     plugin = "modelopt.torch.quantization.plugins.megatron"
     registry = quantised_modules()
@@ -219,6 +234,7 @@ PARALLEL = ("ColumnParallelLinear", "RowParallelLinear")
 SHARDED = ("restore_sharded_modelopt_state", "save_sharded_modelopt_state")
 
 
+@pytest.mark.after("import-packages")
 def check_import_modelopt_te_plugin(record: Record) -> None:
     plugin = "modelopt.torch.quantization.plugins.transformer_engine"
     registry = quantised_modules()

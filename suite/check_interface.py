@@ -6,6 +6,8 @@ import importlib
 import inspect
 from typing import Any
 
+import pytest
+
 from suite import adapter, contracts
 from suite.contracts import Contract
 from suite.outcomes import Unsupported
@@ -53,10 +55,12 @@ RECORDED = (
 """`module:attribute` of what callers call, whichever of them a release has."""
 
 
+@pytest.mark.after("import-modules[gpt]")
 def check_interface_gpt_spec(record: Record) -> None:
     see(adapter.gpt_modelopt_spec(), contracts.GPT, record, "GPT")
 
 
+@pytest.mark.after("import-modules[hybrid-mamba]")
 def check_interface_stack_spec(record: Record) -> None:
     see(adapter.stack_modelopt_spec(), contracts.STACK, record, "stack")
 

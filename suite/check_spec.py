@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 from typing import Any
 
-from suite import adapter, contracts, families, specs
+import pytest
+
+from suite import adapter, contracts, families, parallel, specs
 from suite.outcomes import Unsupported
 from suite.record import Record
 
@@ -24,7 +27,9 @@ def native(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, wanted)
 
 
-def check_spec_modules(family: str, record: Record) -> None:
+@pytest.mark.after("import-modules")
+def check_spec_modules(family: str, record: Record, tmp_path: Path) -> None:
+    parallel.start(tmp_path, families.SEED)  # a block's spec depends on the pipeline rank
     spec = adapter.modelopt_spec(family, families.config(family))
     problems = []
     standing: dict[str, Any] = {}
@@ -39,7 +44,9 @@ def check_spec_modules(family: str, record: Record) -> None:
     assert not problems, "; ".join(problems)
 
 
-def check_spec_key_map(family: str, record: Record) -> None:
+@pytest.mark.after("import-modules")
+def check_spec_key_map(family: str, record: Record, tmp_path: Path) -> None:
+    parallel.start(tmp_path, families.SEED)
     config = families.config(family)
     pairs = paired(
         specs.layers(adapter.default_spec(family, config)),
@@ -78,6 +85,7 @@ def paired(default: dict[str, Any], modelopt: dict[str, Any]) -> dict[str, tuple
     return {name: (default[name], modelopt[name]) for name in shared}
 
 
+@pytest.mark.after("import-modules[hybrid-mamba]")
 def check_spec_default_switch(record: Record) -> None:
     function = stack_function("use_default_te_spec")
     default = adapter.stack_default_spec()
@@ -95,6 +103,7 @@ def check_spec_default_switch(record: Record) -> None:
         assert named, "moe_grouped_gemm=False returns no spec of its module"
 
 
+@pytest.mark.after("import-modules[hybrid-mamba]")
 def check_spec_local_features(record: Record) -> None:
     spec = stack_function("local_core_attention")()
     there = {name: getattr(spec.submodules, name, None) for name in FEATURES}
@@ -112,6 +121,7 @@ def check_spec_local_features(record: Record) -> None:
     assert not problems, "; ".join(problems)
 
 
+@pytest.mark.after("import-modules[hybrid-mamba]")
 def check_spec_gdn_remap(record: Record) -> None:
     function = stack_function("remap_te_layernorm")
     layer = getattr(function(remap_te_layernorm=True).submodules, "gdn_layer", None)
@@ -125,6 +135,7 @@ def check_spec_gdn_remap(record: Record) -> None:
     assert not specs.key_map(plain), "keys are mapped although remap_te_layernorm is False"
 
 
+@pytest.mark.after("import-modules[gpt]")
 def check_layers_linear_duplicated(record: Record) -> None:
     if not contracts.has(f"{LAYERS}:Linear(parallel_mode)"):
         raise Unsupported(f"{LAYERS}.Linear takes no parallel_mode")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from suite.failures import innermost, relative
+from suite.failures import headline, innermost, relative
 from suite.outcomes import BROKEN, NEEDS_GPU, UNSUPPORTED, NeedsGpu, Unsupported
 
 _NO_GPU = re.compile(
@@ -50,6 +50,13 @@ _RUNTIME = (
         "names and shapes of parameters are compared by Python code, on no device",
     ),
     (
+        re.compile(
+            r"Missing key in checkpoint|Size mismatch between saved|size mismatch for"
+            r"|Failed to validate global plan"
+        ),
+        "keys and shapes of the checkpoint are compared by Python code, on no device",
+    ),
+    (
         re.compile(r"undefined symbol"),
         "the dynamic linker resolves symbols before any device is asked",
     ),
@@ -78,7 +85,7 @@ def classify(error: BaseException, *, host: bool, stated: str | None = None) -> 
     if reason:
         return BROKEN, reason
     return NEEDS_GPU, (
-        f"cannot be told from a missing GPU: {type(error).__name__}: {_first_line(error)}"
+        f"cannot be told from a missing GPU: {type(error).__name__}: {headline(error)}"
     )
 
 
@@ -88,10 +95,10 @@ def _missing_gpu(error: BaseException) -> str | None:
         if _asserted_here(cause):
             continue
         if _NO_GPU.search(str(cause)):
-            return f"{type(cause).__name__}: {_first_line(cause)}"
+            return f"{type(cause).__name__}: {headline(cause)}"
         short = _stand_in_short(cause)
         if short:
-            return f"{short}: {type(cause).__name__}: {_first_line(cause)}"
+            return f"{short}: {type(cause).__name__}: {headline(cause)}"
         if isinstance(cause, NameError) and _reads_is_available(cause):
             return (
                 f"the module asks for a GPU while it is imported: {type(cause).__name__}: {cause}"
@@ -172,7 +179,3 @@ def _reads_is_available(error: BaseException) -> bool:
     except OSError:
         return False
     return "is_available()" in source
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0][:500]

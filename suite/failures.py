@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -11,23 +12,25 @@ from typing import Any
 
 _FRAMES = 30
 _TEXT = 20_000
-_ROOTS = sorted(
-    {
-        os.path.realpath(path)
-        for path in (*sys.path, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
-        if path and path.rstrip("/").endswith(("site-packages", "dist-packages"))
-    },
-    key=len,
-    reverse=True,
-)
 _REPOSITORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
+def _roots() -> tuple[str, ...]:
+    return _known_roots(tuple(sys.path))
+
+
+@functools.cache
+def _known_roots(search: tuple[str, ...]) -> tuple[str, ...]:
+    """What paths are told relative to, the longest first: each as named and as it really is."""
+    named = [*search, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    named += [sysconfig.get_path("stdlib"), _REPOSITORY]
+    kept = [path for path in named if path and os.path.isdir(path)]
+    return tuple(sorted({*kept, *map(os.path.realpath, kept)}, key=len, reverse=True))
+
+
 def relative(path: str) -> str:
-    """`path` without what depends on the machine: relative to site-packages, the standard
-    library or this repository."""
-    path = os.path.realpath(path) if os.path.isabs(path) else path
-    for root in (*_ROOTS, sysconfig.get_path("stdlib"), _REPOSITORY):
+    """`path` without what depends on the machine: relative to where Python found it."""
+    for root in _roots():
         if path.startswith(root + os.sep):
             return path[len(root) + 1 :]
     return path
@@ -35,7 +38,7 @@ def relative(path: str) -> str:
 
 def clean(text: str) -> str:
     """`text` without machine paths, so that equal failures read the same everywhere."""
-    for root in (*_ROOTS, sysconfig.get_path("stdlib"), _REPOSITORY):
+    for root in _roots():
         text = text.replace(root + os.sep, "")
     return text
 
@@ -70,6 +73,13 @@ def text_of(error: BaseException) -> str:
             break
         entry = entry.tb_next
     return clean("".join(traceback.format_exception(type(error), error, entry)))[-_TEXT:]
+
+
+def headline(error: BaseException) -> str:
+    """One line of what `error` says: the first, or of a message that holds a whole traceback
+    (torch's checkpoint errors do) the last."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or ["no message"]
+    return lines[-1 if any(line.startswith("Traceback") for line in lines) else 0].strip()[:500]
 
 
 def describe(error: BaseException, gpu_independent: str | None) -> dict[str, Any]:

@@ -241,7 +241,7 @@ def judged(error: BaseException, *, host: bool, stated: str | None) -> dict[str,
         error = AssertionError(f"a check must not skip, but say what it misses: {error}")
     outcome, why = classify.classify(error, host=host, stated=stated)
     if outcome == BROKEN:
-        reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+        reason = f"{type(error).__name__}: {failures.headline(error)}"
         return {
             "outcome": outcome,
             "reason": failures.clean(reason)[:500],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 PACKAGES = (
@@ -22,6 +25,9 @@ PACKAGES = (
     "mamba_ssm",
 )
 """In this order: later ones import earlier ones, and a failure should name the first."""
+
+COMPILED = {"mamba-ssm": "selective_scan_cuda", "causal-conv1d": "causal_conv1d_cuda"}
+"""By distribution: its compiled module, which a build without a CUDA toolkit leaves out."""
 
 OUTCOMES: dict[str, str] = {}
 """By module: `ok`, or the exception's text, or how the process died on it."""
@@ -38,6 +44,7 @@ def load(names: Sequence[str], before: Callable[[str], None] = lambda name: None
     or a hang is due to.
     """
     started = time.monotonic()
+    stand_in_for_compiled()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for name in names:
@@ -50,6 +57,28 @@ def load(names: Sequence[str], before: Callable[[str], None] = lambda name: None
                 TRACEBACKS[name] = traceback.format_exc()
     note(caught)
     return time.monotonic() - started
+
+
+def stand_in_for_compiled() -> list[str]:
+    """Put an empty module where an installed distribution was built without its compiled part.
+
+    The rest of it, the Triton kernels that Megatron uses, then imports. Nothing stands in
+    where the compiled module is there. Returns the modules that are stood in for.
+    """
+    missing = []
+    for distribution, name in COMPILED.items():
+        try:
+            importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if name in sys.modules:
+            there = sys.modules[name].__spec__ is not None
+        else:
+            there = importlib.util.find_spec(name) is not None
+        if not there:
+            sys.modules.setdefault(name, ModuleType(name, "Stands in for a compiled module."))
+            missing.append(name)
+    return missing
 
 
 def note(caught: Sequence[warnings.WarningMessage]) -> None:

@@ -25,7 +25,7 @@ def needed(check: Check, ids: Sequence[str] | frozenset[str]) -> list[str]:
     """The ids of the checks that `check` comes after, of those in `ids`.
 
     A kind stands for the check of the same family where there is one, else for the one
-    without a family.
+    without a family; `kind[family]` stands for itself.
     """
     found = []
     for kind in check.after:
@@ -38,8 +38,8 @@ def needed(check: Check, ids: Sequence[str] | frozenset[str]) -> list[str]:
 
 def unknown(checks: Sequence[Check]) -> list[str]:
     """Kinds that some check wants to come after but that no check is of; a mistake of ours."""
-    kinds = {check.kind for check in checks}
-    return sorted({kind for check in checks for kind in check.after} - kinds)
+    known = {check.kind for check in checks} | {check.id for check in checks}
+    return sorted({kind for check in checks for kind in check.after} - known)
 
 
 def order(checks: Sequence[Check]) -> list[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from suite.classify import classify
+from suite.failures import headline
 from suite.outcomes import BROKEN, NEEDS_GPU, UNSUPPORTED, NeedsGpu, Unsupported
 
 
@@ -50,6 +51,15 @@ def test_what_misses_a_gpu_needs_one(error: BaseException) -> None:
 def test_what_was_caused_by_a_missing_gpu_needs_one() -> None:
     error = raised(TypeError("cannot unpack"), RuntimeError("CUDA error: no device"))
     assert classify(error, host=True)[0] == NEEDS_GPU
+
+
+def test_a_key_that_torchs_checkpoint_reader_misses_is_broken_and_named() -> None:
+    message = "ranks:[0]\nTraceback (most recent call last): (RANK 0)\n  File x\n"
+    error = raised(
+        Exception(message + "RuntimeError: Missing key in checkpoint state_dict: a.b.\n")
+    )
+    assert classify(error, host=True)[0] == BROKEN
+    assert headline(error) == "RuntimeError: Missing key in checkpoint state_dict: a.b."
 
 
 def test_what_cannot_be_told_needs_a_gpu_and_says_so() -> None:
