@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mcore_compat import files, proc
+from mcore_compat import files, locks, proc
 from mcore_compat.pipeline import find_uv
 
 REPEATS = 5
@@ -137,12 +137,14 @@ def environment() -> list[Row]:
         for mode in ("hardlink", "copy"):
             target = Path(folder) / mode
             wanted = Path(folder) / f"{mode}.txt"
-            wanted.write_text(binary_part(lock.read_text()))
+            wanted.write_text(locks.binary_part(locks.read(lock)))
             started = time.monotonic()
             for argv in (
                 [uv, "venv", "-q", "-p", python, target],
-                [uv, "pip", "install", "-q", "-p", target / "bin" / "python", "--no-deps"]
-                + ["--offline", "--require-hashes", "--link-mode", mode, "-r", wanted],
+                [
+                    *(uv, "pip", "install", "-q", "-p", target / "bin" / "python", "--no-deps"),
+                    *("--offline", "--require-hashes", "--link-mode", mode, "-r", wanted),
+                ],
             ):
                 done = proc.run(argv, timeout=600)
                 if not done.ok:
@@ -166,13 +168,6 @@ def environment() -> list[Row]:
     return rows
 
 
-def binary_part(lock: str) -> str:
-    """The lock without its source-only packages, which come from the wheelhouse."""
-    from mcore_compat import locks
-
-    return locks.binary_part(lock)
-
-
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "listing": listing,
     "fresh": fresh,
@@ -184,7 +179,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
 def show(row: Row) -> str:
     """One line of the table."""
     mark = "ok" if row.value <= row.limit else "PASSED ITS LIMIT"
-    line = f"{row.name:<12} {row.value:>9.2f} {row.unit:<3} (limit {row.limit:g}) {mark}: {row.what}"
+    figure = f"{row.name:<12} {row.value:>9.2f} {row.unit:<3}"
+    line = f"{figure} (limit {row.limit:g}) {mark}: {row.what}"
     if row.alternative_value is not None:
         line += f"; {row.alternative}: {row.alternative_value:.2f} {row.unit}"
     return line

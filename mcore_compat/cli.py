@@ -91,7 +91,7 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "refresh":
         return commands.refresh()
     if args.command == "report":
-        return commands.report(check=args.check)
+        return commands.report_(check=args.check)
     return commands.list_cells()
 
 

@@ -87,9 +87,7 @@ def named(name: str, matrix: Matrix, releases: Releases, toolkit: str | None = N
     return cell(request, matrix, releases, toolkit)
 
 
-def stack_for(
-    series: str, matrix: Matrix, releases: Releases, toolkit: str | None = None
-) -> Stack:
+def stack_for(series: str, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Stack:
     """The first stack of a series that builds here: one that needs nvcc wants torch's CUDA."""
     stacks = matrix.stacks[series]
     for stack in stacks:
@@ -98,9 +96,7 @@ def stack_for(
     return stacks[-1]
 
 
-def cell(
-    request: Request, matrix: Matrix, releases: Releases, toolkit: str | None = None
-) -> Cell:
+def cell(request: Request, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Cell:
     """The cell that a request means: series turned into releases, the rest from the stack.
 
     Raises:

@@ -50,9 +50,7 @@ def client() -> Client:
 
 
 def _configured() -> str | None:
-    done = proc.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], timeout=30
-    )
+    done = proc.run([sys.executable, "-m", "pip", "config", "get", "global.index-url"], timeout=30)
     return done.output.strip() if done.ok else None
 
 
@@ -126,7 +124,7 @@ def _release(
 
 
 def _tags(names: Iterable[str]) -> Iterable[str]:
-    """Compressed tags of the wheels that a Linux x86-64 machine can take; the rest never matters."""
+    """Compressed tags of the wheels that an x86-64 Linux machine can take; no other matters."""
     for name in names:
         if not name.endswith(("x86_64.whl", "-any.whl")) or "macosx" in name:
             continue
@@ -176,11 +174,11 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
     try:
         for file in asked.get_project_page(package).packages:
             if file.package_type == "sdist" and file.digests.get("sha256") in hashes:
-                path = folder / file.filename
+                path: Path = folder / file.filename
                 asked.download_package(file, path)
                 return path
     except (pypi_simple.DigestMismatchError, OSError) as error:
         raise InfrastructureError(
             f"{package} {version} could not be downloaded: {type(error).__name__}"
         ) from error
-    raise InfrastructureError(f"the index has no source of {package} {version} with the lock's hash")
+    raise InfrastructureError(f"the index has no source of {package} {version} of the lock's hash")

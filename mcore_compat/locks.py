@@ -6,11 +6,10 @@ import datetime
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.version import Version
 
 from mcore_compat import files
@@ -32,8 +31,8 @@ RESOLVE_LIMIT_S = 300.0
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?P<rest>.*)")
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 _NETWORK = re.compile(
-    r"error sending request|dns error|failed to fetch|could not connect|connection (?:refused|reset)"
-    r"|timed out|network is unreachable|temporary failure in name resolution",
+    r"error sending request|dns error|failed to fetch|could not connect"
+    r"|connection (?:refused|reset)|timed out|network is unreachable|temporary failure in name resolution",
     re.IGNORECASE,
 )
 _DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -50,11 +49,13 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A cell's lock. `digest` is the sha256 of its text."""
+    """A cell's lock: `axes` are the versions that it was made for, `pins` what comes from the
+    index, `source_only` what comes from the wheelhouse. `digest` is the sha256 of its text."""
 
     cell: str
     text: str
     exclude_newer: str
+    axes: Mapping[str, str]
     pins: tuple[Pin, ...]
     source_only: tuple[Pin, ...]
 
@@ -163,7 +164,7 @@ def _refused(cell: Cell, output: str, timed_out: bool) -> Unresolvable:
 
 def readable(output: str) -> str:
     """The resolver's "Because … we can conclude …" as one paragraph, without its drawing."""
-    text = " ".join(re.sub(r"[╰─▶│×├]", " ", output).split())
+    text = " ".join(re.sub(r"[╰─▶│\u00d7├]", " ", output).split())
     _, found, reason = text.partition("No solution found when resolving dependencies: ")
     text = reason if found else text
     text = text.split(" hint: ")[0]
@@ -198,13 +199,14 @@ def parse(text: str, where: str) -> Lock:
     first = text.splitlines()[0] if text else ""
     match = re.match(r"# Lock of (?P<cell>\S+)\. ", first)
     if match is None or not {"pins", "exclude-newer", "source-only"} <= set(said):
-        raise LockError(f"{where} is not a lock of ours; remake it: nox -s lock -- {Path(where).stem}")
+        raise LockError(f"{where} is not a lock of ours; {_remake(where)}")
     sources = set(said["source-only"].split())
     pins = tuple(_pins(text, where))
     return Lock(
         cell=match["cell"],
         text=text,
         exclude_newer=said["exclude-newer"],
+        axes=dict(word.split("==", 1) for word in said["pins"].split() if "==" in word),
         pins=tuple(p for p in pins if p.name not in sources),
         source_only=tuple(p for p in pins if p.name in sources),
     )
@@ -223,13 +225,16 @@ def _pins(text: str, where: str) -> Iterable[Pin]:
         hashes = tuple(h.split(":")[1] for h in _HASH.findall(entry))
         if match is None or not hashes:
             raise LockError(
-                f"{where}:{started}: no pin with a hash: {entry.strip()[:60]!r}; "
-                f"remake it: nox -s lock -- {Path(where).stem}"
+                f"{where}:{started}: no pin with a hash: {entry.strip()[:60]!r}; {_remake(where)}"
             )
         yield Pin(name=match["name"].lower(), version=match["version"], hashes=hashes)
         entry, started = "", 0
     if entry:
-        raise LockError(f"{where}:{started}: cut short; remake it: nox -s lock -- {Path(where).stem}")
+        raise LockError(f"{where}:{started}: cut short; {_remake(where)}")
+
+
+def _remake(where: str) -> str:
+    return f"remake it: nox -s lock -- {Path(where).stem}"
 
 
 def read(path: Path) -> Lock:
@@ -248,5 +253,3 @@ def pinned_text(pins: Sequence[Pin]) -> str:
         f"{p.name}=={p.version} " + " ".join(f"--hash=sha256:{h}" for h in p.hashes) + "\n"
         for p in pins
     )
-
-

@@ -1,4 +1,4 @@
-"""One cell, end to end: lock → wheelhouse → environment → suite → evidence → verdict.
+"""One cell, end to end: lock → wheelhouse → environment → suite → evidence.
 
 Each stage is another module's; what this one adds is their order, the early exits (fresh,
 unresolvable, unbuildable) and the promise that what was learnt is kept.
@@ -12,11 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import environment, evidence, expand, interpreters, locks, runner, wheelhouse
-from mcore_compat.cells import Cell
-from mcore_compat.errors import CompatError, InfrastructureError
-from mcore_compat.evidence import Builder, Evidence, Fresh
-from mcore_compat.files import ROOT, home, sha256_tree
+from mcore_compat import (
+    environment,
+    evidence,
+    expand,
+    interpreters,
+    locks,
+    recipes,
+    runner,
+    verdict,
+    wheelhouse,
+)
+from mcore_compat.cells import Cell, series_of
+from mcore_compat.errors import EvidenceError, InfrastructureError, LockError
+from mcore_compat.evidence import Builder, Evidence, Fresh, Reason
+from mcore_compat.files import ROOT, sha256_tree, write_text
 from mcore_compat.locks import Lock, Unresolvable
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CellOutcome
@@ -27,12 +37,11 @@ from mcore_compat.wheelhouse import Unbuildable, Wheel
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a cell is run. `limit`: seconds a check may take."""
+    """How a cell is run. `limit`: seconds a check may take; `only`: words that checks match."""
 
     force: bool = False
     only: str | None = None
     limit: float = runner.CHECK_LIMIT_S
-    store: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +55,25 @@ class Context:
     uv: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to: its evidence, and whether that was there already."""
+
+    evidence: Evidence
+    fresh: bool = False
+
+
 def device_class() -> str:
     """`gpu` where the NVIDIA driver is loaded, else `host`; asks no package under test."""
     return "gpu" if Path("/proc/driver/nvidia/version").exists() else "host"
 
 
 def find_uv() -> Path:
-    """The `uv` beside this Python, else the one on PATH."""
+    """The `uv` beside this Python, else the one on PATH.
+
+    Raises:
+        InfrastructureError: there is none.
+    """
     try:
         import uv
 
@@ -65,9 +86,183 @@ def find_uv() -> Path:
 
 
 def suite_digest() -> str:
-    """Digest of every file of the suite; part of what makes evidence fresh."""
+    """Digest of every Python file of the suite; part of what makes evidence fresh."""
     return sha256_tree(ROOT / "suite")
 
 
 def lock_path(cell: Cell) -> Path:
+    """Where a cell's lock lies."""
     return ROOT / "constraints" / "locks" / f"{cell.name}.txt"
+
+
+def chosen(name: str, context: Context) -> Cell:
+    """The cell of a name, on the stack of its lock, else on the first stack that builds here.
+
+    A lock that is there decides: the same cell is the same combination on every machine.
+    """
+    cell = expand.named(name, context.matrix, context.releases, _toolkit(context))
+    path = lock_path(cell)
+    if not cell.default or not path.exists():
+        return cell
+    axes = locks.read(path).axes
+    for stack in context.matrix.stacks[series_of(cell.mcore)]:
+        other = expand.on_stack(cell, stack, context.matrix, context.releases)
+        if all(axes.get(axis) == version for axis, version in other.pins.items()):
+            return other
+    return cell
+
+
+def _toolkit(context: Context) -> str | None:
+    """The nvcc of this machine that a stack of the matrix asks for."""
+    asked = {
+        expand.cuda_of(stack.torch, context.matrix, context.releases)
+        for stacks in context.matrix.stacks.values()
+        for stack in stacks
+        if stack.toolkit
+    }
+    found = {toolkit.version for toolkit in recipes.toolkits(context.run)}
+    return next(iter(sorted(asked & found)), None)
+
+
+def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unresolvable:
+    """The cell's lock: the one that is there, else resolved and written.
+
+    Raises:
+        LockError: the file is corrupt, or was made for other versions than the cell's.
+        InfrastructureError: the index did not answer.
+    """
+    path = lock_path(cell)
+    if path.exists() and not anew:
+        found = locks.read(path)
+        if any(found.axes.get(axis) != version for axis, version in cell.pins.items()):
+            raise LockError(
+                f"{path.name} was made for other versions; remake it: nox -s lock -- {cell.name}"
+            )
+        return found
+    reasons = expand.violations(cell, context.releases)
+    if reasons:
+        return Unresolvable(reason="; ".join(reasons))
+    context.say(f"resolving {cell.name}")
+    made = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
+    if isinstance(made, Lock):
+        write_text(path, made.text)
+    return made
+
+
+def run_cell(name: str, options: Options, context: Context) -> Outcome:
+    """Run one cell to its verdict, or find that its evidence still holds.
+
+    Evidence is written as checks finish. With `only`, nothing is stored: a part of the suite
+    is no verdict.
+
+    Raises:
+        CompatError: bad input, a missing interpreter, or a failure of the surroundings.
+    """
+    cell = chosen(name, context)
+    suite = suite_digest()
+    device = device_class()
+    resolved = lock_of(cell, context)
+    base = evidence.start(cell, device_class=device, suite=suite)
+    if isinstance(resolved, Unresolvable):
+        reason = Reason(kind="unresolvable", message=resolved.reason, help="")
+        return _ended(replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason))
+    base = replace(base, lock=resolved.digest)
+    if not options.force and not options.only:
+        kept = _fresh(cell, base, resolved)
+        if kept:
+            return Outcome(evidence=kept, fresh=True)
+    python = interpreters.find(cell.python, context.run, context.uv)
+    wheels = _wheels(cell, resolved, python, context)
+    if isinstance(wheels, Unbuildable):
+        reason = Reason(kind="unbuildable", message=wheels.reason, help=wheels.help)
+        return _ended(replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason))
+    base = replace(base, wheels={w.path.name: w.sha256 for w in wheels})
+    there = environment.ensure(
+        cell, resolved, wheels, python=python, uv=context.uv, run=context.run, say=context.say
+    )
+    return _suite(cell, base, there, python, options, context)
+
+
+def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
+    """The stored evidence where it still holds. A corrupt file is an error that names it."""
+    path = evidence.path_of(cell.name, base.device_class)
+    if not path.exists():
+        return None
+    found = evidence.load(path)
+    state = evidence.freshness(
+        found,
+        lock=lock.digest,
+        suite=base.suite,
+        wheels=wheelhouse.known(cell, lock, found.wheels),
+        python=cell.python,
+    )
+    return found if isinstance(state, Fresh) else None
+
+
+def _wheels(
+    cell: Cell, lock: Lock, python: Path, context: Context
+) -> tuple[Wheel, ...] | Unbuildable:
+    job = wheelhouse.Job(
+        cell=cell,
+        lock=lock,
+        cuda=expand.cuda_of(cell.torch, context.matrix, context.releases),
+        python=python,
+        uv=context.uv,
+        run=context.run,
+        say=context.say,
+    )
+    order = list(recipes.RECIPES)
+    found: list[Wheel] = []
+    for pin in sorted(lock.source_only, key=lambda p: order.index(p.name)):
+        made = wheelhouse.ensure(pin, job)
+        if isinstance(made, Unbuildable):
+            return made
+        found.append(made)
+    return tuple(found)
+
+
+def _suite(
+    cell: Cell,
+    base: Evidence,
+    there: environment.Environment,
+    python: Path,
+    options: Options,
+    context: Context,
+) -> Outcome:
+    from mcore_compat.files import home
+
+    tools = environment.tools(python=python, uv=context.uv, run=context.run, say=context.say)
+    builder = Builder(base)
+
+    def take(event: Mapping[str, Any]) -> None:
+        builder.take(event)
+        if event.get("event") == "check" and not options.only:
+            evidence.save(builder.evidence())
+
+    context.say(f"running the suite in {cell.name}")
+    done = runner.run_suite(
+        python=there.python,
+        tools=tools,
+        variables=there.variables,
+        logs=home() / "logs" / cell.name,
+        run=context.run,
+        on_event=take,
+        on_line=lambda line: context.say(f"  {line}"),
+        only=options.only,
+        check_limit=options.limit,
+    )
+    if builder.problem:
+        raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
+    found = builder.evidence()
+    if not found.complete:
+        raise InfrastructureError(
+            f"the suite ended early, with exit code {done.returncode}; "
+            f"{len(found.checks)} checks are kept, run it again to continue"
+        )
+    return Outcome(evidence=found) if options.only else _ended(found)
+
+
+def _ended(found: Evidence) -> Outcome:
+    evidence.save(found)
+    verdict.note(found)
+    return Outcome(evidence=found)

@@ -1,7 +1,8 @@
-"""The one module that runs processes: with a time limit, in a process group that is always ended."""
+"""The one module that runs processes: each with a time limit, each process group ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -102,9 +103,7 @@ def run(
     )
 
 
-def _pump(
-    process: subprocess.Popen[bytes], deadline: float, take: Callable[[bytes], None]
-) -> bool:
+def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[bytes], None]) -> bool:
     """Feed lines to `take` until the process ends (False) or the deadline passes (True)."""
     assert process.stdout is not None
     buffer = b""
@@ -139,7 +138,5 @@ def _pump(
 
 def kill_group(pid: int) -> None:
     """Kill the process group of `pid`; a group that is gone already is no error."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass

@@ -76,14 +76,14 @@ def run_suite(
     if only:
         argv += ["--only", only]
     try:
-        done = run(
-            argv, timeout=SUITE_LIMIT_S, env=variables, cwd=ROOT, log=log, on_line=line
-        )
+        done = run(argv, timeout=SUITE_LIMIT_S, env=variables, cwd=ROOT, log=log, on_line=line)
     finally:
         tail.drain()
     if tail.seen == 0:
         last = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
         raise InfrastructureError(f"the suite did not start: {last[0]} (log: {log})")
     if done.timed_out:
-        raise InfrastructureError(f"the suite passed its limit of {SUITE_LIMIT_S:.0f} s (log: {log})")
+        raise InfrastructureError(
+            f"the suite passed its limit of {SUITE_LIMIT_S:.0f} s (log: {log})"
+        )
     return done

@@ -76,7 +76,15 @@ def driver_stub(site: Path, run: Runner) -> Path | None:
         return folder
     files.write_text(folder / "stub.c", source)
     part = folder / f"part-{os.getpid()}.so"
-    argv = [compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", part, folder / "stub.c"]
+    argv: list[str | Path] = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-Wl,-soname,libcuda.so.1",
+        "-o",
+        part,
+        folder / "stub.c",
+    ]
     if not run(argv, timeout=60).ok:
         return None
     os.replace(part, folder / "libcuda.so.1")

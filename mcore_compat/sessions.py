@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcore_compat import cells, expand, matrix, releases, verdict
+from mcore_compat import expand, matrix, releases, verdict
 from mcore_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -34,21 +34,18 @@ def listed(argv: Sequence[str]) -> tuple[Listed, ...]:
     """
     try:
         known = releases.load()
-        declared = matrix.load(releases=known)
-        found = expand.cells(declared, known)
-        names = {cell.name for cell in found}
-        extra = tuple(
-            expand.named(name, declared, known)
-            for name in requested(argv)
-            if name not in names
-        )
-        described = verdict.listing([*found, *extra])
+        declared = matrix.load()
+        found = {cell.name: cell for cell in expand.cells(declared, known)}
+        for name in requested(argv):
+            # Under the name that was typed, which may spell out what the stack has anyway.
+            found.setdefault(name, expand.named(name, declared, known))
+        described = verdict.listing(found.values())
     except CompatError as error:
         print(f"mcore-compat: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     return tuple(
-        Listed(name=cell.name, description=described[cell.name], tags=cell.tags)
-        for cell in (*found, *extra)
+        Listed(name=name, description=described[cell.name], tags=cell.tags)
+        for name, cell in found.items()
     )
 
 

@@ -9,7 +9,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,9 +154,7 @@ def _build(
         return record(key, wheels[0], pin, toolkit, time.monotonic() - started)
 
 
-def record(
-    key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: float
-) -> Wheel:
+def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: float) -> Wheel:
     """Move a verified wheel to its place, then write build.json: only with it a wheel counts."""
     place = folder() / str(key)
     final = place / wheel.name
@@ -196,8 +194,15 @@ def _prepare(
     tools = ["pip", "wheel", "setuptools", "pybind11", "ninja", "packaging"]
     if recipe.cuda_headers and toolkit is None:
         tools += recipes.header_packages(job.cuda)
-    install = [job.uv, "pip", "install", "--quiet", "-p", environment / "bin" / "python"]
-    dated = ["--exclude-newer", f"{job.lock.exclude_newer}T00:00:00Z"]
+    install: list[str | Path] = [
+        job.uv,
+        "pip",
+        "install",
+        "--quiet",
+        "-p",
+        environment / "bin" / "python",
+    ]
+    dated: list[str | Path] = ["--exclude-newer", f"{job.lock.exclude_newer}T00:00:00Z"]
     steps: list[list[str | Path]] = [
         [job.uv, "venv", "--quiet", "-p", job.python, environment],
         [*install, "--no-deps", "--require-hashes", "-r", pinned],
@@ -259,7 +264,7 @@ def _verify(
     return None if done.ok else last_line(done)
 
 
-def _failed(key: Key, done: Completed, log: Path) -> Unbuildable | Unbuildable:
+def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
     if "No space left on device" in done.output:
         raise InfrastructureError(f"the disk is full: {key} could not be built (log: {log})")
     if done.timed_out:
@@ -288,3 +293,26 @@ def last_line(done: Completed) -> str:
     if done.timed_out:
         return "it passed its time limit"
     return lines[-1][:300] if lines else f"exit code {done.returncode}"
+
+
+def known(cell: Cell, lock: Lock, recorded: Mapping[str, str]) -> dict[str, str] | None:
+    """Digest by file name of the cell's wheels as they lie in the wheelhouse now, of those that
+    `recorded` names; None where the wheelhouse has not all of them. Builds and runs nothing."""
+    found: dict[str, str] = {}
+    for pin in lock.source_only:
+        for variant in ("", "-nocuda"):
+            key = Key(
+                package=pin.name,
+                version=pin.version,
+                torch=cell.torch,
+                python=cell.python,
+                cuda=cell.cuda,
+                variant=variant,
+            )
+            wheel = lookup(key)
+            if wheel and wheel.path.name in recorded:
+                found[wheel.path.name] = wheel.sha256
+                break
+        else:
+            return None
+    return found

@@ -1,0 +1,146 @@
+"""What each command does: loads what it needs, calls the stages, prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mcore_compat import evidence, expand, index, matrix, pipeline, proc, releases, report
+from mcore_compat import verdict as verdicts
+from mcore_compat.cells import series_of
+from mcore_compat.errors import CompatError, UsageError
+from mcore_compat.files import ROOT, write_text
+from mcore_compat.locks import Unresolvable
+from mcore_compat.outcomes import CellOutcome
+from mcore_compat.pipeline import Context, Options
+
+
+def say(line: str) -> None:
+    """Progress; on stderr, so that a verdict can be piped."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def context() -> Context:
+    """The declared matrix and the facts, loaded; uv, found."""
+    return Context(
+        matrix=matrix.load(),
+        releases=releases.load(),
+        run=proc.run,
+        say=say,
+        uv=pipeline.find_uv(),
+    )
+
+
+def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: float) -> int:
+    """Run cells one after the other and print each verdict; 0 where all are as expected."""
+    from rich.console import Console
+
+    if limit <= 0:
+        raise UsageError("--limit: a time limit must be more than 0 s")
+    here = context()
+    for name in names:  # a wrong name ends the command before any cell has run
+        expand.named(name, here.matrix, here.releases)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    code = 0
+    for name in names:
+        outcome = pipeline.run_cell(name, Options(force=force, only=only, limit=limit), here)
+        found = outcome.evidence
+        if outcome.fresh:
+            console.print(f"{found.cell}: fresh evidence of {found.taken}; --force runs it again")
+        others = () if found.outcome is CellOutcome.COMPATIBLE else _others()
+        verdicts.show(found, others, console)
+        if not only and not _as_expected(found, here):
+            code = 1
+    return code
+
+
+def _others() -> tuple[evidence.Evidence, ...]:
+    """All other evidence, for advice; one corrupt file must not take the verdict away."""
+    found = []
+    for path in sorted(evidence.FOLDER.glob("*/*.json")):
+        try:
+            found.append(evidence.load(path, validate=False))
+        except CompatError as error:
+            say(f"mcore-compat: passed over: {error}")
+    return tuple(found)
+
+
+def _as_expected(found: evidence.Evidence, here: Context) -> bool:
+    if found.outcome is CellOutcome.COMPATIBLE:
+        return True
+    return found.outcome is CellOutcome.PARTIAL and not verdicts.unexpected(
+        found, here.matrix.expected
+    )
+
+
+def make_locks(names: Sequence[str]) -> int:
+    """(Re)make the locks of cells; without names, of all that have one."""
+    here = context()
+    folder = ROOT / "constraints" / "locks"
+    wanted = list(names) or sorted(path.stem for path in folder.glob("compat-*.txt"))
+    code = 0
+    for name in wanted:
+        expand.named(name, here.matrix, here.releases)
+    for name in wanted:
+        cell = expand.named(name, here.matrix, here.releases)
+        if not names:  # remade on the stack that it has
+            cell = pipeline.chosen(name, here)
+        made = pipeline.lock_of(cell, here, anew=True)
+        if isinstance(made, Unresolvable):
+            print(f"{name}: unresolvable: {made.reason}")
+            code = 1
+        else:
+            print(f"{name}: {len(made.pins) + len(made.source_only)} packages, {made.digest[:12]}")
+    return code
+
+
+def refresh() -> int:
+    """Ask the index, rewrite `constraints/releases.json`, show what is new."""
+    try:
+        before = releases.load()
+    except CompatError:
+        before = releases.Releases({})
+    after = index.refresh(before, index.client(), say)
+    write_text(releases.PATH, releases.dumps(after))
+    added = index.added(before, after)
+    for release in added:
+        print(f"new: {release.package} {release.version} of {release.uploaded[:10]}")
+    if not added:
+        print("nothing new")
+    declared = matrix.load()
+    axes = {
+        "megatron-core": declared.mcore_series,
+        "nvidia-modelopt": declared.modelopt_series,
+    }
+    for package, series in axes.items():
+        for one in sorted({series_of(r.version) for r in after.of(package)} - set(series)):
+            print(f"not in the matrix: {package} {one}; add it to constraints/matrix.toml")
+    return 0
+
+
+def report_(*, check: bool) -> int:
+    """Write the published files, or with `check` tell which are not what the evidence makes."""
+    declared = matrix.load()
+    known = releases.load()
+    found = evidence.load_all()
+    made = report.texts(found, expand.cells(declared, known), declared)
+    if check:
+        drifted = report.drift(made)
+        for path in drifted:
+            print(f"{path.relative_to(ROOT)} is not what the evidence makes: nox -s report")
+        return 1 if drifted else 0
+    report.write(made)
+    for one in found:
+        print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")
+        print(one.reason.message if one.reason else verdicts.summary(one))
+    print(", ".join(str(path.relative_to(ROOT)) for path in made))
+    return 0
+
+
+def list_cells() -> int:
+    """The cells, one line each, with the last verdict."""
+    known = releases.load()
+    cells = expand.cells(matrix.load(), known)
+    for name, line in verdicts.listing(cells).items():
+        print(f"{name}: {line}")
+    return 0

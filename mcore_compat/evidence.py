@@ -1,0 +1,359 @@
+"""Stage suite → evidence: what each check showed, with everything needed to trust and repeat it."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mcore_compat import files, fingerprint
+from mcore_compat.cells import Cell
+from mcore_compat.errors import EvidenceError
+from mcore_compat.outcomes import CellOutcome, CheckOutcome, cell_outcome
+
+FOLDER = files.ROOT / "reports" / "evidence"
+SCHEMA = Path(__file__).with_name("schemas") / "evidence.schema.json"
+DEVICE_CLASSES = ("host", "gpu")
+
+_TRACEBACK = 6000
+"""Characters of a traceback that are kept, from its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a check failed. `gpu_independent`: why it would be the same with a GPU (host only)."""
+
+    type: str
+    message: str
+    frame: str
+    fingerprint: str
+    traceback: str
+    gpu_independent: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """How one check ended, after `seconds`; `details` is what it recorded."""
+
+    check: str
+    kind: str
+    family: str | None
+    outcome: CheckOutcome
+    seconds: float
+    reason: str | None
+    failure: Failure | None
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why a cell did not come to its checks; `help` is what would change that."""
+
+    kind: str
+    message: str
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A cell on a device class. `taken`: ISO 8601, UTC; `complete`: the suite came to its end."""
+
+    cell: str
+    device_class: str
+    outcome: CellOutcome
+    reason: Reason | None
+    taken: str
+    pins: Mapping[str, str]
+    cuda: int
+    lock: str
+    suite: str
+    wheels: Mapping[str, str]
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    installed: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+    checks: tuple[CheckResult, ...] = ()
+
+    def families(self) -> tuple[str, ...]:
+        """The families that were asked, in the suite's order of first appearance, sorted."""
+        return tuple(sorted({c.family for c in self.checks if c.family}))
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Evidence that still holds."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Evidence that does not hold any more; `why` in a few words."""
+
+    why: str
+
+
+def now() -> str:
+    """This moment as evidence spells it."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def path_of(cell: str, device_class: str, folder: Path = FOLDER) -> Path:
+    """Where a cell's evidence lies."""
+    return folder / cell / f"{device_class}.json"
+
+
+def freshness(
+    found: Evidence, *, lock: str, suite: str, wheels: Mapping[str, str] | None, python: str
+) -> Fresh | Stale:
+    """Whether evidence still holds: the same lock, suite, wheels, and it ran to its end.
+
+    `wheels` is None where the wheelhouse has none of them: that alone makes nothing stale.
+    """
+    if not found.complete:
+        return Stale("the run was interrupted")
+    if found.outcome is CellOutcome.ERROR:
+        return Stale("the surroundings failed")
+    if found.lock != lock:
+        return Stale("the lock changed")
+    if found.suite != suite:
+        return Stale("the suite changed")
+    if wheels is not None and dict(found.wheels) != dict(wheels):
+        return Stale("a locally built wheel changed")
+    if found.pins.get("python", python) != python:
+        return Stale("the python changed")
+    return Fresh()
+
+
+class Builder:
+    """Collects a suite's events; `evidence()` is what is known so far."""
+
+    def __init__(self, base: Evidence) -> None:
+        self._base = replace(base, complete=False)
+        self._checks: list[CheckResult] = []
+        self._folders = tuple(
+            str(p) for p in (files.ROOT, files.home(), Path.home(), tempfile.gettempdir())
+        )
+        self.problem: str | None = None
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take one event of the suite's protocol.
+
+        Raises:
+            EvidenceError: an event of another protocol, or of a suite that was broken on purpose.
+        """
+        kind = event.get("event")
+        if kind == "start":
+            if event.get("suite") != 1:
+                raise EvidenceError(f"the suite speaks protocol {event.get('suite')}, not 1")
+            if event.get("sabotage"):
+                raise EvidenceError(
+                    f"the suite was broken on purpose ({event['sabotage']}); nothing is stored"
+                )
+            self._base = replace(
+                self._base,
+                device_class=event["device_class"],
+                platform=self._clean(event["platform"]),
+                installed=dict(event["installed"]),
+            )
+        elif kind == "check":
+            self._checks.append(self._result(event))
+        elif kind == "error":
+            self.problem = str(event.get("message"))
+        elif kind == "end":
+            self._base = replace(self._base, complete=True)
+
+    def evidence(self) -> Evidence:
+        """What is known so far; `complete` only after the suite's end."""
+        checks = tuple(sorted(self._checks, key=lambda c: c.check))
+        outcome = cell_outcome((c.kind, c.outcome) for c in checks)
+        return replace(self._base, checks=checks, outcome=outcome)
+
+    def _clean(self, value: Any) -> Any:
+        """Foreign data without control characters and without paths of this machine."""
+        if isinstance(value, str):
+            return fingerprint.plain(fingerprint.relative(value, self._folders))
+        if isinstance(value, Mapping):
+            return {self._clean(k): self._clean(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._clean(v) for v in value]
+        return value
+
+    def _result(self, event: Mapping[str, Any]) -> CheckResult:
+        raw = event.get("failure")
+        failure = None
+        if raw:
+            message = self._clean(raw["message"])
+            failure = Failure(
+                type=raw["type"],
+                message=message[:2000],
+                frame=fingerprint.frame_of(raw["frames"]),
+                fingerprint=fingerprint.fingerprint(raw["type"], message, raw["frames"]),
+                traceback=self._clean(raw["traceback"])[-_TRACEBACK:],
+                gpu_independent=self._clean(raw["gpu_independent"]),
+            )
+        details = dict(self._clean(event.get("details") or {}))
+        if event.get("warnings") and event["outcome"] != "works":
+            details["warnings"] = self._clean(event["warnings"])
+        return CheckResult(
+            check=event["check"],
+            kind=event["kind"],
+            family=event["family"],
+            outcome=CheckOutcome(event["outcome"]),
+            seconds=round(float(event["seconds"]), 1),
+            reason=self._clean(event["reason"]),
+            failure=failure,
+            details=details,
+        )
+
+
+def start(
+    cell: Cell,
+    *,
+    device_class: str,
+    lock: str = "",
+    suite: str = "",
+    wheels: Mapping[str, str] | None = None,
+    outcome: CellOutcome = CellOutcome.UNTESTED,
+    reason: Reason | None = None,
+) -> Evidence:
+    """Evidence of a cell before any check: what it is, and why it got no further."""
+    return Evidence(
+        cell=cell.name,
+        device_class=device_class,
+        outcome=outcome,
+        reason=reason,
+        taken=now(),
+        pins=cell.pins,
+        cuda=cell.cuda,
+        lock=lock,
+        suite=suite,
+        wheels=dict(wheels or {}),
+    )
+
+
+def dumps(found: Evidence) -> str:
+    """The file's text; sorted."""
+    data = {
+        "schema": 1,
+        "cell": found.cell,
+        "device_class": found.device_class,
+        "outcome": found.outcome.value,
+        "reason": asdict(found.reason) if found.reason else None,
+        "taken": found.taken,
+        "pins": dict(found.pins),
+        "cuda": found.cuda,
+        "digests": {"lock": found.lock, "suite": found.suite, "wheels": dict(found.wheels)},
+        "platform": dict(found.platform),
+        "installed": dict(found.installed),
+        "complete": found.complete,
+        "checks": [{**asdict(c), "outcome": c.outcome.value} for c in found.checks],
+    }
+    return files.dump_json(data)
+
+
+@functools.cache
+def _validator() -> Callable[[Any], Iterator[Any]]:
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    iterate: Callable[[Any], Iterator[Any]] = Draft202012Validator(schema).iter_errors
+    return iterate
+
+
+def parse(text: str, where: str, *, validate: bool = True) -> Evidence:
+    """Evidence from its text; `validate=False` where speed matters and the file is our own.
+
+    Raises:
+        EvidenceError: not JSON, or not of the schema; names the place and the way out.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise EvidenceError(f"{where} is corrupt ({error}); {_way_out(where)}") from None
+    if validate:
+        problem = next(_validator()(data), None)
+        if problem is not None:
+            at = problem.json_path
+            raise EvidenceError(f"{where}: {at}: {problem.message[:200]}; {_way_out(where)}")
+    try:
+        return _evidence(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceError(f"{where} is corrupt ({error!r}); {_way_out(where)}") from None
+
+
+def _way_out(where: str) -> str:
+    return f"run the cell again with --force: nox -s {Path(where).parent.name or 'CELL'} -- --force"
+
+
+def _evidence(data: Mapping[str, Any]) -> Evidence:
+    checks = tuple(
+        CheckResult(
+            **{
+                **row,
+                "outcome": CheckOutcome(row["outcome"]),
+                "failure": Failure(**row["failure"]) if row["failure"] else None,
+            }
+        )
+        for row in data["checks"]
+    )
+    return Evidence(
+        cell=data["cell"],
+        device_class=data["device_class"],
+        outcome=CellOutcome(data["outcome"]),
+        reason=Reason(**data["reason"]) if data["reason"] else None,
+        taken=data["taken"],
+        pins=data["pins"],
+        cuda=data["cuda"],
+        lock=data["digests"]["lock"],
+        suite=data["digests"]["suite"],
+        wheels=data["digests"]["wheels"],
+        platform=data["platform"],
+        installed=data["installed"],
+        complete=data["complete"],
+        checks=checks,
+    )
+
+
+def load(path: Path, *, validate: bool = True) -> Evidence:
+    """The evidence at `path`; FileNotFoundError where there is none, EvidenceError as `parse`."""
+    where = str(Path(path.parent.name) / path.name)
+    return parse(path.read_text(encoding="utf-8", errors="replace"), where, validate=validate)
+
+
+def save(found: Evidence, folder: Path = FOLDER) -> Path:
+    """Write evidence whole or not at all.
+
+    A failure of the surroundings, or an interrupted run, never replaces complete evidence that
+    is there already.
+
+    Raises:
+        EvidenceError: it does not follow its own schema; nothing is written.
+        InfrastructureError: the disk is full.
+    """
+    path = path_of(found.cell, found.device_class, folder)
+    text = dumps(found)
+    parse(text, str(path.name))
+    weak = found.outcome is CellOutcome.ERROR or not found.complete
+    if weak and path.exists():
+        try:
+            before = load(path, validate=False)
+        except EvidenceError:
+            before = None
+        if before is not None and before.complete and before.outcome is not CellOutcome.ERROR:
+            return path
+    files.write_text(path, text)
+    return path
+
+
+def load_all(folder: Path = FOLDER) -> tuple[Evidence, ...]:
+    """All evidence below `folder`, sorted by cell and device class.
+
+    Raises:
+        EvidenceError: a file is corrupt.
+    """
+    paths = sorted(folder.glob(f"*{os.sep}*.json"))
+    return tuple(load(path) for path in paths)

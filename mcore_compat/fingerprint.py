@@ -1,0 +1,65 @@
+"""A failure's fingerprint: equal for equal causes, over cells, machines and runs. Pure.
+
+Made from the exception's type, the innermost frame in a package under test (module and function,
+never the line) and the message without what differs from run to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNDER_TEST = ("megatron", "modelopt", "transformer_engine", "mamba_ssm", "causal_conv1d", "torch")
+"""Top-level modules of the packages under test; the innermost frame in one of them counts."""
+
+_VARYING = (
+    (re.compile(r"0x[0-9a-fA-F]{4,}"), "<address>"),
+    (re.compile(r"(?:/[^\s'\":,;()\[\]<>]+)+/"), "<path>/"),
+    (re.compile(r"\b\d+(?:\.\d+)?\s*(?:ms|s|seconds|secs?)\b"), "<time>"),
+    (re.compile(r"\bpid[ =:]*\d+", re.IGNORECASE), "pid <n>"),
+    (re.compile(r"\btmp[A-Za-z0-9_]{6,}"), "<tmp>"),
+    (re.compile(r"\b\d{5,}\b"), "<n>"),
+    (re.compile(r"\s+"), " "),
+)
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """Foreign text without control characters and without what turns its direction."""
+    return _CONTROL.sub("�", text)
+
+
+def relative(text: str, folders: Sequence[str] = ()) -> str:
+    """Foreign text without the paths of this machine: `folders` and everything up to
+    `site-packages/` are cut off."""
+    text = re.sub(r"(?:/[^\s'\":,;()<>]+)*/site-packages/", "", text)
+    for folder in sorted(folders, key=len, reverse=True):
+        text = text.replace(folder.rstrip("/") + "/", "").replace(folder, "")
+    return re.sub(r"/tmp/[A-Za-z0-9._-]+", "<tmp>", text)
+
+
+def normalised(message: str) -> str:
+    """A message without addresses, paths, timings, process ids and large numbers."""
+    for pattern, word in _VARYING:
+        message = pattern.sub(word, message)
+    return message.strip()
+
+
+def frame_of(frames: Sequence[Mapping[str, Any]]) -> str:
+    """`module:function` of the innermost frame in a package under test, else of the innermost."""
+    for frame in reversed(frames):
+        module = str(frame.get("module", ""))
+        if module.split(".")[0] in UNDER_TEST:
+            return f"{module}:{frame.get('function', '')}"
+    if frames:
+        return f"{frames[-1].get('module', '')}:{frames[-1].get('function', '')}"
+    return ""
+
+
+def fingerprint(kind: str, message: str, frames: Sequence[Mapping[str, Any]]) -> str:
+    """Twelve hex digits for an exception of type `kind` with `message`, raised in `frames`."""
+    text = "\0".join((kind, frame_of(frames), normalised(message)))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]

@@ -1,0 +1,254 @@
+"""Stage evidence → publish: the table and its data, from evidence alone. Pure but for `write`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from mcore_compat import files, verdict
+from mcore_compat.cells import Cell, series_of
+from mcore_compat.evidence import CheckResult, Evidence
+from mcore_compat.matrix import Matrix
+from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
+
+FOLDER = files.ROOT / "reports"
+MADE_BY = "Made by `nox -s report` from `reports/evidence/`; not edited by hand."
+
+
+def escape(text: str) -> str:
+    """Foreign text as Markdown that shows it as it is, on one line and inside a table."""
+    text = " ".join(text.split())
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", "�", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", text)
+
+
+def markdown(found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix) -> str:
+    """`reports/COMPATIBILITY.md`."""
+    parts = ["# Compatibility of megatron-core and ModelOpt", "", MADE_BY, ""]
+    parts += _legend()
+    for device_class in sorted({e.device_class for e in found} or {"host"}):
+        chosen = [e for e in found if e.device_class == device_class]
+        parts += _matrix_table(chosen, cells, matrix, device_class)
+        parts += _cells_table(chosen, device_class)
+        parts += _families_table(chosen, device_class)
+    parts += _broken(found)
+    parts += _not_run(found)
+    parts += _undeclared(found)
+    parts += [
+        "## How to repeat any of this",
+        "",
+        "`nox -s CELL -- --force` in a checkout of this repository; the cell's lock is",
+        "`constraints/locks/CELL.txt`, its evidence `reports/evidence/CELL/`.",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _legend() -> list[str]:
+    def row(outcomes: type[CheckOutcome] | type[CellOutcome]) -> str:
+        return ", ".join(verdict.spelt(outcome) for outcome in outcomes)
+
+    return [
+        f"Cells: {row(CellOutcome)}.",
+        "",
+        f"Checks: {row(CheckOutcome)}. `needs-gpu` could not be asked without a GPU and never",
+        "counts as `works`. Evidence of the device class `host` was taken without a GPU: real",
+        "packages, real tensors, real checkpoints; no kernel ran.",
+        "",
+    ]
+
+
+def _newest(found: Sequence[Evidence]) -> dict[tuple[str, str], Evidence]:
+    """By pair of series: the evidence of the cell on the series' own stack."""
+    table: dict[tuple[str, str], Evidence] = {}
+    for e in found:
+        if re.fullmatch(r"compat-\d+\.\d+-modelopt\d+\.\d+", e.cell):
+            pair = (series_of(e.pins["megatron-core"]), series_of(e.pins["nvidia-modelopt"]))
+            table[pair] = e
+    return table
+
+
+def _matrix_table(
+    found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix, device_class: str
+) -> list[str]:
+    table = _newest(found)
+    columns = [s for s in matrix.modelopt_series if any(pair[1] == s for pair in table)]
+    lines = [f"## megatron-core × ModelOpt, device class `{device_class}`", ""]
+    rest = len({c.name for c in cells if c.default} - {e.cell for e in table.values()})
+    lines += [
+        f"{len(table)} of {len(table) + rest} default pairs have evidence; the others are",
+        "`· untested`. ModelOpt series without any evidence are left out of the columns.",
+        "",
+        "| megatron-core | " + " | ".join(columns) + " |",
+        "| --- |" + " --- |" * len(columns),
+    ]
+    for mcore in matrix.mcore_series:
+        row = []
+        for modelopt in columns:
+            evidence = table.get((mcore, modelopt))
+            outcome = evidence.outcome if evidence else CellOutcome.UNTESTED
+            row.append(verdict.spelt(outcome))
+        lines.append(f"| {mcore} | " + " | ".join(row) + " |")
+    return [*lines, ""]
+
+
+def _order(e: Evidence) -> tuple[Version, Version, str]:
+    return Version(e.pins["megatron-core"]), Version(e.pins["nvidia-modelopt"]), e.cell
+
+
+def _cells_table(found: Sequence[Evidence], device_class: str) -> list[str]:
+    lines = [
+        f"## Cells and their stacks, device class `{device_class}`",
+        "",
+        "| cell | outcome | megatron-core | ModelOpt | TE | torch | python | works | fails | "
+        "needs GPU | taken |",
+        "| --- | --- | --- | --- | --- | --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for e in sorted(found, key=_order):
+        outcomes = [c.outcome for c in e.checks]
+        failed = sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
+        lines.append(
+            f"| `{e.cell}` | {verdict.spelt(e.outcome)} | "
+            + " | ".join(e.pins.values())
+            + f" | {outcomes.count(CheckOutcome.WORKS)} | {failed}"
+            f" | {outcomes.count(CheckOutcome.NEEDS_GPU)} | {e.taken[:10]} |"
+        )
+    return [*lines, ""]
+
+
+def _families_table(found: Sequence[Evidence], device_class: str) -> list[str]:
+    families = sorted({c.family for e in found for c in e.checks if c.family})
+    lines = [
+        f"## Does the checkpoint restore? (`{CORE_KIND}`, device class `{device_class}`)",
+        "",
+        "| cell | " + " | ".join(families) + " |",
+        "| --- |" + " --- |" * len(families),
+    ]
+    for e in sorted(found, key=_order):
+        core = {c.family: c.outcome for c in e.checks if c.kind == CORE_KIND}
+        row = [verdict.spelt(core[f]) if f in core else "" for f in families]
+        lines.append(f"| `{e.cell}` | " + " | ".join(row) + " |")
+    return [*lines, ""]
+
+
+def _broken(found: Sequence[Evidence]) -> list[str]:
+    groups: dict[str, list[tuple[Evidence, verdict.Cause]]] = {}
+    for e in found:
+        for cause in verdict.causes(e.checks):
+            groups.setdefault(cause.fingerprint, []).append((e, cause))
+    lines = ["## What is broken, and why", ""]
+    if not groups:
+        return [*lines, "Nothing that was tested.", ""]
+    for fingerprint, members in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0])):
+        cause = members[0][1]
+        checks = sorted({check for _, c in members for check in c.checks})
+        lines += [
+            f"### {escape(cause.type)} in {escape(cause.frame or 'unknown')}",
+            "",
+            f"- message: {escape(cause.message[:600])}",
+            f"- fingerprint: `{fingerprint}`",
+            f"- checks: {', '.join(f'`{c}`' for c in checks)}",
+            f"- cells: {', '.join(f'`{e.cell}` ({e.device_class})' for e, _ in members)}",
+        ]
+        if cause.gpu_independent:
+            lines.append(f"- the same with a GPU: {escape(cause.gpu_independent)}")
+        lines.append("")
+    return lines
+
+
+def _not_run(found: Sequence[Evidence]) -> list[str]:
+    stopped = [e for e in sorted(found, key=_order) if e.reason]
+    if not stopped:
+        return []
+    lines = ["## Cells that did not come to their checks", ""]
+    for e in stopped:
+        assert e.reason is not None
+        lines.append(f"- `{e.cell}`: {verdict.spelt(e.outcome)}: {escape(e.reason.message)}")
+    return [*lines, ""]
+
+
+def _undeclared(found: Sequence[Evidence]) -> list[str]:
+    rows: dict[tuple[str, str, str], set[str]] = {}
+    for e in found:
+        for row in verdict.undeclared(e):
+            rows.setdefault(row, set()).add(e.pins.get(row[0], "") or e.installed.get(row[0], ""))
+    lines = ["## Undeclared requirements", ""]
+    if not rows:
+        return [*lines, "None was seen.", ""]
+    lines += [
+        "Imported without a guard by modules on the suite's path, and asked for by no requirement.",
+        "",
+        "| package | its releases | imports | in |",
+        "| --- | --- | --- | --- |",
+    ]
+    for (package, requires, module), versions in sorted(rows.items()):
+        seen = ", ".join(sorted((v for v in versions if v), key=Version))
+        lines.append(f"| {escape(package)} | {seen} | {escape(requires)} | {escape(module)} |")
+    return [*lines, ""]
+
+
+def data(found: Sequence[Evidence]) -> dict[str, Any]:
+    """`reports/compatibility.json`: schema 1, a record a cell and device class, sorted."""
+
+    def check(c: CheckResult) -> dict[str, Any]:
+        return {
+            "check": c.check,
+            "family": c.family,
+            "fingerprint": c.failure.fingerprint if c.failure else None,
+            "kind": c.kind,
+            "outcome": c.outcome.value,
+            "reason": c.reason,
+        }
+
+    return {
+        "schema": 1,
+        "made_by": "nox -s report",
+        "cells": [
+            {
+                "cell": e.cell,
+                "checks": [check(c) for c in e.checks],
+                "cuda": e.cuda,
+                "device_class": e.device_class,
+                "digests": {"lock": e.lock, "suite": e.suite},
+                "outcome": e.outcome.value,
+                "pins": dict(e.pins),
+                "reason": e.reason.message if e.reason else None,
+                "taken": e.taken,
+            }
+            for e in sorted(found, key=lambda e: (*_order(e), e.device_class))
+        ],
+    }
+
+
+def texts(
+    found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix
+) -> dict[Path, Callable[[], str]]:
+    """Every published file and how its text is made."""
+    verdicts: dict[str, dict[str, str]] = {}
+    for e in found:
+        verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
+    return {
+        FOLDER / "COMPATIBILITY.md": lambda: markdown(found, cells, matrix),
+        FOLDER / "compatibility.json": lambda: files.dump_json(data(found)),
+        FOLDER / "verdicts.json": lambda: verdict.index_text(verdicts),
+    }
+
+
+def drift(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
+    """The published files that are not what the evidence makes."""
+    return [
+        path
+        for path, make in made.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != make()
+    ]
+
+
+def write(made: Mapping[Path, Callable[[], str]]) -> None:
+    """Write every published file, each whole or not at all."""
+    for path, make in made.items():
+        files.write_text(path, make())

@@ -1,0 +1,252 @@
+"""Stage evidence → terminal: which families and checks, why not, what to try."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from mcore_compat import files
+from mcore_compat.cells import Cell
+from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mcore_compat.evidence import CheckResult, Evidence
+    from mcore_compat.matrix import Pairs
+
+INDEX = files.ROOT / "reports" / "verdicts.json"
+
+SYMBOLS = {
+    "works": "✓",
+    "broken": "✗",
+    "unsupported": "–",
+    "needs-gpu": "?",
+    "blocked": "⊘",
+    "crashed": "‼",
+    "timed-out": "⧖",
+    "compatible": "✓",
+    "partial": "◐",
+    "incompatible": "✗",
+    "unresolvable": "⊘",
+    "unbuildable": "⚒",
+    "untested": "·",
+    "error": "!",
+}
+"""Told apart by shape as well as by word; colour only repeats it."""
+
+_STYLES = {
+    "works": "green",
+    "compatible": "green",
+    "partial": "yellow",
+    "broken": "red",
+    "incompatible": "red",
+    "crashed": "red",
+    "timed-out": "red",
+    "needs-gpu": "cyan",
+}
+
+
+def spelt(outcome: CheckOutcome | CellOutcome) -> str:
+    """`✓ works`: the symbol and the word of an outcome."""
+    return f"{SYMBOLS[outcome.value]} {outcome.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Failures with one fingerprint. `checks` are the ids of the checks that it ended."""
+
+    fingerprint: str
+    type: str
+    message: str
+    frame: str
+    gpu_independent: str | None
+    checks: tuple[str, ...]
+
+
+def causes(results: Iterable[CheckResult]) -> tuple[Cause, ...]:
+    """Each distinct cause once, the one behind most checks first."""
+    groups: dict[str, list[CheckResult]] = {}
+    for result in results:
+        if result.outcome in FAILURES and result.failure:
+            groups.setdefault(result.failure.fingerprint, []).append(result)
+    found = []
+    for fingerprint, members in groups.items():
+        failure = members[0].failure
+        assert failure is not None
+        found.append(
+            Cause(
+                fingerprint=fingerprint,
+                type=failure.type,
+                message=failure.message,
+                frame=failure.frame,
+                gpu_independent=failure.gpu_independent,
+                checks=tuple(sorted(m.check for m in members)),
+            )
+        )
+    return tuple(sorted(found, key=lambda c: (-len(c.checks), c.fingerprint)))
+
+
+def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
+    """The failures of a cell that no rule of the matrix declares as expected."""
+    import fnmatch
+
+    mcore, modelopt = found.pins["megatron-core"], found.pins["nvidia-modelopt"]
+    patterns = [r.check for r in rules if r.covers(mcore, modelopt)]
+    return tuple(
+        c
+        for c in found.checks
+        if c.outcome in FAILURES
+        and not any(c.check == p or fnmatch.fnmatchcase(c.check, p) for p in patterns)
+    )
+
+
+def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
+    """`(importing package, undeclared requirement, importing module)` that the suite saw."""
+    rows = set()
+    for result in found.checks:
+        for entry in result.details.get("undeclared") or ():
+            if isinstance(entry, Mapping) and not entry.get("guarded"):
+                rows.add(
+                    (
+                        str(entry.get("package", "")),
+                        str(entry.get("requires") or entry.get("module") or ""),
+                        str(entry.get("imported_by", "")),
+                    )
+                )
+    return tuple(sorted(rows))
+
+
+def nearest_working(found: Evidence, others: Iterable[Evidence]) -> Evidence | None:
+    """The compatible cell that is closest in megatron-core, then in ModelOpt; same device class."""
+    rank = {CellOutcome.COMPATIBLE: 0}
+    candidates = [
+        o
+        for o in others
+        if o.outcome in rank and o.cell != found.cell and o.device_class == found.device_class
+    ]
+
+    def distance(other: Evidence) -> tuple[int, int, str]:
+        here, there = found.pins, other.pins
+        return (
+            abs(_number(here["megatron-core"]) - _number(there["megatron-core"])),
+            abs(_number(here["nvidia-modelopt"]) - _number(there["nvidia-modelopt"])),
+            other.cell,
+        )
+
+    return min(candidates, key=distance, default=None)
+
+
+def _number(version: str) -> int:
+    parsed = Version(version)
+    return parsed.major * 1000 + parsed.minor
+
+
+def summary(found: Evidence) -> str:
+    """One line: the families that restore, and what was not asked."""
+    core = {c.family: c.outcome for c in found.checks if c.kind == "restore"}
+    works = [f or "" for f, o in sorted(core.items(), key=str) if o is CheckOutcome.WORKS]
+    gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in found.checks)
+    text = f"restores: {', '.join(works) or 'no family'}"
+    return text + (f"; {gpu} checks need a GPU" if gpu else "")
+
+
+def listing(cells: Iterable[Cell], index: Path = INDEX) -> dict[str, str]:
+    """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
+    try:
+        known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
+    except (OSError, ValueError, KeyError):
+        known = {}  # the verdicts only decorate the listing; `report --check` tells of the drift
+    lines = {}
+    for cell in cells:
+        verdicts = known.get(cell.name) or {}
+        said = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
+        lines[cell.name] = (
+            f"{said}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
+            f"torch {cell.torch}, python {cell.python}"
+        )
+    return lines
+
+
+def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
+    """The text of `reports/verdicts.json`: outcome by cell and device class."""
+    return files.dump_json({"made_by": "nox -s report", "verdicts": verdicts})
+
+
+def note(found: Evidence, index: Path = INDEX) -> None:
+    """Put one cell's verdict into the index that `nox -l` reads."""
+    try:
+        known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
+    except (OSError, ValueError, KeyError):
+        known = {}
+    known.setdefault(found.cell, {})[found.device_class] = found.outcome.value
+    files.write_text(index, index_text(known))
+
+
+def show(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
+    """Print a cell's verdict: readable in 80 columns, in a pipe and without colour."""
+    from rich.table import Table
+    from rich.text import Text
+
+    pins = ", ".join(f"{axis} {version}" for axis, version in found.pins.items())
+    head = Text(f"{found.cell}: ")
+    head.append(spelt(found.outcome), _STYLES.get(found.outcome.value, ""))
+    head.append(f" (device class {found.device_class})")
+    console.print(head)
+    console.print(Text(f"  {pins}"))
+    if found.reason:
+        console.print(Text(f"  {found.reason.kind}: {found.reason.message}"))
+        if found.reason.help:
+            console.print(Text(f"  what would help: {found.reason.help}"))
+    if found.checks:
+        console.print(Text(f"  {summary(found)}"))
+        console.print(_table(found, Table))
+        for cause in causes(found.checks):
+            console.print(Text(f"why not: {', '.join(cause.checks)}", "bold"))
+            console.print(Text(f"  {cause.type}: {cause.message.strip()[:600]}"))
+            console.print(Text(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}"))
+            if cause.gpu_independent:
+                console.print(Text(f"  the same with a GPU: {cause.gpu_independent}"))
+    _advice(found, others, console)
+
+
+def _table(found: Evidence, table_class: type) -> object:
+    from rich.text import Text
+
+    families = found.families()
+    table = table_class(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("check")
+    for family in families:
+        table.add_column(family)
+    by_kind: dict[str, dict[str | None, CheckOutcome]] = {}
+    for result in found.checks:
+        by_kind.setdefault(result.kind, {})[result.family] = result.outcome
+
+    def cell(outcome: CheckOutcome | None) -> Text:
+        if outcome is None:
+            return Text("")
+        return Text(spelt(outcome), _STYLES.get(outcome.value, ""))
+
+    for kind, outcomes in sorted(by_kind.items()):
+        if None in outcomes:
+            table.add_row(kind, cell(outcomes[None]))
+        else:
+            table.add_row(kind, *(cell(outcomes.get(family)) for family in families))
+    return table
+
+
+def _advice(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
+    from rich.text import Text
+
+    if found.outcome is CellOutcome.COMPATIBLE:
+        return
+    near = nearest_working(found, others)
+    if near:
+        console.print(Text(f"what to try: {near.cell} is compatible; nox -s {near.cell}"))
+    else:
+        console.print(Text("what to try: no compatible cell is known yet; nox -l lists them all"))
