@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import multiprocessing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,13 +93,28 @@ def _floating(model: Any) -> dict[str, Any]:
     }
 
 
-def save(model: Any, folder: Path) -> None:
-    """Save the model's distributed checkpoint into `folder`, which is made."""
+def save(model: Any, folder: Path, *, quick: bool = False) -> None:
+    """Save the model's distributed checkpoint into `folder`, which is made.
+
+    `quick`: let the process that collects the writers' results be forked. Megatron spawns it,
+    and it then imports torch once more, for seconds; one check that does so is enough.
+    """
     checkpointing = importlib.import_module("megatron.core.dist_checkpointing")
+    if quick:
+        _fork_collector()
     folder.mkdir(parents=True, exist_ok=True)
     state = adapter.sharded_state(model)
     sabotage.writing()
     checkpointing.save(state, str(folder))
+
+
+def _fork_collector() -> None:
+    name = "megatron.core.dist_checkpointing.strategies.filesystem_async"
+    if importlib.util.find_spec(name) is None:
+        return
+    writer = importlib.import_module(name)
+    if getattr(writer, "_results_queue", 0) is None:
+        writer._results_queue = multiprocessing.get_context("fork").Manager().Queue()
 
 
 def mismatched(model: Any, folder: Path) -> tuple[set[str], set[str]] | None:
@@ -117,12 +134,18 @@ def mismatched(model: Any, folder: Path) -> tuple[set[str], set[str]] | None:
     return set(missing), set(unexpected)
 
 
-def load(model: Any, folder: Path) -> Any:
-    """Load a distributed checkpoint into the model as callers do, with all defaults; what
-    `load_state_dict` returns."""
+def load(model: Any, folder: Path, *, lenient: bool = False) -> Any:
+    """Load a distributed checkpoint into the model; what `load_state_dict` returns.
+
+    As callers do, with all defaults, or `lenient`: what either side lacks is left out.
+    """
     checkpointing = importlib.import_module("megatron.core.dist_checkpointing")
-    state = checkpointing.load(adapter.sharded_state(model), str(folder))
+    options = {}
+    if lenient:
+        validation = importlib.import_module("megatron.core.dist_checkpointing.validation")
+        options["strict"] = validation.StrictHandling.LOG_ALL
+    state = checkpointing.load(adapter.sharded_state(model), str(folder), **options)
     sabotage.restoring()
-    result = model.load_state_dict(state)
+    result = model.load_state_dict(state, strict=not lenient)
     sabotage.restored(model)
     return result

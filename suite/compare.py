@@ -112,6 +112,12 @@ def differing(wanted: Mapping[str, object], actual: Mapping[str, object], what: 
     return problems + _listed(f"other {what}", changed, lambda n: f"{wanted[n]} -> {actual[n]}")
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of an exception's text that says something: the cause, where it has many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
+
+
 def _was(wanted: Digest, actual: Digest) -> str:
     return f"{wanted.shape} {wanted.dtype} -> {actual.shape} {actual.dtype}"
 
