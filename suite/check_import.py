@@ -94,10 +94,15 @@ def check_import_undeclared(record: Record) -> None:
     owners = importlib.metadata.packages_distributions()
     found = [entry for entry in missing if entry.module not in requirements.declared(entry.package)]
     for package, prefix in UNDER_TEST.items():
-        found += requirements.undeclared(package, prefix, dict(sys.modules), owners)
+        modules = {name: sys.modules[name] for name in list(sys.modules) if under_test(name)}
+        found += requirements.undeclared(package, prefix, modules, owners, [*PACKAGES, *path])
     record("undeclared", [entry.plain() for entry in sorted(set(found))])
     broken = unmet(found)
     assert not broken, "; ".join(broken)
+
+
+def under_test(module: str) -> bool:
+    return any(f"{module}.".startswith(f"{prefix}.") for prefix in UNDER_TEST.values())
 
 
 def path_of(family: str) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
@@ -40,44 +41,64 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def imports(source: str) -> dict[str, bool]:
-    """Top-level names that running `source` as a module imports; true where that is guarded.
+@dataclass(frozen=True)
+class Import:
+    """One import statement's target, in full; `names` are what is taken `from` it."""
+
+    module: str
+    names: tuple[str, ...]
+    guarded: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def imports(source: str, package: str = "") -> list[Import]:
+    """What running `source` as a module of `package` imports.
 
     Looks into module-level `try`, `if`, `with`, loops and class bodies, not into functions,
-    and not under `if TYPE_CHECKING`. A name that is imported both ways counts as unguarded.
+    and not under `if TYPE_CHECKING`. `guarded` is true where a failure is caught, or the
+    import is one of two choices.
     """
-    found: dict[str, bool] = {}
-    for name, guarded in _statements(ast.parse(source).body, guarded=False):
-        found[name] = found.get(name, True) and guarded
-    return found
+    return list(_statements(ast.parse(source).body, package, guarded=False))
 
 
-def _statements(body: list[ast.stmt], *, guarded: bool) -> Iterator[tuple[str, bool]]:
+def _statements(body: list[ast.stmt], package: str, *, guarded: bool) -> Iterator[Import]:
     for node in body:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name.partition(".")[0], guarded
+                yield Import(alias.name, (), guarded)
         elif isinstance(node, ast.ImportFrom):
-            if node.level == 0 and node.module:
-                yield node.module.partition(".")[0], guarded
+            yield Import(_target(node, package), tuple(a.name for a in node.names), guarded)
         elif isinstance(node, ast.Try):
-            yield from _statements(node.body, guarded=guarded or _catches(node))
+            caught = guarded or _catches(node)
+            yield from _statements(node.body, package, guarded=caught)
             for handler in node.handlers:
                 # What is tried when the first choice failed is a choice, too.
-                yield from _statements(handler.body, guarded=True)
+                yield from _statements(handler.body, package, guarded=True)
             # `else` runs only where what was tried is there.
-            yield from _statements(node.orelse, guarded=guarded or _catches(node))
-            yield from _statements(node.finalbody, guarded=guarded)
+            yield from _statements(node.orelse, package, guarded=caught)
+            yield from _statements(node.finalbody, package, guarded=guarded)
         elif isinstance(node, ast.If):
             if "TYPE_CHECKING" not in ast.dump(node.test):
-                yield from _statements(node.body, guarded=True)
-            yield from _statements(node.orelse, guarded=True)
+                yield from _statements(node.body, package, guarded=True)
+            yield from _statements(node.orelse, package, guarded=True)
         elif isinstance(node, ast.With):
             # ModelOpt's `with import_plugin(...)` swallows what fails inside.
             swallows = any("import" in ast.dump(item.context_expr) for item in node.items)
-            yield from _statements(node.body, guarded=guarded or swallows)
+            yield from _statements(node.body, package, guarded=guarded or swallows)
         elif isinstance(node, (ast.For, ast.While, ast.ClassDef)):
-            yield from _statements(node.body, guarded=guarded)
+            yield from _statements(node.body, package, guarded=guarded)
+
+
+def _target(node: ast.ImportFrom, package: str) -> str:
+    """The module that `from … import` names, its leading dots resolved."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    base = ".".join(parts[: len(parts) - node.level + 1])
+    return f"{base}.{node.module}" if node.module else base
 
 
 def _catches(node: ast.Try) -> bool:
@@ -87,12 +108,21 @@ def _catches(node: ast.Try) -> bool:
     )
 
 
-def declared(distribution: str) -> frozenset[str]:
-    """Normalised names of what `distribution` requires, and of what those require in turn,
-    without extras that nobody asks for. Includes names that are not installed."""
+ASKED = ("", "torch", "pytorch")
+"""Extras that count as asked for: under these, the packages declare their framework."""
+
+
+def declared(package: str) -> frozenset[str]:
+    """Normalised names of what `package` and the distributions that go by its name (as
+    `transformer-engine-torch`) require, and what those require in turn, installed or not."""
+    together = {
+        normalised(distribution.metadata["Name"] or "")
+        for distribution in importlib.metadata.distributions()
+    }
+    roots = {name for name in together if name.startswith(package + "-")} | {package}
     found: set[str] = set()
     seen: set[tuple[str, str]] = set()
-    waiting = [(distribution, "")]
+    waiting = [(name, extra) for name in roots for extra in ASKED]
     while waiting:
         name, extra = waiting.pop()
         if (name, extra) in seen:
@@ -122,39 +152,75 @@ def _requires(name: str) -> list[Requirement]:
     return found
 
 
+def unguarded(roots: Iterable[str], modules: Mapping[str, ModuleType]) -> frozenset[str]:
+    """Those of `modules` that importing `roots` imports come what may.
+
+    A module that is only reached through a guarded import is optional, and so is all that
+    it imports.
+    """
+    reached: set[str] = set()
+    waiting = [name for root in roots for name in _with_parents(root)]
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in modules:
+            continue
+        reached.add(name)
+        for entry in _imports_of(modules[name]):
+            if not entry.guarded:
+                targets = [entry.module, *(f"{entry.module}.{part}" for part in entry.names)]
+                waiting += [parent for target in targets for parent in _with_parents(target)]
+    return frozenset(reached)
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
 def undeclared(
-    package: str, prefix: str, modules: Mapping[str, ModuleType], owners: Mapping[str, list[str]]
+    package: str,
+    prefix: str,
+    modules: Mapping[str, ModuleType],
+    owners: Mapping[str, list[str]],
+    roots: Iterable[str],
 ) -> list[Undeclared]:
     """Imports of the loaded `modules` below `prefix` that the distribution `package` does not
-    declare. `owners` says which distributions hold a top-level name."""
+    declare.
+
+    `owners` says which distributions hold a top-level name; `roots` are the modules that a
+    user imports.
+    """
     requires = declared(package)
+    certain = unguarded(roots, modules)
     own = prefix.partition(".")[0]
-    found: dict[tuple[str, bool], Undeclared] = {}
+    found: dict[str, Undeclared] = {}
     for name in sorted(modules):
         if name != prefix and not name.startswith(prefix + "."):
             continue
-        for top, guarded in imports(_source(modules[name])).items():
+        for entry in _imports_of(modules[name]):
+            top = entry.top
             if top == own or top in sys.stdlib_module_names or top == "__main__":
                 continue
-            names = {normalised(owner) for owner in owners.get(top, [top])}
-            if names & requires or (top, guarded) in found:
+            if {normalised(owner) for owner in owners.get(top, [top])} & requires:
                 continue
             there = top in owners or _importable(top)
-            # The module was loaded without it, so that the import is optional, however written.
-            guarded = guarded or not there
-            found.setdefault((top, guarded), Undeclared(package, top, name, guarded, there))
-    # Guarded in one module and not in another: the unguarded import is what matters.
-    return sorted(
-        entry for (top, guarded), entry in found.items() if not (guarded and (top, False) in found)
-    )
+            # What was loaded without it does not need it, however the import is written.
+            guarded = entry.guarded or name not in certain or not there
+            if top not in found or (found[top].guarded and not guarded):
+                found[top] = Undeclared(package, top, name, guarded, there)
+    return sorted(found.values())
 
 
-def _source(module: ModuleType) -> str:
-    file = getattr(module, "__file__", None)
-    if not file or not file.endswith(".py"):
-        return ""
+def _imports_of(module: ModuleType) -> tuple[Import, ...]:
+    file = getattr(module, "__file__", None) or ""
+    package = getattr(module, "__package__", None) or ""
+    return _imports_in(file, package) if file.endswith(".py") else ()
+
+
+@functools.cache
+def _imports_in(file: str, package: str) -> tuple[Import, ...]:
     with open(file, encoding="utf-8") as source:
-        return source.read()
+        return tuple(imports(source.read(), package))
 
 
 def _importable(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -36,15 +37,17 @@ try:
     import unguarded
 finally:
     pass
-"""
+""",
+        "own_package",
     )
-    assert {name for name, guarded in found.items() if not guarded} == {
+    assert {entry.top for entry in found if not entry.guarded} == {
         "typing",
         "plain",
         "also",
         "unguarded",
+        "own_package",
     }
-    assert {name for name, guarded in found.items() if guarded} == {
+    assert {entry.top for entry in found if entry.guarded} == {
         "tried",
         "instead",
         "then",
@@ -52,10 +55,29 @@ finally:
     }
 
 
-def test_a_name_imported_both_ways_is_unguarded() -> None:
-    assert requirements.imports("import a\ntry:\n import a\nexcept ImportError: pass") == {
-        "a": False
-    }
+def test_relative_imports_are_resolved() -> None:
+    (one,) = requirements.imports("from ..other import name", "top.middle.package")
+    assert (one.module, one.names) == ("top.middle.other", ("name",))
+
+
+def test_what_only_a_guarded_import_reaches_is_optional(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "reached"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from .always import x\ntry:\n    from . import plugin\nexcept ImportError: pass\n"
+    )
+    (package / "always.py").write_text("x = 1\n")
+    (package / "plugin.py").write_text("import pluggy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("reached")
+    modules = {name: sys.modules[name] for name in sys.modules if name.startswith("reached")}
+    assert requirements.unguarded(["reached"], modules) == {"reached", "reached.always"}
+    found = requirements.undeclared(
+        "reached", "reached", modules, {"pluggy": ["pluggy"]}, ["reached"]
+    )
+    assert found == [Undeclared("reached", "pluggy", "reached.plugin", True, True)]
 
 
 def test_an_import_that_the_package_does_not_declare_is_found(
@@ -72,7 +94,8 @@ def test_an_import_that_the_package_does_not_declare_is_found(
     import made_up  # type: ignore[import-not-found]
 
     owners = {"pluggy": ["pluggy"], "packaging": ["packaging"]}
-    found = requirements.undeclared("made-up", "made_up", {"made_up": made_up}, owners)
+    modules = {"made_up": made_up}
+    found = requirements.undeclared("made-up", "made_up", modules, owners, ["made_up"])
     assert found == [Undeclared("made-up", "pluggy", "made_up", guarded=False, installed=True)]
 
 
