@@ -47,7 +47,7 @@ def restored(family: str, source: str, target: str, record: Record, folder: Path
         problems += compare.keys(*strict)
     try:
         told = checkpoints.load(model, folder / "checkpoint")
-    except Exception as error:
+    except checkpoints.failures() as error:
         if problems:
             raise AssertionError("; ".join(problems)) from error
         if strict is None or not strict[1]:

@@ -134,6 +134,12 @@ def mismatched(model: Any, folder: Path) -> tuple[set[str], set[str]] | None:
     return set(missing), set(unexpected)
 
 
+def failures() -> tuple[type[BaseException], ...]:
+    """What a failed load may raise: torch's own checkpoint exception is no `Exception`."""
+    api = importlib.import_module("torch.distributed.checkpoint.api")
+    return (Exception, api.CheckpointException)
+
+
 def load(model: Any, folder: Path, *, lenient: bool = False) -> Any:
     """Load a distributed checkpoint into the model; what `load_state_dict` returns.
 

@@ -30,6 +30,7 @@ _EXPERTS: dict[str, Any] = {
     "moe_shared_expert_intermediate_size": 128,
     "add_bias_linear": False,
 }
+_LLAMA4: dict[str, Any] = {**_EXPERTS, "normalization": "RMSNorm"}
 _LATENT: dict[str, Any] = {
     **_EXPERTS,
     "qk_layernorm": True,
@@ -40,6 +41,7 @@ _HYBRID: dict[str, Any] = {
     "num_layers": 3,
     "hidden_size": 256,
     "num_attention_heads": 4,
+    "normalization": "RMSNorm",
     "use_cpu_initialization": True,
 }
 
@@ -52,7 +54,7 @@ def config(family: str) -> Any:
     if family == "mla-moe":
         return module.MLATransformerConfig(**_LATENT)
     if family == "llama4-moe":
-        given = dict(_EXPERTS)
+        given = dict(_LLAMA4)
         if "qk_l2_norm" in inspect.signature(module.TransformerConfig).parameters:
             given["qk_l2_norm"] = True
         return module.TransformerConfig(**given)
