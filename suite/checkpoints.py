@@ -49,7 +49,7 @@ def tensors(state: Mapping[str, Any]) -> dict[str, Digest]:
 
 def parameters(model: Any) -> dict[str, Digest]:
     """The digests of all parameters and persistent buffers of a model, by name."""
-    return tensors(sabotage.parameters(model.state_dict()))
+    return tensors(model.state_dict())
 
 
 def extras(model: Any) -> list[str]:
@@ -152,6 +152,6 @@ def load(model: Any, folder: Path, *, lenient: bool = False) -> Any:
         options["strict"] = validation.StrictHandling.LOG_ALL
     state = checkpointing.load(adapter.sharded_state(model), str(folder), **options)
     sabotage.restoring()
-    result = model.load_state_dict(state, strict=not lenient)
+    result = model.load_state_dict(sabotage.parameters(state), strict=not lenient)
     sabotage.restored(model)
     return result
