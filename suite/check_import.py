@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -207,12 +208,22 @@ def has(handle: ctypes.CDLL, symbol: str) -> bool:
 
 
 def abi_text(missing: dict[str, list[str]], torch_version: str) -> str:
-    """One line: which file does not fit this torch, and for want of which symbols."""
+    """One line: which file does not fit, whom it does not fit, for want of which symbols."""
     parts = []
+    blamed = "the libraries that it was installed with"
     for name, symbols in missing.items():
-        more = f" and {len(symbols) - 3} more" if len(symbols) > 3 else ""
-        parts.append(f"{name} misses {', '.join(symbols[:3])}{more}")
-    return f"ABI mismatch with torch {torch_version}: {'; '.join(parts)}"
+        # Torch's own first: the others may only be missing because a library did not load.
+        first = sorted(symbols, key=lambda symbol: not of_torch(symbol))
+        if of_torch(first[0]):
+            blamed = f"torch {torch_version}"
+        more = f" and {len(first) - 3} more" if len(first) > 3 else ""
+        parts.append(f"{name} misses {', '.join(first[:3])}{more}")
+    return f"ABI mismatch with {blamed}: {'; '.join(parts)}"
+
+
+def of_torch(symbol: str) -> bool:
+    """Whether a demangled symbol is of one of torch's own namespaces."""
+    return re.search(r"\b(at|c10|caffe2|torch)::", symbol) is not None
 
 
 @pytest.mark.after("import-packages")

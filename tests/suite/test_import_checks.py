@@ -159,6 +159,12 @@ def test_the_symbol_that_an_extension_misses_is_named(extension: Path) -> None:
     )
 
 
+def test_a_missing_symbol_of_te_itself_is_not_blamed_on_torch() -> None:
+    text = check_import.abi_text({"te.so": ["nvte_permute(void*)"]}, "2.6.0")
+    assert "torch" not in text
+    assert "nvte_permute" in text
+
+
 def test_a_symbol_that_is_there_is_not_missing(extension: Path) -> None:
     library = elf.Library(needed=(), undefined=("malloc", "free"))
     assert check_import.unresolved(library, "the linker's words") == ["the linker's words"]
