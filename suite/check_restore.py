@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import adapter, checkpoints, compare
+from suite import adapter, checkpoints, compare, sabotage
 from suite.outcomes import Unsupported
 from suite.plugin import Record
 
@@ -76,10 +76,11 @@ def check_restore_state_dict(family: str, record: Record, tmp_path: Path) -> Non
     sentinels = renamed(checkpoints.forget(model))
     model._register_load_state_dict_pre_hook(hook.object)
     try:
-        told = model.load_state_dict(saved.state_dict(), strict=True)
+        told = model.load_state_dict(sabotage.parameters(saved.state_dict()), strict=True)
     except RuntimeError as error:
         record("strict load", str(error))
-        told = model.load_state_dict(saved.state_dict(), strict=False)
+        told = model.load_state_dict(sabotage.parameters(saved.state_dict()), strict=False)
+    sabotage.restored(model)
     problems = compare.keys(told.missing_keys, told.unexpected_keys)
     given = compare.renamed(checkpoints.parameters(saved))
     problems += compared(given, sentinels, model, record)
