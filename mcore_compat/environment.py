@@ -141,21 +141,25 @@ def _create(
 
 
 def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
-    """The folder with pytest for the suite, the same for every cell and never in its environment.
+    """The folder with pytest for the suite; it is never in a cell's environment.
 
     Raises:
         InfrastructureError: network or disk.
     """
+    # By python: older ones need more than newer ones.
+    series = run(
+        [python, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60
+    )
     digest = files.sha256_file(TOOLS_LOCK)[:16]
-    folder = files.home() / "tools" / digest
+    folder = files.home() / "tools" / f"{digest}-py{series.output.strip()}"
     if folder.exists():
         return folder
     say("installing the suite's own tools")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.exists():
             return folder
-        part = folder.with_suffix(".part")
+        part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
         argv += ["--require-hashes", "-p", python, "--target", part, "-r", TOOLS_LOCK]

@@ -32,7 +32,8 @@ _PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?P<rest>.*)
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 _NETWORK = re.compile(
     r"error sending request|dns error|failed to fetch|could not connect"
-    r"|connection (?:refused|reset)|timed out|network is unreachable|temporary failure in name resolution",
+    r"|connection (?:refused|reset)|timed out|network is unreachable"
+    r"|temporary failure in name resolution",
     re.IGNORECASE,
 )
 _DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)

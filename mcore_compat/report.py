@@ -150,7 +150,7 @@ def _broken(found: Sequence[Evidence]) -> list[str]:
         lines += [
             f"### {escape(cause.type)} in {escape(cause.frame or 'unknown')}",
             "",
-            f"- message: {escape(cause.message[:600])}",
+            f"- message: {escape(verdict.gist(cause.message))}",
             f"- fingerprint: `{fingerprint}`",
             f"- checks: {', '.join(f'`{c}`' for c in checks)}",
             f"- cells: {', '.join(f'`{e.cell}` ({e.device_class})' for e, _ in members)}",

@@ -92,6 +92,14 @@ def causes(results: Iterable[CheckResult]) -> tuple[Cause, ...]:
     return tuple(sorted(found, key=lambda c: (-len(c.checks), c.fingerprint)))
 
 
+def gist(message: str) -> str:
+    """What a message says, without a traceback that it may carry: its last line then."""
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+        return lines[-1].strip()[:600]
+    return "\n  ".join(lines)[:600]
+
+
 def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
     """The failures of a cell that no rule of the matrix declares as expected."""
     import fnmatch
@@ -208,7 +216,7 @@ def show(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
         console.print(_table(found, Table))
         for cause in causes(found.checks):
             console.print(Text(f"why not: {', '.join(cause.checks)}", "bold"))
-            console.print(Text(f"  {cause.type}: {cause.message.strip()[:600]}"))
+            console.print(Text(f"  {cause.type}: {gist(cause.message)}"))
             console.print(Text(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}"))
             if cause.gpu_independent:
                 console.print(Text(f"  the same with a GPU: {cause.gpu_independent}"))

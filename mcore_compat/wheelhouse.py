@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -23,6 +24,9 @@ from mcore_compat.proc import Completed, Runner
 from mcore_compat.recipes import RECIPES, Recipe, Toolkit
 
 BUILD_LIMIT_S = 3600.0
+
+_NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
+"""Where an import stops that has loaded everything and then asks for a GPU (older Triton does)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +91,8 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     Raises:
         InfrastructureError: network, disk, or another user's lock.
     """
-    toolkit = next((t for t in recipes.toolkits(job.run) if t.version == job.cuda), None)
     recipe = RECIPES[pin.name]
+    toolkit = _toolkit(recipe, job)
     key = Key(
         package=pin.name,
         version=pin.version,
@@ -106,6 +110,17 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     with FileLock(place / ".lock"):
         # Another process may have built it while this one waited.
         return lookup(key) or _build(key, pin, recipe, toolkit, place, job)
+
+
+def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
+    """The CUDA toolkit of torch's version, where this build has a use for it.
+
+    Kernels that can be left out are, where there is no GPU to run them: they take longer to
+    compile than everything else together.
+    """
+    if recipe.without_cuda and not runtime.has_driver():
+        return None
+    return next((t for t in recipes.toolkits(job.run) if t.version == job.cuda), None)
 
 
 def lookup(key: Key) -> Wheel | None:
@@ -132,8 +147,11 @@ def _build(
     with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name:
         base = Path(name)
         sdist = index.download_sdist(pin.name, pin.version, pin.hashes, base)
-        if recipes.has_cuda_sources(sdist) and not recipe.without_cuda and toolkit is None:
-            return _needs_nvcc(key, job)
+        if not recipe.without_cuda:
+            if not recipes.has_cuda_sources(sdist):
+                toolkit = None  # the headers of torch's own CUDA serve, on every machine alike
+            elif toolkit is None:
+                return _needs_nvcc(key, job)
         job.say(f"building {key} (minutes; log: {log})")
         environment = base / "env"
         _prepare(environment, recipe, toolkit, job, log)
@@ -261,7 +279,9 @@ def _verify(
     )
     variables = runtime.variables(site, runtime.driver_stub(site, job.run))
     done = job.run([python, "-c", code], timeout=300, env=variables, log=log)
-    return None if done.ok else last_line(done)
+    if done.ok or (not runtime.has_driver() and _NO_DRIVER.search(last_line(done))):
+        return None
+    return last_line(done)
 
 
 def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:

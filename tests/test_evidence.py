@@ -1,0 +1,127 @@
+"""Evidence is kept, validated, and never replaced by less."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import START, event, stand_in_cell
+
+from mcore_compat import evidence
+from mcore_compat.errors import EvidenceError
+from mcore_compat.evidence import Builder, Evidence, Fresh, Stale
+from mcore_compat.outcomes import CellOutcome
+
+Made = Callable[..., Evidence]
+
+
+def test_what_is_saved_is_what_is_loaded(made: Made, tmp_path: Path) -> None:
+    found = made(event("restore[gpt]"), event("build", "broken"))
+    path = evidence.save(found, tmp_path)
+    assert path == tmp_path / found.cell / "host.json"
+    assert evidence.load(path) == found
+    assert evidence.load_all(tmp_path) == (found,)
+
+
+def test_same_evidence_same_bytes(made: Made) -> None:
+    a, b = event("restore[gpt]"), event("build[gpt]")
+    one = dataclasses.replace(made(a, b), taken="2026-01-01T00:00:00Z")
+    two = dataclasses.replace(made(b, a), taken="2026-01-01T00:00:00Z")
+    assert evidence.dumps(one) == evidence.dumps(two)
+
+
+def test_an_interrupted_run_keeps_what_was_learnt(made: Made, tmp_path: Path) -> None:
+    found = made(event("restore[gpt]"), end=False)
+    loaded = evidence.load(evidence.save(found, tmp_path))
+    assert not loaded.complete
+    assert [c.check for c in loaded.checks] == ["restore[gpt]"]
+
+
+def test_an_interrupted_run_never_replaces_a_complete_one(made: Made, tmp_path: Path) -> None:
+    whole = made(event("restore[gpt]"))
+    path = evidence.save(whole, tmp_path)
+    evidence.save(made(end=False), tmp_path)
+    assert evidence.load(path) == whole
+
+
+def test_an_error_never_replaces_a_verdict(made: Made, tmp_path: Path) -> None:
+    whole = made(event("restore[gpt]"))
+    path = evidence.save(whole, tmp_path)
+    evidence.save(dataclasses.replace(whole, outcome=CellOutcome.ERROR, checks=()), tmp_path)
+    assert evidence.load(path) == whole
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 2}', "[]", '{"schema": 1}'])
+def test_a_corrupt_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "compat-0.16-modelopt0.41" / "host.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(EvidenceError) as caught:
+        evidence.load(path)
+    assert "compat-0.16-modelopt0.41/host.json" in str(caught.value)
+    assert "--force" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_breaks_its_own_schema_is_not_written(made: Made, tmp_path: Path) -> None:
+    bad = dataclasses.replace(made(event("restore[gpt]")), cell="nonsense")
+    with pytest.raises(EvidenceError):
+        evidence.save(bad, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_check_without_a_failure_is_refused(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(EvidenceError):
+        evidence.save(made(event("restore[gpt]", "broken", failure=None)), tmp_path)
+
+
+def test_a_suite_that_was_broken_on_purpose_gives_no_evidence() -> None:
+    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    with pytest.raises(EvidenceError, match="on purpose"):
+        builder.take({**START, "sabotage": "change-tensor"})
+
+
+def test_foreign_text_is_harmless_and_names_no_machine(made: Made) -> None:
+    hostile = "\x1b[31m<script>\x00 /home/u/x/lib/python3.12/site-packages/torch/a.py"
+    found = made(event("build", "broken", reason=hostile))
+    assert found.checks[0].reason is not None
+    assert "\x1b" not in found.checks[0].reason
+    assert "/home/u" not in found.checks[0].reason
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"lock": "other"}, "lock"),
+        ({"suite": "other"}, "suite"),
+        ({"wheels": {"w": "2"}}, "wheel"),
+        ({"python": "3.11"}, "python"),
+    ],
+)
+def test_evidence_is_stale_once_anything_it_names_changes(
+    made: Made, change: dict[str, object], why: str
+) -> None:
+    now = {"lock": "l", "suite": "s", "wheels": {"w": "1"}, "python": "3.12"}
+    found = made(event("restore[gpt]"))
+    assert isinstance(evidence.freshness(found, **now), Fresh)  # type: ignore[arg-type]
+    state = evidence.freshness(found, **{**now, **change})  # type: ignore[arg-type]
+    assert isinstance(state, Stale)
+    assert why in state.why
+
+
+def test_an_interrupted_run_is_never_fresh(made: Made) -> None:
+    found = made(event("restore[gpt]"), end=False)
+    state = evidence.freshness(found, lock="l", suite="s", wheels=None, python="3.12")
+    assert isinstance(state, Stale)
+
+
+def test_events_of_another_protocol_are_refused() -> None:
+    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    with pytest.raises(EvidenceError, match="protocol"):
+        builder.take({**START, "suite": 2})
+
+
+def test_the_file_is_plain_sorted_json(made: Made) -> None:
+    data = json.loads(evidence.dumps(made(event("restore[gpt]"))))
+    assert list(data) == sorted(data)

@@ -1,0 +1,64 @@
+"""Equal for equal causes, different for different ones."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcore_compat import fingerprint
+
+FRAMES = [
+    {"module": "suite.check_restore", "function": "check_restore"},
+    {"module": "megatron.core.dist_checkpointing.serialization", "function": "load"},
+    {"module": "json.decoder", "function": "decode"},
+]
+
+
+@given(
+    st.integers(0x10000, 2**48),
+    st.integers(1, 10**6),
+    st.floats(0.001, 999),
+    st.text("abc", min_size=6),
+)
+def test_addresses_paths_timings_and_temporary_names_do_not_matter(
+    address: int, pid: int, seconds: float, name: str
+) -> None:
+    def text(a: int, p: int, s: float, n: str) -> str:
+        return f"<X at {a:#x}> pid {p} after {s:.3f} s in /some/where/{n}/file.py tmp{n}"
+
+    one = fingerprint.fingerprint("KeyError", text(0x7F0000000000, 1, 1.5, "aaaaaa"), FRAMES)
+    two = fingerprint.fingerprint("KeyError", text(address, pid, seconds, name), FRAMES)
+    assert one == two
+
+
+def test_line_numbers_do_not_matter() -> None:
+    moved = [{**frame, "line": 7} for frame in FRAMES]
+    a, b = (fingerprint.fingerprint("KeyError", "x", f) for f in (FRAMES, moved))
+    assert a == b
+
+
+def test_type_function_and_words_matter() -> None:
+    base = fingerprint.fingerprint("KeyError", "no such key", FRAMES)
+    other = [FRAMES[0], {**FRAMES[1], "function": "save"}]
+    assert base != fingerprint.fingerprint("TypeError", "no such key", FRAMES)
+    assert base != fingerprint.fingerprint("KeyError", "no such tensor", FRAMES)
+    assert base != fingerprint.fingerprint("KeyError", "no such key", other)
+
+
+def test_the_innermost_frame_in_a_package_under_test_counts() -> None:
+    assert fingerprint.frame_of(FRAMES) == "megatron.core.dist_checkpointing.serialization:load"
+
+
+def test_without_one_the_innermost_frame_counts() -> None:
+    assert fingerprint.frame_of([FRAMES[2]]) == "json.decoder:decode"
+    assert fingerprint.frame_of([]) == ""
+
+
+def test_no_path_of_a_machine_stays() -> None:
+    text = "/home/me/envs/x/lib/python3.12/site-packages/torch/a.py and /home/me/repo/suite/b.py"
+    assert fingerprint.relative(text, ["/home/me/repo"]) == "torch/a.py and suite/b.py"
+
+
+@given(st.text())
+def test_control_characters_never_pass(text: str) -> None:
+    shown = fingerprint.plain(text)
+    assert not any(ord(c) < 32 and c not in "\t\n" for c in shown)
+    assert "\u202e" not in shown

@@ -1,0 +1,143 @@
+"""The table and the verdict say what the evidence says, and nothing a package may slip in."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from support import event, stand_in_cell
+
+from mcore_compat import commands, expand, matrix, releases, report, verdict
+from mcore_compat.evidence import Evidence
+from mcore_compat.matrix import Matrix
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+
+Made = Callable[..., Evidence]
+
+
+@pytest.fixture(scope="module")
+def declared() -> Matrix:
+    return matrix.load()
+
+
+def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
+    out = io.StringIO()
+    verdict.show(found, others, Console(file=out, width=80, highlight=False))
+    return out.getvalue()
+
+
+def test_what_is_published_is_what_the_evidence_makes() -> None:
+    assert commands.report_(check=True) == 0
+
+
+def test_drift_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x.md"
+    made = {path: lambda: "new\n"}
+    assert report.drift(made) == [path]
+    report.write(made)
+    assert report.drift(made) == []
+    path.write_text("edited by hand\n")
+    assert report.drift(made) == [path]
+
+
+def test_an_untested_pair_is_shown_as_such(made: Made, declared: Matrix) -> None:
+    text = report.markdown([made(event("restore[gpt]"))], [], declared)
+    row = next(line for line in text.splitlines() if line.startswith("| 0.9 |"))
+    assert "· untested" in row
+    row = next(line for line in text.splitlines() if line.startswith("| 0.16 |"))
+    assert "✓ compatible" in row
+
+
+def test_without_evidence_there_is_still_a_table(declared: Matrix) -> None:
+    assert "Nothing that was tested." in report.markdown([], [], declared)
+
+
+def test_equal_causes_are_told_once(made: Made, declared: Matrix) -> None:
+    one = made(event("restore[gpt]", "broken"))
+    two = made(event("restore[gpt]", "broken"), cell=stand_in_cell("0.15.3", "0.37.0"))
+    text = report.markdown([one, two], [], declared)
+    assert text.count("### KeyError") == 1
+    assert "compat-0.15-modelopt0.37" in text.split("### KeyError")[1]
+
+
+HOSTILE = "<script>alert(1)</script> | a `b` \x1b[31m\n## head [x](y) ![i](j) *b* _c_"
+
+
+def test_hostile_text_shows_as_text(made: Made, declared: Matrix) -> None:
+    bad = event("restore[gpt]", "broken")
+    bad["failure"] = {**bad["failure"], "message": HOSTILE, "type": "Evil<b>|"}
+    text = report.markdown([made(bad)], [], declared)
+    assert "<script>" not in text
+    assert "\x1b" not in text
+    assert "\n## head" not in text
+    assert "Evil<b>" not in text
+    assert "\x1b[31m" not in shown(made(bad))
+
+
+@given(st.text())
+def test_escaped_text_is_one_line_without_markup(text: str) -> None:
+    safe = report.escape(text)
+    assert "\n" not in safe
+    assert "<" not in safe
+    assert "`" not in safe.replace("\\`", "")
+    assert "|" not in safe.replace("\\|", "")
+
+
+def test_a_verdict_names_cell_outcome_reason_and_a_way_out(made: Made) -> None:
+    good = made(event("restore[gpt]"), cell=stand_in_cell("0.15.3", "0.37.0"))
+    text = shown(made(event("restore[gpt]", "broken")), (good,))
+    assert "compat-0.16-modelopt0.41: ✗ incompatible (device class host)" in text
+    assert "KeyError: 'decoder.weight'" in text
+    assert "the same with a GPU: a stand-in says so" in text
+    assert "what to try: compat-0.15-modelopt0.37" in text
+
+
+def test_a_message_that_carries_a_traceback_is_told_by_its_last_line() -> None:
+    assert verdict.gist("A\nTraceback (most recent call last)\n  File x\nKeyError: b") == (
+        "KeyError: b"
+    )
+
+
+def test_needs_gpu_is_counted_apart(made: Made) -> None:
+    found = made(event("restore[gpt]"), event("inference-numbers[gpt]", "needs-gpu"))
+    assert "1 checks need a GPU" in verdict.summary(found)
+    assert found.outcome is CellOutcome.COMPATIBLE
+
+
+def test_every_outcome_has_a_symbol_of_its_own() -> None:
+    for outcomes in (CheckOutcome, CellOutcome):
+        symbols = [verdict.SYMBOLS[o.value] for o in outcomes]
+        assert len(set(symbols)) == len(symbols)
+
+
+def test_the_listing_survives_a_missing_or_corrupt_index(tmp_path: Path) -> None:
+    cell = stand_in_cell()
+    path = tmp_path / "verdicts.json"
+    assert verdict.listing([cell], path)[cell.name].startswith("untested: ")
+    path.write_text("{")
+    assert verdict.listing([cell], path)[cell.name].startswith("untested: ")
+
+
+def test_a_noted_verdict_is_listed(made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.json"
+    verdict.note(made(event("restore[gpt]")), path)
+    assert verdict.listing([stand_in_cell()], path)["compat-0.16-modelopt0.41"].startswith(
+        "compatible (host): megatron-core 0.16.1"
+    )
+
+
+def test_undeclared_requirements_are_those_without_a_guard(made: Made) -> None:
+    rows = [
+        {"package": "megatron-core", "module": "einops", "imported_by": "a.b", "guarded": False},
+        {"package": "megatron-core", "module": "apex", "imported_by": "a.c", "guarded": True},
+    ]
+    found = made(event("import-undeclared", details={"undeclared": rows}))
+    assert verdict.undeclared(found) == (("megatron-core", "einops", "a.b"),)
+
+
+def test_every_cell_of_the_matrix_can_be_listed() -> None:
+    cells = expand.cells(matrix.load(), releases.load())
+    assert set(verdict.listing(cells)) == {c.name for c in cells}
