@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from suite import classify, failures, isolation, machine, preload, prerequisites
+from suite import classify, failures, isolation, machine, preload, prerequisites, sabotage
 from suite.events import Events
 from suite.outcomes import BROKEN, CRASHED, FAMILIES, TIMED_OUT, WORKS, Unsupported
 from suite.prerequisites import Check
@@ -111,6 +111,7 @@ class Suite:
             platform=self.platform,
             installed=self.installed,
             preload=preload.OUTCOMES,
+            sabotage=sabotage.active(),
             checks=[item.stash[_check].id for item in session.items],
         )
         for item in session.items:
