@@ -26,9 +26,20 @@ class _Parser(argparse.ArgumentParser):
             message = f'{word}no such choice "{value}"{nearest(value, known)}'
         elif message.startswith("unrecognized arguments: "):
             value = message.removeprefix("unrecognized arguments: ").split()[0]
-            options = [o for action in self._actions for o in action.option_strings]
+            options = [
+                o for parser in _all(self) for a in parser._actions for o in a.option_strings
+            ]
             message = f'no such option "{value}"{nearest(value, options)}'
         raise UsageError(message)
+
+
+def _all(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parser and those of its commands: the top one is told of an option that none knows."""
+    found = [top]
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += action.choices.values()
+    return found
 
 
 def parser() -> argparse.ArgumentParser:

@@ -165,8 +165,12 @@ def _requirements(texts: Iterable[str], where: str) -> tuple[str, ...]:
         try:
             Requirement(text)
         except InvalidRequirement as error:
-            raise MatrixError(f'{where}: "{text}" is not a requirement: {error}') from None
+            raise MatrixError(f'{where}: "{text}" is not a requirement: {_first(error)}') from None
     return tuple(texts)
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _pairs(row: Mapping[str, Any], where: str) -> Pairs:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mcore_compat import (
     environment,
     evidence,
@@ -26,7 +28,7 @@ from mcore_compat import (
 from mcore_compat.cells import Cell, series_of
 from mcore_compat.errors import EvidenceError, InfrastructureError, LockError
 from mcore_compat.evidence import Builder, Evidence, Fresh, Reason
-from mcore_compat.files import ROOT, sha256_tree, write_text
+from mcore_compat.files import ROOT, home, sha256_tree, write_text
 from mcore_compat.locks import Lock, Unresolvable
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CellOutcome
@@ -180,7 +182,13 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     there = environment.ensure(
         cell, resolved, wheels, python=python, uv=context.uv, run=context.run, say=context.say
     )
-    return _suite(cell, base, there, python, options, context)
+    lock = home() / "envs" / f"{cell.name}.run"
+    try:
+        # Two runs of one cell would write the same events.
+        with FileLock(lock, timeout=0):
+            return _suite(cell, base, there, python, options, context)
+    except Timeout:
+        raise InfrastructureError(f"{cell.name} is being run by another process") from None
 
 
 def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
@@ -229,8 +237,6 @@ def _suite(
     options: Options,
     context: Context,
 ) -> Outcome:
-    from mcore_compat.files import home
-
     tools = environment.tools(python=python, uv=context.uv, run=context.run, say=context.say)
     builder = Builder(base)
 

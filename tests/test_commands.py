@@ -1,0 +1,73 @@
+"""The console command and the sessions: bad input is one line and exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcore_compat import cli, files, sessions
+
+ROOT = files.ROOT
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["rn"], 'did you mean "run"'),
+        (["run", "compat-0.99-modelopt0.21"], "0.99"),
+        (["run", "nonsense"], "is not the name of a cell"),
+        (["run", "compat-0.16-modelopt0.41", "--forec"], 'did you mean "--force"'),
+        (["run", "compat-0.16-modelopt0.41", "--limit", "0"], "more than 0"),
+        (["compat", "0.16", "9.9"], "9.9"),
+        (["lock", "compat-0.16"], "is not the name of a cell"),
+        ([], "required"),
+    ],
+)
+def test_bad_input_is_one_line(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("mcore-compat: ")
+    assert error.count("\n") == 1
+
+
+def test_cells_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    assert "compat-0.9-modelopt0.21: " in capsys.readouterr().out
+
+
+def test_the_names_after_s_are_taken() -> None:
+    argv = ["nox", "-r", "-s", "compat-1", "tests", "--", "-s", "compat-2"]
+    assert sessions.requested(argv) == ("compat-1",)
+    assert sessions.requested(["nox", "--session=compat-3"]) == ("compat-3",)
+
+
+def test_a_wrong_session_ends_nox_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        sessions.listed(["nox", "-s", "compat-0.16-modelopt9.9"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from mcore_compat import sessions; sessions.listed(['nox', '-l'])\n"
+        "heavy = {'torch', 'numpy', 'rich', 'requests', 'pypi_simple', 'uv'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_corrupt_matrix_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mcore_compat import matrix
+
+    bad = tmp_path / "matrix.toml"
+    bad.write_text("[axes")
+    monkeypatch.setattr(matrix.load, "__defaults__", (bad, None))
+    assert cli.main(["list"]) == 2
+    assert "matrix.toml is not valid TOML" in capsys.readouterr().err

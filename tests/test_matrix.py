@@ -1,0 +1,179 @@
+"""The declared matrix is validated when it is loaded; errors name the key and the nearest one."""
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcore_compat import cells, expand, matrix, releases
+from mcore_compat.cells import Request
+from mcore_compat.errors import MatrixError, UsageError
+from mcore_compat.matrix import Matrix
+from mcore_compat.releases import Releases
+
+TODAY = datetime.date(2026, 1, 1)
+TEXT = """
+schema = 1
+[axes]
+megatron-core = ["0.16"]
+nvidia-modelopt = ["0.41"]
+[[stack]]
+for = ["0.16"]
+python = "3.12"
+torch = "2.9.1"
+transformer-engine = "2.11.0"
+note = "a stand-in"
+"""
+RULE = 'megatron-core = "==0.16.*"\nnvidia-modelopt = ">=0.41"\nreason = "r"\n'
+
+
+@pytest.fixture(scope="module")
+def known() -> Releases:
+    return releases.load()
+
+
+@pytest.fixture(scope="module")
+def declared() -> Matrix:
+    return matrix.load()
+
+
+def refused(text: str, known: Releases | None = None) -> str:
+    with pytest.raises(MatrixError) as caught:
+        expand.cells(matrix.parse(text, "matrix.toml", TODAY), known or Releases({}))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_committed_matrix_is_valid(declared: Matrix, known: Releases) -> None:
+    names = [c.name for c in expand.cells(declared, known)]
+    assert len(names) == len(set(names))
+    pairs = len(declared.mcore_series) * len(declared.modelopt_series)
+    assert len(names) == pairs + len(declared.extra)
+    assert sum("newest" in c.tags for c in expand.cells(declared, known)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("[axes]", "[axis]"), 'did you mean "axes"'),
+        (("torch =", "toch ="), 'did you mean "torch"'),
+        (('for = ["0.16"]', 'for = ["0.17"]'), "0.16 has no [[stack]]"),
+        (("schema = 1", "schema = 2"), "schema"),
+        (('python = "3.12"', "python = 3.12"), "python"),
+        (("[axes]", "[axes"), "not valid TOML"),
+    ],
+)
+def test_a_slip_is_named(change: tuple[str, str], said: str) -> None:
+    assert said in refused(TEXT.replace(*change))
+
+
+def test_an_expired_rule_is_an_error() -> None:
+    assert "expired" in refused(TEXT + "[[exclude]]\n" + RULE + 'expires = "2025-12-31"\n')
+
+
+def test_a_rule_that_matches_no_cell_is_an_error(known: Releases) -> None:
+    rule = RULE.replace("==0.16.*", "<0.9")
+    text = TEXT + "[[exclude]]\n" + rule + 'expires = "2026-12-31"\n'
+    assert "matches no cell" in refused(text, known)
+
+
+def test_an_exclusion_takes_its_pair_away(known: Releases) -> None:
+    text = TEXT + "[[exclude]]\n" + RULE + 'expires = "2026-12-31"\n'
+    assert expand.cells(matrix.parse(text, "matrix.toml", TODAY), known) == ()
+
+
+def test_a_requirement_that_is_none_is_an_error() -> None:
+    rule = (
+        '[[undeclared]]\nof = "torch"\nwhen = ">=2"\nrequires = ["a b c"]\n'
+        'imported-by = "m"\nreason = "r"\n'
+    )
+    assert "is not a requirement" in refused(TEXT + rule)
+
+
+def test_an_extra_cell_that_is_none_is_an_error(known: Releases) -> None:
+    text = TEXT + '[cells]\nextra = ["compat-0.99-modelopt0.41"]\n'
+    assert "0.99" in refused(text, known)
+
+
+def test_a_selection_that_matches_nothing_is_an_error(declared: Matrix, known: Releases) -> None:
+    found = expand.cells(declared, known)
+    assert len(expand.select(found, tags=["mcore-0.16"])) == len(declared.modelopt_series) + 1
+    with pytest.raises(UsageError, match=r"mcore-0\.16"):
+        expand.select(found, tags=["mcore-0.166"])
+    with pytest.raises(UsageError, match="no cell matches"):
+        expand.select(found, mcore=">=99")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("compat-0.99-modelopt0.21", 'did you mean "0.19"'),
+        ("compat-0.9-modelopt0.22", "did you mean"),
+        ("compt-0.9-modelopt0.21", 'did you mean "compat-0.9-modelopt0.21"'),
+        ("compat-0.9", "is not the name of a cell"),
+        ("compat-0.16-modelopt0.41-te99", "transformer-engine"),
+    ],
+)
+def test_a_wrong_name_is_one_line_with_the_nearest(
+    name: str, said: str, declared: Matrix, known: Releases
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        expand.named(name, declared, known)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_series_is_its_newest_patch_and_a_patch_itself(declared: Matrix, known: Releases) -> None:
+    assert expand.named("compat-0.12-modelopt0.29", declared, known).mcore == "0.12.3"
+    assert expand.named("compat-0.12.1-modelopt0.29", declared, known).mcore == "0.12.1"
+
+
+def test_what_equals_the_stack_is_not_spelt_out(declared: Matrix, known: Releases) -> None:
+    cell = expand.named("compat-0.16-modelopt0.41-te2.11-torch2.9-py3.12", declared, known)
+    assert cell.name == "compat-0.16-modelopt0.41"
+    assert cell.default
+    other = expand.named("compat-0.16-modelopt0.41-te2.9", declared, known)
+    assert other.name == "compat-0.16-modelopt0.41-te2.9"
+    assert not other.default
+
+
+def test_a_stack_that_needs_nvcc_is_taken_only_with_the_right_one(
+    declared: Matrix, known: Releases
+) -> None:
+    assert expand.stack_for("0.9", declared, known, None).te == "2.4.0"
+    assert expand.stack_for("0.9", declared, known, "13.0").te == "2.4.0"
+    assert expand.stack_for("0.9", declared, known, "12.4").te == "1.13.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("compat-0.16-modelopt0.39-py3.13", "requires python"),
+        ("compat-0.9-modelopt0.21-py3.12", "no wheel for python 3.12"),
+        ("compat-0.13-modelopt0.31-te2.5-torch2.13", "built for CUDA 13"),
+    ],
+)
+def test_what_the_resolver_does_not_know_is_ours(
+    name: str, said: str, declared: Matrix, known: Releases
+) -> None:
+    reasons = expand.violations(expand.named(name, declared, known), known)
+    assert any(said in reason for reason in reasons)
+
+
+versions = st.tuples(st.integers(0, 30), st.integers(0, 99)).map(lambda v: f"{v[0]}.{v[1]}")
+optional = st.none() | versions
+
+
+@given(
+    st.builds(
+        Request, mcore=versions, modelopt=versions, te=optional, torch=optional, python=optional
+    )
+)
+def test_a_name_says_exactly_what_was_asked_for(request: Request) -> None:
+    assert cells.parse_name(cells.format_name(request)) == request
+
+
+@given(st.text())
+def test_no_text_breaks_the_parsing_of_names(text: str) -> None:
+    cells.parse_name(text)
