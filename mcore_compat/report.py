@@ -10,7 +10,7 @@ from typing import Any
 from packaging.version import Version
 
 from mcore_compat import files, verdict
-from mcore_compat.cells import Cell, series_of
+from mcore_compat.cells import AXES, Cell, series_of
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
@@ -56,9 +56,9 @@ def _legend() -> list[str]:
     return [
         f"Cells: {row(CellOutcome)}.",
         "",
-        f"Checks: {row(CheckOutcome)}. `needs-gpu` could not be asked without a GPU and never",
-        "counts as `works`. Evidence of the device class `host` was taken without a GPU: real",
-        "packages, real tensors, real checkpoints; no kernel ran.",
+        f"Checks: {row(CheckOutcome)}. `needs-gpu` could not be asked without a",
+        "GPU and never counts as `works`. Evidence of the device class `host` was taken without a GPU:",
+        "real packages, real tensors, real checkpoints; no kernel ran.",
         "",
     ]
 
@@ -114,7 +114,7 @@ def _cells_table(found: Sequence[Evidence], device_class: str) -> list[str]:
         failed = sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
         lines.append(
             f"| `{e.cell}` | {verdict.spelt(e.outcome)} | "
-            + " | ".join(e.pins.values())
+            + " | ".join(e.pins[axis] for axis in AXES)
             + f" | {outcomes.count(CheckOutcome.WORKS)} | {failed}"
             f" | {outcomes.count(CheckOutcome.NEEDS_GPU)} | {e.taken[:10]} |"
         )

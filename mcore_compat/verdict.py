@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from mcore_compat import files
-from mcore_compat.cells import Cell
+from mcore_compat.cells import AXES, Cell
 from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def show(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    pins = ", ".join(f"{axis} {version}" for axis, version in found.pins.items())
+    pins = ", ".join(f"{axis} {found.pins[axis]}" for axis in AXES)
     head = Text(f"{found.cell}: ")
     head.append(spelt(found.outcome), _STYLES.get(found.outcome.value, ""))
     head.append(f" (device class {found.device_class})")

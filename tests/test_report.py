@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support import event, stand_in_cell
 
-from mcore_compat import commands, expand, matrix, releases, report, verdict
+from mcore_compat import commands, evidence, expand, matrix, releases, report, verdict
 from mcore_compat.evidence import Evidence
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
@@ -49,6 +49,15 @@ def test_an_untested_pair_is_shown_as_such(made: Made, declared: Matrix) -> None
     assert "· untested" in row
     row = next(line for line in text.splitlines() if line.startswith("| 0.16 |"))
     assert "✓ compatible" in row
+
+
+def test_each_version_stands_in_its_own_column(
+    made: Made, declared: Matrix, tmp_path: Path
+) -> None:
+    found = evidence.load(evidence.save(made(event("restore[gpt]")), tmp_path))
+    text = report.markdown([found], [], declared)
+    assert "| 0.16.1 | 0.41.0 | 2.11.0 | 2.9.1 | 3.12 |" in text
+    assert "transformer-engine 2.11.0, torch 2.9.1, python 3.12" in shown(found)
 
 
 def test_without_evidence_there_is_still_a_table(declared: Matrix) -> None:
