@@ -57,8 +57,8 @@ def _legend() -> list[str]:
         f"Cells: {row(CellOutcome)}.",
         "",
         f"Checks: {row(CheckOutcome)}. `needs-gpu` could not be asked without a",
-        "GPU and never counts as `works`. Evidence of the device class `host` was taken without a GPU:",
-        "real packages, real tensors, real checkpoints; no kernel ran.",
+        "GPU and never counts as `works`. Evidence of the device class `host` was taken without a",
+        "GPU: real packages, real tensors, real checkpoints; no kernel ran.",
         "",
     ]
 
