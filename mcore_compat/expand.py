@@ -6,10 +6,14 @@ Pure: data in, data out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from packaging.markers import Marker
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mcore_compat.cells import Cell, Request, Stack, format_name, parse_name, series_of
@@ -170,6 +174,44 @@ def undeclared_for(of: Cell, matrix: Matrix) -> tuple[Undeclared, ...]:
     """The undeclared requirements of the releases that a cell pins."""
     pins = of.pins
     return tuple(rule for rule in matrix.undeclared if rule.when.contains(pins[rule.of]))
+
+
+def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ...]]:
+    """Ranges that megatron-core and modelopt each declare for packages of their extras. Sorted.
+
+    An extra is not asked for, but where something else brings one of its packages, the release's
+    own range for it holds: a transformers that modelopt rules out would break what is not broken.
+    The axes are left out: a cell may well stand outside of what is declared for them.
+    """
+    axes = {"megatron-core", "nvidia-modelopt", "torch", "triton"}
+    bounds: dict[str, tuple[str, ...]] = {}
+    for package, version in (("megatron-core", of.mcore), ("nvidia-modelopt", of.modelopt)):
+        found: set[str] = set()
+        for text in releases.get(package, version).requires:
+            need = Requirement(text)
+            name = canonicalize_name(need.name)
+            if name in axes or name.startswith("transformer-engine") or not need.specifier:
+                continue
+            if need.marker and "extra" in str(need.marker) and _applies(need.marker, of):
+                found.add(f"{name}{need.specifier}")
+        bounds[package] = tuple(sorted(found))
+    return bounds
+
+
+def _applies(marker: Marker, of: Cell) -> bool:
+    """Whether a marker holds for the cell's python on x86-64 Linux, with some extra."""
+    machine = {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{of.python}.0",
+        "python_version": of.python,
+        "sys_platform": "linux",
+    }
+    extras = re.findall(r"""extra == ["']([^"']+)["']""", str(marker))
+    return any(marker.evaluate({**machine, "extra": extra}) for extra in extras)
 
 
 def select(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,21 +34,72 @@ PACKAGES = {
 
 
 class Client(Protocol):
-    """What is used of `pypi_simple.PyPISimple`; tests pass their own."""
+    """What is asked of the index; tests pass their own."""
 
     def get_project_page(self, project: str) -> Any: ...
 
-    def get_package_metadata(self, pkg: Any, *, verify: bool) -> str: ...
+    def metadata(self, file: Any) -> str | None: ...
 
     def download_package(self, pkg: Any, path: Any) -> None: ...
 
 
-def client() -> Client:
-    """A client for pip's index: `PIP_INDEX_URL`, pip's configuration, or pip's own default."""
-    import pypi_simple
+class PipIndex:
+    """The index that pip is configured for: `PIP_INDEX_URL`, its configuration, or its default."""
 
-    address = os.environ.get("PIP_INDEX_URL") or _configured()
-    return pypi_simple.PyPISimple(address or pypi_simple.PYPI_SIMPLE_ENDPOINT)
+    def __init__(self) -> None:
+        import pypi_simple
+
+        address = os.environ.get("PIP_INDEX_URL") or _configured()
+        self._simple = pypi_simple.PyPISimple(address or pypi_simple.PYPI_SIMPLE_ENDPOINT)
+
+    def get_project_page(self, project: str) -> Any:
+        """The files of a project, as `pypi_simple.ProjectPage`."""
+        return self._simple.get_project_page(project)
+
+    def download_package(self, pkg: Any, path: Any) -> None:
+        """One file, its digest checked."""
+        self._simple.download_package(pkg, path)
+
+    def metadata(self, file: Any) -> str | None:
+        """METADATA of a wheel, PKG-INFO of a source; None where the file has none.
+
+        What the index keeps beside a wheel (PEP 658) is one small answer; where it keeps
+        nothing, the wheel's own member is read by HTTP ranges, never the whole wheel.
+        """
+        from pypi_simple import NoMetadataError
+
+        if file.package_type == "sdist":
+            return self._pkg_info(file)
+        try:
+            return str(self._simple.get_package_metadata(file, verify=False))
+        except NoMetadataError:
+            return self._member(file)
+
+    def _member(self, file: Any) -> str | None:
+        from remotezip import RemoteZip
+
+        with RemoteZip(file.url.partition("#")[0], session=self._simple.s) as wheel:
+            names = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
+            return wheel.read(names[0]).decode() if names else None
+
+    def _pkg_info(self, file: Any) -> str | None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / file.filename
+            self._simple.download_package(file, path)
+            if not tarfile.is_tarfile(path):
+                return None
+            with tarfile.open(path) as source:
+                for member in source:
+                    # The package's own, at the top: a vendored one lies deeper.
+                    if member.name.count("/") == 1 and member.name.endswith("/PKG-INFO"):
+                        found = source.extractfile(member)
+                        return found.read().decode() if found else None
+        return None
+
+
+def client() -> Client:
+    """A client for pip's index."""
+    return PipIndex()
 
 
 def _configured() -> str | None:
@@ -109,7 +162,7 @@ def _release(
 ) -> Release:
     wheels = [p for p in packages if p.package_type == "wheel"]
     # Metadata of a release never changes: what was read once is kept.
-    requires = before.requires if before and before.requires else _requires(wheels, asked)
+    requires = before.requires if before and before.requires else _requires(packages, asked)
     uploads = [p.upload_time for p in packages if p.upload_time]
     return Release(
         package=package,
@@ -137,18 +190,18 @@ def _tags(names: Iterable[str]) -> Iterable[str]:
         yield f"{interpreters}-{abis}-{'.'.join(sorted({t.platform for t in tags}))}"
 
 
-def _requires(wheels: list[Any], asked: Client) -> tuple[str, ...]:
-    """Requires-Dist of the release, from a Linux wheel's metadata where there is one."""
-    from pypi_simple import NoMetadataError
+def _requires(files: list[Any], asked: Client) -> tuple[str, ...]:
+    """Requires-Dist of a release: of a Linux wheel, else of any wheel, else of the source.
 
-    linux = [w for w in wheels if "x86_64" in w.filename or "-any" in w.filename] or wheels
-    for wheel in linux:
-        try:
-            text = asked.get_package_metadata(wheel, verify=False)
-        except NoMetadataError:  # older uploads: the index has none beside this wheel
-            continue
-        metadata = Metadata.from_email(text, validate=False)
-        return tuple(sorted(str(r) for r in metadata.requires_dist or ()))
+    A source's may be incomplete (its metadata is dynamic where setup.py decides).
+    """
+    wheels = [f for f in files if f.package_type == "wheel"]
+    linux = [w for w in wheels if "x86_64" in w.filename or "-any" in w.filename]
+    for file in (linux or wheels or [f for f in files if f.package_type == "sdist"])[:1]:
+        text = asked.metadata(file)
+        if text is not None:
+            metadata = Metadata.from_email(text, validate=False)
+            return tuple(sorted(str(r) for r in metadata.requires_dist or ()))
     return ()
 
 

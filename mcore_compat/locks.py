@@ -6,16 +6,17 @@ import datetime
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.version import Version
 
 from mcore_compat import files
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError, LockError
-from mcore_compat.expand import te_core, undeclared_for
+from mcore_compat.expand import bounds_of_extras, te_core, undeclared_for
 from mcore_compat.matrix import Matrix
 from mcore_compat.proc import Runner
 from mcore_compat.releases import Releases
@@ -126,20 +127,57 @@ def make(
 ) -> Lock | Unresolvable:
     """Resolve a cell; the lock is returned, not written.
 
+    Ranges that the releases declare in extras are kept to, unless the packages contradict one
+    another there: nobody asked for the extras, so they cannot make a cell unresolvable.
+
     Raises:
         InfrastructureError: the index did not answer, or the disk is full.
     """
+    made: Lock | Unresolvable
+    for bounds, said in _choices(bounds_of_extras(cell, releases)):
+        made = _resolve(cell, matrix, releases, (bounds, said), uv=uv, run=run, offline=offline)
+        if isinstance(made, Lock):
+            break
+    return made
+
+
+def _choices(bounds: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What to keep to, best first, each with the words for the lock's head."""
+    every = {text for texts in bounds.values() for text in texts}
+    yield tuple(sorted(every)), "kept to"
+    names = [{Requirement(text).name for text in texts} for texts in bounds.values()]
+    disputed = {name for name in set().union(*names) if sum(name in n for n in names) > 1}
+    if disputed:
+        kept = {text for text in every if Requirement(text).name not in disputed}
+        yield tuple(sorted(kept)), f"kept to, but for {', '.join(sorted(disputed))}"
+    if every:
+        yield (), "not kept to: they contradict one another"
+
+
+def _resolve(
+    cell: Cell,
+    matrix: Matrix,
+    releases: Releases,
+    bounds: tuple[tuple[str, ...], str],
+    *,
+    uv: Path,
+    run: Runner,
+    offline: bool,
+) -> Lock | Unresolvable:
     sources = sorted({rule.package for rule in matrix.source_only})
     date = exclude_newer(cell, releases)
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "requirements.in"
         asked.write_text("\n".join(requirements(cell, matrix)) + "\n")
+        kept = Path(folder) / "constraints.in"
+        kept.write_text("".join(f"{line}\n" for line in bounds[0]))
         config = Path(folder) / "uv.toml"
         config.write_text(settings(cell, matrix))
         out = Path(folder) / "lock.txt"
         argv: list[str | Path] = [uv, "pip", "compile", asked, "--output-file", out]
-        argv += ["--quiet", "--no-header", "--no-annotate", "--generate-hashes"]
-        argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
+        argv += ["--constraints", kept, "--quiet", "--no-header", "--no-annotate"]
+        argv += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
+        argv += ["--config-file", config]
         argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
         argv += ["--python-version", cell.python, "--only-binary", ":all:", "--no-build-isolation"]
         for name in sources:
@@ -149,7 +187,7 @@ def make(
         done = run(argv, timeout=RESOLVE_LIMIT_S)
         if not done.ok:
             return _refused(cell, done.output, done.timed_out)
-        text = head(cell, date, sources) + out.read_text()
+        text = head(cell, date, sources, extras=bounds[1]) + out.read_text()
     return parse(text, f"{cell.name}.txt")
 
 
@@ -172,7 +210,7 @@ def readable(output: str) -> str:
     return text.removeprefix("error: ")[:600]
 
 
-def head(cell: Cell, date: str, sources: Iterable[str]) -> str:
+def head(cell: Cell, date: str, sources: Iterable[str], *, extras: str) -> str:
     """The comment at the top of a lock; `parse` reads it back."""
     pins = " ".join(f"{axis}=={version}" for axis, version in cell.pins.items())
     return (
@@ -180,6 +218,7 @@ def head(cell: Cell, date: str, sources: Iterable[str]) -> str:
         f"# pins: {pins} cuda=={cell.cuda}\n"
         f"# exclude-newer: {date}\n"
         f"# platform: {PLATFORM}\n"
+        f"# ranges declared in extras: {extras}\n"
         f"# source-only: {' '.join(sources)}\n"
     )
 
