@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from suite import adapter, elf, failures, preload, requirements
+from suite import adapter, elf, failures, preload, requirements, stand_in
 from suite.outcomes import FAMILIES, NeedsGpu, Unsupported
 from suite.record import Record
 
@@ -70,7 +70,7 @@ def installed(name: str) -> str | None:
 def check_import_packages(record: Record) -> None:
     record("preload", preload.OUTCOMES)
     record("warnings", preload.WARNINGS)
-    record("standing in", preload.stand_in_for_compiled())
+    record("standing in", [*preload.stand_in_for_compiled(), *stand_in.installed_for()])
     record("optional", {name: attempted(OPTIONAL[name]) for name in OPTIONAL if installed(name)})
     imported(list(PACKAGES), record)
 

@@ -67,16 +67,27 @@ def restored(family: str, source: str, target: str, record: Record, folder: Path
 
 @pytest.mark.after(*BUILT)
 def check_restore_state_dict(family: str, record: Record, tmp_path: Path) -> None:
+    state_dict_restored(family, record, tmp_path)
+
+
+@pytest.mark.after("build-default[hybrid-mamba]", "build-modelopt[hybrid-mamba]")
+def check_restore_state_dict_hybrid_layernorm(record: Record, tmp_path: Path) -> None:
+    # The family itself has RMSNorm, as published hybrid models do: that norm has no bias.
+    state_dict_restored("hybrid-mamba", record, tmp_path, normalization="LayerNorm")
+
+
+def state_dict_restored(family: str, record: Record, folder: Path, **changed: str) -> None:
+    """Load a default-spec state dict into a ModelOpt-spec model by the release's pre-hook."""
     hook = adapter.state_dict_pre_hook()
     if hook is None:
         raise Unsupported("the release has no pre-hook for default-spec state dicts")
-    saved = checkpoints.model(family, "default", tmp_path)
+    saved = checkpoints.model(family, "default", folder, **changed)
     checkpoints.distinct(saved)
     record("hook", hook.path)
     unknown = not_renamed(hook.object, saved.state_dict())
     if unknown and not any(part in name for name in unknown for part in ALWAYS):
         raise Unsupported(f"{hook.path} does not rename {', '.join(sorted(unknown)[:4])}")
-    model = checkpoints.model(family, "modelopt", tmp_path, seed=99)
+    model = checkpoints.model(family, "modelopt", folder, seed=99, **changed)
     sentinels = renamed(checkpoints.forget(model))
     model._register_load_state_dict_pre_hook(hook.object)
     refused = ""

@@ -50,7 +50,7 @@ def check_spec_key_map(family: str, record: Record, tmp_path: Path) -> None:
     config = families.config(family)
     pairs = paired(
         specs.layers(adapter.default_spec(family, config)),
-        specs.layers(adapter.modelopt_spec(family, config, remap_te_layernorm=True)),
+        specs.layers(sabotage.spec(adapter.modelopt_spec(family, config, remap_te_layernorm=True))),
     )
     problems = []
     fusions = 0

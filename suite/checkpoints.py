@@ -17,10 +17,13 @@ SENTINEL = -12345.0
 """Fills a model before a restore. No weight is drawn near it, and every dtype used holds it."""
 
 
-def model(family: str, kind: str, folder: Path, seed: int = families.SEED) -> Any:
-    """The family's model of `kind` `default` or `modelopt`, with weights drawn from `seed`."""
+def model(family: str, kind: str, folder: Path, seed: int = families.SEED, **changed: Any) -> Any:
+    """The family's model of `kind` `default` or `modelopt`, with weights drawn from `seed`.
+
+    `changed` are values of the family's configuration.
+    """
     parallel.start(folder, seed)
-    config = families.config(family)
+    config = families.config(family, **changed)
     spec = getattr(adapter, f"{kind}_spec")(family, config)
     if kind == "modelopt":
         spec = sabotage.spec(spec)

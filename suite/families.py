@@ -48,15 +48,19 @@ _HYBRID: dict[str, Any] = {
 CONFIG = "megatron.core.transformer.transformer_config"
 
 
-def config(family: str) -> Any:
-    """The family's configuration object; TypeError where the release does not take it."""
+def config(family: str, **changed: Any) -> Any:
+    """The family's configuration object, with some of its values `changed`.
+
+    Raises:
+        TypeError: the release does not take it.
+    """
     module = importlib.import_module(CONFIG)
     if family == "mla-moe":
-        return module.MLATransformerConfig(**_LATENT)
+        return module.MLATransformerConfig(**{**_LATENT, **changed})
     if family == "llama4-moe":
-        given = dict(_LLAMA4)
+        given = {**_LLAMA4, **changed}
         if "qk_l2_norm" in inspect.signature(module.TransformerConfig).parameters:
             given["qk_l2_norm"] = True
         return module.TransformerConfig(**given)
     sizes = {"gpt": _DENSE, "hybrid-mamba": _HYBRID}[family]
-    return module.TransformerConfig(**sizes)
+    return module.TransformerConfig(**{**sizes, **changed})

@@ -261,7 +261,7 @@ def prepare(item: pytest.Item, *, host: bool, preloaded: tuple[str, ...]) -> Non
     """
     if item.get_closest_marker("bare"):
         return
-    preload.load([name for name in preloaded if name not in preload.OUTCOMES])
+    preload.load([name for name in preloaded if name not in preload.OUTCOMES], host=host)
     if host and preload.loaded("torch"):
         from suite import stand_in
 

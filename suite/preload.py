@@ -37,14 +37,21 @@ WARNINGS: list[dict[str, Any]] = []
 """Every warning given during the imports, also those that packages gave instead of an error."""
 
 
-def load(names: Sequence[str], before: Callable[[str], None] = lambda name: None) -> float:
+def load(
+    names: Sequence[str],
+    before: Callable[[str], None] = lambda name: None,
+    *,
+    host: bool = False,
+) -> float:
     """Import `names` in order; seconds that it took. What fails is noted, never raised.
 
     `before` is told each name before its import, so that another process knows what a death
-    or a hang is due to.
+    or a hang is due to. `host`: there is no GPU, so Triton gets a driver that stands in.
     """
     started = time.monotonic()
     stand_in_for_compiled()
+    if host:
+        stand_in_for_driver()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for name in names:
@@ -57,6 +64,18 @@ def load(names: Sequence[str], before: Callable[[str], None] = lambda name: None
                 TRACEBACKS[name] = traceback.format_exc()
     note(caught)
     return time.monotonic() - started
+
+
+def stand_in_for_driver() -> bool:
+    """Let Triton's kernels be defined without a GPU; a Triton that cannot be imported is noted."""
+    from suite import stand_in
+
+    try:
+        return stand_in.install_triton()
+    except Exception as error:
+        TRACEBACKS["triton"] = traceback.format_exc()
+        OUTCOMES["triton"] = f"{type(error).__name__}: {error}"
+        return False
 
 
 def stand_in_for_compiled() -> list[str]:

@@ -176,7 +176,7 @@ def work(
         progress.write_text(name)
 
     if words:
-        preload.load(words, before)
+        preload.load(words, before, host=not gpu)
         if gpu and not _forks_well(folder):
             os._exit(_RETRY)
     progress.write_text(_DONE)

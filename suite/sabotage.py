@@ -12,7 +12,14 @@ import time
 from typing import Any
 
 VARIABLE = "MCORE_COMPAT_SABOTAGE"
-KINDS = ("drop-key-map", "change-tensor", "hang-writer", "segfault-restore", "rename-parameter")
+KINDS = (
+    "drop-key-map",
+    "change-tensor",
+    "hang-writer",
+    "refuse-build",
+    "rename-parameter",
+    "segfault-restore",
+)
 
 
 def active() -> str | None:
@@ -24,7 +31,11 @@ def active() -> str | None:
 
 
 def spec(given: Any) -> Any:
-    """`drop-key-map`: take the first entry out of a key map of a ModelOpt spec, in place."""
+    """`drop-key-map`: take the first entry out of a key map of a ModelOpt spec, in place.
+    `refuse-build`: take what its first layer is made of."""
+    if active() == "refuse-build":
+        layers = getattr(given, "layer_specs", None) or _stack_layers(given) or [given]
+        layers[0].submodules = None
     if active() == "drop-key-map":
         layers = getattr(given, "layer_specs", None) or _stack_layers(given) or [given]
         for layer in layers:

@@ -1,19 +1,19 @@
 """A small CUDA stand-in: lets real Transformer Engine modules be built on the CPU.
 
 It is installed only where there is no GPU, and only after the packages were imported. It
-answers questions about a device and keeps random states; it runs no kernel. What it was
-asked is counted in `CALLS`; what it cannot answer raises `StandInShort`.
+answers questions about a device and keeps random states; it runs no kernel. What it cannot
+answer raises `StandInShort`. Triton has a driver of its own, which older releases ask while
+kernels are only defined: it is stood in for before the packages are imported.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
-
-CALLS: Counter[str] = Counter()
-"""How often each name of `torch.cuda` was asked through the stand-in, in this process."""
 
 
 class StandInShort(AttributeError):  # noqa: N818 (a statement about us, not an error)
@@ -36,8 +36,7 @@ class StandInProperties:
 class StandInStream:
     """A stream on which nothing runs: all work is done when it is submitted."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        CALLS["Stream"] += 1
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
     def synchronize(self) -> None: ...
 
@@ -63,8 +62,7 @@ class StandInStream:
 class StandInEvent:
     """An event that has always happened."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        CALLS["Event"] += 1
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
     def record(self, stream: Any = None) -> None: ...
 
@@ -85,7 +83,6 @@ class StandInGenerators:
     def __getitem__(self, device: Any) -> Any:
         import torch
 
-        CALLS["default_generators"] += 1
         return torch.default_generator
 
     def __len__(self) -> int:
@@ -97,13 +94,29 @@ def _nothing(*args: Any, **kwargs: Any) -> Iterator[None]:
     yield
 
 
-def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        CALLS[name] += 1
-        return function(*args, **kwargs)
+class StandInTriton:
+    """Triton's driver: lets autotuned kernels be defined; none is compiled or launched."""
 
-    call.__name__ = name
-    return call
+    def get_benchmarker(self) -> Callable[..., Any]:
+        def measure(*args: Any, **kwargs: Any) -> Any:
+            raise StandInShort("StandInTriton: no device to time a kernel on")
+
+        return measure
+
+    def __getattr__(self, name: str) -> Any:
+        raise StandInShort(f"StandInTriton: no device for {name}")
+
+
+def install_triton() -> bool:
+    """Put the stand-in where Triton keeps its driver; False where there is no such place."""
+    name = "triton.runtime.driver"
+    if importlib.util.find_spec("triton") is None:
+        return False
+    driver = getattr(importlib.import_module(name), "driver", None)
+    if not hasattr(driver, "set_active"):
+        return False
+    driver.set_active(StandInTriton())
+    return True
 
 
 def installed() -> bool:
@@ -111,6 +124,14 @@ def installed() -> bool:
     import torch
 
     return isinstance(torch.cuda.default_generators, StandInGenerators)
+
+
+def installed_for() -> list[str]:
+    """What the stand-in stands for in this process, in words."""
+    triton = sys.modules.get("triton.runtime.driver")
+    driver = getattr(getattr(triton, "driver", None), "active", None)
+    found = ["torch.cuda"] if "torch" in sys.modules and installed() else []
+    return found + (["Triton's driver"] if isinstance(driver, StandInTriton) else [])
 
 
 def install() -> None:
@@ -152,12 +173,11 @@ def install() -> None:
         "is_bf16_supported": lambda *args, **kwargs: True,
     }
     for name, function in answers.items():
-        counted = _counted(name, function)
         for module in (torch.cuda, torch.cuda.random):
             if hasattr(module, name):
-                setattr(module, name, counted)
+                setattr(module, name, function)
     torch.cuda.Stream = StandInStream
     torch.cuda.Event = StandInEvent
     torch.cuda.default_generators = StandInGenerators()
-    torch.Tensor.cuda = _counted("Tensor.cuda", lambda self, *args, **kwargs: self)
-    torch.nn.Module.cuda = _counted("Module.cuda", lambda self, *args, **kwargs: self)
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self
+    torch.nn.Module.cuda = lambda self, *args, **kwargs: self

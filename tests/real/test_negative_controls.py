@@ -6,6 +6,7 @@ Uses the environment that `nox -s compat-0.16-modelopt0.41` made, and stores no 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,7 @@ def asked(kind: str | None, only: str, tmp_path: Path, limit: float = 120) -> di
     folder = files.home() / "envs" / CELL
     assert folder.exists(), f"make the environment first: nox -s {CELL}"
     site = next((folder / "lib").glob("python3*/site-packages"))
-    uv = pipeline.find_uv()
-    python = interpreters.find(site.parent.name.removeprefix("python"), proc.run, uv)
-    tools = environment.tools(python=python, uv=uv, run=proc.run, say=print)
+    tools = _tools(folder)
     events = tmp_path / "events.jsonl"
     variables = runtime.variables(site, runtime.driver_stub(site, proc.run))
     if kind:
@@ -45,6 +44,13 @@ def asked(kind: str | None, only: str, tmp_path: Path, limit: float = 120) -> di
     return {row["check"]: row for row in rows if row["event"] == "check"}
 
 
+def _tools(folder: Path) -> Path:
+    version = next((folder / "lib").glob("python3*")).name.removeprefix("python")
+    uv = pipeline.find_uv()
+    python = interpreters.find(version, proc.run, uv)
+    return environment.tools(python=python, uv=uv, run=proc.run, say=print)
+
+
 def test_unharmed_the_checks_work(tmp_path: Path) -> None:
     found = asked(None, "restore[gpt]", tmp_path)
     assert found["restore[gpt]"]["outcome"] == "works"
@@ -55,6 +61,56 @@ def test_a_restore_that_loses_something_is_broken(kind: str, tmp_path: Path) -> 
     found = asked(kind, "restore[gpt]", tmp_path)
     assert found["restore[gpt]"]["outcome"] == "broken"
     assert found["restore[gpt]"]["failure"]["gpu_independent"]
+
+
+def test_one_changed_tensor_breaks_every_check_that_restores(tmp_path: Path) -> None:
+    names = ["restore[hybrid-mamba]", "restore-state-dict[gpt]", "modelopt-state-fp8[gpt]"]
+    found = asked("change-tensor", ",".join(names), tmp_path)
+    assert {name: found[name]["outcome"] for name in names} == dict.fromkeys(names, "broken")
+    for name in names:
+        assert "of other values" in found[name]["failure"]["message"]
+
+
+def test_a_spec_that_does_not_build_is_broken_and_blocks_what_follows(tmp_path: Path) -> None:
+    names = "build-default[gpt],build-modelopt[gpt],restore[gpt]"
+    found = asked("refuse-build", names, tmp_path)
+    assert found["build-default[gpt]"]["outcome"] == "works"
+    assert found["build-modelopt[gpt]"]["outcome"] == "broken"
+    assert found["restore[gpt]"]["outcome"] == "blocked"
+    assert "build-modelopt[gpt]" in found["restore[gpt]"]["reason"]
+
+
+def test_a_dropped_key_map_entry_is_seen_in_the_spec(tmp_path: Path) -> None:
+    found = asked("drop-key-map", "spec-key-map[gpt]", tmp_path)
+    assert found["spec-key-map[gpt]"]["outcome"] == "broken"
+
+
+LOGITS = """
+import sys, torch
+sys.path.append(sys.argv[1])
+from suite import check_inference as inference
+torch.manual_seed(0)
+whole = torch.randn(1, 8, 16)
+good = [whole, whole[:, :-1], whole[:, -1:]]
+assert inference.judged(good, good)[1] == []
+for step in range(3):
+    for value in (float("nan"), good[step].flatten()[-1].item() + 0.1):
+        bad = [part.clone() for part in good]
+        bad[step].view(-1)[-1] = value
+        problems = inference.judged(good, bad)[1]
+        assert any(inference.STEPS[step] in text for text in problems), (step, value, problems)
+"""
+
+
+def test_logits_that_differ_are_told_whatever_the_step(tmp_path: Path) -> None:
+    # The judgement alone, on numbers of ours: the logits themselves need a GPU.
+    folder = files.home() / "envs" / CELL
+    done = proc.run(
+        [folder / "bin" / "python", "-c", LOGITS, files.ROOT],
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(_tools(folder))},
+    )
+    assert done.ok, done.output
 
 
 def test_a_segfault_costs_only_its_own_check(tmp_path: Path) -> None:
