@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -108,6 +110,9 @@ def _dispatch(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code and prints errors as one line each."""
+    with contextlib.suppress(ValueError):  # not in the main thread: its owner has the signals
+        # As Ctrl-C: whoever runs a process ends its whole group on the way out.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _dispatch(parser().parse_args(argv))
     except CompatError as error:

@@ -247,7 +247,7 @@ def _variables(
         CUDA_HOME=str(root),
         CUDA_PATH=str(root),
         CPATH=":".join(str(p) for p in sorted((site / "nvidia").glob("*/include"))),
-        MAX_JOBS=str(os.cpu_count() or 1),
+        MAX_JOBS=os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1),
         # Debug information doubles the time and serves no one here.
         CFLAGS="-g0",
         CXXFLAGS="-g0",
@@ -284,9 +284,20 @@ def _verify(
     return last_line(done)
 
 
+_SURROUNDINGS = (
+    (re.compile(r"No space left on device|Disk quota exceeded"), "the disk is full"),
+    (
+        re.compile(r"Killed signal terminated program|Cannot allocate memory|memory exhausted"),
+        "memory ran out (MAX_JOBS=1 needs the least)",
+    ),
+)
+"""What a build log says where the machine, not the package, is at fault."""
+
+
 def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
-    if "No space left on device" in done.output:
-        raise InfrastructureError(f"the disk is full: {key} could not be built (log: {log})")
+    for pattern, what in _SURROUNDINGS:
+        if pattern.search(done.output):
+            raise InfrastructureError(f"{what}: {key} could not be built (log: {log})")
     if done.timed_out:
         return Unbuildable(
             key=key,

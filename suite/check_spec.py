@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from suite import adapter, contracts, families, parallel, specs
+from suite import adapter, contracts, families, parallel, sabotage, specs
 from suite.outcomes import Unsupported
 from suite.record import Record
 
