@@ -18,8 +18,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mcore_compat import files, locks, proc
-from mcore_compat.pipeline import find_uv
+from mcore_compat import (
+    commands,
+    expand,
+    files,
+    interpreters,
+    locks,
+    pipeline,
+    proc,
+    wheelhouse,
+)
+from mcore_compat import environment as environments
 
 REPEATS = 5
 CELL = "compat-0.16-modelopt0.41"
@@ -126,33 +135,49 @@ def disk_usage(folder: Path, seen: set[tuple[int, int]]) -> int:
 
 
 def environment() -> list[Row]:
-    """A second environment from the same lock, hard-linked; against what the first one takes."""
-    uv = find_uv()
-    lock = locks.read(files.ROOT / "constraints" / "locks" / f"{CELL}.txt")
-    base = files.home() / "envs" / CELL
+    """A second environment of one cell, made by the tool itself on a warm cache.
+
+    Beside it what the first one takes alone, and the time to see that one is there already.
+    """
+    here = commands.context()
+    cell = expand.named(CELL, here.matrix, here.releases)
+    lock = locks.read(pipeline.lock_path(cell))
+    python = interpreters.find(cell.python, proc.run, here.uv)
+    wheels = pipeline.wheels_of(cell, lock, python, here)
+    if isinstance(wheels, wheelhouse.Unbuildable):
+        raise SystemExit(wheels.reason)
+    first = environments.ensure(
+        cell, lock, wheels, python=python, uv=here.uv, run=proc.run, say=print
+    )
     seen: set[tuple[int, int]] = set()
-    alone = disk_usage(base, seen) / 1e6
-    with tempfile.TemporaryDirectory(dir=files.home()) as folder:
-        target, wanted = Path(folder) / "env", Path(folder) / "lock.txt"
-        wanted.write_text(locks.binary_part(lock))
-        install = [uv, "pip", "install", "-q", "-p", target / "bin" / "python", "--no-deps"]
-        started = time.monotonic()
-        for argv in (
-            [uv, "venv", "-q", "-p", base / "bin" / "python", target],
-            [*install, "--offline", "--require-hashes", "--link-mode", "hardlink", "-r", wanted],
-        ):
-            done = proc.run(argv, timeout=300)
-            if not done.ok:
-                raise SystemExit(done.output[-2000:])
-        seconds = time.monotonic() - started
-        second = disk_usage(target, seen) / 1e6
+    alone = disk_usage(first.python.parents[1], seen) / 1e6
+    kept = files.home()
+    with tempfile.TemporaryDirectory(dir=kept) as folder:
+        os.environ["MCORE_COMPAT_HOME"] = folder
+        seconds = []
+        for _ in range(2):
+            started = time.monotonic()
+            second = environments.ensure(
+                cell, lock, wheels, python=python, uv=here.uv, run=proc.run, say=lambda line: None
+            )
+            seconds.append(time.monotonic() - started)
+        size = disk_usage(second.python.parents[1], seen) / 1e6
+        os.environ["MCORE_COMPAT_HOME"] = str(kept)
     what = "a second environment with the same torch, warm cache"
     return [
-        Row(name="environment", what=what, value=seconds, unit="s", limit=2.0),
+        Row(
+            name="environment",
+            what=what,
+            value=seconds[0],
+            unit="s",
+            limit=2.0,
+            alternative="to see that it is there already",
+            alternative_value=seconds[1],
+        ),
         Row(
             name="disk",
             what=what,
-            value=second,
+            value=size,
             unit="MB",
             limit=20.0,
             alternative="the first one alone",

@@ -24,6 +24,10 @@ TOOLS_LOCK = files.ROOT / "constraints" / "suite-tools.txt"
 
 INSTALL_LIMIT_S = 1800.0
 
+UNUSED = ("onnx/backend/test/data",)
+"""Test data of third packages that is taken out: its 3,600 folders hold a few files each, and
+folders, 4 KiB each, cannot be hard-linked as files can."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
@@ -138,6 +142,8 @@ def _create(
         if not done.ok:
             raise InfrastructureError(f"installing {folder.name} failed: {last_line(done)}")
     pinned.unlink()
+    for name in UNUSED:
+        shutil.rmtree(_site(folder) / name, ignore_errors=True)
 
 
 def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:

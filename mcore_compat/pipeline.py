@@ -174,7 +174,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         if kept:
             return Outcome(evidence=kept, fresh=True)
     python = interpreters.find(cell.python, context.run, context.uv)
-    wheels = _wheels(cell, resolved, python, context)
+    wheels = wheels_of(cell, resolved, python, context)
     if isinstance(wheels, Unbuildable):
         reason = Reason(kind="unbuildable", message=wheels.reason, help=wheels.help)
         return _ended(replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason))
@@ -207,9 +207,10 @@ def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
     return found if isinstance(state, Fresh) else None
 
 
-def _wheels(
+def wheels_of(
     cell: Cell, lock: Lock, python: Path, context: Context
 ) -> tuple[Wheel, ...] | Unbuildable:
+    """The cell's wheels from the wheelhouse, built where they are not there yet."""
     job = wheelhouse.Job(
         cell=cell,
         lock=lock,

@@ -36,8 +36,13 @@ RECIPES = {
         Recipe(
             package="transformer-engine-torch",
             module="transformer_engine.pytorch",
-            # Never a wheel from elsewhere in its place.
-            variables={"NVTE_FRAMEWORK": "pytorch", "NVTE_PYTORCH_FORCE_BUILD": "TRUE"},
+            # A proxy that does not exist (RFC 2606): its build first looks for a wheel elsewhere,
+            # and the switch against that makes TE 2.8 and 2.9 build twice and fail.
+            variables={
+                "NVTE_FRAMEWORK": "pytorch",
+                "HTTPS_PROXY": "http://offline.invalid",
+                "https_proxy": "http://offline.invalid",
+            },
             cuda_headers=True,
         ),
         Recipe(

@@ -130,24 +130,47 @@ def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
     return tuple(sorted(rows))
 
 
-def nearest_working(found: Evidence, others: Iterable[Evidence]) -> Evidence | None:
-    """The compatible cell that is closest in megatron-core, then in ModelOpt; same device class."""
-    rank = {CellOutcome.COMPATIBLE: 0}
-    candidates = [
-        o
-        for o in others
-        if o.outcome in rank and o.cell != found.cell and o.device_class == found.device_class
-    ]
+def restoring(found: Evidence) -> tuple[str, ...]:
+    """The families whose checkpoint restores. Sorted."""
+    core = [c for c in found.checks if c.kind == "restore" and c.family]
+    return tuple(sorted(c.family or "" for c in core if c.outcome is CheckOutcome.WORKS))
 
-    def distance(other: Evidence) -> tuple[int, int, str]:
-        here, there = found.pins, other.pins
+
+def failing(found: Evidence) -> int:
+    """How many checks failed, or could not be asked because one before them failed."""
+    bad = {*FAILURES, CheckOutcome.BLOCKED}
+    return sum(c.outcome in bad for c in found.checks)
+
+
+def nearest_better(found: Evidence, others: Iterable[Evidence]) -> Evidence | None:
+    """What to take instead, from evidence of the same device class; None where nothing is better.
+
+    Better is a compatible cell, or one that restores every family that this one does and more,
+    or as many with fewer failures. Of those that restore most, the closest in megatron-core,
+    then in ModelOpt.
+    """
+    here = set(restoring(found))
+
+    def better(other: Evidence) -> bool:
+        there = set(restoring(other))
+        fewer = failing(other) < failing(found)
+        return other.outcome is CellOutcome.COMPATIBLE or there > here or (there == here and fewer)
+
+    def rank(other: Evidence) -> tuple[bool, int, int, int, str]:
         return (
-            abs(_number(here["megatron-core"]) - _number(there["megatron-core"])),
-            abs(_number(here["nvidia-modelopt"]) - _number(there["nvidia-modelopt"])),
+            other.outcome is not CellOutcome.COMPATIBLE,
+            -len(restoring(other)),
+            abs(_number(found.pins["megatron-core"]) - _number(other.pins["megatron-core"])),
+            abs(_number(found.pins["nvidia-modelopt"]) - _number(other.pins["nvidia-modelopt"])),
             other.cell,
         )
 
-    return min(candidates, key=distance, default=None)
+    candidates = [
+        o
+        for o in others
+        if o.checks and o.device_class == found.device_class and o.cell != found.cell
+    ]
+    return min(filter(better, candidates), key=rank, default=None)
 
 
 def _number(version: str) -> int:
@@ -157,10 +180,8 @@ def _number(version: str) -> int:
 
 def summary(found: Evidence) -> str:
     """One line: the families that restore, and what was not asked."""
-    core = {c.family: c.outcome for c in found.checks if c.kind == "restore"}
-    works = [f or "" for f, o in sorted(core.items(), key=str) if o is CheckOutcome.WORKS]
     gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in found.checks)
-    text = f"restores: {', '.join(works) or 'no family'}"
+    text = f"restores: {', '.join(restoring(found)) or 'no family'}"
     return text + (f"; {gpu} checks need a GPU" if gpu else "")
 
 
@@ -253,8 +274,14 @@ def _advice(found: Evidence, others: Sequence[Evidence], console: Console) -> No
 
     if found.outcome is CellOutcome.COMPATIBLE:
         return
-    near = nearest_working(found, others)
-    if near:
-        console.print(Text(f"what to try: {near.cell} is compatible; nox -s {near.cell}"))
-    else:
-        console.print(Text("what to try: no compatible cell is known yet; nox -l lists them all"))
+    near = nearest_better(found, others)
+    if near is None:
+        console.print(Text("what to try: no known cell does better; nox -l lists them all"))
+        return
+    families = ", ".join(restoring(near)) or "no family"
+    console.print(
+        Text(
+            f"what to try: nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; "
+            f"{failing(near)} checks fail there, {failing(found)} here)"
+        )
+    )
