@@ -73,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--force", action="store_true", help="run although evidence is fresh")
-    command.add_argument("--only", metavar="TEXT", help="only checks whose id contains TEXT")
+    command.add_argument(
+        "--only", metavar="WORDS", help="ids, kinds or families of checks, comma-separated; globs"
+    )
     command.add_argument(
         "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
     )

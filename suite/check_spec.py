@@ -144,8 +144,9 @@ def check_layers_linear_duplicated(record: Record) -> None:
     build = {"config": config, "init_method": config.init_method}
     built = linear(8, 4, **build, parallel_mode="duplicated")
     record("parallel_mode", built.parallel_mode)
-    assert tuple(built.weight.shape) == (4, 8)
-    assert built.parallel_mode == "duplicated"
+    shape = tuple(built.weight.shape)
+    assert shape == (4, 8), f"the weight is {shape}, not (4, 8)"
+    assert built.parallel_mode == "duplicated", f"parallel_mode is {built.parallel_mode!r}"
     try:
         linear(8, 4, **build, parallel_mode="column")
     except ValueError as error:

@@ -221,7 +221,13 @@ def _pytest(options: argparse.Namespace, folder: Path, gpu: bool, installed: dic
     code = pytest.main(
         [
             *("-c", str(HERE / "pytest.ini"), "--rootdir", str(options.checks)),
-            *("-s", "--basetemp", str(folder / "check" / "tmp"), str(options.checks)),
+            *(
+                "-s",
+                "--assert=plain",
+                "--basetemp",
+                str(folder / "check" / "tmp"),
+                str(options.checks),
+            ),
         ],
         plugins=[suite],
     )
