@@ -204,8 +204,7 @@ def _refused(cell: Cell, output: str, timed_out: bool) -> Unresolvable:
 def readable(output: str) -> str:
     """The resolver's "Because … we can conclude …" as one paragraph, without its drawing."""
     text = " ".join(re.sub(r"[╰─▶│\u00d7├]", " ", output).split())
-    _, found, reason = text.partition("No solution found when resolving dependencies: ")
-    text = reason if found else text
+    text = re.sub(r"^.*No solution found when resolving dependencies(?: cause)?: ", "", text)
     text = text.split(" hint: ")[0]
     return text.removeprefix("error: ")[:600]
 

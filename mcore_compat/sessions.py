@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcore_compat import expand, matrix, releases, verdict
-from mcore_compat.errors import CompatError
+from mcore_compat.errors import CompatError, UsageError, nearest
 
 if TYPE_CHECKING:
     import nox
@@ -36,6 +36,10 @@ def listed(argv: Sequence[str]) -> tuple[Listed, ...]:
         known = releases.load()
         declared = matrix.load()
         found = {cell.name: cell for cell in expand.cells(declared, known)}
+        tags = {tag for cell in found.values() for tag in cell.tags}
+        for tag in values(argv, "-t", "--tags"):
+            if tag not in tags:
+                raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, tags)}')
         for name in requested(argv):
             # Under the name that was typed, which may spell out what the stack has anyway.
             found.setdefault(name, expand.named(name, declared, known))
@@ -50,19 +54,25 @@ def listed(argv: Sequence[str]) -> tuple[Listed, ...]:
 
 
 def requested(argv: Sequence[str]) -> tuple[str, ...]:
-    """The cells' names among the values of `-s`/`--session(s)`/`-e` in nox's `argv`."""
-    names: list[str] = []
+    """The cells' names among the sessions that nox's `argv` asks for."""
+    names = values(argv, "-s", "-e", "--session", "--sessions")
+    return tuple(dict.fromkeys(n for n in names if n.startswith("compat-")))
+
+
+def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
+    """What `options` are given in nox's `argv`, before `--`: `-s a b`, `--session=a`."""
+    found: list[str] = []
     taking = False
     for word in argv[1:]:
         if word == "--":
             break
         if word.startswith("-"):
             option, _, value = word.partition("=")
-            taking = option in ("-s", "-e", "--session", "--sessions")
-            names += [value] if taking and value else []
+            taking = option in options
+            found += [value] if taking and value else []
         elif taking:
-            names.append(word)
-    return tuple(dict.fromkeys(n for n in names if n.startswith("compat-")))
+            found.append(word)
+    return tuple(found)
 
 
 def newest(found: Sequence[Listed]) -> str:

@@ -279,9 +279,11 @@ def _advice(found: Evidence, others: Sequence[Evidence], console: Console) -> No
         console.print(Text("what to try: no known cell does better; nox -l lists them all"))
         return
     families = ", ".join(restoring(near)) or "no family"
+    fail = f"{failing(near)} checks fail there" + (
+        f", {failing(found)} here" if found.checks else ""
+    )
     console.print(
         Text(
-            f"what to try: nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; "
-            f"{failing(near)} checks fail there, {failing(found)} here)"
+            f"what to try: nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; {fail})"
         )
     )
