@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tarfile
@@ -49,6 +50,8 @@ class PipIndex:
     def __init__(self) -> None:
         import pypi_simple
 
+        # nox shows what any library logs; a line for each request hides the progress.
+        logging.getLogger("urllib3").setLevel(logging.WARNING)
         address = os.environ.get("PIP_INDEX_URL") or _configured()
         self._simple = pypi_simple.PyPISimple(address or pypi_simple.PYPI_SIMPLE_ENDPOINT)
 

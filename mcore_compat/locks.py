@@ -187,7 +187,8 @@ def _resolve(
         done = run(argv, timeout=RESOLVE_LIMIT_S)
         if not done.ok:
             return _refused(cell, done.output, done.timed_out)
-        text = head(cell, date, sources, extras=bounds[1]) + out.read_text()
+        body = out.read_text()
+        text = head(cell, date, sources, extras=bounds[1], body=body) + body
     return parse(text, f"{cell.name}.txt")
 
 
@@ -209,7 +210,7 @@ def readable(output: str) -> str:
     return text.removeprefix("error: ")[:600]
 
 
-def head(cell: Cell, date: str, sources: Iterable[str], *, extras: str) -> str:
+def head(cell: Cell, date: str, sources: Iterable[str], *, extras: str, body: str) -> str:
     """The comment at the top of a lock; `parse` reads it back."""
     pins = " ".join(f"{axis}=={version}" for axis, version in cell.pins.items())
     return (
@@ -219,6 +220,7 @@ def head(cell: Cell, date: str, sources: Iterable[str], *, extras: str) -> str:
         f"# platform: {PLATFORM}\n"
         f"# ranges declared in extras: {extras}\n"
         f"# source-only: {' '.join(sources)}\n"
+        f"# sha256 of what follows: {files.sha256_bytes(body.encode())}\n"
     )
 
 
@@ -226,19 +228,21 @@ def parse(text: str, where: str) -> Lock:
     """A lock from its text.
 
     Raises:
-        LockError: a line of the head is missing, or an entry is no pin or has no hash; names
-            the line and the way out.
+        LockError: a line of the head is missing, what follows it is not what was written, or an
+            entry is no pin or has no hash; names the line and the way out.
     """
     said: dict[str, str] = {}
-    for line in text.splitlines():
-        if not line.startswith("# "):
-            break
+    rest = text
+    while rest.startswith("# "):
+        line, _, rest = rest.partition("\n")
         key, _, value = line[2:].partition(": ")
         said[key] = value
     first = text.splitlines()[0] if text else ""
     match = re.match(r"# Lock of (?P<cell>\S+)\. ", first)
     if match is None or not {"pins", "exclude-newer", "source-only"} <= set(said):
         raise LockError(f"{where} is not a lock of ours; {_remake(where)}")
+    if said.get("sha256 of what follows") != files.sha256_bytes(rest.encode()):
+        raise LockError(f"{where} is cut short or was edited by hand; {_remake(where)}")
     sources = set(said["source-only"].split())
     pins = tuple(_pins(text, where))
     return Lock(
