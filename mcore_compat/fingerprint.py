@@ -41,8 +41,63 @@ def relative(text: str, folders: Sequence[str] = ()) -> str:
     return re.sub(r"/tmp/[A-Za-z0-9._-]+", "<tmp>", text)
 
 
+_NAME = re.compile(
+    r"\"?\b(?:decoder|embedding|output_layer)\.(?P<rest>[\w.]+\w)(?:/shard_[\d_]+)?\"?"
+)
+"""What a tensor or an extra state of a Megatron model is called in a state dict."""
+
+_BETWEEN = re.compile(r"(?:,\s*|\s+and \d+ more)+")
+_COUNT = re.compile(r"(?<![\w.])\d+ (?=(?:missing|additional|other|not|in|asked|of|tensors?)\b)")
+
+
+def _cause(rest: str) -> str:
+    """What of a name bears on the cause: not the layer, not which of a module's quantizers."""
+    parts = [part for part in rest.split(".") if not part.isdigit() and part != "layers"]
+    if parts and parts[-1].endswith("_extra_state"):
+        return parts[-1]
+    while parts and (parts[-1] == "_amax" or parts[-1].endswith("_quantizer")):
+        parts.pop()
+    return ".".join(parts) or rest
+
+
+def _aside(text: str, start: int) -> int:
+    """Where a remark in brackets that begins at `start` ends; `start` where there is none."""
+    if not text.startswith(" (", start):
+        return start
+    depth = 0
+    for place in range(start + 1, len(text)):
+        depth += (text[place] == "(") - (text[place] == ")")
+        if depth == 0:
+            return place + 1
+    return len(text)
+
+
+def without_names(message: str) -> str:
+    """Every list of a model's names as the set of what in them bears on the cause."""
+    pieces: list[str] = []
+    found: set[str] = set()
+    place = 0
+    for match in _NAME.finditer(message):
+        if match.start() < place:
+            continue  # within a remark
+        between = message[place : match.start()]
+        if found and not _BETWEEN.fullmatch(between):
+            pieces.append(f"<{', '.join(sorted(found))}>")
+            found = set()
+        if not found:
+            pieces.append(between)
+        found.add(_cause(match["rest"]))
+        place = _aside(message, match.end())
+    if found:
+        pieces.append(f"<{', '.join(sorted(found))}>")
+    rest = message[place:]
+    return "".join(pieces) + (re.sub(r"^ and \d+ more", "", rest) if found else rest)
+
+
 def normalised(message: str) -> str:
-    """A message without addresses, paths, timings, process ids and large numbers."""
+    """A message without addresses, paths, timings, process ids, large numbers, and without which
+    and how many of a model's tensors it names."""
+    message = _COUNT.sub("<n> ", without_names(message))
     for pattern, word in _VARYING:
         message = pattern.sub(word, message)
     return message.strip()

@@ -1,5 +1,6 @@
 """Equal for equal causes, different for different ones."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +63,58 @@ def test_control_characters_never_pass(text: str) -> None:
     shown = fingerprint.plain(text)
     assert not any(ord(c) < 32 and c not in "\t\n" for c in shown)
     assert "\u202e" not in shown
+
+
+LOST = "a load with all defaults raises X: Missing key in checkpoint state_dict: "
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            f"{LOST}decoder.final_layernorm._extra_state/shard_0_1.",
+            f"{LOST}decoder.layers.1.pre_mlp_layernorm._extra_state/shard_0_1.",
+        ),
+        (
+            "2 other quantizers: decoder.layers.0.mixer.conv1d.input_quantizer ((True, '(4, 3) bit "
+            "amax=1.0') -> (True, 'dynamic')), decoder.layers.0.mixer.conv1d.weight_quantizer "
+            "((True, 'a') -> (True, 'b')); 1 not restored: decoder.layers.0.mixer.conv1d._amax",
+            "1 other quantizers: decoder.layers.4.mixer.conv1d.weight_quantizer ((True, '8 bit') "
+            "-> (True, 'b')); 3 not restored: decoder.layers.0.mixer.conv1d._amax and 2 more",
+        ),
+        (
+            'Unexpected key(s) in state_dict: "decoder.layers.0.a._extra_state", '
+            '"decoder.layers.1.b._extra_state". ',
+            'Unexpected key(s) in state_dict: "decoder.layers.7.c._extra_state".',
+        ),
+    ],
+)
+def test_which_layers_and_how_many_do_not_matter(one: str, other: str) -> None:
+    assert fingerprint.normalised(one) == fingerprint.normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1 of other values: decoder.a.weight", "1 not restored: decoder.a.weight"),
+        ("1 of other values: decoder.a.weight", "1 of other values: decoder.b.weight"),
+        ("no module megatron.core.a", "no module megatron.core.b"),
+        ("Missing: decoder.x._extra_state", "Missing: decoder.x.layer_norm__extra_state"),
+    ],
+)
+def test_what_happened_to_what_does_matter(one: str, other: str) -> None:
+    assert fingerprint.normalised(one) != fingerprint.normalised(other)
+
+
+@given(st.text())
+def test_any_text_is_normalised(text: str) -> None:
+    once = fingerprint.normalised(text)
+    assert "  " not in once
+
+
+@given(st.lists(st.sampled_from(["a.weight", "layers.3.b.bias", "x._extra_state"]), min_size=1))
+def test_a_list_of_names_and_its_set_are_the_same(names: list[str]) -> None:
+    def said(some: list[str]) -> str:
+        return fingerprint.normalised("lost: " + ", ".join(f"decoder.{n}" for n in some) + "; end")
+
+    assert said(names) == said(sorted(set(names)))
