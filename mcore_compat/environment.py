@@ -17,6 +17,7 @@ from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.locks import Lock
 from mcore_compat.proc import Runner
+from mcore_compat.progress import Heartbeat
 from mcore_compat.wheelhouse import Wheel, last_line
 
 TOOLS_LOCK = files.ROOT / "constraints" / "suite-tools.txt"
@@ -93,7 +94,8 @@ def ensure(
         if not reused:
             say(f"creating the environment of {cell.name}: {len(lock.pins)} packages")
             mark.unlink(missing_ok=True)
-            _create(folder, lock, wheels, python, uv, run)
+            with Heartbeat(say, f"installing {cell.name}"):
+                _create(folder, lock, wheels, python, uv, run)
             if not _same(installed(_site(folder)), wanted(lock, wheels)):
                 raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
             files.write_text(mark, files.dump_json(identity))

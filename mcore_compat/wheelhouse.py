@@ -21,6 +21,7 @@ from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.locks import Lock, Pin
 from mcore_compat.proc import Completed, Runner
+from mcore_compat.progress import Heartbeat
 from mcore_compat.recipes import RECIPES, Recipe, Toolkit
 
 BUILD_LIMIT_S = 3600.0
@@ -154,13 +155,15 @@ def _build(
                 return _needs_nvcc(key, job)
         job.say(f"building {key} (minutes; log: {log})")
         environment = base / "env"
-        _prepare(environment, recipe, toolkit, job, log)
+        with Heartbeat(job.say, f"a build environment for {key.package}"):
+            _prepare(environment, recipe, toolkit, job, log)
         site = next((environment / "lib").glob("python3*/site-packages"))
         variables = _variables(environment, site, recipe, toolkit, base, job)
         out = base / "out"
         argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
         argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out, sdist]
-        done = job.run(argv, timeout=BUILD_LIMIT_S, env=variables, log=log)
+        with Heartbeat(job.say, f"building {key.package}") as beat:
+            done = job.run(argv, timeout=BUILD_LIMIT_S, env=variables, log=log, on_line=beat.step)
         wheels = sorted(out.glob("*.whl")) if done.ok else []
         if not wheels:
             return _failed(key, done, log)
