@@ -1,0 +1,242 @@
+"""One cell's way through the stages: what ends it early, what is kept, what is not run again.
+
+The processes, the wheelhouse and the environment stand in; no package under test is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import START, event
+
+from mcore_compat import environment, evidence, files, locks, matrix, pipeline, proc, releases
+from mcore_compat.errors import CompatError, EvidenceError, InfrastructureError, LockError
+from mcore_compat.evidence import Evidence
+from mcore_compat.outcomes import CellOutcome
+from mcore_compat.pipeline import Context, Options
+from mcore_compat.wheelhouse import Key, Unbuildable, Wheel
+
+CELL = "compat-0.16-modelopt0.41"
+END = {"event": "end", "seconds": 1.0}
+
+
+class Stages:
+    """What stands in for the stages, and what they were asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.said: list[str] = []
+        self.suites = 0
+        self.events: list[dict[str, Any]] = [START, event("restore[gpt]"), END]
+        self.resolver = proc.Completed(argv=(), returncode=0, output="", seconds=0)
+        self.wheel: Wheel | Unbuildable | None = None
+
+    def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> proc.Completed:
+        words = [os.fspath(word) for word in argv]
+        if "compile" in words and self.resolver.ok:
+            out = Path(words[words.index("--output-file") + 1])
+            out.write_text(f"torch==2.9.1 --hash=sha256:{'0' * 64}\n")
+        return self.resolver
+
+    def suite(self, *, on_event: Callable[[Mapping[str, Any]], None], **_: Any) -> proc.Completed:
+        self.suites += 1
+        for one in self.events:
+            on_event(one)
+        return proc.Completed(argv=(), returncode=0, output="", seconds=1)
+
+    @property
+    def stored(self) -> Evidence:
+        return evidence.load(self.folder / "evidence" / CELL / "host.json")
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    found = Stages(tmp_path)
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(pipeline, "lock_path", lambda cell: tmp_path / f"{cell.name}.txt")
+    monkeypatch.setattr(pipeline, "_toolkit", lambda context: None)
+    kept = tmp_path / "evidence"
+    save, path_of = evidence.save, evidence.path_of
+    monkeypatch.setattr(evidence, "save", lambda one: save(one, kept))
+    monkeypatch.setattr(
+        evidence, "path_of", lambda cell, device, folder=kept: path_of(cell, device, folder)
+    )
+    monkeypatch.setattr(pipeline.verdict, "note", lambda one: None)
+    monkeypatch.setattr(
+        pipeline.interpreters, "find", lambda series, run, uv: Path("/usr/bin/python3")
+    )
+    monkeypatch.setattr(
+        pipeline, "wheels_of", lambda *_: found.wheel if found.wheel is not None else ()
+    )
+    there = environment.Environment(
+        python=Path("python"), site=tmp_path, variables={}, reused=False
+    )
+    monkeypatch.setattr(environment, "ensure", lambda *_, **__: there)
+    monkeypatch.setattr(environment, "tools", lambda **_: tmp_path)
+    monkeypatch.setattr(pipeline.runner, "run_suite", found.suite)
+    (tmp_path / "home" / "envs").mkdir(parents=True)
+    return found
+
+
+def ran(stages: Stages, **options: Any) -> pipeline.Outcome:
+    context = Context(
+        matrix=matrix.load(),
+        releases=releases.load(),
+        run=stages.run,
+        say=stages.said.append,
+        uv=Path("uv"),
+    )
+    return pipeline.run_cell(CELL, Options(**options), context)
+
+
+def test_a_cell_is_resolved_run_and_stored(stages: Stages) -> None:
+    outcome = ran(stages)
+    assert outcome.evidence.outcome is CellOutcome.COMPATIBLE
+    assert not outcome.fresh
+    assert stages.stored == outcome.evidence
+    assert locks.read(stages.folder / f"{CELL}.txt").digest == outcome.evidence.lock
+
+
+def test_fresh_evidence_is_taken_as_it_is(stages: Stages) -> None:
+    first = ran(stages)
+    again = ran(stages)
+    assert again.fresh
+    assert again.evidence == first.evidence
+    assert stages.suites == 1
+
+
+def test_force_runs_it_again(stages: Stages) -> None:
+    ran(stages)
+    assert not ran(stages, force=True).fresh
+    assert stages.suites == 2
+
+
+@pytest.mark.parametrize("changed", ["suite", "lock"])
+def test_evidence_of_another_suite_or_lock_is_not_fresh(
+    changed: str, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran(stages)
+    if changed == "suite":
+        monkeypatch.setattr(pipeline, "suite_digest", lambda: "another")
+    else:
+        path = stages.folder / f"{CELL}.txt"
+        lock = locks.read(path)
+        body = f"torch==2.9.1 --hash=sha256:{'1' * 64}\n"
+        sha256 = files.sha256_bytes(body.encode())
+        head = [line for line in lock.text.splitlines() if line.startswith("# ")][:-1]
+        path.write_text("\n".join([*head, f"# sha256 of what follows: {sha256}", body]))
+    assert not ran(stages).fresh
+    assert stages.suites == 2
+
+
+def test_an_unresolvable_cell_keeps_the_reason_and_runs_nothing(stages: Stages) -> None:
+    stages.resolver = proc.Completed(
+        argv=(),
+        returncode=1,
+        output="  × No solution found when resolving dependencies:\n  ╰─▶ Because a needs b\n",
+        seconds=0,
+    )
+    outcome = ran(stages)
+    assert outcome.evidence.outcome is CellOutcome.UNRESOLVABLE
+    assert stages.stored.reason is not None
+    assert stages.stored.reason.message == "Because a needs b"
+    assert stages.suites == 0
+    assert not (stages.folder / f"{CELL}.txt").exists()
+
+
+def test_an_unbuildable_package_ends_the_cell_with_what_would_help(stages: Stages) -> None:
+    key = Key(package="p", version="1", torch="2.9.1", python="3.12", cuda=12)
+    stages.wheel = Unbuildable(key=key, reason="p 1 needs nvcc 12.4; found none", help="install it")
+    outcome = ran(stages)
+    assert outcome.evidence.outcome is CellOutcome.UNBUILDABLE
+    assert outcome.evidence.reason is not None
+    assert outcome.evidence.reason.help == "install it"
+    assert stages.suites == 0
+
+
+def test_no_network_is_an_error_and_publishes_nothing(stages: Stages) -> None:
+    stages.resolver = proc.Completed(
+        argv=(), returncode=2, output="error sending request for url", seconds=0
+    )
+    with pytest.raises(InfrastructureError) as caught:
+        ran(stages)
+    assert caught.value.exit_code == 3
+    assert not (stages.folder / "evidence").exists()
+
+
+def test_what_was_learnt_before_an_early_end_is_kept(stages: Stages) -> None:
+    stages.events = [START, event("restore[gpt]"), event("build-default[gpt]")]
+    with pytest.raises(InfrastructureError, match="2 checks are kept"):
+        ran(stages)
+    assert {c.check for c in stages.stored.checks} == {"restore[gpt]", "build-default[gpt]"}
+    stages.events.append(END)
+    again = ran(stages)  # evidence that is not complete is not fresh
+    assert not again.fresh
+    assert again.evidence.complete
+
+
+def test_an_interruption_passes_through_and_keeps_what_was_learnt(stages: Stages) -> None:
+    def interrupted(*, on_event: Callable[[Mapping[str, Any]], None], **_: Any) -> proc.Completed:
+        on_event(START)
+        on_event(event("restore[gpt]"))
+        raise KeyboardInterrupt
+
+    pipeline.runner.run_suite = interrupted  # undone by the fixture's monkeypatch
+    with pytest.raises(KeyboardInterrupt):
+        ran(stages)
+    assert [c.check for c in stages.stored.checks] == ["restore[gpt]"]
+
+
+def test_a_part_of_the_suite_is_no_verdict(stages: Stages) -> None:
+    ran(stages, only="restore")
+    assert not (stages.folder / "evidence").exists()
+
+
+def test_a_suite_that_cannot_run_is_our_error(stages: Stages) -> None:
+    stages.events = [{"event": "error", "message": "no check matches\nmore"}]
+    with pytest.raises(EvidenceError, match=r"no check matches$"):
+        ran(stages)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        (f"{CELL}.txt", "nonsense\n", LockError),
+        (f"evidence/{CELL}/host.json", "{", EvidenceError),
+    ],
+)
+def test_a_corrupt_file_is_named_with_the_way_out(
+    name: str, text: str, error: type[CompatError], stages: Stages
+) -> None:
+    ran(stages)
+    (stages.folder / name).write_text(text)
+    with pytest.raises(error) as caught:
+        ran(stages)
+    message = str(caught.value)
+    assert Path(name).name in message
+    assert "nox -s" in message
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+
+
+def test_a_lock_of_other_versions_is_refused(stages: Stages) -> None:
+    ran(stages)
+    path = stages.folder / f"{CELL}.txt"
+    path.write_text(path.read_text().replace("megatron-core==0.16.1", "megatron-core==0.15.0"))
+    with pytest.raises(LockError, match="made for other versions"):
+        ran(stages)
+
+
+def test_two_runs_of_one_cell_do_not_meet(stages: Stages) -> None:
+    from filelock import FileLock
+
+    with (
+        FileLock(files.home() / "envs" / f"{CELL}.run"),
+        pytest.raises(InfrastructureError, match="another process"),
+    ):
+        ran(stages)
