@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from mcore_compat import files
 from mcore_compat.cells import Request, format_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
 
@@ -116,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As Ctrl-C: whoever runs a process ends its whole group on the way out.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _dispatch(parser().parse_args(argv))
+        with files.disk_errors(files.home()):
+            return _dispatch(parser().parse_args(argv))
     except CompatError as error:
         print(f"mcore-compat: {error}", file=sys.stderr)
         return error.exit_code

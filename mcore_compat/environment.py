@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from mcore_compat import files, locks, runtime
 from mcore_compat.cells import Cell
-from mcore_compat.errors import InfrastructureError
+from mcore_compat.errors import InfrastructureError, InterpreterError
 from mcore_compat.locks import Lock
 from mcore_compat.proc import Runner
 from mcore_compat.progress import Heartbeat
@@ -41,11 +41,15 @@ class Environment:
 
 
 def installed(site: Path) -> dict[str, str]:
-    """Name and version of every distribution in a site-packages, from its folder names alone."""
+    """Name and version of every distribution in a site-packages, from its folder names alone.
+
+    One that is there twice, half upgraded, is told under two names.
+    """
     found: dict[str, str] = {}
-    for info in site.glob("*.dist-info"):
+    for info in sorted(site.glob("*.dist-info")):
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
-        found[re.sub(r"[-_.]+", "-", name).lower()] = version
+        plain = re.sub(r"[-_.]+", "-", name).lower()
+        found[f"{plain} (once more)" if plain in found else plain] = version
     return found
 
 
@@ -158,6 +162,8 @@ def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) ->
     series = run(
         [python, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60
     )
+    if not series.ok:
+        raise InterpreterError(f"{python} does not run: {last_line(series)}")
     digest = files.sha256_file(TOOLS_LOCK)[:16]
     folder = files.home() / "tools" / f"{digest}-py{series.output.strip()}"
     if folder.exists():

@@ -25,7 +25,7 @@ def candidates(series: str, run: Runner, uv: Path) -> Iterator[Path]:
     for patch in sorted(patches, key=lambda p: Version(p.name), reverse=True):
         yield patch / "bin" / "python"
     on_path = os.pathsep.join(
-        p for p in os.environ.get("PATH", "").split(os.pathsep) if not p.endswith("shims")
+        p for p in os.environ.get("PATH", "").split(os.pathsep) if Path(p).name != "shims"
     )
     found = shutil.which(f"python{series}", path=on_path)
     if found:
@@ -45,7 +45,10 @@ def find(series: str, run: Runner, uv: Path) -> Path:
     for path in candidates(series, run, uv):
         if not path.exists():
             continue
-        done = run([path, "-I", "-c", _ASK], timeout=60)
+        try:
+            done = run([path, "-I", "-c", _ASK], timeout=60)
+        except OSError:
+            continue  # not executable, or for another machine
         if done.ok and done.output.strip() == series:
             return path
     raise InterpreterError(

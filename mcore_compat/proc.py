@@ -64,6 +64,23 @@ def run(
     """
     words = tuple(os.fspath(a) for a in argv)
     started = time.monotonic()
+    # Before the process: what fails here must not leave one running.
+    sink: IO[str] | None = log.open("a", encoding="utf-8") if log else None
+    with contextlib.ExitStack() as kept:
+        if sink:
+            kept.enter_context(sink)
+        return _run(words, timeout, env, cwd, started, sink, on_line)
+
+
+def _run(
+    words: tuple[str, ...],
+    timeout: float,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    started: float,
+    sink: IO[str] | None,
+    on_line: Callable[[str], None] | None,
+) -> Completed:
     process = subprocess.Popen(
         words,
         env=None if env is None else dict(env),
@@ -75,7 +92,6 @@ def run(
     )
     assert process.stdout is not None
     lines: list[str] = []
-    sink: IO[str] | None = log.open("a", encoding="utf-8") if log else None
 
     def take(raw: bytes) -> None:
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
@@ -92,8 +108,6 @@ def run(
         kill_group(process.pid)
         returncode = process.wait()
         process.stdout.close()
-        if sink:
-            sink.close()
     return Completed(
         argv=words,
         returncode=returncode,
@@ -108,6 +122,7 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
     assert process.stdout is not None
     buffer = b""
     ended_at: float | None = None
+    timed_out = False
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
@@ -117,9 +132,10 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
             # A grandchild may hold the pipe open for ever after the process itself ended.
             if ended_at is not None and now > ended_at + 1.0:
                 break
-            if now > deadline:
-                return True
-            if not selector.select(timeout=min(0.2, max(0.0, deadline - now))):
+            if ended_at is None and now > deadline:
+                timed_out = True
+                break
+            if not selector.select(timeout=min(0.2, max(0.01, deadline - now))):
                 continue
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
@@ -127,13 +143,12 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
             *whole, buffer = (buffer + chunk).split(b"\n")
             for line in whole:
                 take(line)
-    if buffer:
+    if buffer:  # also on a time-out: the last words tell the most
         take(buffer)
-    while process.poll() is None:  # the pipe was closed early: wait for the process itself
-        if time.monotonic() > deadline:
-            return True
+    while not timed_out and process.poll() is None:  # the pipe was closed early
+        timed_out = time.monotonic() > deadline
         time.sleep(0.02)
-    return False
+    return timed_out
 
 
 def kill_group(pid: int) -> None:

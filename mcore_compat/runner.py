@@ -37,10 +37,11 @@ class EventTail:
             source.seek(self._read)
             data = source.read()
         whole = data.rfind(b"\n") + 1
-        for line in data[:whole].splitlines():
-            self.on_event(json.loads(line))
+        for line in data[:whole].splitlines(keepends=True):
+            # Counted first: an interruption while it is taken must not bring it twice.
+            self._read += len(line)
             self.seen += 1
-        self._read += whole
+            self.on_event(json.loads(line))
 
 
 def run_suite(

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -108,7 +109,7 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
         return found
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):
+    with FileLock(place / ".lock"), files.disk_errors(place):
         # Another process may have built it while this one waited.
         return lookup(key) or _build(key, pin, recipe, toolkit, place, job)
 
@@ -132,8 +133,8 @@ def lookup(key: Key) -> Wheel | None:
         path = place / record["wheel"]
         if files.sha256_file(path) == record["sha256"]:
             return Wheel(key=key, path=path, sha256=record["sha256"])
-    except (FileNotFoundError, KeyError, ValueError):
-        return None
+    except (OSError, KeyError, TypeError, ValueError):
+        return None  # none, half of one, or not a record of ours
     return None
 
 
@@ -167,7 +168,7 @@ def _build(
         wheels = sorted(out.glob("*.whl")) if done.ok else []
         if not wheels:
             return _failed(key, done, log)
-        problem = _verify(environment, site, wheels[0], recipe, toolkit, job, log)
+        problem = _verify(key, environment, site, wheels[0], recipe, toolkit, job, log)
         if problem:
             return Unbuildable(
                 key=key, reason=f"built, but not importable: {problem}", help="", log=str(log)
@@ -260,6 +261,7 @@ def _variables(
 
 
 def _verify(
+    key: Key,
     environment: Path,
     site: Path,
     wheel: Path,
@@ -273,6 +275,9 @@ def _verify(
     argv: list[str | Path] = [job.uv, "pip", "install", "--quiet", "-p", python, "--no-deps", wheel]
     installed = job.run(argv, timeout=300, log=log)
     if not installed.ok:
+        _blame_surroundings(key, installed, log)
+        if installed.timed_out:
+            raise InfrastructureError(f"installing {key} took over 300 s (log: {log})")
         return last_line(installed)
     stand_ins = recipe.stand_ins if toolkit is None else ()
     code = (
@@ -284,23 +289,34 @@ def _verify(
     done = job.run([python, "-c", code], timeout=300, env=variables, log=log)
     if done.ok or (not runtime.has_driver() and _NO_DRIVER.search(last_line(done))):
         return None
+    _blame_surroundings(key, done, log)
     return last_line(done)
 
 
 _SURROUNDINGS = (
     (re.compile(r"No space left on device|Disk quota exceeded"), "the disk is full"),
     (
-        re.compile(r"Killed signal terminated program|Cannot allocate memory|memory exhausted"),
+        re.compile(
+            r"Killed signal terminated program|signal 9 [\[(]Kill|out of memory allocating"
+            r"|Cannot allocate memory|memory exhausted"
+        ),
         "memory ran out (MAX_JOBS=1 needs the least)",
     ),
 )
 """What a build log says where the machine, not the package, is at fault."""
 
 
-def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
+def _blame_surroundings(key: Key, done: Completed, log: Path) -> None:
+    """Raise InfrastructureError where a process ended for want of disk or memory."""
     for pattern, what in _SURROUNDINGS:
         if pattern.search(done.output):
             raise InfrastructureError(f"{what}: {key} could not be built (log: {log})")
+    if done.returncode == -signal.SIGKILL and not done.timed_out:
+        raise InfrastructureError(f"the build of {key} was killed (log: {log})")
+
+
+def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
+    _blame_surroundings(key, done, log)
     if done.timed_out:
         return Unbuildable(
             key=key,
