@@ -33,6 +33,16 @@ PLUGIN = "modelopt.torch.opt.plugins.mcore_dist_checkpointing"
 @pytest.mark.after("build-modelopt")
 @pytest.mark.parametrize("fmt", sorted(CONSTANTS))
 def check_modelopt_state(fmt: str, family: str, record: Record, tmp_path: Path) -> None:
+    survives(family, "modelopt", fmt, record, tmp_path)
+
+
+def survives(
+    family: str, spec: str, fmt: str, record: Record, folder: Path, **changed: Any
+) -> None:
+    """Quantize a model of `spec`, save it, restore it into a fresh one, compare.
+
+    `changed` are values of the family's configuration.
+    """
     quantization = importlib.import_module("modelopt.torch.quantization")
     constant = getattr(quantization, CONSTANTS[fmt], None)
     if constant is None:
@@ -40,7 +50,7 @@ def check_modelopt_state(fmt: str, family: str, record: Record, tmp_path: Path) 
     if importlib.util.find_spec(PLUGIN) is None:
         raise Unsupported(f"the release has no {PLUGIN}")
     plugin = importlib.import_module(PLUGIN)
-    saved = checkpoints.model(family, "modelopt", tmp_path)
+    saved = checkpoints.model(family, spec, folder, **changed)
     checkpoints.distinct(saved)
     saved = quantization.quantize(saved, constant, forward_loop=None)
     scaled = scale(saved)
@@ -48,12 +58,12 @@ def check_modelopt_state(fmt: str, family: str, record: Record, tmp_path: Path) 
     record("quantizers", len(quantizers))
     record("enabled", sum(enabled for enabled, _ in quantizers.values()))
     record("input scales set", scaled)
-    checkpoint = tmp_path / "checkpoint"
+    checkpoint = folder / "checkpoint"
     checkpoints.save(saved, checkpoint, quick=True)
     plugin.save_sharded_modelopt_state([saved], str(checkpoint))
     assert (checkpoint / "modelopt_state").is_dir(), "no modelopt_state was written"
 
-    fresh = checkpoints.model(family, "modelopt", tmp_path, seed=99)
+    fresh = checkpoints.model(family, spec, folder, seed=99, **changed)
     assert not described(fresh), "a model that was never quantized has quantizers"
     sentinels = checkpoints.forget(fresh)
     restored, problems = restore(plugin, fresh, checkpoint)

@@ -7,10 +7,11 @@ for bit with the one saved, under names that this suite knows by itself.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from suite import adapter, checkpoints, compare, sabotage
+from suite import adapter, checkpoints, compare, families, sabotage
 from suite.outcomes import Unsupported
 from suite.plugin import Record
 
@@ -29,14 +30,27 @@ def check_restore_back(family: str, record: Record, tmp_path: Path) -> None:
     restored(family, "modelopt", "default", record, tmp_path)
 
 
-def restored(family: str, source: str, target: str, record: Record, folder: Path) -> None:
-    """Save a model of spec `source`, load it into one of spec `target`, compare."""
-    saved = checkpoints.model(family, source, folder)
+@pytest.mark.after("restore")
+def check_restore_grouped(family: str, record: Record, tmp_path: Path) -> None:
+    # Large MoE models are trained with one matrix product for all experts.
+    if families.config(family).num_moe_experts is None:
+        raise Unsupported("the family has no experts")
+    restored(family, "default", "modelopt", record, tmp_path, moe_grouped_gemm=True)
+
+
+def restored(
+    family: str, source: str, target: str, record: Record, folder: Path, **changed: Any
+) -> None:
+    """Save a model of spec `source`, load it into one of spec `target`, compare.
+
+    `changed` are values of the saved model's configuration.
+    """
+    saved = checkpoints.model(family, source, folder, **changed)
     checkpoints.distinct(saved)
     given = compare.renamed(checkpoints.parameters(saved))
     record("extra_states saved", checkpoints.extras(saved))
     # The core check goes the package's own way to the end; what follows it need not again.
-    checkpoints.save(saved, folder / "checkpoint", quick=target == "default")
+    checkpoints.save(saved, folder / "checkpoint", quick=target == "default" or bool(changed))
     model = checkpoints.model(family, target, folder, seed=99)
     sentinels = renamed(checkpoints.forget(model))
     record("extra_states asked for", checkpoints.extras(model))

@@ -7,6 +7,7 @@ that all is well.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ FUSED = (
 )
 """Where a fused linear keeps its norm, and the norm of its own that stands for it. Known here
 apart from the packages' own maps, so that a wrong map does not prove itself right."""
+
+GROUPED = re.compile(r"experts\.(?P<linear>linear_fc[12]\.(?:weight|bias))(?P<expert>\d+)$")
+"""How a linear that holds the matrices of all experts names them."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,14 @@ def total(digests: Mapping[str, Digest]) -> str:
 
 
 def unfused(name: str) -> str:
-    """The name that a tensor of a fused model has in a model with norms of their own."""
+    """The name that a tensor of a fused model has in a model with norms of their own.
+
+    Fused are norms with linears, and the matrices of all experts with one another.
+    """
     for inside, own in FUSED:
         if inside in name:
             return name.replace(inside, own)
-    return name
+    return GROUPED.sub(r"experts.local_experts.\g<expert>.\g<linear>", name)
 
 
 def renamed(

@@ -24,7 +24,17 @@ from suite.outcomes import BROKEN, CRASHED, FAMILIES, TIMED_OUT, WORKS, Unsuppor
 from suite.prerequisites import Check
 from suite.record import Record
 
-FIRST = ("import", "interface", "signatures", "spec", "layers", "build", "restore", "modelopt")
+FIRST = (
+    "import",
+    "interface",
+    "signatures",
+    "spec",
+    "layers",
+    "build",
+    "restore",
+    "modelopt",
+    "te",
+)
 """Kinds that begin so are asked in this order, all others after them."""
 
 _WARNINGS = 20

@@ -19,6 +19,7 @@ KINDS = (
     "refuse-build",
     "rename-parameter",
     "segfault-restore",
+    "swap-quantizers",
 )
 
 
@@ -69,6 +70,13 @@ def parameters(names: dict[str, Any]) -> dict[str, Any]:
         first = next(iter(names))
         return {(f"renamed.{name}" if name == first else name): v for name, v in names.items()}
     return names
+
+
+def quantizers(module: Any) -> None:
+    """`swap-quantizers`: a module's input is quantized as its weight, and the other way round."""
+    if active() == "swap-quantizers":
+        weight, inputs = module.weight_quantizer, module.input_quantizer
+        module.weight_quantizer, module.input_quantizer = inputs, weight
 
 
 def writing() -> None:

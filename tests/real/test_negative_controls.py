@@ -85,6 +85,13 @@ def test_a_dropped_key_map_entry_is_seen_in_the_spec(tmp_path: Path) -> None:
     assert found["spec-key-map[gpt]"]["outcome"] == "broken"
 
 
+def test_a_quantizer_that_is_given_another_tensor_is_broken(tmp_path: Path) -> None:
+    name = "te-quantizers-linear-no-grad"
+    found = asked("swap-quantizers", name, tmp_path)
+    assert found[name]["outcome"] == "broken"
+    assert "weight_quantizer is given [8, 32], not [64, 32]" in found[name]["failure"]["message"]
+
+
 LOGITS = """
 import sys, torch
 sys.path.append(sys.argv[1])

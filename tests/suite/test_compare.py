@@ -149,3 +149,11 @@ def test_many_names_are_counted_but_not_all_shown() -> None:
 def test_the_last_line_of_an_error_names_its_cause() -> None:
     assert compare.last_line(RuntimeError("in general\n\nMissing key: x\n")) == "Missing key: x"
     assert compare.last_line(RuntimeError()) == "no message"
+
+
+def test_a_grouped_linears_matrices_stand_for_one_expert_each() -> None:
+    name = "decoder.layers.1.mlp.experts.linear_fc1.weight12"
+    own = "decoder.layers.1.mlp.experts.local_experts.12.linear_fc1.weight"
+    assert compare.unfused(name) == own
+    assert compare.unfused(own) == own
+    assert compare.unfused("decoder.layers.1.mlp.shared_experts.linear_fc1.weight") != own

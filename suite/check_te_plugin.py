@@ -1,0 +1,144 @@
+"""Does ModelOpt still pick the right tensors out of Transformer Engine's private calls?
+
+Most upgrade accidents happen here: TE moves an argument, and ModelOpt quantizes another tensor
+than it means to. Asked of TE's modules on their own, and of default-spec models.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suite import check_modelopt_state, families, sabotage, te_calls
+from suite.check_import import holds, quantised_modules
+from suite.outcomes import NeedsGpu, Unsupported
+from suite.plugin import Record
+
+CLASSES = {
+    "linear": "Linear",
+    "layernorm-linear": "LayerNormLinear",
+    "grouped-linear": "GroupedLinear",
+}
+WIDE, NARROW, ROWS, GEMMS = 64, 32, 8, 2
+"""Outputs, inputs, rows of the input, and matrices of a grouped linear."""
+
+TE_FORMAT = "fp8"
+
+MEGATRON = ("TERowParallelLinear", "TELayerNormColumnParallelLinear")
+GROUPED = ("TEColumnParallelGroupedLinear", "TERowParallelGroupedLinear")
+"""Megatron's own classes of TE's linears, of which default-spec models are made."""
+
+
+@pytest.mark.kind("te-quantizers-{module}-{mode}")
+@pytest.mark.after("import-modelopt-te-plugin")
+@pytest.mark.parametrize("module", sorted(CLASSES))
+@pytest.mark.parametrize("mode", ["grad", "no-grad"])
+def check_te_quantizers(module: str, mode: str, record: Record, on_host: bool) -> None:
+    # TE calls other functions with gradients than without, and ModelOpt wraps both. Each mode
+    # has its own process: a call that ends early leaves ModelOpt's wrappers in place.
+    import torch
+
+    te = importlib.import_module("transformer_engine.pytorch")
+    kind = getattr(te, CLASSES[module])
+    if kind not in quantised_modules():
+        raise Unsupported(f"ModelOpt does not quantize TE's {CLASSES[module]}")
+    missing = te_calls.entries() if on_host else []
+    if missing:
+        raise NeedsGpu(f"TE's kernels are entered elsewhere than at {', '.join(missing)}")
+    with torch.set_grad_enabled(mode == "grad"):
+        problems = asked(module, kind, record, on_host=on_host)
+    record.gpu_independent("which tensor is picked out of a call's arguments is Python code")
+    assert not problems, "; ".join(problems)
+
+
+def asked(module: str, kind: Any, record: Record, *, on_host: bool) -> list[str]:
+    """Call a quantized TE module once; what its quantizers were given that they should not be."""
+    import torch
+
+    quantization = importlib.import_module("modelopt.torch.quantization")
+    device = "cpu" if on_host else "cuda"
+    sizes = (GEMMS, NARROW, WIDE) if module == "grouped-linear" else (NARROW, WIDE)
+    built = kind(*sizes, bias=False, params_dtype=torch.float32, device=device)
+    torch.manual_seed(families.SEED)
+    inputs = torch.randn(ROWS, NARROW, device=device)
+    extra = ([ROWS // GEMMS] * GEMMS,) if module == "grouped-linear" else ()
+    quantized = quantization.quantize(built, quantization.FP8_DEFAULT_CFG, forward_loop=None)
+    weights = [value for name, value in quantized.named_parameters() if name.startswith("weight")]
+    sabotage.quantizers(quantized)
+    quantizers = check_modelopt_state.quantizers_of(quantized)
+    seen = te_calls.record(quantizers, mark=on_host)
+    problems = []
+    if on_host:
+        try:
+            with te_calls.without_kernels():
+                quantized(inputs, *extra)
+            problems.append("no kernel was reached")
+        except te_calls.KernelReached as reached:
+            record("reached", str(reached))
+            problems += unmarked(reached.operands)
+    else:
+        quantized(inputs, *extra)
+    normed = inputs + te_calls.NORMED if module == "layernorm-linear" else inputs
+    wanted = {"weight_quantizer": weights, "input_quantizer": [normed]}
+    record("given", {name: [shape(v) for v in values] for name, values in seen.items()})
+    exact = on_host or module != "layernorm-linear"  # a GPU's norm is not our stand-in's
+    for name, values in wanted.items():
+        problems += differing(name, seen.get(name, []), values, exact=exact or name[0] == "w")
+    return problems
+
+
+def unmarked(operands: list[Any]) -> list[str]:
+    """The operands of a matrix product that did not come out of a quantizer."""
+    return [
+        f"operand {place} of the kernel is not what a quantizer gave: {shape(operand)}"
+        for place, operand in enumerate(operands)
+        if float(operand.detach().min()) < te_calls.MARK / 2
+    ]
+
+
+def differing(name: str, seen: list[Any], wanted: list[Any], *, exact: bool) -> list[str]:
+    """What a quantizer was given other than what it is meant for."""
+    import torch
+
+    if len(seen) != len(wanted):
+        return [f"{name} is called {len(seen)} times, not {len(wanted)}"]
+    problems = []
+    for one, other in zip(seen, wanted, strict=True):
+        if shape(one) != shape(other):
+            problems.append(f"{name} is given {shape(one)}, not {shape(other)}")
+        elif exact and not torch.equal(one, other):
+            problems.append(f"{name} is given another tensor of the shape {shape(one)}")
+    return problems
+
+
+def shape(value: Any) -> str:
+    """`[8, 32]` of a tensor, the type of anything else."""
+    return str(list(value.shape)) if hasattr(value, "shape") else type(value).__name__
+
+
+@pytest.mark.kind("te-modelopt-state")
+@pytest.mark.after("build-default", "import-modelopt-te-plugin")
+def check_te_modelopt_state(family: str, record: Record, tmp_path: Path) -> None:
+    there(*MEGATRON)
+    check_modelopt_state.survives(family, "default", TE_FORMAT, record, tmp_path)
+
+
+@pytest.mark.kind("te-modelopt-state-grouped-moe")
+@pytest.mark.after("build-default[llama4-moe]", "import-modelopt-te-plugin")
+def check_te_modelopt_state_grouped_moe(record: Record, tmp_path: Path) -> None:
+    there(*MEGATRON, *GROUPED)
+    check_modelopt_state.survives(
+        "llama4-moe", "default", TE_FORMAT, record, tmp_path, moe_grouped_gemm=True
+    )
+
+
+def there(*names: str) -> None:
+    """Raise `Unsupported` where ModelOpt does not quantize one of Megatron's TE linears."""
+    extensions = importlib.import_module("megatron.core.extensions.transformer_engine")
+    registry = quantised_modules()
+    lacking = [name for name in names if not holds(registry, extensions, name)]
+    if lacking:
+        raise Unsupported(f"ModelOpt does not quantize Megatron's {', '.join(lacking)}")
