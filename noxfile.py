@@ -19,19 +19,41 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
-def _register(name: str, description: str, tags: list[str]) -> None:
+def _register(name: str, description: str, tags: list[str], requires: list[str]) -> None:
     """Add the session of one cell; its environment is made by the package, not by nox."""
 
     def compat_cell(session: nox.Session) -> None:
         sessions.exit_unless_ok(session, ["run", name, *session.posargs])
 
     compat_cell.__doc__ = description
-    nox.session(compat_cell, name=name, venv_backend="none", tags=tags, default=False)
+    nox.session(
+        compat_cell,
+        name=name,
+        venv_backend="none",
+        tags=tags,
+        default=False,
+        requires=requires,
+        allow_parallel=True,
+    )
 
 
+def _register_build(key: str, cell: str, package: str) -> None:
+    """Add the session that builds one wheel; it alone runs then, for it takes all cores."""
+
+    def build_wheel(session: nox.Session) -> None:
+        sessions.exit_unless_ok(session, ["build", cell, package])
+
+    build_wheel.__doc__ = f"Build {key}."
+    nox.session(build_wheel, name=f"wheel-{key}", venv_backend="none", default=False)
+
+
+_PLAN = sessions.planned()
+for _build in _PLAN.builds:
+    _register_build(*_build)
 _LISTED = sessions.listed(sys.argv)
 for _cell in _LISTED:
-    _register(_cell.name, _cell.description, list(_cell.tags))
+    _needs = [f"wheel-{key}" for key in _PLAN.requires.get(_cell.name, ())]
+    _register(_cell.name, _cell.description, list(_cell.tags), _needs)
 
 nox.options.sessions = [sessions.newest(_LISTED), "report"]
 
@@ -40,6 +62,12 @@ nox.options.sessions = [sessions.newest(_LISTED), "report"]
 def compat(session: nox.Session) -> None:
     """Any combination: nox -s compat -- 0.16 0.41 --te 2.11 --torch 2.9."""
     sessions.exit_unless_ok(session, ["compat", *session.posargs])
+
+
+@nox.session(venv_backend="none")
+def matrix(session: nox.Session) -> None:
+    """Every selected cell that is not fresh, in parallel: nox -s matrix -- --mcore '>=0.14'."""
+    sessions.exit_unless_ok(session, ["matrix", *session.posargs])
 
 
 @nox.session(venv_backend="none")

@@ -7,11 +7,14 @@ import contextlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mcore_compat import files
 from mcore_compat.cells import Request, format_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
+
+if TYPE_CHECKING:
+    from mcore_compat.many import Selection
 
 EXIT_CODES = """\
 exit codes: 0 compatible (or every failure is declared in constraints/matrix.toml), 1 any other
@@ -62,6 +65,22 @@ def parser() -> argparse.ArgumentParser:
     compat.add_argument("--python", help="python, e.g. 3.12; default: the series' stack")
     _run_options(compat)
 
+    grid = commands.add_parser("matrix", help="run what is not fresh", allow_abbrev=False)
+    grid.add_argument("--mcore", metavar="SPEC", help="version specifier, e.g. '>=0.14'")
+    grid.add_argument("--modelopt", metavar="SPEC", help="version specifier, e.g. '==0.41.*'")
+    grid.add_argument("--tag", action="append", default=[], help="e.g. mcore-0.16; repeatable")
+    grid.add_argument(
+        "--only", action="append", default=[], metavar="OUTCOME", help="e.g. broken; repeatable"
+    )
+    grid.add_argument("--stale", action="store_true", help="only cells with outdated evidence")
+    grid.add_argument("--force", action="store_true", help="run although evidence is fresh")
+    grid.add_argument("--dry-run", action="store_true", help="print the plan and its cost")
+    grid.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
+
+    built = commands.add_parser("build", help="build one wheel of a cell", allow_abbrev=False)
+    built.add_argument("cell", metavar="CELL")
+    built.add_argument("package", metavar="PACKAGE", help="e.g. transformer-engine-torch")
+
     lock = commands.add_parser("lock", help="(re)make locks", allow_abbrev=False)
     lock.add_argument("cells", nargs="*", metavar="CELL", help="default: all with a lock")
 
@@ -102,6 +121,12 @@ def _dispatch(args: argparse.Namespace) -> int:
             ]
         )
         return commands.run_cells(names, force=args.force, only=args.only, limit=args.limit)
+    if args.command == "matrix":
+        return commands.run_matrix(
+            _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
+        )
+    if args.command == "build":
+        return commands.build(args.cell, args.package)
     if args.command == "lock":
         return commands.make_locks(args.cells)
     if args.command == "refresh":
@@ -109,6 +134,25 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "report":
         return commands.report_(check=args.check)
     return commands.list_cells()
+
+
+def _selection(args: argparse.Namespace) -> Selection:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    from mcore_compat.many import Selection
+
+    for option in ("mcore", "modelopt"):
+        try:
+            SpecifierSet(getattr(args, option) or "")
+        except InvalidSpecifier as error:
+            raise UsageError(f"--{option}: {error}; write e.g. '>=0.14' or '==0.41.*'") from None
+    return Selection(
+        mcore=args.mcore,
+        modelopt=args.modelopt,
+        tags=tuple(args.tag),
+        only=tuple(args.only),
+        stale=args.stale,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
-from mcore_compat import evidence, expand, index, matrix, pipeline, proc, releases, report
+from mcore_compat import (
+    evidence,
+    expand,
+    index,
+    interpreters,
+    locks,
+    many,
+    matrix,
+    pipeline,
+    plan,
+    proc,
+    releases,
+    report,
+)
 from mcore_compat import verdict as verdicts
 from mcore_compat.cells import series_of
-from mcore_compat.errors import CompatError, UsageError
+from mcore_compat.errors import CompatError, InfrastructureError, UsageError
 from mcore_compat.files import ROOT, write_text
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
+from mcore_compat.wheelhouse import Unbuildable
 
 
 def say(line: str) -> None:
@@ -143,4 +158,42 @@ def list_cells() -> int:
     cells = expand.cells(matrix.load(), known)
     for name, line in verdicts.listing(cells).items():
         print(f"{name}: {line}")
+    return 0
+
+
+def run_matrix(selection: many.Selection, *, jobs: int, force: bool, dry_run: bool) -> int:
+    """Run every selected cell that is not fresh; 0 where all are as expected."""
+    if jobs < 1:
+        raise UsageError("--jobs: at least one cell must run at a time")
+    here = context()
+    if dry_run:
+        for line in many.describe(plan.make(many.selected(selection, here), force=force), jobs):
+            print(line)
+        return 0
+    ended = many.run(selection, here, jobs=jobs, force=force)
+    left = [known for known in ended if not known.fresh]
+    outcomes = Counter(o for known in ended for o in known.outcomes if o in CELL_OUTCOMES)
+    print(f"{len(ended)} cells: " + ", ".join(f"{o} {n}" for o, n in sorted(outcomes.items())))
+    for known in left:
+        print(f"{known.cell.name}: not done: {known.state}")
+    if left:
+        return InfrastructureError.exit_code
+    found = [evidence.load(evidence.path_of(k.cell.name, pipeline.device_class())) for k in ended]
+    return 0 if all(_as_expected(one, here) for one in found) else 1
+
+
+CELL_OUTCOMES = frozenset(outcome.value for outcome in CellOutcome)
+
+
+def build(name: str, package: str) -> int:
+    """Build one wheel that a cell needs, if it is not there; to tell a failure is the cell's."""
+    here = context()
+    cell = pipeline.chosen(name, here)
+    lock = locks.read(pipeline.lock_path(cell))
+    python = interpreters.find(cell.python, here.run, here.uv)
+    made = pipeline.wheels_of(cell, lock, python, here, only=package)
+    if isinstance(made, Unbuildable):
+        print(f"{made.key}: {made.reason}")
+    else:
+        print(", ".join(str(wheel.key) for wheel in made))
     return 0

@@ -13,12 +13,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from mcore_compat import files, locks, runtime
+from mcore_compat.buildlog import last_line
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError, InterpreterError
 from mcore_compat.locks import Lock
 from mcore_compat.proc import Runner
 from mcore_compat.progress import Heartbeat
-from mcore_compat.wheelhouse import Wheel, last_line
+from mcore_compat.wheelhouse import Wheel
 
 TOOLS_LOCK = files.ROOT / "constraints" / "suite-tools.txt"
 """What the suite itself needs (pytest), pinned; it lies beside a cell's environment, not in it."""

@@ -119,7 +119,7 @@ def freshness(
         return Stale("the surroundings failed")
     if found.lock != lock:
         return Stale("the lock changed")
-    if found.suite != suite:
+    if found.suite != suite and found.outcome is not CellOutcome.UNBUILDABLE:
         return Stale("the suite changed")
     if wheels is not None and dict(found.wheels) != dict(wheels):
         return Stale("a locally built wheel changed")

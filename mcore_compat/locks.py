@@ -122,6 +122,20 @@ def settings(cell: Cell, matrix: Matrix) -> str:
     return "\n".join(lines) + "\n"
 
 
+def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
+    """Digest of everything that the resolver is asked: the same, and so is its answer."""
+    bounds = bounds_of_extras(cell, releases)
+    asked = [
+        PLATFORM,
+        cell.python,
+        exclude_newer(cell, releases),
+        settings(cell, matrix),
+        *requirements(cell, matrix),
+        *(text for package in sorted(bounds) for text in bounds[package]),
+    ]
+    return files.sha256_bytes("\n".join(asked).encode())
+
+
 def make(
     cell: Cell, matrix: Matrix, releases: Releases, *, uv: Path, run: Runner, offline: bool = False
 ) -> Lock | Unresolvable:

@@ -163,11 +163,16 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     cell = chosen(name, context)
     suite = suite_digest()
     device = device_class()
-    resolved = lock_of(cell, context)
     base = evidence.start(cell, device_class=device, suite=suite)
+    if not options.force:
+        refused = _still_unresolvable(cell, base, context)
+        if refused:
+            return Outcome(evidence=refused, fresh=True)
+    resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
         reason = Reason(kind="unresolvable", message=resolved.reason, help="")
-        return _ended(replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason))
+        asked = locks.asked_for(cell, context.matrix, context.releases)
+        return _ended(replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason, lock=asked))
     base = replace(base, lock=resolved.digest)
     if not options.force and not options.only:
         kept = _fresh(cell, base, resolved)
@@ -191,6 +196,16 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         raise InfrastructureError(f"{cell.name} is being run by another process") from None
 
 
+def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:
+    """The stored evidence that the index says no, where it would be asked the very same again."""
+    path = evidence.path_of(cell.name, base.device_class)
+    if lock_path(cell).exists() or not path.exists():
+        return None
+    found = evidence.load(path)
+    asked = locks.asked_for(cell, context.matrix, context.releases)
+    return found if found.outcome is CellOutcome.UNRESOLVABLE and found.lock == asked else None
+
+
 def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
     """The stored evidence where it still holds. A corrupt file is an error that names it."""
     path = evidence.path_of(cell.name, base.device_class)
@@ -208,9 +223,12 @@ def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
 
 
 def wheels_of(
-    cell: Cell, lock: Lock, python: Path, context: Context
+    cell: Cell, lock: Lock, python: Path, context: Context, only: str | None = None
 ) -> tuple[Wheel, ...] | Unbuildable:
-    """The cell's wheels from the wheelhouse, built where they are not there yet."""
+    """The cell's wheels from the wheelhouse, built where they are not there yet.
+
+    `only`: of this package alone.
+    """
     job = wheelhouse.Job(
         cell=cell,
         lock=lock,
@@ -222,7 +240,8 @@ def wheels_of(
     )
     order = list(recipes.RECIPES)
     found: list[Wheel] = []
-    for pin in sorted(lock.source_only, key=lambda p: order.index(p.name)):
+    wanted = [pin for pin in lock.source_only if only in (None, pin.name)]
+    for pin in sorted(wanted, key=lambda p: order.index(p.name)):
         made = wheelhouse.ensure(pin, job)
         if isinstance(made, Unbuildable):
             return made

@@ -41,6 +41,7 @@ class Runner(Protocol):
         cwd: Path | None = None,
         log: Path | None = None,
         on_line: Callable[[str], None] | None = None,
+        grace: float = 0.0,
     ) -> Completed: ...
 
 
@@ -52,12 +53,15 @@ def run(
     cwd: Path | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    grace: float = 0.0,
 ) -> Completed:
     """Run `argv` to its end or to `timeout` seconds, whichever comes first.
 
     `env` replaces the environment (None: inherit). Output lines go to `log` (appended) and to
     `on_line` as they come. The whole process group is killed at the end, however it came,
     so that no grandchild is left behind. KeyboardInterrupt passes through after the kill.
+    `grace`: seconds that a process gets to end what it started itself, asked by SIGINT; for
+    programs whose children have process groups of their own.
 
     Raises:
         FileNotFoundError: the program does not exist.
@@ -69,7 +73,7 @@ def run(
     with contextlib.ExitStack() as kept:
         if sink:
             kept.enter_context(sink)
-        return _run(words, timeout, env, cwd, started, sink, on_line)
+        return _run(words, timeout, env, cwd, started, sink, on_line, grace)
 
 
 def _run(
@@ -80,6 +84,7 @@ def _run(
     started: float,
     sink: IO[str] | None,
     on_line: Callable[[str], None] | None,
+    grace: float,
 ) -> Completed:
     process = subprocess.Popen(
         words,
@@ -105,6 +110,10 @@ def _run(
     try:
         timed_out = _pump(process, started + timeout, take)
     finally:
+        if grace and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
         kill_group(process.pid)
         returncode = process.wait()
         process.stdout.close()

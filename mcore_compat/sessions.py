@@ -5,9 +5,12 @@ Everything here is on the way to `nox -l`: nothing heavy is imported.
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcore_compat import expand, matrix, releases, verdict
@@ -73,6 +76,33 @@ def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
         elif taking:
             found.append(word)
     return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What a run of many cells builds first.
+
+    `builds` are (key, cell, package); `requires` are keys by cell.
+    """
+
+    builds: tuple[tuple[str, str, str], ...] = ()
+    requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+PLAN = "MCORE_COMPAT_PLAN"
+"""Names the file of the plan that is being run."""
+
+
+def planned() -> Planned:
+    """The plan of the run that this nox belongs to; an empty one where there is none."""
+    named = os.environ.get(PLAN)
+    if not named:
+        return Planned()
+    data = json.loads(Path(named).read_text(encoding="utf-8"))
+    return Planned(
+        builds=tuple((b["key"], b["cell"], b["package"]) for b in data["builds"]),
+        requires={cell: tuple(keys) for cell, keys in data["requires"].items()},
+    )
 
 
 def newest(found: Sequence[Listed]) -> str:

@@ -208,13 +208,18 @@ def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def note(found: Evidence, index: Path = INDEX) -> None:
-    """Put one cell's verdict into the index that `nox -l` reads."""
-    try:
-        known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
-    except (OSError, ValueError, KeyError):
-        known = {}
-    known.setdefault(found.cell, {})[found.device_class] = found.outcome.value
-    files.write_text(index, index_text(known))
+    """Put one cell's verdict into the index that `nox -l` reads; cells may end at the same time."""
+    from filelock import FileLock
+
+    with files.disk_errors(index):
+        files.home().mkdir(parents=True, exist_ok=True)
+    with FileLock(files.home() / "verdicts.lock"):
+        try:
+            known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
+        except (OSError, ValueError, KeyError):
+            known = {}
+        known.setdefault(found.cell, {})[found.device_class] = found.outcome.value
+        files.write_text(index, index_text(known))
 
 
 def show(found: Evidence, others: Sequence[Evidence], console: Console) -> None:

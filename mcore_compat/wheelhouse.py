@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mcore_compat import files, index, locks, recipes, runtime
+from mcore_compat.buildlog import last_line, line_that_matters, surroundings
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.locks import Lock, Pin
@@ -110,8 +110,13 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / ".lock"), files.disk_errors(place):
-        # Another process may have built it while this one waited.
-        return lookup(key) or _build(key, pin, recipe, toolkit, place, job)
+        # Another process may have built it, or failed to, while this one waited.
+        made = lookup(key) or remembered(key, _inputs(toolkit, job))
+        if made is None:
+            made = _build(key, pin, recipe, toolkit, place, job)
+            if isinstance(made, Unbuildable) and made.log:
+                _remember(made, _inputs(toolkit, job))
+        return made
 
 
 def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
@@ -136,6 +141,40 @@ def lookup(key: Key) -> Wheel | None:
     except (OSError, KeyError, TypeError, ValueError):
         return None  # none, half of one, or not a record of ours
     return None
+
+
+REMEMBER_S = 3600.0
+"""How long a failed build is not tried again: all cells of a run that need it share the answer."""
+
+
+def _inputs(toolkit: Toolkit | None, job: Job) -> str:
+    """What decides how a build ends, beside its key."""
+    driver = "driver" if runtime.has_driver() else "no driver"
+    return f"{job.lock.digest} {toolkit.version if toolkit else 'no toolkit'} {driver}"
+
+
+def remembered(key: Key, inputs: str) -> Unbuildable | None:
+    """A build of this key that failed a short while ago, from the very same `inputs`."""
+    path = folder() / str(key) / "failed.json"
+    try:
+        said = json.loads(path.read_text())
+        if said["inputs"] == inputs and time.time() - path.stat().st_mtime < REMEMBER_S:
+            return Unbuildable(
+                key=key, reason=said["reason"], help=said["help"], log=str(said["log"])
+            )
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    return None
+
+
+def _remember(failed: Unbuildable, inputs: str) -> None:
+    said = {
+        "help": failed.help,
+        "inputs": inputs,
+        "log": failed.log,
+        "reason": failed.reason,
+    }
+    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(said))
 
 
 def _build(
@@ -293,26 +332,11 @@ def _verify(
     return last_line(done)
 
 
-_SURROUNDINGS = (
-    (re.compile(r"No space left on device|Disk quota exceeded"), "the disk is full"),
-    (
-        re.compile(
-            r"Killed signal terminated program|signal 9 [\[(]Kill|out of memory allocating"
-            r"|Cannot allocate memory|memory exhausted"
-        ),
-        "memory ran out (MAX_JOBS=1 needs the least)",
-    ),
-)
-"""What a build log says where the machine, not the package, is at fault."""
-
-
 def _blame_surroundings(key: Key, done: Completed, log: Path) -> None:
     """Raise InfrastructureError where a process ended for want of disk or memory."""
-    for pattern, what in _SURROUNDINGS:
-        if pattern.search(done.output):
-            raise InfrastructureError(f"{what}: {key} could not be built (log: {log})")
-    if done.returncode == -signal.SIGKILL and not done.timed_out:
-        raise InfrastructureError(f"the build of {key} was killed (log: {log})")
+    what = surroundings(done)
+    if what:
+        raise InfrastructureError(f"{what}: {key} could not be built (log: {log})")
 
 
 def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
@@ -327,38 +351,12 @@ def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
     return Unbuildable(key=key, reason=line_that_matters(done.output), help="", log=str(log))
 
 
-def line_that_matters(output: str) -> str:
-    """The first line of a build log that states an error, else its last line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for mark in ("fatal error:", " error: ", "Error: ", "error:"):
-        for line in lines:
-            if mark in line and "subprocess-exited-with-error" not in line:
-                return line[:300]
-    return lines[-1][:300] if lines else "the build printed nothing"
-
-
-def last_line(done: Completed) -> str:
-    """The last line of a process's output; what it ended with where it printed nothing."""
-    lines = done.output.strip().splitlines()
-    if done.timed_out:
-        return "it passed its time limit"
-    return lines[-1][:300] if lines else f"exit code {done.returncode}"
-
-
 def known(cell: Cell, lock: Lock, recorded: Mapping[str, str]) -> dict[str, str] | None:
     """Digest by file name of the cell's wheels as they lie in the wheelhouse now, of those that
     `recorded` names; None where the wheelhouse has not all of them. Builds and runs nothing."""
     found: dict[str, str] = {}
     for pin in lock.source_only:
-        for variant in ("", "-nocuda"):
-            key = Key(
-                package=pin.name,
-                version=pin.version,
-                torch=cell.torch,
-                python=cell.python,
-                cuda=cell.cuda,
-                variant=variant,
-            )
+        for key in keys_of(pin, cell):
             wheel = lookup(key)
             if wheel and wheel.path.name in recorded:
                 found[wheel.path.name] = wheel.sha256
@@ -366,3 +364,19 @@ def known(cell: Cell, lock: Lock, recorded: Mapping[str, str]) -> dict[str, str]
         else:
             return None
     return found
+
+
+def keys_of(pin: Pin, cell: Cell) -> tuple[Key, ...]:
+    """The keys that a source-only pin may have in a cell: with its CUDA part, and without."""
+    variants = ("", "-nocuda") if RECIPES[pin.name].without_cuda else ("",)
+    return tuple(
+        Key(
+            package=pin.name,
+            version=pin.version,
+            torch=cell.torch,
+            python=cell.python,
+            cuda=cell.cuda,
+            variant=variant,
+        )
+        for variant in variants
+    )

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import stand_in_cell
 
-from mcore_compat import files, index, recipes, runtime, wheelhouse
+from mcore_compat import buildlog, files, index, recipes, runtime, wheelhouse
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.locks import Lock, Pin
@@ -172,9 +172,10 @@ def refused(tools: StandIn, pin: Pin = CONV) -> Unbuildable:
 
 
 def left_behind() -> list[str]:
-    """What the wheelhouse has besides logs and locks, and what builds left in their folders."""
+    """What the wheelhouse has besides logs, locks and notes of failures, and what builds left."""
     home = files.home()
-    found = [p for p in (home / "wheelhouse").glob("*/*") if p.name not in (".lock", "build.log")]
+    kept = (".lock", "build.log", "failed.json")
+    found = [p for p in (home / "wheelhouse").glob("*/*") if p.name not in kept]
     return sorted(p.name for p in (*found, *(home / "build").glob("*")))
 
 
@@ -335,7 +336,7 @@ def test_a_build_killed_half_way_does_not_count(
 )
 def test_a_failed_build_names_the_line_that_matters(tools: StandIn, log: str, line: str) -> None:
     tools.ends["build"] = ended(log, 1)
-    assert wheelhouse.line_that_matters(log) == line
+    assert buildlog.line_that_matters(log) == line
     assert refused(tools).reason == line
 
 
@@ -586,3 +587,24 @@ def test_known_is_nothing_where_one_wheel_is_missing(tools: StandIn, why: str) -
     else:
         cell = dataclasses.replace(cell, torch="2.9.0")
     assert wheelhouse.known(cell, LOCK, recorded) is None
+
+
+def test_a_failed_build_is_not_tried_again_at_once(tools: StandIn) -> None:
+    tools.ends["build"] = ended(COMPILE_ERROR, 1)
+    first = refused(tools)
+    assert refused(tools) == first
+    assert tools.count == 1
+
+
+def test_another_lock_or_a_later_day_tries_a_failed_build_again(
+    tools: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools.ends["build"] = ended(COMPILE_ERROR, 1)
+    refused(tools)
+    job = dataclasses.replace(job_of(tools), lock=dataclasses.replace(LOCK, text="another"))
+    assert isinstance(wheelhouse.ensure(CONV, job), Unbuildable)
+    assert tools.count == 2
+    later = time.time() + wheelhouse.REMEMBER_S + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert isinstance(wheelhouse.ensure(CONV, job), Unbuildable)
+    assert tools.count == 3
