@@ -30,7 +30,7 @@ def check_restore_back(family: str, record: Record, tmp_path: Path) -> None:
     restored(family, "modelopt", "default", record, tmp_path)
 
 
-@pytest.mark.after("restore")
+@pytest.mark.after(*BUILT)
 def check_restore_grouped(family: str, record: Record, tmp_path: Path) -> None:
     # Large MoE models are trained with one matrix product for all experts.
     if families.config(family).num_moe_experts is None:
