@@ -63,7 +63,7 @@ def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: flo
         if outcome.fresh:
             console.print(f"{found.cell}: fresh evidence of {found.taken}; --force runs it again")
         others = () if found.outcome is CellOutcome.COMPATIBLE else _others()
-        verdicts.show(found, others, console)
+        verdicts.show(found, others, console, here.matrix.expected)
         if not only and not _as_expected(found, here):
             code = 1
     return code

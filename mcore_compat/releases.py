@@ -32,7 +32,7 @@ class Release:
 
     package: str
     version: str
-    uploaded: str
+    uploaded: str = ""
     requires_python: str = ""
     yanked: bool = False
     sdist: bool = False
@@ -131,18 +131,19 @@ def parse(text: str, where: str) -> Releases:
         MatrixError: not JSON, or not of the file's form; names the line's package.
     """
     names = {f.name for f in fields(Release)}
-    try:
-        rows = json.loads(text)["releases"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise MatrixError(f"{where} is not valid ({error}); remake it: nox -s refresh") from None
     by_package: dict[str, list[Release]] = {}
-    for row in rows:
-        unknown = set(row) - names
-        if unknown:
-            raise MatrixError(f"{where}: {row.get('package')}: unknown key {sorted(unknown)[0]!r}")
-        row["wheels"] = tuple(row.get("wheels", ()))
-        row["requires"] = tuple(row.get("requires", ()))
-        by_package.setdefault(row["package"], []).append(Release(**row))
+    try:
+        for row in json.loads(text)["releases"]:
+            unknown = set(row) - names
+            if unknown:
+                raise MatrixError(
+                    f"{where}: {row.get('package')}: unknown key {sorted(unknown)[0]!r}"
+                )
+            row["wheels"] = tuple(row.get("wheels", ()))
+            row["requires"] = tuple(row.get("requires", ()))
+            by_package.setdefault(row["package"], []).append(Release(**row))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MatrixError(f"{where} is not valid ({error}); remake it: nox -s refresh") from None
     return Releases(
         {
             package: tuple(sorted(found, key=lambda r: Version(r.version)))

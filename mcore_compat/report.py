@@ -36,7 +36,7 @@ def markdown(found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix) -
         parts += _matrix_table(chosen, cells, matrix, device_class)
         parts += _cells_table(chosen, device_class)
         parts += _families_table(chosen, device_class)
-    parts += _broken(found)
+    parts += _broken(found, matrix)
     parts += _not_run(found)
     parts += _undeclared(found)
     parts += [
@@ -136,7 +136,7 @@ def _families_table(found: Sequence[Evidence], device_class: str) -> list[str]:
     return [*lines, ""]
 
 
-def _broken(found: Sequence[Evidence]) -> list[str]:
+def _broken(found: Sequence[Evidence], matrix: Matrix) -> list[str]:
     groups: dict[str, list[tuple[Evidence, verdict.Cause]]] = {}
     for e in found:
         for cause in verdict.causes(e.checks):
@@ -157,6 +157,8 @@ def _broken(found: Sequence[Evidence]) -> list[str]:
         ]
         if cause.gpu_independent:
             lines.append(f"- the same with a GPU: {escape(cause.gpu_independent)}")
+        reasons = [r for e, c in members for r in verdict.declared(e, c, matrix.expected)]
+        lines += [f"- declared: {escape(reason)}" for reason in dict.fromkeys(reasons)]
         lines.append("")
     return lines
 

@@ -100,18 +100,29 @@ def gist(message: str) -> str:
     return "\n  ".join(lines)[:600]
 
 
-def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
-    """The failures of a cell that no rule of the matrix declares as expected."""
+def rule_for(found: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
+    """The rule of the matrix that declares this check's failure in this cell."""
     import fnmatch
 
     mcore, modelopt = found.pins["megatron-core"], found.pins["nvidia-modelopt"]
-    patterns = [r.check for r in rules if r.covers(mcore, modelopt)]
+    for rule in rules:
+        named = check == rule.check or fnmatch.fnmatchcase(check, rule.check)
+        if named and rule.covers(mcore, modelopt):
+            return rule
+    return None
+
+
+def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
+    """The failures of a cell that no rule of the matrix declares as expected."""
     return tuple(
-        c
-        for c in found.checks
-        if c.outcome in FAILURES
-        and not any(c.check == p or fnmatch.fnmatchcase(c.check, p) for p in patterns)
+        c for c in found.checks if c.outcome in FAILURES and rule_for(found, c.check, rules) is None
     )
+
+
+def declared(found: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
+    """Why the matrix expects these failures, each reason once; empty where it does not."""
+    every = (rule_for(found, check, rules) for check in cause.checks)
+    return tuple(dict.fromkeys(f"{rule.reason} (until {rule.expires})" for rule in every if rule))
 
 
 def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
@@ -222,8 +233,16 @@ def note(found: Evidence, index: Path = INDEX) -> None:
         files.write_text(index, index_text(known))
 
 
-def show(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
-    """Print a cell's verdict: readable in 80 columns, in a pipe and without colour."""
+def show(
+    found: Evidence,
+    others: Sequence[Evidence],
+    console: Console,
+    rules: Sequence[Pairs] = (),
+) -> None:
+    """Print a cell's verdict: readable in 80 columns, in a pipe and without colour.
+
+    `rules` are the expected failures that the matrix declares.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -246,6 +265,8 @@ def show(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
             console.print(Text(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}"))
             if cause.gpu_independent:
                 console.print(Text(f"  the same with a GPU: {cause.gpu_independent}"))
+            for reason in declared(found, cause, rules):
+                console.print(Text(f"  declared: {reason}"))
     _advice(found, others, console)
 
 
