@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from mcore_compat import files, verdict
+from mcore_compat import explain, files, verdict
 from mcore_compat.cells import AXES, Cell, series_of
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.matrix import Matrix
@@ -36,7 +36,7 @@ def markdown(found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix) -
         parts += _matrix_table(chosen, cells, matrix, device_class)
         parts += _cells_table(chosen, device_class)
         parts += _families_table(chosen, device_class)
-    parts += _broken(found, matrix)
+    parts += _broken(found, matrix, cells)
     parts += _not_run(found)
     parts += _undeclared(found)
     parts += [
@@ -136,7 +136,12 @@ def _families_table(found: Sequence[Evidence], device_class: str) -> list[str]:
     return [*lines, ""]
 
 
-def _broken(found: Sequence[Evidence], matrix: Matrix) -> list[str]:
+def _broken(found: Sequence[Evidence], matrix: Matrix, cells: Sequence[Cell]) -> list[str]:
+    rules = {
+        (device_class, one.fingerprint): one
+        for device_class in sorted({e.device_class for e in found})
+        for one in explain.explain([e for e in found if e.device_class == device_class], cells)
+    }
     groups: dict[str, list[tuple[Evidence, verdict.Cause]]] = {}
     for e in found:
         for cause in verdict.causes(e.checks):
@@ -159,6 +164,9 @@ def _broken(found: Sequence[Evidence], matrix: Matrix) -> list[str]:
             lines.append(f"- the same with a GPU: {escape(cause.gpu_independent)}")
         reasons = [r for e, c in members for r in verdict.declared(e, c, matrix.expected)]
         lines += [f"- declared: {escape(reason)}" for reason in dict.fromkeys(reasons)]
+        for device_class in sorted({e.device_class for e, _ in members}):
+            said = explain.lines(rules[device_class, fingerprint])
+            lines += [f"- {device_class}: {escape(line)}" for line in said]
         lines.append("")
     return lines
 
