@@ -139,7 +139,7 @@ def report_(*, check: bool) -> int:
     declared = matrix.load()
     known = releases.load()
     found = evidence.load_all()
-    made = report.texts(found, expand.cells(declared, known), declared)
+    made = report.texts(found, expand.cells(declared, known), declared, known)
     if check:
         drifted = report.drift(made)
         for path in drifted:
