@@ -155,9 +155,9 @@ def _intervals_table(found: Sequence[Evidence], releases: Releases, device_class
         "older releases were not tested. Nothing is said of a release that was not tested;",
         "`compatibility.json` has the same for every check.",
         "",
-        "| family | axis | first known good | last known good | known broken from | not tested "
-        "between |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| family | axis | first known good | last known good | known broken from | fails in some "
+        "cells at | not tested between |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for axis in INTERVAL_AXES:
         known = [r.version for r in releases.of(axis)]
@@ -166,7 +166,8 @@ def _intervals_table(found: Sequence[Evidence], releases: Releases, device_class
                 gap = ", ".join(one.not_tested) or "none"
                 lines.append(
                     f"| {one.family} | {axis} | {one.version_added} | {one.version_last} | "
-                    f"{one.version_removed or 'not known'} | {gap} |"
+                    f"{one.version_removed or 'not known'} | "
+                    f"{', '.join(one.partial) or 'none'} | {gap} |"
                 )
     return [*lines, ""]
 
