@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import tarfile
 import tempfile
@@ -138,9 +139,11 @@ def refresh(
 
 def _is_network(error: Exception) -> bool:
     import requests
-    from pypi_simple import NoSuchProjectError
+    from pypi_simple import DigestMismatchError, NoSuchProjectError
+    from remotezip import RemoteIOError
 
-    return isinstance(error, (requests.RequestException, NoSuchProjectError, OSError))
+    of_network = (requests.RequestException, NoSuchProjectError, DigestMismatchError)
+    return isinstance(error, (*of_network, RemoteIOError, OSError))
 
 
 def _releases(package: str, known: Releases, asked: Client) -> tuple[Release, ...]:
@@ -199,7 +202,7 @@ def _requires(files: list[Any], asked: Client) -> tuple[str, ...]:
     A source's may be incomplete (its metadata is dynamic where setup.py decides).
     """
     wheels = [f for f in files if f.package_type == "wheel"]
-    linux = [w for w in wheels if "x86_64" in w.filename or "-any" in w.filename]
+    linux = [w for w in wheels if re.search(r"linux\w*_x86_64\.|-any\.", w.filename)]
     for file in (linux or wheels or [f for f in files if f.package_type == "sdist"])[:1]:
         text = asked.metadata(file)
         if text is not None:
@@ -224,8 +227,6 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
     Raises:
         InfrastructureError: the index did not answer, or has no file with such a hash.
     """
-    import pypi_simple
-
     asked = client()
     try:
         for file in asked.get_project_page(package).packages:
@@ -233,7 +234,9 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
                 path: Path = folder / file.filename
                 asked.download_package(file, path)
                 return path
-    except (pypi_simple.DigestMismatchError, OSError) as error:
+    except Exception as error:
+        if not _is_network(error):
+            raise
         raise InfrastructureError(
             f"{package} {version} could not be downloaded: {type(error).__name__}"
         ) from error

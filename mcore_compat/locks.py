@@ -213,6 +213,9 @@ def _refused(cell: Cell, output: str, timed_out: bool) -> Unresolvable:
         raise InfrastructureError(f"the index did not answer while resolving {cell.name}")
     if _DISK.search(output):
         raise InfrastructureError(f"the disk is full: {cell.name} could not be resolved")
+    if "No solution found" not in output or "network was disabled" in output:
+        last = (output.strip().splitlines() or ["it printed nothing"])[-1].strip()
+        raise InfrastructureError(f"resolving {cell.name} came to no answer: {last[:300]}")
     return Unresolvable(reason=readable(output))
 
 

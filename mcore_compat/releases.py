@@ -136,11 +136,10 @@ def parse(text: str, where: str) -> Releases:
         for row in json.loads(text)["releases"]:
             unknown = set(row) - names
             if unknown:
-                raise MatrixError(
-                    f"{where}: {row.get('package')}: unknown key {sorted(unknown)[0]!r}"
-                )
+                raise ValueError(f"{row.get('package')}: unknown key {sorted(unknown)[0]!r}")
             row["wheels"] = tuple(row.get("wheels", ()))
             row["requires"] = tuple(row.get("requires", ()))
+            Version(row["version"])  # told here, not where it is compared
             by_package.setdefault(row["package"], []).append(Release(**row))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MatrixError(f"{where} is not valid ({error}); remake it: nox -s refresh") from None
