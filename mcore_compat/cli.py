@@ -84,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     lock = commands.add_parser("lock", help="(re)make locks", allow_abbrev=False)
     lock.add_argument("cells", nargs="*", metavar="CELL", help="default: all with a lock")
 
+    why = commands.add_parser("explain", help="why a cell fails", allow_abbrev=False)
+    why.add_argument("cell", metavar="CELL")
+
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     commands.add_parser("refresh", help="ask the index for new releases", allow_abbrev=False)
     report = commands.add_parser("report", help="evidence -> table", allow_abbrev=False)
@@ -127,6 +130,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         )
     if args.command == "build":
         return commands.build(args.cell, args.package)
+    if args.command == "explain":
+        return commands.explain_cell(args.cell)
     if args.command == "lock":
         return commands.make_locks(args.cells)
     if args.command == "refresh":

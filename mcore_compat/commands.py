@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mcore_compat import (
     evidence,
     expand,
+    explain,
     index,
     interpreters,
     locks,
@@ -138,7 +139,7 @@ def report_(*, check: bool) -> int:
     declared = matrix.load()
     known = releases.load()
     found = evidence.load_all()
-    made = report.texts(found, expand.cells(declared, known), declared)
+    made = report.texts(found, expand.cells(declared, known), declared, known)
     if check:
         drifted = report.drift(made)
         for path in drifted:
@@ -149,6 +150,31 @@ def report_(*, check: bool) -> int:
         print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")
         print(one.reason.message if one.reason else verdicts.summary(one))
     print(", ".join(str(path.relative_to(ROOT)) for path in made))
+    return 0
+
+
+def explain_cell(name: str) -> int:
+    """Why a cell fails: each cause, and over which versions it was seen."""
+    here = context()
+    cell = expand.named(name, here.matrix, here.releases)
+    found = [e for e in evidence.load_all() if e.device_class == pipeline.device_class()]
+    mine = next((e for e in found if e.cell == cell.name), None)
+    if mine is None:
+        raise UsageError(f"{cell.name} has no evidence yet; run it: nox -s {cell.name}")
+    if mine.reason:
+        print(f"{mine.reason.kind}: {mine.reason.message}")
+    every = explain.explain(found, expand.cells(here.matrix, here.releases))
+    by_fingerprint = {one.fingerprint: one for one in every}
+    causes = verdicts.causes(mine.checks)
+    for cause in causes:
+        print(f"{', '.join(cause.checks)}")
+        print(f"  {cause.type}: {verdicts.gist(cause.message)}")
+        for reason in verdicts.declared(mine, cause, here.matrix.expected):
+            print(f"  declared: {reason}")
+        for line in explain.lines(by_fingerprint[cause.fingerprint]):
+            print(f"  {line}")
+    if not causes and not mine.reason:
+        print(f"{cell.name}: nothing fails")
     return 0
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
 
-from mcore_compat import files, verdict
+from mcore_compat import explain, files, intervals, verdict
 from mcore_compat.cells import AXES, Cell, series_of
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.releases import Releases
 
 FOLDER = files.ROOT / "reports"
 MADE_BY = "Made by `nox -s report` from `reports/evidence/`; not edited by hand."
@@ -27,8 +29,13 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", text)
 
 
-def markdown(found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix) -> str:
-    """`reports/COMPATIBILITY.md`."""
+def markdown(
+    found: Sequence[Evidence],
+    cells: Sequence[Cell],
+    matrix: Matrix,
+    releases: Releases | None = None,
+) -> str:
+    """`reports/COMPATIBILITY.md`; `releases` are needed to name those that were not tested."""
     parts = ["# Compatibility of megatron-core and ModelOpt", "", MADE_BY, ""]
     parts += _legend()
     for device_class in sorted({e.device_class for e in found} or {"host"}):
@@ -36,7 +43,8 @@ def markdown(found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix) -
         parts += _matrix_table(chosen, cells, matrix, device_class)
         parts += _cells_table(chosen, device_class)
         parts += _families_table(chosen, device_class)
-    parts += _broken(found, matrix)
+        parts += _intervals_table(chosen, releases or Releases({}), device_class)
+    parts += _broken(found, matrix, cells)
     parts += _not_run(found)
     parts += _undeclared(found)
     parts += [
@@ -136,7 +144,40 @@ def _families_table(found: Sequence[Evidence], device_class: str) -> list[str]:
     return [*lines, ""]
 
 
-def _broken(found: Sequence[Evidence], matrix: Matrix) -> list[str]:
+INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
+
+
+def _intervals_table(found: Sequence[Evidence], releases: Releases, device_class: str) -> list[str]:
+    lines = [
+        f"## From which release to which (`{CORE_KIND}`, device class `{device_class}`)",
+        "",
+        "Known good at the first and the last release named, and at every tested one between. `≤`:",
+        "older releases were not tested. Nothing is said of a release that was not tested;",
+        "`compatibility.json` has the same for every check.",
+        "",
+        "| family | axis | first known good | last known good | known broken from | fails in some "
+        "cells at | not tested between |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for axis in INTERVAL_AXES:
+        known = [r.version for r in releases.of(axis)]
+        for one in intervals.every(found, axis, known):
+            if one.kind == CORE_KIND:
+                gap = ", ".join(one.not_tested) or "none"
+                lines.append(
+                    f"| {one.family} | {axis} | {one.version_added} | {one.version_last} | "
+                    f"{one.version_removed or 'not known'} | "
+                    f"{', '.join(one.partial) or 'none'} | {gap} |"
+                )
+    return [*lines, ""]
+
+
+def _broken(found: Sequence[Evidence], matrix: Matrix, cells: Sequence[Cell]) -> list[str]:
+    rules = {
+        (device_class, one.fingerprint): one
+        for device_class in sorted({e.device_class for e in found})
+        for one in explain.explain([e for e in found if e.device_class == device_class], cells)
+    }
     groups: dict[str, list[tuple[Evidence, verdict.Cause]]] = {}
     for e in found:
         for cause in verdict.causes(e.checks):
@@ -159,6 +200,9 @@ def _broken(found: Sequence[Evidence], matrix: Matrix) -> list[str]:
             lines.append(f"- the same with a GPU: {escape(cause.gpu_independent)}")
         reasons = [r for e, c in members for r in verdict.declared(e, c, matrix.expected)]
         lines += [f"- declared: {escape(reason)}" for reason in dict.fromkeys(reasons)]
+        for device_class in sorted({e.device_class for e, _ in members}):
+            said = explain.lines(rules[device_class, fingerprint])
+            lines += [f"- {device_class}: {escape(line)}" for line in said]
         lines.append("")
     return lines
 
@@ -194,8 +238,12 @@ def _undeclared(found: Sequence[Evidence]) -> list[str]:
     return [*lines, ""]
 
 
-def data(found: Sequence[Evidence]) -> dict[str, Any]:
-    """`reports/compatibility.json`: schema 1, a record a cell and device class, sorted."""
+def data(found: Sequence[Evidence], releases: Releases | None = None) -> dict[str, Any]:
+    """`reports/compatibility.json`: schema 1, a record a cell and device class, sorted.
+
+    `intervals` are in the words of MDN's browser-compat-data, see `mcore_compat.intervals`.
+    """
+    known = releases or Releases({})
 
     def check(c: CheckResult) -> dict[str, Any]:
         return {
@@ -224,19 +272,32 @@ def data(found: Sequence[Evidence]) -> dict[str, Any]:
             }
             for e in sorted(found, key=lambda e: (*_order(e), e.device_class))
         ],
+        "intervals": [
+            {"device_class": device_class, **asdict(one)}
+            for device_class in sorted({e.device_class for e in found})
+            for axis in INTERVAL_AXES
+            for one in intervals.every(
+                [e for e in found if e.device_class == device_class],
+                axis,
+                [r.version for r in known.of(axis)],
+            )
+        ],
     }
 
 
 def texts(
-    found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix
+    found: Sequence[Evidence],
+    cells: Sequence[Cell],
+    matrix: Matrix,
+    releases: Releases | None = None,
 ) -> dict[Path, Callable[[], str]]:
     """Every published file and how its text is made."""
     verdicts: dict[str, dict[str, str]] = {}
     for e in found:
         verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
     return {
-        FOLDER / "COMPATIBILITY.md": lambda: markdown(found, cells, matrix),
-        FOLDER / "compatibility.json": lambda: files.dump_json(data(found)),
+        FOLDER / "COMPATIBILITY.md": lambda: markdown(found, cells, matrix, releases),
+        FOLDER / "compatibility.json": lambda: files.dump_json(data(found, releases)),
         FOLDER / "verdicts.json": lambda: verdict.index_text(verdicts),
     }
 

@@ -101,7 +101,7 @@ def test_a_verdict_names_cell_outcome_reason_and_a_way_out(made: Made) -> None:
     assert "compat-0.16-modelopt0.41: ✗ incompatible (device class host)" in text
     assert "KeyError: 'decoder.weight'" in text
     assert "the same with a GPU: a stand-in says so" in text
-    assert "what to try: compat-0.15-modelopt0.37" in text
+    assert "what to try: nox -s compat-0.15-modelopt0.37" in text
 
 
 def test_a_message_that_carries_a_traceback_is_told_by_its_last_line() -> None:

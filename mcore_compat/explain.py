@@ -1,0 +1,261 @@
+"""Stage evidence → rules: over which versions does a failure happen, as far as was tested. Pure.
+
+For each fingerprint: the cells in which it was seen, and those in which the same checks work. A
+rule is the smallest box over the axes' versions that holds all of the former and none of the
+latter. It is never stated more widely than its evidence: its bounds are versions that were seen to
+fail, and beside each stands the nearest one that works, or that nothing was tested there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from mcore_compat.cells import AXES, Cell
+from mcore_compat.evidence import Evidence
+from mcore_compat.outcomes import FAILURES, CheckOutcome
+
+MOST_AXES = 3
+"""A rule over more axes than these explains nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One cell's answer to a group's checks."""
+
+    cell: str
+    pins: Mapping[str, str]
+    broken: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """An interval of one axis: `low` and `high` were seen to fail.
+
+    `below` and `above` are the nearest versions on either side that were seen to work, all else
+    within the rule; None where nothing was tested there.
+    """
+
+    axis: str
+    low: str
+    high: str
+    below: str | None
+    above: str | None
+
+    def specifier(self) -> str:
+        """The interval as PEP 440 writes it: `megatron-core>=0.13.0,<=0.16.1`."""
+        if self.low == self.high:
+            return f"{self.axis}=={self.low}"
+        return f"{self.axis}>={self.low},<={self.high}"
+
+    def edges(self) -> str:
+        """Where its boundaries may lie, in words."""
+        low = f"works at {self.below}" if self.below else "not tested below"
+        high = f"works at {self.above}" if self.above else "not tested above"
+        return f"{low}, {high}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Where a failure happens. `support` are the cells in which it was seen; `contradicted` are
+    cells within the bounds in which the same checks work."""
+
+    bounds: tuple[Bound, ...]
+    support: tuple[str, ...]
+    contradicted: tuple[str, ...]
+
+    def text(self) -> str:
+        return " and ".join(bound.specifier() for bound in self.bounds)
+
+    def holds(self, pins: Mapping[str, str]) -> bool:
+        """Whether a cell lies within the rule."""
+        return all(_inside(pins[b.axis], b.low, b.high) for b in self.bounds)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return tuple(bound.axis for bound in self.bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """A failure over all cells: `rules` are equally small and cannot be told apart by what was
+    tested; `next_cell` is the untested cell that would tell most, None where none would."""
+
+    fingerprint: str
+    checks: tuple[str, ...]
+    seen: tuple[Seen, ...]
+    rules: tuple[Rule, ...]
+    next_cell: str | None
+
+    def attributed(self) -> tuple[str, ...]:
+        """The package, or the pair, whose version decides; several where that is not known."""
+        return tuple(dict.fromkeys(" with ".join(rule.axes) for rule in self.rules))
+
+
+def _inside(version: str, low: str, high: str) -> bool:
+    return Version(low) <= Version(version) <= Version(high)
+
+
+def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
+    """By fingerprint: the checks that failed with it anywhere. Sorted."""
+    checks: dict[str, set[str]] = {}
+    for evidence in found:
+        for check in evidence.checks:
+            if check.outcome in FAILURES and check.failure:
+                checks.setdefault(check.failure.fingerprint, set()).add(check.check)
+    return {fingerprint: tuple(sorted(checks[fingerprint])) for fingerprint in sorted(checks)}
+
+
+def observations(
+    found: Iterable[Evidence], fingerprint: str, checks: Sequence[str]
+) -> tuple[Seen, ...]:
+    """The cells that failed so, and those in which all of the group's checks that apply work.
+
+    A cell in which they fail otherwise, or could not be asked, says nothing.
+    """
+    seen = []
+    for evidence in found:
+        mine = [c for c in evidence.checks if c.check in checks]
+        broken = any(c.failure and c.failure.fingerprint == fingerprint for c in mine)
+        outcomes = {c.outcome for c in mine} - {CheckOutcome.UNSUPPORTED}
+        if broken or outcomes == {CheckOutcome.WORKS}:
+            seen.append(Seen(cell=evidence.cell, pins=evidence.pins, broken=broken))
+    return tuple(sorted(seen, key=lambda one: one.cell))
+
+
+def rules_for(seen: Sequence[Seen]) -> tuple[Rule, ...]:
+    """The smallest rules: all those over the fewest axes that nothing contradicts.
+
+    Where every rule is contradicted, the one that is least. None where nothing failed or, as
+    no rule could then be wrong, nothing works.
+    """
+    broken = [one for one in seen if one.broken]
+    works = [one for one in seen if not one.broken]
+    if not broken or not works:
+        return ()
+    best: list[Rule] = []
+    for size in range(1, MOST_AXES + 1):
+        made = [_rule(axes, broken, works) for axes in itertools.combinations(AXES, size)]
+        clean = tuple(rule for rule in made if not rule.contradicted)
+        if clean:
+            return clean
+        best += made
+    return (min(best, key=lambda rule: (len(rule.contradicted), len(rule.bounds))),)
+
+
+def _rule(axes: Sequence[str], broken: Sequence[Seen], works: Sequence[Seen]) -> Rule:
+    spans = {
+        axis: (
+            min((one.pins[axis] for one in broken), key=Version),
+            max((one.pins[axis] for one in broken), key=Version),
+        )
+        for axis in axes
+    }
+    bounds = tuple(
+        Bound(
+            axis=axis,
+            low=spans[axis][0],
+            high=spans[axis][1],
+            **_neighbours(axis, spans, works),
+        )
+        for axis in axes
+    )
+    within = [w.cell for w in works if all(_inside(w.pins[a], *spans[a]) for a in axes)]
+    return Rule(
+        bounds=bounds, support=tuple(one.cell for one in broken), contradicted=tuple(within)
+    )
+
+
+def _neighbours(
+    axis: str, spans: Mapping[str, tuple[str, str]], works: Sequence[Seen]
+) -> dict[str, str | None]:
+    """The nearest versions of an axis that work, the others being within their spans."""
+    others = [a for a in spans if a != axis]
+    beside = [
+        one.pins[axis] for one in works if all(_inside(one.pins[a], *spans[a]) for a in others)
+    ]
+    low, high = map(Version, spans[axis])
+    return {
+        "below": max((v for v in beside if Version(v) < low), key=Version, default=None),
+        "above": min((v for v in beside if Version(v) > high), key=Version, default=None),
+    }
+
+
+def next_cell(rules: Sequence[Rule], cells: Iterable[Cell], tested: Iterable[str]) -> str | None:
+    """The untested cell that would tell most.
+
+    Where several rules fit: the cell on which they are most divided. Where one does: the cell
+    between a version that fails and its neighbour that works, nearest to the middle.
+    """
+    known = set(tested)
+    untested = [cell for cell in cells if cell.name not in known]
+    if len(rules) > 1:
+        half = len(rules) / 2
+
+        def divided(cell: Cell) -> float:
+            return abs(sum(rule.holds(cell.pins) for rule in rules) - half)
+
+        telling = [c for c in untested if 0 < sum(r.holds(c.pins) for r in rules) < len(rules)]
+        return min(telling, key=lambda c: (divided(c), c.name)).name if telling else None
+    for rule in rules:
+        for bound in rule.bounds:
+            between = _between(bound, rule, untested)
+            if between:
+                return between[len(between) // 2].name
+    return None
+
+
+def _between(bound: Bound, rule: Rule, untested: Sequence[Cell]) -> list[Cell]:
+    """Untested cells strictly between what fails and what works along one bound, sorted."""
+    others = [b for b in rule.bounds if b.axis != bound.axis]
+    gaps = [(bound.below, bound.low), (bound.high, bound.above)]
+    found = [
+        cell
+        for cell in untested
+        for low, high in gaps
+        if low
+        and high
+        and Version(low) < Version(cell.pins[bound.axis]) < Version(high)
+        and all(_inside(cell.pins[b.axis], b.low, b.high) for b in others)
+    ]
+    return sorted(found, key=lambda c: (Version(c.pins[bound.axis]), c.name))
+
+
+def explain(found: Sequence[Evidence], cells: Sequence[Cell]) -> tuple[Explained, ...]:
+    """Every failure over all cells of one device class, the one seen in most cells first."""
+    tested = {evidence.cell for evidence in found}
+    made = []
+    for fingerprint, checks in groups(found).items():
+        seen = observations(found, fingerprint, checks)
+        rules = rules_for(seen)
+        made.append(
+            Explained(
+                fingerprint=fingerprint,
+                checks=checks,
+                seen=seen,
+                rules=rules,
+                next_cell=next_cell(rules, cells, tested),
+            )
+        )
+    return tuple(sorted(made, key=lambda e: (-sum(s.broken for s in e.seen), e.fingerprint)))
+
+
+def lines(one: Explained) -> list[str]:
+    """What is known of a failure's versions, in words."""
+    broken = sum(seen.broken for seen in one.seen)
+    works = len(one.seen) - broken
+    if not one.rules:
+        return [f"fails in {broken} cells, and no cell shows it working: no rule can be stated"]
+    said = []
+    for rule in one.rules:
+        against = f"; contradicted by {', '.join(rule.contradicted)}" if rule.contradicted else ""
+        edges = "; ".join(f"{bound.axis}: {bound.edges()}" for bound in rule.bounds)
+        said.append(f"{rule.text()} ({broken} cells fail, {works} work{against}; {edges})")
+    if len(one.rules) > 1:
+        said.append("these cannot be told apart by what was tested")
+    if one.next_cell:
+        said.append(f"what would tell most: nox -s {one.next_cell}")
+    return said
