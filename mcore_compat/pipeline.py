@@ -18,6 +18,7 @@ from mcore_compat import (
     environment,
     evidence,
     expand,
+    fingerprint,
     interpreters,
     locks,
     recipes,
@@ -168,6 +169,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         refused = _still_unresolvable(cell, base, context)
         if refused:
             return Outcome(evidence=refused, fresh=True)
+    decided = lock_path(cell).exists()
     resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
         reason = Reason(kind="unresolvable", message=resolved.reason, help="")
@@ -181,8 +183,10 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     python = interpreters.find(cell.python, context.run, context.uv)
     wheels = wheels_of(cell, resolved, python, context)
     if isinstance(wheels, Unbuildable):
-        reason = Reason(kind="unbuildable", message=wheels.reason, help=wheels.help)
-        return _ended(replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason))
+        other = None if decided else _on_next_stack(cell, wheels, context)
+        if other:  # its lock is there now, and decides
+            return run_cell(name, options, context)
+        return _ended(_unbuildable(base, wheels))
     base = replace(base, wheels={w.path.name: w.sha256 for w in wheels})
     there = environment.ensure(
         cell, resolved, wheels, python=python, uv=context.uv, run=context.run, say=context.say
@@ -194,6 +198,31 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
             return _suite(cell, base, there, python, options, context)
     except Timeout:
         raise InfrastructureError(f"{cell.name} is being run by another process") from None
+
+
+def _unbuildable(base: Evidence, failed: Unbuildable) -> Evidence:
+    told = [fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)]
+    reason = Reason(kind="unbuildable", message=told[0], help=told[1])
+    return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)
+
+
+def _on_next_stack(cell: Cell, failed: Unbuildable, context: Context) -> Cell | None:
+    """The cell on the stack of its series' list after its own, locked; None where there is none.
+
+    Only for a cell that had no lock yet: one that has is the same combination on every machine.
+    """
+    stacks = context.matrix.stacks[series_of(cell.mcore)] if cell.default else ()
+    mine = [(s.te, s.torch, s.python) == (cell.te, cell.torch, cell.python) for s in stacks]
+    if True not in mine or mine.index(True) + 1 == len(stacks):
+        return None
+    stack = stacks[mine.index(True) + 1]
+    other = expand.on_stack(cell, stack, context.matrix, context.releases)
+    context.say(
+        f"{failed.reason}; on to the next stack of megatron-core {series_of(cell.mcore)}: "
+        f"TE {stack.te}, torch {stack.torch}, python {stack.python}"
+    )
+    made = lock_of(other, context, anew=True)
+    return other if isinstance(made, Lock) else None
 
 
 def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:

@@ -5,6 +5,7 @@ The processes, the wheelhouse and the environment stand in; no package under tes
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from support import START, event
 
 from mcore_compat import environment, evidence, files, locks, matrix, pipeline, proc, releases
+from mcore_compat.cells import Cell
 from mcore_compat.errors import CompatError, EvidenceError, InfrastructureError, LockError
 from mcore_compat.evidence import Evidence
 from mcore_compat.outcomes import CellOutcome
@@ -157,6 +159,56 @@ def test_an_unbuildable_package_ends_the_cell_with_what_would_help(stages: Stage
     assert outcome.evidence.reason is not None
     assert outcome.evidence.reason.help == "install it"
     assert stages.suites == 0
+
+
+def test_a_reason_names_no_folder_of_this_machine(stages: Stages) -> None:
+    key = Key(package="p", version="1", torch="2.9.1", python="3.12", cuda=12)
+    where = files.home() / "build" / "x" / "lib" / "python3.12" / "site-packages" / "te" / "a.so"
+    stages.wheel = Unbuildable(key=key, reason=f"OSError: {where}: undefined symbol: b", help="")
+    reason = ran(stages).evidence.reason
+    assert reason is not None
+    assert reason.message == "OSError: te/a.so: undefined symbol: b"
+
+
+def two_stacks(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Context:
+    """A matrix whose first stack of 0.16 does not build, and whose second does."""
+    real = matrix.load()
+    (first,) = real.stacks["0.16"]
+    second = dataclasses.replace(first, te="2.10.0")
+    declared = dataclasses.replace(real, stacks={**real.stacks, "0.16": (first, second)})
+
+    def wheels(cell: Cell, *_: object) -> tuple[Wheel, ...] | Unbuildable:
+        key = Key(package="te", version=cell.te, torch=cell.torch, python="3.12", cuda=12)
+        return () if cell.te == second.te else Unbuildable(key=key, reason="why", help="")
+
+    monkeypatch.setattr(pipeline, "wheels_of", wheels)
+    return Context(
+        matrix=declared,
+        releases=releases.load(),
+        run=stages.run,
+        say=stages.said.append,
+        uv=Path("uv"),
+    )
+
+
+def test_where_the_first_stack_does_not_build_the_next_is_taken(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = two_stacks(stages, monkeypatch)
+    outcome = pipeline.run_cell(CELL, Options(), context)
+    assert outcome.evidence.outcome is CellOutcome.COMPATIBLE
+    assert outcome.evidence.pins["transformer-engine"] == "2.10.0"
+    assert any("why; on to the next stack" in line for line in stages.said)
+    # From now on the lock decides, on every machine.
+    assert pipeline.run_cell(CELL, Options(), context).fresh
+
+
+def test_a_lock_that_was_there_is_not_left_for_another_stack(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = two_stacks(stages, monkeypatch)
+    pipeline.lock_of(pipeline.chosen(CELL, context), context)
+    assert pipeline.run_cell(CELL, Options(), context).evidence.outcome is CellOutcome.UNBUILDABLE
 
 
 def test_no_network_is_an_error_and_publishes_nothing(stages: Stages) -> None:
