@@ -275,7 +275,7 @@ def _table(found: Evidence, table_class: type) -> object:
 
     families = found.families()
     table = table_class(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("check")
+    table.add_column("check", overflow="fold")  # cut short, two names could be the same
     for family in families:
         table.add_column(family)
     by_kind: dict[str, dict[str | None, CheckOutcome]] = {}
