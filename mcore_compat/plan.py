@@ -78,7 +78,7 @@ def narrowed(
     known: Sequence[Known], *, only: Sequence[str] = (), stale: bool = False
 ) -> tuple[Known, ...]:
     """The cells whose last evidence has one of the outcomes `only`; with `stale`, only those
-    that have evidence which no longer holds.
+    that have evidence which no longer holds, and that may be none.
 
     Raises:
         UsageError: no such outcome; names the nearest. No cell has it.
@@ -92,9 +92,8 @@ def narrowed(
         if (not only or set(only) & k.outcomes or ("untested" in only and not k.outcomes))
         and (not stale or (k.outcomes and not k.fresh))
     )
-    if not found and (only or stale):
-        said = [*only, *(["stale"] if stale else [])]
-        raise UsageError(f"no selected cell is {', '.join(said)}")
+    if not found and only:
+        raise UsageError(f"no selected cell is {', '.join(only)}")
     return found
 
 
