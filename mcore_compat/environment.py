@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ TOOLS_LOCK = files.ROOT / "constraints" / "suite-tools.txt"
 """What the suite itself needs (pytest), pinned; it lies beside a cell's environment, not in it."""
 
 INSTALL_LIMIT_S = 1800.0
+
+IGNORE = {"ignore_errors": True}
 
 UNUSED = ("onnx/backend/test/data",)
 """Test data of third packages that is taken out: its 3,600 folders hold a few files each, and
@@ -103,7 +106,7 @@ def ensure(
                 _create(folder, lock, wheels, python, uv, run)
             if not _same(installed(_site(folder)), wanted(lock, wheels)):
                 raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
-            files.write_text(mark, files.dump_json(identity))
+            files.write_text(mark, files.dump_json(identity), durable=False)
     site = _site(folder)
     return Environment(
         python=folder / "bin" / "python",
@@ -132,7 +135,7 @@ def _create(
 ) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     pinned = folder.with_name(f"{folder.name}.txt")
-    files.write_text(pinned, locks.binary_part(lock))
+    files.write_text(pinned, locks.binary_part(lock), durable=False)
     for wheel in wheels:
         if files.sha256_file(wheel.path) != wheel.sha256:
             raise InfrastructureError(f"{wheel.path.name} changed in the wheelhouse; remove it")
@@ -149,8 +152,13 @@ def _create(
         if not done.ok:
             raise InfrastructureError(f"installing {folder.name} failed: {last_line(done)}")
     pinned.unlink()
-    for name in UNUSED:
-        shutil.rmtree(_site(folder) / name, ignore_errors=True)
+    for number, name in enumerate(UNUSED):
+        unused, gone = _site(folder) / name, folder.with_name(f".{folder.name}.gone{number}")
+        if unused.exists():
+            shutil.rmtree(gone, ignore_errors=True)
+            os.rename(unused, gone)
+            # Nobody has to wait for thousands of folders to go.
+            threading.Thread(target=shutil.rmtree, args=(gone,), kwargs=IGNORE).start()
 
 
 def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:

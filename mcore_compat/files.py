@@ -38,8 +38,11 @@ def disk_errors(what: Path) -> Iterator[None]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write `text` to `path` through a temporary file, fsync and rename.
+
+    Not `durable`: without the fsync, for what is made again where a power cut took it. An fsync
+    waits for all that was written before, and that may be a whole environment.
 
     Raises:
         InfrastructureError: the disk is full or not writable; `path` is then as it was.
@@ -51,7 +54,8 @@ def write_text(path: Path, text: str) -> None:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
                 out.write(text)
                 out.flush()
-                os.fsync(out.fileno())
+                if durable:
+                    os.fsync(out.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
