@@ -1,105 +1,27 @@
 """What the index says is gathered once, sorted, and never half; stand-ins answer for the index."""
 
-import datetime
-import io
-import shutil
-import tarfile
-import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pypi_simple
 import pytest
 import remotezip
 import requests
+from index_support import (
+    MISMATCH,
+    PACKAGE,
+    SDIST,
+    WHEEL,
+    StandIn,
+    day,
+    file,
+    metadata,
+    quiet,
+    refreshed,
+)
 
 from mcore_compat import index
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.releases import Release, Releases
-
-PACKAGE = "a-stand-in"
-"""Not in PACKAGES: without an oldest version."""
-
-WHEEL = "a_stand_in-{}-py3-none-any.whl"
-SDIST = "a_stand_in-{}.tar.gz"
-
-MISMATCH = pypi_simple.DigestMismatchError(
-    algorithm="sha256", expected_digest="aa", actual_digest="bb", url="https://index.invalid/a"
-)
-
-
-def file(filename: str, version: str = "1.0", **said: Any) -> SimpleNamespace:
-    """A stand-in for a file of the index."""
-    standard = {
-        "filename": filename,
-        "version": version,
-        "package_type": "wheel" if filename.endswith(".whl") else "sdist",
-        "upload_time": None,
-        "requires_python": None,
-        "is_yanked": False,
-        "digests": {},
-        "url": f"https://index.invalid/{filename}",
-    }
-    assert set(said) <= set(standard)
-    return SimpleNamespace(**{**standard, **said})
-
-
-def day(number: int, hour: int = 12) -> datetime.datetime:
-    return datetime.datetime(2026, 1, number, hour, tzinfo=datetime.timezone.utc)
-
-
-@dataclass
-class StandIn:
-    """Stands in for the index: `files` by package, METADATA by file name; an exception is raised.
-
-    `read` names the files whose metadata was asked for.
-    """
-
-    files: Mapping[str, list[SimpleNamespace] | Exception]
-    texts: Mapping[str, str | Exception | None] = field(default_factory=dict)
-    read: list[str] = field(default_factory=list)
-
-    def get_project_page(self, project: str) -> Any:
-        found = self.files[project]
-        if isinstance(found, Exception):
-            raise found
-        return SimpleNamespace(packages=found)
-
-    def metadata(self, file: Any) -> str | None:
-        self.read.append(file.filename)
-        text = self.texts.get(file.filename)
-        if isinstance(text, Exception):
-            raise text
-        return text
-
-    def download_package(self, pkg: Any, path: Any) -> None:
-        found = self.texts.get(pkg.filename)
-        if isinstance(found, Exception):
-            raise found
-        Path(path).write_text(f"a stand-in for {pkg.filename}")
-
-
-def quiet(text: str) -> None:
-    """Says nothing."""
-
-
-def refreshed(
-    *files: SimpleNamespace,
-    texts: Mapping[str, str | Exception | None] | None = None,
-    known: Releases | None = None,
-    package: str = PACKAGE,
-) -> tuple[Release, ...]:
-    """What a refresh gathers from `files`."""
-    asked = StandIn({package: list(files)}, texts or {})
-    return index.refresh(known or Releases({}), asked, quiet, [package]).of(package)
-
-
-def metadata(*requires: str) -> str:
-    lines = ["Metadata-Version: 2.1", "Name: a-stand-in", "Version: 1.0"]
-    return "\n".join([*lines, *(f"Requires-Dist: {r}" for r in requires)]) + "\n\nProse.\n"
 
 
 def test_the_files_of_a_version_are_one_release() -> None:
@@ -325,165 +247,3 @@ def test_what_was_added_is_named() -> None:
         ("b", "1.0"),
     ]
     assert index.added(after, after) == ()
-
-
-def pip_index(**simple: Any) -> index.PipIndex:
-    """PipIndex with a stand-in for what it asks."""
-    made = object.__new__(index.PipIndex)
-    made._simple = SimpleNamespace(**simple)  # type: ignore[assignment]
-    return made
-
-
-def copying(source: Path) -> Callable[[Any, Any], None]:
-    """A stand-in for a download."""
-
-    def download(pkg: Any, path: Any) -> None:
-        shutil.copy(source, path)
-
-    return download
-
-
-def tarball(path: Path, members: Mapping[str, str]) -> Path:
-    with tarfile.open(path, "w:gz") as source:
-        for name, text in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(text)
-            source.addfile(member, io.BytesIO(text.encode()))
-    return path
-
-
-def test_a_sources_metadata_is_its_own_and_not_a_vendored_one(tmp_path: Path) -> None:
-    path = tarball(
-        tmp_path / "a-1.0.tar.gz",
-        {
-            "a-1.0/vendor/b-2.0/PKG-INFO": metadata("of-the-vendored"),
-            "a-1.0/a.egg-info/PKG-INFO": metadata("of-the-egg"),
-            "a-1.0/NOT-PKG-INFO": "prose",
-            "a-1.0/PKG-INFO": metadata("its-own"),
-        },
-    )
-    asked = pip_index(download_package=copying(path))
-    assert asked.metadata(file("a-1.0.tar.gz")) == metadata("its-own")
-
-
-def test_a_source_without_metadata_has_none(tmp_path: Path) -> None:
-    path = tarball(tmp_path / "a-1.0.tar.gz", {"a-1.0/b/PKG-INFO": metadata("of-the-vendored")})
-    assert pip_index(download_package=copying(path)).metadata(file("a-1.0.tar.gz")) is None
-
-
-def test_a_source_that_is_no_tarball_has_no_metadata(tmp_path: Path) -> None:
-    path = tmp_path / "a-1.0.zip"
-    with zipfile.ZipFile(path, "w") as source:
-        source.writestr("a-1.0/PKG-INFO", metadata("torch"))
-    assert pip_index(download_package=copying(path)).metadata(file("a-1.0.zip")) is None
-
-
-def test_what_the_index_keeps_beside_a_wheel_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index.PipIndex, "_member", lambda self, file: pytest.fail("was opened"))
-    asked = pip_index(get_package_metadata=lambda file, verify: f"beside {file.filename}")
-    assert asked.metadata(file("a-1.0-py3-none-any.whl")) == "beside a-1.0-py3-none-any.whl"
-
-
-def without_metadata(file: Any, verify: bool) -> str:
-    """A stand-in for an index that keeps nothing beside a wheel."""
-    raise pypi_simple.NoMetadataError(file.filename, file.url)
-
-
-def test_a_wheel_is_opened_where_the_index_keeps_nothing_beside_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(index.PipIndex, "_member", lambda self, file: f"in {file.filename}")
-    asked = pip_index(get_package_metadata=without_metadata)
-    assert asked.metadata(file("a-1.0-py3-none-any.whl")) == "in a-1.0-py3-none-any.whl"
-
-
-@pytest.mark.parametrize(
-    ("member", "text"),
-    [("a-1.0.dist-info/METADATA", "Name: a"), ("a-1.0.dist-info/RECORD", None)],
-)
-def test_the_member_of_a_wheel_is_its_metadata(
-    member: str, text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("a/METADATA", "not this one")
-        wheel.writestr(member, "Name: a")
-    opened: list[tuple[str, object]] = []
-
-    def open_here(url: str, session: object) -> zipfile.ZipFile:
-        """Stands in for reading by HTTP ranges."""
-        opened.append((url, session))
-        return zipfile.ZipFile(path)
-
-    monkeypatch.setattr(remotezip, "RemoteZip", open_here)
-    asked = pip_index(get_package_metadata=without_metadata, s="the session")
-    wheel_file = file("a-1.0-py3-none-any.whl", url="https://index.invalid/a.whl#sha256=ab")
-    assert asked.metadata(wheel_file) == text
-    assert opened == [("https://index.invalid/a.whl", "the session")]
-
-
-OURS, OTHER = "ab" * 32, "cd" * 32
-
-
-def download(
-    files: list[SimpleNamespace] | Exception,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    texts: Mapping[str, str | Exception | None] | None = None,
-) -> Path:
-    monkeypatch.setattr(index, "client", lambda: StandIn({PACKAGE: files}, texts or {}))
-    return index.download_sdist(PACKAGE, "1.0", ["ef" * 32, OURS], tmp_path)
-
-
-def test_the_source_is_the_one_of_the_locks_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = [
-        file("a-1.0.zip", digests={"sha256": OTHER}),
-        file("a-1.0-py3-none-any.whl", digests={"sha256": OURS}),
-        file("a-1.0.tar.xz", digests={"md5": OURS}),
-        file("a-1.0.tar.gz", digests={"sha256": OURS}),
-    ]
-    path = download(files, tmp_path, monkeypatch)
-    assert path == tmp_path / "a-1.0.tar.gz"
-    assert path.read_text() == "a stand-in for a-1.0.tar.gz"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        [],
-        [file("a-1.0.tar.gz", digests={"sha256": OTHER})],
-        [file("a-1.0.tar.gz")],
-        [file("a-1.0-py3-none-any.whl", digests={"sha256": OURS})],
-    ],
-)
-def test_a_source_of_another_hash_is_not_taken(
-    files: list[SimpleNamespace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(InfrastructureError, match=rf"{PACKAGE} 1\.0.*hash"):
-        download(files, tmp_path, monkeypatch)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("where", ["page", "download"])
-@pytest.mark.parametrize(
-    "error",
-    [
-        MISMATCH,
-        requests.ConnectionError("no route"),
-        OSError("no space"),
-        pypi_simple.NoSuchProjectError(PACKAGE, "https://index.invalid"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_a_download_that_fails_names_what_was_asked_for(
-    error: Exception, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = file("a-1.0.tar.gz", digests={"sha256": OURS})
-    page: list[SimpleNamespace] | Exception = error if where == "page" else [source]
-    with pytest.raises(InfrastructureError) as caught:
-        download(page, tmp_path, monkeypatch, {source.filename: error})
-    assert f"{PACKAGE} 1.0" in str(caught.value)
-    assert type(error).__name__ in str(caught.value)
