@@ -69,9 +69,9 @@ def asked(module: str, kind: Any, record: Record, *, on_host: bool) -> list[str]
     config = {**quantization.FP8_DEFAULT_CFG, "algorithm": None}
     quantized = quantization.quantize(built, config, forward_loop=None)
     weights = [value for name, value in quantized.named_parameters() if name.startswith("weight")]
-    sabotage.quantizers(quantized)
     quantizers = check_modelopt_state.quantizers_of(quantized)
     seen = te_calls.record(quantizers, mark=on_host)
+    sabotage.quantizers(quantized)
     problems = []
     if on_host:
         try:
