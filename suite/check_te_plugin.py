@@ -7,6 +7,7 @@ than it means to. Asked of TE's modules on their own, and of default-spec models
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,15 @@ def asked(module: str, kind: Any, record: Record, *, on_host: bool) -> list[str]
     record("given", {name: [shape(v) for v in values] for name, values in seen.items()})
     exact = on_host or module != "layernorm-linear"  # a GPU's norm is not our stand-in's
     for name, values in wanted.items():
-        problems += differing(name, seen.get(name, []), values, exact=exact or name[0] == "w")
+        given = [value for one in named(seen, name) for value in seen[one]]
+        problems += differing(name, given, values, exact=exact or name[0] == "w")
     return problems
+
+
+def named(names: Iterable[str], what: str) -> list[str]:
+    """Of quantizers' names `what` itself, or where each matrix has its own, `what.0`, `what.1`."""
+    found = [name for name in names if name == what or name.rpartition(".")[0] == what]
+    return sorted(found, key=lambda name: (len(name), name))
 
 
 def unmarked(operands: list[Any]) -> list[str]:
