@@ -125,7 +125,6 @@ def run(selection: Selection, context: Context, *, jobs: int, force: bool) -> tu
     """
     meant = selected(selection, context)
     names = {known.cell.name for known in meant}
-    started = time.time()
     for attempt in range(ROUNDS):
         todo = plan.make(meant, force=force and attempt == 0)
         if not todo.todo:
@@ -137,12 +136,12 @@ def run(selection: Selection, context: Context, *, jobs: int, force: bool) -> tu
         if made.todo:
             if attempt:
                 context.say(f"once more: {len(made.todo)} cells whose surroundings failed")
-            _nox(made, context, jobs=jobs, force=force and attempt == 0, since=started)
+            _nox(made, context, jobs=jobs, force=force and attempt == 0)
         meant = survey([c for c in every if c.name in names], context)
     return meant
 
 
-def _nox(made: Plan, context: Context, *, jobs: int, force: bool, since: float) -> None:
+def _nox(made: Plan, context: Context, *, jobs: int, force: bool) -> None:
     path = files.home() / f"plan-{os.getpid()}.json"
     builders: dict[str, str] = {}
     for known in made.todo:
@@ -159,7 +158,7 @@ def _nox(made: Plan, context: Context, *, jobs: int, force: bool, since: float) 
     names = [known.cell.name for known in made.todo]
     argv: list[str | Path] = [sys.executable, "-m", "nox", "-j", str(jobs), "-s", *names]
     argv += ["--", "--force"] if force else []
-    with _watched(names, context, jobs, since):
+    with _watched(names, context, jobs, time.time()):
         context.run(
             argv,
             timeout=LIMIT_S,
