@@ -20,6 +20,7 @@ from mcore_compat import (
     proc,
     releases,
     report,
+    shared,
 )
 from mcore_compat import verdict as verdicts
 from mcore_compat.cells import series_of
@@ -73,9 +74,9 @@ def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: flo
 def _others() -> tuple[evidence.Evidence, ...]:
     """All other evidence, for advice; one corrupt file must not take the verdict away."""
     found = []
-    for path in sorted(evidence.FOLDER.glob("*/*.json")):
+    for path in sorted(evidence.FOLDER.glob("compat-*/*.json")):
         try:
-            found.append(evidence.load(path, validate=False))
+            found.append(evidence.load(path, validate=False, whole=False))
         except CompatError as error:
             say(f"mcore-compat: passed over: {error}")
     return tuple(found)
@@ -144,8 +145,12 @@ def report_(*, check: bool) -> int:
         drifted = report.drift(made)
         for path in drifted:
             print(f"{path.relative_to(ROOT)} is not what the evidence makes: nox -s report")
-        return 1 if drifted else 0
+        unnamed = shared.unnamed(evidence.FOLDER)
+        for path in unnamed:
+            print(f"{path.relative_to(ROOT)} belongs to no evidence: nox -s report removes it")
+        return 1 if drifted or unnamed else 0
     report.write(made)
+    shared.tidy(evidence.FOLDER)
     for one in found:
         print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")
         print(one.reason.message if one.reason else verdicts.summary(one))
@@ -204,7 +209,8 @@ def run_matrix(selection: many.Selection, *, jobs: int, force: bool, dry_run: bo
         print(f"{known.cell.name}: not done: {known.state}")
     if left:
         return InfrastructureError.exit_code
-    found = [evidence.load(evidence.path_of(k.cell.name, pipeline.device_class())) for k in ended]
+    paths = [evidence.path_of(k.cell.name, pipeline.device_class()) for k in ended]
+    found = [evidence.load(path, validate=False, whole=False) for path in paths]
     return 0 if all(_as_expected(one, here) for one in found) else 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import files, fingerprint
+from mcore_compat import files, fingerprint, shared
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError
 from mcore_compat.outcomes import CellOutcome, CheckOutcome, cell_outcome
@@ -235,8 +235,12 @@ def start(
     )
 
 
-def dumps(found: Evidence) -> str:
-    """The file's text; sorted."""
+def dumps(found: Evidence, apart: dict[str, str] | None = None) -> str:
+    """The file's text; sorted. With `apart`, large values of `details` are put there instead,
+    by their digest (see `mcore_compat.shared`)."""
+    checks = [{**asdict(c), "outcome": c.outcome.value} for c in found.checks]
+    if apart is not None:
+        checks = [{**row, "details": shared.compact(row["details"], apart)} for row in checks]
     data = {
         "schema": 1,
         "cell": found.cell,
@@ -250,7 +254,7 @@ def dumps(found: Evidence) -> str:
         "platform": dict(found.platform),
         "installed": dict(found.installed),
         "complete": found.complete,
-        "checks": [{**asdict(c), "outcome": c.outcome.value} for c in found.checks],
+        "checks": checks,
     }
     return files.dump_json(data)
 
@@ -318,10 +322,25 @@ def _evidence(data: Mapping[str, Any]) -> Evidence:
     )
 
 
-def load(path: Path, *, validate: bool = True) -> Evidence:
-    """The evidence at `path`; FileNotFoundError where there is none, EvidenceError as `parse`."""
+def load(path: Path, *, validate: bool = True, whole: bool = True) -> Evidence:
+    """The evidence at `path`; not `whole`: with digests for the values that are kept apart.
+
+    Raises:
+        FileNotFoundError: there is none.
+        EvidenceError: as `parse`, or a value that is kept apart is missing or corrupt.
+    """
     where = str(Path(path.parent.name) / path.name)
-    return parse(path.read_text(encoding="utf-8", errors="replace"), where, validate=validate)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = parse(text, where, validate=validate)
+    if not whole:
+        return found
+    try:
+        checks = tuple(
+            replace(c, details=shared.expand(c.details, path.parent.parent)) for c in found.checks
+        )
+    except EvidenceError as error:
+        raise EvidenceError(f"{where}: {error}; {_way_out(where)}") from None
+    return replace(found, checks=checks)
 
 
 def save(found: Evidence, folder: Path = FOLDER) -> Path:
@@ -335,16 +354,18 @@ def save(found: Evidence, folder: Path = FOLDER) -> Path:
         InfrastructureError: the disk is full.
     """
     path = path_of(found.cell, found.device_class, folder)
-    text = dumps(found)
+    apart: dict[str, str] = {}
+    text = dumps(found, apart)
     parse(text, str(path.name))
     weak = found.outcome is CellOutcome.ERROR or not found.complete
     if weak and path.exists():
         try:
-            before = load(path, validate=False)
+            before = load(path, validate=False, whole=False)
         except EvidenceError:
             before = None
         if before is not None and before.complete and before.outcome is not CellOutcome.ERROR:
             return path
+    shared.write(apart, folder)  # first: what a file of evidence names is there
     files.write_text(path, text)
     return path
 
@@ -355,5 +376,5 @@ def load_all(folder: Path = FOLDER) -> tuple[Evidence, ...]:
     Raises:
         EvidenceError: a file is corrupt.
     """
-    paths = sorted(folder.glob(f"*{os.sep}*.json"))
+    paths = sorted(folder.glob(f"compat-*{os.sep}*.json"))
     return tuple(load(path) for path in paths)

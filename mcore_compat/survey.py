@@ -55,7 +55,7 @@ def _known(
     if not kept.exists():
         return Known(cell=cell, state="untested", missing=_missing(cell, context, built))
     try:
-        found = evidence.load(kept, validate=False)
+        found = evidence.load(kept, validate=False, whole=False)
     except CompatError:
         return Known(cell=cell, state="its evidence is corrupt")
     if found.outcome is CellOutcome.UNRESOLVABLE:

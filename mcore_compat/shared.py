@@ -1,0 +1,131 @@
+"""Evidence in a compact form: what many cells recorded alike is kept once, by its digest.
+
+In a file of evidence, a large value of a check's `details` is `{"shared": DIGEST}`; the value
+itself is `reports/evidence/shared/DIGEST.json`, named by the first 16 hex digits of the SHA-256
+of that file's bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mcore_compat import files
+from mcore_compat.errors import EvidenceError
+
+FOLDER = "shared"
+"""Beside the cells' folders."""
+
+LEAST = 400
+"""Characters from which on a value is kept apart; measured: smaller ones save nothing more."""
+
+DIGITS = 16
+KEY = "shared"
+
+YOUNG_S = 3600.0
+"""A value that no evidence names is left alone so long: its evidence may be about to be written."""
+
+
+def name_of(text: str) -> str:
+    """The digest that a value's text is kept under."""
+    return files.sha256_bytes(text.encode())[:DIGITS]
+
+
+def compact(details: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
+    """`details` with its large values replaced; their texts, by digest, are put `into`."""
+    found = {}
+    for key, value in details.items():
+        found[key] = value
+        large = isinstance(value, (dict, list, str)) and len(json.dumps(value)) >= LEAST
+        if large or digest_in(value):  # a value that only looks like a digest is kept apart too
+            text = files.dump_json(value)
+            into[name_of(text)] = text
+            found[key] = {KEY: name_of(text)}
+    return found
+
+
+def expand(details: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """`details` whole again, with the values kept below `folder`, the folder of all evidence.
+
+    Raises:
+        EvidenceError: a value is not there, or is not what its digest says.
+    """
+    return {
+        key: read(folder / FOLDER / f"{digest}.json") if digest else value
+        for key, value, digest in ((k, v, digest_in(v)) for k, v in details.items())
+    }
+
+
+def digest_in(value: Any) -> str | None:
+    """The digest that stands in a value's place, None where the value itself is there."""
+    if isinstance(value, dict) and set(value) == {KEY}:
+        digest = value[KEY]
+        if isinstance(digest, str) and re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", digest):
+            return digest
+    return None
+
+
+def named(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The digests that the checks of one file of evidence name."""
+    for check in checks:
+        for value in check["details"].values():
+            digest = digest_in(value)
+            if digest:
+                yield digest
+
+
+@functools.cache
+def read(path: Path) -> Any:
+    """A value that was kept apart; the same object each time, not to be changed.
+
+    Raises:
+        EvidenceError: it is not there, or is not what its digest says.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvidenceError(f"{FOLDER}/{path.name} cannot be read ({error})") from None
+    if name_of(text) != path.stem:
+        raise EvidenceError(f"{FOLDER}/{path.name} is corrupt: its digest is {name_of(text)}")
+    return json.loads(text)
+
+
+def write(texts: Mapping[str, str], folder: Path) -> None:
+    """Keep values below `folder`; what is there and right is not written again."""
+    for digest, text in sorted(texts.items()):
+        path = folder / FOLDER / f"{digest}.json"
+        try:
+            if path.read_text(encoding="utf-8") == text:
+                continue
+        except (OSError, UnicodeDecodeError):
+            pass  # not there, or not readable: written below
+        files.write_text(path, text, durable=False)
+        read.cache_clear()
+
+
+def unnamed(folder: Path) -> list[Path]:
+    """The values below `folder` that no file of evidence names; sorted.
+
+    Raises:
+        EvidenceError: a file of evidence cannot be read, so that nothing can be said.
+    """
+    wanted: set[str] = set()
+    for path in folder.glob("compat-*/*.json"):
+        try:
+            wanted.update(named(json.loads(path.read_text(encoding="utf-8"))["checks"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error!r})") from None
+    return sorted(p for p in (folder / FOLDER).glob("*.json") if p.stem not in wanted)
+
+
+def tidy(folder: Path) -> int:
+    """Remove the values that no evidence names and that are not young; how many."""
+    old = [p for p in unnamed(folder) if time.time() - p.stat().st_mtime > YOUNG_S]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return len(old)

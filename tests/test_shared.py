@@ -1,0 +1,126 @@
+"""Values that many cells recorded alike: kept once, found again, never mixed up."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcore_compat import evidence, shared
+from mcore_compat.cells import Cell
+from mcore_compat.errors import EvidenceError
+from mcore_compat.evidence import CheckResult, Evidence
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+
+LARGE = {"signature": "x" * 1000}
+
+
+def cell(modelopt: str) -> Cell:
+    return Cell(
+        name=f"compat-0.16-modelopt{modelopt}",
+        mcore="0.16.1",
+        modelopt=f"{modelopt}.0",
+        te="2.11.0",
+        torch="2.9.1",
+        python="3.12",
+        cuda=12,
+        default=True,
+    )
+
+
+def made(modelopt: str, details: dict[str, Any]) -> Evidence:
+    check = CheckResult(
+        check="signatures",
+        kind="signatures",
+        family=None,
+        outcome=CheckOutcome.WORKS,
+        seconds=1.0,
+        reason=None,
+        failure=None,
+        details=details,
+    )
+    base = evidence.start(cell(modelopt), device_class="host", outcome=CellOutcome.COMPATIBLE)
+    return replace(base, checks=(check,))
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted((folder / shared.FOLDER).glob("*"))
+
+
+def test_what_two_cells_recorded_alike_is_kept_once_and_both_have_it(tmp_path: Path) -> None:
+    for modelopt in ("0.40", "0.41"):
+        path = evidence.save(made(modelopt, {"of": LARGE, "small": modelopt}), tmp_path)
+        assert "xxx" not in path.read_text()
+    assert len(kept(tmp_path)) == 1
+    for found in evidence.load_all(tmp_path):
+        assert found.checks[0].details["of"] == LARGE
+    assert len(evidence.load_all(tmp_path)) == 2
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.just("0123456789abcdef"),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("shared"), inner),
+    max_leaves=20,
+)
+
+
+@given(details=st.dictionaries(st.text(), values, max_size=5), length=st.integers(0, 800))
+def test_whatever_was_recorded_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, details: dict[str, Any], length: int
+) -> None:
+    folder = tmp_path_factory.mktemp("evidence")
+    details["long"] = "y" * length
+    details["looks like a digest"] = {"shared": "0123456789abcdef"}
+    into: dict[str, str] = {}
+    small = shared.compact(details, into)
+    assert len(json.dumps(small)) <= len(json.dumps(details)) + 60 * len(details)
+    shared.write(into, folder)
+    assert shared.expand(small, folder) == details
+
+
+def test_a_missing_value_is_named_with_the_way_out(tmp_path: Path) -> None:
+    path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
+    (value,) = kept(tmp_path)
+    value.unlink()
+    shared.read.cache_clear()
+    with pytest.raises(EvidenceError, match=rf"{value.name} cannot be read .*--force"):
+        evidence.load(path)
+    assert evidence.load(path, whole=False).cell == "compat-0.16-modelopt0.41"
+
+
+def test_a_corrupt_value_is_named_and_the_next_run_puts_it_right(tmp_path: Path) -> None:
+    path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
+    (value,) = kept(tmp_path)
+    value.write_text("{}\n")
+    shared.read.cache_clear()
+    with pytest.raises(EvidenceError, match=rf"{value.name} is corrupt"):
+        evidence.load(path)
+    evidence.save(made("0.41", {"of": LARGE}), tmp_path)
+    assert evidence.load(path).checks[0].details["of"] == LARGE
+
+
+def test_only_old_values_that_no_evidence_names_are_removed(tmp_path: Path) -> None:
+    evidence.save(made("0.40", {"of": LARGE}), tmp_path)
+    evidence.save(made("0.41", {"of": {**LARGE, "more": 1}}), tmp_path)
+    evidence.save(made("0.41", {"of": {**LARGE, "more": 2}}), tmp_path)
+    assert len(kept(tmp_path)) == 3
+    (loose,) = shared.unnamed(tmp_path)
+    assert shared.tidy(tmp_path) == 0, "it is young: its evidence may be about to be written"
+    os.utime(loose, (0, 0))
+    assert shared.tidy(tmp_path) == 1
+    assert loose not in kept(tmp_path)
+    assert [len(e.checks) for e in evidence.load_all(tmp_path)] == [1, 1]
+
+
+def test_nothing_is_removed_where_some_evidence_cannot_be_read(tmp_path: Path) -> None:
+    path = evidence.save(made("0.40", {"of": LARGE}), tmp_path)
+    path.write_text("{")
+    with pytest.raises(EvidenceError, match=r"host\.json is corrupt"):
+        shared.tidy(tmp_path)
+    assert kept(tmp_path)
