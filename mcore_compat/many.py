@@ -30,6 +30,9 @@ ROUNDS = 2
 
 GRACE_S = 20.0
 
+RESOLVERS = 12
+"""Resolving mostly waits for the index: so many at a time, whatever the number of cores."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -88,7 +91,7 @@ def describe(made: Plan, jobs: int) -> Iterator[str]:
         )
 
 
-def resolve(todo: Sequence[Known], context: Context, jobs: int) -> None:
+def resolve(todo: Sequence[Known], context: Context) -> None:
     """Make the locks that are missing; what cannot be resolved gets its evidence here and now."""
 
     def one(cell: Cell) -> None:
@@ -100,7 +103,7 @@ def resolve(todo: Sequence[Known], context: Context, jobs: int) -> None:
     if bare:
         context.say(f"resolving {len(bare)} cells")
     quiet = replace(context, say=lambda line: None)
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    with ThreadPoolExecutor(max_workers=RESOLVERS) as pool:
         for number, _ in enumerate(
             pool.map(lambda cell: one_or_nothing(one, cell, quiet), bare), start=1
         ):
@@ -129,7 +132,7 @@ def run(selection: Selection, context: Context, *, jobs: int, force: bool) -> tu
         todo = plan.make(meant, force=force and attempt == 0)
         if not todo.todo:
             break
-        resolve(todo.todo, context, jobs)
+        resolve(todo.todo, context)
         every = expand.cells(context.matrix, context.releases)
         meant = survey([c for c in every if c.name in names], context)
         made = plan.make(meant, force=force and attempt == 0)

@@ -169,7 +169,8 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         refused = _still_unresolvable(cell, base, context)
         if refused:
             return Outcome(evidence=refused, fresh=True)
-    decided = lock_path(cell).exists()
+    # A lock that no run has used yet, as those that are made ahead for many cells, may give way.
+    decided = lock_path(cell).exists() and evidence.path_of(cell.name, device).parent.exists()
     resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
         reason = Reason(kind="unresolvable", message=resolved.reason, help="")
@@ -209,7 +210,7 @@ def _unbuildable(base: Evidence, failed: Unbuildable) -> Evidence:
 def _on_next_stack(cell: Cell, failed: Unbuildable, context: Context) -> Cell | None:
     """The cell on the stack of its series' list after its own, locked; None where there is none.
 
-    Only for a cell that had no lock yet: one that has is the same combination on every machine.
+    Only for a cell that no run has decided: after that it is the same combination everywhere.
     """
     stacks = context.matrix.stacks[series_of(cell.mcore)] if cell.default else ()
     mine = [(s.te, s.torch, s.python) == (cell.te, cell.torch, cell.python) for s in stacks]

@@ -203,11 +203,22 @@ def test_where_the_first_stack_does_not_build_the_next_is_taken(
     assert pipeline.run_cell(CELL, Options(), context).fresh
 
 
-def test_a_lock_that_was_there_is_not_left_for_another_stack(
+def test_a_lock_made_ahead_gives_way_to_the_next_stack(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = two_stacks(stages, monkeypatch)
     pipeline.lock_of(pipeline.chosen(CELL, context), context)
+    outcome = pipeline.run_cell(CELL, Options(), context)
+    assert outcome.evidence.pins["transformer-engine"] == "2.10.0"
+
+
+def test_a_lock_that_a_run_has_used_is_not_left_for_another_stack(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = two_stacks(stages, monkeypatch)
+    cell = pipeline.chosen(CELL, context)
+    pipeline.lock_of(cell, context)
+    evidence.save(evidence.start(cell, device_class="host"), stages.folder / "evidence")
     assert pipeline.run_cell(CELL, Options(), context).evidence.outcome is CellOutcome.UNBUILDABLE
 
 
