@@ -218,7 +218,7 @@ def test_a_lock_that_a_run_has_used_is_not_left_for_another_stack(
     context = two_stacks(stages, monkeypatch)
     cell = pipeline.chosen(CELL, context)
     pipeline.lock_of(cell, context)
-    evidence.save(evidence.start(cell, device_class="host"), stages.folder / "evidence")
+    evidence.save(evidence.start(cell, device_class="host"))
     assert pipeline.run_cell(CELL, Options(), context).evidence.outcome is CellOutcome.UNBUILDABLE
 
 
