@@ -71,6 +71,18 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def static(session: nox.Session) -> None:
+    """Which combinations of all axes cannot be installed, from kept metadata: seconds."""
+    sessions.exit_unless_ok(session, ["static", *session.posargs])
+
+
+@nox.session(venv_backend="none")
+def explore(session: nox.Session) -> None:
+    """Run what tells most off the default stacks: nox -s explore -- --budget 60m [--dry-run]."""
+    sessions.exit_unless_ok(session, ["explore", *session.posargs])
+
+
+@nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """(Re)make locks: nox -s lock -- [CELL ...]."""
     sessions.exit_unless_ok(session, ["lock", *session.posargs])

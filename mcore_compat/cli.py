@@ -77,6 +77,20 @@ def parser() -> argparse.ArgumentParser:
     grid.add_argument("--dry-run", action="store_true", help="print the plan and its cost")
     grid.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
 
+    static = commands.add_parser(
+        "static", help="which combinations cannot be installed", allow_abbrev=False
+    )
+    static.add_argument("--offline", action="store_true", help="never ask the index")
+    static.add_argument("-j", "--jobs", type=int, default=2, help="processes (2)")
+
+    far = commands.add_parser(
+        "explore", help="run what tells most off the default stacks", allow_abbrev=False
+    )
+    far.add_argument("--budget", default="60m", metavar="TIME", help="e.g. 90m or 2h (60m)")
+    far.add_argument("--dry-run", action="store_true", help="print what would be run, and why")
+    far.add_argument("--offline", action="store_true", help="never ask the index what fits")
+    far.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
+
     built = commands.add_parser("build", help="build one wheel of a cell", allow_abbrev=False)
     built.add_argument("cell", metavar="CELL")
     built.add_argument("package", metavar="PACKAGE", help="e.g. transformer-engine-torch")
@@ -127,6 +141,12 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "matrix":
         return commands.run_matrix(
             _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
+        )
+    if args.command == "static":
+        return commands.static_pass(offline=args.offline, jobs=args.jobs)
+    if args.command == "explore":
+        return commands.explore_(
+            budget=args.budget, jobs=args.jobs, dry_run=args.dry_run, offline=args.offline
         )
     if args.command == "build":
         return commands.build(args.cell, args.package)

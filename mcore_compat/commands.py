@@ -10,6 +10,7 @@ from mcore_compat import (
     evidence,
     expand,
     explain,
+    exploring,
     index,
     interpreters,
     locks,
@@ -21,6 +22,7 @@ from mcore_compat import (
     releases,
     report,
     shared,
+    sweep,
 )
 from mcore_compat import verdict as verdicts
 from mcore_compat.cells import series_of
@@ -165,6 +167,13 @@ def explain_cell(name: str) -> int:
     found = [e for e in evidence.load_all() if e.device_class == pipeline.device_class()]
     mine = next((e for e in found if e.cell == cell.name), None)
     if mine is None:
+        answers = sweep.sweep(
+            [cell], here.matrix, here.releases, offline=True, jobs=1, say=lambda line: None
+        )
+        known = answers.verdicts[cell.name]
+        if known.installs is False:
+            print(f"{cell.name} cannot be installed: {known.reason}")
+            return 0
         raise UsageError(f"{cell.name} has no evidence yet; run it: nox -s {cell.name}")
     if mine.reason:
         print(f"{mine.reason.kind}: {mine.reason.message}")
@@ -194,8 +203,7 @@ def list_cells() -> int:
 
 def run_matrix(selection: many.Selection, *, jobs: int, force: bool, dry_run: bool) -> int:
     """Run every selected cell that is not fresh; 0 where all are as expected."""
-    if jobs < 1:
-        raise UsageError("--jobs: at least one cell must run at a time")
+    _at_least_one(jobs)
     here = context()
     if dry_run:
         for line in many.describe(plan.make(many.selected(selection, here), force=force), jobs):
@@ -212,6 +220,44 @@ def run_matrix(selection: many.Selection, *, jobs: int, force: bool, dry_run: bo
     paths = [evidence.path_of(k.cell.name, pipeline.device_class()) for k in ended]
     found = [evidence.load(path, validate=False, whole=False) for path in paths]
     return 0 if all(_as_expected(one, here) for one in found) else 1
+
+
+def _at_least_one(jobs: int) -> None:
+    if jobs < 1:
+        raise UsageError("--jobs: at least one must run at a time")
+
+
+def static_pass(*, offline: bool, jobs: int) -> int:
+    """Which combinations of all declared axes cannot be installed, and why."""
+    _at_least_one(jobs)
+    here = context()
+    cells = tuple(expand.product(here.matrix, here.releases))
+    answers = sweep.sweep(cells, here.matrix, here.releases, offline=offline, jobs=jobs, say=say)
+    counts = ", ".join(f"{count} {words}" for words, count in sorted(answers.counts().items()))
+    print(f"{len(cells)} combinations, {answers.asked} of them answered now: {counts}")
+    for reason, count in answers.reasons()[:STATIC_REASONS]:
+        print(f"  {count}: {reason}")
+    rest = len(answers.reasons()) - STATIC_REASONS
+    if rest > 0:
+        print(f"  and {rest} other reasons; mcore-compat explain CELL tells one combination's")
+    return 0
+
+
+STATIC_REASONS = 15
+
+
+def explore_(*, budget: str, jobs: int, dry_run: bool, offline: bool) -> int:
+    """Run the cells off the default stacks that tell most, as many as the budget allows."""
+    _at_least_one(jobs)
+    minutes = exploring.minutes_of(budget)
+    here = context()
+    if dry_run:
+        for line in exploring.describe(exploring.view(here, minutes, jobs, offline=offline)):
+            print(line)
+        return 0
+    ran = exploring.run(here, minutes=minutes, jobs=jobs, offline=offline)
+    print(f"{len(ran)} cells were run: {', '.join(ran) or 'none'}")
+    return 0
 
 
 CELL_OUTCOMES = frozenset(outcome.value for outcome in CellOutcome)

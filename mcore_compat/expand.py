@@ -6,8 +6,10 @@ Pure: data in, data out.
 from __future__ import annotations
 
 import difflib
+import functools
+import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from packaging.markers import Marker
@@ -144,6 +146,44 @@ def cell(request: Request, matrix: Matrix, releases: Releases, toolkit: str | No
     )
 
 
+def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
+    """Every combination of the declared axes, each series' newest release, on the python that the
+    megatron-core series' stacks name last. Pairs that are excluded are left out."""
+    tes = [releases.newest("transformer-engine", s).version for s in matrix.te_series]
+    torches = [releases.newest("torch", s).version for s in matrix.torch_series]
+    cuda = {t: int(cuda_of(t, matrix, releases).split(".")[0]) for t in torches}
+    for mcore, modelopt in itertools.product(matrix.mcore_series, matrix.modelopt_series):
+        pair = cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases)
+        if any(rule.covers(pair.mcore, pair.modelopt) for rule in matrix.exclusions):
+            continue
+        usual = matrix.stacks[mcore][-1]
+        for te, torch in itertools.product(tes, torches):
+            yield _off_stack(pair, te, torch, cuda[torch], usual)
+
+
+def _off_stack(pair: Cell, te: str, torch: str, cuda: int, usual: Stack) -> Cell:
+    """A pair with another TE and torch, under the name that `cell` would give it."""
+    default = (te, torch) == (usual.te, usual.torch)
+    request = Request(
+        mcore=series_of(pair.mcore),
+        modelopt=series_of(pair.modelopt),
+        te=None if te == usual.te else series_of(te),
+        torch=None if torch == usual.torch else series_of(torch),
+        python=None if usual.python == pair.python or default else usual.python,
+    )
+    tags = (*pair.tags[:2], "stack-default" if default else "stack-other")
+    return replace(
+        pair,
+        name=format_name(request),
+        te=te,
+        torch=torch,
+        python=usual.python,
+        cuda=cuda,
+        default=default,
+        tags=tags,
+    )
+
+
 def on_stack(of: Cell, stack: Stack, matrix: Matrix, releases: Releases) -> Cell:
     """The same cell on another stack of its series' list; the name does not change."""
     return replace(
@@ -183,35 +223,45 @@ def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ..
     own range for it holds: a transformers that modelopt rules out would break what is not broken.
     The axes are left out: a cell may well stand outside of what is declared for them.
     """
+    return {
+        package: _bounds(releases.get(package, version).requires, of.python)
+        for package, version in (("megatron-core", of.mcore), ("nvidia-modelopt", of.modelopt))
+    }
+
+
+@functools.cache
+def _bounds(requires: tuple[str, ...], python: str) -> tuple[str, ...]:
     axes = {"megatron-core", "nvidia-modelopt", "torch", "triton"}
-    bounds: dict[str, tuple[str, ...]] = {}
-    for package, version in (("megatron-core", of.mcore), ("nvidia-modelopt", of.modelopt)):
-        found: set[str] = set()
-        for text in releases.get(package, version).requires:
-            need = Requirement(text)
-            name = canonicalize_name(need.name)
-            if name in axes or name.startswith("transformer-engine") or not need.specifier:
-                continue
-            if need.marker and "extra" in str(need.marker) and _applies(need.marker, of):
-                found.add(f"{name}{need.specifier}")
-        bounds[package] = tuple(sorted(found))
-    return bounds
+    found: set[str] = set()
+    for text in requires:
+        need = Requirement(text)
+        name = canonicalize_name(need.name)
+        if name in axes or name.startswith("transformer-engine") or not need.specifier:
+            continue
+        if need.marker and "extra" in str(need.marker) and _applies(need.marker, python):
+            found.add(f"{name}{need.specifier}")
+    return tuple(sorted(found))
 
 
-def _applies(marker: Marker, of: Cell) -> bool:
+def _applies(marker: Marker, python: str) -> bool:
     """Whether a marker holds for the cell's python on x86-64 Linux, with some extra."""
-    machine = {
+    there = machine(python)
+    extras = re.findall(r"""extra == ["']([^"']+)["']""", str(marker))
+    return any(marker.evaluate({**there, "extra": extra}) for extra in extras)
+
+
+def machine(python: str) -> dict[str, str]:
+    """What markers are evaluated against: a python series on x86-64 Linux."""
+    return {
         "implementation_name": "cpython",
         "os_name": "posix",
         "platform_machine": "x86_64",
         "platform_python_implementation": "CPython",
         "platform_system": "Linux",
-        "python_full_version": f"{of.python}.0",
-        "python_version": of.python,
+        "python_full_version": f"{python}.0",
+        "python_version": python,
         "sys_platform": "linux",
     }
-    extras = re.findall(r"""extra == ["']([^"']+)["']""", str(marker))
-    return any(marker.evaluate({**machine, "extra": extra}) for extra in extras)
 
 
 def select(

@@ -72,7 +72,7 @@ class Rule:
 
     def holds(self, pins: Mapping[str, str]) -> bool:
         """Whether a cell lies within the rule."""
-        return all(_inside(pins[b.axis], b.low, b.high) for b in self.bounds)
+        return all(inside(pins[b.axis], b.low, b.high) for b in self.bounds)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -95,7 +95,8 @@ class Explained:
         return tuple(dict.fromkeys(" with ".join(rule.axes) for rule in self.rules))
 
 
-def _inside(version: str, low: str, high: str) -> bool:
+def inside(version: str, low: str, high: str) -> bool:
+    """Whether a version lies in a closed interval."""
     return Version(low) <= Version(version) <= Version(high)
 
 
@@ -163,7 +164,7 @@ def _rule(axes: Sequence[str], broken: Sequence[Seen], works: Sequence[Seen]) ->
         )
         for axis in axes
     )
-    within = [w.cell for w in works if all(_inside(w.pins[a], *spans[a]) for a in axes)]
+    within = [w.cell for w in works if all(inside(w.pins[a], *spans[a]) for a in axes)]
     return Rule(
         bounds=bounds, support=tuple(one.cell for one in broken), contradicted=tuple(within)
     )
@@ -175,7 +176,7 @@ def _neighbours(
     """The nearest versions of an axis that work, the others being within their spans."""
     others = [a for a in spans if a != axis]
     beside = [
-        one.pins[axis] for one in works if all(_inside(one.pins[a], *spans[a]) for a in others)
+        one.pins[axis] for one in works if all(inside(one.pins[a], *spans[a]) for a in others)
     ]
     low, high = map(Version, spans[axis])
     return {
@@ -219,7 +220,7 @@ def _between(bound: Bound, rule: Rule, untested: Sequence[Cell]) -> list[Cell]:
         if low
         and high
         and Version(low) < Version(cell.pins[bound.axis]) < Version(high)
-        and all(_inside(cell.pins[b.axis], b.low, b.high) for b in others)
+        and all(inside(cell.pins[b.axis], b.low, b.high) for b in others)
     ]
     return sorted(found, key=lambda c: (Version(c.pins[bound.axis]), c.name))
 

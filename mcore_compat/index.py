@@ -146,6 +146,64 @@ def _is_network(error: Exception) -> bool:
     return isinstance(error, (*of_network, RemoteIOError, OSError))
 
 
+def files_of(package: str, asked: Client) -> list[Any]:
+    """The files of a package; empty where the index has no such package.
+
+    Raises:
+        InfrastructureError: the index did not answer.
+    """
+    from pypi_simple import NoSuchProjectError
+
+    try:
+        return list(asked.get_project_page(package).packages)
+    except NoSuchProjectError:
+        return []
+    except Exception as error:
+        raise _silent(package, error) from error
+
+
+def listed(packages: Iterable[Any]) -> list[dict[str, Any]]:
+    """Every release among the files of a package, in the fields of `metadata.Listed`."""
+    found: dict[str, list[Any]] = {}
+    for file in packages:
+        if file.version:
+            found.setdefault(file.version, []).append(file)
+    rows = []
+    for version, mine in sorted(found.items()):
+        uploads = [p.upload_time for p in mine if p.upload_time]
+        wheels = [p.filename for p in mine if p.package_type == "wheel"]
+        rows.append(
+            {
+                "version": version,
+                "uploaded": min(uploads).strftime("%Y-%m-%dT%H:%M:%SZ") if uploads else "",
+                "requires_python": next((p.requires_python for p in mine if p.requires_python), ""),
+                "yanked": all(p.is_yanked for p in mine),
+                "sdist": any(p.package_type == "sdist" for p in mine),
+                "wheels": sorted(set(_tags(wheels))),
+            }
+        )
+    return rows
+
+
+def requires_of(
+    package: str, version: str, packages: Iterable[Any], asked: Client
+) -> tuple[str, ...]:
+    """Requires-Dist of one release, given the files of its package; raises as `files_of`."""
+    try:
+        return _requires([p for p in packages if p.version == version], asked)
+    except Exception as error:
+        raise _silent(package, error) from error
+
+
+def _silent(package: str, error: Exception) -> Exception:
+    """The error to raise where the index did not answer; another one as it is."""
+    if not _is_network(error):
+        return error
+    return InfrastructureError(
+        f"the index did not answer for {package}: {type(error).__name__}; try again"
+    )
+
+
 def _releases(package: str, known: Releases, asked: Client) -> tuple[Release, ...]:
     oldest = Version(PACKAGES.get(package, "0"))
     found: dict[Version, list[Any]] = {}

@@ -17,7 +17,7 @@ from mcore_compat import files
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError, LockError
 from mcore_compat.expand import bounds_of_extras, te_core, undeclared_for
-from mcore_compat.matrix import Matrix
+from mcore_compat.matrix import Matrix, SourceOnly
 from mcore_compat.proc import Runner
 from mcore_compat.releases import Releases
 
@@ -110,16 +110,19 @@ def requirements(cell: Cell, matrix: Matrix) -> tuple[str, ...]:
 def settings(cell: Cell, matrix: Matrix) -> str:
     """A uv configuration with the metadata of source-only packages, so that none is built."""
     lines: list[str] = []
-    for rule in matrix.source_only:
-        pinned = cell.te if rule.package == "transformer-engine-torch" else None
-        if pinned is not None and not rule.when.contains(pinned):
-            continue
+    for rule in overrides(cell, matrix):
         lines += [
             "[[dependency-metadata]]",
             f'name = "{rule.package}"',
             f"requires-dist = {json.dumps(list(rule.requires))}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def overrides(cell: Cell, matrix: Matrix) -> tuple[SourceOnly, ...]:
+    """The requirements that the matrix gives for packages without wheels, for this cell."""
+    te = "transformer-engine-torch"
+    return tuple(r for r in matrix.source_only if r.package != te or r.when.contains(cell.te))
 
 
 def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
@@ -148,15 +151,15 @@ def make(
         InfrastructureError: the index did not answer, or the disk is full.
     """
     made: Lock | Unresolvable
-    for bounds, said in _choices(bounds_of_extras(cell, releases)):
+    for bounds, said in choices(bounds_of_extras(cell, releases)):
         made = _resolve(cell, matrix, releases, (bounds, said), uv=uv, run=run, offline=offline)
         if isinstance(made, Lock):
             break
     return made
 
 
-def _choices(bounds: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What to keep to, best first, each with the words for the lock's head."""
+def choices(bounds: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The ranges of extras to keep to, best first, each with the words for the lock's head."""
     every = {text for texts in bounds.values() for text in texts}
     yield tuple(sorted(every)), "kept to"
     names = [{Requirement(text).name for text in texts} for texts in bounds.values()]

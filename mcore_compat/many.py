@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from mcore_compat import evidence, expand, files, pipeline, plan, wheelhouse
 from mcore_compat.cells import Cell
-from mcore_compat.errors import CompatError, InfrastructureError
+from mcore_compat.errors import CompatError, InfrastructureError, UsageError
 from mcore_compat.locks import Unresolvable
 from mcore_compat.pipeline import Context
 from mcore_compat.plan import Known, Plan, Progress
@@ -52,12 +53,24 @@ def selected(selection: Selection, context: Context) -> tuple[Known, ...]:
         UsageError: a tag or an outcome that does not exist, or no cell is meant.
     """
     cells = expand.select(
-        expand.cells(context.matrix, context.releases),
+        known_cells(context),
         mcore=selection.mcore,
         modelopt=selection.modelopt,
         tags=selection.tags,
     )
     return plan.narrowed(survey(cells, context), only=selection.only, stale=selection.stale)
+
+
+def known_cells(context: Context) -> tuple[Cell, ...]:
+    """The cells of the matrix, then the others that have evidence: explored, or run by name."""
+    declared = expand.cells(context.matrix, context.releases)
+    names = {cell.name for cell in declared}
+    others = []
+    for path in sorted(evidence.FOLDER.glob("compat-*")):
+        if path.name not in names:
+            with contextlib.suppress(UsageError):  # of a release that is not known any more
+                others.append(pipeline.chosen(path.name, context))
+    return (*declared, *(cell for cell in others if cell.name not in names))
 
 
 def recorded_builds(folder: Path | None = None) -> dict[str, float]:
@@ -126,22 +139,27 @@ def run(selection: Selection, context: Context, *, jobs: int, force: bool) -> tu
         CompatError: bad input; what a cell comes to is no error here.
         KeyboardInterrupt: nox and everything below it was ended; the next run goes on.
     """
-    meant = selected(selection, context)
-    names = {known.cell.name for known in meant}
+    return run_known(selected(selection, context), context, jobs=jobs, force=force)
+
+
+def run_known(
+    meant: Sequence[Known], context: Context, *, jobs: int, force: bool
+) -> tuple[Known, ...]:
+    """Run those cells that are not fresh; as `run`."""
+    cells = [known.cell for known in meant]
     for attempt in range(ROUNDS):
         todo = plan.make(meant, force=force and attempt == 0)
         if not todo.todo:
             break
         resolve(todo.todo, context)
-        every = expand.cells(context.matrix, context.releases)
-        meant = survey([c for c in every if c.name in names], context)
+        meant = survey(cells, context)
         made = plan.make(meant, force=force and attempt == 0)
         if made.todo:
             if attempt:
                 context.say(f"once more: {len(made.todo)} cells whose surroundings failed")
             _nox(made, context, jobs=jobs, force=force and attempt == 0)
-        meant = survey([c for c in every if c.name in names], context)
-    return meant
+        meant = survey(cells, context)
+    return tuple(meant)
 
 
 def _nox(made: Plan, context: Context, *, jobs: int, force: bool) -> None:

@@ -65,6 +65,8 @@ class Matrix:
     mcore_series: tuple[str, ...]
     modelopt_series: tuple[str, ...]
     stacks: Mapping[str, tuple[Stack, ...]]
+    te_series: tuple[str, ...] = ()
+    torch_series: tuple[str, ...] = ()
     cuda: tuple[tuple[SpecifierSet, str], ...] = ()
     source_only: tuple[SourceOnly, ...] = ()
     undeclared: tuple[Undeclared, ...] = ()
@@ -135,6 +137,8 @@ def _build(data: Mapping[str, Any], where: str) -> Matrix:
         mcore_series=tuple(data["axes"]["megatron-core"]),
         modelopt_series=tuple(data["axes"]["nvidia-modelopt"]),
         stacks={series: tuple(found) for series, found in stacks.items()},
+        te_series=tuple(data["axes"].get("transformer-engine", ())),
+        torch_series=tuple(data["axes"].get("torch", ())),
         cuda=tuple((SpecifierSet(r["torch"]), r["version"]) for r in data.get("cuda", ())),
         source_only=tuple(
             SourceOnly(

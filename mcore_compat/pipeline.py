@@ -103,7 +103,7 @@ def chosen(name: str, context: Context) -> Cell:
 
     A lock that is there decides: the same cell is the same combination on every machine.
     """
-    cell = expand.named(name, context.matrix, context.releases, _toolkit(context))
+    cell = expand.named(name, context.matrix, context.releases, toolkit_of(context))
     path = lock_path(cell)
     if not cell.default or not path.exists():
         return cell
@@ -115,7 +115,7 @@ def chosen(name: str, context: Context) -> Cell:
     return cell
 
 
-def _toolkit(context: Context) -> str | None:
+def toolkit_of(context: Context) -> str | None:
     """The nvcc of this machine that a stack of the matrix asks for."""
     asked = {
         expand.cuda_of(stack.torch, context.matrix, context.releases)

@@ -56,6 +56,9 @@ class Releases:
         Raises:
             UsageError: there is none of that version; names the nearest.
         """
+        exact = self._exact.get((package, version))
+        if exact is not None:
+            return exact
         for release in self.of(package):
             if Version(release.version) == Version(version):
                 return release
@@ -77,6 +80,10 @@ class Releases:
             [*(series_of(r.version) for r in known), *(r.version for r in known)]
         )
         raise UsageError(f"{package} has no release {wanted}{_nearest_version(wanted, choices)}")
+
+    @cached_property
+    def _exact(self) -> dict[tuple[str, str], Release]:
+        return {(r.package, r.version): r for rows in self.by_package.values() for r in rows}
 
     @cached_property
     def _cuda(self) -> dict[str, str]:

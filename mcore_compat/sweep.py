@@ -1,0 +1,173 @@
+"""The static pass over many combinations: what was answered before is not asked again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcore_compat import files, index, locks, static
+from mcore_compat.cells import Cell
+from mcore_compat.matrix import Matrix
+from mcore_compat.metadata import NotKeptError, Store
+from mcore_compat.releases import Releases
+from mcore_compat.static import Verdict
+
+ASKERS = 12
+"""Threads that wait for the index."""
+
+BATCH = 150
+"""Combinations that one process answers before it hands them back."""
+
+FORM = 1
+"""Of the kept answers; raised where `static` would answer otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the pass came to, by cell name; `asked` were answered now, the others before."""
+
+    verdicts: Mapping[str, Verdict]
+    asked: int
+
+    def counts(self) -> Counter[str]:
+        words = {True: "can be installed", False: "cannot be installed", None: "left to uv"}
+        return Counter(words[v.installs] for v in self.verdicts.values())
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why combinations cannot be installed, the most frequent first."""
+        found = Counter(v.reason for v in self.verdicts.values() if v.installs is False)
+        return sorted(found.items(), key=lambda row: (-row[1], row[0]))
+
+
+def path() -> Path:
+    """Where answers are kept, by what was asked."""
+    return files.home() / "metadata" / "answers" / "static.json"
+
+
+def kept() -> dict[str, Verdict]:
+    """The answers that are kept; none where the file is of another form or cut short."""
+    try:
+        data = json.loads(path().read_text(encoding="utf-8"))
+        if data["form"] != FORM:
+            return {}
+        reasons = data["reasons"]
+        return {
+            digest: Verdict(installs=installs, reason=reasons[reason])
+            for digest, (installs, reason) in data["answers"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return {}  # all are asked again
+
+
+def keep(answers: Mapping[str, Verdict]) -> None:
+    """Write answers; each reason once."""
+    reasons = sorted({v.reason for v in answers.values()})
+    place = {reason: number for number, reason in enumerate(reasons)}
+    data = {
+        "form": FORM,
+        "reasons": reasons,
+        "answers": {d: [v.installs, place[v.reason]] for d, v in sorted(answers.items())},
+    }
+    files.write_text(path(), json.dumps(data, separators=(",", ":")) + "\n", durable=False)
+
+
+def sweep(
+    cells: Iterable[Cell],
+    matrix: Matrix,
+    releases: Releases,
+    *,
+    offline: bool,
+    jobs: int,
+    say: Callable[[str], None],
+) -> Answers:
+    """Whether each cell can be installed. With `offline`, the index is never asked.
+
+    Raises:
+        InfrastructureError: the index did not answer; what was answered before is kept.
+    """
+    digests = {c.name: (locks.asked_for(c, matrix, releases), c) for c in cells}
+    known = kept()
+    todo = {digest: cell for digest, cell in digests.values() if digest not in known}
+    if todo:
+        say(f"{len(todo)} of {len(digests)} combinations were not answered before")
+        try:
+            for digest, found in _answered(todo, matrix, releases, jobs, say):
+                known[digest] = found
+            left = [d for d in todo if known[d].installs is None and _missing(known[d])]
+            if left and not offline:
+                say(f"asking the index what {len(left)} of them need")
+                some = {digest: todo[digest] for digest in left}
+                known.update(_asked(some, matrix, releases))
+        finally:
+            keep({d: v for d, v in known.items() if not _missing(v)})
+    return Answers(
+        verdicts={name: known[digest] for name, (digest, _) in digests.items()}, asked=len(todo)
+    )
+
+
+def _missing(found: Verdict) -> bool:
+    return found.reason.startswith(_NOT_KEPT)
+
+
+_NOT_KEPT = "not kept: "
+
+
+def _answered(
+    todo: Mapping[str, Cell],
+    matrix: Matrix,
+    releases: Releases,
+    jobs: int,
+    say: Callable[[str], None],
+) -> Iterator[tuple[str, Verdict]]:
+    """Answers from the cache alone, by `jobs` processes."""
+    # Neighbours want the same packages: those of one world after one another.
+    order = sorted(todo.items(), key=lambda row: (row[1].torch, row[1].te, row[1].name))
+    batches = [order[place : place + BATCH] for place in range(0, len(order), BATCH)]
+    if len(batches) == 1:
+        yield from _batch(batches[0], matrix, releases)
+        return
+    done = 0
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        rows = pool.map(_batch, batches, itertools.repeat(matrix), itertools.repeat(releases))
+        for batch in rows:
+            yield from batch
+            done += len(batch)
+            say(f"  {done} of {len(order)} answered")
+
+
+_store: Store | None = None
+
+
+def _batch(
+    batch: Sequence[tuple[str, Cell]], matrix: Matrix, releases: Releases
+) -> list[tuple[str, Verdict]]:
+    global _store
+    _store = _store or Store()  # a process reads each package once
+    return [(digest, _one(cell, matrix, releases, _store)) for digest, cell in batch]
+
+
+def _one(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Verdict:
+    try:
+        return static.verdict(cell, matrix, releases, store)
+    except NotKeptError as missing:
+        return Verdict(installs=None, reason=f"{_NOT_KEPT}{missing}")
+
+
+def _asked(
+    todo: Mapping[str, Cell], matrix: Matrix, releases: Releases
+) -> Iterator[tuple[str, Verdict]]:
+    """Answers with the index's help; most of the time is spent waiting for it."""
+    store = Store(client=index.client())
+    try:
+        with ThreadPoolExecutor(max_workers=ASKERS) as pool:
+            found = pool.map(
+                lambda row: (row[0], _one(row[1], matrix, releases, store)), todo.items()
+            )
+            yield from found
+    finally:
+        store.save()

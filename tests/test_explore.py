@@ -1,0 +1,169 @@
+"""What to run next off the default stacks, chosen from evidence made up here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcore_compat import evidence, explain, explore, exploring
+from mcore_compat.cells import Cell, series_of
+from mcore_compat.errors import UsageError
+from mcore_compat.evidence import CheckResult, Evidence, Failure
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+
+TES = ("2.7.0", "2.9.0", "2.11.0", "2.13.0", "2.15.0")
+TORCHES = ("2.8.0", "2.9.1", "2.10.0")
+
+
+def cell(te: str = "2.11.0", torch: str = "2.9.1", mcore: str = "0.16.1") -> Cell:
+    name = f"compat-{series_of(mcore)}-modelopt0.41-te{series_of(te)}-torch{series_of(torch)}"
+    return Cell(
+        name=name, mcore=mcore, modelopt="0.41.0", te=te, torch=torch, python="3.12", cuda=12
+    )
+
+
+def possible(mcore: str = "0.16.1") -> list[Cell]:
+    return [cell(te, torch, mcore) for te in TES for torch in TORCHES]
+
+
+def check(kind: str, *, works: bool = True, **details: Any) -> CheckResult:
+    failure = Failure(
+        type="E", message="m", frame="f", fingerprint="0" * 12, traceback="t", gpu_independent=None
+    )
+    return CheckResult(
+        check=kind,
+        kind=kind,
+        family=None,
+        outcome=CheckOutcome.WORKS if works else CheckOutcome.BROKEN,
+        seconds=1.0,
+        reason=None,
+        failure=None if works else failure,
+        details=details,
+    )
+
+
+def seen(of: Cell, *checks: CheckResult) -> Evidence:
+    base = evidence.start(of, device_class="host", outcome=CellOutcome.PARTIAL)
+    return replace(base, checks=checks or (check("restore"),))
+
+
+def chosen(found: Sequence[Evidence], minutes: float = 100.0, **more: Any) -> list[explore.Choice]:
+    standard: dict[str, Any] = {"cost": {}, "cell_minutes": 1.0}
+    return list(
+        explore.choose(
+            possible(),
+            explore.state_of(found),
+            explain.explain(found, []),
+            explore.guards_of(found),
+            minutes=minutes,
+            **{**standard, **more},
+        )
+    )
+
+
+def test_a_boundary_is_halved() -> None:
+    found = [
+        seen(cell("2.7.0"), check("restore", works=False)),
+        seen(cell("2.15.0"), check("restore")),
+    ]
+    first, *_ = chosen(found)
+    assert any("works at transformer-engine 2.15.0 and fails at 2.7.0" in r for r in first.reasons)
+    assert first.cell.te in ("2.9.0", "2.11.0", "2.13.0")
+    assert first.cell.torch == "2.9.1"
+
+
+def test_rules_that_cannot_be_told_apart_are_told_apart() -> None:
+    found = [
+        seen(cell("2.7.0", "2.8.0"), check("restore", works=False)),
+        seen(cell("2.11.0", "2.9.1"), check("restore")),
+    ]
+    reasons = [r for c in chosen(found, minutes=1.0) for r in c.reasons]
+    assert any(
+        r.startswith("tells whether transformer-engine or torch decides over restore")
+        for r in reasons
+    )
+
+
+def test_the_other_side_of_a_guard_is_wanted() -> None:
+    guards = check("version-guards", **{"megatron-core": {"transformer-engine>=2.12": ["a.py:1"]}})
+    tested = [seen(cell(te), guards) for te in ("2.7.0", "2.9.0", "2.11.0")]
+    tested += [seen(cell(torch=torch), guards) for torch in ("2.8.0", "2.10.0")]
+    first, *_ = chosen(tested)
+    assert first.cell.te in ("2.13.0", "2.15.0")
+    assert any(
+        "one side only of its own guards transformer-engine>=2.12" in r for r in first.reasons
+    )
+
+
+def test_few_versions_of_an_axis_are_a_reason() -> None:
+    (first, *_) = chosen([seen(cell())])
+    assert any("was tested with 1 version of" in r for r in first.reasons)
+
+
+def test_only_cells_one_axis_away_are_chosen_and_each_once() -> None:
+    known = [cell().pins]
+    picked = chosen([seen(cell())], minutes=6.0)
+    for choice in picked:
+        pins = choice.cell.pins
+        assert any(sum(pins[axis] != other[axis] for axis in pins) == 1 for other in known), (
+            choice.cell.name
+        )
+        known.append(pins)
+    assert len({c.cell.name for c in picked}) == len(picked) == 6
+
+
+def test_a_cell_that_did_not_come_to_its_checks_is_no_base() -> None:
+    dead = replace(seen(cell()), checks=(), outcome=CellOutcome.UNBUILDABLE)
+    assert chosen([dead]) == []
+
+
+def test_wheels_that_are_there_are_taken_first_and_the_budget_holds() -> None:
+    keys = {c.name: ((f"te-{c.te}-{c.torch}",) if c.te != "2.9.0" else (), 8.0) for c in possible()}
+    picked = chosen([seen(cell())], minutes=4.0, cost=keys)
+    assert {c.cell.te for c in picked} == {"2.9.0"}
+    assert sum(c.minutes for c in picked) <= 4.0
+    more = chosen([seen(cell())], minutes=40.0, cost=keys)
+    assert sum(c.minutes for c in more) <= 40.0
+    assert len(more) > len(picked)
+
+
+def test_a_wheel_that_did_not_build_is_not_tried() -> None:
+    keys = {c.name: ((f"te-{c.te}",), 8.0) for c in possible()}
+    picked = chosen([seen(cell())], minutes=500.0, cost=keys, refused={"te-2.9.0"})
+    assert picked
+    assert all(c.cell.te != "2.9.0" for c in picked)
+
+
+def test_coverage_counts_pairs_of_what_can_be_installed() -> None:
+    state = explore.state_of([seen(cell())])
+    covered, of = explore.coverage(state, [cell(), cell("2.9.0")])
+    assert (covered, of) == (10, 14)
+
+
+def test_the_base_is_the_pair_in_which_most_works() -> None:
+    older = replace(cell(), name="compat-0.16-modelopt0.40", modelopt="0.40.0")
+    found = [seen(cell(), check("restore", works=False)), seen(older, check("restore"))]
+    assert explore.bases(found, []) == {("0.16.1", "0.40.0")}
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("60", 60), ("60m", 60), ("1.5h", 90), ("2 h", 120)])
+def test_a_budget_is_a_time(text: str, minutes: float) -> None:
+    assert exploring.minutes_of(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "0", "soon", "-5m", "5d"])
+def test_a_budget_that_is_no_time_is_told(text: str) -> None:
+    with pytest.raises(UsageError, match="is no time; write"):
+        exploring.minutes_of(text)
+
+
+@given(budget=st.floats(0.1, 60), price=st.floats(0, 20))
+def test_the_budget_is_never_passed(budget: float, price: float) -> None:
+    keys = {c.name: ((f"te-{c.te}-{c.torch}",), price) for c in possible()}
+    picked = chosen([seen(cell())], minutes=budget, cost=keys)
+    assert sum(c.minutes for c in picked) <= budget + 1e-6
