@@ -50,6 +50,10 @@ class Store:
     folder: Path = field(default_factory=lambda: files.home() / "metadata")
     client: Client | None = None
     today: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    fitting: dict[tuple[str, str, bool], tuple[tuple[Listed, ...], tuple[Listed, ...]]] = field(
+        default_factory=dict
+    )
+    """For the resolver: by package, python and whether from source, a page and what fits of it."""
     _kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     _pages: dict[str, tuple[Listed, ...]] = field(default_factory=dict)
     _files: dict[str, list[Any]] = field(default_factory=dict)

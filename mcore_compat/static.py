@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, Resolver
 from resolvelib.resolvers import ResolutionTooDeep
 
@@ -168,29 +169,39 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
 
     def find_matches(
         self, identifier: Any, requirements: Mapping[Any, Iterator[Need]], incompatibilities: Any
-    ) -> list[Candidate]:
+    ) -> Callable[[], Iterator[Candidate]]:
         name, extras = identifier
         specifiers = {one.specifier for one in requirements[identifier]}
         specifiers.update(self._bounds.get(name, ()))
         bad = {one.version for one in incompatibilities[identifier]}
-        exact = any(_exact(specifier) for specifier in specifiers)
-        return [
-            Candidate(name, extras, listed.version)
-            for listed in self._there(name)
-            if listed.version not in bad
-            and (exact or not listed.yanked)
-            and all(_contains(specifier, listed.version) for specifier in specifiers)
-        ]
+        # Lazily: nearly always the first one is taken.
+        return lambda: self._matching(name, extras, specifiers - {""}, bad)
 
-    def _there(self, name: str) -> Iterator[Listed]:
-        world = self._world
-        for listed in self._store.page(name, world.until):
+    def _matching(
+        self, name: str, extras: frozenset[str], specifiers: set[str], bad: set[str]
+    ) -> Iterator[Candidate]:
+        exact = any(_exact(specifier) for specifier in specifiers)
+        for listed in self._fitting(name):
+            version = listed.version
             if (
-                listed.uploaded < world.until
-                and _python_fits(listed.requires_python, world.python)
-                and (listed.sdist if name in world.sources else _wheel(listed.wheels, world.python))
+                listed.uploaded < self._world.until
+                and version not in bad
+                and (exact or not listed.yanked)
+                and (specifiers or not _is_prerelease(version))
+                and all(_contains(specifier, version) for specifier in specifiers)
             ):
-                yield listed
+                yield Candidate(name, extras, version)
+
+    def _fitting(self, name: str) -> tuple[Listed, ...]:
+        """The releases of a package that its world's machine can take, newest first."""
+        world = self._world
+        page = self._store.page(name, world.until)
+        key = (name, world.python, name in world.sources)
+        kept = self._store.fitting.get(key)
+        if kept is None or kept[0] is not page:
+            kept = (page, tuple(_fitting(page, *key[1:])))
+            self._store.fitting[key] = kept
+        return kept[1]
 
     def is_satisfied_by(self, requirement: Need, candidate: Candidate) -> bool:
         return _contains(requirement.specifier, candidate.version)
@@ -205,6 +216,7 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         return needs
 
 
+@functools.cache
 def need(text: str) -> Need:
     """A requirement from its text; its marker is left out."""
     found = Requirement(text)
@@ -229,6 +241,18 @@ def _needs(texts: tuple[str, ...], extras: frozenset[str], python: str) -> tuple
     return tuple(found)
 
 
+def _fitting(page: Iterable[Listed], python: str, source: bool) -> Iterator[Listed]:
+    for listed in page:
+        there = listed.sdist if source else _wheel(listed.wheels, python)
+        if there and _python_fits(listed.requires_python, python):
+            yield listed
+
+
+@functools.cache
+def _is_prerelease(version: str) -> bool:
+    return Version(version).is_prerelease
+
+
 @functools.cache
 def _specifier(text: str) -> SpecifierSet:
     return SpecifierSet(text)
@@ -241,6 +265,7 @@ def _contains(specifier: str, version: str) -> bool:
     return known.contains(version, prereleases=bool(known.prereleases))
 
 
+@functools.cache
 def _exact(specifier: str) -> bool:
     return re.fullmatch(r"={2,3}[^,*]+", specifier) is not None
 

@@ -20,7 +20,7 @@ from mcore_compat.static import Verdict
 ASKERS = 12
 """Threads that wait for the index."""
 
-BATCH = 150
+BATCH = 600
 """Combinations that one process answers before it hands them back."""
 
 FORM = 1
@@ -93,21 +93,32 @@ def sweep(
     digests = {c.name: (locks.asked_for(c, matrix, releases), c) for c in cells}
     known = kept()
     todo = {digest: cell for digest, cell in digests.values() if digest not in known}
-    if todo:
-        say(f"{len(todo)} of {len(digests)} combinations were not answered before")
-        try:
-            for digest, found in _answered(todo, matrix, releases, jobs, say):
-                known[digest] = found
-            left = [d for d in todo if known[d].installs is None and _missing(known[d])]
-            if left and not offline:
-                say(f"asking the index what {len(left)} of them need")
-                some = {digest: todo[digest] for digest in left}
-                known.update(_asked(some, matrix, releases))
-        finally:
-            keep({d: v for d, v in known.items() if not _missing(v)})
+    left = todo
+    try:
+        while left:
+            say(f"{len(left)} of {len(digests)} combinations are to be answered")
+            known.update(_answered(left, matrix, releases, jobs, say))
+            unsaid = {digest: cell for digest, cell in left.items() if _missing(known[digest])}
+            if not unsaid or offline:
+                break
+            # Most lack the same few files: once some have been asked for, others can be answered.
+            some = _examples(unsaid, known)
+            say(f"asking the index what {len(some)} of {len(unsaid)} of them need")
+            known.update(_asked(some, matrix, releases))
+            left = {digest: cell for digest, cell in unsaid.items() if digest not in some}
+    finally:
+        keep({digest: found for digest, found in known.items() if not _missing(found)})
     return Answers(
         verdicts={name: known[digest] for name, (digest, _) in digests.items()}, asked=len(todo)
     )
+
+
+def _examples(cells: Mapping[str, Cell], known: Mapping[str, Verdict]) -> dict[str, Cell]:
+    """Some cells for each file that is not kept."""
+    by_reason: dict[str, list[str]] = {}
+    for digest in cells:
+        by_reason.setdefault(known[digest].reason, []).append(digest)
+    return {d: cells[d] for mine in by_reason.values() for d in mine[:: max(1, len(mine) // 4)]}
 
 
 def _missing(found: Verdict) -> bool:
@@ -140,15 +151,11 @@ def _answered(
             say(f"  {done} of {len(order)} answered")
 
 
-_store: Store | None = None
-
-
 def _batch(
     batch: Sequence[tuple[str, Cell]], matrix: Matrix, releases: Releases
 ) -> list[tuple[str, Verdict]]:
-    global _store
-    _store = _store or Store()  # a process reads each package once
-    return [(digest, _one(cell, matrix, releases, _store)) for digest, cell in batch]
+    store = Store()
+    return [(digest, _one(cell, matrix, releases, store)) for digest, cell in batch]
 
 
 def _one(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Verdict:
