@@ -82,8 +82,26 @@ def headline(error: BaseException) -> str:
     return lines[-1 if any(line.startswith("Traceback") for line in lines) else 0].strip()[:500]
 
 
+def root(error: BaseException) -> BaseException:
+    """What an import really failed for: packages raise it again under words of their own."""
+    passed = {id(error)}
+    while isinstance(error, ImportError):
+        hidden = error.__suppress_context__
+        below = error.__cause__ or (None if hidden else error.__context__)
+        if not isinstance(below, ImportError) or id(below) in passed:
+            break
+        error = below
+        passed.add(id(error))
+    return error
+
+
 def describe(error: BaseException, gpu_independent: str | None) -> dict[str, Any]:
-    """The event's `failure` field. Frames run from the outermost to the innermost."""
+    """The event's `failure` field, of the root but for the traceback, which has the whole chain.
+
+    Frames run from the outermost to the innermost.
+    """
+    whole = text_of(error)
+    error = root(error)
     frames = []
     for entry in innermost(error)[-_FRAMES:]:
         file = relative(entry.filename)
@@ -99,7 +117,7 @@ def describe(error: BaseException, gpu_independent: str | None) -> dict[str, Any
         "type": type(error).__name__,
         "message": clean(str(error)).strip()[:4000],
         "frames": frames,
-        "traceback": text_of(error),
+        "traceback": whole,
         "gpu_independent": gpu_independent,
     }
 

@@ -252,7 +252,8 @@ def judged(error: BaseException, *, host: bool, stated: str | None) -> dict[str,
         error = AssertionError(f"a check must not skip, but say what it misses: {error}")
     outcome, why = classify.classify(error, host=host, stated=stated)
     if outcome == BROKEN:
-        reason = f"{type(error).__name__}: {failures.headline(error)}"
+        root = failures.root(error)
+        reason = f"{type(root).__name__}: {failures.headline(root)}"
         return {
             "outcome": outcome,
             "reason": failures.clean(reason)[:500],
