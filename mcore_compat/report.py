@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,23 +11,17 @@ from typing import Any
 
 from packaging.version import Version
 
-from mcore_compat import explain, files, intervals, verdict
+from mcore_compat import declared, explain, files, intervals, upstream, verdict
 from mcore_compat.cells import AXES, Cell, series_of
 from mcore_compat.evidence import CheckResult, Evidence
+from mcore_compat.markdown import escape
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.releases import Releases
 
 FOLDER = files.ROOT / "reports"
+TABLE = "COMPATIBILITY.md"
 MADE_BY = "Made by `nox -s report` from `reports/evidence/`; not edited by hand."
-
-
-def escape(text: str) -> str:
-    """Foreign text as Markdown that shows it as it is, on one line and inside a table."""
-    text = " ".join(text.split())
-    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", "�", text)
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", text)
 
 
 def markdown(
@@ -45,6 +40,7 @@ def markdown(
         parts += _families_table(chosen, device_class)
         parts += _intervals_table(chosen, releases or Releases({}), device_class)
     parts += _broken(found, matrix, cells)
+    parts += upstream.lines(findings(found, releases or Releases({})))
     parts += _not_run(found)
     parts += _undeclared(found)
     parts += [
@@ -285,6 +281,14 @@ def data(found: Sequence[Evidence], releases: Releases | None = None) -> dict[st
     }
 
 
+def findings(found: Sequence[Evidence], releases: Releases) -> tuple[declared.Finding, ...]:
+    """What is declared beside what was seen, of the device class with most evidence."""
+    classes = [e.device_class for e in found]
+    most = max(sorted(set(classes)), key=classes.count, default="")
+    mine = [e for e in found if e.device_class == most]
+    return declared.findings(mine, explain.explain(mine, []), releases)
+
+
 def texts(
     found: Sequence[Evidence],
     cells: Sequence[Cell],
@@ -295,8 +299,12 @@ def texts(
     verdicts: dict[str, dict[str, str]] = {}
     for e in found:
         verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
+    known = releases or Releases({})
+    by_name = {e.cell: e for e in found}
+    told = upstream.texts(findings(found, known), by_name)
     return {
-        FOLDER / "COMPATIBILITY.md": lambda: markdown(found, cells, matrix, releases),
+        **{FOLDER / upstream.FOLDER / name: functools.partial(str, t) for name, t in told.items()},
+        FOLDER / TABLE: lambda: markdown(found, cells, matrix, releases),
         FOLDER / "compatibility.json": lambda: files.dump_json(data(found, releases)),
         FOLDER / "verdicts.json": lambda: verdict.index_text(verdicts),
     }
@@ -304,14 +312,23 @@ def texts(
 
 def drift(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
     """The published files that are not what the evidence makes."""
-    return [
+    changed = [
         path
         for path, make in made.items()
         if not path.exists() or path.read_text(encoding="utf-8") != make()
     ]
+    return [*changed, *_outdated(made)]
+
+
+def _outdated(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
+    """Texts of findings that are none any more."""
+    folders = {path.parent / upstream.FOLDER for path in made if path.name == TABLE}
+    return sorted(p for folder in folders for p in folder.glob("*.md") if p not in made)
 
 
 def write(made: Mapping[Path, Callable[[], str]]) -> None:
     """Write every published file, each whole or not at all."""
     for path, make in made.items():
         files.write_text(path, make())
+    for path in _outdated(made):
+        path.unlink()

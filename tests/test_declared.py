@@ -1,0 +1,190 @@
+"""What is declared beside what is seen, and the texts that are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcore_compat import declared, evidence, explain, report, upstream
+from mcore_compat.cells import Cell, series_of
+from mcore_compat.declared import FINE, NOT, OUT, Finding
+from mcore_compat.evidence import CheckResult, Evidence, Failure
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.releases import Release, Releases
+
+
+def cell(mcore: str = "0.16.1", modelopt: str = "0.41.0", te: str = "2.11.0") -> Cell:
+    return Cell(
+        name=f"compat-{series_of(mcore)}-modelopt{series_of(modelopt)}-te{series_of(te)}",
+        mcore=mcore,
+        modelopt=modelopt,
+        te=te,
+        torch="2.9.1",
+        python="3.12",
+        cuda=12,
+    )
+
+
+def check(name: str = "restore", *, works: bool = True, message: str = "no") -> CheckResult:
+    failure = Failure(
+        type="TypeError",
+        message=message,
+        frame="modelopt.torch:f",
+        fingerprint="0123456789ab",
+        traceback=f"Traceback\nTypeError: {message}",
+        gpu_independent="Python code",
+    )
+    return CheckResult(
+        check=name,
+        kind=name,
+        family=None,
+        outcome=CheckOutcome.WORKS if works else CheckOutcome.BROKEN,
+        seconds=1.0,
+        reason=None,
+        failure=None if works else failure,
+        details={},
+    )
+
+
+def seen(of: Cell, *checks: CheckResult) -> Evidence:
+    base = evidence.start(of, device_class="host", outcome=CellOutcome.PARTIAL)
+    return replace(base, checks=checks)
+
+
+def releases(*requires: str, python: str = "", modelopt: tuple[str, ...] = ()) -> Releases:
+    return Releases(
+        {
+            "megatron-core": (
+                Release(
+                    package="megatron-core",
+                    version="0.16.1",
+                    requires=requires,
+                    requires_python=python,
+                ),
+            ),
+            "nvidia-modelopt": tuple(
+                Release(package="nvidia-modelopt", version=v, requires=modelopt)
+                for v in ("0.40.0", "0.41.0")
+            ),
+        }
+    )
+
+
+def findings(found: list[Evidence], known: Releases) -> tuple[Finding, ...]:
+    return declared.findings(found, explain.explain(found, []), known)
+
+
+def broken_and_working() -> list[Evidence]:
+    """A failure that the version of ModelOpt decides."""
+    return [
+        seen(cell(modelopt="0.41.0"), check("state", works=False)),
+        seen(cell(modelopt="0.40.0"), check("state")),
+    ]
+
+
+def test_a_failure_within_what_is_declared_is_so() -> None:
+    (one,) = findings(broken_and_working(), releases("nvidia-modelopt>=0.40"))
+    assert one.kind == FINE
+    assert one.package == "nvidia-modelopt"
+    assert one.relations[0].text() == "megatron-core 0.16.1 declares nvidia-modelopt>=0.40"
+
+
+def test_a_failure_of_which_nothing_is_declared_is_not_declared() -> None:
+    (one,) = findings(broken_and_working(), releases())
+    assert one.kind == NOT
+
+
+def test_a_failure_outside_of_what_is_declared_is_not_called_fine() -> None:
+    (one,) = findings(broken_and_working(), releases('nvidia-modelopt<0.41; extra == "dev"'))
+    assert one.kind == NOT
+    assert one.relations[0].extra == "dev"
+
+
+def test_a_range_of_an_extra_that_leaves_out_what_works_is_told() -> None:
+    found = [seen(cell(te="2.13.0"), check())]
+    (one,) = findings(found, releases('transformer-engine<2.12; extra == "dev"'))
+    assert one.kind == OUT
+    assert one.cells == (found[0].cell,)
+    text = upstream.text(one, {e.cell: e for e in found})
+    assert text.startswith(
+        "# megatron-core 0.16.1 rules out transformer-engine 2.13.0, which works\n"
+    )
+
+
+@pytest.mark.parametrize("checks", [(), (check(works=False),)])
+def test_what_was_not_seen_to_restore_is_not_called_working(checks: Any) -> None:
+    found = [seen(cell(te="2.13.0"), *checks)]
+    known = releases('transformer-engine<2.12; extra == "dev"')
+    assert not [f for f in findings(found, known) if f.kind == OUT]
+
+
+def test_requires_python_is_a_relation() -> None:
+    found = [seen(cell(), check())]
+    (one,) = findings(found, releases(python=">=3.13"))
+    assert (one.kind, one.relations[0].on) == (OUT, "python")
+
+
+def test_an_import_that_nothing_asks_for_is_told() -> None:
+    row = {
+        "package": "nvidia-modelopt",
+        "module": "requests",
+        "imported_by": "modelopt.x",
+        "guarded": False,
+        "installed": True,
+    }
+    found = [seen(cell(), replace(check("import-undeclared"), details={"undeclared": [row]}))]
+    (one,) = findings(found, releases())
+    assert (one.kind, one.subject) == (NOT, "nvidia-modelopt imports requests")
+    text = upstream.text(one, {e.cell: e for e in found})
+    assert "modelopt.x of nvidia-modelopt 0.41.0" in text
+
+
+def test_the_text_has_versions_command_traceback_and_rule() -> None:
+    found = broken_and_working()
+    (one,) = findings(found, releases("nvidia-modelopt"))
+    text = upstream.text(one, {e.cell: e for e in found})
+    assert text.startswith("# state: TypeError: no\n")
+    for wanted in (
+        "- nvidia-modelopt 0.41.0",
+        f"nox -s {found[0].cell} -- --force --only 'state'",
+        "Traceback\nTypeError: no",
+        "`nvidia-modelopt==0.41.0`",
+        "The same with a GPU: Python code.",
+    ):
+        assert wanted in text
+
+
+@given(message=st.text(max_size=200))
+def test_no_message_ends_a_code_block_early_or_adds_a_heading(message: str) -> None:
+    found = [
+        seen(cell(), check("state", works=False, message=message + "\n```\n# Owned\n<b>")),
+        seen(cell(modelopt="0.40.0"), check("state")),
+    ]
+    (one,) = findings(found, releases())
+    text = upstream.text(one, {e.cell: e for e in found})
+    fence = ""
+    for line in text.splitlines():
+        if fence:
+            fence = "" if line == fence else fence
+        elif line.startswith("```"):
+            fence = line
+        else:
+            assert "# Owned" not in line[1:] or line.startswith("# state: ")
+            assert not line.startswith("# Owned")
+    assert not fence
+
+
+def test_texts_of_findings_that_are_none_any_more_go_away(tmp_path: Path) -> None:
+    old = tmp_path / upstream.FOLDER / "old.md"
+    old.parent.mkdir()
+    old.write_text("old")
+    made: Any = {tmp_path / report.TABLE: lambda: "table"}
+    assert report.drift(made) == [tmp_path / report.TABLE, old]
+    report.write(made)
+    assert report.drift(made) == []
+    assert not old.exists()
