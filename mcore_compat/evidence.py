@@ -236,11 +236,11 @@ def start(
 
 
 def dumps(found: Evidence, apart: dict[str, str] | None = None) -> str:
-    """The file's text; sorted. With `apart`, large values of `details` are put there instead,
-    by their digest (see `mcore_compat.shared`)."""
+    """The file's text; sorted. With `apart`, large values are put there instead, by their digest
+    (see `mcore_compat.shared`)."""
     checks = [{**asdict(c), "outcome": c.outcome.value} for c in found.checks]
     if apart is not None:
-        checks = [{**row, "details": shared.compact(row["details"], apart)} for row in checks]
+        checks = [shared.compact(row, apart) for row in checks]
     data = {
         "schema": 1,
         "cell": found.cell,
@@ -268,11 +268,15 @@ def _validator() -> Callable[[Any], Iterator[Any]]:
     return iterate
 
 
-def parse(text: str, where: str, *, validate: bool = True) -> Evidence:
+def parse(text: str, where: str, *, validate: bool = True, folder: Path | None = None) -> Evidence:
     """Evidence from its text; `validate=False` where speed matters and the file is our own.
 
+    `folder`: of all evidence, where the values lie that are kept apart. Without it they are left
+    out: a digest stands in their place, and a traceback is empty.
+
     Raises:
-        EvidenceError: not JSON, or not of the schema; names the place and the way out.
+        EvidenceError: not JSON, or not of the schema, or a value that is kept apart is missing
+            or corrupt; names the place and the way out.
     """
     try:
         data = json.loads(text)
@@ -284,7 +288,11 @@ def parse(text: str, where: str, *, validate: bool = True) -> Evidence:
             at = problem.json_path
             raise EvidenceError(f"{where}: {at}: {problem.message[:200]}; {_way_out(where)}")
     try:
-        return _evidence(data)
+        rows = data["checks"]
+        whole = [shared.expand(r, folder) if folder else shared.without(r) for r in rows]
+        return _evidence({**data, "checks": whole})
+    except EvidenceError as error:
+        raise EvidenceError(f"{where}: {error}; {_way_out(where)}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceError(f"{where} is corrupt ({error!r}); {_way_out(where)}") from None
 
@@ -323,24 +331,16 @@ def _evidence(data: Mapping[str, Any]) -> Evidence:
 
 
 def load(path: Path, *, validate: bool = True, whole: bool = True) -> Evidence:
-    """The evidence at `path`; not `whole`: with digests for the values that are kept apart.
+    """The evidence at `path`; not `whole`: without the values that are kept apart.
 
     Raises:
         FileNotFoundError: there is none.
-        EvidenceError: as `parse`, or a value that is kept apart is missing or corrupt.
+        EvidenceError: as `parse`.
     """
     where = str(Path(path.parent.name) / path.name)
     text = path.read_text(encoding="utf-8", errors="replace")
-    found = parse(text, where, validate=validate)
-    if not whole:
-        return found
-    try:
-        checks = tuple(
-            replace(c, details=shared.expand(c.details, path.parent.parent)) for c in found.checks
-        )
-    except EvidenceError as error:
-        raise EvidenceError(f"{where}: {error}; {_way_out(where)}") from None
-    return replace(found, checks=checks)
+    folder = path.parent.parent if whole else None
+    return parse(text, where, validate=validate, folder=folder)
 
 
 def save(found: Evidence, folder: Path = FOLDER) -> Path:

@@ -1,8 +1,8 @@
 """Evidence in a compact form: what many cells recorded alike is kept once, by its digest.
 
-In a file of evidence, a large value of a check's `details` is `{"shared": DIGEST}`; the value
-itself is `reports/evidence/shared/DIGEST.json`, named by the first 16 hex digits of the SHA-256
-of that file's bytes.
+In a file of evidence, a large value of a check's `details`, and a long traceback, is
+`{"shared": DIGEST}`; the value itself is `reports/evidence/shared/DIGEST.json`, named by the
+first 16 hex digits of the SHA-256 of that file's bytes.
 """
 
 from __future__ import annotations
@@ -36,29 +36,49 @@ def name_of(text: str) -> str:
     return files.sha256_bytes(text.encode())[:DIGITS]
 
 
-def compact(details: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
-    """`details` with its large values replaced; their texts, by digest, are put `into`."""
-    found = {}
-    for key, value in details.items():
-        found[key] = value
-        large = isinstance(value, (dict, list, str)) and len(json.dumps(value)) >= LEAST
-        if large or digest_in(value):  # a value that only looks like a digest is kept apart too
-            text = files.dump_json(value)
-            into[name_of(text)] = text
-            found[key] = {KEY: name_of(text)}
+def compact(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
+    """A check's row with the large values of its `details` and a long traceback replaced; their
+    texts, by digest, are put `into`."""
+    found = {**row, "details": {k: _apart(v, into) for k, v in row["details"].items()}}
+    if row["failure"]:
+        traceback = _apart(row["failure"]["traceback"], into)
+        found["failure"] = {**row["failure"], "traceback": traceback}
     return found
 
 
-def expand(details: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`details` whole again, with the values kept below `folder`, the folder of all evidence.
+def _apart(value: Any, into: dict[str, str]) -> Any:
+    large = isinstance(value, (dict, list, str)) and len(json.dumps(value)) >= LEAST
+    if not large and not digest_in(value):  # what only looks like a digest is kept apart too
+        return value
+    text = files.dump_json(value)
+    into[name_of(text)] = text
+    return {KEY: name_of(text)}
+
+
+def expand(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A check's row whole again, with the values kept below `folder`, the folder of all evidence.
 
     Raises:
         EvidenceError: a value is not there, or is not what its digest says.
     """
-    return {
-        key: read(folder / FOLDER / f"{digest}.json") if digest else value
-        for key, value, digest in ((k, v, digest_in(v)) for k, v in details.items())
-    }
+    found = {**row, "details": {k: _whole(v, folder) for k, v in row["details"].items()}}
+    if row["failure"]:
+        traceback = _whole(row["failure"]["traceback"], folder)
+        found["failure"] = {**row["failure"], "traceback": traceback}
+    return found
+
+
+def _whole(value: Any, folder: Path) -> Any:
+    digest = digest_in(value)
+    return read(folder / FOLDER / f"{digest}.json") if digest else value
+
+
+def without(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A check's row as far as its own file has it: a traceback that is kept apart is empty."""
+    failure = row["failure"]
+    if failure and digest_in(failure["traceback"]):
+        failure = {**failure, "traceback": ""}
+    return {**row, "failure": failure}
 
 
 def digest_in(value: Any) -> str | None:
@@ -72,11 +92,10 @@ def digest_in(value: Any) -> str | None:
 
 def named(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The digests that the checks of one file of evidence name."""
-    for check in checks:
-        for value in check["details"].values():
-            digest = digest_in(value)
-            if digest:
-                yield digest
+    for row in checks:
+        values = list(row["details"].values())
+        values += [row["failure"]["traceback"]] if row["failure"] else []
+        yield from filter(None, map(digest_in, values))
 
 
 @functools.cache

@@ -66,6 +66,9 @@ def text(one: Finding, by_name: Mapping[str, Evidence]) -> str:
         lines += ["Traceback:", "", *_quoted(tail), ""]
         if check.failure.gpu_independent:
             lines += [f"The same with a GPU: {plain(check.failure.gpu_independent)}.", ""]
+    elif one.imported_in:
+        lines += ["## What is seen", "", "Imported while the module is, without a guard, in:", ""]
+        lines += [*(f"- `{plain(module)}`" for module in one.imported_in), ""]
     else:
         lines += [
             "## What is seen",
@@ -73,7 +76,8 @@ def text(one: Finding, by_name: Mapping[str, Evidence]) -> str:
             "Every family's checkpoint restores, tensor by tensor.",
             "",
         ]
-    lines += ["## Where", "", _where(one), ""]
+    if check is not None or one.kind == OUT:
+        lines += ["## Where", "", _where(one), ""]
     shown = one.cells[:MOST_CELLS]
     more = f" and {len(one.cells) - len(shown)} more" if len(one.cells) > len(shown) else ""
     lines += [f"Seen in {len(one.cells)} combinations: {', '.join(shown)}{more}.", ""]

@@ -61,7 +61,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(pipeline, "device_class", lambda: "host")
     monkeypatch.setattr(pipeline, "lock_path", lambda cell: tmp_path / f"{cell.name}.txt")
-    monkeypatch.setattr(pipeline, "_toolkit", lambda context: None)
+    monkeypatch.setattr(pipeline, "toolkit_of", lambda context: None)
     kept = tmp_path / "evidence"
     save, path_of = evidence.save, evidence.path_of
     monkeypatch.setattr(evidence, "save", lambda one: save(one, kept))

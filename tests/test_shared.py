@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mcore_compat import evidence, shared
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError
-from mcore_compat.evidence import CheckResult, Evidence
+from mcore_compat.evidence import CheckResult, Evidence, Failure
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
 
 LARGE = {"signature": "x" * 1000}
@@ -78,10 +78,31 @@ def test_whatever_was_recorded_comes_back(
     details["long"] = "y" * length
     details["looks like a digest"] = {"shared": "0123456789abcdef"}
     into: dict[str, str] = {}
-    small = shared.compact(details, into)
-    assert len(json.dumps(small)) <= len(json.dumps(details)) + 60 * len(details)
+    row = {"details": details, "failure": {"traceback": "z" * length, "type": "E"}}
+    small = shared.compact(row, into)
+    assert len(json.dumps(small)) <= len(json.dumps(row)) + 60 * (len(details) + 1)
     shared.write(into, folder)
-    assert shared.expand(small, folder) == details
+    assert set(shared.named([small])) == set(into)
+    assert shared.expand(small, folder) == row
+
+
+def test_a_long_traceback_is_kept_apart_and_comes_back(tmp_path: Path) -> None:
+    failure = Failure(
+        type="E",
+        message="m",
+        frame="f",
+        fingerprint="0" * 12,
+        traceback="line\n" * 400,
+        gpu_independent=None,
+    )
+    base = made("0.41", {})
+    found = replace(base, checks=(replace(base.checks[0], failure=failure),))
+    path = evidence.save(found, tmp_path)
+    assert "line" not in path.read_text()
+    assert evidence.load(path) == found
+    (small,) = evidence.load(path, whole=False).checks
+    assert small.failure is not None
+    assert small.failure.traceback == ""
 
 
 def test_a_missing_value_is_named_with_the_way_out(tmp_path: Path) -> None:
