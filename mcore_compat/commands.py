@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mcore_compat import (
     evidence,
@@ -26,7 +26,7 @@ from mcore_compat import (
 )
 from mcore_compat import verdict as verdicts
 from mcore_compat.cells import series_of
-from mcore_compat.errors import CompatError, InfrastructureError, UsageError
+from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
 from mcore_compat.files import ROOT, write_text
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
@@ -150,14 +150,24 @@ def report_(*, check: bool) -> int:
         unnamed = shared.unnamed(evidence.FOLDER)
         for path in unnamed:
             print(f"{path.relative_to(ROOT)} belongs to no evidence: nox -s report removes it")
-        return 1 if drifted or unnamed else 0
+        return _outlived(found, declared) or (1 if drifted or unnamed else 0)
     report.write(made)
     shared.tidy(evidence.FOLDER)
     for one in found:
         print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")
         print(one.reason.message if one.reason else verdicts.summary(one))
-    print(", ".join(str(path.relative_to(ROOT)) for path in made))
-    return 0
+    texts = [path for path in made if path.parent == report.FOLDER]
+    print(", ".join(str(path.relative_to(ROOT)) for path in texts), end="")
+    print(f", {len(made) - len(texts)} texts for upstream")
+    return _outlived(found, declared)
+
+
+def _outlived(found: Iterable[evidence.Evidence], declared: matrix.Matrix) -> int:
+    """Say which declared failures work by now: an error of the matrix."""
+    said = verdicts.outlived(found, declared.expected)
+    for line in said:
+        say(f"mcore-compat: {line}")
+    return MatrixError.exit_code if said else 0
 
 
 def explain_cell(name: str) -> int:
@@ -219,7 +229,8 @@ def run_matrix(selection: many.Selection, *, jobs: int, force: bool, dry_run: bo
         return InfrastructureError.exit_code
     paths = [evidence.path_of(k.cell.name, pipeline.device_class()) for k in ended]
     found = [evidence.load(path, validate=False, whole=False) for path in paths]
-    return 0 if all(_as_expected(one, here) for one in found) else 1
+    verdict = 0 if all(_as_expected(one, here) for one in found) else 1
+    return _outlived(found, here.matrix) or verdict
 
 
 def _at_least_one(jobs: int) -> None:

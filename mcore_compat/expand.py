@@ -39,7 +39,7 @@ def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tup
         for mcore in matrix.mcore_series
         for modelopt in matrix.modelopt_series
     ]
-    _check_rules(matrix, pairs)
+    _check_rules(matrix, pairs, releases)
     kept = [
         c for c in pairs if not any(rule.covers(c.mcore, c.modelopt) for rule in matrix.exclusions)
     ]
@@ -57,12 +57,17 @@ def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tup
     return tuple(found)
 
 
-def _check_rules(matrix: Matrix, pairs: Sequence[Cell]) -> None:
+def _check_rules(matrix: Matrix, pairs: Sequence[Cell], releases: Releases) -> None:
     """A rule that matches no cell is a slip of the pen, and says so."""
     for kind, rules in (("exclude", matrix.exclusions), ("expect", matrix.expected)):
         for rule in rules:
             if not any(rule.covers(c.mcore, c.modelopt) for c in pairs):
                 raise MatrixError(f'matrix.toml: {kind}: "{rule.reason}" matches no cell')
+            for axis, spec in (("transformer-engine", rule.te), ("torch", rule.torch)):
+                if not any(spec.contains(r.version) for r in releases.of(axis)):
+                    raise MatrixError(
+                        f'matrix.toml: {kind}: "{rule.reason}" matches no release of {axis}'
+                    )
     versions = {
         "megatron-core": {c.mcore for c in pairs},
         "nvidia-modelopt": {c.modelopt for c in pairs},

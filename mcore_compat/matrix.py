@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,12 @@ class SourceOnly:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Pairs of megatron-core and nvidia-modelopt, until a date.
+    """Cells within version specifiers, until a date: pairs of megatron-core and nvidia-modelopt,
+    and for an expected failure of some TE and torch alone where it says so.
 
-    `check` is empty for an exclusion, and a check's id or pattern for an expected failure.
+    `check` is empty for an exclusion, and a check's id or pattern for an expected failure, of
+    which `owner` is the package that would have to change and `upstream` where that is discussed:
+    `owner/repository#number`, or `not reported`.
     """
 
     mcore: SpecifierSet
@@ -53,9 +56,32 @@ class Pairs:
     reason: str
     expires: datetime.date
     check: str = ""
+    te: SpecifierSet = field(default_factory=SpecifierSet)
+    torch: SpecifierSet = field(default_factory=SpecifierSet)
+    owner: str = ""
+    upstream: str = ""
 
     def covers(self, mcore: str, modelopt: str) -> bool:
+        """Whether a pair is meant."""
         return self.mcore.contains(mcore) and self.modelopt.contains(modelopt)
+
+    def covers_pins(self, pins: Mapping[str, str]) -> bool:
+        """Whether a cell is meant, by its version of each axis."""
+        return (
+            self.covers(pins["megatron-core"], pins["nvidia-modelopt"])
+            and self.te.contains(pins["transformer-engine"])
+            and self.torch.contains(pins["torch"])
+        )
+
+    def interval(self) -> str:
+        """The cells as specifiers: `megatron-core>=0.16 nvidia-modelopt<0.42`."""
+        named = {
+            "megatron-core": self.mcore,
+            "nvidia-modelopt": self.modelopt,
+            "transformer-engine": self.te,
+            "torch": self.torch,
+        }
+        return " ".join(f"{axis}{spec}" for axis, spec in named.items() if str(spec))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +214,10 @@ def _pairs(row: Mapping[str, Any], where: str) -> Pairs:
         reason=row["reason"],
         expires=expires,
         check=row.get("check", ""),
+        te=SpecifierSet(row.get("transformer-engine", "")),
+        torch=SpecifierSet(row.get("torch", "")),
+        owner=row.get("owner", ""),
+        upstream=row.get("upstream", ""),
     )
 
 

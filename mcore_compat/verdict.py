@@ -102,14 +102,39 @@ def gist(message: str) -> str:
 
 def rule_for(found: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
     """The rule of the matrix that declares this check's failure in this cell."""
-    import fnmatch
-
-    mcore, modelopt = found.pins["megatron-core"], found.pins["nvidia-modelopt"]
     for rule in rules:
-        named = check == rule.check or fnmatch.fnmatchcase(check, rule.check)
-        if named and rule.covers(mcore, modelopt):
+        if _named(rule, check) and rule.covers_pins(found.pins):
             return rule
     return None
+
+
+def _named(rule: Pairs, check: str) -> bool:
+    import fnmatch
+
+    return check == rule.check or fnmatch.fnmatchcase(check, rule.check)
+
+
+def outlived(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+    """What is wrong with rules that declare failures, by the evidence: a line for each rule that
+    covers a cell in which everything that it names works. A cell without such checks, or in
+    which none was asked, says nothing."""
+    works: dict[int, list[str]] = {}
+    for e in found:
+        for place, rule in enumerate(rules):
+            if rule.covers_pins(e.pins):
+                outcomes = [c.outcome for c in e.checks if _named(rule, c.check)]
+                failed = any(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
+                if CheckOutcome.WORKS in outcomes and not failed:
+                    works.setdefault(place, []).append(e.cell)
+    return tuple(_outlived(rules[place], cells) for place, cells in sorted(works.items()))
+
+
+def _outlived(rule: Pairs, cells: Sequence[str]) -> str:
+    shown = ", ".join(cells[:3]) + (" and others" if len(cells) > 3 else "")
+    return (
+        f'matrix.toml: expect: "{rule.check}" ({rule.interval()}) works in {shown}: narrow or '
+        "remove the rule"
+    )
 
 
 def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
@@ -122,7 +147,13 @@ def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ..
 def declared(found: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
     """Why the matrix expects these failures, each reason once; empty where it does not."""
     every = (rule_for(found, check, rules) for check in cause.checks)
-    return tuple(dict.fromkeys(f"{rule.reason} (until {rule.expires})" for rule in every if rule))
+    return tuple(
+        dict.fromkeys(
+            f"{rule.reason} ({rule.owner}, {rule.upstream}; until {rule.expires})"
+            for rule in every
+            if rule
+        )
+    )
 
 
 def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
