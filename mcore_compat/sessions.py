@@ -5,6 +5,7 @@ Everything here is on the way to `nox -l`: nothing heavy is imported.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -94,15 +95,33 @@ PLAN = "MCORE_COMPAT_PLAN"
 
 
 def planned() -> Planned:
-    """The plan of the run that this nox belongs to; an empty one where there is none."""
+    """The plan of the run that this nox belongs to; an empty one where there is none.
+
+    A nox of a plan ends when the run does, even where that was killed outright: nobody would
+    take what it comes to, and the next run wants its cells.
+    """
     named = os.environ.get(PLAN)
     if not named:
         return Planned()
+    _end_with_parent()
     data = json.loads(Path(named).read_text(encoding="utf-8"))
     return Planned(
         builds=tuple((b["key"], b["cell"], b["package"]) for b in data["builds"]),
         requires={cell: tuple(keys) for cell, keys in data["requires"].items()},
     )
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    import ctypes
+    import signal
+
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:  # it ended before that was asked for
+        raise SystemExit(1)
 
 
 def newest(found: Sequence[Listed]) -> str:
