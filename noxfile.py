@@ -130,5 +130,5 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure what the README promises: nox -s bench -- [NAME ...]."""
-    _install(session, "test")
+    _install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -16,9 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.measure import Row, disk_usage
+from benchmarks.side_by_side import side_by_side
 from mcore_compat import (
     commands,
     expand,
@@ -35,19 +37,6 @@ REPEATS = 5
 SUITES = 3
 CELL = "compat-0.16-modelopt0.41"
 RESULTS = files.ROOT / "benchmarks" / "results.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One measured thing. `limit` is what the project promises, in the same unit."""
-
-    name: str
-    what: str
-    value: float
-    unit: str
-    limit: float
-    alternative: str = ""
-    alternative_value: float | None = None
 
 
 def timed(argv: Sequence[str | os.PathLike[str]], repeats: int = REPEATS) -> float:
@@ -68,12 +57,13 @@ def _nox() -> Path:
 def listing() -> list[Row]:
     """`nox -l` against a noxfile that declares as many sessions by hand and nothing else."""
     ours = timed([_nox(), "-l"])
-    count = len(json.loads((files.ROOT / "constraints" / "releases.json").read_text()))
+    here = commands.context()
+    count = len(expand.cells(here.matrix, here.releases))
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "noxfile.py"
         bare.write_text(
             "import nox\n"
-            f"for n in range({min(count, 250)}):\n"
+            f"for n in range({count}):\n"
             "    nox.session(lambda s: None, name=f'cell-{n}', venv_backend='none')\n"
         )
         plain = timed([_nox(), "-l", "-f", bare])
@@ -128,19 +118,6 @@ def suite() -> list[Row]:
     ]
 
 
-def disk_usage(folder: Path, seen: set[tuple[int, int]]) -> int:
-    """Bytes on disk below `folder`, counting no inode that is in `seen` (which it extends)."""
-    total = 0
-    for base, folders, names in os.walk(folder):
-        for name in [*names, *folders]:
-            status = os.lstat(os.path.join(base, name))
-            inode = (status.st_dev, status.st_ino)
-            if inode not in seen:
-                seen.add(inode)
-                total += status.st_blocks * 512
-    return total
-
-
 @contextlib.contextmanager
 def _home_of_its_own() -> Iterator[None]:
     """Within, environments are made in a folder beside the real ones, on the same file system."""
@@ -174,7 +151,8 @@ def environment() -> list[Row]:
     )
     seen: set[tuple[int, int]] = set()
     alone = disk_usage(first.python.parents[1], seen) / 1e6
-    made, again = [], []
+    made: list[float] = []
+    again: list[float] = []
     for _ in range(REPEATS):
         with _home_of_its_own():
             os.sync()  # what the last one's removal left to write is not this one's time
@@ -213,7 +191,10 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "fresh": fresh,
     "environment": environment,
     "suite": suite,
+    "side-by-side": side_by_side,
 }
+LONG = ("side-by-side",)
+"""Only where they are named: they take most of an hour."""
 
 
 def show(row: Row) -> str:
@@ -229,7 +210,7 @@ def show(row: Row) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
-    names = parser.parse_args().names or list(BENCHMARKS)
+    names = parser.parse_args().names or [name for name in BENCHMARKS if name not in LONG]
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no such benchmark: {unknown[0]}; valid: {', '.join(BENCHMARKS)}")
@@ -239,6 +220,11 @@ def main() -> None:
         for row in BENCHMARKS[name]():
             rows.append(row)
             print(show(row), flush=True)
+    keep(rows)
+
+
+def keep(rows: Sequence[Row]) -> None:
+    """Write the rows into the file of results, in place of those of the same names."""
     kept = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     measured = {row.name for row in rows}
     data = {

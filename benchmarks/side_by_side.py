@@ -1,0 +1,276 @@
+"""This tool beside plain nox with virtualenv and pip, tox with tox-uv, and riot.
+
+The same three cells for each: the same pins with the same hashes, the same locally built wheels,
+the same suite. Figures, each over all three cells, in seconds but for the disk:
+
+- cold: no environment and an empty package cache, to the answer of one check
+- warm: no environment, the package cache as the cold run left it, to the answer of one check
+- again: everything there, to the answer of one check
+- unchanged: what a user waits for who types the same command once more after a whole run
+- disk: of the three environments, hard links counted once
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import Row, disk_usage
+from mcore_compat import (
+    commands,
+    environment,
+    evidence,
+    expand,
+    files,
+    interpreters,
+    locks,
+    pipeline,
+    proc,
+    runtime,
+    wheelhouse,
+)
+
+CELLS = ("compat-0.14-modelopt0.33", "compat-0.15-modelopt0.37", "compat-0.16-modelopt0.41")
+CHECK = "import-packages"
+LIMIT_S = 3600.0
+REPEATS = 3
+FIGURES = ("cold", "warm", "again", "unchanged", "disk")
+
+LAUNCH = '''"""Starts the suite with the variables that its packages need."""
+import glob, os, sys
+site = next(p for p in sys.path if p.endswith("site-packages") and os.path.isdir(p + "/torch"))
+libraries = sorted(glob.glob(site + "/nvidia/*/lib"))
+os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries, {stub!r}])
+os.environ["CUDA_HOME"] = site + "/nvidia"
+suite = [sys.executable, "-u", {suite!r}, "--tools", {tools!r}, "--events", os.devnull]
+only = os.environ.get("ONLY")
+os.execv(sys.executable, [*suite, *(["--only", only] if only else [])])
+'''
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What each tool is given: requirements by cell, the interpreter, what starts the suite."""
+
+    requirements: Mapping[str, Path]
+    python: Path
+    launch: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """`prepare` writes the tool's files into its folder; `argv` runs all cells from there.
+
+    `whole` are variables for a run of the whole suite, `check` for one check; `reuse` is added to
+    `argv` once environments are there.
+    """
+
+    name: str
+    prepare: Callable[[Path, Work], None]
+    argv: tuple[str, ...]
+    reuse: tuple[str, ...] = ()
+    environments: str = ""
+    home: str = ""
+    only: Callable[[bool], tuple[tuple[str, ...], dict[str, str]]] = lambda one: (
+        (),
+        {"ONLY": CHECK} if one else {},
+    )
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _nox(folder: Path, work: Work) -> None:
+    rows = {name: str(path) for name, path in work.requirements.items()}
+    (folder / "noxfile.py").write_text(
+        "import nox\n"
+        f"ROWS = {rows!r}\n"
+        f"@nox.session(python={str(work.python)!r}, venv_backend='virtualenv')\n"
+        "@nox.parametrize('cell', sorted(ROWS))\n"
+        "def compat(session, cell):\n"
+        "    session.install('--no-deps', '--require-hashes', '-r', ROWS[cell])\n"
+        f"    session.run('python', {str(work.launch)!r}, success_codes=[0, 1])\n"
+    )
+
+
+def _tox(folder: Path, work: Work) -> None:
+    head = f"[tox]\nenv_list = {','.join(sorted(work.requirements))}\nno_package = true\n"
+    rows = "".join(
+        f"[testenv:{name}]\nbase_python = {work.python}\npass_env = *\n"
+        f"deps = -r{path}\ncommands = python {work.launch}\n"
+        for name, path in sorted(work.requirements.items())
+    )
+    (folder / "tox.ini").write_text(head + rows)
+
+
+def _riot(folder: Path, work: Work) -> None:
+    series = ".".join(work.python.name.removeprefix("python").split(".")[:2])
+    rows = dict.fromkeys(sorted(work.requirements), f"python {work.launch}")
+    (folder / "riotfile.py").write_text(
+        "from riot import Venv\n"
+        f"ROWS = {rows!r}\n"
+        "venv = Venv(skip_dev_install=True, venvs=[\n"
+        f"    Venv(name=name, command=command, pys='{series}', pkgs={{'pip': ''}},\n"
+        "         env={'CELL': name}) for name, command in ROWS.items()])\n"
+    )
+    # riot resolves and pins by itself; given the pins, it installs those.
+    told = proc.run(
+        [sys.executable, "-c", _RIOT_HASHES], timeout=60, cwd=folder, env={**os.environ}
+    )
+    for line in told.output.splitlines():
+        name, _, digest = line.partition(" ")
+        if name in work.requirements:
+            place = folder / ".riot" / "requirements" / f"{digest}.txt"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(work.requirements[name].read_text())
+
+
+_RIOT_HASHES = """
+from riot.riot import Session
+for one in Session.from_config_file('riotfile.py').venv.instances():
+    if one.name:
+        print(one.name, one.short_hash)
+"""
+
+
+def _ours(folder: Path, work: Work) -> None:
+    home = folder / "home"
+    home.mkdir()
+    for shared in ("wheelhouse", "tools", "libcuda-stub"):
+        if (files.home() / shared).exists():
+            (home / shared).symlink_to(files.home() / shared)
+
+
+TOOLS = (
+    Tool(
+        name="this tool",
+        prepare=_ours,
+        argv=(sys.executable, "-m", "mcore_compat.cli", "run", *CELLS),
+        environments="home/envs",
+        home="home",
+        only=lambda one: (("--only", CHECK) if one else (), {}),
+    ),
+    Tool(
+        name="nox, virtualenv, pip",
+        prepare=_nox,
+        argv=(_script("nox"), "-s", "compat"),
+        reuse=("-R",),
+        environments=".nox",
+    ),
+    Tool(
+        name="tox, tox-uv",
+        prepare=_tox,
+        argv=(_script("tox"), "run"),
+        environments=".tox",
+    ),
+    Tool(
+        name="riot",
+        prepare=_riot,
+        argv=(_script("riot"), "run", "--pass-env", "compat-.*"),
+        environments=".riot",
+    ),
+)
+
+
+def work_in(folder: Path) -> Work:
+    """The cells' requirements as files, and the launcher."""
+    here = commands.context()
+    rows: dict[str, Path] = {}
+    python = Path()
+    for name in CELLS:
+        cell = pipeline.chosen(name, here)
+        lock = locks.read(pipeline.lock_path(cell))
+        python = interpreters.find(cell.python, proc.run, here.uv)
+        wheels = pipeline.wheels_of(cell, lock, python, here)
+        if isinstance(wheels, wheelhouse.Unbuildable):
+            raise SystemExit(wheels.reason)
+        local = "".join(f"{w.path} --hash=sha256:{w.sha256}\n" for w in wheels)
+        rows[name] = folder / f"{name}.txt"
+        rows[name].write_text(locks.binary_part(lock) + local)
+    tools = environment.tools(python=python, uv=here.uv, run=proc.run, say=print)
+    sites = sorted((files.home() / "envs" / CELLS[-1] / "lib").glob("python3*/site-packages"))
+    stub = runtime.driver_stub(sites[0], proc.run) if sites else None
+    launch = folder / "launch.py"
+    suite = files.ROOT / "suite" / "run.py"
+    launch.write_text(LAUNCH.format(stub=str(stub), suite=str(suite), tools=str(tools)))
+    return Work(requirements=rows, python=python, launch=launch)
+
+
+def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
+    """One tool's figures."""
+    place = folder / "".join(c if c.isalnum() else "-" for c in tool.name)
+    place.mkdir()
+    tool.prepare(place, work)
+    base = {
+        **os.environ,
+        "PIP_CACHE_DIR": str(place / "pip"),
+        "UV_CACHE_DIR": str(place / "uv"),
+        "PATH": f"{work.python.parent}:{os.environ['PATH']}",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    if tool.home:
+        base["MCORE_COMPAT_HOME"] = str(place / tool.home)
+    cwd = files.ROOT if tool.home else place
+
+    def run(*, one: bool, reuse: bool) -> float:
+        words, more = tool.only(one)
+        argv = [*tool.argv, *(tool.reuse if reuse else ()), *words]
+        done = proc.run(argv, timeout=LIMIT_S, env={**base, **more}, cwd=cwd)
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"{tool.name} failed:\n{done.output[-3000:]}")
+        return done.seconds
+
+    found = {"cold": run(one=True, reuse=False)}
+    shutil.rmtree(place / tool.environments)
+    if tool.name == "riot":
+        tool.prepare(place, work)
+    found["warm"] = run(one=True, reuse=False)
+    found["disk"] = disk_usage(place / tool.environments, set()) / 1e6
+    found["again"] = statistics.median(run(one=True, reuse=True) for _ in range(REPEATS))
+    run(one=False, reuse=True)
+    found["unchanged"] = run(one=False, reuse=True)
+    shutil.rmtree(place)
+    return found
+
+
+def side_by_side() -> list[Row]:
+    """A row a figure; the others' figures are told beside ours."""
+    here = commands.context()
+    kept = {
+        path: path.read_bytes()
+        for name in CELLS
+        if (path := evidence.path_of(expand.named(name, here.matrix, here.releases).name, "host"))
+        and path.exists()
+    }
+    found: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(dir=files.home()) as name:
+        folder = Path(name)
+        work = work_in(folder)
+        for tool in TOOLS:
+            print(f"  {tool.name}", file=sys.stderr, flush=True)
+            found[tool.name] = measure(tool, work, folder)
+    for path, data in kept.items():  # a measurement publishes nothing
+        path.write_bytes(data)
+    return [_row(figure, found) for figure in FIGURES]
+
+
+def _row(figure: str, found: Mapping[str, Mapping[str, float]]) -> Row:
+    others = {tool.name: found[tool.name][figure] for tool in TOOLS[1:]}
+    nearest = min(others, key=lambda name: others[name])
+    told = ", ".join(f"{name} {value:.1f}" for name, value in sorted(others.items()))
+    return Row(
+        name=f"side-by-side {figure}",
+        what=f"three cells, {figure}; others: {told}",
+        value=found[TOOLS[0].name][figure],
+        unit="MB" if figure == "disk" else "s",
+        limit=others[nearest] / (5 if figure == "unchanged" else 1),
+        alternative=f"the best of the others, {nearest}",
+        alternative_value=others[nearest],
+    )
