@@ -12,9 +12,10 @@ from typing import Any
 from packaging.version import Version
 
 from mcore_compat import declared, explain, files, intervals, upstream, verdict
+from mcore_compat import drift as interfaces
 from mcore_compat.cells import AXES, Cell, series_of
 from mcore_compat.evidence import CheckResult, Evidence
-from mcore_compat.markdown import escape
+from mcore_compat.markup import escape as escape
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.releases import Releases
@@ -39,6 +40,7 @@ def markdown(
         parts += _cells_table(chosen, device_class)
         parts += _families_table(chosen, device_class)
         parts += _intervals_table(chosen, releases or Releases({}), device_class)
+    parts += interfaces.lines(interfaces.changes(found, releases or Releases({})))
     parts += _broken(found, matrix, cells)
     parts += upstream.lines(findings(found, releases or Releases({})))
     parts += _not_run(found)
@@ -237,7 +239,8 @@ def _undeclared(found: Sequence[Evidence]) -> list[str]:
 def data(found: Sequence[Evidence], releases: Releases | None = None) -> dict[str, Any]:
     """`reports/compatibility.json`: schema 1, a record a cell and device class, sorted.
 
-    `intervals` are in the words of MDN's browser-compat-data, see `mcore_compat.intervals`.
+    `intervals` are in the words of MDN's browser-compat-data, see `mcore_compat.intervals`;
+    `drift` is what changed in the interfaces, see `mcore_compat.drift`.
     """
     known = releases or Releases({})
 
@@ -268,6 +271,7 @@ def data(found: Sequence[Evidence], releases: Releases | None = None) -> dict[st
             }
             for e in sorted(found, key=lambda e: (*_order(e), e.device_class))
         ],
+        "drift": interfaces.data(interfaces.changes(found, known)),
         "intervals": [
             {"device_class": device_class, **asdict(one)}
             for device_class in sorted({e.device_class for e in found})

@@ -9,7 +9,7 @@ from mcore_compat.cells import AXES
 from mcore_compat.declared import FINE, NOT, OUT, Finding
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.fingerprint import plain
-from mcore_compat.markdown import escape
+from mcore_compat.markup import escape
 from mcore_compat.verdict import gist
 
 FOLDER = "upstream"

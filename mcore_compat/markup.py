@@ -1,4 +1,4 @@
-"""Foreign text as Markdown."""
+"""Foreign text in Markdown. Pure."""
 
 from __future__ import annotations
 
