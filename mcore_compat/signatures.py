@@ -211,6 +211,11 @@ def _removed(before: Signature, after: Signature) -> Iterator[Difference]:
             continue
         needed = {"by position": ARGS, "by keyword": KWARGS}
         lost = [way for way in sorted(WAYS[p.kind]) if needed.get(way) not in after.takes]
+        places = before.positional
+        if p.name in places and "by position" not in lost:
+            # What it was given lands in the place of a parameter that came after it.
+            behind = places[places.index(p.name) + 1 :]
+            lost += ["by position"] if set(behind) & set(after.positional) else []
         why = "no longer taken" if lost else "still taken, as one of many"
         if 0 < len(lost) < len(WAYS[p.kind]):
             why += f" {lost[0]}"
