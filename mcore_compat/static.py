@@ -181,16 +181,21 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         self, name: str, extras: frozenset[str], specifiers: set[str], bad: set[str]
     ) -> Iterator[Candidate]:
         exact = any(_exact(specifier) for specifier in specifiers)
+        later = []
         for listed in self._fitting(name):
             version = listed.version
             if (
                 listed.uploaded < self._world.until
                 and version not in bad
                 and (exact or not listed.yanked)
-                and (specifiers or not _is_prerelease(version))
                 and all(_contains(specifier, version) for specifier in specifiers)
             ):
-                yield Candidate(name, extras, version)
+                if _is_prerelease(version):
+                    later.append(version)
+                else:
+                    yield Candidate(name, extras, version)
+        # As uv does: a pre-release only where no release is left.
+        yield from (Candidate(name, extras, version) for version in later)
 
     def _fitting(self, name: str) -> tuple[Listed, ...]:
         """The releases of a package that its world's machine can take, newest first."""
@@ -260,9 +265,7 @@ def _specifier(text: str) -> SpecifierSet:
 
 @functools.cache
 def _contains(specifier: str, version: str) -> bool:
-    known = _specifier(specifier)
-    # A pre-release may be taken only where one is named.
-    return known.contains(version, prereleases=bool(known.prereleases))
+    return _specifier(specifier).contains(version, prereleases=True)
 
 
 @functools.cache

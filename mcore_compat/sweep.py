@@ -23,7 +23,7 @@ ASKERS = 12
 BATCH = 600
 """Combinations that one process answers before it hands them back."""
 
-FORM = 1
+FORM = 2
 """Of the kept answers; raised where `static` would answer otherwise."""
 
 

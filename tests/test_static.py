@@ -94,7 +94,6 @@ def test_an_older_release_that_fits_is_found(tmp_path: Path) -> None:
         ({"wheels": ["cp311-cp311-manylinux_2_28_x86_64"]}, {}, False),
         ({"wheels": ["cp39-abi3-manylinux2014_x86_64"]}, {}, True),
         ({"wheels": ["cp312-cp312-manylinux_2_39_x86_64"]}, {}, False),
-        ({"version": "1.0rc1"}, {}, False),
     ],
 )
 def test_only_releases_of_the_world_may_be_taken(
@@ -102,6 +101,12 @@ def test_only_releases_of_the_world_may_be_taken(
 ) -> None:
     version = said.pop("version", "1.0")
     assert ask(tmp_path, ["a"], {"a": [row(version, **said)]}, **world).installs is expected
+
+
+def test_a_pre_release_is_taken_only_where_no_release_is_left(tmp_path: Path) -> None:
+    rows = {"a": [row("1.0"), row("2.0rc1")], "b": [row("1.0")]}
+    assert ask(tmp_path, ["a", "b==1.0"], rows, {"a 1.0": ["b>=2"]}).installs
+    assert ask(tmp_path / "2", ["a", "b==1.0"], rows, {"a 2.0rc1": ["b>=2"]}).installs
 
 
 def test_a_yanked_release_may_be_pinned(tmp_path: Path) -> None:
@@ -222,7 +227,7 @@ def test_what_could_not_be_answered_offline_is_asked_again(
         assert all(v.installs is None for v in found.verdicts.values())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"form": 0}', '{"form": 1, "answers": {"a": 1}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"form": 1}', '{"form": 2, "answers": {"a": 1}}'])
 def test_answers_that_cannot_be_read_are_none(
     text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
