@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mcore_compat import files, locks, runtime
+from mcore_compat import bytecode, files, locks, runtime
 from mcore_compat.buildlog import last_line
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError, InterpreterError
@@ -106,6 +106,8 @@ def ensure(
                 _create(folder, lock, wheels, python, uv, run)
             if not _same(installed(_site(folder)), wanted(lock, wheels)):
                 raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
+            # Nobody waits for it: Python compiles by itself what is not linked yet.
+            threading.Thread(target=bytecode.link, args=(_site(folder),)).start()
             files.write_text(mark, files.dump_json(identity), durable=False)
     site = _site(folder)
     return Environment(

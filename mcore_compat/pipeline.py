@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mcore_compat import (
+    bytecode,
     environment,
     evidence,
     expand,
@@ -307,6 +308,7 @@ def _suite(
         only=options.only,
         check_limit=options.limit,
     )
+    bytecode.keep(there.site)
     if builder.problem:
         raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
     found = builder.evidence()

@@ -12,7 +12,9 @@ from pathlib import Path
 from mcore_compat import files
 from mcore_compat.proc import Runner
 
-_DROPPED = re.compile(r"(PYTHON(PATH|HOME|STARTUP)|VIRTUAL_ENV|CUDA_(HOME|PATH)|NVTE_|CPATH|UV_)")
+_DROPPED = re.compile(
+    r"(PYTHON(PATH|HOME|STARTUP|DONTWRITEBYTECODE|PYCACHEPREFIX)|VIRTUAL_ENV|CUDA_(HOME|PATH)|NVTE_|CPATH|UV_)"
+)
 
 _NO_DEVICE = 100
 """CUDA_ERROR_NO_DEVICE of the CUDA driver API."""
