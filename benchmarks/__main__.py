@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import statistics
 import sys
 import tempfile
@@ -29,11 +30,15 @@ from mcore_compat import (
     locks,
     pipeline,
     proc,
+    sweep,
     wheelhouse,
 )
 from mcore_compat import environment as environments
 
 REPEATS = 5
+SAMPLE = 40
+"""Every so many of all combinations."""
+
 SUITES = 3
 CELL = "compat-0.16-modelopt0.41"
 RESULTS = files.ROOT / "benchmarks" / "results.json"
@@ -186,11 +191,67 @@ def environment() -> list[Row]:
     ]
 
 
+def static() -> list[Row]:
+    """The static pass over a sample of all combinations, offline, none answered before."""
+    here = commands.context()
+    cells = list(expand.product(here.matrix, here.releases))[::SAMPLE]
+    store = files.home() / "metadata"
+    with _home_of_its_own():
+        shutil.copytree(store, files.home() / "metadata", ignore=lambda *_: ["answers"])
+        seconds = []
+        for _ in range(2):
+            started = time.monotonic()
+            answers = sweep.sweep(
+                cells, here.matrix, here.releases, offline=True, jobs=2, say=_nothing
+            )
+            seconds.append((time.monotonic() - started) / len(cells))
+        unsaid = answers.counts()["left to uv"]
+    cell = expand.named(CELL, here.matrix, here.releases)
+    by_uv = []
+    for _ in range(REPEATS):
+        started = time.monotonic()
+        locks.make(cell, here.matrix, here.releases, uv=here.uv, run=proc.run, offline=True)
+        by_uv.append(time.monotonic() - started)
+    what = f"static pass, a combination ({len(cells)} of them, {unsaid} left to uv), 2 processes"
+    return [
+        Row(
+            name="static",
+            what=what,
+            value=seconds[0],
+            unit="s",
+            limit=0.07,
+            alternative="uv pip compile --offline of one",
+            alternative_value=statistics.median(by_uv),
+        ),
+        Row(
+            name="static again",
+            what="the same, all answered before",
+            value=seconds[1],
+            unit="s",
+            limit=0.07,
+        ),
+    ]
+
+
+def nothing() -> list[Row]:
+    """`nox -s matrix` over all declared cells where there is nothing to do."""
+    argv: list[str | os.PathLike[str]] = [_nox(), "-s", "matrix"]
+    plan = proc.run([*argv, "--", "--dry-run"], timeout=600, cwd=files.ROOT)
+    idle = "\n0 cells to run" in plan.output
+    seconds = timed(argv if idle else [*argv, "--", "--dry-run"])
+    what = "nox -s matrix, nothing to do" if idle else "nox -s matrix -- --dry-run"
+    here = commands.context()
+    count = len(expand.cells(here.matrix, here.releases))
+    return [Row(name="matrix", what=f"{what}, {count} cells", value=seconds, unit="s", limit=3.0)]
+
+
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "listing": listing,
     "fresh": fresh,
     "environment": environment,
     "suite": suite,
+    "static": static,
+    "matrix": nothing,
     "side-by-side": side_by_side,
 }
 LONG = ("side-by-side",)
