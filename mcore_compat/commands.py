@@ -158,7 +158,7 @@ def report_(*, check: bool) -> int:
         print(one.reason.message if one.reason else verdicts.summary(one))
     texts = [path for path in made if path.parent == report.FOLDER]
     print(", ".join(str(path.relative_to(ROOT)) for path in texts), end="")
-    print(f", {len(made) - len(texts)} texts for upstream")
+    print(f", {len(made) - len(texts)} texts for upstream and files of constraints")
     return _outlived(found, declared)
 
 

@@ -124,9 +124,21 @@ def _interval(
 
 def every(found: Sequence[Evidence], axis: str, releases: Sequence[str]) -> tuple[Interval, ...]:
     """The intervals of every check over one axis, sorted by kind and family."""
-    asked = sorted(
-        {(c.kind, c.family) for e in found for c in e.checks}, key=lambda k: (k[0], k[1] or "")
-    )
+    said: dict[tuple[str, str], dict[str, set[bool]]] = {}
+    for e in found:  # once over all checks: a matrix of thousands of cells has half a million
+        version = e.pins[axis]
+        for c in e.checks:
+            if c.outcome not in _SILENT:
+                mine = said.setdefault((c.kind, c.family or ""), {})
+                mine.setdefault(version, set()).add(c.outcome is CheckOutcome.WORKS)
     return tuple(
-        one for kind, family in asked for one in intervals(found, axis, kind, family, releases)
+        one
+        for (kind, family), by_version in sorted(said.items())
+        for one in from_answers(
+            {v: frozenset(by_version[v]) for v in sorted(by_version, key=Version)},
+            axis,
+            kind,
+            family or None,
+            releases,
+        )
     )

@@ -5,16 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from packaging.version import Version
 
-from mcore_compat import declared, explain, files, intervals, upstream, verdict
+from mcore_compat import data, explain, files, intervals, tables, upstream, verdict
 from mcore_compat import drift as interfaces
 from mcore_compat.cells import AXES, Cell, series_of
-from mcore_compat.evidence import CheckResult, Evidence
+from mcore_compat.evidence import Evidence
 from mcore_compat.markup import escape as escape
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
@@ -42,7 +40,7 @@ def markdown(
         parts += _intervals_table(chosen, releases or Releases({}), device_class)
     parts += interfaces.lines(interfaces.changes(found, releases or Releases({})))
     parts += _broken(found, matrix, cells)
-    parts += upstream.lines(findings(found, releases or Releases({})))
+    parts += upstream.lines(data.findings(found, releases or Releases({})))
     parts += _not_run(found)
     parts += _undeclared(found)
     parts += [
@@ -236,63 +234,6 @@ def _undeclared(found: Sequence[Evidence]) -> list[str]:
     return [*lines, ""]
 
 
-def data(found: Sequence[Evidence], releases: Releases | None = None) -> dict[str, Any]:
-    """`reports/compatibility.json`: schema 1, a record a cell and device class, sorted.
-
-    `intervals` are in the words of MDN's browser-compat-data, see `mcore_compat.intervals`;
-    `drift` is what changed in the interfaces, see `mcore_compat.drift`.
-    """
-    known = releases or Releases({})
-
-    def check(c: CheckResult) -> dict[str, Any]:
-        return {
-            "check": c.check,
-            "family": c.family,
-            "fingerprint": c.failure.fingerprint if c.failure else None,
-            "kind": c.kind,
-            "outcome": c.outcome.value,
-            "reason": c.reason,
-        }
-
-    return {
-        "schema": 1,
-        "made_by": "nox -s report",
-        "cells": [
-            {
-                "cell": e.cell,
-                "checks": [check(c) for c in e.checks],
-                "cuda": e.cuda,
-                "device_class": e.device_class,
-                "digests": {"lock": e.lock, "suite": e.suite},
-                "outcome": e.outcome.value,
-                "pins": dict(e.pins),
-                "reason": e.reason.message if e.reason else None,
-                "taken": e.taken,
-            }
-            for e in sorted(found, key=lambda e: (*_order(e), e.device_class))
-        ],
-        "drift": interfaces.data(interfaces.changes(found, known)),
-        "intervals": [
-            {"device_class": device_class, **asdict(one)}
-            for device_class in sorted({e.device_class for e in found})
-            for axis in INTERVAL_AXES
-            for one in intervals.every(
-                [e for e in found if e.device_class == device_class],
-                axis,
-                [r.version for r in known.of(axis)],
-            )
-        ],
-    }
-
-
-def findings(found: Sequence[Evidence], releases: Releases) -> tuple[declared.Finding, ...]:
-    """What is declared beside what was seen, of the device class with most evidence."""
-    classes = [e.device_class for e in found]
-    most = max(sorted(set(classes)), key=classes.count, default="")
-    mine = [e for e in found if e.device_class == most]
-    return declared.findings(mine, explain.explain(mine, []), releases)
-
-
 def texts(
     found: Sequence[Evidence],
     cells: Sequence[Cell],
@@ -305,11 +246,17 @@ def texts(
         verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
     known = releases or Releases({})
     by_name = {e.cell: e for e in found}
-    told = upstream.texts(findings(found, known), by_name)
+    told = upstream.texts(data.findings(found, known), by_name)
     return {
         **{FOLDER / upstream.FOLDER / name: functools.partial(str, t) for name, t in told.items()},
         FOLDER / TABLE: lambda: markdown(found, cells, matrix, releases),
-        FOLDER / "compatibility.json": lambda: files.dump_json(data(found, releases)),
+        FOLDER / data.NAME: lambda: data.text(found, matrix, known),
+        FOLDER / data.SCHEMA.name: lambda: data.SCHEMA.read_text(encoding="utf-8"),
+        FOLDER / "compatibility.csv": lambda: tables.csv_text(found),
+        **{
+            FOLDER / tables.CONSTRAINTS / f"{name}.txt": functools.partial(str, text)
+            for name, text in tables.constraints(found).items()
+        },
         FOLDER / "verdicts.json": lambda: verdict.index_text(verdicts),
     }
 
@@ -325,9 +272,10 @@ def drift(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
 
 
 def _outdated(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
-    """Texts of findings that are none any more."""
-    folders = {path.parent / upstream.FOLDER for path in made if path.name == TABLE}
-    return sorted(p for folder in folders for p in folder.glob("*.md") if p not in made)
+    """Texts of findings, and constraints of cells, that are none any more."""
+    roots = [path.parent for path in made if path.name == TABLE]
+    kinds = (f"{upstream.FOLDER}/*.md", f"{tables.CONSTRAINTS}/*.txt")
+    return sorted(p for root in roots for kind in kinds for p in root.glob(kind) if p not in made)
 
 
 def write(made: Mapping[Path, Callable[[], str]]) -> None:

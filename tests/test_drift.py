@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import event, stand_in_cell
 
-from mcore_compat import drift, matrix, report, wording
+from mcore_compat import data, drift, matrix, report, wording
 from mcore_compat.drift import Change
 from mcore_compat.evidence import Evidence
 from mcore_compat.releases import Release, Releases
@@ -267,4 +267,4 @@ def test_the_report_has_the_section_and_the_data(made: Made) -> None:
         for version, text in (("0.9.0", "(x)"), ("0.10.0", "(x, y)"))
     ]
     assert "## What changed in the interfaces" in report.markdown(found, [], matrix.load(), KNOWN)
-    assert [row["name"] for row in report.data(found, KNOWN)["drift"]] == ["y"]
+    assert [row["name"] for row in data.data(found, matrix.load(), KNOWN)["drift"]] == ["y"]

@@ -1,0 +1,180 @@
+"""What is published: of its schema, read back as it was, harmless in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from packaging.requirements import Requirement
+from test_declared import cell, check, seen
+
+import mcore_compat
+from mcore_compat import data, matrix, published, releases, tables
+from mcore_compat.errors import EvidenceError, UsageError
+from mcore_compat.evidence import Evidence, Reason
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+
+HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> \x1b[31m‮"
+
+
+def family(name: str, works: bool = True) -> Any:
+    made = check(f"restore[{name}]", works=works, message=HOSTILE)
+    return replace(made, kind="restore", family=name)
+
+
+@pytest.fixture
+def found() -> list[Evidence]:
+    """One cell that restores, one that does not, and one that came to no checks."""
+    installed = {"megatron-core": "0.16.1", "nvidia-modelopt": "0.41.0", "torch": "2.9.1"}
+    reason = Reason(kind="unresolvable", message=HOSTILE, help="")
+    return [
+        replace(seen(cell(), family("gpt"), family("mla-moe")), installed=installed),
+        seen(cell(modelopt="0.40.0"), family("gpt"), family("mla-moe", works=False)),
+        replace(seen(cell(modelopt="0.42.0")), outcome=CellOutcome.UNRESOLVABLE, reason=reason),
+    ]
+
+
+def made(found: list[Evidence]) -> dict[str, Any]:
+    text = data.text(found, matrix.load(), releases.load())
+    assert text == data.text(list(reversed(found)), matrix.load(), releases.load())
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def validator() -> Draft202012Validator:
+    schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def test_what_is_made_is_of_the_schema(found: list[Evidence]) -> None:
+    assert list(validator().iter_errors(made(found))) == []
+    assert list(validator().iter_errors(made([]))) == []
+
+
+def test_what_is_committed_is_of_the_schema() -> None:
+    text = (published.PATH).read_text(encoding="utf-8")
+    assert list(validator().iter_errors(json.loads(text))) == []
+
+
+def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
+    path = tmp_path / "compatibility.json"
+    path.write_text(data.text(found, matrix.load(), releases.load()), encoding="utf-8")
+    known = mcore_compat.load(path)
+    one = known.cell(found[1].cell)
+    assert one.outcome == "partial"
+    assert one.outcome_of("restore[mla-moe]") == "broken"
+    assert one.restores == ("gpt",)
+    assert known.cause(one.causes["restore[mla-moe]"]).cells == (found[1].cell,)
+    assert known.cell(found[2].cell).reason == HOSTILE
+    names = [c.name for c in known.where(modelopt="<0.41", outcome="partial")]
+    assert names == [found[1].cell]
+    assert known.where(torch=">=3") == ()
+
+
+def test_what_does_not_exist_is_told_with_the_nearest(
+    found: list[Evidence], tmp_path: Path
+) -> None:
+    path = tmp_path / "compatibility.json"
+    path.write_text(data.text(found, matrix.load(), releases.load()), encoding="utf-8")
+    known = published.load(path)
+    with pytest.raises(UsageError, match="did you mean"):
+        known.cell(found[0].cell.replace("0.16", "0.61"))
+    with pytest.raises(UsageError, match="did you mean"):
+        known.cell(found[0].cell).outcome_of("restore[gtp]")
+    with pytest.raises(UsageError, match="write e"):
+        known.where(mcore="newest")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is not there"),
+        ("{", "is not valid"),
+        ("[]", "is not valid"),
+        ('{"schema": "2.0.0", "cells": [], "causes": []}', "has schema 2.0.0"),
+        ('{"schema": "1.9.0", "cells": [{}], "causes": []}', "is not valid"),
+    ],
+)
+def test_what_cannot_be_read_is_one_clear_error(
+    text: str | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "compatibility.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(EvidenceError, match=message):
+        published.load(path)
+
+
+def test_a_newer_minor_version_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "compatibility.json"
+    path.write_text('{"schema": "1.9.0", "cells": [], "causes": [], "new": 1}')
+    assert published.load(path).cells == ()
+
+
+def test_the_examples_hold() -> None:
+    failed, asked = doctest.testmod(published)
+    assert (failed, asked > 3) == (0, True)
+
+
+def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="a frame needs pandas, which is optional")
+    path = tmp_path / "compatibility.json"
+    path.write_text(data.text(found, matrix.load(), releases.load()), encoding="utf-8")
+    frame = published.load(path).frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert len(frame) == 4
+    assert set(frame["family"]) == {"gpt", "mla-moe"}
+
+
+def test_without_pandas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match="pip install pandas"):
+        published.Compatibility("1.0.0", (), ()).frame()
+
+
+def test_the_table_has_a_row_for_each_family(found: list[Evidence]) -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.csv_text(found))))
+    assert [(r["cell"], r["family"], r["restore"]) for r in rows] == [
+        (found[1].cell, "gpt", "works"),
+        (found[1].cell, "mla-moe", "broken"),
+        (found[0].cell, "gpt", "works"),
+        (found[0].cell, "mla-moe", "works"),
+        (found[2].cell, "", ""),
+    ]
+
+
+@given(st.text())
+def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
+    value = tables.cell(text)
+    assert value[:1] not in set("=+-@")
+    assert not set(value) & set("\r\n\t\x00\x1b")
+
+
+def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Evidence]) -> None:
+    broken = replace(check("state[gpt]", works=False), kind="state")
+    found[0] = replace(found[0], checks=(*found[0].checks, broken))
+    texts = tables.constraints(found)
+    assert list(texts) == [found[0].cell]
+    lines = texts[found[0].cell].splitlines()
+    assert "# Fails: state[gpt]" in lines
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert {p.name: str(p.specifier) for p in pins}["torch"] == "==2.9.1"
+    assert all(str(p.specifier).startswith("==") and not p.extras for p in pins)
+
+
+@pytest.mark.parametrize("outcome", [CheckOutcome.NEEDS_GPU, CheckOutcome.BLOCKED])
+def test_what_was_not_seen_to_restore_is_not_recommended(outcome: CheckOutcome) -> None:
+    e = seen(cell(), family("gpt"), replace(family("mla-moe"), outcome=outcome))
+    assert not tables.recommended(e)
+    assert not tables.recommended(seen(cell()))
