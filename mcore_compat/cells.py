@@ -5,6 +5,7 @@ Pure: no I/O, nothing heavy imported.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -93,7 +94,13 @@ def format_name(request: Request) -> str:
     return name
 
 
+@functools.cache
+def parsed(version: str) -> Version:
+    """A version, parsed once: thousands of cells compare the same few."""
+    return Version(version)
+
+
+@functools.cache
 def series_of(version: str) -> str:
     """`0.16` for `0.16.1`."""
-    parsed = Version(version)
-    return f"{parsed.major}.{parsed.minor}"
+    return f"{parsed(version).major}.{parsed(version).minor}"

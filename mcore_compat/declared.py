@@ -110,16 +110,18 @@ def relations(package: str, version: str, releases: Releases) -> tuple[Relation,
     )
 
 
-def _said(text: str) -> Iterator[tuple[str, str, str]]:
-    """`(axis, specifier, extra)` of a requirement on an axis."""
+@functools.cache
+def _said(text: str) -> tuple[tuple[str, str, str], ...]:
+    """`(axis, specifier, extra)` of a requirement on an axis; empty for any other."""
     try:
         need = Requirement(text)
     except InvalidRequirement:
-        return
+        return ()
     on = canonicalize_name(need.name)
-    if on in AXES:
-        extra = re.search(r"""extra == ["']([^"']+)""", str(need.marker or ""))
-        yield on, str(need.specifier), extra[1] if extra else ""
+    if on not in AXES:
+        return ()
+    extra = re.search(r"""extra == ["']([^"']+)""", str(need.marker or ""))
+    return ((on, str(need.specifier), extra[1] if extra else ""),)
 
 
 def findings(
@@ -127,18 +129,19 @@ def findings(
 ) -> tuple[Finding, ...]:
     """Everything worth telling, failures first, the one seen in most cells first."""
     by_name = {e.cell: e for e in found}
-    broken = [_of_failure(one, by_name, releases) for one in explained]
-    return (*broken, *_out_of_range(found, releases), *_undeclared(found))
+    asked = functools.cache(lambda package, version: relations(package, version, releases))
+    broken = [_of_failure(one, by_name, asked) for one in explained]
+    return (*broken, *_out_of_range(found, asked), *_undeclared(found))
 
 
-def _of_failure(one: Explained, by_name: Mapping[str, Evidence], releases: Releases) -> Finding:
+Asked = Callable[[str, str], tuple[Relation, ...]]
+"""`relations` of a package and version, each looked up once."""
+
+
+def _of_failure(one: Explained, by_name: Mapping[str, Evidence], asked: Asked) -> Finding:
     cells = tuple(sorted((s.cell for s in one.seen if s.broken), key=_newest(by_name)))
     pins = by_name[cells[0]].pins
-    every = [
-        relation
-        for package in DECLARING
-        for relation in relations(package, pins[package], releases)
-    ]
+    every = [relation for package in DECLARING for relation in asked(package, pins[package])]
     between = tuple(r for r in every if _about(r, [rule.axes for rule in one.rules]))
     declared = [r for r in between if r.admits(pins[r.on])]
     return Finding(
@@ -175,7 +178,7 @@ def _newest(by_name: Mapping[str, Evidence]) -> Callable[[str], tuple[Any, ...]]
     return key
 
 
-def _out_of_range(found: Sequence[Evidence], releases: Releases) -> Iterator[Finding]:
+def _out_of_range(found: Sequence[Evidence], asked: Asked) -> Iterator[Finding]:
     """Ranges of extras, and of python, that leave a version out in which everything restores."""
     rows: dict[tuple[Relation, str], list[str]] = {}
     for e in found:
@@ -183,7 +186,7 @@ def _out_of_range(found: Sequence[Evidence], releases: Releases) -> Iterator[Fin
         if core != {CheckOutcome.WORKS}:
             continue
         for package in DECLARING:
-            for relation in relations(package, e.pins[package], releases):
+            for relation in asked(package, e.pins[package]):
                 if not relation.admits(e.pins[relation.on]):
                     rows.setdefault((relation, e.pins[relation.on]), []).append(e.cell)
     for (relation, version), cells in sorted(rows.items()):

@@ -12,10 +12,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
-from mcore_compat.cells import AXES, Cell
-from mcore_compat.evidence import Evidence
+from mcore_compat.cells import AXES, Cell, parsed
+from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.outcomes import FAILURES, CheckOutcome
 
 MOST_AXES = 3
@@ -97,7 +95,7 @@ class Explained:
 
 def inside(version: str, low: str, high: str) -> bool:
     """Whether a version lies in a closed interval."""
-    return Version(low) <= Version(version) <= Version(high)
+    return parsed(low) <= parsed(version) <= parsed(high)
 
 
 def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
@@ -117,9 +115,21 @@ def observations(
 
     A cell in which they fail otherwise, or could not be asked, says nothing.
     """
+    return _observations([(e, _by_check(e)) for e in found], fingerprint, checks)
+
+
+def _by_check(evidence: Evidence) -> dict[str, CheckResult]:
+    return {check.check: check for check in evidence.checks}
+
+
+def _observations(
+    found: Iterable[tuple[Evidence, Mapping[str, CheckResult]]],
+    fingerprint: str,
+    checks: Sequence[str],
+) -> tuple[Seen, ...]:
     seen = []
-    for evidence in found:
-        mine = [c for c in evidence.checks if c.check in checks]
+    for evidence, by_check in found:
+        mine = [by_check[name] for name in checks if name in by_check]
         broken = any(c.failure and c.failure.fingerprint == fingerprint for c in mine)
         outcomes = {c.outcome for c in mine} - {CheckOutcome.UNSUPPORTED}
         if broken or outcomes == {CheckOutcome.WORKS}:
@@ -150,8 +160,8 @@ def rules_for(seen: Sequence[Seen]) -> tuple[Rule, ...]:
 def _rule(axes: Sequence[str], broken: Sequence[Seen], works: Sequence[Seen]) -> Rule:
     spans = {
         axis: (
-            min((one.pins[axis] for one in broken), key=Version),
-            max((one.pins[axis] for one in broken), key=Version),
+            min((one.pins[axis] for one in broken), key=parsed),
+            max((one.pins[axis] for one in broken), key=parsed),
         )
         for axis in axes
     }
@@ -164,7 +174,16 @@ def _rule(axes: Sequence[str], broken: Sequence[Seen], works: Sequence[Seen]) ->
         )
         for axis in axes
     )
-    within = [w.cell for w in works if all(inside(w.pins[a], *spans[a]) for a in axes)]
+    # Cells of the same versions are alike here: each such group is compared once.
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for one in works:
+        alike.setdefault(tuple(one.pins[a] for a in axes), []).append(one.cell)
+    within = sorted(
+        cell
+        for versions, cells in alike.items()
+        if all(inside(v, *spans[a]) for v, a in zip(versions, axes, strict=True))
+        for cell in cells
+    )
     return Rule(
         bounds=bounds, support=tuple(one.cell for one in broken), contradicted=tuple(within)
     )
@@ -175,13 +194,16 @@ def _neighbours(
 ) -> dict[str, str | None]:
     """The nearest versions of an axis that work, the others being within their spans."""
     others = [a for a in spans if a != axis]
+    distinct = {(one.pins[axis], *(one.pins[a] for a in others)) for one in works}
     beside = [
-        one.pins[axis] for one in works if all(inside(one.pins[a], *spans[a]) for a in others)
+        version
+        for version, *rest in distinct
+        if all(inside(v, *spans[a]) for v, a in zip(rest, others, strict=True))
     ]
-    low, high = map(Version, spans[axis])
+    low, high = map(parsed, spans[axis])
     return {
-        "below": max((v for v in beside if Version(v) < low), key=Version, default=None),
-        "above": min((v for v in beside if Version(v) > high), key=Version, default=None),
+        "below": max((v for v in beside if parsed(v) < low), key=parsed, default=None),
+        "above": min((v for v in beside if parsed(v) > high), key=parsed, default=None),
     }
 
 
@@ -219,18 +241,19 @@ def _between(bound: Bound, rule: Rule, untested: Sequence[Cell]) -> list[Cell]:
         for low, high in gaps
         if low
         and high
-        and Version(low) < Version(cell.pins[bound.axis]) < Version(high)
+        and parsed(low) < parsed(cell.pins[bound.axis]) < parsed(high)
         and all(inside(cell.pins[b.axis], b.low, b.high) for b in others)
     ]
-    return sorted(found, key=lambda c: (Version(c.pins[bound.axis]), c.name))
+    return sorted(found, key=lambda c: (parsed(c.pins[bound.axis]), c.name))
 
 
 def explain(found: Sequence[Evidence], cells: Sequence[Cell]) -> tuple[Explained, ...]:
     """Every failure over all cells of one device class, the one seen in most cells first."""
     tested = {evidence.cell for evidence in found}
     made = []
+    looked = [(e, _by_check(e)) for e in found]
     for fingerprint, checks in groups(found).items():
-        seen = observations(found, fingerprint, checks)
+        seen = _observations(looked, fingerprint, checks)
         rules = rules_for(seen)
         made.append(
             Explained(

@@ -54,11 +54,11 @@ class Signature:
     parameters: tuple[Parameter, ...]
     returns: str | None
 
-    @property
+    @functools.cached_property
     def by_name(self) -> dict[str, Parameter]:
         return {p.name: p for p in self.parameters}
 
-    @property
+    @functools.cached_property
     def positional(self) -> list[str]:
         """Names of what can be given by position, without the object or class itself."""
         names = [p.name for p in self.parameters if p.kind in (POSITIONAL, PLAIN)]
@@ -176,6 +176,7 @@ def _parameter(piece: str, kind: str) -> Parameter:
     )
 
 
+@functools.cache
 def compare(old: str, new: str) -> tuple[Difference, ...]:
     """What differs between two texts of a function; empty where they say the same."""
     if old == new:
