@@ -6,6 +6,7 @@ never the line) and the message without what differs from run to run.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ _VARYING = (
     (re.compile(r"\b\d+(?:\.\d+)?\s*(?:ms|s|seconds|secs?)\b"), "<time>"),
     (re.compile(r"\bpid[ =:]*\d+", re.IGNORECASE), "pid <n>"),
     (re.compile(r"\btmp[A-Za-z0-9_]{6,}"), "<tmp>"),
+    (re.compile(r"\bmcore-compat-suite-\w+"), "<tmp>"),
+    # A whole model, printed: what it is made of differs with what was done to it.
+    (re.compile(r"\(\s+\(\w+\): .*", re.DOTALL), "(<model>)"),
     (re.compile(r"\b\d{5,}\b"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
@@ -114,7 +118,17 @@ def frame_of(frames: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
+MESSAGE = 2000
+"""Characters of a message that are kept and that bear on the fingerprint."""
+
+
 def fingerprint(kind: str, message: str, frames: Sequence[Mapping[str, Any]]) -> str:
     """Twelve hex digits for an exception of type `kind` with `message`, raised in `frames`."""
-    text = "\0".join((kind, frame_of(frames), normalised(message)))
+    return of(kind, message, frame_of(frames))
+
+
+@functools.cache
+def of(kind: str, message: str, frame: str) -> str:
+    """As `fingerprint`, where `frame_of` the frames is known."""
+    text = "\0".join((kind, frame, normalised(message[:MESSAGE])))
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]

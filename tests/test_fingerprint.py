@@ -118,3 +118,17 @@ def test_a_list_of_names_and_its_set_are_the_same(names: list[str]) -> None:
         return fingerprint.normalised("lost: " + ", ".join(f"decoder.{n}" for n in some) + "; end")
 
     assert said(names) == said(sorted(set(names)))
+
+
+def test_the_folder_of_a_run_and_a_printed_model_are_no_part_of_a_cause() -> None:
+    told = [
+        f"No such file: 'mcore-compat-suite-{run}/check/checkpoint/common.pt'"
+        for run in ("2mb4g72h", "_w0sn6aa")
+    ]
+    models = [
+        f"only supports GPTModel, received MambaModel(\n  (embedding): {what}(\n    (a): b\n  )\n)"
+        for what in ("Embedding", "QuantEmbedding")
+    ]
+    for one, other in (told, models):
+        assert fingerprint.of("E", one, "f") == fingerprint.of("E", other, "f")
+    assert fingerprint.of("E", told[0], "f") != fingerprint.of("E", models[0], "f")

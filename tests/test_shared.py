@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat import evidence, shared
+from mcore_compat import evidence, fingerprint, shared
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError
 from mcore_compat.evidence import CheckResult, Evidence, Failure
@@ -91,7 +91,7 @@ def test_a_long_traceback_is_kept_apart_and_comes_back(tmp_path: Path) -> None:
         type="E",
         message="m",
         frame="f",
-        fingerprint="0" * 12,
+        fingerprint=fingerprint.of("E", "m", "f"),
         traceback="line\n" * 400,
         gpu_independent=None,
     )
