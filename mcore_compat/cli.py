@@ -101,6 +101,14 @@ def parser() -> argparse.ArgumentParser:
     why = commands.add_parser("explain", help="why a cell fails", allow_abbrev=False)
     why.add_argument("cell", metavar="CELL")
 
+    ill = commands.add_parser(
+        "doctor", help="what is wrong with an environment; changes nothing", allow_abbrev=False
+    )
+    ill.add_argument(
+        "--python", metavar="PATH", help="its Python; default: the active environment's"
+    )
+    ill.add_argument("-v", "--verbose", action="store_true", help="say so where all is right, too")
+
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     commands.add_parser("refresh", help="ask the index for new releases", allow_abbrev=False)
     report = commands.add_parser("report", help="evidence -> table", allow_abbrev=False)
@@ -142,6 +150,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         return commands.run_matrix(
             _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
         )
+    if args.command == "doctor":
+        return commands.doctor_(python=args.python, verbose=args.verbose)
     if args.command == "static":
         return commands.static_pass(offline=args.offline, jobs=args.jobs)
     if args.command == "explore":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from mcore_compat import (
+    doctor,
     evidence,
     expand,
     explain,
     exploring,
     index,
+    inspected,
     interpreters,
     locks,
     many,
@@ -19,6 +23,7 @@ from mcore_compat import (
     pipeline,
     plan,
     proc,
+    published,
     releases,
     report,
     shared,
@@ -269,6 +274,31 @@ def explore_(*, budget: str, jobs: int, dry_run: bool, offline: bool) -> int:
     ran = exploring.run(here, minutes=minutes, jobs=jobs, offline=offline)
     print(f"{len(ran)} cells were run: {', '.join(ran) or 'none'}")
     return 0
+
+
+def doctor_(*, python: str | None, verbose: bool) -> int:
+    """Say what is wrong with an environment; nothing, and 0, where all is right."""
+    chosen = Path(python) if python else _active()
+    there = inspected.inspect(chosen, proc.run)
+    remarks = doctor.diagnose(there, matrix.load(), published.load())
+    for remark in remarks:
+        print(f"{remark.kind}: {remark.text}")
+        if remark.help:
+            print(f"  {remark.help}")
+    if verbose:
+        for axis, version in doctor.pins_of(there).items():
+            print(f"{axis} {version}")
+        print(f"{len(remarks)} remarks on the environment of {chosen}")
+    return 1 if any(remark.kind != doctor.NOTE for remark in remarks) else 0
+
+
+def _active() -> Path:
+    """The Python of the environment that is active in the shell, else the one that runs this."""
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        place = os.environ.get(name)
+        if place and (Path(place) / "bin" / "python").exists():
+            return Path(place) / "bin" / "python"
+    return Path(sys.executable)
 
 
 CELL_OUTCOMES = frozenset(outcome.value for outcome in CellOutcome)
