@@ -101,6 +101,14 @@ def parser() -> argparse.ArgumentParser:
     why = commands.add_parser("explain", help="why a cell fails", allow_abbrev=False)
     why.add_argument("cell", metavar="CELL")
 
+    which = commands.add_parser(
+        "recommend", help="tested combinations that fit what you have", allow_abbrev=False
+    )
+    which.add_argument(
+        "constraints", nargs="?", default="", metavar="TEXT", help='"torch 2.9, modelopt >=0.39"'
+    )
+    which.add_argument("-n", type=int, default=5, metavar="N", help="how many to show (5)")
+
     ill = commands.add_parser(
         "doctor", help="what is wrong with an environment; changes nothing", allow_abbrev=False
     )
@@ -150,6 +158,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         return commands.run_matrix(
             _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
         )
+    if args.command == "recommend":
+        return commands.recommend_(args.constraints, most=args.n)
     if args.command == "doctor":
         return commands.doctor_(python=args.python, verbose=args.verbose)
     if args.command == "static":

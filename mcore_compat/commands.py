@@ -24,10 +24,12 @@ from mcore_compat import (
     plan,
     proc,
     published,
+    recommend,
     releases,
     report,
     shared,
     sweep,
+    tables,
 )
 from mcore_compat import verdict as verdicts
 from mcore_compat.cells import series_of
@@ -274,6 +276,17 @@ def explore_(*, budget: str, jobs: int, dry_run: bool, offline: bool) -> int:
     ran = exploring.run(here, minutes=minutes, jobs=jobs, offline=offline)
     print(f"{len(ran)} cells were run: {', '.join(ran) or 'none'}")
     return 0
+
+
+def recommend_(text: str, *, most: int) -> int:
+    """The newest tested combinations that fit, best first; 1 where none does."""
+    if most < 1:
+        raise UsageError("-n: at least one must be shown")
+    advice = recommend.advise(recommend.parse(text) if text else (), published.load().cells)
+    folder = (report.FOLDER / tables.CONSTRAINTS).relative_to(ROOT)
+    for line in recommend.lines(advice, str(folder), most):
+        print(line)
+    return 0 if advice.cells else 1
 
 
 def doctor_(*, python: str | None, verbose: bool) -> int:
