@@ -93,9 +93,10 @@ def describe(made: Plan, jobs: int) -> Iterator[str]:
         yield f"{known.cell.name}: {known.state}{first}"
     yield f"{len(made.todo)} cells to run, {len(made.fresh)} fresh"
     if made.todo:
-        unlocked = sum(not pipeline.lock_path(k.cell).exists() for k in made.todo)
+        unlocked = sum(not pipeline.locked(k.cell) for k in made.todo)
         if unlocked:
-            yield f"{unlocked} of them have no lock yet: resolved first, about 2 s each"
+            said = "have no lock of their newest patches yet: resolved first, about 2 s each"
+            yield f"{unlocked} of them {said}"
         yield f"builds: {len(made.builds)}"
         yield f"disk for environments: at most {made.disk_gb():.1f} GB"
         yield (
@@ -105,14 +106,17 @@ def describe(made: Plan, jobs: int) -> Iterator[str]:
 
 
 def resolve(todo: Sequence[Known], context: Context) -> None:
-    """Make the locks that are missing; what cannot be resolved gets its evidence here and now."""
+    """Make the locks that are missing or of an older patch; what cannot be resolved gets its
+    evidence here and now."""
 
     def one(cell: Cell) -> None:
+        if pipeline.lock_path(cell).exists():  # of an older patch: it stays on its stack
+            cell = pipeline.chosen(cell.name, context)
         made = pipeline.lock_of(cell, context)
         if isinstance(made, Unresolvable):
             pipeline.run_cell(cell.name, pipeline.Options(), context)
 
-    bare = [known.cell for known in todo if not pipeline.lock_path(known.cell).exists()]
+    bare = [known.cell for known in todo if not pipeline.locked(known.cell)]
     if bare:
         context.say(f"resolving {len(bare)} cells")
     quiet = replace(context, say=lambda line: None)
