@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,23 +12,24 @@ from mcore_compat import (
     expand,
     explain,
     exploring,
-    index,
     interpreters,
+    keepup,
     locks,
     many,
     matrix,
+    nightly,
     pipeline,
     plan,
     proc,
     releases,
     report,
+    shards,
     shared,
     sweep,
 )
 from mcore_compat import verdict as verdicts
-from mcore_compat.cells import series_of
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
-from mcore_compat.files import ROOT, write_text
+from mcore_compat.files import ROOT
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
@@ -113,28 +115,62 @@ def make_locks(names: Sequence[str]) -> int:
     return code
 
 
-def refresh() -> int:
-    """Ask the index, rewrite `constraints/releases.json`, show what is new."""
-    try:
-        before = releases.load()
-    except CompatError:
-        before = releases.Releases({})
-    after = index.refresh(before, index.client(), say)
-    write_text(releases.PATH, releases.dumps(after))
-    added = index.added(before, after)
-    for release in added:
-        print(f"new: {release.package} {release.version} of {release.uploaded[:10]}")
-    if not added:
-        print("nothing new")
-    declared = matrix.load()
-    axes = {
-        "megatron-core": declared.mcore_series,
-        "nvidia-modelopt": declared.modelopt_series,
-    }
-    for package, series in axes.items():
-        for one in sorted({series_of(r.version) for r in after.of(package)} - set(series)):
-            print(f"not in the matrix: {package} {one}; add it to constraints/matrix.toml")
+def refresh(*, join: bool = False) -> int:
+    """Ask the index, rewrite `constraints/releases.json`, show what is new and what the matrix
+    lacks; with `join`, new series join it."""
+    found = nightly.ask(say, join=join)
+    nightly.write(found)
+    for line in found.lines():
+        print(line)
     return 0
+
+
+def nightly_(options: nightly.Options, *, dry_run: bool, names_only: bool) -> int:
+    """Refresh, join, lock, run what new releases touch, report, and say what they broke."""
+    _at_least_one(options.jobs)
+    before = nightly.earlier(options.before)
+    here, new = context(), nightly.kept()
+    if options.does("prepare") and not names_only:
+        found = nightly.ask(say, join=True)
+        if not dry_run:
+            nightly.write(found)
+        for line in found.lines():
+            print(line)
+        here, new = nightly.with_(here, found), found.new
+    names = nightly.to_run(here, new, options)
+    if names_only:
+        print("\n".join(names), end="\n" if names else "")
+        return 0
+    selection = nightly.selection(names)
+    if dry_run:
+        for line in many.describe(plan.make(many.selected(selection, here)), options.jobs):
+            print(line)
+        return 0
+    if options.does("prepare"):
+        nightly.prepare(here, names)
+    code = 0
+    if options.does("cells") and names:
+        code = run_matrix(selection, jobs=options.jobs, force=False, dry_run=False)
+    if options.does("report"):
+        code = max(code, _night_report(here, options, new, before))
+    return code
+
+
+def _night_report(
+    here: Context,
+    options: nightly.Options,
+    new: Sequence[keepup.New],
+    before: Sequence[evidence.Evidence],
+) -> int:
+    code = 0
+    if options.shard == shards.WHOLE:  # a part of the evidence is no report
+        with contextlib.redirect_stdout(sys.stderr):
+            code = report_(check=False)
+    for line in nightly.summary(new, here.releases, _others(), before):
+        print(line)
+    for one in nightly.settle(here, new):
+        print(f"not all cells of {one.package} {one.version} are run yet; the next night goes on")
+    return code
 
 
 def report_(*, check: bool) -> int:

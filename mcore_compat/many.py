@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcore_compat import evidence, expand, files, pipeline, plan, wheelhouse
+from mcore_compat import evidence, expand, files, pipeline, plan, shards, wheelhouse
 from mcore_compat.cells import Cell
 from mcore_compat.errors import CompatError, InfrastructureError, UsageError
 from mcore_compat.locks import Unresolvable
 from mcore_compat.pipeline import Context
 from mcore_compat.plan import Known, Plan, Progress
 from mcore_compat.sessions import PLAN
+from mcore_compat.shards import Shard
 from mcore_compat.survey import survey
 
 LIMIT_S = 7 * 24 * 3600.0
@@ -44,6 +45,8 @@ class Selection:
     tags: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     stale: bool = False
+    names: tuple[str, ...] | None = None
+    shard: Shard = shards.WHOLE
 
 
 def selected(selection: Selection, context: Context) -> tuple[Known, ...]:
@@ -58,7 +61,10 @@ def selected(selection: Selection, context: Context) -> tuple[Known, ...]:
         modelopt=selection.modelopt,
         tags=selection.tags,
     )
-    return plan.narrowed(survey(cells, context), only=selection.only, stale=selection.stale)
+    if selection.names is not None:
+        cells = tuple(cell for cell in cells if cell.name in selection.names)
+    known = plan.narrowed(survey(cells, context), only=selection.only, stale=selection.stale)
+    return tuple(k for k in known if selection.shard.holds(k.cell.name))
 
 
 def known_cells(context: Context) -> tuple[Cell, ...]:

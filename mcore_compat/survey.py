@@ -75,6 +75,7 @@ def _known(
         outcomes=frozenset({found.outcome.value, *(check.outcome.value for check in found.checks)}),
         seconds=sum(c.seconds for c in found.checks) * SUITE_PARTS or None,
         missing=() if fresh else _missing(cell, context, built),
+        behind=bool(newer),
     )
 
 
