@@ -133,7 +133,8 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     workflows = sorted(str(path) for path in Path(".github/workflows").glob("*.yml"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
-    session.run("zizmor", "--offline", "--no-progress", "--pedantic", *workflows)
+    options = ("--offline", "--no-progress", "--pedantic", "--strict-collection")
+    session.run("zizmor", *options, *workflows)
 
 
 @nox.session
