@@ -16,7 +16,6 @@ from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
 
 if TYPE_CHECKING:
     from mcore_compat.many import Selection
-    from mcore_compat.nightly import Options
 
 EXIT_CODES = """\
 exit codes: 0 compatible (or every failure is declared in constraints/matrix.toml), 1 any other
@@ -105,6 +104,22 @@ def parser() -> argparse.ArgumentParser:
     why = commands.add_parser("explain", help="why a cell fails", allow_abbrev=False)
     why.add_argument("cell", metavar="CELL")
 
+    which = commands.add_parser(
+        "recommend", help="tested combinations that fit what you have", allow_abbrev=False
+    )
+    which.add_argument(
+        "constraints", nargs="?", default="", metavar="TEXT", help='"torch 2.9, modelopt >=0.39"'
+    )
+    which.add_argument("-n", type=int, default=5, metavar="N", help="how many to show (5)")
+
+    ill = commands.add_parser(
+        "doctor", help="what is wrong with an environment; changes nothing", allow_abbrev=False
+    )
+    ill.add_argument(
+        "--python", metavar="PATH", help="its Python; default: the active environment's"
+    )
+    ill.add_argument("-v", "--verbose", action="store_true", help="say so where all is right, too")
+
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     fresh = commands.add_parser("refresh", help="ask the index for releases", allow_abbrev=False)
     fresh.add_argument("--join", action="store_true", help="new series join the matrix")
@@ -145,26 +160,16 @@ def _dispatch(args: argparse.Namespace) -> int:
     from mcore_compat import commands
 
     if args.command in ("run", "compat"):
-        names = (
-            args.cells
-            if args.command == "run"
-            else [
-                format_name(
-                    Request(
-                        mcore=args.mcore,
-                        modelopt=args.modelopt,
-                        te=args.te,
-                        torch=args.torch,
-                        python=args.python,
-                    )
-                )
-            ]
-        )
+        names = args.cells if args.command == "run" else [_name(args)]
         return commands.run_cells(names, force=args.force, only=args.only, limit=args.limit)
     if args.command == "matrix":
         return commands.run_matrix(
             _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
         )
+    if args.command == "recommend":
+        return commands.recommend_(args.constraints, most=args.n)
+    if args.command == "doctor":
+        return commands.doctor_(python=args.python, verbose=args.verbose)
     if args.command == "static":
         return commands.static_pass(offline=args.offline, jobs=args.jobs)
     if args.command == "explore":
@@ -177,26 +182,39 @@ def _dispatch(args: argparse.Namespace) -> int:
         return commands.explain_cell(args.cell)
     if args.command == "lock":
         return commands.make_locks(args.cells)
-    if args.command == "refresh":
-        return commands.refresh(join=args.join)
-    if args.command == "nightly":
-        return commands.nightly_(_night(args), dry_run=args.dry_run, names_only=args.list)
+    if args.command in ("refresh", "nightly"):
+        return _keep_up(args)
     if args.command == "report":
         return commands.report_(check=args.check)
     return commands.list_cells()
 
 
-def _night(args: argparse.Namespace) -> Options:
-    from mcore_compat import shards
+def _name(args: argparse.Namespace) -> str:
+    return format_name(
+        Request(
+            mcore=args.mcore,
+            modelopt=args.modelopt,
+            te=args.te,
+            torch=args.torch,
+            python=args.python,
+        )
+    )
+
+
+def _keep_up(args: argparse.Namespace) -> int:
+    from mcore_compat import nights, shards
     from mcore_compat.nightly import Options
 
-    return Options(
+    if args.command == "refresh":
+        return nights.refresh(join=args.join)
+    options = Options(
         jobs=args.jobs,
         shard=shards.parse(args.shard),
         step=args.step,
         every=args.all_stale,
         before=args.before,
     )
+    return nights.night(options, dry_run=args.dry_run, names_only=args.list)
 
 
 def _selection(args: argparse.Namespace) -> Selection:

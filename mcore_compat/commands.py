@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from mcore_compat import (
+    doctor,
     evidence,
     expand,
     explain,
     exploring,
+    inspected,
     interpreters,
-    keepup,
     locks,
     many,
     matrix,
-    nightly,
     pipeline,
     plan,
     proc,
+    published,
+    recommend,
     releases,
     report,
-    shards,
     shared,
     sweep,
+    tables,
 )
 from mcore_compat import verdict as verdicts
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
@@ -112,64 +115,6 @@ def make_locks(names: Sequence[str]) -> int:
             code = 1
         else:
             print(f"{name}: {len(made.pins) + len(made.source_only)} packages, {made.digest[:12]}")
-    return code
-
-
-def refresh(*, join: bool = False) -> int:
-    """Ask the index, rewrite `constraints/releases.json`, show what is new and what the matrix
-    lacks; with `join`, new series join it."""
-    found = nightly.ask(say, join=join)
-    nightly.write(found)
-    for line in found.lines():
-        print(line)
-    return 0
-
-
-def nightly_(options: nightly.Options, *, dry_run: bool, names_only: bool) -> int:
-    """Refresh, join, lock, run what new releases touch, report, and say what they broke."""
-    _at_least_one(options.jobs)
-    before = nightly.earlier(options.before)
-    here, new = context(), nightly.kept()
-    if options.does("prepare") and not names_only:
-        found = nightly.ask(say, join=True)
-        if not dry_run:
-            nightly.write(found)
-        for line in found.lines():
-            print(line)
-        here, new = nightly.with_(here, found), found.new
-    names = nightly.to_run(here, new, options)
-    if names_only:
-        print("\n".join(names), end="\n" if names else "")
-        return 0
-    selection = nightly.selection(names)
-    if dry_run:
-        for line in many.describe(plan.make(many.selected(selection, here)), options.jobs):
-            print(line)
-        return 0
-    if options.does("prepare"):
-        nightly.prepare(here, names)
-    code = 0
-    if options.does("cells") and names:
-        code = run_matrix(selection, jobs=options.jobs, force=False, dry_run=False)
-    if options.does("report"):
-        code = max(code, _night_report(here, options, new, before))
-    return code
-
-
-def _night_report(
-    here: Context,
-    options: nightly.Options,
-    new: Sequence[keepup.New],
-    before: Sequence[evidence.Evidence],
-) -> int:
-    code = 0
-    if options.shard == shards.WHOLE:  # a part of the evidence is no report
-        with contextlib.redirect_stdout(sys.stderr):
-            code = report_(check=False)
-    for line in nightly.summary(new, here.releases, _others(), before):
-        print(line)
-    for one in nightly.settle(here, new):
-        print(f"not all cells of {one.package} {one.version} are run yet; the next night goes on")
     return code
 
 
@@ -305,6 +250,42 @@ def explore_(*, budget: str, jobs: int, dry_run: bool, offline: bool) -> int:
     ran = exploring.run(here, minutes=minutes, jobs=jobs, offline=offline)
     print(f"{len(ran)} cells were run: {', '.join(ran) or 'none'}")
     return 0
+
+
+def recommend_(text: str, *, most: int) -> int:
+    """The newest tested combinations that fit, best first; 1 where none does."""
+    if most < 1:
+        raise UsageError("-n: at least one must be shown")
+    advice = recommend.advise(recommend.parse(text) if text else (), published.load().cells)
+    folder = (report.FOLDER / tables.CONSTRAINTS).relative_to(ROOT)
+    for line in recommend.lines(advice, str(folder), most):
+        print(line)
+    return 0 if advice.cells else 1
+
+
+def doctor_(*, python: str | None, verbose: bool) -> int:
+    """Say what is wrong with an environment; nothing, and 0, where all is right."""
+    chosen = Path(python) if python else _active()
+    there = inspected.inspect(chosen, proc.run)
+    remarks = doctor.diagnose(there, matrix.load(), published.load())
+    for remark in remarks:
+        print(f"{remark.kind}: {remark.text}")
+        if remark.help:
+            print(f"  {remark.help}")
+    if verbose:
+        for axis, version in doctor.pins_of(there).items():
+            print(f"{axis} {version}")
+        print(f"{len(remarks)} remarks on the environment of {chosen}")
+    return 1 if any(remark.kind != doctor.NOTE for remark in remarks) else 0
+
+
+def _active() -> Path:
+    """The Python of the environment that is active in the shell, else the one that runs this."""
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        place = os.environ.get(name)
+        if place and (Path(place) / "bin" / "python").exists():
+            return Path(place) / "bin" / "python"
+    return Path(sys.executable)
 
 
 CELL_OUTCOMES = frozenset(outcome.value for outcome in CellOutcome)

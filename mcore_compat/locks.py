@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomllib
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -190,11 +191,12 @@ def _resolve(
         kept.write_text("".join(f"{line}\n" for line in bounds[0]))
         config = Path(folder) / "uv.toml"
         config.write_text(settings(cell, matrix))
-        out = Path(folder) / "lock.txt"
+        # In this form the resolver tells the files that the platform takes; as requirements, the
+        # hashes of every other platform's files too, ten times as much.
+        out = Path(folder) / "pylock.toml"
         argv: list[str | Path] = [uv, "pip", "compile", asked, "--output-file", out]
         argv += ["--constraints", kept, "--quiet", "--no-header", "--no-annotate"]
-        argv += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
-        argv += ["--config-file", config]
+        argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
         argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
         argv += ["--python-version", cell.python, "--only-binary", ":all:", "--no-build-isolation"]
         for name in sources:
@@ -204,9 +206,24 @@ def _resolve(
         done = run(argv, timeout=RESOLVE_LIMIT_S)
         if not done.ok:
             return _refused(cell, done.output, done.timed_out)
-        body = out.read_text()
+        body = body_of(out.read_text(encoding="utf-8"))
         text = head(cell, date, sources, extras=bounds[1], body=body) + body
     return parse(text, f"{cell.name}.txt")
+
+
+def body_of(pylock: str) -> str:
+    """The packages of a `pylock.toml` (PEP 751) as requirements with hashes, sorted by name.
+
+    The file itself is not kept: it names addresses of the index.
+    """
+    rows = []
+    for package in sorted(tomllib.loads(pylock)["packages"], key=lambda p: str(p["name"])):
+        files_ = [*package.get("wheels", ()), *filter(None, [package.get("sdist")])]
+        hashes = sorted({file["hashes"]["sha256"] for file in files_})
+        lines = [f"{package['name']}=={package['version']}"]
+        lines += [f"    --hash=sha256:{digest}" for digest in hashes]
+        rows.append(" \\\n".join(lines) + "\n")
+    return "".join(rows)
 
 
 def _refused(cell: Cell, output: str, timed_out: bool) -> Unresolvable:

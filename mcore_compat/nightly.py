@@ -178,7 +178,7 @@ def keep_replaced(known: Sequence[Known]) -> None:
             files.write_text(to, evidence.dumps(found))
 
 
-def earlier(folder: Path | None) -> tuple[Evidence, ...]:
+def earlier(folder: Path | None, say: Callable[[str], None]) -> tuple[Evidence, ...]:
     """Evidence that was there before: in `folder`, and kept when it was replaced.
 
     Raises:
@@ -186,12 +186,17 @@ def earlier(folder: Path | None) -> tuple[Evidence, ...]:
     """
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--before: {folder} is not a folder of evidence")
-    return tuple(one for place in (folder, replaced()) if place for one in _all_in(place))
+    places = (folder, replaced()) if folder is not None else (replaced(),)
+    return tuple(one for place in places for one in all_in(place, say))
 
 
-def _all_in(folder: Path) -> Iterator[Evidence]:
+def all_in(folder: Path, say: Callable[[str], None]) -> Iterator[Evidence]:
+    """All evidence below `folder`; one corrupt file must not take a night's summary away."""
     for path in sorted(folder.glob("compat-*/*.json")):
-        yield evidence.load(path, validate=False, whole=False)
+        try:
+            yield evidence.load(path, validate=False, whole=False)
+        except CompatError as error:
+            say(f"mcore-compat: passed over: {error}")
 
 
 def summary(

@@ -26,6 +26,20 @@ def entry(name: str, version: str, *digits: str) -> str:
     return " \\\n".join(lines) + "\n"
 
 
+def pylock(body: str) -> str:
+    """The same packages as the resolver writes them: a wheel for each hash."""
+    text = 'lock-version = "1.0"\npackages = []\n' if not body.strip() else 'lock-version = "1.0"\n'
+    for line in body.replace("\\\n", " ").splitlines():
+        pin, *hashes = line.split()
+        name, _, version = pin.partition("==")
+        text += f'[[packages]]\nname = "{name}"\nversion = "{version}"\nwheels = [\n'
+        for digest in hashes:
+            algorithm, _, digits = digest.removeprefix("--hash=").partition(":")
+            text += f'  {{ url = "file:///x", hashes = {{ {algorithm} = "{digits}" }} }},\n'
+        text += "]\n"
+    return text
+
+
 BODY = (
     entry("einops", "0.8.1", "a", "b")
     + entry("mamba-ssm", "2.2.4", "c")
@@ -85,7 +99,7 @@ class StandIn:
         )
         if isinstance(answer, Completed):
             return answer
-        Path(after(words, "--output-file")).write_text(answer)
+        Path(after(words, "--output-file")).write_text(pylock(answer))
         return ended(returncode=0)
 
 

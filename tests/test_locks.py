@@ -62,7 +62,7 @@ def test_a_real_cell_is_resolved_for_its_own_world(
     assert after(words, "--python-platform") == locks.PLATFORM
     assert after(words, "--python-version") == cell.python
     assert after(words, "--only-binary") == ":all:"
-    assert {"--no-header", "--no-annotate", "--generate-hashes"} < set(words)
+    assert {"--no-header", "--no-annotate", "--no-emit-index-url"} < set(words)
     assert {"--no-emit-index-url", "--no-emit-find-links"} < set(words)
     assert run.limits == [locks.RESOLVE_LIMIT_S]
     (files,) = run.files
@@ -306,3 +306,21 @@ def test_trouble_on_a_later_choice_is_no_verdict_either(declared: Matrix) -> Non
 )
 def test_what_is_no_answer_of_the_index_is_no_verdict(done: Completed, declared: Matrix) -> None:
     refused_infrastructure(done, declared)
+
+
+def test_only_files_that_the_platform_takes_are_hashed_and_no_address_is_kept() -> None:
+    text = """
+[[packages]]
+name = "torch"
+version = "2.9.1"
+wheels = [{ url = "https://index.invalid/torch.whl", hashes = { sha256 = "bb" } }]
+
+[[packages]]
+name = "mamba-ssm"
+version = "2.2.4"
+sdist = { url = "https://index.invalid/mamba.tar.gz", hashes = { sha256 = "aa" } }
+"""
+    body = locks.body_of(text)
+    assert body == (
+        "mamba-ssm==2.2.4 \\\n    --hash=sha256:aa\ntorch==2.9.1 \\\n    --hash=sha256:bb\n"
+    )

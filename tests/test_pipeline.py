@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from resolver_support import pylock
 from support import START, event
 
 from mcore_compat import (
@@ -51,7 +52,7 @@ class Stages:
         words = [os.fspath(word) for word in argv]
         if "compile" in words and self.resolver.ok:
             out = Path(words[words.index("--output-file") + 1])
-            out.write_text(f"torch==2.9.1 --hash=sha256:{'0' * 64}\n")
+            out.write_text(pylock(f"torch==2.9.1 --hash=sha256:{'0' * 64}\n"))
         return self.resolver
 
     def suite(self, *, on_event: Callable[[Mapping[str, Any]], None], **_: Any) -> proc.Completed:

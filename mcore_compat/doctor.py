@@ -1,0 +1,244 @@
+"""What is wrong with an environment, by what is installed and by the published evidence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from mcore_compat.cells import AXES, series_of
+from mcore_compat.expand import machine
+from mcore_compat.inspected import Installed
+from mcore_compat.matrix import Matrix
+from mcore_compat.published import CellRecord, Compatibility
+
+FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
+
+TE = "transformer-engine"
+EXTENSION = "transformer-engine-torch"
+CORES = ("transformer-engine-cu11", "transformer-engine-cu12", "transformer-engine-cu13")
+MOST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One thing to say. `kind`: a `fault` of the installation itself, what evidence `known to
+    fail`, or a `note`; `help`: what would change that."""
+
+    kind: str
+    text: str
+    help: str = ""
+
+
+def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Remark, ...]:
+    """Everything to say, faults first; empty where all is right."""
+    faults = [
+        *_missing(there),
+        *_parts(there),
+        *_cuda(there),
+        *_abi(there),
+        *_undeclared(there, matrix),
+        *_requirements(there),
+    ]
+    evidence = [] if any(r.help.startswith("install") for r in faults) else _evidence(there, known)
+    return (*faults, *evidence)
+
+
+def pins_of(there: Installed) -> dict[str, str]:
+    """Version by axis, without what follows a `+`; axes that are not installed are left out."""
+    pins = {axis: there.versions[axis].partition("+")[0] for axis in AXES if axis in there.versions}
+    return {**pins, "python": series_of(there.python)}
+
+
+def _missing(there: Installed) -> Iterator[Remark]:
+    for name in AXES[:-1]:
+        if name not in there.versions and not (
+            name == TE and any(c in there.versions for c in CORES)
+        ):
+            yield Remark(kind=FAULT, text=f"{name} is not installed", help=f"install {name}")
+
+
+def _parts(there: Installed) -> Iterator[Remark]:
+    """TE is three distributions that must be of one version; two of them have compiled code."""
+    parts = {n: v for n, v in there.versions.items() if n in (TE, EXTENSION, *CORES)}
+    if not parts:
+        return
+    core = next((n for n in CORES if n in parts), None)
+    wanted = parts.get(core or TE) or next(iter(parts.values()))
+    if EXTENSION not in parts and not there.extension:
+        yield Remark(
+            kind=FAULT,
+            text=f"{core or TE} {wanted} is installed without its extension for torch",
+            help=f"pip install --no-build-isolation {EXTENSION}=={wanted}",
+        )
+    elif EXTENSION in parts and not there.extension:
+        yield Remark(
+            kind=FAULT,
+            text=f"{EXTENSION} {parts[EXTENSION]} is installed, but its compiled file is not there",
+            help=f"pip install --force-reinstall --no-deps {EXTENSION}=={parts[EXTENSION]}",
+        )
+    if core is None and not there.extension:
+        yield Remark(
+            kind=FAULT,
+            text=f"{TE} {wanted} is installed without its core library",
+            help=f"install {CORES[1]}=={wanted} or {CORES[2]}=={wanted}, as torch's CUDA is",
+        )
+    other = {n: v for n, v in parts.items() if v.partition("+")[0] != wanted.partition("+")[0]}
+    if other:
+        told = ", ".join(f"{n} {v}" for n, v in sorted(parts.items()))
+        yield Remark(
+            kind=FAULT,
+            text=f"the parts of Transformer Engine are of different versions: {told}",
+            help=f"install all of them at {wanted}",
+        )
+
+
+def _cuda(there: Installed) -> Iterator[Remark]:
+    """TE's core library is built for one major version of CUDA, as torch is."""
+    cores = [name for name in CORES if name in there.versions]
+    if there.cuda is None or not cores:
+        return
+    major = there.cuda.partition(".")[0]
+    if not any(name.endswith(f"cu{major}") for name in cores):
+        yield Remark(
+            kind=FAULT,
+            text=f"torch {there.versions.get('torch', '')} is built for CUDA {there.cuda}, and "
+            f"Transformer Engine's core library is {', '.join(cores)}",
+            help=f"replace it by transformer-engine-cu{major}=={there.versions[cores[0]]}",
+        )
+
+
+def _abi(there: Installed) -> Iterator[Remark]:
+    if there.unresolved:
+        more = f" and {len(there.unresolved) - MOST} more" if len(there.unresolved) > MOST else ""
+        yield Remark(
+            kind=FAULT,
+            text="Transformer Engine's extension was built for another torch than "
+            f"{there.versions.get('torch', 'the installed one')}, which lacks "
+            f"{', '.join(there.unresolved[:MOST])}{more}",
+            help="pip install --force-reinstall --no-deps --no-build-isolation --no-binary :all: "
+            f"{EXTENSION}=={there.versions.get(EXTENSION, 'VERSION')}",
+        )
+
+
+def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
+    """What packages import and do not ask for."""
+    for rule in matrix.undeclared:
+        version = there.versions.get(rule.of)
+        if version is None or not rule.when.contains(version.partition("+")[0]):
+            continue
+        for text in rule.requires:
+            need = Requirement(text)
+            name = canonicalize_name(need.name)
+            have = there.versions.get(name)
+            if have is None or not need.specifier.contains(have, prereleases=True):
+                state = f"{name} {have} is installed" if have else f"{name} is not installed"
+                yield Remark(
+                    kind=FAULT,
+                    text=f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
+                    f"does not ask for it; {state}",
+                    help=f"install '{text}'",
+                )
+
+
+def _requirements(there: Installed) -> Iterator[Remark]:
+    """Requirements of the axes' packages that what is installed does not meet."""
+    where = {**machine(series_of(there.python)), "extra": ""}
+    for package in (*AXES[:-1], EXTENSION):
+        for text in there.requires.get(package, ()):
+            try:
+                need = Requirement(text)
+            except InvalidRequirement:
+                continue
+            name = canonicalize_name(need.name)
+            have = there.versions.get(name)
+            if have is None or (need.marker and not need.marker.evaluate(where)):
+                continue  # pip and uv tell of what is missing; a range that is broken they may not
+            if not _meets(need.specifier, have):
+                yield Remark(
+                    kind=FAULT,
+                    text=f"{package} {there.versions[package]} requires {name}{need.specifier}; "
+                    f"{name} {have} is installed",
+                    help=f"install '{name}{need.specifier}'",
+                )
+
+
+def _meets(specifier: SpecifierSet, version: str) -> bool:
+    try:
+        return specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True
+
+
+def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
+    """What was published of this very combination, or of its nearest neighbour."""
+    pins = pins_of(there)
+    if set(pins) != set(AXES):
+        return []
+    same = [c for c in known.cells if all(c.pins[a] == pins[a] for a in AXES)]
+    if same:
+        best = min(same, key=lambda c: c.device_class != "gpu")
+        return list(_of_cell(best))
+    found = [_not_tested(pins, known)]
+    for cause in known.causes:
+        holds = [text for text in cause.rules if _holds(text, pins)]
+        if holds and len(holds) == len(cause.rules):
+            found.append(
+                Remark(
+                    kind=KNOWN,
+                    text=f"{', '.join(cause.checks[:MOST])}: {cause.type} in {cause.frame}, seen "
+                    f"at {holds[0]}",
+                    help=f"see cause {cause.fingerprint}",
+                )
+            )
+    return found
+
+
+def _of_cell(cell: CellRecord) -> Iterator[Remark]:
+    if cell.reason:
+        yield Remark(kind=KNOWN, text=f"{cell.name} is {cell.outcome}: {cell.reason}")
+    if cell.unexpected:
+        more = f" and {len(cell.unexpected) - MOST} more" if len(cell.unexpected) > MOST else ""
+        yield Remark(
+            kind=KNOWN,
+            text=f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]}): "
+            f"{', '.join(cell.unexpected[:MOST])}{more} fail",
+            help=f"mcore-compat explain {cell.name}",
+        )
+
+
+def _holds(rule: str, pins: Mapping[str, str]) -> bool:
+    """Whether a rule in words, `torch>=2.9 and nvidia-modelopt==0.41.0`, covers a combination."""
+    for part in rule.split(" and "):
+        need = Requirement(part)
+        if not need.specifier.contains(pins[canonicalize_name(need.name)]):
+            return False
+    return True
+
+
+def _not_tested(pins: Mapping[str, str], known: Compatibility) -> Remark:
+    told = ", ".join(f"{axis} {pins[axis]}" for axis in AXES)
+    near = nearest(pins, known.cells)
+    said = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
+    return Remark(kind=NOTE, text=f"this combination was not tested: {told}", help=said)
+
+
+def nearest(pins: Mapping[str, str], cells: Sequence[CellRecord]) -> CellRecord | None:
+    """The tested cell that shares most axes, ModelOpt and megatron-core counting most."""
+    tested = [c for c in cells if c.checks]
+    weight = {"megatron-core": 4, "nvidia-modelopt": 4, "transformer-engine": 2, "torch": 2}
+
+    def distance(cell: CellRecord) -> tuple[int, int, str]:
+        other = [a for a in AXES if cell.pins[a] != pins[a]]
+        series = [a for a in other if series_of(cell.pins[a]) != series_of(pins[a])]
+        return (
+            sum(weight.get(a, 1) for a in series),
+            sum(weight.get(a, 1) for a in other),
+            cell.name,
+        )
+
+    return min(tested, key=distance, default=None)

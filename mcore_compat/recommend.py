@@ -1,0 +1,159 @@
+"""Which tested combinations fit what somebody has, best first. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from mcore_compat.cells import AXES, parsed
+from mcore_compat.errors import UsageError, nearest
+from mcore_compat.published import CellRecord
+
+ALIASES = {
+    "mcore": "megatron-core",
+    "megatron": "megatron-core",
+    "modelopt": "nvidia-modelopt",
+    "te": "transformer-engine",
+    "transformer_engine": "transformer-engine",
+    **{axis: axis for axis in AXES},
+    "cuda": "cuda",
+}
+"""What a person may call an axis; CUDA, by its major version, is not one but may be asked for."""
+
+FAILED = ("broken", "crashed", "timed-out")
+CORE = "restore["
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What must hold of one axis; `text` as it was written."""
+
+    axis: str
+    specifier: SpecifierSet
+    text: str
+
+    def fits(self, cell: CellRecord) -> bool:
+        """Whether a cell is within it."""
+        value = str(cell.cuda) if self.axis == "cuda" else cell.pins[self.axis]
+        return self.specifier.contains(value, prereleases=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """`cells` fit every constraint, best first. Where none does: for each smallest set of
+    constraints that stands in the way, the best cell that fits all others."""
+
+    cells: tuple[CellRecord, ...]
+    in_the_way: tuple[tuple[tuple[Constraint, ...], CellRecord], ...] = ()
+
+
+def parse(text: str) -> tuple[Constraint, ...]:
+    """`torch 2.9, python 3.12, TE any, modelopt >= 0.39`: a name, and a version or a specifier.
+
+    Raises:
+        UsageError: no such name, or neither version nor specifier; names the nearest.
+    """
+    found: dict[str, Constraint] = {}
+    for part in re.split(r",\s*(?=[A-Za-z])", text.strip().rstrip(",")):
+        match = re.fullmatch(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*", part)
+        if match is None:
+            raise UsageError(f'"{part.strip()}" names no package; write e.g. "torch 2.9"')
+        name, value = match[1].lower(), match[2]
+        if name not in ALIASES:
+            raise UsageError(f'no such axis "{match[1]}"{nearest(name, ALIASES)}')
+        if value.lower() in ("", "any"):
+            continue
+        one = Constraint(
+            axis=ALIASES[name], specifier=_specifier(value, part), text=" ".join(part.split())
+        )
+        if one.axis in found:
+            raise UsageError(f'"{one.text}": {one.axis} is constrained already; join them by ","')
+        found[one.axis] = one
+    return tuple(found[axis] for axis in sorted(found))
+
+
+def _specifier(value: str, part: str) -> SpecifierSet:
+    try:
+        if not re.fullmatch(r"v?\d+(\.\d+)*", value):
+            return SpecifierSet(value)
+        exact = value.count(".") >= 2
+        return SpecifierSet(f"=={value}" if exact else f"=={value}.*")
+    except InvalidSpecifier:
+        raise UsageError(
+            f'"{part.strip()}" is neither a version nor a specifier; write e.g. "torch 2.9" or '
+            '"modelopt >=0.39,<0.43"'
+        ) from None
+
+
+def works(cell: CellRecord) -> bool:
+    """Whether the checkpoint restores for every family that the release has."""
+    core = {o for check, o in cell.checks.items() if check.startswith(CORE)} - {"unsupported"}
+    return core == {"works"}
+
+
+def failed(cell: CellRecord) -> list[str]:
+    """The checks that fail. Sorted."""
+    return sorted(check for check, outcome in cell.checks.items() if outcome in FAILED)
+
+
+def rank(cell: CellRecord) -> tuple[object, ...]:
+    """Best first: evidence of a GPU, undeclared failures, all failures, then the newest."""
+    versions = (tuple(-part for part in parsed(cell.pins[axis]).release) for axis in AXES[:4])
+    return (
+        cell.device_class != "gpu",
+        len(cell.unexpected),
+        len(failed(cell)),
+        *versions,
+        cell.name,
+    )
+
+
+def advise(constraints: Sequence[Constraint], cells: Sequence[CellRecord]) -> Advice:
+    """What fits; where nothing does, what is closest."""
+    good = sorted((cell for cell in cells if works(cell)), key=rank)
+    fit = tuple(cell for cell in good if all(c.fits(cell) for c in constraints))
+    return Advice(cells=fit, in_the_way=() if fit else tuple(_closest(constraints, good)))
+
+
+def _closest(
+    constraints: Sequence[Constraint], good: Sequence[CellRecord]
+) -> Iterator[tuple[tuple[Constraint, ...], CellRecord]]:
+    for size in range(1, len(constraints) + 1):
+        found = False
+        for dropped in itertools.combinations(constraints, size):
+            kept = [c for c in constraints if c not in dropped]
+            cell = next((x for x in good if all(c.fits(x) for c in kept)), None)
+            if cell is not None:
+                found = True
+                yield dropped, cell
+        if found:
+            return
+
+
+def line(cell: CellRecord) -> str:
+    """One cell, in a line."""
+    pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
+    fails = failed(cell)
+    told = f"{len(fails)} checks fail" if fails else "no check fails"
+    return f"{cell.name} ({cell.device_class}, {cell.taken[:10]}): {pins}, CUDA {cell.cuda}; {told}"
+
+
+def lines(advice: Advice, folder: str, most: int) -> list[str]:
+    """The advice in words; `folder` is where constraints files lie."""
+    said = []
+    for cell in advice.cells[:most]:
+        path = f"{folder}/{cell.name}.txt"
+        said += [line(cell), f"  pip install -c {path} megatron-core nvidia-modelopt"]
+    if len(advice.cells) > most:
+        said.append(f"and {len(advice.cells) - most} more")
+    if advice.cells:
+        return said
+    said.append("no tested combination that restores every family fits all of this")
+    for dropped, cell in advice.in_the_way:
+        words = " and ".join(f'"{c.text}"' for c in dropped)
+        said += [f"without {words}:", f"  {line(cell)}"]
+    return said

@@ -1,0 +1,209 @@
+"""What `doctor` says of environments: made-up ones here; real ones in tests/real."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mcore_compat import doctor, inspected, matrix, proc, published
+from mcore_compat.doctor import FAULT, KNOWN, NOTE
+from mcore_compat.errors import UsageError
+from mcore_compat.inspected import Installed
+from mcore_compat.matrix import Matrix
+from mcore_compat.published import Cause, CellRecord, Compatibility
+
+VERSIONS = {
+    "megatron-core": "0.16.1",
+    "nvidia-modelopt": "0.41.0",
+    "torch": "2.9.1",
+    "transformer-engine": "2.11.0",
+    "transformer-engine-cu12": "2.11.0",
+    "transformer-engine-torch": "2.11.0",
+}
+RIGHT = Installed(python="3.12.1", versions=VERSIONS, requires={}, cuda="12.8", extension=True)
+PINS = {
+    **{k: VERSIONS[k] for k in ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")},
+    "python": "3.12",
+}
+
+
+def record(pins: dict[str, str] = PINS, unexpected: tuple[str, ...] = ()) -> CellRecord:
+    return CellRecord(
+        name="compat-0.16-modelopt0.41",
+        device_class="host",
+        outcome="partial",
+        reason=None,
+        pins=pins,
+        cuda=12,
+        taken="2026-11-23T00:00:00Z",
+        checks={"restore[gpt]": "works"},
+        causes={},
+        reasons={},
+        restores=("gpt",),
+        unexpected=unexpected,
+    )
+
+
+KNOWN_CELL = Compatibility("1.0.0", (record(),), ())
+
+
+@pytest.fixture(scope="module")
+def bare() -> Matrix:
+    """The committed matrix without undeclared requirements."""
+    return replace(matrix.load(), undeclared=())
+
+
+def said(there: Installed, declared: Matrix, known: Compatibility = KNOWN_CELL) -> list[str]:
+    return [f"{r.kind}: {r.text}" for r in doctor.diagnose(there, declared, known)]
+
+
+def without(*names: str, **changed: str) -> dict[str, str]:
+    kept = {n: v for n, v in VERSIONS.items() if n not in names}
+    return {**kept, **{n.replace("_", "-"): v for n, v in changed.items()}}
+
+
+def test_of_what_is_right_nothing_is_said(bare: Matrix) -> None:
+    assert said(RIGHT, bare) == []
+
+
+def test_a_local_version_is_the_same_release(bare: Matrix) -> None:
+    assert said(replace(RIGHT, versions=without(torch="2.9.1+cu128")), bare) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "text"),
+    [
+        (replace(RIGHT, versions=without("nvidia-modelopt")), "nvidia-modelopt is not installed"),
+        (
+            replace(RIGHT, versions=without("transformer-engine-torch"), extension=False),
+            "transformer-engine-cu12 2.11.0 is installed without its extension for torch",
+        ),
+        (
+            replace(RIGHT, extension=False),
+            "transformer-engine-torch 2.11.0 is installed, but its compiled file is not there",
+        ),
+        (
+            replace(RIGHT, versions=without(transformer_engine_torch="2.9.0")),
+            "the parts of Transformer Engine are of different versions",
+        ),
+        (replace(RIGHT, cuda="13.0"), "torch 2.9.1 is built for CUDA 13.0"),
+        (
+            replace(RIGHT, unresolved=("_ZN3c105ErrorC2E",)),
+            "Transformer Engine's extension was built for another torch than 2.9.1",
+        ),
+        (
+            replace(RIGHT, requires={"nvidia-modelopt": ("torch>=2.10",)}),
+            "nvidia-modelopt 0.41.0 requires torch>=2.10; torch 2.9.1 is installed",
+        ),
+    ],
+)
+def test_each_fault_is_named_with_what_helps(there: Installed, text: str, bare: Matrix) -> None:
+    remarks = doctor.diagnose(there, bare, KNOWN_CELL)
+    faults = [r for r in remarks if r.kind == FAULT]
+    assert len(faults) == 1
+    assert text in faults[0].text
+    assert faults[0].help
+
+
+def test_requirements_of_extras_and_other_platforms_do_not_bind(bare: Matrix) -> None:
+    requires = ('torch>=3; extra == "all"', 'torch>=3; sys_platform == "win32"', "not installed>1")
+    assert said(replace(RIGHT, requires={"nvidia-modelopt": requires}), bare) == []
+
+
+def test_an_undeclared_requirement_that_is_missing_is_named() -> None:
+    declared = matrix.load()
+    rule = next(r for r in declared.undeclared if r.when.contains(VERSIONS.get(r.of, "0")))
+    (line, *_) = said(RIGHT, replace(declared, undeclared=(rule,)))
+    assert line.startswith(f"fault: {rule.of} {VERSIONS[rule.of]} imports")
+    assert "does not ask for it" in line
+
+
+def test_what_evidence_says_of_the_very_combination_is_told(bare: Matrix) -> None:
+    known = Compatibility("1.0.0", (record(unexpected=("restore[gpt]",)),), ())
+    assert said(RIGHT, bare, known) == [
+        f"{KNOWN}: compat-0.16-modelopt0.41 is partial (host, 2026-11-23): restore[gpt] fail"
+    ]
+
+
+def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix) -> None:
+    near = record({**PINS, "torch": "2.10.0"})
+    far = replace(record({**PINS, "megatron-core": "0.9.0"}), name="far")
+    (remark,) = doctor.diagnose(RIGHT, bare, Compatibility("1.0.0", (far, near), ()))
+    assert remark.kind == NOTE
+    assert near.name in remark.help
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (("torch>=2.9,<=2.10 and nvidia-modelopt==0.41.0",), True),
+        (("torch>=2.10",), False),
+        (("torch>=2.9", "megatron-core==0.9.0"), False),
+        ((), False),
+    ],
+)
+def test_a_rule_applies_where_all_that_fit_the_evidence_do(
+    rules: tuple[str, ...], told: bool, bare: Matrix
+) -> None:
+    cause = Cause(
+        device_class="host",
+        fingerprint="0" * 12,
+        type="TypeError",
+        message="m",
+        frame="f",
+        checks=("state",),
+        cells=(),
+        attributed_to=(),
+        rules=rules,
+    )
+    lines = said(RIGHT, bare, Compatibility("1.0.0", (), (cause,)))
+    assert any(line.startswith(f"{KNOWN}: state") for line in lines) is told
+
+
+def test_the_python_that_runs_this_is_read() -> None:
+    there = inspected.inspect(Path(sys.executable), proc.run)
+    assert there.python == ".".join(map(str, sys.version_info[:3]))
+    assert there.versions["pytest"] == pytest.__version__
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "pyproject.toml"])
+def test_what_is_no_python_is_told(name: str, tmp_path: Path) -> None:
+    place = tmp_path / name
+    if name != "nothing-here":
+        place.write_text("no program")
+    with pytest.raises(UsageError, match="is no Python that runs"):
+        inspected.inspect(place, proc.run)
+
+
+def test_the_first_of_a_name_on_the_path_counts(tmp_path: Path) -> None:
+    for folder, version in (("a", "1.0"), ("b", "2.0")):
+        info = tmp_path / folder / f"One_Thing-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Name: One.Thing\nVersion: {version}\n")
+    there = inspected.read([tmp_path / "a", tmp_path / "b", tmp_path / "none"], "3.12.0")
+    assert there.versions == {"one-thing": "1.0"}
+
+
+def test_the_cuda_of_torch_is_read_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    assert inspected.read([tmp_path], "3.12.0").cuda is None
+    text = "__version__ = '2.9.1'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
+    (tmp_path / "torch" / "version.py").write_text(text)
+    assert inspected.read([tmp_path], "3.12.0").cuda == "12.8"
+
+
+def test_symbols_are_read_from_a_real_library(tmp_path: Path) -> None:
+    import _ctypes
+
+    library = Path(_ctypes.__file__)
+    assert b"PyInit__ctypes" in inspected.symbols(library, defined=True)
+    assert any(n.startswith(b"Py") for n in inspected.symbols(library, defined=False))
+    (tmp_path / "x.so").write_text("no library")
+    assert inspected.symbols(tmp_path / "x.so", defined=True) == set()
+
+
+def test_the_published_data_can_be_asked() -> None:
+    assert doctor.nearest(PINS, published.load().cells) is not None
