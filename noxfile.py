@@ -95,6 +95,12 @@ def refresh(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def nightly(session: nox.Session) -> None:
+    """Refresh, join new series, run their cells, report what broke: nox -s nightly -- --dry-run."""
+    sessions.exit_unless_ok(session, ["nightly", *session.posargs])
+
+
+@nox.session(venv_backend="none")
 def report(session: nox.Session) -> None:
     """Evidence -> reports/COMPATIBILITY.md and reports/compatibility.json, and the table."""
     sessions.exit_unless_ok(session, ["report", *session.posargs])
@@ -120,11 +126,15 @@ def real(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint, types."""
+    """Format, lint, types; the workflows by their schema and for what is unsafe in them."""
     _install(session, "lint")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
+    workflows = sorted(str(path) for path in Path(".github/workflows").glob("*.yml"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    options = ("--offline", "--no-progress", "--pedantic", "--strict-collection")
+    session.run("zizmor", *options, *workflows)
 
 
 @nox.session

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
@@ -104,3 +105,21 @@ def parsed(version: str) -> Version:
 def series_of(version: str) -> str:
     """`0.16` for `0.16.1`."""
     return f"{parsed(version).major}.{parsed(version).minor}"
+
+
+def moved(cell: Cell, pins: Mapping[str, str]) -> tuple[str, ...]:
+    """The axes on which `pins` hold another patch of a series that the cell's name spells.
+
+    A series stands for its newest patch: a lock or evidence with these pins is of an older one.
+    """
+    asked = parse_name(cell.name)
+    if asked is None:
+        return ()
+    words = dict(zip(AXES, (asked.mcore, asked.modelopt, asked.te, asked.torch), strict=False))
+    return tuple(
+        axis
+        for axis, word in words.items()
+        if word == series_of(cell.pins[axis])
+        and pins.get(axis, cell.pins[axis]) != cell.pins[axis]
+        and series_of(pins[axis]) == word
+    )

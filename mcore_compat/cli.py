@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcore_compat import files
@@ -77,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     grid.add_argument("--dry-run", action="store_true", help="print the plan and its cost")
     grid.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
 
+    grid.add_argument("--shard", metavar="K/N", default="1/1", help="one part of N, e.g. 2/8")
+
     static = commands.add_parser(
         "static", help="which combinations cannot be installed", allow_abbrev=False
     )
@@ -118,10 +121,29 @@ def parser() -> argparse.ArgumentParser:
     ill.add_argument("-v", "--verbose", action="store_true", help="say so where all is right, too")
 
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
-    commands.add_parser("refresh", help="ask the index for new releases", allow_abbrev=False)
+    fresh = commands.add_parser("refresh", help="ask the index for releases", allow_abbrev=False)
+    fresh.add_argument("--join", action="store_true", help="new series join the matrix")
+    _nightly_options(commands.add_parser("nightly", help="keep up", allow_abbrev=False))
     report = commands.add_parser("report", help="evidence -> table", allow_abbrev=False)
     report.add_argument("--check", action="store_true", help="write nothing; fail on drift")
     return top
+
+
+def _nightly_options(command: argparse.ArgumentParser) -> None:
+    command.description = "refresh, join, lock, run what is new, report, say what it broke"
+    command.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
+    command.add_argument("--shard", metavar="K/N", default="1/1", help="one part of N, e.g. 2/8")
+    command.add_argument("--dry-run", action="store_true", help="write nothing; say what would run")
+    command.add_argument("--all-stale", action="store_true", help="run all that is not fresh")
+    command.add_argument(
+        "--step",
+        choices=("prepare", "cells", "report"),
+        help="this one alone, for several machines",
+    )
+    command.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="earlier evidence to compare with"
+    )
+    command.add_argument("--list", action="store_true", help="only name the cells that would run")
 
 
 def _run_options(command: argparse.ArgumentParser) -> None:
@@ -138,21 +160,7 @@ def _dispatch(args: argparse.Namespace) -> int:
     from mcore_compat import commands
 
     if args.command in ("run", "compat"):
-        names = (
-            args.cells
-            if args.command == "run"
-            else [
-                format_name(
-                    Request(
-                        mcore=args.mcore,
-                        modelopt=args.modelopt,
-                        te=args.te,
-                        torch=args.torch,
-                        python=args.python,
-                    )
-                )
-            ]
-        )
+        names = args.cells if args.command == "run" else [_name(args)]
         return commands.run_cells(names, force=args.force, only=args.only, limit=args.limit)
     if args.command == "matrix":
         return commands.run_matrix(
@@ -174,16 +182,45 @@ def _dispatch(args: argparse.Namespace) -> int:
         return commands.explain_cell(args.cell)
     if args.command == "lock":
         return commands.make_locks(args.cells)
-    if args.command == "refresh":
-        return commands.refresh()
+    if args.command in ("refresh", "nightly"):
+        return _keep_up(args)
     if args.command == "report":
         return commands.report_(check=args.check)
     return commands.list_cells()
 
 
+def _name(args: argparse.Namespace) -> str:
+    return format_name(
+        Request(
+            mcore=args.mcore,
+            modelopt=args.modelopt,
+            te=args.te,
+            torch=args.torch,
+            python=args.python,
+        )
+    )
+
+
+def _keep_up(args: argparse.Namespace) -> int:
+    from mcore_compat import nights, shards
+    from mcore_compat.nightly import Options
+
+    if args.command == "refresh":
+        return nights.refresh(join=args.join)
+    options = Options(
+        jobs=args.jobs,
+        shard=shards.parse(args.shard),
+        step=args.step,
+        every=args.all_stale,
+        before=args.before,
+    )
+    return nights.night(options, dry_run=args.dry_run, names_only=args.list)
+
+
 def _selection(args: argparse.Namespace) -> Selection:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+    from mcore_compat import shards
     from mcore_compat.many import Selection
 
     for option in ("mcore", "modelopt"):
@@ -197,6 +234,7 @@ def _selection(args: argparse.Namespace) -> Selection:
         tags=tuple(args.tag),
         only=tuple(args.only),
         stale=args.stale,
+        shard=shards.parse(args.shard),
     )
 
 

@@ -14,7 +14,6 @@ from mcore_compat import (
     expand,
     explain,
     exploring,
-    index,
     inspected,
     interpreters,
     locks,
@@ -32,9 +31,8 @@ from mcore_compat import (
     tables,
 )
 from mcore_compat import verdict as verdicts
-from mcore_compat.cells import series_of
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
-from mcore_compat.files import ROOT, write_text
+from mcore_compat.files import ROOT
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
@@ -118,30 +116,6 @@ def make_locks(names: Sequence[str]) -> int:
         else:
             print(f"{name}: {len(made.pins) + len(made.source_only)} packages, {made.digest[:12]}")
     return code
-
-
-def refresh() -> int:
-    """Ask the index, rewrite `constraints/releases.json`, show what is new."""
-    try:
-        before = releases.load()
-    except CompatError:
-        before = releases.Releases({})
-    after = index.refresh(before, index.client(), say)
-    write_text(releases.PATH, releases.dumps(after))
-    added = index.added(before, after)
-    for release in added:
-        print(f"new: {release.package} {release.version} of {release.uploaded[:10]}")
-    if not added:
-        print("nothing new")
-    declared = matrix.load()
-    axes = {
-        "megatron-core": declared.mcore_series,
-        "nvidia-modelopt": declared.modelopt_series,
-    }
-    for package, series in axes.items():
-        for one in sorted({series_of(r.version) for r in after.of(package)} - set(series)):
-            print(f"not in the matrix: {package} {one}; add it to constraints/matrix.toml")
-    return 0
 
 
 def report_(*, check: bool) -> int:

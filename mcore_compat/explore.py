@@ -21,7 +21,7 @@ from mcore_compat.explain import Bound, Explained, Rule, inside
 from mcore_compat.outcomes import CheckOutcome
 
 VARIED = ("transformer-engine", "torch")
-"""The axes along which cells are sought; all pairs of the other two are run anyway."""
+"""The axes of which more versions are sought; all pairs of the other two are run anyway."""
 
 WANTED = 3
 """Versions of each varied axis that each megatron-core series should have been tested with."""
@@ -62,7 +62,7 @@ class State:
     def add(self, name: str, pins: Mapping[str, str], keys: Iterable[str] = ()) -> None:
         series = series_of(pins["megatron-core"])
         self.names.add(name)
-        self.near.update(_rest(axis, pins) for axis in VARIED)
+        self.near.update(_rest(axis, pins) for axis in AXES)
         self.pairs.update(pairs(pins))
         for axis in VARIED:
             self.versions.setdefault((axis, series), set()).add(pins[axis])
@@ -117,10 +117,11 @@ def coverage(state: State, possible: Iterable[Cell]) -> tuple[int, int]:
 
 
 def candidates(possible: Iterable[Cell], state: State) -> Iterator[Cell]:
-    """The untested cells that differ from a tested one in TE or in torch alone."""
+    """The untested cells that differ from a tested one in one axis alone: in TE or torch, or in
+    megatron-core from one that was run on this very TE and torch."""
     for cell in possible:
         if cell.name not in state.names and any(
-            _rest(axis, cell.pins) in state.near for axis in VARIED
+            _rest(axis, cell.pins) in state.near for axis in AXES
         ):
             yield cell
 

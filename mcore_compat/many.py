@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcore_compat import evidence, expand, files, pipeline, plan, wheelhouse
+from mcore_compat import evidence, expand, files, pipeline, plan, shards, wheelhouse
 from mcore_compat.cells import Cell
 from mcore_compat.errors import CompatError, InfrastructureError, UsageError
 from mcore_compat.locks import Unresolvable
 from mcore_compat.pipeline import Context
 from mcore_compat.plan import Known, Plan, Progress
 from mcore_compat.sessions import PLAN
+from mcore_compat.shards import Shard
 from mcore_compat.survey import survey
 
 LIMIT_S = 7 * 24 * 3600.0
@@ -44,6 +45,8 @@ class Selection:
     tags: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     stale: bool = False
+    names: tuple[str, ...] | None = None
+    shard: Shard = shards.WHOLE
 
 
 def selected(selection: Selection, context: Context) -> tuple[Known, ...]:
@@ -58,7 +61,10 @@ def selected(selection: Selection, context: Context) -> tuple[Known, ...]:
         modelopt=selection.modelopt,
         tags=selection.tags,
     )
-    return plan.narrowed(survey(cells, context), only=selection.only, stale=selection.stale)
+    if selection.names is not None:
+        cells = tuple(cell for cell in cells if cell.name in selection.names)
+    known = plan.narrowed(survey(cells, context), only=selection.only, stale=selection.stale)
+    return tuple(k for k in known if selection.shard.holds(k.cell.name))
 
 
 def known_cells(context: Context) -> tuple[Cell, ...]:
@@ -93,9 +99,10 @@ def describe(made: Plan, jobs: int) -> Iterator[str]:
         yield f"{known.cell.name}: {known.state}{first}"
     yield f"{len(made.todo)} cells to run, {len(made.fresh)} fresh"
     if made.todo:
-        unlocked = sum(not pipeline.lock_path(k.cell).exists() for k in made.todo)
+        unlocked = sum(not pipeline.locked(k.cell) for k in made.todo)
         if unlocked:
-            yield f"{unlocked} of them have no lock yet: resolved first, about 2 s each"
+            said = "have no lock of their newest patches yet: resolved first, about 2 s each"
+            yield f"{unlocked} of them {said}"
         yield f"builds: {len(made.builds)}"
         yield f"disk for environments: at most {made.disk_gb():.1f} GB"
         yield (
@@ -105,14 +112,17 @@ def describe(made: Plan, jobs: int) -> Iterator[str]:
 
 
 def resolve(todo: Sequence[Known], context: Context) -> None:
-    """Make the locks that are missing; what cannot be resolved gets its evidence here and now."""
+    """Make the locks that are missing or of an older patch; what cannot be resolved gets its
+    evidence here and now."""
 
     def one(cell: Cell) -> None:
+        if pipeline.lock_path(cell).exists():  # of an older patch: it stays on its stack
+            cell = pipeline.chosen(cell.name, context)
         made = pipeline.lock_of(cell, context)
         if isinstance(made, Unresolvable):
             pipeline.run_cell(cell.name, pipeline.Options(), context)
 
-    bare = [known.cell for known in todo if not pipeline.lock_path(known.cell).exists()]
+    bare = [known.cell for known in todo if not pipeline.locked(known.cell)]
     if bare:
         context.say(f"resolving {len(bare)} cells")
     quiet = replace(context, say=lambda line: None)

@@ -27,7 +27,7 @@ from mcore_compat import (
     verdict,
     wheelhouse,
 )
-from mcore_compat.cells import Cell, series_of
+from mcore_compat.cells import Cell, moved, series_of
 from mcore_compat.errors import EvidenceError, InfrastructureError, LockError
 from mcore_compat.evidence import Builder, Evidence, Fresh, Reason
 from mcore_compat.files import ROOT, home, sha256_tree, write_text
@@ -111,9 +111,21 @@ def chosen(name: str, context: Context) -> Cell:
     axes = locks.read(path).axes
     for stack in context.matrix.stacks[series_of(cell.mcore)]:
         other = expand.on_stack(cell, stack, context.matrix, context.releases)
-        if all(axes.get(axis) == version for axis, version in other.pins.items()):
+        if _holds(axes, other):
             return other
     return cell
+
+
+def _holds(axes: Mapping[str, str], cell: Cell) -> bool:
+    """Whether a lock of these axes is the cell's, of its newest patches or of older ones."""
+    other = {axis for axis, version in cell.pins.items() if axes.get(axis) != version}
+    return other <= set(moved(cell, axes))
+
+
+def locked(cell: Cell) -> bool:
+    """Whether the cell has a lock of the newest patches of its series."""
+    path = lock_path(cell)
+    return path.exists() and not moved(cell, locks.read(path).axes)
 
 
 def toolkit_of(context: Context) -> str | None:
@@ -131,6 +143,9 @@ def toolkit_of(context: Context) -> str | None:
 def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unresolvable:
     """The cell's lock: the one that is there, else resolved and written.
 
+    A series stands for its newest patch: a lock of an older one is remade, and taken away where
+    the newest cannot be resolved.
+
     Raises:
         LockError: the file is corrupt, or was made for other versions than the cell's.
         InfrastructureError: the index did not answer.
@@ -138,18 +153,30 @@ def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unres
     path = lock_path(cell)
     if path.exists() and not anew:
         found = locks.read(path)
-        if any(found.axes.get(axis) != version for axis, version in cell.pins.items()):
+        if not _holds(found.axes, cell):
             raise LockError(
                 f"{path.name} was made for other versions; remake it: nox -s lock -- {cell.name}"
             )
-        return found
+        behind = moved(cell, found.axes)
+        if not behind:
+            return found
+        said = ", ".join(f"{axis} {found.axes[axis]} -> {cell.pins[axis]}" for axis in behind)
+        context.say(f"{path.name} is remade for the newest of its series: {said}")
+        made = _resolved(cell, context)
+        if isinstance(made, Unresolvable):
+            path.unlink()
+        return made
+    return _resolved(cell, context)
+
+
+def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     reasons = expand.violations(cell, context.releases)
     if reasons:
         return Unresolvable(reason="; ".join(reasons))
     context.say(f"resolving {cell.name}")
     made = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
     if isinstance(made, Lock):
-        write_text(path, made.text)
+        write_text(lock_path(cell), made.text)
     return made
 
 

@@ -35,6 +35,9 @@ class Known:
     missing: tuple[str, ...] = ()
     """Keys of the wheels that are not in the wheelhouse; a key begins with its package."""
 
+    behind: bool = False
+    """The evidence is of an older patch of a series that the cell's name spells."""
+
     @property
     def fresh(self) -> bool:
         return self.state == "fresh"

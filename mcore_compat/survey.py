@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mcore_compat import evidence, locks, pipeline, wheelhouse
-from mcore_compat.cells import Cell
+from mcore_compat.cells import Cell, moved
 from mcore_compat.errors import CompatError
 from mcore_compat.evidence import Evidence, Fresh
 from mcore_compat.files import sha256_file
@@ -65,6 +65,9 @@ def _known(
         state = "fresh" if same else "what the resolver is asked changed"
     else:
         state = _state(found, digest or "", suite, built)
+    newer = moved(cell, found.pins)
+    if newer:
+        state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
     fresh = state == "fresh"
     return Known(
         cell=cell,
@@ -72,6 +75,7 @@ def _known(
         outcomes=frozenset({found.outcome.value, *(check.outcome.value for check in found.checks)}),
         seconds=sum(c.seconds for c in found.checks) * SUITE_PARTS or None,
         missing=() if fresh else _missing(cell, context, built),
+        behind=bool(newer),
     )
 
 

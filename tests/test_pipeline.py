@@ -15,7 +15,17 @@ import pytest
 from resolver_support import pylock
 from support import START, event
 
-from mcore_compat import environment, evidence, files, locks, matrix, pipeline, proc, releases
+from mcore_compat import (
+    environment,
+    evidence,
+    files,
+    locks,
+    matrix,
+    pipeline,
+    proc,
+    releases,
+    survey,
+)
 from mcore_compat.cells import Cell
 from mcore_compat.errors import CompatError, EvidenceError, InfrastructureError, LockError
 from mcore_compat.evidence import Evidence
@@ -294,6 +304,53 @@ def test_a_lock_of_other_versions_is_refused(stages: Stages) -> None:
     path.write_text(path.read_text().replace("megatron-core==0.16.1", "megatron-core==0.15.0"))
     with pytest.raises(LockError, match="made for other versions"):
         ran(stages)
+
+
+def of_an_older_patch(stages: Stages) -> Path:
+    """The lock and evidence of the cell, as they were before megatron-core's newest patch."""
+    ran(stages)
+    path = stages.folder / f"{CELL}.txt"
+    newest = locks.read(path).digest
+    path.write_text(path.read_text().replace("0.16.1", "0.16.0"))
+    kept = stages.folder / "evidence" / CELL / "host.json"
+    text = kept.read_text().replace("0.16.1", "0.16.0")
+    kept.write_text(text.replace(newest, locks.read(path).digest))
+    return path
+
+
+def test_a_lock_of_an_older_patch_is_remade_for_the_newest(stages: Stages) -> None:
+    path = of_an_older_patch(stages)
+    again = ran(stages)
+    assert not again.fresh
+    assert again.evidence.pins["megatron-core"] == "0.16.1"
+    assert locks.read(path).axes["megatron-core"] == "0.16.1"
+    assert any("0.16.0 -> 0.16.1" in line for line in stages.said)
+
+
+def test_a_lock_of_an_older_patch_is_taken_away_where_the_newest_does_not_resolve(
+    stages: Stages,
+) -> None:
+    path = of_an_older_patch(stages)
+    stages.resolver = proc.Completed(
+        argv=(), returncode=1, output="No solution found when resolving dependencies: no", seconds=0
+    )
+    assert ran(stages).evidence.outcome is CellOutcome.UNRESOLVABLE
+    assert not path.exists()
+
+
+def test_evidence_of_an_older_patch_is_stale(stages: Stages) -> None:
+    of_an_older_patch(stages)
+    context = Context(
+        matrix=matrix.load(),
+        releases=releases.load(),
+        run=stages.run,
+        say=stages.said.append,
+        uv=Path("uv"),
+    )
+    cell = pipeline.chosen(CELL, context)
+    assert not pipeline.locked(cell)
+    (known,) = survey.survey([cell], context)
+    assert known.state == "megatron-core 0.16.1 is out"
 
 
 def test_two_runs_of_one_cell_do_not_meet(stages: Stages) -> None:

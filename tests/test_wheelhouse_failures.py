@@ -159,7 +159,7 @@ def test_cuda_sources_with_their_nvcc_are_built_with_it(
     wheel = built(tools, TE)
     assert tools.seen["build"][1]["CUDA_HOME"] == "of-12"
     record = json.loads((wheel.path.parent / "build.json").read_text())
-    assert record["cudatoolkit_of"] == "12.8"
+    assert record["cuda_toolkit"] == "12.8"
 
 
 def test_sources_without_cuda_are_built_against_torchs_own_headers_on_every_machine(

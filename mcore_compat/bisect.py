@@ -1,0 +1,105 @@
+"""Where along a line of releases a check changes, asking as few cells as can be. Pure.
+
+The answer is a pair of neighbours where every release between could be asked; else a range. What
+lies outside of the two ends that were given is nobody's question.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+class State(enum.Enum):
+    """What a cell says of the check."""
+
+    GOOD = "good"
+    BAD = "bad"
+    SILENT = "silent"
+    """It cannot be asked: unresolvable, unbuildable, needs-gpu, blocked, unsupported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """`last` is as the good end, `first` as the bad one, and no point between was told apart.
+
+    `silent` are the points between them that could not be asked: the change may be at any of them
+    or at `first`. `asked` were asked for this answer, in order. `against` are points that say
+    otherwise than a single change would: then there is more than one, and this is one of them.
+    """
+
+    last: int
+    first: int
+    silent: tuple[int, ...]
+    asked: tuple[int, ...]
+    against: tuple[int, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the change is known to be at `first`."""
+        return not self.silent
+
+
+def bisect(
+    count: int, ask: Callable[[int], State], known: Mapping[int, State] | None = None
+) -> Answer:
+    """Between point 0, which is good, and point `count - 1`, which is bad.
+
+    `known` are points of which the state is known already; they are not asked. Of n points at most
+    ceil(log2(n)) that answer are asked, and each that is silent at most once.
+    """
+    states = {0: State.GOOD, count - 1: State.BAD, **(known or {})}
+    asked: list[int] = []
+    low, high = _nearest(states, count)
+    while True:
+        open_ = [point for point in range(low + 1, high) if point not in states]
+        if not open_:
+            break
+        # The middle of those that may answer: each answer leaves at most half of them.
+        point = open_[len(open_) // 2]
+        states[point] = ask(point)
+        asked.append(point)
+        if states[point] is State.GOOD:
+            low = point
+        elif states[point] is State.BAD:
+            high = point
+    return Answer(
+        last=low,
+        first=high,
+        silent=tuple(p for p in range(low + 1, high) if states[p] is State.SILENT),
+        asked=tuple(asked),
+        against=tuple(
+            point
+            for point, state in sorted(states.items())
+            if (point < low and state is State.BAD) or (point > high and state is State.GOOD)
+        ),
+    )
+
+
+def _nearest(states: Mapping[int, State], count: int) -> tuple[int, int]:
+    """The closest good point that has a bad one after it, with nothing else known between them;
+    the first such pair where there are several."""
+    points = sorted(p for p in states if states[p] is not State.SILENT)
+    for one, other in itertools.pairwise(points):
+        if states[one] is State.GOOD and states[other] is State.BAD:
+            return one, other
+    return 0, count - 1
+
+
+def lines(answer: Answer, names: Sequence[str], check: str) -> list[str]:
+    """The answer in words."""
+    last, first = names[answer.last], names[answer.first]
+    said = []
+    if answer.exact:
+        said.append(f"{check} changes at {first}: good at {last}, bad from there")
+    else:
+        between = ", ".join(names[point] for point in answer.silent)
+        said.append(f"{check} changes after {last} and at {first} at the latest")
+        said.append(f"could not be asked: {between}; the change may be at any of them")
+    if answer.against:
+        told = ", ".join(names[point] for point in answer.against)
+        said.append(f"there is more than one change: {told} say otherwise")
+    said.append(f"{len(answer.asked)} cells were asked for this")
+    return said

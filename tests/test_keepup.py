@@ -1,0 +1,335 @@
+"""Keeping up: what is new, what a new series is tested on, and how it joins the matrix.
+
+Releases and matrices here are made up.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+
+import pytest
+import tomllib
+from hypothesis import given
+from hypothesis import strategies as st
+from support import stand_in_cell
+
+from mcore_compat import expand, keepup, matrix
+from mcore_compat.errors import MatrixError
+from mcore_compat.keepup import MCORE, MODELOPT, TE, TORCH, New
+from mcore_compat.matrix import Matrix
+from mcore_compat.plan import Known
+from mcore_compat.releases import Release, Releases
+
+TODAY = datetime.date(2026, 1, 1)
+
+TEXT = """\
+# The head stays.
+schema = 1
+
+[axes]
+megatron-core = ["0.16"] # beside it too
+nvidia-modelopt = [
+  "0.40", "0.41",
+]
+
+# Before the stacks.
+[[stack]]
+for = ["0.16"]
+python = "3.12"
+torch = "2.9.1"
+transformer-engine = "2.11.0"
+note = "a stand-in"
+
+# About CUDA.
+[[cuda]]
+torch = ">=9"
+version = "13.0"
+"""
+
+WHEEL = ("py3-none-any",)
+
+
+def release(package: str, version: str, uploaded: str, **said: object) -> Release:
+    fields = {"wheels": WHEEL, **said}
+    return Release(package=package, version=version, uploaded=uploaded, **fields)  # type: ignore[arg-type]
+
+
+def of_torch(version: str, uploaded: str, cuda: str, **said: object) -> Release:
+    return release(TORCH, version, uploaded, requires=(f"cuda-toolkit=={cuda}",), **said)
+
+
+def te(version: str, uploaded: str, *cudas: int) -> list[Release]:
+    names = [TE, "transformer-engine-torch", *(f"{TE}-cu{cuda}" for cuda in cudas)]
+    return [release(name, version, uploaded) for name in names]
+
+
+def index(*more: Release) -> Releases:
+    found: dict[str, list[Release]] = {}
+    for one in (
+        release(MCORE, "0.16.1", "2026-01-10"),
+        release(MODELOPT, "0.40.0", "2025-12-01"),
+        release(MODELOPT, "0.41.0", "2026-01-20"),
+        of_torch("2.9.1", "2025-11-12", "12.8"),
+        of_torch("2.10.0", "2026-01-21", "13.0"),
+        *te("2.11.0", "2026-01-02", 12, 13),
+        *te("2.12.0", "2026-02-21", 12),
+        *more,
+    ):
+        found.setdefault(one.package, []).append(one)
+    order = keepup.parsed
+    return Releases(
+        {name: tuple(sorted(rows, key=lambda r: order(r.version))) for name, rows in found.items()}
+    )
+
+
+def declared(text: str = TEXT) -> Matrix:
+    return matrix.parse(text, "matrix.toml", TODAY)
+
+
+def new(package: str, version: str) -> New:
+    return New(package=package, version=version)
+
+
+# What is new.
+
+
+def test_where_the_index_has_nothing_more_nothing_is_new() -> None:
+    assert keepup.news((), index(), index()) == ()
+    assert keepup.proposals(declared(), index()) == ()
+    assert keepup.join(TEXT, ()) == TEXT
+
+
+def test_a_new_patch_is_new_and_proposes_nothing() -> None:
+    after = index(release(MCORE, "0.16.2", "2026-03-20"))
+    assert keepup.news((), index(), after) == (new(MCORE, "0.16.2"),)
+    assert keepup.proposals(declared(), after) == ()
+
+
+def test_of_several_new_patches_only_the_one_that_stands_for_the_series_counts() -> None:
+    after = index(
+        release(MCORE, "0.16.2", "2026-03-20"),
+        release(MCORE, "0.16.3", "2026-03-21"),
+        release(MCORE, "0.16.4", "2026-03-22", yanked=True),
+    )
+    assert keepup.news((), index(), after) == (new(MCORE, "0.16.3"),)
+
+
+def test_what_was_kept_stays_new_until_a_newer_patch_takes_its_place() -> None:
+    kept = (new(MCORE, "0.16.1"),)
+    assert keepup.news(kept, index(), index()) == kept
+    later = index(release(MCORE, "0.16.2", "2026-03-20"))
+    assert keepup.news(kept, later, later) == ()
+
+
+def test_a_package_that_was_not_known_at_all_brings_no_news() -> None:
+    assert keepup.news((), Releases({}), index()) == ()
+
+
+def test_releases_of_other_packages_make_no_cell_new() -> None:
+    assert keepup.news((), index(), index(of_torch("2.11.0", "2026-03-23", "13.0"))) == ()
+
+
+def test_news_are_read_back() -> None:
+    found = (new(MCORE, "0.9.0"), new(MODELOPT, "0.41.0"))
+    assert keepup.loads(keepup.dumps(found[::-1])) == found
+    assert keepup.dumps(found) == keepup.dumps(found[::-1])
+    with pytest.raises(MatrixError, match=r"news\.json is not valid"):
+        keepup.loads('{"new": [{"package": "x"}]}')
+
+
+def known(name: str, state: str, mcore: str = "0.16.1", **fields: object) -> Known:
+    cell = replace(stand_in_cell(), name=name, mcore=mcore)
+    return Known(cell=cell, state=state, **fields)  # type: ignore[arg-type]
+
+
+def test_a_night_runs_what_new_releases_touch() -> None:
+    cells = [
+        known("new", "untested", "0.17.0"),
+        known("done", "fresh", "0.17.0"),
+        known("patch", "megatron-core 0.16.1 is out", behind=True),
+        known("old", "the suite changed"),
+    ]
+    fresh = [new(MCORE, "0.17.0")]
+    assert keepup.touched(cells, fresh) == ("new", "patch")
+    assert keepup.touched(cells, fresh, every=True) == ("new", "patch", "old")
+
+
+def test_a_release_is_new_until_all_its_cells_were_run() -> None:
+    cells = [known("a", "fresh", "0.17.0"), known("b", "untested", "0.18.0")]
+    found = [new(MCORE, v) for v in ("0.17.0", "0.18.0", "0.19.0")]
+    # 0.19 has no cell: it did not join the matrix yet.
+    assert keepup.unsettled(cells, found) == tuple(found[1:])
+
+
+# What is proposed.
+
+
+def proposed(*more: Release, text: str = TEXT) -> keepup.Proposal:
+    (found,) = keepup.proposals(declared(text), index(*more))
+    return found
+
+
+def pins(found: keepup.Proposal) -> tuple[str, str, str]:
+    assert found.stack is not None
+    return found.stack.te, found.stack.torch, found.stack.python
+
+
+def test_a_new_series_is_proposed_on_the_newest_that_was_out_with_it() -> None:
+    found = proposed(release(MCORE, "0.17.0", "2026-02-01"))
+    # TE 2.12 came later.
+    assert pins(found) == ("2.11.0", "2.10.0", "3.12")
+    assert "2026-02-01" in found.line()
+
+
+def test_the_date_is_that_of_the_newest_release_of_the_series() -> None:
+    of_later = index(release(MCORE, "0.17.0", "2026-02-01"), release(MCORE, "0.17.1", "2026-01-15"))
+    (found,) = keepup.proposals(declared(), of_later)
+    assert pins(found)[1] == "2.9.1"
+
+
+def test_torch_is_of_a_cuda_that_te_has_a_core_library_for() -> None:
+    # The newest TE has one for CUDA 12 alone, torch 2.10 is built for CUDA 13.
+    assert pins(proposed(release(MCORE, "0.17.0", "2026-03-01"))) == ("2.12.0", "2.9.1", "3.12")
+
+
+def test_a_torch_of_which_nothing_says_its_cuda_is_passed_over() -> None:
+    odd = release(TORCH, "2.11.0", "2026-01-25")
+    assert pins(proposed(odd, release(MCORE, "0.17.0", "2026-02-01")))[1] == "2.10.0"
+
+
+def test_withdrawn_releases_are_passed_over() -> None:
+    gone = of_torch("2.11.0", "2026-01-25", "13.0", yanked=True)
+    assert pins(proposed(gone, release(MCORE, "0.17.0", "2026-02-01")))[1] == "2.10.0"
+
+
+@pytest.mark.parametrize(
+    ("requires", "stack"),
+    [
+        (("torch<2.10", "transformer-engine<2.12"), ("2.11.0", "2.9.1", "3.12")),
+        (('transformer-engine<2.12; extra == "dev"',), ("2.11.0", "2.10.0", "3.12")),
+        (
+            ('transformer_engine<2.12; extra == "dev"', 'transformer-engine<3; extra == "new"'),
+            ("2.12.0", "2.9.1", "3.12"),
+        ),
+    ],
+)
+def test_what_the_release_declares_is_kept_to(
+    requires: tuple[str, ...], stack: tuple[str, str, str]
+) -> None:
+    assert pins(proposed(release(MCORE, "0.17.0", "2026-03-01", requires=requires))) == stack
+
+
+@pytest.mark.parametrize(
+    ("asked", "python"), [("", "3.12"), (">=3.10", "3.12"), (">=3.13", "3.13")]
+)
+def test_the_python_is_the_previous_one_or_the_next_that_is_admitted(
+    asked: str, python: str
+) -> None:
+    found = proposed(release(MCORE, "0.17.0", "2026-02-01", requires_python=asked))
+    assert pins(found)[2] == python
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"requires_python": "<3.10"}, "requires python <3.10"),
+        ({"requires": ("torch>=99",)}, "no TE and torch"),
+        ({"wheels": ()}, "has no wheel"),
+    ],
+)
+def test_where_no_stack_fits_the_series_does_not_join(said: dict[str, object], why: str) -> None:
+    found = proposed(release(MCORE, "0.17.0", "2026-02-01", **said))
+    assert found.refused
+    assert why in found.line()
+    assert keepup.join(TEXT, [found]) == TEXT
+
+
+def test_a_new_modelopt_series_joins_every_stack() -> None:
+    found = proposed(release(MODELOPT, "0.42.0", "2026-03-09"))
+    assert (found.package, found.series, found.stack) == (MODELOPT, "0.42", None)
+
+
+def test_a_series_that_is_older_than_the_axis_is_left_to_people() -> None:
+    after = index(release(MODELOPT, "0.39.0", "2025-11-01"))
+    assert keepup.proposals(declared(), after) == ()
+    (lack,) = (m for m in keepup.missing(declared(), after) if m.package == MODELOPT)
+    assert (lack.newer, lack.older) == ((), ("0.39",))
+
+
+# How it joins.
+
+
+def both() -> Releases:
+    return index(
+        release(MCORE, "0.17.0", "2026-02-01"),
+        release(MCORE, "0.18.0", "2026-04-01"),
+        release(MODELOPT, "0.42.0", "2026-03-09"),
+    )
+
+
+def test_what_joins_is_a_valid_matrix_with_its_cells() -> None:
+    text = keepup.join(TEXT, keepup.proposals(declared(), both()))
+    joined = declared(text)
+    assert joined.mcore_series == ("0.16", "0.17", "0.18")
+    assert joined.modelopt_series == ("0.40", "0.41", "0.42")
+    assert joined.stacks["0.17"][0].te == "2.11.0"
+    assert len(expand.cells(joined, both())) == 9
+    assert joined.stacks["0.16"] == declared().stacks["0.16"]
+
+
+def test_comments_and_layout_stay() -> None:
+    text = keepup.join(TEXT, keepup.proposals(declared(), both()))
+    axes = ('megatron-core = ["0.16"]', 'megatron-core = ["0.16", "0.17", "0.18"]')
+    series = ('"0.41",', '"0.41", "0.42",')
+    lines = iter(text.splitlines())
+    for line in TEXT.replace(*axes).replace(*series).splitlines():
+        assert line in lines, line  # in this order, with other lines between them
+    # The comment still stands before what it is about.
+    assert "# About CUDA.\n[[cuda]]" in text
+    assert text.index('for = ["0.18"]') < text.index("# About CUDA.")
+
+
+def test_joining_twice_changes_nothing() -> None:
+    found = keepup.proposals(declared(), both())
+    once = keepup.join(TEXT, found)
+    assert keepup.join(TEXT, found) == once
+    assert keepup.join(once, found) == once
+    assert keepup.proposals(declared(once), both()) == ()
+
+
+def test_a_file_that_ends_with_its_stacks_is_joined_as_well() -> None:
+    short = TEXT[: TEXT.index("\n# About")].rstrip("\n")
+    text = keepup.join(short, keepup.proposals(declared(short), both()))
+    assert declared(text).mcore_series == ("0.16", "0.17", "0.18")
+
+
+def test_the_committed_matrix_can_be_joined() -> None:
+    text = matrix.PATH.read_text(encoding="utf-8")
+    found = keepup.Proposal(
+        package=MCORE,
+        series="99.0",
+        reason="a stand-in",
+        stack=replace(declared().stacks["0.16"][0], note='a "note" of\nour own'),
+    )
+    joined = keepup.join(text, [found])
+    before, after = tomllib.loads(text), tomllib.loads(joined)
+    assert after["stack"][:-1] == before["stack"]
+    assert after["stack"][-1]["for"] == ["99.0"]
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert [line for line in joined.splitlines() if line.startswith("#")] == comments
+
+
+series = st.lists(st.integers(17, 60), min_size=1, max_size=5, unique=True).map(sorted)
+
+
+@given(series, series)
+def test_any_series_join_in_any_number_of_nights(first: list[int], second: list[int]) -> None:
+    def after(numbers: list[int]) -> Releases:
+        return index(*(release(MCORE, f"0.{n}.0", "2026-02-01") for n in sorted(set(numbers))))
+
+    once = keepup.join(TEXT, keepup.proposals(declared(), after(first)))
+    later = [n for n in second if n > max(first)]
+    twice = keepup.join(once, keepup.proposals(declared(once), after(first + later)))
+    assert list(declared(twice).mcore_series) == ["0.16", *(f"0.{n}" for n in first + later)]
+    assert twice.count("#") == TEXT.count("#")
