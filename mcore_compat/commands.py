@@ -9,12 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mcore_compat import (
-    doctor,
     evidence,
     expand,
     explain,
-    exploring,
-    inspected,
     interpreters,
     locks,
     many,
@@ -23,11 +20,9 @@ from mcore_compat import (
     plan,
     proc,
     published,
-    recommend,
     releases,
     report,
     shared,
-    sweep,
     tables,
 )
 from mcore_compat import verdict as verdicts
@@ -153,6 +148,8 @@ def _outlived(found: Iterable[evidence.Evidence], declared: matrix.Matrix) -> in
 
 def explain_cell(name: str) -> int:
     """Why a cell fails: each cause, and over which versions it was seen."""
+    from mcore_compat import sweep
+
     here = context()
     cell = expand.named(name, here.matrix, here.releases)
     found = [e for e in evidence.load_all() if e.device_class == pipeline.device_class()]
@@ -221,6 +218,8 @@ def _at_least_one(jobs: int) -> None:
 
 def static_pass(*, offline: bool, jobs: int) -> int:
     """Which combinations of all declared axes cannot be installed, and why."""
+    from mcore_compat import sweep
+
     _at_least_one(jobs)
     here = context()
     cells = tuple(expand.product(here.matrix, here.releases))
@@ -240,6 +239,8 @@ STATIC_REASONS = 15
 
 def explore_(*, budget: str, jobs: int, dry_run: bool, offline: bool) -> int:
     """Run the cells off the default stacks that tell most, as many as the budget allows."""
+    from mcore_compat import exploring
+
     _at_least_one(jobs)
     minutes = exploring.minutes_of(budget)
     here = context()
@@ -254,6 +255,8 @@ def explore_(*, budget: str, jobs: int, dry_run: bool, offline: bool) -> int:
 
 def recommend_(text: str, *, most: int) -> int:
     """The newest tested combinations that fit, best first; 1 where none does."""
+    from mcore_compat import recommend
+
     if most < 1:
         raise UsageError("-n: at least one must be shown")
     advice = recommend.advise(recommend.parse(text) if text else (), published.load().cells)
@@ -265,6 +268,8 @@ def recommend_(text: str, *, most: int) -> int:
 
 def doctor_(*, python: str | None, verbose: bool) -> int:
     """Say what is wrong with an environment; nothing, and 0, where all is right."""
+    from mcore_compat import doctor, inspected
+
     chosen = Path(python) if python else _active()
     there = inspected.inspect(chosen, proc.run)
     remarks = doctor.diagnose(there, matrix.load(), published.load())

@@ -6,6 +6,7 @@ unresolvable, unbuildable) and the promise that what was learnt is kept.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -136,8 +137,14 @@ def toolkit_of(context: Context) -> str | None:
         for stack in stacks
         if stack.toolkit
     }
-    found = {toolkit.version for toolkit in recipes.toolkits(context.run)}
+    found = _toolkits(context.run)
     return next(iter(sorted(asked & found)), None)
+
+
+@functools.cache
+def _toolkits(run: Runner) -> frozenset[str]:
+    """The versions of nvcc on this machine; asked once, for hundreds of cells want to know."""
+    return frozenset(toolkit.version for toolkit in recipes.toolkits(run))
 
 
 def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unresolvable:

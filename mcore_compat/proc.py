@@ -44,6 +44,8 @@ class Runner(Protocol):
         grace: float = 0.0,
     ) -> Completed: ...
 
+    def __hash__(self) -> int: ...
+
 
 def run(
     argv: Sequence[str | os.PathLike[str]],
