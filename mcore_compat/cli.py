@@ -202,11 +202,11 @@ def _name(args: argparse.Namespace) -> str:
 
 
 def _keep_up(args: argparse.Namespace) -> int:
-    from mcore_compat import nights, shards
+    from mcore_compat import nightly_commands, shards
     from mcore_compat.nightly import Options
 
     if args.command == "refresh":
-        return nights.refresh(join=args.join)
+        return nightly_commands.refresh(join=args.join)
     options = Options(
         jobs=args.jobs,
         shard=shards.parse(args.shard),
@@ -214,7 +214,7 @@ def _keep_up(args: argparse.Namespace) -> int:
         every=args.all_stale,
         before=args.before,
     )
-    return nights.night(options, dry_run=args.dry_run, names_only=args.list)
+    return nightly_commands.night(options, dry_run=args.dry_run, names_only=args.list)
 
 
 def _selection(args: argparse.Namespace) -> Selection:

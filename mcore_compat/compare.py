@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from mcore_compat import verdict
 from mcore_compat.cells import AXES, parsed, series_of
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
@@ -101,10 +102,8 @@ def _change(check: str, old: CheckResult | None, new: CheckResult | None) -> Cha
 
 def _why(result: CheckResult) -> str:
     if result.failure:
-        lines = [line for line in result.failure.message.splitlines() if line.strip()] or [""]
-        # A traceback as a message says what it says in its last line.
-        line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-        return f"{result.failure.type}: {' '.join(line.split())[:200]}"
+        said = verdict.gist(result.failure.message).split("\n")[0]
+        return f"{result.failure.type}: {' '.join(said.split())[:200]}"
     return (result.reason or result.outcome.value)[:200]
 
 

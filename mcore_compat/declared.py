@@ -26,7 +26,6 @@ from mcore_compat import verdict
 from mcore_compat.cells import AXES
 from mcore_compat.evidence import Evidence
 from mcore_compat.explain import Explained
-from mcore_compat.outcomes import CORE_KIND, CheckOutcome
 from mcore_compat.releases import Releases
 
 FINE, OUT, NOT = "declared fine, breaks", "declared out of range, works", "not declared"
@@ -182,8 +181,7 @@ def _out_of_range(found: Sequence[Evidence], asked: Asked) -> Iterator[Finding]:
     """Ranges of extras, and of python, that leave a version out in which everything restores."""
     rows: dict[tuple[Relation, str], list[str]] = {}
     for e in found:
-        core = {c.outcome for c in e.checks if c.kind == CORE_KIND} - {CheckOutcome.UNSUPPORTED}
-        if core != {CheckOutcome.WORKS}:
+        if not verdict.restores_all(e):
             continue
         for package in DECLARING:
             for relation in asked(package, e.pins[package]):

@@ -44,8 +44,7 @@ def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Re
         *_undeclared(there, matrix),
         *_requirements(there),
     ]
-    evidence = [] if any(r.help.startswith("install") for r in faults) else _evidence(there, known)
-    return (*faults, *evidence)
+    return (*faults, *_evidence(there, known))
 
 
 def pins_of(there: Installed) -> dict[str, str]:

@@ -41,11 +41,9 @@ class Choice:
     minutes: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guards:
-    """Version guards of one cell's packages, as specifiers: `transformer-engine>=2.13.0`."""
-
-    texts: tuple[str, ...]
+Guards = Mapping[str, tuple[str, ...]]
+"""By megatron-core series: the version guards of its cells' packages, as specifiers such as
+`transformer-engine>=2.13.0`."""
 
 
 @dataclass(kw_only=True)
@@ -127,7 +125,7 @@ def candidates(possible: Iterable[Cell], state: State) -> Iterator[Cell]:
 
 
 def worth(
-    cell: Cell, state: State, explained: Sequence[Explained], guards: Mapping[str, Guards]
+    cell: Cell, state: State, explained: Sequence[Explained], guards: Guards
 ) -> tuple[float, tuple[str, ...]]:
     """What running a cell would tell, and why, the weightiest reason first."""
     found = [*_boundaries(cell, explained), *_divided(cell, explained)]
@@ -188,11 +186,11 @@ def _few(cell: Cell, state: State) -> Iterator[tuple[float, str]]:
             )
 
 
-def _guarded(cell: Cell, state: State, guards: Mapping[str, Guards]) -> Iterator[tuple[float, str]]:
+def _guarded(cell: Cell, state: State, guards: Guards) -> Iterator[tuple[float, str]]:
     """The version guards in the cell's packages of which only the other side was tested."""
     series = series_of(cell.mcore)
     crossed = []
-    for text in guards.get(series, Guards(texts=())).texts:
+    for text in guards.get(series, ()):
         axis = next((a for a in VARIED if text.startswith(a)), None)
         if axis is None:
             continue
@@ -217,7 +215,7 @@ def holds(specifier: str, version: str) -> bool | None:
         return None
 
 
-def guards_of(found: Iterable[Evidence]) -> dict[str, Guards]:
+def guards_of(found: Iterable[Evidence]) -> Guards:
     """By megatron-core series: the guards that its cells recorded. Sorted."""
     texts: dict[str, set[str]] = {}
     for evidence in found:
@@ -227,14 +225,14 @@ def guards_of(found: Iterable[Evidence]) -> dict[str, Guards]:
                 for package, places in check.details.items():
                     if package in AXES and isinstance(places, Mapping):
                         mine.update(places)
-    return {series: Guards(texts=tuple(sorted(texts[series]))) for series in sorted(texts)}
+    return {series: tuple(sorted(texts[series])) for series in sorted(texts)}
 
 
 def choose(
     possible: Sequence[Cell],
     state: State,
     explained: Sequence[Explained],
-    guards: Mapping[str, Guards],
+    guards: Guards,
     *,
     minutes: float,
     cost: Mapping[str, tuple[tuple[str, ...], float]],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from packaging.utils import canonicalize_name
 
 from mcore_compat.errors import UsageError
 from mcore_compat.proc import Runner
@@ -43,11 +44,6 @@ class Installed:
     unresolved: tuple[str, ...] = ()
 
 
-def normalised(name: str) -> str:
-    """A distribution's name as the index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def inspect(python: Path, run: Runner) -> Installed:
     """What the environment of `python` holds.
 
@@ -68,10 +64,10 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     versions: dict[str, str] = {}
     requires: dict[str, tuple[str, ...]] = {}
     for one in importlib.metadata.distributions(path=[str(p) for p in places]):
-        name = one.metadata["Name"]
-        if name and normalised(name) not in versions:
-            versions[normalised(name)] = one.version
-            requires[normalised(name)] = tuple(one.requires or ())
+        name = canonicalize_name(one.metadata["Name"] or "")
+        if name and name not in versions:
+            versions[name] = one.version
+            requires[name] = tuple(one.requires or ())
     extensions = [p for folder in places for p in sorted(folder.glob(_EXTENSION))]
     extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
     torch = next((folder / "torch" for folder in places if (folder / "torch").is_dir()), None)

@@ -179,6 +179,7 @@ def _nox(made: Plan, context: Context, *, jobs: int, force: bool) -> None:
         for key in known.missing:
             builders.setdefault(key, known.cell.name)
     data = {
+        "owner": os.getpid(),
         "builds": [
             {"key": key, "cell": cell, "package": plan.package_of(key)}
             for key, cell in sorted(builders.items())

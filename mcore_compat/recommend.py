@@ -11,6 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from mcore_compat.cells import AXES, parsed
 from mcore_compat.errors import UsageError, nearest
+from mcore_compat.outcomes import FAILURES
 from mcore_compat.published import CellRecord
 
 ALIASES = {
@@ -24,7 +25,6 @@ ALIASES = {
 }
 """What a person may call an axis; CUDA, by its major version, is not one but may be asked for."""
 
-FAILED = ("broken", "crashed", "timed-out")
 CORE = "restore["
 
 
@@ -97,7 +97,7 @@ def works(cell: CellRecord) -> bool:
 
 def failed(cell: CellRecord) -> list[str]:
     """The checks that fail. Sorted."""
-    return sorted(check for check, outcome in cell.checks.items() if outcome in FAILED)
+    return sorted(check for check, outcome in cell.checks.items() if outcome in FAILURES)
 
 
 def rank(cell: CellRecord) -> tuple[object, ...]:

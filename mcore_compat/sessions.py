@@ -103,8 +103,8 @@ def planned() -> Planned:
     named = os.environ.get(PLAN)
     if not named:
         return Planned()
-    _end_with_parent()
     data = json.loads(Path(named).read_text(encoding="utf-8"))
+    _end_with_parent(data["owner"])
     return Planned(
         builds=tuple((b["key"], b["cell"], b["package"]) for b in data["builds"]),
         requires={cell: tuple(keys) for cell, keys in data["requires"].items()},
@@ -114,14 +114,17 @@ def planned() -> Planned:
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(owner: int) -> None:
+    """End when the parent does, and now where the run, of the process `owner`, has ended."""
     import ctypes
     import signal
 
     with contextlib.suppress(OSError, AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:  # it ended before that was asked for
-        raise SystemExit(1)
+    try:
+        os.kill(owner, 0)
+    except ProcessLookupError:  # it ended before that was asked for
+        raise SystemExit(1) from None
 
 
 def newest(found: Sequence[Listed]) -> str:

@@ -55,10 +55,14 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`installs` is None where this pass came to no answer; `reason` says why, if not True."""
+    """`installs` is None where this pass came to no answer; `reason` says why, if not True.
+
+    `unkept`: it came to none because a file is not kept, and may after the index was asked.
+    """
 
     installs: bool | None
     reason: str = ""
+    unkept: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ def sweep(
         while left:
             say(f"{len(left)} of {len(digests)} combinations are to be answered")
             known.update(_answered(left, matrix, releases, jobs, say))
-            unsaid = {digest: cell for digest, cell in left.items() if _missing(known[digest])}
+            unsaid = {digest: cell for digest, cell in left.items() if known[digest].unkept}
             if not unsaid or offline:
                 break
             # Most lack the same few files: once some have been asked for, others can be answered.
@@ -107,7 +107,7 @@ def sweep(
             known.update(_asked(some, matrix, releases))
             left = {digest: cell for digest, cell in unsaid.items() if digest not in some}
     finally:
-        keep({digest: found for digest, found in known.items() if not _missing(found)})
+        keep({digest: found for digest, found in known.items() if not found.unkept})
     return Answers(
         verdicts={name: known[digest] for name, (digest, _) in digests.items()}, asked=len(todo)
     )
@@ -119,13 +119,6 @@ def _examples(cells: Mapping[str, Cell], known: Mapping[str, Verdict]) -> dict[s
     for digest in cells:
         by_reason.setdefault(known[digest].reason, []).append(digest)
     return {d: cells[d] for mine in by_reason.values() for d in mine[:: max(1, len(mine) // 4)]}
-
-
-def _missing(found: Verdict) -> bool:
-    return found.reason.startswith(_NOT_KEPT)
-
-
-_NOT_KEPT = "not kept: "
 
 
 def _answered(
@@ -162,7 +155,7 @@ def _one(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Verdic
     try:
         return static.verdict(cell, matrix, releases, store)
     except NotKeptError as missing:
-        return Verdict(installs=None, reason=f"{_NOT_KEPT}{missing}")
+        return Verdict(installs=None, reason=f"not kept: {missing}", unkept=True)
 
 
 def _asked(

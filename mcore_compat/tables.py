@@ -10,7 +10,7 @@ from mcore_compat import data, verdict
 from mcore_compat.cells import AXES
 from mcore_compat.evidence import Evidence
 from mcore_compat.fingerprint import plain
-from mcore_compat.outcomes import CORE_KIND, FAILURES, CheckOutcome
+from mcore_compat.outcomes import FAILURES
 
 CONSTRAINTS = "constraints"
 """Beside the report."""
@@ -49,13 +49,9 @@ def constraints(found: Sequence[Evidence]) -> dict[str, str]:
     Of a cell with evidence of two device classes, that of the GPU is told.
     """
     best = {e.cell: e for e in sorted(found, key=lambda e: e.device_class != "host")}
-    return {name: _constraints(best[name]) for name in sorted(best) if recommended(best[name])}
-
-
-def recommended(e: Evidence) -> bool:
-    """Whether the checkpoint restores for every family that the release has."""
-    core = {c.outcome for c in e.checks if c.kind == CORE_KIND} - {CheckOutcome.UNSUPPORTED}
-    return core == {CheckOutcome.WORKS}
+    return {
+        name: _constraints(best[name]) for name in sorted(best) if verdict.restores_all(best[name])
+    }
 
 
 def _constraints(e: Evidence) -> str:

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from mcore_compat import files
 from mcore_compat.cells import AXES, Cell
-from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,8 +174,14 @@ def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
 
 def restoring(found: Evidence) -> tuple[str, ...]:
     """The families whose checkpoint restores. Sorted."""
-    core = [c for c in found.checks if c.kind == "restore" and c.family]
+    core = [c for c in found.checks if c.kind == CORE_KIND and c.family]
     return tuple(sorted(c.family or "" for c in core if c.outcome is CheckOutcome.WORKS))
+
+
+def restores_all(found: Evidence) -> bool:
+    """Whether the checkpoint restores for every family that the release has."""
+    core = {c.outcome for c in found.checks if c.kind == CORE_KIND}
+    return core - {CheckOutcome.UNSUPPORTED} == {CheckOutcome.WORKS}
 
 
 def failing(found: Evidence) -> int:

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from test_declared import cell, check, seen
 
 import mcore_compat
-from mcore_compat import data, matrix, published, releases, tables
+from mcore_compat import data, matrix, published, releases, tables, verdict
 from mcore_compat.errors import EvidenceError, UsageError
 from mcore_compat.evidence import Evidence, Reason
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
@@ -176,5 +176,5 @@ def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[E
 @pytest.mark.parametrize("outcome", [CheckOutcome.NEEDS_GPU, CheckOutcome.BLOCKED])
 def test_what_was_not_seen_to_restore_is_not_recommended(outcome: CheckOutcome) -> None:
     e = seen(cell(), family("gpt"), replace(family("mla-moe"), outcome=outcome))
-    assert not tables.recommended(e)
-    assert not tables.recommended(seen(cell()))
+    assert not verdict.restores_all(e)
+    assert not verdict.restores_all(seen(cell()))
