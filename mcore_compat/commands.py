@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mcore_compat import (
+    collated,
     evidence,
     expand,
     explain,
@@ -118,7 +119,8 @@ def report_(*, check: bool) -> int:
     declared = matrix.load()
     known = releases.load()
     found = evidence.load_all()
-    made = report.texts(found, expand.cells(declared, known), declared, known)
+    all_ = collated.collate(found, expand.cells(declared, known), declared, known)
+    made = report.texts(all_)
     if check:
         drifted = report.drift(made)
         for path in drifted:
