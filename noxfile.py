@@ -114,7 +114,7 @@ def _install(session: nox.Session, group: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tool's own tests: fast, no package under test is installed."""
     _install(session, "test")
-    session.run("pytest", "-m", "not real", *session.posargs)
+    session.run("pytest", "-m", "not real and not browser", *session.posargs)
 
 
 @nox.session

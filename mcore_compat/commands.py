@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import Counter
@@ -122,6 +123,7 @@ def report_(*, check: bool) -> int:
     declared = matrix.load()
     known = releases.load()
     found = evidence.load_all()
+    gc.freeze()  # it stays to the end: no need to look for garbage in it again and again
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
     made = report.texts(all_)
     if check:

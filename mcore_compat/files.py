@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,37 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def dump_json(data: Any) -> str:
-    """Sorted, indented JSON with a final newline."""
-    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    """Sorted, indented JSON with a final newline. Keys are texts."""
+    parts: list[str] = []
+    _dump(data, "\n", parts.append)
+    return "".join(parts) + "\n"
+
+
+def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
+    """As `json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)`, which has no fast way
+    of its own: lists of texts and what is in no container are left to the encoder in C."""
+    if isinstance(data, dict) and data:
+        inner, first = line + " ", "{"
+        for key in sorted(data):
+            out(f"{first}{inner}{_encode(key)}: ")
+            _dump(data[key], inner, out)
+            first = ","
+        out(f"{line}}}")
+    elif isinstance(data, (list, tuple)) and data:
+        inner, first = line + " ", "["
+        if all(type(one) is str for one in data):
+            out("[" + inner + ("," + inner).join(map(_encode, data)) + line + "]")
+            return
+        for one in data:
+            out(first + inner)
+            _dump(one, inner, out)
+            first = ","
+        out(f"{line}]")
+    else:
+        out(_encode(data))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -262,6 +262,6 @@ def _outdated(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
 def write(made: Mapping[Path, Callable[[], str]]) -> None:
     """Write every published file, each whole or not at all."""
     for path, make in made.items():
-        files.write_text(path, make())
+        files.write_text(path, make(), durable=False)  # made again from evidence at any time
     for path in _outdated(made):
         path.unlink()
