@@ -96,7 +96,8 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     started, wall = time.process_time(), time.monotonic()
 
     def lap(what: str) -> None:
-        say(f"{time.process_time() - started:6.2f} s  {what}")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        say(f"{time.process_time() - started:6.2f} s  {peak:4.0f} MB  {what}")
 
     found = evidence.load_all(source)
     gc.freeze()  # as the command does
@@ -120,10 +121,9 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     for path, make in report.texts(all_).items():
         files.write_text(out / path.relative_to(report.FOLDER), make(), durable=False)
     lap("report written")
-    pages = site.write(site.pages(Site(all_, {})), out / site.FOLDER)
+    pages = files.write_folder(out / site.FOLDER, site.pages(Site(all_, {})))
     lap(f"site of {pages} files written")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    say(f"{time.monotonic() - wall:6.2f} s  on the clock, {peak:.0f} MB")
+    say(f"{time.monotonic() - wall:6.2f} s on the clock")
 
 
 if __name__ == "__main__":

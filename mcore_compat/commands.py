@@ -30,7 +30,7 @@ from mcore_compat import (
 )
 from mcore_compat import verdict as verdicts
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
-from mcore_compat.files import ROOT, sha256_file
+from mcore_compat.files import ROOT, sha256_file, write_folder
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
@@ -154,7 +154,7 @@ def _write_site(all_: collated.Collated) -> int:
     locked = {e.cell: ROOT / "constraints" / "locks" / f"{e.cell}.txt" for e in all_.found}
     digests = {name: sha256_file(path) for name, path in locked.items() if path.exists()}
     why = staleness.stale(all_, pipeline.suite_digest(), digests)
-    return site.write(site.pages(Site(all_, why)), report.FOLDER / site.FOLDER)
+    return write_folder(report.FOLDER / site.FOLDER, site.pages(Site(all_, why)))
 
 
 def _outlived(found: Iterable[evidence.Evidence], declared: matrix.Matrix) -> int:

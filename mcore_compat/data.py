@@ -6,6 +6,7 @@ versioning: a new key is a minor version, a key that is gone or means something 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,21 @@ VERSION = "1.0.0"
 
 def text(all_: Collated) -> str:
     """The file's text."""
-    return files.dump_json(data(all_))
+    return "".join(parts(all_))
+
+
+def parts(all_: Collated) -> Iterator[str]:
+    """The file's text in pieces."""
+    return files.json_parts({**_few(all_), "cells": (row(e, all_.matrix) for e in all_.ordered)})
 
 
 def data(all_: Collated) -> dict[str, Any]:
     """Everything that is published, as the schema says it; sorted."""
+    return {**_few(all_), "cells": [row(e, all_.matrix) for e in all_.ordered]}
+
+
+def _few(all_: Collated) -> dict[str, Any]:
+    """All but the cells."""
     return {
         "schema": VERSION,
         "made_by": "nox -s report",
@@ -35,7 +46,6 @@ def data(all_: Collated) -> dict[str, Any]:
             "megatron-core": list(all_.matrix.mcore_series),
             "nvidia-modelopt": list(all_.matrix.modelopt_series),
         },
-        "cells": [row(e, all_.matrix) for e in all_.ordered],
         "causes": [row for name in all_.classes for row in _causes(all_, name)],
         "findings": [asdict(one) for one in all_.findings],
         "intervals": [

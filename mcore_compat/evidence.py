@@ -336,6 +336,15 @@ def _same(text: str) -> str:
     return text
 
 
+_NONE: Mapping[str, Any] = {}
+
+
+def _details(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not said:
+        return _NONE
+    return {_same(k): _same(v) if type(v) is str else v for k, v in said.items()}
+
+
 def _check(row: Mapping[str, Any]) -> CheckResult:
     said = row["failure"]
     family, reason = row["family"], row["reason"]
@@ -355,7 +364,7 @@ def _check(row: Mapping[str, Any]) -> CheckResult:
         )
         if said
         else None,
-        details={_same(k): v for k, v in row["details"].items()},
+        details=_details(row["details"]),
     )
 
 
@@ -373,7 +382,7 @@ def _evidence(data: Mapping[str, Any]) -> Evidence:
         suite=data["digests"]["suite"],
         wheels=data["digests"]["wheels"],
         platform=data["platform"],
-        installed=data["installed"],
+        installed={_same(k): _same(v) for k, v in data["installed"].items()},
         complete=data["complete"],
         checks=checks,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from packaging.version import Version
@@ -221,8 +221,8 @@ def _undeclared(found: Sequence[Evidence]) -> list[str]:
     return [*lines, ""]
 
 
-def texts(all_: Collated) -> dict[Path, Callable[[], str]]:
-    """Every published file and how its text is made; all but the site."""
+def texts(all_: Collated) -> dict[Path, Callable[[], str | Iterable[str]]]:
+    """Every published file and how its text, or its pieces, are made; all but the site."""
     verdicts: dict[str, dict[str, str]] = {}
     for e in all_.found:
         verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
@@ -231,7 +231,7 @@ def texts(all_: Collated) -> dict[Path, Callable[[], str]]:
     return {
         **{FOLDER / upstream.FOLDER / name: functools.partial(str, t) for name, t in told.items()},
         FOLDER / TABLE: lambda: markdown(all_),
-        FOLDER / data.NAME: lambda: data.text(all_),
+        FOLDER / data.NAME: lambda: data.parts(all_),
         FOLDER / data.SCHEMA.name: lambda: data.SCHEMA.read_text(encoding="utf-8"),
         FOLDER / "compatibility.csv": lambda: tables.csv_text(all_.found),
         **{
@@ -242,26 +242,29 @@ def texts(all_: Collated) -> dict[Path, Callable[[], str]]:
     }
 
 
-def drift(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
+def drift(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> list[Path]:
     """The published files that are not what the evidence makes."""
     changed = [
         path
         for path, make in made.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != make()
+        if not path.exists() or path.read_text(encoding="utf-8") != "".join(make())
     ]
     return [*changed, *_outdated(made)]
 
 
-def _outdated(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
+def _outdated(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> list[Path]:
     """Texts of findings, and constraints of cells, that are none any more."""
     roots = [path.parent for path in made if path.name == TABLE]
     kinds = (f"{upstream.FOLDER}/*.md", f"{tables.CONSTRAINTS}/*.txt")
     return sorted(p for root in roots for kind in kinds for p in root.glob(kind) if p not in made)
 
 
-def write(made: Mapping[Path, Callable[[], str]]) -> None:
+def write(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> None:
     """Write every published file, each whole or not at all."""
     for path, make in made.items():
-        files.write_text(path, make(), durable=False)  # made again from evidence at any time
+        text = make()
+        same = isinstance(text, str) and path.exists() and path.read_text("utf-8") == text
+        if not same:  # else of thousands of files each would be put in the place of its equal
+            files.write_text(path, text, durable=False)  # made again from evidence at any time
     for path in _outdated(made):
         path.unlink()

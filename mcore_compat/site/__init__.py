@@ -1,14 +1,13 @@
 """Stage collated → site: pages that need no server and ask the network for nothing.
 
-`reports/site/` is made, not committed. `pages` is pure; `write` puts them below a folder.
+`reports/site/` is made, not committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from mcore_compat import files
 from mcore_compat.site import causes, cell, choose, index, series
 from mcore_compat.site.view import Site
 
@@ -28,20 +27,3 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
         yield path.name, path.read_text(encoding="utf-8")
     for part in (index, cell, series, causes, choose):
         yield from part.pages(site)
-
-
-def write(made: Iterable[tuple[str, str]], folder: Path) -> int:
-    """Write the site, each file whole or not at all, and remove what is no part of it any more;
-    how many files it has.
-
-    Raises:
-        InfrastructureError: the disk is full or not writable.
-    """
-    written = set()
-    for name, text in made:
-        files.write_text(folder / name, text, durable=False)
-        written.add(folder / name)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path not in written:
-            path.unlink()
-    return len(written)
