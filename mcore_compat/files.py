@@ -79,7 +79,8 @@ def write_folder(folder: Path, made: Iterable[tuple[str, str]]) -> int:
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             count, there = 0, {""}
-            for count, (name, text) in enumerate(made, 1):
+            for name, text in made:
+                count += 1
                 parent = name.rpartition("/")[0]
                 if parent not in there:
                     (beside / parent).mkdir(parents=True)

@@ -45,10 +45,8 @@ class Row:
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`index.html`, and every cell in one plain list."""
-    mcore, modelopt = (
-        sorted({one.pair[i] for one in site.entries.values()} | set(named), key=parsed)
-        for i, named in enumerate((site.all_.matrix.mcore_series, site.all_.matrix.modelopt_series))
-    )
+    pairs = [one.pair for one in site.entries.values()]
+    mcore, modelopt = (sorted({pair[i] for pair in pairs}, key=parsed) for i in range(2))
     off = [row for row in rows(site) if not row.entry.default]
     device_class = site.device_class
     kinds = sorted({c.kind for e in site.all_.found for c in e.checks})

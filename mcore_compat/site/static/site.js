@@ -105,7 +105,11 @@
         set(Object.fromEntries([...reset.form.elements].filter((e) => e.name).map((e) => [e.name, defaults[e.name]])));
       });
     }
-    const again = () => { fromAddress(); changed(Object.keys(defaults)); };
+    const again = () => {
+      const before = JSON.stringify(state);
+      fromAddress();
+      if (JSON.stringify(state) !== before) changed(Object.keys(defaults));
+    };
     addEventListener("popstate", again);
     addEventListener("hashchange", again);
     addEventListener("pageshow", (event) => { if (event.persisted) again(); });
