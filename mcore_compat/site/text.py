@@ -70,6 +70,7 @@ def environment() -> Environment:
     made = Environment(
         loader=PackageLoader("mcore_compat.site"),
         autoescape=True,
+        auto_reload=False,
         undefined=StrictUndefined,
         finalize=shown,
         trim_blocks=True,
