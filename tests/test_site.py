@@ -175,9 +175,9 @@ def test_a_folder_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:
 
     def broken() -> Iterator[tuple[str, str]]:
         yield ("a.txt", "3")
-        raise ValueError
+        raise ValueError("half-way")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="half-way"):
         files.write_folder(folder, broken())
     assert (folder / "a.txt").read_text() == "1"
     assert files.write_folder(folder, [("d.txt", "4")]) == 1

@@ -16,7 +16,7 @@ from mcore_compat.verdict import SYMBOLS
 LETTERS = dict(zip(CheckOutcome, "wbunkct", strict=True))
 """How the data spells a check's outcome; `.` where it was not there."""
 
-ROWS = 100
+ROWS = 50
 """Rows of the list that are plain HTML, and that are shown at a time."""
 
 

@@ -21,6 +21,9 @@ from mcore_compat.site.view import Site
 SAMPLE = ("0.9", "0.12", "0.16")
 """Series of megatron-core: some that fail, some that restore, some off the default stacks."""
 
+BOTH = "compat-0.16-modelopt0.41"
+"""The cell that has evidence of two device classes here."""
+
 
 @pytest.fixture(scope="session")
 def sample() -> Site:
@@ -33,6 +36,8 @@ def sample() -> Site:
         cell=stand_in_cell("0.30.0", "0.60.0"),
     )
     found.append(replace(made, suite=HOSTILE))
+    both = next(e for e in found if e.cell == BOTH)
+    found.append(replace(both, device_class="gpu"))  # a stand-in: nothing was run on a GPU
     cells = [c for c in expand.cells(declared, known) if series_of(c.mcore) in SAMPLE]
     all_ = collate(found, cells, declared, known)
     return Site(

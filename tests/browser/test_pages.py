@@ -94,10 +94,16 @@ def test_a_stack_shows_its_cells_and_nothing_else(opened: Opened, sample: Site) 
     assert set(said.values()) == {"untested"}
 
 
-def test_another_device_class_has_no_evidence(opened: Opened) -> None:
+def test_each_device_class_shows_its_own_evidence(opened: Opened) -> None:
     page = opened("index.html")
+    both = "megatron-core 0.16, ModelOpt 0.41: "
+    square = page.locator("#matrix td", has_text=both)
+    assert "gpu: partial" in square.text_content()
     page.get_by_label("Device class").select_option("gpu")
-    assert set(words(page).values()) == {CellOutcome.UNTESTED.value}
+    said = words(page)
+    assert said.pop(both) == CellOutcome.PARTIAL.value
+    assert "host: partial" in square.text_content()
+    assert set(said.values()) == {CellOutcome.UNTESTED.value}
 
 
 def test_untested_and_stale_and_needs_gpu_are_always_seen(opened: Opened, sample: Site) -> None:

@@ -231,10 +231,22 @@
       square.dataset.signature = signature;
       square.className = `o-${said.word}${shown && shown.stale ? " stale" : ""}`;
       square.title = shown && shown.stale ? `stale: ${shown.stale}` : "";
-      const inside = cell ? link("", "cells", `${cell.name}.html`) : make("span", "empty");
-      inside.append(make("span", "vh", `megatron-core ${mcore}, ModelOpt ${modelopt}: `), symbolOf(data, said.word), make("span", "word", said.text));
-      for (const note of notes) inside.append(make("span", "note", note));
-      square.replaceChildren(inside);
+      let inside = square.firstElementChild;
+      if (inside.localName !== (cell ? "a" : "span") || !inside.firstElementChild) {
+        inside = cell ? make("a") : make("span", "empty");
+        inside.append(make("span", "vh", `megatron-core ${mcore}, ModelOpt ${modelopt}: `), symbolOf(data, said.word), make("span", "word"));
+        square.replaceChildren(inside);
+      }
+      if (cell) {
+        const there = `cells/${encodeURIComponent(cell.name)}.html`;
+        if (inside.getAttribute("href") !== there) inside.setAttribute("href", there);
+      }
+      const [, sign, word, ...old] = inside.children;
+      const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+      put(sign, data.symbols[said.word]);
+      put(word, said.text);
+      notes.forEach((note, i) => { if (old[i]) put(old[i], note); else inside.append(make("span", "note", note)); });
+      for (const extra of old.slice(notes.length)) extra.remove();
     }
 
     const columns = {
