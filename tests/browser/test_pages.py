@@ -45,6 +45,12 @@ def words(page: Any) -> dict[str, str]:
     return found
 
 
+def address_of(page: Any) -> str:
+    """As the page has it: what the driver was told of may be older."""
+    found: str = page.evaluate("() => location.href")
+    return found
+
+
 def names(page: Any) -> list[str]:
     found: list[str] = page.locator("#cells tbody th").all_text_contents()
     return found
@@ -142,7 +148,7 @@ def test_any_view_can_be_linked_and_survives_a_reload(opened: Opened) -> None:
     page.get_by_role("button", name="ModelOpt", exact=True).click()
     page.locator("#cells tbody input").first.check()
     before = words(page), names(page), page.locator("#picked thead").text_content()
-    address = page.url
+    address = address_of(page)
     for key in ("family=mla-moe", "list=all", "q=0.16", "sort=nvidia-modelopt", "pick=compat-"):
         assert key in address
     page.reload()
@@ -237,7 +243,7 @@ def test_all_can_be_done_by_keyboard(opened: Opened) -> None:
     assert page.evaluate("() => document.activeElement.id") == "main"
     page.get_by_label("Family").focus()
     page.keyboard.press("ArrowDown")
-    assert "family=" in page.url
+    assert "family=" in address_of(page)
     page.locator("#matrix tbody td a").first.focus()
     outline = "() => getComputedStyle(document.activeElement).outlineStyle"
     page.keyboard.press("ArrowRight")
@@ -246,10 +252,10 @@ def test_all_can_be_done_by_keyboard(opened: Opened) -> None:
     target = page.evaluate("() => document.activeElement.href")
     page.get_by_role("button", name="cell", exact=True).focus()
     page.keyboard.press("Enter")
-    assert "sort=cell" in page.url
+    assert "sort=cell" in address_of(page)
     page.locator("#cells tbody input").first.focus()
     page.keyboard.press("Space")
-    assert "pick=" in page.url
+    assert "pick=" in address_of(page)
     page.locator(f"#matrix a[href='{'/'.join(target.split('/')[-2:])}']").focus()
     page.keyboard.press("Enter")
     page.wait_for_url(target)
