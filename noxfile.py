@@ -130,7 +130,9 @@ def browser(session: nox.Session) -> None:
         packed = session.run("npm", "pack", "--silent", "axe-core@4", external=True, silent=True)
         session.run("tar", "-xzf", str(packed).split()[-1], "package/axe.min.js", external=True)
     axe = str(Path(folder, "package", "axe.min.js").resolve())
-    session.run("pytest", "-m", "browser", *session.posargs, env={"MCORE_COMPAT_AXE": axe})
+    session.run(
+        "pytest", "-m", "browser", "tests/browser", *session.posargs, env={"MCORE_COMPAT_AXE": axe}
+    )
 
 
 @nox.session
