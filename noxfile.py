@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -114,7 +115,24 @@ def _install(session: nox.Session, group: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tool's own tests: fast, no package under test is installed."""
     _install(session, "test")
-    session.run("pytest", "-m", "not real", *session.posargs)
+    session.run("pytest", "-m", "not real and not browser", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The site in Debian's chromium: filters, links, keyboard, accessibility by axe-core."""
+    for program in ("chromium", "npm"):
+        if shutil.which(program) is None:
+            session.error(f"{program} is not on PATH; install it: apt-get install {program}")
+    _install(session, "browser")
+    folder = session.create_tmp()
+    with session.chdir(folder):
+        packed = session.run("npm", "pack", "--silent", "axe-core@4", external=True, silent=True)
+        session.run("tar", "-xzf", str(packed).split()[-1], "package/axe.min.js", external=True)
+    axe = str(Path(folder, "package", "axe.min.js").resolve())
+    session.run(
+        "pytest", "-m", "browser", "tests/browser", *session.posargs, env={"MCORE_COMPAT_AXE": axe}
+    )
 
 
 @nox.session

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from benchmarks.measure import Row, disk_usage
 from benchmarks.side_by_side import side_by_side
+from benchmarks.site import site
 from mcore_compat import (
     commands,
     expand,
@@ -253,9 +254,10 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "static": static,
     "matrix": nothing,
     "side-by-side": side_by_side,
+    "site": site,
 }
-LONG = ("side-by-side",)
-"""Only where they are named: they take most of an hour."""
+LONG = ("side-by-side", "site")
+"""Only where they are named: the one takes most of an hour, the other needs chromium."""
 
 
 def show(row: Row) -> str:

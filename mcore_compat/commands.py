@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mcore_compat import (
+    collated,
     evidence,
     expand,
     explain,
@@ -23,14 +25,17 @@ from mcore_compat import (
     releases,
     report,
     shared,
+    site,
     tables,
 )
 from mcore_compat import verdict as verdicts
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
-from mcore_compat.files import ROOT
+from mcore_compat.files import ROOT, sha256_file, write_folder
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
+from mcore_compat.site import staleness
+from mcore_compat.site.view import Site
 from mcore_compat.wheelhouse import Unbuildable
 
 
@@ -118,7 +123,9 @@ def report_(*, check: bool) -> int:
     declared = matrix.load()
     known = releases.load()
     found = evidence.load_all()
-    made = report.texts(found, expand.cells(declared, known), declared, known)
+    gc.freeze()  # it stays to the end: no need to look for garbage in it again and again
+    all_ = collated.collate(found, expand.cells(declared, known), declared, known)
+    made = report.texts(all_)
     if check:
         drifted = report.drift(made)
         for path in drifted:
@@ -128,6 +135,7 @@ def report_(*, check: bool) -> int:
             print(f"{path.relative_to(ROOT)} belongs to no evidence: nox -s report removes it")
         return _outlived(found, declared) or (1 if drifted or unnamed else 0)
     report.write(made)
+    pages = _write_site(all_)
     shared.tidy(evidence.FOLDER)
     for one in found:
         print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")
@@ -135,7 +143,18 @@ def report_(*, check: bool) -> int:
     texts = [path for path in made if path.parent == report.FOLDER]
     print(", ".join(str(path.relative_to(ROOT)) for path in texts), end="")
     print(f", {len(made) - len(texts)} texts for upstream and files of constraints")
+    print(
+        f"{(report.FOLDER / site.FOLDER).relative_to(ROOT)}/index.html and {pages - 1} other files"
+    )
     return _outlived(found, declared)
+
+
+def _write_site(all_: collated.Collated) -> int:
+    """Write `reports/site/`; how many files it has."""
+    locked = {e.cell: ROOT / "constraints" / "locks" / f"{e.cell}.txt" for e in all_.found}
+    digests = {name: sha256_file(path) for name, path in locked.items() if path.exists()}
+    why = staleness.stale(all_, pipeline.suite_digest(), digests)
+    return write_folder(report.FOLDER / site.FOLDER, site.pages(Site(all_, why)))
 
 
 def _outlived(found: Iterable[evidence.Evidence], declared: matrix.Matrix) -> int:

@@ -6,61 +6,59 @@ versioning: a new key is a minor version, a key that is gone or means something 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
-from mcore_compat import declared, drift, explain, files, intervals, verdict
+from mcore_compat import drift, files, verdict
+from mcore_compat.collated import Collated
 from mcore_compat.evidence import Evidence
 from mcore_compat.explain import Explained
 from mcore_compat.matrix import Matrix
-from mcore_compat.releases import Releases
 
 NAME = "compatibility.json"
 SCHEMA = Path(__file__).with_name("schemas") / "compatibility.schema.json"
 VERSION = "1.0.0"
-INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
 
 
-def text(found: Sequence[Evidence], matrix: Matrix, releases: Releases) -> str:
+def text(all_: Collated) -> str:
     """The file's text."""
-    return files.dump_json(data(found, matrix, releases))
+    return "".join(parts(all_))
 
 
-def data(found: Sequence[Evidence], matrix: Matrix, releases: Releases) -> dict[str, Any]:
+def parts(all_: Collated) -> Iterator[str]:
+    """The file's text in pieces."""
+    return files.json_parts({**_few(all_), "cells": (row(e, all_.matrix) for e in all_.ordered)})
+
+
+def data(all_: Collated) -> dict[str, Any]:
     """Everything that is published, as the schema says it; sorted."""
-    classes = sorted({e.device_class for e in found})
-    by_class = {name: [e for e in found if e.device_class == name] for name in classes}
+    return {**_few(all_), "cells": [row(e, all_.matrix) for e in all_.ordered]}
+
+
+def _few(all_: Collated) -> dict[str, Any]:
+    """All but the cells."""
     return {
         "schema": VERSION,
         "made_by": "nox -s report",
         "axes": {
-            "megatron-core": list(matrix.mcore_series),
-            "nvidia-modelopt": list(matrix.modelopt_series),
+            "megatron-core": list(all_.matrix.mcore_series),
+            "nvidia-modelopt": list(all_.matrix.modelopt_series),
         },
-        "cells": [_cell(e, matrix) for e in sorted(found, key=order)],
-        "causes": [row for name in classes for row in _causes(by_class[name], name)],
-        "findings": [asdict(one) for one in findings(found, releases)],
+        "causes": [row for name in all_.classes for row in _causes(all_, name)],
+        "findings": [asdict(one) for one in all_.findings],
         "intervals": [
             {"device_class": name, **asdict(one)}
-            for name in classes
-            for axis in INTERVAL_AXES
-            for one in intervals.every(by_class[name], axis, [r.version for r in releases.of(axis)])
+            for (name, _), made in all_.intervals.items()
+            for one in made
         ],
-        "drift": drift.data(drift.changes(found, releases)),
+        "drift": drift.data(all_.drift),
     }
 
 
-def order(e: Evidence) -> tuple[Version, Version, str, str]:
-    """Cells by their releases, then by name and device class."""
-    mcore, modelopt = Version(e.pins["megatron-core"]), Version(e.pins["nvidia-modelopt"])
-    return mcore, modelopt, e.cell, e.device_class
-
-
-def _cell(e: Evidence, matrix: Matrix) -> dict[str, Any]:
+def row(e: Evidence, matrix: Matrix) -> dict[str, Any]:
+    """One cell on one device class."""
     checks: dict[str, list[str]] = {}
     for c in e.checks:
         checks.setdefault(c.outcome.value, []).append(c.check)
@@ -83,15 +81,11 @@ def _cell(e: Evidence, matrix: Matrix) -> dict[str, Any]:
     }
 
 
-def _causes(found: Sequence[Evidence], device_class: str) -> list[dict[str, Any]]:
+def _causes(all_: Collated, device_class: str) -> list[dict[str, Any]]:
     """Each failure once, with the versions over which it was seen."""
-    first: dict[str, verdict.Cause] = {}
-    for e in found:
-        for cause in verdict.causes(e.checks):
-            first.setdefault(cause.fingerprint, cause)
     rows = []
-    for one in explain.explain(found, []):
-        cause = first[one.fingerprint]
+    for one in all_.explained[device_class]:
+        cause = next(c for e, c in all_.by_cause[one.fingerprint] if e.device_class == device_class)
         rows.append(
             {
                 "device_class": device_class,
@@ -118,11 +112,3 @@ def _rules(one: Explained) -> list[dict[str, Any]]:
         }
         for rule in one.rules
     ]
-
-
-def findings(found: Sequence[Evidence], releases: Releases) -> tuple[declared.Finding, ...]:
-    """What is declared beside what was seen, of the device class with most evidence."""
-    classes = [e.device_class for e in found]
-    most = max(sorted(set(classes)), key=classes.count, default="")
-    mine = [e for e in found if e.device_class == most]
-    return declared.findings(mine, explain.explain(mine, []), releases)

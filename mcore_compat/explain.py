@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcore_compat.cells import AXES, Cell, parsed
-from mcore_compat.evidence import CheckResult, Evidence
+from mcore_compat.evidence import Evidence
 from mcore_compat.outcomes import FAILURES, CheckOutcome
 
 MOST_AXES = 3
@@ -115,26 +115,36 @@ def observations(
 
     A cell in which they fail otherwise, or could not be asked, says nothing.
     """
-    return _observations([(e, _by_check(e)) for e in found], fingerprint, checks)
+    return _Answers(found).observations(fingerprint, checks)
 
 
-def _by_check(evidence: Evidence) -> dict[str, CheckResult]:
-    return {check.check: check for check in evidence.checks}
+class _Answers:
+    """All evidence by check: a matrix of thousands of cells is asked once for each failure."""
 
+    def __init__(self, found: Iterable[Evidence]) -> None:
+        order = sorted(found, key=lambda e: e.cell)
+        self._seen = {
+            broken: [Seen(cell=e.cell, pins=e.pins, broken=broken) for e in order]
+            for broken in (True, False)
+        }
+        self._works: dict[str, set[int]] = {}
+        self._else: dict[str, set[int]] = {}
+        self._failed: dict[tuple[str, str], set[int]] = {}
+        for place, e in enumerate(order):
+            for c in e.checks:
+                if c.failure:
+                    self._failed.setdefault((c.failure.fingerprint, c.check), set()).add(place)
+                if c.outcome is CheckOutcome.WORKS:
+                    self._works.setdefault(c.check, set()).add(place)
+                elif c.outcome is not CheckOutcome.UNSUPPORTED:
+                    self._else.setdefault(c.check, set()).add(place)
 
-def _observations(
-    found: Iterable[tuple[Evidence, Mapping[str, CheckResult]]],
-    fingerprint: str,
-    checks: Sequence[str],
-) -> tuple[Seen, ...]:
-    seen = []
-    for evidence, by_check in found:
-        mine = [by_check[name] for name in checks if name in by_check]
-        broken = any(c.failure and c.failure.fingerprint == fingerprint for c in mine)
-        outcomes = {c.outcome for c in mine} - {CheckOutcome.UNSUPPORTED}
-        if broken or outcomes == {CheckOutcome.WORKS}:
-            seen.append(Seen(cell=evidence.cell, pins=evidence.pins, broken=broken))
-    return tuple(sorted(seen, key=lambda one: one.cell))
+    def observations(self, fingerprint: str, checks: Sequence[str]) -> tuple[Seen, ...]:
+        none: set[int] = set()
+        broken = none.union(*(self._failed.get((fingerprint, c), none) for c in checks))
+        works = none.union(*(self._works.get(c, none) for c in checks))
+        works = works.difference(broken, *(self._else.get(c, none) for c in checks))
+        return tuple(self._seen[place in broken][place] for place in sorted(broken | works))
 
 
 def rules_for(seen: Sequence[Seen]) -> tuple[Rule, ...]:
@@ -147,59 +157,65 @@ def rules_for(seen: Sequence[Seen]) -> tuple[Rule, ...]:
     works = [one for one in seen if not one.broken]
     if not broken or not works:
         return ()
-    best: list[Rule] = []
+    spans = {axis: _span(axis, broken) for axis in AXES}
+    within = {axis: _within(axis, spans[axis], works) for axis in AXES}
+    best: list[tuple[int, tuple[str, ...]]] = []
     for size in range(1, MOST_AXES + 1):
-        made = [_rule(axes, broken, works) for axes in itertools.combinations(AXES, size)]
-        clean = tuple(rule for rule in made if not rule.contradicted)
+        made = [
+            (len(set.intersection(*(within[axis] for axis in axes))), axes)
+            for axes in itertools.combinations(AXES, size)
+        ]
+        clean = [axes for contradicted, axes in made if not contradicted]
         if clean:
-            return clean
+            return tuple(_rule(axes, spans, within, broken, works) for axes in clean)
         best += made
-    return (min(best, key=lambda rule: (len(rule.contradicted), len(rule.bounds))),)
+    _, axes = min(best, key=lambda one: (one[0], len(one[1])))
+    return (_rule(axes, spans, within, broken, works),)
 
 
-def _rule(axes: Sequence[str], broken: Sequence[Seen], works: Sequence[Seen]) -> Rule:
-    spans = {
-        axis: (
-            min((one.pins[axis] for one in broken), key=parsed),
-            max((one.pins[axis] for one in broken), key=parsed),
-        )
-        for axis in axes
-    }
+def _span(axis: str, broken: Sequence[Seen]) -> tuple[str, str]:
+    """The oldest and the newest version that was seen to fail."""
+    versions = {one.pins[axis] for one in broken}
+    return min(versions, key=parsed), max(versions, key=parsed)
+
+
+def _within(axis: str, span: tuple[str, str], works: Sequence[Seen]) -> set[int]:
+    """Which of the cells that work have a version within the span."""
+    versions = {one.pins[axis] for one in works}
+    hit = {version for version in versions if inside(version, *span)}
+    return {place for place, one in enumerate(works) if one.pins[axis] in hit}
+
+
+def _rule(
+    axes: Sequence[str],
+    spans: Mapping[str, tuple[str, str]],
+    within: Mapping[str, set[int]],
+    broken: Sequence[Seen],
+    works: Sequence[Seen],
+) -> Rule:
+    mine = {axis: spans[axis] for axis in axes}
     bounds = tuple(
-        Bound(
-            axis=axis,
-            low=spans[axis][0],
-            high=spans[axis][1],
-            **_neighbours(axis, spans, works),
-        )
-        for axis in axes
+        Bound(axis=axis, low=low, high=high, **_neighbours(axis, mine, within, works))
+        for axis, (low, high) in mine.items()
     )
-    # Cells of the same versions are alike here: each such group is compared once.
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for one in works:
-        alike.setdefault(tuple(one.pins[a] for a in axes), []).append(one.cell)
-    within = sorted(
-        cell
-        for versions, cells in alike.items()
-        if all(inside(v, *spans[a]) for v, a in zip(versions, axes, strict=True))
-        for cell in cells
-    )
+    contradicted = set.intersection(*(within[axis] for axis in axes))
     return Rule(
-        bounds=bounds, support=tuple(one.cell for one in broken), contradicted=tuple(within)
+        bounds=bounds,
+        support=tuple(one.cell for one in broken),
+        contradicted=tuple(sorted(works[place].cell for place in contradicted)),
     )
 
 
 def _neighbours(
-    axis: str, spans: Mapping[str, tuple[str, str]], works: Sequence[Seen]
+    axis: str,
+    spans: Mapping[str, tuple[str, str]],
+    within: Mapping[str, set[int]],
+    works: Sequence[Seen],
 ) -> dict[str, str | None]:
     """The nearest versions of an axis that work, the others being within their spans."""
-    others = [a for a in spans if a != axis]
-    distinct = {(one.pins[axis], *(one.pins[a] for a in others)) for one in works}
-    beside = [
-        version
-        for version, *rest in distinct
-        if all(inside(v, *spans[a]) for v, a in zip(rest, others, strict=True))
-    ]
+    others = [within[a] for a in spans if a != axis]
+    places = set.intersection(*others) if others else range(len(works))
+    beside = {works[place].pins[axis] for place in places}
     low, high = map(parsed, spans[axis])
     return {
         "below": max((v for v in beside if parsed(v) < low), key=parsed, default=None),
@@ -250,10 +266,11 @@ def _between(bound: Bound, rule: Rule, untested: Sequence[Cell]) -> list[Cell]:
 def explain(found: Sequence[Evidence], cells: Sequence[Cell]) -> tuple[Explained, ...]:
     """Every failure over all cells of one device class, the one seen in most cells first."""
     tested = {evidence.cell for evidence in found}
+    untested = [cell for cell in cells if cell.name not in tested]
+    answers = _Answers(found)
     made = []
-    looked = [(e, _by_check(e)) for e in found]
     for fingerprint, checks in groups(found).items():
-        seen = _observations(looked, fingerprint, checks)
+        seen = answers.observations(fingerprint, checks)
         rules = rules_for(seen)
         made.append(
             Explained(
@@ -261,7 +278,7 @@ def explain(found: Sequence[Evidence], cells: Sequence[Cell]) -> tuple[Explained
                 checks=checks,
                 seen=seen,
                 rules=rules,
-                next_cell=next_cell(rules, cells, tested),
+                next_cell=next_cell(rules, untested, ()),
             )
         )
     return tuple(sorted(made, key=lambda e: (-sum(s.broken for s in e.seen), e.fingerprint)))

@@ -7,8 +7,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def disk_errors(what: Path) -> Iterator[None]:
         raise
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write `text` to `path` through a temporary file, fsync and rename.
+def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -> None:
+    """Write `text`, or its pieces, to `path` through a temporary file, fsync and rename.
 
     Not `durable`: without the fsync, for what is made again where a power cut took it. An fsync
     waits for all that was written before, and that may be a whole environment.
@@ -52,7 +53,8 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
-                out.write(text)
+                for part in (text,) if isinstance(text, str) else text:
+                    out.write(part)
                 out.flush()
                 if durable:
                     os.fsync(out.fileno())
@@ -64,9 +66,97 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
             raise
 
 
+def write_folder(folder: Path, made: Iterable[tuple[str, str]]) -> int:
+    """Put files, each a path within it and a text, in the place of `folder`; how many.
+
+    They are written beside it first, so that no mixture of old and new is ever there.
+
+    Raises:
+        InfrastructureError: the disk is full or not writable; `folder` is then as it was.
+    """
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            count, there = 0, {""}
+            for name, text in made:
+                count += 1
+                parent = name.rpartition("/")[0]
+                if parent not in there:
+                    (beside / parent).mkdir(parents=True)
+                    there.add(parent)
+                with open(f"{beside}/{name}", "x", encoding="utf-8", newline="\n") as out:
+                    out.write(text)
+            beside.chmod(0o755)
+            if folder.exists():
+                old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+                folder.rename(old / folder.name)
+                beside.rename(folder)
+                shutil.rmtree(old)
+            else:
+                beside.rename(folder)
+            return count
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
 def dump_json(data: Any) -> str:
-    """Sorted, indented JSON with a final newline."""
-    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    """Sorted, indented JSON with a final newline. Keys are texts."""
+    parts: list[str] = []
+    _dump(data, "\n", parts.append)
+    return "".join(parts) + "\n"
+
+
+def json_parts(data: Mapping[str, Iterable[Any]]) -> Iterator[str]:
+    """As `dump_json` of lists by name, in pieces: the whole text is never in memory."""
+    first = "{"
+    for key in sorted(data):
+        rows = data[key]
+        if isinstance(rows, (str, dict)):
+            yield f"{first}\n {_encode(key)}: {_at_depth(rows, 1)}"
+        else:
+            yield f"{first}\n {_encode(key)}: "
+            between = "["
+            for row in rows:
+                yield f"{between}\n  {_at_depth(row, 2)}"
+                between = ","
+            yield "[]" if between == "[" else "\n ]"
+        first = ","
+    yield "\n}\n"
+
+
+def _at_depth(data: Any, depth: int) -> str:
+    """The text of a value that stands so many levels deep."""
+    parts: list[str] = []
+    _dump(data, "\n" + " " * depth, parts.append)
+    return "".join(parts)
+
+
+def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
+    """As `json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)`, which has no fast way
+    of its own: lists of texts and what is in no container are left to the encoder in C."""
+    if isinstance(data, dict) and data:
+        inner, first = line + " ", "{"
+        for key in sorted(data):
+            out(f"{first}{inner}{_encode(key)}: ")
+            _dump(data[key], inner, out)
+            first = ","
+        out(f"{line}}}")
+    elif isinstance(data, (list, tuple)) and data:
+        inner, first = line + " ", "["
+        if all(type(one) is str for one in data):
+            out("[" + inner + ("," + inner).join(map(_encode, data)) + line + "]")
+            return
+        for one in data:
+            out(first + inner)
+            _dump(one, inner, out)
+            first = ","
+        out(f"{line}]")
+    else:
+        out(_encode(data))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -6,6 +6,7 @@ import datetime
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,23 @@ class Pairs:
     def covers_pins(self, pins: Mapping[str, str]) -> bool:
         """Whether a cell is meant, by its version of each axis."""
         return (
-            self.covers(pins["megatron-core"], pins["nvidia-modelopt"])
-            and self.te.contains(pins["transformer-engine"])
-            and self.torch.contains(pins["torch"])
+            self._holds("mcore", pins["megatron-core"])
+            and self._holds("modelopt", pins["nvidia-modelopt"])
+            and self._holds("te", pins["transformer-engine"])
+            and self._holds("torch", pins["torch"])
         )
+
+    def _holds(self, axis: str, version: str) -> bool:
+        known = self._known.get((axis, version))
+        if known is None:
+            specifier: SpecifierSet = getattr(self, axis)
+            known = self._known[axis, version] = specifier.contains(version)
+        return known
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], bool]:
+        """Answers that were given: thousands of cells ask of the same few versions."""
+        return {}
 
     def interval(self) -> str:
         """The cells as specifiers: `megatron-core>=0.16 nvidia-modelopt<0.42`."""

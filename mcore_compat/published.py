@@ -194,7 +194,7 @@ def load(path: Path | str | None = None) -> Compatibility:
             raise EvidenceError(f"{place.name} has schema {schema}; this version reads {MAJOR}.x")
         return Compatibility(
             schema=schema,
-            cells=tuple(_cell(row) for row in data["cells"]),
+            cells=tuple(record(row) for row in data["cells"]),
             causes=tuple(_cause(row) for row in data["causes"]),
         )
     except FileNotFoundError:
@@ -205,7 +205,8 @@ def load(path: Path | str | None = None) -> Compatibility:
         ) from None
 
 
-def _cell(row: Mapping[str, Any]) -> CellRecord:
+def record(row: Mapping[str, Any]) -> CellRecord:
+    """A cell's record from its row of the data."""
     outcomes = {check: o for o, checks in row["checks"].items() for check in checks}
     return CellRecord(
         name=row["cell"],

@@ -4,45 +4,40 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from packaging.version import Version
 
-from mcore_compat import data, explain, files, intervals, tables, upstream, verdict
+from mcore_compat import data, explain, files, tables, upstream, verdict
 from mcore_compat import drift as interfaces
 from mcore_compat.cells import AXES, Cell, series_of
+from mcore_compat.collated import INTERVAL_AXES, Collated
 from mcore_compat.evidence import Evidence
 from mcore_compat.markup import escape as escape
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
-from mcore_compat.releases import Releases
 
 FOLDER = files.ROOT / "reports"
 TABLE = "COMPATIBILITY.md"
 MADE_BY = "Made by `nox -s report` from `reports/evidence/`; not edited by hand."
 
 
-def markdown(
-    found: Sequence[Evidence],
-    cells: Sequence[Cell],
-    matrix: Matrix,
-    releases: Releases | None = None,
-) -> str:
-    """`reports/COMPATIBILITY.md`; `releases` are needed to name those that were not tested."""
+def markdown(all_: Collated) -> str:
+    """`reports/COMPATIBILITY.md`."""
     parts = ["# Compatibility of megatron-core and ModelOpt", "", MADE_BY, ""]
     parts += _legend()
-    for device_class in sorted({e.device_class for e in found} or {"host"}):
-        chosen = [e for e in found if e.device_class == device_class]
-        parts += _matrix_table(chosen, cells, matrix, device_class)
+    for device_class in all_.classes or ("host",):
+        chosen = all_.by_class.get(device_class, ())
+        parts += _matrix_table(chosen, all_.cells, all_.matrix, device_class)
         parts += _cells_table(chosen, device_class)
         parts += _families_table(chosen, device_class)
-        parts += _intervals_table(chosen, releases or Releases({}), device_class)
-    parts += interfaces.lines(interfaces.changes(found, releases or Releases({})))
-    parts += _broken(found, matrix, cells)
-    parts += upstream.lines(data.findings(found, releases or Releases({})))
-    parts += _not_run(found)
-    parts += _undeclared(found)
+        parts += _intervals_table(all_, device_class)
+    parts += interfaces.lines(all_.drift)
+    parts += _broken(all_)
+    parts += upstream.lines(all_.findings)
+    parts += _not_run(all_.found)
+    parts += _undeclared(all_.found)
     parts += [
         "## How to repeat any of this",
         "",
@@ -140,10 +135,7 @@ def _families_table(found: Sequence[Evidence], device_class: str) -> list[str]:
     return [*lines, ""]
 
 
-INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
-
-
-def _intervals_table(found: Sequence[Evidence], releases: Releases, device_class: str) -> list[str]:
+def _intervals_table(all_: Collated, device_class: str) -> list[str]:
     lines = [
         f"## From which release to which (`{CORE_KIND}`, device class `{device_class}`)",
         "",
@@ -156,8 +148,7 @@ def _intervals_table(found: Sequence[Evidence], releases: Releases, device_class
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for axis in INTERVAL_AXES:
-        known = [r.version for r in releases.of(axis)]
-        for one in intervals.every(found, axis, known):
+        for one in all_.intervals.get((device_class, axis), ()):
             if one.kind == CORE_KIND:
                 gap = ", ".join(one.not_tested) or "none"
                 lines.append(
@@ -168,20 +159,16 @@ def _intervals_table(found: Sequence[Evidence], releases: Releases, device_class
     return [*lines, ""]
 
 
-def _broken(found: Sequence[Evidence], matrix: Matrix, cells: Sequence[Cell]) -> list[str]:
+def _broken(all_: Collated) -> list[str]:
     rules = {
         (device_class, one.fingerprint): one
-        for device_class in sorted({e.device_class for e in found})
-        for one in explain.explain([e for e in found if e.device_class == device_class], cells)
+        for device_class in all_.classes
+        for one in all_.explained[device_class]
     }
-    groups: dict[str, list[tuple[Evidence, verdict.Cause]]] = {}
-    for e in found:
-        for cause in verdict.causes(e.checks):
-            groups.setdefault(cause.fingerprint, []).append((e, cause))
     lines = ["## What is broken, and why", ""]
-    if not groups:
+    if not all_.by_cause:
         return [*lines, "Nothing that was tested.", ""]
-    for fingerprint, members in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0])):
+    for fingerprint, members in sorted(all_.by_cause.items(), key=lambda g: (-len(g[1]), g[0])):
         cause = members[0][1]
         checks = sorted({check for _, c in members for check in c.checks})
         lines += [
@@ -194,7 +181,7 @@ def _broken(found: Sequence[Evidence], matrix: Matrix, cells: Sequence[Cell]) ->
         ]
         if cause.gpu_independent:
             lines.append(f"- the same with a GPU: {escape(cause.gpu_independent)}")
-        reasons = [r for e, c in members for r in verdict.declared(e, c, matrix.expected)]
+        reasons = [r for e, c in members for r in verdict.declared(e, c, all_.matrix.expected)]
         lines += [f"- declared: {escape(reason)}" for reason in dict.fromkeys(reasons)]
         for device_class in sorted({e.device_class for e, _ in members}):
             said = explain.lines(rules[device_class, fingerprint])
@@ -234,53 +221,50 @@ def _undeclared(found: Sequence[Evidence]) -> list[str]:
     return [*lines, ""]
 
 
-def texts(
-    found: Sequence[Evidence],
-    cells: Sequence[Cell],
-    matrix: Matrix,
-    releases: Releases | None = None,
-) -> dict[Path, Callable[[], str]]:
-    """Every published file and how its text is made."""
+def texts(all_: Collated) -> dict[Path, Callable[[], str | Iterable[str]]]:
+    """Every published file and how its text, or its pieces, are made; all but the site."""
     verdicts: dict[str, dict[str, str]] = {}
-    for e in found:
+    for e in all_.found:
         verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
-    known = releases or Releases({})
-    by_name = {e.cell: e for e in found}
-    told = upstream.texts(data.findings(found, known), by_name)
+    by_name = {e.cell: e for e in all_.found}
+    told = upstream.texts(all_.findings, by_name)
     return {
         **{FOLDER / upstream.FOLDER / name: functools.partial(str, t) for name, t in told.items()},
-        FOLDER / TABLE: lambda: markdown(found, cells, matrix, releases),
-        FOLDER / data.NAME: lambda: data.text(found, matrix, known),
+        FOLDER / TABLE: lambda: markdown(all_),
+        FOLDER / data.NAME: lambda: data.parts(all_),
         FOLDER / data.SCHEMA.name: lambda: data.SCHEMA.read_text(encoding="utf-8"),
-        FOLDER / "compatibility.csv": lambda: tables.csv_text(found),
+        FOLDER / "compatibility.csv": lambda: tables.csv_text(all_.found),
         **{
             FOLDER / tables.CONSTRAINTS / f"{name}.txt": functools.partial(str, text)
-            for name, text in tables.constraints(found).items()
+            for name, text in tables.constraints(all_.found).items()
         },
         FOLDER / "verdicts.json": lambda: verdict.index_text(verdicts),
     }
 
 
-def drift(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
+def drift(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> list[Path]:
     """The published files that are not what the evidence makes."""
     changed = [
         path
         for path, make in made.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != make()
+        if not path.exists() or path.read_text(encoding="utf-8") != "".join(make())
     ]
     return [*changed, *_outdated(made)]
 
 
-def _outdated(made: Mapping[Path, Callable[[], str]]) -> list[Path]:
+def _outdated(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> list[Path]:
     """Texts of findings, and constraints of cells, that are none any more."""
     roots = [path.parent for path in made if path.name == TABLE]
     kinds = (f"{upstream.FOLDER}/*.md", f"{tables.CONSTRAINTS}/*.txt")
     return sorted(p for root in roots for kind in kinds for p in root.glob(kind) if p not in made)
 
 
-def write(made: Mapping[Path, Callable[[], str]]) -> None:
+def write(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> None:
     """Write every published file, each whole or not at all."""
     for path, make in made.items():
-        files.write_text(path, make())
+        text = make()
+        same = isinstance(text, str) and path.exists() and path.read_text("utf-8") == text
+        if not same:  # else of thousands of files each would be put in the place of its equal
+            files.write_text(path, text, durable=False)  # made again from evidence at any time
     for path in _outdated(made):
         path.unlink()

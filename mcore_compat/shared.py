@@ -25,6 +25,7 @@ LEAST = 400
 """Characters from which on a value is kept apart; measured: smaller ones save nothing more."""
 
 DIGITS = 16
+_DIGEST = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 KEY = "shared"
 
 YOUNG_S = 3600.0
@@ -61,7 +62,8 @@ def expand(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         EvidenceError: a value is not there, or is not what its digest says.
     """
-    found = {**row, "details": {k: _whole(v, folder) for k, v in row["details"].items()}}
+    details = {k: _whole(v, folder) if type(v) is dict else v for k, v in row["details"].items()}
+    found = {**row, "details": details}
     if row["failure"]:
         traceback = _whole(row["failure"]["traceback"], folder)
         found["failure"] = {**row["failure"], "traceback": traceback}
@@ -70,7 +72,7 @@ def expand(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _whole(value: Any, folder: Path) -> Any:
     digest = digest_in(value)
-    return read(folder / FOLDER / f"{digest}.json") if digest else value
+    return read(str(folder), digest) if digest else value
 
 
 def without(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,9 +85,9 @@ def without(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest_in(value: Any) -> str | None:
     """The digest that stands in a value's place, None where the value itself is there."""
-    if isinstance(value, dict) and set(value) == {KEY}:
+    if isinstance(value, dict) and len(value) == 1 and KEY in value:
         digest = value[KEY]
-        if isinstance(digest, str) and re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", digest):
+        if isinstance(digest, str) and _DIGEST.fullmatch(digest):
             return digest
     return None
 
@@ -99,12 +101,13 @@ def named(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 @functools.cache
-def read(path: Path) -> Any:
-    """A value that was kept apart; the same object each time, not to be changed.
+def read(folder: str, digest: str) -> Any:
+    """A value that was kept apart below `folder`; the same object each time, not to be changed.
 
     Raises:
         EvidenceError: it is not there, or is not what its digest says.
     """
+    path = Path(folder) / FOLDER / f"{digest}.json"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

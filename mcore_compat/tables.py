@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 
-from mcore_compat import data, verdict
+from mcore_compat import verdict
 from mcore_compat.cells import AXES
+from mcore_compat.collated import order
 from mcore_compat.evidence import Evidence
 from mcore_compat.fingerprint import plain
 from mcore_compat.outcomes import FAILURES
@@ -24,7 +25,7 @@ def csv_text(found: Sequence[Evidence]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
-    for e in sorted(found, key=data.order):
+    for e in sorted(found, key=order):
         start = [e.cell, e.device_class, e.outcome.value, *(e.pins[axis] for axis in AXES)]
         start += [str(e.cuda), e.taken]
         by_family: dict[str, dict[str, str]] = {"": {}} if not e.families() else {}

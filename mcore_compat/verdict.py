@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,15 +104,16 @@ def gist(message: str) -> str:
 def rule_for(found: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
     """The rule of the matrix that declares this check's failure in this cell."""
     for rule in rules:
-        if _named(rule, check) and rule.covers_pins(found.pins):
+        if _named(rule.check, check) and rule.covers_pins(found.pins):
             return rule
     return None
 
 
-def _named(rule: Pairs, check: str) -> bool:
+@functools.cache
+def _named(pattern: str, check: str) -> bool:
     import fnmatch
 
-    return check == rule.check or fnmatch.fnmatchcase(check, rule.check)
+    return check == pattern or fnmatch.fnmatchcase(check, pattern)
 
 
 def outlived(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
@@ -122,7 +124,7 @@ def outlived(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ..
     for e in found:
         for place, rule in enumerate(rules):
             if rule.covers_pins(e.pins):
-                outcomes = [c.outcome for c in e.checks if _named(rule, c.check)]
+                outcomes = [c.outcome for c in e.checks if _named(rule.check, c.check)]
                 failed = any(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
                 if CheckOutcome.WORKS in outcomes and not failed:
                     works.setdefault(place, []).append(e.cell)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mcore_compat import evidence
 from mcore_compat.cells import Cell
+from mcore_compat.evidence import Builder, Evidence
 
 
 def stand_in_cell(mcore: str = "0.16.1", modelopt: str = "0.41.0") -> Cell:
@@ -57,3 +59,35 @@ START = {
     "installed": {"torch": "2.9.1"},
     "checks": [],
 }
+
+
+def stand_in_evidence(*events: dict[str, Any], cell: Cell | None = None) -> Evidence:
+    """Evidence of a run that came to its end."""
+    base = evidence.start(
+        cell or stand_in_cell(), device_class="host", lock="l", suite="s", wheels={"w": "1"}
+    )
+    builder = Builder(base)
+    for one in (START, *events, {"event": "end", "seconds": 1.0}):
+        builder.take(one)
+    return builder.evidence()
+
+
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> \" ' & "
+    "javascript:alert(1) \x1b[31m \u202egnp.exe\u2066 \u061c\ufeff\u2028 {{ 7 * 7 }} <!-- ]]>"
+)
+"""What a package may put into its messages."""
+
+
+def hostile_event(check: str) -> dict[str, Any]:
+    """A failure of which every text is hostile."""
+    made = event(check, "broken")
+    frame = {"module": HOSTILE, "file": HOSTILE, "line": 1, "function": HOSTILE}
+    made["failure"] = {
+        "type": HOSTILE,
+        "message": HOSTILE,
+        "frames": [frame],
+        "traceback": HOSTILE,
+        "gpu_independent": HOSTILE,
+    }
+    return made

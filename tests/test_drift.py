@@ -11,6 +11,7 @@ import pytest
 from support import event, stand_in_cell
 
 from mcore_compat import data, drift, matrix, report, wording
+from mcore_compat.collated import collate
 from mcore_compat.drift import Change
 from mcore_compat.evidence import Evidence
 from mcore_compat.releases import Release, Releases
@@ -266,5 +267,9 @@ def test_the_report_has_the_section_and_the_data(made: Made) -> None:
         made(IMPORTS, signs(a_f=text), cell=stand_in_cell(version))
         for version, text in (("0.9.0", "(x)"), ("0.10.0", "(x, y)"))
     ]
-    assert "## What changed in the interfaces" in report.markdown(found, [], matrix.load(), KNOWN)
-    assert [row["name"] for row in data.data(found, matrix.load(), KNOWN)["drift"]] == ["y"]
+    assert "## What changed in the interfaces" in report.markdown(
+        collate(found, [], matrix.load(), KNOWN)
+    )
+    assert [
+        row["name"] for row in data.data(collate(found, [], matrix.load(), KNOWN))["drift"]
+    ] == ["y"]

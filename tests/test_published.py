@@ -20,6 +20,7 @@ from test_declared import cell, check, seen
 
 import mcore_compat
 from mcore_compat import data, matrix, published, releases, tables, verdict
+from mcore_compat.collated import collate
 from mcore_compat.errors import EvidenceError, UsageError
 from mcore_compat.evidence import Evidence, Reason
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
@@ -45,8 +46,8 @@ def found() -> list[Evidence]:
 
 
 def made(found: list[Evidence]) -> dict[str, Any]:
-    text = data.text(found, matrix.load(), releases.load())
-    assert text == data.text(list(reversed(found)), matrix.load(), releases.load())
+    text = data.text(collate(found, [], matrix.load(), releases.load()))
+    assert text == data.text(collate(reversed(found), [], matrix.load(), releases.load()))
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
@@ -69,7 +70,7 @@ def test_what_is_committed_is_of_the_schema() -> None:
 
 def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(found, matrix.load(), releases.load()), encoding="utf-8")
+    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
     known = mcore_compat.load(path)
     one = known.cell(found[1].cell)
     assert one.outcome == "partial"
@@ -86,7 +87,7 @@ def test_what_does_not_exist_is_told_with_the_nearest(
     found: list[Evidence], tmp_path: Path
 ) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(found, matrix.load(), releases.load()), encoding="utf-8")
+    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
     known = published.load(path)
     with pytest.raises(UsageError, match="did you mean"):
         known.cell(found[0].cell.replace("0.16", "0.61"))
@@ -130,7 +131,7 @@ def test_the_examples_hold() -> None:
 def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas", reason="a frame needs pandas, which is optional")
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(found, matrix.load(), releases.load()), encoding="utf-8")
+    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
     frame = published.load(path).frame()
     assert isinstance(frame, pandas.DataFrame)
     assert len(frame) == 4

@@ -11,6 +11,7 @@ from rich.console import Console
 from support import event, stand_in_cell
 
 from mcore_compat import commands, evidence, expand, matrix, releases, report, verdict
+from mcore_compat.collated import collate
 from mcore_compat.evidence import Evidence
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
@@ -44,7 +45,7 @@ def test_drift_is_seen(tmp_path: Path) -> None:
 
 
 def test_an_untested_pair_is_shown_as_such(made: Made, declared: Matrix) -> None:
-    text = report.markdown([made(event("restore[gpt]"))], [], declared)
+    text = report.markdown(collate([made(event("restore[gpt]"))], [], declared))
     row = next(line for line in text.splitlines() if line.startswith("| 0.9 |"))
     assert "· untested" in row
     row = next(line for line in text.splitlines() if line.startswith("| 0.16 |"))
@@ -55,19 +56,19 @@ def test_each_version_stands_in_its_own_column(
     made: Made, declared: Matrix, tmp_path: Path
 ) -> None:
     found = evidence.load(evidence.save(made(event("restore[gpt]")), tmp_path))
-    text = report.markdown([found], [], declared)
+    text = report.markdown(collate([found], [], declared))
     assert "| 0.16.1 | 0.41.0 | 2.11.0 | 2.9.1 | 3.12 |" in text
     assert "transformer-engine 2.11.0, torch 2.9.1, python 3.12" in " ".join(shown(found).split())
 
 
 def test_without_evidence_there_is_still_a_table(declared: Matrix) -> None:
-    assert "Nothing that was tested." in report.markdown([], [], declared)
+    assert "Nothing that was tested." in report.markdown(collate([], [], declared))
 
 
 def test_equal_causes_are_told_once(made: Made, declared: Matrix) -> None:
     one = made(event("restore[gpt]", "broken"))
     two = made(event("restore[gpt]", "broken"), cell=stand_in_cell("0.15.3", "0.37.0"))
-    text = report.markdown([one, two], [], declared)
+    text = report.markdown(collate([one, two], [], declared))
     assert text.count("### KeyError") == 1
     assert "compat-0.15-modelopt0.37" in text.split("### KeyError")[1]
 
@@ -78,7 +79,7 @@ HOSTILE = "<script>alert(1)</script> | a `b` \x1b[31m\n## head [x](y) ![i](j) *b
 def test_hostile_text_shows_as_text(made: Made, declared: Matrix) -> None:
     bad = event("restore[gpt]", "broken")
     bad["failure"] = {**bad["failure"], "message": HOSTILE, "type": "Evil<b>|"}
-    text = report.markdown([made(bad)], [], declared)
+    text = report.markdown(collate([made(bad)], [], declared))
     assert "<script>" not in text
     assert "\x1b" not in text
     assert "\n## head" not in text

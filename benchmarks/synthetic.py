@@ -1,0 +1,130 @@
+"""A matrix of thousands of cells, made of real evidence with changed pins. Nothing of it is
+published: it lies in a temporary folder, and its releases do not exist.
+
+`python -m benchmarks.synthetic EVIDENCE-FOLDER OUT-FOLDER` makes report and site of such a folder,
+and prints what took how long.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mcore_compat import collated, evidence, files, matrix, releases, report, shared, site
+from mcore_compat.cells import AXES, Cell, parsed, series_of
+from mcore_compat.releases import Release, Releases
+from mcore_compat.site.view import Site
+
+MCORE = [f"0.{n}" for n in range(9, 34)]
+MODELOPT = [f"0.{n}" for n in range(21, 61)]
+STACKS = (None, ("2.30", "2.20"), ("2.31", "2.20"), ("2.31", "2.21"), ("2.32", "2.22"))
+"""TE and torch; None: the default stack. 25 × 40 × 5 is 5,000."""
+
+ODD = 50
+"""Every so many cells fail from a cause of their own."""
+
+
+def evidence_of(count: int, folder: Path) -> None:
+    """Write evidence of `count` cells: each is that of the real cell that stands at the same place
+    between the oldest and the newest, with other pins, durations and here and there a message."""
+    real = [json.loads(p.read_text()) for p in sorted(evidence.FOLDER.glob("compat-*/host.json"))]
+    by_pair = {tuple(series_of(row["pins"][axis]) for axis in AXES[:2]): row for row in real}
+    rows = sorted({pair[0] for pair in by_pair}, key=parsed)
+    columns = sorted({pair[1] for pair in by_pair}, key=parsed)
+    shutil.copytree(evidence.FOLDER / shared.FOLDER, folder / shared.FOLDER)
+    chance = random.Random(5000)
+    places = [
+        (i, j, stack) for stack in STACKS for i in range(len(MCORE)) for j in range(len(MODELOPT))
+    ]
+    for number, (i, j, stack) in enumerate(places[:count]):
+        here = rows[i * len(rows) // len(MCORE)], columns[j * len(columns) // len(MODELOPT)]
+        source = by_pair.get(here) or real[number % len(real)]
+        made = _changed(source, MCORE[i], MODELOPT[j], stack, number, chance)
+        path = folder / made["cell"] / "host.json"
+        path.parent.mkdir()
+        path.write_text(files.dump_json(made), encoding="utf-8")
+
+
+def _changed(
+    source: Mapping[str, Any],
+    mcore: str,
+    modelopt: str,
+    stack: tuple[str, str] | None,
+    number: int,
+    chance: random.Random,
+) -> dict[str, Any]:
+    name = f"compat-{mcore}-modelopt{modelopt}"
+    pins = {**source["pins"], "megatron-core": f"{mcore}.0", "nvidia-modelopt": f"{modelopt}.0"}
+    if stack:
+        name += f"-te{stack[0]}-torch{stack[1]}"
+        pins.update({"transformer-engine": f"{stack[0]}.0", "torch": f"{stack[1]}.0"})
+    checks = []
+    for check in source["checks"]:
+        failure = check["failure"]
+        if failure and number % ODD == 0:
+            failure = {**failure, "message": f"{failure['message']} odd{'x' * (number // ODD)}"}
+        seconds = round(check["seconds"] * (0.8 + 0.4 * chance.random()), 1)
+        checks.append({**check, "seconds": seconds, "failure": failure})
+    digests = {**source["digests"], "lock": f"{chance.getrandbits(256):064x}"}
+    return {**source, "cell": name, "pins": pins, "checks": checks, "digests": digests}
+
+
+def known(found: Mapping[str, evidence.Evidence], real: Releases) -> Releases:
+    """Releases of the synthetic versions, each with the requirements of a real one."""
+    made: dict[str, tuple[Release, ...]] = dict(real.by_package)
+    for axis in AXES[:4]:
+        versions = sorted({e.pins[axis] for e in found.values()}, key=parsed)
+        like = real.of(axis)
+        made[axis] = tuple(
+            replace(like[i * len(like) // len(versions)], version=version)
+            for i, version in enumerate(versions)
+        )
+    return Releases(made)
+
+
+def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
+    """Report and site from the evidence below `source`, written below `out`."""
+    started, wall = time.process_time(), time.monotonic()
+
+    def lap(what: str) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        say(f"{time.process_time() - started:6.2f} s  {peak:4.0f} MB  {what}")
+
+    found = evidence.load_all(source)
+    gc.freeze()  # as the command does
+    lap(f"{len(found)} cells loaded")
+    by_name = {e.cell: e for e in found}
+    declared = replace(matrix.load(), mcore_series=tuple(MCORE), modelopt_series=tuple(MODELOPT))
+    words = "mcore", "modelopt", "te", "torch", "python"
+    cells = [
+        Cell(
+            name=e.cell,
+            cuda=e.cuda,
+            default="-te" not in e.cell,
+            **{word: e.pins[axis] for word, axis in zip(words, AXES, strict=True)},
+        )
+        for e in found
+    ]
+    all_ = collated.collate(found, cells, declared, known(by_name, releases.load()))
+    for name in ("causes", "explained", "findings", "drift", "intervals"):
+        getattr(all_, name)
+        lap(name)
+    for path, make in report.texts(all_).items():
+        files.write_text(out / path.relative_to(report.FOLDER), make(), durable=False)
+    lap("report written")
+    pages = files.write_folder(out / site.FOLDER, site.pages(Site(all_, {})))
+    lap(f"site of {pages} files written")
+    say(f"{time.monotonic() - wall:6.2f} s on the clock")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), Path(sys.argv[2]), print)

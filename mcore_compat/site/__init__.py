@@ -1,0 +1,29 @@
+"""Stage collated → site: pages that need no server and ask the network for nothing.
+
+`reports/site/` is made, not committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcore_compat.site import causes, cell, choose, index, series
+from mcore_compat.site.view import Site
+
+FOLDER = "site"
+"""Beside the report."""
+
+_STATIC = Path(__file__).with_name("static")
+
+
+def pages(site: Site) -> Iterator[tuple[str, str]]:
+    """Every file of the site: its path within it, and its text.
+
+    Raises:
+        EvidenceError: evidence of what is no cell's name.
+    """
+    for path in sorted(_STATIC.iterdir()):
+        yield path.name, path.read_text(encoding="utf-8")
+    for part in (index, cell, series, causes, choose):
+        yield from part.pages(site)

@@ -1,0 +1,499 @@
+/* Theme, filters, sort and search. Everything that is shown goes through textContent. */
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const THEMES = ["system", "light", "dark"];
+  const kept = () => {
+    try { return localStorage.getItem("theme"); } catch { return null; }
+  };
+  const apply = (theme) => {
+    if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+    else delete root.dataset.theme;
+  };
+  apply(kept());
+
+  /* The state of a page lives in its address; where a file:// page may not change the query, in
+     the part behind the #. */
+  const read = () => {
+    const hash = location.hash.includes("=") ? location.hash.slice(1) : "";
+    return new URLSearchParams(location.search.length > 1 ? location.search : hash);
+  };
+  const keep = (state) => {
+    const words = new URLSearchParams();
+    for (const [key, value] of Object.entries(state)) if (value) words.set(key, value);
+    const query = words.toString();
+    const anchor = location.hash.includes("=") ? "" : location.hash;
+    try {
+      history.replaceState(null, "", location.pathname + (query && `?${query}`) + anchor);
+    } catch {
+      history.replaceState(null, "", query ? `#${query}` : "#");
+    }
+  };
+
+  const make = (tag, className, text) => {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (text !== undefined) made.textContent = text;
+    return made;
+  };
+  const link = (text, ...parts) => {
+    const made = make("a", "", text);
+    made.href = parts.map(encodeURIComponent).join("/");
+    return made;
+  };
+  const series = (version) => version.split(".").slice(0, 2).join(".");
+  const symbolOf = (data, word) => {
+    const made = make("span", "sym", data.symbols[word]);
+    made.setAttribute("aria-hidden", "true");
+    return made;
+  };
+  const spelt = (data, word, text) => {
+    const made = make("span", `outcome o-${word}`);
+    made.append(symbolOf(data, word), ` ${text || word}`);
+    return made;
+  };
+
+  function theme() {
+    const button = document.querySelector(".theme");
+    const show = () => {
+      button.querySelector("span").textContent = kept() || "system";
+    };
+    button.hidden = false;
+    show();
+    button.addEventListener("click", () => {
+      const next = THEMES[(THEMES.indexOf(kept() || "system") + 1) % THEMES.length];
+      try { localStorage.setItem("theme", next); } catch { /* of this page only, then */ }
+      apply(next);
+      button.querySelector("span").textContent = next;
+    });
+  }
+
+  /* All controls of a page: `state` is what they say, by name. */
+  function controls(defaults, changed) {
+    const inputs = [...document.querySelectorAll(".switches select, .switches input")];
+    const state = {};
+    const fromAddress = () => {
+      const words = read();
+      for (const key of Object.keys(defaults)) state[key] = words.get(key) ?? defaults[key];
+      for (const input of inputs) {
+        const known = input.tagName !== "SELECT" || [...input.options].some((o) => o.value === state[input.name]);
+        if (!known) state[input.name] = defaults[input.name];
+        input.value = state[input.name];
+      }
+    };
+    const store = () => {
+      const differing = {};
+      for (const [key, value] of Object.entries(state)) if (value !== defaults[key]) differing[key] = value;
+      keep(differing);
+    };
+    const set = (values, quiet) => {
+      Object.assign(state, values);
+      for (const input of inputs) if (input.name in values) input.value = state[input.name];
+      store();
+      if (!quiet) changed(Object.keys(values));
+    };
+    for (const form of document.querySelectorAll("form.switches")) {
+      form.hidden = false;
+      form.addEventListener("submit", (event) => event.preventDefault());
+    }
+    for (const input of inputs) {
+      input.addEventListener("input", () => set({ [input.name]: input.value }));
+    }
+    const reset = document.querySelector(".reset");
+    if (reset) {
+      reset.addEventListener("click", () => {
+        set(Object.fromEntries([...reset.form.elements].filter((e) => e.name).map((e) => [e.name, defaults[e.name]])));
+      });
+    }
+    const again = () => {
+      const before = JSON.stringify(state);
+      fromAddress();
+      if (JSON.stringify(state) !== before) changed(Object.keys(defaults));
+    };
+    addEventListener("popstate", again);
+    addEventListener("hashchange", again);
+    addEventListener("pageshow", (event) => { if (event.persisted) again(); });
+    fromAddress();
+    return { state, set };
+  }
+
+  function index() {
+    const data = JSON.parse(document.getElementById("data").textContent);
+    const cells = data.cells.map((row) => ({
+      name: row[0], device: data.devices[row[1]] || "", outcome: data.outcomes[row[2]],
+      at: row.slice(3, 8), pins: row.slice(3, 8).map((v, i) => data.versions[i][v]),
+      own: row[8] === 1, text: data.texts[row[9]], stale: data.stale[row[10]], taken: row[11],
+    }));
+    const FAILS = new Set(["broken", "crashed", "timed-out", "blocked"]);
+    const counted = data.texts.map((text) => {
+      const found = { works: 0, fails: 0, gpu: 0 };
+      for (const letter of text) {
+        const word = data.letters[letter];
+        if (word === "works") found.works += 1;
+        else if (FAILS.has(word)) found.fails += 1;
+        else if (word === "needs-gpu") found.gpu += 1;
+      }
+      return found;
+    });
+    const byPair = new Map();
+    cells.forEach((cell, i) => {
+      cell.counts = counted[data.cells[i][9]];
+      cell.series = cell.pins.map(series);
+      cell.words = [cell.name, cell.device, cell.outcome, ...cell.pins, cell.stale && "stale"].join(" ").toLowerCase();
+      const key = `${cell.series[0]} ${cell.series[1]}`;
+      if (!byPair.has(key)) byPair.set(key, []);
+      byPair.get(key).push(cell);
+    });
+    const matrix = document.getElementById("matrix");
+    const list = document.getElementById("cells");
+    const more = document.getElementById("more");
+    const device = document.querySelector("[name=device]").value;
+    const outcomeSelect = document.querySelector("[name=outcome]");
+    let limit = data.rows;
+
+    const defaults = {
+      family: "", kind: "", device, te: "", torch: "", python: "", list: "", outcome: "", q: "", sort: "", pick: "",
+    };
+
+    /* What a cell says of the chosen checks: an outcome's word, and what is written. */
+    function asked(state) {
+      const places = [];
+      data.checks.forEach(([, kind, family], i) => {
+        if ((!state.kind || kind === state.kind) && (!state.family || family === state.family)) places.push(i);
+      });
+      const whole = !state.kind && !state.family;
+      const known = new Map();
+      return (cell) => {
+        if (whole || !cell.text) return { word: cell.outcome, text: cell.outcome, gpu: whole ? cell.counts.gpu : 0 };
+        let made = known.get(cell.text);
+        if (!made) known.set(cell.text, (made = summed(places, cell.text)));
+        return made;
+      };
+    }
+    function summed(places, text) {
+      const words = places.map((i) => data.letters[text[i]]).filter(Boolean);
+      if (!words.length) return { word: "untested", text: "not asked", gpu: 0 };
+      if (words.length === 1) return { word: words[0], text: words[0], gpu: 0 };
+      const works = words.filter((w) => w === "works").length;
+      const fails = words.filter((w) => FAILS.has(w)).length;
+      const gpu = words.filter((w) => w === "needs-gpu").length;
+      if (works && fails) return { word: "partial", text: `${works} of ${works + fails} work`, gpu };
+      if (works) return { word: "works", text: works === 1 ? "works" : `${works} work`, gpu };
+      if (fails) {
+        const same = new Set(words.filter((w) => FAILS.has(w)));
+        return { word: same.size === 1 ? [...same][0] : "broken", text: same.size === 1 && fails === 1 ? [...same][0] : `none of ${fails} works`, gpu };
+      }
+      return gpu ? { word: "needs-gpu", text: "needs-gpu", gpu: 0 } : { word: "unsupported", text: "unsupported", gpu: 0 };
+    }
+
+    const fits = (cell, state) =>
+      (!cell.device || cell.device === state.device) &&
+      (!state.te || cell.series[2] === state.te) &&
+      (!state.torch || cell.series[3] === state.torch) &&
+      (!state.python || cell.series[4] === state.python);
+
+    function drawMatrix(state, say) {
+      const stack = state.te || state.torch || state.python;
+      const totals = new Map();
+      for (const [r, mcore] of data.mcore.entries()) {
+        const line = matrix.tBodies[0].rows[r];
+        for (const [c, modelopt] of data.modelopt.entries()) {
+          const every = byPair.get(`${mcore} ${modelopt}`) || [];
+          const there = every.filter((cell) => fits(cell, state));
+          const own = every.find((cell) => cell.own);
+          const shown = stack ? there[0] : there.find((cell) => cell.own) || (own ? null : there[0]);
+          const square = line.cells[c + 1];
+          const others = new Set(there.map((cell) => cell.name));
+          let named = shown || own;
+          if (shown) others.delete(shown.name);
+          let said = shown ? say(shown) : { word: "untested", text: "untested", gpu: 0 };
+          if (!shown && stack) named = null;
+          if (!shown && !own && !every.length) { totals.set("no cell", (totals.get("no cell") || 0) + 1); continue; }
+          totals.set(said.word, (totals.get(said.word) || 0) + 1);
+          const elsewhere = shown ? cells_of(shown.name).filter((x) => x.device && x.device !== state.device) : [];
+          drawSquare(square, named, mcore, modelopt, said, shown, others.size, elsewhere, say);
+        }
+      }
+      return totals;
+    }
+    const named = new Map();
+    for (const cell of cells) named.set(cell.name, [...(named.get(cell.name) || []), cell]);
+    const cells_of = (name) => named.get(name) || [];
+
+    function drawSquare(square, cell, mcore, modelopt, said, shown, others, elsewhere, say) {
+      const notes = [];
+      if (said.gpu) notes.push(`${said.gpu} need gpu`);
+      if (shown && shown.stale) notes.push("stale");
+      if (others) notes.push(`+${others} off-stack`);
+      for (const other of elsewhere) notes.push(`${other.device}: ${say(other).text}`);
+      const signature = [cell ? cell.name : "", said.word, said.text, ...notes].join("|");
+      if (square.dataset.signature === signature) return;
+      square.dataset.signature = signature;
+      square.className = `o-${said.word}${shown && shown.stale ? " stale" : ""}`;
+      square.title = shown && shown.stale ? `stale: ${shown.stale}` : "";
+      let inside = square.firstElementChild;
+      if (inside.localName !== (cell ? "a" : "span") || !inside.firstElementChild) {
+        inside = cell ? make("a") : make("span", "empty");
+        inside.append(make("span", "vh", `megatron-core ${mcore}, ModelOpt ${modelopt}: `), symbolOf(data, said.word), make("span", "word"));
+        square.replaceChildren(inside);
+      }
+      if (cell) {
+        const there = `cells/${encodeURIComponent(cell.name)}.html`;
+        if (inside.getAttribute("href") !== there) inside.setAttribute("href", there);
+      }
+      const [, sign, word, ...old] = inside.children;
+      const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+      put(sign, data.symbols[said.word]);
+      put(word, said.text);
+      notes.forEach((note, i) => { if (old[i]) put(old[i], note); else inside.append(make("span", "note", note)); });
+      for (const extra of old.slice(notes.length)) extra.remove();
+    }
+
+    const columns = {
+      cell: (c) => c.name, outcome: (c, say) => say(c).word,
+      ...Object.fromEntries(data.axes.map((axis, i) => [axis, (c) => c.at[i]])),
+      works: (c) => c.counts.works, fails: (c) => c.counts.fails, "needs gpu": (c) => c.counts.gpu,
+      device: (c) => c.device, taken: (c) => c.taken,
+    };
+    function drawList(state, say) {
+      const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+      const found = cells.filter((cell) =>
+        (state.list === "all" || !cell.own) && fits(cell, state) &&
+        (!state.outcome || say(cell).word === state.outcome) &&
+        words.every((word) => cell.words.includes(word)));
+      const [, down, column] = /^(-?)(.*)$/.exec(state.sort);
+      if (columns[column]) {
+        const keys = new Map(found.map((cell) => [cell, columns[column](cell, say)]));
+        found.sort((a, b) => {
+          const [x, y] = [keys.get(a), keys.get(b)];
+          return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
+        });
+      }
+      const picked = new Set(state.pick.split(",").filter(Boolean));
+      list.tBodies[0].replaceChildren(...found.slice(0, limit).map((cell) => row(cell, say, picked)));
+      for (const head of list.querySelectorAll("th[data-sort]")) {
+        if (head.dataset.sort === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        else head.removeAttribute("aria-sort");
+      }
+      more.hidden = found.length <= limit;
+      const said = document.getElementById("list-said");
+      const some = Math.min(found.length, limit);
+      said.textContent = `${found.length} ${found.length === 1 ? "cell" : "cells"}${some < found.length ? `, ${some} of them shown` : ""}. `;
+      said.append(link("All cells as one plain list", "cells", "index.html"));
+    }
+    function row(cell, say, picked) {
+      const made = make("tr");
+      const tick = make("input");
+      tick.type = "checkbox";
+      tick.checked = picked.has(cell.name);
+      tick.setAttribute("aria-label", `pick ${cell.name}`);
+      tick.addEventListener("change", () => pick(cell.name, tick.checked));
+      const first = make("td");
+      first.append(tick);
+      const head = make("th");
+      head.scope = "row";
+      const there = link(cell.name, "cells", `${cell.name}.html`);
+      there.className = "name";
+      head.append(there);
+      const outcome = make("td");
+      const said = say(cell);
+      outcome.append(spelt(data, said.word, said.text));
+      if (cell.stale) {
+        const tag = make("span", "tag stale", "stale");
+        tag.title = cell.stale;
+        outcome.append(" ", tag);
+      }
+      made.append(first, head, outcome, ...cell.pins.map((v) => make("td", "", v)));
+      const counts = cell.text ? [cell.counts.works, cell.counts.fails, cell.counts.gpu] : ["", "", ""];
+      made.append(...counts.map((n) => make("td", "number", n)), make("td", "", cell.device || "–"), make("td", "", cell.taken));
+      return made;
+    }
+
+    function pick(name, on) {
+      const names = new Set(page.state.pick.split(",").filter(Boolean));
+      if (on) names.add(name);
+      else names.delete(name);
+      page.set({ pick: [...names].sort().join(",") });
+    }
+    function drawPicked(state) {
+      const names = state.pick.split(",").filter(Boolean);
+      const chosen = names.flatMap((name) => cells_of(name).filter((c) => !c.device || c.device === state.device).slice(0, 1));
+      const section = document.getElementById("picked");
+      section.hidden = !chosen.length;
+      if (!chosen.length) return;
+      const table = section.querySelector("table");
+      const head = make("tr");
+      head.append(make("td"));
+      for (const cell of chosen) {
+        const th = make("th");
+        th.scope = "col";
+        th.append(link(cell.name, "cells", `${cell.name}.html`), " ");
+        const drop = make("button", "", "drop");
+        drop.type = "button";
+        drop.setAttribute("aria-label", `drop ${cell.name}`);
+        drop.addEventListener("click", () => pick(cell.name, false));
+        th.append(drop);
+        head.append(th);
+      }
+      table.tHead.replaceChildren(head);
+      const line = (title, values) => {
+        const made = make("tr");
+        const th = make("th", "", title);
+        th.scope = "row";
+        made.append(th, ...values.map((v) => { const td = make("td"); td.append(v); return td; }));
+        return made;
+      };
+      const lines = [line("outcome", chosen.map((c) => spelt(data, c.outcome)))];
+      data.names.forEach((name, i) => lines.push(line(name, chosen.map((c) => c.pins[i]))));
+      data.checks.forEach(([check], i) => {
+        const words = chosen.map((c) => data.letters[c.text[i]] || "");
+        if (new Set(words).size > 1) lines.push(line(check, words.map((w) => (w ? spelt(data, w) : "not asked"))));
+      });
+      table.tBodies[0].replaceChildren(...lines);
+    }
+
+    const LIST = new Set(["list", "q", "sort"]);
+    function changed(keys, first) {
+      const { state } = page;
+      const say = asked(state);
+      if (!first) limit = data.rows;
+      const only = (some) => keys.every((key) => some.has(key));
+      if (!only(new Set([...LIST, "outcome", "pick"]))) {
+        if (!only(LIST)) outcomes(say, state);
+        const totals = drawMatrix(state, say);
+        document.getElementById("matrix-said").textContent = described(state, totals);
+      }
+      if (!only(new Set(["pick"]))) drawList(state, say);
+      else for (const tick of list.querySelectorAll("input")) tick.checked = state.pick.split(",").includes(tick.getAttribute("aria-label").slice(5));
+      drawPicked(state);
+    }
+    function described(state, totals) {
+      const what = [state.kind ? `check ${state.kind}` : state.family ? "all checks" : "whole cells", state.family && `family ${state.family}`].filter(Boolean).join(", ");
+      const stack = ["te", "torch", "python"].filter((k) => state[k]).map((k) => `${k === "te" ? "TE" : k} ${state[k]}`).join(", ") || "each series on its own stack";
+      const counts = [...totals].filter(([w]) => w !== "no cell").sort().map(([w, n]) => `${n} ${w}`).join(", ");
+      return `Device class ${state.device}; ${stack}; ${what}: ${counts}.`;
+    }
+    function outcomes(say, state) {
+      const words = [...new Set(cells.map((cell) => say(cell).word))].sort();
+      if (state.outcome && !words.includes(state.outcome)) words.push(state.outcome);
+      outcomeSelect.replaceChildren(new Option("any", ""), ...words.map((word) => new Option(word, word)));
+      outcomeSelect.value = state.outcome;
+    }
+
+    for (const head of list.querySelectorAll("th[data-sort]")) {
+      const button = make("button", "", head.textContent);
+      button.type = "button";
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const column = head.dataset.sort;
+        page.set({ sort: page.state.sort === column ? `-${column}` : column });
+      });
+    }
+    list.querySelector(".js").hidden = false;
+    more.addEventListener("click", () => {
+      const before = limit;
+      limit += data.rows * 5;
+      drawList(page.state, asked(page.state));
+      const next = list.tBodies[0].rows[before];
+      if (next) next.querySelector("a").focus();
+    });
+    matrix.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      const here = event.target.closest("td, th");
+      if (!step || !here || event.altKey || event.ctrlKey || event.metaKey) return;
+      let [r, c] = [here.parentNode.rowIndex, here.cellIndex];
+      for (;;) {
+        r += step[0]; c += step[1];
+        const there = matrix.rows[r] && matrix.rows[r].cells[c];
+        if (!there) return;
+        const target = there.querySelector("a");
+        if (target) { target.focus(); event.preventDefault(); return; }
+      }
+    });
+
+    for (const word of data.outcomes) outcomeSelect.append(new Option(word, word));
+    for (const word of Object.values(data.letters)) if (!data.outcomes.includes(word)) outcomeSelect.append(new Option(word, word));
+    const page = controls(defaults, changed);
+    changed(Object.keys(defaults), true);
+  }
+
+  function choose() {
+    const data = JSON.parse(document.getElementById("data").textContent);
+    const cells = data.cells.map(([name, device, outcome, values, restores, failed, unexpected, taken]) =>
+      ({ name, device, outcome, values, restores, failed, unexpected, taken }));
+    const symbols = { compatible: "✓", partial: "◐" };
+    const more = document.getElementById("more");
+    let limit = data.rows;
+    /* As a version specifier `==2.9.*`, or `==2.9.1` where a release is named. */
+    const holds = (value, wanted) => value === wanted || value.startsWith(`${wanted}.`);
+    const fits = (cell, wanted) => wanted.every(([i, value]) => holds(cell.values[i], value));
+    const words = (wanted) => wanted.map(([i, value]) => `${data.labels[i]} ${value}`).join(" and ");
+
+    function* sets(of, size, from = 0) {
+      if (!size) { yield []; return; }
+      for (let i = from; i <= of.length - size; i += 1) for (const rest of sets(of, size - 1, i + 1)) yield [of[i], ...rest];
+    }
+    /* The smallest sets of choices without which something fits, each with the best that does. */
+    function inTheWay(wanted) {
+      for (let size = 1; size <= wanted.length; size += 1) {
+        const found = [];
+        for (const dropped of sets(wanted, size)) {
+          const kept = wanted.filter((one) => !dropped.includes(one));
+          const cell = cells.find((c) => fits(c, kept));
+          if (cell) found.push([dropped, cell]);
+        }
+        if (found.length) return found;
+      }
+      return [];
+    }
+    function item(cell, tag) {
+      const made = make(tag);
+      const head = make(tag === "li" ? "h2" : "p");
+      const there = link(cell.name, "cells", `${cell.name}.html`);
+      there.className = "name";
+      head.append(there, " ", spelt({ symbols }, cell.outcome));
+      const pins = make("p", "pinned");
+      data.labels.forEach((label, i) => pins.append(i ? ", " : "", `${label} `, make("b", "", cell.values[i])));
+      const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} checks fail, ${cell.unexpected} of them undeclared; device class ${cell.device}, ${cell.taken}`);
+      const use = make("p");
+      const file = link("constraints", "constraints", `${cell.name}.txt`);
+      file.download = "";
+      use.append(file, " ", make("code", "", `pip install -c ${cell.name}.txt megatron-core nvidia-modelopt`));
+      made.append(head, pins, about, use);
+      return made;
+    }
+    function changed() {
+      const wanted = data.axes.map((axis, i) => [i, page.state[axis]]).filter(([, value]) => value);
+      const found = cells.filter((cell) => fits(cell, wanted));
+      document.getElementById("choices").replaceChildren(...found.slice(0, limit).map((cell) => item(cell, "li")));
+      more.hidden = found.length <= limit;
+      const way = document.getElementById("in-the-way");
+      way.replaceChildren();
+      way.hidden = found.length > 0;
+      const said = document.getElementById("choose-said");
+      if (found.length) {
+        const some = Math.min(limit, found.length);
+        said.textContent = `${found.length} tested ${found.length === 1 ? "combination fits" : "combinations fit"}${some < found.length ? `, the best ${some} are shown` : ""}.`;
+        return;
+      }
+      const blocking = inTheWay(wanted);
+      said.textContent = `No tested combination fits ${words(wanted)}. In the way: ${blocking.map(([dropped]) => words(dropped)).join("; or ") || "everything"}.`;
+      for (const [dropped, cell] of blocking) {
+        const box = make("div", "way");
+        box.append(make("p", "", `Without ${words(dropped)}, the best is:`), item(cell, "div"));
+        way.append(box);
+      }
+    }
+    more.addEventListener("click", () => { limit += data.rows * 5; changed(); });
+    const defaults = Object.fromEntries(data.axes.map((axis) => [axis, ""]));
+    const page = controls(defaults, () => { limit = data.rows; changed(); });
+    changed();
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    theme();
+    const page = document.body.dataset.page;
+    if (page === "index") index();
+    if (page === "choose") choose();
+  });
+})();

@@ -1,0 +1,101 @@
+"""A site of a sample of the real evidence, with one stand-in cell whose texts are hostile, in
+Debian's chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence
+
+from mcore_compat import evidence, expand, files, matrix, releases, site
+from mcore_compat.cells import series_of
+from mcore_compat.collated import collate
+from mcore_compat.site.view import Site
+
+SAMPLE = ("0.9", "0.12", "0.16")
+"""Series of megatron-core: some that fail, some that restore, some off the default stacks."""
+
+BOTH = "compat-0.16-modelopt0.41"
+"""The cell that has evidence of two device classes here."""
+
+
+@pytest.fixture(scope="session")
+def sample() -> Site:
+    declared, known = matrix.load(), releases.load()
+    found = [e for e in evidence.load_all() if series_of(e.pins["megatron-core"]) in SAMPLE]
+    made = stand_in_evidence(
+        event("restore[gpt]"),
+        hostile_event("restore[mla-moe]"),
+        event("inference-numbers[gpt]", "unsupported", reason=HOSTILE),
+        cell=stand_in_cell("0.30.0", "0.60.0"),
+    )
+    found.append(replace(made, suite=HOSTILE))
+    both = next(e for e in found if e.cell == BOTH)
+    found.append(replace(both, device_class="gpu"))  # a stand-in: nothing was run on a GPU
+    cells = [c for c in expand.cells(declared, known) if series_of(c.mcore) in SAMPLE]
+    all_ = collate(found, cells, declared, known)
+    return Site(
+        all_, {(found[0].cell, "host"): "a stand-in says so", (found[-1].cell, "host"): HOSTILE}
+    )
+
+
+@pytest.fixture(scope="session")
+def root(sample: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "site"
+    files.write_folder(folder, site.pages(sample))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.fail("chromium is not on PATH; install it: apt-get install chromium", pytrace=False)
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
+
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(chromium: Any, root: Path) -> Iterator[Opened]:
+    """Opens a page, `opened("index.html?q=x", width=380)`; at the end nothing may have failed."""
+    contexts: list[Any] = []
+    said: list[str] = []
+
+    def watch(page: Any) -> None:
+        page.on("console", lambda m: said.append(f"{page.url}: {m.type}: {m.text}"))
+        page.on("pageerror", lambda e: said.append(f"{page.url}: {e}"))
+        page.on("requestfailed", lambda r: said.append(f"{page.url}: {r.url} failed"))
+        page.on("dialog", lambda d: (said.append(f"{page.url}: a dialog"), d.dismiss()))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith(("file:", "data:")) else said.append(r.url),
+        )
+
+    def open_(path: str, *, width: int = 1440, scheme: str = "light", **options: Any) -> Any:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        watch(page)
+        page.goto(f"{root.as_uri()}/{path}")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert said == []

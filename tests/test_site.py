@@ -1,0 +1,202 @@
+"""The site's pages say what the evidence says, the same bytes each time, and nothing that a
+package slips in. All evidence here is made up but where it says so."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence
+
+from mcore_compat import files, matrix, releases, site
+from mcore_compat.collated import Collated, collate
+from mcore_compat.errors import EvidenceError
+from mcore_compat.evidence import Evidence
+from mcore_compat.site import index, series, staleness
+from mcore_compat.site.text import address, issue, page, script_json, shown
+from mcore_compat.site.view import Site
+
+
+def made(*found: Evidence) -> Collated:
+    cells = [stand_in_cell(), stand_in_cell("0.17.1")]
+    return collate(found, cells, matrix.load(), releases.load())
+
+
+def pages(*found: Evidence) -> dict[str, str]:
+    return dict(site.pages(Site(made(*found), {})))
+
+
+class Reader(HTMLParser):
+    """Tags, attributes and text as a browser would take them apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def hostile() -> Evidence:
+    return stand_in_evidence(
+        event("restore[gpt]"),
+        hostile_event("restore[mla-moe]"),
+        event("inference-numbers[gpt]", "unsupported", reason=HOSTILE),
+    )
+
+
+def test_hostile_text_is_text_on_every_page() -> None:
+    found = pages(hostile(), replace(hostile(), cell="compat-0.15-modelopt0.41"))
+    for name, text in found.items():
+        if name.endswith(".html"):
+            reader = Reader(text)
+            assert reader.tags.count("script") == 1 + ('id="data"' in text), name
+            assert "img" not in reader.tags, name
+            assert not [a for a in reader.attributes if a.startswith("on")], name
+            assert not re.search("[\u202e\u2066\u061c\ufeff\u2028\x1b]", text), name
+    cell = Reader(found["cells/compat-0.16-modelopt0.41.html"]).text
+    assert shown(HOSTILE) in cell
+    assert "{{ 7 * 7 }}" in cell
+
+
+@given(st.text())
+def test_data_in_a_script_never_ends_it_and_is_read_back(text: str) -> None:
+    written = script_json({text: [text]})
+    assert not set(written) & set("<>&")
+    assert json.loads(written) == {shown(text): [shown(text)]}
+
+
+@given(st.text())
+def test_text_in_an_attribute_stays_there(text: str) -> None:
+    reader = Reader(str(Markup('<p title="{}">').format(shown(text))))
+    assert reader.tags == ["p"]
+    assert reader.attributes == {"title"}
+
+
+@given(st.text())
+def test_an_address_has_no_markup_and_no_scheme(text: str) -> None:
+    assert not set(address("cells", text)) & set("<>\"'&?#: ")
+
+
+def test_an_issue_is_linked_and_nothing_else_is() -> None:
+    assert issue("owner/repository#12").endswith("/owner/repository/issues/12")
+    assert issue("not reported") == issue("javascript:alert(1)") == ""
+
+
+def test_evidence_of_no_cell_names_no_file() -> None:
+    bad = replace(hostile(), cell="compat-../../x")
+    with pytest.raises(EvidenceError, match="is not the name of a cell"):
+        pages(bad)
+
+
+def test_the_same_evidence_makes_the_same_bytes() -> None:
+    one, two = hostile(), replace(hostile(), cell="compat-0.15-modelopt0.41")
+    assert pages(one, two) == pages(two, one)
+
+
+def test_an_untested_cell_has_a_page_that_says_so() -> None:
+    text = pages(hostile())["cells/compat-0.17-modelopt0.41.html"]
+    assert "There is no evidence of this combination" in text
+    assert "nox -s compat-0.17-modelopt0.41 -- --force" in text
+    assert "✓" not in text
+
+
+def test_needs_gpu_never_counts_as_works() -> None:
+    e = stand_in_evidence(event("restore[gpt]"), event("inference-numbers[gpt]", "needs-gpu"))
+    text = pages(e)["cells/compat-0.16-modelopt0.41.html"]
+    assert "1 work, 0 fail or are blocked, <b>1 need a GPU</b>" in text
+    squares = index.squares(Site(made(e), {}), "host").values()
+    (square,) = (one for one in squares if one.entry.by_class)
+    assert "1 need gpu" in square.notes
+
+
+def test_stale_evidence_is_marked_on_its_square_and_page() -> None:
+    e = hostile()
+    all_ = made(e)
+    why = staleness.stale(all_, "another suite", {e.cell: "l"})
+    assert why == {(e.cell, "host"): "the suite changed"}
+    assert staleness.stale(all_, "s", {e.cell: "l"}) == {}
+    found = dict(site.pages(Site(all_, why)))
+    assert 'class="o-partial stale"' in found["index.html"]
+    assert "the suite changed" in found["cells/compat-0.16-modelopt0.41.html"]
+
+
+def test_what_to_take_instead_is_the_nearest_that_restores_every_family() -> None:
+    bad = stand_in_evidence(event("restore[gpt]", "broken"))
+    near = stand_in_evidence(event("restore[gpt]"), cell=stand_in_cell("0.16.1", "0.40.0"))
+    far = stand_in_evidence(event("restore[gpt]"), cell=stand_in_cell("0.14.0", "0.31.0"))
+    there = Site(made(bad, near, far), {})
+    one = there.instead.of(there.entries[bad.cell])
+    assert one is not None
+    assert one.name == near.cell
+    assert there.instead.of(there.entries[far.cell]) == there.entries[near.cell]
+
+
+def test_a_series_says_what_it_broke_and_fixed() -> None:
+    cell = stand_in_cell("0.16.1", "0.40.0")
+    old = stand_in_evidence(event("restore[gpt]"), event("x", "broken"), cell=cell)
+    new = stand_in_evidence(event("restore[gpt]", "broken"), event("x"))
+    there = series.against("nvidia-modelopt", [old], [new])
+    assert there is not None
+    assert there.exact
+    assert [line.check for line in there.broke] == ["restore[gpt]"]
+    assert [line.check for line in there.fixed] == ["x"]
+    other = replace(old, pins={**old.pins, "torch": "2.8.0"})
+    there = series.against("nvidia-modelopt", [other], [new])
+    assert there is not None
+    assert not there.exact
+    assert there.also == ("torch",)
+    assert series.against("torch", [other], [new]) is None
+
+
+def test_a_template_passes_over_no_undefined_name() -> None:
+    with pytest.raises(Exception, match="undefined"):
+        page("causes.html", "../")
+
+
+def test_a_folder_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    assert files.write_folder(folder, [("a.txt", "1"), ("b/c.txt", "2")]) == 2
+
+    def broken() -> Iterator[tuple[str, str]]:
+        yield ("a.txt", "3")
+        raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        files.write_folder(folder, broken())
+    assert (folder / "a.txt").read_text() == "1"
+    assert files.write_folder(folder, [("d.txt", "4")]) == 1
+    assert [p.name for p in folder.iterdir()] == ["d.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["site"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_json_is_dumped_as_the_standard_library_does(data: object) -> None:
+    expected = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    assert files.dump_json(data) == expected
+
+
+@given(st.dictionaries(st.text(), st.lists(JSON) | st.text(), min_size=1))
+def test_json_in_pieces_is_the_same(data: dict[str, list[object]]) -> None:
+    assert "".join(files.json_parts(data)) == files.dump_json(data)
