@@ -8,6 +8,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,14 +38,16 @@ SAYS = {
 
 
 @pytest.fixture
-def python(tmp_path: Path) -> Path:
-    """The Python of a copy of the cell's environment."""
+def python() -> Iterator[Path]:
+    """The Python of a copy of the cell's environment, on the same file system."""
     made = files.home() / "envs" / CELL
     if not made.is_dir():
         argv = [sys.executable, "-m", "mcore_compat.cli", "run", CELL]
         subprocess.run(argv, check=False, cwd=files.ROOT, timeout=3600)
-    shutil.copytree(made, tmp_path / "env", symlinks=True, copy_function=_linked)
-    return tmp_path / "env" / "bin" / "python"
+    with tempfile.TemporaryDirectory(dir=files.home()) as folder:
+        copy = Path(folder) / "env"
+        shutil.copytree(made, copy, symlinks=True, copy_function=_linked)
+        yield copy / "bin" / "python"
 
 
 def _linked(source: str, target: str) -> None:
