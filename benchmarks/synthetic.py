@@ -121,7 +121,7 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     for path, make in report.texts(all_).items():
         files.write_text(out / path.relative_to(report.FOLDER), make(), durable=False)
     lap("report written")
-    pages = files.write_folder(out / site.FOLDER, site.pages(Site(all_, {})))
+    pages = files.write_folder(out / site.FOLDER, *site.halves(Site(all_, {})))
     lap(f"site of {pages} files written")
     say(f"{time.monotonic() - wall:6.2f} s on the clock")
 

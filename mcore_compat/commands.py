@@ -154,7 +154,7 @@ def _write_site(all_: collated.Collated) -> int:
     locked = {e.cell: ROOT / "constraints" / "locks" / f"{e.cell}.txt" for e in all_.found}
     digests = {name: sha256_file(path) for name, path in locked.items() if path.exists()}
     why = staleness.stale(all_, pipeline.suite_digest(), digests)
-    return write_folder(report.FOLDER / site.FOLDER, site.pages(Site(all_, why)))
+    return write_folder(report.FOLDER / site.FOLDER, *site.halves(Site(all_, why)))
 
 
 def _outlived(found: Iterable[evidence.Evidence], declared: matrix.Matrix) -> int:
