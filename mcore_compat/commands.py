@@ -31,6 +31,7 @@ from mcore_compat import (
 from mcore_compat import verdict as verdicts
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
 from mcore_compat.files import ROOT, sha256_file, write_folder
+from mcore_compat.forked import Forked
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
@@ -122,8 +123,8 @@ def report_(*, check: bool) -> int:
     """Write the published files, or with `check` tell which are not what the evidence makes."""
     declared = matrix.load()
     known = releases.load()
+    gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
-    gc.freeze()  # it stays to the end: no need to look for garbage in it again and again
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
     made = report.texts(all_)
     if check:
@@ -134,8 +135,9 @@ def report_(*, check: bool) -> int:
         for path in unnamed:
             print(f"{path.relative_to(ROOT)} belongs to no evidence: nox -s report removes it")
         return _outlived(found, declared) or (1 if drifted or unnamed else 0)
-    report.write(made)
-    pages = _write_site(all_)
+    with Forked(lambda: report.write(made)) as texts_:
+        pages = _write_site(all_)
+        texts_.result()
     shared.tidy(evidence.FOLDER)
     for one in found:
         print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")

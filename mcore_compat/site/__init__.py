@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +30,11 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 def halves(site: Site) -> tuple[Iterator[tuple[str, str]], Iterator[tuple[str, str]]]:
     """The files in two parts that take about the same time."""
-    return _others(site), cell.pages(site)
+    return _others(site), itertools.chain(cell.pages(site), causes.pages(site))
 
 
 def _others(site: Site) -> Iterator[tuple[str, str]]:
     for path in sorted(_STATIC.iterdir()):
         yield path.name, path.read_text(encoding="utf-8")
-    for part in (index, series, causes, choose):
+    for part in (index, series, choose):
         yield from part.pages(site)
