@@ -25,12 +25,14 @@ from benchmarks.side_by_side import side_by_side
 from benchmarks.site import site
 from mcore_compat import (
     commands,
+    evidence,
     expand,
     files,
     interpreters,
     locks,
     pipeline,
     proc,
+    shared,
     sweep,
     wheelhouse,
 )
@@ -109,6 +111,7 @@ def suite() -> list[Row]:
         checks = json.loads(path.read_text())["checks"]
     if before is not None:  # a measurement publishes nothing
         path.write_bytes(before)
+        shared.pack(evidence.FOLDER)
     spread = " to ".join(f"{s:.0f}" for s in (min(seconds), max(seconds)))
     return [
         Row(

@@ -33,6 +33,7 @@ from mcore_compat import (
     pipeline,
     proc,
     runtime,
+    shared,
     wheelhouse,
 )
 
@@ -45,6 +46,8 @@ FIGURES = ("cold", "warm", "again", "unchanged", "disk")
 LAUNCH = '''"""Starts the suite with the variables that its packages need."""
 import glob, os, sys
 site = next(p for p in sys.path if p.endswith("site-packages") and os.path.isdir(p + "/torch"))
+with open({launched!r}, "a") as out:
+    out.write(site + "\\n")
 libraries = sorted(glob.glob(site + "/nvidia/*/lib"))
 os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries, {stub!r}])
 os.environ["CUDA_HOME"] = site + "/nvidia"
@@ -56,11 +59,16 @@ os.execv(sys.executable, [*suite, *(["--only", only] if only else [])])
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What each tool is given: requirements by cell, the interpreter, what starts the suite."""
+    """What each tool is given: requirements by cell, the interpreter, what starts the suite.
+
+    `launched` gets a line for each start: a tool that installed nothing, or ran nothing, would be
+    the fastest of all.
+    """
 
     requirements: Mapping[str, Path]
     python: Path
     launch: Path
+    launched: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +132,8 @@ def _riot(folder: Path, work: Work) -> None:
     told = proc.run(
         [sys.executable, "-c", _RIOT_HASHES], timeout=60, cwd=folder, env={**os.environ}
     )
+    if told.returncode:
+        raise SystemExit(f"riot does not tell its hashes:\n{told.output}")
     for line in told.output.splitlines():
         name, _, digest = line.partition(" ")
         if name in work.requirements:
@@ -133,7 +143,7 @@ def _riot(folder: Path, work: Work) -> None:
 
 
 _RIOT_HASHES = """
-from riot.riot import Session
+from riot.session import Session
 for one in Session.from_config_file('riotfile.py').venv.instances():
     if one.name:
         print(one.name, one.short_hash)
@@ -199,8 +209,10 @@ def work_in(folder: Path) -> Work:
     stub = runtime.driver_stub(sites[0], proc.run) if sites else None
     launch = folder / "launch.py"
     suite = files.ROOT / "suite" / "run.py"
-    launch.write_text(LAUNCH.format(stub=str(stub), suite=str(suite), tools=str(tools)))
-    return Work(requirements=rows, python=python, launch=launch)
+    launched = folder / "launched"
+    places = {"stub": stub, "suite": suite, "tools": tools, "launched": launched}
+    launch.write_text(LAUNCH.format(**{name: str(path) for name, path in places.items()}))
+    return Work(requirements=rows, python=python, launch=launch, launched=launched)
 
 
 def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
@@ -222,8 +234,10 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
     def run(*, one: bool, reuse: bool) -> float:
         words, more = tool.only(one)
         argv = [*tool.argv, *(tool.reuse if reuse else ()), *words]
+        work.launched.write_text("")
         done = proc.run(argv, timeout=LIMIT_S, env={**base, **more}, cwd=cwd)
-        if done.returncode not in (0, 1):
+        started = set(work.launched.read_text().split())
+        if done.returncode not in (0, 1) or not (tool.home or len(started) == len(CELLS)):
             raise SystemExit(f"{tool.name} failed:\n{done.output[-3000:]}")
         return done.seconds
 
@@ -258,6 +272,7 @@ def side_by_side() -> list[Row]:
             found[tool.name] = measure(tool, work, folder)
     for path, data in kept.items():  # a measurement publishes nothing
         path.write_bytes(data)
+    shared.pack(evidence.FOLDER)
     return [_row(figure, found) for figure in FIGURES]
 
 
