@@ -153,9 +153,9 @@ for one in Session.from_config_file('riotfile.py').venv.instances():
 def _ours(folder: Path, work: Work) -> None:
     home = folder / "home"
     home.mkdir()
-    for shared in ("wheelhouse", "tools", "libcuda-stub"):
-        if (files.home() / shared).exists():
-            (home / shared).symlink_to(files.home() / shared)
+    for part in ("wheelhouse", "tools", "libcuda-stub"):
+        if (files.home() / part).exists():
+            (home / part).symlink_to(files.home() / part)
 
 
 TOOLS = (
