@@ -90,7 +90,7 @@ def restored_quantized(
     model, problems = check_modelopt_state.restore(plugin, fresh, checkpoint)
     other_keys(manifest, model, record)
     there = models.quantizers(model)
-    problems += check_quantizers(manifest.quantizers, there, record)
+    problems += quantizer_problems(manifest.quantizers, there, record)
     told = checkpoints.load(model, checkpoint)
     problems += compare.keys(told.missing_keys, told.unexpected_keys)
     problems += compare.differing(
@@ -99,7 +99,7 @@ def restored_quantized(
     return problems + compared(manifest.digests, sentinels, model)
 
 
-def check_quantizers(
+def quantizer_problems(
     saved: Mapping[str, Mapping[str, Any]], there: Mapping[str, Mapping[str, Any]], record: Record
 ) -> list[str]:
     """What is wrong with the quantizers that do something; how the others differ is recorded."""
