@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +91,18 @@ def with_source(
     sources = {**found.sources, origin: source}
     named = {a.cause for s in sources.values() for a in s.answers.values()}
     # The first that was seen stays, so that the same runs make the same file.
-    known = {**{one.fingerprint: one for one in failures}, **found.failures}
+    known = {**{one.fingerprint: short(one) for one in failures}, **found.failures}
     kept = {name: one for name, one in known.items() if name in named}
-    return Exchanged(
-        **{
-            **{name: getattr(found, name) for name in found.__dataclass_fields__},
-            "sources": sources,
-            "failures": kept,
-        }
-    )
+    return replace(found, sources=sources, failures=kept)
+
+
+MESSAGE, TRACEBACK = 600, 1500
+"""Characters that are kept: the beginning of a message, the end of a traceback."""
+
+
+def short(one: Failure) -> Failure:
+    """A failure as it is kept; its fingerprint is that of the whole message."""
+    return replace(one, message=one.message[:MESSAGE], traceback=one.traceback[-TRACEBACK:])
 
 
 def dumps(found: Exchanged) -> str:
