@@ -101,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     over.add_argument(
         "--to", dest="targets", nargs="+", default=[], metavar="CELL", help="cells that load"
     )
+    over.add_argument("--force", action="store_true", help="save and load although that is fresh")
     over.add_argument("--dry-run", action="store_true", help="print what would run, and its cost")
 
     built = commands.add_parser("build", help="build one wheel of a cell", allow_abbrev=False)
@@ -205,7 +206,7 @@ def _beside_the_matrix(args: argparse.Namespace) -> int:
         )
     from mcore_compat.exchange import command
 
-    return command.exchange(args.origins, args.targets, dry_run=args.dry_run)
+    return command.exchange(args.origins, args.targets, force=args.force, dry_run=args.dry_run)
 
 
 def _name(args: argparse.Namespace) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from mcore_compat import commands, evidence, expand, files, locks, pipeline
 from mcore_compat.cells import Cell
@@ -17,7 +16,7 @@ from mcore_compat.outcomes import CheckOutcome
 from mcore_compat.pipeline import Context
 
 
-def exchange(origins: Sequence[str], targets: Sequence[str], *, dry_run: bool) -> int:
+def exchange(origins: Sequence[str], targets: Sequence[str], *, force: bool, dry_run: bool) -> int:
     """Run the pairs that are not fresh and write the report; 0 where all of them could be asked.
 
     A checkpoint that does not come over is a finding, not a failure of this command.
@@ -25,13 +24,17 @@ def exchange(origins: Sequence[str], targets: Sequence[str], *, dry_run: bool) -
     here = commands.context()
     pairs = pairs_of(origins, targets, here)
     cells = {name: pipeline.chosen(name, here) for p in pairs for name in (p.origin, p.target)}
-    todo = [pair for pair in pairs if not is_fresh(pair, cells)]
-    saves = [name for name in sorted({p.origin for p in todo}) if _kept(cells[name]) is None]
+    kept = {name: None if force else kept_of(cells[name]) for name in {p.origin for p in pairs}}
+    todo = [p for p in pairs if force or not is_fresh(p, cells, kept[p.origin])]
+    saves = sorted({p.origin for p in todo if kept[p.origin] is None})
     if dry_run:
         print("\n".join(plan.describe(todo, saves, len(pairs) - len(todo))))
         return 0
     failed: dict[str, CompatError] = {}
-    saved = dict(_saved(sorted({p.origin for p in todo}), cells, here, failed))
+    saved = {name: one for name, one in kept.items() if one is not None}
+    for name in saves:
+        with _noted(name, failed, here):
+            saved[name] = run.save(cells[name], here)
     for target in sorted({p.target for p in todo}):
         mine = [p for p in todo if p.target == target and p.origin in saved]
         if mine:
@@ -63,7 +66,7 @@ def pairs_of(origins: Sequence[str], targets: Sequence[str], here: Context) -> t
     return plan.joined(plan.between(first or usual, second or usual))
 
 
-def is_fresh(pair: Pair, cells: Mapping[str, Cell]) -> bool:
+def is_fresh(pair: Pair, cells: Mapping[str, Cell], kept: Saved | None) -> bool:
     """Whether the evidence of a pair still holds: both locks, the checks, the checkpoints."""
     digests = [_lock_digest(cells[name]) for name in (pair.target, pair.origin)]
     path = results.path_of(pair.target, pipeline.device_class())
@@ -72,7 +75,6 @@ def is_fresh(pair: Pair, cells: Mapping[str, Cell]) -> bool:
     found = results.load(path)
     if (found.lock, found.exchange) != (digests[0], run.digest()):
         return False
-    kept = _kept(cells[pair.origin])
     manifests = kept.manifests if kept else None
     return found.fresh(pair.origin, pair.ways, lock=str(digests[1]), manifests=manifests)
 
@@ -82,24 +84,10 @@ def _lock_digest(cell: Cell) -> str | None:
     return locks.read(pipeline.lock_path(cell)).digest if pipeline.locked(cell) else None
 
 
-_KEPT: dict[tuple[Path, str], Saved | None] = {}
-"""What is kept, looked at once a command: that reads all of a cell's checkpoints."""
-
-
-def _kept(cell: Cell) -> Saved | None:
-    key = (run.folder(), cell.name)
-    if key not in _KEPT:
-        there = pipeline.locked(cell)
-        _KEPT[key] = run.kept(cell, locks.read(pipeline.lock_path(cell))) if there else None
-    return _KEPT[key]
-
-
-def _saved(
-    names: Sequence[str], cells: Mapping[str, Cell], here: Context, failed: dict[str, CompatError]
-) -> Iterator[tuple[str, Saved]]:
-    for name in names:
-        with _noted(name, failed, here):
-            yield name, run.save(cells[name], here)
+def kept_of(cell: Cell) -> Saved | None:
+    """What a cell keeps, where that still holds; reads all of it."""
+    there = pipeline.locked(cell)
+    return run.kept(cell, locks.read(pipeline.lock_path(cell))) if there else None
 
 
 @contextlib.contextmanager

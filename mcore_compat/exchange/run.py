@@ -105,15 +105,12 @@ def kept(cell: Cell, lock: Lock) -> Saved | None:
 
 
 def save(cell: Cell, context: Context) -> Saved:
-    """Let the cell save its checkpoints; what is kept already and still holds is taken as it is.
+    """Let the cell save its checkpoints, in the place of what it kept before.
 
     Raises:
         CompatError: bad input, or a failure of the surroundings; nothing is taken for kept then.
     """
     lock = lock_of(cell, context)
-    there = kept(cell, lock)
-    if there is not None:
-        return there
     into = folder() / cell.name
     into.mkdir(parents=True, exist_ok=True)
     (into / SAVED).unlink(missing_ok=True)
@@ -257,6 +254,8 @@ def ask(
     def take(event: Mapping[str, Any]) -> None:
         builder.take(event)
         if event.get("event") == "start":
+            if event["device_class"] != pipeline.device_class():
+                raise InfrastructureError("there is a driver, but no GPU that can be used")
             expect(event["checks"])
         if event.get("event") == "check":
             each(builder.last)
