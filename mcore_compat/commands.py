@@ -131,14 +131,14 @@ def report_(*, check: bool) -> int:
         drifted = report.drift(made)
         for path in drifted:
             print(f"{path.relative_to(ROOT)} is not what the evidence makes: nox -s report")
-        unnamed = shared.unnamed(evidence.FOLDER)
-        for path in unnamed:
-            print(f"{path.relative_to(ROOT)} belongs to no evidence: nox -s report removes it")
-        return _outlived(found, declared) or (1 if drifted or unnamed else 0)
+        unpacked = shared.unpacked(evidence.FOLDER)
+        for path in unpacked:
+            print(f"{path.relative_to(ROOT)} is not packed as it is to be: nox -s report")
+        return _outlived(found, declared) or (1 if drifted or unpacked else 0)
     with Forked(lambda: report.write(made)) as texts_:
         pages = _write_site(all_)
         texts_.result()
-    shared.tidy(evidence.FOLDER)
+    shared.pack(evidence.FOLDER)
     for one in found:
         print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")
         print(one.reason.message if one.reason else verdicts.summary(one))

@@ -110,11 +110,18 @@ def _write_all(folder: Path, made: Iterable[tuple[str, str]]) -> int:
     return count
 
 
-def dump_json(data: Any) -> str:
-    """Sorted, indented JSON with a final newline. Keys are texts."""
+def dump_json(data: Any, rows: Mapping[str, Iterable[Any]] | None = None) -> str:
+    """Sorted, indented JSON with a final newline. Keys are texts.
+
+    `rows` are more values of `data`, a mapping: lists, each of whose elements is one line.
+    """
     parts: list[str] = []
-    _dump(data, "\n", parts.append)
+    _dump({**data, **{k: _Rows(v) for k, v in rows.items()}} if rows else data, "\n", parts.append)
     return "".join(parts) + "\n"
+
+
+class _Rows(list[Any]):
+    """A list whose elements are a line each."""
 
 
 def json_parts(data: Mapping[str, Iterable[Any]]) -> Iterator[str]:
@@ -154,6 +161,9 @@ def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
         out(f"{line}}}")
     elif isinstance(data, (list, tuple)) and data:
         inner, first = line + " ", "["
+        if type(data) is _Rows:
+            out("[" + inner + ("," + inner).join(map(_encode_sorted, data)) + line + "]")
+            return
         if all(type(one) is str for one in data):
             out("[" + inner + ("," + inner).join(map(_encode, data)) + line + "]")
             return
@@ -167,6 +177,7 @@ def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
 def sha256_bytes(data: bytes) -> str:
