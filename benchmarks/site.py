@@ -58,7 +58,13 @@ def site() -> list[Row]:
             alternative="of that on the processor",
             alternative_value=cpu,
         ),
-        Row(name="site-memory", what=what, value=peak, unit="MB", limit=500.0),
+        Row(
+            name="site-memory",
+            what=f"{what}, the largest of three processes, which share most of it",
+            value=peak,
+            unit="MB",
+            limit=500.0,
+        ),
         Row(
             name="site-open",
             what=f"the first page of {CELLS} cells, opened in chromium until it can be used",
@@ -68,8 +74,8 @@ def site() -> list[Row]:
         ),
         Row(
             name="site-filter",
-            what=f"a filter of {CELLS} cells, until its result is laid out; the slowest of "
-            f"{len(filters)}, in ms",
+            what=f"a filter of {CELLS} cells, until what is in view of its result is laid out; "
+            f"the slowest of {len(filters)}, in ms",
             value=max(filters),
             unit="ms",
             limit=100.0,
@@ -98,5 +104,6 @@ def _in_browser(path: Path) -> tuple[float, list[float]]:
         filters = [page.evaluate(_FILTER, list(one)) for one in FILTERS]
         page.locator("[name=q]").fill("0.1 partial")
         filters.append(page.evaluate(_FILTER, ["q", "0.2 partial"]))
+        print("filters:", ", ".join(f"{one:.0f}" for one in filters), "ms")
         browser.close()
     return float(loaded) / 1000, filters

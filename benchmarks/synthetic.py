@@ -21,6 +21,7 @@ from typing import Any
 
 from mcore_compat import collated, evidence, files, matrix, releases, report, shared, site
 from mcore_compat.cells import AXES, Cell, parsed, series_of
+from mcore_compat.forked import Forked
 from mcore_compat.releases import Release, Releases
 from mcore_compat.site.view import Site
 
@@ -96,11 +97,13 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     started, wall = time.process_time(), time.monotonic()
 
     def lap(what: str) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        say(f"{time.process_time() - started:6.2f} s  {peak:4.0f} MB  {what}")
+        mine, others = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        spent = time.process_time() - started + others.ru_utime + others.ru_stime
+        peak = max(mine.ru_maxrss, others.ru_maxrss) / 1024
+        say(f"{spent:6.2f} s  {peak:4.0f} MB  {what}")
 
+    gc.disable()  # as the command does
     found = evidence.load_all(source)
-    gc.freeze()  # as the command does
     lap(f"{len(found)} cells loaded")
     by_name = {e.cell: e for e in found}
     declared = replace(matrix.load(), mcore_series=tuple(MCORE), modelopt_series=tuple(MODELOPT))
@@ -118,11 +121,15 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     for name in ("causes", "explained", "findings", "drift", "intervals"):
         getattr(all_, name)
         lap(name)
-    for path, make in report.texts(all_).items():
-        files.write_text(out / path.relative_to(report.FOLDER), make(), durable=False)
-    lap("report written")
-    pages = files.write_folder(out / site.FOLDER, site.pages(Site(all_, {})))
-    lap(f"site of {pages} files written")
+
+    def texts() -> None:
+        for path, make in report.texts(all_).items():
+            files.write_text(out / path.relative_to(report.FOLDER), make(), durable=False)
+
+    with Forked(texts) as other:
+        pages = files.write_folder(out / site.FOLDER, *site.halves(Site(all_, {})))
+        other.result()
+    lap(f"report and site of {pages} files written")
     say(f"{time.monotonic() - wall:6.2f} s on the clock")
 
 

@@ -32,6 +32,7 @@ from mcore_compat import (
 from mcore_compat import verdict as verdicts
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
 from mcore_compat.files import ROOT, sha256_file, write_folder
+from mcore_compat.forked import Forked
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
@@ -123,21 +124,22 @@ def report_(*, check: bool) -> int:
     """Write the published files, or with `check` tell which are not what the evidence makes."""
     declared = matrix.load()
     known = releases.load()
+    gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
-    gc.freeze()  # it stays to the end: no need to look for garbage in it again and again
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
     made = {**report.texts(all_), **_exchanged()}
     if check:
         drifted = report.drift(made)
         for path in drifted:
             print(f"{path.relative_to(ROOT)} is not what the evidence makes: nox -s report")
-        unnamed = shared.unnamed(evidence.FOLDER)
-        for path in unnamed:
-            print(f"{path.relative_to(ROOT)} belongs to no evidence: nox -s report removes it")
-        return _outlived(found, declared) or (1 if drifted or unnamed else 0)
-    report.write(made)
-    pages = _write_site(all_)
-    shared.tidy(evidence.FOLDER)
+        unpacked = shared.unpacked(evidence.FOLDER)
+        for path in unpacked:
+            print(f"{path.relative_to(ROOT)} is not packed as it is to be: nox -s report")
+        return _outlived(found, declared) or (1 if drifted or unpacked else 0)
+    with Forked(lambda: report.write(made)) as texts_:
+        pages = _write_site(all_)
+        texts_.result()
+    shared.pack(evidence.FOLDER)
     for one in found:
         print(f"{one.cell} ({one.device_class}): {verdicts.spelt(one.outcome)}; ", end="")
         print(one.reason.message if one.reason else verdicts.summary(one))
@@ -164,7 +166,7 @@ def _write_site(all_: collated.Collated) -> int:
     locked = {e.cell: ROOT / "constraints" / "locks" / f"{e.cell}.txt" for e in all_.found}
     digests = {name: sha256_file(path) for name, path in locked.items() if path.exists()}
     why = staleness.stale(all_, pipeline.suite_digest(), digests)
-    return write_folder(report.FOLDER / site.FOLDER, site.pages(Site(all_, why)))
+    return write_folder(report.FOLDER / site.FOLDER, *site.halves(Site(all_, why)))
 
 
 def _outlived(found: Iterable[evidence.Evidence], declared: matrix.Matrix) -> int:

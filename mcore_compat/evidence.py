@@ -261,9 +261,8 @@ def dumps(found: Evidence, apart: dict[str, str] | None = None) -> str:
         "platform": dict(found.platform),
         "installed": dict(found.installed),
         "complete": found.complete,
-        "checks": checks,
     }
-    return files.dump_json(data)
+    return files.dump_json(data, rows={"checks": checks})
 
 
 @functools.cache
@@ -428,8 +427,9 @@ def save(found: Evidence, folder: Path = FOLDER) -> Path:
             before = None
         if before is not None and before.complete and before.outcome is not CellOutcome.ERROR:
             return path
-    shared.write(apart, folder)  # first: what a file of evidence names is there
-    files.write_text(path, text)
+    with shared.lock():
+        shared.write(apart, folder)  # first: what a file of evidence names is there
+        files.write_text(path, text)
     return path
 
 

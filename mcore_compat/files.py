@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mcore_compat.errors import InfrastructureError
+from mcore_compat.forked import Forked
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: `constraints/`, `suite/` and `reports/` lie here."""
@@ -66,10 +67,13 @@ def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -
             raise
 
 
-def write_folder(folder: Path, made: Iterable[tuple[str, str]]) -> int:
+def write_folder(
+    folder: Path, made: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
+) -> int:
     """Put files, each a path within it and a text, in the place of `folder`; how many.
 
-    They are written beside it first, so that no mixture of old and new is ever there.
+    They are written beside it first, so that no mixture of old and new is ever there. What is
+    `also` to be there is made by a process of its own meanwhile.
 
     Raises:
         InfrastructureError: the disk is full or not writable; `folder` is then as it was.
@@ -78,15 +82,8 @@ def write_folder(folder: Path, made: Iterable[tuple[str, str]]) -> int:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            count, there = 0, {""}
-            for name, text in made:
-                count += 1
-                parent = name.rpartition("/")[0]
-                if parent not in there:
-                    (beside / parent).mkdir(parents=True)
-                    there.add(parent)
-                with open(f"{beside}/{name}", "x", encoding="utf-8", newline="\n") as out:
-                    out.write(text)
+            with Forked(lambda: _write_all(beside, also)) as other:
+                count = _write_all(beside, made) + other.result()
             beside.chmod(0o755)
             if folder.exists():
                 old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -100,11 +97,31 @@ def write_folder(folder: Path, made: Iterable[tuple[str, str]]) -> int:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def dump_json(data: Any) -> str:
-    """Sorted, indented JSON with a final newline. Keys are texts."""
+def _write_all(folder: Path, made: Iterable[tuple[str, str]]) -> int:
+    count, there = 0, {""}
+    for name, text in made:
+        count += 1
+        parent = name.rpartition("/")[0]
+        if parent not in there:
+            (folder / parent).mkdir(parents=True, exist_ok=True)
+            there.add(parent)
+        with open(f"{folder}/{name}", "x", encoding="utf-8", newline="\n") as out:
+            out.write(text)
+    return count
+
+
+def dump_json(data: Any, rows: Mapping[str, Iterable[Any]] | None = None) -> str:
+    """Sorted, indented JSON with a final newline. Keys are texts.
+
+    `rows` are more values of `data`, a mapping: lists, each of whose elements is one line.
+    """
     parts: list[str] = []
-    _dump(data, "\n", parts.append)
+    _dump({**data, **{k: _Rows(v) for k, v in rows.items()}} if rows else data, "\n", parts.append)
     return "".join(parts) + "\n"
+
+
+class _Rows(list[Any]):
+    """A list whose elements are a line each."""
 
 
 def json_parts(data: Mapping[str, Iterable[Any]]) -> Iterator[str]:
@@ -144,6 +161,9 @@ def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
         out(f"{line}}}")
     elif isinstance(data, (list, tuple)) and data:
         inner, first = line + " ", "["
+        if type(data) is _Rows:
+            out("[" + inner + ("," + inner).join(map(_encode_sorted, data)) + line + "]")
+            return
         if all(type(one) is str for one in data):
             out("[" + inner + ("," + inner).join(map(_encode, data)) + line + "]")
             return
@@ -157,6 +177,7 @@ def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from packaging.version import Version
 
-from mcore_compat import data, explain, files, tables, upstream, verdict
+from mcore_compat import data, explain, files, pictures, tables, upstream, verdict
 from mcore_compat import drift as interfaces
-from mcore_compat.cells import AXES, Cell, series_of
+from mcore_compat.cells import AXES, Cell
 from mcore_compat.collated import INTERVAL_AXES, Collated
 from mcore_compat.evidence import Evidence
 from mcore_compat.markup import escape as escape
@@ -62,20 +61,10 @@ def _legend() -> list[str]:
     ]
 
 
-def _newest(found: Sequence[Evidence]) -> dict[tuple[str, str], Evidence]:
-    """By pair of series: the evidence of the cell on the series' own stack."""
-    table: dict[tuple[str, str], Evidence] = {}
-    for e in found:
-        if re.fullmatch(r"compat-\d+\.\d+-modelopt\d+\.\d+", e.cell):
-            pair = (series_of(e.pins["megatron-core"]), series_of(e.pins["nvidia-modelopt"]))
-            table[pair] = e
-    return table
-
-
 def _matrix_table(
     found: Sequence[Evidence], cells: Sequence[Cell], matrix: Matrix, device_class: str
 ) -> list[str]:
-    table = _newest(found)
+    table = pictures.pairs(found)
     columns = [s for s in matrix.modelopt_series if any(pair[1] == s for pair in table)]
     lines = [f"## megatron-core × ModelOpt, device class `{device_class}`", ""]
     rest = len({c.name for c in cells if c.default} - {e.cell for e in table.values()})
@@ -238,6 +227,7 @@ def texts(all_: Collated) -> dict[Path, Callable[[], str | Iterable[str]]]:
             FOLDER / tables.CONSTRAINTS / f"{name}.txt": functools.partial(str, text)
             for name, text in tables.constraints(all_.found).items()
         },
+        **{FOLDER / name: functools.partial(str, t) for name, t in pictures.texts(all_).items()},
         FOLDER / "verdicts.json": lambda: verdict.index_text(verdicts),
     }
 
@@ -253,9 +243,14 @@ def drift(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> list[Path]:
 
 
 def _outdated(made: Mapping[Path, Callable[[], str | Iterable[str]]]) -> list[Path]:
-    """Texts of findings, and constraints of cells, that are none any more."""
+    """Texts of findings, constraints of cells, and pictures, that are none any more."""
     roots = [path.parent for path in made if path.name == TABLE]
-    kinds = (f"{upstream.FOLDER}/*.md", f"{tables.CONSTRAINTS}/*.txt")
+    kinds = (
+        f"{upstream.FOLDER}/*.md",
+        f"{tables.CONSTRAINTS}/*.txt",
+        f"{pictures.PICTURES}/*.svg",
+        f"{pictures.BADGES}/*/*.*",
+    )
     return sorted(p for root in roots for kind in kinds for p in root.glob(kind) if p not in made)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.outcomes import CheckOutcome
@@ -55,10 +56,11 @@ def history(found: Iterable[Evidence]) -> History:
     evidence = list(found)
     paths = _interface_paths(evidence)
     made: History = {}
+    kept = _Kept()
     for one in evidence:
-        whole = _imported(one)
+        whole = _imported(one, kept)
         for check in one.checks:
-            for name, value, by in _looked(check, paths):
+            for name, value, by in _looked(check, paths, kept):
                 top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
                 if top not in OWNERS or (value is None and top not in whole):
                     continue  # what does not import hides what it has
@@ -72,6 +74,29 @@ def history(found: Iterable[Evidence]) -> History:
     return made
 
 
+@dataclass
+class _Kept:
+    """What was made of a value that cells share, by its identity: thousands of them are alike.
+    To be used while all evidence is held."""
+
+    structures: dict[int, Structure] = field(default_factory=dict)
+    imports: dict[int, tuple[set[str], set[str]]] = field(default_factory=dict)
+
+    def structure(self, value: Any) -> Structure:
+        if id(value) not in self.structures:
+            self.structures[id(value)] = structure(value)
+        return self.structures[id(value)]
+
+    def imported(self, told: Any) -> tuple[set[str], set[str]]:
+        """The top-level packages of which modules were imported, and those of which one failed."""
+        if id(told) not in self.imports:
+            rows = told.items() if isinstance(told, Mapping) else ()
+            works = {_top(module) for module, how in rows if how == "ok"}
+            fails = {_top(module) for module, how in rows if how != "ok"}
+            self.imports[id(told)] = works, fails
+        return self.imports[id(told)]
+
+
 def _top(name: str) -> str:
     return re.split(r"[.:]", name, maxsplit=1)[0]
 
@@ -80,7 +105,7 @@ _Looked = tuple[str, str | Structure | None, tuple[str, bool] | None]
 """A name, what was found there, and who takes it, behind a guard or not."""
 
 
-def _looked(check: CheckResult, paths: Mapping[str, set[str]]) -> Iterator[_Looked]:
+def _looked(check: CheckResult, paths: Mapping[str, set[str]], kept: _Kept) -> Iterator[_Looked]:
     """What a check recorded; nothing of what is not in the form that it records."""
     if check.kind == "signatures":
         for name, value in check.details.items():
@@ -95,7 +120,7 @@ def _looked(check: CheckResult, paths: Mapping[str, set[str]]) -> Iterator[_Look
     elif check.kind.startswith("interface-"):
         yield from _spec_functions(check, paths[check.kind])
     elif check.kind == "spec-modules":
-        modules = structure(check.details.get("modules"))
+        modules = kept.structure(check.details.get("modules"))
         if modules or check.outcome is CheckOutcome.UNSUPPORTED:
             yield f"ModelOpt spec of {check.family}", modules or None, None
 
@@ -124,7 +149,7 @@ def _interface_paths(found: Iterable[Evidence]) -> dict[str, set[str]]:
     return paths
 
 
-def _imported(one: Evidence) -> set[str]:
+def _imported(one: Evidence, kept: _Kept) -> set[str]:
     """The top-level packages of which the cell imported something, and failed to import nothing."""
     works: set[str] = set()
     fails: set[str] = set()
@@ -132,9 +157,9 @@ def _imported(one: Evidence) -> set[str]:
         if not check.kind.startswith("import-"):
             continue
         for key in ("modules", "preload"):
-            told = check.details.get(key)
-            for module, how in told.items() if isinstance(told, Mapping) else ():
-                (works if how == "ok" else fails).add(_top(module))
+            there, failed = kept.imported(check.details.get(key))
+            works |= there
+            fails |= failed
         if check.outcome not in _ASKED:
             fails |= {top for top in OWNERS if f"-{top}-" in check.kind}
     return works - fails

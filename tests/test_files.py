@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -194,3 +196,35 @@ def test_without_a_name_the_cache_is_the_users(
     assert files.home() == tmp_path / ".cache" / "mcore-compat"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert files.home() == tmp_path / "cache" / "mcore-compat"
+
+
+def test_both_halves_of_a_folder_are_there(tmp_path: Path) -> None:
+    made = [("a.html", "a"), ("x/b.html", "b")]
+    assert files.write_folder(tmp_path / "site", made, [("x/c.html", "c")]) == 3
+    there = {p.name: p.read_text() for p in (tmp_path / "site").rglob("*.html")}
+    assert there == {"a.html": "a", "b.html": "b", "c.html": "c"}
+
+
+def test_a_half_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    files.write_folder(tmp_path / "site", [("a.html", "old")])
+
+    def fails() -> Iterator[tuple[str, str]]:
+        yield "b.html", "b"
+        raise ValueError("of the other process")
+
+    with pytest.raises(ValueError, match="of the other process"):
+        files.write_folder(tmp_path / "site", [("a.html", "new")], fails())
+    assert [p.read_text() for p in tmp_path.rglob("*.html")] == ["old"]
+
+
+def test_a_half_that_is_killed_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    files.write_folder(tmp_path / "site", [("a.html", "old")])
+
+    def killed() -> Iterator[tuple[str, str]]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield "b.html", "b"
+
+    with pytest.raises(InfrastructureError):
+        files.write_folder(tmp_path / "site", [("a.html", "new")], killed())
+    assert [p.read_text() for p in tmp_path.rglob("*.html")] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["site"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcore_compat import evidence, fingerprint, shared
+from mcore_compat import evidence, files, fingerprint, shared
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError
 from mcore_compat.evidence import CheckResult, Evidence, Failure
@@ -70,6 +72,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(details=st.dictionaries(st.text(), values, max_size=5), length=st.integers(0, 800))
 def test_whatever_was_recorded_comes_back(
     tmp_path_factory: pytest.TempPathFactory, details: dict[str, Any], length: int
@@ -110,7 +113,7 @@ def test_a_missing_value_is_named_with_the_way_out(tmp_path: Path) -> None:
     (value,) = kept(tmp_path)
     value.unlink()
     shared.read.cache_clear()
-    with pytest.raises(EvidenceError, match=rf"{value.name} cannot be read .*--force"):
+    with pytest.raises(EvidenceError, match=rf"{value.name} cannot be read, .*--force"):
         evidence.load(path)
     assert evidence.load(path, whole=False).cell == "compat-0.16-modelopt0.41"
 
@@ -126,22 +129,102 @@ def test_a_corrupt_value_is_named_and_the_next_run_puts_it_right(tmp_path: Path)
     assert evidence.load(path).checks[0].details["of"] == LARGE
 
 
-def test_only_old_values_that_no_evidence_names_are_removed(tmp_path: Path) -> None:
+def test_packed_values_come_back_and_are_not_written_again(tmp_path: Path) -> None:
+    for modelopt in ("0.40", "0.41"):
+        evidence.save(made(modelopt, {"of": LARGE, "by": {**LARGE, "cell": modelopt}}), tmp_path)
+    before = evidence.load_all(tmp_path)
+    assert len(kept(tmp_path)) == 3
+    shared.pack(tmp_path)
+    assert kept(tmp_path)
+    assert all(path.name.startswith("pack-") for path in kept(tmp_path))
+    assert shared.unpacked(tmp_path) == []
+    packs = {path: path.read_bytes() for path in kept(tmp_path)}
+    shared.read.cache_clear()
+    assert evidence.load_all(tmp_path) == before
+    for one in before:
+        evidence.save(one, tmp_path)
+    shared.pack(tmp_path)
+    assert {path: path.read_bytes() for path in kept(tmp_path)} == packs
+
+
+def test_a_pack_is_json_with_a_value_a_line(tmp_path: Path) -> None:
+    odd = {"text": "a\u2028b\x0cc\x85d\n" * 40}
+    evidence.save(made("0.41", {"of": odd}), tmp_path)
+    shared.pack(tmp_path)
+    (pack,) = kept(tmp_path)
+    assert list(json.loads(pack.read_text()).values()) == [odd]
+    assert len(pack.read_text().split("\n")) == 4
+    shared.read.cache_clear()
+    assert evidence.load_all(tmp_path)[0].checks[0].details["of"] == odd
+
+
+def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
     evidence.save(made("0.40", {"of": LARGE}), tmp_path)
     evidence.save(made("0.41", {"of": {**LARGE, "more": 1}}), tmp_path)
+    shared.pack(tmp_path)
     evidence.save(made("0.41", {"of": {**LARGE, "more": 2}}), tmp_path)
-    assert len(kept(tmp_path)) == 3
-    (loose,) = shared.unnamed(tmp_path)
-    assert shared.tidy(tmp_path) == 0, "it is young: its evidence may be about to be written"
-    os.utime(loose, (0, 0))
-    assert shared.tidy(tmp_path) == 1
-    assert loose not in kept(tmp_path)
+    assert len(shared.unpacked(tmp_path)) in (2, 3), "the new value, and the packs that change"
+    shared.pack(tmp_path)
+    texts = "".join(path.read_text() for path in kept(tmp_path))
+    assert [texts.count(f'"more":{n}') for n in (1, 2)] == [0, 1]
     assert [len(e.checks) for e in evidence.load_all(tmp_path)] == [1, 1]
 
 
-def test_nothing_is_removed_where_some_evidence_cannot_be_read(tmp_path: Path) -> None:
+def test_evidence_of_two_machines_is_put_together_by_copying(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    evidence.save(made("0.40", {"of": LARGE}), here)
+    shared.pack(here)
+    shutil.copytree(here, there)
+    evidence.save(made("0.41", {"of": {**LARGE, "more": 1}}), there)
+    evidence.save(made("0.39", {"of": {**LARGE, "more": 2}}), here)
+    shutil.copytree(there, here, dirs_exist_ok=True)
+    shared.pack(here)
+    shared.read.cache_clear()
+    assert [e.checks[0].details["of"].get("more") for e in evidence.load_all(here)] == [2, None, 1]
+
+
+def test_a_value_that_another_process_packed_meanwhile_is_found(tmp_path: Path) -> None:
+    path = evidence.save(made("0.40", {"of": LARGE}), tmp_path)
+    before = evidence.load(path)
+    shared.read.cache_clear()
+    shared._pack.cache_clear()
+    shared._packed(tmp_path, kept(tmp_path)[0].stem)  # this process has looked: no pack
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib; from mcore_compat import shared; "
+            "shared.pack(pathlib.Path(sys.argv[1]))",
+            str(tmp_path),
+        ],
+        cwd=files.ROOT,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert evidence.load(path) == before
+
+
+def test_a_corrupt_pack_is_named_and_a_run_puts_it_right(tmp_path: Path) -> None:
+    path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
+    before = evidence.load(path)
+    shared.pack(tmp_path)
+    (pack,) = kept(tmp_path)
+    pack.write_text(pack.read_text().replace("xxx", "yyy", 1))
+    shared._pack.cache_clear()
+    shared.read.cache_clear()
+    with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
+        evidence.load(path)
+    with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
+        shared.pack(tmp_path)
+    evidence.save(before, tmp_path)
+    shared.pack(tmp_path)
+    assert evidence.load(path) == before
+
+
+def test_nothing_is_dropped_where_some_evidence_cannot_be_read(tmp_path: Path) -> None:
     path = evidence.save(made("0.40", {"of": LARGE}), tmp_path)
     path.write_text("{")
+    there = kept(tmp_path)
     with pytest.raises(EvidenceError, match=r"host\.json is corrupt"):
-        shared.tidy(tmp_path)
-    assert kept(tmp_path)
+        shared.pack(tmp_path)
+    assert kept(tmp_path) == there

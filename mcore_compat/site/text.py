@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mcore_compat.cells import AXES
 from mcore_compat.fingerprint import plain
@@ -35,6 +35,16 @@ def shown(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return _UNSEEN.sub("\ufffd", plain(value))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _escaped(text: str) -> Markup:
+    return escape(_UNSEEN.sub("\ufffd", plain(text)))
+
+
+def _put(value: Any) -> Any:
+    """What a template puts on a page: as `shown`, and escaped; most texts come again and again."""
+    return _escaped(value) if type(value) is str else shown(value)
 
 
 def script_json(value: Any) -> Markup:
@@ -72,7 +82,7 @@ def environment() -> Environment:
         autoescape=True,
         auto_reload=False,
         undefined=StrictUndefined,
-        finalize=shown,
+        finalize=_put,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

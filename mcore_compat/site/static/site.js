@@ -192,9 +192,26 @@
       (!state.torch || cell.series[3] === state.torch) &&
       (!state.python || cell.series[4] === state.python);
 
+    /* Rows in view are drawn at once, the others right after, a few at a time. */
+    let drawing = 0;
+    let listing = 0;
+    function drawRest(rest) {
+      clearTimeout(drawing);
+      const next = () => {
+        for (const draw of rest.splice(0, 200)) draw();
+        if (rest.length) drawing = setTimeout(next);
+      };
+      if (rest.length) drawing = setTimeout(next);
+    }
+    function inView(line) {
+      const at = line.getBoundingClientRect();
+      return at.bottom > -100 && at.top < window.innerHeight + 100;
+    }
     function drawMatrix(state, say) {
       const stack = state.te || state.torch || state.python;
       const totals = new Map();
+      const rest = [];
+      const near = [...matrix.tBodies[0].rows].map(inView);
       for (const [r, mcore] of data.mcore.entries()) {
         const line = matrix.tBodies[0].rows[r];
         for (const [c, modelopt] of data.modelopt.entries()) {
@@ -211,9 +228,12 @@
           if (!shown && !own && !every.length) { totals.set("no cell", (totals.get("no cell") || 0) + 1); continue; }
           totals.set(said.word, (totals.get(said.word) || 0) + 1);
           const elsewhere = shown ? cells_of(shown.name).filter((x) => x.device && x.device !== state.device) : [];
-          drawSquare(square, named, mcore, modelopt, said, shown, others.size, elsewhere, say);
+          const draw = () => drawSquare(square, named, mcore, modelopt, said, shown, others.size, elsewhere, say);
+          if (near[r]) draw();
+          else rest.push(draw);
         }
       }
+      drawRest(rest);
       return totals;
     }
     const named = new Map();
@@ -363,7 +383,11 @@
         const totals = drawMatrix(state, say);
         document.getElementById("matrix-said").textContent = described(state, totals);
       }
-      if (!only(new Set(["pick"]))) drawList(state, say);
+      clearTimeout(listing);
+      if (!only(new Set(["pick"]))) {
+        if (first || inView(list)) drawList(state, say);
+        else listing = setTimeout(() => drawList(state, say));
+      }
       else for (const tick of list.querySelectorAll("input")) tick.checked = state.pick.split(",").includes(tick.getAttribute("aria-label").slice(5));
       drawPicked(state);
     }

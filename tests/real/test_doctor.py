@@ -1,0 +1,77 @@
+"""`doctor` in real environments that are wrong, each in its own way, and in one that is right.
+
+Made from the environment of a real cell by hard links, then broken with uv as a user would.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mcore_compat import files, pipeline
+
+pytestmark = pytest.mark.real
+
+CELL = "compat-0.16-modelopt0.41"
+
+BREAK = {
+    "no extension": ["uninstall", "transformer-engine-torch"],
+    "another torch": ["install", "--no-deps", "torch==2.10.0"],
+    "another CUDA": ["install", "--no-deps", "transformer-engine-cu13==2.11.0"],
+    "undeclared": ["uninstall", "psutil"],
+    "parts differ": ["install", "--no-deps", "transformer-engine==2.10.0"],
+}
+SAYS = {
+    "no extension": "is installed without its extension for torch",
+    "another torch": "extension was built for another torch than 2.10.0",
+    "another CUDA": "torch 2.9.1 is built for CUDA 12.8, and Transformer Engine's core library is "
+    "transformer-engine-cu13",
+    "undeclared": "and does not ask for it; psutil is not installed",
+    "parts differ": "the parts of Transformer Engine are of different versions",
+}
+
+
+@pytest.fixture
+def python() -> Iterator[Path]:
+    """The Python of a copy of the cell's environment, on the same file system."""
+    made = files.home() / "envs" / CELL
+    if not made.is_dir():
+        argv = [sys.executable, "-m", "mcore_compat.cli", "run", CELL]
+        subprocess.run(argv, check=False, cwd=files.ROOT, timeout=3600)
+    with tempfile.TemporaryDirectory(dir=files.home()) as folder:
+        copy = Path(folder) / "env"
+        shutil.copytree(made, copy, symlinks=True, copy_function=_linked)
+        yield copy / "bin" / "python"
+
+
+def _linked(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+def doctor(python: Path) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "mcore_compat.cli", "doctor", "--python", python]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=files.ROOT, timeout=120)
+    return done.returncode, done.stdout
+
+
+def test_it_is_silent_where_all_is_right(python: Path) -> None:
+    assert doctor(python) == (0, "")
+
+
+@pytest.mark.parametrize("how", sorted(BREAK))
+def test_it_names_what_is_wrong(how: str, python: Path) -> None:
+    uv = pipeline.find_uv()
+    first, *rest = BREAK[how]
+    if how == "another CUDA":
+        gone = [uv, "pip", "uninstall", "--python", python, "transformer-engine-cu12"]
+        subprocess.run(gone, check=True, timeout=60)
+    subprocess.run([uv, "pip", first, "--python", python, *rest], check=True, timeout=300)
+    code, said = doctor(python)
+    assert code == 1
+    assert SAYS[how] in said.splitlines()[0]
