@@ -34,7 +34,7 @@ def saved(family: str, kind: str, record: Record, folder: Path) -> None:
     plugin = models.plugin() if kind == "quantized" else None
     model = checkpoints.model(family, spec, folder)
     checkpoints.distinct(model)
-    problems = kept.alike(checkpoints.parameters(model), checkpoints._floating(model))
+    problems = kept.alike(checkpoints.parameters(model), checkpoints.floating_of(model))
     assert not problems, "; ".join(problems)
     if plugin:
         model = models.quantized(model)

@@ -51,7 +51,7 @@ def lacking(family: str) -> str | None:
     for places in wanted:
         if adapter.place(places) is None:
             return f"the release has none of {', '.join('.'.join(place) for place in places)}"
-    if family == "llama4-moe" and "qk_l2_norm" not in adapter._parameters(adapter.GPT_BLOCK):
+    if family == "llama4-moe" and "qk_l2_norm" not in adapter.parameters_of(adapter.GPT_BLOCK):
         return f"{'.'.join(adapter.GPT_BLOCK[0])} takes no qk_l2_norm"
     return None
 
