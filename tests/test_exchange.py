@@ -125,6 +125,7 @@ def test_by_default_state_goes_between_all_modelopt_series_of_one_series(made: M
         restoring(made, cells[0], 0),
         reason=Reason(kind="unresolvable", message="no", help=""),
         outcome=CellOutcome.UNRESOLVABLE,
+        checks=(),
     )
     declared = replace(matrix.load(), state_over="0.14")
     pairs = {(p.origin, p.target): p.ways for p in plan.default(cells, [stopped], declared)}
