@@ -84,6 +84,12 @@ def explore(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def exchange(session: nox.Session) -> None:
+    """Checkpoints across releases: nox -s exchange -- [--from CELL ...] [--to CELL ...]."""
+    sessions.exit_unless_ok(session, ["exchange", *session.posargs])
+
+
+@nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """(Re)make locks: nox -s lock -- [CELL ...]."""
     sessions.exit_unless_ok(session, ["lock", *session.posargs])

@@ -94,6 +94,16 @@ def parser() -> argparse.ArgumentParser:
     far.add_argument("--offline", action="store_true", help="never ask the index what fits")
     far.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
 
+    over = commands.add_parser("exchange", help="load what other cells saved", allow_abbrev=False)
+    over.add_argument(
+        "--from", dest="origins", nargs="+", default=[], metavar="CELL", help="cells that save"
+    )
+    over.add_argument(
+        "--to", dest="targets", nargs="+", default=[], metavar="CELL", help="cells that load"
+    )
+    over.add_argument("--force", action="store_true", help="save and load although that is fresh")
+    over.add_argument("--dry-run", action="store_true", help="print what would run, and its cost")
+
     built = commands.add_parser("build", help="build one wheel of a cell", allow_abbrev=False)
     built.add_argument("cell", metavar="CELL")
     built.add_argument("package", metavar="PACKAGE", help="e.g. transformer-engine-torch")
@@ -170,12 +180,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         return commands.recommend_(args.constraints, most=args.n)
     if args.command == "doctor":
         return commands.doctor_(python=args.python, verbose=args.verbose)
-    if args.command == "static":
-        return commands.static_pass(offline=args.offline, jobs=args.jobs)
-    if args.command == "explore":
-        return commands.explore_(
-            budget=args.budget, jobs=args.jobs, dry_run=args.dry_run, offline=args.offline
-        )
+    if args.command in ("static", "explore", "exchange"):
+        return _beside_the_matrix(args)
     if args.command == "build":
         return commands.build(args.cell, args.package)
     if args.command == "explain":
@@ -187,6 +193,20 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "report":
         return commands.report_(check=args.check)
     return commands.list_cells()
+
+
+def _beside_the_matrix(args: argparse.Namespace) -> int:
+    from mcore_compat import commands
+
+    if args.command == "static":
+        return commands.static_pass(offline=args.offline, jobs=args.jobs)
+    if args.command == "explore":
+        return commands.explore_(
+            budget=args.budget, jobs=args.jobs, dry_run=args.dry_run, offline=args.offline
+        )
+    from mcore_compat.exchange import command
+
+    return command.exchange(args.origins, args.targets, force=args.force, dry_run=args.dry_run)
 
 
 def _name(args: argparse.Namespace) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mcore_compat import (
@@ -126,7 +127,7 @@ def report_(*, check: bool) -> int:
     gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
-    made = report.texts(all_)
+    made = {**report.texts(all_), **_exchanged()}
     if check:
         drifted = report.drift(made)
         for path in drifted:
@@ -149,6 +150,15 @@ def report_(*, check: bool) -> int:
         f"{(report.FOLDER / site.FOLDER).relative_to(ROOT)}/index.html and {pages - 1} other files"
     )
     return _outlived(found, declared)
+
+
+def _exchanged() -> dict[Path, Callable[[], str]]:
+    """The report on checkpoints across releases, and how its text is made."""
+    from mcore_compat.exchange import evidence as results
+    from mcore_compat.exchange import report as exchanged
+
+    texts = exchanged.texts(results.load_all())
+    return {path: functools.partial(str, text) for path, text in texts.items()}
 
 
 def _write_site(all_: collated.Collated) -> int:

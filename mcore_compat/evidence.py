@@ -168,6 +168,11 @@ class Builder:
         elif kind == "end":
             self._base = replace(self._base, complete=True)
 
+    @property
+    def last(self) -> CheckResult:
+        """The check that was taken last; IndexError before the first."""
+        return self._checks[-1]
+
     def evidence(self) -> Evidence:
         """What is known so far; `complete` only after the suite's end."""
         checks = tuple(sorted(self._checks, key=lambda c: c.check))

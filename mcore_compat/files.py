@@ -193,10 +193,11 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_tree(folder: Path, pattern: str = "*.py") -> str:
-    """Digest of the names and contents of the files below `folder` that match `pattern`."""
+def sha256_tree(folder: Path, pattern: str = "*.py", *, deep: bool = True) -> str:
+    """Digest of the names and contents of the files below `folder` that match `pattern`; not
+    `deep`: of those that lie in the folder itself."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob(pattern)):
+    for path in sorted(folder.rglob(pattern) if deep else folder.glob(pattern)):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(sha256_file(path).encode() + b"\n")
     return digest.hexdigest()

@@ -113,6 +113,8 @@ class Matrix:
     extra: tuple[str, ...] = ()
     exclusions: tuple[Pairs, ...] = ()
     expected: tuple[Pairs, ...] = ()
+    state_over: str | None = None
+    """The megatron-core series with which ModelOpt state goes from each ModelOpt series to each."""
 
 
 def load(path: Path = PATH, today: datetime.date | None = None) -> Matrix:
@@ -201,6 +203,7 @@ def _build(data: Mapping[str, Any], where: str) -> Matrix:
         extra=tuple(data.get("cells", {}).get("extra", ())),
         exclusions=tuple(_pairs(r, where) for r in data.get("exclude", ())),
         expected=tuple(_pairs(r, where) for r in data.get("expect", ())),
+        state_over=data.get("exchange", {}).get("state-over"),
     )
 
 
@@ -244,6 +247,11 @@ def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
         if series not in matrix.mcore_series:
             hint = nearest(series, matrix.mcore_series)
             raise MatrixError(f'{where}: stack.for: "{series}" is not on the axis{hint}')
+    if matrix.state_over not in (None, *matrix.mcore_series):
+        hint = nearest(str(matrix.state_over), matrix.mcore_series)
+        raise MatrixError(
+            f'{where}: exchange.state-over: "{matrix.state_over}" is not on the axis{hint}'
+        )
     for rule in (*matrix.exclusions, *matrix.expected):
         if rule.expires < today:
             raise MatrixError(

@@ -55,8 +55,11 @@ def run_suite(
     on_line: Callable[[str], None],
     only: str | None = None,
     check_limit: float = CHECK_LIMIT_S,
+    checks: Path | None = None,
 ) -> Completed:
     """Run the suite with a cell's `python`; `on_event` gets each event, `on_line` each line.
+
+    `checks`: the folder of another part of the suite than its main one.
 
     Raises:
         InfrastructureError: the suite did not come to its first event, or was killed as a whole.
@@ -76,6 +79,8 @@ def run_suite(
     argv += ["--tools", tools, "--events", events, "--timeout", str(check_limit)]
     if only:
         argv += ["--only", only]
+    if checks:
+        argv += ["--checks", checks]
     try:
         done = run(argv, timeout=SUITE_LIMIT_S, env=variables, cwd=ROOT, log=log, on_line=line)
     finally:

@@ -100,7 +100,7 @@ def _bound(node: ast.stmt) -> set[str]:
     return set()
 
 
-def _parameters(places: Places) -> tuple[str, ...]:
+def parameters_of(places: Places) -> tuple[str, ...]:
     """The parameters, as written in its source, of the first function found."""
     there = place(places)
     tree = _source(there[0]) if there else None
@@ -119,7 +119,7 @@ def has_family(name: str) -> str | None:
     there = place(GPT_MODELOPT)
     if there is None:
         return f"no ModelOpt spec for GPT in {_MS} or {_PT}"
-    takes = _parameters(GPT_MODELOPT)
+    takes = parameters_of(GPT_MODELOPT)
     function = ".".join(there)
     if name == "mla-moe" and "config" not in takes:
         return f"{function} takes no config, so it cannot be asked for latent attention"

@@ -69,7 +69,7 @@ def distinct(model: Any, seed: int = families.SEED) -> None:
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, tensor in sorted(_floating(model).items()):
+        for _, tensor in sorted(floating_of(model).items()):
             values = torch.randn(tensor.shape, generator=generator) * 0.02
             tensor.add_(values.to(tensor.dtype).to(tensor.device))
 
@@ -79,13 +79,13 @@ def forget(model: Any) -> dict[str, Digest]:
     import torch
 
     with torch.no_grad():
-        floating = _floating(model)
+        floating = floating_of(model)
         for tensor in floating.values():
             tensor.fill_(SENTINEL)
     return {name: of_tensor(tensor) for name, tensor in floating.items()}
 
 
-def _floating(model: Any) -> dict[str, Any]:
+def floating_of(model: Any) -> dict[str, Any]:
     import torch
 
     state = model.state_dict(keep_vars=True)

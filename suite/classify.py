@@ -119,6 +119,9 @@ def _plain_reason(error: BaseException) -> str | None:
             return reason
     if type(error).__module__.startswith(("megatron.core.dist_checkpointing", "modelopt.")):
         return f"{type(error).__name__}: raised by the package's own checks, on no device"
+    if error.__cause__ is not None:  # what a worker process failed with, raised anew
+        passed_on = _plain_reason(error.__cause__)
+        return passed_on and f"{type(error).__name__} raised from {passed_on}"
     return None
 
 

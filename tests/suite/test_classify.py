@@ -62,6 +62,18 @@ def test_a_key_that_torchs_checkpoint_reader_misses_is_broken_and_named() -> Non
     assert headline(error) == "RuntimeError: Missing key in checkpoint state_dict: a.b."
 
 
+def test_what_a_worker_process_failed_with_is_what_counts() -> None:
+    signature = TypeError("_write_item() missing 2 required positional arguments")
+    error = raised(RuntimeError(f"Worker failure: {signature}"), raised(signature))
+    outcome, why = classify(error, host=True)
+    assert outcome == BROKEN
+    assert why.startswith("RuntimeError raised from TypeError: a call that does not fit")
+    odd = raised(RuntimeError("Worker failure"), raised(RuntimeError("something odd")))
+    assert classify(odd, host=True)[0] == NEEDS_GPU
+    missing = raised(RuntimeError("Worker failure"), raised(TypeError("CUDA is not available")))
+    assert classify(missing, host=True)[0] == NEEDS_GPU
+
+
 def test_what_cannot_be_told_needs_a_gpu_and_says_so() -> None:
     outcome, why = classify(raised(RuntimeError("something odd")), host=True)
     assert outcome == NEEDS_GPU

@@ -1,0 +1,117 @@
+"""The command `exchange`: loads what it needs, saves, loads, writes the report."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from mcore_compat import commands, evidence, expand, files, locks, pipeline
+from mcore_compat.cells import Cell
+from mcore_compat.errors import CompatError, InfrastructureError
+from mcore_compat.exchange import evidence as results
+from mcore_compat.exchange import plan, report, run
+from mcore_compat.exchange.plan import Pair
+from mcore_compat.exchange.run import Saved
+from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.pipeline import Context
+
+
+def exchange(origins: Sequence[str], targets: Sequence[str], *, force: bool, dry_run: bool) -> int:
+    """Run the pairs that are not fresh and write the report; 0 where all of them could be asked.
+
+    A checkpoint that does not come over is a finding, not a failure of this command.
+    """
+    here = commands.context()
+    pairs = pairs_of(origins, targets, here)
+    cells = {name: pipeline.chosen(name, here) for p in pairs for name in (p.origin, p.target)}
+    kept = {name: None if force else kept_of(cells[name]) for name in {p.origin for p in pairs}}
+    todo = [p for p in pairs if force or not is_fresh(p, cells, kept[p.origin])]
+    saves = sorted({p.origin for p in todo if kept[p.origin] is None})
+    if dry_run:
+        print("\n".join(plan.describe(todo, saves, len(pairs) - len(todo))))
+        return 0
+    failed: dict[str, CompatError] = {}
+    saved = {name: one for name, one in kept.items() if one is not None}
+    for name in saves:
+        with _noted(name, failed, here):
+            saved[name] = run.save(cells[name], here)
+    for target in sorted({p.target for p in todo}):
+        mine = [p for p in todo if p.target == target and p.origin in saved]
+        if mine:
+            with _noted(target, failed, here):
+                run.load(cells[target], mine, saved, here)
+    found = results.load_all()
+    for path, text in report.texts(found).items():
+        files.write_text(path, text)
+        print(path.relative_to(files.ROOT))
+    print("\n".join(_summary(pairs, found)))
+    for name, error in failed.items():
+        print(f"{name}: not done: {error}")
+    return max((error.exit_code for error in failed.values()), default=0)
+
+
+def pairs_of(origins: Sequence[str], targets: Sequence[str], here: Context) -> tuple[Pair, ...]:
+    """The pairs that are meant: of the cells that are named, else of the default ones.
+
+    Raises:
+        UsageError: a name that is not a cell's.
+    """
+    named = [expand.named(name, here.matrix, here.releases).name for name in (*origins, *targets)]
+    declared = expand.cells(here.matrix, here.releases)
+    found = evidence.load_all()
+    if not named:
+        return plan.default(declared, found, here.matrix)
+    usual = [cell.name for cell in plan.representatives(declared, found)]
+    first, second = named[: len(origins)], named[len(origins) :]
+    return plan.joined(plan.between(first or usual, second or usual))
+
+
+def is_fresh(pair: Pair, cells: Mapping[str, Cell], kept: Saved | None) -> bool:
+    """Whether the evidence of a pair still holds: both locks, the checks, the checkpoints."""
+    digests = [_lock_digest(cells[name]) for name in (pair.target, pair.origin)]
+    path = results.path_of(pair.target, pipeline.device_class())
+    if None in digests or not path.exists():
+        return False
+    found = results.load(path)
+    if (found.lock, found.exchange) != (digests[0], run.digest()):
+        return False
+    manifests = kept.manifests if kept else None
+    return found.fresh(pair.origin, pair.ways, lock=str(digests[1]), manifests=manifests)
+
+
+def _lock_digest(cell: Cell) -> str | None:
+    """The digest of the cell's lock; None where there is none of its newest patches."""
+    return locks.read(pipeline.lock_path(cell)).digest if pipeline.locked(cell) else None
+
+
+def kept_of(cell: Cell) -> Saved | None:
+    """What a cell keeps, where that still holds; reads all of it."""
+    there = pipeline.locked(cell)
+    return run.kept(cell, locks.read(pipeline.lock_path(cell))) if there else None
+
+
+@contextlib.contextmanager
+def _noted(name: str, failed: dict[str, CompatError], here: Context) -> Iterator[None]:
+    """One cell that cannot be run must not end all others; what it said is told at the end."""
+    try:
+        yield
+    except CompatError as error:
+        if error.exit_code not in (2, InfrastructureError.exit_code):
+            raise
+        here.say(f"{name}: {error}")
+        failed[name] = error
+
+
+def _summary(pairs: Sequence[Pair], found: Sequence[results.Exchanged]) -> Iterator[str]:
+    """How the pairs that were meant ended, way by way."""
+    by_cell = {one.cell: one for one in found if one.device_class == pipeline.device_class()}
+    ended: dict[str, list[CheckOutcome]] = {way: [] for way in plan.WAYS}
+    for pair in pairs:
+        one = by_cell.get(pair.target)
+        source = one.sources.get(pair.origin) if one else None
+        for key, answer in source.answers.items() if source else ():
+            if key.partition(":")[2] in pair.ways:
+                ended[key.partition(":")[2]].append(answer.outcome)
+    for way, outcomes in ended.items():
+        counts = (f"{outcomes.count(o)} {o}" for o in CheckOutcome if o in outcomes)
+        yield f"{way}: {', '.join(counts) or 'not asked'}"

@@ -1,0 +1,111 @@
+"""Which cells load what of which other cells. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat.cells import Cell, parsed, series_of
+from mcore_compat.evidence import Evidence
+from mcore_compat.matrix import Matrix
+from mcore_compat.outcomes import CORE_KIND, CheckOutcome
+
+WAYS: Mapping[str, str] = {
+    "default": "default",
+    "modelopt": "modelopt",
+    "default-to-modelopt": "default",
+    "quantized": "quantized",
+}
+"""By way of loading: the kind of checkpoint that it takes. As the suite has them (a test compares
+the two): a default-spec checkpoint goes into the default spec and into ModelOpt's."""
+
+STATE = "quantized"
+
+SAVE_S, LOAD_S, START_S = 1.2, 1.0, 25.0
+"""Seconds for one checkpoint saved, for one loaded, and until a cell has imported its packages; on
+two cores that others use, too."""
+
+FAMILIES = 4
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Pair:
+    """`origin` saved what `target` loads, in these ways; cells by name."""
+
+    target: str
+    origin: str
+    ways: tuple[str, ...]
+
+
+def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[Cell, ...]:
+    """For each megatron-core series its default cell with the newest ModelOpt of those that restore
+    the most families; the newest of all where nothing is known."""
+    restored = {
+        e.cell: sum(c.kind == CORE_KIND and c.outcome is CheckOutcome.WORKS for c in e.checks)
+        for e in found
+    }
+    asked = {e.cell for e in found if any(c.kind == CORE_KIND for c in e.checks)}
+    best: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.default:
+            series = series_of(cell.mcore)
+            best[series] = max(
+                (cell, best.get(series, cell)),
+                key=lambda c: (restored.get(c.name, 0), c.name in asked, parsed(c.modelopt)),
+            )
+    return tuple(best[series] for series in sorted(best, key=parsed))
+
+
+def over_modelopt(cells: Sequence[Cell], found: Iterable[Evidence], series: str) -> list[Cell]:
+    """The default cells of a megatron-core series that came to their checks, or are not run yet."""
+    stopped = {e.cell for e in found if e.reason}
+    return [
+        c for c in cells if c.default and series_of(c.mcore) == series and c.name not in stopped
+    ]
+
+
+def default(cells: Sequence[Cell], found: Sequence[Evidence], matrix: Matrix) -> tuple[Pair, ...]:
+    """Every way between all megatron-core series; quantized state between all ModelOpt series."""
+    mcore = [c.name for c in representatives(cells, found)]
+    state: list[str] = []
+    if matrix.state_over is not None:
+        state = [c.name for c in over_modelopt(cells, found, matrix.state_over)]
+    return joined((*between(mcore, mcore), *between(state, state, (STATE,))))
+
+
+def between(
+    origins: Iterable[str], targets: Iterable[str], ways: Iterable[str] = tuple(WAYS)
+) -> tuple[Pair, ...]:
+    """Every origin with every target, itself too: that shows what other releases are not to blame
+    for."""
+    targets, ways = tuple(targets), tuple(ways)
+    return tuple(Pair(target=t, origin=o, ways=ways) for o in origins for t in targets)
+
+
+def joined(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    """Each two cells once, with all ways that are asked of them."""
+    ways: dict[tuple[str, str], set[str]] = {}
+    for pair in pairs:
+        ways.setdefault((pair.target, pair.origin), set()).update(pair.ways)
+    return tuple(
+        Pair(target=t, origin=o, ways=tuple(w for w in WAYS if w in found))
+        for (t, o), found in sorted(ways.items())
+    )
+
+
+def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int) -> list[str]:
+    """What would run and about how long that takes, line by line."""
+    loads = Counter[str]()
+    for pair in todo:
+        loads[pair.target] += len(pair.ways) * FAMILIES
+    lines = [f"{cell}: saves its checkpoints" for cell in saves]
+    for target in sorted(loads):
+        origins = sum(pair.target == target for pair in todo)
+        lines.append(f"{target}: loads from {origins} cells, {loads[target]} checks at most")
+    seconds = len(saves) * (START_S + 3 * FAMILIES * SAVE_S)
+    seconds += len(loads) * START_S + sum(loads.values()) * LOAD_S
+    lines.append(f"{len(saves)} cells to save, {len(todo)} pairs to load, {fresh} fresh")
+    if todo or saves:
+        lines.append(f"time: about {seconds / 60:.0f} min; environments that are missing on top")
+    return lines

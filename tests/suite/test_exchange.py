@@ -1,0 +1,377 @@
+"""Checkpoints across releases, the suite's side: each way to lose something is said to be broken.
+
+The models and checkpoints here are stand-ins, names and digests in plain files: no package under
+test is installed. `tests/real/test_exchange.py` breaks real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from suite import check_modelopt_state, checkpoints
+from suite.compare import Digest, digest
+from suite.exchange import check_load, kept, models
+from suite.exchange.kept import Manifest, Tensor
+from suite.record import Record
+
+from .conftest import ROOT
+
+WEIGHT = "decoder.layers.0.self_attention.linear_qkv.weight"
+NORM = "decoder.layers.0.self_attention.linear_qkv.layer_norm_weight"
+OWN_NORM = "decoder.layers.0.input_layernorm.weight"
+SENTINEL = digest(b"sentinel", (2,), "float32")
+AXIS = {"enabled": True, "num_bits": [4, 3], "axis": None, "text": "fp8"}
+OFF = {"enabled": False, "num_bits": 8, "axis": None, "text": "disabled"}
+CELL = "compat-0.1-modelopt0.2"
+
+
+def tensor(data: bytes, key: str | None) -> Tensor:
+    one = digest(data, (2,), "float32")
+    return Tensor(one.sha256, one.shape, one.dtype, key)
+
+
+WHOLE = Manifest(
+    family="gpt",
+    kind="default",
+    seed=1,
+    versions={"megatron-core": "0.1.0"},
+    configuration={"num_layers": 2},
+    tensors={WEIGHT: tensor(b"w", WEIGHT), NORM: tensor(b"n", NORM)},
+    extra_states=(),
+    quantizers={},
+    modes={},
+)
+QUANTIZED = replace(
+    WHOLE,
+    kind="quantized",
+    tensors={WEIGHT: tensor(b"w", WEIGHT), OWN_NORM: tensor(b"n", NORM)},
+    quantizers={"weight_quantizer": AXIS, "output_quantizer": OFF},
+    modes={"0": "quantize"},
+)
+
+
+@dataclass
+class Model:
+    """A stand-in: the digests of its tensors, and what the release makes of a checkpoint."""
+
+    tensors: dict[str, Digest]
+    quantizers: dict[str, Any] = field(default_factory=dict)
+    modes: dict[str, str] = field(default_factory=dict)
+    loads: Callable[[dict[str, Digest]], dict[str, Digest]] = dict
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """`load(manifest, model, way)`: ask the check of a kept stand-in; its details."""
+
+    def forget(model: Model) -> dict[str, Digest]:
+        model.tensors = dict.fromkeys(model.tensors, SENTINEL)
+        return dict(model.tensors)
+
+    def read(folder: Path) -> dict[str, Digest]:
+        rows = json.loads((folder / "stand_in.json").read_text())
+        return {name: Digest(sha, tuple(shape), dtype) for name, (sha, shape, dtype) in rows}
+
+    def loaded(model: Model, folder: Path, *, lenient: bool = False) -> Any:
+        found = model.loads(read(folder))
+        model.tensors.update({n: d for n, d in found.items() if n in model.tensors})
+        return SimpleNamespace(missing_keys=[], unexpected_keys=[])
+
+    def ask(
+        manifest: Manifest,
+        model: Model,
+        way: str = "default",
+        strict: tuple[set[str], set[str]] = (set(), set()),
+    ) -> dict[str, Any]:
+        def write(part: Path) -> Manifest:
+            (part / "checkpoint").mkdir()
+            rows = [
+                (kept.compare.unfused(n), (d.sha256, d.shape, d.dtype)) for n, d in saved.items()
+            ]
+            (part / "checkpoint" / "stand_in.json").write_text(json.dumps(rows))
+            return manifest
+
+        root = tmp_path / "root"
+        saved = (QUANTIZED if way == "quantized" else WHOLE).digests
+        kept.keep(root / CELL, "gpt", manifest.kind, write)
+        monkeypatch.setattr(check_load, "ROOT", root)
+        monkeypatch.setattr(checkpoints, "model", lambda *_, **__: model)
+        monkeypatch.setattr(checkpoints, "forget", forget)
+        monkeypatch.setattr(checkpoints, "mismatched", lambda *_: strict)
+        monkeypatch.setattr(checkpoints, "load", loaded)
+        monkeypatch.setattr(checkpoints, "failures", lambda: (OSError,))
+        monkeypatch.setattr(checkpoints, "parameters", lambda one: dict(one.tensors))
+        monkeypatch.setattr(models, "keys", lambda one: {name: name for name in one.tensors})
+        monkeypatch.setattr(models, "plugin", lambda: None)
+        monkeypatch.setattr(models, "quantizers", lambda one: one.quantizers)
+        monkeypatch.setattr(check_modelopt_state, "restore", lambda _, one, __: (one, []))
+        monkeypatch.setattr(check_modelopt_state, "modes", lambda one: one.modes)
+        record = Record(tmp_path / "details.jsonl")
+        spec = check_load.WAYS[way].target
+        check_load.check_restore_from(CELL, "gpt", way, spec, record, tmp_path)
+        return record.read()[0]
+
+    return ask
+
+
+def model(**changed: Any) -> Model:
+    return Model({WEIGHT: SENTINEL, OWN_NORM: SENTINEL}, **changed)
+
+
+def quantized(**changed: Any) -> Model:
+    whole = {"quantizers": QUANTIZED.quantizers, "modes": QUANTIZED.modes}
+    return model(**{**whole, **changed})
+
+
+def changed(manifest: Manifest, name: str, **values: Any) -> Manifest:
+    one = replace(manifest.tensors[name], **values)
+    return replace(manifest, tensors={**manifest.tensors, name: one})
+
+
+def test_a_whole_load_is_without_fault(load: Callable[..., Any]) -> None:
+    details = load(WHOLE, model())
+    assert details["saved with"] == {"megatron-core": "0.1.0"}
+
+
+def test_a_changed_digest_in_the_manifest_is_found(load: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match=r"of other values: .*linear_qkv.weight"):
+        load(changed(WHOLE, WEIGHT, sha256="0" * 64), model())
+
+
+def test_a_changed_shape_in_the_manifest_is_found(load: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match="of another shape"):
+        load(changed(WHOLE, NORM, shape=(3,)), model())
+
+
+def test_two_norms_that_changed_places_are_found(load: Callable[..., Any]) -> None:
+    def swapped(found: dict[str, Digest]) -> dict[str, Digest]:
+        return dict(zip(found, reversed(found.values()), strict=True))
+
+    with pytest.raises(AssertionError, match="2 of other values"):
+        load(WHOLE, model(loads=swapped))
+
+
+def test_a_tensor_that_is_silently_skipped_is_found(load: Callable[..., Any]) -> None:
+    def without(found: dict[str, Digest]) -> dict[str, Digest]:
+        return {name: one for name, one in found.items() if name != OWN_NORM}
+
+    with pytest.raises(AssertionError, match=r"still the sentinel: .*input_layernorm"):
+        load(WHOLE, model(loads=without))
+
+
+def test_a_tensor_that_the_model_does_not_have_is_found(load: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match=r"nothing has its name: .*input_layernorm"):
+        load(WHOLE, Model({WEIGHT: SENTINEL}))
+
+
+def test_a_tensor_that_the_checkpoint_does_not_have_is_found(load: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match="not from the checkpoint: extra"):
+        load(WHOLE, Model({WEIGHT: SENTINEL, OWN_NORM: SENTINEL, "extra": SENTINEL}))
+
+
+EXTRA_KEY = "decoder.layers.0.self_attention.core_attention._extra_state"
+
+
+def refused_once(then: Callable[[dict[str, Digest]], dict[str, Digest]]) -> Any:
+    """The load with all defaults raises, the one after it gives what `then` does."""
+    asked: list[int] = []
+
+    def load(found: dict[str, Digest]) -> dict[str, Digest]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise OSError(f"Missing key: {EXTRA_KEY}")
+        return then(found)
+
+    return load
+
+
+def test_what_only_a_lenient_load_gets_is_broken_and_says_so(load: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match="LOG_ALL every tensor is restored"):
+        load(WHOLE, model(loads=refused_once(dict)), strict=(set(), {EXTRA_KEY}))
+
+
+def test_a_lenient_load_that_loses_something_says_that(load: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match="not loaded, still the sentinel") as caught:
+        load(WHOLE, model(loads=refused_once(lambda _: {})), strict=(set(), {EXTRA_KEY}))
+    assert "every tensor" not in str(caught.value)
+
+
+def test_a_load_that_raises_for_another_reason_is_told_as_it_is(load: Callable[..., Any]) -> None:
+    with pytest.raises(OSError, match="Missing key"):
+        load(WHOLE, model(loads=refused_once(dict)))
+
+
+def test_quantized_a_whole_load_is_without_fault(load: Callable[..., Any]) -> None:
+    load(QUANTIZED, quantized(), "quantized")
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ({"quantizers": {}}, "1 missing quantizers"),
+        ({"quantizers": {**QUANTIZED.quantizers, "new": AXIS}}, "1 additional quantizers: new"),
+        ({"quantizers": {"weight_quantizer": {**AXIS, "num_bits": 8}}}, "1 other quantizers"),
+        ({"quantizers": {"weight_quantizer": OFF}}, "1 missing quantizers"),
+        ({"modes": {}}, "1 missing modelopt modes"),
+    ],
+)
+def test_quantized_what_is_lost_is_found(
+    load: Callable[..., Any], harm: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(AssertionError, match=told):
+        load(QUANTIZED, quantized(**harm), "quantized")
+
+
+def test_a_disabled_quantizer_and_another_wording_are_no_fault(load: Callable[..., Any]) -> None:
+    there = {"weight_quantizer": {**AXIS, "text": "worded anew"}, "new": OFF}
+    details = load(QUANTIZED, quantized(quantizers=there), "quantized")
+    assert details["disabled quantizers"] == {"gone": ["output_quantizer"], "new": ["new"]}
+
+
+def test_saved_quantizers_of_which_none_is_enabled_prove_nothing(load: Callable[..., Any]) -> None:
+    idle = replace(QUANTIZED, quantizers={"weight_quantizer": OFF})
+    with pytest.raises(AssertionError, match="none of the saved quantizers is enabled"):
+        load(idle, quantized(quantizers=idle.quantizers), "quantized")
+
+
+def test_other_keys_are_recorded(load: Callable[..., Any]) -> None:
+    details = load(changed(WHOLE, NORM, key="decoder.layers.norm"), model())
+    assert details["other keys"] == {OWN_NORM: f"decoder.layers.norm -> {OWN_NORM}"}
+
+
+def place(root: Path, cell: str, manifest: Manifest) -> Path:
+    def write(part: Path) -> Manifest:
+        return manifest
+
+    return kept.keep(root / cell, manifest.family, manifest.kind, write)
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert kept.read(place(tmp_path, CELL, QUANTIZED)) == QUANTIZED
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "corrupt"),
+        ("[]", "corrupt"),
+        ('{"format": 1}', "corrupt"),
+        ('{"format": 2}', "of format 2"),
+        (kept.text(replace(WHOLE, family="mla-moe")), "of mla-moe/default, not of gpt/default"),
+    ],
+)
+def test_a_manifest_that_is_not_whole_is_said(tmp_path: Path, text: str, told: str) -> None:
+    folder = place(tmp_path, CELL, WHOLE)
+    (folder / kept.MANIFEST).write_text(text)
+    with pytest.raises(AssertionError, match=told):
+        kept.read(folder)
+
+
+def test_a_save_that_ends_early_keeps_what_was_there(tmp_path: Path) -> None:
+    def dies(part: Path) -> Manifest:
+        (part / "half").write_text("x")
+        raise OSError("no space")
+
+    folder = place(tmp_path, CELL, WHOLE)
+    with pytest.raises(OSError, match="no space"):
+        kept.keep(tmp_path / CELL, "gpt", "default", dies)
+    assert kept.read(folder) == WHOLE
+    assert [cell for cell, _, _ in kept.there(tmp_path)] == [CELL, CELL]
+    place(tmp_path, CELL, WHOLE)
+    assert [path.name for path in folder.parent.iterdir()] == ["default"]
+
+
+def test_what_is_meant_is_found_in_order(tmp_path: Path) -> None:
+    for cell in ("b", "a"):
+        place(tmp_path, cell, WHOLE)
+    place(tmp_path, "a", QUANTIZED)
+    ways = [(cell, way.name) for cell, _, way in kept.there(tmp_path, "b:default,a")]
+    assert ways == [
+        ("a", "default"),
+        ("a", "default-to-modelopt"),
+        ("a", "quantized"),
+        ("b", "default"),
+    ]
+
+
+@pytest.mark.parametrize("word", ["c", "a:quantised"])
+def test_what_is_not_there_is_refused(tmp_path: Path, word: str) -> None:
+    place(tmp_path, "a", WHOLE)
+    with pytest.raises(ValueError, match=word.partition(":")[2] or word):
+        kept.there(tmp_path, word)
+
+
+def test_tensors_that_could_be_taken_for_one_another_are_found() -> None:
+    same = {"a": SENTINEL, "b": SENTINEL, "c": digest(b"c", (2,), "float32")}
+    assert kept.alike(same, same) == ["b and a are the same"]
+
+
+def run(tmp_path: Path, *arguments: str, **variables: str) -> tuple[int, str, list[str]]:
+    """Run the suite's engine without packages; its code, its output, and its checks' ids."""
+    events = tmp_path / "events.jsonl"
+    argv = [sys.executable, str(ROOT / "suite" / "run.py"), "--events", str(events)]
+    names = {kept.SAVE_INTO, kept.LOAD_FROM, kept.LOADED}
+    given = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [*argv, "--preload", "", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**given, **variables},
+    )
+    lines = events.read_text().splitlines() if events.exists() else []
+    ids = [row["check"] for row in map(json.loads, lines) if row["event"] == "check"]
+    return done.returncode, done.stdout + done.stderr, ids
+
+
+EXCHANGE = ("--checks", str(ROOT / "suite" / "exchange"))
+
+
+def test_the_main_suite_does_not_ask_the_exchange(tmp_path: Path) -> None:
+    folder = {kept.SAVE_INTO: str(tmp_path), kept.LOAD_FROM: str(tmp_path)}
+    code, output, _ = run(tmp_path, "--only", "save-default", **folder)
+    assert code == 2
+    assert "no check matches 'save-default'" in output
+
+
+def test_without_a_folder_the_exchange_says_what_it_misses(tmp_path: Path) -> None:
+    code, output, ids = run(tmp_path, *EXCHANGE)
+    assert code == 3
+    assert kept.SAVE_INTO in output
+    assert not ids
+
+
+def test_only_what_was_asked_for_is_saved_or_loaded(tmp_path: Path) -> None:
+    place(tmp_path, CELL, WHOLE)
+    _, _, saves = run(tmp_path, *EXCHANGE, **{kept.SAVE_INTO: str(tmp_path / "own")})
+    assert {name.partition("[")[0] for name in saves} == {
+        "save-default",
+        "save-modelopt",
+        "save-quantized",
+    }
+    (tmp_path / "events.jsonl").unlink()
+    code, _, loads = run(
+        tmp_path,
+        *EXCHANGE,
+        **{kept.LOAD_FROM: str(tmp_path), kept.LOADED: f"{CELL}:default-to-modelopt"},
+    )
+    assert code == 0
+    assert loads[-1] == f"restore-from[{CELL}:gpt:default-to-modelopt]"
+    assert all(name.startswith("build-") for name in loads[:-1])
+
+
+def test_a_cell_that_kept_nothing_ends_the_run_as_an_error(tmp_path: Path) -> None:
+    folder = {kept.LOAD_FROM: str(tmp_path), kept.LOADED: "compat-9-modelopt9"}
+    code, output, _ = run(tmp_path, *EXCHANGE, **folder)
+    assert code == 3
+    assert "nothing is kept of" in output

@@ -1,0 +1,317 @@
+"""Checkpoints across releases, the host's side: what is planned, kept and told. All answers here
+are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import HOSTILE, event, stand_in_cell
+
+from mcore_compat import expand, files, matrix, releases
+from mcore_compat.cells import Cell
+from mcore_compat.errors import EvidenceError, MatrixError
+from mcore_compat.evidence import Evidence, Failure, Reason
+from mcore_compat.exchange import evidence as results
+from mcore_compat.exchange import loading, plan, report, run
+from mcore_compat.exchange.evidence import Answer, Exchanged, Source
+from mcore_compat.exchange.plan import Pair
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+
+Made = Callable[..., Evidence]
+WORKS = Answer(outcome=CheckOutcome.WORKS)
+OLD, NEW = "compat-0.9-modelopt0.21", "compat-0.16-modelopt0.41"
+
+
+def failure(message: str = "EOF", fingerprint: str = "0123456789ab") -> Failure:
+    return Failure(
+        type="EOFError",
+        message=message,
+        frame="modelopt.x:load",
+        fingerprint=fingerprint,
+        traceback="Traceback",
+        gpu_independent="a stand-in says so",
+    )
+
+
+def source(pins: tuple[str, str] = ("0.9.0", "0.21.1"), **answers: Answer) -> Source:
+    given = {key.replace("__", ":").replace("_", "-"): one for key, one in answers.items()}
+    return Source(
+        lock="lock",
+        manifests="m",
+        pins={"megatron-core": pins[0], "nvidia-modelopt": pins[1]},
+        taken="2026-01-01T00:00:00Z",
+        ways=tuple(plan.WAYS),
+        answers=given or {"gpt:default": WORKS},
+    )
+
+
+def exchanged(pins: tuple[str, str] = ("0.16.1", "0.41.0"), cell: str = NEW) -> Exchanged:
+    named = {"megatron-core": pins[0], "nvidia-modelopt": pins[1]}
+    return Exchanged(cell=cell, device_class="host", pins=named, lock="l", exchange="e")
+
+
+BROKEN = Answer(outcome=CheckOutcome.BROKEN, cause="0123456789ab")
+
+
+# What both sides must agree on
+
+
+def test_the_host_and_the_suite_mean_the_same() -> None:
+    import sys
+
+    if str(files.ROOT) not in sys.path:
+        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    from suite.exchange import kept
+    from suite.outcomes import FAMILIES
+
+    assert {way.name: way.saved for way in kept.WAYS} == dict(plan.WAYS)
+    assert len(FAMILIES) == plan.FAMILIES
+    names = (run.SAVE_INTO, run.LOAD_FROM, run.LOADED)
+    assert names == (kept.SAVE_INTO, kept.LOAD_FROM, kept.LOADED)
+
+
+def test_a_part_below_the_suite_leaves_its_digest_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "check_it.py").write_text("1")
+    before = files.sha256_tree(tmp_path)
+    (tmp_path / "exchange").mkdir()
+    (tmp_path / "exchange" / "check_save.py").write_text("2")
+    assert files.sha256_tree(tmp_path, deep=False) == before
+    assert files.sha256_tree(tmp_path) != before
+    (tmp_path / "check_it.py").write_text("3")
+    assert files.sha256_tree(tmp_path, deep=False) != before
+
+
+def test_the_exchange_is_stale_with_the_suite_that_it_is_made_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = run.digest()
+    monkeypatch.setattr(run.pipeline, "suite_digest", lambda: "another")
+    assert run.digest() != before
+
+
+# What is planned
+
+
+def restoring(made: Made, cell: Cell, works: int) -> Evidence:
+    families = ("gpt", "mla-moe", "llama4-moe", "hybrid-mamba")
+    rows = [
+        event(f"restore[{name}]", "works" if place < works else "broken")
+        for place, name in enumerate(families)
+    ]
+    return made(*rows, cell=cell)
+
+
+def test_each_series_stands_with_the_newest_modelopt_that_restores_most(made: Made) -> None:
+    cells = [stand_in_cell("0.16.1", v) for v in ("0.9.0", "0.39.0", "0.41.0", "0.43.0")]
+    cells += [stand_in_cell("0.9.0", "0.21.1")]
+    found = [restoring(made, c, works) for c, works in zip(cells, (4, 4, 4, 3, 0), strict=True)]
+    chosen = plan.representatives(cells, found)
+    assert [c.name for c in chosen] == [OLD, NEW]
+
+
+def test_a_cell_off_the_default_stack_stands_for_no_series(made: Made) -> None:
+    other = replace(stand_in_cell("0.16.1", "0.45.0"), default=False)
+    assert plan.representatives([stand_in_cell(), other], []) == (stand_in_cell(),)
+
+
+def test_by_default_state_goes_between_all_modelopt_series_of_one_series(made: Made) -> None:
+    versions = ("0.21.1", "0.39.0", "0.41.0")
+    cells = [stand_in_cell("0.14.0", v) for v in versions] + [stand_in_cell("0.16.1", "0.41.0")]
+    stopped = replace(
+        restoring(made, cells[0], 0),
+        reason=Reason(kind="unresolvable", message="no", help=""),
+        outcome=CellOutcome.UNRESOLVABLE,
+        checks=(),
+    )
+    declared = replace(matrix.load(), state_over="0.14")
+    pairs = {(p.origin, p.target): p.ways for p in plan.default(cells, [stopped], declared)}
+    a, b, c = "compat-0.14-modelopt0.39", "compat-0.14-modelopt0.41", NEW
+    assert pairs[a, b] == pairs[b, a] == pairs[a, a] == ("quantized",)
+    assert pairs[b, c] == pairs[c, b] == pairs[b, b] == tuple(plan.WAYS)
+    assert len(pairs) == 7
+
+
+def test_the_matrix_plans_each_pair_once() -> None:
+    declared, known = matrix.load(), releases.load()
+    pairs = plan.default(expand.cells(declared, known), [], declared)
+    assert len({(p.origin, p.target) for p in pairs}) == len(pairs)
+    series = len(declared.mcore_series) ** 2
+    assert sum(p.ways == tuple(plan.WAYS) for p in pairs) == series
+
+
+def test_a_series_that_is_not_on_the_axis_is_an_error_of_the_matrix() -> None:
+    import datetime
+
+    text = matrix.PATH.read_text().replace('state-over = "0.14"', 'state-over = "0.41"')
+    with pytest.raises(MatrixError, match=r"state-over: .0\.41. is not on the axis"):
+        matrix.parse(text, "matrix.toml", datetime.date(2026, 1, 1))
+
+
+def test_what_would_run_is_told_with_its_cost() -> None:
+    pairs = plan.between([OLD, NEW], [NEW])
+    lines = plan.describe(pairs, [OLD], 3)
+    assert lines[0] == f"{OLD}: saves its checkpoints"
+    assert lines[1] == f"{NEW}: loads from 2 cells, 32 checks at most"
+    assert "1 cells to save, 2 pairs to load, 3 fresh" in lines
+    assert "about" in lines[-1]
+
+
+# What is asked, and what is said where nothing can be asked
+
+
+def test_only_checkpoints_that_were_saved_are_asked_for() -> None:
+    pair = Pair(target=NEW, origin=OLD, ways=tuple(plan.WAYS))
+    saved = {OLD: {"gpt:default": WORKS, "gpt:quantized": BROKEN}}
+    assert loading.words([pair], saved) == [f"{OLD}:default", f"{OLD}:default-to-modelopt"]
+
+
+def test_what_was_not_saved_says_why() -> None:
+    unsupported = Answer(outcome=CheckOutcome.UNSUPPORTED, reason="no spec")
+    saved = {"gpt:default": WORKS, "gpt:quantized": BROKEN, "mla-moe:default": unsupported}
+    told = loading.not_saved(saved, tuple(plan.WAYS))
+    assert sorted(told) == ["gpt:quantized", "mla-moe:default", "mla-moe:default-to-modelopt"]
+    assert told["mla-moe:default"].outcome is CheckOutcome.UNSUPPORTED
+    assert told["mla-moe:default"].reason == "not saved: no spec"
+    assert told["gpt:quantized"].outcome is CheckOutcome.BLOCKED
+    assert told["gpt:quantized"].reason == (
+        "not saved: save-quantized[gpt] is broken (0123456789ab)"
+    )
+
+
+def test_a_check_names_its_cell_family_and_way() -> None:
+    assert loading.parsed(f"restore-from[{OLD}:gpt:quantized]") == (OLD, "gpt:quantized")
+    assert loading.parsed("build-default[gpt]") is None
+
+
+# What is kept
+
+
+def test_evidence_is_read_as_it_was_written_and_written_alike(tmp_path: Path) -> None:
+    found = results.with_source(exchanged(), OLD, source(gpt__default=BROKEN), [failure()])
+    results.save(found, tmp_path)
+    (again,) = results.load_all(tmp_path)
+    assert again == found
+    assert results.dumps(again) == results.dumps(found)
+
+
+def test_a_failure_is_kept_once_short_and_only_while_something_names_it() -> None:
+    long = failure("x" * 5000)
+    both = source(gpt__default=BROKEN, gpt__modelopt=BROKEN)
+    found = results.with_source(exchanged(), OLD, both, [long, failure("other", "ffffffffffff")])
+    assert list(found.failures) == ["0123456789ab"]
+    assert len(found.failures["0123456789ab"].message) == results.MESSAGE
+    assert not results.with_source(found, OLD, source(), []).failures
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", '{"format": 2}', None],
+)
+def test_a_file_that_is_not_whole_is_one_line_with_the_way_out(
+    text: str | None, tmp_path: Path
+) -> None:
+    if text is None:  # a cause that it does not tell
+        found = replace(exchanged(), sources={OLD: source(gpt__default=BROKEN)})
+        text = results.dumps(found)
+    (tmp_path / f"{NEW}.host.json").write_text(text)
+    with pytest.raises(EvidenceError, match="remove it and run nox -s exchange"):
+        results.load_all(tmp_path)
+
+
+def test_a_pair_is_fresh_only_while_all_of_it_holds() -> None:
+    found = results.with_source(exchanged(), OLD, source(), [])
+    fresh = {"lock": "lock", "manifests": "m"}
+    assert found.fresh(OLD, plan.WAYS, **fresh)
+    assert found.fresh(OLD, ("default",), lock="lock", manifests=None)
+    assert not found.fresh(OLD, plan.WAYS, **{**fresh, "lock": "other"})
+    assert not found.fresh(OLD, plan.WAYS, **{**fresh, "manifests": "other"})
+    assert not found.fresh(NEW, plan.WAYS, **fresh)
+    part = results.with_source(found, OLD, replace(source(), ways=("quantized",)), [])
+    assert not part.fresh(OLD, plan.WAYS, **fresh)
+
+
+# What is told
+
+
+def two() -> list[Exchanged]:
+    old = exchanged(("0.9.0", "0.21.1"), OLD)
+    back = source(("0.16.1", "0.41.0"), gpt__default=BROKEN, gpt__quantized=BROKEN)
+    there = source(gpt__default=WORKS, gpt__quantized=WORKS)
+    return [
+        results.with_source(exchanged(), OLD, there, []),
+        results.with_source(old, NEW, back, [failure()]),
+    ]
+
+
+def test_the_tables_say_from_where_and_where_to() -> None:
+    lines = report.markdown(two()).splitlines()
+    at = lines.index("### default spec → default spec: gpt")
+    assert lines[at + 2 : at + 6] == [
+        "| saved with ↓, loaded with → | 0.9 / 0.21 | 0.16 / 0.41 |",
+        "| --- | :-: | :-: |",
+        "| 0.9 / 0.21 | · | ✓ |",
+        "| 0.16 / 0.41 | ✗ | · |",
+    ]
+    assert "- into 0.9 / 0.21 from 0.16 / 0.41: `gpt:default`, `gpt:quantized`" in lines
+    assert "- fingerprint: `0123456789ab`; 2 loads" in lines
+
+
+def test_quantized_state_has_a_table_over_modelopt_series() -> None:
+    first = exchanged(("0.14.0", "0.39.0"), "compat-0.14-modelopt0.39")
+    given = source(("0.14.0", "0.21.1"), gpt__quantized=BROKEN)
+    found = results.with_source(first, "compat-0.14-modelopt0.21", given, [failure()])
+    text = report.markdown([found])
+    assert "over ModelOpt series with megatron-core 0.14: gpt" in text
+    assert "| 0.14 / 0.21 | · | ✗ |" in text
+
+
+def test_the_report_depends_on_nothing_but_the_evidence() -> None:
+    assert report.markdown(two()) == report.markdown(list(reversed(two())))
+
+
+def test_foreign_text_cannot_make_markup() -> None:
+    hostile = replace(failure(HOSTILE), type=HOSTILE, frame=HOSTILE, gpu_independent=HOSTILE)
+    told = Answer(outcome=CheckOutcome.UNSUPPORTED, reason=HOSTILE)
+    given = source(gpt__default=BROKEN, gpt__modelopt=told)
+    text = report.markdown([results.with_source(exchanged(), OLD, given, [hostile])])
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "\x1b" not in text
+
+
+def test_where_nothing_was_exchanged_nothing_is_published() -> None:
+    assert report.texts([]) == {}
+
+
+def test_what_is_published_is_what_the_evidence_makes() -> None:
+    made = report.texts(results.load_all())
+    assert report.PATH.exists() == bool(made)
+    for path, text in made.items():
+        assert path.read_text(encoding="utf-8") == text, "make it again: nox -s report"
+
+
+def as_answer(**fields: Any) -> Answer:
+    from mcore_compat.evidence import CheckResult
+
+    result = CheckResult(
+        check="c",
+        kind="c",
+        family=None,
+        outcome=CheckOutcome.BROKEN,
+        seconds=1.0,
+        reason="r",
+        failure=failure(),
+        details={"other keys": {"a": "b"}, "lenient load loses": [], "saved with": {}},
+    )
+    return results.answer(replace(result, **fields))
+
+
+def test_an_answer_keeps_the_cause_and_what_is_worth_noting() -> None:
+    one = as_answer()
+    assert (one.cause, one.reason, one.notes) == ("0123456789ab", None, {"other keys": {"a": "b"}})
+    lacks = as_answer(outcome=CheckOutcome.NEEDS_GPU)
+    assert (lacks.cause, lacks.reason) == (None, "r")
