@@ -109,10 +109,12 @@ def _nox(folder: Path, work: Work) -> None:
 
 
 def _tox(folder: Path, work: Work) -> None:
+    # A lock overrides pins of TE's that no set of these versions meets: nothing is left to resolve.
+    install = f"install_command = {_script('uv')} pip install --no-deps {{opts}} {{packages}}"
     head = f"[tox]\nenv_list = {','.join(sorted(work.requirements))}\nno_package = true\n"
     rows = "".join(
         f"[testenv:{name}]\nbase_python = {work.python}\npass_env = *\n"
-        f"deps = -r{path}\ncommands = python {work.launch}\n"
+        f"deps = -r{path}\ncommands = python {work.launch}\n{install}\n"
         for name, path in sorted(work.requirements.items())
     )
     (folder / "tox.ini").write_text(head + rows)
@@ -226,6 +228,7 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
         "UV_CACHE_DIR": str(place / "uv"),
         "PATH": f"{work.python.parent}:{os.environ['PATH']}",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_DEPS": "1",  # riot offers no option for it
     }
     if tool.home:
         base["MCORE_COMPAT_HOME"] = str(place / tool.home)
