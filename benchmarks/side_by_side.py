@@ -43,17 +43,20 @@ LIMIT_S = 3600.0
 REPEATS = 3
 FIGURES = ("cold", "warm", "again", "unchanged", "disk")
 
-LAUNCH = '''"""Starts the suite with the variables that its packages need."""
-import glob, os, sys
+LAUNCH = '''"""Starts the suite with the variables its packages need; says that it ran to its end."""
+import glob, os, subprocess, sys, tempfile
 site = next(p for p in sys.path if p.endswith("site-packages") and os.path.isdir(p + "/torch"))
-with open({launched!r}, "a") as out:
-    out.write(site + "\\n")
 libraries = sorted(glob.glob(site + "/nvidia/*/lib"))
 os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries, {stub!r}])
 os.environ["CUDA_HOME"] = site + "/nvidia"
-suite = [sys.executable, "-u", {suite!r}, "--tools", {tools!r}, "--events", os.devnull]
+events = tempfile.mkstemp(dir={folder!r})[1]
+suite = [sys.executable, "-u", {suite!r}, "--tools", {tools!r}, "--events", events]
 only = os.environ.get("ONLY")
-os.execv(sys.executable, [*suite, *(["--only", only] if only else [])])
+code = subprocess.call([*suite, *(["--only", only] if only else [])])
+if code in (0, 1):
+    with open({launched!r}, "a") as out:
+        out.write(site + "\\n")
+sys.exit(code)
 '''
 
 
@@ -61,8 +64,8 @@ os.execv(sys.executable, [*suite, *(["--only", only] if only else [])])
 class Work:
     """What each tool is given: requirements by cell, the interpreter, what starts the suite.
 
-    `launched` gets a line for each start: a tool that installed nothing, or ran nothing, would be
-    the fastest of all.
+    `launched` gets a line for each suite that ran to its end: a tool that installed nothing, or ran
+    nothing, would be the fastest of all.
     """
 
     requirements: Mapping[str, Path]
@@ -213,6 +216,7 @@ def work_in(folder: Path) -> Work:
     suite = files.ROOT / "suite" / "run.py"
     launched = folder / "launched"
     places = {"stub": stub, "suite": suite, "tools": tools, "launched": launched}
+    places["folder"] = folder
     launch.write_text(LAUNCH.format(**{name: str(path) for name, path in places.items()}))
     return Work(requirements=rows, python=python, launch=launch, launched=launched)
 

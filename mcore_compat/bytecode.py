@@ -42,9 +42,15 @@ def source_of(compiled: Path) -> Path:
 
 
 def _compiled(site: Path) -> Iterator[Path]:
+    """What was compiled here: a file with a second name is kept already, or came with a wheel."""
     for base, _, names in os.walk(site):
         if base.endswith("__pycache__"):
-            yield from (Path(base, name) for name in names if name.endswith(".pyc"))
+            for name in names:
+                if (
+                    name.endswith(".pyc")
+                    and os.lstat(path := os.path.join(base, name)).st_nlink == 1
+                ):
+                    yield Path(path)
 
 
 def keep(site: Path) -> int:
