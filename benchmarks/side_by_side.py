@@ -43,7 +43,7 @@ LIMIT_S = 3600.0
 REPEATS = 3
 FIGURES = ("cold", "warm", "again", "unchanged", "disk")
 
-LAUNCH = '''"""Starts the suite with the variables its packages need; says that it ran to its end."""
+LAUNCH = '''"""Starts the suite with the variables of its packages; says that it ran to its end."""
 import glob, os, subprocess, sys, tempfile
 site = next(p for p in sys.path if p.endswith("site-packages") and os.path.isdir(p + "/torch"))
 libraries = sorted(glob.glob(site + "/nvidia/*/lib"))
