@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mcore_compat import files
+from mcore_compat import bisecting, files
 from mcore_compat.cells import Request, format_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
 
@@ -130,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     )
     ill.add_argument("-v", "--verbose", action="store_true", help="say so where all is right, too")
 
+    bisecting.add_parser(commands)
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     fresh = commands.add_parser("refresh", help="ask the index for releases", allow_abbrev=False)
     fresh.add_argument("--join", action="store_true", help="new series join the matrix")
@@ -182,6 +183,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         return commands.doctor_(python=args.python, verbose=args.verbose)
     if args.command in ("static", "explore", "exchange"):
         return _beside_the_matrix(args)
+    if args.command == "bisect":
+        return bisecting.run(args)
     if args.command == "build":
         return commands.build(args.cell, args.package)
     if args.command == "explain":
