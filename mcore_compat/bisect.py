@@ -70,11 +70,8 @@ def bisect(
         first=high,
         silent=tuple(p for p in range(low + 1, high) if states[p] is State.SILENT),
         asked=tuple(asked),
-        against=tuple(
-            point
-            for point, state in sorted(states.items())
-            if (point < low and state is State.BAD) or (point > high and state is State.GOOD)
-        ),
+        # All before `low` that answered are good: the first change that is known was halved.
+        against=tuple(p for p in sorted(states) if p > high and states[p] is State.GOOD),
     )
 
 

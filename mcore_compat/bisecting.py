@@ -294,6 +294,9 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield "to tell them apart: --hold te,torch,python"
     if told["against"]:
         yield f"changes seen: {', '.join(' -> '.join(pair) for pair in told['changes'])}"
+    left = sum(row["outcome"] == "not asked" for row in told["points"])
+    if left:
+        yield f"{left} of {len(told['points'])} points were not asked: one change is assumed there"
     yield f"run for this: {', '.join(told['ran']) or 'nothing'}"
     if told["not_looked_at"]:
         yield f"between them lie also {', '.join(told['not_looked_at'])}: --patches asks them"
