@@ -5,52 +5,31 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mcore_compat.evidence import Evidence
-    from mcore_compat.line import Line
-    from mcore_compat.pipeline import Context
-    from mcore_compat.search import Found, Seen
-
-EPILOG = """\
-All other axes are held as in --good. Between two cells on the default stacks of their
-megatron-core series, the stack moves with the series; --hold keeps parts of it.
-exit codes: 0 answered, 1 only a range, 2 bad input, 3 failure of the surroundings"""
-
-
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    command = commands.add_parser(
-        "bisect",
-        help="the first release at which a check changes",
-        description="The first release at which a check changes, running as few cells as can be.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    command.add_argument("--good", required=True, metavar="CELL", help="in which the check works")
-    command.add_argument("--bad", required=True, metavar="CELL", help="in which it fails")
-    command.add_argument(
-        "--check", required=True, metavar="CHECK", help="id or glob, e.g. 'restore*'"
-    )
-    command.add_argument("--axis", metavar="AXIS", help="where the cells differ in more than one")
-    command.add_argument(
-        "--hold", default="", metavar="AXES", help="te, torch, python: do not move with the series"
-    )
-    command.add_argument(
-        "--patches", action="store_true", help="every patch release, not each series' newest"
-    )
-    command.add_argument(
-        "--stale", action="store_true", help="evidence that is not fresh counts, too, and says so"
-    )
-    how = command.add_mutually_exclusive_group()
-    how.add_argument("--dry-run", action="store_true", help="what is known, what would be run")
-    how.add_argument("--no-run", action="store_true", help="what is known must do")
-    command.add_argument(
-        "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
-    )
-    command.add_argument("--format", choices=("text", "json"), default="text")
+from mcore_compat import (
+    bisect,
+    commands,
+    evidence,
+    explain,
+    files,
+    many,
+    pipeline,
+    plan,
+    report,
+    search,
+    survey,
+    upstream,
+    verdict,
+)
+from mcore_compat import line as lines
+from mcore_compat.bisect import State
+from mcore_compat.errors import InterpreterError, UsageError
+from mcore_compat.evidence import Evidence
+from mcore_compat.line import Line
+from mcore_compat.outcomes import CellOutcome
+from mcore_compat.pipeline import Context
+from mcore_compat.search import Found, Seen
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,37 +38,32 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
     """
-    from mcore_compat import commands, files, search
-    from mcore_compat.errors import UsageError
-
     if args.limit <= 0:
         raise UsageError("--limit: a time limit must be more than 0 s")
     here = commands.context()
     line = line_of(args, here)
-    stored = Stored()
-    search.known_check(args.check, (c.check for e in stored.all() for c in e.checks))
+    search.known_check(args.check, (c.check for e in stored() for c in e.checks))
     known = {**known_of(line, args.check, here, stale=args.stale), **search.refused(line)}
-    json = args.format == "json"
     if args.dry_run:
         planned = plan_of(line, args.check, known, here)
-        print(files.dump_json(planned) if json else "\n".join(_plan_lines(planned)), end="")
-        print(end="" if json else "\n")
+        _print(planned, _plan_lines, args.format)
         return 0
     ask = None if args.no_run else _runner(line, args.check, here, args.limit)
     found = search.search(line, args.check, known, ask)
-    told = report_of(line, args.check, found, stored, here)
-    print(files.dump_json(told), end="") if json else print("\n".join(_lines(told)))
+    _print(report_of(line, args.check, found, here), _lines, args.format)
     return 0 if found.answer.exact else 1
 
 
-class Stored:
-    """All stored evidence of this device class, loaded when it is asked for, and then anew."""
+def _print(
+    data: dict[str, Any], words: Callable[[Mapping[str, Any]], Iterator[str]], form: str
+) -> None:
+    print(files.dump_json(data) if form == "json" else "\n".join(words(data)) + "\n", end="")
 
-    def all(self) -> tuple[Evidence, ...]:
-        from mcore_compat import evidence, pipeline
 
-        paths = sorted(evidence.FOLDER.glob(f"compat-*/{pipeline.device_class()}.json"))
-        return tuple(evidence.load(path, validate=False, whole=False) for path in paths)
+def stored() -> tuple[Evidence, ...]:
+    """All stored evidence of this device class."""
+    paths = sorted(evidence.FOLDER.glob(f"compat-*/{pipeline.device_class()}.json"))
+    return tuple(evidence.load(path, validate=False, whole=False) for path in paths)
 
 
 def line_of(args: argparse.Namespace, here: Context) -> Line:
@@ -98,24 +72,21 @@ def line_of(args: argparse.Namespace, here: Context) -> Line:
     Raises:
         UsageError: not cells, or not on a line.
     """
-    from mcore_compat import line, pipeline
-    from mcore_compat.errors import UsageError
-
-    facts = line.Facts(
+    facts = lines.Facts(
         matrix=here.matrix,
         releases=here.releases,
         cell_of=lambda name: pipeline.chosen(name, here),
     )
-    good, bad = (facts.cell_of(line.full_name(name)) for name in (args.good, args.bad))
-    hold = [line.axis_of(word.strip()) for word in args.hold.split(",") if word.strip()]
+    good, bad = (facts.cell_of(lines.full_name(name)) for name in (args.good, args.bad))
+    hold = [lines.axis_of(word.strip()) for word in args.hold.split(",") if word.strip()]
     for axis in hold:
-        if axis not in line.STACK:
-            raise UsageError(f"--hold: {axis} is no part of a stack ({', '.join(line.STACK)})")
-    return line.between(
+        if axis not in lines.STACK:
+            raise UsageError(f"--hold: {axis} is no part of a stack ({', '.join(lines.STACK)})")
+    return lines.between(
         good,
         bad,
         facts,
-        axis=line.axis_of(args.axis) if args.axis else None,
+        axis=lines.axis_of(args.axis) if args.axis else None,
         hold=hold,
         patches=args.patches,
     )
@@ -123,16 +94,13 @@ def line_of(args: argparse.Namespace, here: Context) -> Line:
 
 def known_of(line: Line, check: str, here: Context, *, stale: bool) -> dict[int, Seen]:
     """What evidence says already, by point; with `stale`, also evidence that does not hold."""
-    from mcore_compat import evidence, pipeline, search, survey
-    from mcore_compat.outcomes import CellOutcome
-
     found = {}
     cells = [point.cell for point in line.points]
     for place, one in enumerate(survey.survey(cells, here)):
         path = evidence.path_of(one.cell.name, pipeline.device_class())
         if not one.outcomes or not (one.fresh or stale):
             continue
-        e = evidence.load(path)
+        e = evidence.load(path, validate=False, whole=False)
         if not e.complete or e.outcome is CellOutcome.ERROR:
             continue
         said = f"evidence of {e.taken[:10]}" + ("" if one.fresh else f", stale: {one.state}")
@@ -141,9 +109,7 @@ def known_of(line: Line, check: str, here: Context, *, stale: bool) -> dict[int,
 
 
 def _runner(line: Line, check: str, here: Context, limit: float) -> Callable[[int], Seen]:
-    from mcore_compat import pipeline, search
-    from mcore_compat.bisect import State
-    from mcore_compat.errors import InterpreterError
+    """What runs a point of the line."""
 
     def run_point(place: int) -> Seen:
         cell = line.points[place].cell
@@ -162,8 +128,6 @@ def _runner(line: Line, check: str, here: Context, limit: float) -> Callable[[in
 
 def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) -> dict[str, Any]:
     """What is known, which points may be run, and what that costs at most."""
-    from mcore_compat import many, plan, search, survey
-
     search.verify_known(line, check, known)
     ends, may, most = search.most_runs(line, known)
     recorded = many.recorded_builds()
@@ -182,13 +146,8 @@ def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) ->
     }
 
 
-def report_of(
-    line: Line, check: str, found: Found, stored: Stored, here: Context
-) -> dict[str, Any]:
+def report_of(line: Line, check: str, found: Found, here: Context) -> dict[str, Any]:
     """The answer with all that it rests on, as plain data."""
-    from mcore_compat import bisect, search
-    from mcore_compat import line as lines
-
     last, first = found.answer.last, found.answer.first
     bad = search.first_bad(line, found)
     words = bisect.lines(
@@ -211,7 +170,7 @@ def report_of(
         "ran": list(found.ran),
         "answer": words,
         "points": [_row(line, place, found.seen.get(place)) for place in range(len(line.points))],
-        "failure": _failure(found.seen[bad], stored, here),
+        "failure": _failure(found.seen[bad], here),
     }
 
 
@@ -239,10 +198,8 @@ def _row(line: Line, place: int, seen: Seen | None) -> dict[str, Any]:
     }
 
 
-def _failure(seen: Seen, stored: Stored, here: Context) -> dict[str, Any] | None:
+def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
     """Why the bad one of the two fails, what declares it, and over which versions it was seen."""
-    from mcore_compat import explain, report, upstream, verdict
-
     if seen.failed is None:
         return None
     check, e = seen.failed
@@ -255,7 +212,7 @@ def _failure(seen: Seen, stored: Stored, here: Context) -> dict[str, Any] | None
     if check.failure is None:
         return {**made, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
-    others = {other.cell: other for other in stored.all()} | {e.cell: e}
+    others = {other.cell: other for other in stored()} | {e.cell: e}
     every = tuple(others.values())
     checks = explain.groups(every)[key]
     observed = explain.observations(every, key, checks)
@@ -280,7 +237,6 @@ def _failure(seen: Seen, stored: Stored, here: Context) -> dict[str, Any] | None
 
 
 def _shown(path: Path) -> str:
-    from mcore_compat import files
 
     return path.relative_to(files.ROOT).as_posix()
 
@@ -320,8 +276,6 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _line_lines(told: Mapping[str, Any]) -> Iterator[str]:
     """What the line is made of, and its points as a table."""
-    from mcore_compat.verdict import SYMBOLS
-
     held = ", ".join(f"{axis} {version}" for axis, version in told["held"].items())
     yield f"held: {held}"
     if told["moving"]:
@@ -330,7 +284,7 @@ def _line_lines(told: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         (
             row["version"],
-            f"{SYMBOLS.get(row['outcome'], SYMBOLS['untested'])} {row['outcome']}",
+            f"{verdict.SYMBOLS.get(row['outcome'], verdict.SYMBOLS['untested'])} {row['outcome']}",
             row["cell"],
             row["source"] + (f": {row['why']}" if row["why"] else ""),
         )

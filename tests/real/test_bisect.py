@@ -1,4 +1,4 @@
-"""`bisect` at a real boundary of which the evidence between the ends is hidden: it has to run cells,
+"""`bisect` at a real boundary of which the evidence between the ends is hidden: it has to run cells
 and comes to what all of the evidence says. Slow; selected by `nox -s real`.
 
 Runs in a copy of the repository, so that no stored evidence is touched.
