@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mcore_compat import (
     commands,
     evidence,
     explain,
+    exploring,
     files,
     many,
     pipeline,
@@ -21,6 +23,7 @@ from mcore_compat import (
     survey,
     upstream,
     verdict,
+    wheelhouse,
 )
 from mcore_compat import line as lines
 from mcore_compat.bisect import State
@@ -131,19 +134,28 @@ def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) ->
     search.verify_known(line, check, known)
     ends, may, most = search.most_runs(line, known)
     recorded = many.recorded_builds()
-    cost = {
-        place: plan.make(survey.survey([line.points[place].cell], here)).minutes(1, recorded)
-        for place in (*ends, *may)
-    }
+    plans = {place: plan.make([_priced(line, place, here)]) for place in (*ends, *may)}
+    cost = {place: made.minutes(1, recorded) for place, made in plans.items()}
     dearest = sorted((cost[place] for place in may), reverse=True)[:most]
     return {
         **_head(line, check),
         "points": [_row(line, place, known.get(place)) for place in range(len(line.points))],
         "ends_to_run": [line.points[place].cell.name for place in ends],
         "may_be_run": [line.points[place].cell.name for place in may],
+        "may_be_built": sorted({key for made in plans.values() for key in made.builds}),
         "most_runs": len(ends) + most,
         "most_minutes": round(sum(cost[place] for place in ends) + sum(dearest), 1),
     }
+
+
+def _priced(line: Line, place: int, here: Context) -> plan.Known:
+    """A point as a cell to run; without a lock, with the one build that it is sure to need."""
+    (known,) = survey.survey([line.points[place].cell], here)
+    key = exploring.te_key(known.cell)
+    built = (wheelhouse.folder() / key / "build.json").exists()
+    if not built and not pipeline.lock_path(known.cell).exists():
+        return replace(known, missing=(key,))
+    return known
 
 
 def report_of(line: Line, check: str, found: Found, here: Context) -> dict[str, Any]:
@@ -305,7 +317,10 @@ def _plan_lines(planned: Mapping[str, Any]) -> Iterator[str]:
     if not planned["most_runs"]:
         yield "nothing would be run: what is known answers it"
         return
+    if planned["may_be_built"]:
+        yield f"may have to be built first: {', '.join(planned['may_be_built'])}"
+    cells = "1 cell" if planned["most_runs"] == 1 else f"{planned['most_runs']} cells"
     yield (
-        f"would run at most {planned['most_runs']} cells, about {planned['most_minutes']:.0f} min, "
+        f"would run at most {cells}, about {planned['most_minutes']:.0f} min, "
         "and one more for each that cannot be asked"
     )

@@ -184,7 +184,10 @@ def _verify(line: Line, check: str, end: int, seen: Mapping[int, Seen]) -> None:
             why += "; are --good and --bad the wrong way round?"
         raise UsageError(f"{option} {name}: {why}")
     said = f" ({one.why})" if one.why else ""
-    raise UsageError(f"{option} {name}: {check} is {one.outcome} there{said}, neither good nor bad")
+    hint = ": bisect what blocks it" if one.outcome == CheckOutcome.BLOCKED else ""
+    raise UsageError(
+        f"{option} {name}: {check} is {one.outcome} there{said}, neither good nor bad{hint}"
+    )
 
 
 def verify_known(line: Line, check: str, known: Mapping[int, Seen]) -> None:

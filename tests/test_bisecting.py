@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import event, stand_in_evidence
 
-from mcore_compat import cli, evidence, expand, files, matrix, pipeline, releases
+from mcore_compat import cli, evidence, expand, files, matrix, pipeline, plan, releases
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError, InterpreterError
 from mcore_compat.evidence import Evidence
@@ -189,6 +189,24 @@ def test_a_dry_run_runs_nothing_and_tells_the_cost(
     assert f"would run, to see that the end is what it was said to be: {BAD}" in lines
     assert "would run at most 4 cells, about " in lines
     assert world.ran == []
+
+
+def test_a_wheel_that_is_not_built_yet_is_part_of_the_cost(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = (f"compat-0.17-modelopt0.41-te2.{n}-torch2.9" for n in (9, 11))
+    for name, outcome in ((good, "works"), (bad, "broken")):
+        cell = expand.named(name, MATRIX, RELEASES)
+        made = stand_in_evidence(event(CHECK, outcome), cell=cell)
+        lock = files.sha256_file(pipeline.lock_path(cell))
+        made = replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
+        evidence.save(made, world.folder)
+    assert bisect("--dry-run", "--format", "json", good=good, bad=bad) == 0
+    said = said_of(capsys)
+    assert said["may_be_run"] == ["compat-0.17-modelopt0.41-te2.10-torch2.9"]
+    (key,) = said["may_be_built"]
+    assert key.startswith("transformer-engine-torch-2.10.0-torch2.9.1-py3.12")
+    assert said["most_minutes"] > plan.BUILD_S["transformer-engine-torch"] / 60
 
 
 def test_where_all_is_known_a_dry_run_says_so(

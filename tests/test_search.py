@@ -298,6 +298,7 @@ def test_an_end_that_cannot_be_asked_is_neither(how: str) -> None:
     with pytest.raises(UsageError, match=f"is {how} there.*neither good nor bad") as caught:
         case.found()
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("bisect what blocks it") is (how == "blocked")
 
 
 def test_without_a_run_an_end_must_be_known() -> None:

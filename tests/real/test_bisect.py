@@ -20,8 +20,8 @@ from mcore_compat import files
 
 pytestmark = pytest.mark.real
 
-GOOD, BAD = "compat-0.14-modelopt0.40", "compat-0.14-modelopt0.31"
-BETWEEN = tuple(f"compat-0.14-modelopt{series}" for series in ("0.33", "0.35", "0.37", "0.39"))
+GOOD, BAD = "compat-0.16-modelopt0.41", "compat-0.16-modelopt0.33"
+BETWEEN = tuple(f"compat-0.16-modelopt{series}" for series in ("0.35", "0.37", "0.39", "0.40"))
 CHECK = "modelopt-state-int8[hybrid-mamba]"
 MOST = 3
 """ceil(log2(6)): the ends are known."""
