@@ -51,7 +51,9 @@ def doctor(args: argparse.Namespace) -> int:
         _check_place(output)
     python, there, _ = commands.examined(args.python, verbose=args.verbose)
     python = Path(os.path.abspath(python))  # links stay: they are what makes an environment
-    if any(output.is_relative_to(place) for place in there.places):
+    # A project of the user's own may be searched, too (PYTHONPATH): files may be put there.
+    packages = [p for p in there.places if p.name in ("site-packages", "dist-packages")]
+    if any(output.is_relative_to(place) for place in packages):
         raise UsageError(f"--output: {output} lies in the environment, which is not to change")
     here = commands.context()
     found = suite_in(python, there, Options(only=args.only, limit=limit), here)
@@ -145,7 +147,8 @@ def _base(python: Path, there: Installed) -> Evidence:
 
 def _site(there: Installed) -> Path:
     """The folder that holds torch: where its CUDA libraries lie, too, if it brings them."""
-    return next(place for place in there.places if (place / "torch").is_dir())
+    of_torch = (place for place in there.places if (place / "torch").is_dir())
+    return next(of_torch, there.places[-1])  # an editable torch brings none
 
 
 def write(found: Evidence, output: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,14 @@ def test_the_file_is_of_the_users_choice(stages: Stages, tmp_path: Path) -> None
     assert doctor("--output", "mine.json") == 0
     assert evidence.load(tmp_path / "mine.json").complete
     assert not (tmp_path / "compat-current.json").exists()
+
+
+def test_a_project_that_is_searched_for_packages_may_hold_the_file(
+    stages: Stages, tmp_path: Path
+) -> None:
+    stages.there = replace(stages.there, places=(*stages.there.places, tmp_path))
+    assert doctor() == 0
+    assert (tmp_path / "compat-current.json").exists()
 
 
 def test_the_suite_is_run_with_the_environments_own_python(stages: Stages, tmp_path: Path) -> None:
