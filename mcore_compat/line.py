@@ -128,7 +128,8 @@ def between(
 
 def _stacks_move(good: Cell, bad: Cell, other: Collection[str]) -> bool:
     """Whether what differs in the stack does so only because each has its series' default."""
-    return good.default and bad.default and any(axis in other for axis in STACK)
+    series = MCORE in other and good.default and bad.default
+    return series and any(axis in other for axis in STACK)
 
 
 def _only(other: Sequence[str], moves: bool, good: Cell, bad: Cell) -> str:

@@ -207,6 +207,12 @@ def test_a_cell_whose_lock_is_of_another_stack_keeps_its_name() -> None:
     assert names(made) == [f"compat-0.14-modelopt{s}" for s in ("0.39", "0.40", "0.41")]
 
 
+def test_locks_of_one_series_on_other_stacks_need_an_axis() -> None:
+    one, other = cell("0.14-modelopt0.41"), cell("0.14-modelopt0.39")
+    with pytest.raises(UsageError, match="differ in nvidia-modelopt, transformer-engine"):
+        line.between(one, replace(other, te="2.5.0"), facts())
+
+
 def test_axes_have_short_names_and_a_wrong_one_is_named() -> None:
     assert line.axis_of("te") == "transformer-engine"
     assert line.axis_of("torch") == "torch"
