@@ -90,6 +90,12 @@ def exchange(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def bisect(session: nox.Session) -> None:
+    """Where a check changes: nox -s bisect -- --good CELL --bad CELL --check 'restore[gpt]'."""
+    sessions.exit_unless_ok(session, ["bisect", *session.posargs])
+
+
+@nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """(Re)make locks: nox -s lock -- [CELL ...]."""
     sessions.exit_unless_ok(session, ["lock", *session.posargs])

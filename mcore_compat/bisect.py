@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -52,7 +52,7 @@ def bisect(
     """
     states = {0: State.GOOD, count - 1: State.BAD, **(known or {})}
     asked: list[int] = []
-    low, high = _nearest(states, count)
+    low, high = nearest(states, count)
     while True:
         open_ = [point for point in range(low + 1, high) if point not in states]
         if not open_:
@@ -70,15 +70,12 @@ def bisect(
         first=high,
         silent=tuple(p for p in range(low + 1, high) if states[p] is State.SILENT),
         asked=tuple(asked),
-        against=tuple(
-            point
-            for point, state in sorted(states.items())
-            if (point < low and state is State.BAD) or (point > high and state is State.GOOD)
-        ),
+        # All before `low` that answered are good: the first change that is known was halved.
+        against=tuple(p for p in sorted(states) if p > high and states[p] is State.GOOD),
     )
 
 
-def _nearest(states: Mapping[int, State], count: int) -> tuple[int, int]:
+def nearest(states: Mapping[int, State], count: int) -> tuple[int, int]:
     """The closest good point that has a bad one after it, with nothing else known between them;
     the first such pair where there are several."""
     points = sorted(p for p in states if states[p] is not State.SILENT)
@@ -88,18 +85,33 @@ def _nearest(states: Mapping[int, State], count: int) -> tuple[int, int]:
     return 0, count - 1
 
 
-def lines(answer: Answer, names: Sequence[str], check: str) -> list[str]:
-    """The answer in words."""
+def lines(
+    answer: Answer,
+    names: Sequence[str],
+    check: str,
+    *,
+    axis: str = "",
+    fixed: bool = False,
+    unrun: Collection[int] = (),
+) -> list[str]:
+    """The answer in words. `fixed`: the first point is the bad one. `unrun`: points that would
+    have answered, perhaps, and were not to be run."""
+    was, is_now = ("broken", "works") if fixed else ("works", "broken")
     last, first = names[answer.last], names[answer.first]
-    said = []
+    at = f"{axis} {first}".strip()
+    seen = f"{was} at {last}, {is_now} at {first}"
     if answer.exact:
-        said.append(f"{check} changes at {first}: good at {last}, bad from there")
+        said = [f"{check} changes at {at}: {seen}"]
     else:
-        between = ", ".join(names[point] for point in answer.silent)
-        said.append(f"{check} changes after {last} and at {first} at the latest")
-        said.append(f"could not be asked: {between}; the change may be at any of them")
+        said = [f"{check} changes after {last} and at {at} at the latest: {seen}"]
+        cannot = [names[point] for point in answer.silent if point not in unrun]
+        left = [names[point] for point in answer.silent if point in unrun]
+        if cannot:
+            said.append(f"could not be asked: {', '.join(cannot)}")
+        if left:
+            said.append(f"not run: {', '.join(left)}")
+        said.append(f"the change may be at any of them, or at {first}")
     if answer.against:
         told = ", ".join(names[point] for point in answer.against)
         said.append(f"there is more than one change: {told} say otherwise")
-    said.append(f"{len(answer.asked)} cells were asked for this")
     return said

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mcore_compat import files
+from mcore_compat import files, options
 from mcore_compat.cells import Request, format_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
 
@@ -129,7 +129,9 @@ def parser() -> argparse.ArgumentParser:
         "--python", metavar="PATH", help="its Python; default: the active environment's"
     )
     ill.add_argument("-v", "--verbose", action="store_true", help="say so where all is right, too")
+    options.doctor_run(ill)
 
+    options.bisect(commands)
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     fresh = commands.add_parser("refresh", help="ask the index for releases", allow_abbrev=False)
     fresh.add_argument("--join", action="store_true", help="new series join the matrix")
@@ -179,9 +181,15 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "recommend":
         return commands.recommend_(args.constraints, most=args.n)
     if args.command == "doctor":
-        return commands.doctor_(python=args.python, verbose=args.verbose)
+        from mcore_compat import current
+
+        return current.doctor(args)
     if args.command in ("static", "explore", "exchange"):
         return _beside_the_matrix(args)
+    if args.command == "bisect":
+        from mcore_compat import bisecting
+
+        return bisecting.run(args)
     if args.command == "build":
         return commands.build(args.cell, args.package)
     if args.command == "explain":

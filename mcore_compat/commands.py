@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcore_compat import (
     collated,
@@ -39,6 +40,9 @@ from mcore_compat.pipeline import Context, Options
 from mcore_compat.site import staleness
 from mcore_compat.site.view import Site
 from mcore_compat.wheelhouse import Unbuildable
+
+if TYPE_CHECKING:
+    from mcore_compat import inspected
 
 
 def say(line: str) -> None:
@@ -73,14 +77,14 @@ def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: flo
         found = outcome.evidence
         if outcome.fresh:
             console.print(f"{found.cell}: fresh evidence of {found.taken}; --force runs it again")
-        others = () if found.outcome is CellOutcome.COMPATIBLE else _others()
-        verdicts.show(found, others, console, here.matrix.expected)
-        if not only and not _as_expected(found, here):
+        known = () if found.outcome is CellOutcome.COMPATIBLE else others()
+        verdicts.show(found, known, console, here.matrix.expected)
+        if not only and not as_expected(found, here):
             code = 1
     return code
 
 
-def _others() -> tuple[evidence.Evidence, ...]:
+def others() -> tuple[evidence.Evidence, ...]:
     """All other evidence, for advice; one corrupt file must not take the verdict away."""
     found = []
     for path in sorted(evidence.FOLDER.glob("compat-*/*.json")):
@@ -91,7 +95,7 @@ def _others() -> tuple[evidence.Evidence, ...]:
     return tuple(found)
 
 
-def _as_expected(found: evidence.Evidence, here: Context) -> bool:
+def as_expected(found: evidence.Evidence, here: Context) -> bool:
     if found.outcome is CellOutcome.COMPATIBLE:
         return True
     return found.outcome is CellOutcome.PARTIAL and not verdicts.unexpected(
@@ -238,7 +242,7 @@ def run_matrix(selection: many.Selection, *, jobs: int, force: bool, dry_run: bo
         return InfrastructureError.exit_code
     paths = [evidence.path_of(k.cell.name, pipeline.device_class()) for k in ended]
     found = [evidence.load(path, validate=False, whole=False) for path in paths]
-    verdict = 0 if all(_as_expected(one, here) for one in found) else 1
+    verdict = 0 if all(as_expected(one, here) for one in found) else 1
     return _outlived(found, here.matrix) or verdict
 
 
@@ -299,9 +303,19 @@ def recommend_(text: str, *, most: int) -> int:
 
 def doctor_(*, python: str | None, verbose: bool) -> int:
     """Say what is wrong with an environment; nothing, and 0, where all is right."""
+    _, _, wrong = examined(python, verbose=verbose)
+    return 1 if wrong else 0
+
+
+def examined(python: str | None, *, verbose: bool) -> tuple[Path, inspected.Installed, bool]:
+    """Print all remarks on an environment; its Python, what it holds, whether anything is wrong.
+
+    Raises:
+        UsageError: it is no Python that runs.
+    """
     from mcore_compat import doctor, inspected
 
-    chosen = Path(python) if python else _active()
+    chosen = Path(python) if python else active()
     there = inspected.inspect(chosen, proc.run)
     remarks = doctor.diagnose(there, matrix.load(), published.load())
     for remark in remarks:
@@ -312,10 +326,10 @@ def doctor_(*, python: str | None, verbose: bool) -> int:
         for axis, version in doctor.pins_of(there).items():
             print(f"{axis} {version}")
         print(f"{len(remarks)} remarks on the environment of {chosen}")
-    return 1 if any(remark.kind != doctor.NOTE for remark in remarks) else 0
+    return chosen, there, any(remark.kind != doctor.NOTE for remark in remarks)
 
 
-def _active() -> Path:
+def active() -> Path:
     """The Python of the environment that is active in the shell, else the one that runs this."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         place = os.environ.get(name)

@@ -171,7 +171,7 @@ def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) ->
     """
     # By python: older ones need more than newer ones.
     series = run(
-        [python, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60
+        [python, "-IB", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60
     )
     if not series.ok:
         raise InterpreterError(f"{python} does not run: {last_line(series)}")

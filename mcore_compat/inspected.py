@@ -33,7 +33,8 @@ class Installed:
 
     `requires`: Requires-Dist by name. `cuda`: the CUDA that torch says it was built with, None
     where it does not. `extension`: whether TE's extension for torch is there as a file;
-    `unresolved`: torch's symbols that it needs and the installed torch does not have.
+    `unresolved`: torch's symbols that it needs and the installed torch does not have. `places`: the
+    folders that its Python searches.
     """
 
     python: str
@@ -42,6 +43,7 @@ class Installed:
     cuda: str | None = None
     extension: bool = False
     unresolved: tuple[str, ...] = ()
+    places: tuple[Path, ...] = ()
 
 
 def inspect(python: Path, run: Runner) -> Installed:
@@ -51,7 +53,8 @@ def inspect(python: Path, run: Runner) -> Installed:
         UsageError: it is no Python that runs.
     """
     try:
-        done = run([python, "-c", _ASK], timeout=60)
+        # -B: what a .pth file imports would be compiled into the environment.
+        done = run([python, "-B", "-c", _ASK], timeout=60)
         version, folders = json.loads(done.output.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError):
         raise UsageError(f"{python} is no Python that runs; name one with --python") from None
@@ -78,6 +81,7 @@ def read(folders: Iterable[Path], python: str) -> Installed:
         cuda=_cuda(torch) if torch else None,
         extension=bool(extensions),
         unresolved=_unresolved(extensions[0], torch) if extensions and torch else (),
+        places=tuple(places),
     )
 
 

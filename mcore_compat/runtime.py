@@ -47,6 +47,27 @@ def variables(
     return found
 
 
+def inherited(
+    python: Path, site: Path, stub: Path | None, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The variables for an environment of the user's own: what is set stays as it is, and what the
+    packages could not be imported without is added. Python compiles nothing into it."""
+    found = dict(os.environ if base is None else base)
+    libraries = [p for p in found.get("LD_LIBRARY_PATH", "").split(":") if p]
+    added = [*sorted((site / "nvidia").glob("*/lib")), *([stub] if stub else [])]
+    libraries += [str(p) for p in added if str(p) not in libraries]
+    if libraries:
+        found["LD_LIBRARY_PATH"] = ":".join(libraries)
+    if not found.get("CUDA_HOME") and (site / "nvidia").is_dir():
+        found["CUDA_HOME"] = found.get("CUDA_PATH") or str(site / "nvidia")
+    found["PYTHONDONTWRITEBYTECODE"] = "1"
+    found["HF_HUB_OFFLINE"] = "1"
+    path = found.get("PATH", "/usr/bin:/bin")
+    if path.split(":")[0] != str(python.parent):
+        found["PATH"] = f"{python.parent}:{path}"
+    return found
+
+
 def has_driver() -> bool:
     """Whether the loader finds the NVIDIA driver's library on this machine."""
     try:

@@ -102,9 +102,24 @@ def test_of_what_changes_often_one_change_is_told_and_what_speaks_against_it(
 def test_the_words_say_whether_it_is_exact() -> None:
     names = ["0.9", "0.10", "0.11", "0.12"]
     exact = lines(over([G, G, B, B]), names, "restore[gpt]")
-    assert exact[0] == "restore[gpt] changes at 0.11: good at 0.10, bad from there"
-    told = lines(over([G, S, S, B]), names, "restore[gpt]")
-    assert told[0] == "restore[gpt] changes after 0.9 and at 0.12 at the latest"
-    assert told[1].startswith("could not be asked: 0.10, 0.11")
+    assert exact[0] == "restore[gpt] changes at 0.11: works at 0.10, broken at 0.11"
+    told = lines(over([G, S, S, B]), names, "restore[gpt]", axis="megatron-core")
+    assert told == [
+        "restore[gpt] changes after 0.9 and at megatron-core 0.12 at the latest: works at 0.9, "
+        "broken at 0.12",
+        "could not be asked: 0.10, 0.11",
+        "the change may be at any of them, or at 0.12",
+    ]
     twice = lines(over([G, B, G, B], {1: B, 2: G}), names, "x")
     assert "there is more than one change: 0.11 say otherwise" in twice
+
+
+def test_the_words_say_what_was_fixed_and_what_was_not_run() -> None:
+    names = ["0.9", "0.10", "0.11", "0.12"]
+    told = lines(over([G, S, S, B]), names, "x", fixed=True, unrun={2})
+    assert told[0].endswith("broken at 0.9, works at 0.12")
+    assert told[1:] == [
+        "could not be asked: 0.10",
+        "not run: 0.11",
+        "the change may be at any of them, or at 0.12",
+    ]

@@ -1,0 +1,316 @@
+"""The command `bisect`: what it takes for known, runs and prints. All evidence here is made up, and
+what runs a cell stands in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import event, stand_in_evidence
+
+from mcore_compat import cli, evidence, expand, files, matrix, pipeline, plan, releases
+from mcore_compat.cells import Cell
+from mcore_compat.errors import InfrastructureError, InterpreterError
+from mcore_compat.evidence import Evidence
+from mcore_compat.pipeline import Context, Options, Outcome
+
+CHECK = "restore[gpt]"
+SERIES = ("0.31", "0.33", "0.35", "0.37", "0.39", "0.40")
+GOOD, BAD = (f"compat-0.14-modelopt{series}" for series in ("0.31", "0.40"))
+MATRIX, RELEASES = matrix.load(), releases.load()
+
+Outcomes = dict[str, str]
+"""By ModelOpt series: how the check ends."""
+
+BROKEN_FROM_37 = {s: "broken" if s >= "0.37" else "works" for s in SERIES}
+
+
+class World:
+    """Cells of which each outcome is settled; `ran` are those that were run, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.outcomes: Outcomes = dict(BROKEN_FROM_37)
+        self.ran: list[str] = []
+        self.raises: dict[str, Exception] = {}
+
+    def evidence(self, cell: Cell) -> Evidence:
+        outcome = self.outcomes[".".join(cell.modelopt.split(".")[:2])]
+        made = stand_in_evidence(event(CHECK, outcome), event("signatures"), cell=cell)
+        lock = files.sha256_file(pipeline.lock_path(cell))
+        return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
+
+    def know(self, *series: str, suite: str | None = None) -> None:
+        """Store evidence; of another suite where one is named, so that it is stale."""
+        for one in series:
+            found = self.evidence(cell_of(one))
+            found = replace(found, suite=suite or found.suite)
+            evidence.save(found, self.folder)
+
+    def run_cell(self, name: str, options: Options, context: Context) -> Outcome:
+        self.ran.append(name)
+        if name in self.raises:
+            raise self.raises[name]
+        found = self.evidence(pipeline.chosen(name, context))
+        evidence.save(found, self.folder)
+        return Outcome(evidence=found)
+
+
+def cell_of(series: str) -> Cell:
+    return expand.named(f"compat-0.14-modelopt{series}", MATRIX, RELEASES)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    found = World(tmp_path / "evidence")
+    path_of = evidence.path_of
+    monkeypatch.setattr(evidence, "FOLDER", found.folder)
+    monkeypatch.setattr(
+        evidence, "path_of", lambda cell, device, folder=found.folder: path_of(cell, device, folder)
+    )
+    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(pipeline, "run_cell", found.run_cell)
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return found
+
+
+def bisect(*options: str, good: str = GOOD, bad: str = BAD, check: str = CHECK) -> int:
+    return cli.main(["bisect", "--good", good, "--bad", bad, "--check", check, *options])
+
+
+def said_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_it_runs_what_the_answer_needs_and_tells_it(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know("0.31", "0.40")
+    assert bisect() == 0
+    assert world.ran == ["compat-0.14-modelopt0.37", "compat-0.14-modelopt0.35"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "restore[gpt] changes at nvidia-modelopt 0.37.0: works at 0.35.1, broken at 0.37.0"
+    )
+    assert "2 of 6 points were not asked: one change is assumed there" in said
+    assert "run for this: compat-0.14-modelopt0.37, compat-0.14-modelopt0.35" in said
+    table = [" ".join(line.split()) for line in said]
+    assert any(
+        line.startswith("0.31.0 ✓ works compat-0.14-modelopt0.31 evidence of 20") for line in table
+    )
+    assert "0.37.0 ✗ broken compat-0.14-modelopt0.37 run now" in table
+    assert "0.39.0 · not asked compat-0.14-modelopt0.39" in table
+    assert "why not in compat-0.14-modelopt0.37: restore[gpt]" in said
+    assert "  KeyError: 'decoder.weight'" in said
+
+
+def test_what_was_run_is_known_the_next_time(world: World) -> None:
+    world.know("0.31", "0.40")
+    bisect()
+    world.ran.clear()
+    assert bisect() == 0
+    assert world.ran == []
+
+
+def test_ends_of_which_nothing_is_known_are_run_first(world: World) -> None:
+    assert bisect() == 0
+    assert world.ran[:2] == [GOOD, BAD]
+    assert len(world.ran) == 4
+
+
+def test_the_words_may_leave_the_first_one_of_a_name_out(world: World) -> None:
+    world.know(*SERIES)
+    assert bisect(good="0.14-modelopt0.31", bad="0.14-modelopt0.40") == 0
+
+
+def test_what_was_fixed_is_found_from_the_other_side(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.outcomes = {s: "works" if s >= "0.37" else "broken" for s in SERIES}
+    world.know("0.31", "0.40")
+    assert bisect("--format", "json", good=BAD, bad=GOOD) == 0
+    said = said_of(capsys)
+    assert (said["last"], said["first"]) == ("0.35.1", "0.37.0")
+    assert said["answer"][0].endswith("broken at 0.35.1, works at 0.37.0")
+    assert said["failure"]["cell"] == "compat-0.14-modelopt0.35"
+
+
+def test_points_that_cannot_be_asked_make_it_a_range(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.outcomes.update({"0.35": "blocked", "0.37": "needs-gpu"})
+    world.know("0.31", "0.40")
+    assert bisect("--format", "json") == 1
+    said = said_of(capsys)
+    assert (said["exact"], said["last"], said["first"]) == (False, "0.33.1", "0.39.0")
+    assert "could not be asked: 0.35.1, 0.37.0" in said["answer"]
+    assert len(world.ran) <= 3 + 2
+
+
+def test_without_a_run_the_range_is_what_is_known(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know("0.31", "0.35", "0.40")
+    assert bisect("--no-run", "--format", "json") == 1
+    assert world.ran == []
+    said = said_of(capsys)
+    assert (said["last"], said["first"]) == ("0.35.1", "0.40.0")
+    assert "not run: 0.37.0, 0.39.0" in said["answer"]
+
+
+def test_stale_evidence_counts_only_where_it_is_asked_for(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know(*SERIES, suite="another")
+    assert bisect("--no-run") == 2
+    assert f"no fresh evidence says {CHECK}" in capsys.readouterr().err
+    assert bisect("--no-run", "--stale", "--format", "json") == 0
+    sources = {point["source"].partition(", ")[2] for point in said_of(capsys)["points"]}
+    assert sources == {"stale: the suite changed"}
+
+
+def test_a_dry_run_runs_nothing_and_tells_the_cost(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know("0.31")
+    assert bisect("--dry-run", "--format", "json") == 0
+    said = said_of(capsys)
+    assert said["ends_to_run"] == [BAD]
+    assert said["may_be_run"] == [f"compat-0.14-modelopt{s}" for s in SERIES[1:-1]]
+    assert said["most_runs"] == 1 + 3
+    assert said["most_minutes"] > 0
+    assert bisect("--dry-run") == 0
+    lines = capsys.readouterr().out
+    assert f"would run, to see that the end is what it was said to be: {BAD}" in lines
+    assert "would run at most 4 cells, about " in lines
+    assert world.ran == []
+
+
+def test_a_wheel_that_is_not_built_yet_is_part_of_the_cost(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = (f"compat-0.17-modelopt0.41-te2.{n}-torch2.9" for n in (9, 11))
+    for name, outcome in ((good, "works"), (bad, "broken")):
+        cell = expand.named(name, MATRIX, RELEASES)
+        made = stand_in_evidence(event(CHECK, outcome), cell=cell)
+        lock = files.sha256_file(pipeline.lock_path(cell))
+        made = replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
+        evidence.save(made, world.folder)
+    assert bisect("--dry-run", "--format", "json", good=good, bad=bad) == 0
+    said = said_of(capsys)
+    assert said["may_be_run"] == ["compat-0.17-modelopt0.41-te2.10-torch2.9"]
+    (key,) = said["may_be_built"]
+    assert key.startswith("transformer-engine-torch-2.10.0-torch2.9.1-py3.12")
+    assert said["most_minutes"] > plan.BUILD_S["transformer-engine-torch"] / 60
+
+
+def test_where_all_is_known_a_dry_run_says_so(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know(*SERIES)
+    assert bisect("--dry-run") == 0
+    assert "nothing would be run: what is known answers it" in capsys.readouterr().out
+
+
+def test_changes_that_are_more_than_one_are_all_told(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.outcomes = dict(
+        zip(SERIES, ("works", "broken", "works", "works", "broken", "broken"), strict=True)
+    )
+    world.know(*SERIES)
+    assert bisect() == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "there is more than one change: 0.35.1, 0.37.0 say otherwise" in said
+    changes = "0.31.0 -> 0.33.1, 0.33.1 -> 0.35.1, 0.37.0 -> 0.39.0"
+    assert f"changes seen: {changes}" in said
+
+
+def test_a_missing_python_is_a_point_that_cannot_be_asked(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know("0.31", "0.40")
+    world.raises["compat-0.14-modelopt0.37"] = InterpreterError("python 3.12 was found nowhere")
+    assert bisect("--format", "json") == 1
+    rows = {point["version"]: point for point in said_of(capsys)["points"]}
+    assert rows["0.37.0"]["why"] == "python 3.12 was found nowhere"
+
+
+def test_where_the_surroundings_fail_it_ends_and_what_was_run_is_kept(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know("0.31", "0.40")
+    world.raises["compat-0.14-modelopt0.35"] = InfrastructureError("no network")
+    assert bisect() == 3
+    assert capsys.readouterr().err.endswith("mcore-compat: no network\n")
+    assert (world.folder / "compat-0.14-modelopt0.37" / "host.json").exists()
+
+
+def test_a_declared_failure_is_told_with_its_rule(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know(*SERIES)
+    bisect("--format", "json")
+    failure = said_of(capsys)["failure"]
+    assert failure["declared"] is None
+    assert failure["rules"] == [
+        "nvidia-modelopt>=0.37.0,<=0.40.0 (3 cells fail, 3 work; "
+        "nvidia-modelopt: works at 0.35.1, not tested above)"
+    ]
+    assert failure["text_for_upstream"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"good": "compat-0.14"}, "is not the name of a cell"),
+        ({"bad": "0.14-modelopt0.99"}, "nvidia-modelopt has no release 0.99"),
+        ({"bad": GOOD}, "are the same combination"),
+        ({"check": "restor[gpt]"}, 'did you mean "restore[gpt]"'),
+        ({"check": "signatures"}, "--bad compat-0.14-modelopt0.40: signatures works there"),
+        ({"good": BAD, "bad": GOOD}, "are --good and --bad the wrong way round?"),
+        ({"options": ["--axis", "tech"]}, 'no such axis "tech"; did you mean "torch"'),
+        ({"options": ["--axis", "torch"]}, "have the same torch"),
+        ({"options": ["--hold", "mcore"]}, "--hold: megatron-core is no part of a stack"),
+        ({"options": ["--limit", "0"]}, "more than 0 s"),
+        ({"options": ["--format", "yaml"]}, "no such choice"),
+        ({"options": ["--no-run", "--dry-run"]}, "not allowed with"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_runs(
+    change: dict[str, Any], said: str, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.know(*SERIES)
+    options = change.pop("options", [])
+    assert bisect(*options, **change) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("mcore-compat: ")
+    assert error.count("\n") == 1
+    assert world.ran == []
+
+
+def test_over_megatron_core_what_moves_with_it_is_told(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = "compat-0.14-modelopt0.41", "compat-0.16-modelopt0.41"
+    outcomes = {"0.14.0": "works", "0.15.3": "works", "0.16.1": "broken"}
+
+    def of(cell: Cell) -> Evidence:
+        made = stand_in_evidence(event(CHECK, outcomes[cell.mcore]), cell=cell)
+        lock = files.sha256_file(pipeline.lock_path(cell))
+        return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
+
+    for name in (good, "compat-0.15-modelopt0.41", bad):
+        evidence.save(of(expand.named(name, MATRIX, RELEASES)), world.folder)
+    assert bisect(good=good, bad=bad) == 0
+    said = capsys.readouterr().out
+    assert "changes at megatron-core 0.16.1" in said
+    assert "at the same step moves transformer-engine 2.9.0 -> 2.11.0" in said
+    assert "between them lie also 0.16.0: --patches asks them" in said
+    assert "moving with megatron-core, each series' own stack: transformer-engine, torch" in said

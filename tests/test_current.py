@@ -1,0 +1,302 @@
+"""`doctor --run`: what it takes, what it writes and where; the suite itself stands in here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import START, event
+
+from mcore_compat import (
+    cli,
+    commands,
+    current,
+    environment,
+    evidence,
+    files,
+    inspected,
+    proc,
+    runtime,
+)
+from mcore_compat.errors import InfrastructureError
+from mcore_compat.inspected import Installed
+from mcore_compat.outcomes import CellOutcome
+
+END = {"event": "end", "seconds": 1.0}
+VERSIONS = {
+    "megatron-core": "0.16.1",
+    "nvidia-modelopt": "0.41.0",
+    "torch": "2.9.1+cu128",
+    "transformer-engine": "2.11.0",
+}
+
+
+class Stages:
+    """What stands in for the environment and its suite, and what the suite was started with."""
+
+    def __init__(self, site: Path) -> None:
+        self.events: list[dict[str, Any]] = [START, event("restore[gpt]"), END]
+        self.there = Installed(
+            python="3.12.1", versions=dict(VERSIONS), requires={}, cuda="12.8", places=(site,)
+        )
+        self.asked: dict[str, Any] = {}
+
+    def suite(self, **options: Any) -> proc.Completed:
+        self.asked = options
+        for one in self.events:
+            options["on_event"](one)
+        return proc.Completed(argv=(), returncode=1, output="", seconds=1)
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    site = tmp_path / "env" / "lib" / "python3.12" / "site-packages"
+    (site / "torch").mkdir(parents=True)
+    found = Stages(site)
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    python = tmp_path / "env" / "bin" / "python"
+    monkeypatch.setattr(commands, "examined", lambda *_, **__: (python, found.there, False))
+    monkeypatch.setattr(commands, "others", tuple)
+    monkeypatch.setattr(environment, "tools", lambda **_: tmp_path / "tools")
+    monkeypatch.setattr(runtime, "driver_stub", lambda *_: None)
+    monkeypatch.setattr(current.pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(current.runner, "run_suite", found.suite)
+    return found
+
+
+def doctor(*options: str) -> int:
+    return cli.main(["doctor", "--run", *options])
+
+
+def test_its_evidence_is_written_where_it_is_run(
+    stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor() == 0
+    found = evidence.load(tmp_path / "compat-current.json")
+    assert found.cell == "compat-current"
+    assert found.outcome is CellOutcome.COMPATIBLE
+    assert (found.lock, dict(found.wheels), found.cuda) == ("", {}, 12)
+    assert found.pins["torch"] == "2.9.1"
+    assert found.pins["python"] == "3.12"
+    assert dict(found.installed) == START["installed"]
+    assert "PYTHONDONTWRITEBYTECODE" in found.platform["variables_set"]
+    said = capsys.readouterr().out
+    assert said.startswith("compat-current: ✓ compatible (device class host)")
+    assert f"evidence: {tmp_path / 'compat-current.json'}" in said
+
+
+def test_the_file_is_of_the_users_choice(stages: Stages, tmp_path: Path) -> None:
+    assert doctor("--output", "mine.json") == 0
+    assert evidence.load(tmp_path / "mine.json").complete
+    assert not (tmp_path / "compat-current.json").exists()
+
+
+def test_a_project_that_is_searched_for_packages_may_hold_the_file(
+    stages: Stages, tmp_path: Path
+) -> None:
+    stages.there = replace(stages.there, places=(*stages.there.places, tmp_path))
+    assert doctor() == 0
+    assert (tmp_path / "compat-current.json").exists()
+
+
+def test_the_suite_is_run_with_the_environments_own_python(stages: Stages, tmp_path: Path) -> None:
+    doctor("--limit", "7", "--only", "restore*")
+    assert stages.asked["python"] == tmp_path / "env" / "bin" / "python"
+    assert stages.asked["tools"] == tmp_path / "tools"
+    assert stages.asked["only"] == "restore*"
+    assert stages.asked["check_limit"] == 7
+    assert stages.asked["variables"]["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert stages.asked["logs"].is_relative_to(tmp_path / "home")
+
+
+def test_a_failure_that_nothing_declares_ends_with_1(stages: Stages, tmp_path: Path) -> None:
+    stages.events.insert(1, event("build-default[mla-moe]", "broken"))
+    assert doctor() == 1
+    assert evidence.load(tmp_path / "compat-current.json").outcome is CellOutcome.PARTIAL
+
+
+def test_of_a_part_of_the_suite_nothing_is_written(
+    stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert doctor("--only", "restore[gpt]") == 0
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "home"])
+    assert "evidence:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_a_suite_that_ends_early_writes_nothing(
+    left: int, stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del stages.events[left:]
+    assert doctor() == InfrastructureError.exit_code
+    assert not (tmp_path / "compat-current.json").exists()
+    assert "the suite ended early, with exit code 1" in capsys.readouterr().err
+
+
+def test_a_word_that_no_check_has_is_one_line(
+    stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages.events[:] = [{"event": "error", "message": "--only: no check matches 'x'\nmore"}]
+    assert doctor("--only", "x") == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--only: no check matches 'x'")
+
+
+def test_without_tools_and_network_it_says_so_in_one_line(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tools(**_: object) -> Path:
+        raise InfrastructureError("the suite's tools were not installed: no route to host")
+
+    monkeypatch.setattr(environment, "tools", tools)
+    assert doctor() == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "pytest is fetched once, beside the environment, and that failed" in error
+    assert stages.asked == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--output", str(files.ROOT / "reports" / "x.json")], "lies in reports/"),
+        (["--output", "."], "is a folder"),
+        (["--output", "no/where.json"], "has no folder"),
+        (["--output", "env/lib/python3.12/site-packages/x.json"], "lies in the environment"),
+        (["--only", "x", "--output", "y.json"], "a part is no verdict"),
+        (["--limit", "0"], "more than 0 s"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_runs(
+    options: list[str], said: str, stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor(*options) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert stages.asked == {}
+
+
+@pytest.mark.parametrize("options", [["--output", "x"], ["--only", "x"], ["--limit", "3"]])
+def test_its_options_go_with_run(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", *options]) == 2
+    assert f"{options[0]} goes with --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"versions": {**VERSIONS, "megatron-core": None}}, "megatron-core not installed"),
+        ({"python": "3.9.1"}, "the suite needs 3.10 or newer"),
+    ],
+)
+def test_an_environment_that_cannot_be_asked_is_told_so(
+    changed: Mapping[str, Any], said: str, stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = changed.get("versions", VERSIONS)
+    stages.there = Installed(
+        python=changed.get("python", "3.12.1"),
+        versions={n: v for n, v in versions.items() if v},
+        requires={},
+        places=stages.there.places,
+    )
+    assert doctor() == 2
+    assert said in capsys.readouterr().err
+    assert stages.asked == {}
+
+
+def test_a_transformer_engine_that_is_its_core_alone_has_its_version(
+    stages: Stages, tmp_path: Path
+) -> None:
+    versions = {n: v for n, v in VERSIONS.items() if n != "transformer-engine"}
+    stages.there = Installed(
+        python="3.12.1",
+        versions={**versions, "transformer-engine-cu12": "2.11.0+abc"},
+        requires={},
+        places=stages.there.places,
+    )
+    doctor()
+    found = evidence.load(tmp_path / "compat-current.json")
+    assert found.pins["transformer-engine"] == "2.11.0"
+    assert found.cuda == 0
+
+
+# Its variables
+
+PYTHON = Path("/env/bin/python")
+
+
+def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
+    (tmp_path / "nvidia" / "cudnn" / "lib").mkdir(parents=True)
+    base = {
+        "LD_LIBRARY_PATH": "/mine:/other",
+        "CUDA_HOME": "/usr/local/cuda",
+        "NVTE_DEBUG": "1",
+        "PYTHONPATH": "/megatron",
+        "PATH": "/usr/bin",
+    }
+    found = runtime.inherited(PYTHON, tmp_path, tmp_path / "stub", base)
+    assert found["LD_LIBRARY_PATH"].split(":") == [
+        "/mine",
+        "/other",
+        str(tmp_path / "nvidia" / "cudnn" / "lib"),
+        str(tmp_path / "stub"),
+    ]
+    assert {n: found[n] for n in ("CUDA_HOME", "NVTE_DEBUG", "PYTHONPATH")} == {
+        n: base[n] for n in ("CUDA_HOME", "NVTE_DEBUG", "PYTHONPATH")
+    }
+    assert found["PATH"] == "/env/bin:/usr/bin"
+    assert found["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
+def test_cuda_home_is_never_empty_where_the_packages_bring_cuda(tmp_path: Path) -> None:
+    (tmp_path / "nvidia").mkdir()
+    given = [{}, {"CUDA_HOME": ""}, {"CUDA_HOME": "", "CUDA_PATH": "/cuda"}]
+    found = [runtime.inherited(PYTHON, tmp_path, None, base)["CUDA_HOME"] for base in given]
+    assert found == [str(tmp_path / "nvidia"), str(tmp_path / "nvidia"), "/cuda"]
+
+
+def test_where_nothing_is_brought_nothing_is_set(tmp_path: Path) -> None:
+    found = runtime.inherited(PYTHON, tmp_path, None, {"PATH": "/env/bin:/usr/bin"})
+    assert set(found) == {"PATH", "PYTHONDONTWRITEBYTECODE", "HF_HUB_OFFLINE"}
+    assert found["PATH"] == "/env/bin:/usr/bin"
+
+
+def test_to_look_at_an_environment_compiles_nothing_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    (site,) = (tmp_path / "env" / "lib").glob("python3*/site-packages")
+    (site / "mine.py").write_text("")
+    (site / "mine.pth").write_text("import mine\n")
+    python = tmp_path / "env" / "bin" / "python"
+
+    def run(argv: Any, **options: Any) -> proc.Completed:
+        return proc.run(argv, env={"PATH": "/usr/bin:/bin"}, **options)
+
+    there = inspected.inspect(python, run)
+    assert site in there.places
+    with pytest.raises(RuntimeError, match="went on to"):
+        environment.tools(python=python, uv=Path("uv"), run=_stops(run), say=lambda line: None)
+    assert not list(site.rglob("__pycache__"))
+    run([python, "-c", ""], timeout=60)
+    assert list(site.rglob("__pycache__")), "the proof can fail"
+
+
+def _stops(run: Any) -> Any:
+    """A runner that lets the environment's Python be asked, and ends before uv installs."""
+
+    def first(argv: Any, **options: Any) -> proc.Completed:
+        if argv[0] == Path("uv"):
+            raise RuntimeError("went on to uv")
+        return run(argv, **options)
+
+    return first
