@@ -55,6 +55,12 @@ class Blame:
     whole: bool
 
 
+def combinations(axes: Sequence[str]) -> Iterator[Moved]:
+    """Every combination that moves some and not all, the smallest first."""
+    for size in range(1, len(axes)):
+        yield from map(frozenset, itertools.combinations(axes, size))
+
+
 def find(
     axes: Sequence[str],
     ask: Ask,
@@ -173,9 +179,7 @@ class _Search:
 
     def _below(self, moved: Moved) -> Iterator[Moved]:
         """Smaller combinations within it that move anything, the smallest first."""
-        order = self.ordered(moved)
-        for size in range(1, len(order)):
-            yield from map(frozenset, itertools.combinations(order, size))
+        return combinations(self.ordered(moved))
 
     def _known_bad(self, among: Iterable[Moved]) -> Moved | None:
         return next((one for one in among if self.states.get(one) is State.BAD), None)
