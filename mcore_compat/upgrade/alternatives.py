@@ -36,7 +36,7 @@ def alternatives(
     loads: Callable[[str], Checkpoints],
     accepted: Sequence[str] = (),
 ) -> tuple[Alternative, ...]:
-    """The nearest to TO, with the fewest and lowest moves, that are newer than FROM; at most
+    """The nearest to TO, with the fewest and lowest moves, in its direction from FROM; at most
     `MOST`. `loads`: what is known of FROM's checkpoints in a cell."""
     wanted = {
         c.check
@@ -47,10 +47,11 @@ def alternatives(
     made = []
     for e in found:
         there = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
-        newer = not set(back(origin.pins, e.pins)) & {*PAIR}
+        # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
         moves = set(moving(origin.pins, e.pins)) & {*PAIR}
+        wrong = moves & (set(back(origin.pins, e.pins)) ^ set(back(origin.pins, target)))
         away = moving(target, e.pins)
-        if not (newer and moves and away and wanted <= there and known_good(e)):
+        if not (moves and not wrong and away and wanted <= there and known_good(e)):
             continue
         told = _checkpoints(loads(e.cell))
         if told is not None:

@@ -41,11 +41,12 @@ RANK = tuple(Word)
 @dataclass(frozen=True, kw_only=True)
 class Reason:
     """Why the answer is not better than `word`; `GO`: only worth knowing. `names` are what the
-    text counts, `command` what tells more."""
+    text counts, `why` a failure in one line, `command` what tells more."""
 
     word: Word
     text: str
     names: tuple[str, ...] = ()
+    why: str = ""
     command: str = ""
 
 
@@ -74,7 +75,8 @@ def answer(origin: Side, target: Side, known: Known, accepted: Sequence[str] = (
     """From what is known. `accepted` are patterns of checks that may be lost."""
     old, new = origin.found, target.found
     made = compare.difference(old, new) if old and new else None
-    lost = losses.losses(origin, target, made, known, accepted) if made else ()
+    there_too = bool(new and new.checks)
+    lost = losses.losses(origin, target, made, known, accepted) if made and there_too else ()
     exchange = Exchange(exchanged=known.loads, found=known.found, checks=known.checks)
     there = loads.checkpoints(old, target.name, exchange, accepted) if old else None
     changed = interfaces.interfaces(origin.pins, target.pins, known.found, known.all_.releases)
@@ -112,26 +114,27 @@ def judged(made: Answer) -> Iterator[Reason]:
     yield from _of_side("FROM", made.origin)
     yield from _of_side("TO", made.target)
     yield from _of_target(made)
+    if not made.target.outcomes():
+        return  # what it takes to get there is of no use
     for loss in made.losses:
         yield _of_loss(loss)
-    if made.target.found and made.target.found.checks:
-        yield from _of_checkpoints(made)
+    yield from _of_checkpoints(made)
     for one in made.interfaces:
         if one.breaking:
             yield Reason(
                 word=Word.CHANGES,
-                text=f"{one.package} {one.before} → {one.after} breaks calls that were right, of "
+                text=f"{one.package} {one.before} → {one.after} breaks calls that were right: "
                 f"{_count(len(one.breaking), 'function or spec', 'functions or specs')}",
                 names=tuple(c.name for c in one.breaking),
             )
     if made.undeclared:
         yield Reason(
             word=Word.CHANGES,
-            text=f"{_count(len(made.undeclared), 'requirement')} of TO that nothing declares and "
-            "FROM did not have: install by name",
+            text=f"TO has {_count(len(made.undeclared), 'requirement')} that nothing declares "
+            "and FROM did not have: install by name",
             names=tuple(text for text, *_ in made.undeclared),
         )
-    if made.difference and not made.difference.same_suite:
+    if made.origin.outcomes() and made.difference and not made.difference.same_suite:
         yield Reason(
             word=Word.GO, text="FROM and TO were taken with two suites: a difference may be theirs"
         )
@@ -155,7 +158,7 @@ def _of_target(made: Answer) -> Iterator[Reason]:
     """Whether TO works at all."""
     found, old = made.target.found, made.origin.found
     if found and found.reason and not found.checks:
-        yield Reason(word=Word.NO, text=f"TO is {found.outcome}: {found.reason.message}")
+        yield Reason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
     elif found and found.outcome is CellOutcome.INCOMPATIBLE:
         yield Reason(word=Word.NO, text="TO is incompatible: no family's checkpoint restores there")
     elif found and found.outcome not in compare.GOOD:
@@ -166,24 +169,22 @@ def _of_target(made: Answer) -> Iterator[Reason]:
 
 
 def _of_loss(loss: Loss) -> Reason:
-    what = _count(len(loss.checks), "check")
-    verb = "work" if len(loss.checks) > 1 else "works"
-    if loss.accepted:
-        text = f"{what} that {verb} in FROM may be lost, and is: {loss.why}"
-        return Reason(word=Word.GO, text=text, names=loss.checks)
-    if loss.failed:
-        text = f"{what} that {verb} in FROM, and not in TO: {loss.why}"
-        return Reason(word=Word.NO, text=text, names=loss.checks)
+    verb = "check that works" if len(loss.checks) == 1 else "checks that work"
+    what = f"{len(loss.checks)} {verb} in FROM"
     gone = loss.outcome is CheckOutcome.UNSUPPORTED and loss.core
-    text = f"{what} that {verb} in FROM, and cannot be asked in TO: {loss.why}"
-    return Reason(word=Word.NO if gone else Word.CHANGES, text=text, names=loss.checks)
+    word, text = Word.CHANGES, f"{what}, and cannot be asked in TO"
+    if loss.accepted:
+        word, text = Word.GO, f"{what} may be lost, and fails or is not asked in TO"
+    elif loss.failed or gone:
+        word, text = Word.NO, f"{what}, and not in TO"
+    return Reason(word=word, text=text, names=loss.checks, why=loss.why)
 
 
 CHECKPOINTS = {
-    Load.LOST: (Word.NO, "of FROM that does not load in TO, and no way through others is known"),
-    Load.THROUGH: (Word.CHANGES, "of FROM that loads in TO only through other cells"),
-    Load.UNTESTED: (Word.CHANGES, "of FROM not loaded in TO yet: not tested"),
-    Load.BEFORE: (Word.GO, "that does not load in TO, and not in FROM either"),
+    Load.LOST: (Word.NO, "of FROM not to be loaded in TO, and by no known way through others"),
+    Load.THROUGH: (Word.CHANGES, "of FROM to be loaded in TO only through other cells"),
+    Load.UNTESTED: (Word.CHANGES, "of FROM not loaded in TO yet"),
+    Load.BEFORE: (Word.GO, "not to be loaded in TO, and not in FROM either"),
 }
 
 
@@ -197,7 +198,7 @@ def _of_checkpoints(made: Answer) -> Iterator[Reason]:
         if routes:
             yield Reason(
                 word=word,
-                text=f"{_count(len(routes), 'kind')} of checkpoint {text}",
+                text=f"{_count(len(routes), 'checkpoint')} {text}",
                 names=tuple(r.check for r in routes),
                 command=command if load is Load.UNTESTED else "",
             )

@@ -40,11 +40,13 @@ class Logits:
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
     """`same` and `differ` are checks that work in both, by the digest of what was restored;
-    `counts` how many tensors those that differ hold in either."""
+    `counts` how many tensors those that differ hold in either; `values` are those of them of which
+    only the values differ."""
 
     same: tuple[str, ...] = ()
     differ: tuple[str, ...] = ()
     counts: Mapping[str, tuple[int, int]] | None = None
+    values: tuple[str, ...] = ()
     shapes: tuple[Shape, ...] = ()
     logits: tuple[Logits, ...] = ()
 
@@ -66,6 +68,7 @@ def numbers(old: Evidence, new: Evidence) -> Numbers:
         same=same,
         differ=differ,
         counts=counts,
+        values=tuple(a.check for a, _ in pairs if a.check in differ and _alike(a, old, new)),
         shapes=tuple(s for s in shapes if s is not None),
         logits=tuple(one for one in logits if one is not None),
     )
@@ -76,6 +79,13 @@ def _both(old: Evidence, new: Evidence) -> list[tuple[CheckResult, CheckResult]]
     after = {c.check: c for c in new.checks if c.outcome is CheckOutcome.WORKS}
     works = [c for c in old.checks if c.outcome is CheckOutcome.WORKS and c.check in after]
     return [(c, after[c.check]) for c in sorted(works, key=lambda c: c.check)]
+
+
+def _alike(one: CheckResult, old: Evidence, new: Evidence) -> bool:
+    """Whether it restored a model that has the same tensors, by name and shape, in both."""
+    models = [(a, b) for a, b in _both(old, new) if a.kind in MODELS and a.family == one.family]
+    whole = one.kind.startswith("restore") and len(models) == len(MODELS)
+    return whole and all(a.details.get("tensors") == b.details.get("tensors") for a, b in models)
 
 
 def _shape(old: CheckResult, new: CheckResult) -> Shape | None:
