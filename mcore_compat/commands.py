@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mcore_compat import (
@@ -127,7 +127,7 @@ def report_(*, check: bool) -> int:
     gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
-    made = {**report.texts(all_), **_exchanged()}
+    made = {**report.texts(all_), **_exchanged(), **_upgrades(all_)}
     if check:
         drifted = report.drift(made)
         for path in drifted:
@@ -159,6 +159,14 @@ def _exchanged() -> dict[Path, Callable[[], str]]:
 
     texts = exchanged.texts(results.load_all())
     return {path: functools.partial(str, text) for path, text in texts.items()}
+
+
+def _upgrades(all_: collated.Collated) -> Mapping[Path, Callable[[], str]]:
+    """The examples of `upgrade`, and how their texts are made."""
+    from mcore_compat.exchange import evidence as results
+    from mcore_compat.upgrade import examples
+
+    return examples.texts(all_, results.load_all())
 
 
 def _write_site(all_: collated.Collated) -> int:
@@ -301,7 +309,7 @@ def doctor_(*, python: str | None, verbose: bool) -> int:
     """Say what is wrong with an environment; nothing, and 0, where all is right."""
     from mcore_compat import doctor, inspected
 
-    chosen = Path(python) if python else _active()
+    chosen = Path(python) if python else active()
     there = inspected.inspect(chosen, proc.run)
     remarks = doctor.diagnose(there, matrix.load(), published.load())
     for remark in remarks:
@@ -315,7 +323,7 @@ def doctor_(*, python: str | None, verbose: bool) -> int:
     return 1 if any(remark.kind != doctor.NOTE for remark in remarks) else 0
 
 
-def _active() -> Path:
+def active() -> Path:
     """The Python of the environment that is active in the shell, else the one that runs this."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         place = os.environ.get(name)

@@ -10,7 +10,8 @@ means something else a major one.
 - `reasons`: what speaks against a better answer: `word` (the answer that it allows; `go`: only
   worth knowing), `text`, `why`, `names`, `command`.
 - `losses`: what works in FROM and not in TO: `checks`, `outcome` in TO (null: not there), `why`,
-  `fingerprint`, `frame`, `declared`, `rules`, `attributed_to`, `accepted`, and `blame`, null where
+  `fingerprint`, `frame`, `declared`, `rules`, `attributed_to`, `accepted`, `mentions`
+  (`package`, `old`, `new`: what it names and changes with the pins), and `blame`, null where
   nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked` and
   `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by combination,
   `open` (cells that could still be asked), `whole` (whether there is no other).
@@ -134,6 +135,7 @@ def _loss(one: Loss) -> dict[str, Any]:
         "rules": list(one.rules),
         "attributed_to": list(one.attributed),
         "accepted": one.accepted,
+        "mentions": [{"package": name, "old": old, "new": new} for name, old, new in one.mentions],
         "blame": _blame(one.blamed) if one.blamed else None,
     }
 

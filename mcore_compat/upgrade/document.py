@@ -100,6 +100,9 @@ def _losses(made: Answer) -> Section | None:
     body: list[Item] = []
     for loss in made.losses:
         body += _loss(loss, made)
+    if any(loss.blamed for loss in made.losses):
+        text = "cells in between have locks of their own: other packages move with the pins"
+        body.append(item(Ours(text)))
     nothing = [item(Ours("nothing: all that works in FROM works in TO"))]
     title = (Ours("What works in FROM and not in TO"),)
     return Section(title=title, body=tuple(body or nothing))
@@ -122,6 +125,9 @@ def _loss(loss: Loss, made: Answer) -> Iterator[Item]:
     if len(loss.rules) > RULES:
         more = f"and {len(loss.rules) - RULES} more: "
         yield item(Ours(more), Code(f"mcore-compat explain {made.target.name}"), level=1)
+    for name, old, new in loss.mentions:
+        text = Code(f"{name} {old or 'none'} → {new or 'none'}")
+        yield item(Ours("it names a package that changes with the pins: "), text, level=1)
     if loss.blamed is not None:
         yield from blamed.items(loss.blamed, made.origin.pins, made.target.pins)
 
@@ -136,13 +142,15 @@ def _outcomes(made: Answer) -> Section | None:
         ("regressed", found.broke),
         ("fixed", found.fixed),
         ("still broken", still),
-        ("still broken, for another reason", otherwise),
         ("newly untested", found.newly_untested),
+        ("still broken, for another reason", otherwise),
         ("fails, was not asked before", found.newly_failing),
         ("works, was not asked before", found.newly_works),
     )
     body = []
-    for text, changes in kinds:
+    for place, (text, changes) in enumerate(kinds):
+        if not changes and place > 3:
+            continue
         listed = (Ours(": "), *names([c.check for c in changes])) if changes else ()
         body.append(item(Ours(f"{text} {len(changes)}"), *listed))
     return Section(title=(Ours("Outcomes, check by check"),), body=tuple(body))

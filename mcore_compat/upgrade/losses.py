@@ -9,6 +9,7 @@ from mcore_compat import compare, explain, verdict
 from mcore_compat.compare import Change, Difference
 from mcore_compat.evidence import CheckResult
 from mcore_compat.outcomes import CORE_KIND, FAILURES, CheckOutcome
+from mcore_compat.upgrade import pins
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Known, Side
 from mcore_compat.upgrade.trial import Run, Trial, Verdict
@@ -21,7 +22,8 @@ class Loss:
     `outcome`: theirs in TO, None where they are not there. `cause`: the fingerprint of their
     failure; `rules`: over which versions that was seen, in words; `holds`: whether one of them
     covers TO. `declared`: why the matrix expects it. `accepted`: somebody said that this may be
-    lost. `blamed` is None where nothing can be blamed.
+    lost. `mentions`: packages that the failure names and that change beside the axes: name, old and
+    new version. `blamed` is None where nothing can be blamed.
     """
 
     checks: tuple[str, ...]
@@ -34,6 +36,7 @@ class Loss:
     rules: tuple[str, ...] = ()
     attributed: tuple[str, ...] = ()
     accepted: bool = False
+    mentions: tuple[tuple[str, str, str], ...] = ()
     blamed: Verdict | None = None
 
     @property
@@ -113,6 +116,7 @@ def _told(
         outcome=loss.outcome,
         why=loss.why,
         accepted=loss.accepted,
+        mentions=pins.mentioned(loss.why, pins.packages(origin.lock, target.lock)),
         cause=failure.fingerprint if failure else None,
         frame=failure.frame if failure else "",
         same_with_gpu=failure.gpu_independent if failure else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,6 +53,16 @@ def packages(old: Lock | None, new: Lock | None) -> Packages:
         removed={name: before[name] for name in sorted({*before} - {*after})},
         changed={n: (before[n], after[n]) for n in both if before[n] != after[n]},
     )
+
+
+def mentioned(text: str, rest: Packages) -> tuple[tuple[str, str, str], ...]:
+    """`(package, old version, new one)` of what changes beside the axes and is named in a text as
+    a module is; an empty version where it is not there. Sorted."""
+    rows = {name: (name, old, new) for name, (old, new) in (rest.changed or {}).items()}
+    rows |= {name: (name, "", new) for name, new in (rest.added or {}).items()}
+    rows |= {name: (name, old, "") for name, old in (rest.removed or {}).items()}
+    named = set(re.findall(r"(?<![\w.])([A-Za-z]\w*)(?=[.'\"])", text))
+    return tuple(rows[name] for name in sorted(rows) if name.replace("-", "_") in named)
 
 
 def undeclared(

@@ -135,6 +135,9 @@ def show(sections: Sequence[Section], console: Console) -> None:
                 grid.add_row(Text("-"), Text("".join(map(_line_in, block.parts)), overflow="fold"))
                 console.print(Padding(grid, (0, 0, 0, 2 + 2 * block.level), expand=False))
                 continue
+            for column in zip(*block.rows, strict=True):
+                # A name that is broken in two cannot be copied.
+                grid.add_column(no_wrap=any(isinstance(part, Code) for part in column))
             for row in (block.head, *block.rows):
                 grid.add_row(*(Text(_line(part), overflow="fold") for part in row))
             console.print(Padding(grid, (0, 0, 0, 2), expand=False))
