@@ -86,7 +86,8 @@ def test_where_changes_only_break_every_minimal_set_is_found(
 @given(tables(), st.data())
 def test_no_set_is_called_minimal_that_is_not(truth: Truth, data: st.DataObject) -> None:
     hints = tuple(data.draw(st.lists(st.sampled_from(sorted(truth, key=sorted)), max_size=2)))
-    found = over(truth, some_of(data.draw, truth), hints)
+    known = some_of(data.draw, truth)
+    found = over(truth, known, hints)
     assert found.culprits
     for culprit in found.culprits:
         axes = frozenset(culprit.axes)
@@ -95,6 +96,18 @@ def test_no_set_is_called_minimal_that_is_not(truth: Truth, data: st.DataObject)
         assert {frozenset(one) for one in culprit.silent} == set(silent)
         assert culprit.proved is not bool(silent)
         assert not culprit.unknown
+    # Whatever was seen to fail is explained.
+    seen = {frozenset(one) for one in found.asked} | {*known}
+    sets = [frozenset(c.axes) for c in found.culprits]
+    assert all(any(c <= one for c in sets) for one in seen if truth[one] is B)
+
+
+def test_what_is_learnt_to_fail_late_is_explained_too() -> None:
+    """torch alone fails, but all without python works: seen only when python is taken apart."""
+    every = frozenset(AXES[2:])
+    bad = [every, frozenset({"torch"}), frozenset({"python", "transformer-engine"})]
+    found = over({one: B if one in bad else G for one in subsets(every)})
+    assert {frozenset(c.axes) for c in found.culprits} == set(bad[1:])
 
 
 @given(tables(states=(G, B)))

@@ -95,8 +95,6 @@ def find(
             if further not in seen:
                 seen.add(further)
                 queue.append(further)
-    while (other := search.unexplained(found)) is not None:
-        found.append(search.least(other))
     return search.blame(found, whole)
 
 
@@ -144,14 +142,6 @@ class _Search:
             if smaller is None:
                 return moved
             moved = smaller
-
-    def unexplained(self, found: Sequence[Moved]) -> Moved | None:
-        """A combination that is known to fail and holds none of those that were found."""
-        bad = (moved for moved, state in self.states.items() if state is State.BAD)
-        left = [moved for moved in bad if not any(one <= moved for one in found)]
-        return min(
-            left, key=lambda moved: (len(moved), self._rank(self.ordered(moved))), default=None
-        )
 
     def _smaller(self, moved: Moved) -> Moved | None:
         known = self._known_bad(self._below(moved))
