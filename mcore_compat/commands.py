@@ -145,7 +145,8 @@ def report_(*, check: bool) -> int:
         print(one.reason.message if one.reason else verdicts.summary(one))
     texts = [path for path in made if path.parent == report.FOLDER]
     print(", ".join(str(path.relative_to(ROOT)) for path in texts), end="")
-    print(f", {len(made) - len(texts)} texts for upstream and files of constraints")
+    rest = len(made) - len(texts)
+    print(f", {rest} texts for upstream, files of constraints and examples of upgrades")
     print(
         f"{(report.FOLDER / site.FOLDER).relative_to(ROOT)}/index.html and {pages - 1} other files"
     )

@@ -70,7 +70,7 @@ def find(
     """Every minimal set of `axes` that makes it fail.
 
     Nothing moved works, and all moved fails: that is the question. What is `known` is never asked,
-    and nothing is asked twice. `hints` are asked first; they change the price, not the answer.
+    and nothing is asked twice. `hints` are asked first: that is cheaper where they are right.
     """
     search = _Search(axes, ask, known or {}, [frozenset(hint) for hint in hints])
     found: list[Moved] = []

@@ -22,11 +22,11 @@ DEVICE_CLASS = "host"
 
 PAIRS = (
     ("0.9-modelopt0.21", "0.16-modelopt0.41"),
-    ("0.12-modelopt0.27", "0.14-modelopt0.29"),
-    ("0.14-modelopt0.33", "0.15-modelopt0.37"),
+    ("0.18-modelopt0.46", "0.19-modelopt0.47"),
+    ("0.19-modelopt0.45", "0.19-modelopt0.46"),
 )
-"""From the oldest to one that many run; one that is not to be done, and what instead; a small
-step."""
+"""From the oldest to one that many run; one that is not to be done, and what instead; one of
+ModelOpt alone, in which nothing is lost."""
 
 PREFIX = "compat-"
 
