@@ -37,6 +37,7 @@ from typing import Any
 from mcore_compat import files, verdict
 from mcore_compat.compare import Difference
 from mcore_compat.upgrade.answer import Answer
+from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
 from mcore_compat.upgrade.sides import Side
@@ -52,8 +53,6 @@ def text(made: Answer) -> str:
 
 def data(made: Answer) -> dict[str, Any]:
     """What the file holds."""
-    old, new = made.origin.pins, made.target.pins
-    rest = made.packages
     return {
         "schema": VERSION,
         "answer": made.word.value,
@@ -73,30 +72,8 @@ def data(made: Answer) -> dict[str, Any]:
         "losses": [_loss(one) for one in made.losses],
         "difference": _difference(made.difference) if made.difference else None,
         "checkpoints": _checkpoints(made),
-        "pins": {
-            "moved": {axis: [old[axis], new[axis]] for axis in made.moved},
-            "added": dict(rest.added) if rest.added is not None else None,
-            "removed": dict(rest.removed) if rest.removed is not None else None,
-            "changed": {n: list(v) for n, v in rest.changed.items()}
-            if rest.changed is not None
-            else None,
-            "undeclared": [
-                {"requirement": need, "of": of, "imported_by": by}
-                for need, of, by in made.undeclared
-            ],
-        },
-        "interfaces": {
-            one.package: {
-                "before": one.before,
-                "after": one.after,
-                "back": one.back,
-                "changed": [
-                    {"name": c.name, "what": c.what, "breaks": c.breaks, "private": c.private}
-                    for c in one.changed
-                ],
-            }
-            for one in made.interfaces
-        },
+        "pins": _pins(made),
+        "interfaces": {one.package: _interface(one) for one in made.interfaces},
         "numbers": _numbers(made.numbers) if made.numbers else None,
         "alternatives": [
             {
@@ -107,6 +84,33 @@ def data(made: Answer) -> dict[str, Any]:
                 "checkpoints": one.checkpoints,
             }
             for one in made.alternatives
+        ],
+    }
+
+
+def _pins(made: Answer) -> dict[str, Any]:
+    old, new = made.origin.pins, made.target.pins
+    rest = made.packages
+    changed = rest.changed
+    return {
+        "moved": {axis: [old[axis], new[axis]] for axis in made.moved},
+        "added": dict(rest.added) if rest.added is not None else None,
+        "removed": dict(rest.removed) if rest.removed is not None else None,
+        "changed": {n: list(v) for n, v in changed.items()} if changed is not None else None,
+        "undeclared": [
+            {"requirement": need, "of": of, "imported_by": by} for need, of, by in made.undeclared
+        ],
+    }
+
+
+def _interface(one: Interface) -> dict[str, Any]:
+    return {
+        "before": one.before,
+        "after": one.after,
+        "back": one.back,
+        "changed": [
+            {"name": c.name, "what": c.what, "breaks": c.breaks, "private": c.private}
+            for c in one.changed
         ],
     }
 
