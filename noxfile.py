@@ -96,6 +96,12 @@ def bisect(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def upgrade(session: nox.Session) -> None:
+    """What an upgrade breaks: nox -s upgrade -- 0.9-modelopt0.21 0.16-modelopt0.41 [--no-run]."""
+    sessions.exit_unless_ok(session, ["upgrade", *session.posargs], "the answer is not `go`")
+
+
+@nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """(Re)make locks: nox -s lock -- [CELL ...]."""
     sessions.exit_unless_ok(session, ["lock", *session.posargs])

@@ -51,6 +51,8 @@ def _all(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    from mcore_compat.upgrade import options as upgrade
+
     top = _Parser(prog="mcore-compat", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
@@ -132,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     options.doctor_run(ill)
 
     options.bisect(commands)
+    upgrade.add_parser(commands)
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     fresh = commands.add_parser("refresh", help="ask the index for releases", allow_abbrev=False)
     fresh.add_argument("--join", action="store_true", help="new series join the matrix")
@@ -192,6 +195,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         return bisecting.run(args)
     if args.command == "build":
         return commands.build(args.cell, args.package)
+    if args.command == "upgrade":
+        from mcore_compat.upgrade import command
+
+        return command.run(args)
     if args.command == "explain":
         return commands.explain_cell(args.cell)
     if args.command == "lock":

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,7 @@ def report_(*, check: bool) -> int:
     gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
-    made = {**report.texts(all_), **_exchanged()}
+    made = {**report.texts(all_), **_exchanged(), **_upgrades(all_)}
     if check:
         drifted = report.drift(made)
         for path in drifted:
@@ -149,7 +149,8 @@ def report_(*, check: bool) -> int:
         print(one.reason.message if one.reason else verdicts.summary(one))
     texts = [path for path in made if path.parent == report.FOLDER]
     print(", ".join(str(path.relative_to(ROOT)) for path in texts), end="")
-    print(f", {len(made) - len(texts)} texts for upstream and files of constraints")
+    rest = len(made) - len(texts)
+    print(f", {rest} texts for upstream, files of constraints and examples of upgrades")
     print(
         f"{(report.FOLDER / site.FOLDER).relative_to(ROOT)}/index.html and {pages - 1} other files"
     )
@@ -163,6 +164,14 @@ def _exchanged() -> dict[Path, Callable[[], str]]:
 
     texts = exchanged.texts(results.load_all())
     return {path: functools.partial(str, text) for path, text in texts.items()}
+
+
+def _upgrades(all_: collated.Collated) -> Mapping[Path, Callable[[], str]]:
+    """The examples of `upgrade`, and how their texts are made."""
+    from mcore_compat.exchange import evidence as results
+    from mcore_compat.upgrade import examples
+
+    return examples.texts(all_, results.load_all())
 
 
 def _write_site(all_: collated.Collated) -> int:

@@ -132,16 +132,18 @@ def newest(found: Sequence[Listed]) -> str:
     return next(cell.name for cell in found if "newest" in cell.tags)
 
 
-def exit_unless_ok(session: nox.Session, args: Sequence[str]) -> None:
+def exit_unless_ok(
+    session: nox.Session, args: Sequence[str], verdict: str = "the verdict is not `compatible`"
+) -> None:
     """Run an `mcore-compat` command in this process and end the session as it ended.
 
-    Exit code 1 (a verdict other than `compatible`) fails this session only; anything else that
+    Exit code 1 (the `verdict`) fails this session only; anything else that
     is not 0 (bad input, infrastructure, Ctrl-C) ends nox with that very code.
     """
     from mcore_compat.cli import main
 
     code = main(args)
     if code == 1:
-        session.error("the verdict is not `compatible`; see above")
+        session.error(f"{verdict}; see above")
     if code != 0:
         raise SystemExit(code)

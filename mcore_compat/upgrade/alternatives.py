@@ -1,0 +1,77 @@
+"""What to take instead of TO, where TO is no clean upgrade. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat.cells import AXES, parsed
+from mcore_compat.compare import known_good
+from mcore_compat.evidence import Evidence
+from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, named
+from mcore_compat.upgrade.pins import back, moving
+
+MOST = 3
+PAIR = ("megatron-core", "nvidia-modelopt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """A cell in which all works that works in FROM. `moved`: the axes on which it is not TO;
+    `steps`: how many tested versions lie between, in all; `checkpoints`: what is known of FROM's
+    there."""
+
+    cell: str
+    pins: Mapping[str, str]
+    moved: tuple[str, ...]
+    steps: int
+    checkpoints: str
+
+
+def alternatives(
+    origin: Evidence,
+    target: Mapping[str, str],
+    found: Sequence[Evidence],
+    loads: Callable[[str], Checkpoints],
+    accepted: Sequence[str] = (),
+) -> tuple[Alternative, ...]:
+    """The nearest to TO, with the fewest and lowest moves, in its direction from FROM; at most
+    `MOST`. `loads`: what is known of FROM's checkpoints in a cell."""
+    wanted = {
+        c.check
+        for c in origin.checks
+        if c.outcome is CheckOutcome.WORKS and not named(c.check, accepted)
+    }
+    versions = {axis: sorted({e.pins[axis] for e in found}, key=parsed) for axis in AXES}
+    made = []
+    for e in found:
+        there = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
+        # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
+        moves = set(moving(origin.pins, e.pins)) & {*PAIR}
+        wrong = moves & (set(back(origin.pins, e.pins)) ^ set(back(origin.pins, target)))
+        away = moving(target, e.pins)
+        if not (moves and not wrong and away and wanted <= there and known_good(e)):
+            continue
+        told = _checkpoints(loads(e.cell))
+        if told is not None:
+            steps = sum(_steps(versions[axis], target[axis], e.pins[axis]) for axis in away)
+            made.append(
+                Alternative(
+                    cell=e.cell, pins=dict(e.pins), moved=away, steps=steps, checkpoints=told
+                )
+            )
+    return tuple(sorted(made, key=lambda a: (len(a.moved), a.steps, a.cell))[:MOST])
+
+
+def _steps(versions: Sequence[str], one: str, other: str) -> int:
+    """How many of the tested versions one goes over."""
+    low, high = sorted((parsed(one), parsed(other)))
+    return sum(low < parsed(version) <= high for version in versions)
+
+
+def _checkpoints(there: Checkpoints) -> str | None:
+    """What is known of FROM's checkpoints; None where some do not load there by themselves."""
+    if any(not r.accepted for r in (*there.of(Load.LOST), *there.of(Load.THROUGH))):
+        return None
+    return NOT_TESTED if there.of(Load.UNTESTED) else "load"

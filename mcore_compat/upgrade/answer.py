@@ -1,0 +1,212 @@
+"""Evidence of two cells → go, go with changes, or no, with everything that speaks for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from mcore_compat import compare
+from mcore_compat.compare import Difference
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.upgrade import alternatives as others
+from mcore_compat.upgrade import checkpoints as loads
+from mcore_compat.upgrade import interfaces, losses, numbers, pins
+from mcore_compat.upgrade.alternatives import Alternative
+from mcore_compat.upgrade.checkpoints import Checkpoints, Exchange, Load
+from mcore_compat.upgrade.interfaces import Interface
+from mcore_compat.upgrade.losses import Loss
+from mcore_compat.upgrade.numbers import Numbers
+from mcore_compat.upgrade.pins import Packages
+from mcore_compat.upgrade.sides import FRESH, Known, Side
+
+
+class Word(Enum):
+    """The answer.
+
+    - `GO`: all that works in FROM works in TO, its checkpoints load there, no known call breaks.
+    - `CHANGES`: all that works still does, or may be lost; something is to be done or tested first.
+    - `NO`: something that works in FROM fails in TO, or TO does not work, or nothing is known of
+      one of them.
+    """
+
+    GO = "go"
+    CHANGES = "go with changes"
+    NO = "no"
+
+
+RANK = tuple(Word)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why the answer is not better than `word`; `GO`: only worth knowing. `names` are what the
+    text counts, `why` a failure in one line, `command` what tells more."""
+
+    word: Word
+    text: str
+    names: tuple[str, ...] = ()
+    why: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Everything that is said of an upgrade. What needs evidence of both cells is None where one
+    has none; `checkpoints` where FROM has none."""
+
+    word: Word
+    reasons: tuple[Reason, ...]
+    device_class: str
+    origin: Side
+    target: Side
+    moved: tuple[str, ...]
+    packages: Packages
+    undeclared: tuple[tuple[str, str, str], ...]
+    difference: Difference | None = None
+    losses: tuple[Loss, ...] = ()
+    checkpoints: Checkpoints | None = None
+    interfaces: tuple[Interface, ...] = ()
+    numbers: Numbers | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+
+def answer(origin: Side, target: Side, known: Known, accepted: Sequence[str] = ()) -> Answer:
+    """From what is known. `accepted` are patterns of checks that may be lost."""
+    old, new = origin.found, target.found
+    made = compare.difference(old, new) if old and new else None
+    there_too = bool(new and new.checks)
+    lost = losses.losses(origin, target, made, known, accepted) if made and there_too else ()
+    exchange = Exchange(exchanged=known.loads, found=known.found, checks=known.checks)
+    there = loads.checkpoints(old, target.name, exchange, accepted) if old else None
+    changed = interfaces.interfaces(origin.pins, target.pins, known.found, known.all_.releases)
+    bare = Answer(
+        word=Word.GO,
+        reasons=(),
+        device_class=known.device_class,
+        origin=origin,
+        target=target,
+        moved=pins.moving(origin.pins, target.pins),
+        packages=pins.packages(origin.lock, target.lock),
+        undeclared=pins.undeclared(origin.pins, target.pins, known.all_.matrix),
+        difference=made,
+        losses=lost,
+        checkpoints=there,
+        interfaces=changed,
+        numbers=numbers.numbers(old, new) if old and new else None,
+    )
+    reasons = tuple(sorted(judged(bare), key=lambda r: -RANK.index(r.word)))
+    word = max((r.word for r in reasons), key=RANK.index, default=Word.GO)
+    instead: tuple[Alternative, ...] = ()
+    if old and word is Word.NO:
+        instead = others.alternatives(
+            old,
+            target.pins,
+            known.found,
+            lambda cell: loads.checkpoints(old, cell, exchange, accepted),
+            accepted,
+        )
+    return replace(bare, word=word, reasons=reasons, alternatives=instead)
+
+
+def judged(made: Answer) -> Iterator[Reason]:
+    """Every reason, in the order of the answer's parts."""
+    yield from _of_side("FROM", made.origin)
+    yield from _of_side("TO", made.target)
+    yield from _of_target(made)
+    if not made.target.outcomes():
+        return  # what it takes to get there is of no use
+    for loss in made.losses:
+        yield _of_loss(loss)
+    yield from _of_checkpoints(made)
+    for one in made.interfaces:
+        if one.breaking:
+            yield Reason(
+                word=Word.CHANGES,
+                text=f"{one.package} {one.before} → {one.after} breaks calls that were right: "
+                f"{_count(len(one.breaking), 'function or spec', 'functions or specs')}",
+                names=tuple(c.name for c in one.breaking),
+            )
+    if made.undeclared:
+        yield Reason(
+            word=Word.CHANGES,
+            text=f"TO has {_count(len(made.undeclared), 'requirement')} that nothing declares "
+            "and FROM did not have: install by name",
+            names=tuple(text for text, *_ in made.undeclared),
+        )
+    if made.origin.outcomes() and made.difference and not made.difference.same_suite:
+        yield Reason(
+            word=Word.GO, text="FROM and TO were taken with two suites: a difference may be theirs"
+        )
+
+
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
+
+
+def _of_side(end: str, side: Side) -> Iterator[Reason]:
+    """Whether anything is known of it, and still holds."""
+    if side.found is None:
+        text = f"nothing is known of {end}: it was not tested"
+        yield Reason(word=Word.NO, text=text, command=f"nox -s {side.name}")
+    elif side.state != FRESH:
+        text = f"the evidence of {end} does not hold any more: {side.state}"
+        yield Reason(word=Word.CHANGES, text=text, command=f"nox -s {side.name}")
+
+
+def _of_target(made: Answer) -> Iterator[Reason]:
+    """Whether TO works at all."""
+    found, old = made.target.found, made.origin.found
+    if found and found.reason and not found.checks:
+        yield Reason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
+    elif found and found.outcome is CellOutcome.INCOMPATIBLE:
+        yield Reason(word=Word.NO, text="TO is incompatible: no family's checkpoint restores there")
+    elif found and found.outcome not in compare.GOOD:
+        yield Reason(word=Word.NO, text=f"TO is {found.outcome}: no restore could be asked there")
+    if old and old.reason and not old.checks:
+        text = f"FROM is {old.outcome}: nothing works there that could be lost"
+        yield Reason(word=Word.GO, text=text)
+
+
+def _of_loss(loss: Loss) -> Reason:
+    verb = "check that works" if len(loss.checks) == 1 else "checks that work"
+    what = f"{len(loss.checks)} {verb} in FROM"
+    gone = loss.outcome is CheckOutcome.UNSUPPORTED and loss.core
+    word, text = Word.CHANGES, f"{what}, and cannot be asked in TO"
+    if loss.accepted:
+        word, text = Word.GO, f"{what} may be lost, and fails or is not asked in TO"
+    elif loss.failed or gone:
+        word, text = Word.NO, f"{what}, and not in TO"
+    return Reason(word=word, text=text, names=loss.checks, why=loss.why)
+
+
+CHECKPOINTS = {
+    Load.LOST: (Word.NO, "of FROM not to be loaded in TO, and by no known way through others"),
+    Load.THROUGH: (Word.CHANGES, "of FROM to be loaded in TO only through other cells"),
+    Load.UNTESTED: (Word.CHANGES, "of FROM not loaded in TO yet"),
+    Load.BEFORE: (Word.GO, "not to be loaded in TO, and not in FROM either"),
+}
+
+
+def _of_checkpoints(made: Answer) -> Iterator[Reason]:
+    there = made.checkpoints
+    if there is None:
+        return
+    command = exchange_command(made.origin.name, made.target.name)
+    for load, (word, text) in CHECKPOINTS.items():
+        routes = [r for r in there.of(load) if not r.accepted]
+        if routes:
+            yield Reason(
+                word=word,
+                text=f"{_count(len(routes), 'checkpoint')} {text}",
+                names=tuple(r.check for r in routes),
+                command=command if load is Load.UNTESTED else "",
+            )
+    if there.state not in (FRESH, loads.NOT_TESTED):
+        text = f"what is known of checkpoints does not hold any more: {there.state}"
+        yield Reason(word=Word.CHANGES, text=text, command=command)
+
+
+def exchange_command(origin: str, target: str) -> str:
+    """What loads FROM's checkpoints in TO."""
+    return f"nox -s exchange -- --from {origin} --to {target}"

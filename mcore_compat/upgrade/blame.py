@@ -1,0 +1,203 @@
+"""Which of the changes that came together make something fail: delta debugging. Pure.
+
+A combination is the set of axes that are moved to their new version, all others being at their
+old one. Nothing is taken for granted of combinations that were not asked: that more changes fail
+where fewer do is what the search follows, and never what a set is called minimal for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat.bisect import State
+
+Moved = frozenset[str]
+"""A combination: the axes that are moved."""
+
+Ask = Callable[[Moved], State | None]
+"""The state of a combination; None where it is not asked now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Culprit:
+    """Axes that make it fail together, and no smaller combination of them that was asked does.
+
+    `silent`: smaller ones that cannot be asked; `unknown`: smaller ones that were not asked.
+    """
+
+    axes: tuple[str, ...]
+    silent: tuple[tuple[str, ...], ...] = ()
+    unknown: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        """Whether every smaller combination was seen to work."""
+        return not self.silent and not self.unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blame:
+    """`culprits` are the minimal sets that were found, the smallest first.
+
+    `innocent`: combinations that work; `silent`: those that cannot be asked; `asked`: what was
+    asked for this, in order; `wanted`: what would be, in order. `whole`: there is no other minimal
+    set, unless one change repairs what others break or it needs what cannot be asked.
+    """
+
+    culprits: tuple[Culprit, ...]
+    innocent: tuple[tuple[str, ...], ...]
+    silent: tuple[tuple[str, ...], ...]
+    asked: tuple[tuple[str, ...], ...]
+    wanted: tuple[tuple[str, ...], ...]
+    whole: bool
+
+
+def combinations(axes: Sequence[str]) -> Iterator[Moved]:
+    """Every combination that moves some and not all, the smallest first."""
+    for size in range(1, len(axes)):
+        yield from map(frozenset, itertools.combinations(axes, size))
+
+
+def find(
+    axes: Sequence[str],
+    ask: Ask,
+    known: Mapping[Moved, State] | None = None,
+    hints: Iterable[Collection[str]] = (),
+) -> Blame:
+    """Every minimal set of `axes` that makes it fail.
+
+    Nothing moved works, and all moved fails: that is the question. What is `known` is never asked,
+    and nothing is asked twice. `hints` are asked first: that is cheaper where they are right.
+    """
+    search = _Search(axes, ask, known or {}, [frozenset(hint) for hint in hints])
+    found: list[Moved] = []
+    # Another minimal set lacks an axis of each that was found: leave them out, one by one.
+    queue, seen = deque([Moved()]), {Moved()}
+    whole = True
+    while queue:
+        out = queue.popleft()
+        rest = search.every - out
+        culprit = next((one for one in found if one <= rest), None)
+        if culprit is None:
+            start = search.start(rest)
+            if start is not None:
+                culprit = search.least(start)
+                found.append(culprit)
+        if culprit is None and rest and search.states[rest] is None:
+            whole = False
+        # What cannot be asked as a whole may hold smaller ones that fail.
+        silent = culprit is None and bool(rest) and search.states[rest] is State.SILENT
+        for axis in search.ordered(rest if silent else culprit or ()):
+            further = out | {axis}
+            if further not in seen:
+                seen.add(further)
+                queue.append(further)
+    return search.blame(found, whole)
+
+
+class _Search:
+    """What is known so far, and how more is learnt."""
+
+    def __init__(
+        self, axes: Sequence[str], ask: Ask, known: Mapping[Moved, State], hints: Sequence[Moved]
+    ) -> None:
+        self.every = frozenset(axes)
+        self._axes = tuple(axes)
+        self._ask = ask
+        self._hints = hints
+        given = {moved: state for moved, state in known.items() if moved <= self.every}
+        self.states: dict[Moved, State | None] = {
+            **given,
+            Moved(): State.GOOD,
+            self.every: State.BAD,
+        }
+        self._asked: list[Moved] = []
+
+    def ordered(self, moved: Iterable[str]) -> tuple[str, ...]:
+        """In the order in which the axes were given."""
+        return tuple(sorted(moved, key=self._axes.index))
+
+    def bad(self, moved: Moved) -> bool:
+        """Whether it fails with these moved; asks where that is not known."""
+        if moved not in self.states:
+            state = self._ask(moved)
+            self.states[moved] = state
+            if state is not None:
+                self._asked.append(moved)
+        return self.states[moved] is State.BAD
+
+    def start(self, rest: Moved) -> Moved | None:
+        """A combination within `rest` that fails: one that is known, else `rest` itself."""
+        if not rest:
+            return None
+        return self._known_bad(self._below(rest)) or (rest if self.bad(rest) else None)
+
+    def least(self, moved: Moved) -> Moved:
+        """A combination within `moved`, which fails, of which no smaller one was seen to fail."""
+        while True:
+            smaller = self._smaller(moved)
+            if smaller is None:
+                return moved
+            moved = smaller
+
+    def _smaller(self, moved: Moved) -> Moved | None:
+        known = self._known_bad(self._below(moved))
+        if known is not None:
+            return known
+        hinted = [hint for hint in self._hints if hint and hint < moved]
+        # Parts and what is left without them, ever finer; then all that is left to be asked, for
+        # a change may repair what another breaks.
+        for one in itertools.chain(hinted, self._parts(moved), self._below(moved)):
+            if self.bad(one):
+                return one
+        return None
+
+    def _parts(self, moved: Moved) -> Iterator[Moved]:
+        order, count = self.ordered(moved), 2
+        while count <= len(order):
+            edges = [len(order) * place // count for place in range(count + 1)]
+            parts = [frozenset(order[a:b]) for a, b in itertools.pairwise(edges)]
+            yield from parts
+            if count > 2:
+                yield from (moved - part for part in parts)
+            if count == len(order):
+                return
+            count = min(2 * count, len(order))
+
+    def _below(self, moved: Moved) -> Iterator[Moved]:
+        """Smaller combinations within it that move anything, the smallest first."""
+        return combinations(self.ordered(moved))
+
+    def _known_bad(self, among: Iterable[Moved]) -> Moved | None:
+        return next((one for one in among if self.states.get(one) is State.BAD), None)
+
+    def blame(self, found: Sequence[Moved], whole: bool) -> Blame:
+        """What the search came to."""
+        culprits = [
+            Culprit(
+                axes=self.ordered(one),
+                silent=self._told(State.SILENT, self._below(one)),
+                unknown=self._told(None, self._below(one)),
+            )
+            for one in found
+        ]
+        every = [*self._below(self.every), self.every]
+        wanted = [moved for moved, state in self.states.items() if state is None]
+        return Blame(
+            culprits=tuple(sorted(culprits, key=lambda c: (len(c.axes), self._rank(c.axes)))),
+            innocent=self._told(State.GOOD, every),
+            silent=self._told(State.SILENT, every),
+            asked=tuple(map(self.ordered, self._asked)),
+            wanted=tuple(map(self.ordered, wanted)),
+            whole=whole,
+        )
+
+    def _rank(self, axes: Sequence[str]) -> tuple[int, ...]:
+        return tuple(map(self._axes.index, axes))
+
+    def _told(self, state: State | None, among: Iterable[Moved]) -> tuple[tuple[str, ...], ...]:
+        """Those of which this is known; None: that they were not asked."""
+        return tuple(self.ordered(one) for one in among if self.states.get(one) is state)

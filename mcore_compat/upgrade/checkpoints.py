@@ -1,0 +1,206 @@
+"""Whether the checkpoints of one cell load in another, and if not, by which way they do. Pure."""
+
+from __future__ import annotations
+
+import fnmatch
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from mcore_compat.compare import FAILS
+from mcore_compat.evidence import Evidence
+from mcore_compat.exchange.evidence import Exchanged, Source, gist
+from mcore_compat.exchange.plan import WAYS
+from mcore_compat.outcomes import FAILURES, CheckOutcome
+
+Place = tuple[str, str]
+"""A cell and the kind of checkpoint that is held there."""
+
+INTO: Mapping[str, str] = {"default-to-modelopt": "modelopt"}
+"""By way: the kind that a model is of after loading, where it is not the kind that was saved."""
+
+WITHIN: Mapping[str, Place] = {
+    "restore": ("default", "modelopt"),
+    "restore-back": ("modelopt", "default"),
+}
+"""By kind of check: from which kind of checkpoint to which a cell goes by itself."""
+
+IN_ORIGIN: Mapping[str, str] = {
+    "default-to-modelopt": "restore",
+    "quantized": "modelopt-state-fp8",
+}
+"""By way: the check that asks the same of one cell alone."""
+
+
+NOT_TESTED = "not tested"
+
+
+class Load(Enum):
+    """How a checkpoint comes over."""
+
+    WORKS = "works"
+    THROUGH = "through others"
+    LOST = "does not load"
+    BEFORE = "does not load in FROM either"
+    NOT_ASKED = "cannot be asked"
+    UNTESTED = NOT_TESTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One kind of checkpoint of one family. `chain`: where it is held from FROM to TO, both
+    included, where it does not load by itself and this way is known; `why`: in one line;
+    `accepted`: somebody said that it may be lost."""
+
+    family: str
+    way: str
+    load: Load
+    chain: tuple[Place, ...] = ()
+    why: str = ""
+    cause: str | None = None
+    accepted: bool = False
+
+    @property
+    def check(self) -> str:
+        return f"restore-from[{self.family}:{self.way}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """All of them, sorted. `state`: `fresh`, `not tested`, or why that does not hold any more."""
+
+    routes: tuple[Route, ...]
+    state: str
+    taken: str = ""
+
+    def of(self, load: Load) -> tuple[Route, ...]:
+        return tuple(r for r in self.routes if r.load is load)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """The evidence of one device class that routes are found in, and today's digest of the checks
+    that it is to have."""
+
+    exchanged: Sequence[Exchanged]
+    found: Sequence[Evidence]
+    checks: str = ""
+
+    def loads(self, cell: str) -> Exchanged | None:
+        return next((one for one in self.exchanged if one.cell == cell), None)
+
+    def source(self, origin: str, target: str) -> Source | None:
+        there = self.loads(target)
+        return there.sources.get(origin) if there else None
+
+
+def checkpoints(
+    origin: Evidence, target: str, all_: Exchange, accepted: Sequence[str] = ()
+) -> Checkpoints:
+    """What comes over from `origin` into the cell `target`. `accepted` are patterns of what may be
+    lost, as `restore-from[gpt:quantized]`."""
+    source = all_.source(origin.cell, target)
+    asked = source.answers if source else {}
+    families = {c.family for c in origin.checks if c.family}
+    routes = []
+    for key in sorted({f"{family}:{way}" for family in families for way in WAYS} | {*asked}):
+        family, _, way = key.partition(":")
+        if key in asked:
+            routes.append(_route(origin, target, family, way, all_))
+        elif source is None or way not in source.ways:
+            routes.append(Route(family=family, way=way, load=Load.UNTESTED))
+        # else the family has no such checkpoint
+    return Checkpoints(
+        routes=tuple(replace(r, accepted=named(r.check, accepted)) for r in routes),
+        state=_state(origin, target, all_),
+        taken=source.taken if source else "",
+    )
+
+
+def named(check: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns, a check's id or a glob, means it. Brackets are no globs."""
+    return any(
+        check == one or fnmatch.fnmatchcase(check, one.replace("[", "[[]")) for one in patterns
+    )
+
+
+def _state(origin: Evidence, target: str, all_: Exchange) -> str:
+    there, source = all_.loads(target), all_.source(origin.cell, target)
+    if there is None or source is None:
+        return NOT_TESTED
+    if there.exchange != all_.checks:
+        return "the checks changed"
+    lock = next((e.lock for e in all_.found if e.cell == target), there.lock)
+    return "fresh" if (source.lock, there.lock) == (origin.lock, lock) else "a lock changed"
+
+
+def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange) -> Route:
+    """What became of a checkpoint that was asked for."""
+    there, source = all_.loads(target), all_.source(origin.cell, target)
+    assert there is not None
+    assert source is not None  # it was asked for
+    answer = source.answers[f"{family}:{way}"]
+    if answer.outcome is CheckOutcome.WORKS:
+        return Route(family=family, way=way, load=Load.WORKS)
+    if answer.outcome not in FAILURES:
+        why = answer.reason or answer.outcome.value
+        return Route(family=family, way=way, load=Load.NOT_ASKED, why=why)
+    failure = there.failures.get(answer.cause or "")
+    why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
+    said = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
+    if _fails_in_origin(origin, family, way, all_):
+        return said
+    start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
+    chain = shortest(edges(all_.exchanged, all_.found, family), start, end)
+    return replace(said, load=Load.THROUGH if chain else Load.LOST, chain=chain)
+
+
+def _fails_in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> bool:
+    """Whether FROM fails with its own checkpoint: then TO takes nothing away."""
+    itself = all_.source(origin.cell, origin.cell)
+    own = itself.answers.get(f"{family}:{way}") if itself else None
+    if own is not None:
+        return own.outcome in FAILS
+    check = f"{IN_ORIGIN.get(way, '')}[{family}]"
+    return any(c.check == check and c.outcome in FAILS for c in origin.checks)
+
+
+Edges = Mapping[Place, Sequence[tuple[Place, int]]]
+"""By place: where it goes on to, and whether that is into another cell (1) or not (0)."""
+
+
+def edges(exchanged: Iterable[Exchanged], found: Iterable[Evidence], family: str) -> Edges:
+    """Every load of a family's checkpoints that works, between cells and within one."""
+    made: dict[Place, set[tuple[Place, int]]] = {}
+    for one in exchanged:
+        for origin, source in one.sources.items():
+            for way, kind in WAYS.items():
+                answer = source.answers.get(f"{family}:{way}")
+                if answer is not None and answer.outcome is CheckOutcome.WORKS:
+                    step = (one.cell, INTO.get(way, kind)), int(one.cell != origin)
+                    made.setdefault((origin, kind), set()).add(step)
+    for e in found:
+        for c in e.checks:
+            if c.family == family and c.kind in WITHIN and c.outcome is CheckOutcome.WORKS:
+                kind, other = WITHIN[c.kind]
+                made.setdefault((e.cell, kind), set()).add(((e.cell, other), 0))
+    return {place: sorted(steps) for place, steps in made.items()}
+
+
+def shortest(edges: Edges, start: Place, end: Place) -> tuple[Place, ...]:
+    """The way from `start` to `end` through the fewest cells, then with the fewest loads, both
+    ends included; of several the first by name. Empty where there is none."""
+    heap: list[tuple[int, int, tuple[Place, ...]]] = [(0, 0, (start,))]
+    done: set[Place] = set()
+    while heap:
+        cells, loads, path = heapq.heappop(heap)
+        if path[-1] == end:
+            return path
+        if path[-1] in done:
+            continue
+        done.add(path[-1])
+        for place, other in edges.get(path[-1], ()):
+            if place not in done:
+                heapq.heappush(heap, (cells + other, loads + 1, (*path, place)))
+    return ()

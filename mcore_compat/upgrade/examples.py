@@ -1,0 +1,86 @@
+"""Real upgrades as Markdown, kept in `docs/upgrade/` and made anew by `nox -s report`. Pure but for
+reading locks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mcore_compat import expand, files, locks, pipeline
+from mcore_compat.cells import Cell
+from mcore_compat.collated import Collated
+from mcore_compat.exchange import run
+from mcore_compat.exchange.evidence import Exchanged
+from mcore_compat.upgrade import document, text
+from mcore_compat.upgrade.answer import Answer, answer
+from mcore_compat.upgrade.sides import Known
+
+FOLDER = files.ROOT / "docs" / "upgrade"
+
+DEVICE_CLASS = "host"
+
+PAIRS = (
+    ("0.9-modelopt0.21", "0.16-modelopt0.41"),
+    ("0.18-modelopt0.46", "0.19-modelopt0.47"),
+    ("0.19-modelopt0.45", "0.19-modelopt0.46"),
+)
+"""From the oldest to one that many run; one that is not to be done, and what instead; one of
+ModelOpt alone, in which nothing is lost."""
+
+PREFIX = "compat-"
+
+
+def full(name: str) -> str:
+    """A cell's name as it was typed, with what may be left out."""
+    return name if name.startswith(PREFIX) else PREFIX + name
+
+
+def path_of(origin: str, target: str) -> Path:
+    """Where the example lies."""
+    return FOLDER / f"{origin}-to-{target}.md"
+
+
+def known(
+    all_: Collated, device_class: str, exchanged: Sequence[Exchanged], cells: Sequence[Cell]
+) -> Known:
+    """What an upgrade between two cells is answered from; reads their locks.
+
+    Raises:
+        LockError: a lock is corrupt.
+    """
+    there = {cell.name: pipeline.lock_path(cell) for cell in cells}
+    return Known(
+        all_=all_,
+        device_class=device_class,
+        suite=pipeline.suite_digest(),
+        checks=run.digest(),
+        exchanged=tuple(exchanged),
+        locks={name: locks.read(path) for name, path in there.items() if path.exists()},
+    )
+
+
+def made(all_: Collated, exchanged: Sequence[Exchanged], origin: str, target: str) -> Answer:
+    """The answer to one example."""
+    cells = [expand.named(full(n), all_.matrix, all_.releases) for n in (origin, target)]
+    of = known(all_, DEVICE_CLASS, exchanged, cells)
+    return answer(of.side(cells[0]), of.side(cells[1]), of)
+
+
+def markdown(one: Answer) -> str:
+    """As `--format markdown` gives it."""
+    return text.markdown(document.sections(one))
+
+
+def texts(all_: Collated, exchanged: Sequence[Exchanged]) -> Mapping[Path, Callable[[], str]]:
+    """By file: how its text is made. An example of which nothing is known is left out."""
+
+    def text_of(origin: str, target: str) -> str:
+        return markdown(made(all_, exchanged, origin, target))
+
+    there = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
+    return {
+        path_of(*pair): functools.partial(text_of, *pair)
+        for pair in PAIRS
+        if {full(name) for name in pair} <= there
+    }

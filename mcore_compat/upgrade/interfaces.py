@@ -1,0 +1,86 @@
+"""What changes in the interfaces that callers use, between two releases of each package. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat import drift, wording
+from mcore_compat.cells import parsed
+from mcore_compat.evidence import Evidence
+from mcore_compat.releases import Releases
+from mcore_compat.signatures import Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """One function or spec: `what` changed, in words; `breaks`: which calls break and why, or
+    empty."""
+
+    name: str
+    what: str
+    breaks: str = ""
+
+    @property
+    def private(self) -> bool:
+        """Whether its name asks to be left alone: the packages take it from one another, and
+        whether they still fit is what the checks show."""
+        parts = self.name.replace(":", ".").split(".")
+        return any(part.startswith("_") and not part.startswith("__") for part in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """A package whose release changes. `back`: it goes to an older one, and what that takes away
+    is not told."""
+
+    package: str
+    before: str
+    after: str
+    back: bool = False
+    changed: tuple[Changed, ...] = ()
+
+    @property
+    def breaking(self) -> tuple[Changed, ...]:
+        """What breaks calls of users' own code."""
+        return tuple(c for c in self.changed if c.breaks and not c.private)
+
+
+PACKAGES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
+
+
+def interfaces(
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+    found: Sequence[Evidence],
+    releases: Releases,
+) -> tuple[Interface, ...]:
+    """Of each package whose release differs, what was recorded of the one against the other."""
+    made = []
+    for package in PACKAGES:
+        before, after = old[package], new[package]
+        if before == after:
+            continue
+        if parsed(after) < parsed(before):
+            made.append(Interface(package=package, before=before, after=after, back=True))
+            continue
+        # Of these two releases alone: what came and went in between touches nobody.
+        both = [e for e in found if e.pins[package] in (before, after)]
+        mine: dict[str, list[Difference]] = {}
+        for change in drift.changes(both, releases):
+            same = (change.subject.package, change.before, change.after)
+            if same == (package, before, after):
+                mine.setdefault(change.subject.name, []).append(change.what)
+        changed = [_changed(name, what) for name, what in sorted(mine.items())]
+        told = tuple(c for c in changed if c is not None)
+        made.append(Interface(package=package, before=before, after=after, changed=told))
+    return tuple(made)
+
+
+def _changed(name: str, what: Sequence[Difference]) -> Changed | None:
+    """What touches callers; None where only annotations and the like differ."""
+    kept = [one for one in what if not one.minor]
+    if not kept:
+        return None
+    breaks = wording.breaks(kept)
+    return Changed(name=name, what=wording.told(kept), breaks="" if breaks == "no" else breaks)

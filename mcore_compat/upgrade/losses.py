@@ -1,0 +1,127 @@
+"""What works in FROM and not in TO, and why. Pure, but for who is given to test further cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcore_compat import compare, explain, verdict
+from mcore_compat.compare import Change, Difference
+from mcore_compat.evidence import CheckResult
+from mcore_compat.outcomes import CORE_KIND, FAILURES, CheckOutcome
+from mcore_compat.upgrade import pins
+from mcore_compat.upgrade.checkpoints import named
+from mcore_compat.upgrade.sides import Known, Side
+from mcore_compat.upgrade.trial import Run, Trial, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Checks that work in FROM and not in TO, for one reason.
+
+    `outcome`: theirs in TO, None where they are not there. `cause`: the fingerprint of their
+    failure; `rules`: over which versions that was seen, in words; `holds`: whether one of them
+    covers TO. `declared`: why the matrix expects it. `accepted`: somebody said that this may be
+    lost. `mentions`: packages that the failure names and that change beside the axes: name, old and
+    new version. `blamed` is None where nothing can be blamed.
+    """
+
+    checks: tuple[str, ...]
+    outcome: CheckOutcome | None
+    why: str
+    cause: str | None = None
+    frame: str = ""
+    same_with_gpu: str | None = None
+    declared: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    attributed: tuple[str, ...] = ()
+    accepted: bool = False
+    mentions: tuple[tuple[str, str, str], ...] = ()
+    blamed: Verdict | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it fails now; else it is not asked any more."""
+        return self.outcome in compare.FAILS
+
+    @property
+    def core(self) -> bool:
+        """Whether it is about the restore that all of this is for."""
+        return any(check.startswith(f"{CORE_KIND}[") for check in self.checks)
+
+
+def losses(
+    origin: Side,
+    target: Side,
+    made: Difference,
+    known: Known,
+    accepted: Sequence[str] = (),
+    run: Run | None = None,
+) -> tuple[Loss, ...]:
+    """Everything that works in FROM and does not in TO: what fails, then what is not asked; that
+    with most checks first. With `run`, cells are tested until it is known what is to blame."""
+    assert target.found is not None  # nothing was lost in a cell of which nothing is known
+    after = {c.check: c for c in target.found.checks}
+    gone = [c for c in made.newly_untested if c.old is CheckOutcome.WORKS]
+    groups: dict[tuple[bool, CheckOutcome | None, str], list[Change]] = {}
+    for change in (*made.broke, *gone):
+        may = named(change.check, accepted)
+        cause = _cause(after.get(change.check))
+        groups.setdefault((may, change.new, cause), []).append(change)
+    found = []
+    for (may, outcome, _), changes in groups.items():
+        checks = tuple(sorted(c.check for c in changes))
+        result = after.get(checks[0])
+        one = Loss(checks=checks, outcome=outcome, why=_why(changes[0], result), accepted=may)
+        found.append(_told(one, result, origin, target, known, run))
+    return tuple(sorted(found, key=lambda o: (o.accepted, not o.failed, -len(o.checks), o.checks)))
+
+
+def _cause(result: CheckResult | None) -> str:
+    """What is equal for checks that do not work for the same reason."""
+    if result is None:
+        return ""
+    if result.failure and result.outcome in FAILURES:
+        return result.failure.fingerprint
+    return result.reason or ""
+
+
+def _why(change: Change, result: CheckResult | None) -> str:
+    if change.why:
+        return change.why
+    if result is None:
+        return "it is not asked there"
+    return " ".join((result.reason or result.outcome.value).split())[:200]
+
+
+def _told(
+    loss: Loss,
+    result: CheckResult | None,
+    origin: Side,
+    target: Side,
+    known: Known,
+    run: Run | None,
+) -> Loss:
+    """With its rules and what is to blame, where it is a failure of its own."""
+    if result is None or result.outcome not in FAILURES or target.found is None:
+        return loss
+    failure = result.failure
+    explained = known.all_.explained[known.device_class] if failure else ()
+    one = next((e for e in explained if failure and e.fingerprint == failure.fingerprint), None)
+    causes = verdict.causes(c for c in target.found.checks if c.check in loss.checks)
+    declared = [verdict.declared(target.found, c, known.all_.matrix.expected) for c in causes]
+    hints = [rule.axes for rule in one.rules] if one else []
+    return Loss(
+        checks=loss.checks,
+        outcome=loss.outcome,
+        why=loss.why,
+        accepted=loss.accepted,
+        mentions=pins.mentioned(loss.why, pins.packages(origin.lock, target.lock)),
+        cause=failure.fingerprint if failure else None,
+        frame=failure.frame if failure else "",
+        same_with_gpu=failure.gpu_independent if failure else None,
+        declared=tuple(line for lines in declared for line in lines),
+        rules=tuple(explain.lines(one)) if one else (),
+        attributed=one.attributed() if one else (),
+        blamed=Trial(loss.checks, result, origin, target, known, run).verdict(hints),
+    )

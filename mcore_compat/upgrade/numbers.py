@@ -1,0 +1,119 @@
+"""Whether two cells hold and compute the same numbers, as far as they recorded them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcore_compat.evidence import CheckResult, Evidence
+from mcore_compat.outcomes import CheckOutcome
+
+LOGITS = "inference-numbers"
+DIGEST = "digest"
+"""What checks record: of names, shapes and values of all tensors of a restored model."""
+
+MODELS = ("build-default", "build-modelopt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The tensors of one model that are not the same in both, by name and shape."""
+
+    check: str
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logits:
+    """What a family computes: the steps whose logits are the same bit for bit, those that are not,
+    and how far the ModelOpt spec is off the default one, at most, in either cell."""
+
+    family: str
+    same: tuple[str, ...]
+    differ: tuple[str, ...]
+    off: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """`same` and `differ` are checks that work in both, by the digest of what was restored;
+    `counts` how many tensors those that differ hold in either; `values` are those of them of which
+    only the values differ."""
+
+    same: tuple[str, ...] = ()
+    differ: tuple[str, ...] = ()
+    counts: Mapping[str, tuple[int, int]] | None = None
+    values: tuple[str, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    logits: tuple[Logits, ...] = ()
+
+
+def numbers(old: Evidence, new: Evidence) -> Numbers:
+    """What both recorded, compared."""
+    pairs = [(one, other) for one, other in _both(old, new) if DIGEST in one.details]
+    pairs = [(one, other) for one, other in pairs if DIGEST in other.details]
+    same = tuple(a.check for a, b in pairs if a.details[DIGEST] == b.details[DIGEST])
+    differ = tuple(a.check for a, b in pairs if a.check not in same)
+    counts = {
+        a.check: (a.details["tensors"], b.details["tensors"])
+        for a, b in pairs
+        if a.check in differ and {"tensors"} <= {*a.details} & {*b.details}
+    }
+    shapes = (_shape(a, b) for a, b in _both(old, new) if a.kind in MODELS)
+    logits = (_logits(a, b) for a, b in _both(old, new) if a.kind == LOGITS)
+    return Numbers(
+        same=same,
+        differ=differ,
+        counts=counts,
+        values=tuple(a.check for a, _ in pairs if a.check in differ and _alike(a, old, new)),
+        shapes=tuple(s for s in shapes if s is not None),
+        logits=tuple(one for one in logits if one is not None),
+    )
+
+
+def _both(old: Evidence, new: Evidence) -> list[tuple[CheckResult, CheckResult]]:
+    """The checks that work in both, sorted."""
+    after = {c.check: c for c in new.checks if c.outcome is CheckOutcome.WORKS}
+    works = [c for c in old.checks if c.outcome is CheckOutcome.WORKS and c.check in after]
+    return [(c, after[c.check]) for c in sorted(works, key=lambda c: c.check)]
+
+
+def _alike(one: CheckResult, old: Evidence, new: Evidence) -> bool:
+    """Whether it restored a model that has the same tensors, by name and shape, in both."""
+    models = [(a, b) for a, b in _both(old, new) if a.kind in MODELS and a.family == one.family]
+    whole = one.kind.startswith("restore") and len(models) == len(MODELS)
+    return whole and all(a.details.get("tensors") == b.details.get("tensors") for a, b in models)
+
+
+def _shape(old: CheckResult, new: CheckResult) -> Shape | None:
+    before, after = old.details.get("tensors"), new.details.get("tensors")
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping) or before == after:
+        return None
+    both = {*before} & {*after}
+    return Shape(
+        check=old.check,
+        added=tuple(sorted({*after} - {*before})),
+        removed=tuple(sorted({*before} - {*after})),
+        changed=tuple(sorted(name for name in both if before[name] != after[name])),
+    )
+
+
+def _logits(old: CheckResult, new: CheckResult) -> Logits | None:
+    steps = sorted(n for n in {*old.details} & {*new.details} if n.endswith(f": {DIGEST}"))
+    if not steps:
+        return None
+    same = [name for name in steps if old.details[name] == new.details[name]]
+    return Logits(
+        family=old.family or "",
+        same=tuple(name.partition(":")[0] for name in same),
+        differ=tuple(name.partition(":")[0] for name in steps if name not in same),
+        off=(_off(old.details), _off(new.details)),
+    )
+
+
+def _off(details: Mapping[str, Any]) -> float | None:
+    found = details.get("differences")
+    return max(found.values(), default=None) if isinstance(found, Mapping) else None

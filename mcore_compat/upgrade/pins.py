@@ -1,0 +1,111 @@
+"""Which pins change from one cell to another, and the cells in between. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mcore_compat import expand
+from mcore_compat.cells import AXES, Cell, Request, parsed, series_of
+from mcore_compat.evidence import Evidence
+from mcore_compat.locks import Lock
+from mcore_compat.matrix import Matrix
+from mcore_compat.releases import Releases
+from mcore_compat.upgrade.blame import Moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packages:
+    """What changes in the rest of the locks, by package. `complete`: both cells have a lock."""
+
+    complete: bool = False
+    added: Mapping[str, str] | None = None
+    removed: Mapping[str, str] | None = None
+    changed: Mapping[str, tuple[str, str]] | None = None
+
+
+def moving(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """The axes that differ, in their order."""
+    return tuple(axis for axis in AXES if old[axis] != new[axis])
+
+
+def back(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """The axes that move to an older version."""
+    return tuple(axis for axis in AXES if parsed(new[axis]) < parsed(old[axis]))
+
+
+def packages(old: Lock | None, new: Lock | None) -> Packages:
+    """What differs beside the axes."""
+    if old is None or new is None:
+        return Packages()
+    before, after = (
+        {p.name: p.version for p in (*lock.pins, *lock.source_only) if p.name not in AXES}
+        for lock in (old, new)
+    )
+    both = sorted({*before} & {*after})
+    return Packages(
+        complete=True,
+        added={name: after[name] for name in sorted({*after} - {*before})},
+        removed={name: before[name] for name in sorted({*before} - {*after})},
+        changed={n: (before[n], after[n]) for n in both if before[n] != after[n]},
+    )
+
+
+def mentioned(text: str, rest: Packages) -> tuple[tuple[str, str, str], ...]:
+    """`(package, old version, new one)` of what changes beside the axes and is named in a text as
+    a module is; an empty version where it is not there. Sorted."""
+    rows = {name: (name, old, new) for name, (old, new) in (rest.changed or {}).items()}
+    rows |= {name: (name, "", new) for name, new in (rest.added or {}).items()}
+    rows |= {name: (name, old, "") for name, old in (rest.removed or {}).items()}
+    named = set(re.findall(r"(?<![\w.])([A-Za-z]\w*)(?=[.'\"])", text))
+    return tuple(rows[name] for name in sorted(rows) if name.replace("-", "_") in named)
+
+
+def undeclared(
+    old: Mapping[str, str], new: Mapping[str, str], matrix: Matrix
+) -> tuple[tuple[str, str, str], ...]:
+    """`(requirement, the release that needs it, the module that imports it)` of what nothing asks
+    for and the old cell could do without. Sorted."""
+    before = {name for name, *_ in _undeclared(old, matrix)}
+    rows = {row[1:] for row in _undeclared(new, matrix) if row[0] not in before}
+    return tuple(sorted(rows))
+
+
+def _undeclared(pins: Mapping[str, str], matrix: Matrix) -> Iterable[tuple[str, str, str, str]]:
+    for rule in matrix.undeclared:
+        if rule.when.contains(pins[rule.of]):
+            for text in rule.requires:
+                name = canonicalize_name(Requirement(text).name)
+                yield name, text, f"{rule.of} {pins[rule.of]}", rule.imported_by
+
+
+def mixed(moved: Moved, old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """The old pins, those of `moved` being the new ones."""
+    return {axis: (new if axis in moved else old)[axis] for axis in AXES}
+
+
+def by_pins(found: Iterable[Evidence]) -> dict[tuple[str, ...], Evidence]:
+    """Evidence by its versions, in the order of the axes; of two the first by name."""
+    rows = sorted(found, key=lambda e: e.cell, reverse=True)
+    return {tuple(e.pins[axis] for axis in AXES): e for e in rows}
+
+
+def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell:
+    """The cell of these versions, under the name that it would be run by.
+
+    Raises:
+        UsageError: a version that is no release, or a series that has no stack.
+    """
+
+    def word(axis: str) -> str:
+        series = series_of(pins[axis])
+        newest = releases.newest(axis, series).version
+        return series if newest == pins[axis] else pins[axis]
+
+    mcore, modelopt, te, torch = (word(axis) for axis in AXES[:4])
+    asked = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
+    return expand.cell(asked, matrix, releases)

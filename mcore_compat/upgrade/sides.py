@@ -1,0 +1,104 @@
+"""The two cells of an upgrade, and what is known of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mcore_compat import evidence
+from mcore_compat.cells import Cell, moved
+from mcore_compat.collated import Collated
+from mcore_compat.evidence import Evidence, Fresh
+from mcore_compat.exchange.evidence import Exchanged
+from mcore_compat.locks import Lock, asked_for
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
+
+FRESH, UNTESTED = "fresh", "untested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One end. `state`: `fresh`, `untested`, or why its evidence does not hold any more; `note`:
+    how it came to be this cell, where that was not said by name."""
+
+    cell: Cell
+    found: Evidence | None = None
+    lock: Lock | None = None
+    state: str = UNTESTED
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.cell.name
+
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """What was tested; of an untested cell, what would be."""
+        return self.found.pins if self.found else self.cell.pins
+
+    def outcomes(self) -> dict[str, CheckOutcome]:
+        """By check."""
+        return {c.check: c.outcome for c in self.found.checks} if self.found else {}
+
+    def works(self) -> set[str]:
+        """The checks that work."""
+        return {check for check, o in self.outcomes().items() if o is CheckOutcome.WORKS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """All that an answer is made of. `suite` and `checks` are today's digests of the suite and of
+    the exchange; `locks` are by cell, of the two that are compared."""
+
+    all_: Collated
+    device_class: str
+    suite: str
+    checks: str = ""
+    exchanged: tuple[Exchanged, ...] = ()
+    locks: Mapping[str, Lock] = field(default_factory=dict)
+
+    @property
+    def found(self) -> tuple[Evidence, ...]:
+        """The evidence of the device class."""
+        return self.all_.by_class.get(self.device_class, ())
+
+    @property
+    def loads(self) -> tuple[Exchanged, ...]:
+        """The exchange's evidence of the device class."""
+        return tuple(one for one in self.exchanged if one.device_class == self.device_class)
+
+    def evidence_of(self, cell: str) -> Evidence | None:
+        return next((e for e in self.found if e.cell == cell), None)
+
+    def side(self, cell: Cell, note: str = "") -> Side:
+        """What is known of a cell."""
+        found, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
+        state = self._state(cell, found, lock) if found else UNTESTED
+        return Side(cell=cell, found=found, lock=lock, state=state, note=note)
+
+    def _state(self, cell: Cell, found: Evidence, lock: Lock | None) -> str:
+        """Whether its evidence holds. Wheels are left out: those of this machine change nothing
+        in what is known."""
+        newer = moved(cell, found.pins)
+        if newer:
+            return ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
+        digest = lock.digest if lock else ""
+        if found.outcome is CellOutcome.UNRESOLVABLE and lock is None:
+            digest = asked_for(cell, self.all_.matrix, self.all_.releases)
+        python = found.pins.get("python", "")
+        suite = found.suite if found.outcome is CellOutcome.UNRESOLVABLE else self.suite
+        said = evidence.freshness(found, lock=digest, suite=suite, wheels=None, python=python)
+        return FRESH if isinstance(said, Fresh) else said.why
+
+
+def nearest_class(
+    found: Sequence[Evidence], cells: Sequence[str], mine: str, classes: Sequence[str]
+) -> str:
+    """The device class to answer from: `mine` where both cells have evidence of it or no other has
+    both."""
+    there = {(e.cell, e.device_class) for e in found}
+
+    def both(name: str) -> bool:
+        return all((cell, name) in there for cell in cells)
+
+    return next((name for name in (mine, *classes) if both(name)), mine)

@@ -1,0 +1,449 @@
+"""Go, go with changes, or no: what the answer is, and why. All evidence is made up."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from support import event
+from upgrade_support import (
+    ALL_LOAD,
+    BROKEN,
+    FROM,
+    MATRIX,
+    TO,
+    answered,
+    cell,
+    exchanged,
+    known,
+    lock,
+    shows,
+)
+
+from mcore_compat.bisect import State
+from mcore_compat.cells import Cell
+from mcore_compat.evidence import Evidence, Reason, start
+from mcore_compat.exchange.evidence import Answer
+from mcore_compat.matrix import Pairs, Undeclared
+from mcore_compat.outcomes import CellOutcome
+from mcore_compat.upgrade import losses, numbers, pins, trial
+from mcore_compat.upgrade.answer import Word
+from mcore_compat.upgrade.checkpoints import named
+
+GOOD = (event("restore[gpt]"), event("modelopt-state-int8[gpt]"))
+LOADS = (exchanged(TO, FROM, ALL_LOAD),)
+
+
+def one_word(*events: dict[str, Any], before: tuple[dict[str, Any], ...] = GOOD) -> Word:
+    """The answer where TO shows these and FROM's checkpoints all load."""
+    return answered(known([shows(FROM, *before), shows(TO, *events)], LOADS)).word
+
+
+def test_where_all_works_and_all_loads_it_is_go_without_reasons() -> None:
+    made = answered(known([shows(FROM, *GOOD), shows(TO, *GOOD)], LOADS))
+    assert made.word is Word.GO
+    assert made.reasons == ()
+    assert made.alternatives == ()
+
+
+@pytest.mark.parametrize(
+    ("events", "word"),
+    [
+        ((event("restore[gpt]", "broken"), GOOD[1]), Word.NO),
+        ((GOOD[0], event("modelopt-state-int8[gpt]", "broken")), Word.NO),
+        ((GOOD[0], event("modelopt-state-int8[gpt]", "blocked", reason="x")), Word.NO),
+        ((GOOD[0], event("modelopt-state-int8[gpt]", "unsupported", reason="x")), Word.CHANGES),
+        ((GOOD[0], event("modelopt-state-int8[gpt]", "needs-gpu", reason="x")), Word.CHANGES),
+        ((GOOD[0],), Word.CHANGES),
+        ((event("restore[gpt]", "unsupported"), event("restore[x]"), GOOD[1]), Word.NO),
+        ((*GOOD, event("restore[hybrid-mamba]", "broken")), Word.GO),
+    ],
+)
+def test_what_is_lost_decides(events: tuple[dict[str, Any], ...], word: Word) -> None:
+    assert one_word(*events) is word
+
+
+def test_what_fails_in_both_is_no_loss() -> None:
+    both = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
+    assert one_word(*both, before=both) is Word.GO
+
+
+def test_a_loss_that_is_accepted_is_told_and_does_not_decide() -> None:
+    lost = shows(TO, GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
+    of = known([shows(FROM, *GOOD), lost], LOADS)
+    made = answered(of, "modelopt-state-*")
+    assert made.word is Word.GO
+    assert [(r.word, r.names) for r in made.reasons] == [(Word.GO, ("modelopt-state-int8[gpt]",))]
+    assert made.losses[0].accepted
+    assert answered(of, "restore*").word is Word.NO
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("restore[gpt]", True),
+        ("restore[*]", True),
+        ("restore*", True),
+        ("restore[g]pt", False),
+        ("restore", False),
+    ],
+)
+def test_brackets_of_a_pattern_are_those_of_a_check(pattern: str, meant: bool) -> None:
+    assert named("restore[gpt]", [pattern]) is meant
+
+
+def test_without_checkpoints_that_were_loaded_it_is_never_go() -> None:
+    made = answered(known([shows(FROM, *GOOD), shows(TO, *GOOD)]))
+    assert made.word is Word.CHANGES
+    (reason,) = made.reasons
+    assert reason.command == f"nox -s exchange -- --from {FROM.name} --to {TO.name}"
+    assert len(reason.names) == 4
+
+
+@pytest.mark.parametrize("gone", [FROM, TO])
+def test_a_cell_that_was_not_tested_is_a_no_that_names_it(gone: Cell) -> None:
+    found = [shows(c, *GOOD) for c in (FROM, TO) if c is not gone]
+    made = answered(known(found, LOADS))
+    assert made.word is Word.NO
+    assert made.reasons[0].command == f"nox -s {gone.name}"
+    assert made.difference is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"suite": "old"}, "the suite changed"),
+        ({"lock": "old"}, "the lock changed"),
+        ({"complete": False}, "the run was interrupted"),
+    ],
+)
+def test_evidence_that_does_not_hold_is_told_and_is_no_go(
+    changed: dict[str, Any], why: str
+) -> None:
+    stale = replace(shows(TO, *GOOD), **changed)
+    made = answered(known([shows(FROM, *GOOD), stale], LOADS))
+    assert made.word is Word.CHANGES
+    assert any(why in r.text for r in made.reasons)
+
+
+def unresolvable(of: Cell) -> Evidence:
+    reason = Reason(kind="unresolvable", message="the index says no", help="")
+    return start(of, device_class="host", outcome=CellOutcome.UNRESOLVABLE, reason=reason)
+
+
+def test_what_cannot_be_installed_is_a_no_with_its_reason_and_no_losses_of_its_own() -> None:
+    made = answered(known([shows(FROM, *GOOD), unresolvable(TO)], locks=[lock(FROM)]))
+    assert made.word is Word.NO
+    assert made.reasons[0].why == "the index says no"
+    assert made.losses == ()
+    assert not any("checkpoint" in r.text for r in made.reasons)
+
+
+def test_from_what_does_not_work_nothing_is_lost() -> None:
+    made = answered(known([unresolvable(FROM), shows(TO, *GOOD)], locks=[lock(TO)]))
+    assert made.losses == ()
+    assert any("nothing works there" in r.text for r in made.reasons)
+
+
+def test_an_incompatible_cell_is_a_no_even_where_nothing_is_lost() -> None:
+    bad = (event("restore[gpt]", "broken"),)
+    assert one_word(*bad, before=bad) is Word.NO
+
+
+def test_two_suites_are_worth_knowing() -> None:
+    other = replace(shows(TO, *GOOD), suite="t")
+    made = answered(known([shows(FROM, *GOOD), other], LOADS))
+    assert any("two suites" in r.text for r in made.reasons)
+
+
+def test_requirements_that_nothing_declares_are_to_be_installed() -> None:
+    rule = Undeclared(
+        of="nvidia-modelopt",
+        when=SpecifierSet(">=0.42"),
+        requires=("requests>=2",),
+        imported_by="modelopt.x",
+        reason="r",
+    )
+    declared = replace(MATRIX, undeclared=(rule,))
+    found = [shows(FROM, *GOOD), shows(TO, *GOOD)]
+    made = answered(known(found, LOADS, declared=declared))
+    assert made.word is Word.CHANGES
+    assert made.undeclared == (("requests>=2", "nvidia-modelopt 0.42.0", "modelopt.x"),)
+
+
+# Interfaces
+
+
+def signs(text: str | None, name: str = "modelopt.torch.opt:f") -> dict[str, Any]:
+    return event("signatures", details={name: text})
+
+
+SEEN = event("import-packages", details={"modules": {"modelopt.torch": "ok"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "after", "word"),
+    [
+        ("modelopt.torch.opt:f", "(b)", Word.CHANGES),
+        ("modelopt.torch.opt:f", "(a, b=1)", Word.GO),
+        ("modelopt.torch.opt:_f", "(b)", Word.GO),
+        ("modelopt.torch._internal:f", "(b)", Word.GO),
+        ("modelopt.torch.opt:C.__init__", "(b)", Word.CHANGES),
+    ],
+)
+def test_calls_that_break_are_a_change_where_they_are_users_own(
+    name: str, after: str, word: Word
+) -> None:
+    old = shows(FROM, *GOOD, SEEN, signs("(a)", name))
+    new = shows(TO, *GOOD, SEEN, signs(after, name))
+    made = answered(known([old, new], LOADS))
+    assert made.word is word
+    (package,) = made.interfaces
+    assert (package.package, package.before, package.after) == (
+        "nvidia-modelopt",
+        "0.41.0",
+        "0.42.0",
+    )
+    assert [c.name for c in package.changed] == [name]
+
+
+def test_what_came_and_went_in_between_touches_nobody() -> None:
+    between = cell("compat-0.16-modelopt0.41.5", modelopt="0.41.5")
+    texts = {FROM: "(a)", between: "(b)", TO: "(a)"}
+    found = [shows(c, *GOOD, SEEN, signs(t)) for c, t in texts.items()]
+    (package,) = answered(known(found, LOADS)).interfaces
+    assert package.changed == ()
+
+
+def test_of_a_package_that_goes_back_nothing_is_said_to_break() -> None:
+    down = cell("compat-0.16-modelopt0.40", modelopt="0.40.0")
+    found = [shows(FROM, *GOOD, SEEN, signs("(a, b)")), shows(down, *GOOD, SEEN, signs("(a)"))]
+    loads = [exchanged(down, FROM, ALL_LOAD)]
+    of = known(found, loads, [lock(FROM), lock(down)])
+    made = answered(of, target=down)
+    assert [(one.back, one.changed) for one in made.interfaces] == [(True, ())]
+
+
+# Pins
+
+
+def test_the_rest_of_the_locks_is_compared() -> None:
+    old = lock(FROM, torch="2.9.1", a="1", b="1", d="1")
+    new = lock(TO, torch="2.9.1", a="2", c="1", d="1")
+    made = pins.packages(old, new)
+    assert (made.added, made.removed, made.changed) == ({"c": "1"}, {"b": "1"}, {"a": ("1", "2")})
+    assert not pins.packages(old, None).complete
+
+
+def test_a_package_that_a_failure_names_is_told_where_it_changes() -> None:
+    old, new = lock(FROM, transformers="4.50", six="1"), lock(TO, transformers="4.57", six="2")
+    text = "module 'transformers.modeling_utils' has no attribute 'x' in six places"
+    assert pins.mentioned(text, pins.packages(old, new)) == (("transformers", "4.50", "4.57"),)
+
+
+# Blame: which cells are asked, and what they say
+
+
+FAILED = event("modelopt-state-int8[gpt]", "broken")
+BOTH = cell("compat-0.16-modelopt0.42-torch2.8", modelopt="0.42.0", torch="2.8.0")
+ALONE = cell("compat-0.16-modelopt0.41-torch2.8", torch="2.8.0")
+
+
+def blamed(*between: Evidence, run: losses.Run | None = None) -> losses.Loss:
+    """The loss from FROM to the cell in which ModelOpt and torch move."""
+    found = [shows(FROM, *GOOD), shows(BOTH, GOOD[0], FAILED), *between]
+    of = known(found, (), [lock(FROM), lock(BOTH)])
+    origin, target = of.side(FROM), of.side(BOTH)
+    made = answered(of, target=BOTH).difference
+    assert made is not None
+    (loss,) = losses.losses(origin, target, made, of, run=run)
+    return loss
+
+
+def culprits(loss: losses.Loss) -> list[tuple[str, ...]]:
+    assert loss.blamed is not None
+    return [c.axes for c in loss.blamed.blame.culprits]
+
+
+def test_known_cells_tell_what_is_to_blame() -> None:
+    loss = blamed(shows(TO, GOOD[0], FAILED), shows(ALONE, *GOOD))
+    assert culprits(loss) == [("nvidia-modelopt",)]
+    assert loss.blamed is not None
+    assert loss.blamed.open == ()
+    assert loss.blamed.cells[("nvidia-modelopt",)] == TO.name
+
+
+def test_what_fails_only_together_is_told_as_such() -> None:
+    loss = blamed(shows(TO, *GOOD), shows(ALONE, *GOOD))
+    assert culprits(loss) == [("nvidia-modelopt", "torch")]
+    assert loss.blamed is not None
+    assert loss.blamed.blame.culprits[0].proved
+
+
+def test_what_was_not_asked_is_open_and_has_a_price() -> None:
+    loss = blamed(shows(TO, *GOOD))
+    assert loss.blamed is not None
+    assert loss.blamed.open == (ALONE.name,)
+    assert loss.blamed.seconds == 1.0
+    assert not loss.blamed.blame.culprits[0].proved
+
+
+def test_only_what_is_open_is_run() -> None:
+    ran: list[str] = []
+
+    def run(of: Cell) -> Evidence:
+        ran.append(of.name)
+        return shows(ALONE, GOOD[0], FAILED)
+
+    loss = blamed(shows(TO, *GOOD), run=run)
+    assert ran == [ALONE.name]
+    assert culprits(loss) == [("torch",)]
+
+
+def test_a_cell_that_runs_on_other_versions_says_nothing() -> None:
+    loss = blamed(shows(TO, *GOOD), run=lambda of: shows(FROM, *GOOD))
+    assert loss.blamed is not None
+    assert loss.blamed.blame.culprits[0].silent == (("torch",),)
+    assert "locked on other versions" in loss.blamed.why[("torch",)]
+
+
+def test_what_cannot_be_installed_is_silent_with_its_reason() -> None:
+    loss = blamed(shows(TO, *GOOD), unresolvable(ALONE))
+    assert loss.blamed is not None
+    assert loss.blamed.why[("torch",)] == "unresolvable: the index says no"
+    assert not loss.blamed.blame.culprits[0].proved
+
+
+def test_releases_that_exclude_one_another_are_never_run() -> None:
+    """torch 2.13 is built for CUDA 13, for which TE 2.7 has no core library."""
+    origin = cell("compat-0.16-modelopt0.41-te2.7", te="2.7.0")
+    far = cell("compat-0.16-modelopt0.41-te2.17-torch2.13", te="2.17.1", torch="2.13.0")
+    found = [shows(origin, *GOOD), shows(far, GOOD[0], FAILED)]
+    of = known(found, (), [lock(origin), lock(far)])
+    made = losses.compare.difference(found[0], found[1])
+    (loss,) = losses.losses(of.side(origin), of.side(far), made, of)
+    assert loss.blamed is not None
+    assert "CUDA 13" in loss.blamed.why[("torch",)]
+    assert loss.blamed.open == ("compat-0.16-modelopt0.41-te2.17",)
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ((FAILED,), State.BAD),
+        ((GOOD[1],), State.GOOD),
+        ((event("modelopt-state-int8[gpt]", "needs-gpu"),), State.SILENT),
+        ((event("modelopt-state-int8[gpt]", "blocked"),), State.SILENT),
+        ((event("other"),), State.SILENT),
+    ],
+)
+def test_a_cell_is_good_or_bad_only_where_it_was_asked(
+    events: tuple[dict[str, Any], ...], state: State
+) -> None:
+    (failed,) = shows(TO, FAILED).checks
+    found, why = trial.state_of(shows(FROM, *events), ("modelopt-state-int8[gpt]",), failed)
+    assert found is state
+    assert bool(why) is (state is State.SILENT)
+
+
+def test_another_cause_is_neither_good_nor_bad() -> None:
+    other = event("modelopt-state-int8[gpt]", "broken")
+    other["failure"] = {**other["failure"], "type": "ImportError"}
+    (failed,) = shows(TO, FAILED).checks
+    said = trial.state_of(shows(FROM, other), ("modelopt-state-int8[gpt]",), failed)
+    assert said == (State.SILENT, "broken there for another reason")
+
+
+def test_a_declared_failure_tells_why() -> None:
+    rule = Pairs(
+        mcore=SpecifierSet(">=0.16"),
+        modelopt=SpecifierSet(">=0.42"),
+        reason="a reason",
+        expires=datetime.date(2030, 1, 1),
+        check="modelopt-state*",
+        owner="nvidia-modelopt",
+        upstream="not reported",
+    )
+    declared = replace(MATRIX, expected=(rule,))
+    found = [shows(FROM, *GOOD), shows(TO, GOOD[0], FAILED)]
+    (loss,) = answered(known(found, LOADS, declared=declared)).losses
+    assert loss.declared[0].startswith("a reason")
+    assert loss.rules
+    assert loss.attributed == ("nvidia-modelopt",)
+
+
+# What to take instead
+
+
+def test_the_nearest_clean_cell_is_named_first() -> None:
+    near = cell("compat-0.16-modelopt0.43", modelopt="0.43.0")
+    far = cell("compat-0.17-modelopt0.43", mcore="0.17.1", modelopt="0.43.0")
+    older = cell("compat-0.15-modelopt0.43", mcore="0.15.3", modelopt="0.43.0")
+    lossy = cell("compat-0.16-modelopt0.44", modelopt="0.44.0")
+    found = [shows(c, *GOOD) for c in (FROM, far, near, older)]
+    found += [shows(TO, GOOD[0], FAILED), shows(lossy, GOOD[0])]
+    made = answered(known(found, LOADS))
+    assert [(a.cell, a.moved) for a in made.alternatives] == [
+        (near.name, ("nvidia-modelopt",)),
+        (far.name, ("megatron-core", "nvidia-modelopt")),
+    ]
+    assert {a.checkpoints for a in made.alternatives} == {"not tested"}
+
+
+def test_a_cell_into_which_checkpoints_do_not_load_is_no_alternative() -> None:
+    near = cell("compat-0.16-modelopt0.43", modelopt="0.43.0")
+    found = [shows(FROM, *GOOD), shows(TO, GOOD[0], FAILED), shows(near, *GOOD)]
+    refused = exchanged(near, FROM, {**ALL_LOAD, "gpt:default": Answer(outcome=BROKEN)})
+    assert answered(known(found, [*LOADS, refused])).alternatives == ()
+    (one,) = answered(known(found, [*LOADS, exchanged(near, FROM, ALL_LOAD)])).alternatives
+    assert one.checkpoints == "load"
+
+
+# Numbers
+
+
+def held(digest: str, tensors: int = 2) -> dict[str, Any]:
+    return event("restore[gpt]", details={"digest": digest, "tensors": tensors})
+
+
+def shaped(kind: str, **tensors: list[Any]) -> dict[str, Any]:
+    return event(f"{kind}[gpt]", details={"tensors": tensors})
+
+
+def compared(old: tuple[dict[str, Any], ...], new: tuple[dict[str, Any], ...]) -> numbers.Numbers:
+    return numbers.numbers(shows(FROM, *old), shows(TO, *new))
+
+
+def test_equal_digests_are_the_same_numbers() -> None:
+    made = compared((held("a"),), (held("a"),))
+    assert (made.same, made.differ) == (("restore[gpt]",), ())
+
+
+def test_other_values_are_told_from_other_tensors() -> None:
+    models = tuple(shaped(kind, w=["float32", 2]) for kind in numbers.MODELS)
+    made = compared((held("a"), *models), (held("b"), *models))
+    assert made.values == made.differ == ("restore[gpt]",)
+    other = (models[0], shaped(numbers.MODELS[1], w=["float32", 3], v=["float32", 1]))
+    made = compared((held("a"), *models), (held("b", 3), *other))
+    assert made.values == ()
+    assert made.counts == {"restore[gpt]": (2, 3)}
+    (shape,) = made.shapes
+    assert (shape.added, shape.removed, shape.changed) == (("v",), (), ("w",))
+
+
+def test_what_failed_in_one_of_them_is_not_compared() -> None:
+    bad = event("restore[gpt]", "broken", details={"digest": "a"})
+    assert compared((held("a"),), (bad,)) == numbers.Numbers(counts={})
+
+
+def test_logits_are_compared_step_by_step() -> None:
+    def logits(decode: str, off: float) -> dict[str, Any]:
+        details = {"whole: digest": "w", "decode: digest": decode, "differences": {"x": off}}
+        return event("inference-numbers[gpt]", details=details)
+
+    (one,) = compared((logits("a", 1e-6),), (logits("b", 2e-6),)).logits
+    assert (one.family, one.same, one.differ) == ("gpt", ("whole",), ("decode",))
+    assert one.off == (1e-6, 2e-6)

@@ -1,0 +1,206 @@
+"""Whether checkpoints come over, and by which way. All answers here are made up."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import event
+from upgrade_support import (
+    ALL_LOAD,
+    BROKEN,
+    FROM,
+    TO,
+    WORKS,
+    answered,
+    cell,
+    exchanged,
+    known,
+    shows,
+)
+
+from mcore_compat.exchange.evidence import Answer, Exchanged
+from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.upgrade.answer import Word
+from mcore_compat.upgrade.checkpoints import Edges, Load, Place, Route, shortest
+
+GOOD = (event("restore[gpt]"),)
+REFUSED = Answer(outcome=BROKEN)
+MIDDLE = cell("compat-0.16-modelopt0.41.5", modelopt="0.41.5")
+
+
+def over(
+    *loads: Exchanged, before: tuple[dict[str, Any], ...] = GOOD, after: Any = GOOD
+) -> tuple[Word, dict[str, Route]]:
+    """The answer, and each route by family and way."""
+    found = [shows(FROM, *before), shows(TO, *after)]
+    made = answered(known(found, loads))
+    assert made.checkpoints is not None
+    return made.word, {f"{r.family}:{r.way}": r for r in made.checkpoints.routes}
+
+
+def only(**ways: Answer) -> dict[str, Answer]:
+    given = {f"gpt:{way.replace('_', '-')}": answer for way, answer in ways.items()}
+    return {**ALL_LOAD, **given}
+
+
+def test_what_loads_is_told() -> None:
+    word, routes = over(exchanged(TO, FROM, ALL_LOAD))
+    assert word is Word.GO
+    assert {r.load for r in routes.values()} == {Load.WORKS}
+
+
+def test_what_does_not_load_is_a_no() -> None:
+    word, routes = over(exchanged(TO, FROM, only(quantized=REFUSED)))
+    assert word is Word.NO
+    assert routes["gpt:quantized"].load is Load.LOST
+    assert routes["gpt:quantized"].why == "broken"
+
+
+def test_what_could_not_be_saved_or_asked_is_not_lost() -> None:
+    for outcome in (CheckOutcome.BLOCKED, CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU):
+        answer = Answer(outcome=outcome, reason="because")
+        word, routes = over(exchanged(TO, FROM, only(quantized=answer)))
+        assert word is Word.GO
+        assert routes["gpt:quantized"].load is Load.NOT_ASKED
+        assert routes["gpt:quantized"].why == "because"
+
+
+def test_a_way_that_was_not_asked_is_no_go() -> None:
+    few = exchanged(TO, FROM, {"gpt:quantized": WORKS})
+    source = replace(few.sources[FROM.name], ways=("quantized",))
+    word, routes = over(replace(few, sources={FROM.name: source}))
+    assert word is Word.CHANGES
+    assert {r.load for r in routes.values() if r.way != "quantized"} == {Load.UNTESTED}
+
+
+def test_what_fails_in_from_by_itself_is_not_taken_away() -> None:
+    refused = exchanged(TO, FROM, only(default=REFUSED))
+    word, routes = over(refused, exchanged(FROM, FROM, only(default=REFUSED)))
+    assert routes["gpt:default"].load is Load.BEFORE
+    assert word is Word.GO
+    _, routes = over(refused, exchanged(FROM, FROM, ALL_LOAD))
+    assert routes["gpt:default"].load is Load.LOST
+
+
+def test_where_from_did_not_load_its_own_its_suite_is_asked() -> None:
+    bad = (event("restore[gpt]", "broken"),)
+    after = (event("restore[gpt]", "broken"),)
+    refused = exchanged(TO, FROM, only(default_to_modelopt=REFUSED))
+    _, routes = over(refused, before=bad, after=after)
+    assert routes["gpt:default-to-modelopt"].load is Load.BEFORE
+
+
+@pytest.mark.parametrize(
+    ("changed", "state"),
+    [
+        ({"exchange": "old"}, "the checks changed"),
+        ({"lock": "old"}, "a lock changed"),
+    ],
+)
+def test_what_does_not_hold_any_more_is_no_go(changed: dict[str, str], state: str) -> None:
+    loads = replace(exchanged(TO, FROM, ALL_LOAD), **changed)
+    made = answered(known([shows(FROM, *GOOD), shows(TO, *GOOD)], [loads]))
+    assert made.checkpoints is not None
+    assert made.checkpoints.state == state
+    assert made.word is Word.CHANGES
+
+
+def test_evidence_of_another_device_class_says_nothing() -> None:
+    word, _ = over(replace(exchanged(TO, FROM, ALL_LOAD), device_class="gpu"))
+    assert word is Word.CHANGES
+
+
+# The way through others
+
+
+def test_a_way_through_another_cell_is_found() -> None:
+    both = exchanged(TO, FROM, only(quantized=REFUSED))
+    sources = {**both.sources, **exchanged(TO, MIDDLE, ALL_LOAD).sources}
+    word, routes = over(replace(both, sources=sources), exchanged(MIDDLE, FROM, ALL_LOAD))
+    assert word is Word.CHANGES
+    assert routes["gpt:quantized"].chain == (
+        (FROM.name, "quantized"),
+        (MIDDLE.name, "quantized"),
+        (TO.name, "quantized"),
+    )
+
+
+def test_a_change_of_spec_within_a_cell_needs_no_other_one() -> None:
+    """FROM restores its own checkpoint into the ModelOpt spec, and what it saves then loads."""
+    word, routes = over(exchanged(TO, FROM, only(default_to_modelopt=REFUSED)))
+    assert word is Word.CHANGES
+    assert routes["gpt:default-to-modelopt"].chain == (
+        (FROM.name, "default"),
+        (FROM.name, "modelopt"),
+        (TO.name, "modelopt"),
+    )
+
+
+def test_a_family_does_not_go_by_another_ones_way() -> None:
+    both = exchanged(TO, FROM, only(quantized=REFUSED))
+    loads = {f"mla-moe:{key.partition(':')[2]}": WORKS for key in ALL_LOAD}
+    sources = {**both.sources, **exchanged(TO, MIDDLE, loads).sources}
+    word, _ = over(replace(both, sources=sources), exchanged(MIDDLE, FROM, loads))
+    assert word is Word.NO
+
+
+CELLS = ("a", "b", "c", "d", "e")
+KINDS = ("default", "modelopt")
+PLACES = tuple(itertools.product(CELLS, KINDS))
+
+
+def cheapest(edges: Edges, start: Place, end: Place) -> tuple[int, int] | None:
+    """Cells and loads of the best way, by trying every way that visits no place twice."""
+    best: tuple[int, int] | None = None
+    open_ = [(start, frozenset({start}), 0, 0)]
+    while open_:
+        place, seen, cells, loads = open_.pop()
+        if place == end:
+            best = min(best or (cells, loads), (cells, loads))
+        for to, other in edges.get(place, ()):
+            if to not in seen:
+                open_.append((to, seen | {to}, cells + other, loads + 1))
+    return best
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Edges:
+    pairs = draw(st.sets(st.tuples(st.sampled_from(PLACES), st.sampled_from(PLACES)), max_size=14))
+    made: dict[Place, list[tuple[Place, int]]] = {}
+    for one, other in sorted(pairs):
+        made.setdefault(one, []).append((other, int(one[0] != other[0])))
+    return made
+
+
+@given(graphs(), st.sampled_from(PLACES), st.sampled_from(PLACES))
+def test_the_way_is_one_and_none_is_shorter(edges: Edges, start: Place, end: Place) -> None:
+    path = shortest(edges, start, end)
+    best = cheapest(edges, start, end)
+    assert bool(path) is (best is not None)
+    if not path:
+        return
+    assert (path[0], path[-1]) == (start, end)
+    steps = [dict(edges.get(one, ())) for one in path[:-1]]
+    price = [step[other] for step, other in zip(steps, path[1:], strict=True)]  # each is an edge
+    assert (sum(price), len(price)) == best
+
+
+def test_fewer_cells_come_before_fewer_loads() -> None:
+    start, end = ("a", "default"), ("b", "modelopt")
+    through: Edges = {start: [(("c", "modelopt"), 1)], ("c", "modelopt"): [(end, 1)]}
+    within = [(("a", "modelopt"), 0), (("b", "default"), 1), (("c", "modelopt"), 1)]
+    more = {**through, start: within, ("b", "default"): [(end, 0)]}
+    assert shortest(through, start, end) == (start, ("c", "modelopt"), end)
+    assert shortest(more, start, end) == (start, ("b", "default"), end)
+    longer: Edges = {
+        **through,
+        start: within[::2],
+        ("a", "modelopt"): [(("a", "quantized"), 0)],
+        ("a", "quantized"): [(end, 1)],
+    }
+    assert len(shortest(longer, start, end)) == 4

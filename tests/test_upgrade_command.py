@@ -1,0 +1,343 @@
+"""The command `upgrade`: what it runs, prints and ends with. Cells, suites and exchanges stand in;
+the examples in `docs/` are made of the real evidence."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support import HOSTILE, event, hostile_event
+from test_doctor import record
+from upgrade_support import ALL_LOAD, BROKEN, FROM, TO, answered, exchanged, known, shows
+
+from mcore_compat import cli, evidence, files, inspected, locks, pipeline
+from mcore_compat.errors import InfrastructureError, UsageError
+from mcore_compat.evidence import Evidence
+from mcore_compat.exchange import command as exchange
+from mcore_compat.exchange import evidence as results
+from mcore_compat.exchange import run as exchange_run
+from mcore_compat.exchange.evidence import Answer, Exchanged
+from mcore_compat.inspected import Installed
+from mcore_compat.pipeline import Outcome
+from mcore_compat.upgrade import current, data, document, examples, text
+from mcore_compat.upgrade.answer import Answer as Answered
+
+GOOD = (event("restore[gpt]"), event("modelopt-state-int8[gpt]"))
+LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
+ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
+
+
+def real(of: Any, *events: dict[str, Any]) -> Evidence:
+    """Made-up evidence that holds for a real cell's lock and today's suite."""
+    lock = locks.read(pipeline.lock_path(of))
+    return replace(shows(of, *events), lock=lock.digest, suite=pipeline.suite_digest())
+
+
+def loads(found: Sequence[Evidence]) -> Exchanged:
+    """FROM's checkpoints, all loaded in TO, with today's checks."""
+    digests = {e.cell: e.lock for e in found}
+    one = exchanged(TO, FROM, ALL_LOAD, exchange=exchange_run.digest(), lock=digests[TO.name])
+    source = replace(one.sources[FROM.name], lock=digests[FROM.name])
+    return replace(one, sources={FROM.name: source})
+
+
+class Place:
+    """What there is, and what was run."""
+
+    def __init__(self) -> None:
+        self.found = [real(FROM, *GOOD), real(TO, *GOOD)]
+        self.loads = [loads(self.found)]
+        self.ran: list[str] = []
+        self.code = 0
+
+    def lose(self) -> None:
+        self.found[1] = real(TO, *LOST)
+
+    def run(self, name: str, *_: Any) -> Outcome:
+        self.ran.append(name)
+        return Outcome(evidence=next(e for e in self.found if e.cell == name))
+
+    def exchange(
+        self, origins: Sequence[str], targets: Sequence[str], *, force: bool, dry_run: bool
+    ) -> int:
+        self.ran.append(f"{' '.join(origins)} > {' '.join(targets)}")
+        print("what the exchange prints")
+        return self.code
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    made = Place()
+    monkeypatch.setattr(evidence, "load_all", lambda: tuple(made.found))
+    monkeypatch.setattr(results, "load_all", lambda: tuple(made.loads))
+    monkeypatch.setattr(pipeline, "run_cell", made.run)
+    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(exchange, "exchange", made.exchange)
+    return made
+
+
+# Exit codes
+
+
+def test_go_is_0(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*ARGV, "--no-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Upgrade {FROM.name} → {TO.name}: go\n")
+
+
+def test_go_with_changes_is_1_unless_changes_are_fine(place: Place) -> None:
+    place.loads = []
+    assert cli.main([*ARGV, "--no-run"]) == 1
+    assert cli.main([*ARGV, "--no-run", "--changes-ok"]) == 0
+
+
+def test_no_is_1_unless_the_loss_is_accepted(place: Place) -> None:
+    place.lose()
+    assert cli.main([*ARGV, "--no-run"]) == 1
+    assert cli.main([*ARGV, "--no-run", "--changes-ok"]) == 1
+    assert cli.main([*ARGV, "--no-run", "--accept", "modelopt-state-int8[gpt]"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "required"),
+        (["0.16-modelopt0.41"], "required"),
+        (["nonsense", "0.16-modelopt0.41"], '"compat-nonsense" is not the name of a cell'),
+        (["0.16-modelopt0.41", "0.16-modelopt9.9"], "has no release 9.9"),
+        (["0.16-modelopt0.41", "0.16-modelopt0.41"], "the same cell"),
+        (["0.16-modelopt0.41", "current"], "only FROM can be"),
+        (["0.16-modelopt0.41", "0.16-modelopt0.42", "--python", "x"], "and not current"),
+        (["current", "0.16-modelopt0.42", "--no-run", "--python", "x"], "is no Python that runs"),
+        (["0.16-modelopt0.41", "0.16-modelopt0.42", "--no-run", "--blame"], "leave out one"),
+        (["0.16-modelopt0.41", "0.16-modelopt0.42", "--device-class", "gpu"], "add --no-run"),
+        (["0.16-modelopt0.41", "0.16-modelopt0.42", "--no-run", "--output", "."], "is a folder"),
+        (["0.16-modelopt0.41", "0.16-modelopt0.42", "--format", "mardown"], '"markdown"'),
+        (
+            ["0.16-modelopt0.41", "0.16-modelopt0.42", "--no-run", "--accept", "restor[gpt]"],
+            'did you mean "restore[gpt]"',
+        ),
+    ],
+)
+def test_bad_input_is_one_line(
+    argv: list[str], said: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["upgrade", *argv]) == 2
+    caught = capsys.readouterr()
+    assert said in caught.err
+    assert caught.err.startswith("mcore-compat: ")
+    assert caught.err.count("\n") == 1
+    assert caught.out == ""
+    assert place.ran == []
+
+
+# What is run
+
+
+def test_without_leave_nothing_is_run(place: Place) -> None:
+    cli.main([*ARGV, "--no-run"])
+    assert place.ran == []
+
+
+def test_both_cells_are_run_and_their_checkpoints_exchanged(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*ARGV, "--format", "json"]) == 0
+    assert place.ran == [FROM.name, TO.name, f"{FROM.name} > {TO.name}"]
+    caught = capsys.readouterr()
+    assert json.loads(caught.out)["answer"] == "go"  # the answer alone
+    assert "what the exchange prints" in caught.err
+
+
+def test_what_came_to_no_checks_exchanges_nothing(place: Place) -> None:
+    place.found[1] = replace(place.found[1], checks=())
+    cli.main(ARGV)
+    assert place.ran == [FROM.name, TO.name]
+
+
+def test_a_failure_of_the_surroundings_answers_nothing(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.code = InfrastructureError.exit_code
+    assert cli.main(ARGV) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_blame_runs_what_is_open_and_answers_with_what_that_showed(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From one cell to another with ModelOpt and TE moved; one of the two in between is known."""
+    far = replace(FROM, name="compat-0.16-modelopt0.42-te2.9", modelopt="0.42.0", te="2.9.0")
+    alone = replace(FROM, name="compat-0.16-modelopt0.41-te2.9", te="2.9.0")
+    monkeypatch.setattr(pipeline, "chosen", lambda name, here: {FROM.name: FROM}.get(name, far))
+    place.found = [real(FROM, *GOOD), real(TO, *GOOD), shows(far, *LOST)]
+
+    def run(name: str, *_: Any) -> Outcome:
+        if name == alone.name:
+            place.found.append(shows(alone, *LOST))
+        return Place.run(place, name)
+
+    monkeypatch.setattr(pipeline, "run_cell", run)
+    argv = ["upgrade", "0.16-modelopt0.41", far.name, "--format", "json"]
+    assert cli.main(argv) == 1
+    (loss,) = json.loads(capsys.readouterr().out)["losses"]
+    assert loss["blame"]["open"] == [alone.name]
+    assert alone.name not in place.ran
+    assert cli.main([*argv, "--blame"]) == 1
+    caught = capsys.readouterr()
+    assert "--blame: at most 1 cells" in caught.err
+    assert place.ran[-1] == alone.name
+    (loss,) = json.loads(caught.out)["losses"]
+    assert [c["axes"] for c in loss["blame"]["culprits"]] == [["transformer-engine"]]
+    assert loss["blame"]["open"] == []
+
+
+def test_what_is_known_of_another_device_class_is_told_as_such(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.found = [replace(e, device_class="gpu") for e in place.found]
+    cli.main([*ARGV, "--no-run", "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["device_class"] == "gpu"
+
+
+# What is printed
+
+
+def test_a_file_is_written_and_said(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for form in ("terminal", "markdown", "json"):
+        out = tmp_path / form
+        assert cli.main([*ARGV, "--no-run", "--format", form, "--output", str(out)]) == 0
+        assert capsys.readouterr().out.endswith(f": go; {out}\n")
+        assert out.read_text(encoding="utf-8").endswith("\n")
+    whole = (tmp_path / "terminal").read_text(encoding="utf-8")
+    assert not any(line != line.rstrip() for line in whole.splitlines())
+
+
+def full_answer() -> Answered:
+    """One with something in every part."""
+    refused = {**ALL_LOAD, "gpt:quantized": Answer(outcome=BROKEN)}
+    return answered(known([shows(FROM, *GOOD), shows(TO, *LOST)], [exchanged(TO, FROM, refused)]))
+
+
+def test_the_json_is_sorted_the_same_each_time_and_as_documented() -> None:
+    one, other = data.text(full_answer()), data.text(full_answer())
+    assert one == other
+    made = json.loads(one)
+    assert list(made) == sorted(made)
+    assert data.__doc__ is not None
+    for key in [*made, *made["losses"][0], *made["checkpoints"]["routes"][0], *made["pins"]]:
+        assert f"`{key}`" in data.__doc__, key
+
+
+def hostile() -> Answered:
+    bad = replace(shows(TO, GOOD[0], hostile_event("modelopt-state-int8[gpt]")))
+    return answered(known([shows(FROM, *GOOD), bad], [exchanged(TO, FROM, ALL_LOAD)]))
+
+
+def test_hostile_text_shows_as_text() -> None:
+    sections = document.sections(hostile())
+    made = text.markdown(sections)
+    assert "owned" in made
+    outside = [part for line in made.splitlines() for part in line.split("`")[::2]]
+    assert not any("<script" in part or "<img" in part for part in outside)
+    assert "\x1b" not in made
+    assert "\u202e" not in made
+    out = io.StringIO()
+    text.show(sections, Console(file=out, highlight=False, width=80))
+    assert "\x1b" not in out.getvalue()
+    assert "\u202e" not in out.getvalue()
+    json.loads(data.text(hostile()))
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [
+        (text.Code("a`b|c\nd"), "`a'b\\|c d`"),
+        ("a|b <i>", "a\\|b &lt;i&gt;"),
+        (text.Ours("**x**"), "**x**"),
+        (text.Code(HOSTILE), None),
+    ],
+)
+def test_a_cell_of_a_table_stays_one(part: str, shown: str | None) -> None:
+    table = text.Table(head=("a",), rows=((part,),))
+    section = text.Section(title=(text.Ours("t"),), body=(table,))
+    *_, row = text.markdown([section]).splitlines()
+    assert row.startswith("| ")
+    assert row.replace("\\|", "").count("|") == 2
+    if shown is not None:
+        assert row == f"| {shown} |"
+
+
+# What is installed
+
+
+THERE = Installed(
+    python="3.12.1",
+    versions={**FROM.pins, "torch": "2.9.1+cu128"},
+    requires={},
+)
+
+
+def test_what_is_installed_is_the_very_cell() -> None:
+    name, note = current.current(THERE, [record()])
+    assert (name, note) == ("compat-0.16-modelopt0.41", "FROM is what is installed")
+
+
+def test_the_nearest_stands_for_what_was_not_tested() -> None:
+    other = replace(THERE, versions={**THERE.versions, "torch": "2.9.0"})
+    name, note = current.current(other, [record()])
+    assert name == "compat-0.16-modelopt0.41"
+    assert note.endswith("unlike it in torch 2.9.0 (there 2.9.1)")
+
+
+def test_the_core_library_alone_tells_the_version_of_te() -> None:
+    versions = {k: v for k, v in THERE.versions.items() if k != "transformer-engine"}
+    core = replace(THERE, versions={**versions, "transformer-engine-cu12": "2.11.0"})
+    assert current.current(core, [record()])[1] == "FROM is what is installed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"megatron-core": None}, "megatron-core is not installed there"),
+        ({"torch": "main"}, 'torch has no valid version: "main"'),
+    ],
+)
+def test_what_cannot_stand_for_a_cell_is_told(changed: dict[str, str | None], said: str) -> None:
+    versions = {k: v for k, v in {**THERE.versions, **changed}.items() if v is not None}
+    with pytest.raises(UsageError, match=said):
+        current.current(replace(THERE, versions=versions), [record()])
+    with pytest.raises(UsageError, match="no cell was tested"):
+        current.current(THERE, [replace(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
+
+
+def test_current_is_answered_with_its_note(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspected, "inspect", lambda python, run: THERE)
+    assert cli.main(["upgrade", "current", TO.name, "--no-run"]) == 0
+    assert "FROM is what is installed" in capsys.readouterr().out
+
+
+# The examples
+
+
+@pytest.mark.parametrize("pair", examples.PAIRS)
+def test_each_example_is_what_the_command_makes(pair: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "made.md"
+    options = ["--no-run", "--device-class", "host", "--format", "markdown", "--output", str(out)]
+    assert cli.main(["upgrade", *pair, *options]) in (0, 1)
+    assert out.read_text(encoding="utf-8") == examples.path_of(*pair).read_text(encoding="utf-8")
+
+
+def test_no_other_example_lies_there() -> None:
+    there = set((files.ROOT / "docs" / "upgrade").iterdir())
+    assert there == {examples.path_of(*pair) for pair in examples.PAIRS}

@@ -1,0 +1,117 @@
+"""What the tests of `upgrade` share. All evidence here is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from support import stand_in_evidence
+
+from mcore_compat import matrix, releases
+from mcore_compat.cells import AXES, Cell
+from mcore_compat.collated import collate
+from mcore_compat.evidence import Evidence
+from mcore_compat.exchange import plan
+from mcore_compat.exchange.evidence import Answer, Exchanged, Source
+from mcore_compat.locks import Lock, Pin
+from mcore_compat.matrix import Matrix
+from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.releases import Releases
+from mcore_compat.upgrade.answer import Answer as Answered
+from mcore_compat.upgrade.answer import answer
+from mcore_compat.upgrade.sides import Known
+
+MATRIX: Matrix = replace(matrix.load(), undeclared=(), expected=())
+RELEASES: Releases = releases.load()
+
+PINS = {
+    "megatron-core": "0.16.1",
+    "nvidia-modelopt": "0.41.0",
+    "transformer-engine": "2.11.0",
+    "torch": "2.9.1",
+    "python": "3.12",
+}
+"""Of the cell that stands for FROM."""
+
+WORKS, BROKEN = Answer(outcome=CheckOutcome.WORKS), CheckOutcome.BROKEN
+
+
+def cell(name: str, **pins: str) -> Cell:
+    """A cell whose pins are FROM's but for those that are given, `torch="2.8.0"`."""
+    words = {"mcore": "megatron-core", "modelopt": "nvidia-modelopt", "te": "transformer-engine"}
+    here = {**PINS, **{words.get(key, key): version for key, version in pins.items()}}
+    keys = ("mcore", "modelopt", "te", "torch", "python")
+    values = {key: here[axis] for key, axis in zip(keys, AXES, strict=True)}
+    return Cell(name=name, cuda=12, **values)
+
+
+FROM = cell("compat-0.16-modelopt0.41")
+TO = cell("compat-0.16-modelopt0.42", modelopt="0.42.0")
+
+
+def lock(of: Cell, **others: str) -> Lock:
+    """A lock with `others` beside nothing."""
+    pins = tuple(Pin(name=n, version=v, hashes=("0",)) for n, v in sorted(others.items()))
+    return Lock(
+        cell=of.name,
+        text=f"{of.name} {sorted(others.items())}",
+        exclude_newer="2026-01-01",
+        axes=of.pins,
+        pins=pins,
+        source_only=(),
+    )
+
+
+def shows(of: Cell, *events: dict[str, Any]) -> Evidence:
+    """Evidence that holds, with the cell's lock."""
+    return replace(stand_in_evidence(*events, cell=of), lock=lock(of).digest)
+
+
+def exchanged(
+    target: Cell, origin: Cell, answers: Mapping[str, Answer], **fields: Any
+) -> Exchanged:
+    """What a cell loaded of another's."""
+    source = Source(
+        lock=lock(origin).digest,
+        manifests="m",
+        pins=origin.pins,
+        taken="2026-01-01T00:00:00Z",
+        ways=tuple(plan.WAYS),
+        answers=answers,
+    )
+    given = {
+        "cell": target.name,
+        "device_class": "host",
+        "pins": target.pins,
+        "lock": lock(target).digest,
+        "exchange": "e",
+        "sources": {origin.name: source},
+        **fields,
+    }
+    return Exchanged(**given)
+
+
+ALL_LOAD = {f"gpt:{way}": WORKS for way in plan.WAYS}
+
+
+def known(
+    found: Sequence[Evidence],
+    loads: Sequence[Exchanged] = (),
+    locks: Sequence[Lock] | None = None,
+    declared: Matrix = MATRIX,
+) -> Known:
+    """All that is known: of the suite `s` and the exchange's checks `e`."""
+    return Known(
+        all_=collate(found, [], declared, RELEASES),
+        device_class="host",
+        suite="s",
+        checks="e",
+        exchanged=tuple(loads),
+        locks={one.cell: one for one in (locks if locks is not None else (lock(FROM), lock(TO)))},
+    )
+
+
+def answered(of: Known, *accepted: str, target: Cell = TO) -> Answered:
+    """The answer from FROM to TO."""
+    return answer(of.side(FROM), of.side(target), of, accepted)
