@@ -127,7 +127,7 @@ def report_(*, check: bool) -> int:
     gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
-    made = {**report.texts(all_), **_exchanged()}
+    made = {**report.texts(all_), **_exchanged(), **_parts()}
     if check:
         drifted = report.drift(made)
         for path in drifted:
@@ -159,6 +159,13 @@ def _exchanged() -> dict[Path, Callable[[], str]]:
 
     texts = exchanged.texts(results.load_all())
     return {path: functools.partial(str, text) for path, text in texts.items()}
+
+
+def _parts() -> dict[Path, Callable[[], str]]:
+    """The reports on the parts that are run by themselves."""
+    from mcore_compat.parts import command
+
+    return command.texts()
 
 
 def _write_site(all_: collated.Collated) -> int:
