@@ -48,8 +48,8 @@ RANKS = Part(
         "`1-to-2` also saves with two ranks what they loaded, and loads that with one."
     ),
     never=(
-        "No rank has spoken NCCL yet: there is no evidence of the device class `gpu`. What follows "
-        "was shown with gloo ranks on the CPU."
+        "No rank has spoken NCCL yet: no check made its assertion on a device of the class `gpu`. "
+        "Without GPUs the ranks speak gloo, on the CPU."
     ),
 )
 GPU = Part(
@@ -61,8 +61,8 @@ GPU = Part(
         "training. Nothing stands in for a GPU here."
     ),
     never=(
-        "**Never run on a GPU.** There is no evidence of the device class `gpu`: these checks are "
-        "written against the packages' sources, nothing is known of what they would show, and "
+        "**Never run on a GPU.** No check made its assertion on a device of the class `gpu`: they "
+        "are written against the packages' sources, nothing is known of what they would show, and "
         "nothing is claimed."
     ),
 )

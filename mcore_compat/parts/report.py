@@ -43,7 +43,7 @@ def markdown(part: Part, found: Sequence[Taken]) -> str:
     for device_class in sorted({taken.device_class for taken in found}, reverse=True):
         chosen = [taken for taken in found if taken.device_class == device_class]
         lines += _of_class(sorted(chosen, key=_rank), device_class)
-    return "\n".join(lines) + f"To repeat it: `nox -s CELL -- --{part.name} --force`.\n"
+    return "\n".join([*lines, f"To repeat it: `nox -s CELL -- --{part.name} --force`.", ""])
 
 
 def _rank(taken: Taken) -> tuple[object, ...]:
