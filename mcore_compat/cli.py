@@ -162,6 +162,9 @@ def _nightly_options(command: argparse.ArgumentParser) -> None:
 
 
 def _run_options(command: argparse.ArgumentParser) -> None:
+    from mcore_compat.parts import options
+
+    options.add(command)
     command.add_argument("--force", action="store_true", help="run although evidence is fresh")
     command.add_argument(
         "--only", metavar="WORDS", help="ids, kinds or families of checks, comma-separated; globs"
@@ -176,7 +179,11 @@ def _dispatch(args: argparse.Namespace) -> int:
 
     if args.command in ("run", "compat"):
         names = args.cells if args.command == "run" else [_name(args)]
-        return commands.run_cells(names, force=args.force, only=args.only, limit=args.limit)
+        from mcore_compat.parts import command, options
+
+        return command.run_cells(
+            names, options.chosen(args), force=args.force, only=args.only, limit=args.limit
+        )
     if args.command == "matrix":
         return commands.run_matrix(
             _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run

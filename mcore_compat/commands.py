@@ -131,7 +131,7 @@ def report_(*, check: bool) -> int:
     gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
     all_ = collated.collate(found, expand.cells(declared, known), declared, known)
-    made = {**report.texts(all_), **_exchanged(), **_upgrades(all_)}
+    made = {**report.texts(all_), **_exchanged(), **_upgrades(all_), **_parts()}
     if check:
         drifted = report.drift(made)
         for path in drifted:
@@ -172,6 +172,13 @@ def _upgrades(all_: collated.Collated) -> Mapping[Path, Callable[[], str]]:
     from mcore_compat.upgrade import examples
 
     return examples.texts(all_, results.load_all())
+
+
+def _parts() -> dict[Path, Callable[[], str]]:
+    """The reports on the parts that are run by themselves."""
+    from mcore_compat.parts import command
+
+    return command.texts()
 
 
 def _write_site(all_: collated.Collated) -> int:

@@ -22,10 +22,16 @@ TABLE = "COMPATIBILITY.md"
 MADE_BY = "Made by `nox -s report` from `reports/evidence/`; not edited by hand."
 
 
+NEVER_ON_A_GPU = (
+    "**Nothing of this was run on a GPU**: there is no evidence of the device class `gpu`. See\n"
+    "`GPU.md` for what is to be asked there, and `RANKS.md` for models over several ranks."
+)
+
+
 def markdown(all_: Collated) -> str:
     """`reports/COMPATIBILITY.md`."""
     parts = ["# Compatibility of megatron-core and ModelOpt", "", MADE_BY, ""]
-    parts += _legend()
+    parts += _legend(all_.classes)
     for device_class in all_.classes or ("host",):
         chosen = all_.by_class.get(device_class, ())
         parts += _matrix_table(chosen, all_.cells, all_.matrix, device_class)
@@ -47,7 +53,7 @@ def markdown(all_: Collated) -> str:
     return "\n".join(parts)
 
 
-def _legend() -> list[str]:
+def _legend(classes: Iterable[str]) -> list[str]:
     def row(outcomes: type[CheckOutcome] | type[CellOutcome]) -> str:
         return ", ".join(verdict.spelt(outcome) for outcome in outcomes)
 
@@ -58,6 +64,7 @@ def _legend() -> list[str]:
         "GPU and never counts as `works`. Evidence of the device class `host` was taken without a",
         "GPU: real packages, real tensors, real checkpoints; no kernel ran.",
         "",
+        *([] if "gpu" in classes else [NEVER_ON_A_GPU, ""]),
     ]
 
 

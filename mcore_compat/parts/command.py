@@ -1,0 +1,101 @@
+"""What a command that runs cells does with parts, and what `report` publishes of them."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mcore_compat import commands, expand, pipeline, verdict
+from mcore_compat import evidence as main
+from mcore_compat.cells import Cell
+from mcore_compat.errors import UsageError
+from mcore_compat.outcomes import FAILURES, CheckOutcome
+from mcore_compat.parts import evidence, report
+from mcore_compat.parts import run as running
+from mcore_compat.parts.evidence import Taken
+from mcore_compat.parts.part import PARTS, Part
+from mcore_compat.pipeline import Context, Options
+
+
+def run_cells(
+    names: Sequence[str],
+    parts: Sequence[str],
+    *,
+    force: bool,
+    only: str | None,
+    limit: float,
+) -> int:
+    """Run `parts` in cells, or where none is named the main suite and, with a GPU, all parts.
+
+    Prints how each ended; 0 where nothing that was asked failed, or failed as is declared.
+    """
+    if limit <= 0:
+        raise UsageError("--limit: a time limit must be more than 0 s")
+    code = 0
+    chosen = [PARTS[name] for name in parts]
+    if not chosen:
+        code = commands.run_cells(names, force=force, only=only, limit=limit)
+        chosen = with_a_gpu(only)
+    if not chosen:
+        return code
+    here = commands.context()
+    for name in names:  # a wrong name ends the command before any cell has run
+        expand.named(name, here.matrix, here.releases)
+    options = Options(force=force, only=only, limit=limit)
+    for cell in (pipeline.chosen(name, here) for name in names):
+        if not parts and not installed(cell):
+            continue  # the main evidence says why
+        for part in chosen:
+            code = max(code, _one(cell, part, options, here))
+    return code
+
+
+def with_a_gpu(only: str | None) -> list[Part]:
+    """The parts that a whole run of a cell has: all where there is a GPU, else none."""
+    return list(PARTS.values()) if pipeline.device_class() == "gpu" and not only else []
+
+
+def installed(cell: Cell) -> bool:
+    """Whether a run of the cell's main suite came to its checks."""
+    path = main.path_of(cell.name, pipeline.device_class())
+    return path.exists() and bool(main.load(path, whole=False).checks)
+
+
+def _one(cell: Cell, part: Part, options: Options, here: Context) -> int:
+    anew = options.force or options.only
+    found = None if anew else running.kept(cell, part)
+    if found:
+        print(f"{cell.name}: fresh evidence of {found.taken}; --force runs it again")
+    taken = found or running.run(cell, part, options, here)
+    print("\n".join(lines(taken)))
+    return 1 if any(_speaks_against(c.outcome) for c in taken.checks) else 0
+
+
+def _speaks_against(outcome: CheckOutcome) -> bool:
+    return outcome in FAILURES or outcome is CheckOutcome.BLOCKED
+
+
+def lines(taken: Taken) -> Iterable[str]:
+    """How a part ended in a cell."""
+    counts = Counter(c.outcome for c in taken.checks)
+    said = ", ".join(f"{verdict.spelt(o)} {counts[o]}" for o in CheckOutcome if counts[o])
+    yield f"{taken.cell}, {taken.part}, device class {taken.device_class}: {said or 'no check'}"
+    told: dict[str, list[str]] = {}
+    for check in taken.checks:
+        if check.outcome is not CheckOutcome.WORKS:
+            told.setdefault(f"{verdict.spelt(check.outcome)}: {check.reason}", []).append(
+                check.check
+            )
+    for reason, checks in told.items():
+        yield f"  {', '.join(checks)}"
+        yield f"    {verdict.gist(reason)}"
+
+
+def texts() -> dict[Path, Callable[[], str]]:
+    """What is published of each part, and how its text is made."""
+    return {
+        part.report: functools.partial(report.markdown, part, evidence.load_all(part))
+        for part in PARTS.values()
+    }

@@ -1,0 +1,181 @@
+"""What a part of the suite showed in a cell: one file for each cell and device class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mcore_compat import files
+from mcore_compat.errors import EvidenceError
+from mcore_compat.evidence import DEVICE_CLASSES, CheckResult, Evidence, Failure
+from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.parts.part import Part
+
+FORMAT = 1
+
+LEFT_OUT = ("left_behind", "warnings")
+"""What a check recorded that says nothing lasting."""
+
+MESSAGE, TRACEBACK = 1000, 2000
+"""Characters that are kept: the beginning of a message, the end of a traceback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A part, in a cell, on a device class; `digest` is that of the part's checks."""
+
+    part: str
+    cell: str
+    device_class: str
+    taken: str
+    pins: Mapping[str, str]
+    lock: str
+    digest: str
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True
+    checks: tuple[CheckResult, ...] = ()
+
+    def fresh(self, *, lock: str, digest: str) -> bool:
+        """Whether it still holds: of this lock, of these checks, and run to its end."""
+        return self.complete and (self.lock, self.digest) == (lock, digest)
+
+
+def of(found: Evidence, part: Part) -> Taken:
+    """What the suite's runner collected, as this part's.
+
+    Raises:
+        EvidenceError: something was broken on purpose.
+    """
+    for check in found.checks:
+        if "sabotage" in check.details:
+            said = check.details["sabotage"]
+            raise EvidenceError(f"the suite was broken on purpose ({said}); nothing is stored")
+    return Taken(
+        part=part.name,
+        cell=found.cell,
+        device_class=found.device_class,
+        taken=found.taken,
+        pins=found.pins,
+        lock=found.lock,
+        digest=found.suite,
+        platform=found.platform,
+        complete=found.complete,
+        checks=tuple(map(_short, found.checks)),
+    )
+
+
+def _short(check: CheckResult) -> CheckResult:
+    failure = check.failure and replace(
+        check.failure,
+        message=check.failure.message[:MESSAGE],
+        traceback=check.failure.traceback[-TRACEBACK:],
+    )
+    details = {name: value for name, value in check.details.items() if name not in LEFT_OUT}
+    return replace(check, failure=failure, details=details)
+
+
+def path_of(part: Part, cell: str, device_class: str) -> Path:
+    """Where a cell's evidence of a part lies."""
+    return part.folder / f"{cell}.{device_class}.json"
+
+
+def dumps(taken: Taken) -> str:
+    """The file's text: sorted, a check a line."""
+    return files.dump_json(
+        {
+            "format": FORMAT,
+            "part": taken.part,
+            "cell": taken.cell,
+            "device_class": taken.device_class,
+            "taken": taken.taken,
+            "pins": dict(taken.pins),
+            "digests": {"lock": taken.lock, "part": taken.digest},
+            "platform": dict(taken.platform),
+            "complete": taken.complete,
+        },
+        rows={"checks": [{**asdict(c), "outcome": c.outcome.value} for c in taken.checks]},
+    )
+
+
+def parse(text: str, where: str) -> Taken:
+    """From a file's text.
+
+    Raises:
+        EvidenceError: it is corrupt; names the file and the way out.
+    """
+    try:
+        data = json.loads(text)
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']}, not {FORMAT}")
+        if data["device_class"] not in DEVICE_CLASSES:
+            raise ValueError(f"no such device class: {data['device_class']}")
+        return Taken(
+            part=data["part"],
+            cell=data["cell"],
+            device_class=data["device_class"],
+            taken=data["taken"],
+            pins=data["pins"],
+            lock=data["digests"]["lock"],
+            digest=data["digests"]["part"],
+            platform=data["platform"],
+            complete=data["complete"],
+            checks=tuple(map(_check, data["checks"])),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvidenceError(
+            f"reports/{where} is corrupt ({error!r}); remove it and run the part again"
+        ) from None
+
+
+def _check(row: Mapping[str, Any]) -> CheckResult:
+    said = row["failure"]
+    return CheckResult(
+        **{
+            **row,
+            "outcome": CheckOutcome(row["outcome"]),
+            "failure": Failure(**said) if said else None,
+        }
+    )
+
+
+def load(path: Path) -> Taken:
+    """What lies at `path`.
+
+    Raises:
+        FileNotFoundError: nothing does.
+        EvidenceError: it is corrupt, or of another part, cell or device class than its place says.
+    """
+    where = f"{path.parent.name}/{path.name}"
+    taken = parse(path.read_text(encoding="utf-8", errors="replace"), where)
+    if where != f"{taken.part}/{taken.cell}.{taken.device_class}.json":
+        raise EvidenceError(
+            f"reports/{where} is of {taken.part}, {taken.cell}, {taken.device_class}; "
+            "remove it and run the part again"
+        )
+    return taken
+
+
+def load_all(part: Part) -> tuple[Taken, ...]:
+    """All evidence of a part, sorted by file.
+
+    Raises:
+        EvidenceError: a file is corrupt.
+    """
+    return tuple(load(path) for path in sorted(part.folder.glob("compat-*.json")))
+
+
+def save(taken: Taken, part: Part) -> None:
+    """Write it whole or not at all; what did not come to its end never replaces what did.
+
+    Raises:
+        InfrastructureError: the disk is full.
+    """
+    path = path_of(part, taken.cell, taken.device_class)
+    text = dumps(taken)
+    parse(text, path.name)
+    if not taken.complete and path.exists() and load(path).complete:
+        return
+    files.write_text(path, text)

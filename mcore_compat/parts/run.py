@@ -1,0 +1,79 @@
+"""Runs a part in a cell's environment, by the suite's runner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcore_compat import evidence, files, locks, pipeline, runner
+from mcore_compat.cells import Cell
+from mcore_compat.errors import EvidenceError, InfrastructureError
+from mcore_compat.evidence import Builder
+from mcore_compat.exchange.run import environment_of, lock_of
+from mcore_compat.locks import Lock
+from mcore_compat.parts import evidence as results
+from mcore_compat.parts.evidence import Taken
+from mcore_compat.parts.part import Part
+from mcore_compat.pipeline import Context, Options
+
+
+def kept(cell: Cell, part: Part) -> Taken | None:
+    """The evidence of a part that still holds, None where there is none."""
+    path = results.path_of(part, cell.name, pipeline.device_class())
+    if not path.exists() or not pipeline.locked(cell):
+        return None
+    found = results.load(path)
+    lock = locks.read(pipeline.lock_path(cell)).digest
+    return found if found.fresh(lock=lock, digest=part.digest()) else None
+
+
+def run(cell: Cell, part: Part, options: Options, context: Context) -> Taken:
+    """Ask a part's checks in the cell; stored unless `options.only` names some of them.
+
+    Raises:
+        EvidenceError: the checks cannot run, or something was broken on purpose.
+        InfrastructureError: they did not come to their end, or the surroundings failed.
+        UsageError: the cell cannot be installed or built.
+    """
+    lock = lock_of(cell, context)
+    device = pipeline.device_class()
+    builder = Builder(
+        evidence.start(cell, device_class=device, lock=lock.digest, suite=part.digest())
+    )
+    code = _asked(cell, part, lock, options, context, builder)
+    if builder.problem:
+        raise EvidenceError(f"{part.name} cannot run: {builder.problem.splitlines()[0]}")
+    taken = results.of(builder.evidence(), part)
+    if not options.only:
+        results.save(taken, part)
+    if not taken.complete:
+        raise InfrastructureError(
+            f"{part.name} ended early in {cell.name}, with exit code {code}; run it again"
+        )
+    return taken
+
+
+def _asked(
+    cell: Cell, part: Part, lock: Lock, options: Options, context: Context, builder: Builder
+) -> int | None:
+    def take(event: Mapping[str, Any]) -> None:
+        builder.take(event)
+        said = event.get("device_class", pipeline.device_class())
+        if said != pipeline.device_class():
+            raise InfrastructureError("there is a driver, but no GPU that can be used")
+
+    context.say(f"running {part.name} in {cell.name}")
+    with environment_of(cell, lock, context) as (there, tools):
+        done = runner.run_suite(
+            python=there.python,
+            tools=tools,
+            variables=there.variables,
+            logs=files.home() / "logs" / f"{cell.name}.{part.name}",
+            run=context.run,
+            on_event=take,
+            on_line=lambda line: context.say(f"  {line}"),
+            only=options.only,
+            check_limit=options.limit,
+            checks=part.checks,
+        )
+    return done.returncode

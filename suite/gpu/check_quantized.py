@@ -1,0 +1,112 @@
+"""Is a ModelOpt-spec model that was restored from a default-spec checkpoint, and then quantized and
+calibrated on the device, still nearly the same, and can it be trained further?"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from suite.gpu import models, tolerances
+from suite.outcomes import Unsupported
+from suite.record import Record
+
+pytestmark = pytest.mark.bare
+
+FORMATS = tuple(sorted(tolerances.FORMATS))
+
+
+@pytest.mark.kind("quantized-{fmt}")
+@pytest.mark.after("device-logits-bfloat16")
+@pytest.mark.limit(300)  # ModelOpt may compile an extension
+@pytest.mark.parametrize("fmt", FORMATS)
+def check_quantized(fmt: str, family: str, record: Record, tmp_path: Path) -> None:
+    name, config = models.configuration(fmt)
+    record("configuration", name)
+    model = models.restored(family, "bfloat16", tmp_path)
+    batches = models.sequences()
+    wanted = models.numbers(models.whole(model, batches[0]))
+    model = models.calibrated(model, config, batches)
+    found = models.quantizers(model)
+    record("enabled quantizers", len(found))
+    problems = [] if found else ["no quantizer is enabled"]
+    left = models.uncalibrated(found)
+    if left:
+        problems.append(f"{len(left)} without a scale: {', '.join(left[:4])}")
+    actual = models.numbers(models.compiled(lambda: models.whole(model, batches[0])))
+    if actual == wanted:
+        problems.append("quantization changes nothing")
+    layers, width = model.config.num_layers, model.config.hidden_size
+    limit = tolerances.of_format(fmt, layers) + tolerances.of_dtype("bfloat16", layers, width)
+    problems += judged(wanted, actual, min(limit, tolerances.UNRELATED), record)
+    first, last = models.in_steps(model, batches[0], "eval")
+    for step, logits in (("prefill", first), ("decode", last)):
+        if not all(map(math.isfinite, models.numbers(logits))):
+            problems.append(f"{step} gives what is no number")
+    assert not problems, "; ".join(problems)
+
+
+@pytest.mark.after("device-decode-bfloat16-eval")
+@pytest.mark.limit(300)
+def check_quantized_kv(family: str, record: Record, tmp_path: Path) -> None:
+    name, config = models.configuration("kv")
+    record("configuration", name)
+    model = models.restored(family, "bfloat16", tmp_path)
+    batches = models.sequences()
+    wanted = models.numbers(models.whole(model, batches[0]))
+    model = models.calibrated(model, config, batches)
+    found = models.quantizers(model)
+    record("enabled quantizers", sorted(found))
+    kept = [n for n in found if n.endswith(("k_bmm_quantizer", "v_bmm_quantizer"))]
+    if not kept:
+        raise Unsupported(f"{name} finds no quantizer of keys or values in this model's attention")
+    whole = models.compiled(lambda: models.whole(model, batches[0]))
+    layers, width = model.config.num_layers, model.config.hidden_size
+    rounding = tolerances.of_dtype("bfloat16", layers, width)
+    # Two more tensors of 8 bits in each layer: what weights and inputs of its products may be.
+    limit = min(rounding + tolerances.of_format("fp8", layers), tolerances.UNRELATED)
+    problems = judged(wanted, models.numbers(whole), limit, record)
+    _, last = models.in_steps(model, batches[0], "eval")
+    off = tolerances.difference(models.numbers(whole[:, -1]), models.numbers(last[:, -1]))
+    record("decode with a cache against all at once", off)
+    problems += tolerances.above({"decode": off}, rounding, "the largest difference is")
+    assert not problems, "; ".join(problems)
+
+
+@pytest.mark.kind("trained-{fmt}")
+@pytest.mark.after("quantized-{fmt}")
+@pytest.mark.limit(300)
+@pytest.mark.parametrize("fmt", FORMATS)
+def check_trained(fmt: str, family: str, record: Record, tmp_path: Path) -> None:
+    # In float32: a step of a bfloat16 weight may be smaller than its last place.
+    name, config = models.configuration(fmt)
+    record("configuration", name)
+    model = models.restored(family, "float32", tmp_path)
+    batches = models.sequences()
+    model = models.calibrated(model, config, batches)
+    before, after, lengths = models.compiled(lambda: models.step(model, batches[0]))
+    record("loss", {"before": before, "after": after})
+    problems = without_gradient(lengths)
+    if not after < before:
+        problems.append(f"one step takes the loss from {before:.6g} to {after:.6g}")
+    assert not problems, "; ".join(problems)
+
+
+def without_gradient(lengths: dict[str, float | None]) -> list[str]:
+    """In words, which parameters no gradient reaches, or one that is no number."""
+    none = sorted(name for name, length in lengths.items() if length is None)
+    odd = sorted(n for n, one in lengths.items() if one is not None and not math.isfinite(one))
+    said = (("without a gradient", none), ("whose gradient is no number", odd))
+    problems = [f"{len(names)} {what}: {', '.join(names[:6])}" for what, names in said if names]
+    if lengths and not any(lengths.values()):
+        problems.append("every gradient is zero")
+    return problems if lengths else ["there is no parameter to train"]
+
+
+def judged(wanted: list[float], actual: list[float], limit: float, record: Record) -> list[str]:
+    """Whether quantized logits are finite, and near enough to those without quantization."""
+    off = tolerances.distance(wanted, actual)
+    record("tolerance", limit)
+    record("distance", off)
+    return tolerances.above({"quantized against not": off}, limit, "the relative distance is")

@@ -1,0 +1,333 @@
+"""The GPU tier as far as it can be tested without one: its comparing functions refuse what they are
+to refuse, and on a host nothing of it runs.
+
+The network here is a few numpy matrices: a stand-in that shows whether the tolerances are of a
+sensible size, not what a GPU computes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from suite.gpu import check_quantized, models, tolerances
+from suite.outcomes import NeedsGpu, Unsupported
+
+from .conftest import ROOT
+
+WIDTH, LAYERS = 128, 2
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Round = Callable[[Array], Array]
+
+
+def exactly(values: Array) -> Array:
+    return values
+
+
+def to_bits(bits: int) -> Round:
+    """Rounding to a significand of so many bits."""
+
+    def rounded(values: Array) -> Array:
+        fraction, exponent = np.frexp(values)
+        return np.asarray(np.ldexp(np.round(np.ldexp(fraction, bits)), exponent - bits))
+
+    return rounded
+
+
+def to_int8(values: Array) -> Array:
+    scale = np.abs(values).max() / 127
+    return np.asarray(np.round(values / scale) * scale)
+
+
+def to_nvfp4(values: Array) -> Array:
+    """Blocks of 16 of E2M1, each with a scale of its own in E4M3."""
+    grid = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    blocks = values.reshape(-1, 16)
+    scale = to_bits(4)(np.abs(blocks).max(axis=1, keepdims=True) / 6)
+    near = np.abs(np.abs(blocks / scale)[..., None] - grid).argmin(axis=-1)
+    return np.asarray((np.sign(blocks) * grid[near] * scale).reshape(values.shape))
+
+
+class Network:
+    """Layers of four linears with norms between them, and residuals: their weights by name."""
+
+    def __init__(self, seed: int = 1) -> None:
+        random = np.random.default_rng(seed)
+        names = [f"{layer}.{linear}" for layer in range(LAYERS) for linear in range(4)]
+        self.weights = {n: random.normal(0, 0.03, (WIDTH, WIDTH)) for n in names}
+        self.ends = random.normal(0, 0.03, (2, WIDTH, WIDTH))
+        self.tokens = random.normal(size=(8, WIDTH))
+
+    def logits(self, rounded: Round = exactly, quantized: Round = exactly) -> list[float]:
+        """`rounded` after each operation; `quantized`: both factors of a layer's products."""
+        state = rounded(self.tokens @ rounded(self.ends[0]))
+        for layer in range(LAYERS):
+            for first, second in ((0, 1), (2, 3)):
+                inner = rounded(state / np.sqrt((state**2).mean(axis=1, keepdims=True)))
+                for linear in (first, second):
+                    weight = quantized(rounded(self.weights[f"{layer}.{linear}"]))
+                    inner = rounded(quantized(inner) @ weight)
+                state = rounded(state + inner)
+        found: list[float] = rounded(state @ rounded(self.ends[1])).flatten().tolist()
+        return found
+
+
+BITS = {"bfloat16": 8, "float32": 11}
+"""Bits of the significand: bfloat16 has 8, TF32 has 11."""
+
+
+@pytest.mark.parametrize("dtype", models.DTYPES)
+def test_rounding_of_a_dtype_stays_within_its_tolerance(dtype: str) -> None:
+    network = Network()
+    found = tolerances.difference(network.logits(), network.logits(to_bits(BITS[dtype])))
+    limit = tolerances.of_dtype(dtype, LAYERS, WIDTH)
+    assert 0 < found < limit
+    assert limit < 0.2
+
+
+@pytest.mark.parametrize("dtype", models.DTYPES)
+def test_a_swapped_weight_is_found(dtype: str) -> None:
+    network, other = Network(), Network()
+    names = ("0.1", "0.3")
+    other.weights.update(zip(names, (other.weights[n] for n in reversed(names)), strict=True))
+    found = {"x": tolerances.difference(network.logits(), other.logits(to_bits(BITS[dtype])))}
+    limit = tolerances.of_dtype(dtype, LAYERS, WIDTH)
+    assert tolerances.above(found, limit, "differs by")
+
+
+@pytest.mark.parametrize("dtype", models.DTYPES)
+def test_one_perturbed_logit_is_found(dtype: str) -> None:
+    wanted = Network().logits()
+    limit = tolerances.of_dtype(dtype, LAYERS, WIDTH)
+    perturbed = list(wanted)
+    perturbed[77] += 1.1 * limit * max(map(abs, wanted))
+    assert tolerances.above({"x": tolerances.difference(wanted, perturbed)}, limit, "differs by")
+    perturbed[77] = wanted[77] + 0.9 * limit * max(map(abs, wanted))
+    assert not tolerances.above({"x": tolerances.difference(wanted, perturbed)}, limit, "")
+
+
+QUANTIZED = {"int8": to_int8, "fp8": to_bits(4), "nvfp4": to_nvfp4}
+
+
+@pytest.mark.parametrize("fmt", sorted(tolerances.FORMATS))
+def test_the_error_of_a_format_stays_within_its_tolerance(fmt: str) -> None:
+    network = Network()
+    found = tolerances.distance(network.logits(), network.logits(quantized=QUANTIZED[fmt]))
+    assert 0 < found < tolerances.of_format(fmt, LAYERS)
+
+
+@pytest.mark.parametrize("fmt", sorted(tolerances.FORMATS))
+def test_the_error_of_one_tensor_is_not_above_what_is_taken_for_it(fmt: str) -> None:
+    values = np.random.default_rng(3).normal(size=(64, WIDTH))
+    error = np.linalg.norm(QUANTIZED[fmt](values) - values) / np.linalg.norm(values)
+    assert error <= tolerances.FORMATS[fmt]
+
+
+@pytest.mark.parametrize("fmt", sorted(tolerances.FORMATS))
+def test_quantized_logits_of_another_model_or_of_nothing_are_found(fmt: str) -> None:
+    wanted, limit = Network().logits(), tolerances.of_format(fmt, LAYERS)
+    for other in (Network(seed=2).logits(), [0.0] * len(wanted)):
+        assert tolerances.above({"x": tolerances.distance(wanted, other)}, limit, "is")
+
+
+@pytest.mark.parametrize("measure", [tolerances.difference, tolerances.distance])
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_what_is_no_number_is_within_no_tolerance(
+    measure: Callable[[list[float], list[float]], float], odd: float
+) -> None:
+    for wanted, actual in (([1.0, 2.0], [1.0, odd]), ([odd, 2.0], [1.0, 2.0]), ([], [])):
+        assert tolerances.above({"x": measure(wanted, actual)}, math.inf, "is")
+    assert tolerances.above({"x": measure([0.0], [0.0])}, math.inf, "is")
+
+
+def test_logits_of_another_number_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        tolerances.difference([1.0, 2.0], [1.0])
+
+
+# The shapes of logits, gradients, quantizers
+
+
+def logits(*shape: int) -> Any:
+    return SimpleNamespace(shape=shape)
+
+
+MODEL = SimpleNamespace(output_layer=SimpleNamespace(weight=logits(128, 64)))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "wrong"),
+    [
+        ((1, 7, 128), (1, 1, 128), 0),
+        ((1, 1, 128), (1, 1, 128), 0),
+        ((1, 7, 64), (1, 1, 128), 1),
+        ((7, 1, 128), (1, 1, 128), 1),
+        ((1, 7, 128), (1, 7, 128), 1),
+    ],
+)
+def test_logits_of_another_shape_are_found(
+    first: tuple[int, ...], last: tuple[int, ...], wrong: int
+) -> None:
+    assert len(models.shapes(MODEL, logits(*first), logits(*last), 8)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ({}, "no parameter to train"),
+        ({"a.weight": 1.0, "b.weight": None}, "1 without a gradient: b.weight"),
+        ({"a.weight": math.nan, "b.weight": 1.0}, "no number: a.weight"),
+        ({"a.weight": 0.0, "b.bias": 0.0}, "every gradient is zero"),
+    ],
+)
+def test_a_gradient_that_does_not_flow_is_found(
+    lengths: dict[str, float | None], told: str
+) -> None:
+    assert told in "; ".join(check_quantized.without_gradient(lengths))
+    assert check_quantized.without_gradient({"a.weight": 1.0, "b.bias": 0.0}) == []
+
+
+def quantizer(**values: Any) -> Any:
+    return SimpleNamespace(**values)
+
+
+def test_an_input_that_calibration_left_out_is_found() -> None:
+    found = {
+        "a.input_quantizer": quantizer(_amax=1.0),
+        "b.input_quantizer": quantizer(_amax=None),
+        "c.input_quantizer": quantizer(_dynamic=True),
+        "d.weight_quantizer": quantizer(),
+        "mlp.experts.local_experts.1.input_quantizer": quantizer(),
+    }
+    assert models.uncalibrated(found) == ["b.input_quantizer"]
+
+
+# What the hardware has, by what the release offers
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A stand-in for ModelOpt and torch, by module."""
+    modules: dict[str, Any] = {
+        "modelopt.torch.quantization": SimpleNamespace(NVFP4_DEFAULT_CFG={"quant_cfg": {}}),
+        "modelopt.torch.quantization.tensor_quant": SimpleNamespace(),
+        "modelopt.torch.quantization.extensions": SimpleNamespace(),
+        "modelopt.torch.quantization.utils": SimpleNamespace(),
+    }
+    monkeypatch.setattr(models.importlib, "import_module", modules.__getitem__)
+    cuda = SimpleNamespace(get_device_capability=lambda: (8, 0))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    return modules
+
+
+def test_nvfp4_is_asked_where_the_release_offers_a_kernel(release: dict[str, Any]) -> None:
+    kernel = SimpleNamespace(IS_AVAILABLE=True, fp4_fake_quant_block=print)
+    release["modelopt.torch.quantization.tensor_quant"].triton_kernel = kernel
+    assert models.four_bits() == "Triton kernel"
+    assert models.configuration("nvfp4")[0] == "NVFP4_DEFAULT_CFG"
+
+
+def test_nvfp4_is_asked_where_the_release_s_extension_is_built(release: dict[str, Any]) -> None:
+    release["modelopt.torch.quantization.extensions"].get_cuda_ext_mx = lambda: object()
+    assert models.four_bits() == "CUDA extension"
+
+
+def test_nvfp4_needs_a_gpu_where_the_release_offers_neither(release: dict[str, Any]) -> None:
+    kernel = SimpleNamespace(IS_AVAILABLE=False)
+    release["modelopt.torch.quantization.tensor_quant"].triton_kernel = kernel
+    with pytest.raises(NeedsGpu, match=r"capability 8\.0"):
+        models.configuration("nvfp4")
+
+
+def test_a_format_that_the_release_lacks_is_unsupported(release: dict[str, Any]) -> None:
+    for fmt in ("fp8", "kv"):
+        with pytest.raises(Unsupported, match="has none of"):
+            models.configuration(fmt)
+
+
+def test_keys_and_values_alone_are_quantized(release: dict[str, Any]) -> None:
+    given = {"quant_cfg": {"*[kv]_bmm_quantizer": {"num_bits": (4, 3)}}}
+    release["modelopt.torch.quantization"].FP8_KV_CFG = given
+    assert models.configuration("kv") == ("FP8_KV_CFG", given)
+
+    def add(config: dict[str, Any], part: Any) -> dict[str, Any]:
+        return {**config, "quant_cfg": ["nothing else", part]}
+
+    release["modelopt.torch.quantization.utils"].update_quant_cfg_with_kv_cache_quant = add
+    _, config = models.configuration("kv")
+    assert config == {"algorithm": "max", "quant_cfg": ["nothing else", given["quant_cfg"]]}
+
+
+def test_an_extension_that_is_not_built_here_is_no_fault_of_the_release() -> None:
+    def fails(text: str) -> Callable[[], None]:
+        def ask() -> None:
+            raise RuntimeError(text)
+
+        return ask
+
+    with pytest.raises(NeedsGpu, match="does not build"):
+        models.compiled(fails("CUDA extension for FP8 quantization could not be built and loaded"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        models.compiled(fails("an illegal memory access was encountered"))
+
+
+# On a host
+
+
+FUNCTION = "def get_gpt_modelopt_spec(config, qk_l2_norm=False): ...\n"
+
+
+def run(tmp_path: Path, *arguments: str) -> tuple[int, str, list[dict[str, Any]]]:
+    """The engine, with a stand-in for Megatron's source that is looked at, never imported."""
+    place = tmp_path / "site" / "megatron" / "core" / "post_training" / "modelopt" / "gpt"
+    place.mkdir(parents=True)
+    (tmp_path / "site" / "megatron" / "__init__.py").write_text("raise SystemExit('imported')\n")
+    (place / "model_specs.py").write_text(FUNCTION)
+    events = tmp_path / "events.jsonl"
+    argv = [sys.executable, str(ROOT / "suite" / "run.py"), "--events", str(events)]
+    done = subprocess.run(
+        [*argv, "--preload", "", "--tools", str(tmp_path / "site"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    lines = events.read_text().splitlines() if events.exists() else []
+    rows = [row for row in map(json.loads, lines) if row["event"] == "check"]
+    return done.returncode, done.stdout + done.stderr, rows
+
+
+KINDS = {
+    *(f"device-{what}-{dtype}" for what in ("restore", "logits") for dtype in models.DTYPES),
+    *(f"device-decode-{dtype}-{mode}" for dtype in models.DTYPES for mode in models.MODES),
+    *(f"{what}-{fmt}" for what in ("quantized", "trained") for fmt in tolerances.FORMATS),
+    "quantized-kv",
+}
+
+
+def test_on_a_host_each_check_needs_a_gpu_and_nothing_stands_in(tmp_path: Path) -> None:
+    code, output, rows = run(tmp_path, "--checks", str(ROOT / "suite" / "gpu"), "--gpu", "never")
+    assert code == 0, output
+    asked = [row for row in rows if row["family"] != "hybrid-mamba"]
+    assert {row["kind"] for row in asked if row["family"] == "gpt"} == KINDS
+    assert {row["outcome"] for row in asked} == {"needs-gpu"}
+    assert all("nothing stands in for it" in row["reason"] for row in asked)
+    # What the release does not have, no GPU would give it.
+    lacking = [row for row in rows if row["family"] == "hybrid-mamba"]
+    assert {row["outcome"] for row in lacking} == {"unsupported"}
+
+
+def test_the_main_suite_does_not_ask_the_gpu_tier(tmp_path: Path) -> None:
+    code, output, _ = run(tmp_path, "--only", "quantized-kv")
+    assert code == 2
+    assert "no check matches 'quantized-kv'" in output

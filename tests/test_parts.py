@@ -1,0 +1,249 @@
+"""Parts of the suite that are run by themselves, the host's side. All evidence here is made up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import HOSTILE, START, event, hostile_event, stand_in_cell
+
+from mcore_compat import cli, commands, evidence, files, pipeline
+from mcore_compat.errors import EvidenceError, UsageError
+from mcore_compat.evidence import Builder
+from mcore_compat.parts import command, options, report
+from mcore_compat.parts import evidence as results
+from mcore_compat.parts import run as running
+from mcore_compat.parts.evidence import Taken
+from mcore_compat.parts.part import GPU, PARTS, RANKS, Part
+
+
+def taken(
+    *events: dict[str, Any], part: Part = RANKS, device: str = "host", end: bool = True
+) -> Taken:
+    base = evidence.start(stand_in_cell(), device_class=device, lock="l", suite="d")
+    builder = Builder(base)
+    for one in ({**START, "device_class": device}, *events):
+        builder.take(one)
+    if end:
+        builder.take({"event": "end", "seconds": 1.0})
+    return results.of(builder.evidence(), part)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Parts keep their evidence here."""
+    monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / part.name))
+    return tmp_path
+
+
+ONE = event("restore-tp1-to-tp2[gpt]", details={"tensors": 3, "left_behind": ["python x"]})
+
+
+def test_both_sides_mean_the_same_folders_and_words() -> None:
+    import sys
+
+    if str(files.ROOT) not in sys.path:
+        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    from suite.gpu import conftest
+
+    assert conftest.MEMORY == report.MEMORY
+    for part in PARTS.values():
+        assert list(part.checks.glob("check_*.py"))
+
+
+def test_a_part_is_stale_with_its_own_checks_and_those_of_the_suite(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = RANKS.digest()
+    assert before != GPU.digest()
+    monkeypatch.setattr(pipeline, "suite_digest", lambda: "another")
+    assert RANKS.digest() != before
+
+
+def test_the_main_evidence_does_not_know_of_parts(folder: Path) -> None:
+    results.save(taken(ONE), RANKS)
+    assert not list(folder.glob(f"compat-*{'/'}*.json"))
+    assert results.path_of(RANKS, "c", "gpu").parent.parent == folder
+
+
+def test_evidence_is_read_as_it_was_written(folder: Path) -> None:
+    found = taken(ONE, event("restore-pp1-to-pp2[gpt]", "broken"))
+    results.save(found, RANKS)
+    assert results.load_all(RANKS) == (found,)
+    assert results.load_all(GPU) == ()
+    assert found.checks[1].details == {"tensors": 3}
+    path = results.path_of(RANKS, found.cell, "host")
+    assert path.read_text() == results.dumps(results.load(path))
+
+
+def test_evidence_is_fresh_of_its_lock_and_its_checks_alone() -> None:
+    found = taken(ONE)
+    assert found.fresh(lock="l", digest="d")
+    assert not found.fresh(lock="other", digest="d")
+    assert not found.fresh(lock="l", digest="other")
+    assert not taken(ONE, end=False).fresh(lock="l", digest="d")
+
+
+def test_what_was_broken_on_purpose_is_no_evidence() -> None:
+    with pytest.raises(EvidenceError, match="swap-shards"):
+        taken({**ONE, "details": {"sabotage": "swap-shards"}})
+
+
+def test_what_was_cut_short_never_replaces_what_was_whole(folder: Path) -> None:
+    whole = taken(ONE)
+    results.save(whole, RANKS)
+    results.save(taken(ONE, end=False), RANKS)
+    assert results.load_all(RANKS) == (whole,)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda text: text[:-30],
+        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace('"works"', '"fine"'),
+        lambda text: text.replace('"host"', '"tpu"'),
+        lambda text: text.replace('"ranks"', '"gpu"'),
+        lambda text: "[]",
+    ],
+)
+def test_a_file_that_is_not_whole_is_named(folder: Path, harm: Any) -> None:
+    found = taken(ONE)
+    results.save(found, RANKS)
+    path = results.path_of(RANKS, found.cell, "host")
+    path.write_text(harm(path.read_text()))
+    with pytest.raises(EvidenceError, match=rf"reports/ranks/{found.cell}\.host\.json"):
+        results.load_all(RANKS)
+
+
+# What is published
+
+
+def test_without_evidence_of_a_gpu_the_tier_says_that_it_was_never_run() -> None:
+    needs = event("quantized-fp8[gpt]", "needs-gpu", reason="there is no GPU")
+    for found in ([], [taken(needs, part=GPU)]):
+        text = report.markdown(GPU, found)
+        assert "Never run on a GPU" in text
+    assert "| ? |" in text
+    assert "needs-gpu, there is no GPU: `compat-0.16-modelopt0.41` quantized-fp8[gpt]" in text
+
+
+def test_with_evidence_of_a_gpu_it_no_longer_says_so() -> None:
+    ran = event("quantized-fp8[gpt]", details={report.MEMORY: 3 * 2**20})
+    text = report.markdown(GPU, [taken(ran, part=GPU, device="gpu")])
+    assert "Never run" not in text
+    assert "| quantized-fp8[gpt] | 3 | 0.5 |" in text
+    one_gpu = event("restore-tp1-to-tp2[gpt]", "needs-gpu", reason="there is 1")
+    for checks in ([], [one_gpu]):
+        text = report.markdown(RANKS, [taken(*checks, device="gpu")])
+        assert "No rank has spoken NCCL yet" in text
+
+
+def test_a_broken_check_is_told_with_its_cause() -> None:
+    found = taken(ONE, event("restore-pp1-to-pp2[gpt]", "broken"))
+    text = report.markdown(RANKS, [found, replace(found, cell="compat-0.16-modelopt0.42")])
+    assert "#### KeyError in megatron.core.x:load" in text
+    assert text.count("fingerprint:") == 1
+    assert "| `compat-0.16-modelopt0.41` | gpt | ✗ | ✓ |" in text
+
+
+def test_the_same_evidence_gives_the_same_text_in_any_order() -> None:
+    found = [taken(ONE), replace(taken(ONE), cell="compat-0.16-modelopt0.42")]
+    assert report.markdown(RANKS, found) == report.markdown(RANKS, found[::-1])
+
+
+def test_foreign_text_is_escaped() -> None:
+    odd = event("x[gpt]", "needs-gpu", reason=HOSTILE)
+    text = report.markdown(RANKS, [taken(hostile_event("y[gpt]"), odd)])
+    assert "<script>" not in text
+    assert "\x1b" not in text
+
+
+# The command line
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    return cli.parser().parse_args(["run", "compat-0.16-modelopt0.41", *words])
+
+
+def test_parts_are_chosen_by_name() -> None:
+    assert options.chosen(parsed()) == ()
+    assert options.chosen(parsed("--ranks")) == ("ranks",)
+    assert options.chosen(parsed("--gpu", "--ranks")) == tuple(PARTS)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was run, with stand-ins for all that runs."""
+    done: list[str] = []
+
+    def main(names: Any, **_: Any) -> int:
+        done.append("main")
+        return 0
+
+    def part(cell: Any, which: Part, *_: Any) -> Taken:
+        done.append(which.name)
+        broken = event("x[gpt]", "broken")
+        return taken(broken if which is GPU else ONE, part=which)
+
+    monkeypatch.setattr(commands, "run_cells", main)
+    monkeypatch.setattr(running, "run", part)
+    monkeypatch.setattr(running, "kept", lambda *_: None)
+    monkeypatch.setattr(command, "installed", lambda cell: True)
+    return done
+
+
+def ask(*parts: str, only: str | None = None) -> int:
+    cell = "compat-0.16-modelopt0.41"
+    return command.run_cells([cell], parts, force=False, only=only, limit=9)
+
+
+def test_a_part_is_run_in_place_of_the_main_suite(
+    ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask("ranks") == 0
+    assert ran == ["ranks"]
+    assert "ranks, device class host: ✓ works 1" in capsys.readouterr().out
+    assert ask("gpu") == 1
+
+
+def test_on_a_host_a_whole_run_has_no_parts(
+    ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    assert ask() == 0
+    assert ran == ["main"]
+
+
+def test_with_a_gpu_a_whole_run_has_all_parts_but_not_a_run_of_some_checks(
+    ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
+    assert ask() == 1
+    assert ran == ["main", "ranks", "gpu"]
+    ask(only="restore")
+    assert ran[3:] == ["main"]
+    monkeypatch.setattr(command, "installed", lambda cell: False)
+    assert ask() == 0
+    assert ran[4:] == ["main"]
+
+
+def test_a_wrong_name_or_limit_runs_nothing(ran: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"0\.99"):
+        command.run_cells(["compat-0.99-modelopt0.41"], ["gpu"], force=False, only=None, limit=1)
+    with pytest.raises(UsageError, match="--limit"):
+        command.run_cells(["compat-0.16-modelopt0.41"], ["gpu"], force=False, only=None, limit=0)
+    assert ran == []
+
+
+def test_committed_evidence_of_parts_is_whole_and_published() -> None:
+    for part in PARTS.values():
+        found = results.load_all(part)
+        assert part.report.read_text(encoding="utf-8") == report.markdown(part, found)
+        for one in found:
+            assert one.complete
+            assert json.loads(results.dumps(one))["part"] == part.name
