@@ -31,6 +31,7 @@ from mcore_compat import (
 from mcore_compat.cells import Cell, moved, series_of
 from mcore_compat.errors import EvidenceError, InfrastructureError, LockError
 from mcore_compat.evidence import Builder, Evidence, Fresh, Reason
+from mcore_compat.executor import slots
 from mcore_compat.files import ROOT, home, sha256_tree, write_text
 from mcore_compat.locks import Lock, Unresolvable
 from mcore_compat.matrix import Matrix
@@ -333,18 +334,20 @@ def _suite(
         if event.get("event") == "check" and not options.only:
             evidence.save(builder.evidence())
 
-    context.say(f"running the suite in {cell.name}")
-    done = runner.run_suite(
-        python=there.python,
-        tools=tools,
-        variables=there.variables,
-        logs=home() / "logs" / cell.name,
-        run=context.run,
-        on_event=take,
-        on_line=lambda line: context.say(f"  {line}"),
-        only=options.only,
-        check_limit=options.limit,
-    )
+    gpu = base.device_class == "gpu"
+    with slots.slot(context.matrix.gpu_memory, context.run, context.say, gpu=gpu) as device:
+        context.say(f"running the suite in {cell.name}")
+        done = runner.run_suite(
+            python=there.python,
+            tools=tools,
+            variables={**there.variables, **device},
+            logs=home() / "logs" / cell.name,
+            run=context.run,
+            on_event=take,
+            on_line=lambda line: context.say(f"  {line}"),
+            only=options.only,
+            check_limit=options.limit,
+        )
     bytecode.keep(there.site)
     if builder.problem:
         raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
