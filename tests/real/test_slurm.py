@@ -1,0 +1,220 @@
+"""Jobs of a real Slurm, killed on purpose: minutes; selected by `nox -s slurm`.
+
+Slurm is real; the cells stand in (`slurm_stand_in.py`): short commands that write evidence as the
+pipeline does. `test_slurm_cells.py` has real ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from slurm_support import Cluster, wait_for
+
+from mcore_compat import evidence, files
+from mcore_compat.evidence import Evidence
+from mcore_compat.executor import records
+from mcore_compat.executor.records import Batch
+from mcore_compat.outcomes import CellOutcome
+
+pytestmark = pytest.mark.slurm
+
+STAND_IN = files.ROOT / "tests" / "slurm_stand_in.py"
+ENDS_S = 240.0
+
+
+class Run:
+    """Processes that submit the same stand-in cells, one after the other, and what they leave."""
+
+    def __init__(self, folder: Path, environ: dict[str, str], scheduler: str = "slurm") -> None:
+        self.folder = folder
+        self.scheduler = scheduler
+        paths = os.pathsep.join([str(files.ROOT), str(files.ROOT / "tests")])
+        self._environ = {**environ, "PYTHONPATH": paths}
+        self._log = folder / "submitter.log"
+        self._log.touch()
+
+    def start(self, names: Sequence[str]) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, str(STAND_IN), "submit", self.scheduler, str(self.folder), *names]
+        with self._log.open("ab") as out:
+            return subprocess.Popen(
+                argv, env=self._environ, stdout=out, stderr=out, start_new_session=True
+            )
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def ran(self, name: str) -> int:
+        """How often a cell was started."""
+        path = self.folder / f"{name}.ran"
+        return path.read_text().count("\n") if path.exists() else 0
+
+    def stored(self, name: str) -> Evidence | None:
+        path = evidence.path_of(f"compat-{name}", "host", self.folder / "evidence")
+        return evidence.load(path) if path.exists() else None
+
+    def batches(self) -> list[Batch]:
+        found = [records.read(p.parent) for p in (self.folder / "submitted").glob("*/batch.json")]
+        return sorted(found, key=lambda batch: batch.taken)
+
+    def job_of(self, name: str) -> str:
+        return self.batches()[-1].job_of(name)
+
+
+@contextlib.contextmanager
+def started(run: Run, names: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A submitter that is not left behind."""
+    process = run.start(names)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Cluster]:
+    with Cluster(3, min_job_age=5) as cluster:
+        yield cluster
+    assert cluster.left() == {}
+
+
+def finish(run: Run, names: Sequence[str]) -> None:
+    """Start the submitter once more and let it come to its end."""
+    with started(run, names) as process:
+        assert process.wait(ENDS_S) == 0, run.said
+
+
+def forget_jobs(batch: Batch) -> None:
+    """Leave the record as a submitter leaves it that dies right after the submission."""
+    path = batch.folder / records.BATCH
+    path.write_text(json.dumps({**json.loads(path.read_text()), "jobs": None}))
+
+
+def test_all_evidence_is_complete_in_the_end_whatever_died(slurm: Cluster, tmp_path: Path) -> None:
+    run = Run(tmp_path, slurm.environ)
+    endless = ["killed", "node", "late"]
+    names = [*endless, *"abcdef"]
+    with started(run, names) as first:
+        wait_for("three cells stored a check", lambda: all(run.stored(n) for n in endless))
+        for name in endless:  # the check that is done has failed, and says nothing yet
+            found = run.stored(name)
+            assert found is not None
+            assert [check.outcome.value for check in found.checks] == ["broken"]
+            assert found.outcome is CellOutcome.ERROR
+        first.kill()
+        first.wait()
+    forget_jobs(run.batches()[0])
+    array = slurm.ask("squeue", "-h", "-o", "%A").split()[0]
+    down = slurm.node_of(f"{array}_1")
+    slurm.tell("scontrol", "update", f"nodename={down}", "state=down", "reason=test")
+    os.kill(slurm.worker_of(f"{array}_0"), signal.SIGKILL)
+
+    with started(run, names) as second:
+        again = f"node: job {array}_1 was"
+        wait_for("it went on", lambda: "going on with what was submitted before" in run.said)
+        # Slurm waits two minutes before it starts a job again whose node failed.
+        slurm.tell("scontrol", "update", f"jobid={array}_1", "starttime=now")
+        slurm.tell("scontrol", "update", f"nodename={down}", "state=resume")
+        assert second.wait(ENDS_S) == 0, run.said
+
+    for name in names:
+        stored = run.stored(name)
+        assert stored is not None
+        assert stored.complete
+        assert stored.outcome is CellOutcome.COMPATIBLE
+    assert {name: run.ran(name) for name in names} == {
+        name: 2 if name in endless else 1 for name in names
+    }
+    submitted = Counter(task.name for batch in run.batches() for task in batch.tasks)
+    assert submitted == {name: 2 if name in ("killed", "late") else 1 for name in names}
+    assert not any(batch.open for batch in run.batches())
+    said = run.said
+    assert f"killed: job {array}_0: its job died without a word of how it ended" in said
+    assert again in said
+    assert f"late: job {array}_2: the job's time limit" in said
+    assert said.count("tried again") == 2
+    assert "incompatible" not in said
+
+
+def test_a_job_that_slurm_has_forgotten_is_noticed(slurm: Cluster, tmp_path: Path) -> None:
+    run = Run(tmp_path, slurm.environ)
+    names = ["killed", "a"]
+    with started(run, names):
+        wait_for("both have run", lambda: run.ran("killed") == 1 and run.stored("a"))
+        wait_for("a is done", lambda: "a: compatible" in run.said)
+    job = run.job_of("killed")
+    os.kill(slurm.worker_of(job), signal.SIGKILL)
+    wait_for(
+        "it is forgotten", lambda: job not in slurm.ask("squeue", "-h", "--array", "-t", "all"), 180
+    )
+    assert (
+        "disabled"
+        in subprocess.run(
+            ["sacct"], env=slurm.environ, capture_output=True, text=True, check=False
+        ).stderr
+    )
+    finish(run, names)
+    assert (
+        f"killed: job {job}: its job died without a word of how it ended (state: gone)" in run.said
+    )
+    assert (run.ran("killed"), run.ran("a")) == (2, 1)
+
+
+def test_a_drained_node_ends_its_job_and_gets_no_other(slurm: Cluster, tmp_path: Path) -> None:
+    run = Run(tmp_path, slurm.environ)
+    names = ["a", "b", "c", "d", "e", "f"]
+    with started(run, names) as process:
+        wait_for("a job runs", lambda: run.ran("a") == 1)
+        drained = slurm.node_of(run.job_of("a"))
+        slurm.tell("scontrol", "update", f"nodename={drained}", "state=drain", "reason=test")
+        assert process.wait(ENDS_S) == 0, run.said
+    nodes = {name: records.starts(run.batches()[0], name)[0].node for name in names}
+    assert [name for name, node in nodes.items() if node == drained] == ["a"]
+    assert {name: run.ran(name) for name in names} == dict.fromkeys(names, 1)
+    slurm.tell("scontrol", "update", f"nodename={drained}", "state=resume")
+
+
+def test_what_a_person_cancels_is_not_submitted_again(slurm: Cluster, tmp_path: Path) -> None:
+    run = Run(tmp_path, slurm.environ)
+    with started(run, ["hung", "a"]) as process:
+        wait_for("it runs", lambda: run.stored("hung"))
+        slurm.tell("scancel", run.job_of("hung"))
+        assert process.wait(ENDS_S) == 0, run.said
+    assert "its job was cancelled; given up after 1 of 3" in run.said
+    assert run.ran("hung") == 1
+    finish(run, ["hung", "a"])  # started again by a person, who wants it tried again
+    assert run.ran("hung") == 2
+
+
+def test_a_partition_that_does_not_exist_is_one_line(slurm: Cluster, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "mcore_compat.cli", "matrix", "--executor", "slurm"]
+    argv += ["--tag", "newest", "--force", "--partition", "nowhere"]
+    environ = {**slurm.environ, "MCORE_COMPAT_HOME": str(tmp_path), "PYTHONPATH": str(files.ROOT)}
+    done = subprocess.run(
+        argv, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+    assert last.startswith("mcore-compat: Slurm does not take the jobs: ")
+    assert "invalid partition specified: nowhere" in last
+
+
+def test_a_time_limit_on_this_machine_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path, dict(os.environ), "local")
+    began = time.monotonic()
+    finish(run, ["late", "a"])
+    assert time.monotonic() - began > 40
+    assert "late: job" in run.said
+    assert "the job's time limit of 1 min was reached; attempt 1 of 3, tried again" in run.said
+    assert (run.ran("late"), run.ran("a")) == (2, 1)
