@@ -181,19 +181,41 @@ class Cluster:
         """The node that a job runs on; nothing while it does not."""
         return self.ask("squeue", "-h", "-t", "RUNNING", "-j", job, "-o", "%N").strip()
 
-    def worker_of(self, job: str) -> int:
-        """The process of submitit that waits for the command of a running job of an array."""
+    def of_job(self, job: str) -> dict[int, list[bytes]]:
+        """The command lines of the processes of a job of an array."""
         array, _, place = job.partition("_")
         wanted = {f"SLURM_ARRAY_JOB_ID={array}".encode(), f"SLURM_ARRAY_TASK_ID={place}".encode()}
+        found = {}
         for pid in self.left():
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 environ = set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
             except OSError:
                 continue
-            if b"python" in words[0] and b"submitit.core._submit" in words and wanted <= environ:
+            if wanted <= environ:
+                found[pid] = words
+        return found
+
+    def worker_of(self, job: str, module: bytes = b"submitit.core._submit") -> int:
+        """The process of submitit that waits for the command of a job, or that of a module."""
+        for pid, words in self.of_job(job).items():
+            if b"python" in words[0] and module in words:
                 return pid
         raise LookupError(f"no worker of job {job}")
+
+    def take_down(self, job: str) -> None:
+        """Have the node of a running job fail, come back, and the job start again.
+
+        By itself Slurm waits two minutes before it starts such a job again; here no longer than
+        until nothing of it runs any more, for a node refuses what it still has.
+        """
+        node = self.node_of(job)
+        self.tell("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        wait_for(f"job {job} is queued again", lambda: not self.node_of(job))
+        wait_for(f"nothing of job {job} runs", lambda: not self.of_job(job))
+        time.sleep(5)
+        self.tell("scontrol", "update", f"nodename={node}", "state=resume")
+        self.tell("scontrol", "update", f"jobid={job}", "starttime=now")
 
     def left(self) -> dict[int, str]:
         """The processes that are of this cluster: its daemons, jobs and clients."""

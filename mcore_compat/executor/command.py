@@ -144,7 +144,13 @@ def _note_errors(todo: Sequence[Known], results: Mapping[str, Result], device: s
             note_error(known.cell, device, result.reason)
 
 
-def note_error(cell: Cell, device: str, reason: str, folder: Path = evidence.FOLDER) -> None:
+def note_error(
+    cell: Cell,
+    device: str,
+    reason: str,
+    folder: Path = evidence.FOLDER,
+    index: Path = verdict.INDEX,
+) -> None:
     """Store that the surroundings failed; complete evidence that is there stays as it is."""
     path = evidence.path_of(cell.name, device, folder)
     told = fingerprint.relative(reason, [str(files.home()), str(files.ROOT)])
@@ -156,4 +162,4 @@ def note_error(cell: Cell, device: str, reason: str, folder: Path = evidence.FOL
             return
     found = replace(base, outcome=CellOutcome.ERROR, reason=why, complete=False)
     evidence.save(found, folder)
-    verdict.note(found)
+    verdict.note(found, index)

@@ -169,7 +169,8 @@ class Driver:
         there = self._ask([b for b in self._batches if b in self._live.values()])
         for name, batch in list(self._live.items()):
             job = batch.job_of(name)
-            seen = self._seen[name] = there.get(job)
+            # Slurm forgets a job soon after its end; what it said last still holds.
+            seen = self._seen[name] = there.get(job) or self._last(name)
             self._say_starts(name, batch, seen)
             if seen is not None and seen.state in LIVE:
                 self._ended_at.pop(name, None)
@@ -179,7 +180,14 @@ class Driver:
                 settled = time.monotonic() >= since + self.scheduler.grace
             fate, reason = judge(seen, records.end(batch, name), settled)
             if fate is not Fate.WAITING:
+                if seen is not None and seen.state == "PENDING":
+                    self.scheduler.cancel(job)  # or it might run beside its next attempt
                 self._settle(name, job, fate, reason)
+
+    def _last(self, name: str) -> Seen | None:
+        """What was last seen of a job that had ended then."""
+        seen = self._seen.get(name)
+        return None if seen is None or seen.state in LIVE else seen
 
     def _say_starts(self, name: str, batch: Batch, seen: Seen | None) -> None:
         """Say what the scheduler does with a job by itself."""
@@ -197,6 +205,7 @@ class Driver:
     def _settle(self, name: str, job: str, fate: Fate, reason: str) -> None:
         del self._live[name]
         self._ended_at.pop(name, None)
+        self._seen.pop(name, None)
         self._ran.discard(name)
         tries = self._tries[name]
         if fate is Fate.DONE:

@@ -44,6 +44,9 @@ class Scheduler(Protocol):
     def find(self, batch: Batch) -> Sequence[str] | None:
         """The jobs of a batch whose submitter died before it wrote them down; None: none."""
 
+    def cancel(self, job: str) -> None:
+        """End a job that is queued; one that is gone is no error."""
+
     def look(self, batches: Sequence[Batch]) -> dict[str, Seen] | None:
         """By job: what is known; None where the scheduler does not answer."""
 
@@ -151,12 +154,19 @@ class Slurm:
         array, size = known[0].partition("_")[0], len(batch.tasks)
         return [array] if size == 1 else [f"{array}_{place}" for place in range(size)]
 
+    def cancel(self, job: str) -> None:
+        self._ask("scancel", job)
+
     def look(self, batches: Sequence[Batch]) -> dict[str, Seen] | None:
         there = self._squeue()
         if there is None:
             return None
-        forgotten = {job for batch in batches for job in batch.jobs or () if job not in there}
-        return {**self._sacct(sorted(forgotten)), **there}
+        names = {job: batch.name for batch in batches for job in batch.jobs or ()}
+        told = {**self._sacct(sorted(names.keys() - there.keys())), **there}
+        # By name, too: a number may be another cluster's, or come around again.
+        return {
+            job: told[job] for job, name in names.items() if job in told and told[job].name == name
+        }
 
     def _squeue(self) -> dict[str, Seen] | None:
         done = self._ask(
@@ -178,13 +188,13 @@ class Slurm:
             "--noheader",
             "--allocations",
             "--parsable2",
-            "--format=JobID,State,NodeList",
+            "--format=JobID,State,NodeList,JobName",
             f"--jobs={arrays}",
         )
         if said is None:
             self._accounting = False
             return {}
-        return {job: seen for job, seen in states.parse_sacct(said).items() if job in jobs}
+        return states.parse_sacct(said)
 
     def _ask(self, *argv: str) -> str | None:
         try:
@@ -222,6 +232,9 @@ class Local:
             path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if _is(path, batch)
         ]
         return alive[:1] or _started(batch) or None
+
+    def cancel(self, job: str) -> None:
+        """Nothing is ever queued here."""
 
     def look(self, batches: Sequence[Batch]) -> dict[str, Seen] | None:
         self._jobs = [job for job in self._jobs if not job.done()]

@@ -21,6 +21,9 @@ LIVE = frozenset(
 )  # fmt: skip
 """States of Slurm from which a job can still come to its end."""
 
+HELD = frozenset({"launch failed requeued held", "JobHoldMaxRequeue"})
+"""Why Slurm holds, for good, what it could not start again by itself."""
+
 _WORDS = {
     "TIMEOUT": "the job's time limit was reached",
     "NODE_FAIL": "its node failed",
@@ -53,13 +56,13 @@ def parse_squeue(text: str) -> dict[str, Seen]:
 
 
 def parse_sacct(text: str) -> dict[str, Seen]:
-    """By job: what sacct says with `--parsable2 --format=JobID,State,NodeList`."""
+    """By job: what sacct says with `--parsable2 --format=JobID,State,NodeList,JobName`."""
     found: dict[str, Seen] = {}
     for line in text.splitlines():
-        job, _, rest = line.partition("|")
-        state, _, node = rest.partition("|")
+        job, state, node, name = (*line.split("|", 3), "", "", "")[:4]
         if re.fullmatch(r"[0-9]+(_[0-9]+)?", job) and state:
-            found[job] = Seen(state=state.split()[0], node=node)  # `CANCELLED by 1000`
+            state = state.split()[0]  # `CANCELLED by 1000`
+            found[job] = Seen(state=state, node=node, name=name)
     return found
 
 
@@ -83,6 +86,8 @@ def judge(seen: Seen | None, ended: Ended | None, settled: bool) -> tuple[Fate, 
     """
     if ended is not None and ended.how == records.VERDICT:
         return Fate.DONE, ""
+    if seen is not None and seen.reason in HELD:
+        return Fate.DIED, f"Slurm could not start its job again ({seen.reason})"
     if seen is not None and seen.state in LIVE:
         return Fate.WAITING, ""  # what an earlier start wrote counts no more
     state = seen.state if seen is not None else "gone"

@@ -116,16 +116,12 @@ def test_all_evidence_is_complete_in_the_end_whatever_died(slurm: Cluster, tmp_p
         first.wait()
     forget_jobs(run.batches()[0])
     array = slurm.ask("squeue", "-h", "-o", "%A").split()[0]
-    down = slurm.node_of(f"{array}_1")
-    slurm.tell("scontrol", "update", f"nodename={down}", "state=down", "reason=test")
+    slurm.take_down(f"{array}_1")
     os.kill(slurm.worker_of(f"{array}_0"), signal.SIGKILL)
 
     with started(run, names) as second:
         again = f"node: job {array}_1 was"
         wait_for("it went on", lambda: "going on with what was submitted before" in run.said)
-        # Slurm waits two minutes before it starts a job again whose node failed.
-        slurm.tell("scontrol", "update", f"jobid={array}_1", "starttime=now")
-        slurm.tell("scontrol", "update", f"nodename={down}", "state=resume")
         assert second.wait(ENDS_S) == 0, run.said
 
     for name in names:
