@@ -318,6 +318,16 @@ def test_a_second_submitter_goes_on_and_submits_nothing_twice(tmp_path: Path) ->
     assert said[0].startswith("going on with what was submitted before: 2 done, 0 queued")
 
 
+def test_an_answer_to_other_inputs_does_not_count(tmp_path: Path) -> None:
+    there = StandIn({"a": ["endless"], "b": ["verdict"] * 2, "c": ["verdict"] * 2})
+    killed_after(there, tmp_path, looks=1)
+    changed = driver(there, tmp_path)
+    changed.tasks = [dataclasses.replace(task, inputs="changed") for task in TASKS]
+    there.plan["a"] = ["verdict"] * 2
+    changed.run()
+    assert there.submitted == [["a", "b", "c"]] * 2
+
+
 def test_jobs_that_nobody_wrote_down_are_found_by_their_name(tmp_path: Path) -> None:
     there = StandIn({})
     killed_after(there, tmp_path, looks=0)

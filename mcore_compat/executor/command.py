@@ -94,7 +94,15 @@ def _run(
         minutes = max(flags.minutes, BUILD_MINUTES)
         _driver(records.BUILDS, builds, scheduler, flags, here, minutes).run()
     again = ("--force",) if force else ()
-    tasks = [Task(name=k.cell.name, argv=_own("run", k.cell.name, *again)) for k in todo]
+    suite = pipeline.suite_digest()
+    tasks = [
+        Task(
+            name=k.cell.name,
+            argv=_own("run", k.cell.name, *again),
+            inputs=f"{suite} {files.sha256_file(pipeline.lock_path(k.cell))}",
+        )
+        for k in todo
+    ]
     driver = _driver(records.CELLS, tasks, scheduler, flags, here, flags.minutes)
     driver.said_of = lambda name: _outcome(name, device)
     results = driver.run()

@@ -114,7 +114,7 @@ class Driver:
             if mine is None:
                 self._waiting.append(task.name)
             else:
-                self._take_over(task.name, mine, there)
+                self._take_over(task, mine, there)
         if latest:
             self.say(
                 f"going on with what was submitted before: {len(self._results)} done, "
@@ -129,10 +129,13 @@ class Driver:
             there = self.scheduler.look(batches)
         return there
 
-    def _take_over(self, name: str, batch: Batch, there: Mapping[str, Seen]) -> None:
-        job = batch.job_of(name)
-        fate, _ = judge(there.get(job), records.end(batch, name), settled=False)
-        if fate is Fate.DONE:
+    def _take_over(self, task: Task, batch: Batch, there: Mapping[str, Seen]) -> None:
+        name = task.name
+        fate, _ = judge(there.get(batch.job_of(name)), records.end(batch, name), settled=False)
+        if fate is Fate.DONE and batch.task(name).inputs != task.inputs:
+            self._tries[name] = 0
+            self._waiting.append(name)
+        elif fate is Fate.DONE:
             word = self.said_of(name)
             self._results[name] = Result(fate=fate, reason=word, tries=self._tries[name])
         elif fate is Fate.WAITING:

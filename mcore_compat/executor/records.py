@@ -32,10 +32,12 @@ KEPT = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What one job does: a command, named after its cell or wheel."""
+    """What one job does: a command, named after its cell or wheel. `inputs` is what its answer
+    holds for: an earlier one of other inputs is none."""
 
     name: str
     argv: tuple[str, ...]
+    inputs: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ def write(batch: Batch) -> None:
 def read(place: Path) -> Batch:
     """The batch of a folder."""
     data = json.loads((place / BATCH).read_text(encoding="utf-8"))
-    tasks = tuple(Task(name=t["name"], argv=tuple(t["argv"])) for t in data.pop("tasks"))
+    tasks = tuple(Task(**{**row, "argv": tuple(row["argv"])}) for row in data.pop("tasks"))
     jobs = data.pop("jobs")
     return Batch(**data, folder=place, tasks=tasks, jobs=None if jobs is None else tuple(jobs))
 

@@ -28,6 +28,10 @@ WARN_S = 60
 """So long before its time limit a job is warned."""
 
 
+MOST = 1000
+"""Tasks of an array; Slurm's own default limit is one more."""
+
+
 class Scheduler(Protocol):
     """What the driver needs of a scheduler."""
 
@@ -91,7 +95,7 @@ class Slurm:
         self._accounting = True
 
     def room(self, live: int) -> int:
-        return 10**6 if live == 0 else 0
+        return MOST if live == 0 else 0
 
     def submit(self, batch: Batch) -> Sequence[str]:
         """As `Scheduler.submit`.
