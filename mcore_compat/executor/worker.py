@@ -44,7 +44,7 @@ def work(folder: str, name: str, devices: str | None) -> str:
     job, restarts = _identity()
     records.note_start(batch, name, Start(job=job, restarts=restarts, node=_node(), at=now()))
     if batch.scheduler == "local":
-        _restore(devices)
+        restore(devices)
     started = time.monotonic()
     how, reason = _run(batch, task, restarts)
     seconds = round(time.monotonic() - started, 1)
@@ -66,7 +66,8 @@ def _node() -> str:
     return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
-def _restore(devices: str | None) -> None:
+def restore(devices: str | None) -> None:
+    """Undo what submitit's local executor does to CUDA_VISIBLE_DEVICES."""
     if devices is None:
         os.environ.pop(VISIBLE, None)
     else:
