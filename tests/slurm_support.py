@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -55,11 +55,11 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
-def programs() -> None:
+def programs(names: Sequence[str] = PROGRAMS, where: str = DEBIAN) -> None:
     """Fail, with one clear line, where Slurm is not installed."""
-    missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+    missing = [name for name in names if shutil.which(name, path=PATH) is None]
     if missing:
-        pytest.fail(f"not on PATH: {', '.join(missing)}; {DEBIAN}", pytrace=False)
+        pytest.fail(f"not on PATH: {', '.join(missing)}; {where}", pytrace=False)
 
 
 def free_ports(count: int) -> list[int]:
@@ -91,6 +91,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.folder.chmod(0o755)  # munge wants its socket to be reachable
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
+        self.user = getpass.getuser()
         host = socket.gethostname().partition(".")[0]
         first, *ports = free_ports(nodes + 1)
         lines = [
@@ -102,7 +103,7 @@ class Cluster:
             CONFIG.format(
                 host=host,
                 port=first,
-                user=getpass.getuser(),
+                user=self.user,
                 folder=self.folder,
                 min_job_age=min_job_age,
                 nodes="\n".join(lines),
@@ -144,6 +145,7 @@ class Cluster:
         }
         self._daemon("munged", "--foreground", *(f"--{k}={v}" for k, v in named.items()))
         wait_for("munged listens", (self.folder / "munge.socket").exists)
+        self._before_the_controller()
         self._daemon("slurmctld", "-D", "-f", str(self.config))
         for node in self.nodes:
             self._daemon("slurmd", "-D", "-N", node, "-f", str(self.config), log=node)
@@ -152,6 +154,9 @@ class Cluster:
             f"all nodes idle; logs in {self.folder}",
             lambda: " ".join(self.ask("sinfo", "-hN", "-o", "%T").split()) == idle,
         )
+
+    def _before_the_controller(self) -> None:
+        """What a cluster with more than this one has starts here."""
 
     def _daemon(self, program: str, *words: str, log: str | None = None) -> None:
         with (self.folder / f"{log or program}.out").open("wb") as out:

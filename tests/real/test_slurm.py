@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from jobs_support import ENDS_S, Run, finish, started
+from slurm_accounting import Accounted
 from slurm_support import Cluster, wait_for
 
 from mcore_compat import files
@@ -83,28 +84,30 @@ def test_all_evidence_is_complete_in_the_end_whatever_died(slurm: Cluster, tmp_p
     assert "incompatible" not in said
 
 
-def test_a_job_that_slurm_has_forgotten_is_noticed(slurm: Cluster, tmp_path: Path) -> None:
-    run = Run(tmp_path, slurm.environ)
+def died_and_forgotten(slurm: Cluster, run: Run) -> str:
+    """What is said of a job that died, was forgotten by Slurm, and is then asked for."""
     names = ["killed", "a"]
     with started(run, names):
         wait_for("both have run", lambda: run.ran("killed") == 1 and run.stored("a"))
         wait_for("a is done", lambda: "a: compatible" in run.said)
     job = run.job_of("killed")
     os.kill(slurm.worker_of(job), signal.SIGKILL)
-    wait_for(
-        "it is forgotten", lambda: job not in slurm.ask("squeue", "-h", "--array", "-t", "all"), 180
-    )
-    assert (
-        "disabled"
-        in subprocess.run(
-            ["sacct"], env=slurm.environ, capture_output=True, text=True, check=False
-        ).stderr
-    )
+    every = ("squeue", "--noheader", "--array", "--states=all")
+    wait_for("it is forgotten", lambda: job not in slurm.ask(*every), 180)
     finish(run, names)
-    assert (
-        f"killed: job {job}: its job died without a word of how it ended (state: gone)" in run.said
-    )
     assert (run.ran("killed"), run.ran("a")) == (2, 1)
+    return next(line for line in run.said.splitlines() if line.startswith(f"killed: job {job}: "))
+
+
+def test_a_job_that_slurm_has_forgotten_is_noticed(slurm: Cluster, tmp_path: Path) -> None:
+    said = died_and_forgotten(slurm, Run(tmp_path, slurm.environ))
+    assert "its job died without a word of how it ended (state: gone)" in said
+
+
+def test_what_slurm_has_forgotten_is_known_to_its_accounting(tmp_path: Path) -> None:
+    with Accounted(2, min_job_age=5) as slurm:
+        said = died_and_forgotten(slurm, Run(tmp_path, slurm.environ))
+    assert "its job died without a word of how it ended (state: FAILED)" in said
 
 
 def test_a_drained_node_ends_its_job_and_gets_no_other(slurm: Cluster, tmp_path: Path) -> None:

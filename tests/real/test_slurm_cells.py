@@ -65,7 +65,7 @@ class Submitter:
         self._argv = [sys.executable, "-u", "-m", "mcore_compat.cli", "matrix", "--force"]
         self._argv += ["--mcore", "==0.15.*", "--tag", "stack-default"]
         self._argv += ["--modelopt", f">={first},<={last}.99"]
-        self._argv += ["--executor", "slurm", "--partition", "main", "--time", "6"]
+        self._argv += ["--executor", "slurm", "--partition", "main", "--time", "10"]
         self._argv += ["--array-parallelism", "2", "--poll", "2"]
         self._environ = {**slurm.environ, "PYTHONPATH": str(files.ROOT)}
         self._log = log
@@ -142,4 +142,4 @@ def test_real_cells_are_complete_in_the_end(
     said = submitter.said
     assert f"{killed}: job {jobs[killed]}: its job died" in said
     assert f"{node}: job {jobs[node]} was" in said
-    assert f"{late}: job {jobs[late]}: the job's time limit of 6 min was reached" in said
+    assert f"{late}: job {jobs[late]}: the job's time limit of 10 min was reached" in said
