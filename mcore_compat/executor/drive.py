@@ -141,6 +141,8 @@ class Driver:
         elif fate is Fate.WAITING:
             self._live[name] = batch
             self._starts[name] = len(records.starts(batch, name))
+            if self._starts[name]:
+                self._ran.add(name)
         else:
             # Whoever starts the run again wants it tried again, if a person ended it.
             if fate is Fate.GIVEN_UP or self._tries[name] >= self.attempts:

@@ -41,7 +41,11 @@ def cells() -> tuple[str, ...]:
 
 @pytest.fixture
 def kept(cells: tuple[str, ...], tmp_path: Path) -> Iterator[dict[str, Path]]:
-    """Where each cell's evidence lies; none is there, and what was is put back afterwards."""
+    """Where each cell's evidence lies; none is there, and what was is put back afterwards.
+
+    Values that evidence keeps apart are left in `reports/evidence/shared/`: other cells may have
+    come to name them meanwhile. `nox -s report` takes away what nobody names.
+    """
     index = files.ROOT / "reports" / "verdicts.json"
     shutil.copy2(index, tmp_path / "verdicts.json")
     paths = {name: evidence.path_of(name, "host") for name in cells}
