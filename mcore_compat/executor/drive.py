@@ -80,12 +80,13 @@ class Driver:
             if not self._live:
                 break
             self._look()
+            if not self._live:
+                continue
             line = self._progress(time.monotonic() - started)
             if line != said and time.monotonic() > said_at + SAY_S:
                 said, said_at = line, time.monotonic()
                 self.say(f"  {line}")
-            if self._live:
-                time.sleep(self.poll)
+            time.sleep(self.poll)
         self._close()
         return {task.name: self._results[task.name] for task in self.tasks}
 
