@@ -133,7 +133,7 @@ def _install(session: nox.Session, group: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tool's own tests: fast, no package under test is installed."""
     _install(session, "test")
-    session.run("pytest", "-m", "not real and not browser", *session.posargs)
+    session.run("pytest", "-m", "not real and not browser and not slurm", *session.posargs)
 
 
 @nox.session
@@ -157,7 +157,14 @@ def browser(session: nox.Session) -> None:
 def real(session: nox.Session) -> None:
     """Negative controls in a real cell: break it on purpose, see `broken` (minutes, gigabytes)."""
     _install(session, "test")
-    session.run("pytest", "-m", "real", "-v", *session.posargs)
+    session.run("pytest", "-m", "real and not slurm", "-v", *session.posargs)
+
+
+@nox.session
+def slurm(session: nox.Session) -> None:
+    """A real Slurm on loopback (Debian's packages): jobs killed, nodes taken down (minutes)."""
+    _install(session, "test")
+    session.run("pytest", "-m", "slurm and not real", "-v", "tests/real", *session.posargs)
 
 
 @nox.session

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mcore_compat import files, options
 from mcore_compat.cells import Request, format_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
+from mcore_compat.executor import flags
 
 if TYPE_CHECKING:
     from mcore_compat.many import Selection
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     grid.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
 
     grid.add_argument("--shard", metavar="K/N", default="1/1", help="one part of N, e.g. 2/8")
+    flags.add(grid)
 
     static = commands.add_parser(
         "static", help="which combinations cannot be installed", allow_abbrev=False
@@ -185,9 +187,7 @@ def _dispatch(args: argparse.Namespace) -> int:
             names, options.chosen(args), force=args.force, only=args.only, limit=args.limit
         )
     if args.command == "matrix":
-        return commands.run_matrix(
-            _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
-        )
+        return _matrix(args)
     if args.command == "recommend":
         return commands.recommend_(args.constraints, most=args.n)
     if args.command == "doctor":
@@ -215,6 +215,19 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "report":
         return commands.report_(check=args.check)
     return commands.list_cells()
+
+
+def _matrix(args: argparse.Namespace) -> int:
+    from mcore_compat import commands
+
+    where = flags.of(args)
+    if where is None:
+        return commands.run_matrix(
+            _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
+        )
+    from mcore_compat.executor import command
+
+    return command.matrix(_selection(args), where, force=args.force, dry_run=args.dry_run)
 
 
 def _beside_the_matrix(args: argparse.Namespace) -> int:

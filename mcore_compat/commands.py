@@ -37,6 +37,7 @@ from mcore_compat.forked import Forked
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options
+from mcore_compat.plan import Known
 from mcore_compat.site import staleness
 from mcore_compat.site.view import Site
 from mcore_compat.wheelhouse import Unbuildable
@@ -249,14 +250,20 @@ def run_matrix(selection: many.Selection, *, jobs: int, force: bool, dry_run: bo
             print(line)
         return 0
     ended = many.run(selection, here, jobs=jobs, force=force)
-    left = [known for known in ended if not known.fresh]
+    return summary(ended, here, pipeline.device_class(), {})
+
+
+def summary(ended: Sequence[Known], here: Context, device: str, failed: Mapping[str, str]) -> int:
+    """Print what a run of many cells came to; `failed`: why some came to no verdict."""
+    left = {known.cell.name: known.state for known in ended if not known.fresh}
+    left.update(failed)
     outcomes = Counter(o for known in ended for o in known.outcomes if o in CELL_OUTCOMES)
     print(f"{len(ended)} cells: " + ", ".join(f"{o} {n}" for o, n in sorted(outcomes.items())))
-    for known in left:
-        print(f"{known.cell.name}: not done: {known.state}")
+    for name, why in sorted(left.items()):
+        print(f"{name}: not done: {why}")
     if left:
         return InfrastructureError.exit_code
-    paths = [evidence.path_of(k.cell.name, pipeline.device_class()) for k in ended]
+    paths = [evidence.path_of(k.cell.name, device) for k in ended]
     found = [evidence.load(path, validate=False, whole=False) for path in paths]
     verdict = 0 if all(as_expected(one, here) for one in found) else 1
     return _outlived(found, here.matrix) or verdict

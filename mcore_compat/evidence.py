@@ -174,9 +174,15 @@ class Builder:
         return self._checks[-1]
 
     def evidence(self) -> Evidence:
-        """What is known so far; `complete` only after the suite's end."""
+        """What is known so far; `complete` only after the suite's end.
+
+        Until then the outcome is `error`: a part of the checks says nothing about the cell, and
+        whoever ends the run may take a check with it.
+        """
         checks = tuple(sorted(self._checks, key=lambda c: c.check))
-        outcome = cell_outcome((c.kind, c.outcome) for c in checks)
+        outcome = CellOutcome.ERROR
+        if self._base.complete:
+            outcome = cell_outcome((c.kind, c.outcome) for c in checks)
         return replace(self._base, checks=checks, outcome=outcome)
 
     def _clean(self, value: Any) -> Any:

@@ -49,8 +49,10 @@ class Selection:
     shard: Shard = shards.WHOLE
 
 
-def selected(selection: Selection, context: Context) -> tuple[Known, ...]:
-    """The state of every cell that is meant.
+def selected(
+    selection: Selection, context: Context, device: str | None = None
+) -> tuple[Known, ...]:
+    """The state of every cell that is meant, on a device class (None: this machine's).
 
     Raises:
         UsageError: a tag or an outcome that does not exist, or no cell is meant.
@@ -63,7 +65,9 @@ def selected(selection: Selection, context: Context) -> tuple[Known, ...]:
     )
     if selection.names is not None:
         cells = tuple(cell for cell in cells if cell.name in selection.names)
-    known = plan.narrowed(survey(cells, context), only=selection.only, stale=selection.stale)
+    known = plan.narrowed(
+        survey(cells, context, device), only=selection.only, stale=selection.stale
+    )
     return tuple(k for k in known if selection.shard.holds(k.cell.name))
 
 
@@ -172,17 +176,22 @@ def run_known(
     return tuple(meant)
 
 
+def builders(todo: Sequence[Known]) -> dict[str, str]:
+    """By key of a wheel that is missing: the first cell that needs it, which builds it for all."""
+    found: dict[str, str] = {}
+    for known in todo:
+        for key in known.missing:
+            found.setdefault(key, known.cell.name)
+    return found
+
+
 def _nox(made: Plan, context: Context, *, jobs: int, force: bool) -> None:
     path = files.home() / f"plan-{os.getpid()}.json"
-    builders: dict[str, str] = {}
-    for known in made.todo:
-        for key in known.missing:
-            builders.setdefault(key, known.cell.name)
     data = {
         "owner": os.getpid(),
         "builds": [
             {"key": key, "cell": cell, "package": plan.package_of(key)}
-            for key, cell in sorted(builders.items())
+            for key, cell in sorted(builders(made.todo).items())
         ],
         "requires": {k.cell.name: list(k.missing) for k in made.todo if k.missing},
     }

@@ -116,6 +116,9 @@ class Matrix:
     state_over: str | None = None
     """The megatron-core series with which ModelOpt state goes from each ModelOpt series to each."""
 
+    gpu_memory: int = 0
+    """MiB of free memory that a cell needs on its GPU; 0: not checked."""
+
 
 def load(path: Path = PATH, today: datetime.date | None = None) -> Matrix:
     """Read and validate the matrix.
@@ -204,6 +207,7 @@ def _build(data: Mapping[str, Any], where: str) -> Matrix:
         exclusions=tuple(_pairs(r, where) for r in data.get("exclude", ())),
         expected=tuple(_pairs(r, where) for r in data.get("expect", ())),
         state_over=data.get("exchange", {}).get("state-over"),
+        gpu_memory=data.get("gpu", {}).get("memory-mib", 0),
     )
 
 

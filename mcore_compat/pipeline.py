@@ -23,6 +23,7 @@ from mcore_compat import (
     fingerprint,
     interpreters,
     locks,
+    memory,
     recipes,
     runner,
     verdict,
@@ -30,7 +31,8 @@ from mcore_compat import (
 )
 from mcore_compat.cells import Cell, moved, series_of
 from mcore_compat.errors import EvidenceError, InfrastructureError, LockError
-from mcore_compat.evidence import Builder, Evidence, Fresh, Reason
+from mcore_compat.evidence import Builder, CheckResult, Evidence, Fresh, Reason
+from mcore_compat.executor import slots
 from mcore_compat.files import ROOT, home, sha256_tree, write_text
 from mcore_compat.locks import Lock, Unresolvable
 from mcore_compat.matrix import Matrix
@@ -333,18 +335,20 @@ def _suite(
         if event.get("event") == "check" and not options.only:
             evidence.save(builder.evidence())
 
-    context.say(f"running the suite in {cell.name}")
-    done = runner.run_suite(
-        python=there.python,
-        tools=tools,
-        variables=there.variables,
-        logs=home() / "logs" / cell.name,
-        run=context.run,
-        on_event=take,
-        on_line=lambda line: context.say(f"  {line}"),
-        only=options.only,
-        check_limit=options.limit,
-    )
+    gpu, killed = base.device_class == "gpu", memory.kills()
+    with slots.slot(context.matrix.gpu_memory, context.run, context.say, gpu=gpu) as device:
+        context.say(f"running the suite in {cell.name}")
+        done = runner.run_suite(
+            python=there.python,
+            tools=tools,
+            variables={**there.variables, **device},
+            logs=home() / "logs" / cell.name,
+            run=context.run,
+            on_event=take,
+            on_line=lambda line: context.say(f"  {line}"),
+            only=options.only,
+            check_limit=options.limit,
+        )
     bytecode.keep(there.site)
     if builder.problem:
         raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
@@ -354,7 +358,14 @@ def _suite(
             f"the suite ended early, with exit code {done.returncode}; "
             f"{len(found.checks)} checks are kept, run it again to continue"
         )
+    if memory.kills() > killed and any(_is_killed(check) for check in found.checks):
+        raise InfrastructureError("the machine, or the job's share of it, ran out of memory")
     return Outcome(evidence=found) if options.only else _ended(found)
+
+
+def _is_killed(check: CheckResult) -> bool:
+    failure = check.failure
+    return failure is not None and failure.type == "SIGKILL"
 
 
 def _ended(found: Evidence) -> Outcome:

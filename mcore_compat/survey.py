@@ -19,13 +19,14 @@ SUITE_PARTS = 1.25
 """A cell takes this much longer than its checks together: imports, environment, writing."""
 
 
-def survey(cells: Iterable[Cell], context: Context) -> tuple[Known, ...]:
-    """The state of each cell. Reads files only; resolves, builds and runs nothing.
+def survey(cells: Iterable[Cell], context: Context, device: str | None = None) -> tuple[Known, ...]:
+    """The state of each cell on a device class (None: this machine's). Reads files only;
+    resolves, builds and runs nothing.
 
     Raises:
         CompatError: a lock is corrupt. Corrupt evidence only makes its cell stale.
     """
-    suite, device = pipeline.suite_digest(), pipeline.device_class()
+    suite, device = pipeline.suite_digest(), device or pipeline.device_class()
     built = _built(wheelhouse.folder())
     return tuple(_known(cell, context, suite, device, built) for cell in cells)
 

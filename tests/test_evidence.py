@@ -125,3 +125,9 @@ def test_events_of_another_protocol_are_refused() -> None:
 def test_the_file_is_plain_sorted_json(made: Made) -> None:
     data = json.loads(evidence.dumps(made(event("restore[gpt]"))))
     assert list(data) == sorted(data)
+
+
+def test_a_part_of_the_checks_is_no_verdict(made: Made) -> None:
+    failed = event("restore[gpt]", "broken")
+    assert made(failed, end=False).outcome is CellOutcome.ERROR
+    assert made(failed).outcome is CellOutcome.INCOMPATIBLE

@@ -21,6 +21,7 @@ from mcore_compat import (
     files,
     locks,
     matrix,
+    memory,
     pipeline,
     proc,
     releases,
@@ -252,6 +253,30 @@ def test_what_was_learnt_before_an_early_end_is_kept(stages: Stages) -> None:
     again = ran(stages)  # evidence that is not complete is not fresh
     assert not again.fresh
     assert again.evidence.complete
+
+
+@pytest.mark.parametrize(("kind", "is_error"), [("SIGKILL", True), ("SIGSEGV", False)])
+def test_a_check_that_the_machine_killed_for_memory_is_no_verdict(
+    kind: str, is_error: bool, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = iter([3, 4])  # stands in for the kernel's count, before the suite and after
+    monkeypatch.setattr(pipeline.memory, "kills", lambda: next(counted))
+    died = event("restore[gpt]", "broken")
+    died["outcome"], died["failure"]["type"] = "crashed", kind
+    stages.events = [START, died, END]
+    if is_error:
+        with pytest.raises(InfrastructureError, match="ran out of memory"):
+            ran(stages)
+        assert stages.stored.outcome is CellOutcome.ERROR
+    else:
+        assert ran(stages).evidence.outcome is CellOutcome.INCOMPATIBLE
+
+
+def test_the_kernels_count_is_read(tmp_path: Path) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("pgfault 12\noom_kill 5\noom_kill_x 7\n")
+    assert memory.kills(vmstat) == 5
+    assert memory.kills(tmp_path / "absent") == 0
 
 
 def test_an_interruption_passes_through_and_keeps_what_was_learnt(stages: Stages) -> None:

@@ -20,6 +20,7 @@ from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading
 from mcore_compat.exchange.evidence import Answer, Exchanged
 from mcore_compat.exchange.plan import Pair
+from mcore_compat.executor import slots
 from mcore_compat.locks import Lock, Unresolvable
 from mcore_compat.outcomes import FAILURES
 from mcore_compat.pipeline import Context
@@ -260,11 +261,15 @@ def ask(
         if event.get("event") == "check":
             each(builder.last)
 
-    with environment_of(cell, lock, context) as (there, tools):
+    gpu, need = pipeline.device_class() == "gpu", context.matrix.gpu_memory
+    with (
+        environment_of(cell, lock, context) as (there, tools),
+        slots.slot(need, context.run, context.say, gpu=gpu) as device,
+    ):
         done = runner.run_suite(
             python=there.python,
             tools=tools,
-            variables={**there.variables, **variables},
+            variables={**there.variables, **device, **variables},
             logs=files.home() / "logs" / f"{cell.name}.exchange",
             run=context.run,
             on_event=take,

@@ -1,0 +1,537 @@
+"""Cells as jobs: options, what schedulers say, what a job leaves, and what becomes of a task.
+
+The scheduler stands in, and so do its answers (written by hand in squeue's and sacct's formats);
+`tests/real/test_slurm.py` has a real one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from support import event, stand_in_cell
+
+from mcore_compat import cli, evidence, proc
+from mcore_compat.errors import InfrastructureError, UsageError
+from mcore_compat.evidence import Evidence
+from mcore_compat.executor import command, flags, records, schedulers, states, worker
+from mcore_compat.executor.drive import Driver
+from mcore_compat.executor.flags import Flags
+from mcore_compat.executor.records import Batch, Ended, Start, Task
+from mcore_compat.executor.schedulers import Slurm
+from mcore_compat.executor.states import Fate, Seen
+from mcore_compat.outcomes import CellOutcome
+
+TASKS = tuple(Task(name=name, argv=("true",)) for name in "abc")
+
+
+def parsed(*words: str) -> Flags | None:
+    return flags.of(cli.parser().parse_args(["matrix", *words]))
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90", 90), ("0:30", 1), ("90:01", 91), ("1:30:00", 90), ("1-12", 2160), ("1-0:05", 1445)],
+)
+def test_a_time_limit_is_read_as_slurm_does(text: str, minutes: int) -> None:
+    assert flags.minutes(text) == minutes
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--partition", "gpu"), "--partition is for jobs: add --executor slurm"),
+        (("--executor", "slurm", "--time", "soon"), '--time: "soon" is no time; write e.g. 90'),
+        (("--executor", "slurm", "--time", "0"), "--time: must be more than 0"),
+        (("--executor", "slurm", "--attempts", "0"), "--attempts: must be at least 1"),
+        (("--executor", "slurm", "--slurm-option", "array=9"), "array cannot be given here"),
+        (("--executor", "slurm", "--slurm-option", "time=9"), "write --time"),
+        (("--executor", "slurm", "--slurm-option", "mem="), '"mem=" is no option'),
+        (("--executor", "slurm", "--slurm-option", "a=1\n#SBATCH"), "is no option"),
+        (("--executor", "slurmm"), 'did you mean "slurm"?'),
+    ],
+)
+def test_a_wrong_option_is_one_line(words: Sequence[str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parsed(*words)
+    assert said in str(caught.value)
+
+
+def test_options_become_flags() -> None:
+    assert parsed() is None
+    found = parsed(
+        *("--executor", "slurm", "--partition", "p", "--gpus-per-task", "1", "--time", "2:00:00"),
+        *("--slurm-option", "mem=32G", "--slurm-option", "exclusive", "--account", "a"),
+    )
+    assert found == Flags(
+        scheduler="slurm",
+        partition="p",
+        account="a",
+        gpus=1,
+        minutes=120,
+        options=(("mem", "32G"), ("exclusive", True)),
+    )
+    local = parsed("--executor", "local", "-j", "4")
+    assert local is not None
+    assert local.parallel == 4
+
+
+SQUEUE = """\
+12_0|RUNNING|n1|mcore-compat-1-abc|None
+12_1|PENDING||mcore-compat-1-abc|JobArrayTaskLimit
+9|NODE_FAIL|n2|other|NodeDown
+"""
+
+SACCT = """\
+12_0|COMPLETED|n1|mcore-compat-1-abc
+12_[3-4]|PENDING|None assigned|mcore-compat-1-abc
+9|CANCELLED by 1000|n2|other
+"""
+
+
+def test_what_squeue_and_sacct_say_is_read() -> None:
+    found = states.parse_squeue(SQUEUE)
+    assert found["12_0"] == Seen(
+        state="RUNNING", node="n1", name="mcore-compat-1-abc", reason="None"
+    )
+    assert found["9"].state == "NODE_FAIL"
+    told = states.parse_sacct(SACCT)
+    assert told["9"].name == "other"
+    assert {job: seen.state for job, seen in told.items()} == {
+        "12_0": "COMPLETED",
+        "9": "CANCELLED",
+    }
+    assert states.arrays(["12_0", "12_10", "9"]) == ("9", "12")
+
+
+def ended(how: str, reason: str = "") -> Ended:
+    return Ended(how=how, reason=reason, job="1", restarts=0, seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "settled", "fate", "said"),
+    [
+        ("RUNNING", None, False, Fate.WAITING, ""),
+        ("PENDING", ended(records.FAILED, "an earlier start"), True, Fate.WAITING, ""),
+        ("HELD", None, False, Fate.DIED, "could not start its job again"),
+        ("RUNNING", ended(records.VERDICT), False, Fate.DONE, ""),
+        (None, ended(records.VERDICT), False, Fate.DONE, ""),
+        ("COMPLETED", None, False, Fate.WAITING, ""),
+        ("COMPLETED", None, True, Fate.DIED, "without a word"),
+        ("FAILED", None, True, Fate.DIED, "(state: FAILED)"),
+        (None, None, False, Fate.WAITING, ""),
+        (None, None, True, Fate.DIED, "(state: gone)"),
+        ("FAILED", ended(records.FAILED, "disk full"), False, Fate.DIED, "disk full"),
+        ("FAILED", ended(records.REFUSED, "no such cell"), False, Fate.GIVEN_UP, "no such cell"),
+        ("TIMEOUT", ended(records.FAILED, "interrupted"), False, Fate.DIED, "time limit"),
+        ("NODE_FAIL", None, False, Fate.DIED, "node failed"),
+        ("OUT_OF_MEMORY", None, False, Fate.DIED, "memory limit"),
+        ("CANCELLED", ended(records.FAILED, "interrupted"), False, Fate.GIVEN_UP, "cancelled"),
+    ],
+)
+def test_what_becomes_of_a_task(
+    state: str | None, last: Ended | None, settled: bool, fate: Fate, said: str
+) -> None:
+    seen = None if state is None else Seen(state=state)
+    if state == "HELD":
+        seen = Seen(state="PENDING", reason="launch failed requeued held")
+    found, reason = states.judge(seen, last, settled)
+    assert found is fate
+    assert said in reason
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
+    batch = records.new(records.CELLS, "slurm", TASKS, 60, tmp_path)
+    assert records.open_batches(tmp_path, "slurm") == (batch,)
+    assert records.open_batches(tmp_path, "local") == ()
+    batch = records.submitted(batch, ["7_0", "7_1", "7_2"])
+    assert records.read(batch.folder) == batch
+    assert batch.job_of("b") == "7_1"
+    one = Start(job="7_0", restarts=0, node="n1", at="2026-01-01T00:00:00Z")
+    records.note_start(batch, "a", one)
+    records.note_start(batch, "a", dataclasses.replace(one, restarts=1))
+    with (batch.folder / "a.starts").open("a") as out:
+        out.write('{"job": "7_')  # being written
+    assert [start.restarts for start in records.starts(batch, "a")] == [0, 1]
+    records.close(batch)
+    assert records.open_batches(tmp_path, "slurm") == ()
+
+
+def test_a_verdict_is_not_replaced_by_what_an_earlier_start_says(tmp_path: Path) -> None:
+    batch = records.new(records.CELLS, "slurm", TASKS, 60, tmp_path)
+    assert records.end(batch, "a") is None
+    records.note_end(batch, "a", ended(records.FAILED, "first"))
+    records.note_end(batch, "a", ended(records.VERDICT))
+    records.note_end(batch, "a", ended(records.FAILED, "its node was given up"))
+    assert records.end(batch, "a") == ended(records.VERDICT)
+
+
+def test_old_batches_go_and_open_ones_stay(tmp_path: Path) -> None:
+    first = records.new(records.CELLS, "slurm", TASKS, 60, tmp_path)
+    for _ in range(4):
+        records.close(records.new(records.CELLS, "slurm", TASKS, 60, tmp_path))
+    records.prune(tmp_path, kept=2)
+    left = sorted(path.name.split("-")[2] for path in tmp_path.iterdir())
+    assert left == ["1", "4", "5"]
+    assert records.open_batches(tmp_path, "slurm") == (first,)
+
+
+class StandIn:
+    """A scheduler that does as it is told: `plan` has, by task, how each of its jobs ends."""
+
+    name = "stand-in"
+    grace = 0.0
+
+    def __init__(self, plan: dict[str, list[str]], most: int = 10**6) -> None:
+        self.plan = plan
+        self.most = most
+        self.submitted: list[list[str]] = []
+        self.jobs: dict[str, tuple[Batch, str]] = {}
+        self.silent = 0
+        self.cancelled: list[str] = []
+
+    def room(self, live: int) -> int:
+        return self.most if live == 0 else 0
+
+    def submit(self, batch: Batch) -> Sequence[str]:
+        self.submitted.append([task.name for task in batch.tasks])
+        number = len(self.submitted)
+        jobs = [f"{number}_{place}" for place in range(len(batch.tasks))]
+        for job, task in zip(jobs, batch.tasks, strict=True):
+            self.jobs[job] = batch, task.name
+        return jobs
+
+    def find(self, batch: Batch) -> Sequence[str] | None:
+        jobs = [job for job, (of, _) in self.jobs.items() if of.name == batch.name]
+        return jobs or None
+
+    def cancel(self, job: str) -> None:
+        self.cancelled.append(job)
+
+    def look(self, batches: Sequence[Batch]) -> dict[str, Seen] | None:
+        if self.silent:
+            self.silent -= 1
+            return None
+        return {job: self._state(job) for batch in batches for job in batch.jobs or ()}
+
+    def _state(self, job: str) -> Seen:
+        batch, name = self.jobs[job]
+        tries = sum(name in names for names in self.submitted[: int(job.split("_")[0])])
+        how = self.plan.get(name, ["verdict"])[tries - 1]
+        if how == "endless":
+            return Seen(state="RUNNING")
+        if how == "held":
+            return Seen(state="PENDING", reason="launch failed requeued held")
+        if how in ("verdict", "refused"):
+            records.note_end(batch, name, ended(how, "told so"))
+            return Seen(state="COMPLETED")
+        return Seen(state=how)
+
+
+def driver(there: StandIn, folder: Path, said: list[str] | None = None) -> Driver:
+    return Driver(
+        kind=records.CELLS,
+        tasks=TASKS,
+        scheduler=there,
+        among=folder,
+        minutes=60,
+        attempts=3,
+        poll=0.01,
+        say=said.append if said is not None else lambda line: None,
+        said_of=lambda name: "partial",
+    )
+
+
+def test_what_died_is_tried_again_and_all_else_is_not(tmp_path: Path) -> None:
+    there = StandIn({"a": ["NODE_FAIL", "TIMEOUT", "verdict"], "b": ["refused"]})
+    said: list[str] = []
+    results = driver(there, tmp_path, said).run()
+    assert there.submitted == [["a", "b", "c"], ["a"], ["a"]]
+    assert {name: result.fate for name, result in results.items()} == {
+        "a": Fate.DONE,
+        "b": Fate.GIVEN_UP,
+        "c": Fate.DONE,
+    }
+    assert "a: job 1_0: its node failed; attempt 1 of 3, tried again" in said
+    assert "b: job 1_1: told so; given up after 1 of 3" in said
+    assert "c: partial (job 1_2)" in said
+    assert records.open_batches(tmp_path, there.name) == ()
+
+
+def test_what_always_dies_is_given_up_with_its_reason(tmp_path: Path) -> None:
+    there = StandIn({"a": ["TIMEOUT"] * 3})
+    results = driver(there, tmp_path).run()
+    assert len(there.submitted) == 3
+    assert (results["a"].fate, results["a"].tries) == (Fate.DIED, 3)
+    assert results["a"].reason == "the job's time limit was reached"
+
+
+def test_a_job_that_is_held_for_good_is_cancelled_and_tried_again(tmp_path: Path) -> None:
+    there = StandIn({"b": ["held", "verdict"]})
+    assert driver(there, tmp_path).run()["b"].fate is Fate.DONE
+    assert there.submitted == [["a", "b", "c"], ["b"]]
+    assert there.cancelled == ["1_1"]
+
+
+def test_so_many_at_a_time_as_the_scheduler_has_room_for(tmp_path: Path) -> None:
+    there = StandIn({}, most=2)
+    driver(there, tmp_path).run()
+    assert there.submitted == [["a", "b"], ["c"]]
+
+
+class KilledError(Exception):
+    """Ends a submitter that stands in for one that is killed."""
+
+
+def killed_after(there: StandIn, folder: Path, looks: int) -> None:
+    """A submitter that is gone after so many looks."""
+    look = there.look
+    left = [looks]
+
+    def dying(batches: Sequence[Batch]) -> dict[str, Seen] | None:
+        if not left[0]:
+            raise KilledError
+        left[0] -= 1
+        return look(batches)
+
+    there.look = dying  # type: ignore[method-assign]
+    with pytest.raises(KilledError):
+        driver(there, folder).run()
+    there.look = look  # type: ignore[method-assign]
+
+
+def test_a_second_submitter_goes_on_and_submits_nothing_twice(tmp_path: Path) -> None:
+    there = StandIn({"a": ["endless"], "b": ["NODE_FAIL", "verdict"]})
+    killed_after(there, tmp_path, looks=1)
+    assert there.submitted == [["a", "b", "c"]]
+    there.plan["a"] = ["verdict"]
+    said: list[str] = []
+    results = driver(there, tmp_path, said).run()
+    assert there.submitted == [["a", "b", "c"], ["b"]]
+    assert {result.fate for result in results.values()} == {Fate.DONE}
+    assert said[0].startswith("going on with what was submitted before: 2 done, 0 queued")
+
+
+def test_an_answer_to_other_inputs_does_not_count(tmp_path: Path) -> None:
+    there = StandIn({"a": ["endless"], "b": ["verdict"] * 2, "c": ["verdict"] * 2})
+    killed_after(there, tmp_path, looks=1)
+    changed = driver(there, tmp_path)
+    changed.tasks = [dataclasses.replace(task, inputs="changed") for task in TASKS]
+    there.plan["a"] = ["verdict"] * 2
+    changed.run()
+    assert there.submitted == [["a", "b", "c"]] * 2
+
+
+def test_jobs_that_nobody_wrote_down_are_found_by_their_name(tmp_path: Path) -> None:
+    there = StandIn({})
+    killed_after(there, tmp_path, looks=0)
+    (batch,) = records.open_batches(tmp_path, there.name)
+    records.write(dataclasses.replace(batch, jobs=None))
+    driver(there, tmp_path).run()
+    assert there.submitted == [["a", "b", "c"]]
+
+
+def test_a_submission_that_never_came_about_is_made(tmp_path: Path) -> None:
+    records.new(records.CELLS, "stand-in", TASKS, 60, tmp_path)
+    there = StandIn({})
+    results = driver(there, tmp_path).run()
+    assert there.submitted == [["a", "b", "c"]]
+    assert results["a"].tries == 1
+
+
+def test_a_scheduler_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
+    there = StandIn({})
+    there.silent = 2
+    said: list[str] = []
+    results = driver(there, tmp_path, said).run()
+    assert {result.fate for result in results.values()} == {Fate.DONE}
+    assert said.count("stand-in does not answer; asked again in 0 s") == 2
+
+
+def test_a_refused_submission_leaves_nothing_open(tmp_path: Path) -> None:
+    there = StandIn({})
+
+    def refuse(batch: Batch) -> Sequence[str]:
+        raise UsageError("no such partition")
+
+    there.submit = refuse  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="no such partition"):
+        driver(there, tmp_path).run()
+    assert records.open_batches(tmp_path, there.name) == ()
+
+
+Answers = dict[str, tuple[int, str]]
+
+
+def answering(answers: Answers, asked: list[list[str]]) -> Callable[..., proc.Completed]:
+    """Stands in for squeue and sacct."""
+
+    def run(argv: Sequence[str | os.PathLike[str]], **_: object) -> proc.Completed:
+        words = [str(word) for word in argv]
+        asked.append(words)
+        code, output = answers[words[0]]
+        return proc.Completed(argv=tuple(words), returncode=code, output=output, seconds=0)
+
+    return run
+
+
+def slurm(answers: Answers, asked: list[list[str]] | None = None, **options: object) -> Slurm:
+    chosen = Flags(scheduler="slurm", **options)  # type: ignore[arg-type]
+    return Slurm(chosen, answering(answers, asked if asked is not None else []))
+
+
+def batch_of(folder: Path, jobs: Sequence[str], kind: str = records.CELLS) -> Batch:
+    tasks = [Task(name=f"t{place}", argv=("true",)) for place in range(len(jobs))]
+    return records.submitted(records.new(kind, "slurm", tasks, 8, folder), jobs)
+
+
+def test_what_squeue_forgot_is_asked_of_sacct(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    batch = batch_of(tmp_path, ["12_0", "12_1", "12_2"])
+    said = f"12_2|TIMEOUT|n3|{batch.name}\n"
+    there = slurm(
+        {"squeue": (0, f"12_0|RUNNING|n1|{batch.name}|None\n"), "sacct": (0, said)}, asked
+    )
+    found = there.look([batch])
+    assert found is not None
+    assert {job: seen.state for job, seen in found.items()} == {
+        "12_0": "RUNNING",
+        "12_2": "TIMEOUT",
+    }
+    assert "--jobs=12" in asked[-1]
+
+
+def test_a_job_of_another_name_is_not_ours(tmp_path: Path) -> None:
+    there = slurm({"squeue": (0, "12_0|RUNNING|n1|theirs|None\n"), "sacct": (1, "")})
+    assert there.look([batch_of(tmp_path, ["12_0"])]) == {}
+
+
+def test_without_accounting_sacct_is_asked_once(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    there = slurm({"squeue": (0, ""), "sacct": (1, "accounting is disabled")}, asked)
+    for _ in range(3):
+        assert there.look([batch_of(tmp_path, ["12_0"])]) == {}
+    assert [words[0] for words in asked].count("sacct") == 1
+
+
+def test_a_slurm_that_does_not_answer_is_no_dead_job(tmp_path: Path) -> None:
+    there = slurm({"squeue": (1, "Unable to contact slurm controller")})
+    assert there.look([batch_of(tmp_path, ["12_0"])]) is None
+    with pytest.raises(InfrastructureError, match="does not answer"):
+        there.find(batch_of(tmp_path, ["12_0"]))
+
+
+def test_an_array_is_found_by_any_of_its_jobs(tmp_path: Path) -> None:
+    batch = batch_of(tmp_path, ["-", "-", "-"])
+    there = slurm({"squeue": (0, f"44_2|PENDING||{batch.name}|None\n")})
+    assert there.find(batch) == ["44_0", "44_1", "44_2"]
+    forgotten = slurm({"squeue": (0, "")})
+    assert forgotten.find(batch) is None
+    records.note_start(batch, "t1", Start(job="44_1", restarts=0, node="n", at=""))
+    assert forgotten.find(batch) == ["44_0", "44_1", "44_2"]
+
+
+def test_builds_ask_for_no_gpu(tmp_path: Path) -> None:
+    options = (("gpu-bind", "none"), ("gres", "gpu:1"), ("mem", "8G"))
+    there = slurm(
+        {}, gpus=1, partition="gpu", build_partition="cpu", account="a", options=options, parallel=4
+    )
+    cells = there.parameters(batch_of(tmp_path, ["1"]))
+    builds = there.parameters(batch_of(tmp_path, ["2"], records.BUILDS))
+    assert (cells["partition"], cells["gpus_per_task"]) == ("gpu", 1)
+    assert cells["additional_parameters"]["gres"] == "gpu:1"
+    assert builds["partition"] == "cpu"
+    assert "gpus_per_task" not in builds
+    assert builds["additional_parameters"] == {"ntasks": 1, "requeue": True, "mem": "8G"}
+    assert (cells["array_parallelism"], cells["time"], cells["account"]) == (4, 8, "a")
+
+
+def test_a_missing_submitit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UsageError, match=r"pip install 'mcore-compat\[slurm\]'"):
+        schedulers.of(Flags(scheduler="slurm"), proc.run)
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "how", "reason"),
+    [
+        (0, "", records.VERDICT, ""),
+        (1, "partial", records.VERDICT, ""),
+        (2, "mcore-compat: no such cell\n", records.REFUSED, "no such cell"),
+        (3, "x\nmcore-compat: the disk is full", records.FAILED, "the disk is full"),
+        (130, "mcore-compat: interrupted", records.FAILED, "it was interrupted"),
+        (-9, "half a line", records.FAILED, "it was killed by SIGKILL"),
+        (7, "", records.FAILED, "it ended with exit code 7"),
+    ],
+)
+def test_a_commands_exit_code_decides(code: int, output: str, how: str, reason: str) -> None:
+    done = proc.Completed(argv=(), returncode=code, output=output, seconds=0)
+    assert worker.judged(done) == (how, reason)
+
+
+Made = Callable[..., Evidence]
+
+
+def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_path: Path) -> None:
+    cell = stand_in_cell()
+    evidence.save(made(event("restore[gpt]", "broken"), end=False), tmp_path)
+    command.note_error(cell, "host", "its node failed", tmp_path, index=tmp_path / "index.json")
+    found = evidence.load(evidence.path_of(cell.name, "host", tmp_path))
+    assert found.outcome is CellOutcome.ERROR
+    assert found.reason is not None
+    assert found.reason.message == "its node failed"
+    assert [check.check for check in found.checks] == ["restore[gpt]"]  # what was learnt is kept
+
+
+def test_an_error_takes_no_verdict_away(made: Made, tmp_path: Path) -> None:
+    whole = made(event("restore[gpt]"))
+    path = evidence.save(whole, tmp_path)
+    command.note_error(stand_in_cell(), "host", "x", tmp_path, index=tmp_path / "index.json")
+    assert evidence.load(path) == whole
+
+
+PARENT = """\
+import subprocess, sys, time
+from mcore_compat.executor import tied
+child = subprocess.Popen(tied.argv(sys.executable, "-c", "import time; time.sleep(600)"))
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_tied_child_ends_with_its_killed_parent() -> None:
+    pids: list[int] = []
+
+    def line(text: str) -> None:
+        pids.append(int(text))
+        os.kill(int(Path(f"/proc/{text}/stat").read_text().split()[3]), signal.SIGKILL)
+
+    done = proc.run([sys.executable, "-c", PARENT], timeout=30, on_line=line)
+    assert done.returncode == -signal.SIGKILL
+    stat = Path(f"/proc/{pids[0]}/stat")
+    deadline = time.monotonic() + 10
+    while stat.exists() and " Z " not in stat.read_text():
+        assert time.monotonic() < deadline, "the child lives"
+        time.sleep(0.05)
+
+
+ORPHANS = """\
+import subprocess, sys
+from mcore_compat.executor import tied
+tied.adopt_orphans()
+# A grandchild in a session of its own, whose parent has ended.
+inner = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+subprocess.run([sys.executable, "-c", inner])
+print(tied.end_children(), tied.end_children())
+"""
+
+
+def test_what_a_dead_child_leaves_behind_is_ended() -> None:
+    done = proc.run([sys.executable, "-c", ORPHANS], timeout=30)
+    assert done.output.split() == ["1", "0"]
