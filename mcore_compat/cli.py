@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcore_compat import files
+from mcore_compat.bundle import command as bundles
 from mcore_compat.cells import Request, format_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
 
@@ -130,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
     )
     ill.add_argument("-v", "--verbose", action="store_true", help="say so where all is right, too")
 
+    bundles.add_parsers(commands)
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     fresh = commands.add_parser("refresh", help="ask the index for releases", allow_abbrev=False)
     fresh.add_argument("--join", action="store_true", help="new series join the matrix")
@@ -164,6 +166,7 @@ def _run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
     )
+    command.add_argument("--base", choices=("current",), help="over this Python's torch and TE")
 
 
 def _dispatch(args: argparse.Namespace) -> int:
@@ -171,6 +174,8 @@ def _dispatch(args: argparse.Namespace) -> int:
 
     if args.command in ("run", "compat"):
         names = args.cells if args.command == "run" else [_name(args)]
+        if args.base:
+            return bundles.over_current(names, only=args.only, limit=args.limit)
         return commands.run_cells(names, force=args.force, only=args.only, limit=args.limit)
     if args.command == "matrix":
         return commands.run_matrix(
@@ -180,7 +185,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         return commands.recommend_(args.constraints, most=args.n)
     if args.command == "doctor":
         return commands.doctor_(python=args.python, verbose=args.verbose)
-    if args.command in ("static", "explore", "exchange"):
+    if args.command in ("static", "explore", "exchange", "bundle", "collect"):
         return _beside_the_matrix(args)
     if args.command == "build":
         return commands.build(args.cell, args.package)
@@ -198,6 +203,8 @@ def _dispatch(args: argparse.Namespace) -> int:
 def _beside_the_matrix(args: argparse.Namespace) -> int:
     from mcore_compat import commands
 
+    if args.command in ("bundle", "collect"):
+        return bundles.run(args)
     if args.command == "static":
         return commands.static_pass(offline=args.offline, jobs=args.jobs)
     if args.command == "explore":
