@@ -80,11 +80,6 @@ def _one(root: Path, name: str) -> Path:
     )
 
 
-def packaging_wheel(root: Path) -> Path:
-    """The wheel of `packaging`, which can be imported out of it."""
-    return sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1]
-
-
 def interpreter(series: str, named: str | None) -> Path:
     """A Python of a series: the one that was named, else this one, else one on PATH or of uv.
 

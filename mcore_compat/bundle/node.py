@@ -29,6 +29,15 @@ SCHEMA = 1
 TOOLKIT = Path("/usr/local/cuda")
 """Where a machine has CUDA that has not come with torch's packages."""
 
+CACHES = (
+    "CUDA_CACHE_PATH",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_EXTENSIONS_DIR",
+    "TRITON_CACHE_DIR",
+    "XDG_CACHE_HOME",
+)
+"""Where packages keep what they compile: with `--base current`, in the environment."""
+
 BAD = ("broken", "crashed", "timed-out")
 
 
@@ -58,6 +67,8 @@ def main(args: argparse.Namespace, root: Path, digest: str) -> int:
     """Run the cells that were asked for; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     into = Path(args.into or root).resolve()
+    # Imported out of its wheel, for this Python need not have it.
+    sys.path.insert(0, str(sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1]))
     try:
         if min(args.limit, args.suite_limit) <= 0:
             raise UsageError("--limit, --suite-limit: a time limit must be more than 0 s")
@@ -165,8 +176,7 @@ def environment(said: Mapping[str, Any], here: Here) -> Iterator[Environment]:
     """
     from mcore_compat.bundle import install
 
-    paths = install.paths_here(here.root)  # before anything of the bundle is put there
-    sys.path.insert(0, str(install.packaging_wheel(here.root)))
+    paths = install.paths_here(here.root)
     over = here.args.base == "current" or any(not p["files"] for p in said["packages"])
     uv = None if here.args.installer == "pip" else shutil.which("uv")
     if here.args.installer == "uv" and uv is None:
@@ -180,7 +190,6 @@ def environment(said: Mapping[str, Any], here: Here) -> Iterator[Environment]:
         found: Environment = (_over if over else _own)(said, installer, work, paths, here)
         yield found
     finally:
-        sys.path.remove(str(install.packaging_wheel(here.root)))
         if here.args.keep:
             say(f"the environment stays: {work}")
         else:
@@ -294,6 +303,8 @@ def _variables(folder: Path) -> dict[str, str]:
         if os.environ.get(name):
             found[name] = os.environ[name]
     found["PATH"] = f"{folder / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}"
+    found["PYTHONDONTWRITEBYTECODE"] = "1"  # what is compiled would lie beside its source
+    found.update({name: str(folder / "cache" / name.lower()) for name in CACHES})
     return found
 
 
