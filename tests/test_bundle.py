@@ -19,7 +19,7 @@ import pytest
 from bundle_support import CELL, SERIES, StandIn, offline, run, wheel
 
 from mcore_compat import files
-from mcore_compat.bundle import archive, contents, start
+from mcore_compat.bundle import archive, collect, contents, start
 from mcore_compat.bundle.start import SUMS, SUMS_DIGEST, TOP
 from mcore_compat.errors import InfrastructureError, UsageError
 
@@ -126,6 +126,7 @@ def test_it_runs_without_a_network_and_writes_evidence(made: StandIn, bundle: Pa
     assert events[0]["installed"] == wanted
     assert not (bundle / "work").exists(), "the environment is removed"
     assert "works 2" in done.stdout
+    assert not list(collect.problems(found))
 
 
 def test_pip_of_the_bundle_does_it_as_well(bundle: Path, made: StandIn, tmp_path: Path) -> None:
@@ -363,6 +364,7 @@ def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:
     found = evidence_of(bundle, EVIDENCE.with_name("host-base.json"))
     # numpy 1.26 is there, and ModelOpt does not admit it; the rest stays.
     short = "2.8.0a0+5228986c39.nv25.6"
+    assert not list(collect.problems(found))
     assert found["base"] == {
         "installed": ["megatron-core", "numpy", "nvidia-modelopt"],
         "unmet": [f"megatron-core {CELL.mcore} requires torch>=2.9, {short} is there"],

@@ -7,9 +7,8 @@ the lock, and lies in `reports/over-base/`, which no table of the cells reads.
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ def read(path: Path, known: Known) -> Evidence:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
-    problem = next(_errors()(data), None)
+    problem = next(problems(data), None)
     if problem is not None:
         raise EvidenceError(f"{path}: {problem.json_path}: {problem.message[:200]}")
     try:
@@ -87,11 +86,12 @@ def read(path: Path, known: Known) -> Evidence:
         raise EvidenceError(f"{path} is no evidence of a bundle's run: {error!r}") from None
 
 
-@functools.cache
-def _errors() -> Any:
+def problems(data: Any) -> Iterator[Any]:
+    """What in the data of a file is not of the schema."""
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    yield from Draft202012Validator(schema).iter_errors(data)
 
 
 def _verified(data: Mapping[str, Any], known: Known) -> Evidence:
@@ -226,7 +226,7 @@ def name_of(cell: Cell, pins: Mapping[str, str], known: Known) -> str:
     try:
         return expand.cell(request, known.matrix, known.releases).name
     except UsageError:
-        return format_name(request)
+        return format_name(replace(request, python=asked.python))
 
 
 def _word(package: str, version: str, releases: Releases) -> str:
