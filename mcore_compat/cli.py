@@ -166,7 +166,11 @@ def _run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
     )
-    command.add_argument("--base", choices=("current",), help="over this Python's torch and TE")
+    command.add_argument(
+        "--base",
+        metavar="PYTHON",
+        help="over the torch and TE that a Python has; current: this one",
+    )
 
 
 def _dispatch(args: argparse.Namespace) -> int:
@@ -175,7 +179,7 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command in ("run", "compat"):
         names = args.cells if args.command == "run" else [_name(args)]
         if args.base:
-            return bundles.over_current(names, only=args.only, limit=args.limit)
+            return bundles.over_base(names, args.base, only=args.only, limit=args.limit)
         return commands.run_cells(names, force=args.force, only=args.only, limit=args.limit)
     if args.command == "matrix":
         return commands.run_matrix(

@@ -208,12 +208,13 @@ def put(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-OFFLINE = ["unshare", "-rn"]
+OFFLINE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+"""Runs what follows in a network namespace of its own, which has nothing but a loopback."""
 
 
 def offline() -> bool:
-    """Whether a process can be run here in a network namespace that has no interface."""
-    if shutil.which("unshare") is None:
+    """Whether a process can be run here without a network."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
         return False
     return subprocess.run([*OFFLINE, "true"], capture_output=True, check=False).returncode == 0
 

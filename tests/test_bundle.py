@@ -142,6 +142,15 @@ def test_pip_of_the_bundle_does_it_as_well(bundle: Path, made: StandIn, tmp_path
     assert [e["installed"] for e in (both[0][0], both[1][0])] == [both[0][0]["installed"]] * 2  # type: ignore[index]
 
 
+def test_a_machine_without_a_loopback_is_refused(bundle: Path) -> None:
+    if not offline():
+        pytest.skip("this machine makes no network namespace for a test")
+    argv = ["unshare", "-rn", sys.executable, "run.py"]
+    done = subprocess.run(argv, cwd=bundle, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "no loopback interface" in done.stderr
+
+
 def test_an_old_python_starts_it(bundle: Path) -> None:
     old = next((p for p in Path.home().glob(".pyenv/versions/3.10.*/bin/python")), None)
     old = old or (Path(found) if (found := shutil.which("python3.10")) else None)

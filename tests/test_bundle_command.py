@@ -126,6 +126,7 @@ def test_sizes(text: str, size: int) -> None:
         (["--part-size", "10K"], "at least 1M"),
         (["--output", "a.zip"], "ends in .tar"),
         (["compat-0.16-modelopt0.42"], "--output: say where"),
+        (["--without", "torch,nvida-*"], 'has no "nvida-*"; did you mean'),
     ],
 )
 def test_wrong_words_end_it_in_one_line(
@@ -135,6 +136,12 @@ def test_wrong_words_end_it_in_one_line(
     said = capsys.readouterr().err.strip()
     assert why in said
     assert "\n" not in said
+
+
+def test_a_base_that_is_no_python(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "compat-0.16-modelopt0.41", "--base", "/no/such/python"]
+    assert cli.main(words) == 2
+    assert "--base: /no/such/python is no Python" in capsys.readouterr().err
 
 
 # What is installed over a base

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ LEAST = 1 << 20
 """Bytes of a part, at least: below that, nobody wants to carry them."""
 
 CURRENT = ("torch", "transformer-engine*")
-"""What `--base current` takes from the Python that it runs in."""
+"""What `--base` takes from the Python that it runs over."""
 
 
 def add_parsers(commands: Any) -> None:
@@ -174,10 +175,10 @@ def taken(paths: Sequence[Path]) -> list[Evidence]:
     return [one for _, one, _ in done]
 
 
-def over_current(names: Sequence[str], *, only: str | None, limit: float) -> int:
-    """Run cells over the torch and TE of the Python that runs this, as on another machine: a bundle
-    is laid out in a temporary folder, run there, and its evidence taken back. 0 where all are
-    compatible.
+def over_base(names: Sequence[str], base: str, *, only: str | None, limit: float) -> int:
+    """Run cells over the torch and TE of a Python (`current`: the one that runs this), as on another
+    machine: a bundle is laid out in a temporary folder, run there, and its evidence taken back. 0
+    where all are compatible.
 
     Raises:
         CompatError: as `entries`, or as the bundle's run ended.
@@ -187,10 +188,13 @@ def over_current(names: Sequence[str], *, only: str | None, limit: float) -> int
     from mcore_compat.outcomes import CellOutcome
 
     here = commands.context()
+    python = sys.executable if base == "current" else shutil.which(base)
+    if python is None:
+        raise UsageError(f"--base: {base} is no Python; give its path, or current")
     with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
         folder = Path(name)
         archive.lay_out(entries(names, CURRENT, here), folder)
-        argv: list[str | Path] = [sys.executable, folder / "run.py", "--base", "current"]
+        argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
         argv += ["--limit", str(limit), *(("--only", only) if only else ())]
         done = here.run(argv, timeout=24 * 3600.0, on_line=here.say, grace=30.0)
         if not done.ok:

@@ -206,12 +206,14 @@ def versions(paths: Iterable[str | Path]) -> dict[str, str]:
 
 
 def paths_here(root: Path) -> tuple[Path, ...]:
-    """Where this Python's packages lie, in its order; not its standard library, not the bundle."""
+    """Where this Python's packages lie, in its order: not its standard library, not the bundle, and
+    no folder of sources, of which nobody could say what they are."""
     own = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     own |= {path / "lib-dynload" for path in own} | {root}
     found = (Path(text).resolve() for text in sys.path if text)
     resolved = {path.resolve() for path in own}
-    return tuple(dict.fromkeys(p for p in found if p.is_dir() and p not in resolved))
+    places = dict.fromkeys(p for p in found if p.is_dir() and p not in resolved)
+    return tuple(path for path in places if any(path.glob("*.dist-info")))
 
 
 def over(site: Path, paths: Sequence[Path]) -> None:

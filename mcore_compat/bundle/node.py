@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections import Counter
@@ -72,6 +73,7 @@ def main(args: argparse.Namespace, root: Path, digest: str) -> int:
     try:
         if min(args.limit, args.suite_limit) <= 0:
             raise UsageError("--limit, --suite-limit: a time limit must be more than 0 s")
+        loopback()
         with files.disk_errors(into):
             into.mkdir(parents=True, exist_ok=True)
             for name in args.cell:
@@ -83,6 +85,23 @@ def main(args: argparse.Namespace, root: Path, digest: str) -> int:
         print("run.py: interrupted", file=sys.stderr)
         return Interrupted.exit_code
     return 0
+
+
+def loopback() -> None:
+    """Refuse a machine that cannot speak to itself: process groups need that, and a check that
+    fails for want of it could be taken for one that needs a GPU.
+
+    Raises:
+        InfrastructureError: there is no loopback interface, or it is down.
+    """
+    with socket.socket() as here, socket.socket() as other:
+        other.settimeout(5)
+        try:
+            here.bind(("127.0.0.1", 0))
+            here.listen()
+            other.connect(here.getsockname())
+        except OSError as error:
+            raise InfrastructureError(f"this machine has no loopback interface: {error}") from None
 
 
 def say(line: str) -> None:
