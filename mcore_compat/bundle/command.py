@@ -176,9 +176,9 @@ def taken(paths: Sequence[Path]) -> list[Evidence]:
 
 
 def over_base(names: Sequence[str], base: str, *, only: str | None, limit: float) -> int:
-    """Run cells over the torch and TE of a Python (`current`: the one that runs this), as on another
-    machine: a bundle is laid out in a temporary folder, run there, and its evidence taken back. 0
-    where all are compatible.
+    """Run cells over the torch and TE of a Python (`current`: the one that runs this): a bundle is
+    laid out in a temporary folder, run there as on another machine, and its evidence taken back.
+    0 where all are compatible.
 
     Raises:
         CompatError: as `entries`, or as the bundle's run ended.

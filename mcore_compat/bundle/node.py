@@ -284,7 +284,7 @@ def _over(
     return Environment(
         python=folder / "bin" / "python",
         tools=install.tools(installer, folder / "bin" / "python", work),
-        variables=_variables(folder),
+        variables=_variables(folder, work, temporary=not here.args.keep),
         wheels=_wheels(mine),
         folders=(*_folders(here, work), *map(str, paths)),
         base={
@@ -310,7 +310,7 @@ def cuda_of(torch: Path | None) -> str | None:
     return match[1] if match else None
 
 
-def _variables(folder: Path) -> dict[str, str]:
+def _variables(folder: Path, work: Path, *, temporary: bool) -> dict[str, str]:
     """What the cell's processes need, where this machine does not say so itself."""
     torch = _torch()
     assert torch is not None  # the plan refuses where there is none
@@ -323,6 +323,9 @@ def _variables(folder: Path) -> dict[str, str]:
             found[name] = os.environ[name]
     found["PATH"] = f"{folder / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}"
     found["PYTHONDONTWRITEBYTECODE"] = "1"  # what is compiled would lie beside its source
+    if temporary:  # processes that are killed leave folders there; a socket's path must be short
+        (work / "tmp").mkdir()
+        found["TMPDIR"] = str(work / "tmp")
     found.update({name: str(folder / "cache" / name.lower()) for name in CACHES})
     return found
 
