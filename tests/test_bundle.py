@@ -271,6 +271,14 @@ def test_what_is_not_of_the_bundle_is_refused(bundle: Path, name: str) -> None:
     assert f"{name} is not of this bundle" in done.stderr
 
 
+def test_what_a_scheduler_writes_may_lie_there(bundle: Path) -> None:
+    (bundle / "slurm-7.out").write_text("a job's output")
+    start.verify(bundle)
+    (bundle / "suite" / "slurm-7.out").write_text("")
+    with pytest.raises(start.RefusedError, match=r"suite/slurm-7\.out is not of this bundle"):
+        start.verify(bundle)
+
+
 def test_a_missing_file_is_named(bundle: Path) -> None:
     (bundle / PLANTED).unlink()
     assert f"{PLANTED} is missing" in run(bundle).stderr

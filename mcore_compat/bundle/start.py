@@ -119,8 +119,12 @@ def _there(root: Path) -> Iterator[Path]:
         top = {*OURS} if here == root else set()
         folders[:] = sorted(name for name in folders if name not in top | {"__pycache__"})
         yield from (here / name for name in folders if (here / name).is_symlink())
-        mine = {SUMS, SUMS_DIGEST, UNPACKED} if here == root else set()
-        yield from (here / name for name in names if name not in mine)
+        yield from (here / name for name in names if here != root or not _aside(name))
+
+
+def _aside(name: str) -> bool:
+    """Whether a file at the top may be there: the manifest, and what a scheduler writes."""
+    return name in (SUMS, SUMS_DIGEST, UNPACKED) or name.endswith((".out", ".err", ".log"))
 
 
 class Joined:
