@@ -102,6 +102,18 @@ def upgrade(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def bundle(session: nox.Session) -> None:
+    """Carry cells to a machine without a network: nox -s bundle -- CELL ... [--part-size 2G]."""
+    sessions.exit_unless_ok(session, ["bundle", *session.posargs])
+
+
+@nox.session(venv_backend="none")
+def collect(session: nox.Session) -> None:
+    """Take back what a bundle's runs showed: nox -s collect -- FILE|FOLDER ..."""
+    sessions.exit_unless_ok(session, ["collect", *session.posargs])
+
+
+@nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """(Re)make locks: nox -s lock -- [CELL ...]."""
     sessions.exit_unless_ok(session, ["lock", *session.posargs])

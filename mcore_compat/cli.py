@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcore_compat import files, options
+from mcore_compat.bundle import command as bundles
 from mcore_compat.cells import Request, format_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
 from mcore_compat.executor import flags
+from mcore_compat.parts import options as parts
+from mcore_compat.upgrade import options as upgrade
 
 if TYPE_CHECKING:
     from mcore_compat.many import Selection
@@ -52,8 +56,6 @@ def _all(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from mcore_compat.upgrade import options as upgrade
-
     top = _Parser(prog="mcore-compat", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
@@ -137,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
 
     options.bisect(commands)
     upgrade.add_parser(commands)
+    bundles.add_parsers(commands)
     commands.add_parser("list", help="the cells and their last verdicts", allow_abbrev=False)
     fresh = commands.add_parser("refresh", help="ask the index for releases", allow_abbrev=False)
     fresh.add_argument("--join", action="store_true", help="new series join the matrix")
@@ -164,9 +167,7 @@ def _nightly_options(command: argparse.ArgumentParser) -> None:
 
 
 def _run_options(command: argparse.ArgumentParser) -> None:
-    from mcore_compat.parts import options
-
-    options.add(command)
+    parts.add(command)
     command.add_argument("--force", action="store_true", help="run although evidence is fresh")
     command.add_argument(
         "--only", metavar="WORDS", help="ids, kinds or families of checks, comma-separated; globs"
@@ -174,18 +175,30 @@ def _run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
     )
+    command.add_argument(
+        "--base",
+        metavar="PYTHON",
+        help="over the torch and TE that a Python has; current: this one",
+    )
+
+
+OWN = {
+    "bisect": "mcore_compat.bisecting",
+    "bundle": "mcore_compat.bundle.command",
+    "collect": "mcore_compat.bundle.command",
+    "upgrade": "mcore_compat.upgrade.command",
+}
+"""Commands whose module has a `run(args)`; imported only then: a quick start."""
 
 
 def _dispatch(args: argparse.Namespace) -> int:
     from mcore_compat import commands
 
+    if args.command in OWN:
+        code: int = importlib.import_module(OWN[args.command]).run(args)
+        return code
     if args.command in ("run", "compat"):
-        names = args.cells if args.command == "run" else [_name(args)]
-        from mcore_compat.parts import command, options
-
-        return command.run_cells(
-            names, options.chosen(args), force=args.force, only=args.only, limit=args.limit
-        )
+        return _cells(args)
     if args.command == "matrix":
         return _matrix(args)
     if args.command == "recommend":
@@ -196,16 +209,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         return current.doctor(args)
     if args.command in ("static", "explore", "exchange"):
         return _beside_the_matrix(args)
-    if args.command == "bisect":
-        from mcore_compat import bisecting
-
-        return bisecting.run(args)
     if args.command == "build":
         return commands.build(args.cell, args.package)
-    if args.command == "upgrade":
-        from mcore_compat.upgrade import command
-
-        return command.run(args)
     if args.command == "explain":
         return commands.explain_cell(args.cell)
     if args.command == "lock":
@@ -215,6 +220,17 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "report":
         return commands.report_(check=args.check)
     return commands.list_cells()
+
+
+def _cells(args: argparse.Namespace) -> int:
+    names = args.cells if args.command == "run" else [_name(args)]
+    if args.base:
+        return bundles.over_base(names, args.base, only=args.only, limit=args.limit)
+    from mcore_compat.parts import command
+
+    return command.run_cells(
+        names, parts.chosen(args), force=args.force, only=args.only, limit=args.limit
+    )
 
 
 def _matrix(args: argparse.Namespace) -> int:

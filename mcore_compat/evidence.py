@@ -9,7 +9,7 @@ import gc
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,11 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A cell on a device class. `taken`: ISO 8601, UTC; `complete`: the suite came to its end."""
+    """A cell on a device class. `taken`: ISO 8601, UTC; `complete`: the suite came to its end.
+
+    `base` is None where what ran is what the lock says. Else it ran over packages that were there
+    before, and `base` tells whose lock it was and how that differs (`mcore_compat.bundle.collect`).
+    """
 
     cell: str
     device_class: str
@@ -80,6 +84,7 @@ class Evidence:
     installed: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     checks: tuple[CheckResult, ...] = ()
+    base: Mapping[str, Any] | None = None
 
     def families(self) -> tuple[str, ...]:
         """The families that were asked, in the suite's order of first appearance, sorted."""
@@ -133,12 +138,12 @@ def freshness(
 class Builder:
     """Collects a suite's events; `evidence()` is what is known so far."""
 
-    def __init__(self, base: Evidence) -> None:
+    def __init__(self, base: Evidence, folders: Iterable[str] = ()) -> None:
+        """`folders`: of the machine that the events are from, where it is another one."""
         self._base = replace(base, complete=False)
         self._checks: list[CheckResult] = []
-        self._folders = tuple(
-            str(p) for p in (files.ROOT, files.home(), Path.home(), tempfile.gettempdir())
-        )
+        here = (files.ROOT, files.home(), Path.home(), tempfile.gettempdir())
+        self._folders = (*folders, *map(str, here))
         self.problem: str | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -268,6 +273,8 @@ def dumps(found: Evidence, apart: dict[str, str] | None = None) -> str:
         "installed": dict(found.installed),
         "complete": found.complete,
     }
+    if found.base is not None:
+        data["base"] = found.base
     return files.dump_json(data, rows={"checks": checks})
 
 
@@ -395,6 +402,7 @@ def _evidence(data: Mapping[str, Any]) -> Evidence:
         installed={_same(k): _same(v) for k, v in data["installed"].items()},
         complete=data["complete"],
         checks=checks,
+        base=data.get("base"),
     )
 
 

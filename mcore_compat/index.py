@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -299,3 +300,20 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
             f"{package} {version} could not be downloaded: {type(error).__name__}"
         ) from error
     raise InfrastructureError(f"the index has no source of {package} {version} of the lock's hash")
+
+
+def download(file: Any, path: Path, asked: Client) -> None:
+    """One file of the index.
+
+    Raises:
+        InfrastructureError: the index did not answer, or what it sent has another digest.
+        OSError: the disk is full.
+    """
+    try:
+        asked.download_package(file, path)
+    except Exception as error:
+        if not _is_network(error) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        raise InfrastructureError(
+            f"{file.filename} could not be downloaded: {type(error).__name__}; try again"
+        ) from error

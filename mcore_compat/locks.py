@@ -281,7 +281,7 @@ def parse(text: str, where: str) -> Lock:
     if said.get("sha256 of what follows") != files.sha256_bytes(rest.encode()):
         raise LockError(f"{where} is cut short or was edited by hand; {_remake(where)}")
     sources = set(said["source-only"].split())
-    pins = tuple(_pins(text, where))
+    pins = tuple(pins_of(text, where))
     return Lock(
         cell=match["cell"],
         text=text,
@@ -292,7 +292,12 @@ def parse(text: str, where: str) -> Lock:
     )
 
 
-def _pins(text: str, where: str) -> Iterable[Pin]:
+def pins_of(text: str, where: str) -> Iterable[Pin]:
+    """The pins of a requirements file with hashes.
+
+    Raises:
+        LockError: an entry is no pin or has no hash; names the line.
+    """
     entry, started = "", 0
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("#") or not line.strip():

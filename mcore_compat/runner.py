@@ -56,14 +56,17 @@ def run_suite(
     only: str | None = None,
     check_limit: float = CHECK_LIMIT_S,
     checks: Path | None = None,
+    limit: float | None = None,
 ) -> Completed:
     """Run the suite with a cell's `python`; `on_event` gets each event, `on_line` each line.
 
-    `checks`: the folder of another part of the suite than its main one.
+    `checks`: the folder of another part of the suite than its main one; `limit`: seconds that it
+    may take as a whole, where not `SUITE_LIMIT_S`.
 
     Raises:
         InfrastructureError: the suite did not come to its first event, or was killed as a whole.
     """
+    whole = SUITE_LIMIT_S if limit is None else limit
     logs.mkdir(parents=True, exist_ok=True)
     events = logs / "events.jsonl"
     events.unlink(missing_ok=True)
@@ -82,14 +85,12 @@ def run_suite(
     if checks:
         argv += ["--checks", checks]
     try:
-        done = run(argv, timeout=SUITE_LIMIT_S, env=variables, cwd=ROOT, log=log, on_line=line)
+        done = run(argv, timeout=whole, env=variables, cwd=ROOT, log=log, on_line=line)
     finally:
         tail.drain()
     if tail.seen == 0:
         last = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
         raise InfrastructureError(f"the suite did not start: {last[0]} (log: {log})")
     if done.timed_out:
-        raise InfrastructureError(
-            f"the suite passed its limit of {SUITE_LIMIT_S:.0f} s (log: {log})"
-        )
+        raise InfrastructureError(f"the suite passed its limit of {whole:.0f} s (log: {log})")
     return done

@@ -1,0 +1,205 @@
+"""The commands `bundle` and `collect`, and `run --base current`: parsers, and what they do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcore_compat.errors import InfrastructureError, UsageError
+
+if TYPE_CHECKING:
+    from mcore_compat.bundle.archive import Entry
+    from mcore_compat.bundle.contents import Packed
+    from mcore_compat.evidence import Evidence
+    from mcore_compat.pipeline import Context
+
+SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+LEAST = 1 << 20
+"""Bytes of a part, at least: below that, nobody wants to carry them."""
+
+CURRENT = ("torch", "transformer-engine*")
+"""What `--base` takes from the Python that it runs over."""
+
+
+def add_parsers(commands: Any) -> None:
+    """The parsers of both commands."""
+    bundle = commands.add_parser(
+        "bundle", help="carry cells to a machine without a network", allow_abbrev=False
+    )
+    bundle.add_argument("cells", nargs="+", metavar="CELL", help="e.g. compat-0.16-modelopt0.41")
+    bundle.add_argument("--output", type=Path, metavar="FILE", help="default: CELL.tar")
+    bundle.add_argument("--part-size", metavar="SIZE", help="in parts of this size, e.g. 2G")
+    bundle.add_argument(
+        "--without",
+        default="",
+        metavar="NAMES",
+        help="what the other machine brings, comma-separated, globs: torch,nvidia-*",
+    )
+    collect = commands.add_parser(
+        "collect", help="take back evidence of a bundle's runs", allow_abbrev=False
+    )
+    collect.add_argument("paths", nargs="+", type=Path, metavar="FILE|FOLDER")
+
+
+def run(args: argparse.Namespace) -> int:
+    """One of the two commands; its exit code."""
+    if args.command == "collect":
+        return collect(args.paths)
+    return bundle(args.cells, args.output, args.part_size, args.without)
+
+
+def size_of(text: str) -> int:
+    """Bytes of `2G`, `500M`, `1.5G`.
+
+    Raises:
+        UsageError: it is not a size, or too small a one.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f'--part-size: "{text}" is no size; write e.g. 500M or 2G')
+    size = int(float(match[1]) * SIZES[match[2].upper()])
+    if size < LEAST:
+        raise UsageError("--part-size: a part has at least 1M")
+    return size
+
+
+def patterns_of(text: str) -> tuple[str, ...]:
+    """The patterns of `--without`."""
+    return tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
+
+
+def bundle(names: Sequence[str], output: Path | None, part_size: str | None, without: str) -> int:
+    """Write a bundle of cells."""
+    from mcore_compat import commands, expand
+    from mcore_compat.bundle import archive
+
+    here = commands.context()
+    size = size_of(part_size) if part_size else None
+    names = tuple(dict.fromkeys(expand.named(n, here.matrix, here.releases).name for n in names))
+    if output is None and len(names) > 1:
+        raise UsageError("--output: say where a bundle of several cells goes, e.g. cells.tar")
+    target = Path(f"{names[0]}.tar") if output is None else output
+    if target.suffix != ".tar":
+        raise UsageError(f"--output: the name of a bundle ends in .tar, not {target.name}")
+    made = archive.save(entries(names, patterns_of(without), here), target.absolute(), size)
+    for path in made.files:
+        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{len(names)} cells in {len(made.files)} files, {made.size / 1e9:.2f} GB")
+    print(f"SHA-256 of its manifest: {made.manifest}")
+    return 0
+
+
+def entries(names: Sequence[str], without: Sequence[str], here: Context) -> list[Entry]:
+    """What goes into a bundle of these cells; locks are made, wheels built and downloaded.
+
+    Raises:
+        CompatError: a cell cannot be resolved or built, or the surroundings failed.
+    """
+    from mcore_compat.bundle import contents, download
+
+    packed = [pack(name, without, here) for name in names]
+    tools = download.ensure(contents.tool_pins(), here.say, pure=True)
+    return contents.entries(packed, tools)
+
+
+def pack(name: str, without: Sequence[str], here: Context) -> Packed:
+    """One cell, with all its wheels; raises as `entries`."""
+    from mcore_compat import interpreters, pipeline
+    from mcore_compat.bundle import contents, download
+    from mcore_compat.locks import Unresolvable
+    from mcore_compat.wheelhouse import Unbuildable
+
+    cell = pipeline.chosen(name, here)
+    lock = pipeline.lock_of(cell, here)
+    if isinstance(lock, Unresolvable):
+        raise UsageError(f"{name} cannot be installed: {lock.reason}")
+    torch = contents.torch_group(lock, here.releases)
+    left_out = contents.chosen(lock, without, torch)
+    wheels: list[Any] = []
+    wanted = [pin.name for pin in lock.source_only if pin.name not in left_out]
+    python = interpreters.find(cell.python, here.run, here.uv) if wanted else Path(sys.executable)
+    for package in wanted:
+        made = pipeline.wheels_of(cell, lock, python, here, only=package)
+        if isinstance(made, Unbuildable):
+            raise UsageError(f"{name} cannot be built: {made.reason}")
+        wheels += made
+    pins = [pin for pin in lock.pins if pin.name not in left_out]
+    return contents.Packed(
+        cell=cell,
+        lock=lock,
+        wheels=tuple(wheels),
+        downloads=download.ensure(pins, here.say),
+        torch=torch,
+        without=tuple(without),
+        left_out=left_out,
+    )
+
+
+def collect(paths: Sequence[Path]) -> int:
+    """Take evidence back; 0 where all was taken, whatever it shows."""
+    taken(paths)
+    return 0
+
+
+def taken(paths: Sequence[Path]) -> list[Evidence]:
+    """Take evidence back and print it, one line for each file and each difference to a lock.
+
+    Raises:
+        CompatError: a file is refused; nothing is stored then.
+    """
+    from mcore_compat import matrix, pipeline, releases, verdict
+    from mcore_compat.bundle import collect as taking
+    from mcore_compat.files import ROOT
+
+    known = taking.Known(
+        matrix=matrix.load(), releases=releases.load(), suite=pipeline.suite_digest()
+    )
+    done = taking.collect(paths, known)
+    for path, one, later in done:
+        head = f"{one.cell} ({one.device_class}): {verdict.spelt(one.outcome)}"
+        if one.base:
+            head += f"; over a base, with the lock of {one.base['cell']}"
+        if later:
+            print(f"{head}; not taken: {later} is newer than {one.taken}")
+        else:
+            print(f"{head}; {os.path.relpath(path, ROOT)}")
+        for name, versions in sorted((one.base or {}).get("differs", {}).items()):
+            print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
+    return [one for _, one, _ in done]
+
+
+def over_base(names: Sequence[str], base: str, *, only: str | None, limit: float) -> int:
+    """Run cells over the torch and TE of a Python (`current`: the one that runs this): a bundle is
+    laid out in a temporary folder, run there as on another machine, and its evidence taken back.
+    0 where all are compatible.
+
+    Raises:
+        CompatError: as `entries`, or as the bundle's run ended.
+    """
+    from mcore_compat import commands
+    from mcore_compat.bundle import archive
+    from mcore_compat.outcomes import CellOutcome
+
+    here = commands.context()
+    python = sys.executable if base == "current" else shutil.which(base)
+    if python is None:
+        raise UsageError(f"--base: {base} is no Python; give its path, or current")
+    with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
+        folder = Path(name)
+        archive.lay_out(entries(names, CURRENT, here), folder)
+        argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
+        argv += ["--limit", str(limit), *(("--only", only) if only else ())]
+        done = here.run(argv, timeout=24 * 3600.0, on_line=here.say, grace=30.0)
+        if not done.ok:
+            last = (done.output.strip().splitlines() or ["it printed nothing"])[-1]
+            kind = UsageError if done.returncode == UsageError.exit_code else InfrastructureError
+            raise kind(last.removeprefix("run.py: "))
+        outcomes = [] if only else [one.outcome for one in taken([folder])]
+        return 0 if all(o is CellOutcome.COMPATIBLE for o in outcomes) else 1

@@ -1,0 +1,245 @@
+"""Verifies this bundle, then runs the suite in its cells. Needs no network.
+
+Standard library only, Python 3.10 or newer. Beside the parts of a bundle, this unpacks them
+first. No file of a bundle is run or installed before all of them were verified.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__" and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+    sys.path.pop(0)  # nothing that lies here is imported before it was verified
+
+import argparse
+import hashlib
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+SUMS = "SHA256SUMS"
+SUMS_DIGEST = "SHA256SUMS.sha256"
+TOP = "mcore-compat-bundle"
+"""The one folder that an archive holds."""
+
+PARTS = ".tar.sha256"
+"""How the list of a bundle's parts ends."""
+
+UNPACKED = ".parts"
+"""In an unpacked bundle: the digest of the list that it was unpacked by."""
+
+OURS = ("evidence", "logs", "work")
+"""What runs leave behind in a bundle's folder."""
+
+EXIT_CODES = """\
+exit codes: 0 every suite came to its end, whatever it showed; 2 bad input, or the bundle is not
+what it was; 3 disk or another failure of the surroundings; 130 interrupted"""
+
+
+class RefusedError(Exception):
+    """The bundle is not what was made; the message names the file."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="run.py", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False
+    )
+    top.add_argument("--cell", action="append", metavar="CELL", help="of several; repeatable")
+    top.add_argument("--only", metavar="CHECK", help="some checks only, globs; no evidence then")
+    top.add_argument("--base", choices=("current",), help="over the torch and TE of this Python")
+    top.add_argument("--keep", action="store_true", help="leave the environment for the next run")
+    top.add_argument("--limit", type=float, default=120.0, help="seconds a check may take (120)")
+    top.add_argument("--suite-limit", type=float, default=1800.0, help="seconds in all (1800)")
+    top.add_argument("--python", metavar="PATH", help="the Python to make environments with")
+    top.add_argument("--installer", choices=("uv", "pip"), help="default: uv where it is on PATH")
+    top.add_argument("--into", metavar="FOLDER", help="for evidence, logs and environments (here)")
+    top.add_argument("--manifest", metavar="SHA256", help="refuse a bundle of another digest")
+    return top
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sums(path: Path) -> dict[str, str]:
+    """Digest by name, from a file in the form of `sha256sum`.
+
+    Raises:
+        RefusedError: it is not there, or not of that form.
+    """
+    try:
+        rows = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {name: digest for digest, name in rows}
+    except (OSError, ValueError):
+        raise RefusedError(f"{path.name} is missing or damaged; copy the bundle again") from None
+
+
+def verify(root: Path, digest: str | None = None) -> str:
+    """The digest of the manifest, where every file below `root` is what it says and no other is
+    there. `digest`: the one that is asked for.
+
+    Raises:
+        RefusedError: a file is missing, changed, or not of the bundle.
+    """
+    listed = sums(root / SUMS)
+    found = sha256(root / SUMS)
+    if sums(root / SUMS_DIGEST).get(SUMS) != found:
+        raise RefusedError(f"{SUMS} is not what was made; copy the bundle again")
+    if digest is not None and digest != found:
+        raise RefusedError(f"this is another bundle: its {SUMS} has the digest {found}")
+    for path in sorted(_there(root)):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink() or name not in listed:
+            raise RefusedError(f"{name} is not of this bundle; remove it")
+    for name, wanted in sorted(listed.items()):
+        path = root / name
+        if not path.is_file():
+            raise RefusedError(f"{name} is missing; copy the bundle again")
+        if sha256(path) != wanted:
+            raise RefusedError(
+                f"{name} was changed: its SHA-256 is not the manifest's; nothing is run"
+            )
+    return found
+
+
+def _there(root: Path) -> Iterator[Path]:
+    """What lies in a bundle, without its manifest and what runs left behind."""
+    for base, folders, names in os.walk(root):
+        here = Path(base)
+        if "__pycache__" in folders:  # Python would take it for what is compiled of the sources
+            shutil.rmtree(here / "__pycache__")
+        top = {*OURS} if here == root else set()
+        folders[:] = sorted(name for name in folders if name not in top | {"__pycache__"})
+        yield from (here / name for name in folders if (here / name).is_symlink())
+        yield from (here / name for name in names if here != root or not _aside(name))
+
+
+def _aside(name: str) -> bool:
+    """Whether a file at the top may be there: the manifest, and what a scheduler writes."""
+    return name in (SUMS, SUMS_DIGEST, UNPACKED) or name.endswith((".out", ".err", ".log"))
+
+
+class Joined:
+    """Parts, read as the one file that they were."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self._chunks = self._read(parts)
+        self._left = b""
+
+    @staticmethod
+    def _read(parts: Sequence[Path]) -> Iterator[bytes]:
+        for part in parts:
+            with part.open("rb") as source:
+                while chunk := source.read(1 << 20):
+                    yield chunk
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end."""
+        while len(self._left) < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                break
+            self._left += chunk
+        found, self._left = self._left[:size], self._left[size:]
+        return found
+
+
+def unpack(folder: Path) -> Path:
+    """Unpack the parts that lie in `folder` beside them, unless that was done; where to.
+
+    Raises:
+        RefusedError: there is no bundle, or a part is missing or damaged.
+    """
+    lists = sorted(folder.glob(f"*{PARTS}"))
+    if len(lists) != 1:
+        many = ", ".join(path.name for path in lists)
+        raise RefusedError(
+            f"several bundles lie here ({many}); put each into a folder of its own"
+            if lists
+            else f"no bundle lies here: neither {SUMS} nor a list of parts, *{PARTS}"
+        )
+    listed, by = sums(lists[0]), sha256(lists[0])
+    into = folder / TOP
+    if (into / UNPACKED).is_file() and (into / UNPACKED).read_text() == by:
+        return into
+    missing = [name for name in listed if not (folder / name).is_file()]
+    if missing:
+        raise RefusedError(f"{', '.join(missing)} of {len(listed)} files is missing; copy it, too")
+    print(f"verifying {len(listed)} files of {lists[0].name}", file=sys.stderr, flush=True)
+    for name, wanted in listed.items():
+        if sha256(folder / name) != wanted:
+            raise RefusedError(f"{name} was changed: its SHA-256 is not that of {lists[0].name}")
+    parts = [folder / name for name in sorted(listed) if name.rpartition(".")[2].isdigit()]
+    fresh = folder / f"{TOP}.part"
+    shutil.rmtree(fresh, ignore_errors=True)
+    print(f"unpacking {len(parts)} parts", file=sys.stderr, flush=True)
+    try:
+        _extract(Joined(parts), fresh)
+        (fresh / TOP / UNPACKED).write_text(by)
+        shutil.rmtree(into, ignore_errors=True)
+        os.replace(fresh / TOP, into)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return into
+
+
+def _extract(source: Joined, into: Path) -> None:
+    try:
+        with tarfile.open(fileobj=source, mode="r|") as archive:  # type: ignore[call-overload]
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if not member.isreg() or name.is_absolute() or ".." in name.parts:
+                    raise RefusedError(f"{member.name} is no plain file of a bundle")
+                path = into / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content = archive.extractfile(member)
+                assert content is not None
+                with path.open("xb") as out:
+                    shutil.copyfileobj(content, out, 1 << 20)
+    except tarfile.TarError as error:
+        raise RefusedError(f"the archive is damaged ({error}); copy it again") from None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Verify, then hand over to the bundle's own modules; its exit code."""
+    args = parser().parse_args(argv)
+    sys.dont_write_bytecode = True
+    root = Path(__file__).resolve().parent
+    try:
+        if not (root / SUMS).exists():
+            run = unpack(root) / "run.py"
+            os.execv(sys.executable, [sys.executable, str(run), *_elsewhere(args, argv, root)])
+        print("verifying the bundle", file=sys.stderr, flush=True)
+        digest = verify(root, args.manifest)
+        known = sorted(path.stem for path in (root / "cells").glob("*.json"))
+        for name in args.cell or ():
+            if name not in known:
+                raise RefusedError(f'this bundle has no cell "{name}"; it has {", ".join(known)}')
+    except RefusedError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"run.py: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 3
+    args.cell = list(dict.fromkeys(args.cell or known))
+    sys.path.insert(0, str(root))
+    from mcore_compat.bundle import node
+
+    return node.main(args, root, digest)
+
+
+def _elsewhere(args: argparse.Namespace, argv: Sequence[str], folder: Path) -> list[str]:
+    """The arguments for the unpacked bundle: evidence goes beside the parts."""
+    return [*argv, *(() if args.into else ("--into", str(folder)))]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""A bundle of stand-ins: tiny wheels, a suite of two checks. Only the plumbing is real."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from support import stand_in_cell
+
+from mcore_compat import files, locks, pipeline
+from mcore_compat.bundle import archive, contents
+from mcore_compat.bundle.archive import Entry
+from mcore_compat.cells import Cell
+from mcore_compat.locks import Lock
+from mcore_compat.wheelhouse import Key, Wheel
+
+SERIES = ".".join(map(str, sys.version_info[:2]))
+CELL = replace(stand_in_cell(), python=SERIES)
+
+TAG = f"cp{SERIES.replace('.', '')}-cp{SERIES.replace('.', '')}-linux_x86_64"
+
+SUITE = '''"""Stands in for the suite: says what is installed, and asks two checks that import."""
+import argparse, importlib, importlib.metadata, json, os, pathlib, re, signal, sys, time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--events", type=pathlib.Path)
+parser.add_argument("--tools")
+parser.add_argument("--timeout", type=float)
+parser.add_argument("--only", default="")
+options = parser.parse_args()
+installed = {}
+for one in importlib.metadata.distributions():
+    installed.setdefault(re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(), one.version)
+sys.path.append(options.tools)
+import a_tool
+out = options.events.open("a")
+
+def say(**event):
+    out.write(json.dumps(event) + "\\n")
+    out.flush()
+    print(event["event"], event.get("check", ""), flush=True)
+
+python = ".".join(map(str, sys.version_info[:3]))
+device = os.environ.get("STAND_IN_DEVICE", "host")
+say(event="start", suite=1, device_class=device, platform={"python": python, "cuda": "12.8"},
+    installed=installed, checks=[], sabotage=os.environ.get("STAND_IN_SABOTAGE"))
+for name in ("megatron_core", "torch"):
+    check = f"import-{name}"
+    if options.only and options.only != check:
+        continue
+    if os.environ.get("STAND_IN_HANGS"):
+        pathlib.Path(os.environ["STAND_IN_HANGS"]).write_text(str(os.getpid()))
+        time.sleep(600)
+    found = importlib.import_module(name)
+    say(event="check", check=check, kind=check, family=None, outcome="works", seconds=0.1,
+        reason=None, failure=None, details={"file": found.__file__, "version": found.VERSION},
+        warnings=[])
+if not os.environ.get("STAND_IN_ENDS_EARLY"):
+    say(event="end", seconds=0.2)
+'''
+
+
+def wheel(
+    folder: Path, name: str, version: str, requires: Iterable[str] = (), tag: str = "py3-none-any"
+) -> Path:
+    """A tiny wheel: one module that knows its version."""
+    plain = name.replace("-", "_")
+    extra = {"torch": {"torch/version.py": "cuda: str = '12.8'\n"}}.get(name, {})
+    info = f"{plain}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {text}\n" for text in requires)
+    inside = {
+        f"{plain}/__init__.py": f"VERSION = {version!r}\n",
+        **extra,
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    return packed(folder / f"{plain}-{version}-{tag}.whl", inside, info)
+
+
+def packed(path: Path, inside: Mapping[str, str], info: str) -> Path:
+    """A wheel of these files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as out:
+        rows = []
+        for name, text in inside.items():
+            data = text.encode()
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            out.writestr(zipfile.ZipInfo(name), data)
+            rows.append(f"{name},sha256={digest},{len(data)}\n")
+        out.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "".join([*rows, f"{info}/RECORD,,\n"]))
+    return path
+
+
+@functools.cache
+def packaging_wheel(folder: Path) -> Path:
+    """The real `packaging` of this environment, as a wheel: a bundle's own modules use it."""
+    there = importlib.metadata.distribution("packaging")
+    info = f"packaging-{there.version}.dist-info"
+    inside = {
+        str(file): file.read_text(encoding="utf-8")
+        for file in there.files or ()
+        if file.suffix == ".py" or file.name in ("METADATA", "WHEEL")
+    }
+    return packed(folder / f"packaging-{there.version}-py3-none-any.whl", inside, info)
+
+
+def pinned(paths: Iterable[Path]) -> str:
+    """Requirements with hashes, as locks have them."""
+    rows = []
+    for path in sorted(paths):
+        name, version = path.name.split("-")[:2]
+        digest = files.sha256_file(path)
+        rows.append(f"{name.replace('_', '-')}=={version} \\\n    --hash=sha256:{digest}\n")
+    return "".join(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandIn:
+    """A repository of stand-ins, and one cell of it."""
+
+    root: Path
+    lock: Lock
+    local: Wheel
+    downloads: Mapping[str, Path]
+    tools: Mapping[str, Path]
+
+    def packed(self, without: Sequence[str] = (), cell: Cell = CELL) -> contents.Packed:
+        """The cell, as the command packs it."""
+        torch = frozenset({"torch", "triton", "nvidia-cublas-cu12"})
+        left_out = contents.chosen(self.lock, without, torch)
+        mine = {pin.name for pin in self.lock.pins} - left_out
+        hashes = {h for pin in self.lock.pins if pin.name in mine for h in pin.hashes}
+        return contents.Packed(
+            cell=cell,
+            lock=replace(self.lock, cell=cell.name),
+            wheels=() if "transformer-engine-torch" in left_out else (self.local,),
+            downloads={h: p for h, p in self.downloads.items() if h in hashes},
+            torch=torch,
+            without=tuple(without),
+            left_out=left_out,
+        )
+
+    def entries(self, without: Sequence[str] = ()) -> list[Entry]:
+        """All of a bundle of the cell."""
+        return contents.entries([self.packed(without)], self.tools, self.root)
+
+    def laid_out(self, folder: Path, without: Sequence[str] = ()) -> Path:
+        """The bundle, unpacked."""
+        archive.lay_out(self.entries(without), folder)
+        return folder
+
+
+def stand_in(root: Path) -> StandIn:
+    """Make all of it below `root`."""
+    wheels = root / "made"
+    mine = [
+        wheel(wheels, "torch", CELL.torch, ["triton==3.5.1", "filelock"]),
+        wheel(wheels, "triton", "3.5.1"),
+        wheel(wheels, "nvidia-cublas-cu12", "12.8.4.1"),
+        wheel(wheels, "nvidia-ml-py", "13.5"),
+        wheel(wheels, "filelock", "3.25.2"),
+        wheel(wheels, "numpy", "2.4.4"),
+        wheel(wheels, "megatron-core", CELL.mcore, ["torch>=2.9", "numpy<3"]),
+        wheel(wheels, "nvidia-modelopt", CELL.modelopt, ["numpy>=2", "nvidia-ml-py>=12"]),
+        wheel(wheels, "transformer-engine", CELL.te),
+        wheel(wheels, "transformer-engine-cu12", CELL.te),
+    ]
+    built = wheel(root / "wheelhouse", "transformer-engine-torch", CELL.te, tag=TAG)
+    tool = wheel(wheels, "a-tool", "1.0")
+    put(root / "suite" / "run.py", SUITE)
+    put(root / "suite" / "check_it.py", "# a check\n")
+    put(root / "suite" / "part" / "check_more.py", "")
+    tools = [tool, packaging_wheel(wheels)]
+    put(root / "constraints" / "suite-tools.txt", pinned([tool]))
+    put(root / "constraints" / "bundle-tools.txt", pinned([packaging_wheel(wheels)]))
+    sdist = f"transformer-engine-torch=={CELL.te} \\\n    --hash=sha256:{'ab' * 32}\n"
+    body = pinned(mine) + sdist
+    head = locks.head(CELL, "2026-01-01", ["transformer-engine-torch"], extras="kept to", body=body)
+    key = Key(
+        package="transformer-engine-torch",
+        version=CELL.te,
+        torch=CELL.torch,
+        python=CELL.python,
+        cuda=CELL.cuda,
+    )
+    return StandIn(
+        root=root,
+        lock=locks.parse(head + body, f"{CELL.name}.txt"),
+        local=Wheel(key=key, path=built, sha256=files.sha256_file(built)),
+        downloads={files.sha256_file(path): path for path in mine},
+        tools={files.sha256_file(path): path for path in tools},
+    )
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+OFFLINE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+"""Runs what follows in a network namespace of its own, which has nothing but a loopback."""
+
+
+def offline() -> bool:
+    """Whether a process can be run here without a network."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return False
+    return subprocess.run([*OFFLINE, "true"], capture_output=True, check=False).returncode == 0
+
+
+def run(
+    folder: Path, *words: str, python: str | Path = sys.executable, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`python run.py` in a bundle's folder, without a network where the machine can do that."""
+    path = f"{pipeline.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": "", **variables}
+    return subprocess.run(
+        [*(OFFLINE if offline() else ()), str(python), "run.py", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

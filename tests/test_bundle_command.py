@@ -1,0 +1,212 @@
+"""What the command `bundle` does before anything is written: wheels by their hashes, words."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from index_support import file
+
+from mcore_compat import cli, files, locks, releases
+from mcore_compat.bundle import base, command, contents, download
+from mcore_compat.bundle.base import Base
+from mcore_compat.errors import InfrastructureError, UsageError
+from mcore_compat.locks import Pin
+
+WHEEL, PURE, SDIST = b"a wheel", b"a pure wheel", b"a source"
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class StandInIndex:
+    """Stands in for the index: two wheels and a source of one release."""
+
+    sends: dict[str, bytes] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
+
+    def get_project_page(self, project: str) -> Any:
+        assert project == "a-stand-in"
+        kinds = {
+            "a_stand_in-1.0-cp312-cp312-manylinux_2_28_x86_64.whl": WHEEL,
+            "a_stand_in-1.0-py3-none-any.whl": PURE,
+            "a_stand_in-1.0.tar.gz": SDIST,
+        }
+        self.sends = {**kinds, **self.sends}
+        return SimpleNamespace(
+            packages=[file(name, digests={"sha256": sha(data)}) for name, data in kinds.items()]
+        )
+
+    def metadata(self, file: Any) -> str | None:
+        raise AssertionError("nobody asks for that")
+
+    def download_package(self, pkg: Any, path: Any) -> None:
+        self.fetched.append(pkg.filename)
+        Path(path).write_bytes(self.sends[pkg.filename])
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def pin(*data: bytes) -> Pin:
+    return Pin(name="a-stand-in", version="1.0", hashes=tuple(map(sha, data)))
+
+
+def quiet(line: str) -> None:
+    """Says nothing."""
+
+
+def test_wheels_are_downloaded_once_by_their_hashes() -> None:
+    index = StandInIndex()
+    found = download.ensure([pin(WHEEL, PURE)], quiet, client=lambda: index)
+    assert {d: p.read_bytes() for d, p in found.items()} == {sha(WHEEL): WHEEL, sha(PURE): PURE}
+    assert len(index.fetched) == 2
+
+    def none() -> Any:
+        raise AssertionError("all of it is there: the index is not asked")
+
+    assert download.ensure([pin(WHEEL, PURE)], quiet, client=none) == found
+
+
+def test_of_tools_the_pure_wheel_is_enough() -> None:
+    found = download.ensure([pin(WHEEL, PURE, SDIST)], quiet, pure=True, client=StandInIndex)
+    assert list(found) == [sha(PURE)]
+
+
+def test_what_comes_damaged_is_not_kept(home: Path) -> None:
+    name = "a_stand_in-1.0-cp312-cp312-manylinux_2_28_x86_64.whl"
+    index = StandInIndex(sends={name: b"cut sh"})
+    with pytest.raises(InfrastructureError, match="came damaged"):
+        download.ensure([pin(WHEEL)], quiet, client=lambda: index)
+    assert not [p for p in (home / "downloads").rglob("*") if p.is_file()]
+
+
+def test_a_hash_that_the_index_lacks_is_named() -> None:
+    with pytest.raises(InfrastructureError, match=r"all wheels of a-stand-in 1\.0"):
+        download.ensure([pin(WHEEL, b"taken away")], quiet, client=StandInIndex)
+
+
+def test_what_goes_with_torch_of_a_real_lock() -> None:
+    known, name = releases.load(), "compat-0.16-modelopt0.41"
+    lock = locks.read(files.ROOT / "constraints" / "locks" / f"{name}.txt")
+    found = contents.torch_group(lock, known)
+    assert {"torch", "triton", "nvidia-cublas-cu12", "nvidia-nccl-cu12"} <= found
+    assert not found & {"nvidia-modelopt", "nvidia-ml-py", "megatron-core", "numpy", "filelock"}
+    assert not [n for n in found if n.startswith("transformer-engine")]
+    assert contents.chosen(lock, ["torch", "nvidia-*"], found) == found
+
+
+def test_every_lock_can_be_described() -> None:
+    """torch's requirements are known for all locks, so that what goes with it is."""
+    known = releases.load()
+    for path in sorted((files.ROOT / "constraints" / "locks").glob("*.txt")):
+        assert "nvidia-modelopt" not in contents.torch_group(locks.read(path), known)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2G", 2 << 30), ("1.5g", 3 << 29), ("60M", 60 << 20), ("2GiB", 2 << 30)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert command.size_of(text) == size
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--part-size", "lots"], '"lots" is no size'),
+        (["--part-size", "10K"], "at least 1M"),
+        (["--output", "a.zip"], "ends in .tar"),
+        (["compat-0.16-modelopt0.42"], "--output: say where"),
+        (["--without", "torch,nvida-*"], 'has no "nvida-*"; did you mean'),
+    ],
+)
+def test_wrong_words_end_it_in_one_line(
+    words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bundle", "compat-0.16-modelopt0.41", *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert why in said
+    assert "\n" not in said
+
+
+def test_a_base_that_is_no_python(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "compat-0.16-modelopt0.41", "--base", "/no/such/python"]
+    assert cli.main(words) == 2
+    assert "--base: /no/such/python is no Python" in capsys.readouterr().err
+
+
+# What is installed over a base
+
+
+def package(name: str, version: str, of: str | None = None, **more: Any) -> dict[str, Any]:
+    said = {"bound": None, "files": {f"wheels/{name}": "0"}, "local": False, "of": of}
+    return {"name": name, "version": version, **said, **more}
+
+
+PACKAGES = [
+    package("megatron-core", "0.16.1"),
+    package("nvidia-modelopt", "0.41.0"),
+    package("numpy", "2.4.4"),
+    package("transformers", "4.57.6"),
+    package("tokenizers", "0.22.2"),
+    package("torch", "2.9.1", "torch"),
+    package("triton", "3.5.1", "torch"),
+    package("transformer-engine", "2.11.0", "te"),
+    package("transformer-engine-torch", "2.11.0", "te", bound="2.9.1", local=True),
+]
+NEEDS = {
+    "megatron-core": ["torch>=2.6", "numpy<3", 'tensorstore; extra == "dev"'],
+    "nvidia-modelopt": ["transformers>=4.56"],
+    "transformers": ["tokenizers<=0.23,>=0.22"],
+}
+THERE = {"torch": "2.9.1", "triton": "3.5.0", "transformer-engine": "2.10", "numpy": "1.26.4"}
+
+
+def planned(installed: dict[str, str], cuda: str | None = "12.8") -> base.Plan:
+    there = Base(installed=installed, cuda=cuda)
+    return base.plan(PACKAGES, there, lambda p: NEEDS.get(p["name"], []), 12)
+
+
+def test_without_torch_there_is_no_base() -> None:
+    with pytest.raises(UsageError, match="no torch to go over"):
+        planned({"numpy": "2.4.4"})
+
+
+def test_what_is_there_and_fits_stays() -> None:
+    made = planned({**THERE, "transformers": "4.57.0", "tokenizers": "0.22.0"})
+    assert made.install == ("megatron-core", "nvidia-modelopt")
+    assert made.unmet == ()
+
+
+def test_what_does_not_fit_is_replaced_with_what_that_needs() -> None:
+    made = planned({**THERE, "transformers": "4.50.0", "tokenizers": "0.21.0"})
+    assert made.install == ("megatron-core", "nvidia-modelopt", "tokenizers", "transformers")
+
+
+def test_what_is_missing_is_installed() -> None:
+    assert "tokenizers" in planned({**THERE, "transformers": "4.57.0"}).install
+
+
+def test_a_torch_that_does_not_fit_stays_and_is_named() -> None:
+    made = planned({**THERE, "torch": "2.5.1", "transformers": "4.57.0", "tokenizers": "0.22.0"})
+    assert "torch" not in made.install
+    assert made.unmet == ("megatron-core 0.16.1 requires torch>=2.6, 2.5.1 is there",)
+
+
+def test_te_of_the_bundle_only_over_its_own_torch() -> None:
+    without = {n: v for n, v in THERE.items() if n != "transformer-engine"}
+    assert "transformer-engine-torch" in planned(without).install
+    for other in ("2.8.0", "2.9.1rc1", "2.9.2"):
+        with pytest.raises(UsageError, match=f"compiled for torch 2.9.1, this Python has {other}"):
+            planned({**without, "torch": other})
+    with pytest.raises(UsageError, match=r"compiled for CUDA 12, the torch here for 13\.0"):
+        planned(without, cuda="13.0")
