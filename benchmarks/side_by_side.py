@@ -63,13 +63,15 @@ sys.exit(code)
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What each tool is given: requirements by cell, the interpreter, what starts the suite.
+    """What each tool is given: requirements and ModelOpt's version by cell, the interpreter, what
+    starts the suite.
 
     `launched` gets a line for each suite that ran to its end: a tool that installed nothing, or ran
     nothing, would be the fastest of all.
     """
 
     requirements: Mapping[str, Path]
+    modelopt: Mapping[str, str]
     python: Path
     launch: Path
     launched: Path
@@ -126,13 +128,14 @@ def _tox(folder: Path, work: Work) -> None:
 
 def _riot(folder: Path, work: Work) -> None:
     series = ".".join(work.python.name.removeprefix("python").split(".")[:2])
-    rows = dict.fromkeys(sorted(work.requirements), f"python {work.launch}")
+    # By its packages riot names an environment: cells of the same would share one.
+    rows = {name: {"nvidia-modelopt": f"=={v}"} for name, v in sorted(work.modelopt.items())}
     (folder / "riotfile.py").write_text(
         "from riot import Venv\n"
         f"ROWS = {rows!r}\n"
         "venv = Venv(skip_dev_install=True, venvs=[\n"
-        f"    Venv(name=name, command=command, pys='{series}', pkgs={{'pip': ''}},\n"
-        "         env={'CELL': name}) for name, command in ROWS.items()])\n"
+        f"    Venv(name=name, command='python {work.launch}', pys='{series}', pkgs=pkgs,\n"
+        "         env={'CELL': name}) for name, pkgs in ROWS.items()])\n"
     )
     # riot resolves and pins by itself; given the pins, it installs those.
     told = proc.run(
@@ -199,6 +202,7 @@ def work_in(folder: Path) -> Work:
     """The cells' requirements as files, and the launcher."""
     here = commands.context()
     rows: dict[str, Path] = {}
+    modelopt: dict[str, str] = {}
     python = Path()
     for name in CELLS:
         cell = pipeline.chosen(name, here)
@@ -210,6 +214,7 @@ def work_in(folder: Path) -> Work:
         local = "".join(f"{w.path} --hash=sha256:{w.sha256}\n" for w in wheels)
         rows[name] = folder / f"{name}.txt"
         rows[name].write_text(locks.binary_part(lock) + local)
+        modelopt[name] = cell.modelopt
     tools = environment.tools(python=python, uv=here.uv, run=proc.run, say=print)
     sites = sorted((files.home() / "envs" / CELLS[-1] / "lib").glob("python3*/site-packages"))
     stub = runtime.driver_stub(sites[0], proc.run) if sites else None
@@ -219,7 +224,9 @@ def work_in(folder: Path) -> Work:
     places = {"stub": stub, "suite": suite, "tools": tools, "launched": launched}
     places["folder"] = folder
     launch.write_text(LAUNCH.format(**{name: str(path) for name, path in places.items()}))
-    return Work(requirements=rows, python=python, launch=launch, launched=launched)
+    return Work(
+        requirements=rows, modelopt=modelopt, python=python, launch=launch, launched=launched
+    )
 
 
 def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
