@@ -50,7 +50,7 @@ LAUNCH = '''"""Starts the suite with the variables of its packages; says that it
 import glob, os, subprocess, sys, tempfile
 site = next(p for p in sys.path if p.endswith("site-packages") and os.path.isdir(p + "/torch"))
 libraries = sorted(glob.glob(site + "/nvidia/*/lib"))
-os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries, {stub!r}])
+os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [*libraries, {stub!r}]))
 os.environ["CUDA_HOME"] = site + "/nvidia"
 events = tempfile.mkstemp(dir={folder!r})[1]
 suite = [sys.executable, "-u", {suite!r}, "--tools", {tools!r}, "--events", events]
@@ -223,7 +223,7 @@ def work_in(folder: Path) -> Work:
     launch = folder / "launch.py"
     suite = files.ROOT / "suite" / "run.py"
     launched = folder / "launched"
-    places = {"stub": stub, "suite": suite, "tools": tools, "launched": launched}
+    places = {"stub": stub or "", "suite": suite, "tools": tools, "launched": launched}
     places["folder"] = folder
     launch.write_text(LAUNCH.format(**{name: str(path) for name, path in places.items()}))
     return Work(
