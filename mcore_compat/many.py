@@ -199,16 +199,18 @@ def _nox(made: Plan, context: Context, *, jobs: int, force: bool) -> None:
     names = [known.cell.name for known in made.todo]
     argv: list[str | Path] = [sys.executable, "-m", "nox", "-j", str(jobs), "-s", *names]
     argv += ["--", "--force"] if force else []
-    with _watched(names, context, jobs, time.time()):
-        context.run(
-            argv,
-            timeout=LIMIT_S,
-            env={**os.environ, PLAN: str(path), "PYTHONUNBUFFERED": "1"},
-            cwd=files.ROOT,
-            log=files.home() / "logs" / "matrix.log",
-            grace=GRACE_S,
-        )
-    path.unlink(missing_ok=True)
+    try:
+        with _watched(names, context, jobs, time.time()):
+            context.run(
+                argv,
+                timeout=LIMIT_S,
+                env={**os.environ, PLAN: str(path), "PYTHONUNBUFFERED": "1"},
+                cwd=files.ROOT,
+                log=files.home() / "logs" / "matrix.log",
+                grace=GRACE_S,
+            )
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
