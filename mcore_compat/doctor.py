@@ -48,8 +48,12 @@ def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Re
 
 
 def pins_of(there: Installed) -> dict[str, str]:
-    """Version by axis, without what follows a `+`; axes that are not installed are left out."""
+    """Version by axis, without what follows a `+`; axes that are not installed are left out. TE may
+    be there as its core library alone, which has its version."""
     pins = {axis: there.versions[axis].partition("+")[0] for axis in AXES if axis in there.versions}
+    cores = [there.versions[name] for name in CORES if name in there.versions]
+    if cores:
+        pins.setdefault(TE, cores[0].partition("+")[0])
     return {**pins, "python": series_of(there.python)}
 
 

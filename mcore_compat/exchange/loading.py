@@ -9,6 +9,9 @@ from mcore_compat.exchange.evidence import Answer
 from mcore_compat.exchange.plan import WAYS, Pair
 from mcore_compat.outcomes import CheckOutcome
 
+NOT_SAVED = "not saved: "
+"""Begins the reason of a load whose checkpoint could not be saved."""
+
 _CHECK = re.compile(r"restore-from\[(?P<cell>[^:\]]+):(?P<key>[^:\]]+:[^:\]]+)\]")
 
 
@@ -50,6 +53,6 @@ def not_saved(saved: Mapping[str, Answer], ways: Sequence[str]) -> dict[str, Ans
             outcome, reason = CheckOutcome.BLOCKED, f"save-{kind}[{family}] is {outcome}{cause}"
         for way in ways:
             if WAYS[way] == kind:
-                told = Answer(outcome=outcome, cause=one.cause, reason=f"not saved: {reason}")
+                told = Answer(outcome=outcome, cause=one.cause, reason=f"{NOT_SAVED}{reason}")
                 found[f"{family}:{way}"] = told
     return found

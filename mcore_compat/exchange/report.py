@@ -11,6 +11,7 @@ from mcore_compat import files, verdict
 from mcore_compat.cells import parsed, series_of
 from mcore_compat.evidence import Failure
 from mcore_compat.exchange.evidence import Answer, Exchanged, gist
+from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
 from mcore_compat.markup import escape
 from mcore_compat.outcomes import CheckOutcome
@@ -198,7 +199,7 @@ def _reasons(every: Sequence[Row]) -> list[str]:
         return [*lines, "Nothing.", ""]
     for (outcome, reason), mine in sorted(told.items()):
         names = sorted({f"`{r.family}:{r.way}`" for r in mine})
-        side = "saved" if reason.startswith("not saved: ") else "loaded"
+        side = "saved" if reason.startswith(NOT_SAVED) else "loaded"
         ends = {r.origin if side == "saved" else r.target for r in mine}
         where = ", ".join(map(label, sorted(ends, key=_rank)))
         lines.append(f"- {outcome}, {side} with {where}: {', '.join(names)}: {escape(reason)}")
