@@ -27,6 +27,7 @@ from mcore_compat import (
 )
 from mcore_compat import line as lines
 from mcore_compat.bisect import State
+from mcore_compat.cells import full_name
 from mcore_compat.errors import InterpreterError, UsageError
 from mcore_compat.evidence import Evidence
 from mcore_compat.line import Line
@@ -80,7 +81,7 @@ def line_of(args: argparse.Namespace, here: Context) -> Line:
         releases=here.releases,
         cell_of=lambda name: pipeline.chosen(name, here),
     )
-    good, bad = (facts.cell_of(lines.full_name(name)) for name in (args.good, args.bad))
+    good, bad = (facts.cell_of(full_name(name)) for name in (args.good, args.bad))
     hold = [lines.axis_of(word.strip()) for word in args.hold.split(",") if word.strip()]
     for axis in hold:
         if axis not in lines.STACK:

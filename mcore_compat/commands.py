@@ -162,8 +162,10 @@ def _exchanged() -> dict[Path, Callable[[], str]]:
     """The report on checkpoints across releases, and how its text is made."""
     from mcore_compat.exchange import evidence as results
     from mcore_compat.exchange import report as exchanged
+    from mcore_compat.exchange import run
 
-    texts = exchanged.texts(results.load_all())
+    found = results.load_all()
+    texts = exchanged.texts(found, run.outdated(found))
     return {path: functools.partial(str, text) for path, text in texts.items()}
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ from support import HOSTILE, event, stand_in_cell
 
 from mcore_compat import expand, files, matrix, releases
 from mcore_compat.cells import Cell
-from mcore_compat.errors import EvidenceError, MatrixError
-from mcore_compat.evidence import Evidence, Failure, Reason
+from mcore_compat.errors import EvidenceError, InfrastructureError, MatrixError
+from mcore_compat.evidence import CheckResult, Evidence, Failure, Reason
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
 from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.exchange.plan import Pair
+from mcore_compat.locks import Lock
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
 
 Made = Callable[..., Evidence]
@@ -283,20 +285,184 @@ def test_foreign_text_cannot_make_markup() -> None:
     assert "\x1b" not in text
 
 
+def test_a_cell_off_the_default_stack_has_a_row_of_its_own() -> None:
+    off = exchanged(cell=f"{NEW}-te2.9-torch2.8")
+    default, other = source(), source(gpt__default=BROKEN)
+    found = [
+        results.with_source(exchanged(), OLD, default, []),
+        results.with_source(off, OLD, other, [failure()]),
+        results.with_source(exchanged(cell="compat-0.16.1-modelopt0.41"), OLD, default, []),
+    ]
+    text = report.markdown(found)
+    heads = "0.9 / 0.21 | 0.16 / 0.41 | 0.16 / 0.41 te2.9 torch2.8 | 0.16.1 / 0.41 |"
+    assert f"| saved with ↓, loaded with → | {heads}" in text
+    assert "| 0.9 / 0.21 | · | ✓ | ✗ | ✓ |" in text
+
+
+def test_what_is_renamed_is_listed_also_where_it_works() -> None:
+    keys = {f"a{place}": f"x{place} -> y" for place in range(8)}
+    moved = replace(WORKS, notes={"other keys": keys})
+    text = report.markdown([results.with_source(exchanged(), OLD, source(gpt__default=moved), [])])
+    assert "another key than TO asks for: a0: x0 \\-&gt; y; " in text
+    assert "; a5: x5 \\-&gt; y; and 2 more" in text
+    assert "  - into 0.16 / 0.41 from 0.9 / 0.21: `gpt:default`" in text
+
+
+def test_what_does_not_hold_any_more_is_told() -> None:
+    found = results.with_source(exchanged(), OLD, source(), [])
+    locks = {OLD: "lock", NEW: "l"}
+    assert results.outdated([found], "e", locks) == []
+    assert results.outdated([found], "other", locks) == [
+        f"all that {NEW} loaded: the checks changed"
+    ]
+    (told,) = results.outdated([found], "e", {**locks, NEW: "x"})
+    assert told == f"all that {NEW} loaded: its lock changed"
+    (told,) = results.outdated([found], "e", {NEW: "l"})
+    assert told == f"what {NEW} loaded of {OLD}: their locks changed"
+    assert "the checks changed" in report.markdown([found], ["the checks changed"])
+
+
+# What is run
+
+
+CELL = stand_in_cell()
+
+
+def kept_of(**fields: Any) -> run.Saved:
+    given: dict[str, Any] = {
+        "cell": OLD,
+        "lock": "lock",
+        "exchange": "e",
+        "device_class": "host",
+        "pins": source().pins,
+        "manifests": "m",
+        "contents": "c",
+        "answers": {"gpt:default": WORKS, "mla-moe:default": BROKEN},
+        "failures": {"0123456789ab": failure()},
+        **fields,
+    }
+    return run.Saved(**given)
+
+
+def loaded(*keys: str) -> run.Loading:
+    """What came of a run that asked these of what `kept_of` has."""
+    pair = Pair(target=NEW, origin=OLD, ways=("default", "default-to-modelopt"))
+    state = run.Loading(exchanged(), {OLD: pair}, {OLD: kept_of()})
+    checks = [f"restore-from[{OLD}:{key}]" for key in keys]
+    state.expect(checks)
+    for check in checks:
+        state.take(checked(check))
+    state.finish()
+    return state
+
+
+def checked(check: str) -> CheckResult:
+    return CheckResult(
+        check=check,
+        kind=check,
+        family=None,
+        outcome=CheckOutcome.WORKS,
+        seconds=1.0,
+        reason=None,
+        failure=None,
+        details={},
+    )
+
+
+def test_all_that_was_saved_is_an_answer() -> None:
+    state = loaded("gpt:default", "gpt:default-to-modelopt")
+    answers = state.found.sources[OLD].answers
+    assert {key: one.outcome.value for key, one in answers.items()} == {
+        "gpt:default": "works",
+        "gpt:default-to-modelopt": "works",
+        "mla-moe:default": "blocked",
+        "mla-moe:default-to-modelopt": "blocked",
+    }
+    assert set(state.found.failures) == {"0123456789ab"}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (),
+        ("gpt:default",),
+        ("gpt:default", "gpt:default-to-modelopt", "mla-moe:default"),
+    ],
+)
+def test_what_was_not_compared_or_not_saved_is_no_answer(
+    keys: tuple[str, ...],
+) -> None:
+    with pytest.raises(EvidenceError, match="the exchange cannot run: of compat-"):
+        loaded(*keys)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of the tool, of which the suite is not run."""
+    lock = Lock(cell=NEW, text="", exclude_newer="", axes=CELL.pins, pins=(), source_only=())
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
+    monkeypatch.setattr(run, "lock_of", lambda cell, context: lock)
+    return tmp_path
+
+
+def saves(*families: str) -> Callable[..., None]:
+    """Stands for the suite, which saves a checkpoint of each family."""
+
+    def ask(cell: Any, lock: Any, context: Any, builder: Any, variables: Any) -> None:
+        for family in families:
+            place = Path(variables[run.SAVE_INTO]) / family / "default"
+            place.mkdir(parents=True)
+            (place / "manifest.json").write_text("{}")
+            builder.take(event(f"save-default[{family}]"))
+
+    return ask
+
+
+def test_nothing_of_what_a_cell_kept_before_is_left(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be saved any more would else be loaded from what lies there."""
+    context: Any = SimpleNamespace(say=lambda line: None)
+    monkeypatch.setattr(run, "ask", saves("gpt", "mla-moe"))
+    before = run.save(CELL, context)
+    assert run.kept(CELL, run.lock_of(CELL, context)) == before
+    monkeypatch.setattr(run, "ask", saves("gpt"))
+    after = run.save(CELL, context)
+    assert not (here / "checkpoints" / NEW / "mla-moe").exists()
+    assert before.manifests != after.manifests
+    assert sorted(after.answers) == ["gpt:default"]
+
+
+def test_what_a_disk_changed_is_not_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context: Any = SimpleNamespace(say=lambda line: None)
+    monkeypatch.setattr(run, "ask", saves("gpt"))
+    run.save(CELL, context)
+    manifest = here / "checkpoints" / NEW / "gpt" / "default" / "manifest.json"
+    manifest.write_text("{ }")
+    assert run.kept(CELL, run.lock_of(CELL, context)) is None
+
+
+def test_two_exchanges_at_once_are_refused(here: Path) -> None:
+    busy = pytest.raises(InfrastructureError, match="another exchange is running")
+    with run.alone(), busy, run.alone():
+        pass
+    with run.alone():
+        pass
+
+
 def test_where_nothing_was_exchanged_nothing_is_published() -> None:
     assert report.texts([]) == {}
 
 
 def test_what_is_published_is_what_the_evidence_makes() -> None:
-    made = report.texts(results.load_all())
+    found = results.load_all()
+    made = report.texts(found, run.outdated(found))
     assert report.PATH.exists() == bool(made)
     for path, text in made.items():
         assert path.read_text(encoding="utf-8") == text, "make it again: nox -s report"
 
 
 def as_answer(**fields: Any) -> Answer:
-    from mcore_compat.evidence import CheckResult
-
     result = CheckResult(
         check="c",
         kind="c",

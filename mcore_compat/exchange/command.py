@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from mcore_compat import commands, evidence, expand, files, locks, pipeline
-from mcore_compat.cells import Cell
+from mcore_compat.cells import Cell, full_name
 from mcore_compat.errors import CompatError, InfrastructureError
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import plan, report, run
@@ -31,6 +31,28 @@ def exchange(origins: Sequence[str], targets: Sequence[str], *, force: bool, dry
         print("\n".join(plan.describe(todo, saves, len(pairs) - len(todo))))
         return 0
     failed: dict[str, CompatError] = {}
+    if todo:
+        with run.alone():
+            _run(todo, saves, kept, cells, failed, here)
+    found = results.load_all()
+    for path, text in report.texts(found, run.outdated(found)).items():
+        files.write_text(path, text)
+        print(path.relative_to(files.ROOT))
+    print("\n".join(_summary(pairs, found)))
+    for name, error in failed.items():
+        print(f"{name}: not done: {error}")
+    return max((error.exit_code for error in failed.values()), default=0)
+
+
+def _run(
+    todo: Sequence[Pair],
+    saves: Sequence[str],
+    kept: Mapping[str, Saved | None],
+    cells: Mapping[str, Cell],
+    failed: dict[str, CompatError],
+    here: Context,
+) -> None:
+    """Save, then load; what fails by cell is put into `failed`."""
     saved = {name: one for name, one in kept.items() if one is not None}
     for name in saves:
         with _noted(name, failed, here):
@@ -40,14 +62,6 @@ def exchange(origins: Sequence[str], targets: Sequence[str], *, force: bool, dry
         if mine:
             with _noted(target, failed, here):
                 run.load(cells[target], mine, saved, here)
-    found = results.load_all()
-    for path, text in report.texts(found).items():
-        files.write_text(path, text)
-        print(path.relative_to(files.ROOT))
-    print("\n".join(_summary(pairs, found)))
-    for name, error in failed.items():
-        print(f"{name}: not done: {error}")
-    return max((error.exit_code for error in failed.values()), default=0)
 
 
 def pairs_of(origins: Sequence[str], targets: Sequence[str], here: Context) -> tuple[Pair, ...]:
@@ -56,7 +70,8 @@ def pairs_of(origins: Sequence[str], targets: Sequence[str], here: Context) -> t
     Raises:
         UsageError: a name that is not a cell's.
     """
-    named = [expand.named(name, here.matrix, here.releases).name for name in (*origins, *targets)]
+    words = [full_name(word) for word in (*origins, *targets)]
+    named = [expand.named(name, here.matrix, here.releases).name for name in words]
     declared = expand.cells(here.matrix, here.releases)
     found = evidence.load_all()
     if not named:

@@ -66,6 +66,20 @@ class Exchanged:
         return manifests in (None, found.manifests)
 
 
+def outdated(found: Iterable[Exchanged], checks: str, locks: Mapping[str, str]) -> list[str]:
+    """In words, what was seen with other checks or locks than today's; `locks`: digests by cell."""
+    told = []
+    for one in sorted(found, key=lambda e: (e.cell, e.device_class)):
+        old = [name for name, s in sorted(one.sources.items()) if s.lock != locks.get(name)]
+        if one.exchange != checks:
+            told.append(f"all that {one.cell} loaded: the checks changed")
+        elif one.lock != locks.get(one.cell):
+            told.append(f"all that {one.cell} loaded: its lock changed")
+        elif old:
+            told.append(f"what {one.cell} loaded of {', '.join(old)}: their locks changed")
+    return told
+
+
 def path_of(cell: str, device_class: str, folder: Path = FOLDER) -> Path:
     """Where it lies what a cell loaded."""
     return folder / f"{cell}.{device_class}.json"

@@ -37,6 +37,12 @@ def words(pairs: Sequence[Pair], saved: Mapping[str, Mapping[str, Answer]]) -> l
     return sorted(found)
 
 
+def wanted(saved: Mapping[str, Answer], ways: Sequence[str]) -> set[str]:
+    """By `family:way`: what is to be loaded of a cell, all that it saved."""
+    works = (key.partition(":") for key, one in saved.items() if one.outcome is CheckOutcome.WORKS)
+    return {f"{family}:{way}" for family, _, kind in works for way in ways if WAYS[way] == kind}
+
+
 def not_saved(saved: Mapping[str, Answer], ways: Sequence[str]) -> dict[str, Answer]:
     """By `family:way`: what stands for a load whose checkpoint could not be saved.
 

@@ -21,7 +21,7 @@ from mcore_compat import (
     pipeline,
     published,
 )
-from mcore_compat.cells import Cell
+from mcore_compat.cells import Cell, full_name
 from mcore_compat.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.evidence import Evidence
 from mcore_compat.exchange import command as exchange
@@ -73,11 +73,11 @@ def _names(args: Namespace, here: Context) -> tuple[list[str], Chosen]:
     """The two cells' names, and how the first was found where it is what is installed."""
     if args.target in current.WORDS:
         raise UsageError("current: only FROM can be what is installed; name the cell TO")
-    target = expand.named(examples.full(args.target), here.matrix, here.releases).name
+    target = expand.named(full_name(args.target), here.matrix, here.releases).name
     if args.origin not in current.WORDS:
         if args.python:
             raise UsageError(f'--python: FROM is a cell, "{args.origin}", and not current')
-        name = expand.named(examples.full(args.origin), here.matrix, here.releases).name
+        name = expand.named(full_name(args.origin), here.matrix, here.releases).name
         came = Chosen(name, note="", stands_in=False)
     else:
         python = Path(args.python) if args.python else commands.active()
