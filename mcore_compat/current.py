@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mcore_compat import commands, environment, evidence, files, pipeline, runner, runtime, verdict
 from mcore_compat.cells import AXES
-from mcore_compat.doctor import pins_of
+from mcore_compat.doctor import pins_of, valid
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
 from mcore_compat.evidence import Builder, Evidence
 from mcore_compat.inspected import Installed
@@ -128,6 +128,9 @@ def _base(python: Path, there: Installed) -> Evidence:
     missing = [axis for axis in AXES if axis not in pins]
     if missing:
         raise UsageError(f"nothing to run: {', '.join(missing)} not installed beside {python}")
+    for axis, version in pins.items():
+        if not valid(version):
+            raise UsageError(f"{axis} beside {python} has no valid version: {version!r}")
     return Evidence(
         cell=NAME,
         device_class=pipeline.device_class(),

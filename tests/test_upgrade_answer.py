@@ -23,6 +23,7 @@ from upgrade_support import (
     shows,
 )
 
+from mcore_compat import compare
 from mcore_compat.bisect import State
 from mcore_compat.cells import Cell
 from mcore_compat.evidence import Evidence, Reason, start
@@ -357,7 +358,7 @@ def test_releases_that_exclude_one_another_are_never_run() -> None:
     far = cell("compat-0.16-modelopt0.41-te2.17-torch2.13", te="2.17.1", torch="2.13.0")
     found = [shows(origin, *GOOD), shows(far, GOOD[0], FAILED)]
     of = known(found, (), [lock(origin), lock(far)])
-    made = losses.compare.difference(found[0], found[1])
+    made = compare.difference(found[0], found[1])
     (loss,) = losses.losses(of.side(origin), of.side(far), made, of)
     assert loss.blamed is not None
     assert "CUDA 13" in loss.blamed.why[("torch",)]

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from mcore_compat.compare import FAILS
 from mcore_compat.evidence import Evidence
 from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import WAYS
-from mcore_compat.outcomes import FAILURES, CheckOutcome
+from mcore_compat.outcomes import FAILS, FAILURES, CheckOutcome
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""
