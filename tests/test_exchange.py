@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import HOSTILE, event, stand_in_cell
 
-from mcore_compat import expand, files, matrix, releases
+from mcore_compat import cli, expand, files, matrix, releases
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError, InfrastructureError, MatrixError
 from mcore_compat.evidence import CheckResult, Evidence, Failure, Reason
@@ -153,6 +153,18 @@ def test_a_series_that_is_not_on_the_axis_is_an_error_of_the_matrix() -> None:
         matrix.parse(text, "matrix.toml", datetime.date(2026, 1, 1))
 
 
+def test_only_the_ways_that_are_named_are_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = plan.between([OLD], [NEW, OLD])
+    assert {p.ways for p in plan.only(pairs, ["quantized"])} == {("quantized",)}
+    assert plan.only(pairs, []) == pairs
+    assert plan.only([Pair(target=NEW, origin=OLD, ways=("default",))], ["quantized"]) == ()
+    argv = ["exchange", "--from", "0.9-modelopt0.21", "--to", NEW, "--dry-run", "--way"]
+    assert cli.main([*argv, "quantized"]) == 0
+    assert f"{NEW}: loads from 1 cells, 4 checks at most" in capsys.readouterr().out
+    assert cli.main([*argv, "quantised"]) == 2
+    assert 'no such way "quantised"; did you mean "quantized"?' in capsys.readouterr().err
+
+
 def test_what_would_run_is_told_with_its_cost() -> None:
     pairs = plan.between([OLD, NEW], [NEW])
     lines = plan.describe(pairs, [OLD], 3)
@@ -209,6 +221,18 @@ def test_a_failure_is_kept_once_short_and_only_while_something_names_it() -> Non
     assert not results.with_source(found, OLD, source(), []).failures
 
 
+def test_ways_that_were_not_asked_again_stay() -> None:
+    before = results.with_source(
+        exchanged(), OLD, source(gpt__default=WORKS, gpt__quantized=BROKEN), [failure()]
+    )
+    again = replace(source(gpt__quantized=WORKS), ways=("quantized",))
+    after = results.with_source(before, OLD, again, []).sources[OLD]
+    assert after.answers == {"gpt:default": WORKS, "gpt:quantized": WORKS}
+    assert set(after.ways) == set(plan.WAYS)
+    other = replace(again, manifests="other")
+    assert results.with_source(before, OLD, other, []).sources[OLD] == other
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{}", '{"format": 2}', None],
@@ -232,7 +256,8 @@ def test_a_pair_is_fresh_only_while_all_of_it_holds() -> None:
     assert not found.fresh(OLD, plan.WAYS, **{**fresh, "lock": "other"})
     assert not found.fresh(OLD, plan.WAYS, **{**fresh, "manifests": "other"})
     assert not found.fresh(NEW, plan.WAYS, **fresh)
-    part = results.with_source(found, OLD, replace(source(), ways=("quantized",)), [])
+    only = replace(source(), ways=("quantized",))
+    part = results.with_source(exchanged(), OLD, only, [])
     assert not part.fresh(OLD, plan.WAYS, **fresh)
 
 

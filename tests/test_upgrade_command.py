@@ -68,10 +68,8 @@ class Place:
         self.ran.append(name)
         return Outcome(evidence=next(e for e in self.found if e.cell == name))
 
-    def exchange(
-        self, origins: Sequence[str], targets: Sequence[str], *, force: bool, dry_run: bool
-    ) -> int:
-        self.ran.append(f"{' '.join(origins)} > {' '.join(targets)}")
+    def exchange(self, asked: exchange.Asked, *, force: bool, dry_run: bool) -> int:
+        self.ran.append(f"{' '.join(asked.origins)} > {' '.join(asked.targets)}")
         print("what the exchange prints")
         return self.code
 

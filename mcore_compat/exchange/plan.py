@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcore_compat.cells import Cell, parsed, series_of
 from mcore_compat.evidence import Evidence
@@ -92,6 +92,12 @@ def joined(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
         Pair(target=t, origin=o, ways=tuple(w for w in WAYS if w in found))
         for (t, o), found in sorted(ways.items())
     )
+
+
+def only(pairs: Iterable[Pair], ways: Sequence[str]) -> tuple[Pair, ...]:
+    """The pairs with these ways alone; all, where none is named."""
+    kept = (replace(p, ways=tuple(w for w in p.ways if w in ways or not ways)) for p in pairs)
+    return tuple(pair for pair in kept if pair.ways)
 
 
 def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int) -> list[str]:

@@ -93,8 +93,9 @@ def _test(names: Sequence[str], here: Context) -> None:
     found = [pipeline.run_cell(name, Options(), here).evidence for name in names]
     if not all(one.checks for one in found):
         return
+    asked = exchange.Asked(origins=names[:1], targets=names[1:])
     with contextlib.redirect_stdout(sys.stderr):  # the answer alone is printed
-        code = exchange.exchange(names[:1], names[1:], force=False, dry_run=False)
+        code = exchange.exchange(asked, force=False, dry_run=False)
     if code == InfrastructureError.exit_code:
         raise InfrastructureError("not all checkpoints were loaded; run it again to continue")
 
