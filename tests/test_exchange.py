@@ -14,7 +14,14 @@ from support import HOSTILE, event, stand_in_cell
 
 from mcore_compat import cli, expand, files, matrix, releases
 from mcore_compat.cells import Cell
-from mcore_compat.errors import EvidenceError, InfrastructureError, MatrixError
+from mcore_compat.errors import (
+    CompatError,
+    EvidenceError,
+    InfrastructureError,
+    Interrupted,
+    MatrixError,
+    UsageError,
+)
 from mcore_compat.evidence import CheckResult, Evidence, Failure, Reason
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
@@ -465,6 +472,56 @@ def test_what_a_disk_changed_is_not_kept(here: Path, monkeypatch: pytest.MonkeyP
     manifest = here / "checkpoints" / NEW / "gpt" / "default" / "manifest.json"
     manifest.write_text("{ }")
     assert run.kept(CELL, run.lock_of(CELL, context)) is None
+
+
+class Ran:
+    """What is saved and loaded, in order; `fails` by cell."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.fails: dict[str, CompatError] = {}
+
+    def save(self, cell: Cell, context: Any) -> run.Saved:
+        self.done.append(f"save {cell.name}")
+        if cell.name in self.fails:
+            raise self.fails[cell.name]
+        return kept_of(cell=cell.name)
+
+    def load(self, cell: Cell, pairs: Any, saved: Any, context: Any) -> None:
+        self.done.append(f"load {cell.name} of {' '.join(p.origin for p in pairs)}")
+
+
+@pytest.fixture
+def ran(here: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    made = Ran()
+    monkeypatch.setattr(results, "FOLDER", here / "exchange")
+    monkeypatch.setattr(results, "load_all", lambda: ())
+    monkeypatch.setattr(run, "save", made.save)
+    monkeypatch.setattr(run, "load", made.load)
+    return made
+
+
+BOTH = ["exchange", "--from", OLD, NEW, "--to", OLD]
+
+
+def test_a_cell_that_cannot_be_run_does_not_end_the_others(
+    ran: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(BOTH) == 0
+    assert ran.done == [f"save {NEW}", f"save {OLD}", f"load {OLD} of {NEW} {OLD}"]
+    ran.done.clear()
+    ran.fails = {NEW: UsageError("it cannot be built")}
+    assert cli.main(BOTH) == 2
+    assert ran.done == [f"save {NEW}", f"save {OLD}", f"load {OLD} of {OLD}"]
+    assert f"{NEW}: not done: it cannot be built" in capsys.readouterr().out
+    ran.fails = {NEW: InfrastructureError("the disk is full")}
+    assert cli.main(BOTH) == 3
+
+
+def test_an_interruption_ends_all_of_it(ran: Ran) -> None:
+    ran.fails = {NEW: Interrupted("interrupted")}
+    assert cli.main(BOTH) == 130
+    assert ran.done == [f"save {NEW}"]
 
 
 def test_two_exchanges_at_once_are_refused(here: Path) -> None:

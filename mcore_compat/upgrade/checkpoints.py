@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import WAYS
 from mcore_compat.outcomes import FAILS, FAILURES, CheckOutcome
+from mcore_compat.search import matching
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""
@@ -121,9 +121,7 @@ def checkpoints(
 
 def named(check: str, patterns: Iterable[str]) -> bool:
     """Whether one of the patterns, a check's id or a glob, means it. Brackets are no globs."""
-    return any(
-        check == one or fnmatch.fnmatchcase(check, one.replace("[", "[[]")) for one in patterns
-    )
+    return any(matching(one, [check]) for one in patterns)
 
 
 def _state(origin: Evidence, target: str, all_: Exchange) -> str:
