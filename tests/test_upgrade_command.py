@@ -152,7 +152,7 @@ def test_both_cells_are_run_and_their_checkpoints_exchanged(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*ARGV, "--format", "json"]) == 0
-    assert place.ran == [FROM.name, TO.name, f"{FROM.name} > {TO.name}"]
+    assert place.ran == [FROM.name, TO.name, f"{FROM.name} > {FROM.name} {TO.name}"]
     caught = capsys.readouterr()
     assert json.loads(caught.out)["answer"] == "go"  # the answer alone
     assert "what the exchange prints" in caught.err

@@ -89,11 +89,12 @@ def _names(args: Namespace, here: Context) -> tuple[list[str], Chosen]:
 
 
 def _test(names: Sequence[str], here: Context) -> None:
-    """Run both cells and load the checkpoints of the one in the other, where that is not fresh."""
+    """Run both cells and load the checkpoints of FROM in both, where that is not fresh: what does
+    not load in FROM either is not lost."""
     found = [pipeline.run_cell(name, Options(), here).evidence for name in names]
     if not all(one.checks for one in found):
         return
-    asked = exchange.Asked(origins=names[:1], targets=names[1:])
+    asked = exchange.Asked(origins=names[:1], targets=names)
     with contextlib.redirect_stdout(sys.stderr):  # the answer alone is printed
         code = exchange.exchange(asked, force=False, dry_run=False)
     if code == InfrastructureError.exit_code:
