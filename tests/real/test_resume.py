@@ -45,6 +45,11 @@ def kept(tmp_path: Path) -> Iterator[dict[str, Path]]:
             files.write_text(path, (tmp_path / name).read_text(encoding="utf-8"))
 
 
+def hears_ctrl_c() -> None:
+    """In the child: a test run that a shell put into the background ignores Ctrl-C for it, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start() -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "mcore_compat.cli", "matrix", *SELECTED]
     return subprocess.Popen(
@@ -53,6 +58,7 @@ def start() -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=hears_ctrl_c,
     )
 
 
