@@ -116,6 +116,18 @@ def test_each_series_stands_with_the_newest_modelopt_that_restores_most(made: Ma
     assert [c.name for c in chosen] == [OLD, NEW]
 
 
+def test_of_those_that_restore_alike_one_that_can_quantize_stands_for_the_series(
+    made: Made,
+) -> None:
+    cells = [stand_in_cell("0.16.1", v) for v in ("0.39.0", "0.41.0", "0.43.0")]
+    state = ("broken", "works", "broken")
+    found = [
+        made(event("restore[gpt]"), event("modelopt-state-fp8[gpt]", outcome), cell=cell)
+        for cell, outcome in zip(cells, state, strict=True)
+    ]
+    assert [c.name for c in plan.representatives(cells, found)] == [NEW]
+
+
 def test_a_cell_off_the_default_stack_stands_for_no_series(made: Made) -> None:
     other = replace(stand_in_cell("0.16.1", "0.45.0"), default=False)
     assert plan.representatives([stand_in_cell(), other], []) == (stand_in_cell(),)

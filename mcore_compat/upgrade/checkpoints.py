@@ -10,7 +10,7 @@ from enum import Enum
 from mcore_compat.evidence import Evidence
 from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED
-from mcore_compat.exchange.plan import WAYS
+from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
 from mcore_compat.outcomes import FAILS, FAILURES, CheckOutcome
 from mcore_compat.search import matching
 
@@ -28,7 +28,7 @@ WITHIN: Mapping[str, Place] = {
 
 IN_ORIGIN: Mapping[str, str] = {
     "default-to-modelopt": "restore",
-    "quantized": "modelopt-state-fp8",
+    STATE: STATE_KIND,
 }
 """By way: the check that asks the same of one cell alone."""
 
