@@ -27,8 +27,10 @@ from mcore_compat import (
 )
 from mcore_compat import line as lines
 from mcore_compat.bisect import State
+from mcore_compat.cells import full_name
 from mcore_compat.errors import InterpreterError, UsageError
 from mcore_compat.evidence import Evidence
+from mcore_compat.fingerprint import plain
 from mcore_compat.line import Line
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context
@@ -36,7 +38,8 @@ from mcore_compat.search import Found, Seen
 
 
 def run(args: argparse.Namespace) -> int:
-    """Bisect and print the answer; 0 where it is one release, 1 where it is a range.
+    """Bisect and print the answer; 0 where it is one release, 1 where it is a range or one of
+    several.
 
     Raises:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
@@ -54,13 +57,14 @@ def run(args: argparse.Namespace) -> int:
     ask = None if args.no_run else _runner(line, args.check, here, args.limit)
     found = search.search(line, args.check, known, ask)
     _print(report_of(line, args.check, found, here), _lines, args.format)
-    return 0 if found.answer.exact else 1
+    return 0 if found.answer.exact and not found.answer.against else 1
 
 
 def _print(
     data: dict[str, Any], words: Callable[[Mapping[str, Any]], Iterator[str]], form: str
 ) -> None:
-    print(files.dump_json(data) if form == "json" else "\n".join(words(data)) + "\n", end="")
+    lines = (plain(line) for line in words(data))
+    print(files.dump_json(data) if form == "json" else "\n".join(lines) + "\n", end="")
 
 
 def stored() -> tuple[Evidence, ...]:
@@ -80,7 +84,7 @@ def line_of(args: argparse.Namespace, here: Context) -> Line:
         releases=here.releases,
         cell_of=lambda name: pipeline.chosen(name, here),
     )
-    good, bad = (facts.cell_of(lines.full_name(name)) for name in (args.good, args.bad))
+    good, bad = (facts.cell_of(full_name(name)) for name in (args.good, args.bad))
     hold = [lines.axis_of(word.strip()) for word in args.hold.split(",") if word.strip()]
     for axis in hold:
         if axis not in lines.STACK:
@@ -249,13 +253,15 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
 
 
 def _shown(path: Path) -> str:
-
     return path.relative_to(files.ROOT).as_posix()
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     """The report for a person."""
     yield from told["answer"]
+    if told["not_looked_at"]:
+        between_ = ", ".join(told["not_looked_at"])
+        yield f"between them lie also {between_}, not asked: it may be there; --patches asks them"
     if told["moves_too"]:
         also = ", ".join(f"{a} {one} -> {two}" for a, (one, two) in told["moves_too"].items())
         yield f"at the same step moves {also}: any of them may be the cause"
@@ -264,10 +270,13 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"changes seen: {', '.join(' -> '.join(pair) for pair in told['changes'])}"
     left = sum(row["outcome"] == "not asked" for row in told["points"])
     if left:
-        yield f"{left} of {len(told['points'])} points were not asked: one change is assumed there"
+        rest = (
+            "there may be more changes there"
+            if told["against"]
+            else "it is assumed that nothing else changes there"
+        )
+        yield f"{left} of {len(told['points'])} points were not asked: {rest}"
     yield f"run for this: {', '.join(told['ran']) or 'nothing'}"
-    if told["not_looked_at"]:
-        yield f"between them lie also {', '.join(told['not_looked_at'])}: --patches asks them"
     yield from _line_lines(told)
     failure = told["failure"]
     if failure is None:

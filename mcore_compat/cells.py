@@ -15,6 +15,8 @@ from packaging.version import InvalidVersion, Version
 AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch", "python")
 """The packages whose versions vary, in the order in which tables show them."""
 
+PREFIX = "compat-"
+
 _NAME = re.compile(
     r"compat-(?P<mcore>[^-]+)-modelopt(?P<modelopt>[^-]+)"
     r"(?:-te(?P<te>[^-]+))?(?:-torch(?P<torch>[^-]+))?(?:-py(?P<python>[^-]+))?"
@@ -84,6 +86,11 @@ def parse_name(name: str) -> Request | None:
     except InvalidVersion:
         return None
     return Request(**match.groupdict())
+
+
+def full_name(text: str) -> str:
+    """A cell's name, of which the first word may be left out: `0.16-modelopt0.41`."""
+    return text if text.startswith(PREFIX) else PREFIX + text
 
 
 def format_name(request: Request) -> str:

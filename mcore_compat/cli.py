@@ -107,6 +107,14 @@ def parser() -> argparse.ArgumentParser:
     over.add_argument(
         "--to", dest="targets", nargs="+", default=[], metavar="CELL", help="cells that load"
     )
+    over.add_argument(
+        "--way",
+        dest="ways",
+        action="append",
+        default=[],
+        metavar="WAY",
+        help="only this; repeatable",
+    )
     over.add_argument("--force", action="store_true", help="save and load although that is fresh")
     over.add_argument("--dry-run", action="store_true", help="print what would run, and its cost")
 
@@ -257,7 +265,8 @@ def _beside_the_matrix(args: argparse.Namespace) -> int:
         )
     from mcore_compat.exchange import command
 
-    return command.exchange(args.origins, args.targets, force=args.force, dry_run=args.dry_run)
+    asked = command.Asked(origins=args.origins, targets=args.targets, ways=args.ways)
+    return command.exchange(asked, force=args.force, dry_run=args.dry_run)
 
 
 def _name(args: argparse.Namespace) -> str:

@@ -33,6 +33,7 @@ from mcore_compat import (
 from mcore_compat import verdict as verdicts
 from mcore_compat.errors import CompatError, InfrastructureError, MatrixError, UsageError
 from mcore_compat.files import ROOT, sha256_file, write_folder
+from mcore_compat.fingerprint import plain
 from mcore_compat.forked import Forked
 from mcore_compat.locks import Unresolvable
 from mcore_compat.outcomes import CellOutcome
@@ -162,8 +163,10 @@ def _exchanged() -> dict[Path, Callable[[], str]]:
     """The report on checkpoints across releases, and how its text is made."""
     from mcore_compat.exchange import evidence as results
     from mcore_compat.exchange import report as exchanged
+    from mcore_compat.exchange import run
 
-    texts = exchanged.texts(results.load_all())
+    found = results.load_all()
+    texts = exchanged.texts(found, run.outdated(found))
     return {path: functools.partial(str, text) for path, text in texts.items()}
 
 
@@ -342,14 +345,19 @@ def examined(python: str | None, *, verbose: bool) -> tuple[Path, inspected.Inst
     there = inspected.inspect(chosen, proc.run)
     remarks = doctor.diagnose(there, matrix.load(), published.load())
     for remark in remarks:
-        print(f"{remark.kind}: {remark.text}")
+        print(f"{remark.kind}: {_one_line(remark.text)}")
         if remark.help:
-            print(f"  {remark.help}")
+            print(f"  {_one_line(remark.help)}")
     if verbose:
         for axis, version in doctor.pins_of(there).items():
-            print(f"{axis} {version}")
+            print(f"{axis} {_one_line(version)}")
         print(f"{len(remarks)} remarks on the environment of {chosen}")
     return chosen, there, any(remark.kind != doctor.NOTE for remark in remarks)
+
+
+def _one_line(text: str) -> str:
+    """Text of packages as the terminal may have it."""
+    return plain(" ".join(text.split()))
 
 
 def active() -> Path:

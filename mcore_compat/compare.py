@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from mcore_compat import verdict
 from mcore_compat.cells import AXES, parsed, series_of
 from mcore_compat.evidence import CheckResult, Evidence
-from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
-
-FAILS = frozenset({*FAILURES, CheckOutcome.BLOCKED})
-"""A blocked check could not be asked because one before it failed: it does not work either."""
+from mcore_compat.outcomes import FAILS, CellOutcome, CheckOutcome
 
 GOOD = frozenset({CellOutcome.COMPATIBLE, CellOutcome.PARTIAL})
 """Cells in which a checkpoint restores for at least one family."""

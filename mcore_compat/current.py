@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mcore_compat import commands, environment, evidence, files, pipeline, runner, runtime, verdict
 from mcore_compat.cells import AXES
-from mcore_compat.doctor import CORES, TE, pins_of
+from mcore_compat.doctor import pins_of, valid
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
 from mcore_compat.evidence import Builder, Evidence
 from mcore_compat.inspected import Installed
@@ -125,12 +125,12 @@ def _base(python: Path, there: Installed) -> Evidence:
         wanted = ".".join(map(str, OLDEST))
         raise UsageError(f"{python} is Python {there.python}; the suite needs {wanted} or newer")
     pins = pins_of(there)
-    cores = [there.versions[name] for name in CORES if name in there.versions]
-    if cores:
-        pins.setdefault(TE, cores[0].partition("+")[0])
     missing = [axis for axis in AXES if axis not in pins]
     if missing:
         raise UsageError(f"nothing to run: {', '.join(missing)} not installed beside {python}")
+    for axis, version in pins.items():
+        if not valid(version):
+            raise UsageError(f"{axis} beside {python} has no valid version: {version!r}")
     return Evidence(
         cell=NAME,
         device_class=pipeline.device_class(),

@@ -14,7 +14,9 @@ from mcore_compat.cells import AXES, series_of
 from mcore_compat.expand import machine
 from mcore_compat.inspected import Installed
 from mcore_compat.matrix import Matrix
+from mcore_compat.outcomes import FAILS
 from mcore_compat.published import CellRecord, Compatibility
+from mcore_compat.recommend import CORE
 
 FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
 
@@ -38,6 +40,7 @@ def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Re
     """Everything to say, faults first; empty where all is right."""
     faults = [
         *_missing(there),
+        *_invalid(there),
         *_parts(there),
         *_cuda(there),
         *_abi(there),
@@ -48,8 +51,12 @@ def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Re
 
 
 def pins_of(there: Installed) -> dict[str, str]:
-    """Version by axis, without what follows a `+`; axes that are not installed are left out."""
+    """Version by axis, without what follows a `+`; axes that are not installed are left out. TE may
+    be there as its core library alone, which has its version."""
     pins = {axis: there.versions[axis].partition("+")[0] for axis in AXES if axis in there.versions}
+    cores = [there.versions[name] for name in CORES if name in there.versions]
+    if cores:
+        pins.setdefault(TE, cores[0].partition("+")[0])
     return {**pins, "python": series_of(there.python)}
 
 
@@ -59,6 +66,24 @@ def _missing(there: Installed) -> Iterator[Remark]:
             name == TE and any(c in there.versions for c in CORES)
         ):
             yield Remark(kind=FAULT, text=f"{name} is not installed", help=f"install {name}")
+
+
+def _invalid(there: Installed) -> Iterator[Remark]:
+    """Of what nothing can be compared: the rest of what is said leaves it out."""
+    for name in (*AXES[:-1], EXTENSION, *CORES):
+        version = there.versions.get(name)
+        if version is not None and not valid(version):
+            text = f'{name} has no valid version: "{version}"'
+            yield Remark(kind=FAULT, text=text, help=f"install {name} anew")
+
+
+def valid(version: str) -> bool:
+    """Whether it is a version at all."""
+    try:
+        Version(version)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def _parts(there: Installed) -> Iterator[Remark]:
@@ -99,7 +124,21 @@ def _parts(there: Installed) -> Iterator[Remark]:
 def _cuda(there: Installed) -> Iterator[Remark]:
     """TE's core library is built for one major version of CUDA, as torch is."""
     cores = [name for name in CORES if name in there.versions]
-    if there.cuda is None or not cores:
+    if len(cores) > 1:
+        yield Remark(
+            kind=FAULT,
+            text=f"{' and '.join(cores)} are installed, and write over one another's files",
+            help="uninstall all of them, then install the one of torch's CUDA",
+        )
+    if "torch" not in there.versions or not cores:
+        return
+    if there.cuda is None:
+        yield Remark(
+            kind=FAULT,
+            text=f"torch {there.versions['torch']} is built without CUDA, and Transformer Engine's "
+            f"core library is {', '.join(cores)}",
+            help="install a torch that is built for CUDA",
+        )
         return
     major = there.cuda.partition(".")[0]
     if not any(name.endswith(f"cu{major}") for name in cores):
@@ -128,13 +167,15 @@ def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
     """What packages import and do not ask for."""
     for rule in matrix.undeclared:
         version = there.versions.get(rule.of)
-        if version is None or not rule.when.contains(version.partition("+")[0]):
+        if version is None or not valid(version):
+            continue
+        if not rule.when.contains(version.partition("+")[0]):
             continue
         for text in rule.requires:
             need = Requirement(text)
             name = canonicalize_name(need.name)
             have = there.versions.get(name)
-            if have is None or not need.specifier.contains(have, prereleases=True):
+            if have is None or not _meets(need.specifier, have):
                 state = f"{name} {have} is installed" if have else f"{name} is not installed"
                 yield Remark(
                     kind=FAULT,
@@ -167,21 +208,18 @@ def _requirements(there: Installed) -> Iterator[Remark]:
 
 
 def _meets(specifier: SpecifierSet, version: str) -> bool:
-    try:
-        return specifier.contains(Version(version), prereleases=True)
-    except InvalidVersion:
-        return True
+    return not valid(version) or specifier.contains(Version(version), prereleases=True)
 
 
 def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
     """What was published of this very combination, or of its nearest neighbour."""
     pins = pins_of(there)
-    if set(pins) != set(AXES):
+    if set(pins) != set(AXES) or not all(map(valid, pins.values())):
         return []
     same = [c for c in known.cells if all(c.pins[a] == pins[a] for a in AXES)]
     if same:
         best = min(same, key=lambda c: c.device_class != "gpu")
-        return list(_of_cell(best))
+        return list(_of_cell(best, known))
     found = [_not_tested(pins, known)]
     for cause in known.causes:
         holds = [text for text in cause.rules if _holds(text, pins)]
@@ -197,17 +235,45 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
     return found
 
 
-def _of_cell(cell: CellRecord) -> Iterator[Remark]:
+def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
+    """What is known of it, declared or not. What fails and works in no other cell of that
+    megatron-core is left out: nothing that one could install would change it."""
     if cell.reason:
         yield Remark(kind=KNOWN, text=f"{cell.name} is {cell.outcome}: {cell.reason}")
-    if cell.unexpected:
-        more = f" and {len(cell.unexpected) - MOST} more" if len(cell.unexpected) > MOST else ""
-        yield Remark(
-            kind=KNOWN,
-            text=f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]}): "
-            f"{', '.join(cell.unexpected[:MOST])}{more} fail",
-            help=f"mcore-compat explain {cell.name}",
-        )
+    fails = [check for check, o in cell.checks.items() if o in FAILS]
+    core = [check for check in fails if check.startswith(CORE)]
+    wrong = sorted({*core, *cell.unexpected})
+    how = f"mcore-compat explain {cell.name}"
+    if wrong:
+        text = f"{_spelt(cell)}: {_listed(wrong)} fail"
+        yield Remark(kind=KNOWN, text=text, help=how)
+    better = _better(cell, [check for check in fails if check not in wrong], known)
+    if better:
+        check, other = min(better.items())
+        text = f"{_spelt(cell)}: {_listed(sorted(better))} fail, and work in other cells of "
+        text += f"megatron-core {cell.pins['megatron-core']}"
+        yield Remark(kind=NOTE, text=text, help=f"{check} works in {other}; {how}")
+
+
+def _spelt(cell: CellRecord) -> str:
+    return f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]})"
+
+
+def _listed(checks: Sequence[str]) -> str:
+    more = f" and {len(checks) - MOST} more" if len(checks) > MOST else ""
+    return f"{', '.join(checks[:MOST])}{more}"
+
+
+def _better(cell: CellRecord, fails: Sequence[str], known: Compatibility) -> dict[str, str]:
+    """By check that fails: the nearest cell of the same megatron-core in which it works."""
+    same = [
+        c
+        for c in known.cells
+        if c.pins["megatron-core"] == cell.pins["megatron-core"]
+        and c.device_class == cell.device_class
+    ]
+    found = {f: nearest(cell.pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
+    return {check: other.name for check, other in found.items() if other is not None}
 
 
 def _holds(rule: str, pins: Mapping[str, str]) -> bool:

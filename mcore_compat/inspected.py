@@ -67,9 +67,9 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     versions: dict[str, str] = {}
     requires: dict[str, tuple[str, ...]] = {}
     for one in importlib.metadata.distributions(path=[str(p) for p in places]):
-        name = canonicalize_name(one.metadata["Name"] or "")
+        name = canonicalize_name(_said(one, "Name"))
         if name and name not in versions:
-            versions[name] = one.version
+            versions[name] = _said(one, "Version")
             requires[name] = tuple(one.requires or ())
     extensions = [p for folder in places for p in sorted(folder.glob(_EXTENSION))]
     extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
@@ -83,6 +83,11 @@ def read(folders: Iterable[Path], python: str) -> Installed:
         unresolved=_unresolved(extensions[0], torch) if extensions and torch else (),
         places=tuple(places),
     )
+
+
+def _said(one: importlib.metadata.Distribution, key: str) -> str:
+    """A field of its metadata; what a broken installation lacks is empty."""
+    return one.metadata.get(key, "")
 
 
 _EXTENSION = "transformer_engine_torch*.so"

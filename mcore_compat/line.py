@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from mcore_compat import expand
-from mcore_compat.cells import AXES, Cell, Request, format_name, parse_name, parsed, series_of
+from mcore_compat.cells import AXES, Cell, Request, format_name, parsed, series_of
 from mcore_compat.errors import UsageError, nearest
 from mcore_compat.matrix import Matrix
 from mcore_compat.releases import Releases
@@ -227,8 +227,3 @@ def skipped(line: Line, one: int, other: int) -> tuple[str, ...]:
     """The releases between two points that no point stands for."""
     low, high = (Version(line.points[place].version) for place in (one, other))
     return tuple(v for v in line.without if low < Version(v) < high)
-
-
-def full_name(text: str) -> str:
-    """A cell's name, of which the first word may be left out: `0.16-modelopt0.41`."""
-    return text if parse_name(text) or text.startswith("compat-") else f"compat-{text}"

@@ -9,7 +9,8 @@ from typing import Any
 BISECT = """\
 All other axes are held as in --good. Between two cells on the default stacks of their
 megatron-core series, the stack moves with the series; --hold keeps parts of it.
-exit codes: 0 answered, 1 only a range, 2 bad input, 3 failure of the surroundings"""
+exit codes: 0 answered, 1 only a range, or more than one change, 2 bad input, 3 failure of the
+surroundings"""
 
 
 def bisect(commands: Any) -> None:

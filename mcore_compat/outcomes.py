@@ -42,6 +42,9 @@ class CellOutcome(str, Enum):
 FAILURES = frozenset({CheckOutcome.BROKEN, CheckOutcome.CRASHED, CheckOutcome.TIMED_OUT})
 """Outcomes that speak against a combination; `blocked` follows from one of them."""
 
+FAILS = frozenset({*FAILURES, CheckOutcome.BLOCKED})
+"""A blocked check could not be asked because one before it failed: it does not work either."""
+
 CORE_KIND = "restore"
 """The kind of check that the project exists for: default-spec checkpoint into ModelOpt spec."""
 

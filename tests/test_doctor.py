@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import doctor, inspected, matrix, proc, published
+from mcore_compat import commands, doctor, inspected, matrix, proc, published
 from mcore_compat.doctor import FAULT, KNOWN, NOTE
 from mcore_compat.errors import UsageError
 from mcore_compat.inspected import Installed
@@ -90,6 +90,11 @@ def test_a_local_version_is_the_same_release(bare: Matrix) -> None:
             "the parts of Transformer Engine are of different versions",
         ),
         (replace(RIGHT, cuda="13.0"), "torch 2.9.1 is built for CUDA 13.0"),
+        (replace(RIGHT, cuda=None), "torch 2.9.1 is built without CUDA"),
+        (
+            replace(RIGHT, versions={**VERSIONS, "transformer-engine-cu13": "2.11.0"}),
+            "transformer-engine-cu12 and transformer-engine-cu13 are installed",
+        ),
         (
             replace(RIGHT, unresolved=("_ZN3c105ErrorC2E",)),
             "Transformer Engine's extension was built for another torch than 2.9.1",
@@ -126,6 +131,67 @@ def test_what_evidence_says_of_the_very_combination_is_told(bare: Matrix) -> Non
     assert said(RIGHT, bare, known) == [
         f"{KNOWN}: compat-0.16-modelopt0.41 is partial (host, 2026-11-23): restore[gpt] fail"
     ]
+
+
+@pytest.mark.parametrize("outcome", ["broken", "blocked", "crashed"])
+def test_a_restore_that_fails_is_told_also_where_that_is_declared(
+    outcome: str, bare: Matrix
+) -> None:
+    checks = {"restore[gpt]": outcome, "restore[mla-moe]": "works", "restore[x]": "unsupported"}
+    cell = replace(record(), checks=checks, outcome="partial")
+    assert said(RIGHT, bare, Compatibility("1.0.0", (cell,), ())) == [
+        f"{KNOWN}: compat-0.16-modelopt0.41 is partial (host, 2026-11-23): restore[gpt] fail"
+    ]
+
+
+def test_a_declared_failure_is_noted_where_another_cell_does_better(bare: Matrix) -> None:
+    state = {"restore[gpt]": "works", "state": "broken"}
+    cell = replace(record(), checks=state)
+    near = replace(record({**PINS, "nvidia-modelopt": "0.42.0"}), name="near")
+    near = replace(near, checks={**state, "state": "works"})
+    other = replace(near, name="other", pins={**near.pins, "megatron-core": "0.15.0"})
+    (remark,) = doctor.diagnose(RIGHT, bare, Compatibility("1.0.0", (cell, near, other), ()))
+    assert remark.kind == NOTE
+    assert remark.text.endswith(
+        "(host, 2026-11-23): state fail, and work in other cells of megatron-core 0.16.1"
+    )
+    assert remark.help.startswith("state works in near; ")
+    assert said(RIGHT, bare, Compatibility("1.0.0", (cell, other), ())) == []
+
+
+def test_what_has_no_valid_version_is_a_fault_and_ends_nothing(bare: Matrix) -> None:
+    there = replace(RIGHT, versions={**VERSIONS, "torch": "main", "nvidia-modelopt": ""})
+    assert said(there, bare) == [
+        f'{FAULT}: nvidia-modelopt has no valid version: ""',
+        f'{FAULT}: torch has no valid version: "main"',
+    ]
+    assert said(there, matrix.load())[:2] == said(there, bare)
+
+
+def test_a_core_library_alone_has_a_verdict_of_its_own(bare: Matrix) -> None:
+    there = replace(RIGHT, versions=without("transformer-engine"))
+    cell = replace(record(), checks={"restore[gpt]": "broken"})
+    (line,) = said(there, bare, Compatibility("1.0.0", (cell,), ()))
+    assert line.startswith(f"{KNOWN}: compat-0.16-modelopt0.41 is partial")
+
+
+def test_hostile_text_is_shown_as_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = replace(RIGHT, versions={**VERSIONS, "torch": "1\x1b[31m\nfault: none\u202e"})
+    monkeypatch.setattr(inspected, "inspect", lambda python, run: there)
+    commands.examined("x", verbose=True)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert "\nfault: none" not in out
+
+
+def test_a_distribution_without_a_version_is_read(tmp_path: Path) -> None:
+    place = tmp_path / "torch-x.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\n")
+    assert inspected.read([tmp_path], "3.12.1").versions == {"torch": ""}
 
 
 def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from support import HOSTILE, event, stand_in_cell
 
-from mcore_compat import expand, files, matrix, releases
+from mcore_compat import cli, expand, files, matrix, releases
 from mcore_compat.cells import Cell
-from mcore_compat.errors import EvidenceError, MatrixError
-from mcore_compat.evidence import Evidence, Failure, Reason
+from mcore_compat.errors import (
+    EvidenceError,
+    MatrixError,
+)
+from mcore_compat.evidence import CheckResult, Evidence, Failure, Reason
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
 from mcore_compat.exchange.evidence import Answer, Exchanged, Source
@@ -113,6 +116,18 @@ def test_each_series_stands_with_the_newest_modelopt_that_restores_most(made: Ma
     assert [c.name for c in chosen] == [OLD, NEW]
 
 
+def test_of_those_that_restore_alike_one_that_can_quantize_stands_for_the_series(
+    made: Made,
+) -> None:
+    cells = [stand_in_cell("0.16.1", v) for v in ("0.39.0", "0.41.0", "0.43.0")]
+    state = ("broken", "works", "broken")
+    found = [
+        made(event("restore[gpt]"), event("modelopt-state-fp8[gpt]", outcome), cell=cell)
+        for cell, outcome in zip(cells, state, strict=True)
+    ]
+    assert [c.name for c in plan.representatives(cells, found)] == [NEW]
+
+
 def test_a_cell_off_the_default_stack_stands_for_no_series(made: Made) -> None:
     other = replace(stand_in_cell("0.16.1", "0.45.0"), default=False)
     assert plan.representatives([stand_in_cell(), other], []) == (stand_in_cell(),)
@@ -149,6 +164,18 @@ def test_a_series_that_is_not_on_the_axis_is_an_error_of_the_matrix() -> None:
     text = matrix.PATH.read_text().replace('state-over = "0.14"', 'state-over = "0.41"')
     with pytest.raises(MatrixError, match=r"state-over: .0\.41. is not on the axis"):
         matrix.parse(text, "matrix.toml", datetime.date(2026, 1, 1))
+
+
+def test_only_the_ways_that_are_named_are_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = plan.between([OLD], [NEW, OLD])
+    assert {p.ways for p in plan.only(pairs, ["quantized"])} == {("quantized",)}
+    assert plan.only(pairs, []) == pairs
+    assert plan.only([Pair(target=NEW, origin=OLD, ways=("default",))], ["quantized"]) == ()
+    argv = ["exchange", "--from", "0.9-modelopt0.21", "--to", NEW, "--dry-run", "--way"]
+    assert cli.main([*argv, "quantized"]) == 0
+    assert f"{NEW}: loads from 1 cells, 4 checks at most" in capsys.readouterr().out
+    assert cli.main([*argv, "quantised"]) == 2
+    assert 'no such way "quantised"; did you mean "quantized"?' in capsys.readouterr().err
 
 
 def test_what_would_run_is_told_with_its_cost() -> None:
@@ -207,6 +234,18 @@ def test_a_failure_is_kept_once_short_and_only_while_something_names_it() -> Non
     assert not results.with_source(found, OLD, source(), []).failures
 
 
+def test_ways_that_were_not_asked_again_stay() -> None:
+    before = results.with_source(
+        exchanged(), OLD, source(gpt__default=WORKS, gpt__quantized=BROKEN), [failure()]
+    )
+    again = replace(source(gpt__quantized=WORKS), ways=("quantized",))
+    after = results.with_source(before, OLD, again, []).sources[OLD]
+    assert after.answers == {"gpt:default": WORKS, "gpt:quantized": WORKS}
+    assert set(after.ways) == set(plan.WAYS)
+    other = replace(again, manifests="other")
+    assert results.with_source(before, OLD, other, []).sources[OLD] == other
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{}", '{"format": 2}', None],
@@ -230,7 +269,8 @@ def test_a_pair_is_fresh_only_while_all_of_it_holds() -> None:
     assert not found.fresh(OLD, plan.WAYS, **{**fresh, "lock": "other"})
     assert not found.fresh(OLD, plan.WAYS, **{**fresh, "manifests": "other"})
     assert not found.fresh(NEW, plan.WAYS, **fresh)
-    part = results.with_source(found, OLD, replace(source(), ways=("quantized",)), [])
+    only = replace(source(), ways=("quantized",))
+    part = results.with_source(exchanged(), OLD, only, [])
     assert not part.fresh(OLD, plan.WAYS, **fresh)
 
 
@@ -283,20 +323,56 @@ def test_foreign_text_cannot_make_markup() -> None:
     assert "\x1b" not in text
 
 
+def test_a_cell_off_the_default_stack_has_a_row_of_its_own() -> None:
+    off = exchanged(cell=f"{NEW}-te2.9-torch2.8")
+    default, other = source(), source(gpt__default=BROKEN)
+    found = [
+        results.with_source(exchanged(), OLD, default, []),
+        results.with_source(off, OLD, other, [failure()]),
+        results.with_source(exchanged(cell="compat-0.16.1-modelopt0.41"), OLD, default, []),
+    ]
+    text = report.markdown(found)
+    heads = "0.9 / 0.21 | 0.16 / 0.41 | 0.16 / 0.41 te2.9 torch2.8 | 0.16.1 / 0.41 |"
+    assert f"| saved with ↓, loaded with → | {heads}" in text
+    assert "| 0.9 / 0.21 | · | ✓ | ✗ | ✓ |" in text
+
+
+def test_what_is_renamed_is_listed_also_where_it_works() -> None:
+    keys = {f"a{place}": f"x{place} -> y" for place in range(8)}
+    moved = replace(WORKS, notes={"other keys": keys})
+    text = report.markdown([results.with_source(exchanged(), OLD, source(gpt__default=moved), [])])
+    assert "another key than TO asks for: a0: x0 \\-&gt; y; " in text
+    assert "; a5: x5 \\-&gt; y; and 2 more" in text
+    assert "  - into 0.16 / 0.41 from 0.9 / 0.21: `gpt:default`" in text
+
+
+def test_what_does_not_hold_any_more_is_told() -> None:
+    found = results.with_source(exchanged(), OLD, source(), [])
+    locks = {OLD: "lock", NEW: "l"}
+    assert results.outdated([found], "e", locks) == []
+    assert results.outdated([found], "other", locks) == [
+        f"all that {NEW} loaded: the checks changed"
+    ]
+    (told,) = results.outdated([found], "e", {**locks, NEW: "x"})
+    assert told == f"all that {NEW} loaded: its lock changed"
+    (told,) = results.outdated([found], "e", {NEW: "l"})
+    assert told == f"what {NEW} loaded of {OLD}: their locks changed"
+    assert "the checks changed" in report.markdown([found], ["the checks changed"])
+
+
 def test_where_nothing_was_exchanged_nothing_is_published() -> None:
     assert report.texts([]) == {}
 
 
 def test_what_is_published_is_what_the_evidence_makes() -> None:
-    made = report.texts(results.load_all())
+    found = results.load_all()
+    made = report.texts(found, run.outdated(found))
     assert report.PATH.exists() == bool(made)
     for path, text in made.items():
         assert path.read_text(encoding="utf-8") == text, "make it again: nox -s report"
 
 
 def as_answer(**fields: Any) -> Answer:
-    from mcore_compat.evidence import CheckResult
-
     result = CheckResult(
         check="c",
         kind="c",

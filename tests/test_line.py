@@ -9,7 +9,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from mcore_compat import expand, line, matrix, releases
-from mcore_compat.cells import AXES, Cell
+from mcore_compat.cells import AXES, Cell, full_name
 from mcore_compat.errors import UsageError
 from mcore_compat.line import Facts, Line
 from mcore_compat.matrix import Matrix, Pairs
@@ -27,7 +27,7 @@ def facts(declared: Matrix = MATRIX, known: Releases = RELEASES) -> Facts:
 
 
 def cell(name: str) -> Cell:
-    return expand.named(line.full_name(name), MATRIX, RELEASES)
+    return expand.named(full_name(name), MATRIX, RELEASES)
 
 
 def between(good: str, bad: str, **options: object) -> Line:
@@ -202,7 +202,7 @@ def test_a_cell_whose_lock_is_of_another_stack_keeps_its_name() -> None:
         return replace(found, te="2.6.0.post1") if found.default else found
 
     moved = Facts(matrix=MATRIX, releases=RELEASES, cell_of=locked)
-    ends = locked(line.full_name(other)), locked("compat-0.14-modelopt0.39")
+    ends = locked(full_name(other)), locked("compat-0.14-modelopt0.39")
     made = line.between(*ends, moved)
     assert names(made) == [f"compat-0.14-modelopt{s}" for s in ("0.39", "0.40", "0.41")]
 

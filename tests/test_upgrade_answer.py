@@ -23,15 +23,17 @@ from upgrade_support import (
     shows,
 )
 
+from mcore_compat import compare
 from mcore_compat.bisect import State
 from mcore_compat.cells import Cell
 from mcore_compat.evidence import Evidence, Reason, start
 from mcore_compat.exchange.evidence import Answer
 from mcore_compat.matrix import Pairs, Undeclared
 from mcore_compat.outcomes import CellOutcome
-from mcore_compat.upgrade import losses, numbers, pins, trial
+from mcore_compat.upgrade import document, losses, numbers, pins, trial
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import named
+from mcore_compat.upgrade.text import markdown
 
 GOOD = (event("restore[gpt]"), event("modelopt-state-int8[gpt]"))
 LOADS = (exchanged(TO, FROM, ALL_LOAD),)
@@ -101,6 +103,28 @@ def test_without_checkpoints_that_were_loaded_it_is_never_go() -> None:
     (reason,) = made.reasons
     assert reason.command == f"nox -s exchange -- --from {FROM.name} --to {TO.name}"
     assert len(reason.names) == 4
+
+
+def test_what_needs_a_gpu_in_both_is_told_with_a_go() -> None:
+    both = (*GOOD, event("inference-numbers[gpt]", "needs-gpu", reason="x"))
+    made = answered(known([shows(FROM, *both), shows(TO, *both)], LOADS))
+    assert made.word is Word.GO
+    (reason,) = made.reasons
+    assert reason.names == ("inference-numbers[gpt]",)
+    assert reason.text == "1 check needs a GPU, and was asked in neither"
+    shown = markdown(document.sections(made))
+    assert "all that works in FROM works in TO" in shown
+    lost = answered(known([shows(FROM, *both), shows(TO, *both[:2])], LOADS))
+    assert lost.reasons == ()
+
+
+def test_interfaces_that_go_back_are_told_to_be_open() -> None:
+    older = cell("compat-0.16-modelopt0.40", modelopt="0.40.0")
+    found = [shows(FROM, *GOOD), shows(older, *GOOD)]
+    locks = [lock(FROM), lock(older)]
+    made = answered(known(found, [exchanged(older, FROM, ALL_LOAD)], locks), target=older)
+    assert made.word is Word.GO
+    assert [r.names for r in made.reasons] == [("nvidia-modelopt",)]
 
 
 @pytest.mark.parametrize("gone", [FROM, TO])
@@ -268,6 +292,17 @@ def culprits(loss: losses.Loss) -> list[tuple[str, ...]]:
     return [c.axes for c in loss.blamed.blame.culprits]
 
 
+@pytest.mark.parametrize(
+    "changed", [{"suite": "old"}, {"complete": False}, {"outcome": CellOutcome.ERROR}]
+)
+def test_evidence_that_says_nothing_of_todays_suite_blames_nobody(changed: dict[str, Any]) -> None:
+    loss = blamed(replace(shows(TO, GOOD[0], FAILED), **changed), shows(ALONE, *GOOD))
+    assert culprits(loss) == [("nvidia-modelopt", "torch")]
+    assert loss.blamed is not None
+    assert not loss.blamed.blame.culprits[0].proved
+    assert loss.blamed.open == (TO.name,)
+
+
 def test_known_cells_tell_what_is_to_blame() -> None:
     loss = blamed(shows(TO, GOOD[0], FAILED), shows(ALONE, *GOOD))
     assert culprits(loss) == [("nvidia-modelopt",)]
@@ -323,7 +358,7 @@ def test_releases_that_exclude_one_another_are_never_run() -> None:
     far = cell("compat-0.16-modelopt0.41-te2.17-torch2.13", te="2.17.1", torch="2.13.0")
     found = [shows(origin, *GOOD), shows(far, GOOD[0], FAILED)]
     of = known(found, (), [lock(origin), lock(far)])
-    made = losses.compare.difference(found[0], found[1])
+    made = compare.difference(found[0], found[1])
     (loss,) = losses.losses(of.side(origin), of.side(far), made, of)
     assert loss.blamed is not None
     assert "CUDA 13" in loss.blamed.why[("torch",)]

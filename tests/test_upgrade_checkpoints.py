@@ -61,13 +61,53 @@ def test_what_does_not_load_is_a_no() -> None:
     assert routes["gpt:quantized"].why == "broken"
 
 
-def test_what_could_not_be_saved_or_asked_is_not_lost() -> None:
-    for outcome in (CheckOutcome.BLOCKED, CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU):
-        answer = Answer(outcome=outcome, reason="because")
-        word, routes = over(exchanged(TO, FROM, only(quantized=answer)))
-        assert word is Word.GO
-        assert routes["gpt:quantized"].load is Load.NOT_ASKED
-        assert routes["gpt:quantized"].why == "because"
+OPEN = (CheckOutcome.BLOCKED, CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU)
+
+
+@pytest.mark.parametrize("outcome", OPEN)
+def test_what_from_could_not_save_is_not_lost(outcome: CheckOutcome) -> None:
+    answer = Answer(outcome=outcome, reason="not saved: because")
+    word, routes = over(exchanged(TO, FROM, only(quantized=answer)))
+    assert word is Word.GO
+    assert routes["gpt:quantized"].load is Load.NOT_SAVED
+    assert routes["gpt:quantized"].why == "not saved: because"
+
+
+@pytest.mark.parametrize("outcome", OPEN)
+def test_what_was_saved_and_cannot_be_asked_in_to_is_no_go(outcome: CheckOutcome) -> None:
+    answer = Answer(outcome=outcome, reason="because")
+    word, routes = over(exchanged(TO, FROM, only(quantized=answer)))
+    assert word is Word.CHANGES
+    assert routes["gpt:quantized"].load is Load.NOT_ASKED
+    assert routes["gpt:quantized"].why == "because"
+
+
+@pytest.mark.parametrize("there", [REFUSED, Answer(outcome=CheckOutcome.UNSUPPORTED)])
+def test_a_way_that_from_does_not_have_is_not_taken_away(there: Answer) -> None:
+    own = Answer(outcome=CheckOutcome.UNSUPPORTED, reason="no such spec")
+    loads = exchanged(TO, FROM, only(default_to_modelopt=there))
+    word, routes = over(loads, exchanged(FROM, FROM, only(default_to_modelopt=own)))
+    assert word is Word.GO
+    assert routes["gpt:default-to-modelopt"].load is Load.BEFORE
+    both = (*GOOD, event("restore[x]", "unsupported"))
+    x = {f"x:{key.partition(':')[2]}": answer for key, answer in ALL_LOAD.items()}
+    x["x:default-to-modelopt"] = there
+    _, routes = over(exchanged(TO, FROM, {**ALL_LOAD, **x}), before=both, after=both)
+    assert routes["x:default-to-modelopt"].load is Load.BEFORE
+
+
+@pytest.mark.parametrize("changed", [{"exchange": "old"}, {"lock": "old"}])
+def test_no_way_goes_over_what_does_not_hold_any_more(changed: dict[str, str]) -> None:
+    both = exchanged(TO, FROM, only(quantized=REFUSED))
+    sources = {**both.sources, **exchanged(TO, MIDDLE, ALL_LOAD).sources}
+    of = [replace(both, sources=sources), exchanged(MIDDLE, FROM, ALL_LOAD)]
+    found = [shows(FROM, *GOOD), shows(TO, *GOOD), shows(MIDDLE, *GOOD)]
+    assert answered(known(found, of)).word is Word.CHANGES
+    stale = replace(of[1], **changed)
+    assert answered(known(found, [of[0], stale])).word is Word.NO
+    saved_otherwise = replace(both.sources[FROM.name], lock="old")
+    stale = replace(of[1], sources={FROM.name: saved_otherwise})
+    assert answered(known(found, [of[0], stale])).word is Word.NO
 
 
 def test_a_way_that_was_not_asked_is_no_go() -> None:

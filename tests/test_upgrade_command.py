@@ -39,6 +39,11 @@ def real(of: Any, *events: dict[str, Any]) -> Evidence:
     return replace(shows(of, *events), lock=lock.digest, suite=pipeline.suite_digest())
 
 
+def today(of: Any, *events: dict[str, Any]) -> Evidence:
+    """Made-up evidence of today's suite, of a cell that has no lock."""
+    return replace(shows(of, *events), suite=pipeline.suite_digest())
+
+
 def loads(found: Sequence[Evidence]) -> Exchanged:
     """FROM's checkpoints, all loaded in TO, with today's checks."""
     digests = {e.cell: e.lock for e in found}
@@ -63,10 +68,8 @@ class Place:
         self.ran.append(name)
         return Outcome(evidence=next(e for e in self.found if e.cell == name))
 
-    def exchange(
-        self, origins: Sequence[str], targets: Sequence[str], *, force: bool, dry_run: bool
-    ) -> int:
-        self.ran.append(f"{' '.join(origins)} > {' '.join(targets)}")
+    def exchange(self, asked: exchange.Asked, *, force: bool, dry_run: bool) -> int:
+        self.ran.append(f"{' '.join(asked.origins)} > {' '.join(asked.targets)}")
         print("what the exchange prints")
         return self.code
 
@@ -149,7 +152,7 @@ def test_both_cells_are_run_and_their_checkpoints_exchanged(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*ARGV, "--format", "json"]) == 0
-    assert place.ran == [FROM.name, TO.name, f"{FROM.name} > {TO.name}"]
+    assert place.ran == [FROM.name, TO.name, f"{FROM.name} > {FROM.name} {TO.name}"]
     caught = capsys.readouterr()
     assert json.loads(caught.out)["answer"] == "go"  # the answer alone
     assert "what the exchange prints" in caught.err
@@ -176,11 +179,11 @@ def test_blame_runs_what_is_open_and_answers_with_what_that_showed(
     far = replace(FROM, name="compat-0.16-modelopt0.42-te2.9", modelopt="0.42.0", te="2.9.0")
     alone = replace(FROM, name="compat-0.16-modelopt0.41-te2.9", te="2.9.0")
     monkeypatch.setattr(pipeline, "chosen", lambda name, here: {FROM.name: FROM}.get(name, far))
-    place.found = [real(FROM, *GOOD), real(TO, *GOOD), shows(far, *LOST)]
+    place.found = [real(FROM, *GOOD), real(TO, *GOOD), today(far, *LOST)]
 
     def run(name: str, *_: Any) -> Outcome:
         if name == alone.name:
-            place.found.append(shows(alone, *LOST))
+            place.found.append(today(alone, *LOST))
         return Place.run(place, name)
 
     monkeypatch.setattr(pipeline, "run_cell", run)
@@ -287,15 +290,16 @@ THERE = Installed(
 
 
 def test_what_is_installed_is_the_very_cell() -> None:
-    name, note = current.current(THERE, [record()])
-    assert (name, note) == ("compat-0.16-modelopt0.41", "FROM is what is installed")
+    chosen = current.current(THERE, [record()])
+    assert chosen == ("compat-0.16-modelopt0.41", "FROM is what is installed", False)
 
 
 def test_the_nearest_stands_for_what_was_not_tested() -> None:
     other = replace(THERE, versions={**THERE.versions, "torch": "2.9.0"})
-    name, note = current.current(other, [record()])
-    assert name == "compat-0.16-modelopt0.41"
-    assert note.endswith("unlike it in torch 2.9.0 (there 2.9.1)")
+    chosen = current.current(other, [record()])
+    assert chosen.name == "compat-0.16-modelopt0.41"
+    assert chosen.note.endswith("unlike it in torch 2.9.0 (there 2.9.1)")
+    assert chosen.stands_in
 
 
 def test_the_core_library_alone_tells_the_version_of_te() -> None:
@@ -325,6 +329,17 @@ def test_current_is_answered_with_its_note(
     monkeypatch.setattr(inspected, "inspect", lambda python, run: THERE)
     assert cli.main(["upgrade", "current", TO.name, "--no-run"]) == 0
     assert "FROM is what is installed" in capsys.readouterr().out
+
+
+def test_where_another_cell_stands_for_what_is_installed_it_is_no_go(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(THERE, versions={**THERE.versions, "torch": "2.9.0"})
+    monkeypatch.setattr(inspected, "inspect", lambda python, run: other)
+    assert cli.main(["upgrade", "current", TO.name, "--no-run"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(f"Upgrade {FROM.name} → {TO.name}: go with changes\n")
+    assert "what is installed was not tested" in out
 
 
 # The examples

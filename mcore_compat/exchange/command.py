@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from mcore_compat import commands, evidence, expand, files, locks, pipeline
-from mcore_compat.cells import Cell
-from mcore_compat.errors import CompatError, InfrastructureError
+from mcore_compat.cells import Cell, full_name
+from mcore_compat.errors import CompatError, InfrastructureError, UsageError, nearest
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import plan, report, run
 from mcore_compat.exchange.plan import Pair
@@ -16,13 +17,22 @@ from mcore_compat.outcomes import CheckOutcome
 from mcore_compat.pipeline import Context
 
 
-def exchange(origins: Sequence[str], targets: Sequence[str], *, force: bool, dry_run: bool) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which cells save, which load, and in which ways; empty: the default ones, all."""
+
+    origins: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    ways: Sequence[str] = ()
+
+
+def exchange(asked: Asked, *, force: bool, dry_run: bool) -> int:
     """Run the pairs that are not fresh and write the report; 0 where all of them could be asked.
 
     A checkpoint that does not come over is a finding, not a failure of this command.
     """
     here = commands.context()
-    pairs = pairs_of(origins, targets, here)
+    pairs = pairs_of(asked, here)
     cells = {name: pipeline.chosen(name, here) for p in pairs for name in (p.origin, p.target)}
     kept = {name: None if force else kept_of(cells[name]) for name in {p.origin for p in pairs}}
     todo = [p for p in pairs if force or not is_fresh(p, cells, kept[p.origin])]
@@ -31,6 +41,28 @@ def exchange(origins: Sequence[str], targets: Sequence[str], *, force: bool, dry
         print("\n".join(plan.describe(todo, saves, len(pairs) - len(todo))))
         return 0
     failed: dict[str, CompatError] = {}
+    if todo:
+        with run.alone():
+            _run(todo, saves, kept, cells, failed, here)
+    found = results.load_all()
+    for path, text in report.texts(found, run.outdated(found)).items():
+        files.write_text(path, text)
+        print(path.relative_to(files.ROOT))
+    print("\n".join(_summary(pairs, found)))
+    for name, error in failed.items():
+        print(f"{name}: not done: {error}")
+    return max((error.exit_code for error in failed.values()), default=0)
+
+
+def _run(
+    todo: Sequence[Pair],
+    saves: Sequence[str],
+    kept: Mapping[str, Saved | None],
+    cells: Mapping[str, Cell],
+    failed: dict[str, CompatError],
+    here: Context,
+) -> None:
+    """Save, then load; what fails by cell is put into `failed`."""
     saved = {name: one for name, one in kept.items() if one is not None}
     for name in saves:
         with _noted(name, failed, here):
@@ -40,30 +72,26 @@ def exchange(origins: Sequence[str], targets: Sequence[str], *, force: bool, dry
         if mine:
             with _noted(target, failed, here):
                 run.load(cells[target], mine, saved, here)
-    found = results.load_all()
-    for path, text in report.texts(found).items():
-        files.write_text(path, text)
-        print(path.relative_to(files.ROOT))
-    print("\n".join(_summary(pairs, found)))
-    for name, error in failed.items():
-        print(f"{name}: not done: {error}")
-    return max((error.exit_code for error in failed.values()), default=0)
 
 
-def pairs_of(origins: Sequence[str], targets: Sequence[str], here: Context) -> tuple[Pair, ...]:
+def pairs_of(asked: Asked, here: Context) -> tuple[Pair, ...]:
     """The pairs that are meant: of the cells that are named, else of the default ones.
 
     Raises:
-        UsageError: a name that is not a cell's.
+        UsageError: a name that is not a cell's, or a way that is none.
     """
-    named = [expand.named(name, here.matrix, here.releases).name for name in (*origins, *targets)]
+    for way in asked.ways:
+        if way not in plan.WAYS:
+            raise UsageError(f'--way: no such way "{way}"{nearest(way, plan.WAYS)}')
+    words = [full_name(word) for word in (*asked.origins, *asked.targets)]
+    named = [expand.named(name, here.matrix, here.releases).name for name in words]
     declared = expand.cells(here.matrix, here.releases)
     found = evidence.load_all()
     if not named:
-        return plan.default(declared, found, here.matrix)
+        return plan.only(plan.default(declared, found, here.matrix), asked.ways)
     usual = [cell.name for cell in plan.representatives(declared, found)]
-    first, second = named[: len(origins)], named[len(origins) :]
-    return plan.joined(plan.between(first or usual, second or usual))
+    first, second = named[: len(asked.origins)], named[len(asked.origins) :]
+    return plan.only(plan.joined(plan.between(first or usual, second or usual)), asked.ways)
 
 
 def is_fresh(pair: Pair, cells: Mapping[str, Cell], kept: Saved | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from mcore_compat import files, fingerprint
 from mcore_compat.errors import EvidenceError
 from mcore_compat.evidence import CheckResult, Failure
+from mcore_compat.exchange.plan import WAYS
 from mcore_compat.outcomes import FAILURES, CheckOutcome
 
 FOLDER = files.ROOT / "reports" / "exchange"
@@ -66,6 +67,20 @@ class Exchanged:
         return manifests in (None, found.manifests)
 
 
+def outdated(found: Iterable[Exchanged], checks: str, locks: Mapping[str, str]) -> list[str]:
+    """In words, what was seen with other checks or locks than today's; `locks`: digests by cell."""
+    told = []
+    for one in sorted(found, key=lambda e: (e.cell, e.device_class)):
+        old = [name for name, s in sorted(one.sources.items()) if s.lock != locks.get(name)]
+        if one.exchange != checks:
+            told.append(f"all that {one.cell} loaded: the checks changed")
+        elif one.lock != locks.get(one.cell):
+            told.append(f"all that {one.cell} loaded: its lock changed")
+        elif old:
+            told.append(f"what {one.cell} loaded of {', '.join(old)}: their locks changed")
+    return told
+
+
 def path_of(cell: str, device_class: str, folder: Path = FOLDER) -> Path:
     """Where it lies what a cell loaded."""
     return folder / f"{cell}.{device_class}.json"
@@ -87,13 +102,22 @@ def with_source(
     found: Exchanged, origin: str, source: Source, failures: Iterable[Failure]
 ) -> Exchanged:
     """`found` with what came of one more cell's checkpoints; failures that nothing names are left
-    out."""
-    sources = {**found.sources, origin: source}
+    out. Of the same checkpoints, what came of other ways stays."""
+    sources = {**found.sources, origin: _joined(found.sources.get(origin), source)}
     named = {a.cause for s in sources.values() for a in s.answers.values()}
     # The first that was seen stays, so that the same runs make the same file.
     known = {**{one.fingerprint: short(one) for one in failures}, **found.failures}
     kept = {name: one for name, one in known.items() if name in named}
     return replace(found, sources=sources, failures=kept)
+
+
+def _joined(old: Source | None, new: Source) -> Source:
+    if old is None or (old.lock, old.manifests) != (new.lock, new.manifests):
+        return new
+    rest = [way for way in old.ways if way not in new.ways]
+    stays = {key: a for key, a in old.answers.items() if key.partition(":")[2] in rest}
+    ways = tuple(way for way in WAYS if way in (*rest, *new.ways))
+    return replace(new, ways=ways, answers={**stays, **new.answers})
 
 
 MESSAGE, TRACEBACK = 600, 1500

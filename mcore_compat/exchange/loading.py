@@ -9,6 +9,9 @@ from mcore_compat.exchange.evidence import Answer
 from mcore_compat.exchange.plan import WAYS, Pair
 from mcore_compat.outcomes import CheckOutcome
 
+NOT_SAVED = "not saved: "
+"""Begins the reason of a load whose checkpoint could not be saved."""
+
 _CHECK = re.compile(r"restore-from\[(?P<cell>[^:\]]+):(?P<key>[^:\]]+:[^:\]]+)\]")
 
 
@@ -34,6 +37,12 @@ def words(pairs: Sequence[Pair], saved: Mapping[str, Mapping[str, Answer]]) -> l
     return sorted(found)
 
 
+def wanted(saved: Mapping[str, Answer], ways: Sequence[str]) -> set[str]:
+    """By `family:way`: what is to be loaded of a cell, all that it saved."""
+    works = (key.partition(":") for key, one in saved.items() if one.outcome is CheckOutcome.WORKS)
+    return {f"{family}:{way}" for family, _, kind in works for way in ways if WAYS[way] == kind}
+
+
 def not_saved(saved: Mapping[str, Answer], ways: Sequence[str]) -> dict[str, Answer]:
     """By `family:way`: what stands for a load whose checkpoint could not be saved.
 
@@ -50,6 +59,6 @@ def not_saved(saved: Mapping[str, Answer], ways: Sequence[str]) -> dict[str, Ans
             outcome, reason = CheckOutcome.BLOCKED, f"save-{kind}[{family}] is {outcome}{cause}"
         for way in ways:
             if WAYS[way] == kind:
-                told = Answer(outcome=outcome, cause=one.cause, reason=f"not saved: {reason}")
+                told = Answer(outcome=outcome, cause=one.cause, reason=f"{NOT_SAVED}{reason}")
                 found[f"{family}:{way}"] = told
     return found

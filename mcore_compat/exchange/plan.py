@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcore_compat.cells import Cell, parsed, series_of
 from mcore_compat.evidence import Evidence
@@ -21,6 +21,9 @@ WAYS: Mapping[str, str] = {
 the two): a default-spec checkpoint goes into the default spec and into ModelOpt's."""
 
 STATE = "quantized"
+
+STATE_KIND = "modelopt-state-fp8"
+"""The check that asks of one cell alone what `quantized` asks of two."""
 
 SAVE_S, LOAD_S, START_S = 1.2, 1.0, 25.0
 """Seconds for one checkpoint saved, for one loaded, and until a cell has imported its packages; on
@@ -40,9 +43,13 @@ class Pair:
 
 def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[Cell, ...]:
     """For each megatron-core series its default cell with the newest ModelOpt of those that restore
-    the most families; the newest of all where nothing is known."""
-    restored = {
-        e.cell: sum(c.kind == CORE_KIND and c.outcome is CheckOutcome.WORKS for c in e.checks)
+    the most families, then the most quantized ones; the newest of all where nothing is known."""
+    found = tuple(found)
+    works = {
+        e.cell: tuple(
+            sum(c.kind == kind and c.outcome is CheckOutcome.WORKS for c in e.checks)
+            for kind in (CORE_KIND, STATE_KIND)
+        )
         for e in found
     }
     asked = {e.cell for e in found if any(c.kind == CORE_KIND for c in e.checks)}
@@ -52,7 +59,7 @@ def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[C
             series = series_of(cell.mcore)
             best[series] = max(
                 (cell, best.get(series, cell)),
-                key=lambda c: (restored.get(c.name, 0), c.name in asked, parsed(c.modelopt)),
+                key=lambda c: (works.get(c.name, (0, 0)), c.name in asked, parsed(c.modelopt)),
             )
     return tuple(best[series] for series in sorted(best, key=parsed))
 
@@ -92,6 +99,12 @@ def joined(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
         Pair(target=t, origin=o, ways=tuple(w for w in WAYS if w in found))
         for (t, o), found in sorted(ways.items())
     )
+
+
+def only(pairs: Iterable[Pair], ways: Sequence[str]) -> tuple[Pair, ...]:
+    """The pairs with these ways alone; all, where none is named."""
+    kept = (replace(p, ways=tuple(w for w in p.ways if w in ways or not ways)) for p in pairs)
+    return tuple(pair for pair in kept if pair.ways)
 
 
 def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int) -> list[str]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat import files, verdict
-from mcore_compat.cells import parsed, series_of
+from mcore_compat.cells import PREFIX, parsed, series_of
 from mcore_compat.evidence import Failure
 from mcore_compat.exchange.evidence import Answer, Exchanged, gist
+from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
 from mcore_compat.markup import escape
 from mcore_compat.outcomes import CheckOutcome
@@ -27,8 +28,11 @@ HEADS: Mapping[str, str] = {
 LONGEST = 400
 """Characters of a message that are shown."""
 
-Ends = tuple[str, str]
-"""Megatron-core and ModelOpt of a cell."""
+Ends = tuple[str, str, str]
+"""Megatron-core and ModelOpt of a cell, and what it is called."""
+
+FEW = 6
+"""Of what was recorded, so much is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,33 +49,35 @@ class Row:
 def rows(found: Iterable[Exchanged]) -> Iterator[Row]:
     """Every answer of the evidence, one by one."""
     for one in found:
-        for source in one.sources.values():
+        for name, source in one.sources.items():
             for key, answer in source.answers.items():
                 family, _, way = key.partition(":")
                 yield Row(
-                    origin=_ends(source.pins),
-                    target=_ends(one.pins),
+                    origin=_ends(name, source.pins),
+                    target=_ends(one.cell, one.pins),
                     family=family,
                     way=way,
                     answer=answer,
                 )
 
 
-def _ends(pins: Mapping[str, str]) -> Ends:
-    return pins["megatron-core"], pins["nvidia-modelopt"]
+def _ends(cell: str, pins: Mapping[str, str]) -> Ends:
+    called = cell.removeprefix(PREFIX).replace("-modelopt", " / ", 1).replace("-", " ")
+    return pins["megatron-core"], pins["nvidia-modelopt"], called
 
 
 def _rank(ends: Ends) -> tuple[object, ...]:
-    return parsed(ends[0]), parsed(ends[1])
+    return parsed(ends[0]), parsed(ends[1]), ends[2]
 
 
 def label(ends: Ends) -> str:
-    """`0.16 / 0.41`: the series of megatron-core and of ModelOpt."""
-    return f"{series_of(ends[0])} / {series_of(ends[1])}"
+    """`0.16 / 0.41`: megatron-core and ModelOpt as the cell's name has them, and what of its stack
+    is not the series' own."""
+    return escape(ends[2])
 
 
-def markdown(found: Sequence[Exchanged]) -> str:
-    """The whole report."""
+def markdown(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> str:
+    """The whole report; `outdated`: in words, what does not hold any more."""
     lines = [
         "# Checkpoints across releases",
         "",
@@ -79,12 +85,16 @@ def markdown(found: Sequence[Exchanged]) -> str:
         "",
         "Each cell saved tiny checkpoints with a manifest of every tensor; each other cell filled",
         "a model with a sentinel, loaded them with all defaults, and compared every tensor bit",
-        "for bit. Cells are named megatron-core / ModelOpt; torch and TE are the series' own.",
+        "for bit. Cells are named megatron-core / ModelOpt; torch and TE are the series' own where",
+        "the name says nothing else.",
         "",
         ", ".join(verdict.spelt(outcome) for outcome in CheckOutcome)
         + ", · untested. `blocked`: it could not be saved.",
         "",
     ]
+    if outdated:
+        lines += ["Does not hold any more, until `nox -s exchange` is run again:", ""]
+        lines += [*(f"- {escape(text)}" for text in outdated), ""]
     for device_class in sorted({one.device_class for one in found}) or ["host"]:
         chosen = [one for one in found if one.device_class == device_class]
         lines += _of_class(chosen, device_class)
@@ -111,7 +121,7 @@ def _of_class(found: Sequence[Exchanged], device_class: str) -> list[str]:
         if len(ends) > 1:
             head = f"{HEADS[STATE]}, over ModelOpt series with megatron-core {series}"
             lines += _tables(same, ends, head)
-    return [*lines, *_causes(found, every), *_reasons(every)]
+    return [*lines, *_causes(found, every), *_recorded(every), *_reasons(every)]
 
 
 def _counts(every: Sequence[Row]) -> list[str]:
@@ -143,7 +153,7 @@ def _tables(every: Sequence[Row], ends: Sequence[Ends], head: str) -> list[str]:
 def _causes(found: Sequence[Exchanged], every: Sequence[Row]) -> list[str]:
     """Each failure once, those first that stand in most ways."""
     told: dict[str, Failure] = {}
-    for one in sorted(found, key=lambda e: _rank(_ends(e.pins))):
+    for one in sorted(found, key=lambda e: _rank(_ends(e.cell, e.pins))):
         for name, failure in sorted(one.failures.items()):
             told.setdefault(name, failure)
     members: dict[str, list[Row]] = {}
@@ -187,6 +197,44 @@ def _where(mine: Sequence[Row]) -> Iterator[str]:
         yield f"into {label(key[0])} from {', '.join(map(label, key[1]))}: {names}"
 
 
+RECORDED: Mapping[str, str] = {
+    "other keys": "the same tensor under another key than TO asks for",
+    "disabled quantizers": "quantizers that do nothing, and are not the same",
+    "load with defaults": "a load with all defaults raises",
+    "lenient load loses": "what a lenient load loses",
+}
+"""What checks noted of a load, whatever its outcome."""
+
+
+def _recorded(every: Sequence[Row]) -> list[str]:
+    """What is renamed, and what else was seen of loads that may have worked."""
+    told: dict[tuple[str, str], list[Row]] = {}
+    for row in every:
+        for name, value in row.answer.notes.items():
+            told.setdefault((name, "; ".join(_entries(value))), []).append(row)
+    lines = ["### What is renamed, and what else was noted", ""]
+    if not told:
+        return [*lines, "Nothing.", ""]
+    for (name, text), mine in sorted(told.items(), key=lambda t: (t[0][0], -len(t[1]), t[0][1])):
+        lines.append(f"- {RECORDED.get(name, name)}: {escape(text)}")
+        lines += [f"  - {line}" for line in _where(mine)]
+    return [*lines, ""]
+
+
+def _entries(value: object) -> list[str]:
+    """What was noted, as short texts."""
+    if isinstance(value, Mapping):
+        entries = [f"{name}: {_plain(one)}" for name, one in sorted(value.items())]
+    else:
+        entries = list(map(str, value)) if isinstance(value, list) else [str(value)]
+    rest = len(entries) - FEW
+    return [*entries[:FEW], f"and {rest} more"] if rest > 0 else entries
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value[:FEW])) if isinstance(value, list) else str(value)
+
+
 def _reasons(every: Sequence[Row]) -> list[str]:
     """Why something was not asked."""
     told: dict[tuple[str, str], list[Row]] = {}
@@ -198,13 +246,13 @@ def _reasons(every: Sequence[Row]) -> list[str]:
         return [*lines, "Nothing.", ""]
     for (outcome, reason), mine in sorted(told.items()):
         names = sorted({f"`{r.family}:{r.way}`" for r in mine})
-        side = "saved" if reason.startswith("not saved: ") else "loaded"
+        side = "saved" if reason.startswith(NOT_SAVED) else "loaded"
         ends = {r.origin if side == "saved" else r.target for r in mine}
         where = ", ".join(map(label, sorted(ends, key=_rank)))
         lines.append(f"- {outcome}, {side} with {where}: {', '.join(names)}: {escape(reason)}")
     return [*lines, ""]
 
 
-def texts(found: Sequence[Exchanged]) -> dict[Path, str]:
+def texts(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> dict[Path, str]:
     """The published file and its text; none where nothing was exchanged."""
-    return {PATH: markdown(found)} if found else {}
+    return {PATH: markdown(found, outdated)} if found else {}

@@ -4,6 +4,7 @@ by the suite's runner."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -113,8 +114,9 @@ def save(cell: Cell, context: Context) -> Saved:
     """
     lock = lock_of(cell, context)
     into = folder() / cell.name
-    into.mkdir(parents=True, exist_ok=True)
-    (into / SAVED).unlink(missing_ok=True)
+    # All of it: what cannot be saved any more would be loaded from what lies there.
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
     builder = Builder(_base(cell, lock))
     context.say(f"{cell.name} saves its checkpoints")
     ask(cell, lock, context, builder, {SAVE_INTO: str(into)})
@@ -215,6 +217,11 @@ class Loading:
 
     def _store(self, origin: str) -> None:
         done, saved, pair = self._done.get(origin, {}), self._saved[origin], self._pairs[origin]
+        wanted = loading.wanted(saved.answers, pair.ways)
+        if wanted != {*done}:
+            raise EvidenceError(
+                f"the exchange cannot run: of {origin} it asked {sorted(done)}, not {wanted}"
+            )
         source = results.Source(
             lock=saved.lock,
             manifests=saved.manifests,
@@ -229,6 +236,29 @@ class Loading:
         failures = [c.failure for c in done.values() if c.failure and c.outcome in FAILURES]
         failures += saved.failures.values()
         self.found = results.with_source(self.found, origin, source, failures)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """No other exchange meanwhile: it could save anew what this one loads.
+
+    Raises:
+        InfrastructureError: there is one.
+    """
+    folder().mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder().with_suffix(".run"), timeout=0):
+            yield
+    except Timeout:
+        raise InfrastructureError("another exchange is running") from None
+
+
+def outdated(found: Sequence[Exchanged]) -> list[str]:
+    """What of it does not hold any more, in words."""
+    names = {name for one in found for name in (one.cell, *one.sources)}
+    paths = {name: files.ROOT / "constraints" / "locks" / f"{name}.txt" for name in names}
+    locked = {name: files.sha256_file(path) for name, path in paths.items() if path.exists()}
+    return results.outdated(found, digest(), locked)
 
 
 def _base(cell: Cell, lock: Lock) -> evidence.Evidence:

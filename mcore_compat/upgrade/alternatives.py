@@ -11,6 +11,7 @@ from mcore_compat.evidence import Evidence
 from mcore_compat.outcomes import CheckOutcome
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, named
 from mcore_compat.upgrade.pins import back, moving
+from mcore_compat.upgrade.sides import FRESH
 
 MOST = 3
 PAIR = ("megatron-core", "nvidia-modelopt")
@@ -74,4 +75,8 @@ def _checkpoints(there: Checkpoints) -> str | None:
     """What is known of FROM's checkpoints; None where some do not load there by themselves."""
     if any(not r.accepted for r in (*there.of(Load.LOST), *there.of(Load.THROUGH))):
         return None
-    return NOT_TESTED if there.of(Load.UNTESTED) else "load"
+    if there.of(Load.UNTESTED):
+        return NOT_TESTED
+    if there.state != FRESH:
+        return f"load, but {there.state} since"
+    return Load.NOT_ASKED.value if there.of(Load.NOT_ASKED) else "load"

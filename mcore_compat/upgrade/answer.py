@@ -134,10 +134,30 @@ def judged(made: Answer) -> Iterator[Reason]:
             "and FROM did not have: install by name",
             names=tuple(text for text, *_ in made.undeclared),
         )
+    yield from _back(made)
+    yield from _without_gpu(made)
     if made.origin.outcomes() and made.difference and not made.difference.same_suite:
         yield Reason(
             word=Word.GO, text="FROM and TO were taken with two suites: a difference may be theirs"
         )
+
+
+def _back(made: Answer) -> Iterator[Reason]:
+    back = tuple(one.package for one in made.interfaces if one.back)
+    if back:
+        text = _count(len(back), "package goes", "packages go") + " back to an older release: what "
+        yield Reason(word=Word.GO, text=f"{text}that takes away is not compared", names=back)
+
+
+def _without_gpu(made: Answer) -> Iterator[Reason]:
+    """What nobody knows on this device class, of either cell."""
+    ends = (made.origin.outcomes(), made.target.outcomes())
+    open_ = [{c for c, o in end.items() if o is CheckOutcome.NEEDS_GPU} for end in ends]
+    both = sorted(open_[0] & open_[1])
+    if both:
+        text = _count(len(both), "check needs a GPU, and was", "checks need a GPU, and were")
+        text += " asked in neither"
+        yield Reason(word=Word.GO, text=text, names=tuple(both))
 
 
 def _count(number: int, noun: str, nouns: str = "") -> str:
@@ -152,6 +172,9 @@ def _of_side(end: str, side: Side) -> Iterator[Reason]:
     elif side.state != FRESH:
         text = f"the evidence of {end} does not hold any more: {side.state}"
         yield Reason(word=Word.CHANGES, text=text, command=f"nox -s {side.name}")
+    if side.stands_in:
+        text = f"what is installed was not tested: {end} is only the nearest to it"
+        yield Reason(word=Word.CHANGES, text=text, command="mcore-compat doctor --run")
 
 
 def _of_target(made: Answer) -> Iterator[Reason]:
@@ -184,6 +207,7 @@ CHECKPOINTS = {
     Load.LOST: (Word.NO, "of FROM not to be loaded in TO, and by no known way through others"),
     Load.THROUGH: (Word.CHANGES, "of FROM to be loaded in TO only through other cells"),
     Load.UNTESTED: (Word.CHANGES, "of FROM not loaded in TO yet"),
+    Load.NOT_ASKED: (Word.CHANGES, "of FROM of which TO cannot be asked whether it loads"),
     Load.BEFORE: (Word.GO, "not to be loaded in TO, and not in FROM either"),
 }
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from mcore_compat.compare import FAILS
 from mcore_compat.evidence import Evidence
 from mcore_compat.exchange.evidence import Exchanged, Source, gist
-from mcore_compat.exchange.plan import WAYS
-from mcore_compat.outcomes import FAILURES, CheckOutcome
+from mcore_compat.exchange.loading import NOT_SAVED
+from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
+from mcore_compat.outcomes import FAILS, FAILURES, CheckOutcome
+from mcore_compat.search import matching
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""
@@ -28,7 +28,7 @@ WITHIN: Mapping[str, Place] = {
 
 IN_ORIGIN: Mapping[str, str] = {
     "default-to-modelopt": "restore",
-    "quantized": "modelopt-state-fp8",
+    STATE: STATE_KIND,
 }
 """By way: the check that asks the same of one cell alone."""
 
@@ -43,7 +43,8 @@ class Load(Enum):
     THROUGH = "through others"
     LOST = "does not load"
     BEFORE = "does not load in FROM either"
-    NOT_ASKED = "cannot be asked"
+    NOT_SAVED = "FROM cannot save it"
+    NOT_ASKED = "cannot be asked in TO"
     UNTESTED = NOT_TESTED
 
 
@@ -120,9 +121,7 @@ def checkpoints(
 
 def named(check: str, patterns: Iterable[str]) -> bool:
     """Whether one of the patterns, a check's id or a glob, means it. Brackets are no globs."""
-    return any(
-        check == one or fnmatch.fnmatchcase(check, one.replace("[", "[[]")) for one in patterns
-    )
+    return any(matching(one, [check]) for one in patterns)
 
 
 def _state(origin: Evidence, target: str, all_: Exchange) -> str:
@@ -131,8 +130,7 @@ def _state(origin: Evidence, target: str, all_: Exchange) -> str:
         return NOT_TESTED
     if there.exchange != all_.checks:
         return "the checks changed"
-    lock = next((e.lock for e in all_.found if e.cell == target), there.lock)
-    return "fresh" if (source.lock, there.lock) == (origin.lock, lock) else "a lock changed"
+    return "fresh" if _holds(there, origin.cell, source, all_) else "a lock changed"
 
 
 def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange) -> Route:
@@ -143,49 +141,66 @@ def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange)
     answer = source.answers[f"{family}:{way}"]
     if answer.outcome is CheckOutcome.WORKS:
         return Route(family=family, way=way, load=Load.WORKS)
-    if answer.outcome not in FAILURES:
-        why = answer.reason or answer.outcome.value
-        return Route(family=family, way=way, load=Load.NOT_ASKED, why=why)
     failure = there.failures.get(answer.cause or "")
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
+    asked = answer.outcome in FAILURES
+    why = why if asked else answer.reason or answer.outcome.value
     said = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
-    if _fails_in_origin(origin, family, way, all_):
+    if not asked and why.startswith(NOT_SAVED):
+        return replace(said, load=Load.NOT_SAVED)
+    if _not_in_origin(origin, family, way, all_):
         return said
+    if not asked:
+        return replace(said, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
-    chain = shortest(edges(all_.exchanged, all_.found, family), start, end)
+    chain = shortest(edges(all_, family), start, end)
     return replace(said, load=Load.THROUGH if chain else Load.LOST, chain=chain)
 
 
-def _fails_in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> bool:
-    """Whether FROM fails with its own checkpoint: then TO takes nothing away."""
+NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
+"""Outcomes of which it is known that a release does not do what was asked."""
+
+
+def _not_in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> bool:
+    """Whether FROM does not load its own checkpoint so: then TO takes nothing away."""
     itself = all_.source(origin.cell, origin.cell)
     own = itself.answers.get(f"{family}:{way}") if itself else None
     if own is not None:
-        return own.outcome in FAILS
+        return own.outcome in NONE
     check = f"{IN_ORIGIN.get(way, '')}[{family}]"
-    return any(c.check == check and c.outcome in FAILS for c in origin.checks)
+    return any(c.check == check and c.outcome in NONE for c in origin.checks)
 
 
 Edges = Mapping[Place, Sequence[tuple[Place, int]]]
 """By place: where it goes on to, and whether that is into another cell (1) or not (0)."""
 
 
-def edges(exchanged: Iterable[Exchanged], found: Iterable[Evidence], family: str) -> Edges:
-    """Every load of a family's checkpoints that works, between cells and within one."""
+def edges(all_: Exchange, family: str) -> Edges:
+    """Every load of a family's checkpoints that works, between cells and within one; none that was
+    seen with other checks or locks than today's."""
     made: dict[Place, set[tuple[Place, int]]] = {}
-    for one in exchanged:
+    for one in all_.exchanged:
         for origin, source in one.sources.items():
+            if not _holds(one, origin, source, all_):
+                continue
             for way, kind in WAYS.items():
                 answer = source.answers.get(f"{family}:{way}")
                 if answer is not None and answer.outcome is CheckOutcome.WORKS:
                     step = (one.cell, INTO.get(way, kind)), int(one.cell != origin)
                     made.setdefault((origin, kind), set()).add(step)
-    for e in found:
+    for e in all_.found:
         for c in e.checks:
             if c.family == family and c.kind in WITHIN and c.outcome is CheckOutcome.WORKS:
                 kind, other = WITHIN[c.kind]
                 made.setdefault((e.cell, kind), set()).add(((e.cell, other), 0))
     return {place: sorted(steps) for place, steps in made.items()}
+
+
+def _holds(one: Exchanged, origin: str, source: Source, all_: Exchange) -> bool:
+    """Whether what `one` loaded of `origin` is of today's checks and of the locks that were run."""
+    locks = {e.cell: e.lock for e in all_.found if e.cell in (one.cell, origin)}
+    there = one.lock == locks.get(one.cell, one.lock) and one.exchange == all_.checks
+    return there and source.lock == locks.get(origin, source.lock)
 
 
 def shortest(edges: Edges, start: Place, end: Place) -> tuple[Place, ...]:

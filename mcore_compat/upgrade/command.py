@@ -21,7 +21,7 @@ from mcore_compat import (
     pipeline,
     published,
 )
-from mcore_compat.cells import Cell
+from mcore_compat.cells import Cell, full_name
 from mcore_compat.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.evidence import Evidence
 from mcore_compat.exchange import command as exchange
@@ -32,6 +32,7 @@ from mcore_compat.upgrade import current, document, examples, losses, sides, tex
 from mcore_compat.upgrade import data as plain
 from mcore_compat.upgrade.answer import Answer, Word
 from mcore_compat.upgrade.checkpoints import named
+from mcore_compat.upgrade.current import Chosen
 from mcore_compat.upgrade.sides import Known
 
 WIDTH = 100
@@ -53,7 +54,7 @@ def run(args: Namespace) -> int:
     if args.output and args.output.is_dir():
         raise UsageError(f"--output: {args.output} is a folder; name a file")
     here = commands.context()
-    names, note = _names(args, here)
+    names, came = _names(args, here)
     if not args.no_run:
         _test(names, here)
     cells = [pipeline.chosen(name, here) for name in names]
@@ -61,38 +62,41 @@ def run(args: Namespace) -> int:
     _check_accepted(args.accept, of, cells)
     if args.blame and _blame(of, cells, args.accept, here):
         of = _known(cells, here, mine, strict=True)
-    sides_ = of.side(cells[0], note), of.side(cells[1])
-    made = answers.answer(*sides_, of, args.accept)
+    origin = of.side(cells[0], came.note, stands_in=came.stands_in)
+    made = answers.answer(origin, of.side(cells[1]), of, args.accept)
     _print(made, args.format, args.output)
     fine = {Word.GO, Word.CHANGES} if args.changes_ok else {Word.GO}
     return 0 if made.word in fine else 1
 
 
-def _names(args: Namespace, here: Context) -> tuple[list[str], str]:
+def _names(args: Namespace, here: Context) -> tuple[list[str], Chosen]:
     """The two cells' names, and how the first was found where it is what is installed."""
     if args.target in current.WORDS:
         raise UsageError("current: only FROM can be what is installed; name the cell TO")
-    target = expand.named(examples.full(args.target), here.matrix, here.releases).name
+    target = expand.named(full_name(args.target), here.matrix, here.releases).name
     if args.origin not in current.WORDS:
         if args.python:
             raise UsageError(f'--python: FROM is a cell, "{args.origin}", and not current')
-        origin, note = expand.named(examples.full(args.origin), here.matrix, here.releases).name, ""
+        name = expand.named(full_name(args.origin), here.matrix, here.releases).name
+        came = Chosen(name, note="", stands_in=False)
     else:
         python = Path(args.python) if args.python else commands.active()
         rows = [published.record(data.row(e, here.matrix)) for e in evidence.load_all()]
-        origin, note = current.current(inspected.inspect(python, here.run), rows)
-    if origin == target:
+        came = current.current(inspected.inspect(python, here.run), rows)
+    if came.name == target:
         raise UsageError(f"FROM and TO are the same cell, {target}: there is nothing to upgrade")
-    return [origin, target], note
+    return [came.name, target], came
 
 
 def _test(names: Sequence[str], here: Context) -> None:
-    """Run both cells and load the checkpoints of the one in the other, where that is not fresh."""
+    """Run both cells and load the checkpoints of FROM in both, where that is not fresh: what does
+    not load in FROM either is not lost."""
     found = [pipeline.run_cell(name, Options(), here).evidence for name in names]
     if not all(one.checks for one in found):
         return
+    asked = exchange.Asked(origins=names[:1], targets=names)
     with contextlib.redirect_stdout(sys.stderr):  # the answer alone is printed
-        code = exchange.exchange(names[:1], names[1:], force=False, dry_run=False)
+        code = exchange.exchange(asked, force=False, dry_run=False)
     if code == InfrastructureError.exit_code:
         raise InfrastructureError("not all checkpoints were loaded; run it again to continue")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from packaging.version import InvalidVersion
 
@@ -15,16 +16,21 @@ from mcore_compat.published import CellRecord
 WORDS = ("current", "FROM=current")
 
 
-def current(there: Installed, cells: Sequence[CellRecord]) -> tuple[str, str]:
-    """The tested cell that is the same or nearest, and in words how near it is.
+class Chosen(NamedTuple):
+    """The cell's name, in words how near it is, and whether it is only the nearest."""
+
+    name: str
+    note: str
+    stands_in: bool
+
+
+def current(there: Installed, cells: Sequence[CellRecord]) -> Chosen:
+    """The tested cell that is the same as what is installed, else the nearest.
 
     Raises:
         UsageError: an axis is not installed, or has a version that is none; nothing was tested.
     """
     pins = doctor.pins_of(there)
-    core = next((there.versions[name] for name in doctor.CORES if name in there.versions), None)
-    if core is not None:
-        pins.setdefault(doctor.TE, core.partition("+")[0])
     for axis in AXES:
         if axis not in pins:
             raise UsageError(
@@ -37,10 +43,10 @@ def current(there: Installed, cells: Sequence[CellRecord]) -> tuple[str, str]:
             raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"') from None
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:
-        return min(same), "FROM is what is installed"
+        return Chosen(min(same), "FROM is what is installed", stands_in=False)
     near = doctor.nearest(pins, cells)
     if near is None:
         raise UsageError("current: no cell was tested that could stand for what is installed")
     other = [f"{a} {pins[a]} (there {near.pins[a]})" for a in AXES if near.pins[a] != pins[a]]
     told = f"what is installed was not tested; {near.name} is the nearest, unlike it in "
-    return near.name, told + ", ".join(other)
+    return Chosen(near.name, told + ", ".join(other), stands_in=True)

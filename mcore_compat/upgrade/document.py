@@ -8,6 +8,7 @@ from mcore_compat import verdict
 from mcore_compat.compare import Change
 from mcore_compat.upgrade import blamed, loaded
 from mcore_compat.upgrade.answer import Answer, Reason, Word
+from mcore_compat.upgrade.checkpoints import Load
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
@@ -19,6 +20,8 @@ STYLES = {Word.GO: "bold green", Word.CHANGES: "bold yellow", Word.NO: "bold red
 
 RULES = 2
 """Rules that are shown of one failure."""
+
+FINE = "all that works in FROM works in TO, its checkpoints load there, no known call breaks"
 
 CONSTRAINTS = "reports/constraints"
 
@@ -48,6 +51,11 @@ def _head(made: Answer) -> Section:
         *(Ours(": "), Ours(made.word.value)),
     )
     body = []
+    if made.word is Word.GO and not made.losses and _all_load(made):
+        text = (
+            "all that works in FROM works in TO, its checkpoints load there, no known call breaks"
+        )
+        body.append(item(Ours(text)))
     for word, text in (
         (Word.NO, "speaks against it"),
         (Word.CHANGES, "to be done or tested first"),
@@ -57,12 +65,13 @@ def _head(made: Answer) -> Section:
         if reasons:
             body.append(item(Ours(text)))
             body += [_reason(r) for r in reasons]
-    if not made.reasons:
-        text = (
-            "all that works in FROM works in TO, its checkpoints load there, no known call breaks"
-        )
-        body.append(item(Ours(text)))
     return Section(title=title, body=tuple(body), style=STYLES[made.word])
+
+
+def _all_load(made: Answer) -> bool:
+    """Whether every checkpoint that FROM saves was loaded in TO."""
+    loads = {r.load for r in made.checkpoints.routes} if made.checkpoints else set()
+    return loads <= {Load.WORKS, Load.NOT_SAVED}
 
 
 def _reason(one: Reason) -> Item:

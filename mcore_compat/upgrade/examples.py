@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mcore_compat import expand, files, locks, pipeline
-from mcore_compat.cells import Cell
+from mcore_compat.cells import Cell, full_name
 from mcore_compat.collated import Collated
 from mcore_compat.exchange import run
 from mcore_compat.exchange.evidence import Exchanged
@@ -27,13 +27,6 @@ PAIRS = (
 )
 """From the oldest to one that many run; one that is not to be done, and what instead; one of
 ModelOpt alone, in which nothing is lost."""
-
-PREFIX = "compat-"
-
-
-def full(name: str) -> str:
-    """A cell's name as it was typed, with what may be left out."""
-    return name if name.startswith(PREFIX) else PREFIX + name
 
 
 def path_of(origin: str, target: str) -> Path:
@@ -62,7 +55,7 @@ def known(
 
 def made(all_: Collated, exchanged: Sequence[Exchanged], origin: str, target: str) -> Answer:
     """The answer to one example."""
-    cells = [expand.named(full(n), all_.matrix, all_.releases) for n in (origin, target)]
+    cells = [expand.named(full_name(n), all_.matrix, all_.releases) for n in (origin, target)]
     of = known(all_, DEVICE_CLASS, exchanged, cells)
     return answer(of.side(cells[0]), of.side(cells[1]), of)
 
@@ -82,5 +75,5 @@ def texts(all_: Collated, exchanged: Sequence[Exchanged]) -> Mapping[Path, Calla
     return {
         path_of(*pair): functools.partial(text_of, *pair)
         for pair in PAIRS
-        if {full(name) for name in pair} <= there
+        if {full_name(name) for name in pair} <= there
     }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcore_compat import compare, explain, verdict
+from mcore_compat import explain, verdict
 from mcore_compat.compare import Change, Difference
 from mcore_compat.evidence import CheckResult
-from mcore_compat.outcomes import CORE_KIND, FAILURES, CheckOutcome
+from mcore_compat.outcomes import CORE_KIND, FAILS, FAILURES, CheckOutcome
 from mcore_compat.upgrade import pins
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Known, Side
@@ -42,7 +42,7 @@ class Loss:
     @property
     def failed(self) -> bool:
         """Whether it fails now; else it is not asked any more."""
-        return self.outcome in compare.FAILS
+        return self.outcome in FAILS
 
     @property
     def core(self) -> bool:

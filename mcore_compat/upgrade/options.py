@@ -8,7 +8,7 @@ from typing import Any
 
 DESCRIPTION = """\
 From one cell to another: go, go with changes, or no, and why. Runs what is not fresh: both cells,
-and the checkpoints of FROM loaded in TO."""
+and the checkpoints of FROM loaded in both."""
 
 EXIT_CODES = """\
 exit codes: 0 go; 1 go with changes, or no; 2 bad input; 3 network, disk or another failure of the

@@ -19,13 +19,15 @@ FRESH, UNTESTED = "fresh", "untested"
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """One end. `state`: `fresh`, `untested`, or why its evidence does not hold any more; `note`:
-    how it came to be this cell, where that was not said by name."""
+    how it came to be this cell, where that was not said by name; `stands_in`: it is only the
+    nearest to what is installed."""
 
     cell: Cell
     found: Evidence | None = None
     lock: Lock | None = None
     state: str = UNTESTED
     note: str = ""
+    stands_in: bool = False
 
     @property
     def name(self) -> str:
@@ -70,11 +72,11 @@ class Known:
     def evidence_of(self, cell: str) -> Evidence | None:
         return next((e for e in self.found if e.cell == cell), None)
 
-    def side(self, cell: Cell, note: str = "") -> Side:
+    def side(self, cell: Cell, note: str = "", *, stands_in: bool = False) -> Side:
         """What is known of a cell."""
         found, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
         state = self._state(cell, found, lock) if found else UNTESTED
-        return Side(cell=cell, found=found, lock=lock, state=state, note=note)
+        return Side(cell=cell, found=found, lock=lock, state=state, note=note, stands_in=stands_in)
 
     def _state(self, cell: Cell, found: Evidence, lock: Lock | None) -> str:
         """Whether its evidence holds. Wheels are left out: those of this machine change nothing

@@ -11,7 +11,7 @@ from mcore_compat.bisect import State
 from mcore_compat.cells import AXES, Cell
 from mcore_compat.errors import UsageError
 from mcore_compat.evidence import CheckResult, Evidence
-from mcore_compat.outcomes import FAILURES, CheckOutcome
+from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.upgrade import blame, pins
 from mcore_compat.upgrade.blame import Blame, Moved
 from mcore_compat.upgrade.sides import Known, Side
@@ -47,6 +47,12 @@ def state_of(found: Evidence, checks: Sequence[str], failed: CheckResult) -> tup
     return State.SILENT, f"{' and '.join(other) or 'not asked'} there{otherwise}"
 
 
+def _says(one: Evidence, suite: str) -> bool:
+    """Whether it may be compared with what TO's suite showed; no part of a suite, no network."""
+    whole = one.complete and one.outcome is not CellOutcome.ERROR
+    return whole and (not one.checks or one.suite == suite)
+
+
 def _alike(one: CheckResult, failed: CheckResult) -> bool:
     if one.outcome is not failed.outcome:
         return False
@@ -69,7 +75,8 @@ class Trial:
         self._checks, self._failed = checks, failed
         self._old, self._new = origin.pins, target.pins
         self._known, self._run = known, run
-        self._tested = pins.by_pins(known.found)
+        suite = target.found.suite if target.found else ""
+        self._tested = pins.by_pins(e for e in known.found if _says(e, suite))
         self._axes = pins.moving(self._old, self._new)
         self._cells: dict[Moved, str] = {
             Moved(): origin.name,

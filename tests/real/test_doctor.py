@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,12 @@ from mcore_compat import files, pipeline
 pytestmark = pytest.mark.real
 
 CELL = "compat-0.16-modelopt0.41"
+
+WHOLE = "compat-0.19-modelopt0.46"
+"""In which nothing fails that works in other cells of its megatron-core."""
+
+INCOMPATIBLE = "compat-0.9-modelopt0.21"
+"""In which no checkpoint restores; that is declared."""
 
 BREAK = {
     "no extension": ["uninstall", "transformer-engine-torch"],
@@ -37,13 +44,19 @@ SAYS = {
 }
 
 
+def environment_of(cell: str) -> Path:
+    """The environment of a real cell, which is made where it is not there."""
+    made = files.home() / "envs" / cell
+    if not made.is_dir():
+        argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell]
+        subprocess.run(argv, check=False, cwd=files.ROOT, timeout=3600)
+    return made
+
+
 @pytest.fixture
 def python() -> Iterator[Path]:
     """The Python of a copy of the cell's environment, on the same file system."""
-    made = files.home() / "envs" / CELL
-    if not made.is_dir():
-        argv = [sys.executable, "-m", "mcore_compat.cli", "run", CELL]
-        subprocess.run(argv, check=False, cwd=files.ROOT, timeout=3600)
+    made = environment_of(CELL)
     with tempfile.TemporaryDirectory(dir=files.home()) as folder:
         copy = Path(folder) / "env"
         shutil.copytree(made, copy, symlinks=True, copy_function=_linked)
@@ -60,8 +73,22 @@ def doctor(python: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_it_is_silent_where_all_is_right(python: Path) -> None:
-    assert doctor(python) == (0, "")
+def test_it_is_silent_where_all_is_right() -> None:
+    assert doctor(environment_of(WHOLE) / "bin" / "python") == (0, "")
+
+
+def test_it_says_where_no_checkpoint_restores() -> None:
+    code, said = doctor(environment_of(INCOMPATIBLE) / "bin" / "python")
+    assert code == 1
+    assert said.startswith(f"known to fail: {INCOMPATIBLE} is incompatible")
+
+
+def test_it_takes_less_than_3_s() -> None:
+    python = environment_of(WHOLE) / "bin" / "python"
+    doctor(python)
+    start = time.monotonic()
+    doctor(python)
+    assert time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize("how", sorted(BREAK))

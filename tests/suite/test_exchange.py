@@ -1,7 +1,7 @@
 """Checkpoints across releases, the suite's side: each way to lose something is said to be broken.
 
 The models and checkpoints here are stand-ins, names and digests in plain files: no package under
-test is installed. `tests/real/test_exchange.py` breaks real ones.
+test is installed.
 """
 
 from __future__ import annotations
