@@ -115,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="WAY",
         help="only this; repeatable",
     )
+    over.add_argument("-j", "--jobs", type=int, default=1, help="cells at a time (1)")
     over.add_argument("--force", action="store_true", help="save and load although that is fresh")
     over.add_argument("--dry-run", action="store_true", help="print what would run, and its cost")
 
@@ -266,7 +267,7 @@ def _beside_the_matrix(args: argparse.Namespace) -> int:
     from mcore_compat.exchange import command
 
     asked = command.Asked(origins=args.origins, targets=args.targets, ways=args.ways)
-    return command.exchange(asked, force=args.force, dry_run=args.dry_run)
+    return command.exchange(asked, force=args.force, dry_run=args.dry_run, jobs=args.jobs)
 
 
 def _name(args: argparse.Namespace) -> str:

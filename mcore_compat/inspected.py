@@ -87,7 +87,8 @@ def read(folders: Iterable[Path], python: str) -> Installed:
 
 def _said(one: importlib.metadata.Distribution, key: str) -> str:
     """A field of its metadata; what a broken installation lacks is empty."""
-    return one.metadata.get(key, "")
+    values: list[str] = one.metadata.get_all(key) or [""]
+    return values[0]
 
 
 _EXTENSION = "transformer_engine_torch*.so"

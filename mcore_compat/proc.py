@@ -29,6 +29,10 @@ class Completed:
         return self.returncode == 0 and not self.timed_out
 
 
+_RUNNING: set[int] = set()
+"""The process groups that `run` has started and not ended yet, of all threads."""
+
+
 class Runner(Protocol):
     """What the rest of the package needs of this module; tests pass their own."""
 
@@ -98,6 +102,7 @@ def _run(
         start_new_session=True,
     )
     assert process.stdout is not None
+    _RUNNING.add(process.pid)
     lines: list[str] = []
 
     def take(raw: bytes) -> None:
@@ -117,6 +122,7 @@ def _run(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace)
         kill_group(process.pid)
+        _RUNNING.discard(process.pid)
         returncode = process.wait()
         process.stdout.close()
     return Completed(
@@ -160,6 +166,13 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
         timed_out = time.monotonic() > deadline
         time.sleep(0.02)
     return timed_out
+
+
+def end_all() -> None:
+    """Kill every process group that `run` is waiting for, in whatever thread: Ctrl-C reaches only
+    the main one."""
+    for pid in tuple(_RUNNING):
+        kill_group(pid)
 
 
 def kill_group(pid: int) -> None:

@@ -3,6 +3,9 @@ stand-in here."""
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +15,7 @@ import pytest
 from support import event, stand_in_cell
 from test_exchange import BROKEN, NEW, OLD, WORKS, exchanged, failure, source
 
-from mcore_compat import cli
+from mcore_compat import cli, proc
 from mcore_compat.cells import Cell
 from mcore_compat.errors import (
     CompatError,
@@ -193,6 +196,54 @@ def test_an_interruption_ends_all_of_it(ran: Ran) -> None:
     ran.fails = {NEW: Interrupted("interrupted")}
     assert cli.main(BOTH) == 130
     assert ran.done == [f"save {NEW}"]
+
+
+def test_several_cells_at_once_are_all_saved_before_any_is_loaded(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
+    alone = ran.save
+
+    def save(cell: Cell, context: Any) -> run.Saved:
+        together.wait(10)
+        return alone(cell, context)
+
+    monkeypatch.setattr(run, "save", save)
+    assert cli.main([*BOTH, "-j", "2"]) == 0
+    assert sorted(ran.done[:2]) == [f"save {NEW}", f"save {OLD}"]
+    assert ran.done[2:] == [f"load {OLD} of {NEW} {OLD}"]
+
+
+def test_of_several_cells_an_interruption_ends_all_processes(
+    ran: Ran, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that is not told of it waits for a process that would take a minute."""
+    began = threading.Event()
+
+    def save(cell: Cell, context: Any) -> run.Saved:
+        if cell.name == NEW:
+            began.wait(10)
+            raise Interrupted("interrupted")
+        ended = proc.run(["sleep", "60"], timeout=60, on_line=None, log=here / "log")
+        ran.done.append(f"{cell.name} {ended.returncode}")
+        raise InfrastructureError("it ended early")
+
+    running = proc._run
+    monkeypatch.setattr(run, "save", save)
+    monkeypatch.setattr(proc, "_run", lambda *words: began.set() or running(*words))
+    start = time.monotonic()
+    assert cli.main([*BOTH, "-j", "2"]) == 130
+    assert time.monotonic() - start < 20
+    assert ran.done == [f"{OLD} {-signal.SIGKILL}"]
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1"])
+def test_less_than_one_cell_at_a_time_is_refused(
+    ran: Ran, jobs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*BOTH, "-j", jobs]) == 2
+    assert "-j: at least one cell at a time" in capsys.readouterr().err
+    assert ran.done == []
 
 
 def test_two_exchanges_at_once_are_refused(here: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-from mcore_compat import commands, evidence, expand, files, locks, pipeline
+from mcore_compat import commands, evidence, expand, files, locks, pipeline, proc
 from mcore_compat.cells import Cell, full_name
 from mcore_compat.errors import CompatError, InfrastructureError, UsageError, nearest
 from mcore_compat.exchange import evidence as results
@@ -26,11 +28,17 @@ class Asked:
     ways: Sequence[str] = ()
 
 
-def exchange(asked: Asked, *, force: bool, dry_run: bool) -> int:
-    """Run the pairs that are not fresh and write the report; 0 where all of them could be asked.
+def exchange(asked: Asked, *, force: bool, dry_run: bool, jobs: int = 1) -> int:
+    """Run the pairs that are not fresh, `jobs` cells at a time, and write the report; 0 where all
+    of them could be asked.
 
     A checkpoint that does not come over is a finding, not a failure of this command.
+
+    Raises:
+        UsageError: a cell or a way that is none, or no job at all.
     """
+    if jobs < 1:
+        raise UsageError("-j: at least one cell at a time must run")
     here = commands.context()
     pairs = pairs_of(asked, here)
     cells = {name: pipeline.chosen(name, here) for p in pairs for name in (p.origin, p.target)}
@@ -38,12 +46,12 @@ def exchange(asked: Asked, *, force: bool, dry_run: bool) -> int:
     todo = [p for p in pairs if force or not is_fresh(p, cells, kept[p.origin])]
     saves = sorted({p.origin for p in todo if kept[p.origin] is None})
     if dry_run:
-        print("\n".join(plan.describe(todo, saves, len(pairs) - len(todo))))
+        print("\n".join(plan.describe(todo, saves, len(pairs) - len(todo), jobs)))
         return 0
     failed: dict[str, CompatError] = {}
     if todo:
         with run.alone():
-            _run(todo, saves, kept, cells, failed, here)
+            _run(todo, saves, kept, cells, failed, here, jobs)
     found = results.load_all()
     for path, text in report.texts(found, run.outdated(found)).items():
         files.write_text(path, text)
@@ -61,17 +69,47 @@ def _run(
     cells: Mapping[str, Cell],
     failed: dict[str, CompatError],
     here: Context,
+    jobs: int,
 ) -> None:
     """Save, then load; what fails by cell is put into `failed`."""
     saved = {name: one for name, one in kept.items() if one is not None}
-    for name in saves:
+
+    def save(name: str) -> None:
         with _noted(name, failed, here):
-            saved[name] = run.save(cells[name], here)
-    for target in sorted({p.target for p in todo}):
-        mine = [p for p in todo if p.target == target and p.origin in saved]
+            saved[name] = run.save(cells[name], _told(name, here, jobs))
+
+    def load(name: str) -> None:
+        mine = [p for p in todo if p.target == name and p.origin in saved]
         if mine:
-            with _noted(target, failed, here):
-                run.load(cells[target], mine, saved, here)
+            with _noted(name, failed, here):
+                run.load(cells[name], mine, saved, _told(name, here, jobs))
+
+    _each(save, saves, jobs)
+    _each(load, sorted({p.target for p in todo}), jobs)
+
+
+def _told(name: str, here: Context, jobs: int) -> Context:
+    """Where several cells run at once, each line names its own."""
+    return here if jobs == 1 else replace(here, say=lambda line: here.say(f"{name}: {line}"))
+
+
+def _each(do: Callable[[str], None], names: Sequence[str], jobs: int) -> None:
+    """Do it for each name, `jobs` at a time; the first that raises ends all others."""
+    if jobs == 1:
+        for name in names:
+            do(name)
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(do, name) for name in names]
+        try:
+            for one in running:
+                one.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(one.done() for one in running):
+                proc.end_all()  # again and again: a thread may be about to start the next process
+                time.sleep(0.1)
+            raise
 
 
 def pairs_of(asked: Asked, here: Context) -> tuple[Pair, ...]:

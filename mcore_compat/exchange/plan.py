@@ -107,7 +107,7 @@ def only(pairs: Iterable[Pair], ways: Sequence[str]) -> tuple[Pair, ...]:
     return tuple(pair for pair in kept if pair.ways)
 
 
-def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int) -> list[str]:
+def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int, jobs: int = 1) -> list[str]:
     """What would run and about how long that takes, line by line."""
     loads = Counter[str]()
     for pair in todo:
@@ -120,5 +120,7 @@ def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int) -> list[str
     seconds += len(loads) * START_S + sum(loads.values()) * LOAD_S
     lines.append(f"{len(saves)} cells to save, {len(todo)} pairs to load, {fresh} fresh")
     if todo or saves:
-        lines.append(f"time: about {seconds / 60:.0f} min; environments that are missing on top")
+        lines.append(
+            f"time: about {seconds / jobs / 60:.0f} min; environments that are missing on top"
+        )
     return lines
