@@ -21,8 +21,9 @@ pytestmark = pytest.mark.real
 
 CELL = "compat-0.16-modelopt0.41"
 
-WHOLE = "compat-0.19-modelopt0.46"
-"""In which nothing fails that works in other cells of its megatron-core."""
+WHOLE = "compat-0.16-modelopt0.46"
+"""In which nothing fails that works in other cells of its megatron-core. Of the stack of `CELL`: no
+wheel is built for it alone."""
 
 INCOMPATIBLE = "compat-0.9-modelopt0.21"
 """In which no checkpoint restores; that is declared."""
