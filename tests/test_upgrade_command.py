@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
 from test_doctor import record
-from upgrade_support import ALL_LOAD, BROKEN, FROM, TO, answered, exchanged, known, shows
+from upgrade_support import ALL_LOAD, BROKEN, FROM, TO, answered, exchanged, known, recorded, shows
 
 from mcore_compat import cli, evidence, files, inspected, locks, pipeline
 from mcore_compat.errors import InfrastructureError, UsageError
@@ -36,12 +36,13 @@ ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
 def real(of: Any, *events: dict[str, Any]) -> Evidence:
     """Made-up evidence that holds for a real cell's lock and today's suite."""
     lock = locks.read(pipeline.lock_path(of))
-    return replace(shows(of, *events), lock=lock.digest, suite=pipeline.suite_digest())
+    found = recorded(shows(of, *events))
+    return replace(found, lock=lock.digest, suite=pipeline.suite_digest())
 
 
 def today(of: Any, *events: dict[str, Any]) -> Evidence:
     """Made-up evidence of today's suite, of a cell that has no lock."""
-    return replace(shows(of, *events), suite=pipeline.suite_digest())
+    return replace(recorded(shows(of, *events)), suite=pipeline.suite_digest())
 
 
 def loads(found: Sequence[Evidence]) -> Exchanged:
