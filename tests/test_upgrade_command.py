@@ -116,6 +116,7 @@ def test_no_is_1_unless_the_loss_is_accepted(place: Place) -> None:
         (["nonsense", "0.16-modelopt0.41"], '"compat-nonsense" is not the name of a cell'),
         (["0.16-modelopt0.41", "0.16-modelopt9.9"], "has no release 9.9"),
         (["0.16-modelopt0.41", "0.16-modelopt0.41"], "the same cell"),
+        (["0.16-modelopt0.41", "0.16.1-modelopt0.41.0"], "the same cell"),
         (["0.16-modelopt0.41", "current"], "only FROM can be"),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--python", "x"], "and not current"),
         (["current", "0.16-modelopt0.42", "--no-run", "--python", "x"], "is no Python that runs"),
@@ -139,6 +140,13 @@ def test_bad_input_is_one_line(
     assert caught.err.count("\n") == 1
     assert caught.out == ""
     assert place.ran == []
+
+
+def test_full_versions_mean_the_tested_cell(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["upgrade", "0.16.1-modelopt0.41.0", "0.16.1-modelopt0.42.0", "--no-run"]) == 0
+    assert capsys.readouterr().out.startswith(f"Upgrade {FROM.name} → {TO.name}: go\n")
 
 
 # What is run
@@ -208,6 +216,15 @@ def test_what_is_known_of_another_device_class_is_told_as_such(
     place.found = [replace(e, device_class="gpu") for e in place.found]
     cli.main([*ARGV, "--no-run", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["device_class"] == "gpu"
+
+
+def test_a_device_class_that_is_asked_for_is_not_replaced_by_another(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*ARGV, "--no-run", "--device-class", "gpu", "--format", "json"]) == 1
+    made = json.loads(capsys.readouterr().out)
+    assert (made["answer"], made["device_class"]) == ("no", "gpu")
+    assert made["from"]["state"] == made["to"]["state"] == "untested"
 
 
 # What is printed
