@@ -47,7 +47,7 @@ def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Re
         *_undeclared(there, matrix),
         *_requirements(there),
     ]
-    return (*faults, *_evidence(there, known))
+    return (*faults, *_unread(there), *_evidence(there, known))
 
 
 def pins_of(there: Installed) -> dict[str, str]:
@@ -132,6 +132,8 @@ def _cuda(there: Installed) -> Iterator[Remark]:
         )
     if "torch" not in there.versions or not cores:
         return
+    if there.unread:
+        return  # of which nothing is known nothing is wrong
     if there.cuda is None:
         yield Remark(
             kind=FAULT,
@@ -148,6 +150,14 @@ def _cuda(there: Installed) -> Iterator[Remark]:
             f"Transformer Engine's core library is {', '.join(cores)}",
             help=f"replace it by transformer-engine-cu{major}=={there.versions[cores[0]]}",
         )
+
+
+def _unread(there: Installed) -> Iterator[Remark]:
+    """A torch whose files are elsewhere, as an editable one's, may be built for any CUDA."""
+    if there.unread and "torch" in there.versions:
+        text = f"the CUDA of torch {there.versions['torch']} is not known: {there.unread}"
+        ask = "python -c 'import torch; print(torch.version.cuda)' tells it"
+        yield Remark(kind=NOTE, text=text, help=ask)
 
 
 def _abi(there: Installed) -> Iterator[Remark]:

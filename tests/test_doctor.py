@@ -113,6 +113,15 @@ def test_each_fault_is_named_with_what_helps(there: Installed, text: str, bare: 
     assert faults[0].help
 
 
+def test_of_a_torch_whose_files_are_elsewhere_nothing_is_wrong(
+    bare: Matrix, tmp_path: Path
+) -> None:
+    unread = inspected.read([tmp_path], "3.12.1").unread
+    assert said(replace(RIGHT, cuda=None, unread=unread), bare) == [
+        f"{NOTE}: the CUDA of torch 2.9.1 is not known: no folder torch is where Python searches"
+    ]
+
+
 def test_requirements_of_extras_and_other_platforms_do_not_bind(bare: Matrix) -> None:
     requires = ('torch>=3; extra == "all"', 'torch>=3; sys_platform == "win32"', "not installed>1")
     assert said(replace(RIGHT, requires={"nvidia-modelopt": requires}), bare) == []
@@ -330,10 +339,15 @@ def test_the_first_of_a_name_on_the_path_counts(tmp_path: Path) -> None:
 
 def test_the_cuda_of_torch_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
-    assert inspected.read([tmp_path], "3.12.0").cuda is None
+    there = inspected.read([tmp_path], "3.12.0")
+    assert (there.cuda, there.unread) == (None, "torch's version.py is not there")
     text = "__version__ = '2.9.1'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
     (tmp_path / "torch" / "version.py").write_text(text)
-    assert inspected.read([tmp_path], "3.12.0").cuda == "12.8"
+    there = inspected.read([tmp_path], "3.12.0")
+    assert (there.cuda, there.unread) == ("12.8", "")
+    (tmp_path / "torch" / "version.py").write_text(text.replace("'12.8'", "None"))
+    there = inspected.read([tmp_path], "3.12.0")
+    assert (there.cuda, there.unread) == (None, "")
 
 
 def test_symbols_are_read_from_a_real_library(tmp_path: Path) -> None:
