@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mcore_compat import files, options
 from mcore_compat.bundle import command as bundles
-from mcore_compat.cells import Request, format_name
+from mcore_compat.cells import Request, format_name, full_name
 from mcore_compat.errors import CompatError, Interrupted, UsageError, nearest
 from mcore_compat.executor import flags
 from mcore_compat.parts import options as parts
@@ -34,30 +34,39 @@ class _Parser(argparse.ArgumentParser):
         word, _, rest = message.partition("invalid choice: ")
         if rest:
             value = rest.split("'")[1]
-            known = [a for action in self._actions for a in (action.choices or ())]
+            name = word.removeprefix("argument ").removesuffix(": ")
+            named = (a for a in self._actions if argparse._get_action_name(a) == name)
+            known = [choice for action in named for choice in action.choices or ()]
             message = f'{word}no such choice "{value}"{nearest(value, known)}'
         elif message.startswith("unrecognized arguments: "):
             value = message.removeprefix("unrecognized arguments: ").split()[0]
-            options = [
-                o for parser in _all(self) for a in parser._actions for o in a.option_strings
-            ]
-            message = f'no such option "{value}"{nearest(value, options)}'
+            _, of, command = self.prog.partition(" ")
+            of = f"{command}: " if of else ""
+            message = f'{of}there is no use for "{value}"'
+            if value.startswith("-"):
+                option = value.partition("=")[0]
+                options = [o for action in self._actions for o in action.option_strings]
+                message = f'{of}no such option "{option}"{nearest(option, options)}'
         raise UsageError(message)
 
 
-def _all(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """The parser and those of its commands: the top one is told of an option that none knows."""
-    found = [top]
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            found += action.choices.values()
-    return found
+class _Command(_Parser):
+    """The parser of a command: what it does not know is its own error. Left to the parser of all
+    commands, nobody could tell whose options are meant."""
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are for other namespaces
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(prog="mcore-compat", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False)
-    commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = top.add_subparsers(dest="command", required=True, parser_class=_Command)
 
     run = commands.add_parser("run", help="run cells by name", allow_abbrev=False)
     run.add_argument("cells", nargs="+", metavar="CELL", help="e.g. compat-0.16-modelopt0.41")
@@ -200,6 +209,16 @@ OWN = {
 """Commands whose module has a `run(args)`; imported only then: a quick start."""
 
 
+def _named(args: argparse.Namespace) -> argparse.Namespace:
+    """With cells by their names, of which the first word may be left out."""
+    for name, value in vars(args).items():
+        if name == "cell":
+            args.cell = full_name(value)
+        elif name == "cells":
+            args.cells = [full_name(word) for word in value]
+    return args
+
+
 def _dispatch(args: argparse.Namespace) -> int:
     from mcore_compat import commands
 
@@ -326,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with files.disk_errors(files.home()):
-            return _dispatch(parser().parse_args(argv))
+            return _dispatch(_named(parser().parse_args(argv)))
     except CompatError as error:
         print(f"mcore-compat: {error}", file=sys.stderr)
         return error.exit_code

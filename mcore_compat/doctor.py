@@ -15,7 +15,7 @@ from mcore_compat.expand import machine
 from mcore_compat.inspected import Installed
 from mcore_compat.matrix import Matrix
 from mcore_compat.outcomes import FAILS
-from mcore_compat.published import CellRecord, Compatibility
+from mcore_compat.published import Cause, CellRecord, Compatibility
 from mcore_compat.recommend import CORE
 
 FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
@@ -47,7 +47,7 @@ def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Re
         *_undeclared(there, matrix),
         *_requirements(there),
     ]
-    return (*faults, *_evidence(there, known))
+    return (*faults, *_unread(there), *_evidence(there, known))
 
 
 def pins_of(there: Installed) -> dict[str, str]:
@@ -132,6 +132,8 @@ def _cuda(there: Installed) -> Iterator[Remark]:
         )
     if "torch" not in there.versions or not cores:
         return
+    if there.unread:
+        return  # of which nothing is known nothing is wrong
     if there.cuda is None:
         yield Remark(
             kind=FAULT,
@@ -148,6 +150,14 @@ def _cuda(there: Installed) -> Iterator[Remark]:
             f"Transformer Engine's core library is {', '.join(cores)}",
             help=f"replace it by transformer-engine-cu{major}=={there.versions[cores[0]]}",
         )
+
+
+def _unread(there: Installed) -> Iterator[Remark]:
+    """A torch whose files are elsewhere, as an editable one's, may be built for any CUDA."""
+    if there.unread and "torch" in there.versions:
+        text = f"the CUDA of torch {there.versions['torch']} is not known: {there.unread}"
+        ask = "python -c 'import torch; print(torch.version.cuda)' tells it"
+        yield Remark(kind=NOTE, text=text, help=ask)
 
 
 def _abi(there: Installed) -> Iterator[Remark]:
@@ -222,17 +232,43 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
         return list(_of_cell(best, known))
     found = [_not_tested(pins, known)]
     for cause in known.causes:
-        holds = [text for text in cause.rules if _holds(text, pins)]
-        if holds and len(holds) == len(cause.rules):
-            found.append(
-                Remark(
-                    kind=KNOWN,
-                    text=f"{', '.join(cause.checks[:MOST])}: {cause.type} in {cause.frame}, seen "
-                    f"at {holds[0]}",
-                    help=f"see cause {cause.fingerprint}",
-                )
-            )
+        if cause.rules and all(_holds(rule, pins) for rule in cause.rules):
+            found += _of_cause(cause, pins, known)
     return found
+
+
+def _of_cause(cause: Cause, pins: Mapping[str, str], known: Compatibility) -> Iterator[Remark]:
+    """What a cause means for a combination that was not tested, within all of its rules.
+
+    A rule is over all checks of the cause together; of each, what was tested within the rules
+    tells. One is named where it works in no cell there, and fails for this very reason in the
+    nearest one in which it fails; what is said of it is what would be said of that cell.
+    """
+    within = [
+        cell
+        for cell in known.cells
+        if cell.device_class == cause.device_class
+        and all(_holds(rule, cell.pins) for rule in cause.rules)
+    ]
+    fails = {}
+    for check in cause.checks:
+        near = nearest(pins, [c for c in within if check in c.causes])
+        works = any(c.checks.get(check) == "works" for c in within)
+        if near and not works and near.causes[check] == cause.fingerprint:
+            fails[check] = near
+    wrong = [c for c, near in fails.items() if c.startswith(CORE) or c in near.unexpected]
+    seen = f"{cause.type} in {cause.frame}, seen at {cause.rules[0]}"
+    how = f"see cause {cause.fingerprint}"
+    if wrong:
+        near = fails[wrong[0]]
+        text = f"{_listed(sorted(wrong))}: {seen}"
+        yield Remark(kind=KNOWN, text=text, help=f"as in {near.name}; {how}")
+    others = [check for check in fails if check not in wrong]
+    better = _better(pins, cause.device_class, others, known)
+    if better:
+        text = f"{_listed(sorted(better))}: {seen}; {_elsewhere(pins)}"
+        check, other = min(better.items())
+        yield Remark(kind=NOTE, text=text, help=f"{check} works in {other}; {how}")
 
 
 def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
@@ -247,11 +283,11 @@ def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
     if wrong:
         text = f"{_spelt(cell)}: {_listed(wrong)} fail"
         yield Remark(kind=KNOWN, text=text, help=how)
-    better = _better(cell, [check for check in fails if check not in wrong], known)
+    others = [check for check in fails if check not in wrong]
+    better = _better(cell.pins, cell.device_class, others, known)
     if better:
         check, other = min(better.items())
-        text = f"{_spelt(cell)}: {_listed(sorted(better))} fail, and work in other cells of "
-        text += f"megatron-core {cell.pins['megatron-core']}"
+        text = f"{_spelt(cell)}: {_listed(sorted(better))} fail, and {_elsewhere(cell.pins)}"
         yield Remark(kind=NOTE, text=text, help=f"{check} works in {other}; {how}")
 
 
@@ -264,15 +300,20 @@ def _listed(checks: Sequence[str]) -> str:
     return f"{', '.join(checks[:MOST])}{more}"
 
 
-def _better(cell: CellRecord, fails: Sequence[str], known: Compatibility) -> dict[str, str]:
+def _elsewhere(pins: Mapping[str, str]) -> str:
+    return f"work in other cells of megatron-core {pins['megatron-core']}"
+
+
+def _better(
+    pins: Mapping[str, str], device_class: str, fails: Sequence[str], known: Compatibility
+) -> dict[str, str]:
     """By check that fails: the nearest cell of the same megatron-core in which it works."""
     same = [
         c
         for c in known.cells
-        if c.pins["megatron-core"] == cell.pins["megatron-core"]
-        and c.device_class == cell.device_class
+        if c.pins["megatron-core"] == pins["megatron-core"] and c.device_class == device_class
     ]
-    found = {f: nearest(cell.pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
+    found = {f: nearest(pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
     return {check: other.name for check, other in found.items() if other is not None}
 
 

@@ -32,15 +32,16 @@ class Installed:
     """An environment. `versions`: by normalised distribution name. `python`: `3.12.1`.
 
     `requires`: Requires-Dist by name. `cuda`: the CUDA that torch says it was built with, None
-    where it does not. `extension`: whether TE's extension for torch is there as a file;
-    `unresolved`: torch's symbols that it needs and the installed torch does not have. `places`: the
-    folders that its Python searches.
+    where it says none; `unread`: why torch's files do not tell, or empty. `extension`: whether TE's
+    extension for torch is there as a file; `unresolved`: torch's symbols that it needs and the
+    installed torch does not have. `places`: the folders that its Python searches.
     """
 
     python: str
     versions: Mapping[str, str]
     requires: Mapping[str, tuple[str, ...]]
     cuda: str | None = None
+    unread: str = ""
     extension: bool = False
     unresolved: tuple[str, ...] = ()
     places: tuple[Path, ...] = ()
@@ -74,11 +75,13 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     extensions = [p for folder in places for p in sorted(folder.glob(_EXTENSION))]
     extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
     torch = next((folder / "torch" for folder in places if (folder / "torch").is_dir()), None)
+    cuda, unread = _cuda(torch) if torch else (None, "no folder torch is where Python searches")
     return Installed(
         python=python,
         versions=dict(sorted(versions.items())),
         requires=requires,
-        cuda=_cuda(torch) if torch else None,
+        cuda=cuda,
+        unread=unread,
         extension=bool(extensions),
         unresolved=_unresolved(extensions[0], torch) if extensions and torch else (),
         places=tuple(places),
@@ -94,14 +97,15 @@ def _said(one: importlib.metadata.Distribution, key: str) -> str:
 _EXTENSION = "transformer_engine_torch*.so"
 
 
-def _cuda(torch: Path) -> str | None:
-    """`12.8`, as torch's own `version.py` says."""
+def _cuda(torch: Path) -> tuple[str | None, str]:
+    """`12.8`, or None where it is built without, as torch's own `version.py` says; and why that
+    does not tell, or nothing."""
     try:
         text = (torch / "version.py").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    said = re.search(r"^cuda(?:: [^=]+)? = '([\d.]+)'", text, re.MULTILINE)
-    return said[1] if said else None
+        return None, "torch's version.py is not there"
+    said = re.search(r"^cuda(?:: [^=]+)? = (?:'([\d.]+)'|None$)", text, re.MULTILINE)
+    return (said[1], "") if said else (None, "torch's version.py does not tell it")
 
 
 def _unresolved(extension: Path, torch: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ of their megatron-core series, the stack moves with the series, as it does for w
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
@@ -178,7 +178,7 @@ def _cell(pins: Mapping[str, str], moving: Collection[str], facts: Facts) -> Cel
     A pair's default cell is taken where it is this combination: its lock, not this machine,
     says which stack it has.
     """
-    words = {axis: _word(axis, version, facts) for axis, version in pins.items()}
+    words = {axis: _word(axis, version, facts.releases) for axis, version in pins.items()}
     pair = Request(mcore=words[MCORE], modelopt=words[MODELOPT])
     default = facts.cell_of(format_name(pair))
     if all(default.pins[axis] == version for axis, version in pins.items()):
@@ -190,12 +190,31 @@ def _cell(pins: Mapping[str, str], moving: Collection[str], facts: Facts) -> Cel
     return facts.cell_of(format_name(asked))
 
 
-def _word(axis: str, version: str, facts: Facts) -> str:
+def by_series(asked: Request, releases: Releases) -> Request:
+    """The same combination, spelt as cells' names are.
+
+    Raises:
+        UsageError: a series or release that does not exist; names the nearest.
+    """
+
+    def word(axis: str, version: str) -> str:
+        return _word(axis, releases.newest(axis, version).version, releases)
+
+    return replace(
+        asked,
+        mcore=word(MCORE, asked.mcore),
+        modelopt=word(MODELOPT, asked.modelopt),
+        te=word(TE, asked.te) if asked.te else None,
+        torch=word(TORCH, asked.torch) if asked.torch else None,
+    )
+
+
+def _word(axis: str, version: str, releases: Releases) -> str:
     """How a cell's name spells a version: a series' newest release by its series."""
     if axis == PYTHON:
         return version
     series = series_of(version)
-    return series if facts.releases.newest(axis, series).version == version else version
+    return series if releases.newest(axis, series).version == version else version
 
 
 def _refusals(cell: Cell, facts: Facts) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""Which tested combinations fit what somebody has, best first. Pure."""
+"""Which tested combinations fit what somebody has, best first. Pure, but that `lines` reads how
+constraints files say that they are used."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from mcore_compat import files
 from mcore_compat.cells import AXES, parsed
 from mcore_compat.errors import UsageError, nearest
 from mcore_compat.outcomes import FAILURES
@@ -30,11 +32,12 @@ CORE = "restore["
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """What must hold of one axis; `text` as it was written."""
+    """What must hold of one axis; `text` as it was written; `note`: how it was taken otherwise."""
 
     axis: str
     specifier: SpecifierSet
     text: str
+    note: str = ""
 
     def fits(self, cell: CellRecord) -> bool:
         """Whether a cell is within it."""
@@ -45,10 +48,12 @@ class Constraint:
 @dataclass(frozen=True, kw_only=True)
 class Advice:
     """`cells` fit every constraint, best first. Where none does: for each smallest set of
-    constraints that stands in the way, the best cell that fits all others."""
+    constraints that stands in the way, the best cell that fits all others. `notes`: how constraints
+    were taken."""
 
     cells: tuple[CellRecord, ...]
     in_the_way: tuple[tuple[tuple[Constraint, ...], CellRecord], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def parse(text: str) -> tuple[Constraint, ...]:
@@ -67,18 +72,31 @@ def parse(text: str) -> tuple[Constraint, ...]:
             raise UsageError(f'no such axis "{match[1]}"{nearest(name, ALIASES)}')
         if value.lower() in ("", "any"):
             continue
-        one = Constraint(
-            axis=ALIASES[name], specifier=_specifier(value, part), text=" ".join(part.split())
-        )
+        one = _constraint(ALIASES[name], value, part)
         if one.axis in found:
             raise UsageError(f'"{one.text}": {one.axis} is constrained already; join them by ","')
         found[one.axis] = one
     return tuple(found[axis] for axis in sorted(found))
 
 
+def _constraint(axis: str, value: str, part: str) -> Constraint:
+    text, note = " ".join(part.split()), ""
+    digits, what = KNOWN_TO.get(axis, (0, ""))
+    if digits and _BARE.fullmatch(value) and value.count(".") >= digits:
+        value = ".".join(value.split(".")[:digits])
+        note = f'"{text}" is taken as {axis} {value}: cells are told apart by {what}'
+    return Constraint(axis=axis, specifier=_specifier(value, part), text=text, note=note)
+
+
+KNOWN_TO = {"cuda": (1, "CUDA's major version"), "python": (2, "Python's series")}
+"""By axis of which cells do not have the whole version: how many of its parts they have."""
+
+_BARE = re.compile(r"v?\d+(\.\d+)*")
+
+
 def _specifier(value: str, part: str) -> SpecifierSet:
     try:
-        if not re.fullmatch(r"v?\d+(\.\d+)*", value):
+        if not _BARE.fullmatch(value):
             return SpecifierSet(value)
         exact = value.count(".") >= 2
         return SpecifierSet(f"=={value}" if exact else f"=={value}.*")
@@ -116,7 +134,11 @@ def advise(constraints: Sequence[Constraint], cells: Sequence[CellRecord]) -> Ad
     """What fits; where nothing does, what is closest."""
     good = sorted((cell for cell in cells if works(cell)), key=rank)
     fit = tuple(cell for cell in good if all(c.fits(cell) for c in constraints))
-    return Advice(cells=fit, in_the_way=() if fit else tuple(_closest(constraints, good)))
+    return Advice(
+        cells=fit,
+        in_the_way=() if fit else tuple(_closest(constraints, good)),
+        notes=tuple(c.note for c in constraints if c.note),
+    )
 
 
 def _closest(
@@ -142,12 +164,27 @@ def line(cell: CellRecord) -> str:
     return f"{cell.name} ({cell.device_class}, {cell.taken[:10]}): {pins}, CUDA {cell.cuda}; {told}"
 
 
+USE = "# Use: "
+FILE = "THIS-FILE"
+
+
+def _use(path: str) -> str:
+    """How a constraints file says that it is used: it names all that is to be installed, as TE and
+    its parts, for which megatron-core does not ask."""
+    try:
+        text = (files.ROOT / path).read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    said = (row.removeprefix(USE) for row in text.splitlines() if row.startswith(USE))
+    use = next(said, None)
+    return use.replace(FILE, path) if use else f"{path} is not there; make it: nox -s report"
+
+
 def lines(advice: Advice, folder: str, most: int) -> list[str]:
-    """The advice in words; `folder` is where constraints files lie."""
-    said = []
+    """The advice in words; `folder` is where constraints files lie, below the checkout."""
+    said = list(advice.notes)
     for cell in advice.cells[:most]:
-        path = f"{folder}/{cell.name}.txt"
-        said += [line(cell), f"  pip install -c {path} megatron-core nvidia-modelopt"]
+        said += [line(cell), f"  {_use(f'{folder}/{cell.name}.txt')}"]
     if len(advice.cells) > most:
         said.append(f"and {len(advice.cells) - most} more")
     if advice.cells:

@@ -22,6 +22,11 @@ ROOT = files.ROOT
         (["compat", "0.16", "9.9"], "9.9"),
         (["lock", "compat-0.16"], "is not the name of a cell"),
         ([], "required"),
+        (["explain", "x", "--dry-run"], 'explain: no such option "--dry-run"; valid: -h, --help\n'),
+        (["recommend", "--form=x"], 'recommend: no such option "--form"'),
+        (["matrix", "compat-0.16-modelopt0.41"], 'matrix: there is no use for "compat-0.16-'),
+        (["upgrade", "a", "b", "--format", "xml"], "valid: terminal, markdown, json\n"),
+        (["matrix", "--executor", "slrum"], 'did you mean "slurm"'),
     ],
 )
 def test_bad_input_is_one_line(
@@ -32,6 +37,14 @@ def test_bad_input_is_one_line(
     assert said in error
     assert error.startswith("mcore-compat: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "explain", "lock", "bundle"])
+def test_the_first_word_of_a_cells_name_may_be_left_out(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "0.16-modelopt9.9"]) == 2
+    assert "nvidia-modelopt has no release 9.9" in capsys.readouterr().err
 
 
 def test_cells_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,15 @@ def test_each_fault_is_named_with_what_helps(there: Installed, text: str, bare: 
     assert faults[0].help
 
 
+def test_of_a_torch_whose_files_are_elsewhere_nothing_is_wrong(
+    bare: Matrix, tmp_path: Path
+) -> None:
+    unread = inspected.read([tmp_path], "3.12.1").unread
+    assert said(replace(RIGHT, cuda=None, unread=unread), bare) == [
+        f"{NOTE}: the CUDA of torch 2.9.1 is not known: no folder torch is where Python searches"
+    ]
+
+
 def test_requirements_of_extras_and_other_platforms_do_not_bind(bare: Matrix) -> None:
     requires = ('torch>=3; extra == "all"', 'torch>=3; sys_platform == "win32"', "not installed>1")
     assert said(replace(RIGHT, requires={"nvidia-modelopt": requires}), bare) == []
@@ -202,6 +211,33 @@ def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix)
     assert near.name in remark.help
 
 
+def cause(*checks: str, rules: tuple[str, ...] = ("nvidia-modelopt==0.41.0",)) -> Cause:
+    return Cause(
+        device_class="host",
+        fingerprint="0" * 12,
+        type="TypeError",
+        message="m",
+        frame="f",
+        checks=checks,
+        cells=(),
+        attributed_to=(),
+        rules=rules,
+    )
+
+
+def neighbour(torch: str, unexpected: tuple[str, ...] = (), **checks: str) -> CellRecord:
+    """A cell that is unlike RIGHT in torch. A check is `works`, or the fingerprint of its cause."""
+    return replace(
+        record({**PINS, "torch": torch}, unexpected),
+        name=f"torch{torch}",
+        checks={c: "works" if o == "works" else "broken" for c, o in checks.items()},
+        causes={c: o for c, o in checks.items() if o != "works"},
+    )
+
+
+MINE, OTHER = "0" * 12, "1" * 12
+
+
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
@@ -214,19 +250,67 @@ def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix)
 def test_a_rule_applies_where_all_that_fit_the_evidence_do(
     rules: tuple[str, ...], told: bool, bare: Matrix
 ) -> None:
-    cause = Cause(
-        device_class="host",
-        fingerprint="0" * 12,
-        type="TypeError",
-        message="m",
-        frame="f",
-        checks=("state",),
-        cells=(),
-        attributed_to=(),
-        rules=rules,
-    )
-    lines = said(RIGHT, bare, Compatibility("1.0.0", (), (cause,)))
+    cells = (neighbour("2.10.0", ("state",), state=MINE),)
+    lines = said(RIGHT, bare, Compatibility("1.0.0", cells, (cause("state", rules=rules),)))
     assert any(line.startswith(f"{KNOWN}: state") for line in lines) is told
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ((neighbour("2.10.0", ("one", "two"), one=MINE, two=MINE),), "one, two"),
+        ((neighbour("2.10.0", ("one",), one=MINE, two="works"),), "one"),
+        # One that works in any of the cells that the rules are about does not fail for it.
+        (
+            (
+                neighbour("2.10.0", ("one", "two"), one=MINE, two=MINE),
+                neighbour("2.8.0", two="works"),
+            ),
+            "one",
+        ),
+        # Nor one of which the nearest cell says that it fails for another reason.
+        ((neighbour("2.10.0", ("one", "two"), one=MINE, two=OTHER),), "one"),
+        ((neighbour("2.10.0", ("one",), one=MINE),), "one"),
+    ],
+)
+def test_of_a_causes_checks_only_those_that_fail_within_its_rules_are_told(
+    cells: tuple[CellRecord, ...], told: str, bare: Matrix
+) -> None:
+    known = Compatibility("1.0.0", cells, (cause("one", "two"),))
+    (line,) = [x for x in said(RIGHT, bare, known) if x.startswith(KNOWN)]
+    assert line == f"{KNOWN}: {told}: TypeError in f, seen at nvidia-modelopt==0.41.0"
+
+
+def test_what_is_declared_is_as_little_wrong_as_in_a_combination_that_was_tested(
+    bare: Matrix,
+) -> None:
+    """A restore that fails is told in any case; else only where another cell does better."""
+    far = replace(
+        neighbour("2.9.1", state="works"), pins={**PINS, "nvidia-modelopt": "0.42.0"}, name="far"
+    )
+    causes = (cause("state", "restore[gpt]"),)
+    cells = (neighbour("2.10.0", **{"state": MINE, "restore[gpt]": MINE}),)
+    first = f"{KNOWN}: restore[gpt]: TypeError in f, seen at nvidia-modelopt==0.41.0"
+    assert said(RIGHT, bare, Compatibility("1.0.0", cells, causes))[1:] == [first]
+    _, *remarks = doctor.diagnose(RIGHT, bare, Compatibility("1.0.0", (*cells, far), causes))
+    assert [r.kind for r in remarks] == [KNOWN, NOTE]
+    assert remarks[1].text.startswith("state: TypeError in f, seen at ")
+    assert remarks[1].text.endswith("; work in other cells of megatron-core 0.16.1")
+    assert remarks[1].help.startswith("state works in far; ")
+
+
+def test_the_published_evidence_never_contradicts_what_is_said_of_an_untested_neighbour(
+    bare: Matrix,
+) -> None:
+    """One that differs in torch alone from a cell, and lies within the same rules."""
+    known = published.load()
+    for cell in known.cells:
+        pins = {**cell.pins, "torch": f"{cell.pins['torch']}.1"}
+        there = replace(RIGHT, versions={**VERSIONS, **pins}, python=f"{pins['python']}.1")
+        for remark in doctor.diagnose(there, bare, known):
+            if remark.kind == KNOWN:
+                named = remark.text.partition(": ")[0].split(", ")
+                assert not [c for c in named if cell.checks.get(c) == "works"], cell.name
 
 
 def test_the_python_that_runs_this_is_read() -> None:
@@ -255,10 +339,15 @@ def test_the_first_of_a_name_on_the_path_counts(tmp_path: Path) -> None:
 
 def test_the_cuda_of_torch_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
-    assert inspected.read([tmp_path], "3.12.0").cuda is None
+    there = inspected.read([tmp_path], "3.12.0")
+    assert (there.cuda, there.unread) == (None, "torch's version.py is not there")
     text = "__version__ = '2.9.1'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
     (tmp_path / "torch" / "version.py").write_text(text)
-    assert inspected.read([tmp_path], "3.12.0").cuda == "12.8"
+    there = inspected.read([tmp_path], "3.12.0")
+    assert (there.cuda, there.unread) == ("12.8", "")
+    (tmp_path / "torch" / "version.py").write_text(text.replace("'12.8'", "None"))
+    there = inspected.read([tmp_path], "3.12.0")
+    assert (there.cuda, there.unread) == (None, "")
 
 
 def test_symbols_are_read_from_a_real_library(tmp_path: Path) -> None:

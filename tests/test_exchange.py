@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import HOSTILE, event, stand_in_cell
 
-from mcore_compat import cli, expand, files, matrix, releases
+from mcore_compat import cli, evidence, expand, files, matrix, releases
 from mcore_compat.cells import Cell
 from mcore_compat.errors import (
     EvidenceError,
@@ -176,6 +176,18 @@ def test_only_the_ways_that_are_named_are_asked(capsys: pytest.CaptureFixture[st
     assert f"{NEW}: loads from 1 cells, 4 checks at most" in capsys.readouterr().out
     assert cli.main([*argv, "quantised"]) == 2
     assert 'no such way "quantised"; did you mean "quantized"?' in capsys.readouterr().err
+
+
+def test_full_versions_mean_the_cell_of_their_series_unless_they_were_tested_by_that_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["exchange", "--from", "0.9-modelopt0.21", "--to", "0.16.1-modelopt0.41.0", "--dry-run"]
+    assert cli.main(argv) == 0
+    assert f"{NEW}: loads from 1 cells" in capsys.readouterr().out
+    (tmp_path / "compat-0.16.1-modelopt0.41.0").mkdir()
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    assert cli.main(argv) == 0
+    assert "compat-0.16.1-modelopt0.41.0: loads from 1 cells" in capsys.readouterr().out
 
 
 def test_what_would_run_is_told_with_its_cost() -> None:

@@ -9,7 +9,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from mcore_compat import expand, line, matrix, releases
-from mcore_compat.cells import AXES, Cell, full_name
+from mcore_compat.cells import AXES, Cell, Request, format_name, full_name, series_of
 from mcore_compat.errors import UsageError
 from mcore_compat.line import Facts, Line
 from mcore_compat.matrix import Matrix, Pairs
@@ -50,6 +50,21 @@ def test_over_modelopt_all_else_is_held() -> None:
     assert not made.fixed
     assert made.ends == (0, 5)
     assert made.moving == made.notes == ()
+
+
+@pytest.mark.parametrize("part", ["", "-te2.9", "-torch2.8-py3.12"])
+def test_a_combination_is_spelt_as_its_cell_is_called(part: str) -> None:
+    """A series stands for its newest patch; any other patch is named."""
+    named = cell(f"0.16-modelopt0.41{part}")
+    older = next(r.version for r in RELEASES.of("megatron-core") if series_of(r.version) == "0.16")
+    assert older != named.mcore
+    full = Request(mcore=named.mcore, modelopt=named.modelopt, te=named.te, torch=named.torch)
+    spelt = line.by_series(full, RELEASES)
+    assert (
+        cell(format_name(spelt)).name == cell(f"0.16-modelopt0.41{part.partition('-py')[0]}").name
+    )
+    assert line.by_series(replace(full, mcore=older), RELEASES).mcore == older
+    assert line.by_series(spelt, RELEASES) == spelt
 
 
 def test_the_good_cell_may_be_the_newer_one() -> None:

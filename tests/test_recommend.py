@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_doctor import PINS, record
 
-from mcore_compat import recommend
+from mcore_compat import published, recommend
 from mcore_compat.errors import UsageError
 from mcore_compat.published import CellRecord
 from mcore_compat.recommend import advise, parse
@@ -52,6 +53,9 @@ def names(text: str, cells: tuple[CellRecord, ...] = CELLS) -> list[str]:
         ("modelopt >=0.29,<0.42", ["mid", "old"]),
         ("Transformer-Engine 2.17", ["new"]),
         ("cuda 13", ["new"]),
+        ("cuda 12.8", ["mid", "old"]),
+        ("python 3.11.9", ["old"]),
+        ("torch 2.9.0", []),
         ("mcore ~=0.12", ["new", "mid", "old"]),
     ],
 )
@@ -87,6 +91,17 @@ def test_two_that_stand_in_the_way_together_are_named_together() -> None:
     assert best.name == "mid"
 
 
+def test_a_version_of_which_cells_know_less_is_said_to_be_taken_otherwise() -> None:
+    advice = advise(parse("cuda 12.8, python 3.12.3, torch 2.9.1"), CELLS)
+    assert [c.name for c in advice.cells] == ["mid"]
+    assert recommend.lines(advice, "x", 1)[:2] == [
+        '"cuda 12.8" is taken as cuda 12: cells are told apart by CUDA\'s major version',
+        '"python 3.12.3" is taken as python 3.12: cells are told apart by Python\'s series',
+    ]
+    assert advise(parse("cuda 12, python 3.12"), CELLS).notes == ()
+    assert advise(parse("python >=3.12.3"), CELLS).notes == ()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -107,8 +122,22 @@ def test_no_text_is_more_than_a_usage_error(text: str) -> None:
         assert all(c.axis in recommend.ALIASES.values() for c in parse(text))
 
 
-def test_each_line_has_its_constraints_file() -> None:
-    said = recommend.lines(advise((), CELLS), "reports/constraints", 1)
+def test_each_line_has_its_constraints_file(tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("# Use: pip install -c THIS-FILE a b\na==1\n")
+    said = recommend.lines(advise((), CELLS), str(tmp_path), 1)
     assert said[0].startswith("new (host, 2026-11-23): megatron-core 0.19.2")
-    assert "pip install -c reports/constraints/new.txt" in said[1]
+    assert said[1] == f"  pip install -c {tmp_path}/new.txt a b"
     assert said[2] == "and 2 more"
+    gone = recommend.lines(advise((), CELLS), "nowhere", 1)
+    assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"
+
+
+def test_what_is_to_be_installed_is_what_the_published_constraints_say() -> None:
+    """megatron-core asks for TE in an extra alone: who does not name it gets none."""
+    folder = "reports/constraints"
+    advice = advise((), published.load().cells)
+    said = recommend.lines(advice, folder, len(advice.cells))
+    commands = [row.strip() for row in said if row.startswith("  pip install ")]
+    assert len(commands) == len(advice.cells)
+    for command in commands:
+        assert {"transformer-engine", "transformer-engine-torch"} <= {*command.split()}

@@ -57,7 +57,7 @@ def test_where_all_works_and_all_loads_it_is_go_without_reasons() -> None:
         ((event("restore[gpt]", "broken"), GOOD[1]), Word.NO),
         ((GOOD[0], event("modelopt-state-int8[gpt]", "broken")), Word.NO),
         ((GOOD[0], event("modelopt-state-int8[gpt]", "blocked", reason="x")), Word.NO),
-        ((GOOD[0], event("modelopt-state-int8[gpt]", "unsupported", reason="x")), Word.CHANGES),
+        ((GOOD[0], event("modelopt-state-int8[gpt]", "unsupported", reason="x")), Word.NO),
         ((GOOD[0], event("modelopt-state-int8[gpt]", "needs-gpu", reason="x")), Word.CHANGES),
         ((GOOD[0],), Word.CHANGES),
         ((event("restore[gpt]", "unsupported"), event("restore[x]"), GOOD[1]), Word.NO),
@@ -101,7 +101,7 @@ def test_without_checkpoints_that_were_loaded_it_is_never_go() -> None:
     made = answered(known([shows(FROM, *GOOD), shows(TO, *GOOD)]))
     assert made.word is Word.CHANGES
     (reason,) = made.reasons
-    assert reason.command == f"nox -s exchange -- --from {FROM.name} --to {TO.name}"
+    assert reason.command == f"nox -s exchange -- --from {FROM.name} --to {FROM.name} {TO.name}"
     assert len(reason.names) == 4
 
 
@@ -166,10 +166,39 @@ def test_what_cannot_be_installed_is_a_no_with_its_reason_and_no_losses_of_its_o
     assert not any("checkpoint" in r.text for r in made.reasons)
 
 
-def test_from_what_does_not_work_nothing_is_lost() -> None:
-    made = answered(known([unresolvable(FROM), shows(TO, *GOOD)], locks=[lock(TO)]))
+@pytest.mark.parametrize(
+    ("origin", "why"),
+    [
+        (unresolvable(FROM), "the index says no"),
+        (shows(FROM, event("restore[gpt]", "needs-gpu", reason="x")), ""),
+    ],
+)
+def test_a_cell_in_which_nothing_was_asked_is_a_no_and_claims_nothing(
+    origin: Evidence, why: str
+) -> None:
+    made = answered(known([origin, shows(TO, *GOOD)], locks=[lock(TO)]))
+    assert made.word is Word.NO
     assert made.losses == ()
-    assert any("nothing works there" in r.text for r in made.reasons)
+    assert made.reasons[0].text.startswith("nothing is known of FROM: it is ")
+    assert made.reasons[0].why == why
+
+
+def test_where_nothing_works_in_from_nothing_is_said_of_what_works_there() -> None:
+    near = cell("compat-0.16-modelopt0.43", modelopt="0.43.0")
+    found = [unresolvable(FROM), *(shows(c, *GOOD) for c in (TO, near))]
+    made = answered(known(found, locks=[lock(TO)]))
+    assert made.alternatives == ()
+    shown = markdown(document.sections(made))
+    assert "works in FROM" not in shown
+    assert "heckpoint" not in shown
+
+
+def test_a_go_without_checkpoints_does_not_say_that_they_load() -> None:
+    found = [shows(c, event("import-packages")) for c in (FROM, TO)]
+    found = [replace(e, outcome=CellOutcome.PARTIAL) for e in found]
+    made = answered(known(found))
+    assert made.word is Word.GO
+    assert "its checkpoints load there" not in markdown(document.sections(made))
 
 
 def test_an_incompatible_cell_is_a_no_even_where_nothing_is_lost() -> None:
@@ -196,59 +225,6 @@ def test_requirements_that_nothing_declares_are_to_be_installed() -> None:
     made = answered(known(found, LOADS, declared=declared))
     assert made.word is Word.CHANGES
     assert made.undeclared == (("requests>=2", "nvidia-modelopt 0.42.0", "modelopt.x"),)
-
-
-# Interfaces
-
-
-def signs(text: str | None, name: str = "modelopt.torch.opt:f") -> dict[str, Any]:
-    return event("signatures", details={name: text})
-
-
-SEEN = event("import-packages", details={"modules": {"modelopt.torch": "ok"}})
-
-
-@pytest.mark.parametrize(
-    ("name", "after", "word"),
-    [
-        ("modelopt.torch.opt:f", "(b)", Word.CHANGES),
-        ("modelopt.torch.opt:f", "(a, b=1)", Word.GO),
-        ("modelopt.torch.opt:_f", "(b)", Word.GO),
-        ("modelopt.torch._internal:f", "(b)", Word.GO),
-        ("modelopt.torch.opt:C.__init__", "(b)", Word.CHANGES),
-    ],
-)
-def test_calls_that_break_are_a_change_where_they_are_users_own(
-    name: str, after: str, word: Word
-) -> None:
-    old = shows(FROM, *GOOD, SEEN, signs("(a)", name))
-    new = shows(TO, *GOOD, SEEN, signs(after, name))
-    made = answered(known([old, new], LOADS))
-    assert made.word is word
-    (package,) = made.interfaces
-    assert (package.package, package.before, package.after) == (
-        "nvidia-modelopt",
-        "0.41.0",
-        "0.42.0",
-    )
-    assert [c.name for c in package.changed] == [name]
-
-
-def test_what_came_and_went_in_between_touches_nobody() -> None:
-    between = cell("compat-0.16-modelopt0.41.5", modelopt="0.41.5")
-    texts = {FROM: "(a)", between: "(b)", TO: "(a)"}
-    found = [shows(c, *GOOD, SEEN, signs(t)) for c, t in texts.items()]
-    (package,) = answered(known(found, LOADS)).interfaces
-    assert package.changed == ()
-
-
-def test_of_a_package_that_goes_back_nothing_is_said_to_break() -> None:
-    down = cell("compat-0.16-modelopt0.40", modelopt="0.40.0")
-    found = [shows(FROM, *GOOD, SEEN, signs("(a, b)")), shows(down, *GOOD, SEEN, signs("(a)"))]
-    loads = [exchanged(down, FROM, ALL_LOAD)]
-    of = known(found, loads, [lock(FROM), lock(down)])
-    made = answered(of, target=down)
-    assert [(one.back, one.changed) for one in made.interfaces] == [(True, ())]
 
 
 # Pins
@@ -426,6 +402,15 @@ def test_the_nearest_clean_cell_is_named_first() -> None:
         (far.name, ("megatron-core", "nvidia-modelopt")),
     ]
     assert {a.checkpoints for a in made.alternatives} == {"not tested"}
+
+
+def test_of_checkpoints_that_were_not_loaded_nothing_is_said() -> None:
+    """Without families there are no checkpoints to be named, which is not that they load."""
+    near = cell("compat-0.16-modelopt0.43", modelopt="0.43.0")
+    works, bad = event("private-names"), event("private-names", "broken")
+    found = [replace(shows(c, works), outcome=CellOutcome.PARTIAL) for c in (FROM, near)]
+    (one,) = answered(known([*found, shows(TO, bad)])).alternatives
+    assert one.checkpoints == "not tested"
 
 
 def test_a_cell_into_which_checkpoints_do_not_load_is_no_alternative() -> None:

@@ -24,6 +24,7 @@ from upgrade_support import (
 )
 
 from mcore_compat.exchange.evidence import Answer, Exchanged
+from mcore_compat.exchange.plan import WAYS
 from mcore_compat.outcomes import CheckOutcome
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import Edges, Load, Place, Route, shortest
@@ -54,11 +55,22 @@ def test_what_loads_is_told() -> None:
     assert {r.load for r in routes.values()} == {Load.WORKS}
 
 
+ITSELF = exchanged(FROM, FROM, ALL_LOAD)
+"""FROM loads its own checkpoints."""
+
+
 def test_what_does_not_load_is_a_no() -> None:
-    word, routes = over(exchanged(TO, FROM, only(quantized=REFUSED)))
+    word, routes = over(exchanged(TO, FROM, only(quantized=REFUSED)), ITSELF)
     assert word is Word.NO
     assert routes["gpt:quantized"].load is Load.LOST
     assert routes["gpt:quantized"].why == "broken"
+
+
+@pytest.mark.parametrize("way", ["default", "modelopt", "quantized"])
+def test_what_does_not_load_is_no_loss_where_from_was_not_asked(way: str) -> None:
+    word, routes = over(exchanged(TO, FROM, only(**{way: REFUSED})))
+    assert word is Word.CHANGES
+    assert routes[f"gpt:{way}"].load is Load.OPEN
 
 
 OPEN = (CheckOutcome.BLOCKED, CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU)
@@ -100,14 +112,14 @@ def test_a_way_that_from_does_not_have_is_not_taken_away(there: Answer) -> None:
 def test_no_way_goes_over_what_does_not_hold_any_more(changed: dict[str, str]) -> None:
     both = exchanged(TO, FROM, only(quantized=REFUSED))
     sources = {**both.sources, **exchanged(TO, MIDDLE, ALL_LOAD).sources}
-    of = [replace(both, sources=sources), exchanged(MIDDLE, FROM, ALL_LOAD)]
+    of = [replace(both, sources=sources), exchanged(MIDDLE, FROM, ALL_LOAD), ITSELF]
     found = [shows(FROM, *GOOD), shows(TO, *GOOD), shows(MIDDLE, *GOOD)]
     assert answered(known(found, of)).word is Word.CHANGES
     stale = replace(of[1], **changed)
-    assert answered(known(found, [of[0], stale])).word is Word.NO
+    assert answered(known(found, [of[0], stale, ITSELF])).word is Word.NO
     saved_otherwise = replace(both.sources[FROM.name], lock="old")
     stale = replace(of[1], sources={FROM.name: saved_otherwise})
-    assert answered(known(found, [of[0], stale])).word is Word.NO
+    assert answered(known(found, [of[0], stale, ITSELF])).word is Word.NO
 
 
 def test_a_way_that_was_not_asked_is_no_go() -> None:
@@ -116,6 +128,17 @@ def test_a_way_that_was_not_asked_is_no_go() -> None:
     word, routes = over(replace(few, sources={FROM.name: source}))
     assert word is Word.CHANGES
     assert {r.load for r in routes.values() if r.way != "quantized"} == {Load.UNTESTED}
+
+
+def test_a_checkpoint_that_from_cannot_have_is_not_waited_for() -> None:
+    """FROM has no ModelOpt spec of the family x, and no such model to save."""
+    before = (*GOOD, event("build-modelopt[gpt]"), event("build-modelopt[x]", "unsupported"))
+    _, routes = over(before=before)
+    assert {r.way for r in routes.values() if r.family == "gpt"} == set(WAYS)
+    assert {r.way for r in routes.values() if r.family == "x"} == {
+        "default",
+        "default-to-modelopt",
+    }
 
 
 def test_what_fails_in_from_by_itself_is_not_taken_away() -> None:
@@ -185,7 +208,7 @@ def test_a_family_does_not_go_by_another_ones_way() -> None:
     both = exchanged(TO, FROM, only(quantized=REFUSED))
     loads = {f"mla-moe:{key.partition(':')[2]}": WORKS for key in ALL_LOAD}
     sources = {**both.sources, **exchanged(TO, MIDDLE, loads).sources}
-    word, _ = over(replace(both, sources=sources), exchanged(MIDDLE, FROM, loads))
+    word, _ = over(replace(both, sources=sources), exchanged(MIDDLE, FROM, loads), ITSELF)
     assert word is Word.NO
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
 from test_doctor import record
-from upgrade_support import ALL_LOAD, BROKEN, FROM, TO, answered, exchanged, known, shows
+from upgrade_support import ALL_LOAD, BROKEN, FROM, TO, answered, exchanged, known, recorded, shows
 
 from mcore_compat import cli, evidence, files, inspected, locks, pipeline
 from mcore_compat.errors import InfrastructureError, UsageError
@@ -36,12 +36,13 @@ ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
 def real(of: Any, *events: dict[str, Any]) -> Evidence:
     """Made-up evidence that holds for a real cell's lock and today's suite."""
     lock = locks.read(pipeline.lock_path(of))
-    return replace(shows(of, *events), lock=lock.digest, suite=pipeline.suite_digest())
+    found = recorded(shows(of, *events))
+    return replace(found, lock=lock.digest, suite=pipeline.suite_digest())
 
 
 def today(of: Any, *events: dict[str, Any]) -> Evidence:
     """Made-up evidence of today's suite, of a cell that has no lock."""
-    return replace(shows(of, *events), suite=pipeline.suite_digest())
+    return replace(recorded(shows(of, *events)), suite=pipeline.suite_digest())
 
 
 def loads(found: Sequence[Evidence]) -> Exchanged:
@@ -115,6 +116,7 @@ def test_no_is_1_unless_the_loss_is_accepted(place: Place) -> None:
         (["nonsense", "0.16-modelopt0.41"], '"compat-nonsense" is not the name of a cell'),
         (["0.16-modelopt0.41", "0.16-modelopt9.9"], "has no release 9.9"),
         (["0.16-modelopt0.41", "0.16-modelopt0.41"], "the same cell"),
+        (["0.16-modelopt0.41", "0.16.1-modelopt0.41.0"], "the same cell"),
         (["0.16-modelopt0.41", "current"], "only FROM can be"),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--python", "x"], "and not current"),
         (["current", "0.16-modelopt0.42", "--no-run", "--python", "x"], "is no Python that runs"),
@@ -138,6 +140,13 @@ def test_bad_input_is_one_line(
     assert caught.err.count("\n") == 1
     assert caught.out == ""
     assert place.ran == []
+
+
+def test_full_versions_mean_the_tested_cell(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["upgrade", "0.16.1-modelopt0.41.0", "0.16.1-modelopt0.42.0", "--no-run"]) == 0
+    assert capsys.readouterr().out.startswith(f"Upgrade {FROM.name} → {TO.name}: go\n")
 
 
 # What is run
@@ -207,6 +216,15 @@ def test_what_is_known_of_another_device_class_is_told_as_such(
     place.found = [replace(e, device_class="gpu") for e in place.found]
     cli.main([*ARGV, "--no-run", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["device_class"] == "gpu"
+
+
+def test_a_device_class_that_is_asked_for_is_not_replaced_by_another(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*ARGV, "--no-run", "--device-class", "gpu", "--format", "json"]) == 1
+    made = json.loads(capsys.readouterr().out)
+    assert (made["answer"], made["device_class"]) == ("no", "gpu")
+    assert made["from"]["state"] == made["to"]["state"] == "untested"
 
 
 # What is printed

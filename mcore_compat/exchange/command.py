@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from mcore_compat import commands, evidence, expand, files, locks, pipeline, proc
-from mcore_compat.cells import Cell, full_name
+from mcore_compat import commands, evidence, expand, files, line, locks, pipeline, proc
+from mcore_compat.cells import Cell, format_name, full_name, parse_name
 from mcore_compat.errors import CompatError, InfrastructureError, UsageError, nearest
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import plan, report, run
@@ -121,8 +121,7 @@ def pairs_of(asked: Asked, here: Context) -> tuple[Pair, ...]:
     for way in asked.ways:
         if way not in plan.WAYS:
             raise UsageError(f'--way: no such way "{way}"{nearest(way, plan.WAYS)}')
-    words = [full_name(word) for word in (*asked.origins, *asked.targets)]
-    named = [expand.named(name, here.matrix, here.releases).name for name in words]
+    named = [name_of(word, here) for word in (*asked.origins, *asked.targets)]
     declared = expand.cells(here.matrix, here.releases)
     found = evidence.load_all()
     if not named:
@@ -130,6 +129,21 @@ def pairs_of(asked: Asked, here: Context) -> tuple[Pair, ...]:
     usual = [cell.name for cell in plan.representatives(declared, found)]
     first, second = named[: len(asked.origins)], named[len(asked.origins) :]
     return plan.only(plan.joined(plan.between(first or usual, second or usual)), asked.ways)
+
+
+def name_of(word: str, here: Context) -> str:
+    """The name of the cell that is meant: full versions may be those of a tested cell, which is
+    called by its series. A cell that was tested under the very name stays that.
+
+    Raises:
+        UsageError: it is not a cell's.
+    """
+    name = expand.named(full_name(word), here.matrix, here.releases).name
+    asked = parse_name(name)
+    if asked is None or (evidence.FOLDER / name).is_dir():
+        return name
+    usual = format_name(line.by_series(asked, here.releases))
+    return expand.named(usual, here.matrix, here.releases).name
 
 
 def is_fresh(pair: Pair, cells: Mapping[str, Cell], kept: Saved | None) -> bool:

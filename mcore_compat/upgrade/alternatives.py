@@ -38,7 +38,8 @@ def alternatives(
     accepted: Sequence[str] = (),
 ) -> tuple[Alternative, ...]:
     """The nearest to TO, with the fewest and lowest moves, in its direction from FROM; at most
-    `MOST`. `loads`: what is known of FROM's checkpoints in a cell."""
+    `MOST`, and none where nothing works in FROM. `loads`: what is known of FROM's checkpoints in
+    a cell."""
     wanted = {
         c.check
         for c in origin.checks
@@ -46,7 +47,7 @@ def alternatives(
     }
     versions = {axis: sorted({e.pins[axis] for e in found}, key=parsed) for axis in AXES}
     made = []
-    for e in found:
+    for e in found if wanted else ():
         there = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
         # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
         moves = set(moving(origin.pins, e.pins)) & {*PAIR}
@@ -73,9 +74,10 @@ def _steps(versions: Sequence[str], one: str, other: str) -> int:
 
 def _checkpoints(there: Checkpoints) -> str | None:
     """What is known of FROM's checkpoints; None where some do not load there by themselves."""
-    if any(not r.accepted for r in (*there.of(Load.LOST), *there.of(Load.THROUGH))):
+    lost = (r for load in (Load.LOST, Load.OPEN, Load.THROUGH) for r in there.of(load))
+    if any(not r.accepted for r in lost):
         return None
-    if there.of(Load.UNTESTED):
+    if there.state == NOT_TESTED or not there.routes or there.of(Load.UNTESTED):
         return NOT_TESTED
     if there.state != FRESH:
         return f"load, but {there.state} since"

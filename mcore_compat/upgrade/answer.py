@@ -26,8 +26,8 @@ class Word(Enum):
 
     - `GO`: all that works in FROM works in TO, its checkpoints load there, no known call breaks.
     - `CHANGES`: all that works still does, or may be lost; something is to be done or tested first.
-    - `NO`: something that works in FROM fails in TO, or TO does not work, or nothing is known of
-      one of them.
+    - `NO`: something that works in FROM fails in TO or TO lacks it, or TO does not work, or nothing
+      is known of one of them.
     """
 
     GO = "go"
@@ -119,6 +119,7 @@ def judged(made: Answer) -> Iterator[Reason]:
     for loss in made.losses:
         yield _of_loss(loss)
     yield from _of_checkpoints(made)
+    yield from _not_recorded(made)
     for one in made.interfaces:
         if one.breaking:
             yield Reason(
@@ -149,6 +150,15 @@ def _back(made: Answer) -> Iterator[Reason]:
         yield Reason(word=Word.GO, text=f"{text}that takes away is not compared", names=back)
 
 
+def _not_recorded(made: Answer) -> Iterator[Reason]:
+    """Releases of which nobody knows what calls they take."""
+    gone = tuple(f"{one.package} {v}" for one in made.interfaces for v in one.not_recorded)
+    if gone:
+        text = "whether calls break is not known: nothing was recorded of "
+        text += _count(len(gone), "release")
+        yield Reason(word=Word.CHANGES, text=text, names=gone)
+
+
 def _without_gpu(made: Answer) -> Iterator[Reason]:
     """What nobody knows on this device class, of either cell."""
     ends = (made.origin.outcomes(), made.target.outcomes())
@@ -164,11 +174,20 @@ def _count(number: int, noun: str, nouns: str = "") -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
 
 
+ASKED = frozenset({*compare.GOOD, CellOutcome.INCOMPATIBLE})
+"""Cells of which it is known whether a checkpoint restores."""
+
+
 def _of_side(end: str, side: Side) -> Iterator[Reason]:
     """Whether anything is known of it, and still holds."""
     if side.found is None:
         text = f"nothing is known of {end}: it was not tested"
         yield Reason(word=Word.NO, text=text, command=f"nox -s {side.name}")
+    elif end == "FROM" and side.found.outcome not in ASKED:
+        why = side.found.reason.message if side.found.reason else ""
+        text = f"nothing is known of {end}: it is {side.found.outcome}"
+        again = "" if side.state == FRESH else f"nox -s {side.name}"
+        yield Reason(word=Word.NO, text=text, why=why, command=again)
     elif side.state != FRESH:
         text = f"the evidence of {end} does not hold any more: {side.state}"
         yield Reason(word=Word.CHANGES, text=text, command=f"nox -s {side.name}")
@@ -179,22 +198,19 @@ def _of_side(end: str, side: Side) -> Iterator[Reason]:
 
 def _of_target(made: Answer) -> Iterator[Reason]:
     """Whether TO works at all."""
-    found, old = made.target.found, made.origin.found
+    found = made.target.found
     if found and found.reason and not found.checks:
         yield Reason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
     elif found and found.outcome is CellOutcome.INCOMPATIBLE:
         yield Reason(word=Word.NO, text="TO is incompatible: no family's checkpoint restores there")
     elif found and found.outcome not in compare.GOOD:
         yield Reason(word=Word.NO, text=f"TO is {found.outcome}: no restore could be asked there")
-    if old and old.reason and not old.checks:
-        text = f"FROM is {old.outcome}: nothing works there that could be lost"
-        yield Reason(word=Word.GO, text=text)
 
 
 def _of_loss(loss: Loss) -> Reason:
     verb = "check that works" if len(loss.checks) == 1 else "checks that work"
     what = f"{len(loss.checks)} {verb} in FROM"
-    gone = loss.outcome is CheckOutcome.UNSUPPORTED and loss.core
+    gone = loss.outcome is CheckOutcome.UNSUPPORTED  # TO lacks it
     word, text = Word.CHANGES, f"{what}, and cannot be asked in TO"
     if loss.accepted:
         word, text = Word.GO, f"{what} may be lost, and fails or is not asked in TO"
@@ -206,6 +222,10 @@ def _of_loss(loss: Loss) -> Reason:
 CHECKPOINTS = {
     Load.LOST: (Word.NO, "of FROM not to be loaded in TO, and by no known way through others"),
     Load.THROUGH: (Word.CHANGES, "of FROM to be loaded in TO only through other cells"),
+    Load.OPEN: (
+        Word.CHANGES,
+        "not to be loaded in TO, and not asked whether FROM loads what it saved",
+    ),
     Load.UNTESTED: (Word.CHANGES, "of FROM not loaded in TO yet"),
     Load.NOT_ASKED: (Word.CHANGES, "of FROM of which TO cannot be asked whether it loads"),
     Load.BEFORE: (Word.GO, "not to be loaded in TO, and not in FROM either"),
@@ -214,7 +234,7 @@ CHECKPOINTS = {
 
 def _of_checkpoints(made: Answer) -> Iterator[Reason]:
     there = made.checkpoints
-    if there is None:
+    if there is None or not made.origin.outcomes():
         return
     command = exchange_command(made.origin.name, made.target.name)
     for load, (word, text) in CHECKPOINTS.items():
@@ -224,7 +244,7 @@ def _of_checkpoints(made: Answer) -> Iterator[Reason]:
                 word=word,
                 text=f"{_count(len(routes), 'checkpoint')} {text}",
                 names=tuple(r.check for r in routes),
-                command=command if load is Load.UNTESTED else "",
+                command=command if load in (Load.UNTESTED, Load.OPEN) else "",
             )
     if there.state not in (FRESH, loads.NOT_TESTED):
         text = f"what is known of checkpoints does not hold any more: {there.state}"
@@ -232,5 +252,6 @@ def _of_checkpoints(made: Answer) -> Iterator[Reason]:
 
 
 def exchange_command(origin: str, target: str) -> str:
-    """What loads FROM's checkpoints in TO."""
-    return f"nox -s exchange -- --from {origin} --to {target}"
+    """What loads FROM's checkpoints in TO, and in FROM: what does not load there either is not
+    lost."""
+    return f"nox -s exchange -- --from {origin} --to {origin} {target}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -33,6 +33,9 @@ IN_ORIGIN: Mapping[str, str] = {
 """By way: the check that asks the same of one cell alone."""
 
 
+BUILD = "build-modelopt"
+"""The check that asks of a cell alone for the model of all checkpoints but default-spec ones."""
+
 NOT_TESTED = "not tested"
 
 
@@ -42,6 +45,7 @@ class Load(Enum):
     WORKS = "works"
     THROUGH = "through others"
     LOST = "does not load"
+    OPEN = "does not load, and it was not asked whether it loads in FROM"
     BEFORE = "does not load in FROM either"
     NOT_SAVED = "FROM cannot save it"
     NOT_ASKED = "cannot be asked in TO"
@@ -103,9 +107,8 @@ def checkpoints(
     lost, as `restore-from[gpt:quantized]`."""
     source = all_.source(origin.cell, target)
     asked = source.answers if source else {}
-    families = {c.family for c in origin.checks if c.family}
     routes = []
-    for key in sorted({f"{family}:{way}" for family in families for way in WAYS} | {*asked}):
+    for key in sorted({*_saved(origin), *asked}):
         family, _, way = key.partition(":")
         if key in asked:
             routes.append(_route(origin, target, family, way, all_))
@@ -117,6 +120,16 @@ def checkpoints(
         state=_state(origin, target, all_),
         taken=source.taken if source else "",
     )
+
+
+def _saved(origin: Evidence) -> Iterator[str]:
+    """By `family:way`: what FROM may have saved. A model that it cannot build it has no checkpoint
+    of; whether it has one of the default spec, only the exchange looks."""
+    lacks = {c.family for c in origin.checks if c.kind == BUILD and c.outcome in NONE}
+    for family in {c.family for c in origin.checks if c.family}:
+        for way, kind in WAYS.items():
+            if kind == "default" or family not in lacks:
+                yield f"{family}:{way}"
 
 
 def named(check: str, patterns: Iterable[str]) -> bool:
@@ -148,27 +161,29 @@ def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange)
     said = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
     if not asked and why.startswith(NOT_SAVED):
         return replace(said, load=Load.NOT_SAVED)
-    if _not_in_origin(origin, family, way, all_):
-        return said
+    own = _in_origin(origin, family, way, all_)
+    if own in NONE:
+        return said  # TO takes nothing away
     if not asked:
         return replace(said, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
     chain = shortest(edges(all_, family), start, end)
-    return replace(said, load=Load.THROUGH if chain else Load.LOST, chain=chain)
+    lost = Load.LOST if own is CheckOutcome.WORKS else Load.OPEN
+    return replace(said, load=Load.THROUGH if chain else lost, chain=chain)
 
 
 NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
 """Outcomes of which it is known that a release does not do what was asked."""
 
 
-def _not_in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> bool:
-    """Whether FROM does not load its own checkpoint so: then TO takes nothing away."""
+def _in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> CheckOutcome | None:
+    """How FROM loads its own checkpoint so; None where it was not asked."""
     itself = all_.source(origin.cell, origin.cell)
     own = itself.answers.get(f"{family}:{way}") if itself else None
     if own is not None:
-        return own.outcome in NONE
+        return own.outcome
     check = f"{IN_ORIGIN.get(way, '')}[{family}]"
-    return any(c.check == check and c.outcome in NONE for c in origin.checks)
+    return next((c.outcome for c in origin.checks if c.check == check), None)
 
 
 Edges = Mapping[Place, Sequence[tuple[Place, int]]]

@@ -21,7 +21,7 @@ from mcore_compat import (
     pipeline,
     published,
 )
-from mcore_compat.cells import Cell, full_name
+from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.evidence import Evidence
 from mcore_compat.exchange import command as exchange
@@ -58,7 +58,8 @@ def run(args: Namespace) -> int:
     if not args.no_run:
         _test(names, here)
     cells = [pipeline.chosen(name, here) for name in names]
-    of = _known(cells, here, args.device_class or mine, strict=not args.no_run)
+    strict = not args.no_run or args.device_class is not None
+    of = _known(cells, here, args.device_class or mine, strict=strict)
     _check_accepted(args.accept, of, cells)
     if args.blame and _blame(of, cells, args.accept, here):
         of = _known(cells, here, mine, strict=True)
@@ -73,17 +74,16 @@ def _names(args: Namespace, here: Context) -> tuple[list[str], Chosen]:
     """The two cells' names, and how the first was found where it is what is installed."""
     if args.target in current.WORDS:
         raise UsageError("current: only FROM can be what is installed; name the cell TO")
-    target = expand.named(full_name(args.target), here.matrix, here.releases).name
+    target = exchange.name_of(args.target, here)
     if args.origin not in current.WORDS:
         if args.python:
             raise UsageError(f'--python: FROM is a cell, "{args.origin}", and not current')
-        name = expand.named(full_name(args.origin), here.matrix, here.releases).name
-        came = Chosen(name, note="", stands_in=False)
+        came = Chosen(exchange.name_of(args.origin, here), note="", stands_in=False)
     else:
         python = Path(args.python) if args.python else commands.active()
         rows = [published.record(data.row(e, here.matrix)) for e in evidence.load_all()]
         came = current.current(inspected.inspect(python, here.run), rows)
-    if came.name == target:
+    if pipeline.chosen(came.name, here).pins == pipeline.chosen(target, here).pins:
         raise UsageError(f"FROM and TO are the same cell, {target}: there is nothing to upgrade")
     return [came.name, target], came
 

@@ -3,7 +3,7 @@
 The file is one object; a key that is added is a minor version of `schema`, one that is gone or
 means something else a major one.
 
-- `schema`: `"1.0.0"`. `answer`: `go`, `go with changes` or `no`. `device_class`: `host` or `gpu`.
+- `schema`: `"1.1.0"`. `answer`: `go`, `go with changes` or `no`. `device_class`: `host` or `gpu`.
 - `from`, `to`: `cell`, `pins` by axis, `state` (`fresh`, `untested`, or why the evidence does not
   hold any more), `outcome`, `taken` and `restores` (families), the last three null or empty without
   evidence; `note`: how the cell was chosen, or empty.
@@ -22,8 +22,9 @@ means something else a major one.
   `why`, `fingerprint`, `accepted`); null where FROM has no evidence.
 - `pins`: `moved` by axis, and of the rest of the locks `added`, `removed`, `changed`, null where
   not both have one; `undeclared`: `requirement`, `of`, `imported_by`.
-- `interfaces`: by package `before`, `after`, `back` (to an older release), `changed` (`name`,
-  `what`, `breaks` or empty, `private`).
+- `interfaces`: by package `before`, `after`, `back` (to an older release), `not_recorded` (those
+  of the two of which nothing was recorded: not compared), `changed` (`name`, `what`, `breaks` or
+  empty, `private`).
 - `numbers`: `same`, `differ`, `values_differ`, `tensors` (`check`, `added`, `removed`, `changed`),
   `logits` (`family`, `same`, `differ`, `off`); null without evidence of both.
 - `alternatives`: `cell`, `pins`, `unlike_to` (axes), `steps`, `checkpoints`.
@@ -43,7 +44,7 @@ from mcore_compat.upgrade.numbers import Numbers
 from mcore_compat.upgrade.sides import Side
 from mcore_compat.upgrade.trial import Verdict
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 
 
 def text(made: Answer) -> str:
@@ -108,6 +109,7 @@ def _interface(one: Interface) -> dict[str, Any]:
         "before": one.before,
         "after": one.after,
         "back": one.back,
+        "not_recorded": list(one.not_recorded),
         "changed": [
             {"name": c.name, "what": c.what, "breaks": c.breaks, "private": c.private}
             for c in one.changed

@@ -8,7 +8,7 @@ from mcore_compat import verdict
 from mcore_compat.compare import Change
 from mcore_compat.upgrade import blamed, loaded
 from mcore_compat.upgrade.answer import Answer, Reason, Word
-from mcore_compat.upgrade.checkpoints import Load
+from mcore_compat.upgrade.checkpoints import NOT_TESTED, Load
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
@@ -52,10 +52,7 @@ def _head(made: Answer) -> Section:
     )
     body = []
     if made.word is Word.GO and not made.losses and _all_load(made):
-        text = (
-            "all that works in FROM works in TO, its checkpoints load there, no known call breaks"
-        )
-        body.append(item(Ours(text)))
+        body.append(item(Ours(FINE)))
     for word, text in (
         (Word.NO, "speaks against it"),
         (Word.CHANGES, "to be done or tested first"),
@@ -69,9 +66,12 @@ def _head(made: Answer) -> Section:
 
 
 def _all_load(made: Answer) -> bool:
-    """Whether every checkpoint that FROM saves was loaded in TO."""
-    loads = {r.load for r in made.checkpoints.routes} if made.checkpoints else set()
-    return loads <= {Load.WORKS, Load.NOT_SAVED}
+    """Whether every checkpoint that FROM saves was loaded in TO, and there is any."""
+    found = made.checkpoints
+    if found is None or found.state == NOT_TESTED:
+        return False
+    loads = {r.load for r in found.routes}
+    return bool(loads) and loads <= {Load.WORKS, Load.NOT_SAVED}
 
 
 def _reason(one: Reason) -> Item:
@@ -104,7 +104,7 @@ def _cell(end: str, side: Side) -> tuple[str, ...]:
 
 
 def _losses(made: Answer) -> Section | None:
-    if made.difference is None or not made.target.outcomes():
+    if made.difference is None or not made.target.outcomes() or not made.origin.outcomes():
         return None
     body: list[Item] = []
     for loss in made.losses:
@@ -143,7 +143,7 @@ def _loss(loss: Loss, made: Answer) -> Iterator[Item]:
 
 def _outcomes(made: Answer) -> Section | None:
     found = made.difference
-    if found is None:
+    if found is None or not made.origin.outcomes():
         return None
     otherwise = tuple(c for c in found.still if c.otherwise)
     still = tuple(c for c in found.still if not c.otherwise)
@@ -202,6 +202,9 @@ def _interfaces(found: Sequence[Interface]) -> Section | None:
         if one.back:
             body.append(item(*head, Ours(": goes back; what that takes away is not told")))
             continue
+        if one.not_recorded:
+            body.append(item(*head, Ours(": nothing was recorded of "), *names(one.not_recorded)))
+            continue
         kept = [c for c in one.changed if not c.breaks]
         private = [c for c in one.changed if c.breaks and c.private]
         told = f": {len(one.breaking)} break callers, {len(kept)} changed otherwise"
@@ -257,7 +260,7 @@ def _differs(check: str, found: Numbers) -> Iterator[str]:
 
 
 def _instead(made: Answer) -> Section | None:
-    if made.word is not Word.NO:
+    if made.word is not Word.NO or not made.origin.works():
         return None
     body: list[Item] = []
     for one in made.alternatives:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat import drift, wording
+from mcore_compat import drift, sightings, wording
 from mcore_compat.cells import parsed
 from mcore_compat.evidence import Evidence
 from mcore_compat.releases import Releases
@@ -32,12 +32,13 @@ class Changed:
 @dataclass(frozen=True, kw_only=True)
 class Interface:
     """A package whose release changes. `back`: it goes to an older one, and what that takes away
-    is not told."""
+    is not told. `not_recorded`: those of the two releases of which no cell recorded anything."""
 
     package: str
     before: str
     after: str
     back: bool = False
+    not_recorded: tuple[str, ...] = ()
     changed: tuple[Changed, ...] = ()
 
     @property
@@ -66,6 +67,12 @@ def interfaces(
             continue
         # Of these two releases alone: what came and went in between touches nobody.
         both = [e for e in found if e.pins[package] in (before, after)]
+        recorded = _recorded(package, both)
+        gone = tuple(version for version in (before, after) if version not in recorded)
+        if gone:
+            one = Interface(package=package, before=before, after=after, not_recorded=gone)
+            made.append(one)
+            continue
         mine: dict[str, list[Difference]] = {}
         for change in drift.changes(both, releases):
             same = (change.subject.package, change.before, change.after)
@@ -75,6 +82,12 @@ def interfaces(
         told = tuple(c for c in changed if c is not None)
         made.append(Interface(package=package, before=before, after=after, changed=told))
     return tuple(made)
+
+
+def _recorded(package: str, found: Sequence[Evidence]) -> set[str]:
+    """The releases of a package of which something was recorded."""
+    seen = sightings.history(found).items()
+    return {release for subject, by in seen if subject.package == package for release in by}
 
 
 def _changed(name: str, what: Sequence[Difference]) -> Changed | None:

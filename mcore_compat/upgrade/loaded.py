@@ -11,9 +11,9 @@ from mcore_compat.upgrade.text import Code, Item, Ours, Section, item, names
 
 
 def section(made: Answer) -> Section | None:
-    """None where TO came to nothing into which a checkpoint could be loaded."""
+    """None where FROM came to nothing that saves, or TO to nothing that loads."""
     found = made.checkpoints
-    if found is None or not made.target.outcomes():
+    if found is None or not made.origin.outcomes() or not made.target.outcomes():
         return None
     title = (Ours("Do checkpoints of FROM load in TO?"),)
     command = exchange_command(made.origin.name, made.target.name)
@@ -24,7 +24,7 @@ def section(made: Answer) -> Section | None:
     for way in HEADS:
         mine = [r for r in found.routes if r.way == way]
         body += _way(way, mine) if mine else []
-    if found.of(Load.UNTESTED):
+    if found.of(Load.UNTESTED) or found.of(Load.OPEN):
         body.append(item(Ours("what is not tested: "), Code(command)))
     if found.of(Load.THROUGH):
         text = "Of a way through others each step was tested by itself, with a checkpoint that the "

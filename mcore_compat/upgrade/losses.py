@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mcore_compat import explain, verdict
 from mcore_compat.compare import Change, Difference
 from mcore_compat.evidence import CheckResult
-from mcore_compat.outcomes import CORE_KIND, FAILS, FAILURES, CheckOutcome
+from mcore_compat.outcomes import FAILS, FAILURES, CheckOutcome
 from mcore_compat.upgrade import pins
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Known, Side
@@ -43,11 +43,6 @@ class Loss:
     def failed(self) -> bool:
         """Whether it fails now; else it is not asked any more."""
         return self.outcome in FAILS
-
-    @property
-    def core(self) -> bool:
-        """Whether it is about the restore that all of this is for."""
-        return any(check.startswith(f"{CORE_KIND}[") for check in self.checks)
 
 
 def losses(
