@@ -168,16 +168,20 @@ USE = "# Use: "
 FILE = "THIS-FILE"
 
 
+def use(text: str, path: str) -> str | None:
+    """How a constraints file says that it is used, as the file at `path`: it names all that is to
+    be installed, as TE and its parts, for which megatron-core does not ask."""
+    said = (row.removeprefix(USE) for row in text.splitlines() if row.startswith(USE))
+    found = next(said, None)
+    return found.replace(FILE, path) if found else None
+
+
 def _use(path: str) -> str:
-    """How a constraints file says that it is used: it names all that is to be installed, as TE and
-    its parts, for which megatron-core does not ask."""
     try:
         text = (files.ROOT / path).read_text(encoding="utf-8")
     except OSError:
         text = ""
-    said = (row.removeprefix(USE) for row in text.splitlines() if row.startswith(USE))
-    use = next(said, None)
-    return use.replace(FILE, path) if use else f"{path} is not there; make it: nox -s report"
+    return use(text, path) or f"{path} is not there; make it: nox -s report"
 
 
 def lines(advice: Advice, folder: str, most: int) -> list[str]:

@@ -20,7 +20,7 @@ from mcore_compat import files, matrix, releases, site
 from mcore_compat.collated import Collated, collate
 from mcore_compat.errors import EvidenceError
 from mcore_compat.evidence import Evidence
-from mcore_compat.site import index, series, staleness
+from mcore_compat.site import choose, index, series, staleness
 from mcore_compat.site.text import address, issue, page, script_json, shown
 from mcore_compat.site.view import Site
 
@@ -114,6 +114,14 @@ def test_an_untested_cell_has_a_page_that_says_so() -> None:
     assert "There is no evidence of this combination" in text
     assert "nox -s compat-0.17-modelopt0.41 -- --force" in text
     assert "✓" not in text
+
+
+def test_which_versions_to_use_is_a_command_that_installs_transformer_engine_too() -> None:
+    found = stand_in_evidence(event("restore[gpt]"))
+    site_ = Site(made(found), {found.cell: "# Use: pip install -c THIS-FILE a transformer-engine"})
+    text = dict(choose.pages(site_))["choose.html"]
+    command = f"pip install -c {found.cell}.txt a transformer-engine"
+    assert text.count(command) == 2  # in the page, and in what its script reads
 
 
 def test_needs_gpu_never_counts_as_works() -> None:

@@ -6,7 +6,7 @@ first, is made here by `recommend.rank`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mcore_compat import data, published, recommend
@@ -25,6 +25,7 @@ LABELS = {**NAMES, "cuda": "CUDA"}
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`choose.html`, and the files of constraints that it offers."""
     good = ranked(site)
+    uses = {c.name: recommend.use(site.constraints[c.name], f"{c.name}.txt") or "" for c in good}
     yield (
         "choose.html",
         page(
@@ -34,7 +35,8 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             good=good[:ROWS],
             total=len(good),
             failed=recommend.failed,
-            data=script_json(chosen_from(good)),
+            use=uses,
+            data=script_json(chosen_from(good, uses)),
         ),
     )
     for name, text in site.constraints.items():
@@ -66,8 +68,8 @@ def choices(good: Sequence[CellRecord], axis: str) -> list[tuple[str, str]]:
     return made
 
 
-def chosen_from(good: Sequence[CellRecord]) -> dict[str, Any]:
-    """What the script looks through, best first."""
+def chosen_from(good: Sequence[CellRecord], uses: Mapping[str, str]) -> dict[str, Any]:
+    """What the script looks through, best first; `uses`: the command of each cell's file."""
     return {
         "axes": list(ASKED),
         "labels": [LABELS[axis] for axis in ASKED],
@@ -82,6 +84,7 @@ def chosen_from(good: Sequence[CellRecord]) -> dict[str, Any]:
                 len(recommend.failed(cell)),
                 len(cell.unexpected),
                 cell.taken[:10],
+                uses[cell.name],
             ]
             for cell in good
         ],

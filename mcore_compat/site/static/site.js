@@ -443,8 +443,8 @@
 
   function choose() {
     const data = JSON.parse(document.getElementById("data").textContent);
-    const cells = data.cells.map(([name, device, outcome, values, restores, failed, unexpected, taken]) =>
-      ({ name, device, outcome, values, restores, failed, unexpected, taken }));
+    const cells = data.cells.map(([name, device, outcome, values, restores, failed, unexpected, taken, use]) =>
+      ({ name, device, outcome, values, restores, failed, unexpected, taken, use }));
     const symbols = { compatible: "✓", partial: "◐" };
     const more = document.getElementById("more");
     let limit = data.rows;
@@ -479,11 +479,11 @@
       const pins = make("p", "pinned");
       data.labels.forEach((label, i) => pins.append(i ? ", " : "", `${label} `, make("b", "", cell.values[i])));
       const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} checks fail, ${cell.unexpected} of them undeclared; device class ${cell.device}, ${cell.taken}`);
-      const use = make("p");
+      const install = make("p");
       const file = link("constraints", "constraints", `${cell.name}.txt`);
       file.download = "";
-      use.append(file, " ", make("code", "", `pip install -c ${cell.name}.txt megatron-core nvidia-modelopt`));
-      made.append(head, pins, about, use);
+      install.append(file, " ", make("code", "", cell.use));
+      made.append(head, pins, about, install);
       return made;
     }
     function changed() {
