@@ -98,6 +98,10 @@ def others() -> tuple[evidence.Evidence, ...]:
 
 
 def as_expected(found: evidence.Evidence, here: Context) -> bool:
+    """Whether a cell's run ends well: all works, or what fails is declared and some family restores.
+
+    A cell in which none does never ends well, declared or not: whoever asks in CI may not rely on it.
+    """
     if found.outcome is CellOutcome.COMPATIBLE:
         return True
     return found.outcome is CellOutcome.PARTIAL and not verdicts.unexpected(

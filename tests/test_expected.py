@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from packaging.specifiers import SpecifierSet
 from test_declared import cell, check, seen
 
-from mcore_compat import evidence, matrix, verdict
+from mcore_compat import commands, evidence, matrix, verdict
 from mcore_compat.errors import MatrixError
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.matrix import Pairs
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
 
 RULE = Pairs(
     mcore=SpecifierSet(">=0.16"),
@@ -135,6 +136,24 @@ def test_a_rule_behind_another_that_says_the_same_is_an_error() -> None:
 def test_no_rule_of_the_committed_matrix_is_wider_than_the_committed_evidence() -> None:
     found, rules = evidence.load_all(), matrix.load(today=TODAY).expected
     assert verdict.outlived(found, rules) == verdict.unused(found, rules) == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "declared", "well"),
+    [
+        (CellOutcome.COMPATIBLE, False, True),
+        (CellOutcome.PARTIAL, True, True),
+        (CellOutcome.PARTIAL, False, False),
+        (CellOutcome.INCOMPATIBLE, True, False),
+        (CellOutcome.UNRESOLVABLE, True, False),
+    ],
+)
+def test_a_cell_ends_well_as_the_exit_codes_say(
+    outcome: CellOutcome, declared: bool, well: bool
+) -> None:
+    found = replace(with_outcomes(state=CheckOutcome.BROKEN), outcome=outcome)
+    here: Any = SimpleNamespace(matrix=SimpleNamespace(expected=[RULE] if declared else []))
+    assert commands.as_expected(found, here) is well
 
 
 def text(**changed: str) -> str:
