@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mcore_compat.many import Selection
 
 EXIT_CODES = """\
-exit codes: 0 compatible (or partial, and every failure is declared in constraints/matrix.toml), 1 any
+exit codes: 0 compatible (or partial, every failure declared in constraints/matrix.toml), 1 any
 other verdict (incompatible always), 2 bad input, 3 network, disk or another failure of the
 surroundings, 130 interrupted"""
 

@@ -98,9 +98,9 @@ def others() -> tuple[evidence.Evidence, ...]:
 
 
 def as_expected(found: evidence.Evidence, here: Context) -> bool:
-    """Whether a cell's run ends well: all works, or what fails is declared and some family restores.
+    """Whether a cell's run ends well: nothing fails, or all that does is declared.
 
-    A cell in which none does never ends well, declared or not: whoever asks in CI may not rely on it.
+    A cell in which no family restores never does, declared or not: nobody's CI may rely on it.
     """
     if found.outcome is CellOutcome.COMPATIBLE:
         return True
