@@ -69,8 +69,9 @@ class Relation:
 class Finding:
     """One thing that a maintainer of `package` may want to know.
 
-    `cells` are those that show it, in order; `relations` what was declared; `rule` the versions
-    in words, empty where none can be stated; `fingerprint` of the failure, empty where none.
+    `cells` are those that show it, the one to be shown first; `relations` what was declared there;
+    `rule` the versions in words, empty where none can be stated; `fingerprint` of the failure,
+    empty where none.
     """
 
     kind: str

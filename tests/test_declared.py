@@ -267,6 +267,21 @@ def test_the_text_has_versions_command_traceback_and_rule() -> None:
         assert wanted in text
 
 
+def test_the_text_quotes_the_failure_that_it_is_about() -> None:
+    other = check("a", works=False, message="something else")
+    assert other.failure is not None
+    other = replace(other, failure=replace(other.failure, fingerprint="ba9876543210"))
+    found = [
+        seen(cell(modelopt="0.41.0"), other, check("b", works=False)),
+        seen(cell(modelopt="0.40.0"), check("a", works=False), check("b", works=False)),
+        seen(cell(modelopt="0.39.0"), check("a"), check("b")),
+    ]
+    (one,) = [f for f in findings(found, releases()) if f.fingerprint == "0123456789ab"]
+    text = upstream.text(one, {e.cell: e for e in found})
+    assert "something else" not in text
+    assert f"nox -s {found[0].cell} -- --force --only 'b'" in text
+
+
 @given(message=st.text(max_size=200))
 def test_no_message_ends_a_code_block_early_or_adds_a_heading(message: str) -> None:
     found = [

@@ -128,6 +128,16 @@ def test_a_rule_that_declares_no_failure_of_the_evidence_is_an_error(
     assert slip in line
 
 
+def test_the_report_refuses_what_a_run_of_a_few_cells_cannot_judge(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    declared: Any = SimpleNamespace(expected=[RULE])
+    found = [with_outcomes(other=CheckOutcome.BROKEN)]
+    assert commands._outlived(found, declared) == 0
+    assert commands._outlived(found, declared, every=True) == MatrixError.exit_code
+    assert '"state*" (megatron-core>=0.16 ' in capsys.readouterr().err
+
+
 def test_a_rule_behind_another_that_says_the_same_is_an_error() -> None:
     found = [with_outcomes(state=CheckOutcome.BROKEN)]
     assert len(verdict.unused(found, [RULE, replace(RULE, reason="another")])) == 1
