@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from mcore_compat.many import Selection
 
 EXIT_CODES = """\
-exit codes: 0 compatible (or every failure is declared in constraints/matrix.toml), 1 any other
-verdict, 2 bad input, 3 network, disk or another failure of the surroundings, 130 interrupted"""
+exit codes: 0 compatible (or partial, every failure declared in constraints/matrix.toml), 1 any
+other verdict (incompatible always), 2 bad input, 3 network, disk or another failure of the
+surroundings, 130 interrupted"""
 
 
 class _Parser(argparse.ArgumentParser):

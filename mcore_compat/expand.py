@@ -312,6 +312,7 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
     - the upper bound of Requires-Python (resolvers may ignore it)
     - the CUDA of torch against TE's core library
     - no wheel for the cell's python
+    - what megatron-core and modelopt require of the other pins, by the facts that are known offline
     """
     found: list[str] = []
     pinned = [
@@ -331,6 +332,7 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
                 f"{release.package} {release.version} has no wheel for python {of.python} on "
                 "x86-64 Linux"
             )
+    found += [line for release in pinned[:2] for line in _contradicted(release, of)]
     cores = releases.of(te_core(of))
     if of.te not in {r.version for r in cores}:
         since = f"; its first is {cores[0].version}" if cores else ""
@@ -339,6 +341,21 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
             f"core library for it ({te_core(of)} {of.te}{since})"
         )
     return tuple(found)
+
+
+def _contradicted(release: Release, of: Cell) -> Iterator[str]:
+    """What a release requires of another pin, not in an extra, and the cell does not have."""
+    pins = of.pins
+    for text in release.requires:
+        need = Requirement(text)
+        name = canonicalize_name(need.name)
+        if name not in pins or need.specifier.contains(pins[name], prereleases=True):
+            continue
+        if need.marker is None or need.marker.evaluate({**machine(of.python), "extra": ""}):
+            yield (
+                f"{release.package} {release.version} requires {name}{need.specifier}, "
+                f"the cell has {pins[name]}"
+            )
 
 
 def _has_wheel(release: Release, python: str) -> bool:

@@ -68,6 +68,9 @@ def selected(
     known = plan.narrowed(
         survey(cells, context, device), only=selection.only, stale=selection.stale
     )
+    if not known and selection.only:
+        stale = " and stale" if selection.stale else ""
+        context.say(f"no selected cell is {' or '.join(selection.only)}{stale}: nothing to run")
     return tuple(k for k in known if selection.shard.holds(k.cell.name))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,20 +49,36 @@ class Pairs:
     """Cells within version specifiers, until a date: pairs of megatron-core and nvidia-modelopt,
     and for an expected failure of some TE and torch alone where it says so.
 
-    `check` is empty for an exclusion, and a check's id or pattern for an expected failure, of
-    which `owner` is the package that would have to change and `upstream` where that is discussed:
-    `owner/repository#number`, or `not reported`.
+    `checks` is empty for an exclusion, and for an expected failure the ids of its checks: `*` and
+    `?` stand for any text and any character, a family's brackets for themselves. `message`, where
+    it is not empty, is what their failures say somewhere, `*` for any text: of one check two
+    causes can be told apart. `owner` is the package that would have to change and `upstream` where
+    that is discussed: `owner/repository#number`, or `not reported`.
     """
 
     mcore: SpecifierSet
     modelopt: SpecifierSet
     reason: str
     expires: datetime.date
-    check: str = ""
+    checks: tuple[str, ...] = ()
+    message: str = ""
     te: SpecifierSet = field(default_factory=SpecifierSet)
     torch: SpecifierSet = field(default_factory=SpecifierSet)
     owner: str = ""
     upstream: str = ""
+
+    @property
+    def check(self) -> str:
+        """The checks in one line."""
+        return ", ".join(self.checks)
+
+    def naming(self, check: str) -> tuple[str, ...]:
+        """Those of `checks` that mean a check's id; empty where none does."""
+        return tuple(text for text in self.checks if _means(text, check))
+
+    def says(self, message: str) -> bool:
+        """Whether a failure with this message is the one that is meant."""
+        return not self.message or _wild(self.message, one=False).search(message) is not None
 
     def covers(self, mcore: str, modelopt: str) -> bool:
         """Whether a pair is meant."""
@@ -96,6 +114,19 @@ class Pairs:
             "torch": self.torch,
         }
         return " ".join(f"{axis}{spec}" for axis, spec in named.items() if str(spec))
+
+
+@functools.cache
+def _means(text: str, check: str) -> bool:
+    return _wild(text).fullmatch(check) is not None
+
+
+@functools.cache
+def _wild(text: str, *, one: bool = True) -> re.Pattern[str]:
+    """A pattern in which `*` stands for any text and, with `one`, `?` for any character."""
+    signs = {re.escape("*"): ".*", **({re.escape("?"): "."} if one else {})}
+    parts = (signs.get(re.escape(sign), re.escape(sign)) for sign in text)
+    return re.compile("".join(parts), re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,12 +260,14 @@ def _pairs(row: Mapping[str, Any], where: str) -> Pairs:
         expires = datetime.date.fromisoformat(row["expires"])
     except ValueError:
         raise MatrixError(f'{where}: expires: "{row["expires"]}" is not a date') from None
+    checks = row.get("check", ())
     return Pairs(
         mcore=SpecifierSet(row["megatron-core"]),
         modelopt=SpecifierSet(row["nvidia-modelopt"]),
         reason=row["reason"],
         expires=expires,
-        check=row.get("check", ""),
+        checks=(checks,) if isinstance(checks, str) else tuple(checks),
+        message=row.get("message", ""),
         te=SpecifierSet(row.get("transformer-engine", "")),
         torch=SpecifierSet(row.get("torch", "")),
         owner=row.get("owner", ""),

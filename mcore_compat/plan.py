@@ -81,23 +81,20 @@ def narrowed(
     known: Sequence[Known], *, only: Sequence[str] = (), stale: bool = False
 ) -> tuple[Known, ...]:
     """The cells whose last evidence has one of the outcomes `only`; with `stale`, only those
-    that have evidence which no longer holds, and that may be none.
+    that have evidence which no longer holds. That may be none.
 
     Raises:
-        UsageError: no such outcome; names the nearest. No cell has it.
+        UsageError: no such outcome; names the nearest.
     """
     for word in only:
         if word not in outcome_words():
             raise UsageError(f'no such outcome "{word}"{nearest(word, outcome_words())}')
-    found = tuple(
+    return tuple(
         k
         for k in known
         if (not only or set(only) & k.outcomes or ("untested" in only and not k.outcomes))
         and (not stale or (k.outcomes and not k.fresh))
     )
-    if not found and only:
-        raise UsageError(f"no selected cell is {', '.join(only)}")
-    return found
 
 
 def make(known: Iterable[Known], *, force: bool = False) -> Plan:

@@ -136,12 +136,12 @@ def _intervals_table(all_: Collated, device_class: str) -> list[str]:
         f"## From which release to which (`{CORE_KIND}`, device class `{device_class}`)",
         "",
         "Known good at the first and the last release named, and at every tested one between. `≤`:",
-        "older releases were not tested. Nothing is said of a release that was not tested;",
-        "`compatibility.json` has the same for every check.",
+        "older releases were not tested. Nothing is said of a release that was not tested, nor of",
+        "one that was asked and could not say; `compatibility.json` has the same for every check.",
         "",
         "| family | axis | first known good | last known good | known broken from | fails in some "
-        "cells at | not tested between |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "cells at | not tested between | could not say |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for axis in INTERVAL_AXES:
         for one in all_.intervals.get((device_class, axis), ()):
@@ -150,7 +150,8 @@ def _intervals_table(all_: Collated, device_class: str) -> list[str]:
                 lines.append(
                     f"| {one.family} | {axis} | {one.version_added} | {one.version_last} | "
                     f"{one.version_removed or 'not known'} | "
-                    f"{', '.join(one.partial) or 'none'} | {gap} |"
+                    f"{', '.join(one.partial) or 'none'} | {gap} | "
+                    f"{'; '.join(one.notes) or 'none'} |"
                 )
     return [*lines, ""]
 

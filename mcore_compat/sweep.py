@@ -23,6 +23,10 @@ ASKERS = 12
 BATCH = 600
 """Combinations that one process answers before it hands them back."""
 
+LEFT = "left to uv"
+UNKNOWN = "not known: no metadata kept; run without --offline"
+"""What a combination came to that this pass does not answer, and one that it could not ask."""
+
 FORM = 2
 """Of the kept answers; raised where `static` would answer otherwise."""
 
@@ -35,8 +39,9 @@ class Answers:
     asked: int
 
     def counts(self) -> Counter[str]:
-        words = {True: "can be installed", False: "cannot be installed", None: "left to uv"}
-        return Counter(words[v.installs] for v in self.verdicts.values())
+        """How many combinations came to what."""
+        words = {True: "can be installed", False: "cannot be installed", None: LEFT}
+        return Counter(UNKNOWN if v.unkept else words[v.installs] for v in self.verdicts.values())
 
     def reasons(self) -> list[tuple[str, int]]:
         """Why combinations cannot be installed, the most frequent first."""

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mcore_compat.cells import AXES
-from mcore_compat.declared import FINE, NOT, OUT, Finding
+from mcore_compat.declared import KEPT, NOT, OUT, Finding, Relation
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.fingerprint import plain
 from mcore_compat.markup import escape
-from mcore_compat.verdict import gist
+from mcore_compat.outcomes import FAILS
+from mcore_compat.verdict import failing, gist
 
 FOLDER = "upstream"
 """Beside the report."""
@@ -32,29 +33,31 @@ def lines(found: Sequence[Finding]) -> list[str]:
     if not found:
         return [*said, "Nothing to tell.", ""]
     said += [
-        "What releases declare of one another (Requires-Dist, extras, Requires-Python), beside",
-        "what the evidence shows. Each line links a text that can be sent upstream as it is.",
+        "What releases declare of one another (Requires-Dist, extras, Requires-Python, and guards",
+        "in their sources on the way to a failure), beside what the evidence shows. A line links a",
+        "text that can be sent upstream as it is, but for failures outside of what is declared.",
         "",
         "| finding | whose version decides | what | cells |",
         "| --- | --- | --- | ---: |",
     ]
     for one in sorted(found, key=lambda f: (f.kind, -len(f.cells), f.subject)):
-        said.append(
-            f"| {one.kind} | {escape(one.package)} | "
-            f"[{escape(one.subject)}]({FOLDER}/{slug(one)}.md) | {len(one.cells)} |"
-        )
+        subject = escape(one.subject)
+        linked = subject if one.kind == KEPT else f"[{subject}]({FOLDER}/{slug(one)}.md)"
+        said.append(f"| {one.kind} | {escape(one.package)} | {linked} | {len(one.cells)} |")
     return [*said, ""]
 
 
 def texts(found: Sequence[Finding], by_name: Mapping[str, Evidence]) -> dict[str, str]:
-    """Every finding's text, by file name."""
-    return {f"{slug(one)}.md": text(one, by_name) for one in found}
+    """The text of every finding that somebody should hear of, by file name."""
+    return {f"{slug(one)}.md": text(one, by_name) for one in found if one.kind != KEPT}
 
 
 def text(one: Finding, by_name: Mapping[str, Evidence]) -> str:
     """The issue's text, Markdown: title, versions, how to repeat it, what is seen, the rule."""
     e = by_name[one.cells[0]]
-    check = next((c for c in e.checks if c.check in one.checks and c.failure), None)
+    check = next(
+        (c for c in e.checks if c.failure and c.failure.fingerprint == one.fingerprint), None
+    )
     lines = [f"# {_title(one, e, check)}", ""]
     lines += ["## Versions", ""]
     lines += [f"- {axis} {e.pins[axis]}" for axis in AXES]
@@ -70,12 +73,7 @@ def text(one: Finding, by_name: Mapping[str, Evidence]) -> str:
         lines += ["## What is seen", "", "Imported while the module is, without a guard, in:", ""]
         lines += [*(f"- `{plain(module)}`" for module in one.imported_in), ""]
     else:
-        lines += [
-            "## What is seen",
-            "",
-            "Every family's checkpoint restores, tensor by tensor.",
-            "",
-        ]
+        lines += ["## What is seen", "", *_works(e), ""]
     if check is not None or one.kind == OUT:
         lines += ["## Where", "", _where(one), ""]
     shown = one.cells[:MOST_CELLS]
@@ -90,7 +88,7 @@ def _title(one: Finding, e: Evidence, check: CheckResult | None) -> str:
         relation = one.relations[0]
         return (
             f"{relation.package} {relation.version} rules out {relation.on} "
-            f"{e.pins[relation.on]}, which works"
+            f"{e.pins[relation.on]}, {_which(e)}"
         )
     if one.imported_in:
         return f"{one.subject}, which no requirement asks for"
@@ -120,16 +118,37 @@ def _where(one: Finding) -> str:
     return f"`{one.rule}` (bounds are releases that were tested, nothing is said of others)."
 
 
+def _which(e: Evidence) -> str:
+    return "with which every default-spec checkpoint restores" if failing(e) else "which works"
+
+
+def _works(e: Evidence) -> list[str]:
+    """What was seen of versions that a range leaves out: what works, and what does not."""
+    said = ["Every family's default-spec checkpoint restores into its ModelOpt spec, by tensor."]
+    wrong = [c.check for c in e.checks if c.outcome in FAILS]
+    if not wrong:
+        return [*said, "No other check fails."]
+    said.append(
+        "These checks fail, by what was tested none because of these two releases together:"
+    )
+    return [*said, "", *(f"- `{check}`" for check in wrong)]
+
+
 def _declared(one: Finding, e: Evidence) -> list[str]:
     if one.imported_in:
-        first = "No requirement of the release names it, in no extra."
-    elif one.kind == NOT:
-        first = "The releases that decide declare nothing of one another."
-    elif one.kind == FINE:
-        first = "These versions are within what is declared:"
-    else:
-        first = "Declared, and too narrow by what was seen:"
-    return [first, *(f"- {r.text()}; here: {e.pins[r.on]}" for r in one.relations)]
+        return ["No requirement of the release names it, in no extra."]
+    if one.kind == NOT:
+        return ["The releases that decide declare nothing of one another."]
+    if one.kind == OUT:
+        return ["Declared, and too narrow by what was seen:", *_listed(one.relations, e)]
+    inside = [r for r in one.relations if r.admits(e.pins[r.on])]
+    outside = [r for r in one.relations if r not in inside]
+    said = ["These versions are within:", *_listed(inside, e)]
+    return [*said, "", "They are outside of:", *_listed(outside, e)] if outside else said
+
+
+def _listed(relations: Sequence[Relation], e: Evidence) -> list[str]:
+    return [f"- {plain(r.text())}; here: {e.pins[r.on]}" for r in relations]
 
 
 def _quoted(lines: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,40 +101,61 @@ def gist(message: str) -> str:
 
 
 def rule_for(found: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
-    """The rule of the matrix that declares this check's failure in this cell."""
+    """The rule of the matrix that declares this check's failure in this cell: it names the check,
+    covers the cell, and where it says what the failure's message is, that is it."""
     for rule in rules:
-        if _named(rule.check, check) and rule.covers_pins(found.pins):
+        meant = rule.naming(check) and rule.covers_pins(found.pins)
+        if meant and (not rule.message or rule.says(_message(found, check))):
             return rule
     return None
 
 
-@functools.cache
-def _named(pattern: str, check: str) -> bool:
-    import fnmatch
-
-    return check == pattern or fnmatch.fnmatchcase(check, pattern)
+def _message(found: Evidence, check: str) -> str:
+    """How a check failed; of one that died or hung, what is said of that."""
+    for result in found.checks:
+        if result.check == check:
+            return result.failure.message if result.failure else result.reason or ""
+    return ""
 
 
 def outlived(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
-    """What is wrong with rules that declare failures, by the evidence: a line for each rule that
-    covers a cell in which everything that it names works. A cell without such checks, or in
-    which none was asked, says nothing."""
-    works: dict[int, list[str]] = {}
+    """What is wrong with rules that declare failures, by the evidence: a line for each check that
+    a rule names and that works in a cell that it covers."""
+    works: dict[tuple[int, str], list[str]] = {}
     for e in found:
+        working = [c.check for c in e.checks if c.outcome is CheckOutcome.WORKS]
         for place, rule in enumerate(rules):
             if rule.covers_pins(e.pins):
-                outcomes = [c.outcome for c in e.checks if _named(rule.check, c.check)]
-                failed = any(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
-                if CheckOutcome.WORKS in outcomes and not failed:
-                    works.setdefault(place, []).append(e.cell)
-    return tuple(_outlived(rules[place], cells) for place, cells in sorted(works.items()))
+                for check in working:
+                    if rule.naming(check):
+                        works.setdefault((place, check), []).append(e.cell)
+    return tuple(
+        f'matrix.toml: expect: "{check}" ({rules[place].interval()}) works in {_some(cells)}: '
+        "narrow or remove the rule"
+        for (place, check), cells in sorted(works.items())
+    )
 
 
-def _outlived(rule: Pairs, cells: Sequence[str]) -> str:
-    shown = ", ".join(cells[:3]) + (" and others" if len(cells) > 3 else "")
-    return (
-        f'matrix.toml: expect: "{rule.check}" ({rule.interval()}) works in {shown}: narrow or '
-        "remove the rule"
+def _some(cells: Sequence[str]) -> str:
+    return ", ".join(cells[:3]) + (" and others" if len(cells) > 3 else "")
+
+
+def unused(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+    """A line for each name of a check in a rule that declares no failure of all evidence: a slip
+    of the pen, or what it declared is no more."""
+    used: set[tuple[int, str]] = set()
+    places = {id(rule): place for place, rule in enumerate(rules)}
+    for e in found:
+        for result in e.checks:
+            rule = rule_for(e, result.check, rules) if result.outcome in FAILURES else None
+            if rule is not None:
+                used.update((places[id(rule)], name) for name in rule.naming(result.check))
+    return tuple(
+        f'matrix.toml: expect: "{name}" ({rule.interval()}) declares no failure of the evidence: '
+        "correct or remove it"
+        for place, rule in enumerate(rules)
+        for name in rule.checks
+        if (place, name) not in used
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcore_compat import declared, evidence, explain, report, upstream
 from mcore_compat.cells import Cell, series_of
-from mcore_compat.declared import FINE, NOT, OUT, Finding
+from mcore_compat.declared import FINE, KEPT, NOT, OUT, Finding
 from mcore_compat.evidence import CheckResult, Evidence, Failure
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.releases import Release, Releases
@@ -99,10 +99,86 @@ def test_a_failure_of_which_nothing_is_declared_is_not_declared() -> None:
     assert one.kind == NOT
 
 
-def test_a_failure_outside_of_what_is_declared_is_not_called_fine() -> None:
-    (one,) = findings(broken_and_working(), releases('nvidia-modelopt<0.41; extra == "dev"'))
-    assert one.kind == NOT
+def test_a_failure_outside_of_what_is_declared_is_nothing_to_send_upstream() -> None:
+    found = broken_and_working()
+    (one,) = findings(found, releases('nvidia-modelopt<0.41; extra == "dev"'))
+    assert one.kind == KEPT
     assert one.relations[0].extra == "dev"
+    assert upstream.texts([one], {e.cell: e for e in found}) == {}
+    assert "](upstream/" not in "".join(upstream.lines([one]))
+
+
+def test_of_cells_that_fail_one_within_what_is_declared_is_shown() -> None:
+    found = [
+        seen(cell(modelopt="0.41.0"), check("state", works=False)),
+        seen(cell(modelopt="0.40.0"), check("state", works=False)),
+        seen(cell(modelopt="0.39.0"), check("state")),
+    ]
+    (one,) = findings(found, releases('nvidia-modelopt<0.41; extra == "dev"'))
+    assert (one.kind, one.cells[0]) == (FINE, found[1].cell)
+    text = upstream.text(one, {e.cell: e for e in found})
+    assert "- nvidia-modelopt 0.40.0\n" in text
+    assert (
+        "These versions are within:\n- megatron-core 0.16.1 declares nvidia-modelopt<0.41" in text
+    )
+    assert "outside" not in text
+
+
+def test_a_cell_of_which_nothing_is_declared_says_so_and_lists_nothing() -> None:
+    found = broken_and_working()
+    (one,) = findings(found, releases())
+    assert upstream.text(one, {e.cell: e for e in found}).endswith(
+        "## What is declared\n\nThe releases that decide declare nothing of one another.\n"
+    )
+
+
+def test_what_admits_and_what_excludes_stand_under_two_headings() -> None:
+    found = broken_and_working()
+    says = ("nvidia-modelopt>=0.40", 'nvidia-modelopt<0.41; extra == "dev"')
+    (one,) = findings(found, releases(*says))
+    assert one.kind == FINE
+    _, _, said = upstream.text(one, {e.cell: e for e in found}).partition("## What is declared")
+    inside, _, outside = said.partition("They are outside of:")
+    assert "nvidia-modelopt>=0.40; here: 0.41.0" in inside
+    assert "nvidia-modelopt<0.41 (extra dev); here: 0.41.0" in outside
+    assert "<0.41" not in inside
+
+
+def guarded(**guards: list[str]) -> list[Evidence]:
+    """A failure at line 50 of a file of megatron-core, which TE's version decides."""
+    frames = 'File "suite/x.py", line 50, in f\n  File "megatron/core/ext/te.py", line 50, in g'
+    failed = check("build", works=False)
+    assert failed.failure is not None
+    failed = replace(failed, failure=replace(failed.failure, traceback=frames))
+    details = {"megatron-core": {k.replace("_", "-"): v for k, v in guards.items()}}
+    recorded = replace(check("version-guards"), details=details)
+    return [
+        seen(cell(te="2.7.0"), failed, recorded),
+        seen(cell(te="2.11.0"), check("build"), recorded),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("guards", "told"),
+    [
+        ({"transformer-engine>=2.5.0": ["ext/te.py:48", "ext/te.py:900"]}, ["ext/te.py:48"]),
+        ({"transformer-engine>=2.5": ["ext/te.py:48"], "transformer-engine>=2": ["ext/te.py:40"]},
+         ["ext/te.py:48"]),
+        ({"transformer-engine>=2.9": ["ext/te.py:48"]}, []),
+        ({"transformer-engine>=2.5": ["ext/te.py:10", "x.py:49", "ext/te.py:51"]}, []),
+        ({"flash-attn>=2.5": ["ext/te.py:48"]}, []),
+    ],
+)  # fmt: skip
+def test_a_guard_that_lets_a_version_pass_on_the_way_to_a_failure_is_told(
+    guards: dict[str, list[str]], told: list[str]
+) -> None:
+    found = guarded(**guards)
+    (one,) = findings(found, releases())
+    assert [r.asked_in for r in one.relations] == told
+    assert one.kind == (FINE if told else NOT)
+    if told:
+        text = upstream.text(one, {e.cell: e for e in found})
+        assert "- megatron-core 0.16.1 in ext/te.py:48 asks for transformer-engine>=2.5" in text
 
 
 def test_a_range_of_an_extra_that_leaves_out_what_works_is_told() -> None:
@@ -121,6 +197,38 @@ def test_what_was_not_seen_to_restore_is_not_called_working(checks: Any) -> None
     found = [seen(cell(te="2.13.0"), *checks)]
     known = releases('transformer-engine<2.12; extra == "dev"')
     assert not [f for f in findings(found, known) if f.kind == OUT]
+
+
+@pytest.mark.parametrize("outcome", [CheckOutcome.BROKEN, CheckOutcome.BLOCKED])
+def test_what_cannot_be_imported_is_not_called_working(outcome: CheckOutcome) -> None:
+    missing = replace(check("import-x", works=False), outcome=outcome)
+    found = [seen(cell(te="2.13.0"), check(), missing), seen(cell(te="2.13.0", mcore="0.15.0"))]
+    known = releases('transformer-engine<2.12; extra == "dev"')
+    assert not [f for f in findings(found, known) if f.kind == OUT]
+
+
+def test_what_fails_by_the_two_releases_together_is_not_called_working() -> None:
+    found = [
+        seen(cell(te="2.13.0"), check(), check("state", works=False)),
+        seen(cell(te="2.11.0"), check(), check("state")),
+        seen(cell(te="2.13.0", mcore="0.15.0"), check(), check("state")),
+    ]
+    known = releases('transformer-engine<2.12; extra == "dev"')
+    assert not [f for f in findings(found, known) if f.kind == OUT]
+
+
+def test_what_else_fails_beside_what_is_ruled_out_is_told() -> None:
+    found = [
+        seen(cell(te="2.13.0"), check(), check("state", works=False)),
+        seen(cell(te="2.13.0", modelopt="0.40.0"), check("state")),
+    ]
+    known = releases('transformer-engine<2.12; extra == "dev"')
+    (one,) = [f for f in findings(found, known) if f.kind == OUT]
+    text = upstream.text(one, {e.cell: e for e in found})
+    assert "transformer-engine 2.13.0, with which every default-spec checkpoint restores\n" in text
+    assert "which works" not in text
+    assert "These checks fail" in text
+    assert "- `state`\n" in text
 
 
 def test_requires_python_is_a_relation() -> None:
@@ -157,6 +265,21 @@ def test_the_text_has_versions_command_traceback_and_rule() -> None:
         "The same with a GPU: Python code.",
     ):
         assert wanted in text
+
+
+def test_the_text_quotes_the_failure_that_it_is_about() -> None:
+    other = check("a", works=False, message="something else")
+    assert other.failure is not None
+    other = replace(other, failure=replace(other.failure, fingerprint="ba9876543210"))
+    found = [
+        seen(cell(modelopt="0.41.0"), other, check("b", works=False)),
+        seen(cell(modelopt="0.40.0"), check("a", works=False), check("b", works=False)),
+        seen(cell(modelopt="0.39.0"), check("a"), check("b")),
+    ]
+    (one,) = [f for f in findings(found, releases()) if f.fingerprint == "0123456789ab"]
+    text = upstream.text(one, {e.cell: e for e in found})
+    assert "something else" not in text
+    assert f"nox -s {found[0].cell} -- --force --only 'b'" in text
 
 
 @given(message=st.text(max_size=200))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from packaging.specifiers import SpecifierSet
 from test_declared import cell, check, seen
 
-from mcore_compat import matrix, verdict
+from mcore_compat import commands, evidence, matrix, verdict
 from mcore_compat.errors import MatrixError
 from mcore_compat.evidence import CheckResult, Evidence
 from mcore_compat.matrix import Pairs
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
 
 RULE = Pairs(
     mcore=SpecifierSet(">=0.16"),
@@ -21,7 +23,7 @@ RULE = Pairs(
     te=SpecifierSet("<2.12"),
     reason="a reason",
     expires=datetime.date(2030, 1, 1),
-    check="state*",
+    checks=("state*",),
     owner="nvidia-modelopt",
     upstream="NVIDIA/Model-Optimizer#1",
 )
@@ -55,8 +57,8 @@ def test_the_verdict_tells_owner_and_link() -> None:
     [
         ({"state": CheckOutcome.BROKEN}, False),
         ({"state": CheckOutcome.WORKS}, True),
-        ({"state_a": CheckOutcome.WORKS, "state_b": CheckOutcome.BROKEN}, False),
-        ({"state_a": CheckOutcome.WORKS, "state_b": CheckOutcome.BLOCKED}, False),
+        ({"state_a": CheckOutcome.WORKS, "state_b": CheckOutcome.BROKEN}, True),
+        ({"state_a": CheckOutcome.WORKS, "state_b": CheckOutcome.BLOCKED}, True),
         ({"state": CheckOutcome.NEEDS_GPU}, False),
         ({"state": CheckOutcome.UNSUPPORTED}, False),
         ({"other": CheckOutcome.WORKS}, False),
@@ -68,9 +70,100 @@ def test_a_failure_that_starts_to_work_is_an_error(
     said = verdict.outlived([with_outcomes(**outcomes)], [RULE])
     assert bool(said) is wrong
     if wrong:
-        assert '"state*"' in said[0]
+        (works,) = [name for name, how in outcomes.items() if how is CheckOutcome.WORKS]
+        assert f'"{works.replace("_", "-")}"' in said[0]
         assert cell().name in said[0]
         assert "narrow or remove the rule" in said[0]
+
+
+def test_brackets_mean_themselves_in_a_rule() -> None:
+    rule = replace(RULE, checks=("restore[gpt]", "build-*[mla-?oe]"))
+    assert rule.naming("restore[gpt]") == ("restore[gpt]",)
+    assert rule.naming("build-default[mla-moe]") == ("build-*[mla-?oe]",)
+    assert rule.naming("restoreg") == rule.naming("restore[gtp]") == ()
+
+
+def test_another_failure_of_a_check_is_not_the_declared_one() -> None:
+    found = seen(cell(), check("state-a", works=False, message="'weight' is\nnot there [1]"))
+    for message, meant in (
+        ("'weight' is", True),
+        ("weight*there [1]", True),
+        ("weight?", False),
+        ("[a-z]", False),
+        ("common.pt", False),
+    ):
+        rule = replace(RULE, message=message)
+        assert bool(verdict.rule_for(found, "state-a", [rule])) is meant
+        assert bool(verdict.unexpected(found, [rule])) is not meant
+
+
+def test_the_reason_is_that_of_the_rule_whose_message_it_is() -> None:
+    rules = [replace(RULE, message="one", reason="first"), replace(RULE, message="two")]
+    found = seen(cell(), check("state", works=False, message="two"))
+    (cause,) = verdict.causes(found.checks)
+    (line,) = verdict.declared(found, cause, rules)
+    assert line.startswith("a reason")
+
+
+def test_a_check_that_died_is_matched_by_what_is_said_of_it() -> None:
+    died = replace(check("state"), outcome=CheckOutcome.CRASHED, reason="signal 11")
+    assert verdict.rule_for(seen(cell(), died), "state", [replace(RULE, message="signal 11")])
+    assert not verdict.rule_for(seen(cell(), died), "state", [replace(RULE, message="signal 6")])
+
+
+@pytest.mark.parametrize(
+    ("changed", "slip"),
+    [
+        ({"checks": ("state", "staet")}, '"staet"'),
+        ({"checks": ("state",), "message": "another"}, '"state"'),
+        ({"mcore": SpecifierSet("<0.16")}, '"state*"'),
+    ],
+)
+def test_a_rule_that_declares_no_failure_of_the_evidence_is_an_error(
+    changed: dict[str, Any], slip: str
+) -> None:
+    found = [with_outcomes(state=CheckOutcome.BROKEN, other=CheckOutcome.BROKEN)]
+    assert verdict.unused(found, [RULE]) == ()
+    (line,) = verdict.unused(found, [replace(RULE, **changed)])
+    assert slip in line
+
+
+def test_the_report_refuses_what_a_run_of_a_few_cells_cannot_judge(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    declared: Any = SimpleNamespace(expected=[RULE])
+    found = [with_outcomes(other=CheckOutcome.BROKEN)]
+    assert commands._outlived(found, declared) == 0
+    assert commands._outlived(found, declared, every=True) == MatrixError.exit_code
+    assert '"state*" (megatron-core>=0.16 ' in capsys.readouterr().err
+
+
+def test_a_rule_behind_another_that_says_the_same_is_an_error() -> None:
+    found = [with_outcomes(state=CheckOutcome.BROKEN)]
+    assert len(verdict.unused(found, [RULE, replace(RULE, reason="another")])) == 1
+
+
+def test_no_rule_of_the_committed_matrix_is_wider_than_the_committed_evidence() -> None:
+    found, rules = evidence.load_all(), matrix.load(today=TODAY).expected
+    assert verdict.outlived(found, rules) == verdict.unused(found, rules) == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "declared", "well"),
+    [
+        (CellOutcome.COMPATIBLE, False, True),
+        (CellOutcome.PARTIAL, True, True),
+        (CellOutcome.PARTIAL, False, False),
+        (CellOutcome.INCOMPATIBLE, True, False),
+        (CellOutcome.UNRESOLVABLE, True, False),
+    ],
+)
+def test_a_cell_ends_well_as_the_exit_codes_say(
+    outcome: CellOutcome, declared: bool, well: bool
+) -> None:
+    found = replace(with_outcomes(state=CheckOutcome.BROKEN), outcome=outcome)
+    here: Any = SimpleNamespace(matrix=SimpleNamespace(expected=[RULE] if declared else []))
+    assert commands.as_expected(found, here) is well
 
 
 def text(**changed: str) -> str:
@@ -85,7 +178,11 @@ def text(**changed: str) -> str:
         "expires": "2030-01-01",
         **changed,
     }
-    rows = "\n".join(f'{key} = "{value}"' for key, value in fields.items() if value)
+    rows = "\n".join(
+        f"{key} = {value}" if value.startswith("[") else f'{key} = "{value}"'
+        for key, value in fields.items()
+        if value
+    )
     return matrix.PATH.read_text(encoding="utf-8") + f"\n[[expect]]\n{rows}\n"
 
 
@@ -99,16 +196,25 @@ def test_a_rule_is_read_with_all_its_fields() -> None:
     assert (rule.owner, rule.upstream) == ("torch", "a/b.c#12")
 
 
+def test_a_rule_may_name_several_checks_and_what_they_say() -> None:
+    rule = matrix.parse(text(check='["x", "y[z]"]', message="m"), "m", TODAY).expected[-1]
+    assert (rule.checks, rule.message, rule.check) == (("x", "y[z]"), "m", "x, y[z]")
+    assert matrix.parse(text(), "m", TODAY).expected[-1].checks == ("x",)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"check": "[]"}, r"expect\[\d+\].check: \[\] should be non-empty"),
+        ({"check": "[1]"}, "1 is not of type 'string'"),
+        ({"mesage": "m"}, 'unknown key "mesage"; did you mean "message"'),
         ({"owner": ""}, "'owner' is a required property"),
         ({"owner": "modelopt"}, 'did you mean "nvidia-modelopt"'),
         ({"upstream": "see the tracker"}, "does not match"),
         ({"expires": "2026-11-22"}, "expired on 2026-11-22"),
     ],
 )
-def test_a_rule_without_owner_or_link_or_past_its_date_is_refused(
+def test_a_rule_with_a_slip_or_without_owner_or_past_its_date_is_refused(
     changed: dict[str, str], message: str
 ) -> None:
     with pytest.raises(MatrixError, match=message):

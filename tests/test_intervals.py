@@ -64,10 +64,28 @@ def test_it_can_break_and_come_back(made: Made) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["needs-gpu", "unsupported", "blocked"])
-def test_what_could_not_be_asked_says_nothing(made: Made, outcome: str) -> None:
+def test_what_could_not_say_is_named_and_is_not_called_untested(made: Made, outcome: str) -> None:
     assert over(made, v9=outcome) == ()
     (one,) = over(made, v9="works", v10=outcome, v11="works")
-    assert one.not_tested == ("0.10.0",)
+    assert (one.not_tested, one.notes) == ((), (f"{outcome} at 0.10.0",))
+
+
+def test_older_releases_that_could_not_say_were_tested(made: Made) -> None:
+    (one,) = over(made, v9="unsupported", v11="unsupported", v13="works")
+    assert one.version_added == "0.13.0"
+    assert one.notes == ("unsupported at 0.9.0, 0.11.0",)
+    assert one.not_tested == ("0.12.0",)
+
+
+def test_what_could_not_say_is_told_of_the_run_that_it_lies_beside(made: Made) -> None:
+    first, second = over(made, v9="works", v10="broken", v11="blocked", v12="works")
+    assert first.notes == ()
+    assert (second.version_added, second.notes) == ("0.12.0", ("blocked at 0.11.0",))
+
+
+def test_a_release_that_could_say_in_one_cell_is_not_named(made: Made) -> None:
+    (one,) = over(made, v9_a="unsupported", v9_b="works")
+    assert one.notes == ()
 
 
 def test_a_release_that_works_in_some_cells_only_is_partial(made: Made) -> None:
@@ -78,7 +96,8 @@ def test_a_release_that_works_in_some_cells_only_is_partial(made: Made) -> None:
 @given(st.dictionaries(st.integers(9, 19), st.booleans()))
 def test_no_release_is_both_in_a_run_and_not_tested(answers: dict[int, bool]) -> None:
     said = {f"0.{n}.0": frozenset({works}) for n, works in sorted(answers.items())}
-    made = intervals.from_answers(said, "megatron-core", "restore", "gpt", RELEASES)
+    given = intervals.Answers(said=said)
+    made = intervals.from_answers(given, "megatron-core", "restore", "gpt", RELEASES)
     tested = set(said)
     for one in made:
         assert not tested & set(one.not_tested)

@@ -1,6 +1,7 @@
 """The declared matrix is validated when it is loaded; errors name the key and the nearest one."""
 
 import datetime
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -152,6 +153,7 @@ def test_a_stack_that_needs_nvcc_is_taken_only_with_the_right_one(
         ("compat-0.16-modelopt0.39-py3.13", "requires python"),
         ("compat-0.9-modelopt0.21-py3.12", "no wheel for python 3.12"),
         ("compat-0.13-modelopt0.31-te2.5-torch2.13", "built for CUDA 13"),
+        ("compat-0.19-modelopt0.47-torch2.5", "0.47.0 requires torch>=2.8, the cell has 2.5.1"),
     ],
 )
 def test_what_the_resolver_does_not_know_is_ours(
@@ -159,6 +161,16 @@ def test_what_the_resolver_does_not_know_is_ours(
 ) -> None:
     reasons = expand.violations(expand.named(name, declared, known), known)
     assert any(said in reason for reason in reasons)
+
+
+def test_what_a_release_requires_in_an_extra_or_elsewhere_does_not_bind_a_cell(
+    declared: Matrix, known: Releases
+) -> None:
+    cell = expand.named("compat-0.16-modelopt0.41", declared, known)
+    says = ('torch<2; extra == "dev"', 'torch<2; sys_platform == "win32"', "torch>=2", "numpy<1")
+    (mine,) = [r for r in known.of("nvidia-modelopt") if r.version == cell.modelopt]
+    changed = Releases({**known.by_package, "nvidia-modelopt": (replace(mine, requires=says),)})
+    assert expand.violations(cell, changed) == ()
 
 
 versions = st.tuples(st.integers(0, 30), st.integers(0, 99)).map(lambda v: f"{v[0]}.{v[1]}")

@@ -1,13 +1,15 @@
 """Which cells are run, in which order, at what cost; and how a run says how far it is."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import stand_in_cell
 
-from mcore_compat import plan
+from mcore_compat import many, plan
 from mcore_compat.errors import UsageError
 from mcore_compat.plan import Known, Progress
 
@@ -73,9 +75,17 @@ def test_an_outcome_that_does_not_exist_is_named_with_the_nearest() -> None:
         plan.narrowed([known()], only=["brokn"])
 
 
-def test_a_selection_that_matches_nothing_is_bad_input() -> None:
-    with pytest.raises(UsageError, match="no selected cell is crashed"):
-        plan.narrowed([known()], only=["crashed"])
+def test_that_no_cell_has_an_outcome_is_no_error() -> None:
+    assert plan.narrowed([known()], only=["crashed"]) == ()
+
+
+def test_that_no_cell_has_an_outcome_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(many, "known_cells", lambda context: (stand_in_cell(),))
+    monkeypatch.setattr(many, "survey", lambda cells, context, device: [known()])
+    context: Any = SimpleNamespace(say=said.append)
+    assert many.selected(many.Selection(only=("crashed", "error")), context) == ()
+    assert said == ["no selected cell is crashed or error: nothing to run"]
 
 
 def test_that_nothing_is_stale_is_no_error() -> None:

@@ -225,6 +225,13 @@ def test_what_could_not_be_answered_offline_is_asked_again(
         found = sweep.sweep(cells, *args, **quiet)
         assert found.asked == 2
         assert all(v.installs is None for v in found.verdicts.values())
+        assert found.counts() == {sweep.UNKNOWN: 2}
+
+
+def test_what_took_too_long_is_left_to_uv() -> None:
+    assert sweep.Answers(verdicts={"a": Verdict(installs=None)}, asked=1).counts() == {
+        sweep.LEFT: 1
+    }
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"form": 1}', '{"form": 2, "answers": {"a": 1}}'])

@@ -374,7 +374,7 @@ def test_a_declared_failure_tells_why() -> None:
         modelopt=SpecifierSet(">=0.42"),
         reason="a reason",
         expires=datetime.date(2030, 1, 1),
-        check="modelopt-state*",
+        checks=("modelopt-state*",),
         owner="nvidia-modelopt",
         upstream="not reported",
     )
