@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bundle_support
@@ -70,6 +71,34 @@ def test_an_earlier_bundle_of_that_name_leaves_no_part(made: StandIn, tmp_path: 
     archive.save(made.entries(), tmp_path / "a.tar", 90_000)
     listed = start.sums(tmp_path / "a.tar.sha256")
     assert {p.name for p in tmp_path.iterdir()} == {*listed, "a.tar.sha256"}
+
+
+def test_what_only_begins_as_a_part_is_not_removed(made: StandIn, tmp_path: Path) -> None:
+    for name in ("a.tar.2024-notes.txt", "a.tar.12", "aXtar.001"):
+        (tmp_path / name).write_text("the user's")
+    archive.save(made.entries(), tmp_path / "a.tar", 90_000)
+    for name in ("a.tar.2024-notes.txt", "a.tar.12", "aXtar.001"):
+        assert (tmp_path / name).read_text() == "the user's"
+
+
+def test_a_script_of_the_users_is_not_replaced(made: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text("the user's")
+    for earlier in (False, True):  # a list of parts alone does not make it the bundle's
+        if earlier:
+            (tmp_path / "a.tar.sha256").write_text(f"{'0' * 64}  run.py\n")
+        with pytest.raises(UsageError, match=r"run\.py is of no bundle; name another folder"):
+            archive.save(made.entries(), tmp_path / "a.tar", 90_000)
+        assert (tmp_path / "run.py").read_text() == "the user's"
+    archive.save(made.entries(), tmp_path / "b.tar")
+    assert (tmp_path / "run.py").read_text() == "the user's"
+
+
+def test_the_script_of_an_earlier_bundle_is_replaced(made: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text("an earlier release's")
+    digest = files.sha256_file(tmp_path / "run.py")
+    (tmp_path / "a.tar.sha256").write_text(f"{digest}  run.py\n")
+    archive.save(made.entries(), tmp_path / "a.tar", 90_000)
+    assert (tmp_path / "run.py").read_bytes() == archive.START.read_bytes()
 
 
 def test_a_bundle_is_whole_or_not_there(made: StandIn, tmp_path: Path) -> None:
@@ -271,6 +300,26 @@ def test_what_is_not_of_the_bundle_is_refused(bundle: Path, name: str) -> None:
     assert f"{name} is not of this bundle" in done.stderr
 
 
+def test_nothing_planted_runs_where_the_bundle_is_reached_by_a_link(
+    bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(bundle)
+    mark = tmp_path / "it was run"
+    (bundle / "hashlib.py").write_text(f"open({str(mark)!r}, 'w')\nfrom _hashlib import *\n")
+    for variables in ({}, {"PYTHONPATH": str(tmp_path / "link")}):
+        done = subprocess.run(
+            [sys.executable, tmp_path / "link" / "run.py"],
+            cwd="/",
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not mark.exists()
+        assert done.returncode == 2
+        assert "hashlib.py is not of this bundle" in done.stderr
+
+
 def test_what_a_scheduler_writes_may_lie_there(bundle: Path) -> None:
     (bundle / "slurm-7.out").write_text("a job's output")
     start.verify(bundle)
@@ -330,6 +379,44 @@ def test_a_changed_part_is_named(parts: Path) -> None:
     assert done.returncode == 2
     assert "a.tar.003 was changed" in done.stderr
     assert not (parts / TOP).exists()
+
+
+def test_more_than_a_thousand_parts_are_read_in_their_order(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive.os, "fsync", lambda handle: None)
+    archive.save(made.entries(), tmp_path / "a.tar", 150)
+    assert (tmp_path / "a.tar.1000").exists()
+    start.verify(start.unpack(tmp_path))
+
+
+def test_an_archive_that_ends_early_is_refused(made: StandIn, tmp_path: Path) -> None:
+    archive.save(made.entries(), tmp_path / "whole.tar")
+    with tarfile.open(tmp_path / "whole.tar") as source:
+        end = source.getmembers()[3].offset
+    data = (tmp_path / "whole.tar").read_bytes()[:end] + bytes(1024)
+    (tmp_path / "a.tar.001").write_bytes(data)
+    (tmp_path / "a.tar.sha256").write_text(f"{files.sha256_bytes(data)}  a.tar.001\n")
+    with pytest.raises(start.RefusedError, match=r"the archive ends early, without run\.py"):
+        start.unpack(tmp_path)
+    assert not (tmp_path / TOP).exists()
+
+
+def test_runs_that_start_together_unpack_once(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[Path] = []
+    extract = start._extract
+
+    def slowly(source: start.Joined, into: Path) -> None:
+        unpacked.append(into)
+        time.sleep(0.3)
+        extract(source, into)
+
+    monkeypatch.setattr(start, "_extract", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(start.unpack, [parts] * 3))
+    assert found == [parts / TOP] * 3
+    assert len(unpacked) == 1
+    start.verify(parts / TOP)
 
 
 def test_a_folder_without_a_bundle(tmp_path: Path) -> None:
