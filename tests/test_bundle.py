@@ -12,17 +12,20 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import bundle_support
 import pytest
 from bundle_support import CELL, SERIES, StandIn, offline, run, wheel
 
-from mcore_compat import files
-from mcore_compat.bundle import archive, collect, contents, start
+from mcore_compat import files, runner
+from mcore_compat.bundle import archive, carried, contents, node, start
 from mcore_compat.bundle.start import SUMS, SUMS_DIGEST, TOP
 from mcore_compat.errors import InfrastructureError, UsageError
+from mcore_compat.parts.part import PARTS
 
 EVIDENCE = Path("evidence") / CELL.name / "host.json"
 
@@ -37,9 +40,19 @@ def bundle(made: StandIn, tmp_path: Path) -> Path:
     return made.laid_out(tmp_path / "bundle")
 
 
+def written(folder: Path) -> list[str]:
+    """The files of evidence of the cell."""
+    return sorted(path.name for path in (folder / EVIDENCE.parent).iterdir())
+
+
 def evidence_of(folder: Path, name: Path = EVIDENCE) -> dict[str, object]:
     found: dict[str, object] = json.loads((folder / name).read_text())
     return found
+
+
+def environments(folder: Path) -> list[Path]:
+    """What runs have left behind, or are using."""
+    return list((folder / "work").glob("*"))
 
 
 # The archive
@@ -146,16 +159,17 @@ def test_it_runs_without_a_network_and_writes_evidence(made: StandIn, bundle: Pa
     found = evidence_of(bundle)
     assert found["lock"] == made.lock.digest
     assert found["suite"] == files.sha256_tree(made.root / "suite", deep=False)
-    assert found["wheels"] == {made.local.path.name: made.local.sha256}
+    assert found["wheels"] == {one.path.name: one.sha256 for one in made.local}
     assert found["base"] is None
+    assert found["part"] is None
     events = found["events"]
     assert isinstance(events, list)
     assert [e["event"] for e in events] == ["start", "check", "check", "end"]
     wanted = {pin.name: pin.version for pin in (*made.lock.pins, *made.lock.source_only)}
     assert events[0]["installed"] == wanted
-    assert not (bundle / "work").exists(), "the environment is removed"
+    assert not environments(bundle), "the environment is removed"
     assert "works 2" in done.stdout
-    assert not list(collect.problems(found))
+    assert not list(carried.problems(found))
 
 
 def test_pip_of_the_bundle_does_it_as_well(bundle: Path, made: StandIn, tmp_path: Path) -> None:
@@ -197,12 +211,59 @@ def test_only_some_checks_are_no_evidence(bundle: Path) -> None:
     assert not (bundle / "evidence").exists()
 
 
+def test_both_sides_have_the_same_parts_of_the_suite() -> None:
+    assert tuple(PARTS) == node.PARTS
+    schema = json.loads(carried.SCHEMA.read_text())["properties"]["part"]["anyOf"][1]
+    assert schema["properties"]["name"]["enum"] == list(PARTS)
+
+
+def test_a_part_of_the_suite_is_run_in_its_place(bundle: Path, made: StandIn) -> None:
+    done = run(bundle, "--gpu")
+    assert done.returncode == 0, done.stderr
+    assert f"{CELL.name}.gpu (host): works 2" in done.stdout
+    assert written(bundle) == ["gpu.host.json"]
+    found = evidence_of(bundle, EVIDENCE.with_name("gpu.host.json"))
+    assert not list(carried.problems(found))
+    suite = files.sha256_tree(made.root / "suite", deep=False)
+    assert found["suite"] == suite
+    digest = runner.digest(suite, made.root / "suite" / "gpu")
+    assert found["part"] == {"name": "gpu", "digest": digest}
+    assert [e.get("check") for e in found["events"]][1] == "gpu-megatron_core"  # type: ignore[attr-defined]
+
+
+def test_with_a_gpu_a_whole_run_has_all_parts(bundle: Path) -> None:
+    done = run(bundle, "--only", "import-torch", STAND_IN_DEVICE="gpu")
+    assert done.returncode == 0, done.stderr
+    assert not (bundle / "evidence").exists()
+    done = run(bundle, STAND_IN_DEVICE="gpu")
+    assert done.returncode == 0, done.stderr
+    assert written(bundle) == ["gpu.gpu.json", "gpu.json", "ranks.gpu.json"]
+
+
+def test_two_cells_of_a_bundle_run_at_the_same_time(made: StandIn, tmp_path: Path) -> None:
+    other = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
+    packed = [made.packed(), made.packed(cell=other)]
+    bundle = tmp_path / "bundle"
+    archive.lay_out(contents.entries(packed, made.tools, made.root), bundle)
+    with hanging(bundle, tmp_path / "pid", "--cell", CELL.name):
+        used = environments(bundle)
+        done = run(bundle, "--cell", other.name)
+        assert done.returncode == 0, done.stderr
+        assert environments(bundle) == used == [bundle / "work" / CELL.name]
+        refused = run(bundle, "--cell", CELL.name)
+        assert refused.returncode == 3
+        last = refused.stderr.splitlines()[-1]
+        assert f"{CELL.name} is being run by another process in {bundle}" in last
+        assert environments(bundle) == used
+        assert (used[0] / "environment" / "bin" / "python").exists()
+
+
 def test_a_kept_environment_is_taken_again(bundle: Path) -> None:
     assert "creating the environment" in run(bundle, "--keep").stderr
     again = run(bundle, "--keep")
     assert again.returncode == 0, again.stderr
     assert "creating the environment" not in again.stderr
-    site = next((bundle / "work" / CELL.name / "lib").glob("python3*/site-packages"))
+    site = next((bundle / "work" / CELL.name).glob("environment/lib/python3*/site-packages"))
     shutil.rmtree(next(site.glob("numpy-*.dist-info")))
     assert "creating the environment" in run(bundle).stderr
 
@@ -234,25 +295,37 @@ def test_a_suite_past_its_limit_is_killed(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "passed its limit of 2 s" in done.stderr
     assert not alive(int((tmp_path / "pid").read_text()))
-    assert not (bundle / "work").exists()
+    assert not environments(bundle)
+
+
+@contextmanager
+def hanging(bundle: Path, pid: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A run whose suite hangs, from then on; it is ended with the block."""
+    path = f"{bundle_support.pipeline.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(
+        [sys.executable, "run.py", *words],
+        cwd=bundle,
+        env={**os.environ, "PATH": path, "STAND_IN_HANGS": str(pid)},
+        stderr=subprocess.PIPE,
+    ) as started:
+        try:
+            deadline = time.monotonic() + 60
+            while not pid.exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            yield started
+        finally:
+            if started.poll() is None:
+                started.send_signal(signal.SIGTERM)
+                started.communicate(timeout=30)
 
 
 def test_an_interruption_ends_everything(bundle: Path, tmp_path: Path) -> None:
-    path = f"{bundle_support.pipeline.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
-    started = subprocess.Popen(
-        [sys.executable, "run.py"],
-        cwd=bundle,
-        env={**os.environ, "PATH": path, "STAND_IN_HANGS": str(tmp_path / "pid")},
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    started.send_signal(signal.SIGTERM)
-    assert started.communicate(timeout=30)[1].endswith(b"run.py: interrupted\n")
+    with hanging(bundle, tmp_path / "pid") as started:
+        started.send_signal(signal.SIGTERM)
+        assert started.communicate(timeout=30)[1].endswith(b"run.py: interrupted\n")
     assert started.returncode == 130
     assert not alive(int((tmp_path / "pid").read_text()))
-    assert not (bundle / "work").exists()
+    assert not environments(bundle)
 
 
 # What was changed on the way
@@ -468,10 +541,13 @@ def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:
     found = evidence_of(bundle, EVIDENCE.with_name("host-base.json"))
     # numpy 1.26 is there, and ModelOpt does not admit it; the rest stays.
     short = "2.8.0a0+5228986c39.nv25.6"
-    assert not list(collect.problems(found))
+    assert not list(carried.problems(found))
     assert found["base"] == {
         "installed": ["megatron-core", "numpy", "nvidia-modelopt"],
-        "unmet": [f"megatron-core {CELL.mcore} requires torch>=2.9, {short} is there"],
+        "unmet": [
+            f"megatron-core {CELL.mcore} requires torch>=2.9, {short} is there",
+            f"mamba-ssm was compiled for torch {CELL.torch}, this Python has {short}",
+        ],
         "without": ["torch", "nvidia-*"],
     }
     start_, *checks, _ = found["events"]  # type: ignore[misc]
@@ -482,6 +558,21 @@ def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:
     assert {c["details"]["version"] for c in checks} == {CELL.mcore, "2.8.0a0+5228986c39.nv25.6"}
     assert contents_of(tmp_path / "base") == before, "nothing is changed there"
     assert not list(temporary.iterdir()), "the environment is removed"
+
+
+def test_over_a_base_parts_of_the_suite_tell_so_as_well(made: StandIn, tmp_path: Path) -> None:
+    python = base_python(
+        tmp_path / "base",
+        *(wheel(tmp_path, name, "2.8.0a0") for name in ("torch", "transformer-engine")),
+    )
+    bundle = made.laid_out(tmp_path / "bundle", ["torch", "nvidia-*", "mamba-ssm"])
+    done = run(bundle, "--base", "current", "--ranks", python=python)
+    assert done.returncode == 0, done.stderr
+    assert written(bundle) == ["ranks.host-base.json"]
+    found = evidence_of(bundle, EVIDENCE.with_name("ranks.host-base.json"))
+    assert not list(carried.problems(found))
+    assert isinstance(found["base"], dict)
+    assert "mamba-ssm was left out, and this Python has none" in found["base"]["unmet"]
 
 
 def test_a_bundle_without_torch_needs_one(made: StandIn, tmp_path: Path) -> None:

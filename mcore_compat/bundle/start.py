@@ -51,6 +51,10 @@ def parser() -> argparse.ArgumentParser:
         prog="run.py", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False
     )
     top.add_argument("--cell", action="append", metavar="CELL", help="of several; repeatable")
+    top.add_argument("--ranks", action="store_true", help="only the checks over two ranks")
+    top.add_argument(
+        "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
+    )
     top.add_argument("--only", metavar="CHECK", help="some checks only, globs; no evidence then")
     top.add_argument("--base", choices=("current",), help="over the torch and TE of this Python")
     top.add_argument("--keep", action="store_true", help="leave the environment for the next run")

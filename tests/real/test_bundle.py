@@ -17,6 +17,7 @@ from bundle_support import OFFLINE, offline
 
 from mcore_compat import evidence, files, matrix, pipeline, releases
 from mcore_compat.bundle import collect
+from mcore_compat.bundle.carried import Known
 from mcore_compat.bundle.start import TOP
 from mcore_compat.evidence import Evidence
 
@@ -65,10 +66,10 @@ def run(folder: Path, *words: str, python: str | Path = sys.executable) -> Any:
 
 
 def taken(path: Path) -> Evidence:
-    known = collect.Known(
-        matrix=matrix.load(), releases=releases.load(), suite=pipeline.suite_digest()
-    )
-    return collect.read(path, known)
+    known = Known(matrix=matrix.load(), releases=releases.load(), suite=pipeline.suite_digest())
+    found = collect.read(path, known)
+    assert isinstance(found, Evidence)
+    return found
 
 
 def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
