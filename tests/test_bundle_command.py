@@ -205,25 +205,58 @@ def stand_in_taken(outcome: str, **fields: Any) -> Taken:
     return replace(parts.of(builder.evidence(), GPU), **fields)
 
 
-@pytest.mark.parametrize(("outcome", "code"), [("works", 0), ("broken", 1)])
-def test_parts_of_the_suite_are_asked_over_a_base(
-    monkeypatch: pytest.MonkeyPatch, outcome: str, code: int
-) -> None:
-    ran: list[list[str]] = []
+@dataclass
+class OverBase:
+    """What was run over a base, and how often evidence was taken, with stand-ins for all that
+    runs: a bundle's run writes evidence, then ends with `code`."""
 
-    def run(argv: Any, **_: Any) -> Completed:
-        ran.append([str(word) for word in argv])
-        return Completed(argv=(), returncode=0, output="", seconds=0.0)
+    code: int = 0
+    outcome: str = "works"
+    ran: list[list[str]] = field(default_factory=list)
+    taken: int = 0
 
-    here = SimpleNamespace(run=run, say=quiet)
+    def run(self, argv: Any, **_: Any) -> Completed:
+        self.ran.append([str(word) for word in argv])
+        path = Path(argv[1]).parent / "evidence" / CELL / "gpu.host-base.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        said = "run.py: it passed its limit" if self.code else ""
+        return Completed(argv=(), returncode=self.code, output=said, seconds=0.0)
+
+    def take(self, paths: Any) -> list[Taken]:
+        self.taken += 1
+        return [stand_in_taken(self.outcome)]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
+    made = OverBase()
+    here = SimpleNamespace(run=made.run, say=quiet)
     monkeypatch.setattr(commands, "context", lambda: here)
     monkeypatch.setattr(command, "fitting", lambda *_: {})
     monkeypatch.setattr(command, "entries", lambda *_: [])
     monkeypatch.setattr(archive, "lay_out", lambda *_: "")
-    monkeypatch.setattr(command, "taken", lambda paths: [stand_in_taken(outcome)])
+    monkeypatch.setattr(command, "taken", made.take)
+    return made
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("works", 0), ("broken", 1)])
+def test_parts_of_the_suite_are_asked_over_a_base(
+    stand_in: OverBase, outcome: str, code: int
+) -> None:
+    stand_in.outcome = outcome
     assert cli.main(["run", CELL, "--base", "current", "--gpu", "--force"]) == code
-    ((*_, word),) = ran
+    ((*_, word),) = stand_in.ran
     assert word == "--gpu"
+
+
+def test_what_a_run_over_a_base_learnt_before_it_failed_is_kept(
+    stand_in: OverBase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.code = 3
+    assert cli.main(["run", CELL, "--base", "current"]) == 3
+    assert capsys.readouterr().err == "mcore-compat: it passed its limit\n"
+    assert stand_in.taken == 1
 
 
 def test_what_came_of_a_part_is_told(

@@ -220,11 +220,12 @@ def over_base(
         argv += ["--limit", str(limit), *(("--only", only) if only else ())]
         argv += [f"--{part}" for part in parts]
         done = here.run(argv, timeout=24 * 3600.0, on_line=here.say, grace=30.0)
+        # Of one that ended early as well: what was learnt is kept.
+        back = taken([folder]) if any(folder.glob("evidence/*/*.json")) else []
         if not done.ok:
             last = (done.output.strip().splitlines() or ["it printed nothing"])[-1]
             kind = UsageError if done.returncode == UsageError.exit_code else InfrastructureError
             raise kind(last.removeprefix("run.py: "))
-        back = [] if only else taken([folder])
         return 1 if any(map(_speaks_against, back)) else 0
 
 
@@ -248,7 +249,8 @@ def fitting(names: Sequence[str], python: Path, here: Context) -> dict[str, tupl
     if not any(name.startswith("transformer-engine") for name in there.versions):
         raise UsageError("--base: this Python has no TE to go over; run it with one that has")
     series = there.python.rpartition(".")[0]
-    base, found = Base(installed=there.versions, cuda=there.cuda), {}
+    base = Base(installed=there.versions, cuda=there.cuda)
+    found: dict[str, tuple[str, ...]] = {}
     for cell in (pipeline.chosen(name, here) for name in names):
         if cell.python != series:
             raise UsageError(
