@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -219,6 +220,20 @@ def built(folder: Path, package: str, version: str) -> Wheel:
 def put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+EVIDENCE = Path("evidence") / CELL.name / "host.json"
+"""Where a bundle's run leaves that of the cell."""
+
+
+def written(folder: Path) -> list[str]:
+    """The files of evidence of the cell."""
+    return sorted(path.name for path in (folder / EVIDENCE.parent).iterdir())
+
+
+def evidence_of(folder: Path, name: Path = EVIDENCE) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / name).read_text())
+    return found
 
 
 OFFLINE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
