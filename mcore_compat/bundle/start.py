@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--base", choices=("current",), help="over the torch and TE of this Python")
     top.add_argument("--keep", action="store_true", help="leave the environment for the next run")
     top.add_argument("--limit", type=float, default=120.0, help="seconds a check may take (120)")
-    top.add_argument("--suite-limit", type=float, default=1800.0, help="seconds in all (1800)")
+    top.add_argument("--suite-limit", type=float, default=1800.0, help="for all of a suite (1800)")
     top.add_argument("--python", metavar="PATH", help="the Python to make environments with")
     top.add_argument("--installer", choices=("uv", "pip"), help="default: uv where it is on PATH")
     top.add_argument("--into", metavar="FOLDER", help="for evidence, logs and environments (here)")
