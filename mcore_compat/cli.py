@@ -253,8 +253,10 @@ def _dispatch(args: argparse.Namespace) -> int:
 
 def _cells(args: argparse.Namespace) -> int:
     names = args.cells if args.command == "run" else [_name(args)]
-    if args.base:
-        return bundles.over_base(names, args.base, only=args.only, limit=args.limit)
+    if args.base:  # never fresh, so --force has nothing to add
+        return bundles.over_base(
+            names, args.base, parts=parts.chosen(args), only=args.only, limit=args.limit
+        )
     from mcore_compat.parts import command
 
     return command.run_cells(

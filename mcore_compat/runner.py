@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcore_compat import files
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.files import ROOT
 from mcore_compat.proc import Completed, Runner
@@ -18,6 +19,11 @@ CHECK_LIMIT_S = 120.0
 
 SUITE_LIMIT_S = 1800.0
 """Seconds that a whole suite may take before its process group is killed."""
+
+
+def digest(suite: str, checks: Path) -> str:
+    """Digest of a part of the suite: of its checks, and of the suite that they are made of."""
+    return files.sha256_bytes(f"{suite}\n{files.sha256_tree(checks)}".encode())
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ parser.add_argument("--events", type=pathlib.Path)
 parser.add_argument("--tools")
 parser.add_argument("--timeout", type=float)
 parser.add_argument("--only", default="")
+parser.add_argument("--checks", type=pathlib.Path)
 options = parser.parse_args()
 installed = {}
 for one in importlib.metadata.distributions():
@@ -52,12 +54,15 @@ def say(**event):
 
 python = ".".join(map(str, sys.version_info[:3]))
 device = os.environ.get("STAND_IN_DEVICE", "host")
-say(event="start", suite=1, device_class=device, platform={"python": python, "cuda": "12.8"},
-    installed=installed, checks=[], sabotage=os.environ.get("STAND_IN_SABOTAGE"))
-for name in ("megatron_core", "torch"):
-    check = f"import-{name}"
-    if options.only and options.only != check:
-        continue
+platform = {"python": python, "cuda": "12.8"}
+if device == "gpu":
+    platform.update(gpu="a stand-in", capability="9.0", driver="1.0")
+first = options.checks.name if options.checks else "import"
+asked = {f"{first}-{name}": name for name in ("megatron_core", "torch")}
+asked = {check: name for check, name in asked.items() if options.only in ("", check)}
+say(event="start", suite=1, device_class=device, platform=platform,
+    installed=installed, checks=list(asked), sabotage=os.environ.get("STAND_IN_SABOTAGE"))
+for check, name in asked.items():
     if os.environ.get("STAND_IN_HANGS"):
         pathlib.Path(os.environ["STAND_IN_HANGS"]).write_text(str(os.getpid()))
         time.sleep(600)
@@ -131,7 +136,7 @@ class StandIn:
 
     root: Path
     lock: Lock
-    local: Wheel
+    local: tuple[Wheel, ...]
     downloads: Mapping[str, Path]
     tools: Mapping[str, Path]
 
@@ -144,7 +149,7 @@ class StandIn:
         return contents.Packed(
             cell=cell,
             lock=replace(self.lock, cell=cell.name),
-            wheels=() if "transformer-engine-torch" in left_out else (self.local,),
+            wheels=tuple(w for w in self.local if w.key.package not in left_out),
             downloads={h: p for h, p in self.downloads.items() if h in hashes},
             torch=torch,
             without=tuple(without),
@@ -176,36 +181,59 @@ def stand_in(root: Path) -> StandIn:
         wheel(wheels, "transformer-engine", CELL.te),
         wheel(wheels, "transformer-engine-cu12", CELL.te),
     ]
-    built = wheel(root / "wheelhouse", "transformer-engine-torch", CELL.te, tag=TAG)
+    local = (
+        built(root / "wheelhouse", "transformer-engine-torch", CELL.te),
+        built(root / "wheelhouse", "mamba-ssm", "2.2.5"),
+    )
     tool = wheel(wheels, "a-tool", "1.0")
     put(root / "suite" / "run.py", SUITE)
     put(root / "suite" / "check_it.py", "# a check\n")
-    put(root / "suite" / "part" / "check_more.py", "")
+    put(root / "suite" / "gpu" / "check_more.py", "# a check of a part\n")
+    put(root / "suite" / "ranks" / "check_more.py", "")
     tools = [tool, packaging_wheel(wheels)]
     put(root / "constraints" / "suite-tools.txt", pinned([tool]))
     put(root / "constraints" / "bundle-tools.txt", pinned([packaging_wheel(wheels)]))
-    sdist = f"transformer-engine-torch=={CELL.te} \\\n    --hash=sha256:{'ab' * 32}\n"
-    body = pinned(mine) + sdist
-    head = locks.head(CELL, "2026-01-01", ["transformer-engine-torch"], extras="kept to", body=body)
-    key = Key(
-        package="transformer-engine-torch",
-        version=CELL.te,
-        torch=CELL.torch,
-        python=CELL.python,
-        cuda=CELL.cuda,
+    source_only = {one.key.package: one.key.version for one in local}
+    body = pinned(mine) + "".join(
+        f"{name}=={version} \\\n    --hash=sha256:{'ab' * 32}\n"
+        for name, version in source_only.items()
     )
+    head = locks.head(CELL, "2026-01-01", list(source_only), extras="kept to", body=body)
     return StandIn(
         root=root,
         lock=locks.parse(head + body, f"{CELL.name}.txt"),
-        local=Wheel(key=key, path=built, sha256=files.sha256_file(built)),
+        local=local,
         downloads={files.sha256_file(path): path for path in mine},
         tools={files.sha256_file(path): path for path in tools},
     )
 
 
+def built(folder: Path, package: str, version: str) -> Wheel:
+    """A wheel of the wheelhouse, compiled for the cell's torch."""
+    path = wheel(folder, package, version, tag=TAG)
+    key = Key(
+        package=package, version=version, torch=CELL.torch, python=CELL.python, cuda=CELL.cuda
+    )
+    return Wheel(key=key, path=path, sha256=files.sha256_file(path))
+
+
 def put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+EVIDENCE = Path("evidence") / CELL.name / "host.json"
+"""Where a bundle's run leaves that of the cell."""
+
+
+def written(folder: Path) -> list[str]:
+    """The files of evidence of the cell."""
+    return sorted(path.name for path in (folder / EVIDENCE.parent).iterdir())
+
+
+def evidence_of(folder: Path, name: Path = EVIDENCE) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / name).read_text())
+    return found
 
 
 OFFLINE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]

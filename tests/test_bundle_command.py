@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from index_support import file
+from support import START, event, stand_in_cell
 
-from mcore_compat import cli, files, locks, releases
-from mcore_compat.bundle import base, command, contents, download
+from mcore_compat import cli, commands, evidence, files, inspected, locks, pipeline, releases
+from mcore_compat.bundle import archive, base, collect, command, contents, download
 from mcore_compat.bundle.base import Base
 from mcore_compat.errors import InfrastructureError, UsageError
+from mcore_compat.evidence import Builder
+from mcore_compat.inspected import Installed
 from mcore_compat.locks import Pin
+from mcore_compat.parts import evidence as parts
+from mcore_compat.parts.evidence import Taken
+from mcore_compat.parts.part import GPU
+from mcore_compat.proc import Completed
 
 WHEEL, PURE, SDIST = b"a wheel", b"a pure wheel", b"a source"
 
@@ -144,6 +151,143 @@ def test_a_base_that_is_no_python(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--base: /no/such/python is no Python" in capsys.readouterr().err
 
 
+# Over the torch and TE of a Python, in one step
+
+CELL = "compat-0.16-modelopt0.41"
+
+
+def over(
+    monkeypatch: pytest.MonkeyPatch, python: str | None = None, **versions: str
+) -> dict[str, tuple[str, ...]]:
+    """What a bundle of the cell is made without, over a Python that has these packages."""
+    here = commands.context()
+    cell = pipeline.chosen(CELL, here)
+    there = {"torch": cell.torch, "transformer_engine": cell.te, **versions}
+    found = Installed(
+        python=python or f"{cell.python}.1",
+        versions={name.replace("_", "-"): v for name, v in there.items() if v},
+        requires={},
+    )
+    monkeypatch.setattr(inspected, "inspect", lambda python, run: found)
+    return command.fitting([CELL], Path("python"), here)
+
+
+def test_over_the_cells_own_torch_all_that_was_compiled_for_it_comes_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert over(monkeypatch) == {CELL: command.CURRENT}
+
+
+def test_over_another_torch_nothing_is_built_that_would_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ((name, without),) = over(monkeypatch, torch="2.8.0a0+5228986c39.nv25.6").items()
+    assert name == CELL
+    assert {"mamba-ssm", "causal-conv1d"} <= {*without}
+
+
+def test_a_base_that_cannot_be_is_refused_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError, match="no torch to go over"):
+        over(monkeypatch, torch="")
+    with pytest.raises(UsageError, match="no TE to go over"):
+        over(monkeypatch, transformer_engine="")
+    with pytest.raises(UsageError, match=r"python is 3\.9, .* name the cell with -py3\.9"):
+        over(monkeypatch, python="3.9.1")
+
+
+def stand_in_taken(outcome: str, **fields: Any) -> Taken:
+    """Evidence of the GPU tier, made up."""
+    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    for one in (START, event("quantized-fp8[gpt]", outcome), {"event": "end", "seconds": 1.0}):
+        builder.take(one)
+    return replace(parts.of(builder.evidence(), GPU), **fields)
+
+
+@dataclass
+class OverBase:
+    """What was run over a base, and how often evidence was taken, with stand-ins for all that
+    runs: a bundle's run writes evidence, then ends with `code`."""
+
+    code: int = 0
+    outcome: str = "works"
+    ran: list[list[str]] = field(default_factory=list)
+    taken: int = 0
+
+    def run(self, argv: Any, **_: Any) -> Completed:
+        self.ran.append([str(word) for word in argv])
+        path = Path(argv[1]).parent / "evidence" / CELL / "gpu.host-base.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        said = "run.py: it passed its limit" if self.code else ""
+        return Completed(argv=(), returncode=self.code, output=said, seconds=0.0)
+
+    def take(self, paths: Any) -> list[Taken]:
+        self.taken += 1
+        return [stand_in_taken(self.outcome)]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
+    made = OverBase()
+    here = SimpleNamespace(run=made.run, say=quiet)
+    monkeypatch.setattr(commands, "context", lambda: here)
+    monkeypatch.setattr(command, "fitting", lambda *_: {})
+    monkeypatch.setattr(command, "entries", lambda *_: [])
+    monkeypatch.setattr(archive, "lay_out", lambda *_: "")
+    monkeypatch.setattr(command, "taken", made.take)
+    return made
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("works", 0), ("broken", 1)])
+def test_parts_of_the_suite_are_asked_over_a_base(
+    stand_in: OverBase, outcome: str, code: int
+) -> None:
+    stand_in.outcome = outcome
+    assert cli.main(["run", CELL, "--base", "current", "--gpu", "--force"]) == code
+    ((*_, word),) = stand_in.ran
+    assert word == "--gpu"
+
+
+def test_what_a_run_over_a_base_learnt_before_it_failed_is_kept(
+    stand_in: OverBase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.code = 3
+    assert cli.main(["run", CELL, "--base", "current"]) == 3
+    assert capsys.readouterr().err == "mcore-compat: it passed its limit\n"
+    assert stand_in.taken == 1
+
+
+def test_what_came_of_a_part_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = {"cell": CELL, "differs": {"torch": {"lock": "2.9.1", "there": "2.8.0a0"}}}
+    one = stand_in_taken("broken", base=base)
+    path = files.ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
+    monkeypatch.setattr(collect, "collect", lambda paths, known: [(path, one, None)])
+    assert command.taken([]) == [one]
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == (
+        f"{CELL}, gpu, device class host: ✗ broken 1; over a base, with the lock of {CELL}; "
+        "reports/over-base/gpu/c.host.json"
+    )
+    assert last == "  torch: lock 2.9.1, there 2.8.0a0"
+
+
+def test_a_script_in_the_way_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def entries(*_: Any) -> Any:
+        raise AssertionError("nothing is built")
+
+    monkeypatch.setattr(command, "entries", entries)
+    (tmp_path / "run.py").write_text("the user's")
+    words = ["--part-size", "2G", "--output", str(tmp_path / "a.tar")]
+    assert cli.main(["bundle", CELL, *words]) == 2
+    assert "run.py is of no bundle" in capsys.readouterr().err
+
+
 # What is installed over a base
 
 
@@ -171,9 +315,14 @@ NEEDS = {
 THERE = {"torch": "2.9.1", "triton": "3.5.0", "transformer-engine": "2.10", "numpy": "1.26.4"}
 
 
-def planned(installed: dict[str, str], cuda: str | None = "12.8") -> base.Plan:
+MAMBA = package("mamba-ssm", "2.2.5", bound="2.9.1", local=True)
+
+
+def planned(
+    installed: dict[str, str], cuda: str | None = "12.8", *more: dict[str, Any]
+) -> base.Plan:
     there = Base(installed=installed, cuda=cuda)
-    return base.plan(PACKAGES, there, lambda p: NEEDS.get(p["name"], []), 12)
+    return base.plan([*PACKAGES, *more], there, lambda p: NEEDS.get(p["name"], []), 12)
 
 
 def test_without_torch_there_is_no_base() -> None:
@@ -210,3 +359,32 @@ def test_te_of_the_bundle_only_over_its_own_torch() -> None:
             planned({**without, "torch": other})
     with pytest.raises(UsageError, match=r"compiled for CUDA 12, the torch here for 13\.0"):
         planned(without, cuda="13.0")
+
+
+FITTING = {**THERE, "transformers": "4.57.0", "tokenizers": "0.22.0"}
+
+
+def test_what_serves_one_family_is_left_out_where_it_was_compiled_for_another_torch() -> None:
+    assert "mamba-ssm" in planned(FITTING, "12.8", MAMBA).install
+    made = planned({**FITTING, "torch": "2.8.0a0+5228986c39.nv25.6"}, "12.8", MAMBA)
+    assert made.install == ("megatron-core", "nvidia-modelopt")
+    said = "mamba-ssm was compiled for torch 2.9.1, this Python has 2.8.0a0+5228986c39.nv25.6"
+    assert made.unmet == (said,)
+    made = planned(FITTING, "13.0", MAMBA)
+    assert made.unmet == ("mamba-ssm was compiled for CUDA 12, the torch here for 13.0",)
+    made = planned({**FITTING, "torch": "built by hand"}, "12.8", MAMBA)
+    assert "mamba-ssm" not in made.install
+
+
+def test_what_serves_one_family_may_be_left_out_of_the_bundle() -> None:
+    without = {**MAMBA, "files": {}}
+    made = planned(FITTING, "12.8", without)
+    assert made.install == ("megatron-core", "nvidia-modelopt")
+    assert made.unmet == ("mamba-ssm was left out, and this Python has none",)
+    assert planned({**FITTING, "mamba-ssm": "2.2.4"}, "12.8", without).unmet == ()
+
+
+def test_what_every_family_needs_may_not() -> None:
+    without = package("einops", "0.8.1", files={})
+    with pytest.raises(UsageError, match="einops of this bundle was left out"):
+        planned(FITTING, "12.8", without)

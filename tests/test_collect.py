@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,23 @@ import pytest
 from support import event
 
 from mcore_compat import evidence, expand, locks, matrix, releases, verdict
+from mcore_compat.bundle import carried as whole
 from mcore_compat.bundle import collect
-from mcore_compat.bundle.collect import Known
+from mcore_compat.bundle.carried import Known
 from mcore_compat.cells import Cell
 from mcore_compat.errors import CompatError, EvidenceError, UsageError
 from mcore_compat.locks import Lock
 from mcore_compat.outcomes import CellOutcome
+from mcore_compat.parts import evidence as parts
+from mcore_compat.parts.evidence import Taken
+from mcore_compat.parts.part import GPU, Part
 
 NAME = "compat-0.16-modelopt0.41"
-SUITE = "5" * 64
+SUITE, TIER = "5" * 64, "9" * 64
 TE_TORCH = "transformer_engine_torch-2.11.0-cp312-cp312-linux_x86_64.whl"
 VENDOR = "2.8.0a0+5228986c39.nv25.6"
+
+TAKEN, BEFORE = "2021-06-01T10:00:00Z", "2021-05-01T10:00:00Z"
 
 Carried = dict[str, Any]
 Write = Callable[..., Path]
@@ -37,7 +44,7 @@ def cell() -> Cell:
 @pytest.fixture(scope="module")
 def lock(cell: Cell) -> Lock:
     """Of a few packages; the real one has more."""
-    pins = {name: cell.pins[name] for name in collect.SUBJECTS}
+    pins = {name: cell.pins[name] for name in whole.SUBJECTS}
     pins |= {"torch": cell.torch, "transformer-engine": cell.te, "numpy": "2.4.4"}
     pins["transformer-engine-torch"] = cell.te
     body = "".join(f"{n}=={v} \\\n    --hash=sha256:{'ab' * 32}\n" for n, v in sorted(pins.items()))
@@ -54,8 +61,13 @@ def known(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
     monkeypatch.setattr(verdict, "note", lambda found: None)
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / f"{NAME}.txt").write_text(lock.text)
+    monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / "stored" / part.name))
     return Known(
-        matrix=matrix.load(), releases=releases.load(), suite=SUITE, locks=tmp_path / "locks"
+        matrix=matrix.load(),
+        releases=releases.load(),
+        suite=SUITE,
+        parts={"gpu": TIER},
+        locks=tmp_path / "locks",
     )
 
 
@@ -68,7 +80,7 @@ def carried(lock: Lock, cell: Cell) -> Carried:
         "device_class": "host",
         "platform": {"python": f"{cell.python}.1", "cuda": "12.8", "gpu": None},
         "installed": {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)},
-        "checks": [],
+        "checks": ["restore[gpt]"],
     }
     return {
         "base": None,
@@ -77,9 +89,10 @@ def carried(lock: Lock, cell: Cell) -> Carried:
         "events": [start, event("restore[gpt]"), {"event": "end", "seconds": 1.0}],
         "folders": ["/srv/node/bundle"],
         "lock": lock.digest,
+        "part": None,
         "schema": 1,
         "suite": SUITE,
-        "taken": "2026-06-01T10:00:00Z",
+        "taken": TAKEN,
         "wheels": {TE_TORCH: "e" * 64},
     }
 
@@ -106,6 +119,26 @@ def over_base(data: Carried, te: str = "2.4.0+3cd6870", torch: str = VENDOR) -> 
     return data
 
 
+def ask(data: Carried, one: dict[str, Any]) -> None:
+    """Let the suite have asked this as well."""
+    data["events"].insert(2, one)
+    data["events"][0]["checks"].append(one["check"])
+
+
+def on_a_gpu(data: Carried) -> Carried:
+    """The same, of a machine with a GPU."""
+    data = copy.deepcopy(data)
+    start = data["events"][0]
+    start["device_class"] = "gpu"
+    start["platform"].update(gpu="a stand-in", capability="9.0", driver="1.0")
+    return data
+
+
+def of_a_part(data: Carried) -> Carried:
+    """The same, of the GPU tier."""
+    return {**copy.deepcopy(data), "part": {"name": "gpu", "digest": TIER}}
+
+
 def stored(tmp_path: Path) -> list[str]:
     place = tmp_path / "stored"
     return sorted(p.relative_to(place).as_posix() for p in place.rglob("*.json"))
@@ -116,7 +149,7 @@ def test_evidence_of_the_lock_is_the_cells(
 ) -> None:
     broken = event("restore-back[gpt]", "broken")
     broken["failure"]["message"] = "no /srv/node/bundle/suite/x.py"
-    carried["events"].insert(2, broken)
+    ask(carried, broken)
     write(carried)
     ((path, one, later),) = collect.collect([tmp_path / "back"], known)
     assert later is None
@@ -126,7 +159,7 @@ def test_evidence_of_the_lock_is_the_cells(
     assert (found.cell, found.pins, found.base) == (NAME, cell.pins, None)
     assert (found.lock, found.suite) == (carried["lock"], SUITE)
     assert found.wheels == {TE_TORCH: "e" * 64}
-    assert found.taken == "2026-06-01T10:00:00Z"
+    assert found.taken == TAKEN
     assert found.outcome is CellOutcome.COMPATIBLE or found.outcome is CellOutcome.PARTIAL
     message = next(c.failure.message for c in found.checks if c.failure)
     assert message == "no suite/x.py", "no path of the other machine"
@@ -138,9 +171,7 @@ def test_device_classes_stand_side_by_side(
 ) -> None:
     collect.collect([write(carried)], known)
     before = (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes()
-    carried["events"][0]["device_class"] = "gpu"
-    carried["events"][0]["platform"]["gpu"] = "a stand-in"
-    collect.collect([write(carried, "gpu")], known)
+    collect.collect([write(on_a_gpu(carried), "gpu")], known)
     assert stored(tmp_path) == [f"evidence/{NAME}/gpu.json", f"evidence/{NAME}/host.json"]
     assert (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes() == before
 
@@ -150,9 +181,9 @@ def test_older_evidence_never_replaces_newer(
 ) -> None:
     collect.collect([write(carried)], known)
     before = (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes()
-    older = {**carried, "taken": "2026-05-01T10:00:00Z"}
+    older = {**carried, "taken": BEFORE}
     ((_, _, later),) = collect.collect([write(older)], known)
-    assert later == "2026-06-01T10:00:00Z"
+    assert later == TAKEN
     assert (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes() == before
 
 
@@ -189,6 +220,59 @@ def test_of_releases_it_has_the_name_of_their_cell(
     assert path.parent.name == f"{NAME}-torch2.8"
 
 
+def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
+    carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
+) -> None:
+    data = of_a_part(on_a_gpu(carried))
+    broken = event("quantized-fp8[gpt]", "broken")
+    broken["failure"]["message"] = "no /srv/node/bundle/suite/x.py"
+    ask(data, broken)
+    ((path, one, later),) = collect.collect([write(data, "gpu.gpu")], known)
+    assert later is None
+    assert path == tmp_path / "stored" / "gpu" / f"{NAME}.gpu.json"
+    assert stored(tmp_path) == [f"gpu/{NAME}.gpu.json"]
+    assert parts.load_all(GPU) == (one,)
+    assert isinstance(one, Taken)
+    assert (one.part, one.lock, one.digest) == ("gpu", carried["lock"], TIER)
+    assert (one.taken, one.pins, one.base) == (TAKEN, cell.pins, None)
+    assert [c.outcome.value for c in one.checks] == ["broken", "works"]
+    assert one.checks[0].failure
+    assert one.checks[0].failure.message == "no suite/x.py", "no path of the other machine"
+
+
+def test_older_evidence_of_a_part_never_replaces_newer(
+    carried: Carried, known: Known, write: Write
+) -> None:
+    data = of_a_part(carried)
+    collect.collect([write(data, "gpu.host")], known)
+    before = parts.load_all(GPU)
+    ((_, _, later),) = collect.collect([write({**data, "taken": BEFORE}, "gpu.host")], known)
+    assert later == TAKEN
+    assert parts.load_all(GPU) == before
+
+
+def test_of_a_part_over_a_base_it_is_kept_apart(
+    carried: Carried, known: Known, write: Write, tmp_path: Path
+) -> None:
+    data = of_a_part(over_base(carried))
+    ((path, one, _),) = collect.collect([write(data, "gpu.host-base")], known)
+    name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
+    assert path == tmp_path / "stored" / "over-base" / "gpu" / f"{name}.host.json"
+    assert parts.load(path) == one
+    assert one.base is not None
+    assert one.base["differs"]["torch"]["there"] == VENDOR
+    assert parts.load_all(GPU) == ()
+
+
+def test_a_clock_that_is_a_little_ahead_is_taken(
+    carried: Carried, known: Known, write: Write
+) -> None:
+    soon = datetime.now(timezone.utc) + timedelta(minutes=3)
+    carried["taken"] = soon.strftime("%Y-%m-%dT%H:%M:%SZ")
+    ((_, one, _),) = collect.collect([write(carried)], known)
+    assert one.taken == carried["taken"]
+
+
 def set_in(*keys: Any, to: Any) -> Callable[[Carried], None]:
     def change(data: Carried) -> None:
         for key in keys[:-1]:
@@ -202,7 +286,45 @@ def drop_end(data: Carried) -> None:
     data["events"].pop()
 
 
+def twice(data: Carried) -> None:
+    data["events"][1]["outcome"] = "unsupported"
+    data["events"].insert(2, event("restore[gpt]"))
+
+
+def no_checks(data: Carried) -> None:
+    del data["events"][1]
+
+
+def another_check(data: Carried) -> None:
+    data["events"].insert(2, event("build[gpt]"))
+
+
+def unnamed(*names: str) -> Callable[[Carried], None]:
+    """On a GPU that is not told by all of its names."""
+
+    def change(data: Carried) -> None:
+        start = data["events"][0]
+        start["device_class"] = "gpu"
+        named = {"gpu": "a stand-in", "capability": "9.0", "driver": "1.0"}
+        start["platform"].update(named, **dict.fromkeys(names))
+
+    return change
+
+
 REFUSED = {
+    "of another gpu part of the suite": set_in("part", to={"name": "gpu", "digest": "0" * 64}),
+    r"\$.part": set_in("part", to={"name": "exchange", "digest": TIER}),
+    r"\$.events\[0\]": set_in("events", 0, "checks", to=[]),
+    r"each once: 'spec\[gpt\]'": set_in("events", 0, "checks", to=["spec[gpt]", "restore[gpt]"]),
+    r"each once: 'build\[gpt\]'": another_check,
+    r"each once: 'restore\[gpt\]'": twice,
+    "are not those that were to be asked": no_checks,
+    "events are of more than one run": lambda data: data["events"].insert(1, data["events"][-1]),
+    "of more than one": lambda data: data["events"].insert(1, data["events"][0]),
+    "of its GPU it does not say: gpu": unnamed("gpu"),
+    "not say: capability, driver": unnamed("capability", "driver"),
+    "taken: 2999-01-01T00:00:00Z is still to come": set_in("taken", to="2999-01-01T00:00:00Z"),
+    "taken: 2021-01-01T99:99:99Z is no moment": set_in("taken", to="2021-01-01T99:99:99Z"),
     "of another lock": set_in("lock", to="0" * 64),
     "of another suite": set_in("suite", to="0" * 64),
     "no lock of compat-0.8-modelopt0.41": set_in("cell", to="compat-0.8-modelopt0.41"),

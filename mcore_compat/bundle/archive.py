@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from mcore_compat import files
-from mcore_compat.bundle.start import PARTS, SUMS, SUMS_DIGEST, TOP
-from mcore_compat.errors import InfrastructureError
+from mcore_compat.bundle.start import PARTS, SUMS, SUMS_DIGEST, TOP, RefusedError, sums
+from mcore_compat.errors import InfrastructureError, UsageError
 
 MOMENT = 315532800
 """1980-01-01, of every file: the earliest that all tools can write."""
@@ -86,7 +87,7 @@ class _Split:
 
     def _next(self) -> None:
         self.close()
-        # Zeros in front, so that the parts are in order wherever names are sorted.
+        # Zeros in front, so that a thousand parts are in order wherever names are sorted.
         number = f".{len(self.sums) + 1:03d}" if self._size else ""
         self._out = (self._folder / f"{self._name}{number}").open("xb")
         self._digest = hashlib.sha256()
@@ -108,7 +109,9 @@ def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -
 
     Raises:
         InfrastructureError: the disk is full, or a file is not what it was said to be.
+        UsageError: as `refuse`.
     """
+    refuse(output, part_size)
     with files.disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
@@ -128,11 +131,28 @@ def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -
     return Saved(files=made, size=split.total, manifest=manifest)
 
 
+def refuse(output: Path, part_size: int | None) -> None:
+    """Refuse a place where parts would take that of a `run.py` which is of no bundle.
+
+    Raises:
+        UsageError: there is one.
+    """
+    there = output.parent / "run.py"
+    if not part_size or not there.exists():
+        return
+    ours = {files.sha256_file(START)}
+    with contextlib.suppress(RefusedError):  # there is no earlier bundle of that name
+        ours.add(sums(output.parent / f"{output.stem}{PARTS}").get("run.py", ""))
+    if not there.is_file() or files.sha256_file(there) not in ours:
+        raise UsageError(f"--output: {there} is of no bundle; name another folder for the parts")
+
+
 def _put(fresh: Path, output: Path) -> tuple[Path, ...]:
     """Move what was made to its place; what an earlier bundle of that name left goes."""
     names = sorted(path.name for path in fresh.iterdir())
+    part = re.compile(rf"{re.escape(output.name)}\.\d{{3,}}")
     old = {output.name, f"{output.stem}{PARTS}"}
-    old |= {p.name for p in output.parent.glob(f"{output.name}.[0-9][0-9][0-9]*")}
+    old |= {path.name for path in output.parent.iterdir() if part.fullmatch(path.name)}
     for name in sorted(old):
         (output.parent / name).unlink(missing_ok=True)
     # The list last: parts without one are no bundle yet.

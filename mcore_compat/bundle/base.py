@@ -2,7 +2,8 @@
 
 What is there stays. Installed are megatron-core and ModelOpt, what is not there, and what is there
 in a version that a package which is installed does not admit. torch and what comes with it always
-stay; TE does where it is there.
+stay; TE does where it is there. What was compiled for another torch is not installed: without TE
+nothing can be asked, all else of that kind serves one family, which then says what it lacks.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from packaging.requirements import Requirement
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from mcore_compat.errors import UsageError
 
 SUBJECTS = ("megatron-core", "nvidia-modelopt", "nvidia-modelopt-core")
 """What a cell is about: always the cell's own."""
+
+NO_TORCH = "this Python has no torch to go over; run it with one that has"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The names of what is installed; `unmet` tells which of their requirements are not met."""
+    """The names of what is installed; `unmet` tells which of their requirements are not met, and
+    what of the cell is neither installed nor there."""
 
     install: tuple[str, ...]
     unmet: tuple[str, ...]
@@ -47,13 +51,16 @@ def plan(
     requirements, `cuda` is what the cell's torch was built for.
 
     Raises:
-        UsageError: torch or TE is missing, or a package was compiled for another torch.
+        UsageError: torch or TE is missing and not in the bundle, or TE of the bundle was compiled
+            for another torch.
     """
     if "torch" not in base.installed:
-        raise UsageError("this Python has no torch to go over; run it with one that has")
+        raise UsageError(NO_TORCH)
     te = any(name.startswith("transformer-engine") for name in base.installed)
     stays = {p["name"] for p in packages if p["of"] == "torch" or (p["of"] == "te" and te)}
     by_name = {p["name"]: p for p in packages if p["name"] not in stays}
+    unfit = {n: why for n, p in by_name.items() if _optional(p) and (why := _unfit(p, base, cuda))}
+    by_name = {name: package for name, package in by_name.items() if name not in unfit}
     wanted = {n for n in by_name if n in SUBJECTS or n not in base.installed}
     while True:
         more = {
@@ -65,7 +72,9 @@ def plan(
             break
         wanted |= more
     for name in sorted(wanted):
-        _check(by_name[name], base, cuda)
+        why = _unfit(by_name[name], base, cuda)
+        if why:
+            raise UsageError(f"{name} of this bundle {why}; {_way_out(by_name[name])}")
     there = {n: v for n, v in base.installed.items() if n not in wanted}
     said = sorted({
         f"{of['name']} {of['version']} requires {need.name}{need.specifier}, "
@@ -73,7 +82,13 @@ def plan(
         for need, of in _unmet(wanted, by_name, there, requires)
         if need.name not in wanted
     })  # fmt: skip
-    return Plan(install=tuple(sorted(wanted)), unmet=tuple(said))
+    missing = [f"{name} {why}" for name, why in sorted(unfit.items()) if name not in base.installed]
+    return Plan(install=tuple(sorted(wanted)), unmet=(*said, *missing))
+
+
+def _optional(package: Mapping[str, Any]) -> bool:
+    """Whether a cell can be asked without it: compiled for torch, and not TE."""
+    return package["bound"] is not None and package["of"] != "te"
 
 
 def _unmet(
@@ -94,23 +109,37 @@ def _unmet(
                 yield need, by_name[name]
 
 
-def _check(package: Mapping[str, Any], base: Base, cuda: int) -> None:
-    name = package["name"]
+def _unfit(package: Mapping[str, Any], base: Base, cuda: int) -> str | None:
+    """Why a package of the bundle cannot be installed over this torch; None where it can."""
     if not package["files"]:
-        raise UsageError(f"{name} was left out of this bundle, and this Python has none")
-    bound = package["bound"]
-    if bound is None:
-        return
+        return "was left out, and this Python has none"
+    return other_torch(base, package["bound"], cuda) if package["bound"] else None
+
+
+def other_torch(base: Base, bound: str, cuda: int) -> str | None:
+    """In what the torch that is there differs from the one that something was compiled for."""
     here = base.installed["torch"]
-    if Version(here).base_version != bound or Version(here).is_prerelease:
-        raise UsageError(
-            f"{name} of this bundle was compiled for torch {bound}, this Python has {here}; make a "
-            f"bundle with --without '{name}' as well, or of a cell with that torch"
-        )
+    if not _is_release(here, bound):
+        return f"was compiled for torch {bound}, this Python has {here}"
     if base.cuda and int(base.cuda.split(".")[0]) != cuda:
-        raise UsageError(
-            f"{name} of this bundle was compiled for CUDA {cuda}, the torch here for {base.cuda}"
-        )
+        return f"was compiled for CUDA {cuda}, the torch here for {base.cuda}"
+    return None
+
+
+def _is_release(here: str, release: str) -> bool:
+    """Whether a torch is that very release, whatever CUDA it was built for: no vendor's build of a
+    state before or after it."""
+    try:
+        found = Version(here)
+    except InvalidVersion:
+        return False
+    return found.base_version == release and not found.is_prerelease
+
+
+def _way_out(package: Mapping[str, Any]) -> str:
+    if package["of"] == "te":
+        return "take a Python that has TE as well, or a bundle of a cell with that torch"
+    return "take a Python that has it, or a bundle with it"
 
 
 def normal(name: str) -> str:

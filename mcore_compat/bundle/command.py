@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mcore_compat.bundle.archive import Entry
     from mcore_compat.bundle.contents import Packed
     from mcore_compat.evidence import Evidence
+    from mcore_compat.parts.evidence import Taken
     from mcore_compat.pipeline import Context
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -88,7 +89,9 @@ def bundle(names: Sequence[str], output: Path | None, part_size: str | None, wit
     target = Path(f"{names[0]}.tar") if output is None else output
     if target.suffix != ".tar":
         raise UsageError(f"--output: the name of a bundle ends in .tar, not {target.name}")
-    made = archive.save(entries(names, patterns_of(without), here), target.absolute(), size)
+    archive.refuse(target.absolute(), size)  # before hours of building
+    left_out = dict.fromkeys(names, patterns_of(without))
+    made = archive.save(entries(left_out, here), target.absolute(), size)
     for path in made.files:
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
     print(f"{len(names)} cells in {len(made.files)} files, {made.size / 1e9:.2f} GB")
@@ -96,15 +99,16 @@ def bundle(names: Sequence[str], output: Path | None, part_size: str | None, wit
     return 0
 
 
-def entries(names: Sequence[str], without: Sequence[str], here: Context) -> list[Entry]:
-    """What goes into a bundle of these cells; locks are made, wheels built and downloaded.
+def entries(without: Mapping[str, Sequence[str]], here: Context) -> list[Entry]:
+    """What goes into a bundle of cells, each without what the patterns of its name leave out; locks
+    are made, wheels built and downloaded.
 
     Raises:
         CompatError: a cell cannot be resolved or built, or the surroundings failed.
     """
     from mcore_compat.bundle import contents, download
 
-    packed = [pack(name, without, here) for name in names]
+    packed = [pack(name, patterns, here) for name, patterns in without.items()]
     tools = download.ensure(contents.tool_pins(), here.say, pure=True)
     return contents.entries(packed, tools)
 
@@ -148,58 +152,123 @@ def collect(paths: Sequence[Path]) -> int:
     return 0
 
 
-def taken(paths: Sequence[Path]) -> list[Evidence]:
+def taken(paths: Sequence[Path]) -> list[Evidence | Taken]:
     """Take evidence back and print it, one line for each file and each difference to a lock.
 
     Raises:
         CompatError: a file is refused; nothing is stored then.
     """
-    from mcore_compat import matrix, pipeline, releases, verdict
+    from mcore_compat import matrix, pipeline, releases
     from mcore_compat.bundle import collect as taking
+    from mcore_compat.bundle.carried import Known
     from mcore_compat.files import ROOT
+    from mcore_compat.parts.part import PARTS
 
-    known = taking.Known(
-        matrix=matrix.load(), releases=releases.load(), suite=pipeline.suite_digest()
+    known = Known(
+        matrix=matrix.load(),
+        releases=releases.load(),
+        suite=pipeline.suite_digest(),
+        parts={name: part.digest() for name, part in PARTS.items()},
     )
     done = taking.collect(paths, known)
     for path, one, later in done:
-        head = f"{one.cell} ({one.device_class}): {verdict.spelt(one.outcome)}"
-        if one.base:
-            head += f"; over a base, with the lock of {one.base['cell']}"
+        first, *more = _told(one)
         if later:
-            print(f"{head}; not taken: {later} is newer than {one.taken}")
+            print(f"{first}; not taken: {later} is newer than {one.taken}")
         else:
-            print(f"{head}; {os.path.relpath(path, ROOT)}")
+            print("\n".join([f"{first}; {os.path.relpath(path, ROOT)}", *more]))
         for name, versions in sorted((one.base or {}).get("differs", {}).items()):
             print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
     return [one for _, one, _ in done]
 
 
-def over_base(names: Sequence[str], base: str, *, only: str | None, limit: float) -> int:
-    """Run cells over the torch and TE of a Python (`current`: the one that runs this): a bundle is
-    laid out in a temporary folder, run there as on another machine, and its evidence taken back.
-    0 where all are compatible.
+def _told(one: Evidence | Taken) -> list[str]:
+    """What came of it: a line, and for a part of the suite why checks did not work."""
+    from mcore_compat import verdict
+    from mcore_compat.parts import command
+    from mcore_compat.parts.evidence import Taken
+
+    over = f"; over a base, with the lock of {one.base['cell']}" if one.base else ""
+    if isinstance(one, Taken):
+        first, *more = command.lines(one)
+        return [f"{first}{over}", *more]
+    return [f"{one.cell} ({one.device_class}): {verdict.spelt(one.outcome)}{over}"]
+
+
+def over_base(
+    names: Sequence[str], base: str, *, parts: Sequence[str], only: str | None, limit: float
+) -> int:
+    """Run cells, or `parts` of the suite in them, over the torch and TE of a Python (`current`: the
+    one that runs this): a bundle is laid out in a temporary folder, run there as on another
+    machine, and its evidence taken back. 0 where nothing speaks against a cell.
 
     Raises:
-        CompatError: as `entries`, or as the bundle's run ended.
+        CompatError: as `fitting` and `entries`, or as the bundle's run ended.
     """
     from mcore_compat import commands
     from mcore_compat.bundle import archive
-    from mcore_compat.outcomes import CellOutcome
 
     here = commands.context()
     python = sys.executable if base == "current" else shutil.which(base)
     if python is None:
         raise UsageError(f"--base: {base} is no Python; give its path, or current")
+    without = fitting(names, Path(python), here)
     with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
         folder = Path(name)
-        archive.lay_out(entries(names, CURRENT, here), folder)
+        archive.lay_out(entries(without, here), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
         argv += ["--limit", str(limit), *(("--only", only) if only else ())]
+        argv += [f"--{part}" for part in parts]
         done = here.run(argv, timeout=24 * 3600.0, on_line=here.say, grace=30.0)
+        # Of one that ended early as well: what was learnt is kept.
+        back = taken([folder]) if any(folder.glob("evidence/*/*.json")) else []
         if not done.ok:
             last = (done.output.strip().splitlines() or ["it printed nothing"])[-1]
             kind = UsageError if done.returncode == UsageError.exit_code else InfrastructureError
             raise kind(last.removeprefix("run.py: "))
-        outcomes = [] if only else [one.outcome for one in taken([folder])]
-        return 0 if all(o is CellOutcome.COMPATIBLE for o in outcomes) else 1
+        return 1 if any(map(_speaks_against, back)) else 0
+
+
+def fitting(names: Sequence[str], python: Path, here: Context) -> dict[str, tuple[str, ...]]:
+    """What a bundle to go over `python` is made without, by cell: torch, TE, and where that is
+    another torch than the cell's, what would be compiled for the cell's. Builds nothing.
+
+    Raises:
+        UsageError: it has no torch or no TE, or is not the Python of a cell.
+    """
+    from mcore_compat import inspected, pipeline
+    from mcore_compat.bundle.base import NO_TORCH, Base, other_torch
+    from mcore_compat.locks import Unresolvable
+
+    try:
+        there = inspected.inspect(python, here.run)
+    except UsageError:
+        raise UsageError(f"--base: {python} is no Python that runs") from None
+    if "torch" not in there.versions:
+        raise UsageError(f"--base: {NO_TORCH}")
+    if not any(name.startswith("transformer-engine") for name in there.versions):
+        raise UsageError("--base: this Python has no TE to go over; run it with one that has")
+    series = there.python.rpartition(".")[0]
+    base = Base(installed=there.versions, cuda=there.cuda)
+    found: dict[str, tuple[str, ...]] = {}
+    for cell in (pipeline.chosen(name, here) for name in names):
+        if cell.python != series:
+            raise UsageError(
+                f"--base: {python} is {series}, {cell.name} is of {cell.python}; name the cell "
+                f"with -py{series}"
+            )
+        found[cell.name] = CURRENT
+        lock = pipeline.lock_of(cell, here)
+        if not isinstance(lock, Unresolvable) and other_torch(base, cell.torch, cell.cuda):
+            found[cell.name] += tuple(pin.name for pin in lock.source_only)
+    return found
+
+
+def _speaks_against(one: Evidence | Taken) -> bool:
+    """Whether something that was asked failed."""
+    from mcore_compat.outcomes import FAILS, CellOutcome
+    from mcore_compat.parts.evidence import Taken
+
+    if isinstance(one, Taken):
+        return any(check.outcome in FAILS for check in one.checks)
+    return one.outcome is not CellOutcome.COMPATIBLE

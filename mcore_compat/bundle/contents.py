@@ -31,6 +31,7 @@ NODE = (
     "buildlog.py",
     "bundle/__init__.py",
     "bundle/base.py",
+    "bundle/environments.py",
     "bundle/install.py",
     "bundle/node.py",
     "errors.py",
@@ -144,7 +145,7 @@ def described(one: Packed) -> dict[str, Any]:
 
     Of each package: `files` to install it from, with their hashes, none where it was left out;
     `of` tells torch and what comes with it (`torch`) and TE (`te`); `bound` is the torch release
-    that it was compiled for, where it was.
+    that it was compiled for, where it was, or would have been where it was left out.
     """
     return {
         "cell": one.cell.name,
@@ -165,8 +166,9 @@ def _package(pin: Pin, one: Packed) -> dict[str, Any]:
     group = "torch" if pin.name in one.torch else None
     wheel = next((w for w in one.wheels if w.key.package == pin.name), None)
     there = {} if pin.name in one.left_out else _files(pin, wheel, one)
+    bound = _compiled(wheel) if wheel else pin in one.lock.source_only
     return {
-        "bound": wheel.key.torch if wheel and _compiled(wheel) else None,
+        "bound": one.cell.torch if bound else None,
         "files": there,
         "local": wheel is not None,
         "name": pin.name,

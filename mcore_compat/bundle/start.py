@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import sys
 
-if __name__ == "__main__" and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
-    sys.path.pop(0)  # nothing that lies here is imported before it was verified
+if __name__ == "__main__":  # nothing that lies here is imported before it was verified
+    _HERE = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.realpath(path) != _HERE]
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 SUMS = "SHA256SUMS"
@@ -48,11 +51,15 @@ def parser() -> argparse.ArgumentParser:
         prog="run.py", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False
     )
     top.add_argument("--cell", action="append", metavar="CELL", help="of several; repeatable")
+    top.add_argument("--ranks", action="store_true", help="only the checks over two ranks")
+    top.add_argument(
+        "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
+    )
     top.add_argument("--only", metavar="CHECK", help="some checks only, globs; no evidence then")
     top.add_argument("--base", choices=("current",), help="over the torch and TE of this Python")
     top.add_argument("--keep", action="store_true", help="leave the environment for the next run")
     top.add_argument("--limit", type=float, default=120.0, help="seconds a check may take (120)")
-    top.add_argument("--suite-limit", type=float, default=1800.0, help="seconds in all (1800)")
+    top.add_argument("--suite-limit", type=float, default=1800.0, help="for all of a suite (1800)")
     top.add_argument("--python", metavar="PATH", help="the Python to make environments with")
     top.add_argument("--installer", choices=("uv", "pip"), help="default: uv where it is on PATH")
     top.add_argument("--into", metavar="FOLDER", help="for evidence, logs and environments (here)")
@@ -115,11 +122,20 @@ def _there(root: Path) -> Iterator[Path]:
     for base, folders, names in os.walk(root):
         here = Path(base)
         if "__pycache__" in folders:  # Python would take it for what is compiled of the sources
-            shutil.rmtree(here / "__pycache__")
+            _remove(here / "__pycache__")
         top = {*OURS} if here == root else set()
         folders[:] = sorted(name for name in folders if name not in top | {"__pycache__"})
         yield from (here / name for name in folders if (here / name).is_symlink())
         yield from (here / name for name in names if here != root or not _aside(name))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, although another run may write into it just now."""
+    for _ in range(9):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+    raise RefusedError(f"{folder} cannot be removed, and is not of this bundle")
 
 
 def _aside(name: str) -> bool:
@@ -168,27 +184,64 @@ def unpack(folder: Path) -> Path:
         )
     listed, by = sums(lists[0]), sha256(lists[0])
     into = folder / TOP
-    if (into / UNPACKED).is_file() and (into / UNPACKED).read_text() == by:
-        return into
+    if not _unpacked(into, by):
+        with alone(folder / f"{TOP}.lock"):
+            if not _unpacked(into, by):  # by the run that was waited for
+                _unpack(lists[0], listed, into)
+    return into
+
+
+def _unpacked(into: Path, by: str) -> bool:
+    return (into / UNPACKED).is_file() and (into / UNPACKED).read_text() == by
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other run, here or on another machine, holds the lock; then hold it.
+
+    Raises:
+        RefusedError: this file system has no locks.
+    """
+    with path.open("a") as lock:
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("another run unpacks; waiting for it", file=sys.stderr, flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise RefusedError(
+                f"no lock can be taken in {path.parent} ({error.strerror}); copy the bundle to "
+                "another file system"
+            ) from None
+        yield
+
+
+def _unpack(made: Path, listed: Mapping[str, str], into: Path) -> None:
+    """Verify the parts that the list `made` names, and unpack them; raises as `unpack`."""
+    folder = made.parent
     missing = [name for name in listed if not (folder / name).is_file()]
     if missing:
         raise RefusedError(f"{', '.join(missing)} of {len(listed)} files is missing; copy it, too")
-    print(f"verifying {len(listed)} files of {lists[0].name}", file=sys.stderr, flush=True)
+    print(f"verifying {len(listed)} files of {made.name}", file=sys.stderr, flush=True)
     for name, wanted in listed.items():
         if sha256(folder / name) != wanted:
-            raise RefusedError(f"{name} was changed: its SHA-256 is not that of {lists[0].name}")
-    parts = [folder / name for name in sorted(listed) if name.rpartition(".")[2].isdigit()]
+            raise RefusedError(f"{name} was changed: its SHA-256 is not that of {made.name}")
+    numbers = {int(end): name for name in listed if (end := name.rpartition(".")[2]).isdigit()}
+    parts = [folder / numbers[number] for number in sorted(numbers)]
     fresh = folder / f"{TOP}.part"
     shutil.rmtree(fresh, ignore_errors=True)
     print(f"unpacking {len(parts)} parts", file=sys.stderr, flush=True)
     try:
         _extract(Joined(parts), fresh)
-        (fresh / TOP / UNPACKED).write_text(by)
+        for name in ("run.py", SUMS, SUMS_DIGEST):  # tarfile takes what is no header for the end
+            if not (fresh / TOP / name).is_file():
+                raise RefusedError(f"the archive ends early, without {name}; make it again")
+        (fresh / TOP / UNPACKED).write_text(sha256(made))
         shutil.rmtree(into, ignore_errors=True)
         os.replace(fresh / TOP, into)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return into
 
 
 def _extract(source: Joined, into: Path) -> None:

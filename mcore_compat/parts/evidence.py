@@ -25,7 +25,8 @@ MESSAGE, TRACEBACK = 1000, 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """A part, in a cell, on a device class; `digest` is that of the part's checks."""
+    """A part, in a cell, on a device class; `digest` is that of the part's checks, `base` as in
+    `mcore_compat.evidence`."""
 
     part: str
     cell: str
@@ -37,6 +38,7 @@ class Taken:
     platform: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
     checks: tuple[CheckResult, ...] = ()
+    base: Mapping[str, Any] | None = None
 
     def fresh(self, *, lock: str, digest: str) -> bool:
         """Whether it still holds: of this lock, of these checks, and run to its end."""
@@ -64,6 +66,7 @@ def of(found: Evidence, part: Part) -> Taken:
         platform=found.platform,
         complete=found.complete,
         checks=tuple(map(_short, found.checks)),
+        base=found.base,
     )
 
 
@@ -77,9 +80,9 @@ def _short(check: CheckResult) -> CheckResult:
     return replace(check, failure=failure, details=details)
 
 
-def path_of(part: Part, cell: str, device_class: str) -> Path:
-    """Where a cell's evidence of a part lies."""
-    return part.folder / f"{cell}.{device_class}.json"
+def path_of(part: Part, cell: str, device_class: str, folder: Path | None = None) -> Path:
+    """Where a cell's evidence of a part lies; in the part's folder, where no other is named."""
+    return (folder or part.folder) / f"{cell}.{device_class}.json"
 
 
 def dumps(taken: Taken) -> str:
@@ -95,6 +98,7 @@ def dumps(taken: Taken) -> str:
             "digests": {"lock": taken.lock, "part": taken.digest},
             "platform": dict(taken.platform),
             "complete": taken.complete,
+            **({} if taken.base is None else {"base": taken.base}),
         },
         rows={"checks": [{**asdict(c), "outcome": c.outcome.value} for c in taken.checks]},
     )
@@ -123,6 +127,7 @@ def parse(text: str, where: str) -> Taken:
             platform=data["platform"],
             complete=data["complete"],
             checks=tuple(map(_check, data["checks"])),
+            base=data.get("base"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvidenceError(
@@ -167,13 +172,13 @@ def load_all(part: Part) -> tuple[Taken, ...]:
     return tuple(load(path) for path in sorted(part.folder.glob("compat-*.json")))
 
 
-def save(taken: Taken, part: Part) -> None:
+def save(taken: Taken, part: Part, folder: Path | None = None) -> None:
     """Write it whole or not at all; what did not come to its end never replaces what did.
 
     Raises:
         InfrastructureError: the disk is full.
     """
-    path = path_of(part, taken.cell, taken.device_class)
+    path = path_of(part, taken.cell, taken.device_class, folder)
     text = dumps(taken)
     parse(text, path.name)
     if not taken.complete and path.exists() and load(path).complete:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat import files, pipeline
+from mcore_compat import files, pipeline, runner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,7 @@ class Part:
 
     def digest(self) -> str:
         """Digest of its checks and of the suite that they are made of."""
-        parts = (pipeline.suite_digest(), files.sha256_tree(self.checks))
-        return files.sha256_bytes("\n".join(parts).encode())
+        return runner.digest(pipeline.suite_digest(), self.checks)
 
 
 RANKS = Part(

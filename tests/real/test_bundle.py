@@ -17,8 +17,11 @@ from bundle_support import OFFLINE, offline
 
 from mcore_compat import evidence, files, matrix, pipeline, releases
 from mcore_compat.bundle import collect
+from mcore_compat.bundle.carried import Known
 from mcore_compat.bundle.start import TOP
 from mcore_compat.evidence import Evidence
+from mcore_compat.parts.evidence import Taken
+from mcore_compat.parts.part import PARTS
 
 CELL = "compat-0.16-modelopt0.41"
 BASE = "compat-0.16-modelopt0.40"
@@ -65,8 +68,17 @@ def run(folder: Path, *words: str, python: str | Path = sys.executable) -> Any:
 
 
 def taken(path: Path) -> Evidence:
-    known = collect.Known(
-        matrix=matrix.load(), releases=releases.load(), suite=pipeline.suite_digest()
+    found = read(path)
+    assert isinstance(found, Evidence)
+    return found
+
+
+def read(path: Path) -> Evidence | Taken:
+    known = Known(
+        matrix=matrix.load(),
+        releases=releases.load(),
+        suite=pipeline.suite_digest(),
+        parts={name: part.digest() for name, part in PARTS.items()},
     )
     return collect.read(path, known)
 
@@ -89,7 +101,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     assert free > NEEDED, f"{free / 1e9:.0f} GB are free, {NEEDED / 1e9:.0f} are needed"
     folder = made(space, "--part-size", "2G")
     assert len(list(folder.glob("cell.tar.[0-9]*"))) > 1
-    done = run(folder)
+    done = run(folder, "--keep")
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
     back = taken(folder / "evidence" / CELL / "host.json")
@@ -97,6 +109,12 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     assert (back.lock, back.wheels) == (here.lock, here.wheels)
     assert back.installed == here.installed
     assert gist(back) == gist(here)
+    # The GPU tier comes along; without a GPU it says so.
+    done = run(folder, "--gpu")
+    assert done.returncode == 0, done.stderr[-3000:]
+    tier = read(folder / "evidence" / CELL / "gpu.host.json")
+    assert isinstance(tier, Taken)
+    assert {check.outcome.value for check in tier.checks} <= {"needs-gpu", "unsupported"}
     # One byte of the largest file, and nothing is run.
     wheel = max((folder / TOP / "wheels").iterdir(), key=lambda p: p.stat().st_size)
     with wheel.open("r+b") as out:
