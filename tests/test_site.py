@@ -117,10 +117,10 @@ def test_an_untested_cell_has_a_page_that_says_so() -> None:
 
 
 def test_which_versions_to_use_is_a_command_that_installs_transformer_engine_too() -> None:
-    found = stand_in_evidence(event("restore[gpt]"))
-    site_ = Site(made(found), {found.cell: "# Use: pip install -c THIS-FILE a transformer-engine"})
-    text = dict(choose.pages(site_))["choose.html"]
-    command = f"pip install -c {found.cell}.txt a transformer-engine"
+    installed = {"megatron-core": "0.16.1", "nvidia-modelopt": "0.41.0", "transformer-engine": "2"}
+    found = replace(stand_in_evidence(event("restore[gpt]")), installed=installed)
+    text = dict(choose.pages(Site(made(found), {})))["choose.html"]
+    command = f"pip install -c {found.cell}.txt {' '.join(installed)}"
     assert text.count(command) == 2  # in the page, and in what its script reads
 
 
