@@ -25,12 +25,14 @@ WAYS = {way.name: way for way in kept.WAYS}
 
 def check_build_default(family: str, record: Record, tmp_path: Path) -> None:
     models.need(family, "default")
-    check_build.built(family, "default", record, tmp_path)
+    with models.widths():
+        check_build.built(family, "default", record, tmp_path)
 
 
 def check_build_modelopt(family: str, record: Record, tmp_path: Path) -> None:
     models.need(family, "modelopt")
-    check_build.built(family, "modelopt", record, tmp_path)
+    with models.widths():
+        check_build.built(family, "modelopt", record, tmp_path)
 
 
 @pytest.mark.kind("restore-from[{cell}:{of}:{way}]")
@@ -68,10 +70,9 @@ def restored(
             raise
         # Only extra states are missing: a caller with all defaults gets this exception, so the
         # check fails; whether a lenient load would lose anything is worth knowing all the same.
-        refused = f"{type(error).__name__}: {compare.last_line(error)}"
+        refused = refusal(error, record)
         told = checkpoints.load(model, checkpoint, lenient=True)
         lost = compared(manifest.digests, sentinels, model)
-        record("load with defaults", refused)
         record("lenient load loses", lost)
         whole = "" if lost else "; with StrictHandling.LOG_ALL every tensor is restored"
         problems.append(f"a load with all defaults raises {refused}{whole}")
@@ -91,12 +92,24 @@ def restored_quantized(
     other_keys(manifest, model, record)
     there = models.quantizers(model)
     problems += quantizer_problems(manifest.quantizers, there, record)
-    told = checkpoints.load(model, checkpoint)
+    try:
+        told = checkpoints.load(model, checkpoint)
+    except checkpoints.failures() as error:
+        if isinstance(error, Exception):
+            raise
+        return [*problems, f"a load with all defaults raises {refusal(error, record)}"]
     problems += compare.keys(told.missing_keys, told.unexpected_keys)
     problems += compare.differing(
         manifest.modes, check_modelopt_state.modes(model), "modelopt modes"
     )
     return problems + compared(manifest.digests, sentinels, model)
+
+
+def refusal(error: BaseException, record: Record) -> str:
+    """What a load said, by its cause: its own text begins with the tracebacks of all ranks."""
+    refused = f"{type(error).__name__}: {compare.last_line(error)}"
+    record("load with defaults", refused)
+    return refused
 
 
 def quantizer_problems(

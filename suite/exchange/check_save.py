@@ -32,7 +32,8 @@ def saved(family: str, kind: str, record: Record, folder: Path) -> None:
     spec = "default" if kind == "default" else "modelopt"
     models.need(family, spec)
     plugin = models.plugin() if kind == "quantized" else None
-    model = checkpoints.model(family, spec, folder)
+    with models.widths():
+        model = checkpoints.model(family, spec, folder)
     checkpoints.distinct(model)
     problems = kept.alike(checkpoints.parameters(model), checkpoints.floating_of(model))
     assert not problems, "; ".join(problems)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
-from suite import adapter, check_modelopt_state, families, machine
+from suite import adapter, check_modelopt_state, compare, families, machine
 from suite.events import plain
 from suite.outcomes import Unsupported
 
@@ -18,6 +20,9 @@ FORMAT = "fp8"
 """How the quantized checkpoint is quantized."""
 
 LATENT = ((families.CONFIG, "MLATransformerConfig"),)
+
+WIDTHS = "moe_ffn_hidden_size is different from ffn_hidden_size"
+"""How releases without such experts say so, which has them with grouped GEMM alone."""
 
 DONE = (
     "num_bits",
@@ -54,6 +59,18 @@ def lacking(family: str) -> str | None:
     if family == "llama4-moe" and "qk_l2_norm" not in adapter.parameters_of(adapter.GPT_BLOCK):
         return f"{'.'.join(adapter.GPT_BLOCK[0])} takes no qk_l2_norm"
     return None
+
+
+@contextlib.contextmanager
+def widths() -> Iterator[None]:
+    """Raises Unsupported where the release says, while a model is built, that its experts must be
+    as wide as its dense layers: those of the families are not."""
+    try:
+        yield
+    except AssertionError as error:
+        if WIDTHS not in " ".join(str(error).split()):
+            raise
+        raise Unsupported(f"the release says: {compare.last_line(error)}") from None
 
 
 def versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from suite import check_modelopt_state, checkpoints
 from suite.compare import Digest, digest
 from suite.exchange import check_load, kept, models
 from suite.exchange.kept import Manifest, Tensor
+from suite.outcomes import Unsupported
 from suite.record import Record
 
 from .conftest import ROOT
@@ -58,6 +59,10 @@ QUANTIZED = replace(
     quantizers={"weight_quantizer": AXIS, "output_quantizer": OFF},
     modes={"0": "quantize"},
 )
+
+
+class OfAllRanks(BaseException):
+    """As torch's own: no `Exception`, and its text begins with the tracebacks."""
 
 
 @dataclass
@@ -109,7 +114,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         monkeypatch.setattr(checkpoints, "forget", forget)
         monkeypatch.setattr(checkpoints, "mismatched", lambda *_: strict)
         monkeypatch.setattr(checkpoints, "load", loaded)
-        monkeypatch.setattr(checkpoints, "failures", lambda: (OSError,))
+        monkeypatch.setattr(checkpoints, "failures", lambda: (OSError, OfAllRanks))
         monkeypatch.setattr(checkpoints, "parameters", lambda one: dict(one.tensors))
         monkeypatch.setattr(models, "keys", lambda one: {name: name for name in one.tensors})
         monkeypatch.setattr(models, "plugin", lambda: None)
@@ -242,6 +247,27 @@ def test_saved_quantizers_of_which_none_is_enabled_prove_nothing(load: Callable[
     idle = replace(QUANTIZED, quantizers={"weight_quantizer": OFF})
     with pytest.raises(AssertionError, match="none of the saved quantizers is enabled"):
         load(idle, quantized(quantizers=idle.quantizers), "quantized")
+
+
+def test_quantized_a_load_that_ranks_refuse_is_told_by_its_cause(load: Callable[..., Any]) -> None:
+    def refuse(found: dict[str, Digest]) -> Any:
+        raise OfAllRanks("Traceback (RANK 0)\n  File x\nRuntimeError: Missing key: a._amax")
+
+    with pytest.raises(AssertionError, match=r"OfAllRanks: RuntimeError: Missing key: a\._amax"):
+        load(QUANTIZED, replace(quantized(), loads=refuse), "quantized")
+
+
+def test_quantized_a_load_that_raises_otherwise_is_told_as_it_is(load: Callable[..., Any]) -> None:
+    with pytest.raises(OSError, match="Missing key"):
+        load(QUANTIZED, replace(quantized(), loads=refused_once(dict)), "quantized")
+
+
+def test_experts_of_a_width_that_a_release_refuses_are_unsupported() -> None:
+    said = f"Please use GroupedMLP when {models.WIDTHS.replace(' different', '    different')}"
+    with pytest.raises(Unsupported, match="the release says: Please use"), models.widths():
+        raise AssertionError(said)
+    with pytest.raises(AssertionError, match="another"), models.widths():
+        raise AssertionError("another")
 
 
 def test_other_keys_are_recorded(load: Callable[..., Any]) -> None:
