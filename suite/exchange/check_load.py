@@ -88,7 +88,12 @@ def restored_quantized(
     fresh = checkpoints.model(manifest.family, spec, folder, seed=99)
     sentinels = compare.renamed(checkpoints.forget(fresh))
     record.gpu_independent("names and Python objects of a checkpoint are compared, on no device")
-    model, problems = check_modelopt_state.restore(plugin, fresh, checkpoint)
+    try:
+        model, problems = check_modelopt_state.restore(plugin, fresh, checkpoint)
+    except checkpoints.failures() as error:
+        if isinstance(error, Exception):
+            raise
+        return [f"restoring ModelOpt's state raises {refusal(error, record)}"]
     other_keys(manifest, model, record)
     there = models.quantizers(model)
     problems += quantizer_problems(manifest.quantizers, there, record)

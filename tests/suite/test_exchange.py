@@ -97,6 +97,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         model: Model,
         way: str = "default",
         strict: tuple[set[str], set[str]] = (set(), set()),
+        restore: Callable[..., Any] = lambda _, one, __: (one, []),
     ) -> dict[str, Any]:
         def write(part: Path) -> Manifest:
             (part / "checkpoint").mkdir()
@@ -119,7 +120,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         monkeypatch.setattr(models, "keys", lambda one: {name: name for name in one.tensors})
         monkeypatch.setattr(models, "plugin", lambda: None)
         monkeypatch.setattr(models, "quantizers", lambda one: one.quantizers)
-        monkeypatch.setattr(check_modelopt_state, "restore", lambda _, one, __: (one, []))
+        monkeypatch.setattr(check_modelopt_state, "restore", restore)
         monkeypatch.setattr(check_modelopt_state, "modes", lambda one: one.modes)
         record = Record(tmp_path / "details.jsonl")
         spec = check_load.WAYS[way].target
@@ -255,6 +256,15 @@ def test_quantized_a_load_that_ranks_refuse_is_told_by_its_cause(load: Callable[
 
     with pytest.raises(AssertionError, match=r"OfAllRanks: RuntimeError: Missing key: a\._amax"):
         load(QUANTIZED, replace(quantized(), loads=refuse), "quantized")
+
+
+def test_quantized_a_state_that_ranks_refuse_is_told_by_its_cause(load: Callable[..., Any]) -> None:
+    def refuse(*_: Any) -> Any:
+        raise OfAllRanks("Traceback (RANK 0)\n  File x\nValueError: of another shape")
+
+    told = "restoring ModelOpt's state raises OfAllRanks: ValueError: of another shape"
+    with pytest.raises(AssertionError, match=told):
+        load(QUANTIZED, quantized(), "quantized", restore=refuse)
 
 
 def test_quantized_a_load_that_raises_otherwise_is_told_as_it_is(load: Callable[..., Any]) -> None:
