@@ -13,6 +13,9 @@ from mcore_compat.errors import InfrastructureError
 from mcore_compat.files import ROOT
 from mcore_compat.proc import Completed, Runner
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""What names the devices that a process may see; empty: none."""
+
 CHECK_LIMIT_S = 120.0
 """Seconds that one check may take, where it does not ask for more."""
 
@@ -80,6 +83,9 @@ def run_suite(
 
     argv: list[str | os.PathLike[str]] = [python, "-u", ROOT / "suite" / "run.py"]
     argv += ["--tools", tools, "--events", events, "--timeout", str(check_limit)]
+    if variables.get(VISIBLE) == "":
+        # All devices are hidden: asked for one, the suite would take that for a fault of torch's.
+        argv += ["--gpu", "never"]
     if only:
         argv += ["--only", only]
     if checks:

@@ -17,9 +17,9 @@ from mcore_compat.errors import InfrastructureError, UsageError
 from mcore_compat.executor import records, states, worker
 from mcore_compat.executor.flags import Flags, is_of_gpus
 from mcore_compat.executor.records import Batch
-from mcore_compat.executor.slots import VISIBLE
 from mcore_compat.executor.states import Seen
 from mcore_compat.proc import Runner
+from mcore_compat.runner import VISIBLE
 
 ASK_S = 60.0
 """What squeue and sacct may take."""
