@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def run_cells(
 
     Prints how each ended; 0 where nothing that was asked failed, or failed as is declared.
     """
-    if limit <= 0:
+    if not 0 < limit < math.inf:
         raise UsageError("--limit: a time limit must be more than 0 s")
     code = 0
     chosen = [PARTS[name] for name in parts]
