@@ -19,6 +19,7 @@ from mcore_compat import (
     pipeline,
     plan,
     report,
+    runner,
     search,
     survey,
     upstream,
@@ -44,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
     """
-    if args.limit <= 0:
-        raise UsageError("--limit: a time limit must be more than 0 s")
+    runner.need_limit(args.limit)
     here = commands.context()
     line = line_of(args, here)
     search.known_check(args.check, (c.check for e in stored() for c in e.checks))

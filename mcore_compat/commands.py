@@ -26,6 +26,7 @@ from mcore_compat import (
     published,
     releases,
     report,
+    runner,
     shared,
     site,
     tables,
@@ -67,8 +68,7 @@ def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: flo
     """Run cells one after the other and print each verdict; 0 where all are as expected."""
     from rich.console import Console
 
-    if limit <= 0:
-        raise UsageError("--limit: a time limit must be more than 0 s")
+    runner.need_limit(limit)
     here = context()
     for name in names:  # a wrong name ends the command before any cell has run
         expand.named(name, here.matrix, here.releases)

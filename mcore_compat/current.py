@@ -9,13 +9,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from mcore_compat import commands, environment, evidence, files, pipeline, runner, runtime, verdict
+from mcore_compat import (
+    commands,
+    environment,
+    evidence,
+    files,
+    machine,
+    pipeline,
+    runner,
+    runtime,
+    verdict,
+)
 from mcore_compat.cells import AXES
 from mcore_compat.doctor import pins_of, valid
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
@@ -44,8 +56,7 @@ def doctor(args: argparse.Namespace) -> int:
     if args.only and args.output:
         raise UsageError("--output: with --only no evidence is written, a part is no verdict")
     limit = runner.CHECK_LIMIT_S if args.limit is None else args.limit
-    if limit <= 0:
-        raise UsageError("--limit: a time limit must be more than 0 s")
+    runner.need_limit(limit)
     output = Path(os.path.abspath(args.output or OUTPUT))
     if not args.only:
         _check_place(output)
@@ -89,6 +100,12 @@ def suite_in(python: Path, there: Installed, options: Options, here: Context) ->
             f"pytest is fetched once, beside the environment, and that failed: {error}"
         ) from None
     builder = Builder(base)
+    watch = machine.Watch(machine.device_class())
+
+    def take(event: Mapping[str, Any]) -> None:
+        watch.see(event)
+        builder.take(event)
+
     logs = files.home() / "logs" / NAME
     logs.mkdir(parents=True, exist_ok=True)
     here.say(f"running the suite in the environment of {python}")
@@ -101,7 +118,7 @@ def suite_in(python: Path, there: Installed, options: Options, here: Context) ->
                 variables=variables,
                 logs=logs,
                 run=here.run,
-                on_event=builder.take,
+                on_event=take,
                 on_line=lambda line: here.say(f"  {line}"),
                 only=options.only,
                 check_limit=options.limit,

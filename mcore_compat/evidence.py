@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import files, fingerprint, shared
+from mcore_compat import files, fingerprint, left_out, shared
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError
 from mcore_compat.outcomes import CellOutcome, CheckOutcome, cell_outcome
@@ -142,6 +142,7 @@ class Builder:
         """`folders`: of the machine that the events are from, where it is another one."""
         self._base = replace(base, complete=False)
         self._checks: list[CheckResult] = []
+        self._left_out: dict[str, str] = {}
         here = (files.ROOT, files.home(), Path.home(), tempfile.gettempdir())
         self._folders = (*folders, *map(str, here))
         self.problem: str | None = None
@@ -167,7 +168,7 @@ class Builder:
                 installed=dict(event["installed"]),
             )
         elif kind == "check":
-            self._checks.append(self._result(event))
+            self._checks.append(self._result(self._judged(event)))
         elif kind == "error":
             self.problem = str(event.get("message"))
         elif kind == "end":
@@ -189,6 +190,18 @@ class Builder:
         if self._base.complete:
             outcome = cell_outcome((c.kind, c.outcome) for c in checks)
         return replace(self._base, checks=checks, outcome=outcome)
+
+    def _judged(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The event of a check; on a GPU what failed for want of a wheel's CUDA part, and what was
+        blocked by that, was not asked."""
+        if self._base.device_class != "gpu":
+            return event
+        why = left_out.missed(event, self._base.wheels)
+        why = why or left_out.passed_on(event, self._left_out)
+        if why is None:
+            return event
+        self._left_out[event["check"]] = why
+        return {**event, "outcome": CheckOutcome.NEEDS_GPU.value, "reason": why}
 
     def _clean(self, value: Any) -> Any:
         """Foreign data without control characters and without paths of this machine."""

@@ -23,7 +23,7 @@ from mcore_compat import (
     fingerprint,
     interpreters,
     locks,
-    memory,
+    machine,
     recipes,
     runner,
     verdict,
@@ -31,7 +31,7 @@ from mcore_compat import (
 )
 from mcore_compat.cells import Cell, moved, series_of
 from mcore_compat.errors import EvidenceError, InfrastructureError, LockError
-from mcore_compat.evidence import Builder, CheckResult, Evidence, Fresh, Reason
+from mcore_compat.evidence import Builder, Evidence, Fresh, Reason
 from mcore_compat.executor import slots
 from mcore_compat.files import ROOT, home, sha256_tree, write_text
 from mcore_compat.locks import Lock, Unresolvable
@@ -71,8 +71,9 @@ class Outcome:
 
 
 def device_class() -> str:
-    """`gpu` where the NVIDIA driver is loaded, else `host`; asks no package under test."""
-    return "gpu" if Path("/proc/driver/nvidia/version").exists() else "host"
+    """`gpu` where the NVIDIA driver is loaded and a device is lent to this process, else `host`;
+    asks no package under test."""
+    return machine.device_class()
 
 
 def find_uv() -> Path:
@@ -328,14 +329,15 @@ def _suite(
     context: Context,
 ) -> Outcome:
     tools = environment.tools(python=python, uv=context.uv, run=context.run, say=context.say)
-    builder = Builder(base)
+    builder, watch = Builder(base), machine.Watch(base.device_class)
 
     def take(event: Mapping[str, Any]) -> None:
+        watch.see(event)
         builder.take(event)
         if event.get("event") == "check" and not options.only:
             evidence.save(builder.evidence())
 
-    gpu, killed = base.device_class == "gpu", memory.kills()
+    gpu = base.device_class == "gpu"
     with slots.slot(context.matrix.gpu_memory, context.run, context.say, gpu=gpu) as device:
         context.say(f"running the suite in {cell.name}")
         done = runner.run_suite(
@@ -358,14 +360,7 @@ def _suite(
             f"the suite ended early, with exit code {done.returncode}; "
             f"{len(found.checks)} checks are kept, run it again to continue"
         )
-    if memory.kills() > killed and any(_is_killed(check) for check in found.checks):
-        raise InfrastructureError("the machine, or the job's share of it, ran out of memory")
     return Outcome(evidence=found) if options.only else _ended(found)
-
-
-def _is_killed(check: CheckResult) -> bool:
-    failure = check.failure
-    return failure is not None and failure.type == "SIGKILL"
 
 
 def _ended(found: Evidence) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from mcore_compat import files
-from mcore_compat.errors import InfrastructureError
+from mcore_compat.errors import InfrastructureError, UsageError
 from mcore_compat.files import ROOT
 from mcore_compat.proc import Completed, Runner
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""What names the devices that a process may see; empty: none."""
 
 CHECK_LIMIT_S = 120.0
 """Seconds that one check may take, where it does not ask for more."""
 
 SUITE_LIMIT_S = 1800.0
 """Seconds that a whole suite may take before its process group is killed."""
+
+
+def need_limit(limit: float) -> None:
+    """Raises UsageError where `--limit` is no time that can pass."""
+    if not 0 < limit < math.inf:
+        raise UsageError("--limit: a time limit must be more than 0 s, and a number")
 
 
 def digest(suite: str, checks: Path) -> str:
@@ -86,6 +96,9 @@ def run_suite(
 
     argv: list[str | os.PathLike[str]] = [python, "-u", ROOT / "suite" / "run.py"]
     argv += ["--tools", tools, "--events", events, "--timeout", str(check_limit)]
+    if variables.get(VISIBLE) == "":
+        # All devices are hidden: asked for one, the suite would take that for a fault of torch's.
+        argv += ["--gpu", "never"]
     if only:
         argv += ["--only", only]
     if checks:

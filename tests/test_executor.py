@@ -55,6 +55,10 @@ def test_a_time_limit_is_read_as_slurm_does(text: str, minutes: int) -> None:
         (("--executor", "slurm", "--slurm-option", "mem="), '"mem=" is no option'),
         (("--executor", "slurm", "--slurm-option", "a=1\n#SBATCH"), "is no option"),
         (("--executor", "slurmm"), 'did you mean "slurm"?'),
+        *(
+            (("--executor", "slurm", "--poll", odd), "--poll: must be a number of seconds")
+            for odd in ("nan", "inf", "1e300", "0", "-1")
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line(words: Sequence[str], said: str) -> None:
@@ -80,6 +84,34 @@ def test_options_become_flags() -> None:
     local = parsed("--executor", "local", "-j", "4")
     assert local is not None
     assert local.parallel == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "device"),
+    [
+        ((), "host"),
+        (("--gpus-per-task", "1"), "gpu"),
+        (("--slurm-option", "gres=gpu:1"), "gpu"),
+        (("--slurm-option", "gres=gpu"), "gpu"),
+        (("--slurm-option", "gres=nvme:1,gpu:a100:2"), "gpu"),
+        (("--slurm-option", "gres=shard:1"), "gpu"),
+        (("--slurm-option", "gpus=1"), "gpu"),
+        (("--slurm-option", "gpus-per-node=a100:1"), "gpu"),
+        (("--slurm-option", "tres-per-task=cpu=4,gres/gpu=1"), "gpu"),
+        (("--slurm-option", "gres=gpu:0"), "host"),
+        (("--slurm-option", "gpus=0"), "host"),
+        (("--slurm-option", "gres=nvme:1"), "host"),
+        (("--slurm-option", "tres-per-task=cpu=4"), "host"),
+        (("--slurm-option", "qos=gpu"), "host"),
+        (("--slurm-option", "gpu-bind=none"), "host"),
+    ],
+)
+def test_jobs_that_ask_for_gpus_in_whatever_words_are_of_that_device_class(
+    words: Sequence[str], device: str
+) -> None:
+    found = parsed("--executor", "slurm", *words)
+    assert found is not None
+    assert command.device_class(found) == device
 
 
 SQUEUE = """\
@@ -438,7 +470,10 @@ def test_an_array_is_found_by_any_of_its_jobs(tmp_path: Path) -> None:
 
 
 def test_builds_ask_for_no_gpu(tmp_path: Path) -> None:
-    options = (("gpu-bind", "none"), ("gres", "gpu:1"), ("mem", "8G"))
+    options = (
+        *(("gpu-bind", "none"), ("gres", "gpu:1"), ("mem", "8G")),
+        *(("mem-per-gpu", "4G"), ("tres-per-task", "gres/gpu:1")),
+    )
     there = slurm(
         {}, gpus=1, partition="gpu", build_partition="cpu", account="a", options=options, parallel=4
     )

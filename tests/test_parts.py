@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support import HOSTILE, START, event, hostile_event, stand_in_cell
 
-from mcore_compat import cli, commands, evidence, files, pipeline
-from mcore_compat.errors import EvidenceError, UsageError
+from mcore_compat import cli, commands, evidence, files, memory, pipeline, proc
+from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
 from mcore_compat.evidence import Builder
 from mcore_compat.parts import command, options, report
 from mcore_compat.parts import evidence as results
@@ -44,8 +49,6 @@ ONE = event("restore-tp1-to-tp2[gpt]", details={"tensors": 3, "left_behind": ["p
 
 
 def test_both_sides_mean_the_same_folders_and_words() -> None:
-    import sys
-
     if str(files.ROOT) not in sys.path:
         sys.path.append(str(files.ROOT))  # `suite` is not installed
     from suite.gpu import conftest
@@ -118,6 +121,112 @@ def test_a_file_that_is_not_whole_is_named(folder: Path, harm: Any) -> None:
     path.write_text(harm(path.read_text()))
     with pytest.raises(EvidenceError, match=rf"reports/ranks/{found.cell}\.host\.json"):
         results.load_all(RANKS)
+
+
+def test_a_whole_run_lacks_the_parts_that_are_missing_stale_or_corrupt(folder: Path) -> None:
+    wanted, cell = results.wanted("gpu"), stand_in_cell().name
+    assert results.wanted("host") == {}
+    assert wanted == {part.name: part.digest() for part in PARTS.values()}
+
+    def lacking() -> tuple[str, ...]:
+        return results.lacking(cell, device_class="gpu", lock="l", wanted=wanted)
+
+    assert lacking() == ("ranks", "gpu")
+    for part in PARTS.values():
+        results.save(replace(taken(ONE, part=part, device="gpu"), digest=part.digest()), part)
+    assert lacking() == ()
+    results.save(replace(taken(ONE, part=GPU, device="gpu"), digest="older"), GPU)
+    results.path_of(RANKS, cell, "gpu").write_text("{")
+    assert lacking() == ("ranks", "gpu")
+    assert results.lacking(cell, device_class="gpu", lock="l", wanted={}) == ()
+
+
+# In a cell, with stand-ins for its environment, the devices and the suite
+
+
+class Cell:
+    """What the suite says, what it was run with, and which devices were held meanwhile."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.held: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
+
+    def suite(self, *, on_event: Any, **options: Any) -> proc.Completed:
+        self.options = {**options, "held": dict(self.held)}
+        for one in self.events:
+            on_event(one)
+        return proc.Completed(argv=(), returncode=0, output="", seconds=1)
+
+    @contextlib.contextmanager
+    def slot(self, need: int, *_: Any, **options: Any) -> Iterator[dict[str, str]]:
+        self.held = {"need": need, **options}
+        yield {"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}
+        self.held = {}
+
+
+@pytest.fixture
+def cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
+    made = Cell()
+    lock = SimpleNamespace(digest="l")
+    there = SimpleNamespace(python=folder, variables={"A": "b"})
+    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
+    monkeypatch.setattr(running, "lock_of", lambda *_: lock)
+    monkeypatch.setattr(
+        running, "environment_of", lambda *_: contextlib.nullcontext((there, folder))
+    )
+    monkeypatch.setattr(running.slots, "slot", made.slot)
+    monkeypatch.setattr(running.runner, "run_suite", made.suite)
+    made.events = [{**START, "device_class": "gpu"}, ONE, {"event": "end", "seconds": 1.0}]
+    return made
+
+
+def run(part: Part) -> Taken:
+    here: Any = SimpleNamespace(
+        matrix=SimpleNamespace(gpu_memory=8192), run=None, say=lambda line: None
+    )
+    return running.run(stand_in_cell(), part, pipeline.Options(), here)
+
+
+@pytest.mark.parametrize(("part", "count"), [(GPU, 1), (RANKS, 2)])
+def test_a_part_holds_as_many_devices_as_it_takes_while_it_runs(
+    part: Part, count: int, cell: Cell
+) -> None:
+    assert run(part).complete
+    assert cell.options["held"] == {"need": 8192, "gpu": True, "count": count}
+    assert cell.options["variables"] == {"A": "b", "CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}
+    assert cell.options["limit"] == part.limit
+    assert cell.held == {}
+
+
+def test_as_many_devices_as_ranks() -> None:
+    if str(files.ROOT) not in sys.path:
+        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    from suite.ranks import launch
+
+    assert RANKS.devices == launch.RANKS
+
+
+def test_a_part_that_the_machine_fails_is_an_error_and_nothing_is_stored(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = event("x[gpt]", "broken")
+    lost["failure"].update(type="OutOfMemoryError", message="CUDA out of memory. Tried to")
+    killed = event("x[gpt]", "crashed")
+    killed["failure"] = {**lost["failure"], "type": "SIGKILL", "message": "killed by SIGKILL"}
+    counted = iter([3, 3, 4])  # stands in for the kernel's count, for the first run and the second
+    monkeypatch.setattr(memory, "kills", lambda: next(counted))
+    for one in (lost, killed):
+        cell.events[1:2] = [one]
+        with pytest.raises(InfrastructureError):
+            run(GPU)
+    assert results.load_all(GPU) == ()
+
+
+def test_a_part_that_finds_no_gpu_is_an_error(cell: Cell) -> None:
+    cell.events[0] = START
+    with pytest.raises(InfrastructureError, match="no GPU that can be used"):
+        run(GPU)
 
 
 # What is published
@@ -235,8 +344,11 @@ def test_with_a_gpu_a_whole_run_has_all_parts_but_not_a_run_of_some_checks(
 def test_a_wrong_name_or_limit_runs_nothing(ran: list[str]) -> None:
     with pytest.raises(UsageError, match=r"0\.99"):
         command.run_cells(["compat-0.99-modelopt0.41"], ["gpu"], force=False, only=None, limit=1)
-    with pytest.raises(UsageError, match="--limit"):
-        command.run_cells(["compat-0.16-modelopt0.41"], ["gpu"], force=False, only=None, limit=0)
+    for limit in (0, math.nan, math.inf):
+        with pytest.raises(UsageError, match="--limit"):
+            command.run_cells(
+                ["compat-0.16-modelopt0.41"], ["gpu"], force=False, only=None, limit=limit
+            )
     assert ran == []
 
 

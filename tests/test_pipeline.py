@@ -260,16 +260,49 @@ def test_a_check_that_the_machine_killed_for_memory_is_no_verdict(
     kind: str, is_error: bool, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = iter([3, 4])  # stands in for the kernel's count, before the suite and after
-    monkeypatch.setattr(pipeline.memory, "kills", lambda: next(counted))
+    monkeypatch.setattr(memory, "kills", lambda: next(counted))
     died = event("restore[gpt]", "broken")
     died["outcome"], died["failure"]["type"] = "crashed", kind
-    stages.events = [START, died, END]
+    stages.events = [START, event("build-default[gpt]"), died, END]
     if is_error:
         with pytest.raises(InfrastructureError, match="ran out of memory"):
             ran(stages)
         assert stages.stored.outcome is CellOutcome.ERROR
+        assert [c.check for c in stages.stored.checks] == ["build-default[gpt]"]
     else:
         assert ran(stages).evidence.outcome is CellOutcome.INCOMPATIBLE
+
+
+@pytest.fixture
+def gpu(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    """The same on what stands in for a machine with a driver, but no nvidia-smi."""
+    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
+    monkeypatch.setattr(pipeline.slots.shutil, "which", lambda name: None)
+    monkeypatch.setattr(pipeline.slots.machine, "lent_none", lambda environ: False)
+    return stages
+
+
+def test_a_gpu_that_fails_is_no_verdict_of_the_cell(gpu: Stages) -> None:
+    failed = event("restore[gpt]", "broken")
+    failed["failure"].update(
+        type="AcceleratorError", message="CUDA error: uncorrectable ECC error encountered"
+    )
+    start = {**START, "device_class": "gpu"}
+    gpu.events = [start, event("build-default[gpt]"), failed, event("x[gpt]"), END]
+    with pytest.raises(InfrastructureError, match="uncorrectable ECC error") as caught:
+        ran(gpu)
+    assert caught.value.exit_code == 3
+    stored = evidence.load(gpu.folder / "evidence" / CELL / "gpu.json")
+    assert stored.outcome is CellOutcome.ERROR
+    assert [c.check for c in stored.checks] == ["build-default[gpt]"]
+
+
+def test_a_suite_that_finds_no_gpu_where_one_was_taken_is_no_evidence_of_a_host(
+    gpu: Stages,
+) -> None:
+    with pytest.raises(InfrastructureError, match="no GPU that can be used"):
+        ran(gpu)
+    assert not (gpu.folder / "evidence").exists()
 
 
 def test_the_kernels_count_is_read(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def run_suite(suite: Suite, logs: Path, seen: list[Any] | None = None, **options
     return runner.run_suite(
         python=Path("cell") / "python",
         tools=Path("tools"),
-        variables={"ONLY": "this"},
+        variables=options.pop("variables", {"ONLY": "this"}),
         logs=logs,
         run=suite,
         on_event=take,
@@ -165,6 +165,17 @@ def test_without_a_choice_everything_is_asked_with_the_usual_limit(tmp_path: Pat
     run_suite(suite, tmp_path)
     assert "--only" not in suite.argv
     assert after(suite.argv, "--timeout") == str(runner.CHECK_LIMIT_S)
+
+
+@pytest.mark.parametrize(("devices", "told"), [("", True), ("0", False), (None, False)])
+def test_where_all_devices_are_hidden_the_suite_is_told_to_ask_none(
+    devices: str | None, told: bool, tmp_path: Path
+) -> None:
+    suite = Suite(EVENTS)
+    variables = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
+    run_suite(suite, tmp_path, variables=variables)
+    assert ("--gpu" in suite.argv) is told
+    assert not told or after(suite.argv, "--gpu") == "never"
 
 
 def test_events_are_handed_on_before_the_line_that_follows_them(tmp_path: Path) -> None:

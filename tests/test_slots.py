@@ -86,18 +86,18 @@ def test_only_what_is_lent_is_used(environ: dict[str, str], wanted: list[str]) -
 def test_two_cells_have_two_devices_and_a_third_waits(tmp_path: Path) -> None:
     said: list[str] = []
     there = of(tmp_path, [gpu(0), gpu(1)], said)
-    with there.taken(1000) as first, there.taken(1000) as second:
+    with there.taken(1000) as (first,), there.taken(1000) as (second,):
         assert {first.uuid, second.uuid} == {"GPU-0", "GPU-1"}
         with pytest.raises(InfrastructureError, match="no GPU was free"), there.taken(1000):
             pass
     assert any("GPU-0) is taken by another cell" in line for line in said)
-    with there.taken(1000) as again:  # freed by whoever ended well
+    with there.taken(1000) as (again,):  # freed by whoever ended well
         assert again.uuid == "GPU-0"
 
 
 def test_a_device_with_too_little_memory_is_not_taken_and_it_is_said(tmp_path: Path) -> None:
     said: list[str] = []
-    with of(tmp_path, [gpu(0, free=100), gpu(1)], said).taken(1000) as device:
+    with of(tmp_path, [gpu(0, free=100), gpu(1)], said).taken(1000) as (device,):
         assert device.uuid == "GPU-1"
     assert said == ["Stand-in (GPU-0) has 100 of 80000 MiB free, 1000 MiB are needed: not taken"]
 
@@ -109,6 +109,25 @@ def test_where_none_can_ever_fit_one_line_says_so(tmp_path: Path) -> None:
     assert "no GPU here can have the 1000 MiB" in str(caught.value)
     assert "Stand-in has 500 MiB; Stand-in has 900 MiB" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_several_devices_are_taken_at_once_or_none(tmp_path: Path) -> None:
+    said: list[str] = []
+    there = of(tmp_path, [gpu(0), gpu(1), gpu(2)], said)
+    with there.taken(1000, 2) as both:
+        assert [device.uuid for device in both] == ["GPU-0", "GPU-1"]
+        with pytest.raises(InfrastructureError, match="no GPU was free"), there.taken(1000, 2):
+            pass
+        with there.taken(1000) as (third,):  # what waits for two holds none
+            assert third.uuid == "GPU-2"
+    with there.taken(1000, 3) as all_of_them:
+        assert len(all_of_them) == 3
+
+
+def test_where_there_are_fewer_devices_these_are_taken(tmp_path: Path) -> None:
+    for devices in ([gpu(0)], [gpu(0), gpu(1, total=500)]):
+        with of(tmp_path, devices).taken(1000, 2) as found:
+            assert [device.uuid for device in found] == ["GPU-0"]
 
 
 def test_a_device_that_went_away_is_not_taken(tmp_path: Path) -> None:
@@ -150,7 +169,7 @@ def test_a_killed_holder_leaves_its_device_free(tmp_path: Path) -> None:
         holder.send_signal(signal.SIGKILL)
         holder.wait(10)
     started = time.monotonic()
-    with there.taken(1000) as device:
+    with there.taken(1000) as (device,):
         assert device.uuid == "GPU-0"
     assert time.monotonic() - started < 0.3
 
@@ -169,7 +188,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has an nvidia-smi; nothing is lent or taken away."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
     monkeypatch.setattr(slots.shutil, "which", lambda name: f"/usr/bin/{name}")
-    for name in (slots.VISIBLE, slots.IN_A_JOB):
+    for name in (slots.VISIBLE, slots.machine.IN_A_JOB):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -200,7 +219,30 @@ def test_an_nvidia_smi_that_fails_is_a_failure_of_the_surroundings() -> None:
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_job_that_was_lent_no_device_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(slots.IN_A_JOB, "7")
-    with slots.slot(8192, answering(TWO), print, gpu=True) as variables:
+def test_a_cell_that_takes_several_devices_sees_them() -> None:
+    roomy = TWO.replace("2048", "143000")
+    with slots.slot(8192, answering(roomy), print, gpu=True, count=2) as variables:
+        first, second = variables["CUDA_VISIBLE_DEVICES"].split(",")
+    assert (first[:7], second[:7]) == ("GPU-111", "GPU-222")
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_job_that_was_lent_no_device_sees_none(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(slots.machine.IN_A_JOB, "7")
+    with slots.slot(8192, answering(TWO), print, gpu=gpu) as variables:
         assert variables == {"CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_device_that_is_lent_and_not_there_is_a_failure_of_the_surroundings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(slots.VISIBLE, "7")
+    with (
+        pytest.raises(InfrastructureError, match="CUDA_VISIBLE_DEVICES is 7"),
+        slots.slot(8192, answering(TWO), print, gpu=True),
+    ):
+        pass

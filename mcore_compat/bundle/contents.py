@@ -37,6 +37,8 @@ NODE = (
     "errors.py",
     "files.py",
     "forked.py",
+    "machine.py",
+    "memory.py",
     "proc.py",
     "runner.py",
     "runtime.py",

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import files, proc, runner
+from mcore_compat import files, machine, proc, runner
 from mcore_compat.bundle import environments
 from mcore_compat.bundle.environments import Environment, Here, say
 from mcore_compat.errors import CompatError, InfrastructureError, Interrupted, UsageError
@@ -93,6 +93,12 @@ def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Her
     logs = here.into / "logs" / name
     taken = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     events: list[Mapping[str, Any]] = []
+    watch = machine.Watch(machine.device_class())
+
+    def take(event: Mapping[str, Any]) -> None:
+        watch.see(event)
+        events.append(event)
+
     say(f"running {part or 'the suite'} in {said['cell']}")
     done = runner.run_suite(
         python=there.python,
@@ -100,7 +106,7 @@ def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Her
         variables=there.variables,
         logs=logs,
         run=proc.run,
-        on_event=events.append,
+        on_event=take,
         on_line=lambda line: say(f"  {line}"),
         only=here.args.only,
         check_limit=here.args.limit,

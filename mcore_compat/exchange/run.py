@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mcore_compat import environment, evidence, files, interpreters, pipeline, runner
+from mcore_compat import environment, evidence, files, interpreters, machine, pipeline, runner
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
 from mcore_compat.evidence import Builder, CheckResult, Failure
@@ -282,11 +282,12 @@ def ask(
         InfrastructureError: they did not come to their end; `each` has had those that did.
     """
 
+    watch = machine.Watch(pipeline.device_class())
+
     def take(event: Mapping[str, Any]) -> None:
+        watch.see(event)
         builder.take(event)
         if event.get("event") == "start":
-            if event["device_class"] != pipeline.device_class():
-                raise InfrastructureError("there is a driver, but no GPU that can be used")
             expect(event["checks"])
         if event.get("event") == "check":
             each(builder.last)

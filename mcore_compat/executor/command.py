@@ -42,7 +42,7 @@ def device_class(flags: Flags) -> str:
     """The device class that the jobs run on, which need not be this machine's."""
     if flags.scheduler == "local":
         return pipeline.device_class()
-    return "gpu" if flags.gpus else "host"
+    return "gpu" if flags.with_gpus() else "host"
 
 
 def matrix(selection: Selection, flags: Flags, *, force: bool, dry_run: bool) -> int:

@@ -14,6 +14,7 @@ NOX = "nox"
 
 MINUTES = 60
 PARALLEL = 16
+POLL_MOST = 86400
 
 _OWN = frozenset(
     {
@@ -38,6 +39,10 @@ class Flags:
     options: tuple[tuple[str, str | bool], ...] = ()
     attempts: int = 3
     poll: float = 10.0
+
+    def with_gpus(self) -> bool:
+        """Whether the jobs of cells ask for GPUs, in whatever words."""
+        return self.gpus > 0 or any(asks_for_gpus(key, value) for key, value in self.options)
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -101,8 +106,8 @@ def of(args: argparse.Namespace) -> Flags | None:
     ):
         if value < least:
             raise UsageError(f"{spelt}: must be at least {least}")
-    if args.poll <= 0:
-        raise UsageError("--poll: must be more than 0 s")
+    if not 0 < args.poll <= POLL_MOST:  # nor what is no number
+        raise UsageError(f"--poll: must be a number of seconds, more than 0, up to {POLL_MOST}")
     return Flags(
         scheduler=args.executor,
         partition=args.partition,
@@ -154,3 +159,24 @@ def option(text: str) -> tuple[str, str | bool]:
         hint = f"write --{key}" if key in known else "it is set by this tool"
         raise UsageError(f"--slurm-option: {key} cannot be given here; {hint}")
     return key, value if sign else True
+
+
+_COUNT = re.compile(r"(?:gres[:/])?(?:gpu|mps|shard)(?::[^:=]+)??(?:[:=](?P<count>[0-9]+)\S*)?")
+"""What sbatch takes for GPUs, or parts of one, among other resources: `gpu`, `gpu:2`,
+`gres/gpu:a100=2`, `shard:1`, …"""
+
+
+def asks_for_gpus(key: str, value: str | bool) -> bool:
+    """Whether an option of sbatch asks for GPUs: those jobs are of the device class `gpu`."""
+    words = str(value).split(",")
+    if key in ("gpus", "gpus-per-node", "gpus-per-socket"):  # `2`, or `a100:2`
+        return any(re.fullmatch(r"(?:[^:]+:)?0*[1-9][0-9]*", word) for word in words)
+    if key != "gres" and not key.startswith("tres-per-"):
+        return False
+    found = [match["count"] for word in words if (match := _COUNT.fullmatch(word))]
+    return any(count is None or int(count) > 0 for count in found)
+
+
+def is_of_gpus(key: str, value: str | bool) -> bool:
+    """Whether an option of sbatch means nothing, or is refused, where a job has no GPU."""
+    return "gpu" in key or key.startswith("gres") or asks_for_gpus(key, value)

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from mcore_compat.errors import InfrastructureError, UsageError
 from mcore_compat.executor import records, states, worker
-from mcore_compat.executor.flags import Flags
+from mcore_compat.executor.flags import Flags, is_of_gpus
 from mcore_compat.executor.records import Batch
-from mcore_compat.executor.slots import VISIBLE
 from mcore_compat.executor.states import Seen
 from mcore_compat.proc import Runner
+from mcore_compat.runner import VISIBLE
 
 ASK_S = 60.0
 """What squeue and sacct may take."""
@@ -121,7 +121,7 @@ class Slurm:
         builds = batch.kind == records.BUILDS
         options = dict(flags.options)
         if builds:
-            options = {k: v for k, v in options.items() if not k.startswith(("gpu", "gres"))}
+            options = {k: v for k, v in options.items() if not is_of_gpus(k, v)}
         found: dict[str, Any] = {
             "job_name": batch.name,
             "time": batch.minutes,

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mcore_compat import files
+from mcore_compat import files, machine
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.proc import Runner
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-IN_A_JOB = "SLURM_JOB_ID"
+from mcore_compat.runner import VISIBLE
 
 QUERY = ("--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
 
@@ -85,9 +83,11 @@ def visible(devices: Sequence[Device], environ: Mapping[str, str]) -> tuple[Devi
     Where it is not set: all of them, but none in a job of Slurm, which sets it with the devices
     that it lends. A part of a device (MIG) is taken as it is named; its memory is not known.
     """
+    if machine.lent_none(environ):
+        return ()
     named = environ.get(VISIBLE)
     if named is None:
-        return () if environ.get(IN_A_JOB) else tuple(devices)
+        return tuple(devices)
     found: list[Device] = []
     for word in (part.strip() for part in named.split(",")):
         if word.startswith("MIG-"):
@@ -111,35 +111,48 @@ class Slots:
     poll: float = POLL_S
 
     @contextlib.contextmanager
-    def taken(self, need: int) -> Iterator[Device]:
-        """A device with `need` MiB of free memory, for the `with` block alone.
+    def taken(self, need: int, count: int = 1) -> Iterator[tuple[Device, ...]]:
+        """`count` devices with `need` MiB of free memory each, for the `with` block alone; as many
+        as there are where those are fewer.
 
         Raises:
-            InfrastructureError: no device can ever have that much, or none had in time.
+            InfrastructureError: no device can ever have that much, or too few had in time.
         """
-        devices = self.query()
-        never = [device.never(need) for device in devices]
+        never = [device.never(need) for device in self.query()]
         if all(never):
             has = "; ".join(str(why) for why in never)
             raise InfrastructureError(
                 f"no GPU here can have the {need} MiB that a cell needs: {has}"
             )
+        wanted = min(count, never.count(None))
         self.folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self.wait
         said: set[str] = set()
         while True:
-            for device in self.query():
-                held = None if device.never(need) else self._held(device, need, said)
-                if held is not None:
-                    try:
-                        yield device
-                    finally:
-                        held.release()
+            with contextlib.ExitStack() as held:
+                mine = self._free(need, wanted, held, said)
+                # All or none: two that each wait for what the other holds would wait for ever.
+                if len(mine) == wanted:
+                    yield mine
                     return
             if time.monotonic() > deadline:
                 why = "; ".join(sorted(said))
                 raise InfrastructureError(f"no GPU was free for {self.wait:.0f} s: {why}")
             time.sleep(self.poll)
+
+    def _free(
+        self, need: int, wanted: int, held: contextlib.ExitStack, said: set[str]
+    ) -> tuple[Device, ...]:
+        """Devices that are free, up to so many; `held` gives their locks back."""
+        mine: list[Device] = []
+        for device in self.query():
+            if len(mine) == wanted:
+                break
+            lock = None if device.never(need) else self._held(device, need, said)
+            if lock is not None:
+                held.callback(lock.release)
+                mine.append(device)
+        return tuple(mine)
 
     def _held(self, device: Device, need: int, said: set[str]) -> FileLock | None:
         """The lock of a device, taken; None where another has it, or too little memory is free."""
@@ -174,16 +187,22 @@ def _ask(run: Runner) -> tuple[Device, ...]:
 
 @contextlib.contextmanager
 def slot(
-    need: int, run: Runner, say: Callable[[str], None], *, gpu: bool
+    need: int, run: Runner, say: Callable[[str], None], *, gpu: bool, count: int = 1
 ) -> Iterator[dict[str, str]]:
-    """The variables that bind a cell to a device of its own, for the `with` block alone.
+    """The variables that bind a cell to devices of its own, for the `with` block alone: to `count`
+    of them, or to as many as there are.
 
-    Nothing where there is no GPU, or no nvidia-smi to tell of it; no device at all in a job that
-    was lent none.
+    Nothing where there is no GPU, or no nvidia-smi to tell of it; no device at all where this
+    process was lent none.
 
     Raises:
-        InfrastructureError: as `Slots.taken`; or nvidia-smi failed.
+        InfrastructureError: as `Slots.taken`; or nvidia-smi failed, or what is lent is not there.
     """
+    if machine.lent_none(os.environ):
+        if machine.driver():
+            say(f"no device is lent to this process ({VISIBLE}): running without")
+        yield {VISIBLE: ""}
+        return
     if not gpu or shutil.which("nvidia-smi") is None:
         if gpu:
             say("nvidia-smi is not there: no device is locked")
@@ -194,9 +213,13 @@ def slot(
         return visible(_ask(run), os.environ)
 
     if not query():
-        say(f"no device is lent to this process ({VISIBLE}): running without")
-        yield {VISIBLE: ""}
-        return
-    with Slots(query=query, folder=files.home() / "slots", say=say).taken(need) as device:
-        say(f"on {device.name} ({device.uuid})")
-        yield {VISIBLE: device.uuid}
+        raise InfrastructureError(
+            f"{VISIBLE} is {os.environ.get(VISIBLE)}, and nvidia-smi tells of no such device"
+            if VISIBLE in os.environ
+            else "nvidia-smi tells of no device"
+        )
+    there = Slots(query=query, folder=files.home() / "slots", say=say)
+    with there.taken(need, count) as devices:
+        for device in devices:
+            say(f"on {device.name} ({device.uuid})")
+        yield {VISIBLE: ",".join(device.uuid for device in devices)}

@@ -17,7 +17,7 @@ from mcore_compat.errors import Interrupted, UsageError
 from mcore_compat.evidence import now
 from mcore_compat.executor import records, tied
 from mcore_compat.executor.records import Batch, Ended, Start, Task
-from mcore_compat.executor.slots import VISIBLE
+from mcore_compat.runner import VISIBLE
 
 RESTARTS = 3
 """How often the scheduler may start a job again by itself (node failed, preempted)."""

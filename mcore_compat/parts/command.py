@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mcore_compat import commands, expand, pipeline, verdict
+from mcore_compat import commands, expand, pipeline, runner, verdict
 from mcore_compat import evidence as main
 from mcore_compat.cells import Cell
-from mcore_compat.errors import UsageError
 from mcore_compat.outcomes import FAILURES, CheckOutcome
 from mcore_compat.parts import evidence, report
 from mcore_compat.parts import run as running
@@ -31,8 +30,7 @@ def run_cells(
 
     Prints how each ended; 0 where nothing that was asked failed, or failed as is declared.
     """
-    if limit <= 0:
-        raise UsageError("--limit: a time limit must be more than 0 s")
+    runner.need_limit(limit)
     code = 0
     chosen = [PARTS[name] for name in parts]
     if not chosen:

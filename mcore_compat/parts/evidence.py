@@ -12,7 +12,7 @@ from mcore_compat import files
 from mcore_compat.errors import EvidenceError
 from mcore_compat.evidence import DEVICE_CLASSES, CheckResult, Evidence, Failure
 from mcore_compat.outcomes import CheckOutcome
-from mcore_compat.parts.part import Part
+from mcore_compat.parts.part import PARTS, Part
 
 FORMAT = 1
 
@@ -170,6 +170,29 @@ def load_all(part: Part) -> tuple[Taken, ...]:
         EvidenceError: a file is corrupt.
     """
     return tuple(load(path) for path in sorted(part.folder.glob("compat-*.json")))
+
+
+def wanted(device_class: str) -> dict[str, str]:
+    """The parts that a whole run of a cell has on a device class, each with the digest of what it
+    asks by now."""
+    return {part.name: part.digest() for part in PARTS.values()} if device_class == "gpu" else {}
+
+
+def lacking(
+    cell: str, *, device_class: str, lock: str, wanted: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Which of the parts that are `wanted` have no evidence of a cell, or none that still holds.
+    Reads files only; what is corrupt does not count."""
+    found = []
+    for name, digest in wanted.items():
+        try:
+            taken = load(path_of(PARTS[name], cell, device_class))
+            fresh = taken.fresh(lock=lock, digest=digest)
+        except (FileNotFoundError, EvidenceError):
+            fresh = False
+        if not fresh:
+            found.append(name)
+    return tuple(found)
 
 
 def save(taken: Taken, part: Part, folder: Path | None = None) -> None:

@@ -10,12 +10,16 @@ from mcore_compat import files, pipeline, runner
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """`title` and `about` head its report; `never` is said there while no GPU has run it."""
+    """`title` and `about` head its report; `never` is said there while no GPU has run it.
+    `devices`: how many GPUs it takes at a time, where there are so many; `limit`: seconds that all
+    of its checks may take."""
 
     name: str
     title: str
     about: str
     never: str
+    devices: int = 1
+    limit: float = runner.SUITE_LIMIT_S
 
     @property
     def checks(self) -> Path:
@@ -50,6 +54,7 @@ RANKS = Part(
         "No rank has spoken NCCL yet: no check made its assertion on a device of the class `gpu`. "
         "Without GPUs the ranks speak gloo, on the CPU."
     ),
+    devices=2,
 )
 GPU = Part(
     name="gpu",
@@ -64,5 +69,6 @@ GPU = Part(
         "are written against the packages' sources, nothing is known of what they would show, and "
         "nothing is claimed."
     ),
+    limit=2 * runner.SUITE_LIMIT_S,  # kernels are compiled, and each check has a limit of its own
 )
 PARTS = {part.name: part for part in (RANKS, GPU)}

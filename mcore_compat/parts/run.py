@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcore_compat import evidence, files, locks, pipeline, runner
+from mcore_compat import evidence, files, locks, machine, pipeline, runner
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError, InfrastructureError
 from mcore_compat.evidence import Builder
 from mcore_compat.exchange.run import environment_of, lock_of
+from mcore_compat.executor import slots
 from mcore_compat.locks import Lock
 from mcore_compat.parts import evidence as results
 from mcore_compat.parts.evidence import Taken
@@ -56,18 +57,23 @@ def run(cell: Cell, part: Part, options: Options, context: Context) -> Taken:
 def _asked(
     cell: Cell, part: Part, lock: Lock, options: Options, context: Context, builder: Builder
 ) -> int | None:
-    def take(event: Mapping[str, Any]) -> None:
-        builder.take(event)
-        said = event.get("device_class", pipeline.device_class())
-        if said != pipeline.device_class():
-            raise InfrastructureError("there is a driver, but no GPU that can be used")
+    device_class = pipeline.device_class()
+    watch = machine.Watch(device_class)
 
-    context.say(f"running {part.name} in {cell.name}")
-    with environment_of(cell, lock, context) as (there, tools):
+    def take(event: Mapping[str, Any]) -> None:
+        watch.see(event)
+        builder.take(event)
+
+    need, gpu = context.matrix.gpu_memory, device_class == "gpu"
+    with (
+        environment_of(cell, lock, context) as (there, tools),
+        slots.slot(need, context.run, context.say, gpu=gpu, count=part.devices) as devices,
+    ):
+        context.say(f"running {part.name} in {cell.name}")
         done = runner.run_suite(
             python=there.python,
             tools=tools,
-            variables=there.variables,
+            variables={**there.variables, **devices},
             logs=files.home() / "logs" / f"{cell.name}.{part.name}",
             run=context.run,
             on_event=take,
@@ -75,5 +81,6 @@ def _asked(
             only=options.only,
             check_limit=options.limit,
             checks=part.checks,
+            limit=part.limit,
         )
     return done.returncode

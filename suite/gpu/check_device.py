@@ -3,6 +3,8 @@ compute what the default-spec model computes: at once, with a cache, in both mod
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,7 @@ def check_device_restore(dtype: str, family: str, record: Record, tmp_path: Path
 
 @pytest.mark.kind("device-logits-{dtype}")
 @pytest.mark.after("device-restore-{dtype}")
+@pytest.mark.limit(300)  # Triton compiles and times kernels where they are called first
 @pytest.mark.parametrize("dtype", models.DTYPES)
 def check_device_logits(dtype: str, family: str, record: Record, tmp_path: Path) -> None:
     default, modelopt = models.pair(family, dtype, tmp_path)
@@ -58,11 +61,13 @@ def check_device_logits(dtype: str, family: str, record: Record, tmp_path: Path)
 
 @pytest.mark.kind("device-decode-{dtype}-{mode}")
 @pytest.mark.after("device-logits-{dtype}")
+@pytest.mark.limit(300)
 @pytest.mark.parametrize("mode", models.MODES)
 @pytest.mark.parametrize("dtype", models.DTYPES)
 def check_device_decode(dtype: str, mode: str, family: str, record: Record, tmp_path: Path) -> None:
     problems: list[str] = []
     found: dict[str, float] = {}
+    decoded: list[list[float]] = []
     tokens = inference.tokens()
     default, modelopt = models.pair(family, dtype, tmp_path)
     limit = tolerances.of_dtype(dtype, modelopt.config.num_layers, modelopt.config.hidden_size)
@@ -73,15 +78,33 @@ def check_device_decode(dtype: str, mode: str, family: str, record: Record, tmp_
         wrong = models.shapes(model, *steps, families.SEQUENCE)
         problems += [f"{spec}: {text}" for text in wrong]
         for name, place, step in zip(STEPS, (-2, -1), steps, strict=True):
-            found[f"{spec}, {name} with a cache against all at once"] = tolerances.difference(
+            found[told(spec, name)] = tolerances.difference(
                 models.numbers(at_once[:, place]), models.numbers(step[:, -1])
             )
+        decoded.append(models.numbers(steps[-1][:, -1]))
+    found["decode with a cache: modelopt against default"] = tolerances.difference(*decoded)
     record("tolerance", limit)
     record("differences", found)
-    if mode == "eval":
-        problems += tolerances.above(found, limit, "the largest difference is")
-    else:
-        # Releases may keep no cache for state-space layers while they train: what a cache then
-        # gives is noted, not judged. What is no number is wrong in each mode.
-        problems += tolerances.above(found, float("inf"), "the largest difference is")
+    problems += judged(found, limit, mode)
     assert not problems, "; ".join(problems)
+
+
+def told(spec: str, step: str) -> str:
+    """What the difference is called of one step of a model from what it says without a cache."""
+    return f"{spec}, {step} with a cache against all at once"
+
+
+def judged(found: Mapping[str, float], limit: float, mode: str) -> list[str]:
+    """In words, which differences are wrong.
+
+    In training mode a release may decode otherwise than all at once, by design: state-space layers
+    keep no cache then, and attention keeps its causal mask, for speculative decoding, so that one
+    query sees the first key alone. Both specs must do the same, and prefill is as always; what
+    decoding then gives is noted. What is no number is wrong in each mode.
+    """
+    noted = {told(spec, STEPS[-1]) for spec in ("default", "modelopt")} if mode != "eval" else {}
+    limits = {name: math.inf if name in noted else limit for name in found}
+    problems = []
+    for name, off in found.items():
+        problems += tolerances.above({name: off}, limits[name], "the largest difference is")
+    return problems

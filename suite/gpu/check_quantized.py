@@ -4,6 +4,7 @@ calibrated on the device, still nearly the same, and can it be trained further?"
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,7 @@ FORMATS = tuple(sorted(tolerances.FORMATS))
 @pytest.mark.limit(300)  # ModelOpt may compile an extension
 @pytest.mark.parametrize("fmt", FORMATS)
 def check_quantized(fmt: str, family: str, record: Record, tmp_path: Path) -> None:
-    name, config = models.configuration(fmt)
-    record("configuration", name)
+    config = models.configuration(fmt, record)
     model = models.restored(family, "bfloat16", tmp_path)
     batches = models.sequences()
     wanted = models.numbers(models.whole(model, batches[0]))
@@ -31,12 +31,8 @@ def check_quantized(fmt: str, family: str, record: Record, tmp_path: Path) -> No
     found = models.quantizers(model)
     record("enabled quantizers", len(found))
     problems = [] if found else ["no quantizer is enabled"]
-    left = models.uncalibrated(found)
-    if left:
-        problems.append(f"{len(left)} without a scale: {', '.join(left[:4])}")
+    problems += without_a_scale(models.uncalibrated(found))
     actual = models.numbers(models.compiled(lambda: models.whole(model, batches[0])))
-    if actual == wanted:
-        problems.append("quantization changes nothing")
     layers, width = model.config.num_layers, model.config.hidden_size
     limit = tolerances.of_format(fmt, layers) + tolerances.of_dtype("bfloat16", layers, width)
     problems += judged(wanted, actual, min(limit, tolerances.UNRELATED), record)
@@ -50,8 +46,7 @@ def check_quantized(fmt: str, family: str, record: Record, tmp_path: Path) -> No
 @pytest.mark.after("device-decode-bfloat16-eval")
 @pytest.mark.limit(300)
 def check_quantized_kv(family: str, record: Record, tmp_path: Path) -> None:
-    name, config = models.configuration("kv")
-    record("configuration", name)
+    config = models.configuration("kv", record)
     model = models.restored(family, "bfloat16", tmp_path)
     batches = models.sequences()
     wanted = models.numbers(models.whole(model, batches[0]))
@@ -60,13 +55,14 @@ def check_quantized_kv(family: str, record: Record, tmp_path: Path) -> None:
     record("enabled quantizers", sorted(found))
     kept = [n for n in found if n.endswith(("k_bmm_quantizer", "v_bmm_quantizer"))]
     if not kept:
-        raise Unsupported(f"{name} finds no quantizer of keys or values in this model's attention")
+        raise Unsupported("the release finds no keys or values to quantize in this attention")
+    problems = without_a_scale([name for name in kept if not models.has_scale(found[name])])
     whole = models.compiled(lambda: models.whole(model, batches[0]))
     layers, width = model.config.num_layers, model.config.hidden_size
     rounding = tolerances.of_dtype("bfloat16", layers, width)
     # Two more tensors of 8 bits in each layer: what weights and inputs of its products may be.
     limit = min(rounding + tolerances.of_format("fp8", layers), tolerances.UNRELATED)
-    problems = judged(wanted, models.numbers(whole), limit, record)
+    problems += judged(wanted, models.numbers(whole), limit, record)
     _, last = models.in_steps(model, batches[0], "eval")
     off = tolerances.difference(models.numbers(whole[:, -1]), models.numbers(last[:, -1]))
     record("decode with a cache against all at once", off)
@@ -80,8 +76,7 @@ def check_quantized_kv(family: str, record: Record, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fmt", FORMATS)
 def check_trained(fmt: str, family: str, record: Record, tmp_path: Path) -> None:
     # In float32: a step of a bfloat16 weight may be smaller than its last place.
-    name, config = models.configuration(fmt)
-    record("configuration", name)
+    config = models.configuration(fmt, record)
     model = models.restored(family, "float32", tmp_path)
     batches = models.sequences()
     model = models.calibrated(model, config, batches)
@@ -105,8 +100,16 @@ def without_gradient(lengths: dict[str, float | None]) -> list[str]:
 
 
 def judged(wanted: list[float], actual: list[float], limit: float, record: Record) -> list[str]:
-    """Whether quantized logits are finite, and near enough to those without quantization."""
+    """Whether quantized logits are finite, others than those without quantization, and near."""
     off = tolerances.distance(wanted, actual)
     record("tolerance", limit)
     record("distance", off)
-    return tolerances.above({"quantized against not": off}, limit, "the relative distance is")
+    problems = ["quantization changes nothing"] if actual == wanted else []
+    return problems + tolerances.above(
+        {"quantized against not": off}, limit, "the relative distance is"
+    )
+
+
+def without_a_scale(names: Sequence[str]) -> list[str]:
+    """In words, which quantizers have none."""
+    return [f"{len(names)} without a scale: {', '.join(names[:4])}"] if names else []

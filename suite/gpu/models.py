@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from suite import check_modelopt_state, checkpoints, families, inference
+from suite import check_modelopt_state, checkpoints, families, inference, preload
 from suite.outcomes import NeedsGpu, Unsupported
 
 DTYPES = ("bfloat16", "float32")
@@ -118,8 +120,9 @@ def sequences() -> list[Any]:
     return found
 
 
-def configuration(fmt: str) -> tuple[str, dict[str, Any]]:
-    """The release's own configuration for a format or for `kv`, and its name.
+def configuration(fmt: str, record: Callable[[str, Any], None]) -> dict[str, Any]:
+    """The release's own configuration for a format or for `kv`; recorded are its name, and of NVFP4
+    what simulates it.
 
     Raises:
         Unsupported: it has none.
@@ -130,10 +133,11 @@ def configuration(fmt: str) -> tuple[str, dict[str, Any]]:
     name = next((name for name in names if hasattr(quantization, name)), None)
     if name is None:
         raise Unsupported(f"modelopt.torch.quantization has none of {', '.join(names)}")
+    record("configuration", name)
     if fmt == "nvfp4":
-        four_bits()
-    given = getattr(quantization, name)
-    return name, alone(given) if fmt == "kv" else given
+        record("simulation", four_bits())
+    given: dict[str, Any] = getattr(quantization, name)
+    return alone(given) if fmt == "kv" else given
 
 
 def alone(given: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +148,10 @@ def alone(given: dict[str, Any]) -> dict[str, Any]:
     """
     utils = importlib.import_module("modelopt.torch.quantization.utils")
     add = getattr(utils, "update_quant_cfg_with_kv_cache_quant", None)
-    return add({"algorithm": "max"}, given["quant_cfg"]) if add else given
+    if add is None:
+        return given
+    added: dict[str, Any] = add({"algorithm": "max"}, given["quant_cfg"])
+    return added
 
 
 def four_bits() -> str:
@@ -206,17 +213,38 @@ def quantizers(model: Any) -> dict[str, Any]:
     return {name: one for name, one in found.items() if not getattr(one, "_disabled", False)}
 
 
+def has_scale(one: Any) -> bool:
+    """Whether a quantizer has what it scales by: from calibration, set beforehand, or taken from
+    each tensor by design. One that was never called has none."""
+    fixed = ("_dynamic", "_use_constant_amax")
+    return any(getattr(one, name, False) for name in fixed) or (
+        getattr(one, "_amax", None) is not None
+    )
+
+
 def uncalibrated(found: dict[str, Any]) -> list[str]:
     """The quantizers of inputs that calibration should have given a scale, and did not. Experts
     that no token was sent to have none either, and are not looked at."""
     return sorted(
         name
         for name, one in found.items()
-        if "input_quantizer" in name
-        and ".experts." not in name
-        and not getattr(one, "_dynamic", False)
-        and getattr(one, "_amax", None) is None
+        if "input_quantizer" in name and ".experts." not in name and not has_scale(one)
     )
+
+
+def left_out(error: BaseException) -> str | None:
+    """Why `error` is for want of a module that an installed wheel was built without: an empty one
+    stands in for it, so that the rest of the package imports. None where it is not."""
+    about = getattr(error, "obj", None)
+    if isinstance(error, ImportError):
+        about = sys.modules.get(error.name or "")
+    name = getattr(about, "__name__", None)
+    if not isinstance(about, ModuleType) or about.__spec__ is not None:
+        return None
+    for distribution, module in preload.COMPILED.items():
+        if name == module:
+            return f"the wheel of {distribution} was built without its CUDA part, {module}"
+    return None
 
 
 def loss(model: Any, tokens: Any) -> Any:

@@ -80,7 +80,7 @@ def computed(dtype: str) -> dict[str, Any]:
 
 def quantized(fmt: str) -> dict[str, Any]:
     """How far quantization takes a model, and what a step of training does then."""
-    _, config = models.configuration(fmt)
+    config = models.configuration(fmt, lambda name, value: None)
     model = models.restored("gpt", "float32", folder(fmt))
     batches = models.sequences()
     wanted = models.numbers(models.whole(model, batches[0]))

@@ -206,6 +206,7 @@ def test_an_input_that_calibration_left_out_is_found() -> None:
         "a.input_quantizer": quantizer(_amax=1.0),
         "b.input_quantizer": quantizer(_amax=None),
         "c.input_quantizer": quantizer(_dynamic=True),
+        "e.input_quantizer": quantizer(_use_constant_amax=True),
         "d.weight_quantizer": quantizer(),
         "mlp.experts.local_experts.1.input_quantizer": quantizer(),
     }
@@ -230,11 +231,18 @@ def release(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return modules
 
 
+def recorder() -> tuple[dict[str, Any], Callable[[str, Any], None]]:
+    recorded: dict[str, Any] = {}
+    return recorded, recorded.__setitem__
+
+
 def test_nvfp4_is_asked_where_the_release_offers_a_kernel(release: dict[str, Any]) -> None:
     kernel = SimpleNamespace(IS_AVAILABLE=True, fp4_fake_quant_block=print)
     release["modelopt.torch.quantization.tensor_quant"].triton_kernel = kernel
     assert models.four_bits() == "Triton kernel"
-    assert models.configuration("nvfp4")[0] == "NVFP4_DEFAULT_CFG"
+    recorded, record = recorder()
+    assert models.configuration("nvfp4", record) == {"quant_cfg": {}}
+    assert recorded == {"configuration": "NVFP4_DEFAULT_CFG", "simulation": "Triton kernel"}
 
 
 def test_nvfp4_is_asked_where_the_release_s_extension_is_built(release: dict[str, Any]) -> None:
@@ -246,25 +254,27 @@ def test_nvfp4_needs_a_gpu_where_the_release_offers_neither(release: dict[str, A
     kernel = SimpleNamespace(IS_AVAILABLE=False)
     release["modelopt.torch.quantization.tensor_quant"].triton_kernel = kernel
     with pytest.raises(NeedsGpu, match=r"capability 8\.0"):
-        models.configuration("nvfp4")
+        models.configuration("nvfp4", recorder()[1])
 
 
 def test_a_format_that_the_release_lacks_is_unsupported(release: dict[str, Any]) -> None:
     for fmt in ("fp8", "kv"):
         with pytest.raises(Unsupported, match="has none of"):
-            models.configuration(fmt)
+            models.configuration(fmt, recorder()[1])
 
 
 def test_keys_and_values_alone_are_quantized(release: dict[str, Any]) -> None:
     given = {"quant_cfg": {"*[kv]_bmm_quantizer": {"num_bits": (4, 3)}}}
     release["modelopt.torch.quantization"].FP8_KV_CFG = given
-    assert models.configuration("kv") == ("FP8_KV_CFG", given)
+    recorded, record = recorder()
+    assert models.configuration("kv", record) == given
+    assert recorded == {"configuration": "FP8_KV_CFG"}
 
     def add(config: dict[str, Any], part: Any) -> dict[str, Any]:
         return {**config, "quant_cfg": ["nothing else", part]}
 
     release["modelopt.torch.quantization.utils"].update_quant_cfg_with_kv_cache_quant = add
-    _, config = models.configuration("kv")
+    config = models.configuration("kv", record)
     assert config == {"algorithm": "max", "quant_cfg": ["nothing else", given["quant_cfg"]]}
 
 
