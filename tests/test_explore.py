@@ -58,7 +58,7 @@ def chosen(found: Sequence[Evidence], minutes: float = 100.0, **more: Any) -> li
         explore.choose(
             possible(),
             explore.state_of(found),
-            explain.explain(found, []),
+            explain.explain(found),
             explore.guards_of(found),
             minutes=minutes,
             **{**standard, **more},
