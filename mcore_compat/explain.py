@@ -52,8 +52,11 @@ class Explained:
         return rivals(self.rules)
 
     def attributed(self) -> tuple[str, ...]:
-        """The package, or the pair, whose version decides; several where that is not known."""
-        return tuple(dict.fromkeys(" with ".join(rule.axes) for rule in self.rules))
+        """The package, or the pair, whose version decides whether it fails so or works; several
+        where that is not known. Axes that only keep out what fails otherwise decide nothing."""
+        every = dict.fromkeys(rule.axes for rule in (*self.rules, *self.wider))
+        fewest = [axes for axes in every if not any(set(one) < set(axes) for one in every)]
+        return tuple(" with ".join(axes) for axes in fewest)
 
 
 def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:

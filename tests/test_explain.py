@@ -155,6 +155,20 @@ def test_what_fails_otherwise_is_said_to_hide_a_wider_rule(ask: Ask) -> None:
         "torch==2.6.0 (1 cells fail, 1 work; torch: not tested below, works at 2.8.0)",
         "what fails otherwise may hide that it is wider: megatron-core==0.13.0 (1 fails otherwise)",
     ]
+    assert one.attributed() == ("torch", "megatron-core")
+
+
+def test_an_axis_that_only_keeps_out_what_fails_otherwise_decides_nothing(ask: Ask) -> None:
+    one = main(
+        [
+            ask({"modelopt": "0.41.0", "te": "2.9.0"}, restore="works"),
+            ask({"modelopt": "0.40.0", "te": "2.9.0"}, restore="broken"),
+            ask({"modelopt": "0.40.0", "te": "2.11.0"}, restore="otherwise"),
+        ]
+    )
+    (rule,) = one.rules
+    assert rule.text() == "nvidia-modelopt==0.40.0 and transformer-engine==2.9.0"
+    assert one.attributed() == ("nvidia-modelopt",)
 
 
 def test_a_cell_that_cannot_be_installed_stands_beside_a_bound(ask: Ask) -> None:
