@@ -77,6 +77,19 @@ def test_a_boundary_is_halved() -> None:
     assert first.cell.torch == "2.9.1"
 
 
+def test_a_boundary_at_which_it_fails_otherwise_is_known() -> None:
+    broken = check("restore", works=False)
+    assert broken.failure is not None
+    otherwise = replace(broken, failure=replace(broken.failure, fingerprint="1" * 12))
+    found = [
+        seen(cell("2.7.0"), broken),
+        seen(cell("2.11.0"), otherwise),
+        seen(cell("2.15.0"), check("restore")),
+    ]
+    reasons = [reason for choice in chosen(found) for reason in choice.reasons]
+    assert not any("works at transformer-engine 2.15.0 and fails at 2.7.0" in r for r in reasons)
+
+
 def test_rules_that_cannot_be_told_apart_are_told_apart() -> None:
     found = [
         seen(cell("2.7.0", "2.8.0"), check("restore", works=False)),
