@@ -229,16 +229,6 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
         return {**made, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
     others = {other.cell: other for other in stored()} | {e.cell: e}
-    every = tuple(others.values())
-    checks = explain.groups(every)[key]
-    observed = explain.observations(every, key, checks)
-    explained = explain.Explained(
-        fingerprint=key,
-        checks=checks,
-        seen=observed,
-        rules=explain.rules_for(observed),
-        next_cell=None,
-    )
     texts = sorted((report.FOLDER / upstream.FOLDER).glob(f"*-{key}.md"))
     return {
         **made,
@@ -247,7 +237,7 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
         "frame": check.failure.frame,
         "fingerprint": key,
         "gpu_independent": check.failure.gpu_independent,
-        "rules": explain.lines(explained),
+        "rules": explain.lines(explain.of_failure(others.values(), key)),
         "text_for_upstream": _shown(texts[0]) if texts else None,
     }
 

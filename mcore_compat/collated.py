@@ -17,6 +17,7 @@ from mcore_compat.explain import Explained
 from mcore_compat.intervals import Interval
 from mcore_compat.matrix import Matrix
 from mcore_compat.releases import Releases
+from mcore_compat.untested import Untested
 from mcore_compat.verdict import Cause
 
 INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
@@ -71,7 +72,10 @@ class Collated:
     @cached_property
     def explained(self) -> Mapping[str, tuple[Explained, ...]]:
         """By device class: every failure, and the versions over which it was seen."""
-        return {name: explain.explain(self.by_class[name], self.cells) for name in self.classes}
+        return {
+            name: explain.explain(found, Untested(found, self.matrix, self.releases))
+            for name, found in self.by_class.items()
+        }
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:

@@ -228,8 +228,9 @@ def explain_cell(name: str) -> int:
         raise UsageError(f"{cell.name} has no evidence yet; run it: nox -s {cell.name}")
     if mine.reason:
         print(f"{mine.reason.kind}: {mine.reason.message}")
-    every = explain.explain(found, expand.cells(here.matrix, here.releases))
-    by_fingerprint = {one.fingerprint: one for one in every}
+    cells = expand.cells(here.matrix, here.releases)
+    all_ = collated.collate(found, cells, here.matrix, here.releases)
+    by_fingerprint = {one.fingerprint: one for one in all_.explained[mine.device_class]}
     causes = verdicts.causes(mine.checks)
     for cause in causes:
         print(f"{', '.join(cause.checks)}")

@@ -6,7 +6,7 @@ versioning: a new key is a minor version, a key that is gone or means something 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from mcore_compat.collated import Collated
 from mcore_compat.evidence import Evidence
 from mcore_compat.explain import Explained
 from mcore_compat.matrix import Matrix
+from mcore_compat.rules import Beside, Bound, Rule, Seen
 
 NAME = "compatibility.json"
 SCHEMA = Path(__file__).with_name("schemas") / "compatibility.schema.json"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 
 
 def text(all_: Collated) -> str:
@@ -97,18 +98,41 @@ def _causes(all_: Collated, device_class: str) -> list[dict[str, Any]]:
                 "checks": list(one.checks),
                 "cells": [seen.cell for seen in one.seen if seen.broken],
                 "attributed_to": list(one.attributed()),
-                "rules": _rules(one),
+                "rules": _rules(one, one.rules),
+                "wider_rules": _rules(one, one.wider),
+                "next_cell": one.next_cell,
             }
         )
     return rows
 
 
-def _rules(one: Explained) -> list[dict[str, Any]]:
+def _rules(one: Explained, rules: Iterable[Rule]) -> list[dict[str, Any]]:
     return [
         {
             "text": rule.text(),
-            "bounds": [asdict(bound) for bound in rule.bounds],
+            "checks": list(rule.checks or one.checks),
+            "bounds": [_bound(bound) for bound in rule.bounds],
             "contradicted_by": list(rule.contradicted),
+            "others_within": _by_what_they_said(rule.others),
         }
-        for rule in one.rules
+        for rule in rules
     ]
+
+
+def _bound(bound: Bound) -> dict[str, Any]:
+    return {
+        **asdict(bound),
+        "next_below": _beside(bound.next_below),
+        "next_above": _beside(bound.next_above),
+    }
+
+
+def _beside(one: Beside | None) -> dict[str, str] | None:
+    return {"version": one.version, "said": one.said.value} if one else None
+
+
+def _by_what_they_said(others: Iterable[Seen]) -> dict[str, list[str]]:
+    cells: dict[str, list[str]] = {}
+    for one in others:
+        cells.setdefault(one.said.value, []).append(one.cell)
+    return cells

@@ -232,15 +232,18 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
         return list(_of_cell(best, known))
     found = [_not_tested(pins, known)]
     for cause in known.causes:
-        if cause.rules and all(_holds(rule, pins) for rule in cause.rules):
-            found += _of_cause(cause, pins, known)
+        for fit in cause.rivals:
+            if all(_holds(rule, pins) for rule in fit):
+                found += _of_cause(cause, fit, pins, known)
     return found
 
 
-def _of_cause(cause: Cause, pins: Mapping[str, str], known: Compatibility) -> Iterator[Remark]:
-    """What a cause means for a combination that was not tested, within all of its rules.
+def _of_cause(
+    cause: Cause, rules: Sequence[str], pins: Mapping[str, str], known: Compatibility
+) -> Iterator[Remark]:
+    """What a cause means for a combination that was not tested, within all of these rules.
 
-    A rule is over all checks of the cause together; of each, what was tested within the rules
+    A rule is over several checks of the cause together; of each, what was tested within the rules
     tells. One is named where it works in no cell there, and fails for this very reason in the
     nearest one in which it fails; what is said of it is what would be said of that cell.
     """
@@ -248,7 +251,7 @@ def _of_cause(cause: Cause, pins: Mapping[str, str], known: Compatibility) -> It
         cell
         for cell in known.cells
         if cell.device_class == cause.device_class
-        and all(_holds(rule, cell.pins) for rule in cause.rules)
+        and all(_holds(rule, cell.pins) for rule in rules)
     ]
     fails = {}
     for check in cause.checks:
@@ -257,7 +260,7 @@ def _of_cause(cause: Cause, pins: Mapping[str, str], known: Compatibility) -> It
         if near and not works and near.causes[check] == cause.fingerprint:
             fails[check] = near
     wrong = [c for c, near in fails.items() if c.startswith(CORE) or c in near.unexpected]
-    seen = f"{cause.type} in {cause.frame}, seen at {cause.rules[0]}"
+    seen = f"{cause.type} in {cause.frame}, seen at {rules[0]}"
     how = f"see cause {cause.fingerprint}"
     if wrong:
         near = fails[wrong[0]]

@@ -1,101 +1,62 @@
 """Stage evidence → rules: over which versions does a failure happen, as far as was tested. Pure.
 
-For each fingerprint: the cells in which it was seen, and those in which the same checks work. A
-rule is the smallest box over the axes' versions that holds all of the former and none of the
-latter. It is never stated more widely than its evidence: its bounds are versions that were seen to
-fail, and beside each stands the nearest one that works, or that nothing was tested there.
+For each fingerprint: the cells in which it was seen, those in which a check works that always
+fails so where it fails, and what the other cells say. `rules` makes boxes of them.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.cells import AXES, Cell, parsed
+from mcore_compat.boxes import Grid, bits, boxes, places, wider
 from mcore_compat.evidence import Evidence
-from mcore_compat.outcomes import FAILURES, CheckOutcome
+from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.rules import Rule, Said, Seen, Untested, next_cell, rivals
 
-MOST_AXES = 3
-"""A rule over more axes than these explains nothing."""
+MOST_PARTS = 3
+"""Checks of one failure that fall apart into more groups than these are not told apart."""
 
+SHOWN = 3
+"""Checks that are named of a part; the others are counted."""
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One cell's answer to a group's checks."""
-
-    cell: str
-    pins: Mapping[str, str]
-    broken: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bound:
-    """An interval of one axis: `low` and `high` were seen to fail.
-
-    `below` and `above` are the nearest versions on either side that were seen to work, all else
-    within the rule; None where nothing was tested there.
-    """
-
-    axis: str
-    low: str
-    high: str
-    below: str | None
-    above: str | None
-
-    def specifier(self) -> str:
-        """The interval as PEP 440 writes it: `megatron-core>=0.13.0,<=0.16.1`."""
-        if self.low == self.high:
-            return f"{self.axis}=={self.low}"
-        return f"{self.axis}>={self.low},<={self.high}"
-
-    def edges(self) -> str:
-        """Where its boundaries may lie, in words."""
-        low = f"works at {self.below}" if self.below else "not tested below"
-        high = f"works at {self.above}" if self.above else "not tested above"
-        return f"{low}, {high}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Where a failure happens. `support` are the cells in which it was seen; `contradicted` are
-    cells within the bounds in which the same checks work."""
-
-    bounds: tuple[Bound, ...]
-    support: tuple[str, ...]
-    contradicted: tuple[str, ...]
-
-    def text(self) -> str:
-        return " and ".join(bound.specifier() for bound in self.bounds)
-
-    def holds(self, pins: Mapping[str, str]) -> bool:
-        """Whether a cell lies within the rule."""
-        return all(inside(pins[b.axis], b.low, b.high) for b in self.bounds)
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return tuple(bound.axis for bound in self.bounds)
+_WITHOUT_CHECKS = {
+    CellOutcome.UNRESOLVABLE: Said.UNRESOLVABLE,
+    CellOutcome.UNBUILDABLE: Said.UNBUILDABLE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """A failure over all cells: `rules` are equally small and cannot be told apart by what was
-    tested; `next_cell` is the untested cell that would tell most, None where none would."""
+    """A failure over all cells. `seen` are those that fail so and those in which the same checks
+    work. `rules` about the same checks are equally small and cannot be told apart by what was
+    tested; `wider` ones hold more cells that fail otherwise. `next_cell` is the untested cell that
+    would tell most, None where none would."""
 
     fingerprint: str
     checks: tuple[str, ...]
     seen: tuple[Seen, ...]
     rules: tuple[Rule, ...]
-    next_cell: str | None
+    wider: tuple[Rule, ...] = ()
+    next_cell: str | None = None
+
+    @property
+    def broken(self) -> int:
+        """In how many cells it was seen."""
+        return sum(one.broken for one in self.seen)
+
+    def rivals(self) -> tuple[tuple[Rule, ...], ...]:
+        """The rules that cannot be told apart, together."""
+        return rivals(self.rules)
 
     def attributed(self) -> tuple[str, ...]:
-        """The package, or the pair, whose version decides; several where that is not known."""
-        return tuple(dict.fromkeys(" with ".join(rule.axes) for rule in self.rules))
-
-
-def inside(version: str, low: str, high: str) -> bool:
-    """Whether a version lies in a closed interval."""
-    return parsed(low) <= parsed(version) <= parsed(high)
+        """The package, or the pair, whose version decides whether it fails so or works; several
+        where that is not known. Axes that only keep out what fails otherwise decide nothing."""
+        every = dict.fromkeys(rule.axes for rule in (*self.rules, *self.wider))
+        fewest = [axes for axes in every if not any(set(one) < set(axes) for one in every)]
+        return tuple(" with ".join(axes) for axes in fewest)
 
 
 def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
@@ -108,195 +69,164 @@ def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
     return {fingerprint: tuple(sorted(checks[fingerprint])) for fingerprint in sorted(checks)}
 
 
-def observations(
-    found: Iterable[Evidence], fingerprint: str, checks: Sequence[str]
-) -> tuple[Seen, ...]:
-    """The cells that failed so, and those in which all of the group's checks that apply work.
-
-    A cell in which they fail otherwise, or could not be asked, says nothing.
-    """
-    return _Answers(found).observations(fingerprint, checks)
-
-
 class _Answers:
     """All evidence by check: a matrix of thousands of cells is asked once for each failure."""
 
     def __init__(self, found: Iterable[Evidence]) -> None:
         order = sorted(found, key=lambda e: e.cell)
-        self._seen = {
-            broken: [Seen(cell=e.cell, pins=e.pins, broken=broken) for e in order]
-            for broken in (True, False)
-        }
-        self._works: dict[str, set[int]] = {}
-        self._else: dict[str, set[int]] = {}
-        self._failed: dict[tuple[str, str], set[int]] = {}
+        self.grid = Grid([(e.cell, e.pins) for e in order])
+        stopped: dict[Said, list[int]] = {}
+        said: dict[tuple[Said, str], list[int]] = {}
+        failed: dict[tuple[str, str], list[int]] = {}
         for place, e in enumerate(order):
+            if not e.checks and e.outcome in _WITHOUT_CHECKS:
+                stopped.setdefault(_WITHOUT_CHECKS[e.outcome], []).append(place)
             for c in e.checks:
-                if c.failure:
-                    self._failed.setdefault((c.failure.fingerprint, c.check), set()).add(place)
-                if c.outcome is CheckOutcome.WORKS:
-                    self._works.setdefault(c.check, set()).add(place)
-                elif c.outcome is not CheckOutcome.UNSUPPORTED:
-                    self._else.setdefault(c.check, set()).add(place)
+                if c.failure and c.outcome in FAILURES:
+                    failed.setdefault((c.failure.fingerprint, c.check), []).append(place)
+                said.setdefault((_OF_CHECK[c.outcome], c.check), []).append(place)
+        self._stopped = {one: bits(mine, len(order)) for one, mine in stopped.items()}
+        self._said = {key: bits(mine, len(order)) for key, mine in said.items()}
+        self._failed = {key: bits(mine, len(order)) for key, mine in failed.items()}
 
-    def observations(self, fingerprint: str, checks: Sequence[str]) -> tuple[Seen, ...]:
-        none: set[int] = set()
-        broken = none.union(*(self._failed.get((fingerprint, c), none) for c in checks))
-        works = none.union(*(self._works.get(c, none) for c in checks))
-        works = works.difference(broken, *(self._else.get(c, none) for c in checks))
-        return tuple(self._seen[place in broken][place] for place in sorted(broken | works))
-
-
-def rules_for(seen: Sequence[Seen]) -> tuple[Rule, ...]:
-    """The smallest rules: all those over the fewest axes that nothing contradicts.
-
-    Where every rule is contradicted, the one that is least. None where nothing failed or, as
-    no rule could then be wrong, nothing works.
-    """
-    broken = [one for one in seen if one.broken]
-    works = [one for one in seen if not one.broken]
-    if not broken or not works:
-        return ()
-    spans = {axis: _span(axis, broken) for axis in AXES}
-    within = {axis: _within(axis, spans[axis], works) for axis in AXES}
-    best: list[tuple[int, tuple[str, ...]]] = []
-    for size in range(1, MOST_AXES + 1):
-        made = [
-            (len(set.intersection(*(within[axis] for axis in axes))), axes)
-            for axes in itertools.combinations(AXES, size)
-        ]
-        clean = [axes for contradicted, axes in made if not contradicted]
-        if clean:
-            return tuple(_rule(axes, spans, within, broken, works) for axes in clean)
-        best += made
-    _, axes = min(best, key=lambda one: (one[0], len(one[1])))
-    return (_rule(axes, spans, within, broken, works),)
-
-
-def _span(axis: str, broken: Sequence[Seen]) -> tuple[str, str]:
-    """The oldest and the newest version that was seen to fail."""
-    versions = {one.pins[axis] for one in broken}
-    return min(versions, key=parsed), max(versions, key=parsed)
-
-
-def _within(axis: str, span: tuple[str, str], works: Sequence[Seen]) -> set[int]:
-    """Which of the cells that work have a version within the span."""
-    versions = {one.pins[axis] for one in works}
-    hit = {version for version in versions if inside(version, *span)}
-    return {place for place, one in enumerate(works) if one.pins[axis] in hit}
-
-
-def _rule(
-    axes: Sequence[str],
-    spans: Mapping[str, tuple[str, str]],
-    within: Mapping[str, set[int]],
-    broken: Sequence[Seen],
-    works: Sequence[Seen],
-) -> Rule:
-    mine = {axis: spans[axis] for axis in axes}
-    bounds = tuple(
-        Bound(axis=axis, low=low, high=high, **_neighbours(axis, mine, within, works))
-        for axis, (low, high) in mine.items()
-    )
-    contradicted = set.intersection(*(within[axis] for axis in axes))
-    return Rule(
-        bounds=bounds,
-        support=tuple(one.cell for one in broken),
-        contradicted=tuple(sorted(works[place].cell for place in contradicted)),
-    )
-
-
-def _neighbours(
-    axis: str,
-    spans: Mapping[str, tuple[str, str]],
-    within: Mapping[str, set[int]],
-    works: Sequence[Seen],
-) -> dict[str, str | None]:
-    """The nearest versions of an axis that work, the others being within their spans."""
-    others = [within[a] for a in spans if a != axis]
-    places = set.intersection(*others) if others else range(len(works))
-    beside = {works[place].pins[axis] for place in places}
-    low, high = map(parsed, spans[axis])
-    return {
-        "below": max((v for v in beside if parsed(v) < low), key=parsed, default=None),
-        "above": min((v for v in beside if parsed(v) > high), key=parsed, default=None),
-    }
-
-
-def next_cell(rules: Sequence[Rule], cells: Iterable[Cell], tested: Iterable[str]) -> str | None:
-    """The untested cell that would tell most.
-
-    Where several rules fit: the cell on which they are most divided. Where one does: the cell
-    between a version that fails and its neighbour that works, nearest to the middle.
-    """
-    known = set(tested)
-    untested = [cell for cell in cells if cell.name not in known]
-    if len(rules) > 1:
-        half = len(rules) / 2
-
-        def divided(cell: Cell) -> float:
-            return abs(sum(rule.holds(cell.pins) for rule in rules) - half)
-
-        telling = [c for c in untested if 0 < sum(r.holds(c.pins) for r in rules) < len(rules)]
-        return min(telling, key=lambda c: (divided(c), c.name)).name if telling else None
-    for rule in rules:
-        for bound in rule.bounds:
-            between = _between(bound, rule, untested)
-            if between:
-                return between[len(between) // 2].name
-    return None
-
-
-def _between(bound: Bound, rule: Rule, untested: Sequence[Cell]) -> list[Cell]:
-    """Untested cells strictly between what fails and what works along one bound, sorted."""
-    others = [b for b in rule.bounds if b.axis != bound.axis]
-    gaps = [(bound.below, bound.low), (bound.high, bound.above)]
-    found = [
-        cell
-        for cell in untested
-        for low, high in gaps
-        if low
-        and high
-        and parsed(low) < parsed(cell.pins[bound.axis]) < parsed(high)
-        and all(inside(cell.pins[b.axis], b.low, b.high) for b in others)
-    ]
-    return sorted(found, key=lambda c: (parsed(c.pins[bound.axis]), c.name))
-
-
-def explain(found: Sequence[Evidence], cells: Sequence[Cell]) -> tuple[Explained, ...]:
-    """Every failure over all cells of one device class, the one seen in most cells first."""
-    tested = {evidence.cell for evidence in found}
-    untested = [cell for cell in cells if cell.name not in tested]
-    answers = _Answers(found)
-    made = []
-    for fingerprint, checks in groups(found).items():
-        seen = answers.observations(fingerprint, checks)
-        rules = rules_for(seen)
-        made.append(
-            Explained(
-                fingerprint=fingerprint,
-                checks=checks,
-                seen=seen,
-                rules=rules,
-                next_cell=next_cell(rules, untested, ()),
-            )
+    def explained(
+        self, fingerprint: str, checks: Sequence[str], untested: Untested | None = None
+    ) -> Explained:
+        """One failure, with the rules of all of its checks; where those would hold cells in which
+        they work, and the checks do not fail together, with the rules of each part."""
+        failed = {check: self._failed.get((fingerprint, check), 0) for check in checks}
+        said = self._say(failed, _union(failed.values()))
+        rules = boxes(self.grid, said)
+        if any(rule.contradicted for rule in rules):
+            rules = self._parts(failed) or rules
+        seen = self.grid.seen({one: said[one] for one in (Said.FAILS, Said.WORKS)})
+        tells = None
+        if untested:
+            broken = [one for one in seen if one.broken]
+            asked = functools.partial(self.grid.asked, said)
+            tells = next_cell(rules, broken, asked, untested)
+        return Explained(
+            fingerprint=fingerprint,
+            checks=tuple(checks),
+            seen=seen,
+            rules=rules,
+            wider=wider(self.grid, said),
+            next_cell=tells,
         )
-    return tuple(sorted(made, key=lambda e: (-sum(s.broken for s in e.seen), e.fingerprint)))
+
+    def _any(self, said: Said, checks: Iterable[str]) -> int:
+        """Where at least one of the checks says so."""
+        return _union(self._said.get((said, check), 0) for check in checks)
+
+    def _always(self, failed: Mapping[str, int], broken: int) -> list[str]:
+        """The checks that fail so in each of the broken cells in which they could be asked. Where
+        one of these works the failure does not happen, whatever the other checks say."""
+        return [
+            check
+            for check, cells in failed.items()
+            if not broken
+            & ~cells
+            & (self._any(Said.WORKS, [check]) | self._any(Said.OTHERWISE, [check]))
+        ]
+
+    def _say(self, failed: Mapping[str, int], broken: int) -> dict[Said, int]:
+        """What each cell says of the failure in the cells `broken`: of what its checks say, that
+        which tells most. One that fails so and is not among `broken` says nothing."""
+        always = self._always(failed, broken)
+        asked: Collection[str] = always or failed
+        works = self._any(Said.WORKS, asked)
+        if not always:  # none stands for the others: all that could be asked must work
+            works &= ~(self._any(Said.OTHERWISE, asked) | self._any(Said.BLOCKED, asked))
+        said = {Said.FAILS: broken, Said.WORKS: works}
+        for one in (Said.OTHERWISE, Said.BLOCKED, Said.NEEDS_GPU, Said.UNSUPPORTED):
+            said[one] = self._any(one, asked)
+        said.update(self._stopped)
+        told = _union(failed.values()) & ~broken
+        for one, cells in said.items():
+            said[one] = cells & ~told
+            told |= cells
+        return said
+
+    def _parts(self, failed: Mapping[str, int]) -> tuple[Rule, ...]:
+        """Rules for the cells in which the same checks fail so, those with most cells first. Empty
+        where that makes no rules without contradictions."""
+        always = self._always(failed, _union(failed.values()))
+        cells: dict[tuple[str, ...], int] = {}
+        for place in places(_union(failed.values())):
+            one = 1 << place
+            loose = (c for c, mine in failed.items() if c not in always and mine & one)
+            part = tuple(loose) or tuple(always)
+            cells[part] = cells.get(part, 0) | one
+        if not 1 < len(cells) <= MOST_PARTS:
+            return ()
+        rules: list[Rule] = []
+        for checks, broken in sorted(cells.items(), key=lambda p: (-p[1].bit_count(), p[0])):
+            made = boxes(self.grid, self._say({c: failed[c] for c in checks}, broken), checks)
+            if not made or any(rule.contradicted for rule in made):
+                return ()
+            rules += made
+        return tuple(rules)
+
+
+def _union(sets: Iterable[int]) -> int:
+    return functools.reduce(operator.or_, sets, 0)
+
+
+_OF_CHECK = {
+    CheckOutcome.WORKS: Said.WORKS,
+    CheckOutcome.BROKEN: Said.OTHERWISE,
+    CheckOutcome.CRASHED: Said.OTHERWISE,
+    CheckOutcome.TIMED_OUT: Said.OTHERWISE,
+    CheckOutcome.BLOCKED: Said.BLOCKED,
+    CheckOutcome.NEEDS_GPU: Said.NEEDS_GPU,
+    CheckOutcome.UNSUPPORTED: Said.UNSUPPORTED,
+}
+"""What the outcome of a check says of a failure that it did not end with."""
+
+
+def of_failure(found: Iterable[Evidence], fingerprint: str) -> Explained:
+    """One failure over all cells; KeyError where nothing failed so."""
+    every = tuple(found)
+    return _Answers(every).explained(fingerprint, groups(every)[fingerprint])
+
+
+def explain(found: Sequence[Evidence], untested: Untested | None = None) -> tuple[Explained, ...]:
+    """Every failure over all cells of one device class, the one seen in most cells first. With
+    `untested`, each with the cell of these that would tell most of it."""
+    answers = _Answers(found)
+    made = [answers.explained(key, checks, untested) for key, checks in groups(found).items()]
+    return tuple(sorted(made, key=lambda e: (-e.broken, e.fingerprint)))
 
 
 def lines(one: Explained) -> list[str]:
     """What is known of a failure's versions, in words."""
-    broken = sum(seen.broken for seen in one.seen)
-    works = len(one.seen) - broken
     if not one.rules:
-        return [f"fails in {broken} cells, and no cell shows it working: no rule can be stated"]
+        return [f"fails in {one.broken} cells, and no cell shows it working: no rule can be stated"]
     said = []
-    for rule in one.rules:
-        against = f"; contradicted by {', '.join(rule.contradicted)}" if rule.contradicted else ""
-        edges = "; ".join(f"{bound.axis}: {bound.edges()}" for bound in rule.bounds)
-        said.append(f"{rule.text()} ({broken} cells fail, {works} work{against}; {edges})")
-    if len(one.rules) > 1:
-        said.append("these cannot be told apart by what was tested")
+    for fit in one.rivals():
+        said += [f"{_where(fit[0])}{_line(rule)}" for rule in fit]
+        if len(fit) > 1:
+            said.append("these cannot be told apart by what was tested")
+    if one.wider:
+        texts = (f"{rule.text()} ({rule.others_text()})" for rule in one.wider)
+        said.append(f"what fails otherwise may hide that it is wider: {'; or '.join(texts)}")
     if one.next_cell:
         said.append(f"what would tell most: nox -s {one.next_cell}")
     return said
+
+
+def _where(rule: Rule) -> str:
+    """Of which checks a rule is, where not of all."""
+    if not rule.checks:
+        return ""
+    more = f" and {len(rule.checks) - SHOWN} more" if len(rule.checks) > SHOWN else ""
+    return f"where {', '.join(rule.checks[:SHOWN])}{more} fail so: "
+
+
+def _line(rule: Rule) -> str:
+    others, against = rule.others_text(), ", ".join(rule.contradicted)
+    told = [f"{len(rule.support)} cells fail, {rule.works} work"]
+    told += [f"of other cells within it {others}"] if others else []
+    told += [f"contradicted by {against}"] if against else []
+    told += [f"{bound.axis}: {bound.edges()}" for bound in rule.bounds]
+    return f"{rule.text()} ({'; '.join(told)})"

@@ -17,8 +17,9 @@ from packaging.version import Version
 
 from mcore_compat.cells import AXES, Cell, series_of
 from mcore_compat.evidence import Evidence
-from mcore_compat.explain import Bound, Explained, Rule, inside
+from mcore_compat.explain import Explained
 from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.rules import Bound, Rule, inside, rivals
 
 VARIED = ("transformer-engine", "torch")
 """The axes of which more versions are sought; all pairs of the other two are run anyway."""
@@ -144,8 +145,9 @@ def _boundaries(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[fl
             for bound in rule.bounds:
                 if bound.axis not in VARIED or not _others_hold(rule, bound, cell):
                     continue
-                for works, fails in ((bound.below, bound.low), (bound.above, bound.high)):
-                    if works and _between(cell.pins[bound.axis], works, fails):
+                for ends in bound.gaps():
+                    works, fails = sorted(ends, key=lambda v: inside(v, bound.low, bound.high))
+                    if _between(cell.pins[bound.axis], works, fails):
                         yield (
                             BOUNDARY / len(one.rules),
                             f"{one.checks[0]} works at {bound.axis} {works} and fails at {fails}: "
@@ -167,10 +169,10 @@ def _between(version: str, one: str, other: str) -> bool:
 def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[float, str]]:
     """The failures whose rules say different things of the cell."""
     for one in explained:
-        holds = [rule for rule in one.rules if rule.holds(cell.pins)]
-        if 0 < len(holds) < len(one.rules):
-            decides = " or ".join(one.attributed())
-            yield DIVIDES, f"tells whether {decides} decides over {one.checks[0]}"
+        for fit in rivals(one.rules):
+            if 0 < sum(rule.holds(cell.pins) for rule in fit) < len(fit):
+                decides = " or ".join(dict.fromkeys(" with ".join(rule.axes) for rule in fit))
+                yield DIVIDES, f"tells whether {decides} decides over {one.checks[0]}"
 
 
 def _few(cell: Cell, state: State) -> Iterator[tuple[float, str]]:

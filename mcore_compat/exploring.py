@@ -69,7 +69,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> View:
     )
     possible = tuple(c for c in product if answers.verdicts[c.name].installs is not False)
     state = explore.state_of(found)
-    explained = explain.explain(found, [])
+    explained = explain.explain(found)
     pairs = explore.bases(found, explained)
     near = tuple(c for c in possible if (c.mcore, c.modelopt) in pairs)
     covered = explore.coverage(state, possible)

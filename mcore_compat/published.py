@@ -66,7 +66,8 @@ class CellRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """A failure over all cells of a device class; `rules` are specifiers, in words."""
+    """A failure over all cells of a device class; `rules` are specifiers, in words. `rivals`: those
+    together that cannot be told apart; where there are several, each is about other checks."""
 
     device_class: str
     fingerprint: str
@@ -77,6 +78,7 @@ class Cause:
     cells: tuple[str, ...]
     attributed_to: tuple[str, ...]
     rules: tuple[str, ...]
+    rivals: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,9 @@ def record(row: Mapping[str, Any]) -> CellRecord:
 
 
 def _cause(row: Mapping[str, Any]) -> Cause:
+    rivals: dict[tuple[str, ...], list[str]] = {}
+    for rule in row["rules"]:
+        rivals.setdefault(tuple(rule.get("checks", ())), []).append(rule["text"])
     return Cause(
         device_class=row["device_class"],
         fingerprint=row["fingerprint"],
@@ -235,4 +240,5 @@ def _cause(row: Mapping[str, Any]) -> Cause:
         cells=tuple(row["cells"]),
         attributed_to=tuple(row["attributed_to"]),
         rules=tuple(rule["text"] for rule in row["rules"]),
+        rivals=tuple(map(tuple, rivals.values())),
     )

@@ -18,6 +18,9 @@ from mcore_compat.plan import Known
 SUITE_PARTS = 1.25
 """A cell takes this much longer than its checks together: imports, environment, writing."""
 
+Asks = tuple[tuple[str, ...], ...]
+"""Of each package that a lock wants built here: the keys of which any will do."""
+
 
 def survey(cells: Iterable[Cell], context: Context, device: str | None = None) -> tuple[Known, ...]:
     """The state of each cell on a device class (None: this machine's). Reads files only;
@@ -53,8 +56,9 @@ def _known(
     path = pipeline.lock_path(cell)
     digest = sha256_file(path) if path.exists() else None
     kept = evidence.path_of(cell.name, device)
+    asks = _asks(cell, context)
     if not kept.exists():
-        return Known(cell=cell, state="untested", missing=_missing(cell, context, built))
+        return Known(cell=cell, state="untested", missing=_missing(asks, built))
     try:
         found = evidence.load(kept, validate=False, whole=False)
     except CompatError:
@@ -65,7 +69,7 @@ def _known(
         )
         state = "fresh" if same else "what the resolver is asked changed"
     else:
-        state = _state(found, digest or "", suite, built)
+        state = _state(found, digest or "", suite, _there(asks, found.wheels, built))
     newer = moved(cell, found.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
@@ -75,39 +79,50 @@ def _known(
         state=state,
         outcomes=frozenset({found.outcome.value, *(check.outcome.value for check in found.checks)}),
         seconds=sum(c.seconds for c in found.checks) * SUITE_PARTS or None,
-        missing=() if fresh else _missing(cell, context, built),
+        missing=() if fresh else _missing(asks, built),
         behind=bool(newer),
     )
 
 
-def _state(found: Evidence, lock: str, suite: str, built: Mapping[str, Mapping[str, str]]) -> str:
-    there: dict[str, set[str]] = {}
-    for wheels in built.values():
-        for name, sha256 in wheels.items():
-            there.setdefault(name, set()).add(sha256)
-    # A wheel of this name that is not the one recorded: that one was built anew.
-    changed = {n: "" for n, s in found.wheels.items() if n in there and s not in there[n]}
+def _state(found: Evidence, lock: str, suite: str, wheels: Mapping[str, str] | None) -> str:
     state = evidence.freshness(
         found,
         lock=lock,
         suite=suite,
-        wheels=changed or None,
+        wheels=wheels,
         python=found.pins.get("python", ""),
     )
     return "fresh" if isinstance(state, Fresh) else state.why
 
 
-def _missing(
-    cell: Cell, context: Context, built: Mapping[str, Mapping[str, str]]
-) -> tuple[str, ...]:
-    """Keys of the wheels that the cell's lock asks for and the wheelhouse does not have."""
+def _asks(cell: Cell, context: Context) -> Asks:
+    """What the cell's lock wants of the wheelhouse; nothing where there is no lock."""
     path = pipeline.lock_path(cell)
     if not path.exists():
         return ()
+    pins = locks.read(path).source_only
+    if not pins:
+        return ()
     of = pipeline.chosen(cell.name, context)
-    keys = []
-    for pin in locks.read(path).source_only:
-        choices = [str(key) for key in wheelhouse.keys_of(pin, of)]
-        if not any(key in built for key in choices):
-            keys.append(choices[-1])
-    return tuple(keys)
+    return tuple(tuple(map(str, wheelhouse.keys_of(pin, of))) for pin in pins)
+
+
+def _there(
+    asks: Asks, recorded: Mapping[str, str], built: Mapping[str, Mapping[str, str]]
+) -> dict[str, str] | None:
+    """As `wheelhouse.known`, by what the records say: digest by file name of the cell's own
+    wheels; None where not all are there. A file name alone does not tell whose wheel it is:
+    some packages give theirs one name for every torch."""
+    found: dict[str, str] = {}
+    for choices in asks:
+        wheels = [built[key] for key in choices if key in built]
+        mine = next((w for w in wheels if w.keys() <= recorded.keys()), None)
+        if mine is None:
+            return None
+        found.update(mine)
+    return found
+
+
+def _missing(asks: Asks, built: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    """Keys of the wheels that the wheelhouse does not have."""
+    return tuple(choices[-1] for choices in asks if not any(key in built for key in choices))

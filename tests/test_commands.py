@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import event, stand_in_evidence
 
-from mcore_compat import cli, files, sessions
+from mcore_compat import cli, evidence, expand, files, matrix, pipeline, releases, sessions
 
 ROOT = files.ROOT
 
@@ -74,11 +75,31 @@ def test_listing_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_explain_names_the_cell_that_would_tell_most(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both cells are of the default stacks, of which TE and torch change together."""
+    names = "compat-0.16-modelopt0.41", "compat-0.19-modelopt0.41"
+    cells = [expand.named(name, matrix.load(), releases.load()) for name in names]
+    outcomes = "broken", "works"
+    found = tuple(
+        stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
+        for cell, outcome in zip(cells, outcomes, strict=True)
+    )
+    monkeypatch.setattr(evidence, "load_all", lambda: found)
+    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    assert cli.main(["explain", names[0]]) == 0
+    out = capsys.readouterr().out
+    assert f"torch=={cells[0].torch} (1 cells fail, 1 work" in out
+    told = next(line for line in out.splitlines() if "what would tell most: nox -s " in line)
+    other = expand.named(told.split()[-1], matrix.load(), releases.load())
+    assert other.name not in names
+    assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1
+
+
 def test_a_corrupt_matrix_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mcore_compat import matrix
-
     bad = tmp_path / "matrix.toml"
     bad.write_text("[axes")
     monkeypatch.setattr(matrix.load, "__defaults__", (bad, None))

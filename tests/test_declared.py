@@ -76,7 +76,7 @@ def releases(*requires: str, python: str = "", modelopt: tuple[str, ...] = ()) -
 
 
 def findings(found: list[Evidence], known: Releases) -> tuple[Finding, ...]:
-    return declared.findings(found, explain.explain(found, []), known)
+    return declared.findings(found, explain.explain(found), known)
 
 
 def broken_and_working() -> list[Evidence]:

@@ -211,7 +211,9 @@ def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix)
     assert near.name in remark.help
 
 
-def cause(*checks: str, rules: tuple[str, ...] = ("nvidia-modelopt==0.41.0",)) -> Cause:
+def cause(
+    *checks: str, rivals: tuple[tuple[str, ...], ...] = (("nvidia-modelopt==0.41.0",),)
+) -> Cause:
     return Cause(
         device_class="host",
         fingerprint="0" * 12,
@@ -221,7 +223,8 @@ def cause(*checks: str, rules: tuple[str, ...] = ("nvidia-modelopt==0.41.0",)) -
         checks=checks,
         cells=(),
         attributed_to=(),
-        rules=rules,
+        rules=tuple(rule for fit in rivals for rule in fit),
+        rivals=rivals,
     )
 
 
@@ -239,19 +242,20 @@ MINE, OTHER = "0" * 12, "1" * 12
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rivals", "told"),
     [
-        (("torch>=2.9,<=2.10 and nvidia-modelopt==0.41.0",), True),
-        (("torch>=2.10",), False),
-        (("torch>=2.9", "megatron-core==0.9.0"), False),
+        ((("torch>=2.9,<=2.10 and nvidia-modelopt==0.41.0",),), True),
+        ((("torch>=2.10",),), False),
+        ((("torch>=2.9", "megatron-core==0.9.0"),), False),
+        ((("megatron-core==0.9.0",), ("torch>=2.9",)), True),
         ((), False),
     ],
 )
 def test_a_rule_applies_where_all_that_fit_the_evidence_do(
-    rules: tuple[str, ...], told: bool, bare: Matrix
+    rivals: tuple[tuple[str, ...], ...], told: bool, bare: Matrix
 ) -> None:
     cells = (neighbour("2.10.0", ("state",), state=MINE),)
-    lines = said(RIGHT, bare, Compatibility("1.0.0", cells, (cause("state", rules=rules),)))
+    lines = said(RIGHT, bare, Compatibility("1.0.0", cells, (cause("state", rivals=rivals),)))
     assert any(line.startswith(f"{KNOWN}: state") for line in lines) is told
 
 

@@ -1,141 +1,187 @@
-"""Rules over versions: as small as the evidence allows, and never wider than it.
-
-All cells here are made up.
-"""
+"""From evidence to what is known of a failure, in words. All cells here are made up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from packaging.version import Version
 from support import event, stand_in_cell
 
 from mcore_compat import explain
-from mcore_compat.cells import AXES, Cell
-from mcore_compat.evidence import Evidence
-from mcore_compat.explain import Seen
+from mcore_compat.evidence import Evidence, Reason
+from mcore_compat.explain import Explained
+from mcore_compat.outcomes import CellOutcome
 
 Made = Callable[..., Evidence]
+Ask = Callable[..., Evidence]
+
+ELSE = {
+    "type": "TypeError",
+    "message": "of another cause",
+    "frames": [],
+    "traceback": "Traceback",
+    "gpu_independent": "a stand-in says so",
+}
 
 
-def seen(broken: bool, name: str = "", **pins: str) -> Seen:
-    base = dict.fromkeys(AXES, "1")
-    base.update({axis.replace("_", "-"): version for axis, version in pins.items()})
-    return Seen(cell=name or str(sorted(pins.items())), pins=base, broken=broken)
+@pytest.fixture
+def ask(made: Made) -> Ask:
+    """Makes a cell's evidence: `ask({"torch": "2.8.0"}, a="works", b="otherwise")`, where the
+    latter is a failure of another cause."""
+
+    def make(pins: Mapping[str, str], **answers: str) -> Evidence:
+        name = ", ".join(f"{axis} {version}" for axis, version in pins.items())
+        events = [
+            event(check, "broken", failure=ELSE)
+            if outcome == "otherwise"
+            else event(check, outcome)
+            for check, outcome in answers.items()
+        ]
+        return made(*events, cell=replace(stand_in_cell(), name=name, **pins))
+
+    return make
 
 
-def test_one_axis_that_decides_is_found_with_its_boundary() -> None:
-    cells = [seen(v in "34", torch=v, nvidia_modelopt=m) for v in "12345" for m in "12"]
-    (rule,) = explain.rules_for(cells)
-    assert rule.text() == "torch>=3,<=4"
-    assert rule.bounds[0].edges() == "works at 2, works at 5"
-    assert len(rule.support) == 4
-    assert rule.contradicted == ()
+def main(found: Sequence[Evidence]) -> Explained:
+    """The failure that is no other one."""
+    every = explain.explain(found)
+    for one in every:
+        places = [c.failure for e in found for c in e.checks if c.failure]
+        if any(f.fingerprint == one.fingerprint and f.type == "KeyError" for f in places):
+            return one
+    raise AssertionError(every)
 
 
-def test_two_axes_that_decide_together_are_found() -> None:
-    cells = [
-        seen(t >= 2 and m <= 2, torch=str(t), megatron_core=str(m))
-        for t in (1, 2, 3)
-        for m in (1, 2, 3)
-    ]
-    (rule,) = explain.rules_for(cells)
-    assert rule.text() == "megatron-core>=1,<=2 and torch>=2,<=3"
-    assert rule.axes == ("megatron-core", "torch")
-
-
-def test_a_rule_is_not_stated_beyond_what_was_tested() -> None:
-    (rule,) = explain.rules_for([seen(False, torch="1"), seen(True, torch="2")])
-    assert rule.text() == "torch==2"
-    assert rule.bounds[0].edges() == "works at 1, not tested above"
-
-
-def test_axes_that_vary_together_cannot_be_told_apart() -> None:
-    cells = [seen(v == "2", torch=v, transformer_engine=v) for v in "12"]
-    assert {r.text() for r in explain.rules_for(cells)} == {"torch==2", "transformer-engine==2"}
-
-
-@pytest.mark.parametrize("broken", [True, False])
-def test_without_both_kinds_of_cells_no_rule_is_stated(broken: bool) -> None:
-    assert explain.rules_for([seen(broken, torch=v) for v in "123"]) == ()
-
-
-def test_what_no_box_separates_names_its_contradictions() -> None:
-    cells = [seen(True, name="a"), seen(False, name="b")]
-    (rule,) = explain.rules_for(cells)
-    assert rule.contradicted == ("b",)
-
-
-VERSIONS = st.integers(1, 6)
-
-
-@given(
-    st.sets(st.tuples(VERSIONS, VERSIONS), min_size=2, max_size=25),
-    VERSIONS,
-    VERSIONS,
-    st.sampled_from(["one", "both"]),
-)
-def test_every_rule_holds_all_that_fails_and_is_as_small_as_said(
-    pairs: set[tuple[int, int]], t: int, m: int, how: str
-) -> None:
-    cells = [
-        seen(a >= t and (how == "one" or b >= m), torch=str(a), megatron_core=str(b))
-        for a, b in sorted(pairs)
-    ]
-    rules = explain.rules_for(cells)
-    broken = [c for c in cells if c.broken]
-    assert bool(rules) == (0 < len(broken) < len(cells))
-    for rule in rules:
-        assert all(rule.holds(c.pins) for c in broken)
-        assert rule.contradicted == ()  # the planted rule is a box
-        assert len(rule.bounds) <= (1 if how == "one" else 2)
-        for bound in rule.bounds:
-            tested = {c.pins[bound.axis] for c in broken}
-            assert {bound.low, bound.high} <= tested
-            for edge in (bound.below, bound.above):
-                assert edge is None or edge in {c.pins[bound.axis] for c in cells if not c.broken}
-
-
-def cell(name: str, **pins: str) -> Cell:
-    return replace(stand_in_cell(), name=name, **pins)
-
-
-def test_the_next_cell_lies_between_what_works_and_what_fails() -> None:
-    rules = explain.rules_for([seen(False, torch="2.4.0"), seen(True, torch="2.8.0")])
-    cells = [cell(f"t{v}", torch=v) for v in ("2.3.0", "2.5.0", "2.6.0", "2.7.0", "2.9.0")]
-    assert explain.next_cell(rules, cells, []) == "t2.6.0"
-    assert explain.next_cell(rules, cells, ["t2.6.0"]) == "t2.7.0"
-    assert explain.next_cell(rules, cells[:1], []) is None
-
-
-def test_the_next_cell_tells_confounded_axes_apart() -> None:
-    rules = explain.rules_for([seen(v == "2", torch=v, transformer_engine=v) for v in "12"])
-    cells = [cell("same", torch="2", te="2"), cell("other", torch="2", te="1")]
-    assert explain.next_cell(rules, cells, []) == "other"
-
-
-def test_cells_are_read_from_evidence(made: Made) -> None:
-    def of(name: str, torch: str, outcome: str) -> Evidence:
-        return made(event("restore[gpt]", outcome), cell=cell(name, torch=torch))
-
+def test_cells_are_read_from_evidence(ask: Ask) -> None:
     found = [
-        of("works", "2.8.0", "works"),
-        of("fails", "2.9.1", "broken"),
-        of("asked elsewhere", "2.7.0", "needs-gpu"),
+        ask({"torch": "2.8.0"}, restore="works"),
+        ask({"torch": "2.9.1"}, restore="broken"),
+        ask({"torch": "2.7.0"}, restore="needs-gpu"),
     ]
-    (one,) = explain.explain(found, [])
-    assert [(s.cell, s.broken) for s in one.seen] == [("fails", True), ("works", False)]
+    one = main(found)
+    assert [(s.cell, s.broken) for s in one.seen] == [("torch 2.8.0", False), ("torch 2.9.1", True)]
     assert one.attributed() == ("torch",)
     assert explain.lines(one) == [
         "torch==2.9.1 (1 cells fail, 1 work; torch: works at 2.8.0, not tested above)"
     ]
+    assert explain.of_failure(found, one.fingerprint) == one
 
 
-def test_versions_are_compared_as_numbers() -> None:
-    cells = [seen(Version(v) >= Version("2.10"), torch=v) for v in ("2.9", "2.10", "2.11")]
-    (rule,) = explain.rules_for(cells)
-    assert rule.text() == "torch>=2.10,<=2.11"
+def test_a_check_that_works_speaks_for_its_cell_whatever_others_do(ask: Ask) -> None:
+    """A check that fails everywhere does not hide that the failure is gone."""
+    one = main(
+        [
+            ask({"torch": "2.8.0"}, restore="works", back="otherwise"),
+            ask({"torch": "2.9.1"}, restore="broken", back="broken"),
+            ask({"torch": "2.10.0"}, restore="unsupported", back="broken"),
+        ]
+    )
+    assert [rule.text() for rule in one.rules] == ["torch>=2.9.1,<=2.10.0"]
+    assert one.rules[0].works == 1
+
+
+def test_a_check_that_works_where_the_others_fail_so_speaks_for_no_cell(ask: Ask) -> None:
+    one = main(
+        [
+            ask({"torch": "2.7.1"}, restore="works", imports="works"),
+            ask({"torch": "2.8.0"}, restore="otherwise", imports="works"),
+            ask({"torch": "2.9.1"}, restore="broken", imports="works"),
+            ask({"torch": "2.10.0"}, restore="broken", imports="broken"),
+        ]
+    )
+    (rule,) = one.rules
+    assert rule.text() == "torch>=2.9.1,<=2.10.0"
+    assert rule.bounds[0].edges() == "fails otherwise at 2.8.0 and works at 2.7.1, not tested above"
+
+
+def test_checks_that_do_not_fail_together_have_rules_of_their_own(ask: Ask) -> None:
+    old, new = {"mcore": "0.14.0"}, {"mcore": "0.15.0"}
+    found = [
+        ask({**old, "modelopt": "0.23.0"}, imports="works", plugin="broken", state="broken"),
+        ask({**old, "modelopt": "0.27.0"}, imports="works", plugin="works", state="works"),
+        ask({**new, "modelopt": "0.23.0"}, imports="works", plugin="broken", state="broken"),
+        ask({**new, "modelopt": "0.27.0"}, imports="broken", plugin="blocked", state="broken"),
+    ]
+    one = main(found)
+    assert [fit[0].checks for fit in one.rivals()] == [("plugin", "state"), ("imports",)]
+    assert not any(rule.contradicted for rule in one.rules)
+    assert explain.lines(one) == [
+        "where plugin, state fail so: nvidia-modelopt==0.23.0 (2 cells fail, 1 work; "
+        "nvidia-modelopt: not tested below, works at 0.27.0)",
+        "where imports fail so: megatron-core==0.15.0 and nvidia-modelopt==0.27.0 (1 cells fail, "
+        "3 work; megatron-core: works at 0.14.0, not tested above; nvidia-modelopt: works at "
+        "0.23.0, not tested above)",
+    ]
+
+
+def test_where_no_check_stands_for_the_others_all_must_work(ask: Ask) -> None:
+    one = main(
+        [
+            ask({"torch": "2.7.1"}, a="works", b="otherwise"),
+            ask({"torch": "2.8.0"}, a="works", b="works"),
+            ask({"torch": "2.9.1"}, a="works", b="broken"),
+            ask({"torch": "2.10.0"}, a="broken", b="works"),
+        ]
+    )
+    assert {s.cell for s in one.seen if s.works} == {"torch 2.8.0"}
+
+
+def test_what_does_not_fail_so_within_a_rule_is_counted(ask: Ask) -> None:
+    one = main(
+        [
+            ask({"torch": "2.6.0"}, restore="works"),
+            ask({"torch": "2.7.1"}, restore="broken"),
+            ask({"torch": "2.8.0"}, restore="otherwise"),
+            ask({"torch": "2.9.1"}, restore="unsupported"),
+            ask({"torch": "2.10.0"}, restore="broken"),
+        ]
+    )
+    assert explain.lines(one) == [
+        "torch>=2.7.1,<=2.10.0 (2 cells fail, 1 work; of other cells within it 1 fails otherwise, "
+        "1 is unsupported; torch: works at 2.6.0, not tested above)"
+    ]
+
+
+def test_what_fails_otherwise_is_said_to_hide_a_wider_rule(ask: Ask) -> None:
+    one = main(
+        [
+            ask({"mcore": "0.14.0", "torch": "2.8.0"}, restore="works"),
+            ask({"mcore": "0.13.0", "torch": "2.6.0"}, restore="broken"),
+            ask({"mcore": "0.13.0", "torch": "2.8.0"}, restore="otherwise"),
+        ]
+    )
+    assert explain.lines(one) == [
+        "torch==2.6.0 (1 cells fail, 1 work; torch: not tested below, works at 2.8.0)",
+        "what fails otherwise may hide that it is wider: megatron-core==0.13.0 (1 fails otherwise)",
+    ]
+    assert one.attributed() == ("torch", "megatron-core")
+
+
+def test_an_axis_that_only_keeps_out_what_fails_otherwise_decides_nothing(ask: Ask) -> None:
+    one = main(
+        [
+            ask({"modelopt": "0.41.0", "te": "2.9.0"}, restore="works"),
+            ask({"modelopt": "0.40.0", "te": "2.9.0"}, restore="broken"),
+            ask({"modelopt": "0.40.0", "te": "2.11.0"}, restore="otherwise"),
+        ]
+    )
+    (rule,) = one.rules
+    assert rule.text() == "nvidia-modelopt==0.40.0 and transformer-engine==2.9.0"
+    assert one.attributed() == ("nvidia-modelopt",)
+
+
+def test_a_cell_that_cannot_be_installed_stands_beside_a_bound(ask: Ask) -> None:
+    reason = Reason(kind="unresolvable", message="no", help="")
+    stopped = replace(
+        ask({"torch": "2.10.0"}), checks=(), outcome=CellOutcome.UNRESOLVABLE, reason=reason
+    )
+    one = main([ask({"torch": "2.8.0"}, a="works"), ask({"torch": "2.9.1"}, a="broken"), stopped])
+    assert one.rules[0].bounds[0].edges() == "works at 2.8.0, unresolvable at 2.10.0"
+
+
+def test_where_nothing_works_that_is_said(ask: Ask) -> None:
+    one = main([ask({"torch": "2.8.0"}, a="broken"), ask({"torch": "2.9.1"}, a="otherwise")])
+    assert explain.lines(one) == [
+        "fails in 1 cells, and no cell shows it working: no rule can be stated"
+    ]

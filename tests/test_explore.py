@@ -58,7 +58,7 @@ def chosen(found: Sequence[Evidence], minutes: float = 100.0, **more: Any) -> li
         explore.choose(
             possible(),
             explore.state_of(found),
-            explain.explain(found, []),
+            explain.explain(found),
             explore.guards_of(found),
             minutes=minutes,
             **{**standard, **more},
@@ -75,6 +75,19 @@ def test_a_boundary_is_halved() -> None:
     assert any("works at transformer-engine 2.15.0 and fails at 2.7.0" in r for r in first.reasons)
     assert first.cell.te in ("2.9.0", "2.11.0", "2.13.0")
     assert first.cell.torch == "2.9.1"
+
+
+def test_a_boundary_at_which_it_fails_otherwise_is_known() -> None:
+    broken = check("restore", works=False)
+    assert broken.failure is not None
+    otherwise = replace(broken, failure=replace(broken.failure, fingerprint="1" * 12))
+    found = [
+        seen(cell("2.7.0"), broken),
+        seen(cell("2.11.0"), otherwise),
+        seen(cell("2.15.0"), check("restore")),
+    ]
+    reasons = [reason for choice in chosen(found) for reason in choice.reasons]
+    assert not any("works at transformer-engine 2.15.0 and fails at 2.7.0" in r for r in reasons)
 
 
 def test_rules_that_cannot_be_told_apart_are_told_apart() -> None:

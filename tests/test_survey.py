@@ -1,0 +1,114 @@
+"""What is known of cells before they run. The wheels and the evidence here are made up."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from support import event, stand_in_evidence
+
+from mcore_compat import (
+    evidence,
+    expand,
+    files,
+    locks,
+    matrix,
+    pipeline,
+    proc,
+    releases,
+    survey,
+    wheelhouse,
+)
+from mcore_compat.cells import Cell
+from mcore_compat.locks import Pin
+from mcore_compat.pipeline import Context
+
+NAME = "causal_conv1d-1.7.0-py3-none-any.whl"
+PIN = Pin(name="causal-conv1d", version="1.7.0", hashes=("0" * 64,))
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(wheelhouse, "folder", lambda: tmp_path / "wheelhouse")
+    monkeypatch.setattr(pipeline, "lock_path", lambda cell: tmp_path / f"{cell.name}.txt")
+    monkeypatch.setattr(pipeline, "toolkit_of", lambda context: None)
+    path_of = evidence.path_of
+    monkeypatch.setattr(
+        evidence, "path_of", lambda cell, device: path_of(cell, device, tmp_path / "evidence")
+    )
+    return Context(
+        matrix=matrix.load(),
+        releases=releases.load(),
+        run=proc.run,
+        say=lambda line: None,
+        uv=Path("uv"),
+    )
+
+
+def locked(torch: str, context: Context) -> Cell:
+    """A cell of that torch whose lock wants `NAME` built."""
+    name = f"compat-0.16-modelopt0.41-te2.11-torch{torch}"
+    cell = expand.named(name, context.matrix, context.releases)
+    body = f"{PIN.name}=={PIN.version} --hash=sha256:{PIN.hashes[0]}\n"
+    head = locks.head(cell, "2026-01-01", [PIN.name], extras="kept", body=body)
+    pipeline.lock_path(cell).write_text(head + body)
+    return cell
+
+
+def build(cell: Cell, content: str) -> str:
+    """The cell's wheel, put into the wheelhouse; its digest."""
+    key = wheelhouse.keys_of(PIN, cell)[-1]
+    made = wheelhouse.folder() / str(key)
+    made.mkdir(parents=True, exist_ok=True)
+    (made / NAME).write_text(content)
+    digest = files.sha256_file(made / NAME)
+    (made / "build.json").write_text(files.dump_json({"wheel": NAME, "sha256": digest}))
+    return digest
+
+
+def ran(cell: Cell, digest: str) -> None:
+    """Evidence of the cell with a wheel of that digest."""
+    found = dataclasses.replace(
+        stand_in_evidence(event("restore[gpt]"), cell=cell),
+        lock=files.sha256_file(pipeline.lock_path(cell)),
+        suite=pipeline.suite_digest(),
+        wheels={NAME: digest},
+    )
+    path = evidence.path_of(cell.name, "host")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(evidence.dumps(found))
+
+
+def state(cell: Cell, context: Context) -> str:
+    (known,) = survey.survey([cell], context, "host")
+    return known.state
+
+
+def test_a_wheel_of_the_same_file_name_for_another_torch_makes_nothing_stale(
+    context: Context,
+) -> None:
+    one, other = locked("2.8", context), locked("2.10", context)
+    build(one, "for torch 2.8")
+    ran(other, "what was built elsewhere")
+    assert state(other, context) == "fresh"
+
+
+def test_a_wheel_of_the_cell_that_was_built_anew_makes_it_stale(context: Context) -> None:
+    one, other = locked("2.8", context), locked("2.10", context)
+    ran(one, build(one, "for torch 2.8"))
+    ran(other, build(other, "for torch 2.10"))
+    assert (state(one, context), state(other, context)) == ("fresh", "fresh")
+    build(one, "for torch 2.8, again")
+    assert state(one, context) == "a locally built wheel changed"
+    assert state(other, context) == "fresh"
+
+
+def test_a_wheel_that_is_not_there_is_missing_under_the_key_of_the_cells_own_torch(
+    context: Context,
+) -> None:
+    one, other = locked("2.8", context), locked("2.10", context)
+    build(one, "for torch 2.8")
+    (known,) = survey.survey([other], context, "host")
+    assert known.missing == (str(wheelhouse.keys_of(PIN, other)[-1]),)

@@ -1,0 +1,66 @@
+"""Which untested cells may be proposed, by the declared matrix and the facts about releases."""
+
+from __future__ import annotations
+
+import pytest
+from support import event, stand_in_evidence
+
+from mcore_compat import evidence, expand, explain, matrix, releases
+from mcore_compat.cells import parsed
+from mcore_compat.untested import Untested
+
+MATRIX, RELEASES = matrix.load(), releases.load()
+DEFAULTS = expand.cells(MATRIX, RELEASES)
+NEWEST = max(DEFAULTS, key=lambda c: (parsed(c.mcore), parsed(c.modelopt)))
+
+
+def test_the_other_versions_of_an_axis_come_nearest_first() -> None:
+    untested = Untested((), MATRIX, RELEASES)
+    beside = [parsed(v) for v in untested.beside("torch", NEWEST.torch)]
+    assert beside == sorted(beside, reverse=True)
+    assert parsed(NEWEST.torch) not in beside
+    middle = str(beside[len(beside) // 2])
+    assert {parsed(v) for v in untested.beside("torch", middle)[:2]} == {
+        beside[len(beside) // 2 - 1],
+        beside[len(beside) // 2 + 1],
+    }
+
+
+def test_a_cell_has_the_name_that_runs_it() -> None:
+    untested = Untested((), MATRIX, RELEASES)
+    assert untested.named(NEWEST.pins) == NEWEST.name
+    older = untested.beside("torch", NEWEST.torch)[0]
+    name = untested.named({**NEWEST.pins, "torch": older})
+    assert name is not None
+    assert expand.named(name, MATRIX, RELEASES).pins == {**NEWEST.pins, "torch": older}
+
+
+def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
+    found = stand_in_evidence(event("restore[gpt]"), cell=NEWEST)
+    assert Untested([found], MATRIX, RELEASES).named(NEWEST.pins) is None
+
+
+@pytest.mark.parametrize(
+    ("axis", "version"),
+    [
+        ("megatron-core", "0.1.0"),  # no series of the matrix
+        ("transformer-engine", min(MATRIX.te_series, key=parsed)),  # would need an nvcc
+        ("torch", min(MATRIX.torch_series, key=parsed)),  # the newest ModelOpt requires a newer one
+        ("python", "3.1"),  # nothing has wheels for it
+    ],
+)
+def test_what_cannot_be_installed_or_built_is_not_proposed(axis: str, version: str) -> None:
+    if axis in ("torch", "transformer-engine"):
+        version = RELEASES.newest(axis, version).version
+    assert Untested((), MATRIX, RELEASES).named({**NEWEST.pins, axis: version}) is None
+
+
+def test_what_is_proposed_of_the_published_evidence_can_be_installed_as_declared() -> None:
+    found = [e for e in evidence.load_all() if e.device_class == "host"]
+    every = explain.explain(found, Untested(found, MATRIX, RELEASES))
+    proposed = {one.next_cell for one in every if one.next_cell}
+    assert not proposed & {e.cell for e in found}
+    for name in proposed:
+        cell = expand.named(name, MATRIX, RELEASES)
+        assert cell.name == name
+        assert expand.violations(cell, RELEASES) == ()
