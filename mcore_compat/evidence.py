@@ -113,12 +113,11 @@ def path_of(cell: str, device_class: str, folder: Path = FOLDER) -> Path:
     return folder / cell / f"{device_class}.json"
 
 
-def freshness(
-    found: Evidence, *, lock: str, suite: str, wheels: Mapping[str, str] | None, python: str
-) -> Fresh | Stale:
-    """Whether evidence still holds: the same lock, suite, wheels, and it ran to its end.
+def freshness(found: Evidence, *, lock: str, suite: str, python: str) -> Fresh | Stale:
+    """Whether evidence still holds: the same lock, suite, python, and it ran to its end.
 
-    `wheels` is None where the wheelhouse has none of them: that alone makes nothing stale.
+    Of locally built wheels it records the bytes, which do not count: the lock names their sources,
+    and what their ABI depends on is the cell's; no two builds give the same bytes.
     """
     if not found.complete:
         return Stale("the run was interrupted")
@@ -128,8 +127,6 @@ def freshness(
         return Stale("the lock changed")
     if found.suite != suite and found.outcome is not CellOutcome.UNBUILDABLE:
         return Stale("the suite changed")
-    if wheels is not None and dict(found.wheels) != dict(wheels):
-        return Stale("a locally built wheel changed")
     if found.pins.get("python", python) != python:
         return Stale("the python changed")
     return Fresh()

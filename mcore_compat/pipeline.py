@@ -287,7 +287,6 @@ def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
         found,
         lock=lock.digest,
         suite=base.suite,
-        wheels=wheelhouse.known(cell, lock, found.wheels),
         python=cell.python,
     )
     return found if isinstance(state, Fresh) else None

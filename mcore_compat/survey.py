@@ -9,9 +9,10 @@ from pathlib import Path
 from mcore_compat import evidence, locks, pipeline, wheelhouse
 from mcore_compat.cells import Cell, moved
 from mcore_compat.errors import CompatError
-from mcore_compat.evidence import Evidence, Fresh
+from mcore_compat.evidence import Evidence, Stale
 from mcore_compat.files import sha256_file
 from mcore_compat.outcomes import CellOutcome
+from mcore_compat.parts import evidence as parted
 from mcore_compat.pipeline import Context
 from mcore_compat.plan import Known
 
@@ -30,20 +31,21 @@ def survey(cells: Iterable[Cell], context: Context, device: str | None = None) -
         CompatError: a lock is corrupt. Corrupt evidence only makes its cell stale.
     """
     suite, device = pipeline.suite_digest(), device or pipeline.device_class()
-    built = _built(wheelhouse.folder())
-    return tuple(_known(cell, context, suite, device, built) for cell in cells)
+    built, parts = _built(wheelhouse.folder()), parted.wanted(device)
+    return tuple(_known(cell, context, suite, device, built, parts) for cell in cells)
 
 
-def _built(folder: Path) -> dict[str, dict[str, str]]:
-    """By key: digest by file name of the wheels that are there, as their records say."""
-    found: dict[str, dict[str, str]] = {}
+def _built(folder: Path) -> frozenset[str]:
+    """The keys of the wheels that are there, as their records say."""
+    found = set()
     for record in folder.glob("*/build.json"):
         try:
             said = json.loads(record.read_text())
-            found[record.parent.name] = {said["wheel"]: said["sha256"]}
+            if said["wheel"] and said["sha256"]:
+                found.add(record.parent.name)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # does not count, as for `wheelhouse.lookup`
-    return found
+    return frozenset(found)
 
 
 def _known(
@@ -51,7 +53,8 @@ def _known(
     context: Context,
     suite: str,
     device: str,
-    built: Mapping[str, Mapping[str, str]],
+    built: frozenset[str],
+    parts: Mapping[str, str],
 ) -> Known:
     path = pipeline.lock_path(cell)
     digest = sha256_file(path) if path.exists() else None
@@ -69,7 +72,7 @@ def _known(
         )
         state = "fresh" if same else "what the resolver is asked changed"
     else:
-        state = _state(found, digest or "", suite, _there(asks, found.wheels, built))
+        state = _state(found, digest or "", suite, parts)
     newer = moved(cell, found.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
@@ -84,15 +87,16 @@ def _known(
     )
 
 
-def _state(found: Evidence, lock: str, suite: str, wheels: Mapping[str, str] | None) -> str:
-    state = evidence.freshness(
-        found,
-        lock=lock,
-        suite=suite,
-        wheels=wheels,
-        python=found.pins.get("python", ""),
-    )
-    return "fresh" if isinstance(state, Fresh) else state.why
+def _state(found: Evidence, lock: str, suite: str, parts: Mapping[str, str]) -> str:
+    """`parts`: what a whole run has besides the suite, by digest."""
+    python = found.pins.get("python", "")
+    state = evidence.freshness(found, lock=lock, suite=suite, python=python)
+    if isinstance(state, Stale):
+        return state.why
+    if not found.checks:
+        return "fresh"
+    lacks = parted.lacking(found.cell, device_class=found.device_class, lock=lock, wanted=parts)
+    return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 
 def _asks(cell: Cell, context: Context) -> Asks:
@@ -107,22 +111,6 @@ def _asks(cell: Cell, context: Context) -> Asks:
     return tuple(tuple(map(str, wheelhouse.keys_of(pin, of))) for pin in pins)
 
 
-def _there(
-    asks: Asks, recorded: Mapping[str, str], built: Mapping[str, Mapping[str, str]]
-) -> dict[str, str] | None:
-    """As `wheelhouse.known`, by what the records say: digest by file name of the cell's own
-    wheels; None where not all are there. A file name alone does not tell whose wheel it is:
-    some packages give theirs one name for every torch."""
-    found: dict[str, str] = {}
-    for choices in asks:
-        wheels = [built[key] for key in choices if key in built]
-        mine = next((w for w in wheels if w.keys() <= recorded.keys()), None)
-        if mine is None:
-            return None
-        found.update(mine)
-    return found
-
-
-def _missing(asks: Asks, built: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+def _missing(asks: Asks, built: frozenset[str]) -> tuple[str, ...]:
     """Keys of the wheels that the wheelhouse does not have."""
     return tuple(choices[-1] for choices in asks if not any(key in built for key in choices))

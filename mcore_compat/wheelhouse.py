@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -349,21 +349,6 @@ def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
             log=str(log),
         )
     return Unbuildable(key=key, reason=line_that_matters(done.output), help="", log=str(log))
-
-
-def known(cell: Cell, lock: Lock, recorded: Mapping[str, str]) -> dict[str, str] | None:
-    """Digest by file name of the cell's wheels as they lie in the wheelhouse now, of those that
-    `recorded` names; None where the wheelhouse has not all of them. Builds and runs nothing."""
-    found: dict[str, str] = {}
-    for pin in lock.source_only:
-        for key in keys_of(pin, cell):
-            wheel = lookup(key)
-            if wheel and wheel.path.name in recorded:
-                found[wheel.path.name] = wheel.sha256
-                break
-        else:
-            return None
-    return found
 
 
 def keys_of(pin: Pin, cell: Cell) -> tuple[Key, ...]:

@@ -95,14 +95,13 @@ def test_foreign_text_is_harmless_and_names_no_machine(made: Made) -> None:
     [
         ({"lock": "other"}, "lock"),
         ({"suite": "other"}, "suite"),
-        ({"wheels": {"w": "2"}}, "wheel"),
         ({"python": "3.11"}, "python"),
     ],
 )
 def test_evidence_is_stale_once_anything_it_names_changes(
     made: Made, change: dict[str, object], why: str
 ) -> None:
-    now = {"lock": "l", "suite": "s", "wheels": {"w": "1"}, "python": "3.12"}
+    now = {"lock": "l", "suite": "s", "python": "3.12"}
     found = made(event("restore[gpt]"))
     assert isinstance(evidence.freshness(found, **now), Fresh)  # type: ignore[arg-type]
     state = evidence.freshness(found, **{**now, **change})  # type: ignore[arg-type]
@@ -112,7 +111,7 @@ def test_evidence_is_stale_once_anything_it_names_changes(
 
 def test_an_interrupted_run_is_never_fresh(made: Made) -> None:
     found = made(event("restore[gpt]"), end=False)
-    state = evidence.freshness(found, lock="l", suite="s", wheels=None, python="3.12")
+    state = evidence.freshness(found, lock="l", suite="s", python="3.12")
     assert isinstance(state, Stale)
 
 

@@ -86,23 +86,24 @@ def state(cell: Cell, context: Context) -> str:
     return known.state
 
 
-def test_a_wheel_of_the_same_file_name_for_another_torch_makes_nothing_stale(
-    context: Context,
+def test_a_wheel_that_this_machine_built_anew_makes_nothing_stale(context: Context) -> None:
+    """The same source for the same torch: the bytes differ with every build."""
+    cell = locked("2.8", context)
+    ran(cell, "what was built elsewhere")
+    build(cell, "built here")
+    assert state(cell, context) == "fresh"
+
+
+def test_with_a_gpu_a_cell_is_not_fresh_before_all_parts_of_the_suite_were_asked(
+    context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = locked("2.8", context), locked("2.10", context)
-    build(one, "for torch 2.8")
-    ran(other, "what was built elsewhere")
-    assert state(other, context) == "fresh"
-
-
-def test_a_wheel_of_the_cell_that_was_built_anew_makes_it_stale(context: Context) -> None:
-    one, other = locked("2.8", context), locked("2.10", context)
-    ran(one, build(one, "for torch 2.8"))
-    ran(other, build(other, "for torch 2.10"))
-    assert (state(one, context), state(other, context)) == ("fresh", "fresh")
-    build(one, "for torch 2.8, again")
-    assert state(one, context) == "a locally built wheel changed"
-    assert state(other, context) == "fresh"
+    cell = locked("2.8", context)
+    ran(cell, "any")
+    monkeypatch.setattr(survey.parted, "wanted", lambda device: {"gpu": "g", "ranks": "r"})
+    monkeypatch.setattr(survey.parted, "lacking", lambda cell, **_: ("gpu",))
+    assert state(cell, context) == "its gpu checks were not asked"
+    monkeypatch.setattr(survey.parted, "lacking", lambda cell, **_: ())
+    assert state(cell, context) == "fresh"
 
 
 def test_a_wheel_that_is_not_there_is_missing_under_the_key_of_the_cells_own_torch(

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from support import stand_in_cell
 from wheelhouse_support import (
     CONV,
-    LOCK,
-    MAMBA,
     StandIn,
     built,
     ended,
@@ -26,9 +24,9 @@ from wheelhouse_support import (
     surroundings,
 )
 
-from mcore_compat import files, index, recipes, runtime, wheelhouse
+from mcore_compat import files, index, wheelhouse
 from mcore_compat.errors import InfrastructureError
-from mcore_compat.recipes import RECIPES, Toolkit
+from mcore_compat.recipes import RECIPES
 from mcore_compat.wheelhouse import Key
 
 
@@ -201,42 +199,3 @@ def test_two_processes_that_want_the_same_wheel_build_it_once(
     assert len(said) == 2
     assert len(set(said)) == 1
     assert tools.count == 1
-
-
-def test_known_names_the_recorded_wheels_by_their_digest(tools: StandIn) -> None:
-    wheels = [built(tools, pin) for pin in (CONV, MAMBA)]
-    recorded = {w.path.name: "as it was then" for w in wheels}
-    steps = list(tools.steps)
-    found = wheelhouse.known(stand_in_cell(), LOCK, recorded)
-    assert found == {w.path.name: w.sha256 for w in wheels}
-    assert tools.steps == steps
-
-
-def test_known_finds_wheels_with_and_without_kernels(
-    tools: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    homes = (Toolkit(home=Path("of-12"), version="12.8"),)
-    monkeypatch.setattr(recipes, "toolkits", lambda run: homes)
-    wheels = [built(tools, CONV)]
-    monkeypatch.setattr(runtime, "has_driver", lambda: True)
-    wheels += [built(tools, MAMBA)]
-    assert {w.key.variant for w in wheels} == {"", "-nocuda"}
-    found = wheelhouse.known(stand_in_cell(), LOCK, {w.path.name: "" for w in wheels})
-    assert found == {w.path.name: w.sha256 for w in wheels}
-
-
-@pytest.mark.parametrize("why", ["never built", "changed", "not recorded", "another torch"])
-def test_known_is_nothing_where_one_wheel_is_missing(tools: StandIn, why: str) -> None:
-    wheels = [built(tools, pin) for pin in (CONV, MAMBA)]
-    recorded = {w.path.name: w.sha256 for w in wheels}
-    cell = stand_in_cell()
-    assert wheelhouse.known(cell, LOCK, recorded) == recorded
-    if why == "never built":
-        (wheels[1].path.parent / "build.json").unlink()
-    elif why == "changed":
-        wheels[1].path.write_text("changed behind our back")
-    elif why == "not recorded":
-        del recorded[wheels[1].path.name]
-    else:
-        cell = dataclasses.replace(cell, torch="2.9.0")
-    assert wheelhouse.known(cell, LOCK, recorded) is None

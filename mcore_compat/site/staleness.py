@@ -38,7 +38,5 @@ def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) 
         ):
             return ""
         return "what the resolver is asked changed"
-    state = evidence.freshness(
-        e, lock=lock, suite=suite, wheels=None, python=e.pins.get("python", "")
-    )
+    state = evidence.freshness(e, lock=lock, suite=suite, python=e.pins.get("python", ""))
     return state.why if isinstance(state, Stale) else ""

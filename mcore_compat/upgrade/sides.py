@@ -89,7 +89,7 @@ class Known:
             digest = asked_for(cell, self.all_.matrix, self.all_.releases)
         python = found.pins.get("python", "")
         suite = found.suite if found.outcome is CellOutcome.UNRESOLVABLE else self.suite
-        said = evidence.freshness(found, lock=digest, suite=suite, wheels=None, python=python)
+        said = evidence.freshness(found, lock=digest, suite=suite, python=python)
         return FRESH if isinstance(said, Fresh) else said.why
 
 
