@@ -32,8 +32,8 @@ _WITHOUT_CHECKS = {
 class Explained:
     """A failure over all cells. `seen` are those that fail so and those in which the same checks
     work. `rules` about the same checks are equally small and cannot be told apart by what was
-    tested; `wider` ones hold more cells that fail otherwise. `next_cell` is the untested cell that
-    would tell most, None where none would."""
+    tested; `wider` ones are not ruled out, but hold more cells that fail otherwise. `next_cell` is
+    the untested cell that would tell most, None where none would."""
 
     fingerprint: str
     checks: tuple[str, ...]
@@ -209,7 +209,7 @@ def lines(one: Explained) -> list[str]:
             said.append("these cannot be told apart by what was tested")
     if one.wider:
         texts = (f"{rule.text()} ({rule.others_text()})" for rule in one.wider)
-        said.append(f"what fails otherwise may hide that it is wider: {'; or '.join(texts)}")
+        said.append(f"not ruled out, as what fails otherwise may hide it: {'; or '.join(texts)}")
     if one.next_cell:
         said.append(f"what would tell most: nox -s {one.next_cell}")
     return said

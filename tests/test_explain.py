@@ -143,7 +143,7 @@ def test_what_does_not_fail_so_within_a_rule_is_counted(ask: Ask) -> None:
     ]
 
 
-def test_what_fails_otherwise_is_said_to_hide_a_wider_rule(ask: Ask) -> None:
+def test_a_rule_that_what_fails_otherwise_may_hide_is_told(ask: Ask) -> None:
     one = main(
         [
             ask({"mcore": "0.14.0", "torch": "2.8.0"}, restore="works"),
@@ -153,7 +153,8 @@ def test_what_fails_otherwise_is_said_to_hide_a_wider_rule(ask: Ask) -> None:
     )
     assert explain.lines(one) == [
         "torch==2.6.0 (1 cells fail, 1 work; torch: not tested below, works at 2.8.0)",
-        "what fails otherwise may hide that it is wider: megatron-core==0.13.0 (1 fails otherwise)",
+        "not ruled out, as what fails otherwise may hide it: megatron-core==0.13.0 "
+        "(1 fails otherwise)",
     ]
     assert one.attributed() == ("torch", "megatron-core")
 
