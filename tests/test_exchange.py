@@ -312,6 +312,29 @@ def test_the_tables_say_from_where_and_where_to() -> None:
     assert "- fingerprint: `0123456789ab`; 2 loads" in lines
 
 
+def test_a_pair_that_was_asked_by_itself_is_a_line_and_no_row_of_gaps() -> None:
+    series = [f"0.{n}" for n in range(10, 16)]
+    found = []
+    for target in series:
+        one = exchanged((f"{target}.0", "0.41.0"), f"compat-{target}-modelopt0.41")
+        for origin in series:
+            given = source((f"{origin}.0", "0.41.0"))
+            one = results.with_source(one, f"compat-{origin}-modelopt0.41", given, [])
+        found.append(one)
+    alone = source(gpt__default=BROKEN, mla_moe__default=WORKS)
+    found.append(results.with_source(exchanged(), OLD, alone, [failure()]))
+    lines = report.markdown(found).splitlines()
+    heads = " | ".join(f"{one} / 0.41" for one in series)
+    assert f"| saved with ↓, loaded with → | {heads} |" in lines
+    at = lines.index("### Pairs that were asked by themselves")
+    assert lines[at + 2 : at + 6] == [
+        "| saved with | loaded with | way | gpt | mla-moe |",
+        "| --- | --- | --- | :-: | :-: |",
+        "| 0.9 / 0.21 | 0.16 / 0.41 | default spec → default spec | ✗ | ✓ |",
+        "",
+    ]
+
+
 def test_quantized_state_has_a_table_over_modelopt_series() -> None:
     first = exchanged(("0.14.0", "0.39.0"), "compat-0.14-modelopt0.39")
     given = source(("0.14.0", "0.21.1"), gpt__quantized=BROKEN)

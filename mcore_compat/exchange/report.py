@@ -106,11 +106,13 @@ def _of_class(found: Sequence[Exchanged], device_class: str) -> list[str]:
     lines = [f"## Device class `{device_class}`", ""]
     if not every:
         return [*lines, "Nothing was exchanged yet.", ""]
-    main = sorted({end for r in every if r.way != STATE for end in (r.origin, r.target)}, key=_rank)
+    main = _main([r for r in every if r.way != STATE])
     lines += _counts(every)
+    shown: set[int] = set()
     for way in WAYS:
         chosen = [r for r in every if r.way == way and {r.origin, r.target} <= {*main}]
         lines += _tables(chosen, main, HEADS[way])
+        shown.update(map(id, chosen))
     for series in sorted({series_of(r.origin[0]) for r in every}, key=parsed):
         same = [
             r
@@ -118,10 +120,42 @@ def _of_class(found: Sequence[Exchanged], device_class: str) -> list[str]:
             if r.way == STATE and {series_of(r.origin[0]), series_of(r.target[0])} == {series}
         ]
         ends = sorted({end for r in same for end in (r.origin, r.target)}, key=_rank)
-        if len(ends) > 1:
+        if any(r.origin != r.target for r in same):
             head = f"{HEADS[STATE]}, over ModelOpt series with megatron-core {series}"
             lines += _tables(same, ends, head)
+            shown.update(map(id, same))
+    lines += _others([r for r in every if id(r) not in shown])
     return [*lines, *_causes(found, every), *_recorded(every), *_reasons(every)]
+
+
+def _main(every: Sequence[Row]) -> list[Ends]:
+    """The cells of the large tables: those that were asked with at least a third as many others as
+    the one that was asked with the most. A pair asked by itself would be a row of gaps."""
+    with_: dict[Ends, set[Ends]] = {}
+    for row in every:
+        with_.setdefault(row.origin, set()).add(row.target)
+        with_.setdefault(row.target, set()).add(row.origin)
+    most = max(map(len, with_.values()), default=0)
+    return sorted((end for end, others in with_.items() if 3 * len(others) >= most), key=_rank)
+
+
+def _others(every: Sequence[Row]) -> list[str]:
+    """What stands in no large table, a pair and a way a line."""
+    if not every:
+        return []
+    families = sorted({r.family for r in every})
+    lines = ["### Pairs that were asked by themselves", ""]
+    lines.append("| saved with | loaded with | way | " + " | ".join(families) + " |")
+    lines.append("| --- | --- | --- |" + " :-: |" * len(families))
+    found = {(r.origin, r.target, r.way, r.family): r.answer.outcome.value for r in every}
+    pairs = {(r.origin, r.target) for r in every}
+    for origin, target in sorted(pairs, key=lambda pair: (_rank(pair[0]), _rank(pair[1]))):
+        for way in WAYS:
+            ended = [found.get((origin, target, way, family)) for family in families]
+            if any(ended):
+                symbols = " | ".join(verdict.SYMBOLS[o or "untested"] for o in ended)
+                lines.append(f"| {label(origin)} | {label(target)} | {HEADS[way]} | {symbols} |")
+    return [*lines, ""]
 
 
 def _counts(every: Sequence[Row]) -> list[str]:
