@@ -96,8 +96,8 @@ def fault(event: Mapping[str, Any]) -> str | None:
 class Watch:
     """Looks at a suite's events, as they come, for what is the machine's fault."""
 
-    def __init__(self, device_class: str) -> None:
-        """`device_class`: what the suite is expected to find."""
+    def __init__(self, device_class: str | None) -> None:
+        """`device_class`: what the suite is expected to find; None: whatever it says."""
         self._device_class = device_class
         self._killed = memory.kills()
         self._why: str | None = None
@@ -114,6 +114,8 @@ class Watch:
             raise InfrastructureError(self._why)
 
     def _fault(self, event: Mapping[str, Any]) -> str | None:
+        if event.get("event") == "start":
+            self._device_class = self._device_class or event["device_class"]
         if event.get("event") == "start" and event["device_class"] != self._device_class:
             return NO_GPU if self._device_class == "gpu" else "there is a GPU that was not lent"
         if event.get("event") != "check":

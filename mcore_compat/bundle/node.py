@@ -93,7 +93,7 @@ def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Her
     logs = here.into / "logs" / name
     taken = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     events: list[Mapping[str, Any]] = []
-    watch = machine.Watch(machine.device_class())
+    watch = machine.Watch(machine.device_class() if machine.driver() else None)
 
     def take(event: Mapping[str, Any]) -> None:
         watch.see(event)
