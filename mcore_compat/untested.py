@@ -50,7 +50,10 @@ class Untested:
         request = Request(
             mcore=words[0], modelopt=words[1], te=words[2], torch=words[3], python=pins["python"]
         )
-        cell = expand.cell(request, self._matrix, self._releases)
+        try:
+            cell = expand.cell(request, self._matrix, self._releases)
+        except UsageError:
+            return None  # evidence may be of a release that the facts do not have any more
         tested = cell.name in self._tested or cell.pins != pins
         return None if tested or not self._possible(cell) else cell.name
 

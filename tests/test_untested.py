@@ -47,6 +47,7 @@ def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
         ("transformer-engine", min(MATRIX.te_series, key=parsed)),  # would need an nvcc
         ("torch", min(MATRIX.torch_series, key=parsed)),  # the newest ModelOpt requires a newer one
         ("python", "3.1"),  # nothing has wheels for it
+        ("nvidia-modelopt", "0.60.0"),  # the facts have no such release
     ],
 )
 def test_what_cannot_be_installed_or_built_is_not_proposed(axis: str, version: str) -> None:
