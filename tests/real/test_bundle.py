@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from bundle_support import OFFLINE, offline
 
-from mcore_compat import evidence, files, matrix, pipeline, releases
+from mcore_compat import evidence, files, interpreters, matrix, pipeline, proc, releases
 from mcore_compat.bundle import collect
 from mcore_compat.bundle.carried import Known
 from mcore_compat.bundle.start import TOP
@@ -101,7 +101,9 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     assert free > NEEDED, f"{free / 1e9:.0f} GB are free, {NEEDED / 1e9:.0f} are needed"
     folder = made(space, "--part-size", "2G")
     assert len(list(folder.glob("cell.tar.[0-9]*"))) > 1
-    done = run(folder, "--keep")
+    # Named: what a version manager keeps may be on no PATH, and is not looked for over there.
+    found = interpreters.find(committed().pins["python"], proc.run, pipeline.find_uv())
+    done = run(folder, "--keep", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
     back = taken(folder / "evidence" / CELL / "host.json")
@@ -110,7 +112,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     assert back.installed == here.installed
     assert gist(back) == gist(here)
     # The GPU tier comes along; without a GPU it says so.
-    done = run(folder, "--gpu")
+    done = run(folder, "--gpu", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     tier = read(folder / "evidence" / CELL / "gpu.host.json")
     assert isinstance(tier, Taken)
