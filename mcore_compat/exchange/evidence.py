@@ -18,7 +18,13 @@ FOLDER = files.ROOT / "reports" / "exchange"
 
 FORMAT = 1
 
-NOTED = ("load with defaults", "lenient load loses", "other keys", "disabled quantizers")
+NOTED = (
+    "load with defaults",
+    "lenient load loses",
+    "other keys",
+    "other names",
+    "disabled quantizers",
+)
 """What a check recorded that is worth keeping."""
 
 

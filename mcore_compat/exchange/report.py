@@ -233,6 +233,7 @@ def _where(mine: Sequence[Row]) -> Iterator[str]:
 
 RECORDED: Mapping[str, str] = {
     "other keys": "the same tensor under another key than TO asks for",
+    "other names": "the same key, and another name of the parameter",
     "disabled quantizers": "quantizers that do nothing, and are not the same",
     "load with defaults": "a load with all defaults raises",
     "lenient load loses": "what a lenient load loses",

@@ -72,12 +72,12 @@ def restored(
         # check fails; whether a lenient load would lose anything is worth knowing all the same.
         refused = refusal(error, record)
         told = checkpoints.load(model, checkpoint, lenient=True)
-        lost = compared(manifest.digests, sentinels, model)
+        lost = compared(manifest, sentinels, model, record)
         record("lenient load loses", lost)
         whole = "" if lost else "; with StrictHandling.LOG_ALL every tensor is restored"
         problems.append(f"a load with all defaults raises {refused}{whole}")
     problems += compare.keys(told.missing_keys, told.unexpected_keys)
-    return problems + compared(manifest.digests, sentinels, model)
+    return problems + compared(manifest, sentinels, model, record)
 
 
 def restored_quantized(
@@ -107,7 +107,7 @@ def restored_quantized(
     problems += compare.differing(
         manifest.modes, check_modelopt_state.modes(model), "modelopt modes"
     )
-    return problems + compared(manifest.digests, sentinels, model)
+    return problems + compared(manifest, sentinels, model, record)
 
 
 def refusal(error: BaseException, record: Record) -> str:
@@ -140,9 +140,14 @@ def other_keys(manifest: Manifest, model: Any, record: Record) -> None:
 
 
 def compared(
-    given: Mapping[str, compare.Digest], sentinels: Mapping[str, compare.Digest], model: Any
+    manifest: Manifest, sentinels: Mapping[str, compare.Digest], model: Any, record: Record
 ) -> list[str]:
-    """What was left as it was before the load, and what is not as the manifest says."""
+    """What was left as it was before the load, and what is not as the manifest says, through the
+    checkpoint's keys where a release names a parameter otherwise."""
     there = compare.renamed(checkpoints.parameters(model))
-    saved = compare.renamed(given)
+    keys = kept.unfused({name: one.key for name, one in manifest.tensors.items()})
+    names = kept.other_names(keys, kept.unfused(models.keys(model)))
+    if names:
+        record("other names", names)
+    saved = compare.renamed(compare.renamed(manifest.digests), lambda name: names.get(name, name))
     return compare.untouched(sentinels, there) + compare.tensors(saved, there)

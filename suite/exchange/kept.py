@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,6 +49,9 @@ WAYS = (
     Way("default-to-modelopt", "default", "modelopt"),
     Way("quantized", "quantized", "modelopt"),
 )
+
+NUMBERS = re.compile(r"\.(\d+)(?=\.)")
+"""Of a parameter's name: which layer, which expert."""
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -162,6 +167,22 @@ def moved(saved: Mapping[str, str | None], asked: Mapping[str, str | None]) -> d
         for name, key in sorted(saved.items())
         if name in asked and asked[name] != key
     }
+
+
+def other_names(saved: Mapping[str, str | None], there: Mapping[str, str | None]) -> dict[str, str]:
+    """The saved tensors that the model has by another name under the same key, in the same place
+    among layers and experts, which may share a key; both mappings are keys by unfused name."""
+    gone = {name: key for name, key in saved.items() if key and name not in there}
+    new = {name: key for name, key in there.items() if key and name not in saved}
+    found = {}
+    for name, key in sorted(gone.items()):
+        same = [
+            n for n, k in new.items() if k == key and NUMBERS.findall(n) == NUMBERS.findall(name)
+        ]
+        if len(same) == 1:
+            found[name] = same[0]
+    ends = Counter(found.values())
+    return {name: other for name, other in found.items() if ends[other] == 1}
 
 
 def unfused(keys: Mapping[str, str | None]) -> dict[str, str | None]:

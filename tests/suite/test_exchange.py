@@ -98,6 +98,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         way: str = "default",
         strict: tuple[set[str], set[str]] = (set(), set()),
         restore: Callable[..., Any] = lambda _, one, __: (one, []),
+        keys: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         def write(part: Path) -> Manifest:
             (part / "checkpoint").mkdir()
@@ -117,7 +118,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         monkeypatch.setattr(checkpoints, "load", loaded)
         monkeypatch.setattr(checkpoints, "failures", lambda: (OSError, OfAllRanks))
         monkeypatch.setattr(checkpoints, "parameters", lambda one: dict(one.tensors))
-        monkeypatch.setattr(models, "keys", lambda one: {name: name for name in one.tensors})
+        monkeypatch.setattr(models, "keys", lambda one: keys or {n: n for n in one.tensors})
         monkeypatch.setattr(models, "plugin", lambda: None)
         monkeypatch.setattr(models, "quantizers", lambda one: one.quantizers)
         monkeypatch.setattr(check_modelopt_state, "restore", restore)
@@ -278,6 +279,54 @@ def test_experts_of_a_width_that_a_release_refuses_are_unsupported() -> None:
         raise AssertionError(said)
     with pytest.raises(AssertionError, match="another"), models.widths():
         raise AssertionError("another")
+
+
+CONV = "decoder.layers.0.mixer.conv1d.weight"
+RENAMED = "decoder.layers.0.mixer.conv1d_weight"
+
+
+def renaming() -> tuple[Manifest, Model]:
+    """A checkpoint with `CONV`, and a release that has that parameter as `RENAMED`."""
+    manifest = replace(WHOLE, tensors={**WHOLE.tensors, CONV: tensor(b"c", CONV)})
+    digests = manifest.digests
+    there = Model(
+        {WEIGHT: SENTINEL, OWN_NORM: SENTINEL, RENAMED: SENTINEL},
+        loads=lambda found: {**found, RENAMED: digests[CONV]},
+    )
+    return manifest, there
+
+
+@pytest.mark.parametrize(("key", "found"), [(CONV, True), (RENAMED, False)])
+def test_a_parameter_by_another_name_is_compared_through_its_key(
+    load: Callable[..., Any], key: str, found: bool
+) -> None:
+    manifest, there = renaming()
+    keys = {name: name for name in there.tensors} | {RENAMED: key}
+    if found:
+        details = load(manifest, there, keys=keys)
+        assert details["other names"] == {CONV: RENAMED}
+    else:
+        with pytest.raises(AssertionError, match=r"nothing has its name: .*conv1d\.weight"):
+            load(manifest, there, keys=keys)
+
+
+def test_a_parameter_by_another_name_with_other_values_is_found(load: Callable[..., Any]) -> None:
+    manifest, there = renaming()
+    wrong = replace(there, loads=lambda found: {**found, RENAMED: digest(b"x", (2,), "float32")})
+    keys = {name: name for name in there.tensors} | {RENAMED: CONV}
+    with pytest.raises(AssertionError, match="1 of other values"):
+        load(manifest, wrong, keys=keys)
+
+
+def test_layers_and_experts_that_share_a_key_are_told_apart() -> None:
+    shared = "decoder.layers.mixer.conv1d.weight"
+    saved = {CONV: shared, CONV.replace("0", "1"): shared}
+    there = {RENAMED: shared, RENAMED.replace("0", "1"): shared}
+    assert kept.other_names(saved, there) == {
+        CONV: RENAMED,
+        CONV.replace("0", "1"): RENAMED.replace("0", "1"),
+    }
+    assert kept.other_names(saved, {RENAMED: shared, "decoder.layers.0.another": shared}) == {}
 
 
 def test_other_keys_are_recorded(load: Callable[..., Any]) -> None:
