@@ -5,15 +5,17 @@ the same suite. Figures, each over all three cells, in seconds but for the disk:
 
 - cold: no environment and an empty package cache, to the answer of one check
 - warm: no environment, the package cache as the cold run left it, to the answer of one check
-- again: everything there, to the answer of one check
+- again: everything there, to the answer of one check; the median of three
 - unchanged: what a user waits for who types the same command once more after a whole run
 - disk: of the three environments, hard links counted once
+- further disk: what an environment adds to those before it, the mean of the second and the third
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -41,10 +43,12 @@ CELLS = ("compat-0.9-modelopt0.21", "compat-0.10-modelopt0.23", "compat-0.11-mod
 
 CHECK = "import-packages"
 LIMIT_S = 3600.0
-FIGURES = ("cold", "warm", "again", "unchanged", "disk")
-SHARE = {"again": 1.1, "unchanged": 0.2}
-"""What is promised: of the best other tool's figure at most so much; else not more than that. Once
-everything is there, all of them wait for the same imports."""
+REPEATS = 3
+FIGURES = ("cold", "warm", "again", "unchanged", "disk", "further disk")
+SHARE = {"unchanged": 0.2, "disk": 1.02}
+"""What is promised: of the best other tool's figure at most so much; else not more than that. On
+disk, this tool's environments hold compiled Python, which tox forbids: about 90 MB, once for all of
+the same packages."""
 
 LAUNCH = '''"""Starts the suite with the variables of its packages; says that it ran to its end."""
 import glob, os, subprocess, sys, tempfile
@@ -251,6 +255,7 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
     def run(*, one: bool, reuse: bool) -> float:
         words, more = tool.only(one)
         argv = [*tool.argv, *(tool.reuse if reuse else ()), *words]
+        os.sync()  # what is still to be written is the last run's
         work.launched.write_text("")
         done = proc.run(argv, timeout=LIMIT_S, env={**base, **more}, cwd=cwd)
         started = set(work.launched.read_text().split())
@@ -263,13 +268,24 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
     if tool.name == "riot":
         tool.prepare(place, work)
     found["warm"] = run(one=True, reuse=False)
-    found["disk"] = disk_usage(place / tool.environments, set()) / 1e6
-    found["again"] = run(one=True, reuse=True)
+    found.update(_disk(place / tool.environments))
+    found["again"] = statistics.median(run(one=True, reuse=True) for _ in range(REPEATS))
     if tool.home:  # the others keep nothing of a run: the first one costs what the next does
         run(one=False, reuse=True)
     found["unchanged"] = run(one=False, reuse=True)
     shutil.rmtree(place)
     return found
+
+
+def _disk(folder: Path) -> dict[str, float]:
+    """Megabytes of all environments, and of a further one."""
+    there = sorted(site.parents[3] for site in folder.glob("*/lib/python3*/site-packages/torch"))
+    if len(there) != len(CELLS):
+        raise SystemExit(f"{len(there)} environments with torch in {folder}")
+    seen: set[tuple[int, int]] = set()
+    grown = [disk_usage(one, seen) / 1e6 for one in there]
+    rest = disk_usage(folder, seen) / 1e6
+    return {"disk": sum(grown) + rest, "further disk": statistics.mean(grown[1:])}
 
 
 def side_by_side() -> list[Row]:
@@ -304,7 +320,7 @@ def _row(figure: str, found: Mapping[str, Mapping[str, float]]) -> Row:
         name=f"side-by-side {figure}",
         what=f"three cells, {figure}; others: {told}",
         value=found[TOOLS[0].name][figure],
-        unit="MB" if figure == "disk" else "s",
+        unit="MB" if "disk" in figure else "s",
         limit=others[nearest] * SHARE.get(figure, 1.0),
         alternative=f"the best of the others, {nearest}",
         alternative_value=others[nearest],

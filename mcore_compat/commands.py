@@ -79,7 +79,8 @@ def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: flo
         found = outcome.evidence
         if outcome.fresh:
             console.print(f"{found.cell}: fresh evidence of {found.taken}; --force runs it again")
-        known = () if found.outcome is CellOutcome.COMPATIBLE else others()
+        # A part of the suite is no verdict: nothing to compare with other cells'.
+        known = None if only else () if found.outcome is CellOutcome.COMPATIBLE else others()
         verdicts.show(found, known, console, here.matrix.expected)
         if not only and not as_expected(found, here):
             code = 1

@@ -183,7 +183,7 @@ def write(found: Evidence, output: Path) -> None:
 def _tell(found: Evidence, output: Path, here: Context, *, part: bool) -> int:
     """Print the verdict as a cell's; the exit code of a cell's run."""
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    others = () if found.outcome is CellOutcome.COMPATIBLE else commands.others()
+    others = None if part else () if found.outcome is CellOutcome.COMPATIBLE else commands.others()
     verdict.show(found, others, console, here.matrix.expected)
     if part:
         return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -350,7 +351,8 @@ def _suite(
             only=options.only,
             check_limit=options.limit,
         )
-    bytecode.keep(there.site)
+    # Nobody waits for it: what is not kept yet, the next environment compiles by itself.
+    threading.Thread(target=bytecode.keep, args=(there.site,)).start()
     if builder.problem:
         raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
     found = builder.evidence()

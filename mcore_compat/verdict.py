@@ -251,7 +251,8 @@ def _number(version: str) -> int:
 def summary(found: Evidence) -> str:
     """One line: the families that restore, and what was not asked."""
     gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in found.checks)
-    text = f"restores: {', '.join(restoring(found)) or 'no family'}"
+    asked = any(c.kind == CORE_KIND for c in found.checks)
+    text = f"restores: {', '.join(restoring(found)) or ('no family' if asked else 'not asked')}"
     return text + (f"; {gpu} checks need a GPU" if gpu else "")
 
 
@@ -294,13 +295,14 @@ def note(found: Evidence, index: Path = INDEX) -> None:
 
 def show(
     found: Evidence,
-    others: Sequence[Evidence],
+    others: Sequence[Evidence] | None,
     console: Console,
     rules: Sequence[Pairs] = (),
 ) -> None:
     """Print a cell's verdict: readable in 80 columns, in a pipe and without colour.
 
-    `rules` are the expected failures that the matrix declares.
+    `others` are the cells that advice is taken from, None for no advice; `rules` are the expected
+    failures that the matrix declares.
     """
     from rich.table import Table
     from rich.text import Text
@@ -326,7 +328,8 @@ def show(
                 console.print(Text(f"  the same with a GPU: {cause.gpu_independent}"))
             for reason in declared(found, cause, rules):
                 console.print(Text(f"  declared: {reason}"))
-    _advice(found, others, console)
+    if others is not None:
+        _advice(found, others, console)
 
 
 def _table(found: Evidence, table_class: type) -> object:

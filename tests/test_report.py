@@ -105,6 +105,16 @@ def test_a_verdict_names_cell_outcome_reason_and_a_way_out(made: Made) -> None:
     assert "what to try: nox -s compat-0.15-modelopt0.37" in text
 
 
+def test_a_part_of_the_suite_gets_no_advice_and_no_word_on_what_it_did_not_ask(made: Made) -> None:
+    out = io.StringIO()
+    verdict.show(made(event("import-packages")), None, Console(file=out, width=80))
+    assert "what to try" not in out.getvalue()
+    assert "restores: not asked" in out.getvalue()
+    out = io.StringIO()
+    verdict.show(made(event("restore[gpt]", "broken")), None, Console(file=out, width=80))
+    assert "restores: no family" in out.getvalue()
+
+
 def test_a_message_that_carries_a_traceback_is_told_by_its_last_line() -> None:
     assert verdict.gist("A\nTraceback (most recent call last)\n  File x\nKeyError: b") == (
         "KeyError: b"
