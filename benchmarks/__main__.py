@@ -199,6 +199,10 @@ def static() -> list[Row]:
     """The static pass over a sample of all combinations, offline, none answered before."""
     here = commands.context()
     cells = list(expand.product(here.matrix, here.releases))[::SAMPLE]
+    cell = expand.named(CELL, here.matrix, here.releases)
+    # What is measured is offline and warm: whatever this machine lacks is asked for first.
+    sweep.sweep(cells, here.matrix, here.releases, offline=False, jobs=2, say=_nothing)
+    locks.make(cell, here.matrix, here.releases, uv=here.uv, run=proc.run)
     store = files.home() / "metadata"
     with _home_of_its_own():
         shutil.copytree(store, files.home() / "metadata", ignore=lambda *_: ["answers"])
@@ -210,7 +214,6 @@ def static() -> list[Row]:
             )
             seconds.append((time.monotonic() - started) / len(cells))
         unsaid = sum(one.installs is None for one in answers.verdicts.values())
-    cell = expand.named(CELL, here.matrix, here.releases)
     by_uv = []
     for _ in range(REPEATS):
         started = time.monotonic()
@@ -280,13 +283,12 @@ def main() -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no such benchmark: {unknown[0]}; valid: {', '.join(BENCHMARKS)}")
-    rows: list[Row] = []
     for name in names:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        for row in BENCHMARKS[name]():
-            rows.append(row)
+        rows = BENCHMARKS[name]()
+        for row in rows:
             print(show(row), flush=True)
-    keep(rows)
+        keep(rows)  # a later one that fails takes nothing away
 
 
 def keep(rows: Sequence[Row]) -> None:
