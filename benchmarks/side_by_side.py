@@ -240,9 +240,8 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
     tool.prepare(place, work)
     # Set by some images and CI systems, this would have the others' Pythons compile everything in
     # each run; this tool does not hand it on.
-    kept = {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
     base = {
-        **kept,
+        **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         "PIP_CACHE_DIR": str(place / "pip"),
         "UV_CACHE_DIR": str(place / "uv"),
         "PATH": f"{work.python.parent}:{os.environ['PATH']}",

@@ -28,10 +28,11 @@ from mcore_compat import (
     runtime,
     verdict,
 )
+from mcore_compat.builder import Builder
 from mcore_compat.cells import AXES
 from mcore_compat.doctor import pins_of, valid
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
-from mcore_compat.evidence import Builder, Evidence
+from mcore_compat.evidence import Evidence
 from mcore_compat.inspected import Installed
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.pipeline import Context, Options

@@ -30,9 +30,10 @@ from mcore_compat import (
     verdict,
     wheelhouse,
 )
+from mcore_compat.builder import Builder
 from mcore_compat.cells import Cell, moved, series_of
 from mcore_compat.errors import EvidenceError, InfrastructureError, LockError
-from mcore_compat.evidence import Builder, Evidence, Fresh, Reason
+from mcore_compat.evidence import Evidence, Fresh, Reason
 from mcore_compat.executor import slots
 from mcore_compat.files import ROOT, home, sha256_tree, write_text
 from mcore_compat.locks import Lock, Unresolvable

@@ -185,7 +185,12 @@ def _build(
     started = time.monotonic()
     work = files.home() / "build"
     work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as name:
+    # Short, for interpreters have long paths on their first lines. The key's lock is held: what
+    # is there of this key was left by a build that was killed, gigabytes each time.
+    prefix = f"{files.sha256_bytes(str(key).encode())[:12]}-"
+    for left in work.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=work, ignore_cleanup_errors=True) as name:
         base = Path(name)
         sdist = index.download_sdist(pin.name, pin.version, pin.hashes, base)
         if not recipe.without_cuda:
@@ -282,6 +287,7 @@ def _variables(
     root = toolkit.home if toolkit else base / "cuda"
     if toolkit is None:
         recipes.header_root(site, root, job.cuda)
+    (base / "tmp").mkdir()
     variables = runtime.variables(site, None)
     variables.update(recipe.variables)
     if toolkit is None:
@@ -290,6 +296,7 @@ def _variables(
         CUDA_HOME=str(root),
         CUDA_PATH=str(root),
         CPATH=":".join(str(p) for p in sorted((site / "nvidia").glob("*/include"))),
+        TMPDIR=str(base / "tmp"),  # what pip unpacks goes with the rest
         MAX_JOBS=os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1),
         # Debug information doubles the time and serves no one here.
         CFLAGS="-g0",

@@ -9,8 +9,9 @@ import pytest
 from support import START, stand_in_cell
 
 from mcore_compat import evidence
+from mcore_compat.builder import Builder
 from mcore_compat.cells import Cell
-from mcore_compat.evidence import Builder, Evidence
+from mcore_compat.evidence import Evidence
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from support import START, event, stand_in_cell
 
 from mcore_compat import evidence, proc
-from mcore_compat.evidence import Builder
+from mcore_compat.builder import Builder
 from mcore_compat.executor import schedulers
 from mcore_compat.executor.drive import Driver
 from mcore_compat.executor.flags import Flags

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mcore_compat import evidence
+from mcore_compat.builder import Builder
 from mcore_compat.cells import Cell
-from mcore_compat.evidence import Builder, Evidence
+from mcore_compat.evidence import Evidence
 
 
 def stand_in_cell(mcore: str = "0.16.1", modelopt: str = "0.41.0") -> Cell:

@@ -13,10 +13,10 @@ from index_support import file
 from support import START, event, stand_in_cell
 
 from mcore_compat import cli, commands, evidence, files, inspected, locks, pipeline, releases
+from mcore_compat.builder import Builder
 from mcore_compat.bundle import archive, base, collect, command, contents, download
 from mcore_compat.bundle.base import Base
 from mcore_compat.errors import InfrastructureError, UsageError
-from mcore_compat.evidence import Builder
 from mcore_compat.inspected import Installed
 from mcore_compat.locks import Pin
 from mcore_compat.parts import evidence as parts

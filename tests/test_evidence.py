@@ -9,8 +9,9 @@ import pytest
 from support import START, event, stand_in_cell
 
 from mcore_compat import evidence
+from mcore_compat.builder import Builder
 from mcore_compat.errors import EvidenceError
-from mcore_compat.evidence import Builder, Evidence, Fresh, Stale
+from mcore_compat.evidence import Evidence, Fresh, Stale
 from mcore_compat.outcomes import CellOutcome
 
 Made = Callable[..., Evidence]

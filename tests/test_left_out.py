@@ -12,7 +12,8 @@ import pytest
 from support import START, event, stand_in_cell
 
 from mcore_compat import evidence, files, left_out
-from mcore_compat.evidence import Builder, CheckResult
+from mcore_compat.builder import Builder
+from mcore_compat.evidence import CheckResult
 from mcore_compat.outcomes import CheckOutcome
 
 CONV, MAMBA = "causal_conv1d-1.6.1-py3-none-any.whl", "mamba_ssm-2.3.1-py3-none-any.whl"

@@ -17,8 +17,8 @@ import pytest
 from support import HOSTILE, START, event, hostile_event, stand_in_cell
 
 from mcore_compat import cli, commands, evidence, files, memory, pipeline, proc
+from mcore_compat.builder import Builder
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
-from mcore_compat.evidence import Builder
 from mcore_compat.parts import command, options, report
 from mcore_compat.parts import evidence as results
 from mcore_compat.parts import run as running

@@ -66,6 +66,26 @@ def test_a_build_leaves_a_wheel_and_its_record_and_nothing_else(tools: StandIn) 
     assert record["source_sha256"] == list(CONV.hashes)
 
 
+def test_what_killed_builds_left_goes_with_the_next_build_of_the_same_wheel(
+    tools: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = files.home() / "build"
+
+    def killed(*_: object) -> None:
+        (mine,) = work.iterdir()
+        (work / f"{mine.name}-left").mkdir()  # one of its own is cleared, for it does not die
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wheelhouse, "record", killed)
+        with pytest.raises(SystemExit):
+            built(tools)
+    (work / "another-build").mkdir()
+    assert len(list(work.iterdir())) == 2
+    built(tools)
+    assert [path.name for path in work.iterdir()] == ["another-build"]
+
+
 @pytest.mark.parametrize(
     "other", [{"torch": "2.9.0"}, {"python": "3.11"}, {"cuda": 13}], ids=lambda o: next(iter(o))
 )

@@ -19,11 +19,12 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat import evidence, expand, files, locks
+from mcore_compat.builder import Builder
 from mcore_compat.bundle.base import normal
 from mcore_compat.bundle.install import same
 from mcore_compat.cells import Cell, Request, format_name, parse_name, series_of
 from mcore_compat.errors import EvidenceError, LockError, UsageError
-from mcore_compat.evidence import Builder, Evidence
+from mcore_compat.evidence import Evidence
 from mcore_compat.locks import Lock
 from mcore_compat.matrix import Matrix
 from mcore_compat.releases import Releases

@@ -14,9 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mcore_compat import environment, evidence, files, interpreters, machine, pipeline, runner
+from mcore_compat.builder import Builder
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
-from mcore_compat.evidence import Builder, CheckResult, Failure
+from mcore_compat.evidence import CheckResult, Failure
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading
 from mcore_compat.exchange.evidence import Answer, Exchanged

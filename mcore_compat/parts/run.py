@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcore_compat import evidence, files, locks, machine, pipeline, runner
+from mcore_compat.builder import Builder
 from mcore_compat.cells import Cell
 from mcore_compat.errors import EvidenceError, InfrastructureError
-from mcore_compat.evidence import Builder
 from mcore_compat.exchange.run import environment_of, lock_of
 from mcore_compat.executor import slots
 from mcore_compat.locks import Lock
