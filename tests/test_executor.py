@@ -1,145 +1,29 @@
-"""Cells as jobs: options, what schedulers say, what a job leaves, and what becomes of a task.
+"""Cells as jobs: what a job leaves, what becomes of a task, and what a submitter does then.
 
-The scheduler stands in, and so do its answers (written by hand in squeue's and sacct's formats);
-`tests/real/test_slurm.py` has a real one.
+The scheduler stands in; `tests/real/test_slurm.py` has a real one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from support import event, stand_in_cell
 
-from mcore_compat import cli, evidence, proc
-from mcore_compat.errors import InfrastructureError, UsageError
+from mcore_compat import evidence, proc
+from mcore_compat.errors import UsageError
 from mcore_compat.evidence import Evidence
-from mcore_compat.executor import command, flags, records, schedulers, states, worker
+from mcore_compat.executor import command, records, schedulers, states, worker
 from mcore_compat.executor.drive import Driver
 from mcore_compat.executor.flags import Flags
 from mcore_compat.executor.records import Batch, Ended, Start, Task
-from mcore_compat.executor.schedulers import Slurm
 from mcore_compat.executor.states import Fate, Seen
 from mcore_compat.outcomes import CellOutcome
 
 TASKS = tuple(Task(name=name, argv=("true",)) for name in "abc")
-
-
-def parsed(*words: str) -> Flags | None:
-    return flags.of(cli.parser().parse_args(["matrix", *words]))
-
-
-@pytest.mark.parametrize(
-    ("text", "minutes"),
-    [("90", 90), ("0:30", 1), ("90:01", 91), ("1:30:00", 90), ("1-12", 2160), ("1-0:05", 1445)],
-)
-def test_a_time_limit_is_read_as_slurm_does(text: str, minutes: int) -> None:
-    assert flags.minutes(text) == minutes
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--partition", "gpu"), "--partition is for jobs: add --executor slurm"),
-        (("--executor", "slurm", "--time", "soon"), '--time: "soon" is no time; write e.g. 90'),
-        (("--executor", "slurm", "--time", "0"), "--time: must be more than 0"),
-        (("--executor", "slurm", "--attempts", "0"), "--attempts: must be at least 1"),
-        (("--executor", "slurm", "--slurm-option", "array=9"), "array cannot be given here"),
-        (("--executor", "slurm", "--slurm-option", "time=9"), "write --time"),
-        (("--executor", "slurm", "--slurm-option", "mem="), '"mem=" is no option'),
-        (("--executor", "slurm", "--slurm-option", "a=1\n#SBATCH"), "is no option"),
-        (("--executor", "slurmm"), 'did you mean "slurm"?'),
-        *(
-            (("--executor", "slurm", "--poll", odd), "--poll: must be a number of seconds")
-            for odd in ("nan", "inf", "1e300", "0", "-1")
-        ),
-    ],
-)
-def test_a_wrong_option_is_one_line(words: Sequence[str], said: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parsed(*words)
-    assert said in str(caught.value)
-
-
-def test_options_become_flags() -> None:
-    assert parsed() is None
-    found = parsed(
-        *("--executor", "slurm", "--partition", "p", "--gpus-per-task", "1", "--time", "2:00:00"),
-        *("--slurm-option", "mem=32G", "--slurm-option", "exclusive", "--account", "a"),
-    )
-    assert found == Flags(
-        scheduler="slurm",
-        partition="p",
-        account="a",
-        gpus=1,
-        minutes=120,
-        options=(("mem", "32G"), ("exclusive", True)),
-    )
-    local = parsed("--executor", "local", "-j", "4")
-    assert local is not None
-    assert local.parallel == 4
-
-
-@pytest.mark.parametrize(
-    ("words", "device"),
-    [
-        ((), "host"),
-        (("--gpus-per-task", "1"), "gpu"),
-        (("--slurm-option", "gres=gpu:1"), "gpu"),
-        (("--slurm-option", "gres=gpu"), "gpu"),
-        (("--slurm-option", "gres=nvme:1,gpu:a100:2"), "gpu"),
-        (("--slurm-option", "gres=shard:1"), "gpu"),
-        (("--slurm-option", "gpus=1"), "gpu"),
-        (("--slurm-option", "gpus-per-node=a100:1"), "gpu"),
-        (("--slurm-option", "tres-per-task=cpu=4,gres/gpu=1"), "gpu"),
-        (("--slurm-option", "gres=gpu:0"), "host"),
-        (("--slurm-option", "gpus=0"), "host"),
-        (("--slurm-option", "gres=nvme:1"), "host"),
-        (("--slurm-option", "tres-per-task=cpu=4"), "host"),
-        (("--slurm-option", "qos=gpu"), "host"),
-        (("--slurm-option", "gpu-bind=none"), "host"),
-    ],
-)
-def test_jobs_that_ask_for_gpus_in_whatever_words_are_of_that_device_class(
-    words: Sequence[str], device: str
-) -> None:
-    found = parsed("--executor", "slurm", *words)
-    assert found is not None
-    assert command.device_class(found) == device
-
-
-SQUEUE = """\
-12_0|RUNNING|n1|mcore-compat-1-abc|None
-12_1|PENDING||mcore-compat-1-abc|JobArrayTaskLimit
-9|NODE_FAIL|n2|other|NodeDown
-"""
-
-SACCT = """\
-12_0|COMPLETED|n1|mcore-compat-1-abc
-12_[3-4]|PENDING|None assigned|mcore-compat-1-abc
-9|CANCELLED by 1000|n2|other
-"""
-
-
-def test_what_squeue_and_sacct_say_is_read() -> None:
-    found = states.parse_squeue(SQUEUE)
-    assert found["12_0"] == Seen(
-        state="RUNNING", node="n1", name="mcore-compat-1-abc", reason="None"
-    )
-    assert found["9"].state == "NODE_FAIL"
-    told = states.parse_sacct(SACCT)
-    assert told["9"].name == "other"
-    assert {job: seen.state for job, seen in told.items()} == {
-        "12_0": "COMPLETED",
-        "9": "CANCELLED",
-    }
-    assert states.arrays(["12_0", "12_10", "9"]) == ("9", "12")
 
 
 def ended(how: str, reason: str = "") -> Ended:
@@ -398,95 +282,6 @@ def test_a_refused_submission_leaves_nothing_open(tmp_path: Path) -> None:
     assert records.open_batches(tmp_path, there.name) == ()
 
 
-Answers = dict[str, tuple[int, str]]
-
-
-def answering(answers: Answers, asked: list[list[str]]) -> Callable[..., proc.Completed]:
-    """Stands in for squeue and sacct."""
-
-    def run(argv: Sequence[str | os.PathLike[str]], **_: object) -> proc.Completed:
-        words = [str(word) for word in argv]
-        asked.append(words)
-        code, output = answers[words[0]]
-        return proc.Completed(argv=tuple(words), returncode=code, output=output, seconds=0)
-
-    return run
-
-
-def slurm(answers: Answers, asked: list[list[str]] | None = None, **options: object) -> Slurm:
-    chosen = Flags(scheduler="slurm", **options)  # type: ignore[arg-type]
-    return Slurm(chosen, answering(answers, asked if asked is not None else []))
-
-
-def batch_of(folder: Path, jobs: Sequence[str], kind: str = records.CELLS) -> Batch:
-    tasks = [Task(name=f"t{place}", argv=("true",)) for place in range(len(jobs))]
-    return records.submitted(records.new(kind, "slurm", tasks, 8, folder), jobs)
-
-
-def test_what_squeue_forgot_is_asked_of_sacct(tmp_path: Path) -> None:
-    asked: list[list[str]] = []
-    batch = batch_of(tmp_path, ["12_0", "12_1", "12_2"])
-    said = f"12_2|TIMEOUT|n3|{batch.name}\n"
-    there = slurm(
-        {"squeue": (0, f"12_0|RUNNING|n1|{batch.name}|None\n"), "sacct": (0, said)}, asked
-    )
-    found = there.look([batch])
-    assert found is not None
-    assert {job: seen.state for job, seen in found.items()} == {
-        "12_0": "RUNNING",
-        "12_2": "TIMEOUT",
-    }
-    assert "--jobs=12" in asked[-1]
-
-
-def test_a_job_of_another_name_is_not_ours(tmp_path: Path) -> None:
-    there = slurm({"squeue": (0, "12_0|RUNNING|n1|theirs|None\n"), "sacct": (1, "")})
-    assert there.look([batch_of(tmp_path, ["12_0"])]) == {}
-
-
-def test_without_accounting_sacct_is_asked_once(tmp_path: Path) -> None:
-    asked: list[list[str]] = []
-    there = slurm({"squeue": (0, ""), "sacct": (1, "accounting is disabled")}, asked)
-    for _ in range(3):
-        assert there.look([batch_of(tmp_path, ["12_0"])]) == {}
-    assert [words[0] for words in asked].count("sacct") == 1
-
-
-def test_a_slurm_that_does_not_answer_is_no_dead_job(tmp_path: Path) -> None:
-    there = slurm({"squeue": (1, "Unable to contact slurm controller")})
-    assert there.look([batch_of(tmp_path, ["12_0"])]) is None
-    with pytest.raises(InfrastructureError, match="does not answer"):
-        there.find(batch_of(tmp_path, ["12_0"]))
-
-
-def test_an_array_is_found_by_any_of_its_jobs(tmp_path: Path) -> None:
-    batch = batch_of(tmp_path, ["-", "-", "-"])
-    there = slurm({"squeue": (0, f"44_2|PENDING||{batch.name}|None\n")})
-    assert there.find(batch) == ["44_0", "44_1", "44_2"]
-    forgotten = slurm({"squeue": (0, "")})
-    assert forgotten.find(batch) is None
-    records.note_start(batch, "t1", Start(job="44_1", restarts=0, node="n", at=""))
-    assert forgotten.find(batch) == ["44_0", "44_1", "44_2"]
-
-
-def test_builds_ask_for_no_gpu(tmp_path: Path) -> None:
-    options = (
-        *(("gpu-bind", "none"), ("gres", "gpu:1"), ("mem", "8G")),
-        *(("mem-per-gpu", "4G"), ("tres-per-task", "gres/gpu:1")),
-    )
-    there = slurm(
-        {}, gpus=1, partition="gpu", build_partition="cpu", account="a", options=options, parallel=4
-    )
-    cells = there.parameters(batch_of(tmp_path, ["1"]))
-    builds = there.parameters(batch_of(tmp_path, ["2"], records.BUILDS))
-    assert (cells["partition"], cells["gpus_per_task"]) == ("gpu", 1)
-    assert cells["additional_parameters"]["gres"] == "gpu:1"
-    assert builds["partition"] == "cpu"
-    assert "gpus_per_task" not in builds
-    assert builds["additional_parameters"] == {"ntasks": 1, "requeue": True, "mem": "8G"}
-    assert (cells["array_parallelism"], cells["time"], cells["account"]) == (4, 8, "a")
-
-
 def test_a_missing_submitit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UsageError, match=r"pip install 'mcore-compat\[slurm\]'"):
@@ -529,44 +324,3 @@ def test_an_error_takes_no_verdict_away(made: Made, tmp_path: Path) -> None:
     path = evidence.save(whole, tmp_path)
     command.note_error(stand_in_cell(), "host", "x", tmp_path, index=tmp_path / "index.json")
     assert evidence.load(path) == whole
-
-
-PARENT = """\
-import subprocess, sys, time
-from mcore_compat.executor import tied
-child = subprocess.Popen(tied.argv(sys.executable, "-c", "import time; time.sleep(600)"))
-print(child.pid, flush=True)
-time.sleep(600)
-"""
-
-
-def test_a_tied_child_ends_with_its_killed_parent() -> None:
-    pids: list[int] = []
-
-    def line(text: str) -> None:
-        pids.append(int(text))
-        os.kill(int(Path(f"/proc/{text}/stat").read_text().split()[3]), signal.SIGKILL)
-
-    done = proc.run([sys.executable, "-c", PARENT], timeout=30, on_line=line)
-    assert done.returncode == -signal.SIGKILL
-    stat = Path(f"/proc/{pids[0]}/stat")
-    deadline = time.monotonic() + 10
-    while stat.exists() and " Z " not in stat.read_text():
-        assert time.monotonic() < deadline, "the child lives"
-        time.sleep(0.05)
-
-
-ORPHANS = """\
-import subprocess, sys
-from mcore_compat.executor import tied
-tied.adopt_orphans()
-# A grandchild in a session of its own, whose parent has ended.
-inner = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
-subprocess.run([sys.executable, "-c", inner])
-print(tied.end_children(), tied.end_children())
-"""
-
-
-def test_what_a_dead_child_leaves_behind_is_ended() -> None:
-    done = proc.run([sys.executable, "-c", ORPHANS], timeout=30)
-    assert done.output.split() == ["1", "0"]

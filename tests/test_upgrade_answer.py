@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,10 @@ from support import event
 from upgrade_support import (
     ALL_LOAD,
     BROKEN,
+    FAILED,
     FROM,
+    GOOD,
+    LOADS,
     MATRIX,
     TO,
     answered,
@@ -21,22 +23,18 @@ from upgrade_support import (
     known,
     lock,
     shows,
+    unresolvable,
 )
 
-from mcore_compat import compare
-from mcore_compat.bisect import State
 from mcore_compat.cells import Cell
-from mcore_compat.evidence import Evidence, Reason, start
+from mcore_compat.evidence import Evidence
 from mcore_compat.exchange.evidence import Answer
-from mcore_compat.matrix import Pairs, Undeclared
+from mcore_compat.matrix import Undeclared
 from mcore_compat.outcomes import CellOutcome
-from mcore_compat.upgrade import document, losses, numbers, pins, trial
+from mcore_compat.upgrade import document, pins
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.text import markdown
-
-GOOD = (event("restore[gpt]"), event("modelopt-state-int8[gpt]"))
-LOADS = (exchanged(TO, FROM, ALL_LOAD),)
 
 
 def one_word(*events: dict[str, Any], before: tuple[dict[str, Any], ...] = GOOD) -> Word:
@@ -153,11 +151,6 @@ def test_evidence_that_does_not_hold_is_told_and_is_no_go(
     assert any(why in r.text for r in made.reasons)
 
 
-def unresolvable(of: Cell) -> Evidence:
-    reason = Reason(kind="unresolvable", message="the index says no", help="")
-    return start(of, device_class="host", outcome=CellOutcome.UNRESOLVABLE, reason=reason)
-
-
 def test_what_cannot_be_installed_is_a_no_with_its_reason_and_no_losses_of_its_own() -> None:
     made = answered(known([shows(FROM, *GOOD), unresolvable(TO)], locks=[lock(FROM)]))
     assert made.word is Word.NO
@@ -244,148 +237,6 @@ def test_a_package_that_a_failure_names_is_told_where_it_changes() -> None:
     assert pins.mentioned(text, pins.packages(old, new)) == (("transformers", "4.50", "4.57"),)
 
 
-# Blame: which cells are asked, and what they say
-
-
-FAILED = event("modelopt-state-int8[gpt]", "broken")
-BOTH = cell("compat-0.16-modelopt0.42-torch2.8", modelopt="0.42.0", torch="2.8.0")
-ALONE = cell("compat-0.16-modelopt0.41-torch2.8", torch="2.8.0")
-
-
-def blamed(*between: Evidence, run: losses.Run | None = None) -> losses.Loss:
-    """The loss from FROM to the cell in which ModelOpt and torch move."""
-    found = [shows(FROM, *GOOD), shows(BOTH, GOOD[0], FAILED), *between]
-    of = known(found, (), [lock(FROM), lock(BOTH)])
-    origin, target = of.side(FROM), of.side(BOTH)
-    made = answered(of, target=BOTH).difference
-    assert made is not None
-    (loss,) = losses.losses(origin, target, made, of, run=run)
-    return loss
-
-
-def culprits(loss: losses.Loss) -> list[tuple[str, ...]]:
-    assert loss.blamed is not None
-    return [c.axes for c in loss.blamed.blame.culprits]
-
-
-@pytest.mark.parametrize(
-    "changed", [{"suite": "old"}, {"complete": False}, {"outcome": CellOutcome.ERROR}]
-)
-def test_evidence_that_says_nothing_of_todays_suite_blames_nobody(changed: dict[str, Any]) -> None:
-    loss = blamed(replace(shows(TO, GOOD[0], FAILED), **changed), shows(ALONE, *GOOD))
-    assert culprits(loss) == [("nvidia-modelopt", "torch")]
-    assert loss.blamed is not None
-    assert not loss.blamed.blame.culprits[0].proved
-    assert loss.blamed.open == (TO.name,)
-
-
-def test_known_cells_tell_what_is_to_blame() -> None:
-    loss = blamed(shows(TO, GOOD[0], FAILED), shows(ALONE, *GOOD))
-    assert culprits(loss) == [("nvidia-modelopt",)]
-    assert loss.blamed is not None
-    assert loss.blamed.open == ()
-    assert loss.blamed.cells[("nvidia-modelopt",)] == TO.name
-
-
-def test_what_fails_only_together_is_told_as_such() -> None:
-    loss = blamed(shows(TO, *GOOD), shows(ALONE, *GOOD))
-    assert culprits(loss) == [("nvidia-modelopt", "torch")]
-    assert loss.blamed is not None
-    assert loss.blamed.blame.culprits[0].proved
-
-
-def test_what_was_not_asked_is_open_and_has_a_price() -> None:
-    loss = blamed(shows(TO, *GOOD))
-    assert loss.blamed is not None
-    assert loss.blamed.open == (ALONE.name,)
-    assert loss.blamed.seconds == 1.0
-    assert not loss.blamed.blame.culprits[0].proved
-
-
-def test_only_what_is_open_is_run() -> None:
-    ran: list[str] = []
-
-    def run(of: Cell) -> Evidence:
-        ran.append(of.name)
-        return shows(ALONE, GOOD[0], FAILED)
-
-    loss = blamed(shows(TO, *GOOD), run=run)
-    assert ran == [ALONE.name]
-    assert culprits(loss) == [("torch",)]
-
-
-def test_a_cell_that_runs_on_other_versions_says_nothing() -> None:
-    loss = blamed(shows(TO, *GOOD), run=lambda of: shows(FROM, *GOOD))
-    assert loss.blamed is not None
-    assert loss.blamed.blame.culprits[0].silent == (("torch",),)
-    assert "locked on other versions" in loss.blamed.why[("torch",)]
-
-
-def test_what_cannot_be_installed_is_silent_with_its_reason() -> None:
-    loss = blamed(shows(TO, *GOOD), unresolvable(ALONE))
-    assert loss.blamed is not None
-    assert loss.blamed.why[("torch",)] == "unresolvable: the index says no"
-    assert not loss.blamed.blame.culprits[0].proved
-
-
-def test_releases_that_exclude_one_another_are_never_run() -> None:
-    """torch 2.13 is built for CUDA 13, for which TE 2.7 has no core library."""
-    origin = cell("compat-0.16-modelopt0.41-te2.7", te="2.7.0")
-    far = cell("compat-0.16-modelopt0.41-te2.17-torch2.13", te="2.17.1", torch="2.13.0")
-    found = [shows(origin, *GOOD), shows(far, GOOD[0], FAILED)]
-    of = known(found, (), [lock(origin), lock(far)])
-    made = compare.difference(found[0], found[1])
-    (loss,) = losses.losses(of.side(origin), of.side(far), made, of)
-    assert loss.blamed is not None
-    assert "CUDA 13" in loss.blamed.why[("torch",)]
-    assert loss.blamed.open == ("compat-0.16-modelopt0.41-te2.17",)
-
-
-@pytest.mark.parametrize(
-    ("events", "state"),
-    [
-        ((FAILED,), State.BAD),
-        ((GOOD[1],), State.GOOD),
-        ((event("modelopt-state-int8[gpt]", "needs-gpu"),), State.SILENT),
-        ((event("modelopt-state-int8[gpt]", "blocked"),), State.SILENT),
-        ((event("other"),), State.SILENT),
-    ],
-)
-def test_a_cell_is_good_or_bad_only_where_it_was_asked(
-    events: tuple[dict[str, Any], ...], state: State
-) -> None:
-    (failed,) = shows(TO, FAILED).checks
-    found, why = trial.state_of(shows(FROM, *events), ("modelopt-state-int8[gpt]",), failed)
-    assert found is state
-    assert bool(why) is (state is State.SILENT)
-
-
-def test_another_cause_is_neither_good_nor_bad() -> None:
-    other = event("modelopt-state-int8[gpt]", "broken")
-    other["failure"] = {**other["failure"], "type": "ImportError"}
-    (failed,) = shows(TO, FAILED).checks
-    said = trial.state_of(shows(FROM, other), ("modelopt-state-int8[gpt]",), failed)
-    assert said == (State.SILENT, "broken there for another reason")
-
-
-def test_a_declared_failure_tells_why() -> None:
-    rule = Pairs(
-        mcore=SpecifierSet(">=0.16"),
-        modelopt=SpecifierSet(">=0.42"),
-        reason="a reason",
-        expires=datetime.date(2030, 1, 1),
-        checks=("modelopt-state*",),
-        owner="nvidia-modelopt",
-        upstream="not reported",
-    )
-    declared = replace(MATRIX, expected=(rule,))
-    found = [shows(FROM, *GOOD), shows(TO, GOOD[0], FAILED)]
-    (loss,) = answered(known(found, LOADS, declared=declared)).losses
-    assert loss.declared[0].startswith("a reason")
-    assert loss.rules
-    assert loss.attributed == ("nvidia-modelopt",)
-
-
 # What to take instead
 
 
@@ -420,50 +271,3 @@ def test_a_cell_into_which_checkpoints_do_not_load_is_no_alternative() -> None:
     assert answered(known(found, [*LOADS, refused])).alternatives == ()
     (one,) = answered(known(found, [*LOADS, exchanged(near, FROM, ALL_LOAD)])).alternatives
     assert one.checkpoints == "load"
-
-
-# Numbers
-
-
-def held(digest: str, tensors: int = 2) -> dict[str, Any]:
-    return event("restore[gpt]", details={"digest": digest, "tensors": tensors})
-
-
-def shaped(kind: str, **tensors: list[Any]) -> dict[str, Any]:
-    return event(f"{kind}[gpt]", details={"tensors": tensors})
-
-
-def compared(old: tuple[dict[str, Any], ...], new: tuple[dict[str, Any], ...]) -> numbers.Numbers:
-    return numbers.numbers(shows(FROM, *old), shows(TO, *new))
-
-
-def test_equal_digests_are_the_same_numbers() -> None:
-    made = compared((held("a"),), (held("a"),))
-    assert (made.same, made.differ) == (("restore[gpt]",), ())
-
-
-def test_other_values_are_told_from_other_tensors() -> None:
-    models = tuple(shaped(kind, w=["float32", 2]) for kind in numbers.MODELS)
-    made = compared((held("a"), *models), (held("b"), *models))
-    assert made.values == made.differ == ("restore[gpt]",)
-    other = (models[0], shaped(numbers.MODELS[1], w=["float32", 3], v=["float32", 1]))
-    made = compared((held("a"), *models), (held("b", 3), *other))
-    assert made.values == ()
-    assert made.counts == {"restore[gpt]": (2, 3)}
-    (shape,) = made.shapes
-    assert (shape.added, shape.removed, shape.changed) == (("v",), (), ("w",))
-
-
-def test_what_failed_in_one_of_them_is_not_compared() -> None:
-    bad = event("restore[gpt]", "broken", details={"digest": "a"})
-    assert compared((held("a"),), (bad,)) == numbers.Numbers(counts={})
-
-
-def test_logits_are_compared_step_by_step() -> None:
-    def logits(decode: str, off: float) -> dict[str, Any]:
-        details = {"whole: digest": "w", "decode: digest": decode, "differences": {"x": off}}
-        return event("inference-numbers[gpt]", details=details)
-
-    (one,) = compared((logits("a", 1e-6),), (logits("b", 2e-6),)).logits
-    assert (one.family, one.same, one.differ) == ("gpt", ("whole",), ("decode",))
-    assert one.off == (1e-6, 2e-6)

@@ -14,7 +14,18 @@ import pytest
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
 from test_doctor import record
-from upgrade_support import ALL_LOAD, BROKEN, FROM, TO, answered, exchanged, known, recorded, shows
+from upgrade_support import (
+    ALL_LOAD,
+    BROKEN,
+    FROM,
+    GOOD,
+    TO,
+    answered,
+    exchanged,
+    known,
+    recorded,
+    shows,
+)
 
 from mcore_compat import cli, evidence, files, inspected, locks, pipeline
 from mcore_compat.errors import InfrastructureError, UsageError
@@ -28,7 +39,6 @@ from mcore_compat.pipeline import Outcome
 from mcore_compat.upgrade import current, data, document, examples, text
 from mcore_compat.upgrade.answer import Answer as Answered
 
-GOOD = (event("restore[gpt]"), event("modelopt-state-int8[gpt]"))
 LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
 ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
 

@@ -9,6 +9,8 @@ from support import event
 from upgrade_support import (
     ALL_LOAD,
     FROM,
+    GOOD,
+    LOADS,
     TO,
     answered,
     cell,
@@ -22,9 +24,6 @@ from mcore_compat.cells import Cell
 from mcore_compat.upgrade import data, document
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.text import markdown
-
-GOOD = (event("restore[gpt]"), event("modelopt-state-int8[gpt]"))
-LOADS = (exchanged(TO, FROM, ALL_LOAD),)
 
 
 def signs(text: str | None, name: str = "modelopt.torch.opt:f") -> dict[str, Any]:

@@ -11,12 +11,12 @@ from support import event, stand_in_evidence
 from mcore_compat import matrix, releases
 from mcore_compat.cells import AXES, Cell
 from mcore_compat.collated import collate
-from mcore_compat.evidence import Evidence
+from mcore_compat.evidence import Evidence, Reason, start
 from mcore_compat.exchange import plan
 from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.locks import Lock, Pin
 from mcore_compat.matrix import Matrix
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.releases import Releases
 from mcore_compat.upgrade.answer import Answer as Answered
 from mcore_compat.upgrade.answer import answer
@@ -110,6 +110,20 @@ def exchanged(
 
 
 ALL_LOAD = {f"gpt:{way}": WORKS for way in plan.WAYS}
+
+
+GOOD = (event("restore[gpt]"), event("modelopt-state-int8[gpt]"))
+"""What FROM shows."""
+
+FAILED = event("modelopt-state-int8[gpt]", "broken")
+
+LOADS = (exchanged(TO, FROM, ALL_LOAD),)
+"""All of FROM's checkpoints load in TO."""
+
+
+def unresolvable(of: Cell) -> Evidence:
+    reason = Reason(kind="unresolvable", message="the index says no", help="")
+    return start(of, device_class="host", outcome=CellOutcome.UNRESOLVABLE, reason=reason)
 
 
 def known(
