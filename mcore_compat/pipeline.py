@@ -27,6 +27,7 @@ from mcore_compat import (
     machine,
     recipes,
     runner,
+    toolkits,
     verdict,
     wheelhouse,
 )
@@ -152,7 +153,7 @@ def toolkit_of(context: Context) -> str | None:
 @functools.cache
 def _toolkits(run: Runner) -> frozenset[str]:
     """The versions of nvcc on this machine; asked once, for hundreds of cells want to know."""
-    return frozenset(toolkit.version for toolkit in recipes.toolkits(run))
+    return frozenset(toolkit.version for toolkit in toolkits.found(run))
 
 
 def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unresolvable:

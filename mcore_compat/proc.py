@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import selectors
 import signal
@@ -166,6 +167,25 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
         timed_out = time.monotonic() > deadline
         time.sleep(0.02)
     return timed_out
+
+
+def prctl(option: int, value: int) -> None:
+    """Tell the kernel something about this process (Linux, `prctl(2)`).
+
+    Raises:
+        OSError: it refuses.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies, however it dies."""
+    prctl(_PR_SET_PDEATHSIG, number)
 
 
 def end_all() -> None:

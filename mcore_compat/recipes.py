@@ -1,16 +1,11 @@
-"""How each source-only package is built and verified: data, and how to find a CUDA toolkit."""
+"""How each source-only package is built and verified: data."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from mcore_compat.proc import Runner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,38 +64,6 @@ def header_packages(cuda: str) -> tuple[str, ...]:
     if cuda.startswith("12."):
         return (f"nvidia-cuda-nvcc-cu12=={cuda}.*", f"nvidia-cuda-cccl-cu12=={cuda}.*")
     return (f"nvidia-cuda-crt=={cuda}.*", f"nvidia-cuda-cccl=={cuda}.*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Toolkit:
-    """A CUDA toolkit on this machine; `version` as nvcc says (`12.4`)."""
-
-    home: Path
-    version: str
-
-
-def _homes() -> Iterator[Path]:
-    for name in ("CUDA_HOME", "CUDA_PATH"):
-        if os.environ.get(name):
-            yield Path(os.environ[name])
-    nvcc = shutil.which("nvcc")
-    if nvcc:
-        # A wrapper on PATH is not beside its toolkit; the folders below find that one.
-        yield Path(nvcc).resolve().parent.parent
-    yield from sorted(Path("/usr/local").glob("cuda*"), reverse=True)
-
-
-def toolkits(run: Runner) -> tuple[Toolkit, ...]:
-    """Every CUDA toolkit that is found and whose nvcc runs, each once."""
-    found: dict[str, Toolkit] = {}
-    for home in _homes():
-        if not (home / "bin" / "nvcc").exists():
-            continue
-        done = run([home / "bin" / "nvcc", "--version"], timeout=30)
-        match = re.search(r"release (\d+\.\d+)", done.output)
-        if done.ok and match:
-            found.setdefault(match[1], Toolkit(home=home, version=match[1]))
-    return tuple(found.values())
 
 
 def has_cuda_sources(sdist: Path) -> bool:

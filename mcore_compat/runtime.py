@@ -26,8 +26,8 @@ def variables(
     """The environment for a cell's processes.
 
     CUDA_HOME must not be empty (TE then searches the whole file system); TE's core finds its
-    CUDA libraries on LD_LIBRARY_PATH. `stub` is the folder of the driver's stand-in, last on
-    that path, and None where there is a driver.
+    CUDA libraries on LD_LIBRARY_PATH, and `for_te` says what else it looks for. `stub` is the
+    folder of the driver's stand-in, last on that path, and None where there is a driver.
     """
     found = {
         name: value
@@ -44,6 +44,28 @@ def variables(
         PYTHONNOUSERSITE="1",
         PATH=f"{site.parents[2] / 'bin'}:{found.get('PATH', '/usr/bin:/bin')}",
     )
+    found.update(for_te(site))
+    return found
+
+
+def for_te(site: Path) -> dict[str, str]:
+    """Where torch's packages in `site` have what TE opens or includes by itself; nothing of what
+    is not there.
+
+    TE looks for each library in a variable of its own, then in CUDA_HOME, and only then where its
+    own packages are (`transformer_engine/common/__init__.py`): a CUDA_HOME without cuDNN, and
+    packages in two places, make it fail. The kernels that it compiles when they are called include
+    `cuda_runtime.h` from NVTE_CUDA_INCLUDE_DIR, else from CUDA_HOME (`common/util/rtc.cpp`).
+    """
+    nvidia = site / "nvidia"
+    found = {}
+    for name in ("cudnn", "nvrtc", "curand"):
+        libraries = sorted(nvidia.glob(f"*/lib/lib{name}.so*"))
+        if libraries:
+            found[f"{name.upper()}_HOME"] = str(libraries[0].parent.parent)
+    headers = sorted(nvidia.glob("*/include/cuda_runtime.h"))
+    if headers:
+        found["NVTE_CUDA_INCLUDE_DIR"] = str(headers[0].parent)
     return found
 
 

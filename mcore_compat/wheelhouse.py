@@ -16,14 +16,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mcore_compat import files, index, locks, recipes, runtime
+from mcore_compat import files, index, locks, recipes, runtime, toolkits
 from mcore_compat.buildlog import last_line, line_that_matters, surroundings
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.locks import Lock, Pin
 from mcore_compat.proc import Completed, Runner
 from mcore_compat.progress import Heartbeat
-from mcore_compat.recipes import RECIPES, Recipe, Toolkit
+from mcore_compat.recipes import RECIPES, Recipe
+from mcore_compat.toolkits import Toolkit
 
 BUILD_LIMIT_S = 3600.0
 
@@ -127,7 +128,7 @@ def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
     """
     if recipe.without_cuda and not runtime.has_driver():
         return None
-    return next((t for t in recipes.toolkits(job.run) if t.version == job.cuda), None)
+    return toolkits.of_cuda(job.cuda, job.run)
 
 
 def lookup(key: Key) -> Wheel | None:
@@ -241,7 +242,7 @@ def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: fl
 
 
 def _needs_nvcc(key: Key, job: Job) -> Unbuildable:
-    versions = [t.version for t in recipes.toolkits(job.run)]
+    versions = [t.version for t in toolkits.found(job.run)]
     return Unbuildable(
         key=key,
         reason=f"{key.package} {key.version} has CUDA sources and needs nvcc {job.cuda}; "

@@ -63,8 +63,10 @@ asked = {check: name for check, name in asked.items() if options.only in ("", ch
 say(event="start", suite=1, device_class=device, platform=platform,
     installed=installed, checks=list(asked), sabotage=os.environ.get("STAND_IN_SABOTAGE"))
 for check, name in asked.items():
-    if os.environ.get("STAND_IN_HANGS"):
-        pathlib.Path(os.environ["STAND_IN_HANGS"]).write_text(str(os.getpid()))
+    hangs = os.environ.get("STAND_IN_HANGS")
+    if hangs and os.environ.get("STAND_IN_HANGS_AT", check) == check:
+        place = pathlib.Path(hangs)
+        (place / str(os.getpid()) if place.is_dir() else place).write_text(str(os.getpid()))
         time.sleep(600)
     found = importlib.import_module(name)
     say(event="check", check=check, kind=check, family=None, outcome="works", seconds=0.1,

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import bundle_support
 import pytest
@@ -105,11 +106,13 @@ def test_an_old_python_starts_it(bundle: Path) -> None:
     assert evidence_of(bundle)["cell"] == CELL.name
 
 
-def test_only_some_checks_are_no_evidence(bundle: Path) -> None:
+def test_of_some_checks_the_evidence_is_not_complete(bundle: Path) -> None:
     done = run(bundle, "--only", "import-torch")
     assert done.returncode == 0, done.stderr
     assert "works 1" in done.stdout
-    assert not (bundle / "evidence").exists()
+    found = evidence_of(bundle)
+    assert found["complete"] is False
+    assert not list(carried.problems(found))
 
 
 def test_both_sides_have_the_same_parts_of_the_suite() -> None:
@@ -135,7 +138,7 @@ def test_a_part_of_the_suite_is_run_in_its_place(bundle: Path, made: StandIn) ->
 def test_with_a_gpu_a_whole_run_has_all_parts(bundle: Path) -> None:
     done = run(bundle, "--only", "import-torch", STAND_IN_DEVICE="gpu")
     assert done.returncode == 0, done.stderr
-    assert not (bundle / "evidence").exists()
+    assert written(bundle) == ["gpu.json"]
     done = run(bundle, STAND_IN_DEVICE="gpu")
     assert done.returncode == 0, done.stderr
     assert written(bundle) == ["gpu.gpu.json", "gpu.json", "ranks.gpu.json"]
@@ -177,11 +180,18 @@ def test_what_is_wrong_is_said_in_one_line(bundle: Path, words: list[str]) -> No
     assert not (bundle / "evidence").exists()
 
 
-def test_a_suite_that_ends_early_is_no_evidence(bundle: Path) -> None:
+def test_a_suite_that_ends_early_leaves_what_it_learnt(bundle: Path) -> None:
     done = run(bundle, STAND_IN_ENDS_EARLY="1")
     assert done.returncode == 3
     assert "ended early" in done.stderr
-    assert not (bundle / "evidence").exists()
+    found = evidence_of(bundle)
+    assert found["complete"] is False
+    assert outcomes(found) == {"import-megatron_core": "works", "import-torch": "works"}
+    assert not list(carried.problems(found))
+
+
+def outcomes(found: Mapping[str, Any]) -> dict[str, str]:
+    return {e["check"]: e["outcome"] for e in found["events"] if e["event"] == "check"}
 
 
 def alive(pid: int) -> bool:
@@ -192,9 +202,11 @@ def alive(pid: int) -> bool:
 
 
 def test_a_suite_past_its_limit_is_killed(bundle: Path, tmp_path: Path) -> None:
-    done = run(bundle, "--suite-limit", "2", STAND_IN_HANGS=str(tmp_path / "pid"))
+    hangs = {"STAND_IN_HANGS": str(tmp_path / "pid"), "STAND_IN_HANGS_AT": "import-torch"}
+    done = run(bundle, "--suite-limit", "2", **hangs)
     assert done.returncode == 3
     assert "passed its limit of 2 s" in done.stderr
+    assert outcomes(evidence_of(bundle)) == {"import-megatron_core": "works"}
     assert not alive(int((tmp_path / "pid").read_text()))
     assert not environments(bundle)
 
@@ -273,7 +285,9 @@ def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:
     short = "2.8.0a0+5228986c39.nv25.6"
     assert not list(carried.problems(found))
     assert found["base"] == {
+        "changed": {},
         "installed": ["megatron-core", "numpy", "nvidia-modelopt"],
+        "toolkit": None,
         "unmet": [
             f"megatron-core {CELL.mcore} requires torch>=2.9, {short} is there",
             f"mamba-ssm was compiled for torch {CELL.torch}, this Python has {short}",

@@ -86,6 +86,7 @@ def carried(lock: Lock, cell: Cell) -> Carried:
         "base": None,
         "bundle": "b" * 64,
         "cell": NAME,
+        "complete": True,
         "events": [start, event("restore[gpt]"), {"event": "end", "seconds": 1.0}],
         "folders": ["/srv/node/bundle"],
         "lock": lock.digest,
@@ -111,7 +112,13 @@ def write(tmp_path: Path) -> Write:
 def over_base(data: Carried, te: str = "2.4.0+3cd6870", torch: str = VENDOR) -> Carried:
     """The same, over a vendor's torch and TE."""
     data = copy.deepcopy(data)
-    data["base"] = {"installed": ["megatron-core"], "unmet": [], "without": ["torch"]}
+    data["base"] = {
+        "changed": {},
+        "installed": ["megatron-core"],
+        "toolkit": "12.8",
+        "unmet": [],
+        "without": ["torch"],
+    }
     there = data["events"][0]["installed"]
     there.update({"torch": torch, "transformer-engine": te, "apex": "0.1"})
     del there["transformer-engine-torch"]

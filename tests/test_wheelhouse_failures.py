@@ -25,10 +25,10 @@ from wheelhouse_support import (
     surroundings,
 )
 
-from mcore_compat import buildlog, files, recipes, runtime, wheelhouse
+from mcore_compat import buildlog, files, runtime, toolkits, wheelhouse
 from mcore_compat.errors import InfrastructureError
 from mcore_compat.proc import Completed
-from mcore_compat.recipes import Toolkit
+from mcore_compat.toolkits import Toolkit
 from mcore_compat.wheelhouse import Unbuildable
 
 
@@ -136,7 +136,7 @@ def test_cuda_sources_without_their_nvcc_are_unbuildable_and_the_reason_helps(
 ) -> None:
     sources(monkeypatch, "setup.py", "csrc/kernel.cu")
     homes = tuple(Toolkit(home=Path(f"cuda-{v}"), version=v) for v in there)
-    monkeypatch.setattr(recipes, "toolkits", lambda run: homes)
+    monkeypatch.setattr(toolkits, "found", lambda run: homes)
     said = refused(tools, TE)
     assert "transformer-engine-torch 2.3.0" in said.reason
     assert "nvcc 12.8" in said.reason
@@ -155,7 +155,7 @@ def test_cuda_sources_with_their_nvcc_are_built_with_it(
         Toolkit(home=Path("of-13"), version="13.0"),
         Toolkit(home=Path("of-12"), version="12.8"),
     )
-    monkeypatch.setattr(recipes, "toolkits", lambda run: homes)
+    monkeypatch.setattr(toolkits, "found", lambda run: homes)
     wheel = built(tools, TE)
     assert tools.seen["build"][1]["CUDA_HOME"] == "of-12"
     record = json.loads((wheel.path.parent / "build.json").read_text())
@@ -166,7 +166,7 @@ def test_sources_without_cuda_are_built_against_torchs_own_headers_on_every_mach
     tools: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     homes = (Toolkit(home=Path("of-12"), version="12.8"),)
-    monkeypatch.setattr(recipes, "toolkits", lambda run: homes)
+    monkeypatch.setattr(toolkits, "found", lambda run: homes)
     monkeypatch.setenv("CUDA_HOME", "of-the-machine")
     built(tools, TE)
     assert tools.seen["build"][1]["CUDA_HOME"].startswith(str(files.home() / "build"))
@@ -178,7 +178,7 @@ def test_kernels_are_left_out_only_where_there_is_no_gpu(
     tools: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     homes = (Toolkit(home=Path("of-12"), version="12.8"),)
-    monkeypatch.setattr(recipes, "toolkits", lambda run: homes)
+    monkeypatch.setattr(toolkits, "found", lambda run: homes)
     without = built(tools)
     assert tools.seen["build"][1]["CAUSAL_CONV1D_SKIP_CUDA_BUILD"] == "TRUE"
     monkeypatch.setattr(runtime, "has_driver", lambda: True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import stand_in_cell
 
-from mcore_compat import files, index, recipes, runtime, wheelhouse
+from mcore_compat import files, index, runtime, toolkits, wheelhouse
 from mcore_compat.cells import Cell
 from mcore_compat.locks import Lock, Pin
 from mcore_compat.proc import Completed
@@ -110,7 +110,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wheelhouse of the test's own, on a machine with neither a driver nor a toolkit."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(runtime, "has_driver", lambda: False)
-    monkeypatch.setattr(recipes, "toolkits", lambda run: ())
+    monkeypatch.setattr(toolkits, "found", lambda run: ())
     sources(monkeypatch, "setup.py", "csrc/conv.cpp")
 
 

@@ -67,6 +67,8 @@ def plan(
             need.name
             for need, _ in _unmet(wanted, by_name, base.installed, requires)
             if need.name in by_name and need.name not in wanted
+            # What was left out and does not fit is told, and no reason to ask nothing.
+            if by_name[need.name]["files"] or need.name not in base.installed
         }
         if not more:
             break

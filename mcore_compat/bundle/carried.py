@@ -24,15 +24,22 @@ from mcore_compat.bundle.base import normal
 from mcore_compat.bundle.install import same
 from mcore_compat.cells import Cell, Request, format_name, parse_name, series_of
 from mcore_compat.errors import EvidenceError, LockError, UsageError
-from mcore_compat.evidence import Evidence
+from mcore_compat.evidence import Evidence, Reason
 from mcore_compat.locks import Lock
 from mcore_compat.matrix import Matrix
+from mcore_compat.outcomes import CellOutcome
 from mcore_compat.releases import Releases
 
 SCHEMA = files.ROOT / "mcore_compat" / "schemas" / "carried.schema.json"
 SUBJECTS = ("megatron-core", "nvidia-modelopt")
 OF_A_GPU = ("gpu", "capability", "driver")
 """What evidence of a GPU names it by."""
+
+CUT_SHORT = Reason(
+    kind="cut-short",
+    message="the run was cut short, or asked some of the checks only",
+    help="run the bundle again",
+)
 
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 SKEW = timedelta(minutes=10)
@@ -60,7 +67,8 @@ def problems(data: Any) -> Iterator[Any]:
 
 
 def verified(data: Mapping[str, Any], known: Known) -> Evidence:
-    """The evidence in a file's data; of a part of the suite, its `suite` is the part's digest.
+    """The evidence in a file's data; of a part of the suite, its `suite` is the part's digest. Of a
+    run that was cut short it has the checks that ended, and is not complete.
 
     Raises:
         EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
@@ -79,7 +87,7 @@ def verified(data: Mapping[str, Any], known: Known) -> Evidence:
     suite = _suite(data, known)
     taken = _moment(data["taken"])
     cell = _cell(data["cell"], lock, known)
-    _whole(data["events"])
+    _one_run(data["events"], complete=data["complete"])
     start = data["events"][0]
     _platform(start, cell)
     base = evidence.start(
@@ -93,6 +101,8 @@ def verified(data: Mapping[str, Any], known: Known) -> Evidence:
     for event in data["events"]:
         builder.take(event)
     made = builder.evidence()
+    if not data["complete"]:
+        made = replace(made, complete=False, outcome=CellOutcome.ERROR, reason=CUT_SHORT)
     there = {normal(name): version for name, version in made.installed.items()}
     _same_wheels(data, lock)
     if data["base"] is None:
@@ -134,17 +144,18 @@ def _moment(taken: str) -> str:
     return taken
 
 
-def _whole(events: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse events that are not those of one run, from its start to its end: each check that it
-    was to ask, once."""
+def _one_run(events: Sequence[Mapping[str, Any]], *, complete: bool) -> None:
+    """Refuse events that are not those of one run: each check that it was to ask once, or where it
+    was cut short, at most once."""
     kinds = [event["event"] for event in events]
-    if kinds[0] != "start" or kinds[-1] != "end":
+    if kinds[0] != "start" or (complete and kinds[-1] != "end"):
         raise EvidenceError("the suite did not come to its end")
-    if kinds.count("start") + kinds.count("end") != 2:
+    if kinds.count("start") != 1 or "end" in kinds[:-1]:
         raise EvidenceError("its events are of more than one run")
     asked = Counter(event["check"] for event in events if event["event"] == "check")
     wanted = Counter(events[0]["checks"])
-    wrong = sorted(name for name in {*asked, *wanted} if (asked[name], wanted[name]) != (1, 1))
+    names = {*asked, *wanted} if complete else {*asked}
+    wrong = sorted(name for name in names if (asked[name], wanted[name]) != (1, 1))
     if wrong:
         raise EvidenceError(
             f"its checks are not those that were to be asked, each once: {wrong[0]!r}"

@@ -7,12 +7,16 @@ there before lies in `reports/over-base/`, which no table of the cells reads.
 from __future__ import annotations
 
 import json
+import re
+import tarfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat import evidence, files, shared, verdict
 from mcore_compat.bundle import carried
 from mcore_compat.bundle.carried import Known
+from mcore_compat.bundle.start import RESULTS
 from mcore_compat.errors import EvidenceError, LockError, UsageError
 from mcore_compat.evidence import Evidence
 from mcore_compat.parts import evidence as parts
@@ -24,48 +28,98 @@ FOLDER = files.ROOT / "reports" / "over-base"
 of a part of the suite in a folder of the part's."""
 
 
-def found(paths: Iterable[Path]) -> list[Path]:
-    """The files that are meant: each itself, and all evidence of runs below each folder.
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """The text of one file of evidence, and where it is from."""
+
+    where: str
+    text: str
+
+
+def found(paths: Iterable[Path]) -> list[Brought]:
+    """The files that are meant: each itself, all evidence of runs below each folder, and in each
+    archive that a run left.
 
     Raises:
-        UsageError: one is not there, or a folder has none.
+        EvidenceError: one cannot be read.
+        UsageError: one is not there, or has no evidence.
     """
-    every: list[Path] = []
+    every: dict[str, Brought] = {}
     for path in paths:
-        if path.is_dir():
-            place = path if path.name == "evidence" else path / "evidence"
-            mine = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
-            if not mine:
-                raise UsageError(f"{path} has no evidence: no compat-*/*.json in it")
-            every += mine
-        elif path.is_file():
-            every.append(path)
-        else:
-            raise UsageError(f"{path} is not there")
-    return list(dict.fromkeys(every))
+        for one in _brought(path):
+            every.setdefault(one.where, one)
+    return list(every.values())
+
+
+def _brought(path: Path) -> list[Brought]:
+    if path.is_dir():
+        place = path if path.name == "evidence" else path / "evidence"
+        mine = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
+        if not mine and (path / RESULTS).is_file():
+            return _brought(path / RESULTS)
+        if not mine:
+            raise UsageError(f"{path} has no evidence: no compat-*/*.json in it")
+        return [_of_file(one) for one in mine]
+    if not path.is_file():
+        raise UsageError(f"{path} is not there")
+    return _of_archive(path) if path.suffix == ".tar" else [_of_file(path)]
+
+
+def _of_file(path: Path) -> Brought:
+    try:
+        return Brought(where=str(path), text=path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"{path} cannot be read: {error}") from None
+
+
+def _of_archive(path: Path) -> list[Brought]:
+    """The evidence in an archive; nothing of it is written anywhere."""
+    found = []
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if not (member.isreg() and _EVIDENCE.fullmatch(member.name)):
+                    continue  # a log
+                content = archive.extractfile(member)
+                assert content is not None
+                text = content.read().decode("utf-8")
+                found.append(Brought(where=f"{path}: {member.name}", text=text))
+    except (OSError, ValueError, tarfile.TarError) as error:
+        raise EvidenceError(f"{path} cannot be read: {error}") from None
+    if not found:
+        raise UsageError(f"{path} has no evidence: no evidence/compat-*/*.json in it")
+    return found
+
+
+_EVIDENCE = re.compile(r"evidence/compat-[^/]+/[^/]+\.json")
 
 
 def read(path: Path, known: Known) -> Evidence | Taken:
-    """The evidence in one file, verified.
+    """The evidence in one file, verified; raises as `verified`."""
+    return verified(_of_file(path), known)
+
+
+def verified(one: Brought, known: Known) -> Evidence | Taken:
+    """The evidence in a text, verified.
 
     Raises:
         EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
         UsageError: there is no such cell, or no lock of it here.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvidenceError(f"{path} cannot be read: {error}") from None
+        data = json.loads(one.text)
+    except ValueError as error:
+        raise EvidenceError(f"{one.where} cannot be read: {error}") from None
     problem = next(carried.problems(data), None)
     if problem is not None:
-        raise EvidenceError(f"{path}: {problem.json_path}: {problem.message[:200]}")
+        raise EvidenceError(f"{one.where}: {problem.json_path}: {problem.message[:200]}")
     try:
         made, part = carried.verified(data, known), carried.part_of(data)
         return parts.of(made, PARTS[part]) if part else made
     except (EvidenceError, UsageError, LockError) as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{one.where}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise EvidenceError(f"{path} is no evidence of a bundle's run: {error!r}") from None
+        raise EvidenceError(f"{one.where} is no evidence of a bundle's run: {error!r}") from None
 
 
 def place(one: Evidence | Taken) -> Path:
@@ -99,7 +153,7 @@ def collect(paths: Sequence[Path], known: Known) -> list[tuple[Path, Evidence | 
     Raises:
         CompatError: as `found` and `read`; nothing is stored then.
     """
-    every = [read(path, known) for path in found(paths)]
+    every = [verified(one, known) for one in found(paths)]
     done = []
     for one in every:
         later = newer(one)

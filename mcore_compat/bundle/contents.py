@@ -34,6 +34,8 @@ NODE = (
     "bundle/environments.py",
     "bundle/install.py",
     "bundle/node.py",
+    "bundle/side_by_side.py",
+    "bundle/start.py",
     "errors.py",
     "files.py",
     "forked.py",
@@ -42,6 +44,7 @@ NODE = (
     "proc.py",
     "runner.py",
     "runtime.py",
+    "toolkits.py",
 )
 """The modules of this package that run there."""
 

@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import files, proc, runtime
+from mcore_compat import files, proc, runtime, toolkits
 from mcore_compat.errors import InfrastructureError, UsageError
-
-TOOLKIT = Path("/usr/local/cuda")
-"""Where a machine has CUDA that has not come with torch's packages."""
+from mcore_compat.toolkits import Toolkit
 
 EXTENSIONS = "TORCH_EXTENSIONS_DIR"
 
@@ -169,16 +167,19 @@ def _over(
             f"cell with -py{series} in its name"
         )
     packages = said["packages"]
-    there = install.versions(paths)
+    there, cuda = install.versions(paths), cuda_of(_torch())
     plan = base.plan(
         packages,
-        base.Base(installed=there, cuda=cuda_of(_torch())),
+        base.Base(installed=there, cuda=cuda),
         lambda package: install.requires(here.root, package),
         said["cuda"],
     )
     say(f"over torch {there['torch']} of this Python: {len(plan.install)} packages are installed")
     for line in plan.unmet:
         say(f"  not met: {line}")
+    toolkit = toolkits.of_cuda(cuda, proc.run)
+    if toolkit is None:
+        say(f"  no nvcc of torch's CUDA, {cuda}: what packages would compile here stays uncompiled")
     folder = work / "environment-base"
     site = install.create(folder, Path(sys.executable))
     mine = [p for p in packages if p["name"] in plan.install]
@@ -187,11 +188,19 @@ def _over(
     return Environment(
         python=folder / "bin" / "python",
         tools=install.tools(installer, folder / "bin" / "python", work),
-        variables=_variables(folder, work, temporary=not here.args.keep),
+        variables=_variables(
+            folder,
+            work,
+            toolkit,
+            pycache=here.into / "work" / "pycache",
+            temporary=not here.args.keep,
+        ),
         wheels=_wheels(mine),
         folders=(*_folders(here, work), *map(str, paths)),
         base={
+            "changed": {p["name"]: p["changed"] for p in mine if p.get("changed")},
             "installed": list(plan.install),
+            "toolkit": toolkit.version if toolkit else None,
             "unmet": list(plan.unmet),
             "without": list(said["without"]),
         },
@@ -213,19 +222,26 @@ def cuda_of(torch: Path | None) -> str | None:
     return match[1] if match else None
 
 
-def _variables(folder: Path, work: Path, *, temporary: bool) -> dict[str, str]:
-    """What the cell's processes need, where this machine does not say so itself."""
+def _variables(
+    folder: Path, work: Path, toolkit: Toolkit | None, *, pycache: Path, temporary: bool
+) -> dict[str, str]:
+    """What the cell's processes need, whatever this machine says itself."""
     torch = _torch()
     assert torch is not None  # the plan refuses where there is none
     site = torch.parent
     found = runtime.variables(site, runtime.driver_stub(site, proc.run))
-    if not (site / "nvidia").is_dir() and TOOLKIT.is_dir():
-        found["CUDA_HOME"] = str(TOOLKIT)
-    for name in ("CUDA_HOME", "CUDA_PATH"):
-        if os.environ.get(name):
-            found[name] = os.environ[name]
-    found["PATH"] = f"{folder / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}"
-    found["PYTHONDONTWRITEBYTECODE"] = "1"  # what is compiled would lie beside its source
+    path = [str(folder / "bin"), os.environ.get("PATH", "/usr/bin:/bin")]
+    if toolkit:  # of torch's CUDA: what packages compile here is compiled with it
+        found["CUDA_HOME"] = str(toolkit.home)
+        path.insert(1, str(toolkit.home / "bin"))
+        if (toolkit.home / "include" / "cuda_runtime.h").is_file():
+            found["NVTE_CUDA_INCLUDE_DIR"] = str(toolkit.home / "include")
+    elif not (site / "nvidia").is_dir():  # a torch that was built over the machine's own CUDA
+        others = toolkits.found(proc.run)
+        found["CUDA_HOME"] = str(others[0].home) if others else str(site)
+    found["PATH"] = ":".join(path)
+    # Compiled Python would lie beside its source, in this Python's own packages.
+    found["PYTHONPYCACHEPREFIX"] = str(pycache)
     if temporary:  # processes that are killed leave folders there; a socket's path must be short
         (work / "tmp").mkdir()
         found["TMPDIR"] = str(work / "tmp")

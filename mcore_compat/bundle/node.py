@@ -1,6 +1,7 @@
 """On the other machine: runs the suite in a cell's environment, and writes the evidence.
 
-`run.py` calls this after it has verified the bundle.
+`run.py` calls this after it has verified the bundle. Evidence is written anew after each check, so
+that a run which is cut short, however, leaves what it had learnt.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mcore_compat import files, machine, proc, runner
-from mcore_compat.bundle import environments
+from mcore_compat.bundle import environments, side_by_side
 from mcore_compat.bundle.environments import Environment, Here, say
 from mcore_compat.errors import CompatError, InfrastructureError, Interrupted, UsageError
 
@@ -35,19 +37,35 @@ def main(args: argparse.Namespace, root: Path, digest: str) -> int:
     into = Path(args.into or root).resolve()
     # Imported out of its wheel, for this Python need not have it.
     sys.path.insert(0, str(sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1]))
+    here = Here(root=root, digest=digest, into=into, args=args)
     try:
-        if min(args.limit, args.suite_limit) <= 0:
-            raise UsageError("--limit, --suite-limit: a time limit must be more than 0 s")
+        if min(1.0 if args.limit is None else args.limit, args.suite_limit, args.j) <= 0:
+            raise UsageError("--limit, --suite-limit, -j: must be more than 0")
         loopback()
         with files.disk_errors(into):
             into.mkdir(parents=True, exist_ok=True)
+            if args.j > 1 or args.results:
+                return side_by_side.run(args.cell, args.j, here, lambda cell: ended(cell, here))
             for name in args.cell:
-                run_cell(name, Here(root=root, digest=digest, into=into, args=args))
+                run_cell(name, here)
     except CompatError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("run.py: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    return 0
+
+
+def ended(name: str, here: Here) -> int:
+    """Run one cell in a process of its own; the exit code."""
+    try:
+        with files.disk_errors(here.into):
+            run_cell(name, here)
+    except CompatError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
         return Interrupted.exit_code
     return 0
 
@@ -71,14 +89,16 @@ def loopback() -> None:
 
 def run_cell(name: str, here: Here) -> None:
     """Run one cell: the parts of the suite that are asked for, else the main suite and, with a GPU,
-    all parts. Writes evidence of each but with `--only`: some checks are no verdict.
+    all parts.
 
     Raises:
         CompatError: bad input, or a failure of the surroundings; evidence of what had come to its
-            end is there then.
+            end is there then, and says that it is not complete.
     """
     said = json.loads((here.root / "cells" / f"{name}.json").read_text(encoding="utf-8"))
-    asked = [part for part in PARTS if getattr(here.args, part)]
+    asked: list[str | None] = [part for part in PARTS if getattr(here.args, part)]
+    if here.args.main:
+        asked.append(None)
     with environments.alone(name, here), environments.made(said, here) as there:
         if not asked and ask(said, None, there, here) == "gpu" and not here.args.only:
             asked = [*PARTS]
@@ -91,13 +111,12 @@ def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Her
     asked on. Raises as `run_cell`."""
     name = f"{said['cell']}.{part}" if part else said["cell"]
     logs = here.into / "logs" / name
-    taken = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    events: list[Mapping[str, Any]] = []
+    kept = Kept(said=said, part=part, there=there, here=here)
     watch = machine.Watch(machine.device_class() if machine.driver() else None)
 
     def take(event: Mapping[str, Any]) -> None:
         watch.see(event)
-        events.append(event)
+        kept.take(event)
 
     say(f"running {part or 'the suite'} in {said['cell']}")
     done = runner.run_suite(
@@ -113,50 +132,65 @@ def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Her
         checks=here.root / "suite" / part if part else None,
         limit=here.args.suite_limit,
     )
-    for event in events:
+    for event in kept.events:
         if event["event"] == "error":
             raise UsageError(f"the suite cannot run: {str(event['message']).splitlines()[0]}")
-    show(name, events)
-    if events[-1]["event"] != "end":
+    show(name, kept.events)
+    print(f"evidence: {kept.path}")
+    if kept.events[-1]["event"] != "end":
         raise InfrastructureError(
             f"the suite ended early, with exit code {done.returncode} "
-            f"(log: {logs / 'suite.log'}); no evidence is written"
+            f"(log: {logs / 'suite.log'}); the evidence is not complete"
         )
-    if here.args.only:
-        say("some checks only: no evidence is written")
-    else:
-        write(said, part, there, events, taken, here)
-    return str(events[0]["device_class"])
+    return str(kept.events[0]["device_class"])
 
 
-def write(
-    said: Mapping[str, Any],
-    part: str | None,
-    there: Environment,
-    events: Sequence[Mapping[str, Any]],
-    taken: str,
-    here: Here,
-) -> None:
-    """Write the evidence of a run, as `collect` takes it: what the suite said, of what bundle."""
-    device = events[0]["device_class"]
-    kind = f"{device}-base" if there.base else device
-    folder: Path = here.into / "evidence" / said["cell"]
-    path = folder / (f"{part}.{kind}.json" if part else f"{kind}.json")
-    suite = files.sha256_tree(here.root / "suite", deep=False)
-    data = {
-        "base": there.base,
-        "bundle": here.digest,
-        "cell": said["cell"],
-        "folders": list(there.folders),
-        "lock": files.sha256_file(here.root / said["lock"]),
-        "part": part and {"name": part, "digest": runner.digest(suite, here.root / "suite" / part)},
-        "schema": SCHEMA,
-        "suite": suite,
-        "taken": taken,
-        "wheels": dict(there.wheels),
-    }
-    files.write_text(path, files.dump_json(data, rows={"events": events}))
-    print(f"evidence: {path}")
+@dataclass(kw_only=True)
+class Kept:
+    """The evidence of one run, as `collect` takes it: what the suite said so far."""
+
+    said: Mapping[str, Any]
+    part: str | None
+    there: Environment
+    here: Here
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    taken: str = field(
+        default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        )
+    )
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Keep an event; the file is written anew where something was learnt by it."""
+        self.events.append(event)
+        if event["event"] in ("check", "end"):
+            files.write_text(self.path, self.text(), durable=False)
+
+    @property
+    def path(self) -> Path:
+        device = self.events[0]["device_class"]
+        kind = f"{device}-base" if self.there.base else device
+        folder: Path = self.here.into / "evidence" / self.said["cell"]
+        return folder / (f"{self.part}.{kind}.json" if self.part else f"{kind}.json")
+
+    def text(self) -> str:
+        root, part = self.here.root, self.part
+        suite = files.sha256_tree(root / "suite", deep=False)
+        data = {
+            "base": self.there.base,
+            "bundle": self.here.digest,
+            "cell": self.said["cell"],
+            # Of some of the checks, of however many: no verdict.
+            "complete": self.events[-1]["event"] == "end" and not self.here.args.only,
+            "folders": list(self.there.folders),
+            "lock": files.sha256_file(root / self.said["lock"]),
+            "part": part and {"name": part, "digest": runner.digest(suite, root / "suite" / part)},
+            "schema": SCHEMA,
+            "suite": suite,
+            "taken": self.taken,
+            "wheels": dict(self.there.wheels),
+        }
+        return files.dump_json(data, rows={"events": self.events})
 
 
 def show(name: str, events: Sequence[Mapping[str, Any]]) -> None:

@@ -19,7 +19,8 @@ import fcntl
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 SUMS = "SHA256SUMS"
@@ -33,12 +34,21 @@ PARTS = ".tar.sha256"
 UNPACKED = ".parts"
 """In an unpacked bundle: the digest of the list that it was unpacked by."""
 
-OURS = ("evidence", "logs", "work")
-"""What runs leave behind in a bundle's folder."""
+RESULTS, SUMMARY = "results.tar", "summary.txt"
+"""What cells that ran side by side leave: all evidence and logs, and how each ended."""
 
-EXIT_CODES = """\
+DETACHED, DONE = "run.lock", "run.code"
+"""A run that was detached holds the lock on the one, and leaves its exit code in the other."""
+
+OURS = ("evidence", "logs", "work")
+"""What runs leave behind in a bundle's folder, beside the files that are named above."""
+
+RUNNING = 75
+
+EXIT_CODES = f"""\
 exit codes: 0 every suite came to its end, whatever it showed; 2 bad input, or the bundle is not
-what it was; 3 disk or another failure of the surroundings; 130 interrupted"""
+what it was; 3 disk or another failure of the surroundings; 130 interrupted; --wait: that of the
+run, or {RUNNING} where it still runs"""
 
 
 class RefusedError(Exception):
@@ -51,14 +61,26 @@ def parser() -> argparse.ArgumentParser:
         prog="run.py", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False
     )
     top.add_argument("--cell", action="append", metavar="CELL", help="of several; repeatable")
+    top.add_argument("--all", action="store_true", help="every cell, as without --cell")
+    top.add_argument("--main", action="store_true", help="the main suite, beside other parts")
     top.add_argument("--ranks", action="store_true", help="only the checks over two ranks")
     top.add_argument(
         "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
     )
-    top.add_argument("--only", metavar="CHECK", help="some checks only, globs; no evidence then")
+    top.add_argument("--only", metavar="CHECK", help="some checks only, globs: incomplete evidence")
+    top.add_argument("-j", type=int, default=1, metavar="N", help="so many cells side by side (1)")
+    top.add_argument(
+        "--results",
+        metavar="FOLDER",
+        help=f"leave {RESULTS} there, all evidence and logs, made anew while the cells run",
+    )
+    top.add_argument("--detach", action="store_true", help="return at once; ask with --wait")
+    top.add_argument("--wait", type=float, metavar="SECONDS", help="for a run that was detached")
     top.add_argument("--base", choices=("current",), help="over the torch and TE of this Python")
     top.add_argument("--keep", action="store_true", help="leave the environment for the next run")
-    top.add_argument("--limit", type=float, default=120.0, help="seconds a check may take (120)")
+    top.add_argument(
+        "--limit", type=float, help="seconds a check may take at most (120, or what it asks for)"
+    )
     top.add_argument("--suite-limit", type=float, default=1800.0, help="for all of a suite (1800)")
     top.add_argument("--python", metavar="PATH", help="the Python to make environments with")
     top.add_argument("--installer", choices=("uv", "pip"), help="default: uv where it is on PATH")
@@ -140,7 +162,8 @@ def _remove(folder: Path) -> None:
 
 def _aside(name: str) -> bool:
     """Whether a file at the top may be there: the manifest, and what a scheduler writes."""
-    return name in (SUMS, SUMS_DIGEST, UNPACKED) or name.endswith((".out", ".err", ".log"))
+    mine = (SUMS, SUMS_DIGEST, UNPACKED, RESULTS, SUMMARY, DETACHED, DONE)
+    return name in mine or name.endswith((".out", ".err", ".log"))
 
 
 class Joined:
@@ -267,6 +290,10 @@ def main(argv: Sequence[str]) -> int:
     sys.dont_write_bytecode = True
     root = Path(__file__).resolve().parent
     try:
+        if args.all and args.cell:
+            raise RefusedError("--all and --cell exclude each other")
+        if args.wait is not None:
+            return wait(Path(args.into or root).resolve(), args.wait, args.results)
         if not (root / SUMS).exists():
             run = unpack(root) / "run.py"
             os.execv(sys.executable, [sys.executable, str(run), *_elsewhere(args, argv, root)])
@@ -286,7 +313,87 @@ def main(argv: Sequence[str]) -> int:
     sys.path.insert(0, str(root))
     from mcore_compat.bundle import node
 
+    if args.detach:
+        return detach(Path(args.into or root).resolve(), lambda: node.main(args, root, digest))
     return node.main(args, root, digest)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def detach(into: Path, run: Callable[[], int]) -> int:
+    """Do `run` in a session of its own; 0 at once, 2 where one runs already."""
+    into.mkdir(parents=True, exist_ok=True)
+    lock = (into / DETACHED).open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"run.py: a run goes on in {into} already; ask it with --wait", file=sys.stderr)
+        return 2
+    (into / DONE).unlink(missing_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        print("detached; follow it with: run.py --wait SECONDS", flush=True)
+        return 0
+    code = 3
+    try:
+        os.setsid()
+        with (into / "run.log").open("w", buffering=1) as log, open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            code = run()
+    finally:
+        put(into / DONE, str(code).encode())
+        os._exit(code)
+
+
+def wait(into: Path, seconds: float, results: str | None) -> int:
+    """Follow a detached run for `seconds` at most, and copy what it left; its exit code, or
+    `RUNNING`.
+
+    Raises:
+        RefusedError: none was detached here.
+    """
+    if not (into / DETACHED).exists():
+        raise RefusedError(f"no run was detached in {into}")
+    deadline = time.monotonic() + seconds
+    log, shown = into / "run.log", 0
+    while True:
+        over = not _held(into / DETACHED)
+        text = log.read_bytes() if log.exists() else b""
+        sys.stdout.write(text[shown:].decode("utf-8", "replace"))
+        sys.stdout.flush()
+        shown = len(text)
+        if over or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    for name in (RESULTS, SUMMARY) if results else ():
+        if (into / name).exists():
+            put(Path(str(results)) / name, (into / name).read_bytes())
+    if not over:
+        return RUNNING
+    try:
+        return int((into / DONE).read_text())
+    except (OSError, ValueError):
+        print("run.py: the run died before its end; what it left is kept", file=sys.stderr)
+        return 3
+
+
+def _held(path: Path) -> bool:
+    """Whether another process holds the lock on a file."""
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _elsewhere(args: argparse.Namespace, argv: Sequence[str], folder: Path) -> list[str]:

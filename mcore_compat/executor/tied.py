@@ -7,24 +7,18 @@ process PARENT dies, however that dies.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from mcore_compat import proc
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 IGNORED = signal.SIGUSR2
 """What Slurm warns with, sent to all processes of a job; only the worker has to hear it."""
-
-
-def _prctl(option: int, value: int) -> None:
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def argv(*words: str | os.PathLike[str]) -> list[str]:
@@ -34,7 +28,7 @@ def argv(*words: str | os.PathLike[str]) -> list[str]:
 
 def adopt_orphans() -> None:
     """Have what a dying child leaves behind become a child of this process."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    proc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_children(limit: float = 10.0) -> int:
@@ -65,7 +59,7 @@ def _children() -> list[int]:
 def main() -> None:
     """Become the program."""
     parent, *words = sys.argv[1:]
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    proc.die_with_parent(signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before that was asked for
         raise SystemExit(1)
     signal.signal(IGNORED, signal.SIG_IGN)

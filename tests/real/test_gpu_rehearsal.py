@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tarfile
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 from bundle_support import OFFLINE, offline
 
 from mcore_compat import files, interpreters, pipeline, proc

@@ -1,0 +1,150 @@
+"""Cells of a bundle side by side, detached, killed: what was learnt is there at every moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import bundle_support
+import pytest
+from bundle_support import CELL, StandIn, run
+
+from mcore_compat.bundle import archive, contents
+from mcore_compat.bundle.start import RESULTS, RUNNING, SUMMARY
+
+OTHER = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
+ENDS_S = 15.0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    return bundle_support.stand_in(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture
+def bundle(made: StandIn, tmp_path: Path) -> Path:
+    """A bundle of two cells."""
+    packed = [made.packed(), made.packed(cell=OTHER)]
+    archive.lay_out(contents.entries(packed, made.tools, made.root), tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def came_home(folder: Path) -> dict[str, dict[str, Any]]:
+    """The evidence in the archive, by cell."""
+    found = {}
+    with tarfile.open(folder / RESULTS) as source:
+        for member in source:
+            if member.name.startswith("evidence/"):
+                found[member.name.split("/")[1]] = json.load(source.extractfile(member))  # type: ignore[arg-type]
+    return found
+
+
+def checks(data: Mapping[str, Any]) -> list[str]:
+    return [event["check"] for event in data["events"] if event["event"] == "check"]
+
+
+def until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return true()
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def started(bundle: Path, *words: str, **variables: str) -> subprocess.Popen[bytes]:
+    path = f"{bundle_support.pipeline.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, "run.py", *words],
+        cwd=bundle,
+        env={**os.environ, "PATH": path, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_two_cells_leave_one_archive(bundle: Path, tmp_path: Path) -> None:
+    done = run(bundle, "--gpu", "--all", "-j", "2", "--results", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [RESULTS, SUMMARY]
+    found = came_home(tmp_path / "out")
+    assert sorted(found) == sorted([CELL.name, OTHER.name])
+    assert all(data["complete"] and len(checks(data)) == 2 for data in found.values())
+    assert f"{OTHER.name}: ended, 2/2 checks, 0 broken" in (tmp_path / "out" / SUMMARY).read_text()
+    with tarfile.open(tmp_path / "out" / RESULTS) as source:
+        assert f"logs/{CELL.name}.gpu/suite.log" in source.getnames()
+
+
+def test_a_cell_that_fails_stops_no_other(bundle: Path, tmp_path: Path) -> None:
+    with started(bundle, "--cell", CELL.name, STAND_IN_HANGS=str(tmp_path / "pid")) as alone:
+        assert until((tmp_path / "pid").exists)
+        done = run(bundle, "--all", "-j", "2", "--results", str(tmp_path / "out"))
+        assert done.returncode == 3
+        assert f"{CELL.name}: failed with 3" in done.stdout
+        assert "is being run by another process" in done.stdout
+        assert checks(came_home(tmp_path / "out")[OTHER.name])
+        alone.send_signal(signal.SIGTERM)
+
+
+def test_killed_it_takes_all_with_it_and_leaves_what_was_learnt(
+    bundle: Path, tmp_path: Path
+) -> None:
+    hanging = tmp_path / "hanging"
+    hanging.mkdir()
+    words = ("--all", "-j", "2", "--results", str(tmp_path / "out"))
+    variables = {"STAND_IN_HANGS": str(hanging), "STAND_IN_HANGS_AT": "import-torch"}
+    with started(bundle, *words, **variables) as process:
+        assert until(lambda: len(list(hanging.iterdir())) == 2)
+        assert until(lambda: (tmp_path / "out" / RESULTS).exists() and len(came_home(bundle)) == 2)
+        process.send_signal(signal.SIGKILL)
+    assert until(lambda: all(gone(int(path.name)) for path in hanging.iterdir()), ENDS_S)
+    found = came_home(tmp_path / "out")
+    assert sorted(found) == sorted([CELL.name, OTHER.name])
+    for data in found.values():
+        assert data["complete"] is False
+        assert checks(data) == ["import-megatron_core"]
+
+
+def test_detached_it_is_asked_again(bundle: Path, tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging"
+    hanging.mkdir()
+    words = ("--cell", CELL.name, "--results", str(tmp_path / "first"), "--detach")
+    variables = {"STAND_IN_HANGS": str(hanging), "STAND_IN_HANGS_AT": "import-torch"}
+    assert run(bundle, *words, **variables).returncode == 0
+    assert until(lambda: len(list(hanging.iterdir())) == 1)
+    again = run(bundle, *words)
+    assert again.returncode == 2
+    assert "a run goes on" in again.stderr
+    asked = run(bundle, "--wait", "0.5", "--results", str(tmp_path / "second"))
+    assert asked.returncode == RUNNING, asked.stderr
+    (pid,) = (int(path.name) for path in hanging.iterdir())
+    os.kill(pid, signal.SIGKILL)
+    ended = run(bundle, "--wait", "60", "--results", str(tmp_path / "second"))
+    assert ended.returncode == 3, "the suite was killed"
+    assert f"{CELL.name}: failed with 3, 1/2 checks" in ended.stdout
+    assert checks(came_home(tmp_path / "second")[CELL.name]) == ["import-megatron_core"]
+
+
+def test_nothing_to_wait_for_is_said(bundle: Path) -> None:
+    done = run(bundle, "--wait", "1")
+    assert done.returncode == 2
+    assert "no run was detached" in done.stderr
+
+
+def test_all_and_some_exclude_each_other(bundle: Path) -> None:
+    done = run(bundle, "--all", "--cell", CELL.name)
+    assert done.returncode == 2
+    assert done.stderr == "run.py: --all and --cell exclude each other\n"
