@@ -82,6 +82,12 @@ def _base(base: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return base
 
 
+def gpu(platform: Mapping[str, Any]) -> str:
+    """Which GPU, on a machine that has one. Plain text."""
+    said = f"capability {platform.get('capability')}, driver {platform.get('driver')}"
+    return f"{platform['gpu']}, {said}, {platform.get('gpus', 1)} of them"
+
+
 def facts(base: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What is said of a base, each with its name: whose lock, and all that differs. Plain text."""
     rows = [("lock of", str(base["cell"]))]
@@ -119,6 +125,7 @@ def lines(found: Sequence[OverBase]) -> list[str]:
     for one in found:
         e = one.evidence
         made += [f"### `{e.cell}` over a base, device class `{e.device_class}`", ""]
+        made += [f"- {escape(gpu(e.platform))}"] if e.platform.get("gpu") else []
         made += markdown_facts(_base(e.base))
         made += [f"- {line}" for line in _failures(e)]
         made.append("")

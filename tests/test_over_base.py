@@ -109,6 +109,15 @@ def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         command.texts()
 
 
+def test_the_gpu_is_named_where_there_was_one() -> None:
+    on = {"gpu": "a stand-in", "capability": "9.0", "driver": "1.0"}
+    one = over(there(platform=on))
+    page = dict(site.pages(Site(made(one), {})))[f"over-base/{VENDOR}.html"]
+    assert "a stand-in, capability 9.0, driver 1.0, 1 of them" in page
+    assert "a stand\\-in, capability 9.0" in report.markdown(made(one))
+    assert "capability" not in report.markdown(made(over(there(platform={}))))
+
+
 def test_it_stands_in_the_table_apart_from_the_cells() -> None:
     locked = stand_in_evidence(event("restore[gpt]", "broken"))
     text = report.markdown(made(over(there(), "the suite changed"), locked=(locked,)))

@@ -85,8 +85,7 @@ def _where(taken: Taken, stale: str) -> list[str]:
     on = taken.platform
     said = [taken.taken[:10]]
     if on.get("gpu"):
-        said.append(f"{on['gpu']}, capability {on.get('capability')}, driver {on.get('driver')}")
-        said.append(f"{on.get('gpus', 1)} of them")
+        said.append(over_base.gpu(on))
     words = [escape(", ".join(said))]
     if not taken.complete:
         words.append(f"**{over_base.incomplete(len(taken.checks))}**")

@@ -38,5 +38,6 @@ def _text(site: Site, name: str, mine: list[OverBase]) -> str:
             (o, cell.made(site, o.evidence, verdict.causes(o.evidence.checks), o.stale))
             for o in mine
         ],
+        gpu=over_base.gpu,
         facts=[over_base.facts(o.evidence.base or {})[1:] for o in mine],
     )
