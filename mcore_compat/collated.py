@@ -16,6 +16,7 @@ from mcore_compat.evidence import Evidence
 from mcore_compat.explain import Explained
 from mcore_compat.intervals import Interval
 from mcore_compat.matrix import Matrix
+from mcore_compat.over_base import OverBase
 from mcore_compat.releases import Releases
 from mcore_compat.untested import Untested
 from mcore_compat.verdict import Cause
@@ -32,12 +33,14 @@ def order(e: Evidence) -> tuple[Version, Version, str, str]:
 @dataclass(frozen=True)
 class Collated:
     """All evidence, in the order of its files, and what follows from it; each thing is computed
-    when it is first asked for, and kept. `cells` are those of the matrix."""
+    when it is first asked for, and kept. `cells` are those of the matrix; what ran `over` a base
+    counts in nothing but what is said of it."""
 
     found: tuple[Evidence, ...]
     cells: tuple[Cell, ...]
     matrix: Matrix
     releases: Releases
+    over: tuple[OverBase, ...] = ()
 
     @cached_property
     def ordered(self) -> tuple[Evidence, ...]:
@@ -107,8 +110,10 @@ def collate(
     cells: Sequence[Cell],
     matrix: Matrix,
     releases: Releases | None = None,
+    over: Iterable[OverBase] = (),
 ) -> Collated:
     """Everything that was found, with the matrix; `releases` are needed to name those that were
     not tested."""
     by_path = tuple(sorted(found, key=lambda e: (e.cell, e.device_class)))
-    return Collated(by_path, tuple(cells), matrix, releases or Releases({}))
+    there = tuple(sorted(over, key=lambda o: (o.evidence.cell, o.evidence.device_class)))
+    return Collated(by_path, tuple(cells), matrix, releases or Releases({}), there)

@@ -20,6 +20,7 @@ from mcore_compat import (
     locks,
     many,
     matrix,
+    over_base,
     pipeline,
     plan,
     proc,
@@ -137,7 +138,8 @@ def report_(*, check: bool) -> int:
     known = releases.load()
     gc.disable()  # nearly all of it stays to the end, and that is soon
     found = evidence.load_all()
-    all_ = collated.collate(found, expand.cells(declared, known), declared, known)
+    over = over_base.load_all()
+    all_ = collated.collate(found, expand.cells(declared, known), declared, known, over)
     made = {**report.texts(all_), **_exchanged(), **_upgrades(all_), **_parts()}
     if check:
         drifted = report.drift(made)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import drift, files, verdict
+from mcore_compat import drift, files, over_base, verdict
 from mcore_compat.collated import Collated
 from mcore_compat.evidence import Evidence
 from mcore_compat.explain import Explained
@@ -20,7 +20,7 @@ from mcore_compat.rules import Beside, Bound, Rule, Seen
 
 NAME = "compatibility.json"
 SCHEMA = Path(__file__).with_name("schemas") / "compatibility.schema.json"
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 
 
 def text(all_: Collated) -> str:
@@ -55,6 +55,7 @@ def _few(all_: Collated) -> dict[str, Any]:
             for one in made
         ],
         "drift": drift.data(all_.drift),
+        "over_base": [{**row(o.evidence, all_.matrix), **over_base.data(o)} for o in all_.over],
     }
 
 

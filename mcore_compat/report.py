@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from mcore_compat import data, explain, files, pictures, tables, upstream, verdict
+from mcore_compat import data, explain, files, over_base, pictures, tables, upstream, verdict
 from mcore_compat import drift as interfaces
 from mcore_compat.cells import AXES, Cell
 from mcore_compat.collated import INTERVAL_AXES, Collated
@@ -31,13 +31,14 @@ NEVER_ON_A_GPU = (
 def markdown(all_: Collated) -> str:
     """`reports/COMPATIBILITY.md`."""
     parts = ["# Compatibility of megatron-core and ModelOpt", "", MADE_BY, ""]
-    parts += _legend(all_.classes)
+    parts += _legend({*all_.classes, *(o.evidence.device_class for o in all_.over)})
     for device_class in all_.classes or ("host",):
         chosen = all_.by_class.get(device_class, ())
         parts += _matrix_table(chosen, all_.cells, all_.matrix, device_class)
         parts += _cells_table(chosen, device_class)
         parts += _families_table(chosen, device_class)
         parts += _intervals_table(all_, device_class)
+    parts += over_base.lines(all_.over)
     parts += interfaces.lines(all_.drift)
     parts += _broken(all_)
     parts += upstream.lines(all_.findings)

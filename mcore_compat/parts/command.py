@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mcore_compat import commands, expand, pipeline, runner, verdict
+from mcore_compat import commands, expand, over_base, pipeline, runner, verdict
 from mcore_compat import evidence as main
 from mcore_compat.cells import Cell
+from mcore_compat.errors import EvidenceError
 from mcore_compat.outcomes import FAILURES, CheckOutcome
 from mcore_compat.parts import evidence, report
 from mcore_compat.parts import run as running
@@ -94,6 +95,30 @@ def lines(taken: Taken) -> Iterable[str]:
 def texts() -> dict[Path, Callable[[], str]]:
     """What is published of each part, and how its text is made."""
     return {
-        part.report: functools.partial(report.markdown, part, evidence.load_all(part))
+        part.report: functools.partial(_text, part, (*evidence.load_all(part), *_over_base(part)))
         for part in PARTS.values()
     }
+
+
+def _over_base(part: Part) -> list[evidence.Taken]:
+    """What ran over a base, sorted by file.
+
+    Raises:
+        EvidenceError: a file is corrupt, or tells of no base.
+    """
+    from mcore_compat.bundle import collect  # it needs much that other commands do not
+
+    paths = sorted((collect.FOLDER / part.name).glob("compat-*.json"))
+    found = [evidence.load(path) for path in paths]
+    for path, taken in zip(paths, found, strict=True):
+        if taken.base is None:
+            where = f"reports/over-base/{part.name}/{path.name}"
+            raise EvidenceError(f"{where} tells of no base; remove it")
+    return found
+
+
+def _text(part: Part, found: Sequence[evidence.Taken]) -> str:
+    today = part.digest()
+    return report.markdown(
+        part, found, lambda one: over_base.stale(one.base, one.lock, one.digest, today)
+    )

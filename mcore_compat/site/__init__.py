@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcore_compat.site import causes, cell, choose, index, series
+from mcore_compat.site import causes, cell, choose, index, over, series
 from mcore_compat.site.view import Site
 
 FOLDER = "site"
@@ -36,5 +36,5 @@ def halves(site: Site) -> tuple[Iterator[tuple[str, str]], Iterator[tuple[str, s
 def _others(site: Site) -> Iterator[tuple[str, str]]:
     for path in sorted(_STATIC.iterdir()):
         yield path.name, path.read_text(encoding="utf-8")
-    for part in (index, series, choose):
+    for part in (index, series, choose, over):
         yield from part.pages(site)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -22,12 +22,14 @@ TRACEBACK = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Failures of one cause; `rules` are those of the matrix that declare them."""
+    """Failures of one cause; `declared` are the rules of the matrix for them; `known`:
+    cells fail so, and there is a page of it."""
 
     cause: verdict.Cause
     traceback: str
     declared: tuple[Pairs, ...]
     unexpected: tuple[str, ...]
+    known: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ def text(site: Site, one: Entry) -> str:
         outcomes=[(d, e.outcome.value) for d, e in one.by_class.items()]
         or [("", CellOutcome.UNTESTED.value)],
         sections=[section(site, e) for e in one.by_class.values()],
+        over=[o for o in site.all_.over if o.lock_of == one.name],
         pinned=[(axis, one.pins[axis], series_of(one.pins[axis])) for axis in AXES],
         cuda=next((e.cuda for e in one.by_class.values()), None),
         constraints=good,
@@ -69,14 +72,20 @@ def text(site: Site, one: Entry) -> str:
 
 def section(site: Site, e: Evidence) -> Section:
     """What is said of one device class."""
+    stale = site.stale.get((e.cell, e.device_class), "")
+    return made(site, e, site.all_.causes[e.cell, e.device_class], stale)
+
+
+def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> Section:
+    """What is said of evidence that fails for these `causes`."""
     return Section(
         evidence=e,
         counts=counts(e),
         restores=verdict.restoring(e),
         families=e.families(),
         table=table(e),
-        groups=tuple(_rendered(one, e.device_class) for one in _groups(site, e)),
-        stale=site.stale.get((e.cell, e.device_class), ""),
+        groups=tuple(_rendered(one, e.device_class) for one in _groups(site, e, causes)),
+        stale=stale,
         seconds=sum(c.seconds for c in e.checks),
     )
 
@@ -161,20 +170,21 @@ def _rendered(group: Group, device_class: str) -> Markup:
     return Markup(template.render(g=group, device_class=device_class, root="../"))
 
 
-def _groups(site: Site, e: Evidence) -> Iterator[Group]:
+def _groups(site: Site, e: Evidence, causes: Iterable[verdict.Cause]) -> Iterator[Group]:
     rules = site.all_.matrix.expected
     tracebacks = {
         c.failure.fingerprint: c.failure.traceback
         for c in reversed(e.checks)
         if c.failure and c.outcome in FAILURES
     }
-    for cause in site.all_.causes[e.cell, e.device_class]:
+    for cause in causes:
         by_check = {check: verdict.rule_for(e, check, rules) for check in cause.checks}
         yield Group(
             cause=cause,
             traceback=excerpt(tracebacks[cause.fingerprint]),
             declared=tuple(dict.fromkeys(rule for rule in by_check.values() if rule)),
             unexpected=tuple(check for check, rule in by_check.items() if rule is None),
+            known=cause.fingerprint in site.all_.by_cause,
         )
 
 

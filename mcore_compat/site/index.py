@@ -9,6 +9,7 @@ from typing import Any
 from mcore_compat.cells import AXES, parsed, series_of
 from mcore_compat.evidence import DEVICE_CLASSES, Evidence
 from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.over_base import INTRO
 from mcore_compat.site.text import NAMES, page, script_json
 from mcore_compat.site.view import Counts, Entry, Site, counts, restores
 from mcore_compat.verdict import SYMBOLS
@@ -69,6 +70,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             cell_outcomes=list(CellOutcome),
             check_outcomes=list(CheckOutcome),
             totals=_totals(site, device_class),
+            over=site.all_.over,
+            over_intro=INTRO,
+            known=site.entries,
             data=script_json(data(site, mcore, modelopt)),
         ),
     )

@@ -1,0 +1,221 @@
+"""What ran over a base is shown, marked, and never taken for a locked cell. All evidence here is
+made up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
+
+from mcore_compat import data, evidence, matrix, over_base, pipeline, releases, report, site
+from mcore_compat.builder import Builder
+from mcore_compat.bundle import collect
+from mcore_compat.collated import Collated, collate
+from mcore_compat.errors import EvidenceError
+from mcore_compat.evidence import Evidence
+from mcore_compat.over_base import OverBase
+from mcore_compat.parts import command
+from mcore_compat.parts import evidence as results
+from mcore_compat.parts import report as parts
+from mcore_compat.parts.evidence import Taken
+from mcore_compat.parts.part import GPU, RANKS
+from mcore_compat.site.view import Site
+
+LOCKED = "compat-0.16-modelopt0.41"
+VENDOR = f"{LOCKED}-te2.11-torch2.11.0+cu130"
+BASE: dict[str, Any] = {
+    "cell": LOCKED,
+    "differs": {"torch": {"lock": "2.9.1", "there": "2.11.0+cu130"},
+                "apex": {"lock": "0.1", "there": None}},
+    "installed": ["megatron-core"],
+    "unmet": ["transformer-engine 2.11.0 requires torch<2.10"],
+    "without": [],
+}  # fmt: skip
+TOLD = {"changed": {"transformer-engine-cu13": "GPU code of sm_90 only"}, "toolkit": "13.0"}
+
+
+def there(*events: dict[str, Any], name: str = VENDOR, **fields: Any) -> Evidence:
+    found = stand_in_evidence(*(events or (event("restore[gpt]"),)))
+    pins = {**found.pins, "torch": "2.11.0+cu130"}
+    fields = {"device_class": "gpu", "base": BASE, "pins": pins, **fields}
+    return replace(found, cell=name, **fields)
+
+
+def over(e: Evidence, stale: str = "") -> OverBase:
+    return OverBase(evidence=e, stale=stale)
+
+
+def made(*over: OverBase, locked: tuple[Evidence, ...] = ()) -> Collated:
+    return collate(locked, [stand_in_cell()], matrix.load(), releases.load(), over)
+
+
+def taken(*events: dict[str, Any], base: dict[str, Any] | None = None, end: bool = True) -> Taken:
+    start = evidence.start(stand_in_cell(), device_class="gpu", lock="l", suite="d")
+    builder = Builder(start)
+    on = {"gpu": "a stand-in", "capability": "9.0", "driver": "1.0", "gpus": 1}
+    ended = [{"event": "end", "seconds": 1.0}] if end else []
+    for one in ({**START, "device_class": "gpu", "platform": on}, *events, *ended):
+        builder.take(one)
+    return replace(results.of(builder.evidence(), GPU), base=base)
+
+
+def test_what_differs_is_told_whole() -> None:
+    text = "\n".join(f"{what}: {said}" for what, said in over_base.facts({**BASE, **TOLD}))
+    assert f"lock of: {LOCKED}" in text
+    assert "differs: torch 2.11.0+cu130 there, 2.9.1 in the lock" in text
+    assert "differs: apex none there, 0.1 in the lock" in text
+    assert "requirement not met: transformer-engine 2.11.0 requires torch<2.10" in text
+    assert "changed: transformer-engine-cu13: GPU code of sm_90 only" in text
+    assert "CUDA toolkit: 13.0" in text
+    assert ("CUDA toolkit", "none") in over_base.facts({**BASE, "toolkit": None})
+    assert "CUDA toolkit" not in dict(over_base.facts(BASE)), "not recorded is not none"
+
+
+def test_a_result_of_another_lock_or_suite_is_stale(tmp_path: Path) -> None:
+    lock = tmp_path / f"{LOCKED}.txt"
+    assert over_base.stale(BASE, "l", "s", "s", tmp_path) == "the lock is gone"
+    lock.write_text("a lock")
+    digest = hashlib.sha256(b"a lock").hexdigest()
+    assert over_base.stale(BASE, digest, "s", "s", tmp_path) == ""
+    assert over_base.stale(BASE, digest, "s", "t", tmp_path) == "the suite changed"
+    assert over_base.stale(BASE, "l", "s", "s", tmp_path) == "the lock changed"
+
+
+def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(collect, "FOLDER", tmp_path / "over-base")
+    assert over_base.load_all() == ()
+    e = there(suite=pipeline.suite_digest())
+    evidence.save(e, tmp_path / "over-base")
+    results.save(taken(event("fp8[gpt]"), base=BASE), GPU, tmp_path / "over-base" / "gpu")
+    assert [one.evidence for one in over_base.load_all()] == [e]
+    assert [one.stale for one in over_base.load_all()] == ["the lock changed"]
+    texts = command.texts()
+    assert "Never run" not in texts[GPU.report]()
+    assert f"`{LOCKED}` (over a base)" in texts[GPU.report]()
+    assert "**stale**: the lock changed" in texts[GPU.report]()
+    assert "over a base" not in texts[RANKS.report]()
+    evidence.save(replace(e, base=None), tmp_path / "over-base")
+    with pytest.raises(EvidenceError, match="tells of no base"):
+        over_base.load_all()
+    results.save(taken(event("fp8[gpt]")), GPU, tmp_path / "over-base" / "gpu")
+    with pytest.raises(EvidenceError, match="tells of no base"):
+        command.texts()
+
+
+def test_the_gpu_is_named_where_there_was_one() -> None:
+    on = {"gpu": "a stand-in", "capability": "9.0", "driver": "1.0"}
+    one = over(there(platform=on))
+    page = dict(site.pages(Site(made(one), {})))[f"over-base/{VENDOR}.html"]
+    assert "a stand-in, capability 9.0, driver 1.0, 1 of them" in page
+    assert "a stand\\-in, capability 9.0" in report.markdown(made(one))
+    assert "capability" not in report.markdown(made(over(there(platform={}))))
+
+
+def test_it_stands_in_the_table_apart_from_the_cells() -> None:
+    locked = stand_in_evidence(event("restore[gpt]", "broken"))
+    text = report.markdown(made(over(there(), "the suite changed"), locked=(locked,)))
+    assert f"| `{VENDOR}`, over a base | `{LOCKED}` | gpu | ✓ compatible; stale: the suite" in text
+    assert "torch 2.11.0\\+cu130 there, 2.9.1 in the lock" in text
+    before, _, after = text.partition("## Over a base")
+    assert VENDOR not in before, "in no table of the cells"
+    assert after
+    assert "Nothing of this was run on a GPU" not in text
+    without = report.markdown(made(locked=(locked,)))
+    assert "Over a base" not in without
+    assert "Nothing of this was run on a GPU" in without
+
+
+def test_the_data_keeps_it_apart_and_follows_the_schema() -> None:
+    cut = there(name=LOCKED, complete=False)
+    written = json.loads(data.text(made(over(there()), over(cut, "the lock changed"))))
+    schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
+    assert list(Draft202012Validator(schema).iter_errors(written)) == []
+    assert written["cells"] == []
+    short, whole = written["over_base"]
+    assert (whole["cell"], whole["outcome"], whole["complete"]) == (VENDOR, "compatible", True)
+    assert (whole["base"], whole["stale"]) == (BASE, None)
+    assert (short["outcome"], short["complete"], short["stale"]) == (
+        None,
+        False,
+        "the lock changed",
+    )
+
+
+def test_a_run_that_was_cut_short_has_no_verdict() -> None:
+    cut = over(there(complete=False))
+    assert cut.outcome == "incomplete, 1 checks"
+    text = report.markdown(made(cut)).split("## Over a base")[1].split("\n## ")[0]
+    pages = dict(site.pages(Site(made(cut), {})))
+    for one in (text, pages["index.html"].split('id="over-head"')[1].split("</section>")[0],
+                pages[f"over-base/{VENDOR}.html"]):  # fmt: skip
+        assert "incomplete, 1 checks" in one
+        assert "compatible" not in one.replace("mcore-compat", "")
+    gpu = parts.markdown(GPU, [taken(event("fp8[gpt]"), base=BASE, end=False)])
+    assert gpu.count("incomplete, 1 checks") == 2, "where it ran, and over its table"
+
+
+def test_the_site_has_a_page_of_its_own_that_the_locked_cell_links_to() -> None:
+    locked = stand_in_evidence(event("restore[gpt]"))
+    bad = there(event("restore[gpt]", "broken"), name=LOCKED, base={**BASE, **TOLD})
+    found = dict(site.pages(Site(made(over(bad), over(there()), locked=(locked,)), {})))
+    page = found[f"over-base/{LOCKED}.html"]
+    assert "GPU code of sm_90 only" in page
+    assert f'href="../cells/{LOCKED}.html"' in page
+    (fingerprint,) = {c.failure.fingerprint for c in bad.checks if c.failure}
+    assert f"causes/{fingerprint}" not in page, "there is no page of a cause that no cell has"
+    cell = found[f"cells/{LOCKED}.html"]
+    assert f'href="../over-base/{LOCKED}.html"' in cell
+    assert 'href="../over-base/compat-0.16-modelopt0.41-te2.11-torch2.11.0%2Bcu130.html"' in cell
+    assert 'id="on-gpu"' not in cell, "not merged into the cell's own"
+    assert f"cells/{VENDOR}.html" not in found
+    assert 'href="over-base/' in found["index.html"]
+
+
+def test_of_a_lock_that_is_of_no_cell_it_has_a_page_all_the_same() -> None:
+    other = over(there(base={**BASE, "cell": "compat-0.2-modelopt0.3"}))
+    found = dict(site.pages(Site(made(other), {})))
+    assert "<code>compat-0.2-modelopt0.3</code>" in found[f"over-base/{VENDOR}.html"]
+    with pytest.raises(EvidenceError, match="is not the name of a cell"):
+        dict(site.pages(Site(made(over(there(name="compat-../../x"))), {})))
+
+
+def test_foreign_text_is_text() -> None:
+    base = {**BASE, "unmet": [HOSTILE], "changed": {HOSTILE: HOSTILE}, "toolkit": HOSTILE}
+    bad = over(there(hostile_event("restore[gpt]"), base=base))
+    page = dict(site.pages(Site(made(bad), {})))[f"over-base/{VENDOR}.html"]
+    gpu = parts.markdown(GPU, [taken(event("fp8[gpt]"), base=base)])
+    for text in (page, report.markdown(made(bad)), gpu):
+        assert "<img" not in text
+        assert "<script>document" not in text
+        assert "\x1b" not in text
+
+
+def test_a_run_over_a_base_counts_as_one_on_a_gpu() -> None:
+    needs = event("fp8[gpt]", "needs-gpu", reason="there is no GPU")
+    assert parts.never_on_a_gpu([taken(needs, base=BASE)])
+    assert not parts.never_on_a_gpu([taken(event("fp8[gpt]"), base=BASE)])
+
+
+def test_the_tiers_page_says_where_what_and_with_which_implementation() -> None:
+    ran = [
+        event("fp8[gpt]", details={"implementation": "CUDA extension", parts.MEMORY: 2**20}),
+        event("fp8[mla-moe]", "broken", details={"implementation": "plain PyTorch"}),
+        event("restore[gpt]"),
+    ]
+    text = parts.markdown(GPU, [taken(*ran, base={**BASE, **TOLD}), taken(event("restore[gpt]"))])
+    heads = ("### Where it ran", f"### `{LOCKED}`\n", f"### `{LOCKED}` (over a base)\n",
+             "### What is broken", "### What could not", "### Peak memory")  # fmt: skip
+    assert [text.index(head) for head in heads] == sorted(text.index(head) for head in heads)
+    assert "| check | gpt | mla-moe | implementation |" in text
+    assert "| fp8 | ✓ | ✗ | gpt: CUDA extension; mla-moe: plain PyTorch |" in text
+    assert "| restore | ✓ |  |  |" in text
+    assert "CUDA toolkit: 13.0" in text
+    assert "a stand\\-in, capability 9.0, driver 1.0" in text
+    assert "| check | gpt |\n" in text, "no column of what is known of none"
