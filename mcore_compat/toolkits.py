@@ -32,9 +32,10 @@ def _homes() -> Iterator[Path]:
 
 
 def found(run: Runner) -> tuple[Toolkit, ...]:
-    """Every CUDA toolkit that is found and whose nvcc runs, each once."""
+    """Every CUDA toolkit that is found and whose nvcc runs, each version once: where there are
+    several, one that has headers, for an nvcc on PATH may be a wrapper with no toolkit about it."""
     by_version: dict[str, Toolkit] = {}
-    for home in _homes():
+    for home in sorted(_homes(), key=lambda h: not (h / "include" / "cuda_runtime.h").is_file()):
         if not (home / "bin" / "nvcc").exists():
             continue
         done = run([home / "bin" / "nvcc", "--version"], timeout=30)

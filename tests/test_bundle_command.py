@@ -361,6 +361,17 @@ def test_te_of_the_bundle_only_over_its_own_torch() -> None:
         planned(without, cuda="13.0")
 
 
+def test_what_was_left_out_and_does_not_fit_is_told_and_no_error() -> None:
+    left_out = [{**p, "files": {}} if p["name"] == "transformers" else p for p in PACKAGES]
+    there = Base(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
+    made = base.plan(left_out, there, lambda p: NEEDS.get(p["name"], []), 12)
+    assert "transformers" not in made.install
+    assert made.unmet == ("nvidia-modelopt 0.41.0 requires transformers>=4.56, 4.50.0 is there",)
+    missing = Base(installed=THERE, cuda="12.8")
+    with pytest.raises(UsageError, match="transformers of this bundle was left out"):
+        base.plan(left_out, missing, lambda p: NEEDS.get(p["name"], []), 12)
+
+
 FITTING = {**THERE, "transformers": "4.57.0", "tokenizers": "0.22.0"}
 
 

@@ -4,7 +4,9 @@ else. All of it is made up here."""
 from __future__ import annotations
 
 import copy
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +33,7 @@ TE_TORCH = "transformer_engine_torch-2.11.0-cp312-cp312-linux_x86_64.whl"
 VENDOR = "2.8.0a0+5228986c39.nv25.6"
 
 TAKEN, BEFORE = "2021-06-01T10:00:00Z", "2021-05-01T10:00:00Z"
+LATER = "2021-07-01T10:00:00Z"
 
 Carried = dict[str, Any]
 Write = Callable[..., Path]
@@ -384,3 +387,62 @@ def test_a_folder_without_evidence(known: Known, tmp_path: Path) -> None:
         collect.collect([tmp_path / "locks"], known)
     with pytest.raises(UsageError, match="is not there"):
         collect.collect([tmp_path / "nowhere"], known)
+
+
+def cut_short(data: Carried) -> Carried:
+    """The same, of a run that ended after its first check."""
+    data = copy.deepcopy(data)
+    data["complete"] = False
+    data["events"][0]["checks"].append("restore[mla-moe]")
+    data["events"].pop()
+    return data
+
+
+def test_of_a_run_that_was_cut_short_what_it_learnt_is_taken(
+    carried: Carried, known: Known, write: Write
+) -> None:
+    ((path, one, _),) = collect.collect([write(cut_short(carried))], known)
+    found = evidence.load(path)
+    assert found == one
+    assert [check.check for check in found.checks] == ["restore[gpt]"]
+    assert not found.complete
+    assert found.outcome is CellOutcome.ERROR, "no verdict"
+
+
+def test_what_was_cut_short_replaces_nothing_whole(
+    carried: Carried, known: Known, write: Write
+) -> None:
+    ((path, _, _),) = collect.collect([write(carried)], known)
+    before = path.read_bytes()
+    collect.collect([write({**cut_short(carried), "taken": LATER})], known)
+    assert path.read_bytes() == before
+
+
+def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
+    carried: Carried, known: Known, write: Write
+) -> None:
+    data = cut_short(carried)
+    data["events"].append(data["events"][-1])
+    with pytest.raises(EvidenceError, match="each once"):
+        collect.collect([write(data)], known)
+
+
+def test_an_archive_is_read_and_nothing_else_in_it(
+    carried: Carried, known: Known, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.tar"
+    inside = {
+        f"evidence/{NAME}/host.json": json.dumps(carried),
+        f"../evidence/{NAME}/gpu.json": "{",
+        "logs/suite.log": "{",
+    }
+    with tarfile.open(path, "w") as out:
+        for name, text in inside.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            out.addfile(info, io.BytesIO(text.encode()))
+    ((stored_at, one, _),) = collect.collect([path], known)
+    assert evidence.load(stored_at) == one
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises((EvidenceError, UsageError), match=r"results\.tar"):
+        collect.collect([path], known)

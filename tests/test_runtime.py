@@ -254,3 +254,23 @@ def compiled_core(site: Path, tmp_path: Path) -> Path:
         subprocess.run(argv, check=True, timeout=60)
     driver.unlink()
     return core
+
+
+# What TE looks for by itself
+
+
+def test_te_is_told_where_torchs_libraries_and_headers_are(site: Path) -> None:
+    for name in ("cu13/lib/libnvrtc.so.13", "cu13/lib/libcurand.so.10", "cudnn/lib/libcudnn.so.9"):
+        (site / "nvidia" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / "nvidia" / name).touch()
+    (site / "nvidia" / "cu13" / "include").mkdir()
+    (site / "nvidia" / "cu13" / "include" / "cuda_runtime.h").touch()
+    found = runtime.variables(site, None, {"CUDNN_HOME": "/of/the/machine"})
+    nvidia = site / "nvidia"
+    assert found["CUDNN_HOME"] == str(nvidia / "cudnn")
+    assert found["NVRTC_HOME"] == found["CURAND_HOME"] == str(nvidia / "cu13")
+    assert found["NVTE_CUDA_INCLUDE_DIR"] == str(nvidia / "cu13" / "include")
+
+
+def test_te_is_told_nothing_of_what_is_not_there(site: Path) -> None:
+    assert runtime.for_te(site) == {}

@@ -189,6 +189,8 @@ def _told(one: Evidence | Taken) -> list[str]:
     from mcore_compat.parts.evidence import Taken
 
     over = f"; over a base, with the lock of {one.base['cell']}" if one.base else ""
+    if not one.complete:
+        over += f"; incomplete, {len(one.checks)} checks"
     if isinstance(one, Taken):
         first, *more = command.lines(one)
         return [f"{first}{over}", *more]

@@ -1,0 +1,62 @@
+"""CUDA toolkits are found by their nvcc, and taken by the CUDA that it says."""
+
+from pathlib import Path
+
+import pytest
+
+from mcore_compat import proc, toolkits
+
+
+def toolkit(folder: Path, version: str) -> Path:
+    """A toolkit that has an nvcc, which tells its version."""
+    nvcc = folder / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {version}, V{version}.48'\n")
+    nvcc.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that names no toolkit, and has none but where the test puts one."""
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'on-path'}:/usr/bin:/bin")
+    real = Path.glob
+    places = {Path("/usr/local"): tmp_path / "local"}
+    monkeypatch.setattr(Path, "glob", lambda self, p: real(places.get(self, self), p))
+
+
+@pytest.mark.usefixtures("bare")
+def test_it_is_taken_by_its_cuda_wherever_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert toolkits.of_cuda("13.0", proc.run) is None
+    mine = toolkit(tmp_path / "local" / "cuda-13.0", "13.0")
+    toolkit(tmp_path / "named", "12.8")
+    (tmp_path / "nonsense").mkdir()
+    for named in ("", str(tmp_path / "named"), str(tmp_path / "nonsense")):
+        monkeypatch.setenv("CUDA_HOME", named)
+        found = toolkits.of_cuda("13.0", proc.run)
+        assert found is not None
+        assert found.home == mine
+    assert toolkits.of_cuda(None, proc.run) is None
+
+
+@pytest.mark.usefixtures("bare")
+def test_an_nvcc_that_does_not_run_is_none(tmp_path: Path) -> None:
+    nvcc = tmp_path / "local" / "cuda" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text("#!/bin/sh\nexit 1\n")
+    nvcc.chmod(0o755)
+    assert toolkits.found(proc.run) == ()
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_wrapper_on_path_is_not_taken_for_its_toolkit(tmp_path: Path) -> None:
+    toolkit(tmp_path / "wrapped", "13.0")
+    (tmp_path / "on-path").symlink_to(tmp_path / "wrapped" / "bin")
+    mine = toolkit(tmp_path / "local" / "cuda", "13.0")
+    (mine / "include").mkdir()
+    (mine / "include" / "cuda_runtime.h").touch()
+    assert [one.home for one in toolkits.found(proc.run)] == [mine]
