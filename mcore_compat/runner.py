@@ -18,16 +18,13 @@ from mcore_compat.proc import Completed, Runner
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """What names the devices that a process may see; empty: none."""
 
-CHECK_LIMIT_S = 120.0
-"""Seconds that one check may take, where it does not ask for more."""
-
 SUITE_LIMIT_S = 1800.0
 """Seconds that a whole suite may take before its process group is killed."""
 
 
-def need_limit(limit: float) -> None:
-    """Raises UsageError where `--limit` is no time that can pass."""
-    if not 0 < limit < math.inf:
+def need_limit(limit: float | None) -> None:
+    """Raises UsageError where `--limit` is given and is no time that can pass."""
+    if limit is not None and not 0 < limit < math.inf:
         raise UsageError("--limit: a time limit must be more than 0 s, and a number")
 
 
@@ -70,14 +67,15 @@ def run_suite(
     on_event: Callable[[Mapping[str, Any]], None],
     on_line: Callable[[str], None],
     only: str | None = None,
-    check_limit: float = CHECK_LIMIT_S,
+    check_limit: float | None = None,
     checks: Path | None = None,
     limit: float | None = None,
 ) -> Completed:
     """Run the suite with a cell's `python`; `on_event` gets each event, `on_line` each line.
 
-    `checks`: the folder of another part of the suite than its main one; `limit`: seconds that it
-    may take as a whole, where not `SUITE_LIMIT_S`.
+    `check_limit`: seconds that a check may take at most, also one that asks for more; None: each
+    its own limit, or the suite's. `checks`: the folder of another part of the suite than its main
+    one; `limit`: seconds that it may take as a whole, where not `SUITE_LIMIT_S`.
 
     Raises:
         InfrastructureError: the suite did not come to its first event, or was killed as a whole.
@@ -95,7 +93,9 @@ def run_suite(
         on_line(text)
 
     argv: list[str | os.PathLike[str]] = [python, "-u", ROOT / "suite" / "run.py"]
-    argv += ["--tools", tools, "--events", events, "--timeout", str(check_limit)]
+    argv += ["--tools", tools, "--events", events]
+    if check_limit is not None:
+        argv += ["--timeout", str(check_limit)]
     if variables.get(VISIBLE) == "":
         # All devices are hidden: asked for one, the suite would take that for a fault of torch's.
         argv += ["--gpu", "never"]

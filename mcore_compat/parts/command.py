@@ -24,7 +24,7 @@ def run_cells(
     *,
     force: bool,
     only: str | None,
-    limit: float,
+    limit: float | None,
 ) -> int:
     """Run `parts` in cells, or where none is named the main suite and, with a GPU, all parts.
 
