@@ -115,7 +115,7 @@ def known_of(line: Line, check: str, here: Context, *, stale: bool) -> dict[int,
     return found
 
 
-def _runner(line: Line, check: str, here: Context, limit: float) -> Callable[[int], Seen]:
+def _runner(line: Line, check: str, here: Context, limit: float | None) -> Callable[[int], Seen]:
     """What runs a point of the line."""
 
     def run_point(place: int) -> Seen:

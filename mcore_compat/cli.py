@@ -192,7 +192,10 @@ def _run_options(command: argparse.ArgumentParser) -> None:
         "--only", metavar="WORDS", help="ids, kinds or families of checks, comma-separated; globs"
     )
     command.add_argument(
-        "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
+        "--limit",
+        type=float,
+        metavar="S",
+        help="most seconds a check may take (its own limit, or 120)",
     )
     command.add_argument(
         "--base",

@@ -65,7 +65,7 @@ def context() -> Context:
     )
 
 
-def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: float) -> int:
+def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: float | None) -> int:
     """Run cells one after the other and print each verdict; 0 where all are as expected."""
     from rich.console import Console
 

@@ -56,8 +56,7 @@ def doctor(args: argparse.Namespace) -> int:
         return commands.doctor_(python=args.python, verbose=args.verbose)
     if args.only and args.output:
         raise UsageError("--output: with --only no evidence is written, a part is no verdict")
-    limit = runner.CHECK_LIMIT_S if args.limit is None else args.limit
-    runner.need_limit(limit)
+    runner.need_limit(args.limit)
     output = Path(os.path.abspath(args.output or OUTPUT))
     if not args.only:
         _check_place(output)
@@ -68,7 +67,7 @@ def doctor(args: argparse.Namespace) -> int:
     if any(output.is_relative_to(place) for place in packages):
         raise UsageError(f"--output: {output} lies in the environment, which is not to change")
     here = commands.context()
-    found = suite_in(python, there, Options(only=args.only, limit=limit), here)
+    found = suite_in(python, there, Options(only=args.only, limit=args.limit), here)
     if not args.only:
         write(found, output)
     return _tell(found, output, here, part=bool(args.only))

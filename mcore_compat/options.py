@@ -42,7 +42,10 @@ def bisect(commands: Any) -> None:
     how.add_argument("--dry-run", action="store_true", help="what is known, what would be run")
     how.add_argument("--no-run", action="store_true", help="what is known must do")
     command.add_argument(
-        "--limit", type=float, default=120.0, metavar="S", help="seconds a check may take (120)"
+        "--limit",
+        type=float,
+        metavar="S",
+        help="most seconds a check may take (its own limit, or 120)",
     )
     command.add_argument("--format", choices=("text", "json"), default="text")
 
@@ -56,4 +59,9 @@ def doctor_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--only", metavar="WORDS", help="ids, kinds or families of checks; writes no evidence"
     )
-    command.add_argument("--limit", type=float, metavar="S", help="seconds a check may take (120)")
+    command.add_argument(
+        "--limit",
+        type=float,
+        metavar="S",
+        help="most seconds a check may take (its own limit, or 120)",
+    )

@@ -47,11 +47,12 @@ from mcore_compat.wheelhouse import Unbuildable, Wheel
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a cell is run. `limit`: seconds a check may take; `only`: words that checks match."""
+    """How a cell is run. `limit`: seconds a check may take at
+    most, None: each its own limit; `only`: words that checks match."""
 
     force: bool = False
     only: str | None = None
-    limit: float = runner.CHECK_LIMIT_S
+    limit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,16 +18,13 @@ from mcore_compat.proc import Completed, Runner
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """What names the devices that a process may see; empty: none."""
 
-CHECK_LIMIT_S = 120.0
-"""Seconds that one check may take, where it does not ask for more."""
-
 SUITE_LIMIT_S = 1800.0
 """Seconds that a whole suite may take before its process group is killed."""
 
 
-def need_limit(limit: float) -> None:
-    """Raises UsageError where `--limit` is no time that can pass."""
-    if not 0 < limit < math.inf:
+def need_limit(limit: float | None) -> None:
+    """Raises UsageError where `--limit` is given and is no time that can pass."""
+    if limit is not None and not 0 < limit < math.inf:
         raise UsageError("--limit: a time limit must be more than 0 s, and a number")
 
 
@@ -76,8 +73,9 @@ def run_suite(
 ) -> Completed:
     """Run the suite with a cell's `python`; `on_event` gets each event, `on_line` each line.
 
-    `checks`: the folder of another part of the suite than its main one; `limit`: seconds that it
-    may take as a whole, where not `SUITE_LIMIT_S`.
+    `check_limit`: seconds that a check may take at most, also one that asks for more; None: each
+    its own limit, or the suite's. `checks`: the folder of another part of the suite than its main
+    one; `limit`: seconds that it may take as a whole, where not `SUITE_LIMIT_S`.
 
     Raises:
         InfrastructureError: the suite did not come to its first event, or was killed as a whole.

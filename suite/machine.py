@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -65,6 +66,25 @@ def installed() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def nvml_driver() -> str | None:
+    """The driver's version as NVML says it; None where there is no NVML or it does not answer.
+
+    `nvmlInit_v2`, `nvmlSystemGetDriverVersion` and the length of its answer, 80 bytes, are from
+    the NVML API reference ("Initialization and Cleanup", "System Queries"). Does not start CUDA.
+    """
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        initialised, version = nvml.nvmlInit_v2, nvml.nvmlSystemGetDriverVersion
+    except (OSError, AttributeError):
+        return None
+    if initialised() != 0:
+        return None
+    said = ctypes.create_string_buffer(80)
+    done = version(said, ctypes.c_uint(len(said)))
+    nvml.nvmlShutdown()
+    return said.value.decode(errors="replace") or None if done == 0 else None
+
+
 def _asked(question: Any) -> Any:
     try:
         return question()
@@ -86,9 +106,10 @@ def _cpu() -> str:
 
 
 def _driver() -> str | None:
+    """The driver's version; from NVML where `/proc` does not say it, as in some containers."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text()
     except OSError:
-        return None
+        return nvml_driver()
     match = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", text)
     return match[1] if match else None

@@ -37,6 +37,9 @@ FIRST = (
 )
 """Kinds that begin so are asked in this order, all others after them."""
 
+LIMIT_S = 120.0
+"""Seconds that a check may take, where neither it nor the command line says another limit."""
+
 _WARNINGS = 20
 _OUTPUT = 4_000
 
@@ -52,7 +55,7 @@ class Suite:
         *,
         events: Events,
         folder: Path,
-        limit: float,
+        limit: float | None,
         only: tuple[str, ...],
         preloaded: tuple[str, ...],
         host: bool,
@@ -153,8 +156,7 @@ class Suite:
 
     def _asked(self, item: pytest.Item) -> tuple[str, str | None, dict[str, Any]]:
         """Ask in a child; `(outcome, reason, further fields of the event)`."""
-        marker = item.get_closest_marker("limit")
-        limit = float(marker.args[0]) if marker else self.limit
+        limit = limit_of(item, self.limit)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         ended = isolation.run(lambda: self._in_child(item), limit=limit, folder=self.folder)
@@ -238,6 +240,16 @@ def check_of(item: pytest.Item) -> Check:
     return Check(
         kind.format(**words), family, tuple(dict.fromkeys(name.format(**words) for name in after))
     )
+
+
+def limit_of(item: pytest.Item, most: float | None) -> float:
+    """Seconds that a check may take: what its mark `limit` says, at most `most`; without a mark
+    `most`, or `LIMIT_S` where that is None."""
+    marker = item.get_closest_marker("limit")
+    if marker is None:
+        return LIMIT_S if most is None else most
+    own = float(marker.args[0])
+    return own if most is None else min(own, most)
 
 
 def matches(check: Check, word: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
@@ -33,7 +35,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--events", type=Path, required=True, help="JSON lines are appended here")
     parser.add_argument("--tools", type=Path, help="folder with pytest, for cells without one")
     parser.add_argument("--only", default="", help="comma-separated ids, kinds, families; globs")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for each check")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        help="seconds that a check may take at most, whatever its own limit",
+    )
     parser.add_argument("--gpu", choices=("never", "auto"), default="auto")
     parser.add_argument("--checks", type=Path, default=HERE, help="folder of check_*.py")
     parser.add_argument("--preload", help="comma-separated modules to import once; '' for none")
@@ -45,8 +51,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--checks: {options.checks} is no folder")
     if options.tools is not None and not options.tools.is_dir():
         parser.error(f"--tools: {options.tools} is no folder")
-    if options.timeout <= 0 or options.preload_timeout <= 0:
-        parser.error("a time limit must be more than 0 s")
+    limits = [options.preload_timeout, *([] if options.timeout is None else [options.timeout])]
+    if not all(0 < limit < math.inf for limit in limits):
+        parser.error("a time limit must be more than 0 s, and a number")
     if not options.events.parent.is_dir():
         parser.error(f"--events: {options.events.parent} is no folder")
     return options
@@ -162,10 +169,12 @@ def work(
 ) -> int:
     """The pytest process: import the packages, then ask the checks."""
     from suite import machine, preload, processes
+    from suite.answers import Answers
 
     processes.die_with_parent()
     processes.adopt_orphans()
     progress = folder / "importing"
+    given: list[Answers] = []
     gpu = options.gpu == "auto" and machine.driver_present()
     installed = machine.installed()
     preload.OUTCOMES.update(died)
@@ -173,10 +182,14 @@ def work(
     def before(name: str) -> None:
         if gpu and preload.OUTCOMES and not _forks_well(folder):
             os._exit(_RETRY)  # `progress` still names the module imported last
+        if gpu and preload.OUTCOMES.get("torch") == "ok" and not given:
+            given.append(Answers(_devices(folder)))
         progress.write_text(name)
 
     if words:
         preload.load(words, before, host=not gpu)
+        for answers in given:
+            answers.withdraw()
         if gpu and not _forks_well(folder):
             os._exit(_RETRY)
     progress.write_text(_DONE)
@@ -187,27 +200,41 @@ def work(
 
 def _forks_well(folder: Path) -> bool:
     """Whether a forked child can still use the GPU after what was imported so far."""
-    from suite import isolation, machine, preload
+    from suite import machine, preload
 
-    if not preload.loaded("torch"):
-        return True
+    return not preload.loaded("torch") or _in_child(machine.gpu, folder) is not None
+
+
+def _devices(folder: Path) -> list[dict[str, Any]]:
+    """What the devices say of themselves, as far as a child can read it."""
+    from suite import answers
+
+    return _in_child(answers.read, folder) or []
+
+
+def _in_child(question: Callable[[], Any], folder: Path) -> Any:
+    """What a forked child answers; None where it does not."""
+    from suite import isolation
+
     place = folder / "probe"
     place.mkdir(exist_ok=True)
-    ended = isolation.run(machine.gpu, limit=60, folder=place)
+    ended = isolation.run(question, limit=60, folder=place)
     shutil.rmtree(place, ignore_errors=True)
-    return ended.result is not None
+    return ended.result
 
 
 def _pytest(options: argparse.Namespace, folder: Path, gpu: bool, installed: dict[str, str]) -> int:
     import pytest
 
-    from suite import preload
+    from suite import answers, preload
     from suite.events import Events
     from suite.plugin import Suite, platform_of
 
     named = options.preload
     wanted = preload.PACKAGES if named is None else tuple(w for w in named.split(",") if w)
     platform, usable = platform_of(60, folder / "probe", gpu=gpu)
+    if answers.ASKED:
+        platform["answered while importing"] = answers.ASKED
     suite = Suite(
         events=Events(options.events),
         folder=folder / "check",

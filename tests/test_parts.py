@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import HOSTILE, START, event, hostile_event, stand_in_cell
+from parts_support import ONE, taken
+from support import START, event, stand_in_cell
 
-from mcore_compat import cli, commands, evidence, files, memory, pipeline, proc
-from mcore_compat.builder import Builder
+from mcore_compat import cli, commands, files, memory, pipeline, proc
 from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
 from mcore_compat.parts import command, options, report
 from mcore_compat.parts import evidence as results
@@ -26,26 +25,11 @@ from mcore_compat.parts.evidence import Taken
 from mcore_compat.parts.part import GPU, PARTS, RANKS, Part
 
 
-def taken(
-    *events: dict[str, Any], part: Part = RANKS, device: str = "host", end: bool = True
-) -> Taken:
-    base = evidence.start(stand_in_cell(), device_class=device, lock="l", suite="d")
-    builder = Builder(base)
-    for one in ({**START, "device_class": device}, *events):
-        builder.take(one)
-    if end:
-        builder.take({"event": "end", "seconds": 1.0})
-    return results.of(builder.evidence(), part)
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Parts keep their evidence here."""
     monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / part.name))
     return tmp_path
-
-
-ONE = event("restore-tp1-to-tp2[gpt]", details={"tensors": 3, "left_behind": ["python x"]})
 
 
 def test_both_sides_mean_the_same_folders_and_words() -> None:
@@ -96,11 +80,41 @@ def test_what_was_broken_on_purpose_is_no_evidence() -> None:
         taken({**ONE, "details": {"sabotage": "swap-shards"}})
 
 
-def test_what_was_cut_short_never_replaces_what_was_whole(folder: Path) -> None:
+def test_what_was_cut_short_never_replaces_what_was_whole_and_still_holds(folder: Path) -> None:
     whole = taken(ONE)
     results.save(whole, RANKS)
     results.save(taken(ONE, end=False), RANKS)
     assert results.load_all(RANKS) == (whole,)
+    short = replace(taken(ONE, end=False), digest="newer")
+    results.save(short, RANKS)
+    assert results.load_all(RANKS) == (short,)
+    results.save(whole, RANKS)
+    assert results.load_all(RANKS) == (whole,)
+
+
+def test_runs_of_some_checks_add_up_and_the_latest_counts(folder: Path) -> None:
+    a, b = event("a[gpt]", "broken"), event("b[gpt]")
+    for events in ((a,), (b,), (event("a[gpt]"),)):
+        results.save(taken(*events, end=False), RANKS)
+    (found,) = results.load_all(RANKS)
+    assert [(c.check, c.outcome.value) for c in found.checks] == [
+        ("a[gpt]", "works"),
+        ("b[gpt]", "works"),
+    ]
+    assert not found.complete
+    assert not found.fresh(lock="l", digest="d")
+
+
+@pytest.mark.parametrize(
+    "other", [{"lock": "other"}, {"digest": "other"}, {"platform": {"gpu": "another"}}]
+)
+def test_runs_of_other_checks_locks_and_machines_do_not_add_up(
+    folder: Path, other: dict[str, Any]
+) -> None:
+    results.save(replace(taken(event("a[gpt]"), end=False), **other), RANKS)
+    after = taken(event("b[gpt]"), end=False)
+    results.save(after, RANKS)
+    assert results.load_all(RANKS) == (after,)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +135,9 @@ def test_a_file_that_is_not_whole_is_named(folder: Path, harm: Any) -> None:
     path.write_text(harm(path.read_text()))
     with pytest.raises(EvidenceError, match=rf"reports/ranks/{found.cell}\.host\.json"):
         results.load_all(RANKS)
+    short = taken(ONE, end=False)
+    results.save(short, RANKS)
+    assert results.load_all(RANKS) == (short,)
 
 
 def test_a_whole_run_lacks_the_parts_that_are_missing_stale_or_corrupt(folder: Path) -> None:
@@ -181,11 +198,11 @@ def cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
     return made
 
 
-def run(part: Part) -> Taken:
+def run(part: Part, only: str | None = None) -> Taken:
     here: Any = SimpleNamespace(
         matrix=SimpleNamespace(gpu_memory=8192), run=None, say=lambda line: None
     )
-    return running.run(stand_in_cell(), part, pipeline.Options(), here)
+    return running.run(stand_in_cell(), part, pipeline.Options(only=only), here)
 
 
 @pytest.mark.parametrize(("part", "count"), [(GPU, 1), (RANKS, 2)])
@@ -207,7 +224,43 @@ def test_as_many_devices_as_ranks() -> None:
     assert RANKS.devices == launch.RANKS
 
 
-def test_a_part_that_the_machine_fails_is_an_error_and_nothing_is_stored(
+def test_a_part_of_which_some_checks_are_asked_is_stored_as_incomplete(cell: Cell) -> None:
+    found = run(GPU, only="restore")
+    assert not found.complete
+    assert results.load_all(GPU) == (found,)
+    assert any("incomplete" in line for line in command.lines(found))
+    assert not any("incomplete" in line for line in command.lines(run(GPU)))
+    run(GPU, only="restore")
+    assert results.load_all(GPU)[0].complete
+
+
+@pytest.mark.parametrize("end", [InfrastructureError("its limit"), KeyboardInterrupt()])
+def test_a_part_that_is_cut_short_leaves_what_was_learnt(
+    cell: Cell, end: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def suite(**options: Any) -> None:
+        cell.suite(**options)
+        raise end
+
+    cell.events.pop()
+    monkeypatch.setattr(running.runner, "run_suite", suite)
+    with pytest.raises(type(end)):
+        run(GPU)
+    (found,) = results.load_all(GPU)
+    assert [check.check for check in found.checks] == [ONE["check"]]
+    assert not found.complete
+
+
+def test_a_part_that_the_machine_fails_keeps_the_checks_before_it(cell: Cell) -> None:
+    lost = event("x[gpt]", "broken")
+    lost["failure"].update(type="OutOfMemoryError", message="CUDA out of memory. Tried to")
+    cell.events[2:2] = [lost]
+    with pytest.raises(InfrastructureError):
+        run(GPU)
+    assert [check.check for check in results.load_all(GPU)[0].checks] == [ONE["check"]]
+
+
+def test_a_part_whose_only_check_the_machine_fails_is_an_error_and_nothing_is_stored(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = event("x[gpt]", "broken")
@@ -227,51 +280,6 @@ def test_a_part_that_finds_no_gpu_is_an_error(cell: Cell) -> None:
     cell.events[0] = START
     with pytest.raises(InfrastructureError, match="no GPU that can be used"):
         run(GPU)
-
-
-# What is published
-
-
-def test_without_evidence_of_a_gpu_the_tier_says_that_it_was_never_run() -> None:
-    needs = event("quantized-fp8[gpt]", "needs-gpu", reason="there is no GPU")
-    for found in ([], [taken(needs, part=GPU)]):
-        text = report.markdown(GPU, found)
-        assert "Never run on a GPU" in text
-    assert "| ? |" in text
-    assert "needs-gpu, there is no GPU: `compat-0.16-modelopt0.41` quantized-fp8[gpt]" in text
-
-
-def test_with_evidence_of_a_gpu_it_no_longer_says_so() -> None:
-    ran = event("quantized-fp8[gpt]", details={report.MEMORY: 3 * 2**20})
-    text = report.markdown(GPU, [taken(ran, part=GPU, device="gpu")])
-    assert "Never run" not in text
-    assert "| quantized-fp8[gpt] | 3 | 0.5 |" in text
-    one_gpu = event("restore-tp1-to-tp2[gpt]", "needs-gpu", reason="there is 1")
-    for checks in ([], [one_gpu]):
-        text = report.markdown(RANKS, [taken(*checks, device="gpu")])
-        assert "No rank has spoken NCCL yet" in text
-
-
-def test_a_broken_check_is_told_with_its_cause() -> None:
-    found = taken(ONE, event("restore-pp1-to-pp2[gpt]", "broken"))
-    text = report.markdown(RANKS, [found, replace(found, cell="compat-0.16-modelopt0.42")])
-    assert "#### KeyError in megatron.core.x:load" in text
-    assert text.count("fingerprint:") == 1
-    table = text.split("### `compat-0.16-modelopt0.41`\n")[1].split("###")[0].splitlines()
-    assert "| restore-pp1-to-pp2 | ✗ |" in table
-    assert "| restore-tp1-to-tp2 | ✓ |" in table
-
-
-def test_the_same_evidence_gives_the_same_text_in_any_order() -> None:
-    found = [taken(ONE), replace(taken(ONE), cell="compat-0.16-modelopt0.42")]
-    assert report.markdown(RANKS, found) == report.markdown(RANKS, found[::-1])
-
-
-def test_foreign_text_is_escaped() -> None:
-    odd = event("x[gpt]", "needs-gpu", reason=HOSTILE)
-    text = report.markdown(RANKS, [taken(hostile_event("y[gpt]"), odd)])
-    assert "<script>" not in text
-    assert "\x1b" not in text
 
 
 # The command line
@@ -352,13 +360,3 @@ def test_a_wrong_name_or_limit_runs_nothing(ran: list[str]) -> None:
                 ["compat-0.16-modelopt0.41"], ["gpu"], force=False, only=None, limit=limit
             )
     assert ran == []
-
-
-def test_committed_evidence_of_parts_is_whole_and_published() -> None:
-    made = command.texts()
-    for part in PARTS.values():
-        found = results.load_all(part)
-        assert part.report.read_text(encoding="utf-8") == made[part.report]()
-        for one in found:
-            assert one.complete
-            assert json.loads(results.dumps(one))["part"] == part.name

@@ -160,11 +160,29 @@ def test_the_suite_is_run_by_the_cells_python_with_what_was_asked(tmp_path: Path
     }
 
 
-def test_without_a_choice_everything_is_asked_with_the_usual_limit(tmp_path: Path) -> None:
+def test_without_a_choice_everything_is_asked_with_its_own_limit(tmp_path: Path) -> None:
     suite = Suite(EVENTS)
     run_suite(suite, tmp_path)
     assert "--only" not in suite.argv
-    assert after(suite.argv, "--timeout") == str(runner.CHECK_LIMIT_S)
+    assert "--timeout" not in suite.argv  # each check has its own limit
+
+
+def test_events_that_end_at_any_byte_give_their_whole_lines(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"event": "check", "reason": "zwölf"}, ensure_ascii=False),
+        '{"event": "end"}',
+    ]
+    data = "".join(f"{line}\n" for line in lines).encode()
+    for size in range(len(data) + 1):
+        path = tmp_path / "events.jsonl"
+        path.write_bytes(data[:size])
+        seen: list[Any] = []
+        tail = runner.EventTail(path=path, on_event=seen.append)
+        tail.drain()
+        assert seen == [json.loads(line) for line in lines[: data[:size].count(b"\n")]]
+        path.write_bytes(data)
+        tail.drain()
+        assert seen == [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize(("devices", "told"), [("", True), ("0", False), (None, False)])

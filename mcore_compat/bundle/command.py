@@ -198,7 +198,7 @@ def _told(one: Evidence | Taken) -> list[str]:
 
 
 def over_base(
-    names: Sequence[str], base: str, *, parts: Sequence[str], only: str | None, limit: float
+    names: Sequence[str], base: str, *, parts: Sequence[str], only: str | None, limit: float | None
 ) -> int:
     """Run cells, or `parts` of the suite in them, over the torch and TE of a Python (`current`: the
     one that runs this): a bundle is laid out in a temporary folder, run there as on another
@@ -219,7 +219,8 @@ def over_base(
         folder = Path(name)
         archive.lay_out(entries(without, here), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
-        argv += ["--limit", str(limit), *(("--only", only) if only else ())]
+        argv += () if limit is None else ("--limit", str(limit))
+        argv += ("--only", only) if only else ()
         argv += [f"--{part}" for part in parts]
         done = here.run(argv, timeout=24 * 3600.0, on_line=here.say, grace=30.0)
         # Of one that ended early as well: what was learnt is kept.

@@ -25,7 +25,7 @@ def run_cells(
     *,
     force: bool,
     only: str | None,
-    limit: float,
+    limit: float | None,
 ) -> int:
     """Run `parts` in cells, or where none is named the main suite and, with a GPU, all parts.
 
@@ -81,6 +81,8 @@ def lines(taken: Taken) -> Iterable[str]:
     counts = Counter(c.outcome for c in taken.checks)
     said = ", ".join(f"{verdict.spelt(o)} {counts[o]}" for o in CheckOutcome if counts[o])
     yield f"{taken.cell}, {taken.part}, device class {taken.device_class}: {said or 'no check'}"
+    if not taken.complete:
+        yield "  incomplete: not all checks of this part were asked, so it is no whole result"
     told: dict[str, list[str]] = {}
     for check in taken.checks:
         if check.outcome is not CheckOutcome.WORKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,10 @@ FORMAT = 1
 
 LEFT_OUT = ("left_behind", "warnings")
 """What a check recorded that says nothing lasting."""
+
+_SAME = ("part", "cell", "device_class", "lock", "digest", "pins", "base")
+_MACHINE = ("gpu", "driver", "python")
+"""What must be equal for the checks of two runs to be one result."""
 
 MESSAGE, TRACEBACK = 1000, 2000
 """Characters that are kept: the beginning of a message, the end of a traceback."""
@@ -196,14 +201,32 @@ def lacking(
 
 
 def save(taken: Taken, part: Part, folder: Path | None = None) -> None:
-    """Write it whole or not at all; what did not come to its end never replaces what did.
+    """Write it whole or not at all.
+
+    What did not come to its end never replaces what did and is of the same lock and checks; it is
+    added to what is there of an earlier run that did not, either. What is corrupt is replaced.
 
     Raises:
         InfrastructureError: the disk is full.
     """
     path = path_of(part, taken.cell, taken.device_class, folder)
+    if not taken.complete:
+        with contextlib.suppress(FileNotFoundError, EvidenceError):
+            before = load(path)
+            if before.fresh(lock=taken.lock, digest=taken.digest):
+                return
+            taken = added(before, taken)
     text = dumps(taken)
     parse(text, path.name)
-    if not taken.complete and path.exists() and load(path).complete:
-        return
     files.write_text(path, text)
+
+
+def added(before: Taken, after: Taken) -> Taken:
+    """`after` with the checks of `before` that it did not ask, where both are of the same lock,
+    checks, base and machine; else `after` alone."""
+    if any(getattr(before, name) != getattr(after, name) for name in _SAME):
+        return after
+    if any(before.platform.get(name) != after.platform.get(name) for name in _MACHINE):
+        return after
+    checks = {check.check: check for check in (*before.checks, *after.checks)}
+    return replace(after, checks=tuple(checks[name] for name in sorted(checks)))

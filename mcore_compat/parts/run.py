@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mcore_compat import evidence, files, locks, machine, pipeline, runner
@@ -29,7 +30,8 @@ def kept(cell: Cell, part: Part) -> Taken | None:
 
 
 def run(cell: Cell, part: Part, options: Options, context: Context) -> Taken:
-    """Ask a part's checks in the cell; stored unless `options.only` names some of them.
+    """Ask a part's checks in the cell. What was learnt is stored, also of a run that ends early
+    or asks only some of the checks: as incomplete, which is never fresh.
 
     Raises:
         EvidenceError: the checks cannot run, or something was broken on purpose.
@@ -44,13 +46,20 @@ def run(cell: Cell, part: Part, options: Options, context: Context) -> Taken:
     code = _asked(cell, part, lock, options, context, builder)
     if builder.problem:
         raise EvidenceError(f"{part.name} cannot run: {builder.problem.splitlines()[0]}")
-    taken = results.of(builder.evidence(), part)
-    if not options.only:
-        results.save(taken, part)
-    if not taken.complete:
+    taken = _kept(builder, part, whole=not options.only)
+    if not builder.evidence().complete:
         raise InfrastructureError(
             f"{part.name} ended early in {cell.name}, with exit code {code}; run it again"
         )
+    return taken
+
+
+def _kept(builder: Builder, part: Part, *, whole: bool) -> Taken:
+    """What was learnt so far, which is stored: as incomplete unless the `whole` part was asked."""
+    taken = results.of(builder.evidence(), part)
+    taken = replace(taken, complete=taken.complete and whole)
+    if taken.checks or taken.complete:
+        results.save(taken, part)
     return taken
 
 
@@ -63,6 +72,8 @@ def _asked(
     def take(event: Mapping[str, Any]) -> None:
         watch.see(event)
         builder.take(event)
+        if event.get("event") == "check":  # at once: whatever ends this process takes nothing away
+            _kept(builder, part, whole=False)
 
     need, gpu = context.matrix.gpu_memory, device_class == "gpu"
     with (

@@ -67,6 +67,41 @@ def test_a_check_that_hangs_is_timed_out_and_says_where(ask: Ask) -> None:
     assert run["hang"]["seconds"] < 5
 
 
+@pytest.mark.parametrize(
+    ("arguments", "limits"),
+    [
+        ((), {"long": 300, "plain": 120, "short": 0.5}),
+        (("--timeout", "7"), {"long": 7, "plain": 7, "short": 0.5}),
+    ],
+)
+def test_the_command_lines_limit_caps_the_checks_own(
+    ask: Ask, arguments: tuple[str, ...], limits: dict[str, float]
+) -> None:
+    run = ask(
+        """
+        from suite.plugin import Suite
+        def told(request, record):
+            plugins = request.config.pluginmanager.get_plugins()
+            most = next(p for p in plugins if isinstance(p, Suite)).limit
+            from suite.plugin import limit_of
+            record("limit", limit_of(request.node, most))
+        @pytest.mark.limit(300)
+        def check_long(request, record): told(request, record)
+        def check_plain(request, record): told(request, record)
+        @pytest.mark.limit(0.5)
+        def check_short(request, record): told(request, record)
+        """,
+        *arguments,
+    )
+    assert {name: run[name]["details"]["limit"] for name in limits} == limits
+
+
+def test_a_check_with_a_longer_limit_ends_at_the_command_lines(ask: Ask) -> None:
+    run = ask("@pytest.mark.limit(300)\ndef check_hang(): time.sleep(1000)", "--timeout", "0.5")
+    assert run["hang"]["reason"].startswith("no end within 0.5 s")
+    assert run["hang"]["seconds"] < 5
+
+
 def test_a_hang_in_a_forked_writer_is_timed_out_and_no_process_stays(ask: Ask) -> None:
     run = ask(
         """
@@ -273,7 +308,7 @@ def test_a_preload_that_dies_or_fails_does_not_end_the_run(
     (modules / "preload_good.py").write_text("import warnings\nwarnings.warn('plugin is dead')")
     (modules / "preload_bad.py").write_text("raise TypeError('half a package')")
     (modules / "preload_dies.py").write_text("import ctypes\nctypes.string_at(0)")
-    monkeypatch.setenv("PYTHONPATH", str(modules))
+    monkeypatch.setenv("PYTHONPATH", str(modules), prepend=os.pathsep)
     write(
         tmp_path,
         """
@@ -302,6 +337,7 @@ def test_a_preload_that_dies_or_fails_does_not_end_the_run(
     ("arguments", "told"),
     [
         (("--timeout", "0"), "time limit"),
+        (("--timeout", "nan"), "time limit"),
         (("--tools", "/no/such/folder"), "/no/such/folder"),
         (("--gpu", "yes"), "yes"),
     ],
