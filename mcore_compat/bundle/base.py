@@ -21,6 +21,9 @@ from mcore_compat.errors import UsageError
 SUBJECTS = ("megatron-core", "nvidia-modelopt", "nvidia-modelopt-core")
 """What a cell is about: always the cell's own."""
 
+UNKNOWN = ""
+"""In the place of a version that nobody knows, of a package that is there."""
+
 NO_TORCH = "this Python has no torch to go over; run it with one that has"
 
 
@@ -107,8 +110,14 @@ def _unmet(
             if need.marker and not need.marker.evaluate({"extra": ""}):
                 continue
             version = there.get(need.name)
-            if version is None or not need.specifier.contains(version, prereleases=True):
+            if version is None or not _admits(need, version):
                 yield need, by_name[name]
+
+
+def _admits(need: Requirement, version: str) -> bool:
+    if version == UNKNOWN:
+        return not need.specifier
+    return need.specifier.contains(version, prereleases=True)
 
 
 def _unfit(package: Mapping[str, Any], base: Base, cuda: int) -> str | None:

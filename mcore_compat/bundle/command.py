@@ -8,15 +8,13 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcore_compat.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
-    from mcore_compat.bundle.archive import Entry
-    from mcore_compat.bundle.contents import Packed
     from mcore_compat.evidence import Evidence
     from mcore_compat.parts.evidence import Taken
     from mcore_compat.pipeline import Context
@@ -43,6 +41,12 @@ def add_parsers(commands: Any) -> None:
         metavar="NAMES",
         help="what the other machine brings, comma-separated, globs: torch,nvidia-*",
     )
+    bundle.add_argument(
+        "--base-list",
+        type=Path,
+        metavar="FREEZE",
+        help="what the other machine's Python has, by its pip freeze: only the rest travels",
+    )
     collect = commands.add_parser(
         "collect", help="take back evidence of a bundle's runs", allow_abbrev=False
     )
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """One of the two commands; its exit code."""
     if args.command == "collect":
         return collect(args.paths)
-    return bundle(args.cells, args.output, args.part_size, args.without)
+    return bundle(args)
 
 
 def size_of(text: str) -> int:
@@ -76,74 +80,32 @@ def patterns_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
 
 
-def bundle(names: Sequence[str], output: Path | None, part_size: str | None, without: str) -> int:
+def bundle(args: argparse.Namespace) -> int:
     """Write a bundle of cells."""
     from mcore_compat import commands, expand
-    from mcore_compat.bundle import archive
+    from mcore_compat.bundle import archive, base_list, packing
 
     here = commands.context()
-    size = size_of(part_size) if part_size else None
-    names = tuple(dict.fromkeys(expand.named(n, here.matrix, here.releases).name for n in names))
-    if output is None and len(names) > 1:
+    size = size_of(args.part_size) if args.part_size else None
+    names = [expand.named(n, here.matrix, here.releases).name for n in args.cells]
+    names = [*dict.fromkeys(names)]
+    if args.output is None and len(names) > 1:
         raise UsageError("--output: say where a bundle of several cells goes, e.g. cells.tar")
-    target = Path(f"{names[0]}.tar") if output is None else output
+    target = (Path(f"{names[0]}.tar") if args.output is None else args.output).absolute()
     if target.suffix != ".tar":
         raise UsageError(f"--output: the name of a bundle ends in .tar, not {target.name}")
-    archive.refuse(target.absolute(), size)  # before hours of building
-    left_out = dict.fromkeys(names, patterns_of(without))
-    made = archive.save(entries(left_out, here), target.absolute(), size)
+    archive.refuse(target, size)  # before hours of building
+    choice = packing.Choice(
+        without=patterns_of(args.without),
+        there=base_list.read(args.base_list) if args.base_list else None,
+    )
+    found = packing.entries(dict.fromkeys(names, choice), here)
+    made = archive.save(found, target, size)
     for path in made.files:
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
     print(f"{len(names)} cells in {len(made.files)} files, {made.size / 1e9:.2f} GB")
     print(f"SHA-256 of its manifest: {made.manifest}")
     return 0
-
-
-def entries(without: Mapping[str, Sequence[str]], here: Context) -> list[Entry]:
-    """What goes into a bundle of cells, each without what the patterns of its name leave out; locks
-    are made, wheels built and downloaded.
-
-    Raises:
-        CompatError: a cell cannot be resolved or built, or the surroundings failed.
-    """
-    from mcore_compat.bundle import contents, download
-
-    packed = [pack(name, patterns, here) for name, patterns in without.items()]
-    tools = download.ensure(contents.tool_pins(), here.say, pure=True)
-    return contents.entries(packed, tools)
-
-
-def pack(name: str, without: Sequence[str], here: Context) -> Packed:
-    """One cell, with all its wheels; raises as `entries`."""
-    from mcore_compat import interpreters, pipeline
-    from mcore_compat.bundle import contents, download
-    from mcore_compat.locks import Unresolvable
-    from mcore_compat.wheelhouse import Unbuildable
-
-    cell = pipeline.chosen(name, here)
-    lock = pipeline.lock_of(cell, here)
-    if isinstance(lock, Unresolvable):
-        raise UsageError(f"{name} cannot be installed: {lock.reason}")
-    torch = contents.torch_group(lock, here.releases)
-    left_out = contents.chosen(lock, without, torch)
-    wheels: list[Any] = []
-    wanted = [pin.name for pin in lock.source_only if pin.name not in left_out]
-    python = interpreters.find(cell.python, here.run, here.uv) if wanted else Path(sys.executable)
-    for package in wanted:
-        made = pipeline.wheels_of(cell, lock, python, here, only=package)
-        if isinstance(made, Unbuildable):
-            raise UsageError(f"{name} cannot be built: {made.reason}")
-        wheels += made
-    pins = [pin for pin in lock.pins if pin.name not in left_out]
-    return contents.Packed(
-        cell=cell,
-        lock=lock,
-        wheels=tuple(wheels),
-        downloads=download.ensure(pins, here.say),
-        torch=torch,
-        without=tuple(without),
-        left_out=left_out,
-    )
 
 
 def collect(paths: Sequence[Path]) -> int:
@@ -208,7 +170,7 @@ def over_base(
         CompatError: as `fitting` and `entries`, or as the bundle's run ended.
     """
     from mcore_compat import commands
-    from mcore_compat.bundle import archive
+    from mcore_compat.bundle import archive, packing
 
     here = commands.context()
     python = sys.executable if base == "current" else shutil.which(base)
@@ -217,7 +179,8 @@ def over_base(
     without = fitting(names, Path(python), here)
     with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
         folder = Path(name)
-        archive.lay_out(entries(without, here), folder)
+        cells = {name: packing.Choice(without=patterns) for name, patterns in without.items()}
+        archive.lay_out(packing.entries(cells, here), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
         argv += () if limit is None else ("--limit", str(limit))
         argv += ("--only", only) if only else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,20 @@ TOOLS = ("bundle-tools.txt", "suite-tools.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Changed:
+    """A wheel that is not as the lock's hash has it: what was done to it, in words."""
+
+    path: Path
+    sha256: str
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Packed:
     """A cell as it goes into a bundle: `wheels` are those of the wheelhouse, `downloads` the others
-    by hash, `without` the patterns and `left_out` the names of what the other machine brings."""
+    by hash, `without` the patterns and `left_out` the names of what the other machine brings;
+    `base_list` tells by which list of what is there, where it was by one; `changed` are, by name,
+    wheels that go in the place of the lock's."""
 
     cell: Cell
     lock: Lock
@@ -63,6 +74,8 @@ class Packed:
     torch: frozenset[str]
     without: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
+    base_list: Mapping[str, str] | None = None
+    changed: Mapping[str, Changed] = field(default_factory=dict)
 
 
 def torch_group(lock: Lock, releases: Releases) -> frozenset[str]:
@@ -129,9 +142,17 @@ def _of_cell(one: Packed) -> Iterable[Entry]:
     name = one.cell.name
     yield Entry(name=lock_of(name), source=one.lock.text.encode())
     yield Entry(name=f"cells/{name}.json", source=files.dump_json(described(one)).encode())
-    yield from (_wheel(path, digest) for digest, path in one.downloads.items())
+    instead = {h for pin in one.lock.pins if pin.name in one.changed for h in pin.hashes}
+    yield from (_wheel(path, h) for h, path in one.downloads.items() if h not in instead)
+    for changed in one.changed.values():
+        yield Entry(name=_place(changed), source=changed.path, sha256=changed.sha256)
     for wheel in one.wheels:
         yield Entry(name=local(wheel), source=wheel.path, sha256=wheel.sha256)
+
+
+def _place(changed: Changed) -> str:
+    """Where a bundle has a wheel that is not the lock's."""
+    return f"changed/{changed.path.name}"
 
 
 def lock_of(cell: str) -> str:
@@ -150,9 +171,11 @@ def described(one: Packed) -> dict[str, Any]:
 
     Of each package: `files` to install it from, with their hashes, none where it was left out;
     `of` tells torch and what comes with it (`torch`) and TE (`te`); `bound` is the torch release
-    that it was compiled for, where it was, or would have been where it was left out.
+    that it was compiled for, where it was, or would have been where it was left out; `changed` tells
+    what was done to it that the lock's hash is not its own.
     """
     return {
+        "base_list": one.base_list,
         "cell": one.cell.name,
         "cuda": one.cell.cuda,
         "lock": lock_of(one.cell.name),
@@ -172,8 +195,10 @@ def _package(pin: Pin, one: Packed) -> dict[str, Any]:
     wheel = next((w for w in one.wheels if w.key.package == pin.name), None)
     there = {} if pin.name in one.left_out else _files(pin, wheel, one)
     bound = _compiled(wheel) if wheel else pin in one.lock.source_only
+    changed = one.changed.get(pin.name)
     return {
         "bound": one.cell.torch if bound else None,
+        "changed": changed.what if changed else None,
         "files": there,
         "local": wheel is not None,
         "name": pin.name,
@@ -184,6 +209,8 @@ def _package(pin: Pin, one: Packed) -> dict[str, Any]:
 
 def _files(pin: Pin, wheel: Wheel | None, one: Packed) -> dict[str, str]:
     """Hash by place in the bundle."""
+    if pin.name in one.changed:
+        return {_place(one.changed[pin.name]): one.changed[pin.name].sha256}
     if wheel:
         return {local(wheel): wheel.sha256}
     mine = {h: one.downloads[h] for h in pin.hashes if h in one.downloads}
