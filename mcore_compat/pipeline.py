@@ -297,11 +297,17 @@ def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
 
 
 def wheels_of(
-    cell: Cell, lock: Lock, python: Path, context: Context, only: str | None = None
+    cell: Cell,
+    lock: Lock,
+    python: Path,
+    context: Context,
+    only: str | None = None,
+    arch: str | None = None,
 ) -> tuple[Wheel, ...] | Unbuildable:
     """The cell's wheels from the wheelhouse, built where they are not there yet.
 
-    `only`: of this package alone.
+    `only`: of this package alone; `arch`: the GPU architecture of another machine (`sm_90`) that
+    kernels are compiled for.
     """
     job = wheelhouse.Job(
         cell=cell,
@@ -311,6 +317,7 @@ def wheels_of(
         uv=context.uv,
         run=context.run,
         say=context.say,
+        arch=arch,
     )
     order = list(recipes.RECIPES)
     found: list[Wheel] = []

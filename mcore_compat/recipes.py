@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mcore_compat.toolkits import Toolkit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +17,9 @@ class Recipe:
 
     `variables` switch its build; `without_cuda` are added where its CUDA part is left out, and
     `stand_ins` are then the compiled modules that an empty module stands in for when the wheel
-    is verified. `cuda_headers` tells that C++ sources include CUDA's headers.
+    is verified. `cuda_headers` tells that C++ sources include CUDA's headers, `kernels_needed` that
+    a family cannot be run on a GPU without its own CUDA part; `archs` is the variable from which
+    its build reads the architectures to compile for.
     """
 
     package: str
@@ -23,6 +28,8 @@ class Recipe:
     without_cuda: Mapping[str, str] = field(default_factory=dict)
     stand_ins: tuple[str, ...] = ()
     cuda_headers: bool = False
+    kernels_needed: bool = False
+    archs: str = ""
 
 
 RECIPES = {
@@ -39,6 +46,7 @@ RECIPES = {
                 "https_proxy": "http://offline.invalid",
             },
             cuda_headers=True,
+            archs="NVTE_CUDA_ARCHS",
         ),
         Recipe(
             package="causal-conv1d",
@@ -46,6 +54,7 @@ RECIPES = {
             variables={"CAUSAL_CONV1D_FORCE_BUILD": "TRUE"},
             without_cuda={"CAUSAL_CONV1D_SKIP_CUDA_BUILD": "TRUE"},
             stand_ins=("causal_conv1d_cuda",),
+            kernels_needed=True,
         ),
         Recipe(
             package="mamba-ssm",
@@ -103,3 +112,30 @@ def header_root(site: Path, root: Path, cuda: str) -> None:
     nvcc.parent.mkdir(parents=True, exist_ok=True)
     nvcc.write_text(VERSION_ONLY_NVCC.format(cuda=cuda))
     nvcc.chmod(0o755)
+
+
+ONE_ARCH_NVCC = """\
+#!/bin/sh
+# Compiles for one GPU architecture, whatever list a build's own code has.
+left=$#
+while [ "$left" -gt 0 ]; do
+    word=$1
+    shift
+    left=$((left - 1))
+    case "$word" in
+    -gencode | --generate-code) shift; left=$((left - 1)) ;;
+    -gencode=* | --generate-code=* | -arch=* | --gpu-architecture=*) ;;
+    *) set -- "$@" "$word" ;;
+    esac
+done
+exec {nvcc} -gencode arch=compute_{arch},code=sm_{arch} "$@"
+"""
+
+
+def one_arch_root(site: Path, root: Path, toolkit: Toolkit, arch: str) -> None:
+    """Lay out `root` as `header_root` does, with the toolkit's compiler for `arch` (`sm_90`)."""
+    header_root(site, root, toolkit.version)
+    text = ONE_ARCH_NVCC.format(
+        nvcc=shlex.quote(str(toolkit.home / "bin" / "nvcc")), arch=arch.removeprefix("sm_")
+    )
+    (root / "bin" / "nvcc").write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mcore_compat import files, index, locks, recipes, runtime, toolkits
+from mcore_compat import files, index, recipes, runtime, toolkits, workplace
 from mcore_compat.buildlog import last_line, line_that_matters, surroundings
 from mcore_compat.cells import Cell
 from mcore_compat.errors import InfrastructureError
@@ -25,8 +26,6 @@ from mcore_compat.proc import Completed, Runner
 from mcore_compat.progress import Heartbeat
 from mcore_compat.recipes import RECIPES, Recipe
 from mcore_compat.toolkits import Toolkit
-
-BUILD_LIMIT_S = 3600.0
 
 _NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
 """Where an import stops that has loaded everything and then asks for a GPU (older Triton does)."""
@@ -60,17 +59,22 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True)
 class Unbuildable:
-    """A source-only package that does not build here: why, the line that matters, what helps."""
+    """A source-only package that does not build here: why, the line that matters, what helps.
+
+    One that was `cut_off` by its limit goes on where it stopped when it is asked for again.
+    """
 
     key: Key
     reason: str
     help: str
     log: str = ""
+    cut_off: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a build needs to know. `cuda` is torch's CUDA (`12.8`)."""
+    """What a build needs to know. `cuda` is torch's CUDA (`12.8`), `arch` the GPU architecture of
+    another machine (`sm_90`) that kernels which it needs are compiled for."""
 
     cell: Cell
     lock: Lock
@@ -79,6 +83,7 @@ class Job:
     uv: Path
     run: Runner
     say: Callable[[str], None]
+    arch: str | None = None
 
 
 def folder() -> Path:
@@ -96,14 +101,7 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     """
     recipe = RECIPES[pin.name]
     toolkit = _toolkit(recipe, job)
-    key = Key(
-        package=pin.name,
-        version=pin.version,
-        torch=job.cell.torch,
-        python=job.cell.python,
-        cuda=job.cell.cuda,
-        variant="-nocuda" if recipe.without_cuda and toolkit is None else "",
-    )
+    key = _key(pin, job.cell, _variant(pin, recipe, toolkit, job))
     place = folder() / str(key)
     found = lookup(key)
     if found:
@@ -115,7 +113,7 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
         made = lookup(key) or remembered(key, _inputs(toolkit, job))
         if made is None:
             made = _build(key, pin, recipe, toolkit, place, job)
-            if isinstance(made, Unbuildable) and made.log:
+            if isinstance(made, Unbuildable) and made.log and not made.cut_off:
                 _remember(made, _inputs(toolkit, job))
         return made
 
@@ -126,9 +124,39 @@ def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
     Kernels that can be left out are, where there is no GPU to run them: they take longer to
     compile than everything else together.
     """
-    if recipe.without_cuda and not runtime.has_driver():
+    if recipe.without_cuda and not runtime.has_driver() and not _for_arch(recipe, job):
         return None
     return toolkits.of_cuda(job.cuda, job.run)
+
+
+def _for_arch(recipe: Recipe, job: Job) -> bool:
+    """Whether its CUDA part is compiled for the GPU of another machine."""
+    return recipe.kernels_needed and job.arch is not None
+
+
+def _variant(pin: Pin, recipe: Recipe, toolkit: Toolkit | None, job: Job) -> str:
+    if recipe.without_cuda and toolkit is None:
+        return "-nocuda"
+    if _for_arch(recipe, job):
+        return f"-{job.arch}"
+    chosen = _archs(recipe)
+    if not chosen or lookup(_key(pin, job.cell, chosen)):
+        return chosen
+    plain = folder() / str(_key(pin, job.cell)) / "build.json"
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        if json.loads(plain.read_text())["cuda_toolkit"] is None:
+            return ""  # there is a wheel, and it has no CUDA sources
+    with files.disk_errors(folder()), tempfile.TemporaryDirectory() as name:
+        sdist = index.download_sdist(pin.name, pin.version, pin.hashes, Path(name))
+        return chosen if recipes.has_cuda_sources(sdist) else ""
+
+
+def _archs(recipe: Recipe) -> str:
+    """What the user's own choice of architectures adds to a key; it decides nothing where there
+    are no CUDA sources."""
+    chosen = os.environ.get(recipe.archs, "") if recipe.archs else ""
+    words = sorted({word.strip() for word in chosen.split(";") if word.strip()})
+    return f"-archs{'+'.join(words)}" if words else ""
 
 
 def lookup(key: Key) -> Wheel | None:
@@ -183,42 +211,55 @@ def _build(
 ) -> Wheel | Unbuildable:
     log = place / "build.log"
     log.unlink(missing_ok=True)
-    started = time.monotonic()
-    work = files.home() / "build"
-    work.mkdir(parents=True, exist_ok=True)
-    # Short, for interpreters have long paths on their first lines. The key's lock is held: what
-    # is there of this key was left by a build that was killed, gigabytes each time.
-    prefix = f"{files.sha256_bytes(str(key).encode())[:12]}-"
-    for left in work.glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=work, ignore_cleanup_errors=True) as name:
-        base = Path(name)
-        sdist = index.download_sdist(pin.name, pin.version, pin.hashes, base)
+    limit = workplace.limit()
+    stamp = f"{_inputs(toolkit, job)} {recipe} {key}"
+    with workplace.opened(files.home() / "build", str(key), stamp) as base:
+        sdist = workplace.source(base, pin)
         if not recipe.without_cuda:
             if not recipes.has_cuda_sources(sdist):
                 toolkit = None  # the headers of torch's own CUDA serve, on every machine alike
             elif toolkit is None:
                 return _needs_nvcc(key, job)
-        job.say(f"building {key} (minutes; log: {log})")
-        environment = base / "env"
-        with Heartbeat(job.say, f"a build environment for {key.package}"):
-            _prepare(environment, recipe, toolkit, job, log)
-        site = next((environment / "lib").glob("python3*/site-packages"))
-        variables = _variables(environment, site, recipe, toolkit, base, job)
-        out = base / "out"
-        argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
-        argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out, sdist]
-        with Heartbeat(job.say, f"building {key.package}") as beat:
-            done = job.run(argv, timeout=BUILD_LIMIT_S, env=variables, log=log, on_line=beat.step)
-        wheels = sorted(out.glob("*.whl")) if done.ok else []
-        if not wheels:
-            return _failed(key, done, log)
-        problem = _verify(key, environment, site, wheels[0], recipe, toolkit, job, log)
-        if problem:
-            return Unbuildable(
-                key=key, reason=f"built, but not importable: {problem}", help="", log=str(log)
-            )
-        return record(key, wheels[0], pin, toolkit, time.monotonic() - started)
+        made = _compiled(key, recipe, toolkit, base, log, limit, job)
+        if isinstance(made, Unbuildable):
+            if made.cut_off:
+                workplace.keep(base)
+            return made
+        wheel, seconds = made
+        return record(key, wheel, pin, toolkit, seconds)
+
+
+def _compiled(
+    key: Key,
+    recipe: Recipe,
+    toolkit: Toolkit | None,
+    base: Path,
+    log: Path,
+    limit: float,
+    job: Job,
+) -> tuple[Path, float] | Unbuildable:
+    """The wheel, verified, and the seconds that this took."""
+    started = time.monotonic()
+    job.say(f"building {key} (minutes; log: {log})")
+    with Heartbeat(job.say, f"a build environment for {key.package}"):
+        environment = workplace.environment(base, recipe, toolkit, job, log)
+    site = next((environment / "lib").glob("python3*/site-packages"))
+    variables = workplace.variables(site, recipe, toolkit, base, job)
+    out = base / "out"
+    argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
+    argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out]
+    # A folder, not the archive: pip then builds in it, and what is compiled outlives it.
+    argv.append(workplace.unpacked(base))
+    with Heartbeat(job.say, f"building {key.package}") as beat:
+        done = job.run(argv, timeout=limit, env=variables, log=log, on_line=beat.step)
+    wheels = sorted(out.glob("*.whl")) if done.ok else []
+    if not wheels:
+        return _failed(key, done, log, limit)
+    problem = _verify(key, environment, site, wheels[0], recipe, toolkit, job, log)
+    if problem:
+        reason = f"built, but not importable: {problem}"
+        return Unbuildable(key=key, reason=reason, help="", log=str(log))
+    return wheels[0], time.monotonic() - started
 
 
 def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: float) -> Wheel:
@@ -250,61 +291,6 @@ def _needs_nvcc(key: Key, job: Job) -> Unbuildable:
         help=f"install the CUDA {job.cuda} toolkit and point CUDA_HOME at it, or take "
         "transformer-engine 2.4 or newer, which builds without one",
     )
-
-
-def _prepare(
-    environment: Path, recipe: Recipe, toolkit: Toolkit | None, job: Job, log: Path
-) -> None:
-    """The build environment: exactly the lock's packages, and tools to build with."""
-    pinned = environment.parent / "lock.txt"
-    pinned.write_text(locks.binary_part(job.lock))
-    tools = ["pip", "wheel", "setuptools", "pybind11", "ninja", "packaging"]
-    if recipe.cuda_headers and toolkit is None:
-        tools += recipes.header_packages(job.cuda)
-    install: list[str | Path] = [
-        job.uv,
-        "pip",
-        "install",
-        "--quiet",
-        "-p",
-        environment / "bin" / "python",
-    ]
-    dated: list[str | Path] = ["--exclude-newer", f"{job.lock.exclude_newer}T00:00:00Z"]
-    steps: list[list[str | Path]] = [
-        [job.uv, "venv", "--quiet", "-p", job.python, environment],
-        [*install, "--no-deps", "--require-hashes", "-r", pinned],
-        # Not upgraded: what the lock says of setuptools or packaging stays.
-        [*install, *dated, *tools],
-    ]
-    for argv in steps:
-        done = job.run(argv, timeout=1200, log=log)
-        if not done.ok:
-            raise InfrastructureError(f"no build environment: {last_line(done)} (log: {log})")
-
-
-def _variables(
-    environment: Path, site: Path, recipe: Recipe, toolkit: Toolkit | None, base: Path, job: Job
-) -> dict[str, str]:
-    root = toolkit.home if toolkit else base / "cuda"
-    if toolkit is None:
-        recipes.header_root(site, root, job.cuda)
-    (base / "tmp").mkdir()
-    variables = runtime.variables(site, None)
-    variables.update(recipe.variables)
-    if toolkit is None:
-        variables.update(recipe.without_cuda)
-    variables.update(
-        CUDA_HOME=str(root),
-        CUDA_PATH=str(root),
-        CPATH=":".join(str(p) for p in sorted((site / "nvidia").glob("*/include"))),
-        TMPDIR=str(base / "tmp"),  # what pip unpacks goes with the rest
-        MAX_JOBS=os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1),
-        # Debug information doubles the time and serves no one here.
-        CFLAGS="-g0",
-        CXXFLAGS="-g0",
-        PATH=f"{environment / 'bin'}:{root / 'bin'}:/usr/bin:/bin",
-    )
-    return variables
 
 
 def _verify(
@@ -347,29 +333,32 @@ def _blame_surroundings(key: Key, done: Completed, log: Path) -> None:
         raise InfrastructureError(f"{what}: {key} could not be built (log: {log})")
 
 
-def _failed(key: Key, done: Completed, log: Path) -> Unbuildable:
+def _failed(key: Key, done: Completed, log: Path, limit: float) -> Unbuildable:
     _blame_surroundings(key, done, log)
     if done.timed_out:
         return Unbuildable(
             key=key,
-            reason=f"the build passed its limit of {BUILD_LIMIT_S:.0f} s",
-            help="",
+            reason=f"the build passed its limit of {limit:.0f} s",
+            help=f"run it again, it goes on where it stopped; {workplace.LIMIT} sets the seconds",
             log=str(log),
+            cut_off=True,
         )
     return Unbuildable(key=key, reason=line_that_matters(done.output), help="", log=str(log))
 
 
+def _key(pin: Pin, cell: Cell, variant: str = "") -> Key:
+    return Key(
+        package=pin.name,
+        version=pin.version,
+        torch=cell.torch,
+        python=cell.python,
+        cuda=cell.cuda,
+        variant=variant,
+    )
+
+
 def keys_of(pin: Pin, cell: Cell) -> tuple[Key, ...]:
     """The keys that a source-only pin may have in a cell: with its CUDA part, and without."""
-    variants = ("", "-nocuda") if RECIPES[pin.name].without_cuda else ("",)
-    return tuple(
-        Key(
-            package=pin.name,
-            version=pin.version,
-            torch=cell.torch,
-            python=cell.python,
-            cuda=cell.cuda,
-            variant=variant,
-        )
-        for variant in variants
-    )
+    recipe = RECIPES[pin.name]
+    variants = ("", "-nocuda") if recipe.without_cuda else (_archs(recipe), "")
+    return tuple(_key(pin, cell, variant) for variant in dict.fromkeys(variants))

@@ -171,8 +171,8 @@ def described(one: Packed) -> dict[str, Any]:
 
     Of each package: `files` to install it from, with their hashes, none where it was left out;
     `of` tells torch and what comes with it (`torch`) and TE (`te`); `bound` is the torch release
-    that it was compiled for, where it was, or would have been where it was left out; `changed` tells
-    what was done to it that the lock's hash is not its own.
+    that it was compiled for, where it was, or would have been where it was left out; `changed`
+    tells what was done to it, where the lock's hash is not its own.
     """
     return {
         "base_list": one.base_list,

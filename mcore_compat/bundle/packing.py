@@ -63,7 +63,7 @@ def pack(name: str, choice: Choice, here: Context) -> Packed:
     made = Packed(
         cell=cell,
         lock=lock,
-        wheels=_wheels(cell, lock, left_out, here),
+        wheels=_wheels(cell, lock, left_out, here, choice.gpu_arch),
         downloads=downloads,
         changed=_reduced(lock, downloads, choice.gpu_arch, here) if choice.only_arch else {},
         torch=torch,
@@ -104,13 +104,15 @@ def _reduced(
     return found
 
 
-def _wheels(cell: Cell, lock: Lock, left_out: Iterable[str], here: Context) -> tuple[Wheel, ...]:
+def _wheels(
+    cell: Cell, lock: Lock, left_out: Iterable[str], here: Context, arch: str | None = None
+) -> tuple[Wheel, ...]:
     """The wheels of the wheelhouse that a cell needs."""
     wanted = [pin.name for pin in lock.source_only if pin.name not in left_out]
     python = interpreters.find(cell.python, here.run, here.uv) if wanted else Path(sys.executable)
     found: list[Wheel] = []
     for package in wanted:
-        made = pipeline.wheels_of(cell, lock, python, here, only=package)
+        made = pipeline.wheels_of(cell, lock, python, here, only=package, arch=arch)
         if isinstance(made, Unbuildable):
             raise UsageError(f"{cell.name} cannot be built: {made.reason}")
         found += made
