@@ -246,6 +246,7 @@ def _compiled(
     site = next((environment / "lib").glob("python3*/site-packages"))
     variables = workplace.variables(site, recipe, toolkit, base, job)
     out = base / "out"
+    shutil.rmtree(out, ignore_errors=True)  # of a build that was killed after its wheel was made
     argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
     argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out]
     # A folder, not the archive: pip then builds in it, and what is compiled outlives it.
@@ -357,8 +358,11 @@ def _key(pin: Pin, cell: Cell, variant: str = "") -> Key:
     )
 
 
-def keys_of(pin: Pin, cell: Cell) -> tuple[Key, ...]:
-    """The keys that a source-only pin may have in a cell: with its CUDA part, and without."""
+def keys_of(pin: Pin, cell: Cell, arch: str | None = None) -> tuple[Key, ...]:
+    """The keys that a source-only pin may have in a cell: with its CUDA part, and without; for the
+    GPU of another machine (`arch`) the one that `ensure` takes where there is a toolkit."""
     recipe = RECIPES[pin.name]
+    if arch and recipe.kernels_needed:
+        return (_key(pin, cell, f"-{arch}"),)
     variants = ("", "-nocuda") if recipe.without_cuda else (_archs(recipe), "")
     return tuple(_key(pin, cell, variant) for variant in dict.fromkeys(variants))

@@ -59,7 +59,7 @@ def test_an_earlier_bundle_of_that_name_leaves_no_part(made: StandIn, tmp_path: 
     archive.save(made.entries(), tmp_path / "a.tar", 20_000)
     archive.save(made.entries(), tmp_path / "a.tar", 90_000)
     listed = start.sums(tmp_path / "a.tar.sha256")
-    assert {p.name for p in tmp_path.iterdir()} == {*listed, "a.tar.sha256"}
+    assert {p.name for p in tmp_path.iterdir()} == {*listed, "a.tar.sha256", "a.tar.manifest"}
 
 
 def test_what_only_begins_as_a_part_is_not_removed(made: StandIn, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from support import START, event, stand_in_cell
 
 from mcore_compat import cli, commands, evidence, files, inspected, locks, pipeline, releases
 from mcore_compat.builder import Builder
-from mcore_compat.bundle import archive, base, collect, command, contents, download
+from mcore_compat.bundle import archive, base, collect, command, contents, download, packing
 from mcore_compat.bundle.base import Base
 from mcore_compat.errors import InfrastructureError, UsageError
 from mcore_compat.inspected import Installed
@@ -234,7 +234,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     here = SimpleNamespace(run=made.run, say=quiet)
     monkeypatch.setattr(commands, "context", lambda: here)
     monkeypatch.setattr(command, "fitting", lambda *_: {})
-    monkeypatch.setattr(command, "entries", lambda *_: [])
+    monkeypatch.setattr(packing, "entries", lambda *_: [])
     monkeypatch.setattr(archive, "lay_out", lambda *_: "")
     monkeypatch.setattr(command, "taken", made.take)
     return made
@@ -281,7 +281,7 @@ def test_a_script_in_the_way_is_told_before_anything_is_built(
     def entries(*_: Any) -> Any:
         raise AssertionError("nothing is built")
 
-    monkeypatch.setattr(command, "entries", entries)
+    monkeypatch.setattr(packing, "entries", entries)
     (tmp_path / "run.py").write_text("the user's")
     words = ["--part-size", "2G", "--output", str(tmp_path / "a.tar")]
     assert cli.main(["bundle", CELL, *words]) == 2

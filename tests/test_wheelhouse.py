@@ -16,18 +16,24 @@ from hypothesis import strategies as st
 from support import stand_in_cell
 from wheelhouse_support import (
     CONV,
+    MAMBA,
+    TE,
     StandIn,
     built,
     ended,
+    job_of,
     left_behind,
+    refused,
+    sources,
     stand_in,
     surroundings,
 )
 
-from mcore_compat import files, index, wheelhouse
-from mcore_compat.errors import InfrastructureError
+from mcore_compat import files, index, proc, recipes, toolkits, wheelhouse, workplace
+from mcore_compat.errors import InfrastructureError, UsageError
 from mcore_compat.recipes import RECIPES
-from mcore_compat.wheelhouse import Key
+from mcore_compat.toolkits import Toolkit
+from mcore_compat.wheelhouse import Key, Wheel
 
 
 @pytest.fixture(autouse=True)
@@ -66,14 +72,12 @@ def test_a_build_leaves_a_wheel_and_its_record_and_nothing_else(tools: StandIn) 
     assert record["source_sha256"] == list(CONV.hashes)
 
 
-def test_what_killed_builds_left_goes_with_the_next_build_of_the_same_wheel(
+def test_what_a_killed_build_left_goes_with_the_next_build_of_the_same_wheel(
     tools: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = files.home() / "build"
 
     def killed(*_: object) -> None:
-        (mine,) = work.iterdir()
-        (work / f"{mine.name}-left").mkdir()  # one of its own is cleared, for it does not die
         raise SystemExit
 
     with monkeypatch.context() as patch:
@@ -84,6 +88,95 @@ def test_what_killed_builds_left_goes_with_the_next_build_of_the_same_wheel(
     assert len(list(work.iterdir())) == 2
     built(tools)
     assert [path.name for path in work.iterdir()] == ["another-build"]
+
+
+def test_a_build_that_was_cut_off_goes_on_in_its_folder(tools: StandIn) -> None:
+    tools.ends["build"] = ended("[2/9] c++ -c ext.cpp", -9, timed_out=True)
+    assert refused(tools).cut_off
+    (compiled,) = (files.home() / "build").glob("*/source/*/setup.py")
+    (compiled.parent / "compiled.o").touch()
+    tools.ends.clear()
+    tools.steps.clear()
+    built(tools)
+    assert tools.steps == ["build", "try", "import"], "its environment was there"
+    assert tools.seen["build"][0][-1] == str(compiled.parent)
+    assert not list((files.home() / "build").iterdir())
+
+
+def test_a_build_of_other_inputs_begins_anew(
+    tools: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools.ends["build"] = ended("", -9, timed_out=True)
+    assert refused(tools).cut_off
+    tools.ends.clear()
+    tools.steps.clear()
+    monkeypatch.setattr(wheelhouse, "_inputs", lambda toolkit, job: "another lock")
+    built(tools)
+    assert "venv" in tools.steps
+
+
+def test_kernels_are_built_for_the_gpu_of_another_machine_where_there_is_a_toolkit(
+    tools: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job = dataclasses.replace(job_of(tools), arch="sm_90")
+    without = wheelhouse.ensure(CONV, job)
+    assert isinstance(without, Wheel)
+    assert without.key.variant == "-nocuda"
+    there = Toolkit(home=tmp_path / "a toolkit", version="12.8")
+    monkeypatch.setattr(toolkits, "found", lambda run: (there,))
+    made = wheelhouse.ensure(CONV, job)
+    assert isinstance(made, Wheel)
+    assert made.key.variant == "-sm_90"
+    assert "CAUSAL_CONV1D_SKIP_CUDA_BUILD" not in tools.seen["build"][1]
+    assert (
+        f"exec '{there.home}/bin/nvcc' -gencode arch=compute_90,code=sm_90" in tools.texts["nvcc"]
+    )
+    assert wheelhouse.keys_of(CONV, job.cell, "sm_90") == (made.key,)
+    mamba = wheelhouse.ensure(MAMBA, job)
+    assert isinstance(mamba, Wheel)
+    assert mamba.key.variant == "-nocuda", "it needs none of its own"
+
+
+def test_nvcc_for_one_architecture_drops_all_others(tmp_path: Path) -> None:
+    (tmp_path / "nvcc").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "nvcc").chmod(0o755)
+    script = tmp_path / "one"
+    script.write_text(recipes.ONE_ARCH_NVCC.format(nvcc=tmp_path / "nvcc", arch="90"))
+    words = ["-gencode", "arch=compute_75,code=sm_75", "-O3", "-gencode=arch=compute_90,code=sm_90"]
+    words += [
+        "--generate-code",
+        "arch=compute_100,code=sm_100",
+        "-DNAME=a b",
+        "-arch=sm_80",
+        "x.cu",
+    ]
+    done = proc.run(["sh", script, *words], timeout=30)
+    assert done.output.splitlines() == [
+        "-gencode", "arch=compute_90,code=sm_90", "-O3", "-DNAME=a b", "x.cu",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "an hour"])
+def test_a_limit_that_is_none_is_refused(
+    tools: StandIn, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv(workplace.LIMIT, text)
+    with pytest.raises(UsageError, match=workplace.LIMIT):
+        built(tools)
+
+
+def test_chosen_architectures_are_part_of_the_key_where_there_are_cuda_sources(
+    tools: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NVTE_CUDA_ARCHS", "90;80")
+    assert built(tools, TE).key.variant == ""
+    assert "NVTE_CUDA_ARCHS" not in tools.seen["build"][1]
+    other = dataclasses.replace(TE, version="2.2.0")
+    sources(monkeypatch, "setup.py", "csrc/kernel.cu")
+    monkeypatch.setattr(toolkits, "found", lambda run: (Toolkit(home=tmp_path, version="12.8"),))
+    made = built(tools, other)
+    assert made.key.variant == "-archs80+90"
+    assert tools.seen["build"][1]["NVTE_CUDA_ARCHS"] == "90;80"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ from mcore_compat.errors import InfrastructureError, UsageError
 MOMENT = 315532800
 """1980-01-01, of every file: the earliest that all tools can write."""
 
+MANIFEST = ".manifest"
+"""How the file beside parts ends that has the digest of their manifest."""
+
 START = Path(__file__).with_name("start.py")
 
 
@@ -124,11 +127,30 @@ def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -
             if part_size:
                 shutil.copyfile(START, fresh / "run.py")
                 split.sums["run.py"] = files.sha256_file(START)
+                (fresh / f"{output.name}{MANIFEST}").write_text(f"{manifest}\n")
                 (fresh / f"{output.stem}{PARTS}").write_text(_sums(split.sums))
             made = _put(fresh, output)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return Saved(files=made, size=split.total, manifest=manifest)
+
+
+def manifest_of(output: Path) -> str | None:
+    """The digest of the manifest of parts that were made; None where that is not told."""
+    try:
+        return output.with_name(f"{output.name}{MANIFEST}").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def manifest(entries: Sequence[Entry]) -> str:
+    """The digest of the manifest that a bundle of these entries has."""
+    found = {}
+    for entry in entries:
+        source = entry.source
+        digest = files.sha256_bytes(source) if isinstance(source, bytes) else entry.sha256
+        found[entry.name] = digest or files.sha256_file(Path(str(source)))
+    return files.sha256_bytes(_sums(found).encode())
 
 
 def refuse(output: Path, part_size: int | None) -> None:
@@ -151,7 +173,7 @@ def _put(fresh: Path, output: Path) -> tuple[Path, ...]:
     """Move what was made to its place; what an earlier bundle of that name left goes."""
     names = sorted(path.name for path in fresh.iterdir())
     part = re.compile(rf"{re.escape(output.name)}\.\d{{3,}}")
-    old = {output.name, f"{output.stem}{PARTS}"}
+    old = {output.name, f"{output.stem}{PARTS}", f"{output.name}{MANIFEST}"}
     old |= {path.name for path in output.parent.iterdir() if part.fullmatch(path.name)}
     for name in sorted(old):
         (output.parent / name).unlink(missing_ok=True)

@@ -8,13 +8,15 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcore_compat.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
+    from mcore_compat.bundle.archive import Entry
+    from mcore_compat.bundle.packing import Choice
     from mcore_compat.evidence import Evidence
     from mcore_compat.parts.evidence import Taken
     from mcore_compat.pipeline import Context
@@ -32,7 +34,7 @@ def add_parsers(commands: Any) -> None:
     bundle = commands.add_parser(
         "bundle", help="carry cells to a machine without a network", allow_abbrev=False
     )
-    bundle.add_argument("cells", nargs="+", metavar="CELL", help="e.g. compat-0.16-modelopt0.41")
+    bundle.add_argument("cells", nargs="*", metavar="CELL", help="e.g. compat-0.16-modelopt0.41")
     bundle.add_argument("--output", type=Path, metavar="FILE", help="default: CELL.tar")
     bundle.add_argument("--part-size", metavar="SIZE", help="in parts of this size, e.g. 2G")
     bundle.add_argument(
@@ -46,6 +48,24 @@ def add_parsers(commands: Any) -> None:
         type=Path,
         metavar="FREEZE",
         help="what the other machine's Python has, by its pip freeze: only the rest travels",
+    )
+    bundle.add_argument(
+        "--gpu-arch",
+        metavar="ARCH",
+        help="the other machine's GPU, e.g. sm_90: kernels are compiled for it, by nvcc of torch's "
+        "CUDA on this machine",
+    )
+    bundle.add_argument(
+        "--only-arch",
+        action="store_true",
+        help="TE keeps the GPU code of --gpu-arch alone: a tenth to carry, and the results say so",
+    )
+    bundle.add_argument(
+        "--build-limit", type=float, metavar="SECONDS", help="for each wheel that is built (3600)"
+    )
+    bundle.add_argument("--plan", type=Path, metavar="FILE", help="all of this in a TOML file")
+    bundle.add_argument(
+        "--check", action="store_true", help="with --plan: only say what is missing; 1 where it is"
     )
     collect = commands.add_parser(
         "collect", help="take back evidence of a bundle's runs", allow_abbrev=False
@@ -82,9 +102,17 @@ def patterns_of(text: str) -> tuple[str, ...]:
 
 def bundle(args: argparse.Namespace) -> int:
     """Write a bundle of cells."""
-    from mcore_compat import commands, expand
+    from mcore_compat import commands, expand, workplace
     from mcore_compat.bundle import archive, base_list, packing
 
+    if args.plan:
+        _planned(args)
+    if args.check and not args.plan:
+        raise UsageError("--check: say of which --plan")
+    if not args.cells:
+        raise UsageError("bundle: name a cell, or a --plan")
+    if args.build_limit is not None:
+        os.environ[workplace.LIMIT] = str(workplace.seconds(str(args.build_limit), "--build-limit"))
     here = commands.context()
     size = size_of(args.part_size) if args.part_size else None
     names = [expand.named(n, here.matrix, here.releases).name for n in args.cells]
@@ -98,14 +126,52 @@ def bundle(args: argparse.Namespace) -> int:
     choice = packing.Choice(
         without=patterns_of(args.without),
         there=base_list.read(args.base_list) if args.base_list else None,
+        gpu_arch=args.gpu_arch,
+        only_arch=args.only_arch,
     )
-    found = packing.entries(dict.fromkeys(names, choice), here)
+    cells = dict.fromkeys(names, choice)
+    if args.check:
+        return _checked(cells, target, here)
+    found = packing.entries(cells, here)
+    if args.plan and not _wrong(found, target):
+        print(f"nothing to do: {target.name} is made of today's locks, wheels and suite")
+        return 0
     made = archive.save(found, target, size)
     for path in made.files:
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
     print(f"{len(names)} cells in {len(made.files)} files, {made.size / 1e9:.2f} GB")
     print(f"SHA-256 of its manifest: {made.manifest}")
     return 0
+
+
+def _planned(args: argparse.Namespace) -> None:
+    """Take what a plan says, where the command line does not say it."""
+    from mcore_compat.bundle import plan_file
+
+    plan = plan_file.read(args.plan)
+    args.cells = args.cells or list(plan.cells)
+    for name in ("output", "base_list", "gpu_arch", "part_size"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(plan, name))
+
+
+def _checked(cells: Mapping[str, Choice], target: Path, here: Context) -> int:
+    """Say what is missing; 1 where something is."""
+    from mcore_compat.bundle import packing, plan_file
+
+    arch = next(iter(cells.values())).gpu_arch
+    wrong = [*dict.fromkeys(plan_file.missing([*cells], arch, here))]
+    wrong = wrong or _wrong(packing.entries(cells, here), target)
+    for what in wrong:
+        print(f"missing: {what}")
+    print(f"{len(wrong)} missing" if wrong else f"nothing is missing: {target.name} is ready")
+    return 1 if wrong else 0
+
+
+def _wrong(found: Sequence[Entry], target: Path) -> list[str]:
+    from mcore_compat.bundle import archive, plan_file
+
+    return [*plan_file.parts(target, archive.manifest(found))]
 
 
 def collect(paths: Sequence[Path]) -> int:

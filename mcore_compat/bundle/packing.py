@@ -17,6 +17,7 @@ from mcore_compat.cells import Cell
 from mcore_compat.errors import UsageError
 from mcore_compat.locks import Lock, Unresolvable
 from mcore_compat.pipeline import Context
+from mcore_compat.recipes import RECIPES
 from mcore_compat.wheelhouse import Unbuildable, Wheel
 
 CORE = "transformer-engine-cu"
@@ -116,6 +117,11 @@ def _wheels(
         if isinstance(made, Unbuildable):
             raise UsageError(f"{cell.name} cannot be built: {made.reason}")
         found += made
+        if arch and RECIPES[package].kernels_needed and made[0].key.variant == "-nocuda":
+            here.say(
+                f"{cell.name}: {package} travels without its kernels, for nvcc of torch's CUDA is "
+                "not here; the hybrid family's checks on a GPU will end needs-gpu"
+            )
     return tuple(found)
 
 

@@ -1,0 +1,157 @@
+"""What another machine has, by its pip freeze, and what of a cell travels then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomllib
+from support import stand_in_cell
+
+from mcore_compat import cli, files, locks
+from mcore_compat.bundle import base_list, plan_file
+from mcore_compat.errors import UsageError
+from mcore_compat.locks import Lock, Pin
+
+LIST = """\
+# python: 3.12.3
+# a remark
+torch==2.9.1+cu128
+numpy==1.26.4
+tqdm
+rich @ file:///somewhere/rich.whl
+Typing_Extensions==4.15.0  # said
+"""
+NEEDS = {
+    "megatron-core": ["numpy<3", "tqdm", "einops"],
+    "nvidia-modelopt": ["numpy>=2", "rich>=13", "typing-extensions"],
+}
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "freeze.txt").write_text(text)
+    return folder / "freeze.txt"
+
+
+def test_each_form_of_a_line_is_read(tmp_path: Path) -> None:
+    found = base_list.read(written(tmp_path, LIST))
+    assert found.base.installed == {
+        "torch": "2.9.1+cu128",
+        "numpy": "1.26.4",
+        "tqdm": "",
+        "rich": "",
+        "typing-extensions": "4.15.0",
+    }
+    assert (found.base.cuda, found.python) == ("12.8", "3.12.3")
+    assert found.identity["name"] == "freeze.txt"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("numpy==2.0\n", "has no torch"),
+        ("torch==2.9.1\n", 'of which CUDA its torch is; add "# cuda: 13.0"'),
+        ("# cuda: 13.0\ntorch==2.9.1\nnumpy>=2\n", ':3: "numpy>=2" is no line of pip freeze'),
+        ("# cuda: 13.0\ntorch==2.9.1\nno such line\n", ':3: "no such line" is no line'),
+        ("-e git+ssh://x#egg=y\n", ":1: an editable package"),
+    ],
+)
+def test_a_bad_list_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        base_list.read(written(tmp_path, text))
+    assert said in str(raised.value)
+
+
+def lock(*names: str) -> Lock:
+    pins = tuple(Pin(name=name, version="1.0", hashes=("0" * 64,)) for name in names)
+    te = Pin(name="transformer-engine-torch", version="2.11.0", hashes=("1" * 64,))
+    return Lock(
+        cell="compat-0.16-modelopt0.41",
+        text="",
+        exclude_newer="2026-01-01",
+        axes={},
+        pins=pins,
+        source_only=(te,),
+    )
+
+
+PINS = ("megatron-core", "nvidia-modelopt", "torch", "numpy", "tqdm", "rich", "einops", "triton")
+
+
+def left_out(tmp_path: Path, python: str = "3.12") -> frozenset[str]:
+    def requires(package: Mapping[str, Any]) -> list[str]:
+        return NEEDS.get(package["name"], [])
+
+    there = base_list.read(written(tmp_path, LIST))
+    cell = replace(stand_in_cell(), python=python, torch="2.9.1", cuda=12)
+    return base_list.left_out(there, cell, lock(*PINS), {"torch", "triton"}, requires)
+
+
+def test_what_is_there_and_fits_need_not_travel(tmp_path: Path) -> None:
+    # rich is there in a version nobody knows, and a version of it is asked for: it travels.
+    assert left_out(tmp_path) == {"torch", "triton", "tqdm"}
+
+
+def test_another_python_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is of python 3\.12\.3, compat-.* of 3\.11"):
+        left_out(tmp_path, python="3.11")
+
+
+# Plans
+
+
+def test_the_committed_plan_is_whole() -> None:
+    plan = plan_file.read(files.ROOT / "constraints" / "gpu-run.toml")
+    assert plan.base_list is not None
+    assert plan.gpu_arch == "sm_90"
+    there = base_list.read(plan.base_list)
+    assert there.python is not None
+    for cell in plan.cells:
+        found = locks.read(files.ROOT / "constraints" / "locks" / f"{cell}.txt")
+        assert found.version("torch") == there.base.installed["torch"].partition("+")[0]
+        assert found.axes["python"] == there.python.rpartition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cels = []", 'has a key "cels"; did you mean "cells"'),
+        ("cells = []\noutput = 'a.tar'", "names no cells"),
+        ("cells = ['a']", "does not say where the bundle goes"),
+        ("cells = ['a']\noutput = 3", "output is a text"),
+        ("cells = [", "cannot be read"),
+    ],
+)
+def test_a_bad_plan_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "plan.toml").write_text(text)
+    with pytest.raises(UsageError) as raised:
+        plan_file.read(tmp_path / "plan.toml")
+    assert said in str(raised.value)
+
+
+def test_what_a_plan_lacks_is_told_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    plan = files.ROOT / "constraints" / "gpu-run.toml"
+    assert tomllib.loads(plan.read_text())["cells"]
+    assert cli.main(["bundle", "--plan", str(plan), "--check"]) == 1
+    out = capsys.readouterr().out
+    assert "missing: the wheel causal-conv1d-" in out
+    assert "-sm_90" in out
+    assert "missing: the wheel transformer-engine-torch-2.11.0-torch2.11.0-py3.12-cu13" in out
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--check"], "--check: say of which --plan"), ([], "name a cell, or a --plan")],
+)
+def test_words_that_say_too_little_are_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.main(["bundle", *words]) == 2
+    assert said in capsys.readouterr().err
