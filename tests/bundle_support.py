@@ -62,7 +62,11 @@ asked = {f"{first}-{name}": name for name in ("megatron_core", "torch")}
 asked = {check: name for check, name in asked.items() if options.only in ("", check)}
 say(event="start", suite=1, device_class=device, platform=platform,
     installed=installed, checks=list(asked), sabotage=os.environ.get("STAND_IN_SABOTAGE"))
+if os.environ.get("STAND_IN_TELLS"):  # what it was given to find things by
+    pathlib.Path(os.environ["STAND_IN_TELLS"]).write_text(json.dumps(dict(os.environ)))
 for check, name in asked.items():
+    if os.environ.get("STAND_IN_PRINTS"):
+        print("." * int(os.environ["STAND_IN_PRINTS"]), flush=True)
     hangs = os.environ.get("STAND_IN_HANGS")
     if hangs and os.environ.get("STAND_IN_HANGS_AT", check) == check:
         place = pathlib.Path(hangs)
