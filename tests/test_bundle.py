@@ -23,6 +23,8 @@ from bundle_support import (
     EVIDENCE,
     SERIES,
     StandIn,
+    base_python,
+    contents_of,
     evidence_of,
     offline,
     run,
@@ -243,25 +245,6 @@ def test_an_interruption_ends_everything(bundle: Path, tmp_path: Path) -> None:
 
 
 # Over what is there
-
-
-def base_python(folder: Path, *wheels: Path) -> Path:
-    """A Python that has packages of its own; stands in for a vendor's container."""
-    uv = bundle_support.pipeline.find_uv()
-    subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder], check=True)
-    python = folder / "bin" / "python"
-    subprocess.run(
-        [uv, "pip", "install", "-q", "--no-deps", "--no-index", "-p", python, *wheels], check=True
-    )
-    return python
-
-
-def contents_of(folder: Path) -> dict[str, tuple[int, str]]:
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, files.sha256_file(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:
