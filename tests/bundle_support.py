@@ -62,7 +62,11 @@ asked = {f"{first}-{name}": name for name in ("megatron_core", "torch")}
 asked = {check: name for check, name in asked.items() if options.only in ("", check)}
 say(event="start", suite=1, device_class=device, platform=platform,
     installed=installed, checks=list(asked), sabotage=os.environ.get("STAND_IN_SABOTAGE"))
+if os.environ.get("STAND_IN_TELLS"):  # what it was given to find things by
+    pathlib.Path(os.environ["STAND_IN_TELLS"]).write_text(json.dumps(dict(os.environ)))
 for check, name in asked.items():
+    if os.environ.get("STAND_IN_PRINTS"):
+        print("." * int(os.environ["STAND_IN_PRINTS"]), flush=True)
     hangs = os.environ.get("STAND_IN_HANGS")
     if hangs and os.environ.get("STAND_IN_HANGS_AT", check) == check:
         place = pathlib.Path(hangs)
@@ -168,8 +172,8 @@ class StandIn:
         return folder
 
 
-def stand_in(root: Path) -> StandIn:
-    """Make all of it below `root`."""
+def stand_in(root: Path, core: bytes = b"") -> StandIn:
+    """Make all of it below `root`; `core`: what TE's core has beside its module."""
     wheels = root / "made"
     mine = [
         wheel(wheels, "torch", CELL.torch, ["triton==3.5.1", "filelock"]),
@@ -183,6 +187,9 @@ def stand_in(root: Path) -> StandIn:
         wheel(wheels, "transformer-engine", CELL.te),
         wheel(wheels, "transformer-engine-cu12", CELL.te),
     ]
+    if core:
+        with zipfile.ZipFile(mine[-1], "a", zipfile.ZIP_DEFLATED) as out:
+            out.writestr("transformer_engine_cu12/core.bin", core)
     local = (
         built(root / "wheelhouse", "transformer-engine-torch", CELL.te),
         built(root / "wheelhouse", "mamba-ssm", "2.2.5"),
@@ -264,3 +271,23 @@ def run(
         timeout=120,
         check=False,
     )
+
+
+def base_python(folder: Path, *wheels: Path) -> Path:
+    """A Python that has packages of its own; stands in for a vendor's container."""
+    uv = pipeline.find_uv()
+    subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run(
+        [uv, "pip", "install", "-q", "--no-deps", "--no-index", "-p", python, *wheels], check=True
+    )
+    return python
+
+
+def contents_of(folder: Path) -> dict[str, tuple[int, str]]:
+    """Of every file below a folder when it was changed, and its digest."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, files.sha256_file(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

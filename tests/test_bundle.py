@@ -23,6 +23,8 @@ from bundle_support import (
     EVIDENCE,
     SERIES,
     StandIn,
+    base_python,
+    contents_of,
     evidence_of,
     offline,
     run,
@@ -31,7 +33,8 @@ from bundle_support import (
 )
 
 from mcore_compat import files, runner
-from mcore_compat.bundle import archive, carried, contents, node
+from mcore_compat.bundle import archive, carried, contents
+from mcore_compat.bundle.environments import PARTS as PARTS_THERE
 from mcore_compat.parts.part import PARTS
 
 
@@ -116,7 +119,7 @@ def test_of_some_checks_the_evidence_is_not_complete(bundle: Path) -> None:
 
 
 def test_both_sides_have_the_same_parts_of_the_suite() -> None:
-    assert tuple(PARTS) == node.PARTS
+    assert tuple(PARTS) == PARTS_THERE
     schema = json.loads(carried.SCHEMA.read_text())["properties"]["part"]["anyOf"][1]
     assert schema["properties"]["name"]["enum"] == list(PARTS)
 
@@ -242,25 +245,6 @@ def test_an_interruption_ends_everything(bundle: Path, tmp_path: Path) -> None:
 
 
 # Over what is there
-
-
-def base_python(folder: Path, *wheels: Path) -> Path:
-    """A Python that has packages of its own; stands in for a vendor's container."""
-    uv = bundle_support.pipeline.find_uv()
-    subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder], check=True)
-    python = folder / "bin" / "python"
-    subprocess.run(
-        [uv, "pip", "install", "-q", "--no-deps", "--no-index", "-p", python, *wheels], check=True
-    )
-    return python
-
-
-def contents_of(folder: Path) -> dict[str, tuple[int, str]]:
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, files.sha256_file(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:

@@ -265,7 +265,8 @@ def test_what_came_of_a_part_is_told(
     base = {"cell": CELL, "differs": {"torch": {"lock": "2.9.1", "there": "2.8.0a0"}}}
     one = stand_in_taken("broken", base=base)
     path = files.ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
-    monkeypatch.setattr(collect, "collect", lambda paths, known: [(path, one, None)])
+    found = [collect.Collected(path, one, 60, None)]
+    monkeypatch.setattr(collect, "collect", lambda paths, known: found)
     assert command.taken([]) == [one]
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first == (
@@ -273,6 +274,10 @@ def test_what_came_of_a_part_is_told(
         "reports/over-base/gpu/c.host.json"
     )
     assert last == "  torch: lock 2.9.1, there 2.8.0a0"
+    found[0] = collect.Collected(path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z")
+    command.taken([])
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert "; incomplete: 1 of 60 checks; not taken: what is of 2021-06-01T10:00:00Z stays" in first
 
 
 def test_a_script_in_the_way_is_told_before_anything_is_built(

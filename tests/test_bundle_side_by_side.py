@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,8 +20,9 @@ import bundle_support
 import pytest
 from bundle_support import CELL, StandIn, run
 
-from mcore_compat.bundle import archive, contents
-from mcore_compat.bundle.start import RESULTS, RUNNING, SUMMARY
+from mcore_compat.bundle import archive, carried, contents, detached, side_by_side
+from mcore_compat.bundle.environments import Here
+from mcore_compat.bundle.start import DONE, LOG, RESULTS, RUNNING, SUMMARY, wait
 
 OTHER = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
 ENDS_S = 15.0
@@ -88,6 +92,63 @@ def test_two_cells_leave_one_archive(bundle: Path, tmp_path: Path) -> None:
         assert f"logs/{CELL.name}.gpu/suite.log" in source.getnames()
 
 
+def test_another_run_in_the_same_folder_counts_its_own_checks(bundle: Path) -> None:
+    words = ("--cell", CELL.name, "--results", "out")
+    assert run(bundle, "--gpu", *words).returncode == 0
+    (bundle / f".{RESULTS}.1").touch()  # as of a run that was killed while it wrote
+    (bundle / "out" / f".{SUMMARY}.1").touch()
+    again = run(bundle, "--main", *words)
+    assert again.returncode == 0, again.stderr
+    assert f"{CELL.name}: ended, 2/2 checks" in again.stdout
+    with tarfile.open(bundle / "out" / RESULTS) as source:
+        found = [name for name in source.getnames() if name.startswith("evidence/")]
+    assert [name.split("/")[2] for name in found] == ["gpu.host.json", "host.json"], "of both"
+    (bundle / "out" / "more.py").touch()
+    refused = run(bundle, "--main", *words)
+    assert refused.returncode == 2
+    assert "is not of this bundle" in refused.stderr
+
+
+def test_what_an_earlier_run_learnt_stays_until_another_is_whole(bundle: Path) -> None:
+    words = ("--cell", CELL.name)
+    place = bundle / "evidence" / CELL.name
+    assert run(bundle, *words).returncode == 0
+    taken = json.loads((place / "host.json").read_text())["taken"]
+    assert run(bundle, *words, "--only", "import-torch").returncode == 0
+    aside = place / f"host.{taken.replace(':', '')}.json"
+    assert json.loads(aside.read_text())["complete"] is True
+    assert checks(json.loads((place / "host.json").read_text())) == ["import-torch"]
+    assert run(bundle, *words).returncode == 0
+    assert [path.name for path in place.iterdir()] == ["host.json"]
+
+
+def test_an_archive_goes_through_a_narrow_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "ARCHIVE_BYTES", 100_000)
+    here = Here(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
+    bundle_support.put(tmp_path / "evidence" / "compat-a" / "host.json", "e" * 60_000)
+    for name in "abcd":
+        bundle_support.put(tmp_path / "logs" / f"compat-{name}" / "suite.log", "l" * 50_000 + name)
+    side_by_side.keep([], here)
+    assert (tmp_path / RESULTS).stat().st_size < 100_000 + 2 * tarfile.RECORDSIZE
+    with tarfile.open(tmp_path / RESULTS) as source:
+        sizes = {member.name: member.size for member in source}
+        last = source.extractfile("logs/compat-d/suite.log")
+        assert last is not None
+        assert last.read().endswith(b"ld"), "its end"
+    assert sizes["evidence/compat-a/host.json"] == 60_000
+    assert 5_000 < sizes["logs/compat-a/suite.log"] < 10_000
+
+
+def test_a_log_that_goes_while_it_is_read_stops_nothing(tmp_path: Path) -> None:
+    here = Here(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "gone.log").symlink_to(tmp_path / "nowhere")
+    side_by_side.keep([], here)
+    assert (tmp_path / RESULTS).exists()
+
+
 def test_a_cell_that_fails_stops_no_other(bundle: Path, tmp_path: Path) -> None:
     with started(bundle, "--cell", CELL.name, STAND_IN_HANGS=str(tmp_path / "pid")) as alone:
         assert until((tmp_path / "pid").exists)
@@ -116,6 +177,38 @@ def test_killed_it_takes_all_with_it_and_leaves_what_was_learnt(
     for data in found.values():
         assert data["complete"] is False
         assert checks(data) == ["import-megatron_core"]
+
+
+def test_killed_at_any_moment_nothing_goes_on(bundle: Path, tmp_path: Path) -> None:
+    """While environments are made, while suites start, while checks run: whenever that is."""
+    tells = tmp_path / "tells"
+    with started(bundle, "--all", "-j", "2", "--keep", STAND_IN_TELLS=str(tells)) as process:
+        time.sleep(random.uniform(0.3, 3))
+        process.send_signal(signal.SIGKILL)
+    assert until(lambda: not below(bundle), ENDS_S), below(bundle)
+    for path in bundle.glob("evidence/*/*.json"):
+        assert not list(carried.problems(json.loads(path.read_text())))
+
+
+def below(folder: Path) -> list[str]:
+    """The command lines of all processes that name something in a folder, or work there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if str(folder) in words or (process / "cwd").resolve().is_relative_to(folder):
+                found.append(words)
+    return found
+
+
+def test_a_detached_run_tells_what_it_fell_over(tmp_path: Path) -> None:
+    def fails() -> int:
+        raise ZeroDivisionError("a stand-in")
+
+    assert detached.detach(tmp_path, fails) == 0
+    assert until(lambda: (tmp_path / DONE).exists())
+    assert wait(tmp_path, 10, None) == 3
+    assert "ZeroDivisionError: a stand-in" in (tmp_path / LOG).read_text()
 
 
 def test_detached_it_is_asked_again(bundle: Path, tmp_path: Path) -> None:

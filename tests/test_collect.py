@@ -3,155 +3,47 @@ else. All of it is made up here."""
 
 from __future__ import annotations
 
-import copy
-import io
-import json
-import tarfile
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from collect_support import (
+    BEFORE,
+    NAME,
+    SUITE,
+    TAKEN,
+    TE_TORCH,
+    TIER,
+    VENDOR,
+    Carried,
+    Write,
+    ask,
+    carried_,
+    cell_,
+    known_,
+    lock_,
+    of_a_part,
+    on_a_gpu,
+    over_base,
+    stored,
+    write_,
+)
 from support import event
 
-from mcore_compat import evidence, expand, locks, matrix, releases, verdict
-from mcore_compat.bundle import carried as whole
+from mcore_compat import evidence
 from mcore_compat.bundle import collect
 from mcore_compat.bundle.carried import Known
 from mcore_compat.cells import Cell
 from mcore_compat.errors import CompatError, EvidenceError, UsageError
-from mcore_compat.locks import Lock
 from mcore_compat.outcomes import CellOutcome
 from mcore_compat.parts import evidence as parts
 from mcore_compat.parts.evidence import Taken
-from mcore_compat.parts.part import GPU, Part
+from mcore_compat.parts.part import GPU
 
-NAME = "compat-0.16-modelopt0.41"
-SUITE, TIER = "5" * 64, "9" * 64
-TE_TORCH = "transformer_engine_torch-2.11.0-cp312-cp312-linux_x86_64.whl"
-VENDOR = "2.8.0a0+5228986c39.nv25.6"
-
-TAKEN, BEFORE = "2021-06-01T10:00:00Z", "2021-05-01T10:00:00Z"
-LATER = "2021-07-01T10:00:00Z"
-
-Carried = dict[str, Any]
-Write = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def cell() -> Cell:
-    return expand.named(NAME, matrix.load(), releases.load())
-
-
-@pytest.fixture(scope="module")
-def lock(cell: Cell) -> Lock:
-    """Of a few packages; the real one has more."""
-    pins = {name: cell.pins[name] for name in whole.SUBJECTS}
-    pins |= {"torch": cell.torch, "transformer-engine": cell.te, "numpy": "2.4.4"}
-    pins["transformer-engine-torch"] = cell.te
-    body = "".join(f"{n}=={v} \\\n    --hash=sha256:{'ab' * 32}\n" for n, v in sorted(pins.items()))
-    head = locks.head(cell, "2026-01-01", ["transformer-engine-torch"], extras="", body=body)
-    return locks.parse(head + body, f"{NAME}.txt")
-
-
-@pytest.fixture
-def known(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
-    """What is compared with; evidence is stored below a temporary folder."""
-    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(evidence, "FOLDER", tmp_path / "stored" / "evidence")
-    monkeypatch.setattr(collect, "FOLDER", tmp_path / "stored" / "over-base")
-    monkeypatch.setattr(verdict, "note", lambda found: None)
-    (tmp_path / "locks").mkdir()
-    (tmp_path / "locks" / f"{NAME}.txt").write_text(lock.text)
-    monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / "stored" / part.name))
-    return Known(
-        matrix=matrix.load(),
-        releases=releases.load(),
-        suite=SUITE,
-        parts={"gpu": TIER},
-        locks=tmp_path / "locks",
-    )
-
-
-@pytest.fixture
-def carried(lock: Lock, cell: Cell) -> Carried:
-    """What a run of the cell brings back."""
-    start = {
-        "event": "start",
-        "suite": 1,
-        "device_class": "host",
-        "platform": {"python": f"{cell.python}.1", "cuda": "12.8", "gpu": None},
-        "installed": {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)},
-        "checks": ["restore[gpt]"],
-    }
-    return {
-        "base": None,
-        "bundle": "b" * 64,
-        "cell": NAME,
-        "complete": True,
-        "events": [start, event("restore[gpt]"), {"event": "end", "seconds": 1.0}],
-        "folders": ["/srv/node/bundle"],
-        "lock": lock.digest,
-        "part": None,
-        "schema": 1,
-        "suite": SUITE,
-        "taken": TAKEN,
-        "wheels": {TE_TORCH: "e" * 64},
-    }
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def put(data: Carried, name: str = "host", folder: str = "back") -> Path:
-        path = tmp_path / folder / "evidence" / NAME / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data))
-        return path
-
-    return put
-
-
-def over_base(data: Carried, te: str = "2.4.0+3cd6870", torch: str = VENDOR) -> Carried:
-    """The same, over a vendor's torch and TE."""
-    data = copy.deepcopy(data)
-    data["base"] = {
-        "changed": {},
-        "installed": ["megatron-core"],
-        "toolkit": "12.8",
-        "unmet": [],
-        "without": ["torch"],
-    }
-    there = data["events"][0]["installed"]
-    there.update({"torch": torch, "transformer-engine": te, "apex": "0.1"})
-    del there["transformer-engine-torch"]
-    data["wheels"] = {}
-    return data
-
-
-def ask(data: Carried, one: dict[str, Any]) -> None:
-    """Let the suite have asked this as well."""
-    data["events"].insert(2, one)
-    data["events"][0]["checks"].append(one["check"])
-
-
-def on_a_gpu(data: Carried) -> Carried:
-    """The same, of a machine with a GPU."""
-    data = copy.deepcopy(data)
-    start = data["events"][0]
-    start["device_class"] = "gpu"
-    start["platform"].update(gpu="a stand-in", capability="9.0", driver="1.0")
-    return data
-
-
-def of_a_part(data: Carried) -> Carried:
-    """The same, of the GPU tier."""
-    return {**copy.deepcopy(data), "part": {"name": "gpu", "digest": TIER}}
-
-
-def stored(tmp_path: Path) -> list[str]:
-    place = tmp_path / "stored"
-    return sorted(p.relative_to(place).as_posix() for p in place.rglob("*.json"))
+FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
+"""Fixtures are found where they are imported."""
 
 
 def test_evidence_of_the_lock_is_the_cells(
@@ -161,7 +53,7 @@ def test_evidence_of_the_lock_is_the_cells(
     broken["failure"]["message"] = "no /srv/node/bundle/suite/x.py"
     ask(carried, broken)
     write(carried)
-    ((path, one, later),) = collect.collect([tmp_path / "back"], known)
+    ((path, one, _, later),) = collect.collect([tmp_path / "back"], known)
     assert later is None
     assert path == tmp_path / "stored" / "evidence" / NAME / "host.json"
     found = evidence.load(path)
@@ -192,7 +84,7 @@ def test_older_evidence_never_replaces_newer(
     collect.collect([write(carried)], known)
     before = (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes()
     older = {**carried, "taken": BEFORE}
-    ((_, _, later),) = collect.collect([write(older)], known)
+    ((*_, later),) = collect.collect([write(older)], known)
     assert later == TAKEN
     assert (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes() == before
 
@@ -200,7 +92,7 @@ def test_older_evidence_never_replaces_newer(
 def test_over_a_base_it_is_never_the_locked_cells(
     carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
-    ((path, one, _),) = collect.collect([write(over_base(carried), "host-base")], known)
+    ((path, one, *_),) = collect.collect([write(over_base(carried), "host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
     assert path == tmp_path / "stored" / "over-base" / name / "host.json"
     assert one.cell == name
@@ -221,12 +113,12 @@ def test_of_releases_it_has_the_name_of_their_cell(
     carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     same = over_base(carried, te=cell.te, torch=cell.torch)
-    ((path, one, _),) = collect.collect([write(same, "host-base")], known)
+    ((path, one, *_),) = collect.collect([write(same, "host-base")], known)
     assert path == tmp_path / "stored" / "over-base" / NAME / "host.json", "never beside the locked"
     assert one.base is not None
     assert set(one.base["differs"]) == {"transformer-engine-torch"}
     other = over_base(carried, te=cell.te, torch="2.8.0")
-    ((path, one, _),) = collect.collect([write(other, "host-base")], known)
+    ((path, one, *_),) = collect.collect([write(other, "host-base")], known)
     assert path.parent.name == f"{NAME}-torch2.8"
 
 
@@ -237,7 +129,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     broken = event("quantized-fp8[gpt]", "broken")
     broken["failure"]["message"] = "no /srv/node/bundle/suite/x.py"
     ask(data, broken)
-    ((path, one, later),) = collect.collect([write(data, "gpu.gpu")], known)
+    ((path, one, _, later),) = collect.collect([write(data, "gpu.gpu")], known)
     assert later is None
     assert path == tmp_path / "stored" / "gpu" / f"{NAME}.gpu.json"
     assert stored(tmp_path) == [f"gpu/{NAME}.gpu.json"]
@@ -256,7 +148,7 @@ def test_older_evidence_of_a_part_never_replaces_newer(
     data = of_a_part(carried)
     collect.collect([write(data, "gpu.host")], known)
     before = parts.load_all(GPU)
-    ((_, _, later),) = collect.collect([write({**data, "taken": BEFORE}, "gpu.host")], known)
+    ((*_, later),) = collect.collect([write({**data, "taken": BEFORE}, "gpu.host")], known)
     assert later == TAKEN
     assert parts.load_all(GPU) == before
 
@@ -265,7 +157,7 @@ def test_of_a_part_over_a_base_it_is_kept_apart(
     carried: Carried, known: Known, write: Write, tmp_path: Path
 ) -> None:
     data = of_a_part(over_base(carried))
-    ((path, one, _),) = collect.collect([write(data, "gpu.host-base")], known)
+    ((path, one, *_),) = collect.collect([write(data, "gpu.host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
     assert path == tmp_path / "stored" / "over-base" / "gpu" / f"{name}.host.json"
     assert parts.load(path) == one
@@ -279,7 +171,7 @@ def test_a_clock_that_is_a_little_ahead_is_taken(
 ) -> None:
     soon = datetime.now(timezone.utc) + timedelta(minutes=3)
     carried["taken"] = soon.strftime("%Y-%m-%dT%H:%M:%SZ")
-    ((_, one, _),) = collect.collect([write(carried)], known)
+    ((_, one, *_),) = collect.collect([write(carried)], known)
     assert one.taken == carried["taken"]
 
 
@@ -387,62 +279,3 @@ def test_a_folder_without_evidence(known: Known, tmp_path: Path) -> None:
         collect.collect([tmp_path / "locks"], known)
     with pytest.raises(UsageError, match="is not there"):
         collect.collect([tmp_path / "nowhere"], known)
-
-
-def cut_short(data: Carried) -> Carried:
-    """The same, of a run that ended after its first check."""
-    data = copy.deepcopy(data)
-    data["complete"] = False
-    data["events"][0]["checks"].append("restore[mla-moe]")
-    data["events"].pop()
-    return data
-
-
-def test_of_a_run_that_was_cut_short_what_it_learnt_is_taken(
-    carried: Carried, known: Known, write: Write
-) -> None:
-    ((path, one, _),) = collect.collect([write(cut_short(carried))], known)
-    found = evidence.load(path)
-    assert found == one
-    assert [check.check for check in found.checks] == ["restore[gpt]"]
-    assert not found.complete
-    assert found.outcome is CellOutcome.ERROR, "no verdict"
-
-
-def test_what_was_cut_short_replaces_nothing_whole(
-    carried: Carried, known: Known, write: Write
-) -> None:
-    ((path, _, _),) = collect.collect([write(carried)], known)
-    before = path.read_bytes()
-    collect.collect([write({**cut_short(carried), "taken": LATER})], known)
-    assert path.read_bytes() == before
-
-
-def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
-    carried: Carried, known: Known, write: Write
-) -> None:
-    data = cut_short(carried)
-    data["events"].append(data["events"][-1])
-    with pytest.raises(EvidenceError, match="each once"):
-        collect.collect([write(data)], known)
-
-
-def test_an_archive_is_read_and_nothing_else_in_it(
-    carried: Carried, known: Known, tmp_path: Path
-) -> None:
-    path = tmp_path / "results.tar"
-    inside = {
-        f"evidence/{NAME}/host.json": json.dumps(carried),
-        f"../evidence/{NAME}/gpu.json": "{",
-        "logs/suite.log": "{",
-    }
-    with tarfile.open(path, "w") as out:
-        for name, text in inside.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text.encode())
-            out.addfile(info, io.BytesIO(text.encode()))
-    ((stored_at, one, _),) = collect.collect([path], known)
-    assert evidence.load(stored_at) == one
-    path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises((EvidenceError, UsageError), match=r"results\.tar"):
-        collect.collect([path], known)

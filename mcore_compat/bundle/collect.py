@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mcore_compat import evidence, files, shared, verdict
 from mcore_compat.bundle import carried
@@ -34,6 +35,16 @@ class Brought:
 
     where: str
     text: str
+
+
+class Collected(NamedTuple):
+    """One file that was taken back: where its evidence lies, what it is, and how many checks were
+    to be asked. `stays`: when that was taken which is there and was not replaced."""
+
+    path: Path
+    one: Evidence | Taken
+    asked: int
+    stays: str | None
 
 
 def found(paths: Iterable[Path]) -> list[Brought]:
@@ -96,11 +107,11 @@ _EVIDENCE = re.compile(r"evidence/compat-[^/]+/[^/]+\.json")
 
 def read(path: Path, known: Known) -> Evidence | Taken:
     """The evidence in one file, verified; raises as `verified`."""
-    return verified(_of_file(path), known)
+    return verified(_of_file(path), known)[0]
 
 
-def verified(one: Brought, known: Known) -> Evidence | Taken:
-    """The evidence in a text, verified.
+def verified(one: Brought, known: Known) -> tuple[Evidence | Taken, int]:
+    """The evidence in a text, verified, and how many checks were to be asked.
 
     Raises:
         EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
@@ -115,7 +126,8 @@ def verified(one: Brought, known: Known) -> Evidence | Taken:
         raise EvidenceError(f"{one.where}: {problem.json_path}: {problem.message[:200]}")
     try:
         made, part = carried.verified(data, known), carried.part_of(data)
-        return parts.of(made, PARTS[part]) if part else made
+        asked = len(data["events"][0]["checks"])
+        return (parts.of(made, PARTS[part]) if part else made), asked
     except (EvidenceError, UsageError, LockError) as error:
         raise type(error)(f"{one.where}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -130,37 +142,43 @@ def place(one: Evidence | Taken) -> Path:
     return evidence.path_of(one.cell, one.device_class, FOLDER if one.base else evidence.FOLDER)
 
 
-def newer(one: Evidence | Taken) -> str | None:
-    """When the evidence was taken that is here already, where it is of the same lock and suite,
-    whole and newer than `one`; else None."""
+def newer(one: Evidence | Taken) -> bool:
+    """Whether the evidence that is here already stays: of the same lock and suite, and whole where
+    `one` is not, or as whole and newer; of two that are not, that of more checks stays. Not so of
+    a part of the suite: what two runs that were cut short have asked is added up."""
     path = place(one)
     if not path.exists():
-        return None
+        return False
     here: Evidence | Taken
     if isinstance(one, Taken):
         here = parts.load(path)
         still = here.fresh(lock=one.lock, digest=one.digest)
     else:
         here = evidence.load(path, whole=False)
-        still = (here.lock, here.suite, here.complete) == (one.lock, one.suite, True)
-    return here.taken if still and here.taken > one.taken else None
+        still = (here.lock, here.suite) == (one.lock, one.suite)
+    if here.complete or one.complete:
+        return still and here.complete and (not one.complete or here.taken > one.taken)
+    return still and len(here.checks) > len(one.checks)
 
 
-def collect(paths: Sequence[Path], known: Known) -> list[tuple[Path, Evidence | Taken, str | None]]:
-    """Verify all files, then store each but for those that are older than what is here: where it
-    lies, what it is, and when that was taken which is newer.
+def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
+    """Verify all files, then store each but for those that what is here outranks.
 
     Raises:
-        CompatError: as `found` and `read`; nothing is stored then.
+        CompatError: as `found` and `verified`; nothing is stored then.
     """
     every = [verified(one, known) for one in found(paths)]
     done = []
-    for one in every:
-        later = newer(one)
-        if later is None:
+    for one, asked in every:
+        if not newer(one):
             _store(one)
-        done.append((place(one), one, later))
-    if any(one.base for one in every if isinstance(one, Evidence)):
+        # Asked of the file: what stores evidence leaves what is worth more, too.
+        there = str(json.loads(place(one).read_text(encoding="utf-8"))["taken"])
+        stays = None if there == one.taken else there
+        if stays is None and one.base is None and isinstance(one, Evidence) and one.complete:
+            verdict.note(one)
+        done.append(Collected(place(one), one, asked, stays))
+    if any(one.base for one, _ in every if isinstance(one, Evidence)):
         shared.pack(FOLDER)
     return done
 
@@ -168,8 +186,5 @@ def collect(paths: Sequence[Path], known: Known) -> list[tuple[Path, Evidence | 
 def _store(one: Evidence | Taken) -> None:
     if isinstance(one, Taken):
         parts.save(one, PARTS[one.part], place(one).parent)
-    elif one.base:
-        evidence.save(one, FOLDER)
     else:
-        evidence.save(one, evidence.FOLDER)
-        verdict.note(one)
+        evidence.save(one, FOLDER if one.base else evidence.FOLDER)

@@ -199,18 +199,18 @@ def taken(paths: Sequence[Path]) -> list[Evidence | Taken]:
         parts={name: part.digest() for name, part in PARTS.items()},
     )
     done = taking.collect(paths, known)
-    for path, one, later in done:
-        first, *more = _told(one)
-        if later:
-            print(f"{first}; not taken: {later} is newer than {one.taken}")
+    for path, one, asked, stays in done:
+        first, *more = _told(one, asked)
+        if stays:
+            print(f"{first}; not taken: what is of {stays} stays, this is of {one.taken}")
         else:
             print("\n".join([f"{first}; {os.path.relpath(path, ROOT)}", *more]))
         for name, versions in sorted((one.base or {}).get("differs", {}).items()):
             print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
-    return [one for _, one, _ in done]
+    return [one.one for one in done]
 
 
-def _told(one: Evidence | Taken) -> list[str]:
+def _told(one: Evidence | Taken, asked: int) -> list[str]:
     """What came of it: a line, and for a part of the suite why checks did not work."""
     from mcore_compat import verdict
     from mcore_compat.parts import command
@@ -218,7 +218,7 @@ def _told(one: Evidence | Taken) -> list[str]:
 
     over = f"; over a base, with the lock of {one.base['cell']}" if one.base else ""
     if not one.complete:
-        over += f"; incomplete, {len(one.checks)} checks"
+        over += f"; incomplete: {len(one.checks)} of {asked} checks"
     if isinstance(one, Taken):
         first, *more = command.lines(one)
         return [f"{first}{over}", *more]

@@ -21,6 +21,9 @@ from mcore_compat import files, proc, runtime, toolkits
 from mcore_compat.errors import InfrastructureError, UsageError
 from mcore_compat.toolkits import Toolkit
 
+PARTS = ("ranks", "gpu")
+"""Parts of the suite that are run by themselves: folders below `suite/`, and options."""
+
 EXTENSIONS = "TORCH_EXTENSIONS_DIR"
 
 CACHES = (
@@ -85,6 +88,11 @@ def alone(name: str, here: Here) -> Iterator[None]:
         yield
 
 
+def pycache(here: Here) -> Path:
+    """Where Python keeps what it compiles of a base's sources, for all cells and later runs."""
+    return here.into / "work" / "pycache"
+
+
 @contextmanager
 def made(said: Mapping[str, Any], here: Here) -> Iterator[Environment]:
     """A cell's environment, removed at the end unless it is to be kept.
@@ -113,6 +121,8 @@ def made(said: Mapping[str, Any], here: Here) -> Iterator[Environment]:
             say(f"the environment stays: {work}")
         else:
             shutil.rmtree(work, ignore_errors=True)
+            # What was compiled of it: its place is never used again.
+            shutil.rmtree(pycache(here) / work.relative_to("/"), ignore_errors=True)
 
 
 def _own(
@@ -131,7 +141,7 @@ def _own(
         say(f"creating the environment of {said['cell']}: {len(packages)} packages")
         mark.unlink(missing_ok=True)
         site = install.create(folder, python)
-        install.fill(installer, folder, packages)
+        install.fill(installer, folder / "bin" / "python", packages)
         if not install.same(install.versions([site]), wanted):
             raise InfrastructureError(
                 f"the environment of {said['cell']} is not what its lock says"
@@ -156,7 +166,7 @@ def _over(
     said: Mapping[str, Any], installer: Any, work: Path, paths: Sequence[Path], here: Here
 ) -> Environment:
     """megatron-core and ModelOpt of the cell over what this Python has, which stays as it is."""
-    from mcore_compat.bundle import base, install
+    from mcore_compat.bundle import base, install, layers
 
     series = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if here.args.python:
@@ -177,22 +187,25 @@ def _over(
     say(f"over torch {there['torch']} of this Python: {len(plan.install)} packages are installed")
     for line in plan.unmet:
         say(f"  not met: {line}")
-    toolkit = toolkits.of_cuda(cuda, proc.run)
-    if toolkit is None:
-        say(f"  no nvcc of torch's CUDA, {cuda}: what packages would compile here stays uncompiled")
+    toolkit = _toolkit(cuda)
     folder = work / "environment-base"
+    python = folder / "bin" / "python"
     site = install.create(folder, Path(sys.executable))
     mine = [p for p in packages if p["name"] in plan.install]
-    install.fill(installer, folder, mine)
-    install.over(site, paths)
+    apart = layers.shared(here.root, mine)
+    names = {p["name"] for packages in apart for p in packages}
+    install.fill(installer, python, [p for p in mine if p["name"] not in names])
+    place = here.into / "work" / "layers"
+    above = [layers.layer(installer, python, packages, place) for packages in apart]
+    install.over(site, [*above, *paths])
     return Environment(
-        python=folder / "bin" / "python",
-        tools=install.tools(installer, folder / "bin" / "python", work),
+        python=python,
+        tools=install.tools(installer, python, work),
         variables=_variables(
             folder,
             work,
             toolkit,
-            pycache=here.into / "work" / "pycache",
+            pycache=pycache(here),
             temporary=not here.args.keep,
         ),
         wheels=_wheels(mine),
@@ -205,6 +218,16 @@ def _over(
             "without": list(said["without"]),
         },
     )
+
+
+def _toolkit(cuda: str | None) -> Toolkit | None:
+    """The toolkit that packages may compile with here, None where there is none; says so."""
+    found = toolkits.of_cuda(cuda, proc.run)
+    if found:
+        say(f"  nvcc of CUDA {found.version}, in {found.home}")
+    else:
+        say(f"  no nvcc of torch's CUDA, {cuda}: what packages would compile here stays uncompiled")
+    return found
 
 
 def _torch() -> Path | None:
@@ -231,6 +254,8 @@ def _variables(
     site = torch.parent
     found = runtime.variables(site, runtime.driver_stub(site, proc.run))
     path = [str(folder / "bin"), os.environ.get("PATH", "/usr/bin:/bin")]
+    # Whether PATH names it or not: there are the commands of its packages, as ninja to compile with
+    path.append(str(Path(sys.executable).parent))
     if toolkit:  # of torch's CUDA: what packages compile here is compiled with it
         found["CUDA_HOME"] = str(toolkit.home)
         path.insert(1, str(toolkit.home / "bin"))

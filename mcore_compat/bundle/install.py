@@ -123,14 +123,19 @@ def site_of(folder: Path) -> Path:
     return next((folder / "lib").glob("python3*/site-packages"))
 
 
-def fill(installer: Installer, folder: Path, packages: Sequence[Package]) -> None:
-    """Install packages of a cell into an environment.
+def fill(
+    installer: Installer, python: Path, packages: Sequence[Package], target: Path | None = None
+) -> None:
+    """Install packages of a cell into the environment of `python`, or into the folder `target`.
 
     Raises:
         InfrastructureError: they were not installed, or the disk has no room for them.
     """
+    if not packages:
+        return
     root = installer.root
     places = [root / name for p in packages for name in p["files"]]
+    folder = target or python.parents[1]
     _room(folder, places)
     pinned = folder.with_name(f"{folder.name}.txt")
     hashes = {
@@ -139,7 +144,7 @@ def fill(installer: Installer, folder: Path, packages: Sequence[Package]) -> Non
     lines = [f"{p['name']}=={version_of(root, p)} {hashes[p['name']]}\n" for p in packages]
     files.write_text(pinned, lines, durable=False)
     links = sorted({place.parent for place in places})
-    installer.install(pinned, links, python=folder / "bin" / "python")
+    installer.install(pinned, links, python=python, target=target)
     pinned.unlink()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import signal
 import socket
 import sys
@@ -20,15 +21,11 @@ from typing import Any
 
 from mcore_compat import files, machine, proc, runner
 from mcore_compat.bundle import environments, side_by_side
-from mcore_compat.bundle.environments import Environment, Here, say
+from mcore_compat.bundle.environments import PARTS, Environment, Here, say
+from mcore_compat.bundle.side_by_side import BAD
 from mcore_compat.errors import CompatError, InfrastructureError, Interrupted, UsageError
 
 SCHEMA = 1
-
-PARTS = ("ranks", "gpu")
-"""Parts of the suite that are run by themselves: folders below `suite/`, and options."""
-
-BAD = ("broken", "crashed", "timed-out")
 
 
 def main(args: argparse.Namespace, root: Path, digest: str) -> int:
@@ -163,8 +160,27 @@ class Kept:
     def take(self, event: Mapping[str, Any]) -> None:
         """Keep an event; the file is written anew where something was learnt by it."""
         self.events.append(event)
-        if event["event"] in ("check", "end"):
+        if event["event"] == "start":
+            self._put_aside()
+        elif event["event"] in ("check", "end"):
             files.write_text(self.path, self.text(), durable=False)
+            if self.complete:
+                for path in self._aside():
+                    path.unlink()
+
+    @property
+    def complete(self) -> bool:
+        """Some of the checks, however many, are no verdict."""
+        return self.events[-1]["event"] == "end" and not self.here.args.only
+
+    def _put_aside(self) -> None:
+        """What an earlier run has learnt stays until this one has come to its end."""
+        if self.path.exists():
+            taken = json.loads(self.path.read_text(encoding="utf-8"))["taken"]
+            os.replace(self.path, self.path.with_suffix(f".{taken.replace(':', '')}.json"))
+
+    def _aside(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.stem}.[0-9]*Z.json"))
 
     @property
     def path(self) -> Path:
@@ -180,8 +196,7 @@ class Kept:
             "base": self.there.base,
             "bundle": self.here.digest,
             "cell": self.said["cell"],
-            # Of some of the checks, of however many: no verdict.
-            "complete": self.events[-1]["event"] == "end" and not self.here.args.only,
+            "complete": self.complete,
             "folders": list(self.there.folders),
             "lock": files.sha256_file(root / self.said["lock"]),
             "part": part and {"name": part, "digest": runner.digest(suite, root / "suite" / part)},

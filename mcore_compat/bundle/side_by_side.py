@@ -7,6 +7,7 @@ started itself.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -18,9 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from mcore_compat import proc
-from mcore_compat.bundle.environments import Here
+from mcore_compat.bundle.environments import PARTS, Here
 from mcore_compat.bundle.start import RESULTS, SUMMARY, put
 from mcore_compat.errors import Interrupted
 
@@ -31,7 +33,14 @@ ENDS_S = 30.0
 """How long a process may take to end what it has started."""
 
 LOG_BYTES = 200_000
-"""Of each log, from its end: an archive is to come through a narrow door."""
+"""At most of each log, from its end."""
+
+ARCHIVE_BYTES = 15 << 20
+"""What an archive may have, for it is to come through a narrow door: all evidence, and of the logs
+what room is left for."""
+
+ROW_BYTES = 1024
+"""What a file adds to a tar at most, beside its content."""
 
 BAD = ("broken", "crashed", "timed-out")
 
@@ -41,11 +50,13 @@ Cell = Callable[[str], int]
 
 @dataclass(kw_only=True)
 class Running:
-    """A cell that runs, or did: `code` is None until its process has ended."""
+    """A cell that runs, or did: `code` is None until its process has ended. `started` is on the
+    monotonic clock, `began` the time of day, which tells its files from those of earlier runs."""
 
     name: str
     pid: int
     started: float
+    began: float
     seconds: float = 0.0
     code: int | None = None
 
@@ -80,20 +91,23 @@ def run(names: Sequence[str], count: int, here: Here, cell: Cell) -> int:
 def _started(name: str, here: Here, cell: Cell) -> Running:
     sys.stdout.flush()
     sys.stderr.flush()
+    parent, began = os.getpid(), time.time()
     pid = os.fork()
     if pid == 0:
-        _child(name, here, cell)
-    return Running(name=name, pid=pid, started=time.monotonic())
+        _child(name, here, cell, parent)
+    return Running(name=name, pid=pid, started=time.monotonic(), began=began)
 
 
-def _child(name: str, here: Here, cell: Cell) -> None:
-    """The whole life of a cell's process; it never returns."""
+def _child(name: str, here: Here, cell: Cell, parent: int) -> NoReturn:
+    """The whole life of a cell's process."""
     code = 70
     try:
         os.setsid()  # Ctrl-C is the parent's to pass on
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         proc.die_with_parent(signal.SIGTERM)
+        if os.getppid() != parent:  # it died before that was asked for
+            raise KeyboardInterrupt
         with (here.into / "logs" / f"{name}.log").open("w", buffering=1, encoding="utf-8") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -134,14 +148,13 @@ def _end(every: Sequence[Running]) -> None:
             time.sleep(0.05)
 
 
-def counts(name: str, here: Here) -> tuple[Counter[str], int]:
-    """How many checks of a cell ended, by outcome, and how many are asked so far."""
+def counts(one: Running, here: Here) -> tuple[Counter[str], int]:
+    """How many checks of a cell ended, by outcome, and how many are asked so far; in this run."""
     found: Counter[str] = Counter()
     asked = 0
-    for path in sorted((here.into / "logs").glob(f"{name}*/events.jsonl")):
-        if path.parent.name not in (name, f"{name}.gpu", f"{name}.ranks"):
-            continue
-        for raw in path.read_bytes().splitlines(keepends=True):
+    for name in (one.name, *(f"{one.name}.{part}" for part in PARTS)):
+        path = here.into / "logs" / name / "events.jsonl"
+        for raw in _lines(path, one.began):
             if not raw.endswith(b"\n"):
                 continue  # still being written
             event = json.loads(raw)
@@ -152,9 +165,17 @@ def counts(name: str, here: Here) -> tuple[Counter[str], int]:
     return found, asked
 
 
+def _lines(path: Path, began: float) -> list[bytes]:
+    """The lines of a file that was written since; none where it is not there, or an older one."""
+    with contextlib.suppress(FileNotFoundError):  # a suite that starts removes the last one's
+        if path.stat().st_mtime >= began:
+            return path.read_bytes().splitlines(keepends=True)
+    return []
+
+
 def line(one: Running, here: Here) -> str:
     """How far a cell is, or what it came to."""
-    found, asked = counts(one.name, here)
+    found, asked = counts(one, here)
     bad = sum(found[outcome] for outcome in BAD)
     seconds = time.monotonic() - one.started if one.code is None else one.seconds
     how = {None: "running", 0: "ended"}.get(one.code, f"failed with {one.code}")
@@ -172,9 +193,7 @@ def _last(path: Path) -> str:
 def _summary(every: Sequence[Running], here: Here) -> str:
     rows = []
     for one in every:
-        found = ", ".join(
-            f"{outcome} {n}" for outcome, n in sorted(counts(one.name, here)[0].items())
-        )
+        found = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts(one, here)[0].items()))
         rows.append(f"{line(one, here)}\n  {found or 'no check'}")
     return "\n".join(rows)
 
@@ -196,7 +215,20 @@ def keep(every: Sequence[Running], here: Here) -> None:
 
 def _files(into: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of all evidence, and of the ends of all logs."""
+    room = ARCHIVE_BYTES
     for path in sorted((into / "evidence").rglob("compat-*/*.json")):
-        yield path.relative_to(into).as_posix(), path.read_bytes()
-    for path in sorted((into / "logs").rglob("*.log")):
-        yield path.relative_to(into).as_posix(), path.read_bytes()[-LOG_BYTES:]
+        data = path.read_bytes()
+        room -= len(data) + ROW_BYTES
+        yield path.relative_to(into).as_posix(), data
+    logs = sorted((into / "logs").rglob("*.log"))
+    each = min(LOG_BYTES, room // max(len(logs), 1) - ROW_BYTES)
+    for path in logs if each > 0 else ():
+        with contextlib.suppress(FileNotFoundError):  # a suite that starts removes the last one's
+            yield path.relative_to(into).as_posix(), _end_of(path, each)
+
+
+def _end_of(path: Path, size: int) -> bytes:
+    """The last bytes of a file."""
+    with path.open("rb") as source:
+        source.seek(max(0, path.stat().st_size - size))
+        return source.read(size)

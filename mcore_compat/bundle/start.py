@@ -20,7 +20,7 @@ import hashlib
 import shutil
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 SUMS = "SHA256SUMS"
@@ -37,8 +37,9 @@ UNPACKED = ".parts"
 RESULTS, SUMMARY = "results.tar", "summary.txt"
 """What cells that ran side by side leave: all evidence and logs, and how each ended."""
 
-DETACHED, DONE = "run.lock", "run.code"
-"""A run that was detached holds the lock on the one, and leaves its exit code in the other."""
+DETACHED, DONE, LOG = "run.lock", "run.code", "run.log"
+"""A run that was detached holds the lock on the first, leaves its exit code in the second, and says
+in the third what it would have printed."""
 
 OURS = ("evidence", "logs", "work")
 """What runs leave behind in a bundle's folder, beside the files that are named above."""
@@ -145,8 +146,9 @@ def _there(root: Path) -> Iterator[Path]:
         here = Path(base)
         if "__pycache__" in folders:  # Python would take it for what is compiled of the sources
             _remove(here / "__pycache__")
-        top = {*OURS} if here == root else set()
-        folders[:] = sorted(name for name in folders if name not in top | {"__pycache__"})
+        aside = {"__pycache__", *(OURS if here == root else ())}
+        aside |= {name for name in folders if here == root and _of_results(here / name)}
+        folders[:] = sorted(name for name in folders if name not in aside)
         yield from (here / name for name in folders if (here / name).is_symlink())
         yield from (here / name for name in names if here != root or not _aside(name))
 
@@ -161,9 +163,24 @@ def _remove(folder: Path) -> None:
 
 
 def _aside(name: str) -> bool:
-    """Whether a file at the top may be there: the manifest, and what a scheduler writes."""
-    mine = (SUMS, SUMS_DIGEST, UNPACKED, RESULTS, SUMMARY, DETACHED, DONE)
-    return name in mine or name.endswith((".out", ".err", ".log"))
+    """Whether a file at the top may be there: the manifest, what a run leaves, also one that was
+    killed while it wrote, and what a scheduler writes."""
+    if name in (SUMS, SUMS_DIGEST, UNPACKED, DETACHED) or _left(name, RESULTS, SUMMARY, DONE):
+        return True
+    return name.endswith((".out", ".err", ".log"))
+
+
+def _left(name: str, *written: str) -> bool:
+    """Whether `put` made a file of this name for one of `written`."""
+    return any(name == one or name.startswith(f".{one}.") for one in written)
+
+
+def _of_results(folder: Path) -> bool:
+    """Whether a folder has nothing but what `--results` leaves."""
+    return not folder.is_symlink() and all(
+        path.is_file() and not path.is_symlink() and _left(path.name, RESULTS, SUMMARY)
+        for path in folder.iterdir()
+    )
 
 
 class Joined:
@@ -311,10 +328,11 @@ def main(argv: Sequence[str]) -> int:
         return 3
     args.cell = list(dict.fromkeys(args.cell or known))
     sys.path.insert(0, str(root))
-    from mcore_compat.bundle import node
+    from mcore_compat.bundle import detached, node
 
     if args.detach:
-        return detach(Path(args.into or root).resolve(), lambda: node.main(args, root, digest))
+        into = Path(args.into or root).resolve()
+        return detached.detach(into, lambda: node.main(args, root, digest))
     return node.main(args, root, digest)
 
 
@@ -324,34 +342,6 @@ def put(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_bytes(data)
     os.replace(part, path)
-
-
-def detach(into: Path, run: Callable[[], int]) -> int:
-    """Do `run` in a session of its own; 0 at once, 2 where one runs already."""
-    into.mkdir(parents=True, exist_ok=True)
-    lock = (into / DETACHED).open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"run.py: a run goes on in {into} already; ask it with --wait", file=sys.stderr)
-        return 2
-    (into / DONE).unlink(missing_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.fork():
-        print("detached; follow it with: run.py --wait SECONDS", flush=True)
-        return 0
-    code = 3
-    try:
-        os.setsid()
-        with (into / "run.log").open("w", buffering=1) as log, open(os.devnull) as nothing:
-            os.dup2(nothing.fileno(), 0)
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            code = run()
-    finally:
-        put(into / DONE, str(code).encode())
-        os._exit(code)
 
 
 def wait(into: Path, seconds: float, results: str | None) -> int:
@@ -364,7 +354,7 @@ def wait(into: Path, seconds: float, results: str | None) -> int:
     if not (into / DETACHED).exists():
         raise RefusedError(f"no run was detached in {into}")
     deadline = time.monotonic() + seconds
-    log, shown = into / "run.log", 0
+    log, shown = into / LOG, 0
     while True:
         over = not _held(into / DETACHED)
         text = log.read_bytes() if log.exists() else b""
