@@ -135,6 +135,11 @@ exec {nvcc} -gencode arch=compute_{arch},code=sm_{arch} "$@"
 def one_arch_root(site: Path, root: Path, toolkit: Toolkit, arch: str) -> None:
     """Lay out `root` as `header_root` does, with the toolkit's compiler for `arch` (`sm_90`)."""
     header_root(site, root, toolkit.version)
+    for path in sorted((toolkit.home / "include").glob("*")):  # what torch's packages lack: crt/
+        link = root / "include" / path.name
+        link.parent.mkdir(exist_ok=True)
+        if not link.exists():
+            link.symlink_to(path)
     text = ONE_ARCH_NVCC.format(
         nvcc=shlex.quote(str(toolkit.home / "bin" / "nvcc")), arch=arch.removeprefix("sm_")
     )

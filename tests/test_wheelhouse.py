@@ -123,6 +123,7 @@ def test_kernels_are_built_for_the_gpu_of_another_machine_where_there_is_a_toolk
     assert isinstance(without, Wheel)
     assert without.key.variant == "-nocuda"
     there = Toolkit(home=tmp_path / "a toolkit", version="12.8")
+    (there.home / "include" / "crt").mkdir(parents=True)
     monkeypatch.setattr(toolkits, "found", lambda run: (there,))
     made = wheelhouse.ensure(CONV, job)
     assert isinstance(made, Wheel)
@@ -131,6 +132,7 @@ def test_kernels_are_built_for_the_gpu_of_another_machine_where_there_is_a_toolk
     assert (
         f"exec '{there.home}/bin/nvcc' -gencode arch=compute_90,code=sm_90" in tools.texts["nvcc"]
     )
+    assert tools.texts["headers"] == "crt"
     assert wheelhouse.keys_of(CONV, job.cell, "sm_90") == (made.key,)
     mamba = wheelhouse.ensure(MAMBA, job)
     assert isinstance(mamba, Wheel)
