@@ -342,7 +342,8 @@ def test_a_wheel_that_was_changed_for_its_size_is_told(made: StandIn, tmp_path: 
     )
     place, text = f"cells/{CELL.name}.json", "GPU code of sm_90 only"
     entries = {entry.name: entry for entry in made.entries(["torch", "mamba-ssm"])}
-    assert isinstance(source := entries[place].source, bytes)
+    source = entries[place].source
+    assert isinstance(source, bytes)
     cell = json.loads(source)
     for package in cell["packages"]:
         if package["name"] in ("nvidia-modelopt", "numpy", "transformer-engine-cu12"):
