@@ -333,3 +333,26 @@ def test_another_python_cannot_be_the_base(made: StandIn, tmp_path: Path) -> Non
     done = run(folder)
     assert done.returncode == 2
     assert f"with -py{SERIES} in its name" in done.stderr
+
+
+def test_a_wheel_that_was_changed_for_its_size_is_told(made: StandIn, tmp_path: Path) -> None:
+    python = base_python(
+        tmp_path / "base",
+        *(wheel(tmp_path, name, "2.8.0") for name in ("torch", "transformer-engine")),
+    )
+    place, text = f"cells/{CELL.name}.json", "GPU code of sm_90 only"
+    entries = {entry.name: entry for entry in made.entries(["torch", "mamba-ssm"])}
+    source = entries[place].source
+    assert isinstance(source, bytes)
+    cell = json.loads(source)
+    for package in cell["packages"]:
+        if package["name"] in ("nvidia-modelopt", "numpy", "transformer-engine-cu12"):
+            package["changed"] = text
+    entries[place] = archive.Entry(name=place, source=json.dumps(cell).encode())
+    archive.lay_out(list(entries.values()), tmp_path / "bundle")
+    done = run(tmp_path / "bundle", "--base", "current", python=python)
+    assert done.returncode == 0, done.stderr
+    found = evidence_of(tmp_path / "bundle", EVIDENCE.with_name("host-base.json"))
+    assert not list(carried.problems(found))
+    assert isinstance(found["base"], dict)
+    assert found["base"]["changed"] == {"numpy": text, "nvidia-modelopt": text}, "of what is used"

@@ -92,13 +92,17 @@ def test_older_evidence_never_replaces_newer(
 def test_over_a_base_it_is_never_the_locked_cells(
     carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
-    ((path, one, *_),) = collect.collect([write(over_base(carried), "host-base")], known)
+    brought = over_base(carried)
+    brought["base"]["changed"] = {"transformer-engine-cu13": "GPU code of sm_90 only"}
+    ((path, one, *_),) = collect.collect([write(brought, "host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
     assert path == tmp_path / "stored" / "over-base" / name / "host.json"
     assert one.cell == name
     assert (one.pins["torch"], one.pins["transformer-engine"]) == (VENDOR, "2.4.0+3cd6870")
     assert one.base is not None
     assert one.base["cell"] == NAME
+    assert one.base["changed"] == {"transformer-engine-cu13": "GPU code of sm_90 only"}
+    assert one.base["toolkit"] == "12.8"
     assert one.base["differs"] == {
         "torch": {"lock": cell.torch, "there": VENDOR},
         "transformer-engine": {"lock": cell.te, "there": "2.4.0+3cd6870"},

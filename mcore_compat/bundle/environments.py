@@ -89,8 +89,10 @@ def alone(name: str, here: Here) -> Iterator[None]:
 
 
 def pycache(here: Here) -> Path:
-    """Where Python keeps what it compiles of a base's sources, for all cells and later runs."""
-    return here.into / "work" / "pycache"
+    """Where Python keeps what it compiles of a base's sources, for all cells and later runs; of one
+    bundle alone, for what was compiled is known by its source's time and size, and archives may
+    give another suite the same."""
+    return here.into / "work" / "pycache" / here.digest[:16]
 
 
 @contextmanager
