@@ -142,10 +142,10 @@ def place(one: Evidence | Taken) -> Path:
     return evidence.path_of(one.cell, one.device_class, FOLDER if one.base else evidence.FOLDER)
 
 
-def newer(one: Evidence | Taken) -> bool:
-    """Whether the evidence that is here already stays: of the same lock and suite, and whole where
-    `one` is not, or as whole and newer; of two that are not, that of more checks stays. Not so of
-    a part of the suite: what two runs that were cut short have asked is added up."""
+def outranked(one: Evidence | Taken) -> bool:
+    """Whether the evidence that is here already outranks `one`: of the same lock and suite, it is
+    whole and newer, or neither is whole and it has more checks. Not so of a part of the suite: what
+    two runs that were cut short have asked is added up."""
     path = place(one)
     if not path.exists():
         return False
@@ -156,9 +156,9 @@ def newer(one: Evidence | Taken) -> bool:
     else:
         here = evidence.load(path, whole=False)
         still = (here.lock, here.suite) == (one.lock, one.suite)
-    if here.complete or one.complete:
-        return still and here.complete and (not one.complete or here.taken > one.taken)
-    return still and len(here.checks) > len(one.checks)
+    if here.complete:  # what is stored never replaces that by what is not
+        return still and here.taken > one.taken
+    return still and not one.complete and len(here.checks) > len(one.checks)
 
 
 def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
@@ -170,7 +170,7 @@ def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
     every = [verified(one, known) for one in found(paths)]
     done = []
     for one, asked in every:
-        if not newer(one):
+        if not outranked(one):
             _store(one)
         # Asked of the file: what stores evidence leaves what is worth more, too.
         there = str(json.loads(place(one).read_text(encoding="utf-8"))["taken"])
