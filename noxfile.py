@@ -10,7 +10,7 @@ import nox
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mcore_compat import sessions
+from mcore_compat.schedule import nox_sessions
 
 nox.needs_version = ">=2026.7"
 nox.options.default_venv_backend = "uv"
@@ -24,7 +24,7 @@ def _register(name: str, description: str, tags: list[str], requires: list[str])
     """Add the session of one cell; its environment is made by the package, not by nox."""
 
     def compat_cell(session: nox.Session) -> None:
-        sessions.exit_unless_ok(session, ["run", name, *session.posargs])
+        nox_sessions.exit_unless_ok(session, ["run", name, *session.posargs])
 
     compat_cell.__doc__ = description
     nox.session(
@@ -42,99 +42,99 @@ def _register_build(key: str, cell: str, package: str) -> None:
     """Add the session that builds one wheel; it alone runs then, for it takes all cores."""
 
     def build_wheel(session: nox.Session) -> None:
-        sessions.exit_unless_ok(session, ["build", cell, package])
+        nox_sessions.exit_unless_ok(session, ["build", cell, package])
 
     build_wheel.__doc__ = f"Build {key}."
     nox.session(build_wheel, name=f"wheel-{key}", venv_backend="none", default=False)
 
 
-_PLAN = sessions.planned()
+_PLAN = nox_sessions.planned()
 for _build in _PLAN.builds:
     _register_build(*_build)
-_LISTED = sessions.listed(sys.argv)
+_LISTED = nox_sessions.listed(sys.argv)
 for _cell in _LISTED:
     _needs = [f"wheel-{key}" for key in _PLAN.requires.get(_cell.name, ())]
     _register(_cell.name, _cell.description, list(_cell.tags), _needs)
 
-nox.options.sessions = [sessions.newest(_LISTED), "report"]
+nox.options.sessions = [nox_sessions.newest(_LISTED), "report"]
 
 
 @nox.session(venv_backend="none")
 def compat(session: nox.Session) -> None:
     """Any combination: nox -s compat -- 0.16 0.41 --te 2.11 --torch 2.9."""
-    sessions.exit_unless_ok(session, ["compat", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["compat", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Every selected cell that is not fresh, in parallel: nox -s matrix -- --mcore '>=0.14'."""
-    sessions.exit_unless_ok(session, ["matrix", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["matrix", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def static(session: nox.Session) -> None:
     """Which combinations of all axes cannot be installed, from kept metadata: seconds."""
-    sessions.exit_unless_ok(session, ["static", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["static", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def explore(session: nox.Session) -> None:
     """Run what tells most off the default stacks: nox -s explore -- --budget 60m [--dry-run]."""
-    sessions.exit_unless_ok(session, ["explore", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["explore", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def exchange(session: nox.Session) -> None:
     """Checkpoints across releases: nox -s exchange -- [--from CELL ...] [--to CELL ...]."""
-    sessions.exit_unless_ok(session, ["exchange", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["exchange", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def bisect(session: nox.Session) -> None:
     """Where a check changes: nox -s bisect -- --good CELL --bad CELL --check 'restore[gpt]'."""
-    sessions.exit_unless_ok(session, ["bisect", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["bisect", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def upgrade(session: nox.Session) -> None:
     """What an upgrade breaks: nox -s upgrade -- 0.9-modelopt0.21 0.16-modelopt0.41 [--no-run]."""
-    sessions.exit_unless_ok(session, ["upgrade", *session.posargs], "the answer is not `go`")
+    nox_sessions.exit_unless_ok(session, ["upgrade", *session.posargs], "the answer is not `go`")
 
 
 @nox.session(venv_backend="none")
 def bundle(session: nox.Session) -> None:
     """Carry cells to a machine without a network: nox -s bundle -- CELL ... [--part-size 2G]."""
-    sessions.exit_unless_ok(session, ["bundle", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["bundle", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def collect(session: nox.Session) -> None:
     """Take back what a bundle's runs showed: nox -s collect -- FILE|FOLDER ..."""
-    sessions.exit_unless_ok(session, ["collect", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["collect", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """(Re)make locks: nox -s lock -- [CELL ...]."""
-    sessions.exit_unless_ok(session, ["lock", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["lock", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def refresh(session: nox.Session) -> None:
     """Ask the index for new releases, update constraints/releases.json, show what is new."""
-    sessions.exit_unless_ok(session, ["refresh", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["refresh", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def nightly(session: nox.Session) -> None:
     """Refresh, join new series, run their cells, report what broke: nox -s nightly -- --dry-run."""
-    sessions.exit_unless_ok(session, ["nightly", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["nightly", *session.posargs])
 
 
 @nox.session(venv_backend="none")
 def report(session: nox.Session) -> None:
     """Evidence -> reports/COMPATIBILITY.md and reports/compatibility.json, and the table."""
-    sessions.exit_unless_ok(session, ["report", *session.posargs])
+    nox_sessions.exit_unless_ok(session, ["report", *session.posargs])
 
 
 def _install(session: nox.Session, group: str) -> None:

@@ -23,20 +23,14 @@ from pathlib import Path
 from benchmarks.measure import Row, disk_usage
 from benchmarks.side_by_side import side_by_side
 from benchmarks.site import site
-from mcore_compat import (
-    commands,
-    evidence,
-    expand,
-    files,
-    interpreters,
-    locks,
-    pipeline,
-    proc,
-    shared,
-    sweep,
-    wheelhouse,
-)
-from mcore_compat import environment as environments
+from mcore_compat.base import files, processes
+from mcore_compat.cli import commands
+from mcore_compat.core import combinations
+from mcore_compat.environments import creation as environments
+from mcore_compat.environments import interpreters, wheelhouse
+from mcore_compat.resolve import locks, resolvability
+from mcore_compat.results import evidence, large_values
+from mcore_compat.run import pipeline
 
 REPEATS = 5
 SAMPLE = 40
@@ -51,7 +45,7 @@ def timed(argv: Sequence[str | os.PathLike[str]], repeats: int = REPEATS) -> flo
     """Median seconds of a command over `repeats` runs, after one that warms the caches."""
     seconds: list[float] = []
     for _ in range(repeats + 1):
-        done = proc.run(argv, timeout=600, cwd=files.ROOT)
+        done = processes.run(argv, timeout=600, cwd=files.ROOT)
         if done.returncode not in (0, 1):
             raise SystemExit(f"{' '.join(map(str, argv))} failed:\n{done.output[-2000:]}")
         seconds.append(done.seconds)
@@ -66,7 +60,7 @@ def listing() -> list[Row]:
     """`nox -l` against a noxfile that declares as many sessions by hand and nothing else."""
     ours = timed([_nox(), "-l"])
     here = commands.context()
-    count = len(expand.cells(here.matrix, here.releases))
+    count = len(combinations.cells(here.matrix, here.releases))
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "noxfile.py"
         bare.write_text(
@@ -102,7 +96,7 @@ def suite() -> list[Row]:
     before = path.read_bytes() if path.exists() else None
     seconds = []
     for _ in range(SUITES):
-        done = proc.run(
+        done = processes.run(
             [sys.executable, "-m", "mcore_compat.cli", "run", CELL, "--force"],
             timeout=1800,
             cwd=files.ROOT,
@@ -111,7 +105,7 @@ def suite() -> list[Row]:
         checks = json.loads(path.read_text())["checks"]
     if before is not None:  # a measurement publishes nothing
         path.write_bytes(before)
-        shared.pack(evidence.FOLDER)
+        large_values.pack(evidence.FOLDER)
     spread = " to ".join(f"{s:.0f}" for s in (min(seconds), max(seconds)))
     return [
         Row(
@@ -149,14 +143,14 @@ def environment() -> list[Row]:
     Beside it what the first one takes alone, and the time to see that one is there already.
     """
     here = commands.context()
-    cell = expand.named(CELL, here.matrix, here.releases)
+    cell = combinations.named(CELL, here.matrix, here.releases)
     lock = locks.read(pipeline.lock_path(cell))
-    python = interpreters.find(cell.python, proc.run, here.uv)
+    python = interpreters.find(cell.python, processes.run, here.uv)
     wheels = pipeline.wheels_of(cell, lock, python, here)
     if isinstance(wheels, wheelhouse.Unbuildable):
         raise SystemExit(wheels.reason)
     first = environments.ensure(
-        cell, lock, wheels, python=python, uv=here.uv, run=proc.run, say=print
+        cell, lock, wheels, python=python, uv=here.uv, run=processes.run, say=print
     )
     seen: set[tuple[int, int]] = set()
     alone = disk_usage(first.python.parents[1], seen) / 1e6
@@ -168,7 +162,7 @@ def environment() -> list[Row]:
             for seconds in (made, again):
                 started = time.monotonic()
                 second = environments.ensure(
-                    cell, lock, wheels, python=python, uv=here.uv, run=proc.run, say=_nothing
+                    cell, lock, wheels, python=python, uv=here.uv, run=processes.run, say=_nothing
                 )
                 seconds.append(time.monotonic() - started)
             size = disk_usage(second.python.parents[1], set(seen)) / 1e6
@@ -198,18 +192,18 @@ def environment() -> list[Row]:
 def static() -> list[Row]:
     """The static pass over a sample of all combinations, offline, none answered before."""
     here = commands.context()
-    cells = list(expand.product(here.matrix, here.releases))[::SAMPLE]
-    cell = expand.named(CELL, here.matrix, here.releases)
+    cells = list(combinations.product(here.matrix, here.releases))[::SAMPLE]
+    cell = combinations.named(CELL, here.matrix, here.releases)
     # What is measured is offline and warm: whatever this machine lacks is asked for first.
-    sweep.sweep(cells, here.matrix, here.releases, offline=False, jobs=2, say=_nothing)
-    locks.make(cell, here.matrix, here.releases, uv=here.uv, run=proc.run)
+    resolvability.sweep(cells, here.matrix, here.releases, offline=False, jobs=2, say=_nothing)
+    locks.make(cell, here.matrix, here.releases, uv=here.uv, run=processes.run)
     store = files.home() / "metadata"
     with _home_of_its_own():
         shutil.copytree(store, files.home() / "metadata", ignore=lambda *_: ["answers"])
         seconds = []
         for _ in range(2):
             started = time.monotonic()
-            answers = sweep.sweep(
+            answers = resolvability.sweep(
                 cells, here.matrix, here.releases, offline=True, jobs=2, say=_nothing
             )
             seconds.append((time.monotonic() - started) / len(cells))
@@ -217,7 +211,7 @@ def static() -> list[Row]:
     by_uv = []
     for _ in range(REPEATS):
         started = time.monotonic()
-        locks.make(cell, here.matrix, here.releases, uv=here.uv, run=proc.run, offline=True)
+        locks.make(cell, here.matrix, here.releases, uv=here.uv, run=processes.run, offline=True)
         by_uv.append(time.monotonic() - started)
     what = f"static pass, a combination ({len(cells)} of them, {unsaid} left to uv), 2 processes"
     return [
@@ -243,12 +237,12 @@ def static() -> list[Row]:
 def nothing() -> list[Row]:
     """`nox -s matrix` over all declared cells where there is nothing to do."""
     argv: list[str | os.PathLike[str]] = [_nox(), "-s", "matrix"]
-    plan = proc.run([*argv, "--", "--dry-run"], timeout=600, cwd=files.ROOT)
+    plan = processes.run([*argv, "--", "--dry-run"], timeout=600, cwd=files.ROOT)
     idle = "\n0 cells to run" in plan.output
     seconds = timed(argv if idle else [*argv, "--", "--dry-run"])
     what = "nox -s matrix, nothing to do" if idle else "nox -s matrix -- --dry-run"
     here = commands.context()
-    count = len(expand.cells(here.matrix, here.releases))
+    count = len(combinations.cells(here.matrix, here.releases))
     return [Row(name="matrix", what=f"{what}, {count} cells", value=seconds, unit="s", limit=3.0)]
 
 

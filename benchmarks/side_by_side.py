@@ -23,20 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Row, disk_usage
-from mcore_compat import (
-    commands,
-    environment,
-    evidence,
-    expand,
-    files,
-    interpreters,
-    locks,
-    pipeline,
-    proc,
-    runtime,
-    shared,
-    wheelhouse,
-)
+from mcore_compat.base import files, processes
+from mcore_compat.cli import commands
+from mcore_compat.core import combinations
+from mcore_compat.environments import creation, interpreters, process_variables, wheelhouse
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence, large_values
+from mcore_compat.run import pipeline
 
 CELLS = ("compat-0.9-modelopt0.21", "compat-0.10-modelopt0.23", "compat-0.11-modelopt0.25")
 """Their suites are the shortest: what is left is the tools' own time."""
@@ -142,7 +135,7 @@ def _riot(folder: Path, work: Work) -> None:
         "         env={'CELL': name}) for name, pkgs in ROWS.items()])\n"
     )
     # riot resolves and pins by itself; given the pins, it installs those.
-    told = proc.run(
+    told = processes.run(
         [sys.executable, "-c", _RIOT_HASHES], timeout=60, cwd=folder, env={**os.environ}
     )
     if told.returncode:
@@ -211,7 +204,7 @@ def work_in(folder: Path) -> Work:
     for name in CELLS:
         cell = pipeline.chosen(name, here)
         lock = locks.read(pipeline.lock_path(cell))
-        python = interpreters.find(cell.python, proc.run, here.uv)
+        python = interpreters.find(cell.python, processes.run, here.uv)
         wheels = pipeline.wheels_of(cell, lock, python, here)
         if isinstance(wheels, wheelhouse.Unbuildable):
             raise SystemExit(wheels.reason)
@@ -219,9 +212,9 @@ def work_in(folder: Path) -> Work:
         rows[name] = folder / f"{name}.txt"
         rows[name].write_text(locks.binary_part(lock) + local)
         modelopt[name] = cell.modelopt
-    tools = environment.tools(python=python, uv=here.uv, run=proc.run, say=print)
+    tools = creation.tools(python=python, uv=here.uv, run=processes.run, say=print)
     sites = sorted((files.home() / "envs" / CELLS[-1] / "lib").glob("python3*/site-packages"))
-    stub = runtime.driver_stub(sites[0], proc.run) if sites else None
+    stub = process_variables.driver_stub(sites[0], processes.run) if sites else None
     launch = folder / "launch.py"
     suite = files.ROOT / "suite" / "run.py"
     launched = folder / "launched"
@@ -257,7 +250,7 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
         argv = [*tool.argv, *(tool.reuse if reuse else ()), *words]
         os.sync()  # what is still to be written is the last run's
         work.launched.write_text("")
-        done = proc.run(argv, timeout=LIMIT_S, env={**base, **more}, cwd=cwd)
+        done = processes.run(argv, timeout=LIMIT_S, env={**base, **more}, cwd=cwd)
         started = set(work.launched.read_text().split())
         if done.returncode not in (0, 1) or not (tool.home or len(started) == len(CELLS)):
             raise SystemExit(f"{tool.name} failed:\n{done.output[-3000:]}")
@@ -294,7 +287,11 @@ def side_by_side() -> list[Row]:
     kept = {
         path: path.read_bytes()
         for name in CELLS
-        if (path := evidence.path_of(expand.named(name, here.matrix, here.releases).name, "host"))
+        if (
+            path := evidence.path_of(
+                combinations.named(name, here.matrix, here.releases).name, "host"
+            )
+        )
         and path.exists()
     }
     found: dict[str, dict[str, float]] = {}
@@ -308,7 +305,7 @@ def side_by_side() -> list[Row]:
             print(f"    {told}", file=sys.stderr, flush=True)
     for path, data in kept.items():  # a measurement publishes nothing
         path.write_bytes(data)
-    shared.pack(evidence.FOLDER)
+    large_values.pack(evidence.FOLDER)
     return [_row(figure, found) for figure in FIGURES]
 
 

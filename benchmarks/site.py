@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import synthetic
 from benchmarks.measure import Row
-from mcore_compat import files, proc
+from mcore_compat.base import files, processes
 
 CELLS = 5000
 FILTERS = (
@@ -40,7 +40,7 @@ def site() -> list[Row]:
         source, out = Path(folder) / "evidence", Path(folder) / "reports"
         synthetic.evidence_of(CELLS, source)
         argv = [sys.executable, "-m", "benchmarks.synthetic", str(source), str(out)]
-        done = proc.run(argv, timeout=900, cwd=files.ROOT)
+        done = processes.run(argv, timeout=900, cwd=files.ROOT)
         if done.returncode:
             raise SystemExit(done.output[-2000:])
         print(done.output)

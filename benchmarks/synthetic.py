@@ -19,11 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import collated, evidence, files, matrix, releases, report, shared, site
-from mcore_compat.cells import AXES, Cell, parsed, series_of
-from mcore_compat.forked import Forked
-from mcore_compat.releases import Release, Releases
-from mcore_compat.site.view import Site
+from mcore_compat.base import files
+from mcore_compat.base.forks import Forked
+from mcore_compat.core import matrix, releases
+from mcore_compat.core.cells import AXES, Cell, parsed, series_of
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.publish import collation, report, site
+from mcore_compat.publish.site.view import Site
+from mcore_compat.results import evidence, large_values
 
 MCORE = [f"0.{n}" for n in range(9, 34)]
 MODELOPT = [f"0.{n}" for n in range(21, 61)]
@@ -41,7 +44,7 @@ def evidence_of(count: int, folder: Path) -> None:
     by_pair = {tuple(series_of(row["pins"][axis]) for axis in AXES[:2]): row for row in real}
     rows = sorted({pair[0] for pair in by_pair}, key=parsed)
     columns = sorted({pair[1] for pair in by_pair}, key=parsed)
-    shutil.copytree(evidence.FOLDER / shared.FOLDER, folder / shared.FOLDER)
+    shutil.copytree(evidence.FOLDER / large_values.FOLDER, folder / large_values.FOLDER)
     chance = random.Random(5000)
     places = [
         (i, j, stack) for stack in STACKS for i in range(len(MCORE)) for j in range(len(MODELOPT))
@@ -117,7 +120,7 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
         )
         for e in found
     ]
-    all_ = collated.collate(found, cells, declared, known(by_name, releases.load()))
+    all_ = collation.collate(found, cells, declared, known(by_name, releases.load()))
     for name in ("causes", "explained", "findings", "drift", "intervals"):
         getattr(all_, name)
         lap(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mcore_compat.published import load
+    from mcore_compat.analysis.published import load
 
 __version__ = "0.1.0"
 
@@ -15,7 +15,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> object:
     # Sessions are listed within a second: what they do not need is not imported.
     if name == "load":
-        from mcore_compat.published import load
+        from mcore_compat.analysis.published import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

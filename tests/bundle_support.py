@@ -18,12 +18,14 @@ from pathlib import Path
 
 from support import stand_in_cell
 
-from mcore_compat import files, locks, pipeline
-from mcore_compat.bundle import archive, contents
-from mcore_compat.bundle.archive import Entry
-from mcore_compat.cells import Cell
-from mcore_compat.locks import Lock
-from mcore_compat.wheelhouse import Key, Wheel
+from mcore_compat.base import files
+from mcore_compat.core.cells import Cell
+from mcore_compat.environments.wheelhouse import Key, Wheel
+from mcore_compat.offline import archive, contents
+from mcore_compat.offline.archive import Entry
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.run import pipeline
 
 SERIES = ".".join(map(str, sys.version_info[:2]))
 CELL = replace(stand_in_cell(), python=SERIES)

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from support import event
 
-from mcore_compat import evidence, expand, locks, matrix, releases, verdict
-from mcore_compat.bundle import carried as whole
-from mcore_compat.bundle import collect
-from mcore_compat.bundle.carried import Known
-from mcore_compat.cells import Cell
-from mcore_compat.locks import Lock
-from mcore_compat.parts.part import Part
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.offline import collection
+from mcore_compat.offline import verification as whole
+from mcore_compat.offline.verification import Known
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.results import evidence, verdict
+from mcore_compat.run.check_sets import Part
 
 NAME = "compat-0.16-modelopt0.41"
 SUITE, TIER = "5" * 64, "9" * 64
@@ -33,7 +35,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(name="cell", scope="module")
 def cell_() -> Cell:
-    return expand.named(NAME, matrix.load(), releases.load())
+    return combinations.named(NAME, matrix.load(), releases.load())
 
 
 @pytest.fixture(name="lock", scope="module")
@@ -52,7 +54,7 @@ def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known
     """What is compared with; evidence is stored below a temporary folder."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(evidence, "FOLDER", tmp_path / "stored" / "evidence")
-    monkeypatch.setattr(collect, "FOLDER", tmp_path / "stored" / "over-base")
+    monkeypatch.setattr(collection, "FOLDER", tmp_path / "stored" / "over-base")
     monkeypatch.setattr(verdict, "note", lambda found: None)
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / f"{NAME}.txt").write_text(lock.text)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support import START, stand_in_cell
 
-from mcore_compat import evidence
-from mcore_compat.builder import Builder
-from mcore_compat.cells import Cell
-from mcore_compat.evidence import Evidence
+from mcore_compat.core.cells import Cell
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.from_events import Builder
 
 
 @pytest.fixture

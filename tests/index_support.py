@@ -9,8 +9,8 @@ from typing import Any
 
 import pypi_simple
 
-from mcore_compat import index
-from mcore_compat.releases import Release, Releases
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.index import package_index
 
 PACKAGE = "a-stand-in"
 """Not in PACKAGES: without an oldest version."""
@@ -86,7 +86,7 @@ def refreshed(
 ) -> tuple[Release, ...]:
     """What a refresh gathers from `files`."""
     asked = StandIn({package: list(files)}, texts or {})
-    return index.refresh(known or Releases({}), asked, quiet, [package]).of(package)
+    return package_index.refresh(known or Releases({}), asked, quiet, [package]).of(package)
 
 
 def metadata(*requires: str) -> str:

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mcore_compat import evidence, files
-from mcore_compat.evidence import Evidence
-from mcore_compat.executor import records
-from mcore_compat.executor.records import Batch
+from mcore_compat.base import files
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.schedule.jobs import records
+from mcore_compat.schedule.jobs.records import Batch
 
 STAND_IN = files.ROOT / "tests" / "slurm_stand_in.py"
 ENDS_S = 240.0

@@ -6,11 +6,11 @@ from typing import Any
 
 from support import START, event, stand_in_cell
 
-from mcore_compat import evidence
-from mcore_compat.builder import Builder
-from mcore_compat.parts import evidence as results
-from mcore_compat.parts.evidence import Taken
-from mcore_compat.parts.part import RANKS, Part
+from mcore_compat.results import evidence
+from mcore_compat.results.from_events import Builder
+from mcore_compat.run import part_results as results
+from mcore_compat.run.check_sets import RANKS, Part
+from mcore_compat.run.part_results import Taken
 
 
 def taken(

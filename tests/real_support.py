@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import environment, files, interpreters, pipeline, proc, runtime
+from mcore_compat.base import files, processes
+from mcore_compat.environments import creation, interpreters, process_variables
+from mcore_compat.run import pipeline
 
 CELL = "compat-0.16-modelopt0.41"
 
@@ -18,9 +20,11 @@ def cell() -> tuple[Path, Path, dict[str, str]]:
     assert folder.exists(), f"make the environment first: nox -s {CELL}"
     site = next((folder / "lib").glob("python3*/site-packages"))
     uv = pipeline.find_uv()
-    python = interpreters.find(site.parent.name.removeprefix("python"), proc.run, uv)
-    tools = environment.tools(python=python, uv=uv, run=proc.run, say=print)
-    variables = runtime.variables(site, runtime.driver_stub(site, proc.run))
+    python = interpreters.find(site.parent.name.removeprefix("python"), processes.run, uv)
+    tools = creation.tools(python=python, uv=uv, run=processes.run, say=print)
+    variables = process_variables.variables(
+        site, process_variables.driver_stub(site, processes.run)
+    )
     return folder / "bin" / "python", tools, dict(variables)
 
 
@@ -31,7 +35,7 @@ def asked(
     python, tools, own = cell()
     events = tmp_path / "events.jsonl"
     argv = [python, files.ROOT / "suite" / "run.py", "--tools", tools, "--events", events]
-    done = proc.run(
+    done = processes.run(
         [*argv, "--checks", files.ROOT / "suite" / part, "--only", only],
         timeout=570,
         env={**own, **(variables or {})},

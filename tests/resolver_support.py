@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from support import stand_in_cell
 
-from mcore_compat import locks
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.locks import Lock, Pin, Unresolvable
-from mcore_compat.matrix import Matrix
-from mcore_compat.proc import Completed
-from mcore_compat.releases import Release, Releases
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Completed
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock, Pin, Unresolvable
 
 UV = Path("a-stand-in-for-uv")
 NAME = "compat-0.16-modelopt0.41"

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from support import START, event, stand_in_cell
 
-from mcore_compat import evidence, proc
-from mcore_compat.builder import Builder
-from mcore_compat.executor import schedulers
-from mcore_compat.executor.drive import Driver
-from mcore_compat.executor.flags import Flags
-from mcore_compat.executor.records import CELLS, Task
+from mcore_compat.base import processes
+from mcore_compat.results import evidence
+from mcore_compat.results.from_events import Builder
+from mcore_compat.schedule.jobs import schedulers
+from mcore_compat.schedule.jobs.drive import Driver
+from mcore_compat.schedule.jobs.flags import Flags
+from mcore_compat.schedule.jobs.records import CELLS, Task
 
 ENDLESS = ("killed", "node", "late", "hung")
 
@@ -47,7 +48,7 @@ def submit(scheduler: str, folder: Path, names: list[str]) -> None:
     driver = Driver(
         kind=CELLS,
         tasks=[Task(name=n, argv=(*command, n, str(folder))) for n in names],
-        scheduler=schedulers.of(flags, proc.run),
+        scheduler=schedulers.of(flags, processes.run),
         among=folder / "submitted",
         minutes=flags.minutes,
         attempts=flags.attempts,

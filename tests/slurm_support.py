@@ -18,7 +18,7 @@ from types import TracebackType
 
 import pytest
 
-from mcore_compat.executor import tied
+from mcore_compat.base import tied
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 DEBIAN = "apt-get install munge slurmctld slurmd slurm-client"

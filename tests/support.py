@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcore_compat import evidence
-from mcore_compat.builder import Builder
-from mcore_compat.cells import Cell
-from mcore_compat.evidence import Evidence
+from mcore_compat.core.cells import Cell
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.from_events import Builder
 
 
 def stand_in_cell(mcore: str = "0.16.1", modelopt: str = "0.41.0") -> Cell:

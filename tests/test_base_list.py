@@ -11,10 +11,12 @@ import pytest
 import tomllib
 from support import stand_in_cell
 
-from mcore_compat import cli, files, locks
-from mcore_compat.bundle import base_list, plan_file
-from mcore_compat.errors import UsageError
-from mcore_compat.locks import Lock, Pin
+from mcore_compat import cli
+from mcore_compat.base import files
+from mcore_compat.base.errors import UsageError
+from mcore_compat.offline import base_list, plan_file
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock, Pin
 
 LIST = """\
 # python: 3.12.3

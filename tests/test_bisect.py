@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat.bisect import Answer, State, bisect, lines
+from mcore_compat.analysis.bisect.halving import Answer, State, bisect, lines
 
 G, B, S = State.GOOD, State.BAD, State.SILENT
 

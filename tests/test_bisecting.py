@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 from support import event, stand_in_evidence
 
-from mcore_compat import bisecting, cli, evidence, expand, files, matrix, pipeline, plan, releases
-from mcore_compat.cells import Cell
-from mcore_compat.errors import InfrastructureError, InterpreterError
-from mcore_compat.evidence import Evidence
-from mcore_compat.pipeline import Context, Options, Outcome
+from mcore_compat import cli
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, InterpreterError
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import pipeline
+from mcore_compat.run.pipeline import Context, Options, Outcome
+from mcore_compat.schedule import bisection, plan
 
 CHECK = "restore[gpt]"
 SERIES = ("0.31", "0.33", "0.35", "0.37", "0.39", "0.40")
@@ -60,7 +65,7 @@ class World:
 
 
 def cell_of(series: str) -> Cell:
-    return expand.named(f"compat-0.14-modelopt{series}", MATRIX, RELEASES)
+    return combinations.named(f"compat-0.14-modelopt{series}", MATRIX, RELEASES)
 
 
 @pytest.fixture
@@ -196,7 +201,7 @@ def test_a_wheel_that_is_not_built_yet_is_part_of_the_cost(
 ) -> None:
     good, bad = (f"compat-0.17-modelopt0.41-te2.{n}-torch2.9" for n in (9, 11))
     for name, outcome in ((good, "works"), (bad, "broken")):
-        cell = expand.named(name, MATRIX, RELEASES)
+        cell = combinations.named(name, MATRIX, RELEASES)
         made = stand_in_evidence(event(CHECK, outcome), cell=cell)
         lock = files.sha256_file(pipeline.lock_path(cell))
         made = replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
@@ -244,7 +249,7 @@ def test_where_there_is_more_than_one_change_nothing_is_assumed_of_the_rest(
 
 
 def test_hostile_text_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    bisecting._print({}, lambda data: iter(["a\x1b[31m\u202eb"]), "terminal")
+    bisection._print({}, lambda data: iter(["a\x1b[31m\u202eb"]), "terminal")
     assert capsys.readouterr().out == "a�[31m�b\n"
 
 
@@ -324,7 +329,7 @@ def test_over_megatron_core_what_moves_with_it_is_told(
         return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
 
     for name in (good, "compat-0.15-modelopt0.41", bad):
-        evidence.save(of(expand.named(name, MATRIX, RELEASES)), world.folder)
+        evidence.save(of(combinations.named(name, MATRIX, RELEASES)), world.folder)
     assert bisect(good=good, bad=bad) == 0
     said = capsys.readouterr().out
     assert "changes at megatron-core 0.16.1" in said

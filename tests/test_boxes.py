@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from mcore_compat import boxes
-from mcore_compat.boxes import MOST_AXES, rules_for
-from mcore_compat.cells import AXES
-from mcore_compat.rules import NO_CHECKS, Beside, Rule, Said, Seen
+from mcore_compat.analysis import smallest_rules
+from mcore_compat.analysis.rules import NO_CHECKS, Beside, Rule, Said, Seen
+from mcore_compat.analysis.smallest_rules import MOST_AXES, rules_for
+from mcore_compat.core.cells import AXES
 
 FAILS, WORKS, OTHERWISE = Said.FAILS, Said.WORKS, Said.OTHERWISE
 
@@ -111,9 +111,9 @@ def test_a_wider_rule_that_only_other_failures_speak_against_is_kept_beside() ->
         seen(FAILS, megatron_core="1", torch="1"),
         seen(OTHERWISE, megatron_core="1", torch="2"),
     ]
-    grid, said = boxes.gridded(cells)
-    assert [r.text() for r in boxes.boxes(grid, said)] == ["torch==1"]
-    (wider,) = boxes.wider(grid, said)
+    grid, said = smallest_rules.gridded(cells)
+    assert [r.text() for r in smallest_rules.boxes(grid, said)] == ["torch==1"]
+    (wider,) = smallest_rules.wider(grid, said)
     assert (wider.text(), wider.others_text()) == ("megatron-core==1", "1 fails otherwise")
 
 
@@ -252,4 +252,4 @@ def works(cells: list[Seen], axis: str, pick: Callable[..., Any]) -> str | None:
 
 @given(st.sets(st.integers(0, 200)))
 def test_a_set_of_places_is_read_back(found: set[int]) -> None:
-    assert list(boxes.places(boxes.bits(found, 201))) == sorted(found)
+    assert list(smallest_rules.places(smallest_rules.bits(found, 201))) == sorted(found)

@@ -15,10 +15,10 @@ import bundle_support
 import pytest
 from bundle_support import CELL, StandIn, evidence_of, run
 
-from mcore_compat import files
-from mcore_compat.bundle import archive, contents, start
-from mcore_compat.bundle.start import SUMS, SUMS_DIGEST, TOP
-from mcore_compat.errors import InfrastructureError, UsageError
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, UsageError
+from mcore_compat.offline import archive, contents, start
+from mcore_compat.offline.start import SUMS, SUMS_DIGEST, TOP
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def flip(path: Path) -> None:
     [
         "run.py",
         "suite/check_it.py",
-        "mcore_compat/bundle/node.py",
+        "mcore_compat/offline/node.py",
         str(PLANTED),
         f"cells/{CELL.name}.json",
         f"constraints/locks/{CELL.name}.txt",

@@ -12,17 +12,24 @@ import pytest
 from index_support import file
 from support import START, event, stand_in_cell
 
-from mcore_compat import cli, commands, evidence, files, inspected, locks, pipeline, releases
-from mcore_compat.builder import Builder
-from mcore_compat.bundle import archive, base, collect, command, contents, download, packing
-from mcore_compat.bundle.base import Base
-from mcore_compat.errors import InfrastructureError, UsageError
-from mcore_compat.inspected import Installed
-from mcore_compat.locks import Pin
-from mcore_compat.parts import evidence as parts
-from mcore_compat.parts.evidence import Taken
-from mcore_compat.parts.part import GPU
-from mcore_compat.proc import Completed
+from mcore_compat import cli
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, UsageError
+from mcore_compat.base.processes import Completed
+from mcore_compat.cli import bundle, commands
+from mcore_compat.core import releases
+from mcore_compat.environments import scan
+from mcore_compat.environments.scan import Installed
+from mcore_compat.offline import archive, collection, contents, download, overlay, packing
+from mcore_compat.offline.overlay import Base
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Pin
+from mcore_compat.results import evidence
+from mcore_compat.results.from_events import Builder
+from mcore_compat.run import part_results as parts
+from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import GPU
+from mcore_compat.run.part_results import Taken
 
 WHEEL, PURE, SDIST = b"a wheel", b"a pure wheel", b"a source"
 
@@ -123,7 +130,7 @@ def test_every_lock_can_be_described() -> None:
     ("text", "size"), [("2G", 2 << 30), ("1.5g", 3 << 29), ("60M", 60 << 20), ("2GiB", 2 << 30)]
 )
 def test_sizes(text: str, size: int) -> None:
-    assert command.size_of(text) == size
+    assert bundle.size_of(text) == size
 
 
 @pytest.mark.parametrize(
@@ -168,14 +175,14 @@ def over(
         versions={name.replace("_", "-"): v for name, v in there.items() if v},
         requires={},
     )
-    monkeypatch.setattr(inspected, "inspect", lambda python, run: found)
-    return command.fitting([CELL], Path("python"), here)
+    monkeypatch.setattr(scan, "inspect", lambda python, run: found)
+    return bundle.fitting([CELL], Path("python"), here)
 
 
 def test_over_the_cells_own_torch_all_that_was_compiled_for_it_comes_along(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert over(monkeypatch) == {CELL: command.CURRENT}
+    assert over(monkeypatch) == {CELL: bundle.CURRENT}
 
 
 def test_over_another_torch_nothing_is_built_that_would_not_fit(
@@ -233,10 +240,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     made = OverBase()
     here = SimpleNamespace(run=made.run, say=quiet)
     monkeypatch.setattr(commands, "context", lambda: here)
-    monkeypatch.setattr(command, "fitting", lambda *_: {})
+    monkeypatch.setattr(bundle, "fitting", lambda *_: {})
     monkeypatch.setattr(packing, "entries", lambda *_: [])
     monkeypatch.setattr(archive, "lay_out", lambda *_: "")
-    monkeypatch.setattr(command, "taken", made.take)
+    monkeypatch.setattr(bundle, "taken", made.take)
     return made
 
 
@@ -265,17 +272,17 @@ def test_what_came_of_a_part_is_told(
     base = {"cell": CELL, "differs": {"torch": {"lock": "2.9.1", "there": "2.8.0a0"}}}
     one = stand_in_taken("broken", base=base)
     path = files.ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
-    found = [collect.Collected(path, one, 60, None)]
-    monkeypatch.setattr(collect, "collect", lambda paths, known: found)
-    assert command.taken([]) == [one]
+    found = [collection.Collected(path, one, 60, None)]
+    monkeypatch.setattr(collection, "collect", lambda paths, known: found)
+    assert bundle.taken([]) == [one]
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first == (
         f"{CELL}, gpu, device class host: ✗ broken 1; over a base, with the lock of {CELL}; "
         "reports/over-base/gpu/c.host.json"
     )
     assert last == "  torch: lock 2.9.1, there 2.8.0a0"
-    found[0] = collect.Collected(path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z")
-    command.taken([])
+    found[0] = collection.Collected(path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z")
+    bundle.taken([])
     first, *_ = capsys.readouterr().out.splitlines()
     assert "; incomplete: 1 of 60 checks; not taken: what is of 2021-06-01T10:00:00Z stays" in first
 
@@ -325,9 +332,9 @@ MAMBA = package("mamba-ssm", "2.2.5", bound="2.9.1", local=True)
 
 def planned(
     installed: dict[str, str], cuda: str | None = "12.8", *more: dict[str, Any]
-) -> base.Plan:
+) -> overlay.Plan:
     there = Base(installed=installed, cuda=cuda)
-    return base.plan([*PACKAGES, *more], there, lambda p: NEEDS.get(p["name"], []), 12)
+    return overlay.plan([*PACKAGES, *more], there, lambda p: NEEDS.get(p["name"], []), 12)
 
 
 def test_without_torch_there_is_no_base() -> None:
@@ -369,12 +376,12 @@ def test_te_of_the_bundle_only_over_its_own_torch() -> None:
 def test_what_was_left_out_and_does_not_fit_is_told_and_no_error() -> None:
     left_out = [{**p, "files": {}} if p["name"] == "transformers" else p for p in PACKAGES]
     there = Base(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
-    made = base.plan(left_out, there, lambda p: NEEDS.get(p["name"], []), 12)
+    made = overlay.plan(left_out, there, lambda p: NEEDS.get(p["name"], []), 12)
     assert "transformers" not in made.install
     assert made.unmet == ("nvidia-modelopt 0.41.0 requires transformers>=4.56, 4.50.0 is there",)
     missing = Base(installed=THERE, cuda="12.8")
     with pytest.raises(UsageError, match="transformers of this bundle was left out"):
-        base.plan(left_out, missing, lambda p: NEEDS.get(p["name"], []), 12)
+        overlay.plan(left_out, missing, lambda p: NEEDS.get(p["name"], []), 12)
 
 
 FITTING = {**THERE, "transformers": "4.57.0", "tokenizers": "0.22.0"}

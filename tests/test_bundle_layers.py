@@ -15,8 +15,9 @@ import bundle_support
 import pytest
 from bundle_support import CELL, StandIn, base_python, contents_of, run, wheel
 
-from mcore_compat import files, pipeline
-from mcore_compat.bundle import archive, contents, install, layers
+from mcore_compat.base import files
+from mcore_compat.offline import archive, contents, install, layers
+from mcore_compat.run import pipeline
 
 OTHER = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
 LARGE = 60_000_000

@@ -20,9 +20,9 @@ import bundle_support
 import pytest
 from bundle_support import CELL, StandIn, run
 
-from mcore_compat.bundle import archive, carried, contents, detached, side_by_side
-from mcore_compat.bundle.environments import Here
-from mcore_compat.bundle.start import DONE, LOG, RESULTS, RUNNING, SUMMARY, wait
+from mcore_compat.offline import archive, contents, detached, side_by_side, verification
+from mcore_compat.offline.environments import Here
+from mcore_compat.offline.start import DONE, LOG, RESULTS, RUNNING, SUMMARY, wait
 
 OTHER = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
 ENDS_S = 15.0
@@ -187,7 +187,7 @@ def test_killed_at_any_moment_nothing_goes_on(bundle: Path, tmp_path: Path) -> N
         process.send_signal(signal.SIGKILL)
     assert until(lambda: not below(bundle), ENDS_S), below(bundle)
     for path in bundle.glob("evidence/*/*.json"):
-        assert not list(carried.problems(json.loads(path.read_text())))
+        assert not list(verification.problems(json.loads(path.read_text())))
 
 
 def below(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import bytecode
+from mcore_compat.environments import bytecode
 
 
 @pytest.fixture

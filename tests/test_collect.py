@@ -32,15 +32,15 @@ from collect_support import (
 )
 from support import event
 
-from mcore_compat import evidence
-from mcore_compat.bundle import collect
-from mcore_compat.bundle.carried import Known
-from mcore_compat.cells import Cell
-from mcore_compat.errors import CompatError, EvidenceError, UsageError
-from mcore_compat.outcomes import CellOutcome
-from mcore_compat.parts import evidence as parts
-from mcore_compat.parts.evidence import Taken
-from mcore_compat.parts.part import GPU
+from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.offline import collection
+from mcore_compat.offline.verification import Known
+from mcore_compat.results import evidence
+from mcore_compat.run import part_results as parts
+from mcore_compat.run.check_sets import GPU
+from mcore_compat.run.part_results import Taken
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
@@ -53,7 +53,7 @@ def test_evidence_of_the_lock_is_the_cells(
     broken["failure"]["message"] = "no /srv/node/bundle/suite/x.py"
     ask(carried, broken)
     write(carried)
-    ((path, one, _, later),) = collect.collect([tmp_path / "back"], known)
+    ((path, one, _, later),) = collection.collect([tmp_path / "back"], known)
     assert later is None
     assert path == tmp_path / "stored" / "evidence" / NAME / "host.json"
     found = evidence.load(path)
@@ -71,9 +71,9 @@ def test_evidence_of_the_lock_is_the_cells(
 def test_device_classes_stand_side_by_side(
     carried: Carried, known: Known, write: Write, tmp_path: Path
 ) -> None:
-    collect.collect([write(carried)], known)
+    collection.collect([write(carried)], known)
     before = (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes()
-    collect.collect([write(on_a_gpu(carried), "gpu")], known)
+    collection.collect([write(on_a_gpu(carried), "gpu")], known)
     assert stored(tmp_path) == [f"evidence/{NAME}/gpu.json", f"evidence/{NAME}/host.json"]
     assert (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes() == before
 
@@ -81,10 +81,10 @@ def test_device_classes_stand_side_by_side(
 def test_older_evidence_never_replaces_newer(
     carried: Carried, known: Known, write: Write, tmp_path: Path
 ) -> None:
-    collect.collect([write(carried)], known)
+    collection.collect([write(carried)], known)
     before = (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes()
     older = {**carried, "taken": BEFORE}
-    ((*_, later),) = collect.collect([write(older)], known)
+    ((*_, later),) = collection.collect([write(older)], known)
     assert later == TAKEN
     assert (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes() == before
 
@@ -94,7 +94,7 @@ def test_over_a_base_it_is_never_the_locked_cells(
 ) -> None:
     brought = over_base(carried)
     brought["base"]["changed"] = {"transformer-engine-cu13": "GPU code of sm_90 only"}
-    ((path, one, *_),) = collect.collect([write(brought, "host-base")], known)
+    ((path, one, *_),) = collection.collect([write(brought, "host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
     assert path == tmp_path / "stored" / "over-base" / name / "host.json"
     assert one.cell == name
@@ -117,12 +117,12 @@ def test_of_releases_it_has_the_name_of_their_cell(
     carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     same = over_base(carried, te=cell.te, torch=cell.torch)
-    ((path, one, *_),) = collect.collect([write(same, "host-base")], known)
+    ((path, one, *_),) = collection.collect([write(same, "host-base")], known)
     assert path == tmp_path / "stored" / "over-base" / NAME / "host.json", "never beside the locked"
     assert one.base is not None
     assert set(one.base["differs"]) == {"transformer-engine-torch"}
     other = over_base(carried, te=cell.te, torch="2.8.0")
-    ((path, one, *_),) = collect.collect([write(other, "host-base")], known)
+    ((path, one, *_),) = collection.collect([write(other, "host-base")], known)
     assert path.parent.name == f"{NAME}-torch2.8"
 
 
@@ -133,7 +133,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     broken = event("quantized-fp8[gpt]", "broken")
     broken["failure"]["message"] = "no /srv/node/bundle/suite/x.py"
     ask(data, broken)
-    ((path, one, _, later),) = collect.collect([write(data, "gpu.gpu")], known)
+    ((path, one, _, later),) = collection.collect([write(data, "gpu.gpu")], known)
     assert later is None
     assert path == tmp_path / "stored" / "gpu" / f"{NAME}.gpu.json"
     assert stored(tmp_path) == [f"gpu/{NAME}.gpu.json"]
@@ -150,9 +150,9 @@ def test_older_evidence_of_a_part_never_replaces_newer(
     carried: Carried, known: Known, write: Write
 ) -> None:
     data = of_a_part(carried)
-    collect.collect([write(data, "gpu.host")], known)
+    collection.collect([write(data, "gpu.host")], known)
     before = parts.load_all(GPU)
-    ((*_, later),) = collect.collect([write({**data, "taken": BEFORE}, "gpu.host")], known)
+    ((*_, later),) = collection.collect([write({**data, "taken": BEFORE}, "gpu.host")], known)
     assert later == TAKEN
     assert parts.load_all(GPU) == before
 
@@ -161,7 +161,7 @@ def test_of_a_part_over_a_base_it_is_kept_apart(
     carried: Carried, known: Known, write: Write, tmp_path: Path
 ) -> None:
     data = of_a_part(over_base(carried))
-    ((path, one, *_),) = collect.collect([write(data, "gpu.host-base")], known)
+    ((path, one, *_),) = collection.collect([write(data, "gpu.host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
     assert path == tmp_path / "stored" / "over-base" / "gpu" / f"{name}.host.json"
     assert parts.load(path) == one
@@ -175,7 +175,7 @@ def test_a_clock_that_is_a_little_ahead_is_taken(
 ) -> None:
     soon = datetime.now(timezone.utc) + timedelta(minutes=3)
     carried["taken"] = soon.strftime("%Y-%m-%dT%H:%M:%SZ")
-    ((_, one, *_),) = collect.collect([write(carried)], known)
+    ((_, one, *_),) = collection.collect([write(carried)], known)
     assert one.taken == carried["taken"]
 
 
@@ -255,7 +255,7 @@ def test_what_is_not_of_here_is_refused(
     REFUSED[why](carried)
     bad = write(carried)
     with pytest.raises(CompatError, match=why) as refused:
-        collect.collect([good, bad], known)
+        collection.collect([good, bad], known)
     assert refused.value.exit_code == 2
     assert str(bad) in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -268,18 +268,18 @@ def test_over_a_base_the_subjects_must_be_the_cells(
     data = over_base(carried)
     data["events"][0]["installed"]["nvidia-modelopt"] = "0.40.0"
     with pytest.raises(EvidenceError, match=r"nvidia-modelopt 0.40.0 ran, not 0.41"):
-        collect.collect([write(data)], known)
+        collection.collect([write(data)], known)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
 def test_what_is_no_evidence_is_refused(known: Known, tmp_path: Path, text: str) -> None:
     (tmp_path / "host.json").write_text(text)
     with pytest.raises(EvidenceError, match=r"host\.json"):
-        collect.collect([tmp_path / "host.json"], known)
+        collection.collect([tmp_path / "host.json"], known)
 
 
 def test_a_folder_without_evidence(known: Known, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no evidence"):
-        collect.collect([tmp_path / "locks"], known)
+        collection.collect([tmp_path / "locks"], known)
     with pytest.raises(UsageError, match="is not there"):
-        collect.collect([tmp_path / "nowhere"], known)
+        collection.collect([tmp_path / "nowhere"], known)

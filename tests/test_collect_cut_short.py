@@ -28,13 +28,13 @@ from collect_support import (
 )
 from support import event
 
-from mcore_compat import evidence, verdict
-from mcore_compat.bundle import collect
-from mcore_compat.bundle.carried import Known
-from mcore_compat.errors import EvidenceError, UsageError
-from mcore_compat.outcomes import CellOutcome
-from mcore_compat.parts import evidence as parts
-from mcore_compat.parts.part import GPU
+from mcore_compat.base.errors import EvidenceError, UsageError
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.offline import collection
+from mcore_compat.offline.verification import Known
+from mcore_compat.results import evidence, verdict
+from mcore_compat.run import part_results as parts
+from mcore_compat.run.check_sets import GPU
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
@@ -52,7 +52,7 @@ def cut_short(data: Carried) -> Carried:
 def test_of_a_run_that_was_cut_short_what_it_learnt_is_taken(
     carried: Carried, known: Known, write: Write
 ) -> None:
-    ((path, one, *_),) = collect.collect([write(cut_short(carried))], known)
+    ((path, one, *_),) = collection.collect([write(cut_short(carried))], known)
     found = evidence.load(path)
     assert found == one
     assert [check.check for check in found.checks] == ["restore[gpt]"]
@@ -63,18 +63,18 @@ def test_of_a_run_that_was_cut_short_what_it_learnt_is_taken(
 def test_what_was_cut_short_replaces_nothing_whole(
     carried: Carried, known: Known, write: Write
 ) -> None:
-    ((path, *_),) = collect.collect([write(carried)], known)
+    ((path, *_),) = collection.collect([write(carried)], known)
     before = path.read_bytes()
-    ((*_, stays),) = collect.collect([write({**cut_short(carried), "taken": LATER})], known)
+    ((*_, stays),) = collection.collect([write({**cut_short(carried), "taken": LATER})], known)
     assert stays == TAKEN, "and that is said"
     assert path.read_bytes() == before
 
 
 def test_of_a_part_neither(carried: Carried, known: Known, write: Write) -> None:
     data = of_a_part(on_a_gpu(carried))
-    ((_, whole, *_),) = collect.collect([write(data, "gpu.gpu")], known)
+    ((_, whole, *_),) = collection.collect([write(data, "gpu.gpu")], known)
     short = {**cut_short(data), "taken": LATER}
-    ((*_, stays),) = collect.collect([write(short, "gpu.gpu")], known)
+    ((*_, stays),) = collection.collect([write(short, "gpu.gpu")], known)
     assert stays == TAKEN
     assert parts.load_all(GPU) == (whole,)
 
@@ -84,12 +84,12 @@ def test_of_two_that_were_cut_short_that_of_more_checks_stays(
 ) -> None:
     more = cut_short(carried)
     ask(more, event("restore[llama4-moe]"))
-    ((path, one, asked, _),) = collect.collect([write(more)], known)
+    ((path, one, asked, _),) = collection.collect([write(more)], known)
     assert (len(one.checks), asked) == (2, 3)
-    ((*_, stays),) = collect.collect([write({**cut_short(carried), "taken": LATER})], known)
+    ((*_, stays),) = collection.collect([write({**cut_short(carried), "taken": LATER})], known)
     assert stays == TAKEN
     assert evidence.load(path, whole=False) == one
-    ((*_, stays),) = collect.collect([write({**more, "taken": LATER})], known)
+    ((*_, stays),) = collection.collect([write({**more, "taken": LATER})], known)
     assert stays is None
 
 
@@ -98,10 +98,10 @@ def test_only_what_is_whole_and_stored_is_a_verdict(
 ) -> None:
     noted: list[str] = []
     monkeypatch.setattr(verdict, "note", lambda found: noted.append(found.taken))
-    collect.collect([write(cut_short(carried))], known)
+    collection.collect([write(cut_short(carried))], known)
     assert noted == []
-    collect.collect([write({**carried, "taken": LATER})], known)
-    collect.collect([write({**carried, "taken": BEFORE})], known)
+    collection.collect([write({**carried, "taken": LATER})], known)
+    collection.collect([write({**carried, "taken": BEFORE})], known)
     assert noted == [LATER]
 
 
@@ -111,7 +111,7 @@ def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
     data = cut_short(carried)
     data["events"].append(data["events"][-1])
     with pytest.raises(EvidenceError, match="each once"):
-        collect.collect([write(data)], known)
+        collection.collect([write(data)], known)
 
 
 def test_an_archive_is_read_and_nothing_else_in_it(
@@ -128,8 +128,8 @@ def test_an_archive_is_read_and_nothing_else_in_it(
             info = tarfile.TarInfo(name)
             info.size = len(text.encode())
             out.addfile(info, io.BytesIO(text.encode()))
-    ((stored_at, one, *_),) = collect.collect([path], known)
+    ((stored_at, one, *_),) = collection.collect([path], known)
     assert evidence.load(stored_at) == one
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises((EvidenceError, UsageError), match=r"results\.tar"):
-        collect.collect([path], known)
+        collection.collect([path], known)

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from support import event, stand_in_evidence
 
-from mcore_compat import cli, evidence, expand, files, matrix, pipeline, releases, sessions
+from mcore_compat import cli
+from mcore_compat.base import files
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.results import evidence
+from mcore_compat.run import pipeline
+from mcore_compat.schedule import nox_sessions
 
 ROOT = files.ROOT
 
@@ -55,20 +60,20 @@ def test_cells_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_names_after_s_are_taken() -> None:
     argv = ["nox", "-r", "-s", "compat-1", "tests", "--", "-s", "compat-2"]
-    assert sessions.requested(argv) == ("compat-1",)
-    assert sessions.requested(["nox", "--session=compat-3"]) == ("compat-3",)
+    assert nox_sessions.requested(argv) == ("compat-1",)
+    assert nox_sessions.requested(["nox", "--session=compat-3"]) == ("compat-3",)
 
 
 def test_a_wrong_session_ends_nox_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        sessions.listed(["nox", "-s", "compat-0.16-modelopt9.9"])
+        nox_sessions.listed(["nox", "-s", "compat-0.16-modelopt9.9"])
     assert caught.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_listing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from mcore_compat import sessions; sessions.listed(['nox', '-l'])\n"
+        "import sys; from mcore_compat.schedule import nox_sessions; nox_sessions.listed(['nox', '-l'])\n"
         "heavy = {'torch', 'numpy', 'rich', 'requests', 'pypi_simple', 'uv'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -80,7 +85,7 @@ def test_explain_names_the_cell_that_would_tell_most(
 ) -> None:
     """Both cells are of the default stacks, of which TE and torch change together."""
     names = "compat-0.16-modelopt0.41", "compat-0.19-modelopt0.41"
-    cells = [expand.named(name, matrix.load(), releases.load()) for name in names]
+    cells = [combinations.named(name, matrix.load(), releases.load()) for name in names]
     outcomes = "broken", "works"
     found = tuple(
         stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
@@ -92,7 +97,7 @@ def test_explain_names_the_cell_that_would_tell_most(
     out = capsys.readouterr().out
     assert f"torch=={cells[0].torch} (1 cells fail, 1 work" in out
     told = next(line for line in out.splitlines() if "what would tell most: nox -s " in line)
-    other = expand.named(told.split()[-1], matrix.load(), releases.load())
+    other = combinations.named(told.split()[-1], matrix.load(), releases.load())
     assert other.name not in names
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1
 

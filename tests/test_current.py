@@ -12,20 +12,14 @@ from typing import Any
 import pytest
 from support import START, event
 
-from mcore_compat import (
-    cli,
-    commands,
-    current,
-    environment,
-    evidence,
-    files,
-    inspected,
-    proc,
-    runtime,
-)
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.inspected import Installed
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat import cli
+from mcore_compat.base import files, processes
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.cli import commands, doctor_run
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.environments import creation, process_variables, scan
+from mcore_compat.environments.scan import Installed
+from mcore_compat.results import evidence
 
 END = {"event": "end", "seconds": 1.0}
 VERSIONS = {
@@ -46,11 +40,11 @@ class Stages:
         )
         self.asked: dict[str, Any] = {}
 
-    def suite(self, **options: Any) -> proc.Completed:
+    def suite(self, **options: Any) -> processes.Completed:
         self.asked = options
         for one in self.events:
             options["on_event"](one)
-        return proc.Completed(argv=(), returncode=1, output="", seconds=1)
+        return processes.Completed(argv=(), returncode=1, output="", seconds=1)
 
 
 @pytest.fixture
@@ -64,10 +58,10 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     python = tmp_path / "env" / "bin" / "python"
     monkeypatch.setattr(commands, "examined", lambda *_, **__: (python, found.there, False))
     monkeypatch.setattr(commands, "others", tuple)
-    monkeypatch.setattr(environment, "tools", lambda **_: tmp_path / "tools")
-    monkeypatch.setattr(runtime, "driver_stub", lambda *_: None)
-    monkeypatch.setattr(current.pipeline, "device_class", lambda: "host")
-    monkeypatch.setattr(current.runner, "run_suite", found.suite)
+    monkeypatch.setattr(creation, "tools", lambda **_: tmp_path / "tools")
+    monkeypatch.setattr(process_variables, "driver_stub", lambda *_: None)
+    monkeypatch.setattr(doctor_run.pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(doctor_run.runner, "run_suite", found.suite)
     return found
 
 
@@ -155,7 +149,7 @@ def test_without_tools_and_network_it_says_so_in_one_line(
     def tools(**_: object) -> Path:
         raise InfrastructureError("the suite's tools were not installed: no route to host")
 
-    monkeypatch.setattr(environment, "tools", tools)
+    monkeypatch.setattr(creation, "tools", tools)
     assert doctor() == 3
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -242,7 +236,7 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
         "PYTHONPATH": "/megatron",
         "PATH": "/usr/bin",
     }
-    found = runtime.inherited(PYTHON, tmp_path, tmp_path / "stub", base)
+    found = process_variables.inherited(PYTHON, tmp_path, tmp_path / "stub", base)
     assert found["LD_LIBRARY_PATH"].split(":") == [
         "/mine",
         "/other",
@@ -259,12 +253,14 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
 def test_cuda_home_is_never_empty_where_the_packages_bring_cuda(tmp_path: Path) -> None:
     (tmp_path / "nvidia").mkdir()
     given = [{}, {"CUDA_HOME": ""}, {"CUDA_HOME": "", "CUDA_PATH": "/cuda"}]
-    found = [runtime.inherited(PYTHON, tmp_path, None, base)["CUDA_HOME"] for base in given]
+    found = [
+        process_variables.inherited(PYTHON, tmp_path, None, base)["CUDA_HOME"] for base in given
+    ]
     assert found == [str(tmp_path / "nvidia"), str(tmp_path / "nvidia"), "/cuda"]
 
 
 def test_where_nothing_is_brought_nothing_is_set(tmp_path: Path) -> None:
-    found = runtime.inherited(PYTHON, tmp_path, None, {"PATH": "/env/bin:/usr/bin"})
+    found = process_variables.inherited(PYTHON, tmp_path, None, {"PATH": "/env/bin:/usr/bin"})
     assert set(found) == {"PATH", "PYTHONDONTWRITEBYTECODE", "HF_HUB_OFFLINE"}
     assert found["PATH"] == "/env/bin:/usr/bin"
 
@@ -279,13 +275,13 @@ def test_to_look_at_an_environment_compiles_nothing_into_it(
     (site / "mine.pth").write_text("import mine\n")
     python = tmp_path / "env" / "bin" / "python"
 
-    def run(argv: Any, **options: Any) -> proc.Completed:
-        return proc.run(argv, env={"PATH": "/usr/bin:/bin"}, **options)
+    def run(argv: Any, **options: Any) -> processes.Completed:
+        return processes.run(argv, env={"PATH": "/usr/bin:/bin"}, **options)
 
-    there = inspected.inspect(python, run)
+    there = scan.inspect(python, run)
     assert site in there.places
     with pytest.raises(RuntimeError, match="went on to"):
-        environment.tools(python=python, uv=Path("uv"), run=_stops(run), say=lambda line: None)
+        creation.tools(python=python, uv=Path("uv"), run=_stops(run), say=lambda line: None)
     assert not list(site.rglob("__pycache__"))
     run([python, "-c", ""], timeout=60)
     assert list(site.rglob("__pycache__")), "the proof can fail"
@@ -294,7 +290,7 @@ def test_to_look_at_an_environment_compiles_nothing_into_it(
 def _stops(run: Any) -> Any:
     """A runner that lets the environment's Python be asked, and ends before uv installs."""
 
-    def first(argv: Any, **options: Any) -> proc.Completed:
+    def first(argv: Any, **options: Any) -> processes.Completed:
         if argv[0] == Path("uv"):
             raise RuntimeError("went on to uv")
         return run(argv, **options)

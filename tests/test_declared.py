@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat import declared, evidence, explain, report, upstream
-from mcore_compat.cells import Cell, series_of
-from mcore_compat.declared import FINE, KEPT, NOT, OUT, Finding
-from mcore_compat.evidence import CheckResult, Evidence, Failure
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.releases import Release, Releases
+from mcore_compat.analysis import declarations, explanation
+from mcore_compat.analysis.declarations import FINE, KEPT, NOT, OUT, Finding
+from mcore_compat.core.cells import Cell, series_of
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.publish import issue_drafts, report
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 
 def cell(mcore: str = "0.16.1", modelopt: str = "0.41.0", te: str = "2.11.0") -> Cell:
@@ -76,7 +78,7 @@ def releases(*requires: str, python: str = "", modelopt: tuple[str, ...] = ()) -
 
 
 def findings(found: list[Evidence], known: Releases) -> tuple[Finding, ...]:
-    return declared.findings(found, explain.explain(found), known)
+    return declarations.findings(found, explanation.explain(found), known)
 
 
 def broken_and_working() -> list[Evidence]:
@@ -104,8 +106,8 @@ def test_a_failure_outside_of_what_is_declared_is_nothing_to_send_upstream() -> 
     (one,) = findings(found, releases('nvidia-modelopt<0.41; extra == "dev"'))
     assert one.kind == KEPT
     assert one.relations[0].extra == "dev"
-    assert upstream.texts([one], {e.cell: e for e in found}) == {}
-    assert "](upstream/" not in "".join(upstream.lines([one]))
+    assert issue_drafts.texts([one], {e.cell: e for e in found}) == {}
+    assert "](upstream/" not in "".join(issue_drafts.lines([one]))
 
 
 def test_of_cells_that_fail_one_within_what_is_declared_is_shown() -> None:
@@ -116,7 +118,7 @@ def test_of_cells_that_fail_one_within_what_is_declared_is_shown() -> None:
     ]
     (one,) = findings(found, releases('nvidia-modelopt<0.41; extra == "dev"'))
     assert (one.kind, one.cells[0]) == (FINE, found[1].cell)
-    text = upstream.text(one, {e.cell: e for e in found})
+    text = issue_drafts.text(one, {e.cell: e for e in found})
     assert "- nvidia-modelopt 0.40.0\n" in text
     assert (
         "These versions are within:\n- megatron-core 0.16.1 declares nvidia-modelopt<0.41" in text
@@ -127,7 +129,7 @@ def test_of_cells_that_fail_one_within_what_is_declared_is_shown() -> None:
 def test_a_cell_of_which_nothing_is_declared_says_so_and_lists_nothing() -> None:
     found = broken_and_working()
     (one,) = findings(found, releases())
-    assert upstream.text(one, {e.cell: e for e in found}).endswith(
+    assert issue_drafts.text(one, {e.cell: e for e in found}).endswith(
         "## What is declared\n\nThe releases that decide declare nothing of one another.\n"
     )
 
@@ -137,7 +139,7 @@ def test_what_admits_and_what_excludes_stand_under_two_headings() -> None:
     says = ("nvidia-modelopt>=0.40", 'nvidia-modelopt<0.41; extra == "dev"')
     (one,) = findings(found, releases(*says))
     assert one.kind == FINE
-    _, _, said = upstream.text(one, {e.cell: e for e in found}).partition("## What is declared")
+    _, _, said = issue_drafts.text(one, {e.cell: e for e in found}).partition("## What is declared")
     inside, _, outside = said.partition("They are outside of:")
     assert "nvidia-modelopt>=0.40; here: 0.41.0" in inside
     assert "nvidia-modelopt<0.41 (extra dev); here: 0.41.0" in outside
@@ -177,7 +179,7 @@ def test_a_guard_that_lets_a_version_pass_on_the_way_to_a_failure_is_told(
     assert [r.asked_in for r in one.relations] == told
     assert one.kind == (FINE if told else NOT)
     if told:
-        text = upstream.text(one, {e.cell: e for e in found})
+        text = issue_drafts.text(one, {e.cell: e for e in found})
         assert "- megatron-core 0.16.1 in ext/te.py:48 asks for transformer-engine>=2.5" in text
 
 
@@ -186,7 +188,7 @@ def test_a_range_of_an_extra_that_leaves_out_what_works_is_told() -> None:
     (one,) = findings(found, releases('transformer-engine<2.12; extra == "dev"'))
     assert one.kind == OUT
     assert one.cells == (found[0].cell,)
-    text = upstream.text(one, {e.cell: e for e in found})
+    text = issue_drafts.text(one, {e.cell: e for e in found})
     assert text.startswith(
         "# megatron-core 0.16.1 rules out transformer-engine 2.13.0, which works\n"
     )
@@ -224,7 +226,7 @@ def test_what_else_fails_beside_what_is_ruled_out_is_told() -> None:
     ]
     known = releases('transformer-engine<2.12; extra == "dev"')
     (one,) = [f for f in findings(found, known) if f.kind == OUT]
-    text = upstream.text(one, {e.cell: e for e in found})
+    text = issue_drafts.text(one, {e.cell: e for e in found})
     assert "transformer-engine 2.13.0, with which every default-spec checkpoint restores\n" in text
     assert "which works" not in text
     assert "These checks fail" in text
@@ -248,14 +250,14 @@ def test_an_import_that_nothing_asks_for_is_told() -> None:
     found = [seen(cell(), replace(check("import-undeclared"), details={"undeclared": [row]}))]
     (one,) = findings(found, releases())
     assert (one.kind, one.subject) == (NOT, "nvidia-modelopt imports requests")
-    text = upstream.text(one, {e.cell: e for e in found})
+    text = issue_drafts.text(one, {e.cell: e for e in found})
     assert "modelopt.x of nvidia-modelopt 0.41.0" in text
 
 
 def test_the_text_has_versions_command_traceback_and_rule() -> None:
     found = broken_and_working()
     (one,) = findings(found, releases("nvidia-modelopt"))
-    text = upstream.text(one, {e.cell: e for e in found})
+    text = issue_drafts.text(one, {e.cell: e for e in found})
     assert text.startswith("# state: TypeError: no\n")
     for wanted in (
         "- nvidia-modelopt 0.41.0",
@@ -277,7 +279,7 @@ def test_the_text_quotes_the_failure_that_it_is_about() -> None:
         seen(cell(modelopt="0.39.0"), check("a"), check("b")),
     ]
     (one,) = [f for f in findings(found, releases()) if f.fingerprint == "0123456789ab"]
-    text = upstream.text(one, {e.cell: e for e in found})
+    text = issue_drafts.text(one, {e.cell: e for e in found})
     assert "something else" not in text
     assert f"nox -s {found[0].cell} -- --force --only 'b'" in text
 
@@ -289,7 +291,7 @@ def test_no_message_ends_a_code_block_early_or_adds_a_heading(message: str) -> N
         seen(cell(modelopt="0.40.0"), check("state")),
     ]
     (one,) = findings(found, releases())
-    text = upstream.text(one, {e.cell: e for e in found})
+    text = issue_drafts.text(one, {e.cell: e for e in found})
     fence = ""
     for line in text.splitlines():
         if fence:
@@ -303,7 +305,7 @@ def test_no_message_ends_a_code_block_early_or_adds_a_heading(message: str) -> N
 
 
 def test_texts_of_findings_that_are_none_any_more_go_away(tmp_path: Path) -> None:
-    old = tmp_path / upstream.FOLDER / "old.md"
+    old = tmp_path / issue_drafts.FOLDER / "old.md"
     old.parent.mkdir()
     old.write_text("old")
     made: Any = {tmp_path / report.TABLE: lambda: "table"}

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import commands, doctor, inspected, matrix, proc, published
-from mcore_compat.doctor import FAULT, KNOWN, NOTE
-from mcore_compat.errors import UsageError
-from mcore_compat.inspected import Installed
-from mcore_compat.matrix import Matrix
-from mcore_compat.published import Cause, CellRecord, Compatibility
+from mcore_compat.analysis import doctor, published
+from mcore_compat.analysis.doctor import FAULT, KNOWN, NOTE
+from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
+from mcore_compat.base import processes
+from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import commands
+from mcore_compat.core import matrix
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.environments import scan
+from mcore_compat.environments.scan import Installed
 
 VERSIONS = {
     "megatron-core": "0.16.1",
@@ -116,7 +120,7 @@ def test_each_fault_is_named_with_what_helps(there: Installed, text: str, bare: 
 def test_of_a_torch_whose_files_are_elsewhere_nothing_is_wrong(
     bare: Matrix, tmp_path: Path
 ) -> None:
-    unread = inspected.read([tmp_path], "3.12.1").unread
+    unread = scan.read([tmp_path], "3.12.1").unread
     assert said(replace(RIGHT, cuda=None, unread=unread), bare) == [
         f"{NOTE}: the CUDA of torch 2.9.1 is not known: no folder torch is where Python searches"
     ]
@@ -188,7 +192,7 @@ def test_hostile_text_is_shown_as_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = replace(RIGHT, versions={**VERSIONS, "torch": "1\x1b[31m\nfault: none\u202e"})
-    monkeypatch.setattr(inspected, "inspect", lambda python, run: there)
+    monkeypatch.setattr(scan, "inspect", lambda python, run: there)
     commands.examined("x", verbose=True)
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -200,7 +204,7 @@ def test_a_distribution_without_a_version_is_read(tmp_path: Path) -> None:
     place = tmp_path / "torch-x.dist-info"
     place.mkdir()
     (place / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\n")
-    assert inspected.read([tmp_path], "3.12.1").versions == {"torch": ""}
+    assert scan.read([tmp_path], "3.12.1").versions == {"torch": ""}
 
 
 def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix) -> None:
@@ -318,7 +322,7 @@ def test_the_published_evidence_never_contradicts_what_is_said_of_an_untested_ne
 
 
 def test_the_python_that_runs_this_is_read() -> None:
-    there = inspected.inspect(Path(sys.executable), proc.run)
+    there = scan.inspect(Path(sys.executable), processes.run)
     assert there.python == ".".join(map(str, sys.version_info[:3]))
     assert there.versions["pytest"] == pytest.__version__
 
@@ -329,7 +333,7 @@ def test_what_is_no_python_is_told(name: str, tmp_path: Path) -> None:
     if name != "nothing-here":
         place.write_text("no program")
     with pytest.raises(UsageError, match="is no Python that runs"):
-        inspected.inspect(place, proc.run)
+        scan.inspect(place, processes.run)
 
 
 def test_the_first_of_a_name_on_the_path_counts(tmp_path: Path) -> None:
@@ -337,20 +341,20 @@ def test_the_first_of_a_name_on_the_path_counts(tmp_path: Path) -> None:
         info = tmp_path / folder / f"One_Thing-{version}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Name: One.Thing\nVersion: {version}\n")
-    there = inspected.read([tmp_path / "a", tmp_path / "b", tmp_path / "none"], "3.12.0")
+    there = scan.read([tmp_path / "a", tmp_path / "b", tmp_path / "none"], "3.12.0")
     assert there.versions == {"one-thing": "1.0"}
 
 
 def test_the_cuda_of_torch_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
-    there = inspected.read([tmp_path], "3.12.0")
+    there = scan.read([tmp_path], "3.12.0")
     assert (there.cuda, there.unread) == (None, "torch's version.py is not there")
     text = "__version__ = '2.9.1'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
     (tmp_path / "torch" / "version.py").write_text(text)
-    there = inspected.read([tmp_path], "3.12.0")
+    there = scan.read([tmp_path], "3.12.0")
     assert (there.cuda, there.unread) == ("12.8", "")
     (tmp_path / "torch" / "version.py").write_text(text.replace("'12.8'", "None"))
-    there = inspected.read([tmp_path], "3.12.0")
+    there = scan.read([tmp_path], "3.12.0")
     assert (there.cuda, there.unread) == (None, "")
 
 
@@ -358,10 +362,10 @@ def test_symbols_are_read_from_a_real_library(tmp_path: Path) -> None:
     import _ctypes
 
     library = Path(_ctypes.__file__)
-    assert b"PyInit__ctypes" in inspected.symbols(library, defined=True)
-    assert any(n.startswith(b"Py") for n in inspected.symbols(library, defined=False))
+    assert b"PyInit__ctypes" in scan.symbols(library, defined=True)
+    assert any(n.startswith(b"Py") for n in scan.symbols(library, defined=False))
     (tmp_path / "x.so").write_text("no library")
-    assert inspected.symbols(tmp_path / "x.so", defined=True) == set()
+    assert scan.symbols(tmp_path / "x.so", defined=True) == set()
 
 
 def test_the_published_data_can_be_asked() -> None:

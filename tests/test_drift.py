@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from support import event, stand_in_cell
 
-from mcore_compat import data, drift, matrix, report, wording
-from mcore_compat.collated import collate
-from mcore_compat.drift import Change
-from mcore_compat.evidence import Evidence
-from mcore_compat.releases import Release, Releases
-from mcore_compat.signatures import Difference
+from mcore_compat.analysis.api import drift, wording
+from mcore_compat.analysis.api.drift import Change
+from mcore_compat.analysis.api.signatures import Difference
+from mcore_compat.core import matrix
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.publish import data, report
+from mcore_compat.publish.collation import collate
+from mcore_compat.results.evidence import Evidence
 
 Made = Callable[..., Evidence]
 

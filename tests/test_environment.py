@@ -15,12 +15,13 @@ import pytest
 from packaging.version import Version
 from support import stand_in_cell
 
-from mcore_compat import environment, files
-from mcore_compat.environment import Environment
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.locks import Lock, Pin
-from mcore_compat.proc import Completed
-from mcore_compat.wheelhouse import Key, Wheel
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Completed
+from mcore_compat.environments import creation
+from mcore_compat.environments.creation import Environment
+from mcore_compat.environments.wheelhouse import Key, Wheel
+from mcore_compat.resolve.locks import Lock, Pin
 
 CELL = stand_in_cell()
 
@@ -133,7 +134,7 @@ def quiet(text: str) -> None:
 def ensure(
     uv: Uv, *wheels: Wheel, lock: Lock = LOCK, said: list[str] | None = None, python: str = "py"
 ) -> Environment:
-    return environment.ensure(
+    return creation.ensure(
         CELL,
         lock,
         wheels,
@@ -168,7 +169,7 @@ def test_an_environment_tells_where_its_python_and_packages_are(home: Path, whee
 
 def test_an_environment_holds_the_lock_and_the_wheels_and_no_more(wheel: Wheel) -> None:
     made = ensure(Uv(), wheel)
-    assert environment.installed(made.site) == {
+    assert creation.installed(made.site) == {
         "torch": "2.9.1",
         "typing-extensions": "4.15.0",
         "pytz": "2025.2",
@@ -207,8 +208,8 @@ def test_what_is_not_exactly_what_the_lock_says_is_made_anew(wheel: Wheel, spoil
     spoil(made.site)
     anew = ensure(Uv(), wheel)
     assert not anew.reused
-    assert environment.installed(anew.site)["torch"] == "2.9.1"
-    assert "intruder" not in environment.installed(anew.site)
+    assert creation.installed(anew.site)["torch"] == "2.9.1"
+    assert "intruder" not in creation.installed(anew.site)
     assert ensure(Uv(), wheel).reused
 
 
@@ -249,7 +250,7 @@ def test_the_requirements_that_are_installed_carry_their_hashes(wheel: Wheel) ->
             texts.append(Path(words[words.index("-r") + 1]).read_text())
         return uv(argv, **options)  # type: ignore[arg-type]
 
-    environment.ensure(CELL, LOCK, [wheel], python=Path("py"), uv=Path("uv"), run=run, say=quiet)
+    creation.ensure(CELL, LOCK, [wheel], python=Path("py"), uv=Path("uv"), run=run, say=quiet)
     (text,) = texts
     assert f"torch==2.9.1 --hash=sha256:{'ab' * 32}\n" in text
     assert "causal-conv1d" not in text
@@ -294,7 +295,7 @@ def test_an_interrupted_install_is_not_kept(wheel: Wheel) -> None:
         return done
 
     with pytest.raises(KeyboardInterrupt):
-        environment.ensure(
+        creation.ensure(
             CELL, LOCK, [wheel], python=Path("py"), uv=Path("uv"), run=interrupted, say=quiet
         )
     assert not ensure(Uv(), wheel).reused
@@ -325,12 +326,12 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the suite's own lock."""
     path = tmp_path / "suite-tools.txt"
     path.write_text("pytest==8.3.0 --hash=sha256:00\n")
-    monkeypatch.setattr(environment, "TOOLS_LOCK", path)
+    monkeypatch.setattr(creation, "TOOLS_LOCK", path)
     return path
 
 
 def tools(uv: Uv, said: list[str] | None = None) -> Path:
-    return environment.tools(
+    return creation.tools(
         python=Path("py"),
         uv=Path("uv"),
         run=uv,
@@ -379,4 +380,4 @@ def test_tools_that_were_installed_half_way_are_not_taken(asked: Path, home: Pat
 def test_a_package_that_is_there_twice_is_not_what_the_lock_says(tmp_path: Path) -> None:
     for version in ("1.0", "2.0"):
         (tmp_path / f"a-{version}.dist-info").mkdir()
-    assert set(environment.installed(tmp_path)) == {"a", "a (once more)"}
+    assert set(creation.installed(tmp_path)) == {"a", "a (once more)"}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from support import START, event, stand_in_cell
 
-from mcore_compat import evidence
-from mcore_compat.builder import Builder
-from mcore_compat.errors import EvidenceError
-from mcore_compat.evidence import Evidence, Fresh, Stale
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence, Fresh, Stale
+from mcore_compat.results.from_events import Builder
 
 Made = Callable[..., Evidence]
 

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from support import HOSTILE, event, stand_in_cell
 
-from mcore_compat import cli, evidence, expand, files, matrix, releases
-from mcore_compat.cells import Cell
-from mcore_compat.errors import (
-    EvidenceError,
-    MatrixError,
-)
-from mcore_compat.evidence import CheckResult, Evidence, Failure, Reason
+from mcore_compat import cli
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError, MatrixError
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
 from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Reason
 
 Made = Callable[..., Evidence]
 WORKS = Answer(outcome=CheckOutcome.WORKS)
@@ -152,7 +152,7 @@ def test_by_default_state_goes_between_all_modelopt_series_of_one_series(made: M
 
 def test_the_matrix_plans_each_pair_once() -> None:
     declared, known = matrix.load(), releases.load()
-    pairs = plan.default(expand.cells(declared, known), [], declared)
+    pairs = plan.default(combinations.cells(declared, known), [], declared)
     assert len({(p.origin, p.target) for p in pairs}) == len(pairs)
     series = len(declared.mcore_series) ** 2
     assert sum(p.ways == tuple(plan.WAYS) for p in pairs) == series

@@ -15,21 +15,22 @@ import pytest
 from support import event, stand_in_cell
 from test_exchange import BROKEN, NEW, OLD, WORKS, exchanged, failure, source
 
-from mcore_compat import cli, proc
-from mcore_compat.cells import Cell
-from mcore_compat.errors import (
+from mcore_compat import cli
+from mcore_compat.base import processes
+from mcore_compat.base.errors import (
     CompatError,
     EvidenceError,
     InfrastructureError,
     Interrupted,
     UsageError,
 )
-from mcore_compat.evidence import CheckResult
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.locks import Lock
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.results.evidence import CheckResult
 
 CELL = stand_in_cell()
 
@@ -225,13 +226,13 @@ def test_of_several_cells_an_interruption_ends_all_processes(
         if cell.name == NEW:
             began.wait(10)
             raise Interrupted("interrupted")
-        ended = proc.run(["sleep", "60"], timeout=60, on_line=None, log=here / "log")
+        ended = processes.run(["sleep", "60"], timeout=60, on_line=None, log=here / "log")
         ran.done.append(f"{cell.name} {ended.returncode}")
         raise InfrastructureError("it ended early")
 
-    running = proc._run
+    running = processes._run
     monkeypatch.setattr(run, "save", save)
-    monkeypatch.setattr(proc, "_run", lambda *words: began.set() or running(*words))
+    monkeypatch.setattr(processes, "_run", lambda *words: began.set() or running(*words))
     start = time.monotonic()
     assert cli.main([*BOTH, "-j", "2"]) == 130
     assert time.monotonic() - start < 20

@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 from support import event, stand_in_cell
 
-from mcore_compat import evidence, proc
-from mcore_compat.errors import UsageError
-from mcore_compat.evidence import Evidence
-from mcore_compat.executor import command, records, schedulers, states, worker
-from mcore_compat.executor.drive import Driver
-from mcore_compat.executor.flags import Flags
-from mcore_compat.executor.records import Batch, Ended, Start, Task
-from mcore_compat.executor.states import Fate, Seen
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.base import processes
+from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import matrix_jobs
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.schedule.jobs import records, schedulers, states, worker
+from mcore_compat.schedule.jobs.drive import Driver
+from mcore_compat.schedule.jobs.flags import Flags
+from mcore_compat.schedule.jobs.records import Batch, Ended, Start, Task
+from mcore_compat.schedule.jobs.states import Fate, Seen
 
 TASKS = tuple(Task(name=name, argv=("true",)) for name in "abc")
 
@@ -285,7 +287,7 @@ def test_a_refused_submission_leaves_nothing_open(tmp_path: Path) -> None:
 def test_a_missing_submitit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UsageError, match=r"pip install 'mcore-compat\[slurm\]'"):
-        schedulers.of(Flags(scheduler="slurm"), proc.run)
+        schedulers.of(Flags(scheduler="slurm"), processes.run)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +303,7 @@ def test_a_missing_submitit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_a_commands_exit_code_decides(code: int, output: str, how: str, reason: str) -> None:
-    done = proc.Completed(argv=(), returncode=code, output=output, seconds=0)
+    done = processes.Completed(argv=(), returncode=code, output=output, seconds=0)
     assert worker.judged(done) == (how, reason)
 
 
@@ -311,7 +313,7 @@ Made = Callable[..., Evidence]
 def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_path: Path) -> None:
     cell = stand_in_cell()
     evidence.save(made(event("restore[gpt]", "broken"), end=False), tmp_path)
-    command.note_error(cell, "host", "its node failed", tmp_path, index=tmp_path / "index.json")
+    matrix_jobs.note_error(cell, "host", "its node failed", tmp_path, index=tmp_path / "index.json")
     found = evidence.load(evidence.path_of(cell.name, "host", tmp_path))
     assert found.outcome is CellOutcome.ERROR
     assert found.reason is not None
@@ -322,5 +324,5 @@ def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_pa
 def test_an_error_takes_no_verdict_away(made: Made, tmp_path: Path) -> None:
     whole = made(event("restore[gpt]"))
     path = evidence.save(whole, tmp_path)
-    command.note_error(stand_in_cell(), "host", "x", tmp_path, index=tmp_path / "index.json")
+    matrix_jobs.note_error(stand_in_cell(), "host", "x", tmp_path, index=tmp_path / "index.json")
     assert evidence.load(path) == whole

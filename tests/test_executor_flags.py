@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from mcore_compat import cli
-from mcore_compat.errors import UsageError
-from mcore_compat.executor import command, flags
-from mcore_compat.executor.flags import Flags
+from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import matrix_jobs
+from mcore_compat.schedule.jobs import flags
+from mcore_compat.schedule.jobs.flags import Flags
 
 
 def parsed(*words: str) -> Flags | None:
@@ -92,4 +93,4 @@ def test_jobs_that_ask_for_gpus_in_whatever_words_are_of_that_device_class(
 ) -> None:
     found = parsed("--executor", "slurm", *words)
     assert found is not None
-    assert command.device_class(found) == device
+    assert matrix_jobs.device_class(found) == device

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from jobs_support import Run, finish, started
 
-from mcore_compat import proc
-from mcore_compat.executor import schedulers, worker
-from mcore_compat.executor.flags import Flags
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.base import processes
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.schedule.jobs import schedulers, worker
+from mcore_compat.schedule.jobs.flags import Flags
 
 
 def wait_for(is_so: Callable[[], object], limit: float = 60.0) -> None:
@@ -66,5 +66,5 @@ def test_a_job_here_has_the_devices_of_its_submitter(
 
 
 def test_so_many_at_a_time() -> None:
-    there = schedulers.of(Flags(scheduler="local", parallel=2), proc.run)
+    there = schedulers.of(Flags(scheduler="local", parallel=2), processes.run)
     assert [there.room(live) for live in (0, 1, 2)] == [1, 1, 0]

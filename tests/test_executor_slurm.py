@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import proc
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.executor import records, states
-from mcore_compat.executor.flags import Flags
-from mcore_compat.executor.records import Batch, Start, Task
-from mcore_compat.executor.schedulers import Slurm
-from mcore_compat.executor.states import Seen
+from mcore_compat.base import processes
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.schedule.jobs import records, states
+from mcore_compat.schedule.jobs.flags import Flags
+from mcore_compat.schedule.jobs.records import Batch, Start, Task
+from mcore_compat.schedule.jobs.schedulers import Slurm
+from mcore_compat.schedule.jobs.states import Seen
 
 SQUEUE = """\
 12_0|RUNNING|n1|mcore-compat-1-abc|None
@@ -51,14 +51,14 @@ def test_what_squeue_and_sacct_say_is_read() -> None:
 Answers = dict[str, tuple[int, str]]
 
 
-def answering(answers: Answers, asked: list[list[str]]) -> Callable[..., proc.Completed]:
+def answering(answers: Answers, asked: list[list[str]]) -> Callable[..., processes.Completed]:
     """Stands in for squeue and sacct."""
 
-    def run(argv: Sequence[str | os.PathLike[str]], **_: object) -> proc.Completed:
+    def run(argv: Sequence[str | os.PathLike[str]], **_: object) -> processes.Completed:
         words = [str(word) for word in argv]
         asked.append(words)
         code, output = answers[words[0]]
-        return proc.Completed(argv=tuple(words), returncode=code, output=output, seconds=0)
+        return processes.Completed(argv=tuple(words), returncode=code, output=output, seconds=0)
 
     return run
 

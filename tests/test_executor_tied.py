@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from mcore_compat import proc
+from mcore_compat.base import processes
 
 PARENT = """\
 import subprocess, sys, time
-from mcore_compat.executor import tied
+from mcore_compat.base import tied
 child = subprocess.Popen(tied.argv(sys.executable, "-c", "import time; time.sleep(600)"))
 print(child.pid, flush=True)
 time.sleep(600)
@@ -26,7 +26,7 @@ def test_a_tied_child_ends_with_its_killed_parent() -> None:
         pids.append(int(text))
         os.kill(int(Path(f"/proc/{text}/stat").read_text().split()[3]), signal.SIGKILL)
 
-    done = proc.run([sys.executable, "-c", PARENT], timeout=30, on_line=line)
+    done = processes.run([sys.executable, "-c", PARENT], timeout=30, on_line=line)
     assert done.returncode == -signal.SIGKILL
     stat = Path(f"/proc/{pids[0]}/stat")
     deadline = time.monotonic() + 10
@@ -37,7 +37,7 @@ def test_a_tied_child_ends_with_its_killed_parent() -> None:
 
 ORPHANS = """\
 import subprocess, sys
-from mcore_compat.executor import tied
+from mcore_compat.base import tied
 tied.adopt_orphans()
 # A grandchild in a session of its own, whose parent has ended.
 inner = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
@@ -47,5 +47,5 @@ print(tied.end_children(), tied.end_children())
 
 
 def test_what_a_dead_child_leaves_behind_is_ended() -> None:
-    done = proc.run([sys.executable, "-c", ORPHANS], timeout=30)
+    done = processes.run([sys.executable, "-c", ORPHANS], timeout=30)
     assert done.output.split() == ["1", "0"]

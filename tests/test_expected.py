@@ -11,11 +11,13 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from test_declared import cell, check, seen
 
-from mcore_compat import commands, evidence, matrix, verdict
-from mcore_compat.errors import MatrixError
-from mcore_compat.evidence import CheckResult, Evidence
-from mcore_compat.matrix import Pairs
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.base.errors import MatrixError
+from mcore_compat.cli import commands
+from mcore_compat.core import matrix
+from mcore_compat.core.matrix import Pairs
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.results import evidence, verdict
+from mcore_compat.results.evidence import CheckResult, Evidence
 
 RULE = Pairs(
     mcore=SpecifierSet(">=0.16"),

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from support import event, stand_in_cell
 
-from mcore_compat import explain
-from mcore_compat.evidence import Evidence, Reason
-from mcore_compat.explain import Explained
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.analysis import explanation
+from mcore_compat.analysis.explanation import Explained
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.results.evidence import Evidence, Reason
 
 Made = Callable[..., Evidence]
 Ask = Callable[..., Evidence]
@@ -45,7 +45,7 @@ def ask(made: Made) -> Ask:
 
 def main(found: Sequence[Evidence]) -> Explained:
     """The failure that is no other one."""
-    every = explain.explain(found)
+    every = explanation.explain(found)
     for one in every:
         places = [c.failure for e in found for c in e.checks if c.failure]
         if any(f.fingerprint == one.fingerprint and f.type == "KeyError" for f in places):
@@ -62,10 +62,10 @@ def test_cells_are_read_from_evidence(ask: Ask) -> None:
     one = main(found)
     assert [(s.cell, s.broken) for s in one.seen] == [("torch 2.8.0", False), ("torch 2.9.1", True)]
     assert one.attributed() == ("torch",)
-    assert explain.lines(one) == [
+    assert explanation.lines(one) == [
         "torch==2.9.1 (1 cells fail, 1 work; torch: works at 2.8.0, not tested above)"
     ]
-    assert explain.of_failure(found, one.fingerprint) == one
+    assert explanation.of_failure(found, one.fingerprint) == one
 
 
 def test_a_check_that_works_speaks_for_its_cell_whatever_others_do(ask: Ask) -> None:
@@ -106,7 +106,7 @@ def test_checks_that_do_not_fail_together_have_rules_of_their_own(ask: Ask) -> N
     one = main(found)
     assert [fit[0].checks for fit in one.rivals()] == [("plugin", "state"), ("imports",)]
     assert not any(rule.contradicted for rule in one.rules)
-    assert explain.lines(one) == [
+    assert explanation.lines(one) == [
         "where plugin, state fail so: nvidia-modelopt==0.23.0 (2 cells fail, 1 work; "
         "nvidia-modelopt: not tested below, works at 0.27.0)",
         "where imports fail so: megatron-core==0.15.0 and nvidia-modelopt==0.27.0 (1 cells fail, "
@@ -137,7 +137,7 @@ def test_what_does_not_fail_so_within_a_rule_is_counted(ask: Ask) -> None:
             ask({"torch": "2.10.0"}, restore="broken"),
         ]
     )
-    assert explain.lines(one) == [
+    assert explanation.lines(one) == [
         "torch>=2.7.1,<=2.10.0 (2 cells fail, 1 work; of other cells within it 1 fails otherwise, "
         "1 is unsupported; torch: works at 2.6.0, not tested above)"
     ]
@@ -151,7 +151,7 @@ def test_a_rule_that_what_fails_otherwise_may_hide_is_told(ask: Ask) -> None:
             ask({"mcore": "0.13.0", "torch": "2.8.0"}, restore="otherwise"),
         ]
     )
-    assert explain.lines(one) == [
+    assert explanation.lines(one) == [
         "torch==2.6.0 (1 cells fail, 1 work; torch: not tested below, works at 2.8.0)",
         "not ruled out, as what fails otherwise may hide it: megatron-core==0.13.0 "
         "(1 fails otherwise)",
@@ -183,6 +183,6 @@ def test_a_cell_that_cannot_be_installed_stands_beside_a_bound(ask: Ask) -> None
 
 def test_where_nothing_works_that_is_said(ask: Ask) -> None:
     one = main([ask({"torch": "2.8.0"}, a="broken"), ask({"torch": "2.9.1"}, a="otherwise")])
-    assert explain.lines(one) == [
+    assert explanation.lines(one) == [
         "fails in 1 cells, and no cell shows it working: no rule can be stated"
     ]

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat import evidence, explain, explore, exploring
-from mcore_compat.cells import Cell, series_of
-from mcore_compat.errors import UsageError
-from mcore_compat.evidence import CheckResult, Evidence, Failure
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.analysis import explanation, exploration
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core.cells import Cell, series_of
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.schedule import exploration_run
 
 TES = ("2.7.0", "2.9.0", "2.11.0", "2.13.0", "2.15.0")
 TORCHES = ("2.8.0", "2.9.1", "2.10.0")
@@ -52,14 +54,16 @@ def seen(of: Cell, *checks: CheckResult) -> Evidence:
     return replace(base, checks=checks or (check("restore"),))
 
 
-def chosen(found: Sequence[Evidence], minutes: float = 100.0, **more: Any) -> list[explore.Choice]:
+def chosen(
+    found: Sequence[Evidence], minutes: float = 100.0, **more: Any
+) -> list[exploration.Choice]:
     standard: dict[str, Any] = {"cost": {}, "cell_minutes": 1.0}
     return list(
-        explore.choose(
+        exploration.choose(
             possible(),
-            explore.state_of(found),
-            explain.explain(found),
-            explore.guards_of(found),
+            exploration.state_of(found),
+            explanation.explain(found),
+            exploration.guards_of(found),
             minutes=minutes,
             **{**standard, **more},
         )
@@ -153,26 +157,26 @@ def test_a_wheel_that_did_not_build_is_not_tried() -> None:
 
 
 def test_coverage_counts_pairs_of_what_can_be_installed() -> None:
-    state = explore.state_of([seen(cell())])
-    covered, of = explore.coverage(state, [cell(), cell("2.9.0")])
+    state = exploration.state_of([seen(cell())])
+    covered, of = exploration.coverage(state, [cell(), cell("2.9.0")])
     assert (covered, of) == (10, 14)
 
 
 def test_the_base_is_the_pair_in_which_most_works() -> None:
     older = replace(cell(), name="compat-0.16-modelopt0.40", modelopt="0.40.0")
     found = [seen(cell(), check("restore", works=False)), seen(older, check("restore"))]
-    assert explore.bases(found, []) == {("0.16.1", "0.40.0")}
+    assert exploration.bases(found, []) == {("0.16.1", "0.40.0")}
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("60", 60), ("60m", 60), ("1.5h", 90), ("2 h", 120)])
 def test_a_budget_is_a_time(text: str, minutes: float) -> None:
-    assert exploring.minutes_of(text) == minutes
+    assert exploration_run.minutes_of(text) == minutes
 
 
 @pytest.mark.parametrize("text", ["", "0", "soon", "-5m", "5d"])
 def test_a_budget_that_is_no_time_is_told(text: str) -> None:
     with pytest.raises(UsageError, match="is no time; write"):
-        exploring.minutes_of(text)
+        exploration_run.minutes_of(text)
 
 
 @given(budget=st.floats(0.1, 60), price=st.floats(0, 20))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import files
-from mcore_compat.errors import InfrastructureError
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat import fingerprint
+from mcore_compat.results import fingerprint
 
 FRAMES = [
     {"module": "suite.check_restore", "function": "check_restore"},

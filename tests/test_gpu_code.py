@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat.bundle import gpu_code
-from mcore_compat.errors import UsageError
+from mcore_compat.base.errors import UsageError
+from mcore_compat.offline import gpu_code
 
 PTX, CODE = 1, 2
 NAME = "transformer_engine/wheel_lib/libtransformer_engine.so"

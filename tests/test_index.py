@@ -19,9 +19,9 @@ from index_support import (
     refreshed,
 )
 
-from mcore_compat import index
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.releases import Release, Releases
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.index import package_index
 
 
 def test_the_files_of_a_version_are_one_release() -> None:
@@ -54,7 +54,7 @@ def test_releases_are_sorted_as_versions() -> None:
 def test_every_package_is_asked_for_and_said() -> None:
     said: list[str] = []
     asked = StandIn({"b": [file("b-1.0.tar.gz")], "a": []})
-    found = index.refresh(Releases({}), asked, said.append, ["b", "a"])
+    found = package_index.refresh(Releases({}), asked, said.append, ["b", "a"])
     assert [len(found.of(p)) for p in ("b", "a")] == [1, 0]
     assert said == ["asking the index for b", "asking the index for a"]
 
@@ -127,7 +127,7 @@ def test_what_is_no_release_is_left_out(version: str | None) -> None:
     assert [r.version for r in found] == ["0.9"]
 
 
-@pytest.mark.parametrize(("package", "oldest"), index.PACKAGES.items())
+@pytest.mark.parametrize(("package", "oldest"), package_index.PACKAGES.items())
 def test_what_is_older_than_matters_is_left_out(package: str, oldest: str) -> None:
     versions = ["0.1", f"{oldest}.dev1", oldest, f"{oldest}.1"]
     files = [file(f"a-{v}.tar.gz", v) for v in versions]
@@ -147,7 +147,7 @@ def known_with(*requires: str) -> Releases:
 def test_known_metadata_is_not_asked_for_again_but_the_rest_is_new() -> None:
     wheel = file(WHEEL.format("1.0.0"), "1.0.0", is_yanked=True)
     asked = StandIn({PACKAGE: [wheel]}, {wheel.filename: metadata("other")})
-    (found,) = index.refresh(known_with("torch"), asked, quiet, [PACKAGE]).of(PACKAGE)
+    (found,) = package_index.refresh(known_with("torch"), asked, quiet, [PACKAGE]).of(PACKAGE)
     assert asked.read == []
     assert found.requires == ("torch",)
     assert found.yanked
@@ -162,7 +162,7 @@ def test_a_release_that_is_known_without_metadata_is_asked_for_again() -> None:
 def test_a_new_version_of_a_known_package_is_asked_for() -> None:
     files = [file(WHEEL.format(v), v) for v in ("1.0", "1.1")]
     asked = StandIn({PACKAGE: files}, {files[1].filename: metadata("einops")})
-    found = index.refresh(known_with("torch"), asked, quiet, [PACKAGE]).of(PACKAGE)
+    found = package_index.refresh(known_with("torch"), asked, quiet, [PACKAGE]).of(PACKAGE)
     assert asked.read == [files[1].filename]
     assert [r.requires for r in found] == [("torch",), ("einops",)]
 
@@ -186,14 +186,14 @@ WINDOWS = "a_stand_in-1.0-cp312-cp312-win_amd64.whl"
 def test_metadata_is_that_of_the_wheel_that_is_nearest(names: list[str], read: str) -> None:
     texts = {n: metadata(f"number-{i}") for i, n in enumerate(names)}
     asked = StandIn({PACKAGE: [file(n) for n in names]}, texts)
-    (found,) = index.refresh(Releases({}), asked, quiet, [PACKAGE]).of(PACKAGE)
+    (found,) = package_index.refresh(Releases({}), asked, quiet, [PACKAGE]).of(PACKAGE)
     assert asked.read == [read]
     assert found.requires == (f"number-{names.index(read)}",)
 
 
 def test_a_release_without_metadata_requires_nothing() -> None:
     asked = StandIn({PACKAGE: [file(SDIST.format("1.0"))]})
-    (found,) = index.refresh(Releases({}), asked, quiet, [PACKAGE]).of(PACKAGE)
+    (found,) = package_index.refresh(Releases({}), asked, quiet, [PACKAGE]).of(PACKAGE)
     assert asked.read == [SDIST.format("1.0")]
     assert found.requires == ()
 
@@ -217,7 +217,7 @@ def test_a_network_failure_names_the_package_and_is_not_ours(error: Exception, w
     page: list[SimpleNamespace] | Exception = error if where == "page" else [wheel]
     asked = StandIn({"torch": [], PACKAGE: page}, {wheel.filename: error})
     with pytest.raises(InfrastructureError) as caught:
-        index.refresh(Releases({}), asked, quiet, ["torch", PACKAGE])
+        package_index.refresh(Releases({}), asked, quiet, ["torch", PACKAGE])
     assert PACKAGE in str(caught.value)
     assert type(error).__name__ in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -231,7 +231,7 @@ def test_a_bug_is_not_called_a_network_failure(error: Exception, where: str) -> 
     page: list[SimpleNamespace] | Exception = error if where == "page" else [wheel]
     asked = StandIn({PACKAGE: page}, {wheel.filename: error})
     with pytest.raises(type(error)) as caught:
-        index.refresh(Releases({}), asked, quiet, [PACKAGE])
+        package_index.refresh(Releases({}), asked, quiet, [PACKAGE])
     assert caught.value is error
 
 
@@ -242,8 +242,8 @@ def stand_ins(package: str, *versions: str) -> tuple[Release, ...]:
 def test_what_was_added_is_named() -> None:
     before = Releases({"a": stand_ins("a", "1.0"), "gone": stand_ins("gone", "1.0")})
     after = Releases({"a": stand_ins("a", "1.0", "1.1"), "b": stand_ins("b", "1.0")})
-    assert [(r.package, r.version) for r in index.added(before, after)] == [
+    assert [(r.package, r.version) for r in package_index.added(before, after)] == [
         ("a", "1.1"),
         ("b", "1.0"),
     ]
-    assert index.added(after, after) == ()
+    assert package_index.added(after, after) == ()

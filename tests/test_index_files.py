@@ -21,13 +21,13 @@ from index_support import (
     metadata,
 )
 
-from mcore_compat import index
-from mcore_compat.errors import InfrastructureError
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.index import package_index
 
 
-def pip_index(**simple: Any) -> index.PipIndex:
+def pip_index(**simple: Any) -> package_index.PipIndex:
     """PipIndex with a stand-in for what it asks."""
-    made = object.__new__(index.PipIndex)
+    made = object.__new__(package_index.PipIndex)
     made._simple = SimpleNamespace(**simple)  # type: ignore[assignment]
     return made
 
@@ -77,7 +77,9 @@ def test_a_source_that_is_no_tarball_has_no_metadata(tmp_path: Path) -> None:
 
 
 def test_what_the_index_keeps_beside_a_wheel_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index.PipIndex, "_member", lambda self, file: pytest.fail("was opened"))
+    monkeypatch.setattr(
+        package_index.PipIndex, "_member", lambda self, file: pytest.fail("was opened")
+    )
     asked = pip_index(get_package_metadata=lambda file, verify: f"beside {file.filename}")
     assert asked.metadata(file("a-1.0-py3-none-any.whl")) == "beside a-1.0-py3-none-any.whl"
 
@@ -90,7 +92,7 @@ def without_metadata(file: Any, verify: bool) -> str:
 def test_a_wheel_is_opened_where_the_index_keeps_nothing_beside_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(index.PipIndex, "_member", lambda self, file: f"in {file.filename}")
+    monkeypatch.setattr(package_index.PipIndex, "_member", lambda self, file: f"in {file.filename}")
     asked = pip_index(get_package_metadata=without_metadata)
     assert asked.metadata(file("a-1.0-py3-none-any.whl")) == "in a-1.0-py3-none-any.whl"
 
@@ -129,8 +131,8 @@ def download(
     monkeypatch: pytest.MonkeyPatch,
     texts: Mapping[str, str | Exception | None] | None = None,
 ) -> Path:
-    monkeypatch.setattr(index, "client", lambda: StandIn({PACKAGE: files}, texts or {}))
-    return index.download_sdist(PACKAGE, "1.0", ["ef" * 32, OURS], tmp_path)
+    monkeypatch.setattr(package_index, "client", lambda: StandIn({PACKAGE: files}, texts or {}))
+    return package_index.download_sdist(PACKAGE, "1.0", ["ef" * 32, OURS], tmp_path)
 
 
 def test_the_source_is_the_one_of_the_locks_hash(

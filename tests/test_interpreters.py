@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mcore_compat import interpreters
-from mcore_compat.errors import InterpreterError
-from mcore_compat.proc import Completed
+from mcore_compat.base.errors import InterpreterError
+from mcore_compat.base.processes import Completed
+from mcore_compat.environments import interpreters
 
 UV = Path("uv")
 

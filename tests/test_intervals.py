@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import event, stand_in_cell
 
-from mcore_compat import intervals
-from mcore_compat.evidence import Evidence
-from mcore_compat.intervals import Interval
+from mcore_compat.analysis import intervals
+from mcore_compat.analysis.intervals import Interval
+from mcore_compat.results.evidence import Evidence
 
 Made = Callable[..., Evidence]
 RELEASES = tuple(f"0.{n}.0" for n in range(9, 20))

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import stand_in_cell
 
-from mcore_compat import expand, keepup, matrix
-from mcore_compat.errors import MatrixError
-from mcore_compat.keepup import MCORE, MODELOPT, TE, TORCH, New
-from mcore_compat.matrix import Matrix
-from mcore_compat.plan import Known
-from mcore_compat.releases import Release, Releases
+from mcore_compat.base.errors import MatrixError
+from mcore_compat.core import combinations, matrix
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.schedule import new_releases
+from mcore_compat.schedule.new_releases import MCORE, MODELOPT, TE, TORCH, New
+from mcore_compat.schedule.plan import Known
 
 TODAY = datetime.date(2026, 1, 1)
 
@@ -77,7 +78,7 @@ def index(*more: Release) -> Releases:
         *more,
     ):
         found.setdefault(one.package, []).append(one)
-    order = keepup.parsed
+    order = new_releases.parsed
     return Releases(
         {name: tuple(sorted(rows, key=lambda r: order(r.version))) for name, rows in found.items()}
     )
@@ -95,15 +96,15 @@ def new(package: str, version: str) -> New:
 
 
 def test_where_the_index_has_nothing_more_nothing_is_new() -> None:
-    assert keepup.news((), index(), index()) == ()
-    assert keepup.proposals(declared(), index()) == ()
-    assert keepup.join(TEXT, ()) == TEXT
+    assert new_releases.news((), index(), index()) == ()
+    assert new_releases.proposals(declared(), index()) == ()
+    assert new_releases.join(TEXT, ()) == TEXT
 
 
 def test_a_new_patch_is_new_and_proposes_nothing() -> None:
     after = index(release(MCORE, "0.16.2", "2026-03-20"))
-    assert keepup.news((), index(), after) == (new(MCORE, "0.16.2"),)
-    assert keepup.proposals(declared(), after) == ()
+    assert new_releases.news((), index(), after) == (new(MCORE, "0.16.2"),)
+    assert new_releases.proposals(declared(), after) == ()
 
 
 def test_of_several_new_patches_only_the_one_that_stands_for_the_series_counts() -> None:
@@ -112,30 +113,30 @@ def test_of_several_new_patches_only_the_one_that_stands_for_the_series_counts()
         release(MCORE, "0.16.3", "2026-03-21"),
         release(MCORE, "0.16.4", "2026-03-22", yanked=True),
     )
-    assert keepup.news((), index(), after) == (new(MCORE, "0.16.3"),)
+    assert new_releases.news((), index(), after) == (new(MCORE, "0.16.3"),)
 
 
 def test_what_was_kept_stays_new_until_a_newer_patch_takes_its_place() -> None:
     kept = (new(MCORE, "0.16.1"),)
-    assert keepup.news(kept, index(), index()) == kept
+    assert new_releases.news(kept, index(), index()) == kept
     later = index(release(MCORE, "0.16.2", "2026-03-20"))
-    assert keepup.news(kept, later, later) == ()
+    assert new_releases.news(kept, later, later) == ()
 
 
 def test_a_package_that_was_not_known_at_all_brings_no_news() -> None:
-    assert keepup.news((), Releases({}), index()) == ()
+    assert new_releases.news((), Releases({}), index()) == ()
 
 
 def test_releases_of_other_packages_make_no_cell_new() -> None:
-    assert keepup.news((), index(), index(of_torch("2.11.0", "2026-03-23", "13.0"))) == ()
+    assert new_releases.news((), index(), index(of_torch("2.11.0", "2026-03-23", "13.0"))) == ()
 
 
 def test_news_are_read_back() -> None:
     found = (new(MCORE, "0.9.0"), new(MODELOPT, "0.41.0"))
-    assert keepup.loads(keepup.dumps(found[::-1])) == found
-    assert keepup.dumps(found) == keepup.dumps(found[::-1])
+    assert new_releases.loads(new_releases.dumps(found[::-1])) == found
+    assert new_releases.dumps(found) == new_releases.dumps(found[::-1])
     with pytest.raises(MatrixError, match=r"news\.json is not valid"):
-        keepup.loads('{"new": [{"package": "x"}]}')
+        new_releases.loads('{"new": [{"package": "x"}]}')
 
 
 def known(name: str, state: str, mcore: str = "0.16.1", **fields: object) -> Known:
@@ -151,26 +152,26 @@ def test_a_night_runs_what_new_releases_touch() -> None:
         known("old", "the suite changed"),
     ]
     fresh = [new(MCORE, "0.17.0")]
-    assert keepup.touched(cells, fresh) == ("new", "patch")
-    assert keepup.touched(cells, fresh, every=True) == ("new", "patch", "old")
+    assert new_releases.touched(cells, fresh) == ("new", "patch")
+    assert new_releases.touched(cells, fresh, every=True) == ("new", "patch", "old")
 
 
 def test_a_release_is_new_until_all_its_cells_were_run() -> None:
     cells = [known("a", "fresh", "0.17.0"), known("b", "untested", "0.18.0")]
     found = [new(MCORE, v) for v in ("0.17.0", "0.18.0", "0.19.0")]
     # 0.19 has no cell: it did not join the matrix yet.
-    assert keepup.unsettled(cells, found) == tuple(found[1:])
+    assert new_releases.unsettled(cells, found) == tuple(found[1:])
 
 
 # What is proposed.
 
 
-def proposed(*more: Release, text: str = TEXT) -> keepup.Proposal:
-    (found,) = keepup.proposals(declared(text), index(*more))
+def proposed(*more: Release, text: str = TEXT) -> new_releases.Proposal:
+    (found,) = new_releases.proposals(declared(text), index(*more))
     return found
 
 
-def pins(found: keepup.Proposal) -> tuple[str, str, str]:
+def pins(found: new_releases.Proposal) -> tuple[str, str, str]:
     assert found.stack is not None
     return found.stack.te, found.stack.torch, found.stack.python
 
@@ -184,7 +185,7 @@ def test_a_new_series_is_proposed_on_the_newest_that_was_out_with_it() -> None:
 
 def test_the_date_is_that_of_the_newest_release_of_the_series() -> None:
     of_later = index(release(MCORE, "0.17.0", "2026-02-01"), release(MCORE, "0.17.1", "2026-01-15"))
-    (found,) = keepup.proposals(declared(), of_later)
+    (found,) = new_releases.proposals(declared(), of_later)
     assert pins(found)[1] == "2.9.1"
 
 
@@ -242,7 +243,7 @@ def test_where_no_stack_fits_the_series_does_not_join(said: dict[str, object], w
     found = proposed(release(MCORE, "0.17.0", "2026-02-01", **said))
     assert found.refused
     assert why in found.line()
-    assert keepup.join(TEXT, [found]) == TEXT
+    assert new_releases.join(TEXT, [found]) == TEXT
 
 
 def test_a_new_modelopt_series_joins_every_stack() -> None:
@@ -252,8 +253,8 @@ def test_a_new_modelopt_series_joins_every_stack() -> None:
 
 def test_a_series_that_is_older_than_the_axis_is_left_to_people() -> None:
     after = index(release(MODELOPT, "0.39.0", "2025-11-01"))
-    assert keepup.proposals(declared(), after) == ()
-    (lack,) = (m for m in keepup.missing(declared(), after) if m.package == MODELOPT)
+    assert new_releases.proposals(declared(), after) == ()
+    (lack,) = (m for m in new_releases.missing(declared(), after) if m.package == MODELOPT)
     assert (lack.newer, lack.older) == ((), ("0.39",))
 
 
@@ -269,17 +270,17 @@ def both() -> Releases:
 
 
 def test_what_joins_is_a_valid_matrix_with_its_cells() -> None:
-    text = keepup.join(TEXT, keepup.proposals(declared(), both()))
+    text = new_releases.join(TEXT, new_releases.proposals(declared(), both()))
     joined = declared(text)
     assert joined.mcore_series == ("0.16", "0.17", "0.18")
     assert joined.modelopt_series == ("0.40", "0.41", "0.42")
     assert joined.stacks["0.17"][0].te == "2.11.0"
-    assert len(expand.cells(joined, both())) == 9
+    assert len(combinations.cells(joined, both())) == 9
     assert joined.stacks["0.16"] == declared().stacks["0.16"]
 
 
 def test_comments_and_layout_stay() -> None:
-    text = keepup.join(TEXT, keepup.proposals(declared(), both()))
+    text = new_releases.join(TEXT, new_releases.proposals(declared(), both()))
     axes = ('megatron-core = ["0.16"]', 'megatron-core = ["0.16", "0.17", "0.18"]')
     series = ('"0.41",', '"0.41", "0.42",')
     lines = iter(text.splitlines())
@@ -291,28 +292,28 @@ def test_comments_and_layout_stay() -> None:
 
 
 def test_joining_twice_changes_nothing() -> None:
-    found = keepup.proposals(declared(), both())
-    once = keepup.join(TEXT, found)
-    assert keepup.join(TEXT, found) == once
-    assert keepup.join(once, found) == once
-    assert keepup.proposals(declared(once), both()) == ()
+    found = new_releases.proposals(declared(), both())
+    once = new_releases.join(TEXT, found)
+    assert new_releases.join(TEXT, found) == once
+    assert new_releases.join(once, found) == once
+    assert new_releases.proposals(declared(once), both()) == ()
 
 
 def test_a_file_that_ends_with_its_stacks_is_joined_as_well() -> None:
     short = TEXT[: TEXT.index("\n# About")].rstrip("\n")
-    text = keepup.join(short, keepup.proposals(declared(short), both()))
+    text = new_releases.join(short, new_releases.proposals(declared(short), both()))
     assert declared(text).mcore_series == ("0.16", "0.17", "0.18")
 
 
 def test_the_committed_matrix_can_be_joined() -> None:
     text = matrix.PATH.read_text(encoding="utf-8")
-    found = keepup.Proposal(
+    found = new_releases.Proposal(
         package=MCORE,
         series="99.0",
         reason="a stand-in",
         stack=replace(declared().stacks["0.16"][0], note='a "note" of\nour own'),
     )
-    joined = keepup.join(text, [found])
+    joined = new_releases.join(text, [found])
     before, after = tomllib.loads(text), tomllib.loads(joined)
     assert after["stack"][:-1] == before["stack"]
     assert after["stack"][-1]["for"] == ["99.0"]
@@ -328,8 +329,8 @@ def test_any_series_join_in_any_number_of_nights(first: list[int], second: list[
     def after(numbers: list[int]) -> Releases:
         return index(*(release(MCORE, f"0.{n}.0", "2026-02-01") for n in sorted(set(numbers))))
 
-    once = keepup.join(TEXT, keepup.proposals(declared(), after(first)))
+    once = new_releases.join(TEXT, new_releases.proposals(declared(), after(first)))
     later = [n for n in second if n > max(first)]
-    twice = keepup.join(once, keepup.proposals(declared(once), after(first + later)))
+    twice = new_releases.join(once, new_releases.proposals(declared(once), after(first + later)))
     assert list(declared(twice).mcore_series) == ["0.16", *(f"0.{n}" for n in first + later)]
     assert twice.count("#") == TEXT.count("#")

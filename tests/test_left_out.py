@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from support import START, event, stand_in_cell
 
-from mcore_compat import evidence, files, left_out
-from mcore_compat.builder import Builder
-from mcore_compat.evidence import CheckResult
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.base import files
+from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.results import evidence, missing_kernels
+from mcore_compat.results.evidence import CheckResult
+from mcore_compat.results.from_events import Builder
 
 CONV, MAMBA = "causal_conv1d-1.6.1-py3-none-any.whl", "mamba_ssm-2.3.1-py3-none-any.whl"
 COMPILED = "causal_conv1d-1.6.1-cp312-cp312-linux_x86_64.whl"
@@ -38,7 +39,7 @@ def of(*events: dict[str, Any], wheels: Sequence[str], device: str = "gpu") -> l
     return list(builder.evidence().checks)
 
 
-MODULES = sorted(left_out.COMPILED)
+MODULES = sorted(missing_kernels.COMPILED)
 
 
 def missing(module: str, monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
@@ -107,4 +108,4 @@ def test_both_sides_mean_the_same_modules() -> None:
     from suite import preload
 
     suites = {module: name.replace("-", "_") for name, module in preload.COMPILED.items()}
-    assert suites == left_out.COMPILED
+    assert suites == missing_kernels.COMPILED

@@ -17,9 +17,9 @@ from resolver_support import (
 )
 from support import stand_in_cell
 
-from mcore_compat import locks
-from mcore_compat.errors import LockError
-from mcore_compat.locks import Lock, Pin
+from mcore_compat.base.errors import LockError
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock, Pin
 
 
 def written(body: str, sources: Sequence[str] = ("mamba-ssm", "transformer-engine-torch")) -> str:

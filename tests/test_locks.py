@@ -26,13 +26,14 @@ from resolver_support import (
 )
 from support import stand_in_cell
 
-from mcore_compat import expand, locks, matrix, releases
-from mcore_compat.cells import Cell
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.locks import Lock, Unresolvable
-from mcore_compat.matrix import Matrix
-from mcore_compat.proc import Completed
-from mcore_compat.releases import Releases
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Completed
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock, Unresolvable
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def declared() -> Matrix:
 
 @pytest.fixture(scope="module")
 def cell(declared: Matrix, known: Releases) -> Cell:
-    return expand.named(NAME, declared, known)
+    return combinations.named(NAME, declared, known)
 
 
 def test_a_real_cell_is_resolved_for_its_own_world(
@@ -67,7 +68,7 @@ def test_a_real_cell_is_resolved_for_its_own_world(
     assert run.limits == [locks.RESOLVE_LIMIT_S]
     (files,) = run.files
     assert files["requirements"].splitlines() == list(locks.requirements(cell, declared))
-    bounds = expand.bounds_of_extras(cell, known)
+    bounds = combinations.bounds_of_extras(cell, known)
     assert any(text.startswith("transformers") for text in bounds["nvidia-modelopt"])
     assert set(files["constraints"].splitlines()) == {t for b in bounds.values() for t in b}
     assert made.axes == {**cell.pins, "cuda": str(cell.cuda)}

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from support import START, event
 
-from mcore_compat import files, machine
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.machine import NO_GPU, Watch
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.run import machine
+from mcore_compat.run.machine import NO_GPU, Watch
 
 OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.10 GiB of "

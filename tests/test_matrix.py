@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat import cells, expand, matrix, releases
-from mcore_compat.cells import Request
-from mcore_compat.errors import MatrixError, UsageError
-from mcore_compat.matrix import Matrix
-from mcore_compat.releases import Releases
+from mcore_compat.base.errors import MatrixError, UsageError
+from mcore_compat.core import cells, combinations, matrix, releases
+from mcore_compat.core.cells import Request
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
 
 TODAY = datetime.date(2026, 1, 1)
 TEXT = """
@@ -41,17 +41,17 @@ def declared() -> Matrix:
 
 def refused(text: str, known: Releases | None = None) -> str:
     with pytest.raises(MatrixError) as caught:
-        expand.cells(matrix.parse(text, "matrix.toml", TODAY), known or Releases({}))
+        combinations.cells(matrix.parse(text, "matrix.toml", TODAY), known or Releases({}))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_the_committed_matrix_is_valid(declared: Matrix, known: Releases) -> None:
-    names = [c.name for c in expand.cells(declared, known)]
+    names = [c.name for c in combinations.cells(declared, known)]
     assert len(names) == len(set(names))
     pairs = len(declared.mcore_series) * len(declared.modelopt_series)
     assert len(names) == pairs + len(declared.extra)
-    assert sum("newest" in c.tags for c in expand.cells(declared, known)) == 1
+    assert sum("newest" in c.tags for c in combinations.cells(declared, known)) == 1
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_rule_that_matches_no_cell_is_an_error(known: Releases) -> None:
 
 def test_an_exclusion_takes_its_pair_away(known: Releases) -> None:
     text = TEXT + "[[exclude]]\n" + RULE + 'expires = "2026-12-31"\n'
-    assert expand.cells(matrix.parse(text, "matrix.toml", TODAY), known) == ()
+    assert combinations.cells(matrix.parse(text, "matrix.toml", TODAY), known) == ()
 
 
 def test_a_requirement_that_is_none_is_an_error() -> None:
@@ -98,12 +98,12 @@ def test_an_extra_cell_that_is_none_is_an_error(known: Releases) -> None:
 
 
 def test_a_selection_that_matches_nothing_is_an_error(declared: Matrix, known: Releases) -> None:
-    found = expand.cells(declared, known)
-    assert len(expand.select(found, tags=["mcore-0.16"])) == len(declared.modelopt_series) + 1
+    found = combinations.cells(declared, known)
+    assert len(combinations.select(found, tags=["mcore-0.16"])) == len(declared.modelopt_series) + 1
     with pytest.raises(UsageError, match=r"mcore-0\.16"):
-        expand.select(found, tags=["mcore-0.166"])
+        combinations.select(found, tags=["mcore-0.166"])
     with pytest.raises(UsageError, match="no cell matches"):
-        expand.select(found, mcore=">=99")
+        combinations.select(found, mcore=">=99")
 
 
 @pytest.mark.parametrize(
@@ -120,21 +120,21 @@ def test_a_wrong_name_is_one_line_with_the_nearest(
     name: str, said: str, declared: Matrix, known: Releases
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        expand.named(name, declared, known)
+        combinations.named(name, declared, known)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_series_is_its_newest_patch_and_a_patch_itself(declared: Matrix, known: Releases) -> None:
-    assert expand.named("compat-0.12-modelopt0.29", declared, known).mcore == "0.12.3"
-    assert expand.named("compat-0.12.1-modelopt0.29", declared, known).mcore == "0.12.1"
+    assert combinations.named("compat-0.12-modelopt0.29", declared, known).mcore == "0.12.3"
+    assert combinations.named("compat-0.12.1-modelopt0.29", declared, known).mcore == "0.12.1"
 
 
 def test_what_equals_the_stack_is_not_spelt_out(declared: Matrix, known: Releases) -> None:
-    cell = expand.named("compat-0.16-modelopt0.41-te2.11-torch2.9-py3.12", declared, known)
+    cell = combinations.named("compat-0.16-modelopt0.41-te2.11-torch2.9-py3.12", declared, known)
     assert cell.name == "compat-0.16-modelopt0.41"
     assert cell.default
-    other = expand.named("compat-0.16-modelopt0.41-te2.9", declared, known)
+    other = combinations.named("compat-0.16-modelopt0.41-te2.9", declared, known)
     assert other.name == "compat-0.16-modelopt0.41-te2.9"
     assert not other.default
 
@@ -142,9 +142,9 @@ def test_what_equals_the_stack_is_not_spelt_out(declared: Matrix, known: Release
 def test_a_stack_that_needs_nvcc_is_taken_only_with_the_right_one(
     declared: Matrix, known: Releases
 ) -> None:
-    assert expand.stack_for("0.9", declared, known, None).te == "2.4.0"
-    assert expand.stack_for("0.9", declared, known, "13.0").te == "2.4.0"
-    assert expand.stack_for("0.9", declared, known, "12.4").te == "1.13.0"
+    assert combinations.stack_for("0.9", declared, known, None).te == "2.4.0"
+    assert combinations.stack_for("0.9", declared, known, "13.0").te == "2.4.0"
+    assert combinations.stack_for("0.9", declared, known, "12.4").te == "1.13.0"
 
 
 @pytest.mark.parametrize(
@@ -159,18 +159,18 @@ def test_a_stack_that_needs_nvcc_is_taken_only_with_the_right_one(
 def test_what_the_resolver_does_not_know_is_ours(
     name: str, said: str, declared: Matrix, known: Releases
 ) -> None:
-    reasons = expand.violations(expand.named(name, declared, known), known)
+    reasons = combinations.violations(combinations.named(name, declared, known), known)
     assert any(said in reason for reason in reasons)
 
 
 def test_what_a_release_requires_in_an_extra_or_elsewhere_does_not_bind_a_cell(
     declared: Matrix, known: Releases
 ) -> None:
-    cell = expand.named("compat-0.16-modelopt0.41", declared, known)
+    cell = combinations.named("compat-0.16-modelopt0.41", declared, known)
     says = ('torch<2; extra == "dev"', 'torch<2; sys_platform == "win32"', "torch>=2", "numpy<1")
     (mine,) = [r for r in known.of("nvidia-modelopt") if r.version == cell.modelopt]
     changed = Releases({**known.by_package, "nvidia-modelopt": (replace(mine, requires=says),)})
-    assert expand.violations(cell, changed) == ()
+    assert combinations.violations(cell, changed) == ()
 
 
 versions = st.tuples(st.integers(0, 30), st.integers(0, 99)).map(lambda v: f"{v[0]}.{v[1]}")

@@ -11,12 +11,18 @@ import pytest
 from index_support import StandIn, day, file, metadata
 from support import event, stand_in_cell
 
-from mcore_compat import cli, commands, evidence, index, keepup, matrix, nightly, pipeline, releases
-from mcore_compat.errors import UsageError
-from mcore_compat.evidence import Evidence
-from mcore_compat.keepup import New
-from mcore_compat.plan import Known
-from mcore_compat.releases import Release, Releases
+from mcore_compat import cli
+from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import commands
+from mcore_compat.core import matrix, releases
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.index import package_index
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import pipeline
+from mcore_compat.schedule import new_releases, nightly
+from mcore_compat.schedule.new_releases import New
+from mcore_compat.schedule.plan import Known
 
 Made = Callable[..., Evidence]
 
@@ -77,8 +83,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(releases.load, "__defaults__", (found.releases,))
     monkeypatch.setattr(nightly.kept, "__defaults__", (found.news,))
     monkeypatch.setattr(nightly._keep, "__defaults__", (found.news,))
-    monkeypatch.setattr(index, "client", lambda: found.index)
-    monkeypatch.setattr(index.refresh, "__defaults__", (tuple(FIRST),))
+    monkeypatch.setattr(package_index, "client", lambda: found.index)
+    monkeypatch.setattr(package_index.refresh, "__defaults__", (tuple(FIRST),))
     monkeypatch.setattr(evidence, "FOLDER", tmp_path / "evidence")
     path_of = evidence.path_of
     monkeypatch.setattr(
@@ -136,7 +142,7 @@ def test_a_result_that_is_not_valid_replaces_nothing(
     place.add("megatron-core", "0.17.0")
     before = place.texts()
     monkeypatch.setattr(
-        keepup, "join", lambda text, found: text.replace('["0.16"]', '["0.16", "0.17"]', 1)
+        new_releases, "join", lambda text, found: text.replace('["0.16"]', '["0.16", "0.17"]', 1)
     )
     assert cli.main(["refresh", "--join"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -189,7 +195,7 @@ def test_a_night_runs_the_new_cells_and_ends_as_they_do(
 
     monkeypatch.setattr(commands, "run_matrix", run_matrix)
     monkeypatch.setattr(commands, "report_", lambda check: 0)
-    monkeypatch.setattr(nightly.many, "resolve", lambda known, context: None)
+    monkeypatch.setattr(nightly.nox_engine, "resolve", lambda known, context: None)
     assert cli.main(["nightly", "-j", "1"]) == 3
     assert ran == [("compat-0.17-modelopt0.41",)]
     said = capsys.readouterr().out

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome, cell_outcome
+from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome, cell_outcome
 
 W, B, N = CheckOutcome.WORKS, CheckOutcome.BROKEN, CheckOutcome.NEEDS_GPU
 pairs = st.lists(

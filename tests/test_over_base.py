@@ -13,19 +13,22 @@ import pytest
 from jsonschema import Draft202012Validator
 from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
 
-from mcore_compat import data, evidence, matrix, over_base, pipeline, releases, report, site
-from mcore_compat.builder import Builder
-from mcore_compat.bundle import collect
-from mcore_compat.collated import Collated, collate
-from mcore_compat.errors import EvidenceError
-from mcore_compat.evidence import Evidence
-from mcore_compat.over_base import OverBase
-from mcore_compat.parts import command
-from mcore_compat.parts import evidence as results
-from mcore_compat.parts import report as parts
-from mcore_compat.parts.evidence import Taken
-from mcore_compat.parts.part import GPU, RANKS
-from mcore_compat.site.view import Site
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.cli import part_commands
+from mcore_compat.core import matrix, releases
+from mcore_compat.offline import collection
+from mcore_compat.publish import data, over_base, report, site
+from mcore_compat.publish import part_reports as parts
+from mcore_compat.publish.collation import Collated, collate
+from mcore_compat.publish.over_base import OverBase
+from mcore_compat.publish.site.view import Site
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.from_events import Builder
+from mcore_compat.run import part_results as results
+from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import GPU, RANKS
+from mcore_compat.run.part_results import Taken
 
 LOCKED = "compat-0.16-modelopt0.41"
 VENDOR = f"{LOCKED}-te2.11-torch2.11.0+cu130"
@@ -89,14 +92,14 @@ def test_a_result_of_another_lock_or_suite_is_stale(tmp_path: Path) -> None:
 
 def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(collect, "FOLDER", tmp_path / "over-base")
+    monkeypatch.setattr(collection, "FOLDER", tmp_path / "over-base")
     assert over_base.load_all() == ()
     e = there(suite=pipeline.suite_digest())
     evidence.save(e, tmp_path / "over-base")
     results.save(taken(event("fp8[gpt]"), base=BASE), GPU, tmp_path / "over-base" / "gpu")
     assert [one.evidence for one in over_base.load_all()] == [e]
     assert [one.stale for one in over_base.load_all()] == ["the lock changed"]
-    texts = command.texts()
+    texts = part_commands.texts()
     assert "Never run" not in texts[GPU.report]()
     assert f"`{LOCKED}` (over a base)" in texts[GPU.report]()
     assert "**stale**: the lock changed" in texts[GPU.report]()
@@ -106,7 +109,7 @@ def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         over_base.load_all()
     results.save(taken(event("fp8[gpt]")), GPU, tmp_path / "over-base" / "gpu")
     with pytest.raises(EvidenceError, match="tells of no base"):
-        command.texts()
+        part_commands.texts()
 
 
 def test_the_gpu_is_named_where_there_was_one() -> None:

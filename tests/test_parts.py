@@ -16,13 +16,16 @@ import pytest
 from parts_support import ONE, taken
 from support import START, event, stand_in_cell
 
-from mcore_compat import cli, commands, files, memory, pipeline, proc
-from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
-from mcore_compat.parts import command, options, report
-from mcore_compat.parts import evidence as results
-from mcore_compat.parts import run as running
-from mcore_compat.parts.evidence import Taken
-from mcore_compat.parts.part import GPU, PARTS, RANKS, Part
+from mcore_compat import cli
+from mcore_compat.base import files, processes
+from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
+from mcore_compat.cli import commands, part_commands, part_options
+from mcore_compat.publish import part_reports
+from mcore_compat.run import memory, pipeline
+from mcore_compat.run import part as running
+from mcore_compat.run import part_results as results
+from mcore_compat.run.check_sets import GPU, PARTS, RANKS, Part
+from mcore_compat.run.part_results import Taken
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def test_both_sides_mean_the_same_folders_and_words() -> None:
         sys.path.append(str(files.ROOT))  # `suite` is not installed
     from suite.gpu import conftest
 
-    assert conftest.MEMORY == report.MEMORY
+    assert conftest.MEMORY == part_reports.MEMORY
     for part in PARTS.values():
         assert list(part.checks.glob("check_*.py"))
 
@@ -169,11 +172,11 @@ class Cell:
         self.held: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
 
-    def suite(self, *, on_event: Any, **options: Any) -> proc.Completed:
+    def suite(self, *, on_event: Any, **options: Any) -> processes.Completed:
         self.options = {**options, "held": dict(self.held)}
         for one in self.events:
             on_event(one)
-        return proc.Completed(argv=(), returncode=0, output="", seconds=1)
+        return processes.Completed(argv=(), returncode=0, output="", seconds=1)
 
     @contextlib.contextmanager
     def slot(self, need: int, *_: Any, **options: Any) -> Iterator[dict[str, str]]:
@@ -192,7 +195,7 @@ def cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
     monkeypatch.setattr(
         running, "environment_of", lambda *_: contextlib.nullcontext((there, folder))
     )
-    monkeypatch.setattr(running.slots, "slot", made.slot)
+    monkeypatch.setattr(running.gpu_slots, "slot", made.slot)
     monkeypatch.setattr(running.runner, "run_suite", made.suite)
     made.events = [{**START, "device_class": "gpu"}, ONE, {"event": "end", "seconds": 1.0}]
     return made
@@ -228,8 +231,8 @@ def test_a_part_of_which_some_checks_are_asked_is_stored_as_incomplete(cell: Cel
     found = run(GPU, only="restore")
     assert not found.complete
     assert results.load_all(GPU) == (found,)
-    assert any("incomplete" in line for line in command.lines(found))
-    assert not any("incomplete" in line for line in command.lines(run(GPU)))
+    assert any("incomplete" in line for line in part_commands.lines(found))
+    assert not any("incomplete" in line for line in part_commands.lines(run(GPU)))
     run(GPU, only="restore")
     assert results.load_all(GPU)[0].complete
 
@@ -290,9 +293,9 @@ def parsed(*words: str) -> argparse.Namespace:
 
 
 def test_parts_are_chosen_by_name() -> None:
-    assert options.chosen(parsed()) == ()
-    assert options.chosen(parsed("--ranks")) == ("ranks",)
-    assert options.chosen(parsed("--gpu", "--ranks")) == tuple(PARTS)
+    assert part_options.chosen(parsed()) == ()
+    assert part_options.chosen(parsed("--ranks")) == ("ranks",)
+    assert part_options.chosen(parsed("--gpu", "--ranks")) == tuple(PARTS)
 
 
 @pytest.fixture
@@ -312,13 +315,13 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(commands, "run_cells", main)
     monkeypatch.setattr(running, "run", part)
     monkeypatch.setattr(running, "kept", lambda *_: None)
-    monkeypatch.setattr(command, "installed", lambda cell: True)
+    monkeypatch.setattr(part_commands, "installed", lambda cell: True)
     return done
 
 
 def ask(*parts: str, only: str | None = None) -> int:
     cell = "compat-0.16-modelopt0.41"
-    return command.run_cells([cell], parts, force=False, only=only, limit=9)
+    return part_commands.run_cells([cell], parts, force=False, only=only, limit=9)
 
 
 def test_a_part_is_run_in_place_of_the_main_suite(
@@ -346,17 +349,19 @@ def test_with_a_gpu_a_whole_run_has_all_parts_but_not_a_run_of_some_checks(
     assert ran == ["main", "ranks", "gpu"]
     ask(only="restore")
     assert ran[3:] == ["main"]
-    monkeypatch.setattr(command, "installed", lambda cell: False)
+    monkeypatch.setattr(part_commands, "installed", lambda cell: False)
     assert ask() == 0
     assert ran[4:] == ["main"]
 
 
 def test_a_wrong_name_or_limit_runs_nothing(ran: list[str]) -> None:
     with pytest.raises(UsageError, match=r"0\.99"):
-        command.run_cells(["compat-0.99-modelopt0.41"], ["gpu"], force=False, only=None, limit=1)
+        part_commands.run_cells(
+            ["compat-0.99-modelopt0.41"], ["gpu"], force=False, only=None, limit=1
+        )
     for limit in (0, math.nan, math.inf):
         with pytest.raises(UsageError, match="--limit"):
-            command.run_cells(
+            part_commands.run_cells(
                 ["compat-0.16-modelopt0.41"], ["gpu"], force=False, only=None, limit=limit
             )
     assert ran == []

@@ -8,34 +8,35 @@ from dataclasses import replace
 from parts_support import ONE, taken
 from support import HOSTILE, event, hostile_event
 
-from mcore_compat.parts import command, report
-from mcore_compat.parts import evidence as results
-from mcore_compat.parts.part import GPU, PARTS, RANKS
+from mcore_compat.cli import part_commands
+from mcore_compat.publish import part_reports
+from mcore_compat.run import part_results as results
+from mcore_compat.run.check_sets import GPU, PARTS, RANKS
 
 
 def test_without_evidence_of_a_gpu_the_tier_says_that_it_was_never_run() -> None:
     needs = event("quantized-fp8[gpt]", "needs-gpu", reason="there is no GPU")
     for found in ([], [taken(needs, part=GPU)]):
-        text = report.markdown(GPU, found)
+        text = part_reports.markdown(GPU, found)
         assert "Never run on a GPU" in text
     assert "| ? |" in text
     assert "needs-gpu, there is no GPU: `compat-0.16-modelopt0.41` quantized-fp8[gpt]" in text
 
 
 def test_with_evidence_of_a_gpu_it_no_longer_says_so() -> None:
-    ran = event("quantized-fp8[gpt]", details={report.MEMORY: 3 * 2**20})
-    text = report.markdown(GPU, [taken(ran, part=GPU, device="gpu")])
+    ran = event("quantized-fp8[gpt]", details={part_reports.MEMORY: 3 * 2**20})
+    text = part_reports.markdown(GPU, [taken(ran, part=GPU, device="gpu")])
     assert "Never run" not in text
     assert "| quantized-fp8[gpt] | 3 | 0.5 |" in text
     one_gpu = event("restore-tp1-to-tp2[gpt]", "needs-gpu", reason="there is 1")
     for checks in ([], [one_gpu]):
-        text = report.markdown(RANKS, [taken(*checks, device="gpu")])
+        text = part_reports.markdown(RANKS, [taken(*checks, device="gpu")])
         assert "No rank has spoken NCCL yet" in text
 
 
 def test_a_broken_check_is_told_with_its_cause() -> None:
     found = taken(ONE, event("restore-pp1-to-pp2[gpt]", "broken"))
-    text = report.markdown(RANKS, [found, replace(found, cell="compat-0.16-modelopt0.42")])
+    text = part_reports.markdown(RANKS, [found, replace(found, cell="compat-0.16-modelopt0.42")])
     assert "#### KeyError in megatron.core.x:load" in text
     assert text.count("fingerprint:") == 1
     table = text.split("### `compat-0.16-modelopt0.41`\n")[1].split("###")[0].splitlines()
@@ -45,18 +46,18 @@ def test_a_broken_check_is_told_with_its_cause() -> None:
 
 def test_the_same_evidence_gives_the_same_text_in_any_order() -> None:
     found = [taken(ONE), replace(taken(ONE), cell="compat-0.16-modelopt0.42")]
-    assert report.markdown(RANKS, found) == report.markdown(RANKS, found[::-1])
+    assert part_reports.markdown(RANKS, found) == part_reports.markdown(RANKS, found[::-1])
 
 
 def test_foreign_text_is_escaped() -> None:
     odd = event("x[gpt]", "needs-gpu", reason=HOSTILE)
-    text = report.markdown(RANKS, [taken(hostile_event("y[gpt]"), odd)])
+    text = part_reports.markdown(RANKS, [taken(hostile_event("y[gpt]"), odd)])
     assert "<script>" not in text
     assert "\x1b" not in text
 
 
 def test_committed_evidence_of_parts_is_whole_and_published() -> None:
-    made = command.texts()
+    made = part_commands.texts()
     for part in PARTS.values():
         found = results.load_all(part)
         assert part.report.read_text(encoding="utf-8") == made[part.report]()

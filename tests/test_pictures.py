@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import HOSTILE, event, stand_in_cell, stand_in_evidence
 
-from mcore_compat import matrix, pictures, releases, verdict
-from mcore_compat.collated import Collated, collate
-from mcore_compat.evidence import Evidence
+from mcore_compat.core import matrix, releases
+from mcore_compat.publish import pictures
+from mcore_compat.publish.collation import Collated, collate
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import Evidence
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -15,24 +15,19 @@ import pytest
 from resolver_support import pylock
 from support import START, event
 
-from mcore_compat import (
-    environment,
-    evidence,
-    files,
-    locks,
-    matrix,
-    memory,
-    pipeline,
-    proc,
-    releases,
-    survey,
-)
-from mcore_compat.cells import Cell
-from mcore_compat.errors import CompatError, EvidenceError, InfrastructureError, LockError
-from mcore_compat.evidence import Evidence
-from mcore_compat.outcomes import CellOutcome
-from mcore_compat.pipeline import Context, Options
-from mcore_compat.wheelhouse import Key, Unbuildable, Wheel
+from mcore_compat.base import files, processes
+from mcore_compat.base.errors import CompatError, EvidenceError, InfrastructureError, LockError
+from mcore_compat.core import matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.environments import creation
+from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import memory, pipeline
+from mcore_compat.run.pipeline import Context, Options
+from mcore_compat.schedule import survey
 
 CELL = "compat-0.16-modelopt0.41"
 END = {"event": "end", "seconds": 1.0}
@@ -46,21 +41,23 @@ class Stages:
         self.said: list[str] = []
         self.suites = 0
         self.events: list[dict[str, Any]] = [START, event("restore[gpt]"), END]
-        self.resolver = proc.Completed(argv=(), returncode=0, output="", seconds=0)
+        self.resolver = processes.Completed(argv=(), returncode=0, output="", seconds=0)
         self.wheel: Wheel | Unbuildable | None = None
 
-    def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> proc.Completed:
+    def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> processes.Completed:
         words = [os.fspath(word) for word in argv]
         if "compile" in words and self.resolver.ok:
             out = Path(words[words.index("--output-file") + 1])
             out.write_text(pylock(f"torch==2.9.1 --hash=sha256:{'0' * 64}\n"))
         return self.resolver
 
-    def suite(self, *, on_event: Callable[[Mapping[str, Any]], None], **_: Any) -> proc.Completed:
+    def suite(
+        self, *, on_event: Callable[[Mapping[str, Any]], None], **_: Any
+    ) -> processes.Completed:
         self.suites += 1
         for one in self.events:
             on_event(one)
-        return proc.Completed(argv=(), returncode=0, output="", seconds=1)
+        return processes.Completed(argv=(), returncode=0, output="", seconds=1)
 
     @property
     def stored(self) -> Evidence:
@@ -87,11 +84,9 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(
         pipeline, "wheels_of", lambda *_: found.wheel if found.wheel is not None else ()
     )
-    there = environment.Environment(
-        python=Path("python"), site=tmp_path, variables={}, reused=False
-    )
-    monkeypatch.setattr(environment, "ensure", lambda *_, **__: there)
-    monkeypatch.setattr(environment, "tools", lambda **_: tmp_path)
+    there = creation.Environment(python=Path("python"), site=tmp_path, variables={}, reused=False)
+    monkeypatch.setattr(creation, "ensure", lambda *_, **__: there)
+    monkeypatch.setattr(creation, "tools", lambda **_: tmp_path)
     monkeypatch.setattr(pipeline.runner, "run_suite", found.suite)
     (tmp_path / "home" / "envs").mkdir(parents=True)
     return found
@@ -149,7 +144,7 @@ def test_evidence_of_another_suite_or_lock_is_not_fresh(
 
 
 def test_an_unresolvable_cell_keeps_the_reason_and_runs_nothing(stages: Stages) -> None:
-    stages.resolver = proc.Completed(
+    stages.resolver = processes.Completed(
         argv=(),
         returncode=1,
         output="  × No solution found when resolving dependencies:\n  ╰─▶ Because a needs b\n",
@@ -235,7 +230,7 @@ def test_a_lock_that_a_run_has_used_is_not_left_for_another_stack(
 
 
 def test_no_network_is_an_error_and_publishes_nothing(stages: Stages) -> None:
-    stages.resolver = proc.Completed(
+    stages.resolver = processes.Completed(
         argv=(), returncode=2, output="error sending request for url", seconds=0
     )
     with pytest.raises(InfrastructureError) as caught:
@@ -277,8 +272,8 @@ def test_a_check_that_the_machine_killed_for_memory_is_no_verdict(
 def gpu(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Stages:
     """The same on what stands in for a machine with a driver, but no nvidia-smi."""
     monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
-    monkeypatch.setattr(pipeline.slots.shutil, "which", lambda name: None)
-    monkeypatch.setattr(pipeline.slots.machine, "lent_none", lambda environ: False)
+    monkeypatch.setattr(pipeline.gpu_slots.shutil, "which", lambda name: None)
+    monkeypatch.setattr(pipeline.gpu_slots.machine, "lent_none", lambda environ: False)
     return stages
 
 
@@ -313,7 +308,9 @@ def test_the_kernels_count_is_read(tmp_path: Path) -> None:
 
 
 def test_an_interruption_passes_through_and_keeps_what_was_learnt(stages: Stages) -> None:
-    def interrupted(*, on_event: Callable[[Mapping[str, Any]], None], **_: Any) -> proc.Completed:
+    def interrupted(
+        *, on_event: Callable[[Mapping[str, Any]], None], **_: Any
+    ) -> processes.Completed:
         on_event(START)
         on_event(event("restore[gpt]"))
         raise KeyboardInterrupt
@@ -389,7 +386,7 @@ def test_a_lock_of_an_older_patch_is_taken_away_where_the_newest_does_not_resolv
     stages: Stages,
 ) -> None:
     path = of_an_older_patch(stages)
-    stages.resolver = proc.Completed(
+    stages.resolver = processes.Completed(
         argv=(), returncode=1, output="No solution found when resolving dependencies: no", seconds=0
     )
     assert ran(stages).evidence.outcome is CellOutcome.UNRESOLVABLE

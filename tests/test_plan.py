@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import stand_in_cell
 
-from mcore_compat import many, plan
-from mcore_compat.errors import UsageError
-from mcore_compat.plan import Known, Progress
+from mcore_compat.base.errors import UsageError
+from mcore_compat.schedule import nox_engine, plan
+from mcore_compat.schedule.plan import Known, Progress
 
 
 def known(name: str = "a", state: str = "fresh", **fields: object) -> Known:
@@ -81,10 +81,10 @@ def test_that_no_cell_has_an_outcome_is_no_error() -> None:
 
 def test_that_no_cell_has_an_outcome_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(many, "known_cells", lambda context: (stand_in_cell(),))
-    monkeypatch.setattr(many, "survey", lambda cells, context, device: [known()])
+    monkeypatch.setattr(nox_engine, "known_cells", lambda context: (stand_in_cell(),))
+    monkeypatch.setattr(nox_engine, "survey", lambda cells, context, device: [known()])
     context: Any = SimpleNamespace(say=said.append)
-    assert many.selected(many.Selection(only=("crashed", "error")), context) == ()
+    assert nox_engine.selected(nox_engine.Selection(only=("crashed", "error")), context) == ()
     assert said == ["no selected cell is crashed or error: nothing to run"]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import proc
+from mcore_compat.base import processes
 
 LONG = 20.0
 """A limit that only a hanging test comes to."""
@@ -52,7 +52,7 @@ def started() -> Iterator[list[int]]:
 
 
 def test_output_is_in_order_whichever_stream_it_came_by() -> None:
-    done = proc.run(shell("echo one; echo two >&2; echo; echo three"), timeout=LONG)
+    done = processes.run(shell("echo one; echo two >&2; echo; echo three"), timeout=LONG)
     assert done.output == "one\ntwo\n\nthree"
     assert done.ok
     assert done.argv == ("sh", "-c", "echo one; echo two >&2; echo; echo three")
@@ -62,7 +62,7 @@ def test_output_is_in_order_whichever_stream_it_came_by() -> None:
     ("script", "code"), [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", -9)], ids=str
 )
 def test_the_exit_code_is_told(script: str, code: int) -> None:
-    done = proc.run(shell(script), timeout=LONG)
+    done = processes.run(shell(script), timeout=LONG)
     assert done.returncode == code
     assert done.ok == (code == 0)
     assert not done.timed_out
@@ -79,7 +79,7 @@ def test_the_exit_code_is_told(script: str, code: int) -> None:
     ids=["no newline", "carriage return", "no text", "a letter in two parts"],
 )
 def test_any_output_is_text(script: str, output: str) -> None:
-    assert proc.run(shell(script), timeout=LONG).output == output
+    assert processes.run(shell(script), timeout=LONG).output == output
 
 
 def test_what_is_typed_goes_to_no_process() -> None:
@@ -89,7 +89,7 @@ def test_what_is_typed_goes_to_no_process() -> None:
         os.write(sink, b"typed\n")
         os.close(sink)
         os.dup2(source, 0)
-        assert proc.run(["cat"], timeout=LONG).output == ""
+        assert processes.run(["cat"], timeout=LONG).output == ""
     finally:
         os.dup2(kept, 0)
         os.close(kept)
@@ -97,13 +97,13 @@ def test_what_is_typed_goes_to_no_process() -> None:
 
 
 def test_who_ended_well_over_its_limit_did_not_end_well() -> None:
-    done = proc.Completed(argv=(), returncode=0, output="", seconds=1.0, timed_out=True)
+    done = processes.Completed(argv=(), returncode=0, output="", seconds=1.0, timed_out=True)
     assert not done.ok
 
 
 def test_much_output_is_whole() -> None:
     code = "for i in range(30000): print(i, 'x' * 10)"
-    lines = proc.run([sys.executable, "-I", "-c", code], timeout=LONG).output.splitlines()
+    lines = processes.run([sys.executable, "-I", "-c", code], timeout=LONG).output.splitlines()
     assert lines == [f"{i} {'x' * 10}" for i in range(30000)]
 
 
@@ -113,9 +113,9 @@ def test_the_environment_is_replaced_and_the_folder_is_entered(
     monkeypatch.setenv("A_NAME_OF_THE_TEST", "x")
     program = shutil.which("env")
     assert program
-    assert proc.run([program], timeout=LONG, env={"ONLY": "this"}).output == "ONLY=this"
-    assert "A_NAME_OF_THE_TEST=x" in proc.run([program], timeout=LONG).output.splitlines()
-    there = proc.run(shell("pwd -P"), timeout=LONG, cwd=tmp_path).output
+    assert processes.run([program], timeout=LONG, env={"ONLY": "this"}).output == "ONLY=this"
+    assert "A_NAME_OF_THE_TEST=x" in processes.run([program], timeout=LONG).output.splitlines()
+    there = processes.run(shell("pwd -P"), timeout=LONG, cwd=tmp_path).output
     assert there == str(tmp_path.resolve())
 
 
@@ -129,7 +129,7 @@ def test_lines_are_handed_on_as_they_come(tmp_path: Path) -> None:
         answer.touch()
 
     script = f"echo ready; while [ ! -e '{answer}' ]; do sleep 0.01; done; echo went on"
-    done = proc.run(shell(script), timeout=LONG, on_line=on_line)
+    done = processes.run(shell(script), timeout=LONG, on_line=on_line)
     assert done.ok
     assert seen == ["ready", "went on"]
 
@@ -138,7 +138,7 @@ def test_the_log_is_appended_to_as_lines_come(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("from before\n")
     during: list[str] = []
-    proc.run(
+    processes.run(
         shell("echo one; printf two"),
         timeout=LONG,
         log=log,
@@ -150,7 +150,7 @@ def test_the_log_is_appended_to_as_lines_come(tmp_path: Path) -> None:
 
 def test_a_time_limit_kills_the_whole_group_also_who_ignores_sigterm(started: list[int]) -> None:
     script = "(trap '' TERM; exec sleep 60) & echo $!; wait"
-    done = proc.run(shell(script), timeout=0.8, on_line=lambda line: started.append(int(line)))
+    done = processes.run(shell(script), timeout=0.8, on_line=lambda line: started.append(int(line)))
     assert done.timed_out
     assert not done.ok
     assert done.output == str(started[0])
@@ -159,7 +159,7 @@ def test_a_time_limit_kills_the_whole_group_also_who_ignores_sigterm(started: li
 
 
 def test_a_time_limit_holds_for_who_never_stops_talking() -> None:
-    done = proc.run(shell("while :; do echo again; sleep 0.01; done"), timeout=0.3)
+    done = processes.run(shell("while :; do echo again; sleep 0.01; done"), timeout=0.3)
     assert done.timed_out
     assert done.seconds < 10
     assert set(done.output.splitlines()) == {"again"}
@@ -167,7 +167,7 @@ def test_a_time_limit_holds_for_who_never_stops_talking() -> None:
 
 @pytest.mark.parametrize(("script", "timed_out"), [("exit 3", False), ("sleep 60", True)])
 def test_who_closes_its_output_early_is_still_waited_for(script: str, timed_out: bool) -> None:
-    done = proc.run(
+    done = processes.run(
         shell(f"exec >&- 2>&-; sleep 0.1; {script}"), timeout=0.5 if timed_out else LONG
     )
     assert done.timed_out == timed_out
@@ -175,7 +175,7 @@ def test_who_closes_its_output_early_is_still_waited_for(script: str, timed_out:
 
 
 def test_a_grandchild_that_holds_the_pipe_open_is_not_waited_for(started: list[int]) -> None:
-    done = proc.run(
+    done = processes.run(
         shell("sleep 60 & echo $!"), timeout=LONG, on_line=lambda line: started.append(int(line))
     )
     assert done.ok
@@ -184,7 +184,7 @@ def test_a_grandchild_that_holds_the_pipe_open_is_not_waited_for(started: list[i
 
 
 def test_a_grandchild_that_let_go_of_the_pipe_is_killed_too(started: list[int]) -> None:
-    done = proc.run(
+    done = processes.run(
         shell("sleep 60 >/dev/null 2>&1 & echo $!"),
         timeout=LONG,
         on_line=lambda line: started.append(int(line)),
@@ -203,7 +203,7 @@ def test_an_interruption_passes_through_and_kills_the_group(
 
     log = tmp_path / "log"
     with pytest.raises(KeyboardInterrupt):
-        proc.run(
+        processes.run(
             shell("sleep 60 & echo $$; echo $!; wait"), timeout=LONG, on_line=interrupt, log=log
         )
     assert ends(started[0])
@@ -213,7 +213,7 @@ def test_an_interruption_passes_through_and_kills_the_group(
 
 def test_a_missing_program_is_a_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        proc.run([tmp_path / "no-such-program"], timeout=LONG)
+        processes.run([tmp_path / "no-such-program"], timeout=LONG)
 
 
 def test_a_group_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,24 +224,24 @@ def test_a_group_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> No
         raise ProcessLookupError
 
     monkeypatch.setattr(os, "killpg", gone)
-    proc.kill_group(12345)
+    processes.kill_group(12345)
     assert asked == [(12345, signal.SIGKILL)]
 
 
 def test_the_last_words_before_a_time_limit_are_kept() -> None:
-    done = proc.run(shell("printf 'now at step 7'; sleep 30"), timeout=0.5)
+    done = processes.run(shell("printf 'now at step 7'; sleep 30"), timeout=0.5)
     assert done.timed_out
     assert done.output == "now at step 7"
 
 
 def test_who_ended_in_time_is_not_late_for_a_grandchild_that_holds_the_pipe() -> None:
-    done = proc.run(shell("sleep 30 & exit 0"), timeout=0.5)
+    done = processes.run(shell("sleep 30 & exit 0"), timeout=0.5)
     assert (done.returncode, done.timed_out) == (0, False)
 
 
 def test_a_log_that_cannot_be_opened_starts_no_process(tmp_path: Path) -> None:
     started = tmp_path / "started"
     with pytest.raises(FileNotFoundError):
-        proc.run(shell(f"touch {started}"), timeout=5, log=tmp_path / "no" / "such" / "log")
+        processes.run(shell(f"touch {started}"), timeout=5, log=tmp_path / "no" / "such" / "log")
     time.sleep(0.1)
     assert not started.exists()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mcore_compat.progress import Heartbeat
+from mcore_compat.base.progress import Heartbeat
 
 
 def test_it_beats_with_the_last_step_and_stops() -> None:

@@ -19,11 +19,14 @@ from packaging.requirements import Requirement
 from test_declared import cell, check, seen
 
 import mcore_compat
-from mcore_compat import data, matrix, published, releases, tables, verdict
-from mcore_compat.collated import collate
-from mcore_compat.errors import EvidenceError, UsageError
-from mcore_compat.evidence import Evidence, Reason
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.analysis import published
+from mcore_compat.base.errors import EvidenceError, UsageError
+from mcore_compat.core import matrix, releases
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.publish import data, tables
+from mcore_compat.publish.collation import collate
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import Evidence, Reason
 
 HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> \x1b[31m‮"
 

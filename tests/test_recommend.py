@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_doctor import PINS, record
 
-from mcore_compat import published, recommend
-from mcore_compat.errors import UsageError
-from mcore_compat.published import CellRecord
-from mcore_compat.recommend import advise, parse
+from mcore_compat.analysis import published, recommend
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.analysis.recommend import advise, parse
+from mcore_compat.base.errors import UsageError
 
 
 def cell(

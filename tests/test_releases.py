@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from mcore_compat import releases
-from mcore_compat.errors import MatrixError, UsageError
-from mcore_compat.releases import Release, Releases
+from mcore_compat.base.errors import MatrixError, UsageError
+from mcore_compat.core import releases
+from mcore_compat.core.releases import Release, Releases
 
 
 def stand_ins(*versions: str, yanked: tuple[str, ...] = (), package: str = "a") -> Releases:

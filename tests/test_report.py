@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support import event, stand_in_cell
 
-from mcore_compat import commands, evidence, expand, matrix, releases, report, verdict
-from mcore_compat.collated import collate
-from mcore_compat.evidence import Evidence
-from mcore_compat.matrix import Matrix
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.cli import commands
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.publish import report
+from mcore_compat.publish.collation import collate
+from mcore_compat.results import evidence, verdict
+from mcore_compat.results.evidence import Evidence
 
 Made = Callable[..., Evidence]
 
@@ -159,5 +162,5 @@ def test_undeclared_requirements_are_those_without_a_guard(made: Made) -> None:
 
 
 def test_every_cell_of_the_matrix_can_be_listed() -> None:
-    cells = expand.cells(matrix.load(), releases.load())
+    cells = combinations.cells(matrix.load(), releases.load())
     assert set(verdict.listing(cells)) == {c.name for c in cells}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from mcore_compat.boxes import boxes, gridded
-from mcore_compat.cells import AXES
-from mcore_compat.rules import Said, Seen, next_cell
+from mcore_compat.analysis.rules import Said, Seen, next_cell
+from mcore_compat.analysis.smallest_rules import boxes, gridded
+from mcore_compat.core.cells import AXES
 
 FAILS, WORKS = Said.FAILS, Said.WORKS
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import START, event
 
-from mcore_compat import runner
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.files import ROOT
-from mcore_compat.proc import Completed
-from mcore_compat.runner import EventTail
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.files import ROOT
+from mcore_compat.base.processes import Completed
+from mcore_compat.run import runner
+from mcore_compat.run.runner import EventTail
 
 EVENTS: list[Mapping[str, Any]] = [START, event("import[torch]"), {"event": "end", "seconds": 1.0}]
 

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import proc, runtime
-from mcore_compat.proc import Completed
+from mcore_compat.base import processes
+from mcore_compat.base.processes import Completed
+from mcore_compat.environments import process_variables
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own, on a machine without a driver."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(runtime, "has_driver", lambda: False)
+    monkeypatch.setattr(process_variables, "has_driver", lambda: False)
     return tmp_path / "home"
 
 
@@ -46,13 +47,13 @@ def site(tmp_path: Path) -> Path:
     ],
 )
 def test_what_would_change_a_cell_is_dropped(site: Path, name: str) -> None:
-    assert name not in runtime.variables(site, None, {name: "of-the-machine"})
+    assert name not in process_variables.variables(site, None, {name: "of-the-machine"})
 
 
 def test_what_does_not_matter_stays_and_nothing_is_added_to_what_was_given(site: Path) -> None:
     base = {"LANG": "C.UTF-8", "MY_PYTHONPATH": "x", "CUDA_VISIBLE_DEVICES": "0", "PATH": "p"}
     before = dict(base)
-    found = runtime.variables(site, None, base)
+    found = process_variables.variables(site, None, base)
     assert {name: found[name] for name in base if name != "PATH"} == {
         name: value for name, value in base.items() if name != "PATH"
     }
@@ -64,15 +65,15 @@ def test_without_a_base_the_machines_own_environment_is_taken(
 ) -> None:
     monkeypatch.setenv("A_NAME_OF_THE_TEST", "x")
     monkeypatch.setenv("VIRTUAL_ENV", "x")
-    found = runtime.variables(site, None)
+    found = process_variables.variables(site, None)
     assert found["A_NAME_OF_THE_TEST"] == "x"
     assert "VIRTUAL_ENV" not in found
-    assert "A_NAME_OF_THE_TEST" not in runtime.variables(site, None, {})
+    assert "A_NAME_OF_THE_TEST" not in process_variables.variables(site, None, {})
 
 
 @pytest.mark.parametrize("base", [{}, {"CUDA_HOME": ""}, {"CUDA_HOME": "of-the-machine"}])
 def test_cuda_home_is_the_environments_and_never_empty(site: Path, base: dict[str, str]) -> None:
-    assert runtime.variables(site, None, base)["CUDA_HOME"] == str(site / "nvidia")
+    assert process_variables.variables(site, None, base)["CUDA_HOME"] == str(site / "nvidia")
 
 
 def test_the_packages_libraries_come_first_and_the_stub_last(site: Path, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_the_packages_libraries_come_first_and_the_stub_last(site: Path, tmp_pat
         (site / "nvidia" / name / "lib").mkdir(parents=True)
     (site / "nvidia" / "cuda_cccl" / "include").mkdir(parents=True)
     stub = tmp_path / "stub"
-    found = runtime.variables(site, stub, {"LD_LIBRARY_PATH": "one::two:"})
+    found = process_variables.variables(site, stub, {"LD_LIBRARY_PATH": "one::two:"})
     assert found["LD_LIBRARY_PATH"].split(":") == [
         str(site / "nvidia" / "cublas" / "lib"),
         str(site / "nvidia" / "cudnn" / "lib"),
@@ -91,17 +92,17 @@ def test_the_packages_libraries_come_first_and_the_stub_last(site: Path, tmp_pat
 
 
 def test_without_libraries_the_current_folder_is_not_searched(site: Path) -> None:
-    assert runtime.variables(site, None, {})["LD_LIBRARY_PATH"] == ""
+    assert process_variables.variables(site, None, {})["LD_LIBRARY_PATH"] == ""
 
 
 def test_the_environments_programs_come_first(site: Path, tmp_path: Path) -> None:
     own = tmp_path / "env" / "bin"
-    assert runtime.variables(site, None, {"PATH": "one:two"})["PATH"] == f"{own}:one:two"
-    assert runtime.variables(site, None, {})["PATH"] == f"{own}:/usr/bin:/bin"
+    assert process_variables.variables(site, None, {"PATH": "one:two"})["PATH"] == f"{own}:one:two"
+    assert process_variables.variables(site, None, {})["PATH"] == f"{own}:/usr/bin:/bin"
 
 
 def test_no_model_is_downloaded_and_no_package_of_the_user_is_seen(site: Path) -> None:
-    found = runtime.variables(site, None, {"HF_HUB_OFFLINE": "0"})
+    found = process_variables.variables(site, None, {"HF_HUB_OFFLINE": "0"})
     assert found["HF_HUB_OFFLINE"] == "1"
     assert found["PYTHONNOUSERSITE"] == "1"
 
@@ -160,7 +161,7 @@ def test_a_stub_has_the_drivers_functions_that_the_core_asks_for(
     site: Path, core: Path, home: Path
 ) -> None:
     tools = Binutils()
-    folder = runtime.driver_stub(site, tools)
+    folder = process_variables.driver_stub(site, tools)
     assert folder is not None
     assert folder.is_relative_to(home)
     assert (folder / "libcuda.so.1").exists()
@@ -170,31 +171,31 @@ def test_a_stub_has_the_drivers_functions_that_the_core_asks_for(
 
 
 def test_a_stub_is_compiled_once(site: Path, core: Path) -> None:
-    first = runtime.driver_stub(site, Binutils())
+    first = process_variables.driver_stub(site, Binutils())
     again = Binutils()
-    assert runtime.driver_stub(site, again) == first
+    assert process_variables.driver_stub(site, again) == first
     assert "cc" not in again.programs
 
 
 def test_no_stub_where_there_is_a_driver(
     site: Path, core: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "has_driver", lambda: True)
+    monkeypatch.setattr(process_variables, "has_driver", lambda: True)
     tools = Binutils()
-    assert runtime.driver_stub(site, tools) is None
+    assert process_variables.driver_stub(site, tools) is None
     assert tools.programs == []
 
 
 def test_no_stub_where_the_core_is_not_linked_to_the_driver(site: Path, core: Path) -> None:
     tools = Binutils(needs="libcudart.so.12")
-    assert runtime.driver_stub(site, tools) is None
+    assert process_variables.driver_stub(site, tools) is None
     assert "cc" not in tools.programs
 
 
 def test_no_stub_where_there_is_no_core(site: Path, core: Path) -> None:
     core.unlink()
     tools = Binutils()
-    assert runtime.driver_stub(site, tools) is None
+    assert process_variables.driver_stub(site, tools) is None
     assert tools.programs == []
 
 
@@ -205,13 +206,13 @@ def test_no_stub_where_nothing_can_make_one(
     monkeypatch.setattr(
         shutil, "which", lambda name: None if name in missing else f"/usr/bin/{name}"
     )
-    assert runtime.driver_stub(site, Binutils()) is None
+    assert process_variables.driver_stub(site, Binutils()) is None
 
 
 def test_a_stub_that_did_not_compile_is_not_taken(site: Path, core: Path) -> None:
-    assert runtime.driver_stub(site, Binutils(compiles=False)) is None
+    assert process_variables.driver_stub(site, Binutils(compiles=False)) is None
     again = Binutils()
-    assert runtime.driver_stub(site, again) is not None
+    assert process_variables.driver_stub(site, again) is not None
     assert "cc" in again.programs
 
 
@@ -222,15 +223,17 @@ def test_a_real_stub_lets_a_library_load_and_says_that_there_is_no_device(
     if missing:
         pytest.skip(f"needs {', '.join(missing)} to compile a small library")
     core = compiled_core(site, tmp_path)
-    stub = runtime.driver_stub(site, proc.run)
+    stub = process_variables.driver_stub(site, processes.run)
     assert stub is not None
     # In a process of its own: a library stays loaded, and this one would look like a driver.
     code = (
         "import ctypes, sys\n"
         "print(ctypes.CDLL(sys.argv[1]).ask(), ctypes.CDLL('libcuda.so.1').cuInit(0))"
     )
-    done = proc.run(
-        [sys.executable, "-I", "-c", code, core], timeout=30, env=runtime.variables(site, stub)
+    done = processes.run(
+        [sys.executable, "-I", "-c", code, core],
+        timeout=30,
+        env=process_variables.variables(site, stub),
     )
     assert done.output == "100 100"
 
@@ -265,7 +268,7 @@ def test_te_is_told_where_torchs_libraries_and_headers_are(site: Path) -> None:
         (site / "nvidia" / name).touch()
     (site / "nvidia" / "cu13" / "include").mkdir()
     (site / "nvidia" / "cu13" / "include" / "cuda_runtime.h").touch()
-    found = runtime.variables(site, None, {"CUDNN_HOME": "/of/the/machine"})
+    found = process_variables.variables(site, None, {"CUDNN_HOME": "/of/the/machine"})
     nvidia = site / "nvidia"
     assert found["CUDNN_HOME"] == str(nvidia / "cudnn")
     assert found["NVRTC_HOME"] == found["CURAND_HOME"] == str(nvidia / "cu13")
@@ -273,4 +276,4 @@ def test_te_is_told_where_torchs_libraries_and_headers_are(site: Path) -> None:
 
 
 def test_te_is_told_nothing_of_what_is_not_there(site: Path) -> None:
-    assert runtime.for_te(site) == {}
+    assert process_variables.for_te(site) == {}

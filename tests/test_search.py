@@ -14,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import event, stand_in_cell, stand_in_evidence
 
-from mcore_compat import evidence, expand, line, matrix, releases, search
-from mcore_compat.bisect import State
-from mcore_compat.cells import Cell
-from mcore_compat.errors import UsageError
-from mcore_compat.evidence import Evidence, Reason
-from mcore_compat.line import Facts, Line
-from mcore_compat.outcomes import CellOutcome
-from mcore_compat.search import Found, Seen
+from mcore_compat.analysis.bisect import boundary, release_path
+from mcore_compat.analysis.bisect.boundary import Found, Seen
+from mcore_compat.analysis.bisect.halving import State
+from mcore_compat.analysis.bisect.release_path import Facts, Line
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence, Reason
 
 G, B, S = State.GOOD, State.BAD, State.SILENT
 CHECK = "restore[gpt]"
@@ -29,7 +31,7 @@ MATRIX, RELEASES = matrix.load(), releases.load()
 FACTS = Facts(
     matrix=MATRIX,
     releases=RELEASES,
-    cell_of=functools.cache(lambda name: expand.named(name, MATRIX, RELEASES)),
+    cell_of=functools.cache(lambda name: combinations.named(name, MATRIX, RELEASES)),
 )
 
 
@@ -47,7 +49,7 @@ ENDS = {
 def line_over(axis: str, patches: bool, fixed: bool) -> Line:
     ends = [FACTS.cell_of(f"compat-{name}") for name in ENDS[axis]]
     good, bad = reversed(ends) if fixed else ends
-    return line.between(good, bad, FACTS, patches=patches)
+    return release_path.between(good, bad, FACTS, patches=patches)
 
 
 def evidence_of(state: State, cell: Cell, how: str) -> Evidence:
@@ -90,13 +92,13 @@ class Synthetic:
             return self.seen(place)
 
         known = {place: self.seen(place) for place in self.known}
-        found = search.search(self.line, CHECK, known, ask if run else None)
+        found = boundary.search(self.line, CHECK, known, ask if run else None)
         assert sorted(found.ran) == sorted(self.line.points[p].cell.name for p in asked)
         return found
 
     def seen(self, place: int) -> Seen:
         cell = self.line.points[place].cell
-        return search.seen_in(self.evidence[place], CHECK, cell, "made up")
+        return boundary.seen_in(self.evidence[place], CHECK, cell, "made up")
 
     def price(self, found: Found) -> int:
         """What may be run: the ends that are not known, log2, and each that was silent."""
@@ -182,7 +184,7 @@ def test_of_what_changes_often_a_change_is_told_and_all_that_speaks_against_it(
     assert set(answer.against) == against
     # No change that was seen is before the one that is told: it is the first.
     first = (case.line.points[answer.last].version, case.line.points[answer.first].version)
-    assert search.changes(case.line, found)[0] == first
+    assert boundary.changes(case.line, found)[0] == first
 
 
 @settings(deadline=None)
@@ -204,7 +206,7 @@ def test_without_a_run_the_range_holds_the_change_and_is_no_wider_than_it_must_b
 @given(synthetic(monotone=True))
 def test_the_plan_promises_what_the_run_then_keeps(case: Synthetic) -> None:
     known = {place: case.seen(place) for place in case.known}
-    ends, may, most = search.most_runs(case.line, known)
+    ends, may, most = boundary.most_runs(case.line, known)
     found = case.found()
     names = {p.cell.name: place for place, p in enumerate(case.line.points)}
     ran = [names[name] for name in found.ran]
@@ -226,16 +228,18 @@ def test_a_search_that_is_wrong_would_be_caught(
     case = Synthetic(over, states, made, {0, count - 1})
     assert len(case.found().ran) <= case.price(case.found())
 
-    def linear(count: int, ask: object, states: object) -> search.Answer:
+    def linear(count: int, ask: object, states: object) -> boundary.Answer:
         asked = []
         for place in range(1, count):
             asked.append(place)
             if place == count - 1 or ask(place) is B:  # type: ignore[operator]
                 break
         first = asked[-1] + (wrong == "late")
-        return search.Answer(last=first - 1, first=first, silent=(), asked=tuple(asked), against=())
+        return boundary.Answer(
+            last=first - 1, first=first, silent=(), asked=tuple(asked), against=()
+        )
 
-    monkeypatch.setattr(search.bisect, "bisect", linear)
+    monkeypatch.setattr(boundary.halving, "bisect", linear)
     found = case.found()
     if wrong == "linear":
         assert len(found.ran) > case.price(found)
@@ -287,7 +291,7 @@ def test_a_good_end_that_fails_is_the_only_cell_that_is_run() -> None:
         return case.seen(place)
 
     with pytest.raises(UsageError):
-        search.search(case.line, CHECK, {}, ask)
+        boundary.search(case.line, CHECK, {}, ask)
     assert ran == [0]
 
 
@@ -308,9 +312,9 @@ def test_without_a_run_an_end_must_be_known() -> None:
 
 def test_where_what_is_held_decides_it_is_said() -> None:
     good, bad = (FACTS.cell_of(f"compat-{n}") for n in ("0.14-modelopt0.41", "0.17-modelopt0.41"))
-    over = line.between(good, bad, FACTS, hold=["transformer-engine", "torch"])
+    over = release_path.between(good, bad, FACTS, hold=["transformer-engine", "torch"])
     with pytest.raises(UsageError, match=r"in the place of --bad .* what is held decides"):
-        search.search(
+        boundary.search(
             over,
             CHECK,
             {},
@@ -323,7 +327,7 @@ def test_where_what_is_held_decides_it_is_said() -> None:
 
 def said(*events: dict[str, object], pattern: str = "restore*") -> Seen:
     cell = stand_in_cell()
-    return search.seen_in(stand_in_evidence(*events, cell=cell), pattern, cell, "here")
+    return boundary.seen_in(stand_in_evidence(*events, cell=cell), pattern, cell, "here")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +371,7 @@ def test_evidence_of_another_combination_says_nothing() -> None:
     """As where a cell had to give way to the next stack of its series."""
     found = stand_in_evidence(event(CHECK), cell=stand_in_cell(modelopt="0.41.0"))
     other = stand_in_cell(modelopt="0.40.0")
-    seen = search.seen_in(found, CHECK, other, "here")
+    seen = boundary.seen_in(found, CHECK, other, "here")
     assert seen.state is S
     assert seen.why == "it is another combination here: nvidia-modelopt 0.41.0"
 
@@ -389,10 +393,10 @@ CHECKS = ("restore[gpt]", "restore[mla-moe]", "restore-back[gpt]", "signatures")
 def test_a_glob_knows_no_wildcards_but_star_and_question_mark(
     pattern: str, found: tuple[str, ...]
 ) -> None:
-    assert search.matching(pattern, CHECKS) == found
+    assert boundary.matching(pattern, CHECKS) == found
 
 
 def test_an_unknown_check_names_the_nearest() -> None:
     with pytest.raises(UsageError, match='no check is called "restor"; did you mean "restore'):
-        search.known_check("restor", CHECKS)
-    search.known_check("anything", ())
+        boundary.known_check("restor", CHECKS)
+    boundary.known_check("anything", ())

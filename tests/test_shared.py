@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcore_compat import evidence, files, fingerprint, shared
-from mcore_compat.cells import Cell
-from mcore_compat.errors import EvidenceError
-from mcore_compat.evidence import CheckResult, Evidence, Failure
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.results import evidence, fingerprint, large_values
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 LARGE = {"signature": "x" * 1000}
 
@@ -52,7 +53,7 @@ def made(modelopt: str, details: dict[str, Any]) -> Evidence:
 
 
 def kept(folder: Path) -> list[Path]:
-    return sorted((folder / shared.FOLDER).glob("*"))
+    return sorted((folder / large_values.FOLDER).glob("*"))
 
 
 def test_what_two_cells_recorded_alike_is_kept_once_and_both_have_it(tmp_path: Path) -> None:
@@ -82,11 +83,11 @@ def test_whatever_was_recorded_comes_back(
     details["looks like a digest"] = {"shared": "0123456789abcdef"}
     into: dict[str, str] = {}
     row = {"details": details, "failure": {"traceback": "z" * length, "type": "E"}}
-    small = shared.compact(row, into)
+    small = large_values.compact(row, into)
     assert len(json.dumps(small)) <= len(json.dumps(row)) + 60 * (len(details) + 1)
-    shared.write(into, folder)
-    assert set(shared.named([small])) == set(into)
-    assert shared.expand(small, folder) == row
+    large_values.write(into, folder)
+    assert set(large_values.named([small])) == set(into)
+    assert large_values.expand(small, folder) == row
 
 
 def test_a_long_traceback_is_kept_apart_and_comes_back(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_missing_value_is_named_with_the_way_out(tmp_path: Path) -> None:
     path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
     (value,) = kept(tmp_path)
     value.unlink()
-    shared.read.cache_clear()
+    large_values.read.cache_clear()
     with pytest.raises(EvidenceError, match=rf"{value.name} cannot be read, .*--force"):
         evidence.load(path)
     assert evidence.load(path, whole=False).cell == "compat-0.16-modelopt0.41"
@@ -122,7 +123,7 @@ def test_a_corrupt_value_is_named_and_the_next_run_puts_it_right(tmp_path: Path)
     path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
     (value,) = kept(tmp_path)
     value.write_text("{}\n")
-    shared.read.cache_clear()
+    large_values.read.cache_clear()
     with pytest.raises(EvidenceError, match=rf"{value.name} is corrupt"):
         evidence.load(path)
     evidence.save(made("0.41", {"of": LARGE}), tmp_path)
@@ -134,37 +135,39 @@ def test_packed_values_come_back_and_are_not_written_again(tmp_path: Path) -> No
         evidence.save(made(modelopt, {"of": LARGE, "by": {**LARGE, "cell": modelopt}}), tmp_path)
     before = evidence.load_all(tmp_path)
     assert len(kept(tmp_path)) == 3
-    shared.pack(tmp_path)
+    large_values.pack(tmp_path)
     assert kept(tmp_path)
     assert all(path.name.startswith("pack-") for path in kept(tmp_path))
-    assert shared.unpacked(tmp_path) == []
+    assert large_values.unpacked(tmp_path) == []
     packs = {path: path.read_bytes() for path in kept(tmp_path)}
-    shared.read.cache_clear()
+    large_values.read.cache_clear()
     assert evidence.load_all(tmp_path) == before
     for one in before:
         evidence.save(one, tmp_path)
-    shared.pack(tmp_path)
+    large_values.pack(tmp_path)
     assert {path: path.read_bytes() for path in kept(tmp_path)} == packs
 
 
 def test_a_pack_is_json_with_a_value_a_line(tmp_path: Path) -> None:
     odd = {"text": "a\u2028b\x0cc\x85d\n" * 40}
     evidence.save(made("0.41", {"of": odd}), tmp_path)
-    shared.pack(tmp_path)
+    large_values.pack(tmp_path)
     (pack,) = kept(tmp_path)
     assert list(json.loads(pack.read_text()).values()) == [odd]
     assert len(pack.read_text().split("\n")) == 4
-    shared.read.cache_clear()
+    large_values.read.cache_clear()
     assert evidence.load_all(tmp_path)[0].checks[0].details["of"] == odd
 
 
 def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
     evidence.save(made("0.40", {"of": LARGE}), tmp_path)
     evidence.save(made("0.41", {"of": {**LARGE, "more": 1}}), tmp_path)
-    shared.pack(tmp_path)
+    large_values.pack(tmp_path)
     evidence.save(made("0.41", {"of": {**LARGE, "more": 2}}), tmp_path)
-    assert len(shared.unpacked(tmp_path)) in (2, 3), "the new value, and the packs that change"
-    shared.pack(tmp_path)
+    assert len(large_values.unpacked(tmp_path)) in (2, 3), (
+        "the new value, and the packs that change"
+    )
+    large_values.pack(tmp_path)
     texts = "".join(path.read_text() for path in kept(tmp_path))
     assert [texts.count(f'"more":{n}') for n in (1, 2)] == [0, 1]
     assert [len(e.checks) for e in evidence.load_all(tmp_path)] == [1, 1]
@@ -173,28 +176,28 @@ def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path)
 def test_evidence_of_two_machines_is_put_together_by_copying(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     evidence.save(made("0.40", {"of": LARGE}), here)
-    shared.pack(here)
+    large_values.pack(here)
     shutil.copytree(here, there)
     evidence.save(made("0.41", {"of": {**LARGE, "more": 1}}), there)
     evidence.save(made("0.39", {"of": {**LARGE, "more": 2}}), here)
     shutil.copytree(there, here, dirs_exist_ok=True)
-    shared.pack(here)
-    shared.read.cache_clear()
+    large_values.pack(here)
+    large_values.read.cache_clear()
     assert [e.checks[0].details["of"].get("more") for e in evidence.load_all(here)] == [2, None, 1]
 
 
 def test_a_value_that_another_process_packed_meanwhile_is_found(tmp_path: Path) -> None:
     path = evidence.save(made("0.40", {"of": LARGE}), tmp_path)
     before = evidence.load(path)
-    shared.read.cache_clear()
-    shared._pack.cache_clear()
-    shared._packed(tmp_path, kept(tmp_path)[0].stem)  # this process has looked: no pack
+    large_values.read.cache_clear()
+    large_values._pack.cache_clear()
+    large_values._packed(tmp_path, kept(tmp_path)[0].stem)  # this process has looked: no pack
     done = subprocess.run(
         [
             sys.executable,
             "-c",
-            "import sys, pathlib; from mcore_compat import shared; "
-            "shared.pack(pathlib.Path(sys.argv[1]))",
+            "import sys, pathlib; from mcore_compat.results import large_values; "
+            "large_values.pack(pathlib.Path(sys.argv[1]))",
             str(tmp_path),
         ],
         cwd=files.ROOT,
@@ -207,17 +210,17 @@ def test_a_value_that_another_process_packed_meanwhile_is_found(tmp_path: Path) 
 def test_a_corrupt_pack_is_named_and_a_run_puts_it_right(tmp_path: Path) -> None:
     path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
     before = evidence.load(path)
-    shared.pack(tmp_path)
+    large_values.pack(tmp_path)
     (pack,) = kept(tmp_path)
     pack.write_text(pack.read_text().replace("xxx", "yyy", 1))
-    shared._pack.cache_clear()
-    shared.read.cache_clear()
+    large_values._pack.cache_clear()
+    large_values.read.cache_clear()
     with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
         evidence.load(path)
     with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
-        shared.pack(tmp_path)
+        large_values.pack(tmp_path)
     evidence.save(before, tmp_path)
-    shared.pack(tmp_path)
+    large_values.pack(tmp_path)
     assert evidence.load(path) == before
 
 
@@ -226,5 +229,5 @@ def test_nothing_is_dropped_where_some_evidence_cannot_be_read(tmp_path: Path) -
     path.write_text("{")
     there = kept(tmp_path)
     with pytest.raises(EvidenceError, match=r"host\.json is corrupt"):
-        shared.pack(tmp_path)
+        large_values.pack(tmp_path)
     assert kept(tmp_path) == there

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence
 
-from mcore_compat import files, matrix, releases, site
-from mcore_compat.collated import Collated, collate
-from mcore_compat.errors import EvidenceError
-from mcore_compat.evidence import Evidence
-from mcore_compat.site import choose, index, series, staleness
-from mcore_compat.site.text import address, issue, page, script_json, shown
-from mcore_compat.site.view import Site
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core import matrix, releases
+from mcore_compat.publish import site
+from mcore_compat.publish.collation import Collated, collate
+from mcore_compat.publish.site import choose, index, series, staleness
+from mcore_compat.publish.site.text import address, issue, page, script_json, shown
+from mcore_compat.publish.site.view import Site
+from mcore_compat.results.evidence import Evidence
 
 
 def made(*found: Evidence) -> Collated:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import files
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.executor import slots
-from mcore_compat.executor.slots import Device, Slots
-from mcore_compat.proc import Completed
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Completed
+from mcore_compat.run import gpu_slots
+from mcore_compat.run.gpu_slots import Device, Slots
 
 TWO = """\
 0, GPU-11111111-aaaa-bbbb-cccc-000000000001, NVIDIA H200, 143771, 143150
@@ -39,7 +39,7 @@ def of(tmp_path: Path, devices: Sequence[Device], said: list[str] | None = None)
 
 
 def test_what_nvidia_smi_says_is_read() -> None:
-    first, second = slots.parse(TWO)
+    first, second = gpu_slots.parse(TWO)
     assert (first.index, first.name, first.total, first.free) == (
         "0",
         "NVIDIA H200",
@@ -51,7 +51,7 @@ def test_what_nvidia_smi_says_is_read() -> None:
 
 
 def test_memory_that_is_not_told_is_not_checked() -> None:
-    (device,) = slots.parse(SHARED)
+    (device,) = gpu_slots.parse(SHARED)
     assert (device.total, device.free) == (None, None)
     assert device.never(10**6) is None
     assert device.short(10**6) is None
@@ -60,7 +60,7 @@ def test_memory_that_is_not_told_is_not_checked() -> None:
 @pytest.mark.parametrize("text", ["No devices were found", "NVIDIA-SMI has failed because", "0, x"])
 def test_what_is_no_answer_is_one_line(text: str) -> None:
     with pytest.raises(InfrastructureError, match="does not tell the devices"):
-        slots.parse(text)
+        gpu_slots.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_is_no_answer_is_one_line(text: str) -> None:
     ],
 )
 def test_only_what_is_lent_is_used(environ: dict[str, str], wanted: list[str]) -> None:
-    found = slots.visible((gpu(0), gpu(1)), environ)
+    found = gpu_slots.visible((gpu(0), gpu(1)), environ)
     assert [device.uuid for device in found] == wanted
 
 
@@ -144,7 +144,7 @@ def test_a_device_that_went_away_is_not_taken(tmp_path: Path) -> None:
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from mcore_compat.executor.slots import Device, Slots
+from mcore_compat.run.gpu_slots import Device, Slots
 device = Device(index="0", uuid="GPU-0", name="Stand-in", total=80000, free=80000)
 there = Slots(query=lambda: [device], folder=Path(sys.argv[1]), say=print, wait=1)
 with there.taken(1000):
@@ -187,8 +187,8 @@ def answering(output: str, returncode: int = 0) -> Callable[..., Completed]:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has an nvidia-smi; nothing is lent or taken away."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
-    monkeypatch.setattr(slots.shutil, "which", lambda name: f"/usr/bin/{name}")
-    for name in (slots.VISIBLE, slots.machine.IN_A_JOB):
+    monkeypatch.setattr(gpu_slots.shutil, "which", lambda name: f"/usr/bin/{name}")
+    for name in (gpu_slots.VISIBLE, gpu_slots.machine.IN_A_JOB):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -196,7 +196,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cell_sees_its_device_alone() -> None:
     said: list[str] = []
     run, need = answering(TWO), 8192
-    with slots.slot(need, run, said.append, gpu=True) as first:
+    with gpu_slots.slot(need, run, said.append, gpu=True) as first:
         assert first == {"CUDA_VISIBLE_DEVICES": "GPU-11111111-aaaa-bbbb-cccc-000000000001"}
     assert said == ["on NVIDIA H200 (GPU-11111111-aaaa-bbbb-cccc-000000000001)"]
 
@@ -204,7 +204,7 @@ def test_a_cell_sees_its_device_alone() -> None:
 @pytest.mark.usefixtures("machine")
 def test_without_a_gpu_nothing_is_asked_and_nothing_changes() -> None:
     run = answering("", returncode=9)
-    with slots.slot(8192, run, pytest.fail, gpu=False) as variables:
+    with gpu_slots.slot(8192, run, pytest.fail, gpu=False) as variables:
         assert variables == {}
 
 
@@ -213,7 +213,7 @@ def test_an_nvidia_smi_that_fails_is_a_failure_of_the_surroundings() -> None:
     run = answering("NVIDIA-SMI has failed because\nno driver", returncode=9)
     with (
         pytest.raises(InfrastructureError, match="nvidia-smi failed: no driver"),
-        slots.slot(8192, run, print, gpu=True),
+        gpu_slots.slot(8192, run, print, gpu=True),
     ):
         pass
 
@@ -221,7 +221,7 @@ def test_an_nvidia_smi_that_fails_is_a_failure_of_the_surroundings() -> None:
 @pytest.mark.usefixtures("machine")
 def test_a_cell_that_takes_several_devices_sees_them() -> None:
     roomy = TWO.replace("2048", "143000")
-    with slots.slot(8192, answering(roomy), print, gpu=True, count=2) as variables:
+    with gpu_slots.slot(8192, answering(roomy), print, gpu=True, count=2) as variables:
         first, second = variables["CUDA_VISIBLE_DEVICES"].split(",")
     assert (first[:7], second[:7]) == ("GPU-111", "GPU-222")
 
@@ -231,8 +231,8 @@ def test_a_cell_that_takes_several_devices_sees_them() -> None:
 def test_a_job_that_was_lent_no_device_sees_none(
     gpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(slots.machine.IN_A_JOB, "7")
-    with slots.slot(8192, answering(TWO), print, gpu=gpu) as variables:
+    monkeypatch.setenv(gpu_slots.machine.IN_A_JOB, "7")
+    with gpu_slots.slot(8192, answering(TWO), print, gpu=gpu) as variables:
         assert variables == {"CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -240,9 +240,9 @@ def test_a_job_that_was_lent_no_device_sees_none(
 def test_a_device_that_is_lent_and_not_there_is_a_failure_of_the_surroundings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(slots.VISIBLE, "7")
+    monkeypatch.setenv(gpu_slots.VISIBLE, "7")
     with (
         pytest.raises(InfrastructureError, match="CUDA_VISIBLE_DEVICES is 7"),
-        slots.slot(8192, answering(TWO), print, gpu=True),
+        gpu_slots.slot(8192, answering(TWO), print, gpu=True),
     ):
         pass

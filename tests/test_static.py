@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from mcore_compat import matrix, releases, static, sweep
-from mcore_compat.cells import Cell
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.metadata import NotKeptError, Store
-from mcore_compat.static import Verdict, World, need
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.core import matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.index.metadata import NotKeptError, Store
+from mcore_compat.resolve import resolvability, solver
+from mcore_compat.resolve.solver import Verdict, World, need
 
 DATE = "2026-06-01"
 
@@ -59,7 +60,7 @@ def ask(
         "bounds": (),
     }
     there = World(**{**standard, **world})
-    return static.resolved([need(w) for w in wanted], there, store(folder, rows, needs or {}))
+    return solver.resolved([need(w) for w in wanted], there, store(folder, rows, needs or {}))
 
 
 def test_what_fits_can_be_installed(tmp_path: Path) -> None:
@@ -184,10 +185,10 @@ def test_an_index_that_does_not_answer_is_no_verdict(tmp_path: Path) -> None:
 @pytest.fixture
 def cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Cell]:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
-    from mcore_compat import expand
+    from mcore_compat.core import combinations
 
     named = [f"compat-0.16-modelopt{s}" for s in ("0.40", "0.41")]
-    return [expand.named(name, matrix.load(), releases.load()) for name in named]
+    return [combinations.named(name, matrix.load(), releases.load()) for name in named]
 
 
 def test_what_was_answered_is_not_asked_again(
@@ -199,17 +200,17 @@ def test_what_was_answered_is_not_asked_again(
         seen.append(cell.name)
         return Verdict(installs=cell.name.endswith("0.41"), reason="a reason")
 
-    monkeypatch.setattr(static, "verdict", verdict)
+    monkeypatch.setattr(solver, "verdict", verdict)
     args = (matrix.load(), releases.load())
     quiet: Any = {"offline": True, "jobs": 1, "say": lambda line: None}
-    first = sweep.sweep(cells, *args, **quiet)
-    again = sweep.sweep(cells, *args, **quiet)
+    first = resolvability.sweep(cells, *args, **quiet)
+    again = resolvability.sweep(cells, *args, **quiet)
     assert first.verdicts == again.verdicts
     assert (first.asked, again.asked) == (2, 0)
     assert len(seen) == 2
     assert first.reasons() == [("a reason", 1)]
     changed = [replace(cells[0], te="2.9.0"), cells[1]]
-    assert sweep.sweep(changed, *args, **quiet).asked == 1
+    assert resolvability.sweep(changed, *args, **quiet).asked == 1
 
 
 def test_what_could_not_be_answered_offline_is_asked_again(
@@ -218,19 +219,19 @@ def test_what_could_not_be_answered_offline_is_asked_again(
     def verdict(*_: object) -> Verdict:
         raise NotKeptError("nothing is kept of a")
 
-    monkeypatch.setattr(static, "verdict", verdict)
+    monkeypatch.setattr(solver, "verdict", verdict)
     args = (matrix.load(), releases.load())
     quiet: Any = {"offline": True, "jobs": 1, "say": lambda line: None}
     for _ in range(2):
-        found = sweep.sweep(cells, *args, **quiet)
+        found = resolvability.sweep(cells, *args, **quiet)
         assert found.asked == 2
         assert all(v.installs is None for v in found.verdicts.values())
-        assert found.counts() == {sweep.UNKNOWN: 2}
+        assert found.counts() == {resolvability.UNKNOWN: 2}
 
 
 def test_what_took_too_long_is_left_to_uv() -> None:
-    assert sweep.Answers(verdicts={"a": Verdict(installs=None)}, asked=1).counts() == {
-        sweep.LEFT: 1
+    assert resolvability.Answers(verdicts={"a": Verdict(installs=None)}, asked=1).counts() == {
+        resolvability.LEFT: 1
     }
 
 
@@ -239,6 +240,6 @@ def test_answers_that_cannot_be_read_are_none(
     text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
-    sweep.path().parent.mkdir(parents=True)
-    sweep.path().write_text(text)
-    assert sweep.kept() == {}
+    resolvability.path().parent.mkdir(parents=True)
+    resolvability.path().write_text(text)
+    assert resolvability.kept() == {}

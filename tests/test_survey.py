@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 from support import event, stand_in_evidence
 
-from mcore_compat import (
-    evidence,
-    expand,
-    files,
-    locks,
-    matrix,
-    pipeline,
-    proc,
-    releases,
-    survey,
-    wheelhouse,
-)
-from mcore_compat.cells import Cell
-from mcore_compat.locks import Pin
-from mcore_compat.pipeline import Context
+from mcore_compat.base import files, processes
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import Cell
+from mcore_compat.environments import wheelhouse
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Pin
+from mcore_compat.results import evidence
+from mcore_compat.run import pipeline
+from mcore_compat.run.pipeline import Context
+from mcore_compat.schedule import survey
 
 NAME = "causal_conv1d-1.7.0-py3-none-any.whl"
 PIN = Pin(name="causal-conv1d", version="1.7.0", hashes=("0" * 64,))
@@ -41,7 +36,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     return Context(
         matrix=matrix.load(),
         releases=releases.load(),
-        run=proc.run,
+        run=processes.run,
         say=lambda line: None,
         uv=Path("uv"),
     )
@@ -50,7 +45,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
 def locked(torch: str, context: Context) -> Cell:
     """A cell of that torch whose lock wants `NAME` built."""
     name = f"compat-0.16-modelopt0.41-te2.11-torch{torch}"
-    cell = expand.named(name, context.matrix, context.releases)
+    cell = combinations.named(name, context.matrix, context.releases)
     body = f"{PIN.name}=={PIN.version} --hash=sha256:{PIN.hashes[0]}\n"
     head = locks.head(cell, "2026-01-01", [PIN.name], extras="kept", body=body)
     pipeline.lock_path(cell).write_text(head + body)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import proc, toolkits
+from mcore_compat.base import processes
+from mcore_compat.environments import toolkits
 
 
 def toolkit(folder: Path, version: str) -> Path:
@@ -31,16 +32,16 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_it_is_taken_by_its_cuda_wherever_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert toolkits.of_cuda("13.0", proc.run) is None
+    assert toolkits.of_cuda("13.0", processes.run) is None
     mine = toolkit(tmp_path / "local" / "cuda-13.0", "13.0")
     toolkit(tmp_path / "named", "12.8")
     (tmp_path / "nonsense").mkdir()
     for named in ("", str(tmp_path / "named"), str(tmp_path / "nonsense")):
         monkeypatch.setenv("CUDA_HOME", named)
-        found = toolkits.of_cuda("13.0", proc.run)
+        found = toolkits.of_cuda("13.0", processes.run)
         assert found is not None
         assert found.home == mine
-    assert toolkits.of_cuda(None, proc.run) is None
+    assert toolkits.of_cuda(None, processes.run) is None
 
 
 @pytest.mark.usefixtures("bare")
@@ -49,7 +50,7 @@ def test_an_nvcc_that_does_not_run_is_none(tmp_path: Path) -> None:
     nvcc.parent.mkdir(parents=True)
     nvcc.write_text("#!/bin/sh\nexit 1\n")
     nvcc.chmod(0o755)
-    assert toolkits.found(proc.run) == ()
+    assert toolkits.found(processes.run) == ()
 
 
 @pytest.mark.usefixtures("bare")
@@ -59,4 +60,4 @@ def test_a_wrapper_on_path_is_not_taken_for_its_toolkit(tmp_path: Path) -> None:
     mine = toolkit(tmp_path / "local" / "cuda", "13.0")
     (mine / "include").mkdir()
     (mine / "include" / "cuda_runtime.h").touch()
-    assert [one.home for one in toolkits.found(proc.run)] == [mine]
+    assert [one.home for one in toolkits.found(processes.run)] == [mine]

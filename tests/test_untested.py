@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from support import event, stand_in_evidence
 
-from mcore_compat import evidence, expand, explain, matrix, releases
-from mcore_compat.cells import parsed
-from mcore_compat.untested import Untested
+from mcore_compat.analysis import explanation
+from mcore_compat.analysis.untested import Untested
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import parsed
+from mcore_compat.results import evidence
 
 MATRIX, RELEASES = matrix.load(), releases.load()
-DEFAULTS = expand.cells(MATRIX, RELEASES)
+DEFAULTS = combinations.cells(MATRIX, RELEASES)
 NEWEST = max(DEFAULTS, key=lambda c: (parsed(c.mcore), parsed(c.modelopt)))
 
 
@@ -32,7 +34,7 @@ def test_a_cell_has_the_name_that_runs_it() -> None:
     older = untested.beside("torch", NEWEST.torch)[0]
     name = untested.named({**NEWEST.pins, "torch": older})
     assert name is not None
-    assert expand.named(name, MATRIX, RELEASES).pins == {**NEWEST.pins, "torch": older}
+    assert combinations.named(name, MATRIX, RELEASES).pins == {**NEWEST.pins, "torch": older}
 
 
 def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
@@ -58,10 +60,10 @@ def test_what_cannot_be_installed_or_built_is_not_proposed(axis: str, version: s
 
 def test_what_is_proposed_of_the_published_evidence_can_be_installed_as_declared() -> None:
     found = [e for e in evidence.load_all() if e.device_class == "host"]
-    every = explain.explain(found, Untested(found, MATRIX, RELEASES))
+    every = explanation.explain(found, Untested(found, MATRIX, RELEASES))
     proposed = {one.next_cell for one in every if one.next_cell}
     assert not proposed & {e.cell for e in found}
     for name in proposed:
-        cell = expand.named(name, MATRIX, RELEASES)
+        cell = combinations.named(name, MATRIX, RELEASES)
         assert cell.name == name
-        assert expand.violations(cell, RELEASES) == ()
+        assert combinations.violations(cell, RELEASES) == ()

@@ -26,11 +26,11 @@ from upgrade_support import (
     unresolvable,
 )
 
-from mcore_compat.cells import Cell
-from mcore_compat.evidence import Evidence
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.matrix import Undeclared
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.exchange.evidence import Answer
-from mcore_compat.matrix import Undeclared
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade import document, pins
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import named

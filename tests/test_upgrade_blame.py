@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat.bisect import State
+from mcore_compat.analysis.bisect.halving import State
 from mcore_compat.upgrade.blame import Blame, Moved, find
 
 G, B, S = State.GOOD, State.BAD, State.SILENT

@@ -23,9 +23,9 @@ from upgrade_support import (
     shows,
 )
 
+from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.evidence import Answer, Exchanged
 from mcore_compat.exchange.plan import WAYS
-from mcore_compat.outcomes import CheckOutcome
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import Edges, Load, Place, Route, shortest
 

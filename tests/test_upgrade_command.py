@@ -27,15 +27,20 @@ from upgrade_support import (
     shows,
 )
 
-from mcore_compat import cli, evidence, files, inspected, locks, pipeline
-from mcore_compat.errors import InfrastructureError, UsageError
-from mcore_compat.evidence import Evidence
-from mcore_compat.exchange import command as exchange
+from mcore_compat import cli
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, UsageError
+from mcore_compat.cli import exchange
+from mcore_compat.environments import scan
+from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run as exchange_run
 from mcore_compat.exchange.evidence import Answer, Exchanged
-from mcore_compat.inspected import Installed
-from mcore_compat.pipeline import Outcome
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import pipeline
+from mcore_compat.run.pipeline import Outcome
 from mcore_compat.upgrade import current, data, document, examples, text
 from mcore_compat.upgrade.answer import Answer as Answered
 
@@ -354,7 +359,7 @@ def test_what_cannot_stand_for_a_cell_is_told(changed: dict[str, str | None], sa
 def test_current_is_answered_with_its_note(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspected, "inspect", lambda python, run: THERE)
+    monkeypatch.setattr(scan, "inspect", lambda python, run: THERE)
     assert cli.main(["upgrade", "current", TO.name, "--no-run"]) == 0
     assert "FROM is what is installed" in capsys.readouterr().out
 
@@ -363,7 +368,7 @@ def test_where_another_cell_stands_for_what_is_installed_it_is_no_go(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(THERE, versions={**THERE.versions, "torch": "2.9.0"})
-    monkeypatch.setattr(inspected, "inspect", lambda python, run: other)
+    monkeypatch.setattr(scan, "inspect", lambda python, run: other)
     assert cli.main(["upgrade", "current", TO.name, "--no-run"]) == 1
     out = capsys.readouterr().out
     assert out.startswith(f"Upgrade {FROM.name} → {TO.name}: go with changes\n")

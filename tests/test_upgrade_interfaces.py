@@ -20,7 +20,7 @@ from upgrade_support import (
     shows,
 )
 
-from mcore_compat.cells import Cell
+from mcore_compat.core.cells import Cell
 from mcore_compat.upgrade import data, document
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.text import markdown

@@ -24,12 +24,12 @@ from upgrade_support import (
     unresolvable,
 )
 
-from mcore_compat import compare
-from mcore_compat.bisect import State
-from mcore_compat.cells import Cell
-from mcore_compat.evidence import Evidence
-from mcore_compat.matrix import Pairs
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.analysis.bisect.halving import State
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.matrix import Pairs
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.results import comparison
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade import losses, trial
 
 BOTH = cell("compat-0.16-modelopt0.42-torch2.8", modelopt="0.42.0", torch="2.8.0")
@@ -118,7 +118,7 @@ def test_releases_that_exclude_one_another_are_never_run() -> None:
     far = cell("compat-0.16-modelopt0.41-te2.17-torch2.13", te="2.17.1", torch="2.13.0")
     found = [shows(origin, *GOOD), shows(far, GOOD[0], FAILED)]
     of = known(found, (), [lock(origin), lock(far)])
-    made = compare.difference(found[0], found[1])
+    made = comparison.difference(found[0], found[1])
     (loss,) = losses.losses(of.side(origin), of.side(far), made, of)
     assert loss.blamed is not None
     assert "CUDA 13" in loss.blamed.why[("torch",)]

@@ -29,11 +29,13 @@ from wheelhouse_support import (
     surroundings,
 )
 
-from mcore_compat import files, index, proc, recipes, toolkits, wheelhouse, workplace
-from mcore_compat.errors import InfrastructureError, UsageError
-from mcore_compat.recipes import RECIPES
-from mcore_compat.toolkits import Toolkit
-from mcore_compat.wheelhouse import Key, Wheel
+from mcore_compat.base import files, processes
+from mcore_compat.base.errors import InfrastructureError, UsageError
+from mcore_compat.environments import recipes, toolkits, wheelhouse, workplace
+from mcore_compat.environments.recipes import RECIPES
+from mcore_compat.environments.toolkits import Toolkit
+from mcore_compat.environments.wheelhouse import Key, Wheel
+from mcore_compat.index import package_index
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +154,7 @@ def test_nvcc_for_one_architecture_drops_all_others(tmp_path: Path) -> None:
         "-arch=sm_80",
         "x.cu",
     ]
-    done = proc.run(["sh", script, *words], timeout=30)
+    done = processes.run(["sh", script, *words], timeout=30)
     assert done.output.splitlines() == [
         "-gencode", "arch=compute_90,code=sm_90", "-O3", "-DNAME=a b", "x.cu",
     ]  # fmt: skip
@@ -279,7 +281,7 @@ def test_a_source_that_cannot_be_downloaded_is_no_verdict(
     def unreachable(*_: object) -> Path:
         raise InfrastructureError("the index did not answer")
 
-    monkeypatch.setattr(index, "download_sdist", unreachable)
+    monkeypatch.setattr(package_index, "download_sdist", unreachable)
     with pytest.raises(InfrastructureError, match="did not answer"):
         built(tools)
     assert tools.steps == []

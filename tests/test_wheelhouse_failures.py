@@ -25,11 +25,12 @@ from wheelhouse_support import (
     surroundings,
 )
 
-from mcore_compat import buildlog, files, runtime, toolkits, wheelhouse, workplace
-from mcore_compat.errors import InfrastructureError
-from mcore_compat.proc import Completed
-from mcore_compat.toolkits import Toolkit
-from mcore_compat.wheelhouse import Unbuildable
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Completed
+from mcore_compat.environments import build_log, process_variables, toolkits, wheelhouse, workplace
+from mcore_compat.environments.toolkits import Toolkit
+from mcore_compat.environments.wheelhouse import Unbuildable
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +91,7 @@ def tools(tmp_path: Path) -> StandIn:
 )
 def test_a_failed_build_names_the_line_that_matters(tools: StandIn, log: str, line: str) -> None:
     tools.ends["build"] = ended(log, 1)
-    assert buildlog.line_that_matters(log) == line
+    assert build_log.line_that_matters(log) == line
     assert refused(tools).reason == line
 
 
@@ -121,7 +122,7 @@ def test_an_import_that_only_lacks_a_gpu_is_verified_where_there_is_none(
     said = "RuntimeError: 0 active drivers ([]). There should only be one."
     tools.ends["import"] = ended(said, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "has_driver", lambda: True)
+        patch.setattr(process_variables, "has_driver", lambda: True)
         assert refused(tools).reason.endswith(said)
     built(tools)
 
@@ -181,7 +182,7 @@ def test_kernels_are_left_out_only_where_there_is_no_gpu(
     monkeypatch.setattr(toolkits, "found", lambda run: homes)
     without = built(tools)
     assert tools.seen["build"][1]["CAUSAL_CONV1D_SKIP_CUDA_BUILD"] == "TRUE"
-    monkeypatch.setattr(runtime, "has_driver", lambda: True)
+    monkeypatch.setattr(process_variables, "has_driver", lambda: True)
     whole = built(tools)
     assert "CAUSAL_CONV1D_SKIP_CUDA_BUILD" not in tools.seen["build"][1]
     assert without.key.variant == "-nocuda"

@@ -8,16 +8,16 @@ from typing import Any
 
 from support import event, stand_in_evidence
 
-from mcore_compat import matrix, releases
-from mcore_compat.cells import AXES, Cell
-from mcore_compat.collated import collate
-from mcore_compat.evidence import Evidence, Reason, start
+from mcore_compat.core import matrix, releases
+from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.releases import Releases
 from mcore_compat.exchange import plan
 from mcore_compat.exchange.evidence import Answer, Exchanged, Source
-from mcore_compat.locks import Lock, Pin
-from mcore_compat.matrix import Matrix
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.releases import Releases
+from mcore_compat.publish.collation import collate
+from mcore_compat.resolve.locks import Lock, Pin
+from mcore_compat.results.evidence import Evidence, Reason, start
 from mcore_compat.upgrade.answer import Answer as Answered
 from mcore_compat.upgrade.answer import answer
 from mcore_compat.upgrade.sides import Known

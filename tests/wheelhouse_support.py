@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from support import stand_in_cell
 
-from mcore_compat import files, index, runtime, toolkits, wheelhouse
-from mcore_compat.cells import Cell
-from mcore_compat.locks import Lock, Pin
-from mcore_compat.proc import Completed
-from mcore_compat.wheelhouse import Job, Unbuildable, Wheel
+from mcore_compat.base import files
+from mcore_compat.base.processes import Completed
+from mcore_compat.core.cells import Cell
+from mcore_compat.environments import process_variables, toolkits, wheelhouse
+from mcore_compat.environments.wheelhouse import Job, Unbuildable, Wheel
+from mcore_compat.index import package_index
+from mcore_compat.resolve.locks import Lock, Pin
 
 TORCH = Pin(name="torch", version="2.9.1", hashes=("ab" * 32,))
 CONV = Pin(name="causal-conv1d", version="1.5.0", hashes=("c0" * 32,))
@@ -111,7 +113,7 @@ def ended(output: str = "", returncode: int = 0, *, timed_out: bool = False) -> 
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wheelhouse of the test's own, on a machine with neither a driver nor a toolkit."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(runtime, "has_driver", lambda: False)
+    monkeypatch.setattr(process_variables, "has_driver", lambda: False)
     monkeypatch.setattr(toolkits, "found", lambda run: ())
     sources(monkeypatch, "setup.py", "csrc/conv.cpp")
 
@@ -127,7 +129,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
                 archive.addfile(tarfile.TarInfo(f"{stem}/{name}"), io.BytesIO())
         return path
 
-    monkeypatch.setattr(index, "download_sdist", download)
+    monkeypatch.setattr(package_index, "download_sdist", download)
 
 
 def stand_in(tmp_path: Path) -> StandIn:

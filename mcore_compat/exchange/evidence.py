@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mcore_compat import files, fingerprint
-from mcore_compat.errors import EvidenceError
-from mcore_compat.evidence import CheckResult, Failure
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.outcomes import FAILURES, CheckOutcome
 from mcore_compat.exchange.plan import WAYS
-from mcore_compat.outcomes import FAILURES, CheckOutcome
+from mcore_compat.results import fingerprint
+from mcore_compat.results.evidence import CheckResult, Failure
 
 FOLDER = files.ROOT / "reports" / "exchange"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.evidence import Answer
 from mcore_compat.exchange.plan import WAYS, Pair
-from mcore_compat.outcomes import CheckOutcome
 
 NOT_SAVED = "not saved: "
 """Begins the reason of a load whose checkpoint could not be saved."""

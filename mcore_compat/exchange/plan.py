@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mcore_compat.cells import Cell, parsed, series_of
-from mcore_compat.evidence import Evidence
-from mcore_compat.matrix import Matrix
-from mcore_compat.outcomes import CORE_KIND, CheckOutcome
+from mcore_compat.core.cells import Cell, parsed, series_of
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import CORE_KIND, CheckOutcome
+from mcore_compat.results.evidence import Evidence
 
 WAYS: Mapping[str, str] = {
     "default": "default",

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat import files, verdict
-from mcore_compat.cells import PREFIX, parsed, series_of
-from mcore_compat.evidence import Failure
+from mcore_compat.base import files
+from mcore_compat.base.markup import escape
+from mcore_compat.core.cells import PREFIX, parsed, series_of
+from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.evidence import Answer, Exchanged, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
-from mcore_compat.markup import escape
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import Failure
 
 PATH = files.ROOT / "reports" / "EXCHANGE.md"
 

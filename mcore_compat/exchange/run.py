@@ -13,20 +13,22 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mcore_compat import environment, evidence, files, interpreters, machine, pipeline, runner
-from mcore_compat.builder import Builder
-from mcore_compat.cells import Cell
-from mcore_compat.errors import EvidenceError, InfrastructureError, UsageError
-from mcore_compat.evidence import CheckResult, Failure
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import FAILURES
+from mcore_compat.environments import creation, interpreters
+from mcore_compat.environments.wheelhouse import Unbuildable
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading
 from mcore_compat.exchange.evidence import Answer, Exchanged
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.executor import slots
-from mcore_compat.locks import Lock, Unresolvable
-from mcore_compat.outcomes import FAILURES
-from mcore_compat.pipeline import Context
-from mcore_compat.wheelhouse import Unbuildable
+from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import CheckResult, Failure
+from mcore_compat.results.from_events import Builder
+from mcore_compat.run import gpu_slots, machine, pipeline, runner
+from mcore_compat.run.pipeline import Context
 
 CHECKS = files.ROOT / "suite" / "exchange"
 
@@ -296,7 +298,7 @@ def ask(
     gpu, need = pipeline.device_class() == "gpu", context.matrix.gpu_memory
     with (
         environment_of(cell, lock, context) as (there, tools),
-        slots.slot(need, context.run, context.say, gpu=gpu) as device,
+        gpu_slots.slot(need, context.run, context.say, gpu=gpu) as device,
     ):
         done = runner.run_suite(
             python=there.python,
@@ -320,7 +322,7 @@ def ask(
 @contextmanager
 def environment_of(
     cell: Cell, lock: Lock, context: Context
-) -> Iterator[tuple[environment.Environment, Path]]:
+) -> Iterator[tuple[creation.Environment, Path]]:
     """The cell's environment and the suite's tools; no other run uses it meanwhile.
 
     Raises:
@@ -331,10 +333,10 @@ def environment_of(
     wheels = pipeline.wheels_of(cell, lock, python, context)
     if isinstance(wheels, Unbuildable):
         raise UsageError(f"{cell.name} cannot be built: {wheels.reason}")
-    there = environment.ensure(
+    there = creation.ensure(
         cell, lock, wheels, python=python, uv=context.uv, run=context.run, say=context.say
     )
-    tools = environment.tools(python=python, uv=context.uv, run=context.run, say=context.say)
+    tools = creation.tools(python=python, uv=context.uv, run=context.run, say=context.say)
     try:
         with FileLock(files.home() / "envs" / f"{cell.name}.run", timeout=0):
             yield there, tools

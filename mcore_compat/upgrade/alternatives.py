@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.cells import AXES, parsed
-from mcore_compat.compare import known_good
-from mcore_compat.evidence import Evidence
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.results.comparison import known_good
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, named
 from mcore_compat.upgrade.pins import back, moving
 from mcore_compat.upgrade.sides import FRESH

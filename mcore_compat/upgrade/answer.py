@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from mcore_compat import compare
-from mcore_compat.compare import Difference
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.results import comparison
+from mcore_compat.results.comparison import Difference
 from mcore_compat.upgrade import alternatives as others
 from mcore_compat.upgrade import checkpoints as loads
 from mcore_compat.upgrade import interfaces, losses, numbers, pins
@@ -74,7 +74,7 @@ class Answer:
 def answer(origin: Side, target: Side, known: Known, accepted: Sequence[str] = ()) -> Answer:
     """From what is known. `accepted` are patterns of checks that may be lost."""
     old, new = origin.found, target.found
-    made = compare.difference(old, new) if old and new else None
+    made = comparison.difference(old, new) if old and new else None
     there_too = bool(new and new.checks)
     lost = losses.losses(origin, target, made, known, accepted) if made and there_too else ()
     exchange = Exchange(exchanged=known.loads, found=known.found, checks=known.checks)
@@ -174,7 +174,7 @@ def _count(number: int, noun: str, nouns: str = "") -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
 
 
-ASKED = frozenset({*compare.GOOD, CellOutcome.INCOMPATIBLE})
+ASKED = frozenset({*comparison.GOOD, CellOutcome.INCOMPATIBLE})
 """Cells of which it is known whether a checkpoint restores."""
 
 
@@ -203,7 +203,7 @@ def _of_target(made: Answer) -> Iterator[Reason]:
         yield Reason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
     elif found and found.outcome is CellOutcome.INCOMPATIBLE:
         yield Reason(word=Word.NO, text="TO is incompatible: no family's checkpoint restores there")
-    elif found and found.outcome not in compare.GOOD:
+    elif found and found.outcome not in comparison.GOOD:
         yield Reason(word=Word.NO, text=f"TO is {found.outcome}: no restore could be asked there")
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.bisect import State
+from mcore_compat.analysis.bisect.halving import State
 
 Moved = frozenset[str]
 """A combination: the axes that are moved."""

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from mcore_compat.evidence import Evidence
+from mcore_compat.analysis.bisect.boundary import matching
+from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
 from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
-from mcore_compat.outcomes import FAILS, FAILURES, CheckOutcome
-from mcore_compat.search import matching
+from mcore_compat.results.evidence import Evidence
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from packaging.version import InvalidVersion
 
-from mcore_compat import doctor
-from mcore_compat.cells import AXES, parsed
-from mcore_compat.errors import UsageError
-from mcore_compat.inspected import Installed
-from mcore_compat.published import CellRecord
+from mcore_compat.analysis import doctor
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.environments.scan import Installed
 
 WORDS = ("current", "FROM=current")
 

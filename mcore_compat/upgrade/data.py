@@ -35,8 +35,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mcore_compat import files, verdict
-from mcore_compat.compare import Difference
+from mcore_compat.base import files
+from mcore_compat.results import verdict
+from mcore_compat.results.comparison import Difference
 from mcore_compat.upgrade.answer import Answer
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mcore_compat import verdict
-from mcore_compat.compare import Change
+from mcore_compat.results import verdict
+from mcore_compat.results.comparison import Change
 from mcore_compat.upgrade import blamed, loaded
 from mcore_compat.upgrade.answer import Answer, Reason, Word
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Load

@@ -7,11 +7,14 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mcore_compat import expand, files, locks, pipeline
-from mcore_compat.cells import Cell, full_name
-from mcore_compat.collated import Collated
+from mcore_compat.base import files
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import Cell, full_name
 from mcore_compat.exchange import run
 from mcore_compat.exchange.evidence import Exchanged
+from mcore_compat.publish.collation import Collated
+from mcore_compat.resolve import locks
+from mcore_compat.run import pipeline
 from mcore_compat.upgrade import document, text
 from mcore_compat.upgrade.answer import Answer, answer
 from mcore_compat.upgrade.sides import Known
@@ -55,7 +58,7 @@ def known(
 
 def made(all_: Collated, exchanged: Sequence[Exchanged], origin: str, target: str) -> Answer:
     """The answer to one example."""
-    cells = [expand.named(full_name(n), all_.matrix, all_.releases) for n in (origin, target)]
+    cells = [combinations.named(full_name(n), all_.matrix, all_.releases) for n in (origin, target)]
     of = known(all_, DEVICE_CLASS, exchanged, cells)
     return answer(of.side(cells[0]), of.side(cells[1]), of)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat import drift, sightings, wording
-from mcore_compat.cells import parsed
-from mcore_compat.evidence import Evidence
-from mcore_compat.releases import Releases
-from mcore_compat.signatures import Difference
+from mcore_compat.analysis.api import drift, sightings, wording
+from mcore_compat.analysis.api.signatures import Difference
+from mcore_compat.core.cells import parsed
+from mcore_compat.core.releases import Releases
+from mcore_compat.results.evidence import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)

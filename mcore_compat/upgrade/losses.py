@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcore_compat import explain, verdict
-from mcore_compat.compare import Change, Difference
-from mcore_compat.evidence import CheckResult
-from mcore_compat.outcomes import FAILS, FAILURES, CheckOutcome
+from mcore_compat.analysis import explanation
+from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
+from mcore_compat.results import verdict
+from mcore_compat.results.comparison import Change, Difference
+from mcore_compat.results.evidence import CheckResult
 from mcore_compat.upgrade import pins
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Known, Side
@@ -116,7 +117,7 @@ def _told(
         frame=failure.frame if failure else "",
         same_with_gpu=failure.gpu_independent if failure else None,
         declared=tuple(line for lines in declared for line in lines),
-        rules=tuple(explain.lines(one)) if one else (),
+        rules=tuple(explanation.lines(one)) if one else (),
         attributed=one.attributed() if one else (),
         blamed=Trial(loss.checks, result, origin, target, known, run).verdict(hints),
     )

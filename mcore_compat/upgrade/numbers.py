@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcore_compat.evidence import CheckResult, Evidence
-from mcore_compat.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.results.evidence import CheckResult, Evidence
 
 LOGITS = "inference-numbers"
 DIGEST = "digest"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mcore_compat import expand
-from mcore_compat.cells import AXES, Cell, Request, parsed, series_of
-from mcore_compat.evidence import Evidence
-from mcore_compat.locks import Lock
-from mcore_compat.matrix import Matrix
-from mcore_compat.releases import Releases
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import AXES, Cell, Request, parsed, series_of
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade.blame import Moved
 
 
@@ -108,4 +108,4 @@ def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell
 
     mcore, modelopt, te, torch = (word(axis) for axis in AXES[:4])
     asked = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
-    return expand.cell(asked, matrix, releases)
+    return combinations.cell(asked, matrix, releases)

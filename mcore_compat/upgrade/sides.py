@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcore_compat import evidence
-from mcore_compat.cells import Cell, moved
-from mcore_compat.collated import Collated
-from mcore_compat.evidence import Evidence, Fresh
+from mcore_compat.core.cells import Cell, moved
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.exchange.evidence import Exchanged
-from mcore_compat.locks import Lock, asked_for
-from mcore_compat.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.publish.collation import Collated
+from mcore_compat.resolve.locks import Lock, asked_for
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence, Fresh
 
 FRESH, UNTESTED = "fresh", "untested"
 

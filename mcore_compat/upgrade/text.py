@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcore_compat.fingerprint import plain
-from mcore_compat.markup import escape
+from mcore_compat.base.markup import escape
+from mcore_compat.results.fingerprint import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

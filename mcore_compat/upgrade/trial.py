@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcore_compat import expand
-from mcore_compat.bisect import State
-from mcore_compat.cells import AXES, Cell
-from mcore_compat.errors import UsageError
-from mcore_compat.evidence import CheckResult, Evidence
-from mcore_compat.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.analysis.bisect.halving import State
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade import blame, pins
 from mcore_compat.upgrade.blame import Blame, Moved
 from mcore_compat.upgrade.sides import Known, Side
@@ -132,7 +132,7 @@ class Trial:
         try:
             wanted = pins.mixed(moved, self._old, self._new)
             cell = pins.cell_of(wanted, all_.matrix, all_.releases)
-            reasons = expand.violations(cell, all_.releases)
+            reasons = combinations.violations(cell, all_.releases)
         except UsageError as error:
             reasons = (str(error),)
         if reasons:

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence
 
-from mcore_compat import evidence, expand, files, matrix, releases, site
-from mcore_compat.cells import series_of
-from mcore_compat.collated import collate
-from mcore_compat.site.view import Site
+from mcore_compat.base import files
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import series_of
+from mcore_compat.publish import site
+from mcore_compat.publish.collation import collate
+from mcore_compat.publish.site.view import Site
+from mcore_compat.results import evidence
 
 SAMPLE = ("0.9", "0.12", "0.16")
 """Series of megatron-core: some that fail, some that restore, some off the default stacks."""
@@ -45,7 +48,7 @@ def sample() -> Site:
     found.append(replace(made, suite=HOSTILE))
     both = next(e for e in found if e.cell == BOTH)
     found.append(replace(both, device_class="gpu"))  # a stand-in: nothing was run on a GPU
-    cells = [c for c in expand.cells(declared, known) if series_of(c.mcore) in SAMPLE]
+    cells = [c for c in combinations.cells(declared, known) if series_of(c.mcore) in SAMPLE]
     all_ = collate(found, cells, declared, known)
     return Site(
         all_, {(found[0].cell, "host"): "a stand-in says so", (found[-1].cell, "host"): HOSTILE}

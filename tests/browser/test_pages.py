@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from support import HOSTILE
 
-from mcore_compat import recommend
-from mcore_compat.outcomes import CellOutcome
-from mcore_compat.site import choose
-from mcore_compat.site.text import shown
-from mcore_compat.site.view import Site
+from mcore_compat.analysis import recommend
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.publish.site import choose
+from mcore_compat.publish.site.text import shown
+from mcore_compat.publish.site.view import Site
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mcore_compat import files
+from mcore_compat.base import files
 
 pytestmark = pytest.mark.real
 

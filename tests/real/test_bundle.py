@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 from bundle_support import OFFLINE, offline
 
-from mcore_compat import evidence, files, interpreters, matrix, pipeline, proc, releases
-from mcore_compat.bundle import collect
-from mcore_compat.bundle.carried import Known
-from mcore_compat.bundle.start import TOP
-from mcore_compat.evidence import Evidence
-from mcore_compat.parts.evidence import Taken
-from mcore_compat.parts.part import PARTS
+from mcore_compat.base import files, processes
+from mcore_compat.core import matrix, releases
+from mcore_compat.environments import interpreters
+from mcore_compat.offline import collection
+from mcore_compat.offline.start import TOP
+from mcore_compat.offline.verification import Known
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import PARTS
+from mcore_compat.run.part_results import Taken
 
 CELL = "compat-0.16-modelopt0.41"
 BASE = "compat-0.16-modelopt0.40"
@@ -80,7 +84,7 @@ def read(path: Path) -> Evidence | Taken:
         suite=pipeline.suite_digest(),
         parts={name: part.digest() for name, part in PARTS.items()},
     )
-    return collect.read(path, known)
+    return collection.read(path, known)
 
 
 def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
@@ -102,7 +106,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     folder = made(space, "--part-size", "2G")
     assert len(list(folder.glob("cell.tar.[0-9]*"))) > 1
     # Named: what a version manager keeps may be on no PATH, and is not looked for over there.
-    found = interpreters.find(committed().pins["python"], proc.run, pipeline.find_uv())
+    found = interpreters.find(committed().pins["python"], processes.run, pipeline.find_uv())
     done = run(folder, "--keep", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)

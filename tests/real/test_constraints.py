@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import interpreters, pipeline, proc, report, tables
+from mcore_compat.base import processes
+from mcore_compat.environments import interpreters
+from mcore_compat.publish import report, tables
+from mcore_compat.run import pipeline
 
 pytestmark = pytest.mark.real
 
@@ -28,7 +31,7 @@ def test_uv_takes_a_constraints_file_as_it_is(path: Path, tmp_path: Path) -> Non
     python = path.read_text().split("# python ")[1].split(",")[0]
     uv = pipeline.find_uv()
     env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-    found = interpreters.find(python, proc.run, uv)
+    found = interpreters.find(python, processes.run, uv)
     made = [uv, "venv", "-q", "--python", found, tmp_path / "venv"]
     subprocess.run(made, check=True, timeout=120, env=env, stdout=sys.stderr)
     wanted = ["megatron-core", "nvidia-modelopt"]

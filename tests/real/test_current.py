@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import evidence, files, pipeline
+from mcore_compat.base import files
+from mcore_compat.results import evidence
+from mcore_compat.run import pipeline
 
 pytestmark = pytest.mark.real
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from mcore_compat import files, pipeline
+from mcore_compat.base import files
+from mcore_compat.run import pipeline
 
 pytestmark = pytest.mark.real
 

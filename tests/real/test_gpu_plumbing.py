@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from real_support import cell
 
-from mcore_compat import files, proc
+from mcore_compat.base import files, processes
 
 pytestmark = pytest.mark.real
 
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("gpu_plumbing.py")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     python, tools, variables = cell()
     folder = tmp_path_factory.mktemp("plumbing")
-    done = proc.run(
+    done = processes.run(
         [python, SCRIPT, files.ROOT, tools, folder],
         timeout=300,
         env={**variables, "TORCHDYNAMO_DISABLE": "1", "TORCH_EXTENSIONS_DIR": str(folder / "ext")},

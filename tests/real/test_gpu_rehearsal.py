@@ -24,7 +24,9 @@ import pytest
 import tomllib
 from bundle_support import OFFLINE, offline
 
-from mcore_compat import files, interpreters, pipeline, proc
+from mcore_compat.base import files, processes
+from mcore_compat.environments import interpreters
+from mcore_compat.run import pipeline
 
 PLAN = files.ROOT / "constraints" / "gpu-run.toml"
 CELLS = 6
@@ -67,7 +69,7 @@ def python(plan: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     wanted.write_text(re.sub(r"\+cu\d+", "", text))
     series = ".".join(told["python"].split(".")[:2])
     uv = pipeline.find_uv()
-    found = interpreters.find(series, proc.run, uv)
+    found = interpreters.find(series, processes.run, uv)
     subprocess.run([uv, "venv", "-q", "-p", found, folder / "env"], check=True, timeout=300)
     there = folder / "env" / "bin" / "python"
     install = [uv, "pip", "install", "-q", "-p", there, "--exclude-newer", told["read"]]

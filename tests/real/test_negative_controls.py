@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from mcore_compat import environment, files, interpreters, pipeline, proc, runtime
+from mcore_compat.base import files, processes
+from mcore_compat.environments import creation, interpreters, process_variables
+from mcore_compat.run import pipeline
 
 CELL = "compat-0.16-modelopt0.41"
 
@@ -27,11 +29,13 @@ def asked(kind: str | None, only: str, tmp_path: Path, limit: float = 120) -> di
     site = next((folder / "lib").glob("python3*/site-packages"))
     tools = _tools(folder)
     events = tmp_path / "events.jsonl"
-    variables = runtime.variables(site, runtime.driver_stub(site, proc.run))
+    variables = process_variables.variables(
+        site, process_variables.driver_stub(site, processes.run)
+    )
     if kind:
         variables["MCORE_COMPAT_SABOTAGE"] = kind
     argv = [folder / "bin" / "python", files.ROOT / "suite" / "run.py", "--tools", tools]
-    done = proc.run(
+    done = processes.run(
         [*argv, "--events", events, "--only", only, "--timeout", str(limit)],
         timeout=570,
         env=variables,
@@ -47,8 +51,8 @@ def asked(kind: str | None, only: str, tmp_path: Path, limit: float = 120) -> di
 def _tools(folder: Path) -> Path:
     version = next((folder / "lib").glob("python3*")).name.removeprefix("python")
     uv = pipeline.find_uv()
-    python = interpreters.find(version, proc.run, uv)
-    return environment.tools(python=python, uv=uv, run=proc.run, say=print)
+    python = interpreters.find(version, processes.run, uv)
+    return creation.tools(python=python, uv=uv, run=processes.run, say=print)
 
 
 def test_unharmed_the_checks_work(tmp_path: Path) -> None:
@@ -112,7 +116,7 @@ for step in range(3):
 def test_logits_that_differ_are_told_whatever_the_step(tmp_path: Path) -> None:
     # The judgement alone, on numbers of ours: the logits themselves need a GPU.
     folder = files.home() / "envs" / CELL
-    done = proc.run(
+    done = processes.run(
         [folder / "bin" / "python", "-c", LOGITS, files.ROOT],
         timeout=120,
         env={**os.environ, "PYTHONPATH": str(_tools(folder))},

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from mcore_compat import evidence, files, shared
+from mcore_compat.base import files
+from mcore_compat.results import evidence, large_values
 
 CELLS = tuple(f"compat-0.16-modelopt{series}" for series in ("0.40", "0.41", "0.42"))
 SELECTED = ["--tag", "mcore-0.16", "--tag", "stack-default", "--modelopt", ">=0.40,<0.43"]
@@ -43,7 +44,7 @@ def kept(tmp_path: Path) -> Iterator[dict[str, Path]]:
         path.unlink(missing_ok=True)
         if (tmp_path / name).exists():
             files.write_text(path, (tmp_path / name).read_text(encoding="utf-8"))
-    shared.pack(evidence.FOLDER)  # drops the values that no evidence names any more
+    large_values.pack(evidence.FOLDER)  # drops the values that no evidence names any more
 
 
 def hears_ctrl_c() -> None:

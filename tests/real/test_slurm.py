@@ -21,10 +21,10 @@ from jobs_support import ENDS_S, Run, finish, started
 from slurm_accounting import Accounted
 from slurm_support import Cluster, wait_for
 
-from mcore_compat import files
-from mcore_compat.executor import records
-from mcore_compat.executor.records import Batch
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.base import files
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.schedule.jobs import records
+from mcore_compat.schedule.jobs.records import Batch
 
 pytestmark = pytest.mark.slurm
 

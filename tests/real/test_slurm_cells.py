@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 from slurm_support import Cluster, wait_for
 
-from mcore_compat import evidence, files
-from mcore_compat.executor import records
-from mcore_compat.executor.records import Batch
-from mcore_compat.outcomes import CellOutcome
+from mcore_compat.base import files
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.results import evidence
+from mcore_compat.schedule.jobs import records
+from mcore_compat.schedule.jobs.records import Batch
 
 OLDER = ("0.27", "0.29", "0.31", "0.33", "0.35", "0.37")
 SERIES = (*OLDER, "0.39", "0.40", "0.41", "0.42", "0.43", "0.44")

@@ -1,0 +1,1 @@
+"""Causes, version rules, intervals, bisection, recommendations."""

@@ -1,0 +1,258 @@
+"""Stage evidence → drift: what changed between releases in the interfaces that callers use. Pure.
+
+Each release of a package is compared with the next one of which something is known. What is said
+to break is what a signature shows: a call that the former release takes and the latter refuses, or
+binds otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from packaging.version import Version
+
+from mcore_compat.analysis.api import sightings, signatures, structures, wording
+from mcore_compat.analysis.api.sightings import History, Seen, Subject
+from mcore_compat.analysis.api.signatures import Difference
+from mcore_compat.analysis.api.structures import Structure
+from mcore_compat.base.markup import escape
+from mcore_compat.core.releases import Releases
+from mcore_compat.results.evidence import Evidence
+
+_ALIKE = 0.5
+"""Share of parameter names, of all in both, from which two functions are taken for the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One difference between two releases of a subject's package.
+
+    Between them lie `not_tested`, known releases of which no cell recorded anything, and
+    `not_recorded`, tested ones of which nothing is known of the subject.
+    """
+
+    subject: Subject
+    before: str
+    after: str
+    what: Difference
+    not_tested: tuple[str, ...] = ()
+    not_recorded: tuple[str, ...] = ()
+
+
+def changes(found: Sequence[Evidence], releases: Releases) -> tuple[Change, ...]:
+    """Everything that changed between two releases, sorted by package, releases and name."""
+    seen = sightings.history(found)
+    tested: dict[str, set[str]] = {}
+    for subject, by_release in seen.items():
+        tested.setdefault(subject.package, set()).update(by_release)
+    made: list[Change] = []
+    for subject, by_release in seen.items():
+        order = sorted(by_release, key=Version)
+        for version in order:
+            made += [
+                Change(subject=subject, before=version, after=version, what=what)
+                for what in _disagreement(by_release[version])
+            ]
+        known = [r.version for r in releases.of(subject.package)]
+        for before, after in pairwise(order):
+            other = tested[subject.package]
+            not_tested = _between(set(known) - other, before, after)
+            not_recorded = _between(other, before, after)
+            made += [
+                Change(
+                    subject=subject, before=before, after=after, what=what,
+                    not_tested=not_tested, not_recorded=not_recorded,
+                )
+                for what in _differences(seen, subject, before, after)
+            ]  # fmt: skip
+    return tuple(sorted(_without_moved(made), key=_order))
+
+
+def _order(change: Change) -> tuple[Any, ...]:
+    what = change.what
+    versions = Version(change.before), Version(change.after)
+    return change.subject.package, *versions, change.subject.name, what.kind, what.name or ""
+
+
+def _between(versions: Iterable[str], before: str, after: str) -> tuple[str, ...]:
+    low, high = Version(before), Version(after)
+    return tuple(sorted((v for v in versions if low < Version(v) < high), key=Version))
+
+
+def _disagreement(seen: Seen) -> Iterator[Difference]:
+    """Cells of one release that saw something else: said, and no side is taken."""
+    values = sorted(seen.values, key=_text)
+    for old, new in pairwise(values):
+        told = [", ".join(sorted(seen.values[value])) for value in (old, new)]
+        yield Difference(
+            kind="recorded differently",
+            old=_text(old),
+            new=_text(new),
+            why=f"the one in {told[0]}, the other in {told[1]}",
+            minor=all(d.minor for d in _compare(old, new)),
+        )
+
+
+def _text(value: str | Structure) -> str:
+    return (
+        value
+        if isinstance(value, str)
+        else "; ".join(f"{place}: {' or '.join(names)}" for place, names in value)
+    )
+
+
+def _differences(seen: History, subject: Subject, before: str, after: str) -> Iterator[Difference]:
+    old, new = seen[subject][before], seen[subject][after]
+    if not old.values and new.values:
+        yield Difference(kind="added", new=_text(min(new.values, key=_text)))
+    elif old.values and not new.values:
+        yield from _gone(seen, subject, before, after)
+    else:
+        yield from _common(old, new)
+
+
+def _common(old: Seen, new: Seen) -> tuple[Difference, ...]:
+    """What differs whichever of its values each release is taken to have."""
+    pairs = [
+        _compare(a, b) for a in sorted(old.values, key=_text) for b in sorted(new.values, key=_text)
+    ]
+    return tuple(d for d in pairs[0] if all(d in other for other in pairs)) if pairs else ()
+
+
+def _compare(old: str | Structure, new: str | Structure) -> tuple[Difference, ...]:
+    if isinstance(old, str) and isinstance(new, str):
+        return signatures.compare(old, new)
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        return structures.compare(old, new)
+    return ()
+
+
+def _gone(seen: History, subject: Subject, before: str, after: str) -> Iterator[Difference]:
+    """A subject that the latter release does not have: moved, or removed."""
+    old, new = seen[subject][before], seen[subject][after]
+    text = min(old.values, key=_text)
+    users, guarded = new.users or old.users, new.guarded or old.guarded
+    by_name = sorted(guarded if guarded and not users else users)
+    why = f"{by_name[0]} takes it" if by_name else "callers do not find it"
+    breaking = bool(users) or not guarded
+    if not breaking:
+        why += ", behind a guard"
+    place = _moved_to(seen, subject, before, after)
+    if place is None:
+        yield Difference(kind="removed", old=_text(text), breaking=breaking, why=why)
+        return
+    there = Subject(package=subject.package, name=place)
+    yield Difference(kind="moved", old=subject.name, new=place, breaking=breaking, why=why)
+    yield from _common(old, seen[there][after])
+
+
+def _moved_to(seen: History, subject: Subject, before: str, after: str) -> str | None:
+    """Where the latter release has a function of the same name, and alike, in another module.
+
+    One that is new there comes before one that the former release has too.
+    """
+    _, _, attribute = subject.name.partition(":")
+    texts = seen[subject][before].values
+    found = []
+    for other, by_release in seen.items():
+        if other == subject or not attribute or other.package != subject.package:
+            continue
+        there = by_release.get(after, Seen()).values
+        if other.name.endswith(f":{attribute}") and _alike(texts, there):
+            was_there = bool(by_release.get(before, Seen()).values)
+            found.append((was_there, other.name))
+    return min(found)[1] if found else None
+
+
+def _alike(old: Mapping[str | Structure, Any], new: Mapping[str | Structure, Any]) -> bool:
+    pairs = [(_names(a), _names(b)) for a in old for b in new]
+    return any(a == b or len(a & b) >= _ALIKE * len(a | b) for a, b in pairs)
+
+
+def _names(value: str | Structure) -> set[str]:
+    read = signatures.parse(value) if isinstance(value, str) else None
+    return set(read.by_name) if read else {_text(value)}
+
+
+def _without_moved(made: Sequence[Change]) -> Iterator[Change]:
+    """All but what is new only because it moved there."""
+    moved = {(c.subject.package, c.what.new, c.after) for c in made if c.what.kind == "moved"}
+    for change in made:
+        key = (change.subject.package, change.subject.name, change.after)
+        if change.what.kind != "added" or key not in moved:
+            yield change
+
+
+def data(made: Sequence[Change]) -> list[dict[str, Any]]:
+    """The changes as JSON, one row each, in their order."""
+    return [
+        {
+            "package": change.subject.package,
+            "subject": change.subject.name,
+            "before": change.before,
+            "after": change.after,
+            "not_tested": list(change.not_tested),
+            "not_recorded": list(change.not_recorded),
+            **asdict(change.what),
+        }
+        for change in made
+    ]
+
+
+def lines(made: Sequence[Change]) -> list[str]:
+    """The section of `COMPATIBILITY.md`: one table a package, one row a function and release."""
+    most = signatures.MOST_BY_POSITION
+    told = [
+        "## What changed in the interfaces that callers use",
+        "",
+        "From the signatures and specs that cells recorded: each release against the next one of",
+        "which something is known. `yes`: a call that the former takes, or code that names what",
+        "stands in a spec, fails with the latter or means something else. `only by position`: so",
+        f"do calls that give arguments by position, {most} at most. A new default breaks no call,",
+        "but changes what calls that leave it out get. Of a release that was not tested nothing is",
+        "said. Numbers stand where much of a kind changed; `compatibility.json` names everything,",
+        "changed annotations too.",
+        "",
+    ]
+    if not made:
+        return [*told, "Nothing that was recorded changed.", ""]
+    for package in sorted({change.subject.package for change in made}):
+        mine = [change for change in made if change.subject.package == package]
+        told += [f"### {escape(package)}", ""]
+        gaps = {(c.before, c.after): c.not_tested for c in mine if c.not_tested}
+        for (before, after), versions in sorted(gaps.items(), key=lambda gap: _versions(gap[0])):
+            told.append(f"- not tested between {before} and {after}: {', '.join(versions)}")
+        told += [
+            *([""] if gaps else []),
+            "| from | to | function or spec | change | breaks callers? |",
+            "| --- | --- | --- | --- | --- |",
+            *_rows(mine),
+            "",
+        ]
+    return told
+
+
+def _versions(pair: tuple[str, str]) -> tuple[Version, Version]:
+    return Version(pair[0]), Version(pair[1])
+
+
+def _rows(made: Sequence[Change]) -> Iterator[str]:
+    """One row for all that changed alike between the same two releases."""
+    by_subject: dict[tuple[str, str, str], list[Change]] = {}
+    for change in made:
+        key = change.before, change.after, change.subject.name
+        by_subject.setdefault(key, []).append(change)
+    alike: dict[tuple[str, str, str, str], list[str]] = {}
+    for (before, after, name), mine in by_subject.items():
+        what = [c.what for c in mine if not c.what.minor]
+        what = what or [c.what for c in mine if c.what.kind == "annotation changed"]
+        gap = ", ".join(mine[0].not_recorded)
+        text = wording.told(what) + (f" (nothing known of {gap})" if gap else "")
+        if what:
+            alike.setdefault((before, after, text, wording.breaks(what)), []).append(name)
+    for (before, after, text, breaks), names in alike.items():
+        cells = before, after, *map(escape, (", ".join(names), text, breaks))
+        yield f"| {' | '.join(cells)} |"

@@ -1,0 +1,165 @@
+"""Stage evidence → drift: what each cell saw of the interfaces that callers use. Pure.
+
+Three kinds of checks look: `signatures` and `interface-*` at functions, `private-names` at what the
+packages take from one another, `spec-modules` at the structure of the ModelOpt specs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcore_compat.analysis.api.structures import Structure, structure
+from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.results.evidence import CheckResult, Evidence
+
+OWNERS = {
+    "megatron": "megatron-core",
+    "modelopt": "nvidia-modelopt",
+    "torch": "torch",
+    "transformer_engine": "transformer-engine",
+}
+"""By top-level module: the package whose release decides."""
+
+_ASKED = (CheckOutcome.WORKS, CheckOutcome.UNSUPPORTED)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Subject:
+    """A function, `module:attribute`, or the ModelOpt spec of a family."""
+
+    package: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What one release was seen to have of a subject, over all of its cells.
+
+    `values` are the texts or structures, with the cells that saw them: none where it is absent,
+    several where cells disagree. `users` take it without a guard, `guarded` behind one.
+    """
+
+    values: dict[str | Structure, set[str]] = field(default_factory=dict)
+    users: set[str] = field(default_factory=set)
+    guarded: set[str] = field(default_factory=set)
+
+
+History = dict[Subject, dict[str, Seen]]
+"""By subject and release; a release of which nothing is known has no entry."""
+
+
+def history(found: Iterable[Evidence]) -> History:
+    """What all cells saw. A cell that could not see a subject takes nothing from one that did."""
+    evidence = list(found)
+    paths = _interface_paths(evidence)
+    made: History = {}
+    kept = _Kept()
+    for one in evidence:
+        whole = _imported(one, kept)
+        for check in one.checks:
+            for name, value, by in _looked(check, paths, kept):
+                top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
+                if top not in OWNERS or (value is None and top not in whole):
+                    continue  # what does not import hides what it has
+                release = one.pins[OWNERS[top]]
+                subject = Subject(package=OWNERS[top], name=name)
+                seen = made.setdefault(subject, {}).setdefault(release, Seen())
+                if value is not None:
+                    seen.values.setdefault(value, set()).add(one.cell)
+                if by:
+                    (seen.guarded if by[1] else seen.users).add(by[0])
+    return made
+
+
+@dataclass
+class _Kept:
+    """What was made of a value that cells share, by its identity: thousands of them are alike.
+    To be used while all evidence is held."""
+
+    structures: dict[int, Structure] = field(default_factory=dict)
+    imports: dict[int, tuple[set[str], set[str]]] = field(default_factory=dict)
+
+    def structure(self, value: Any) -> Structure:
+        if id(value) not in self.structures:
+            self.structures[id(value)] = structure(value)
+        return self.structures[id(value)]
+
+    def imported(self, told: Any) -> tuple[set[str], set[str]]:
+        """The top-level packages of which modules were imported, and those of which one failed."""
+        if id(told) not in self.imports:
+            rows = told.items() if isinstance(told, Mapping) else ()
+            works = {_top(module) for module, how in rows if how == "ok"}
+            fails = {_top(module) for module, how in rows if how != "ok"}
+            self.imports[id(told)] = works, fails
+        return self.imports[id(told)]
+
+
+def _top(name: str) -> str:
+    return re.split(r"[.:]", name, maxsplit=1)[0]
+
+
+_Looked = tuple[str, str | Structure | None, tuple[str, bool] | None]
+"""A name, what was found there, and who takes it, behind a guard or not."""
+
+
+def _looked(check: CheckResult, paths: Mapping[str, set[str]], kept: _Kept) -> Iterator[_Looked]:
+    """What a check recorded; nothing of what is not in the form that it records."""
+    if check.kind == "signatures":
+        for name, value in check.details.items():
+            if ":" in name and (value is None or isinstance(value, str)):
+                yield name, value, None
+    elif check.kind == "private-names":
+        for name, row in check.details.items():
+            if ":" in name and isinstance(row, Mapping):
+                value = row.get("is")
+                by = (str(row.get("by")), bool(row.get("guarded")))
+                yield name, value if isinstance(value, str) else None, by
+    elif check.kind.startswith("interface-"):
+        yield from _spec_functions(check, paths[check.kind])
+    elif check.kind == "spec-modules":
+        modules = kept.structure(check.details.get("modules"))
+        if modules or check.outcome is CheckOutcome.UNSUPPORTED:
+            yield f"ModelOpt spec of {check.family}", modules or None, None
+
+
+def _spec_functions(check: CheckResult, paths: Iterable[str]) -> Iterator[_Looked]:
+    """Those of `paths` that the check recorded; the others are absent where it saw its end."""
+    # It asserts only after it has looked at everything.
+    asserted = check.failure is not None and check.failure.type == "AssertionError"
+    for path in sorted(paths):
+        module, _, name = path.rpartition(".")
+        value = check.details.get(path)
+        if isinstance(value, str):
+            yield f"{module}:{name}", value, None
+        elif check.outcome in _ASKED or asserted:
+            yield f"{module}:{name}", None, None
+
+
+def _interface_paths(found: Iterable[Evidence]) -> dict[str, set[str]]:
+    """By check: the dotted paths of functions that any cell recorded."""
+    paths: dict[str, set[str]] = {}
+    for one in found:
+        for check in one.checks:
+            if check.kind.startswith("interface-"):
+                names = {n for n, v in check.details.items() if isinstance(v, str) and "." in n}
+                paths.setdefault(check.kind, set()).update(names)
+    return paths
+
+
+def _imported(one: Evidence, kept: _Kept) -> set[str]:
+    """The top-level packages of which the cell imported something, and failed to import nothing."""
+    works: set[str] = set()
+    fails: set[str] = set()
+    for check in one.checks:
+        if not check.kind.startswith("import-"):
+            continue
+        for key in ("modules", "preload"):
+            there, failed = kept.imported(check.details.get(key))
+            works |= there
+            fails |= failed
+        if check.outcome not in _ASKED:
+            fails |= {top for top in OWNERS if f"-{top}-" in check.kind}
+    return works - fails

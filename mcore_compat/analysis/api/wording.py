@@ -1,0 +1,108 @@
+"""Differences in a few words, for a row of a table. Pure; the words are not escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcore_compat.analysis.api import structures
+from mcore_compat.analysis.api.signatures import Difference
+
+FULL = 8
+"""More names than these are counted; those that break callers are named all the same."""
+
+LONGEST = 60
+"""Characters that are shown of a default or a text."""
+
+_WHOLE = 300
+"""Characters that are shown of a name: all of it, but for what no package names so."""
+
+_KINDS = {
+    "added": "added",
+    "removed": "removed",
+    "moved": "moved to {new}",
+    "recorded differently": "recorded differently: {why}",
+    "parameter removed": "removed: {names}",
+    "parameter added": "added: {names}",
+    "kind changed": "kind of {name}: {old} → {new}",
+    "default added": "{name} is optional now: {new}",
+    "default removed": "{name} is required now, was {old}",
+    "default changed": "default of {name}: {old} → {new}",
+    "order changed": "order: {new} stands where {name} stood",
+    "signature hidden": "signature hidden behind (*args, **kwargs)",
+    "signature shown": "signature shown, was (*args, **kwargs)",
+    "text changed": "no signature to compare: {old} → {new}",
+    "submodule removed": "submodule removed: {names}",
+    "submodule added": "submodule added: {names}",
+    "class changed": "{name}: {old} → {new}",
+    "annotation changed": "only annotations: {names}",
+}
+"""By kind, in the order of the table: what is said of one, or with `{names}` of all of them."""
+
+_BELOW = {"submodule added", "submodule removed"}
+
+
+def told(what: Sequence[Difference]) -> str:
+    """What changed; counts where there is much of a kind."""
+    said = []
+    for kind, words in _KINDS.items():
+        mine = [d for d in what if d.kind == kind]
+        if mine and "{names}" in words:
+            said.append(words.format(names=_names(kind, mine)))
+        elif len(mine) > FULL:
+            said.append(f"{kind}: {len(mine)} times")
+            said += [_say(words, d) for d in mine if d.breaking]
+        else:
+            said += [_say(words, d) for d in mine]
+    return "; ".join(said)
+
+
+def breaks(what: Sequence[Difference]) -> str:
+    """Whether callers break, and why: each reason once, with the names that it is given for."""
+    reasons: dict[str, list[str]] = {}
+    for one in what:
+        if one.breaking:
+            reasons.setdefault(one.why, []).append(one.name or "")
+    if not reasons:
+        return "no"
+    told = []
+    for why, names in reasons.items():
+        named = ", ".join(names[:FULL]) + (f" and {len(names) - FULL} more" * (len(names) > FULL))
+        told.append(f"{named}: {why}" if named and len(what) > 1 else why)
+    by_position = all(one.kind == "order changed" for one in what if one.breaking)
+    return f"{'only by position' if by_position else 'yes'}: {'; '.join(told)}"
+
+
+def _say(words: str, one: Difference) -> str:
+    old, new = one.old or "none", one.new or "none"
+    if one.kind == "class changed":
+        old, new = _short(old, new)
+    longest = LONGEST if one.kind.startswith(("default", "text")) else _WHOLE
+    return words.format(
+        name=one.name or "the whole", old=_cut(old, longest), new=_cut(new, longest), why=one.why
+    )
+
+
+def _short(old: str, new: str) -> tuple[str, str]:
+    """Two dotted paths without what they begin with alike, but for the last module."""
+    first, second = old.split("."), new.split(".")
+    same = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), 0)
+    return ".".join(first[max(same - 1, 0) :]), ".".join(second[max(same - 1, 0) :])
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _names(kind: str, mine: Sequence[Difference]) -> str:
+    """The names, those that are required or lie above others said so; or how many."""
+    names = [d.name or "the whole" for d in mine]
+    if kind.startswith("submodule"):
+        below = structures.topmost(names)
+        names = [f"{n} (with {below[n]} below it)" if below[n] else n for n in below]
+    elif kind == "parameter added":
+        names = [f"{n} (required)" if d.breaking else n for n, d in zip(names, mine, strict=True)]
+    if len(names) <= FULL:
+        return ", ".join(names)
+    breaking = [n for n, d in zip(names, mine, strict=False) if d.breaking]
+    noun = "submodules" if kind.startswith("submodule") else "parameters"
+    return ", ".join([f"{len(names)} {noun}", *breaking])

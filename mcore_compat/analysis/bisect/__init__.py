@@ -1,0 +1,1 @@
+"""Where a check changes between releases."""

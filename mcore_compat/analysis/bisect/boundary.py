@@ -1,0 +1,233 @@
+"""Stage line → answer: what each point says of a check, and where along the line that changes.
+
+What is known is looked at first; a point is run only where the answer needs it. Pure but for `run`,
+which the caller passes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat.analysis.bisect import halving
+from mcore_compat.analysis.bisect.halving import Answer, State
+from mcore_compat.analysis.bisect.release_path import Line
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import FAILURES, CheckOutcome
+from mcore_compat.results.evidence import CheckResult, Evidence
+
+NOT_RUN = "not run"
+"""The outcome of a point that would have to be run, and was not to be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a point says. `outcome`: in the words of checks and cells; `why`: where it is neither
+    good nor bad; `source`: where that comes from; `failed`: the first check that failed, and the
+    evidence of that."""
+
+    state: State
+    outcome: str
+    source: str
+    why: str = ""
+    failed: tuple[CheckResult, Evidence] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The answer, what was seen by point, and the cells that were run for it, in order."""
+
+    answer: Answer
+    seen: Mapping[int, Seen]
+    ran: tuple[str, ...]
+
+    @property
+    def unrun(self) -> frozenset[int]:
+        return frozenset(p for p, one in self.seen.items() if one.outcome == NOT_RUN)
+
+
+def matching(pattern: str, checks: Iterable[str]) -> tuple[str, ...]:
+    """The checks of a name or a glob, sorted. `*` and `?` are the only wildcards: brackets stand
+    in checks' names."""
+    parts = (re.escape(part) for part in re.split(r"([*?])", pattern))
+    words = "".join({r"\*": ".*", r"\?": "."}.get(part, part) for part in parts)
+    return tuple(sorted(c for c in set(checks) if c == pattern or re.fullmatch(words, c)))
+
+
+def known_check(pattern: str, checks: Iterable[str]) -> None:
+    """See that a check, or a glob of one, names anything.
+
+    Raises:
+        UsageError: it does not; names the nearest.
+    """
+    names = sorted(set(checks))
+    if names and not matching(pattern, names):
+        raise UsageError(f'--check: no check is called "{pattern}"{nearest(pattern, names)}')
+
+
+def seen_in(found: Evidence, pattern: str, cell: Cell, source: str) -> Seen:
+    """What evidence says of a check: good where all that apply work, bad where one failed."""
+    other = [axis for axis, version in cell.pins.items() if found.pins.get(axis) != version]
+    if other:
+        told = ", ".join(f"{axis} {found.pins.get(axis)}" for axis in other)
+        return Seen(
+            state=State.SILENT,
+            outcome=found.outcome.value,
+            source=source,
+            why=f"it is another combination here: {told}",
+        )
+    names = set(matching(pattern, (c.check for c in found.checks)))
+    mine = [c for c in found.checks if c.check in names]
+    if not mine:
+        why = found.reason.message if found.reason else "the cell was not asked this"
+        return Seen(state=State.SILENT, outcome=found.outcome.value, source=source, why=_first(why))
+    failed = next((c for c in mine if c.outcome in FAILURES), None)
+    if failed:
+        return Seen(
+            state=State.BAD, outcome=failed.outcome.value, source=source, failed=(failed, found)
+        )
+    for outcome in (CheckOutcome.BLOCKED, CheckOutcome.WORKS):
+        one = next((c for c in mine if c.outcome is outcome), None)
+        if one:
+            good = outcome is CheckOutcome.WORKS
+            return Seen(
+                state=State.GOOD if good else State.SILENT,
+                outcome=outcome.value,
+                source=source,
+                why="" if good else _first(one.reason or ""),
+            )
+    return Seen(
+        state=State.SILENT,
+        outcome=mine[0].outcome.value,
+        source=source,
+        why=_first(mine[0].reason or ""),
+    )
+
+
+def _first(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")
+
+
+def refused(line: Line) -> dict[int, Seen]:
+    """The points that cannot be installed, as metadata says: nothing has to be run for that."""
+    return {
+        place: Seen(
+            state=State.SILENT, outcome="unresolvable", source="metadata", why=point.refused
+        )
+        for place, point in enumerate(line.points)
+        if point.refused
+    }
+
+
+def search(
+    line: Line, check: str, known: Mapping[int, Seen], run: Callable[[int], Seen] | None
+) -> Found:
+    """Where along a line a check changes. `run` runs a point; None: what is known must do.
+
+    Beside what the two ends cost where nothing is known of them, at most ceil(log2(n)) of n
+    points are run that answer, and each that does not at most once.
+
+    Raises:
+        UsageError: an end is not what it was said to be.
+    """
+    seen = dict(known)
+    ran: list[str] = []
+
+    def ask(place: int) -> State:
+        if run is None:
+            seen[place] = Seen(state=State.SILENT, outcome=NOT_RUN, source="")
+        else:
+            ran.append(line.points[place].cell.name)
+            seen[place] = run(place)
+        return _oriented(seen[place].state, line)
+
+    verify_known(line, check, seen)
+    for end in line.ends:
+        if end not in seen:
+            ask(end)
+            _verify(line, check, end, seen)
+    states = {place: _oriented(one.state, line) for place, one in seen.items()}
+    answer = halving.bisect(len(line.points), ask, states)
+    return Found(answer=answer, seen=dict(sorted(seen.items())), ran=tuple(ran))
+
+
+def _oriented(state: State, line: Line) -> State:
+    """As the core sees it, to which the first point is the good one."""
+    turned = {State.GOOD: State.BAD, State.BAD: State.GOOD}
+    return turned.get(state, state) if line.fixed else state
+
+
+def _verify(line: Line, check: str, end: int, seen: Mapping[int, Seen]) -> None:
+    """See that an end is what it was said to be, in one line where it is not."""
+    good, bad = line.ends
+    wanted, option = (State.GOOD, "--good") if end == good else (State.BAD, "--bad")
+    one = seen[end]
+    if one.state is wanted:
+        return
+    name = line.points[end].cell.name
+    if one.outcome == NOT_RUN:
+        raise UsageError(f"{option} {name}: no fresh evidence says {check}; run it: nox -s {name}")
+    if one.state is not State.SILENT:
+        why = (
+            f"{one.failed[0].check} is {one.outcome} there"
+            if one.failed
+            else f"{check} works there"
+        )
+        if wanted is State.BAD and line.notes:
+            why += f" ({line.notes[0]}): what is held decides, try another --axis"
+        other = seen.get(bad if end == good else good)
+        if other and other.state is wanted:
+            why += "; are --good and --bad the wrong way round?"
+        raise UsageError(f"{option} {name}: {why}")
+    said = f" ({one.why})" if one.why else ""
+    hint = ": bisect what blocks it" if one.outcome == CheckOutcome.BLOCKED else ""
+    raise UsageError(
+        f"{option} {name}: {check} is {one.outcome} there{said}, neither good nor bad{hint}"
+    )
+
+
+def verify_known(line: Line, check: str, known: Mapping[int, Seen]) -> None:
+    """See that the ends of which something is known are what they were said to be.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for end in line.ends:
+        if end in known:
+            _verify(line, check, end, known)
+
+
+def most_runs(line: Line, known: Mapping[int, Seen]) -> tuple[list[int], list[int], int]:
+    """`(ends to run, points that may be asked, how many of those at most)` where all can be asked.
+
+    Each point that turns out to be silent costs one more.
+    """
+    ends = [end for end in line.ends if end not in known]
+    states = {0: State.GOOD, len(line.points) - 1: State.BAD}
+    states |= {place: _oriented(one.state, line) for place, one in known.items()}
+    low, high = halving.nearest(states, len(line.points))
+    open_ = [place for place in range(low + 1, high) if place not in known]
+    return ends, open_, math.ceil(math.log2(len(open_) + 1))
+
+
+def first_bad(line: Line, found: Found) -> int:
+    """The bad one of the two points between which the check changes."""
+    return found.answer.last if line.fixed else found.answer.first
+
+
+def changes(line: Line, found: Found) -> list[tuple[str, str]]:
+    """Every change that was seen, as the versions on its two sides, oldest first."""
+    told = [p for p, one in found.seen.items() if one.state is not State.SILENT]
+    return [
+        (line.points[one].version, line.points[other].version)
+        for one, other in itertools.pairwise(told)
+        if found.seen[one].state is not found.seen[other].state
+    ]
+
+
+def versions(line: Line) -> Sequence[str]:
+    return [point.version for point in line.points]

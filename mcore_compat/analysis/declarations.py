@@ -1,0 +1,320 @@
+"""What the packages declare, beside what the evidence shows. Pure.
+
+A relation is what one release says of another axis: a Requires-Dist, of an extra or not, its
+Requires-Python, or a version guard in its sources on the way to a failure. A finding sets failures,
+or cells that work, beside the relations between the very releases that they are about:
+
+- `declared fine, breaks`: the releases that decide declare a range, and fail within it;
+- `declared out of range, breaks`: wherever it fails, a version is outside of what is declared;
+- `declared out of range, works`: a range leaves a version out with which everything restores, and
+  nothing fails by these two releases together;
+- `not declared`: the releases that decide say nothing of one another, and fail together.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from mcore_compat.analysis.explanation import Explained
+from mcore_compat.core.cells import AXES
+from mcore_compat.core.outcomes import FAILS
+from mcore_compat.core.releases import Releases
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import CheckResult, Evidence
+
+FINE, NOT = "declared fine, breaks", "not declared"
+OUT, KEPT = "declared out of range, works", "declared out of range, breaks"
+
+DECLARING = AXES[:-1]
+"""Every axis but python declares something of others."""
+
+PARTS = {"transformer-engine": ("transformer-engine-torch",)}
+"""Packages that declare for an axis: TE's torch extension requires torch, its core does not."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Relation:
+    """`package version` declares `specifier` for the axis `on`; `extra` names the extras that say
+    so, empty where it holds always, `requires-python` for Requires-Python. Of a version guard
+    `asked_in` is the place in the package's sources."""
+
+    package: str
+    version: str
+    on: str
+    specifier: str
+    extra: str
+    asked_in: str = ""
+
+    def text(self) -> str:
+        if self.asked_in:
+            place = f"{self.package} {self.version} in {self.asked_in}"
+            return f"{place} asks for {self.on}{self.specifier}"
+        where = f" (extra {self.extra})" if self.extra and self.extra != "requires-python" else ""
+        return f"{self.package} {self.version} declares {self.on}{self.specifier or ' any'}{where}"
+
+    def admits(self, version: str) -> bool:
+        return _contains(self.specifier, version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that a maintainer of `package` may want to know.
+
+    `cells` are those that show it, the one to be shown first; `relations` what was declared there;
+    `rule` the versions in words, empty where none can be stated; `fingerprint` of the failure,
+    empty where none.
+    """
+
+    kind: str
+    package: str
+    subject: str
+    cells: tuple[str, ...]
+    relations: tuple[Relation, ...]
+    rule: str = ""
+    fingerprint: str = ""
+    checks: tuple[str, ...] = ()
+    imported_in: tuple[str, ...] = ()
+    """Modules with an import that no requirement asks for, in the first of `cells`."""
+
+
+@functools.cache
+def _contains(specifier: str, version: str) -> bool:
+    try:
+        return SpecifierSet(specifier).contains(version, prereleases=True)
+    except InvalidSpecifier:
+        return True
+
+
+def relations(package: str, version: str, releases: Releases) -> tuple[Relation, ...]:
+    """What a release of an axis declares of the other axes. Sorted, each once."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for name in (package, *PARTS.get(package, ())):
+        release = next((r for r in releases.of(name) if r.version == version), None)
+        if release is None:
+            continue
+        for text in release.requires:
+            for on, specifier, extra in _said(text):
+                if on != package:
+                    found.setdefault((on, specifier), set()).add(extra)
+        if release.requires_python:
+            found.setdefault(("python", release.requires_python), set()).add("requires-python")
+    return tuple(
+        Relation(
+            package=package,
+            version=version,
+            on=on,
+            specifier=specifier,
+            extra="" if "" in extras else ", ".join(sorted(extras)),
+        )
+        for (on, specifier), extras in sorted(found.items())
+    )
+
+
+@functools.cache
+def _said(text: str) -> tuple[tuple[str, str, str], ...]:
+    """`(axis, specifier, extra)` of a requirement on an axis; empty for any other."""
+    try:
+        need = Requirement(text)
+    except InvalidRequirement:
+        return ()
+    on = canonicalize_name(need.name)
+    if on not in AXES:
+        return ()
+    extra = re.search(r"""extra == ["']([^"']+)""", str(need.marker or ""))
+    return ((on, str(need.specifier), extra[1] if extra else ""),)
+
+
+def findings(
+    found: Sequence[Evidence], explained: Sequence[Explained], releases: Releases
+) -> tuple[Finding, ...]:
+    """Everything worth telling, failures first, the one seen in most cells first."""
+    by_name = {e.cell: e for e in found}
+    asked = functools.cache(lambda package, version: relations(package, version, releases))
+    broken = [_of_failure(one, by_name, asked) for one in explained]
+    return (*broken, *_out_of_range(found, explained, asked), *_undeclared(found))
+
+
+Asked = Callable[[str, str], tuple[Relation, ...]]
+"""`relations` of a package and version, each looked up once."""
+
+
+def _of_failure(one: Explained, by_name: Mapping[str, Evidence], asked: Asked) -> Finding:
+    cells = tuple(sorted((s.cell for s in one.seen if s.broken), key=_newest(by_name)))
+    between = {name: _between(by_name[name], one, asked) for name in cells}
+    kinds = {name: _kind(between[name], by_name[name].pins) for name in cells}
+    # The first that says most: within every range, of which nothing is said, within some.
+    wanted = ((FINE, False), (NOT, False), (FINE, True), (KEPT, True))
+    shown = next(name for kind in wanted for name in cells if kinds[name] == kind)
+    return Finding(
+        kind=kinds[shown][0],
+        package=" or ".join(one.attributed()) or "not known which",
+        subject=one.checks[0],
+        cells=(shown, *(name for name in cells if name != shown)),
+        relations=between[shown],
+        rule="; or ".join(rule.text() for rule in one.rules),
+        fingerprint=one.fingerprint,
+        checks=one.checks,
+    )
+
+
+def _between(e: Evidence, one: Explained, asked: Asked) -> tuple[Relation, ...]:
+    """What a cell's releases say of those that decide over a failure."""
+    every = [relation for package in DECLARING for relation in asked(package, e.pins[package])]
+    every += guards(e, one.fingerprint)
+    return tuple(r for r in every if _about(r, [rule.axes for rule in one.rules]))
+
+
+def _kind(between: Sequence[Relation], pins: Mapping[str, str]) -> tuple[str, bool]:
+    """What is declared for a cell that fails, and whether a range leaves a version of it out."""
+    admitting = [r.admits(pins[r.on]) for r in between]
+    if not between:
+        return NOT, False
+    return (FINE if any(admitting) else KEPT), not all(admitting)
+
+
+ROOTS = {
+    "megatron-core": "megatron/core/",
+    "nvidia-modelopt": "modelopt/",
+    "transformer-engine": "transformer_engine/",
+}
+"""Where the packages' sources begin, as tracebacks name them."""
+
+NEAR = 30
+"""Lines: a guard that stands further above the line that was on the way decides of other things."""
+
+
+def guards(e: Evidence, fingerprint: str) -> tuple[Relation, ...]:
+    """The version guards that let a cell's versions pass on the way to a failure: of each frame
+    of its traceback those that stand last before its line. Sorted, each once."""
+    failed = next((c for c in e.checks if c.failure and c.failure.fingerprint == fingerprint), None)
+    recorded = next((c for c in e.checks if c.kind == "version-guards"), None)
+    if failed is None or failed.failure is None or recorded is None:
+        return ()
+    frames = re.findall(r'File "([^"]+)", line (\d+)', failed.failure.traceback)
+    found: set[Relation] = set()
+    for package, root in ROOTS.items():
+        known = list(_recorded(recorded, package, e.pins[package]))
+        for file, line in frames:
+            if file.startswith(root):
+                found.update(_above(known, file.removeprefix(root), int(line)))
+    return tuple(sorted(r for r in found if r.admits(e.pins[r.on])))
+
+
+def _above(known: Iterable[Relation], file: str, line: int) -> Iterator[Relation]:
+    """The guards that stand last before a line of a file, and near it."""
+    lines = {r: int(r.asked_in.rpartition(":")[2]) for r in known if _file(r) == file}
+    last = max((at for at in lines.values() if line - NEAR <= at <= line), default=None)
+    yield from (relation for relation, at in lines.items() if at == last)
+
+
+def _file(guard: Relation) -> str:
+    return guard.asked_in.rpartition(":")[0]
+
+
+def _recorded(result: CheckResult, package: str, version: str) -> Iterator[Relation]:
+    """The guards on other axes that the suite found in a package's sources."""
+    noted = result.details.get(package)
+    for text, places in noted.items() if isinstance(noted, Mapping) else ():
+        asks = re.fullmatch(r"([a-z-]+)([<>=!]=?)(\d.*)", str(text))
+        if asks and asks[1] in AXES and asks[1] != package:
+            for place in places:
+                yield Relation(
+                    package=package,
+                    version=version,
+                    on=asks[1],
+                    specifier=asks[2] + asks[3],
+                    extra="",
+                    asked_in=str(place),
+                )
+
+
+def _about(relation: Relation, rules: Sequence[Sequence[str]]) -> bool:
+    """Whether a relation is between axes that decide together, or of the one that does; where
+    no rule is known, any is but those on python."""
+    ends = {relation.package, relation.on}
+    if not rules:
+        return relation.on != "python"
+    return any(ends <= set(axes) if len(axes) > 1 else ends & set(axes) for axes in rules)
+
+
+def _newest(by_name: Mapping[str, Evidence]) -> Callable[[str], tuple[Any, ...]]:
+    """A sort key: the cell of the newest releases first."""
+
+    def key(name: str) -> tuple[Any, ...]:
+        pins = by_name[name].pins
+        return (
+            *(tuple(-part for part in Version(pins[axis]).release) for axis in AXES[:2]),
+            name,
+        )
+
+    return key
+
+
+def _out_of_range(
+    found: Sequence[Evidence], explained: Sequence[Explained], asked: Asked
+) -> Iterator[Finding]:
+    """Ranges that leave a version out with which everything restores, all that is asked for is
+    imported, and nothing fails by the two releases together."""
+    together = {one.fingerprint: [set(rule.axes) for rule in one.rules] for one in explained}
+    rows: dict[tuple[Relation, str], list[str]] = {}
+    for e in found:
+        if not verdict.restores_all(e) or not _imports(e):
+            continue
+        failed = [c.failure.fingerprint for c in e.checks if c.failure]
+        decides = [axes for one in failed for axes in together.get(one, ())]
+        for package in DECLARING:
+            for relation in asked(package, e.pins[package]):
+                out = not relation.admits(e.pins[relation.on])
+                if out and not _fail(relation, decides):
+                    rows.setdefault((relation, e.pins[relation.on]), []).append(e.cell)
+    failing = {e.cell: verdict.failing(e) for e in found}
+    for (relation, version), cells in sorted(rows.items()):
+        yield Finding(
+            kind=OUT,
+            package=relation.package,
+            subject=f"{relation.package} {relation.version} with {relation.on} {version}",
+            cells=tuple(sorted(cells, key=lambda name: (failing[name], name))),
+            relations=(relation,),
+            rule=f"{relation.package}=={relation.version} and {relation.on}=={version}",
+        )
+
+
+def _imports(e: Evidence) -> bool:
+    """Whether no check of an import fails, or could not be asked."""
+    return not any(c.kind.startswith("import-") and c.outcome in FAILS for c in e.checks)
+
+
+def _fail(relation: Relation, decides: Iterable[Set[str]]) -> bool:
+    """Whether the two releases of a relation may decide together over one of the failures."""
+    return any({relation.package, relation.on} <= axes for axes in decides)
+
+
+def _undeclared(found: Sequence[Evidence]) -> Iterator[Finding]:
+    """Imports that the suite saw, and that no requirement asks for."""
+    rows: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for e in found:
+        for package, imports, module in verdict.undeclared(e):
+            version = e.pins.get(package) or e.installed.get(package, "")
+            by = rows.setdefault((package, imports), {})
+            by.setdefault(e.cell, set()).add(f"{module} of {package} {version}".strip())
+    by_name = {e.cell: e for e in found}
+    for (package, imports), cells in sorted(rows.items()):
+        order = tuple(sorted(cells, key=_newest(by_name)))
+        yield Finding(
+            kind=NOT,
+            package=package,
+            subject=f"{package} imports {imports}",
+            cells=order,
+            relations=(),
+            rule="",
+            imported_in=tuple(sorted(cells[order[0]])),
+        )

@@ -1,0 +1,353 @@
+"""What is wrong with an environment, by what is installed and by the published evidence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
+from mcore_compat.analysis.recommend import CORE
+from mcore_compat.core.cells import AXES, series_of
+from mcore_compat.core.combinations import machine
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import FAILS
+from mcore_compat.environments.scan import Installed
+
+FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
+
+TE = "transformer-engine"
+EXTENSION = "transformer-engine-torch"
+CORES = ("transformer-engine-cu11", "transformer-engine-cu12", "transformer-engine-cu13")
+MOST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One thing to say. `kind`: a `fault` of the installation itself, what evidence `known to
+    fail`, or a `note`; `help`: what would change that."""
+
+    kind: str
+    text: str
+    help: str = ""
+
+
+def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Remark, ...]:
+    """Everything to say, faults first; empty where all is right."""
+    faults = [
+        *_missing(there),
+        *_invalid(there),
+        *_parts(there),
+        *_cuda(there),
+        *_abi(there),
+        *_undeclared(there, matrix),
+        *_requirements(there),
+    ]
+    return (*faults, *_unread(there), *_evidence(there, known))
+
+
+def pins_of(there: Installed) -> dict[str, str]:
+    """Version by axis, without what follows a `+`; axes that are not installed are left out. TE may
+    be there as its core library alone, which has its version."""
+    pins = {axis: there.versions[axis].partition("+")[0] for axis in AXES if axis in there.versions}
+    cores = [there.versions[name] for name in CORES if name in there.versions]
+    if cores:
+        pins.setdefault(TE, cores[0].partition("+")[0])
+    return {**pins, "python": series_of(there.python)}
+
+
+def _missing(there: Installed) -> Iterator[Remark]:
+    for name in AXES[:-1]:
+        if name not in there.versions and not (
+            name == TE and any(c in there.versions for c in CORES)
+        ):
+            yield Remark(kind=FAULT, text=f"{name} is not installed", help=f"install {name}")
+
+
+def _invalid(there: Installed) -> Iterator[Remark]:
+    """Of what nothing can be compared: the rest of what is said leaves it out."""
+    for name in (*AXES[:-1], EXTENSION, *CORES):
+        version = there.versions.get(name)
+        if version is not None and not valid(version):
+            text = f'{name} has no valid version: "{version}"'
+            yield Remark(kind=FAULT, text=text, help=f"install {name} anew")
+
+
+def valid(version: str) -> bool:
+    """Whether it is a version at all."""
+    try:
+        Version(version)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def _parts(there: Installed) -> Iterator[Remark]:
+    """TE is three distributions that must be of one version; two of them have compiled code."""
+    parts = {n: v for n, v in there.versions.items() if n in (TE, EXTENSION, *CORES)}
+    if not parts:
+        return
+    core = next((n for n in CORES if n in parts), None)
+    wanted = parts.get(core or TE) or next(iter(parts.values()))
+    if EXTENSION not in parts and not there.extension:
+        yield Remark(
+            kind=FAULT,
+            text=f"{core or TE} {wanted} is installed without its extension for torch",
+            help=f"pip install --no-build-isolation {EXTENSION}=={wanted}",
+        )
+    elif EXTENSION in parts and not there.extension:
+        yield Remark(
+            kind=FAULT,
+            text=f"{EXTENSION} {parts[EXTENSION]} is installed, but its compiled file is not there",
+            help=f"pip install --force-reinstall --no-deps {EXTENSION}=={parts[EXTENSION]}",
+        )
+    if core is None and not there.extension:
+        yield Remark(
+            kind=FAULT,
+            text=f"{TE} {wanted} is installed without its core library",
+            help=f"install {CORES[1]}=={wanted} or {CORES[2]}=={wanted}, as torch's CUDA is",
+        )
+    other = {n: v for n, v in parts.items() if v.partition("+")[0] != wanted.partition("+")[0]}
+    if other:
+        told = ", ".join(f"{n} {v}" for n, v in sorted(parts.items()))
+        yield Remark(
+            kind=FAULT,
+            text=f"the parts of Transformer Engine are of different versions: {told}",
+            help=f"install all of them at {wanted}",
+        )
+
+
+def _cuda(there: Installed) -> Iterator[Remark]:
+    """TE's core library is built for one major version of CUDA, as torch is."""
+    cores = [name for name in CORES if name in there.versions]
+    if len(cores) > 1:
+        yield Remark(
+            kind=FAULT,
+            text=f"{' and '.join(cores)} are installed, and write over one another's files",
+            help="uninstall all of them, then install the one of torch's CUDA",
+        )
+    if "torch" not in there.versions or not cores:
+        return
+    if there.unread:
+        return  # of which nothing is known nothing is wrong
+    if there.cuda is None:
+        yield Remark(
+            kind=FAULT,
+            text=f"torch {there.versions['torch']} is built without CUDA, and Transformer Engine's "
+            f"core library is {', '.join(cores)}",
+            help="install a torch that is built for CUDA",
+        )
+        return
+    major = there.cuda.partition(".")[0]
+    if not any(name.endswith(f"cu{major}") for name in cores):
+        yield Remark(
+            kind=FAULT,
+            text=f"torch {there.versions.get('torch', '')} is built for CUDA {there.cuda}, and "
+            f"Transformer Engine's core library is {', '.join(cores)}",
+            help=f"replace it by transformer-engine-cu{major}=={there.versions[cores[0]]}",
+        )
+
+
+def _unread(there: Installed) -> Iterator[Remark]:
+    """A torch whose files are elsewhere, as an editable one's, may be built for any CUDA."""
+    if there.unread and "torch" in there.versions:
+        text = f"the CUDA of torch {there.versions['torch']} is not known: {there.unread}"
+        ask = "python -c 'import torch; print(torch.version.cuda)' tells it"
+        yield Remark(kind=NOTE, text=text, help=ask)
+
+
+def _abi(there: Installed) -> Iterator[Remark]:
+    if there.unresolved:
+        more = f" and {len(there.unresolved) - MOST} more" if len(there.unresolved) > MOST else ""
+        yield Remark(
+            kind=FAULT,
+            text="Transformer Engine's extension was built for another torch than "
+            f"{there.versions.get('torch', 'the installed one')}, which lacks "
+            f"{', '.join(there.unresolved[:MOST])}{more}",
+            help="pip install --force-reinstall --no-deps --no-build-isolation --no-binary :all: "
+            f"{EXTENSION}=={there.versions.get(EXTENSION, 'VERSION')}",
+        )
+
+
+def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
+    """What packages import and do not ask for."""
+    for rule in matrix.undeclared:
+        version = there.versions.get(rule.of)
+        if version is None or not valid(version):
+            continue
+        if not rule.when.contains(version.partition("+")[0]):
+            continue
+        for text in rule.requires:
+            need = Requirement(text)
+            name = canonicalize_name(need.name)
+            have = there.versions.get(name)
+            if have is None or not _meets(need.specifier, have):
+                state = f"{name} {have} is installed" if have else f"{name} is not installed"
+                yield Remark(
+                    kind=FAULT,
+                    text=f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
+                    f"does not ask for it; {state}",
+                    help=f"install '{text}'",
+                )
+
+
+def _requirements(there: Installed) -> Iterator[Remark]:
+    """Requirements of the axes' packages that what is installed does not meet."""
+    where = {**machine(series_of(there.python)), "extra": ""}
+    for package in (*AXES[:-1], EXTENSION):
+        for text in there.requires.get(package, ()):
+            try:
+                need = Requirement(text)
+            except InvalidRequirement:
+                continue
+            name = canonicalize_name(need.name)
+            have = there.versions.get(name)
+            if have is None or (need.marker and not need.marker.evaluate(where)):
+                continue  # pip and uv tell of what is missing; a range that is broken they may not
+            if not _meets(need.specifier, have):
+                yield Remark(
+                    kind=FAULT,
+                    text=f"{package} {there.versions[package]} requires {name}{need.specifier}; "
+                    f"{name} {have} is installed",
+                    help=f"install '{name}{need.specifier}'",
+                )
+
+
+def _meets(specifier: SpecifierSet, version: str) -> bool:
+    return not valid(version) or specifier.contains(Version(version), prereleases=True)
+
+
+def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
+    """What was published of this very combination, or of its nearest neighbour."""
+    pins = pins_of(there)
+    if set(pins) != set(AXES) or not all(map(valid, pins.values())):
+        return []
+    same = [c for c in known.cells if all(c.pins[a] == pins[a] for a in AXES)]
+    if same:
+        best = min(same, key=lambda c: c.device_class != "gpu")
+        return list(_of_cell(best, known))
+    found = [_not_tested(pins, known)]
+    for cause in known.causes:
+        for fit in cause.rivals:
+            if all(_holds(rule, pins) for rule in fit):
+                found += _of_cause(cause, fit, pins, known)
+    return found
+
+
+def _of_cause(
+    cause: Cause, rules: Sequence[str], pins: Mapping[str, str], known: Compatibility
+) -> Iterator[Remark]:
+    """What a cause means for a combination that was not tested, within all of these rules.
+
+    A rule is over several checks of the cause together; of each, what was tested within the rules
+    tells. One is named where it works in no cell there, and fails for this very reason in the
+    nearest one in which it fails; what is said of it is what would be said of that cell.
+    """
+    within = [
+        cell
+        for cell in known.cells
+        if cell.device_class == cause.device_class
+        and all(_holds(rule, cell.pins) for rule in rules)
+    ]
+    fails = {}
+    for check in cause.checks:
+        near = nearest(pins, [c for c in within if check in c.causes])
+        works = any(c.checks.get(check) == "works" for c in within)
+        if near and not works and near.causes[check] == cause.fingerprint:
+            fails[check] = near
+    wrong = [c for c, near in fails.items() if c.startswith(CORE) or c in near.unexpected]
+    seen = f"{cause.type} in {cause.frame}, seen at {rules[0]}"
+    how = f"see cause {cause.fingerprint}"
+    if wrong:
+        near = fails[wrong[0]]
+        text = f"{_listed(sorted(wrong))}: {seen}"
+        yield Remark(kind=KNOWN, text=text, help=f"as in {near.name}; {how}")
+    others = [check for check in fails if check not in wrong]
+    better = _better(pins, cause.device_class, others, known)
+    if better:
+        text = f"{_listed(sorted(better))}: {seen}; {_elsewhere(pins)}"
+        check, other = min(better.items())
+        yield Remark(kind=NOTE, text=text, help=f"{check} works in {other}; {how}")
+
+
+def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
+    """What is known of it, declared or not. What fails and works in no other cell of that
+    megatron-core is left out: nothing that one could install would change it."""
+    if cell.reason:
+        yield Remark(kind=KNOWN, text=f"{cell.name} is {cell.outcome}: {cell.reason}")
+    fails = [check for check, o in cell.checks.items() if o in FAILS]
+    core = [check for check in fails if check.startswith(CORE)]
+    wrong = sorted({*core, *cell.unexpected})
+    how = f"mcore-compat explain {cell.name}"
+    if wrong:
+        text = f"{_spelt(cell)}: {_listed(wrong)} fail"
+        yield Remark(kind=KNOWN, text=text, help=how)
+    others = [check for check in fails if check not in wrong]
+    better = _better(cell.pins, cell.device_class, others, known)
+    if better:
+        check, other = min(better.items())
+        text = f"{_spelt(cell)}: {_listed(sorted(better))} fail, and {_elsewhere(cell.pins)}"
+        yield Remark(kind=NOTE, text=text, help=f"{check} works in {other}; {how}")
+
+
+def _spelt(cell: CellRecord) -> str:
+    return f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]})"
+
+
+def _listed(checks: Sequence[str]) -> str:
+    more = f" and {len(checks) - MOST} more" if len(checks) > MOST else ""
+    return f"{', '.join(checks[:MOST])}{more}"
+
+
+def _elsewhere(pins: Mapping[str, str]) -> str:
+    return f"work in other cells of megatron-core {pins['megatron-core']}"
+
+
+def _better(
+    pins: Mapping[str, str], device_class: str, fails: Sequence[str], known: Compatibility
+) -> dict[str, str]:
+    """By check that fails: the nearest cell of the same megatron-core in which it works."""
+    same = [
+        c
+        for c in known.cells
+        if c.pins["megatron-core"] == pins["megatron-core"] and c.device_class == device_class
+    ]
+    found = {f: nearest(pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
+    return {check: other.name for check, other in found.items() if other is not None}
+
+
+def _holds(rule: str, pins: Mapping[str, str]) -> bool:
+    """Whether a rule in words, `torch>=2.9 and nvidia-modelopt==0.41.0`, covers a combination."""
+    for part in rule.split(" and "):
+        need = Requirement(part)
+        if not need.specifier.contains(pins[canonicalize_name(need.name)]):
+            return False
+    return True
+
+
+def _not_tested(pins: Mapping[str, str], known: Compatibility) -> Remark:
+    told = ", ".join(f"{axis} {pins[axis]}" for axis in AXES)
+    near = nearest(pins, known.cells)
+    said = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
+    return Remark(kind=NOTE, text=f"this combination was not tested: {told}", help=said)
+
+
+def nearest(pins: Mapping[str, str], cells: Sequence[CellRecord]) -> CellRecord | None:
+    """The tested cell that shares most axes, ModelOpt and megatron-core counting most."""
+    tested = [c for c in cells if c.checks]
+    weight = {"megatron-core": 4, "nvidia-modelopt": 4, "transformer-engine": 2, "torch": 2}
+
+    def distance(cell: CellRecord) -> tuple[int, int, str]:
+        other = [a for a in AXES if cell.pins[a] != pins[a]]
+        series = [a for a in other if series_of(cell.pins[a]) != series_of(pins[a])]
+        return (
+            sum(weight.get(a, 1) for a in series),
+            sum(weight.get(a, 1) for a in other),
+            cell.name,
+        )
+
+    return min(tested, key=distance, default=None)

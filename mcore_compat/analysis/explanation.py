@@ -1,0 +1,232 @@
+"""Stage evidence → rules: over which versions does a failure happen, as far as was tested. Pure.
+
+For each fingerprint: the cells in which it was seen, those in which a check works that always
+fails so where it fails, and what the other cells say. `rules` makes boxes of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat.analysis.rules import Rule, Said, Seen, Untested, next_cell, rivals
+from mcore_compat.analysis.smallest_rules import Grid, bits, boxes, places, wider
+from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.results.evidence import Evidence
+
+MOST_PARTS = 3
+"""Checks of one failure that fall apart into more groups than these are not told apart."""
+
+SHOWN = 3
+"""Checks that are named of a part; the others are counted."""
+
+_WITHOUT_CHECKS = {
+    CellOutcome.UNRESOLVABLE: Said.UNRESOLVABLE,
+    CellOutcome.UNBUILDABLE: Said.UNBUILDABLE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """A failure over all cells. `seen` are those that fail so and those in which the same checks
+    work. `rules` about the same checks are equally small and cannot be told apart by what was
+    tested; `wider` ones are not ruled out, but hold more cells that fail otherwise. `next_cell` is
+    the untested cell that would tell most, None where none would."""
+
+    fingerprint: str
+    checks: tuple[str, ...]
+    seen: tuple[Seen, ...]
+    rules: tuple[Rule, ...]
+    wider: tuple[Rule, ...] = ()
+    next_cell: str | None = None
+
+    @property
+    def broken(self) -> int:
+        """In how many cells it was seen."""
+        return sum(one.broken for one in self.seen)
+
+    def rivals(self) -> tuple[tuple[Rule, ...], ...]:
+        """The rules that cannot be told apart, together."""
+        return rivals(self.rules)
+
+    def attributed(self) -> tuple[str, ...]:
+        """The package, or the pair, whose version decides whether it fails so or works; several
+        where that is not known. Axes that only keep out what fails otherwise decide nothing."""
+        every = dict.fromkeys(rule.axes for rule in (*self.rules, *self.wider))
+        fewest = [axes for axes in every if not any(set(one) < set(axes) for one in every)]
+        return tuple(" with ".join(axes) for axes in fewest)
+
+
+def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
+    """By fingerprint: the checks that failed with it anywhere. Sorted."""
+    checks: dict[str, set[str]] = {}
+    for evidence in found:
+        for check in evidence.checks:
+            if check.outcome in FAILURES and check.failure:
+                checks.setdefault(check.failure.fingerprint, set()).add(check.check)
+    return {fingerprint: tuple(sorted(checks[fingerprint])) for fingerprint in sorted(checks)}
+
+
+class _Answers:
+    """All evidence by check: a matrix of thousands of cells is asked once for each failure."""
+
+    def __init__(self, found: Iterable[Evidence]) -> None:
+        order = sorted(found, key=lambda e: e.cell)
+        self.grid = Grid([(e.cell, e.pins) for e in order])
+        stopped: dict[Said, list[int]] = {}
+        said: dict[tuple[Said, str], list[int]] = {}
+        failed: dict[tuple[str, str], list[int]] = {}
+        for place, e in enumerate(order):
+            if not e.checks and e.outcome in _WITHOUT_CHECKS:
+                stopped.setdefault(_WITHOUT_CHECKS[e.outcome], []).append(place)
+            for c in e.checks:
+                if c.failure and c.outcome in FAILURES:
+                    failed.setdefault((c.failure.fingerprint, c.check), []).append(place)
+                said.setdefault((_OF_CHECK[c.outcome], c.check), []).append(place)
+        self._stopped = {one: bits(mine, len(order)) for one, mine in stopped.items()}
+        self._said = {key: bits(mine, len(order)) for key, mine in said.items()}
+        self._failed = {key: bits(mine, len(order)) for key, mine in failed.items()}
+
+    def explained(
+        self, fingerprint: str, checks: Sequence[str], untested: Untested | None = None
+    ) -> Explained:
+        """One failure, with the rules of all of its checks; where those would hold cells in which
+        they work, and the checks do not fail together, with the rules of each part."""
+        failed = {check: self._failed.get((fingerprint, check), 0) for check in checks}
+        said = self._say(failed, _union(failed.values()))
+        rules = boxes(self.grid, said)
+        if any(rule.contradicted for rule in rules):
+            rules = self._parts(failed) or rules
+        seen = self.grid.seen({one: said[one] for one in (Said.FAILS, Said.WORKS)})
+        tells = None
+        if untested:
+            broken = [one for one in seen if one.broken]
+            asked = functools.partial(self.grid.asked, said)
+            tells = next_cell(rules, broken, asked, untested)
+        return Explained(
+            fingerprint=fingerprint,
+            checks=tuple(checks),
+            seen=seen,
+            rules=rules,
+            wider=wider(self.grid, said),
+            next_cell=tells,
+        )
+
+    def _any(self, said: Said, checks: Iterable[str]) -> int:
+        """Where at least one of the checks says so."""
+        return _union(self._said.get((said, check), 0) for check in checks)
+
+    def _always(self, failed: Mapping[str, int], broken: int) -> list[str]:
+        """The checks that fail so in each of the broken cells in which they could be asked. Where
+        one of these works the failure does not happen, whatever the other checks say."""
+        return [
+            check
+            for check, cells in failed.items()
+            if not broken
+            & ~cells
+            & (self._any(Said.WORKS, [check]) | self._any(Said.OTHERWISE, [check]))
+        ]
+
+    def _say(self, failed: Mapping[str, int], broken: int) -> dict[Said, int]:
+        """What each cell says of the failure in the cells `broken`: of what its checks say, that
+        which tells most. One that fails so and is not among `broken` says nothing."""
+        always = self._always(failed, broken)
+        asked: Collection[str] = always or failed
+        works = self._any(Said.WORKS, asked)
+        if not always:  # none stands for the others: all that could be asked must work
+            works &= ~(self._any(Said.OTHERWISE, asked) | self._any(Said.BLOCKED, asked))
+        said = {Said.FAILS: broken, Said.WORKS: works}
+        for one in (Said.OTHERWISE, Said.BLOCKED, Said.NEEDS_GPU, Said.UNSUPPORTED):
+            said[one] = self._any(one, asked)
+        said.update(self._stopped)
+        told = _union(failed.values()) & ~broken
+        for one, cells in said.items():
+            said[one] = cells & ~told
+            told |= cells
+        return said
+
+    def _parts(self, failed: Mapping[str, int]) -> tuple[Rule, ...]:
+        """Rules for the cells in which the same checks fail so, those with most cells first. Empty
+        where that makes no rules without contradictions."""
+        always = self._always(failed, _union(failed.values()))
+        cells: dict[tuple[str, ...], int] = {}
+        for place in places(_union(failed.values())):
+            one = 1 << place
+            loose = (c for c, mine in failed.items() if c not in always and mine & one)
+            part = tuple(loose) or tuple(always)
+            cells[part] = cells.get(part, 0) | one
+        if not 1 < len(cells) <= MOST_PARTS:
+            return ()
+        rules: list[Rule] = []
+        for checks, broken in sorted(cells.items(), key=lambda p: (-p[1].bit_count(), p[0])):
+            made = boxes(self.grid, self._say({c: failed[c] for c in checks}, broken), checks)
+            if not made or any(rule.contradicted for rule in made):
+                return ()
+            rules += made
+        return tuple(rules)
+
+
+def _union(sets: Iterable[int]) -> int:
+    return functools.reduce(operator.or_, sets, 0)
+
+
+_OF_CHECK = {
+    CheckOutcome.WORKS: Said.WORKS,
+    CheckOutcome.BROKEN: Said.OTHERWISE,
+    CheckOutcome.CRASHED: Said.OTHERWISE,
+    CheckOutcome.TIMED_OUT: Said.OTHERWISE,
+    CheckOutcome.BLOCKED: Said.BLOCKED,
+    CheckOutcome.NEEDS_GPU: Said.NEEDS_GPU,
+    CheckOutcome.UNSUPPORTED: Said.UNSUPPORTED,
+}
+"""What the outcome of a check says of a failure that it did not end with."""
+
+
+def of_failure(found: Iterable[Evidence], fingerprint: str) -> Explained:
+    """One failure over all cells; KeyError where nothing failed so."""
+    every = tuple(found)
+    return _Answers(every).explained(fingerprint, groups(every)[fingerprint])
+
+
+def explain(found: Sequence[Evidence], untested: Untested | None = None) -> tuple[Explained, ...]:
+    """Every failure over all cells of one device class, the one seen in most cells first. With
+    `untested`, each with the cell of these that would tell most of it."""
+    answers = _Answers(found)
+    made = [answers.explained(key, checks, untested) for key, checks in groups(found).items()]
+    return tuple(sorted(made, key=lambda e: (-e.broken, e.fingerprint)))
+
+
+def lines(one: Explained) -> list[str]:
+    """What is known of a failure's versions, in words."""
+    if not one.rules:
+        return [f"fails in {one.broken} cells, and no cell shows it working: no rule can be stated"]
+    said = []
+    for fit in one.rivals():
+        said += [f"{_where(fit[0])}{_line(rule)}" for rule in fit]
+        if len(fit) > 1:
+            said.append("these cannot be told apart by what was tested")
+    if one.wider:
+        texts = (f"{rule.text()} ({rule.others_text()})" for rule in one.wider)
+        said.append(f"not ruled out, as what fails otherwise may hide it: {'; or '.join(texts)}")
+    if one.next_cell:
+        said.append(f"what would tell most: nox -s {one.next_cell}")
+    return said
+
+
+def _where(rule: Rule) -> str:
+    """Of which checks a rule is, where not of all."""
+    if not rule.checks:
+        return ""
+    more = f" and {len(rule.checks) - SHOWN} more" if len(rule.checks) > SHOWN else ""
+    return f"where {', '.join(rule.checks[:SHOWN])}{more} fail so: "
+
+
+def _line(rule: Rule) -> str:
+    others, against = rule.others_text(), ", ".join(rule.contradicted)
+    told = [f"{len(rule.support)} cells fail, {rule.works} work"]
+    told += [f"of other cells within it {others}"] if others else []
+    told += [f"contradicted by {against}"] if against else []
+    told += [f"{bound.axis}: {bound.edges()}" for bound in rule.bounds]
+    return f"{rule.text()} ({'; '.join(told)})"

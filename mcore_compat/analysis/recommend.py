@@ -1,0 +1,200 @@
+"""Which tested combinations fit what somebody has, best first. Pure, but that `lines` reads how
+constraints files say that they are used."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.base import files
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.core.outcomes import FAILURES
+
+ALIASES = {
+    "mcore": "megatron-core",
+    "megatron": "megatron-core",
+    "modelopt": "nvidia-modelopt",
+    "te": "transformer-engine",
+    "transformer_engine": "transformer-engine",
+    **{axis: axis for axis in AXES},
+    "cuda": "cuda",
+}
+"""What a person may call an axis; CUDA, by its major version, is not one but may be asked for."""
+
+CORE = "restore["
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What must hold of one axis; `text` as it was written; `note`: how it was taken otherwise."""
+
+    axis: str
+    specifier: SpecifierSet
+    text: str
+    note: str = ""
+
+    def fits(self, cell: CellRecord) -> bool:
+        """Whether a cell is within it."""
+        value = str(cell.cuda) if self.axis == "cuda" else cell.pins[self.axis]
+        return self.specifier.contains(value, prereleases=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """`cells` fit every constraint, best first. Where none does: for each smallest set of
+    constraints that stands in the way, the best cell that fits all others. `notes`: how constraints
+    were taken."""
+
+    cells: tuple[CellRecord, ...]
+    in_the_way: tuple[tuple[tuple[Constraint, ...], CellRecord], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def parse(text: str) -> tuple[Constraint, ...]:
+    """`torch 2.9, python 3.12, TE any, modelopt >= 0.39`: a name, and a version or a specifier.
+
+    Raises:
+        UsageError: no such name, or neither version nor specifier; names the nearest.
+    """
+    found: dict[str, Constraint] = {}
+    for part in re.split(r",\s*(?=[A-Za-z])", text.strip().rstrip(",")):
+        match = re.fullmatch(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*", part)
+        if match is None:
+            raise UsageError(f'"{part.strip()}" names no package; write e.g. "torch 2.9"')
+        name, value = match[1].lower(), match[2]
+        if name not in ALIASES:
+            raise UsageError(f'no such axis "{match[1]}"{nearest(name, ALIASES)}')
+        if value.lower() in ("", "any"):
+            continue
+        one = _constraint(ALIASES[name], value, part)
+        if one.axis in found:
+            raise UsageError(f'"{one.text}": {one.axis} is constrained already; join them by ","')
+        found[one.axis] = one
+    return tuple(found[axis] for axis in sorted(found))
+
+
+def _constraint(axis: str, value: str, part: str) -> Constraint:
+    text, note = " ".join(part.split()), ""
+    digits, what = KNOWN_TO.get(axis, (0, ""))
+    if digits and _BARE.fullmatch(value) and value.count(".") >= digits:
+        value = ".".join(value.split(".")[:digits])
+        note = f'"{text}" is taken as {axis} {value}: cells are told apart by {what}'
+    return Constraint(axis=axis, specifier=_specifier(value, part), text=text, note=note)
+
+
+KNOWN_TO = {"cuda": (1, "CUDA's major version"), "python": (2, "Python's series")}
+"""By axis of which cells do not have the whole version: how many of its parts they have."""
+
+_BARE = re.compile(r"v?\d+(\.\d+)*")
+
+
+def _specifier(value: str, part: str) -> SpecifierSet:
+    try:
+        if not _BARE.fullmatch(value):
+            return SpecifierSet(value)
+        exact = value.count(".") >= 2
+        return SpecifierSet(f"=={value}" if exact else f"=={value}.*")
+    except InvalidSpecifier:
+        raise UsageError(
+            f'"{part.strip()}" is neither a version nor a specifier; write e.g. "torch 2.9" or '
+            '"modelopt >=0.39,<0.43"'
+        ) from None
+
+
+def works(cell: CellRecord) -> bool:
+    """Whether the checkpoint restores for every family that the release has."""
+    core = {o for check, o in cell.checks.items() if check.startswith(CORE)} - {"unsupported"}
+    return core == {"works"}
+
+
+def failed(cell: CellRecord) -> list[str]:
+    """The checks that fail. Sorted."""
+    return sorted(check for check, outcome in cell.checks.items() if outcome in FAILURES)
+
+
+def rank(cell: CellRecord) -> tuple[object, ...]:
+    """Best first: evidence of a GPU, undeclared failures, all failures, then the newest."""
+    versions = (tuple(-part for part in parsed(cell.pins[axis]).release) for axis in AXES[:4])
+    return (
+        cell.device_class != "gpu",
+        len(cell.unexpected),
+        len(failed(cell)),
+        *versions,
+        cell.name,
+    )
+
+
+def advise(constraints: Sequence[Constraint], cells: Sequence[CellRecord]) -> Advice:
+    """What fits; where nothing does, what is closest."""
+    good = sorted((cell for cell in cells if works(cell)), key=rank)
+    fit = tuple(cell for cell in good if all(c.fits(cell) for c in constraints))
+    return Advice(
+        cells=fit,
+        in_the_way=() if fit else tuple(_closest(constraints, good)),
+        notes=tuple(c.note for c in constraints if c.note),
+    )
+
+
+def _closest(
+    constraints: Sequence[Constraint], good: Sequence[CellRecord]
+) -> Iterator[tuple[tuple[Constraint, ...], CellRecord]]:
+    for size in range(1, len(constraints) + 1):
+        found = False
+        for dropped in itertools.combinations(constraints, size):
+            kept = [c for c in constraints if c not in dropped]
+            cell = next((x for x in good if all(c.fits(x) for c in kept)), None)
+            if cell is not None:
+                found = True
+                yield dropped, cell
+        if found:
+            return
+
+
+def line(cell: CellRecord) -> str:
+    """One cell, in a line."""
+    pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
+    fails = failed(cell)
+    told = f"{len(fails)} checks fail" if fails else "no check fails"
+    return f"{cell.name} ({cell.device_class}, {cell.taken[:10]}): {pins}, CUDA {cell.cuda}; {told}"
+
+
+USE = "# Use: "
+FILE = "THIS-FILE"
+
+
+def use(text: str, path: str) -> str | None:
+    """How a constraints file says that it is used, as the file at `path`: it names all that is to
+    be installed, as TE and its parts, for which megatron-core does not ask."""
+    said = (row.removeprefix(USE) for row in text.splitlines() if row.startswith(USE))
+    found = next(said, None)
+    return found.replace(FILE, path) if found else None
+
+
+def _use(path: str) -> str:
+    try:
+        text = (files.ROOT / path).read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    return use(text, path) or f"{path} is not there; make it: nox -s report"
+
+
+def lines(advice: Advice, folder: str, most: int) -> list[str]:
+    """The advice in words; `folder` is where constraints files lie, below the checkout."""
+    said = list(advice.notes)
+    for cell in advice.cells[:most]:
+        said += [line(cell), f"  {_use(f'{folder}/{cell.name}.txt')}"]
+    if len(advice.cells) > most:
+        said.append(f"and {len(advice.cells) - most} more")
+    if advice.cells:
+        return said
+    said.append("no tested combination that restores every family fits all of this")
+    for dropped, cell in advice.in_the_way:
+        words = " and ".join(f'"{c.text}"' for c in dropped)
+        said += [f"without {words}:", f"  {line(cell)}"]
+    return said

@@ -1,0 +1,1 @@
+"""Files, processes, errors, progress: no word of the domain."""

@@ -1,0 +1,59 @@
+"""Every way this tool ends early: one class each, with its exit code and a one-line message.
+
+A message says what was wrong, where, and the nearest valid choice. Nothing here is
+published as incompatibility: that is an outcome (`mcore_compat.core.outcomes`), not an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CompatError(Exception):
+    """A fatal error of ours; `exit_code` is what the process ends with."""
+
+    exit_code = 2
+
+
+class UsageError(CompatError):
+    """What the user typed cannot be understood or names nothing."""
+
+
+class MatrixError(CompatError):
+    """`constraints/matrix.toml` or `constraints/releases.json` is not valid."""
+
+
+class LockError(CompatError):
+    """A lock is corrupt or is not the lock of the cell it is named after."""
+
+
+class EvidenceError(CompatError):
+    """An evidence file is corrupt or does not follow its schema."""
+
+
+class InterpreterError(CompatError):
+    """The Python that a cell needs was found nowhere."""
+
+
+class InfrastructureError(CompatError):
+    """Network, disk, memory or an interruption: retried, never published as incompatibility."""
+
+    exit_code = 3
+
+
+class Interrupted(InfrastructureError):
+    """Ctrl-C or SIGTERM; what was learnt is kept and the next run continues."""
+
+    exit_code = 130
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+    """`'; did you mean "x"?'` for the closest choice, or a short list of them, or nothing."""
+    known = list(choices)
+    close = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    if known and len(known) <= 20:
+        return f"; valid: {', '.join(known)}"
+    return ""

@@ -1,0 +1,203 @@
+"""Files that a person opens: written whole or not at all, the same bytes for the same input."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.forks import Forked
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: `constraints/`, `suite/` and `reports/` lie here."""
+
+
+def home() -> Path:
+    """Where environments, wheels and logs live: `$MCORE_COMPAT_HOME`, else the user's cache."""
+    named = os.environ.get("MCORE_COMPAT_HOME")
+    if named:
+        return Path(named).expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mcore-compat"
+
+
+@contextlib.contextmanager
+def disk_errors(what: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one clear `InfrastructureError` that names `what`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise InfrastructureError(f"cannot write {what}: {error.strerror}") from error
+        raise
+
+
+def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -> None:
+    """Write `text`, or its pieces, to `path` through a temporary file, fsync and rename.
+
+    Not `durable`: without the fsync, for what is made again where a power cut took it. An fsync
+    waits for all that was written before, and that may be a whole environment.
+
+    Raises:
+        InfrastructureError: the disk is full or not writable; `path` is then as it was.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
+                for part in (text,) if isinstance(text, str) else text:
+                    out.write(part)
+                out.flush()
+                if durable:
+                    os.fsync(out.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def write_folder(
+    folder: Path, made: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
+) -> int:
+    """Put files, each a path within it and a text, in the place of `folder`; how many.
+
+    They are written beside it first, so that no mixture of old and new is ever there. What is
+    `also` to be there is made by a process of its own meanwhile.
+
+    Raises:
+        InfrastructureError: the disk is full or not writable; `folder` is then as it was.
+    """
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            with Forked(lambda: _write_all(beside, also)) as other:
+                count = _write_all(beside, made) + other.result()
+            beside.chmod(0o755)
+            if folder.exists():
+                old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+                folder.rename(old / folder.name)
+                beside.rename(folder)
+                shutil.rmtree(old)
+            else:
+                beside.rename(folder)
+            return count
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_all(folder: Path, made: Iterable[tuple[str, str]]) -> int:
+    count, there = 0, {""}
+    for name, text in made:
+        count += 1
+        parent = name.rpartition("/")[0]
+        if parent not in there:
+            (folder / parent).mkdir(parents=True, exist_ok=True)
+            there.add(parent)
+        with open(f"{folder}/{name}", "x", encoding="utf-8", newline="\n") as out:
+            out.write(text)
+    return count
+
+
+def dump_json(data: Any, rows: Mapping[str, Iterable[Any]] | None = None) -> str:
+    """Sorted, indented JSON with a final newline. Keys are texts.
+
+    `rows` are more values of `data`, a mapping: lists, each of whose elements is one line.
+    """
+    parts: list[str] = []
+    _dump({**data, **{k: _Rows(v) for k, v in rows.items()}} if rows else data, "\n", parts.append)
+    return "".join(parts) + "\n"
+
+
+class _Rows(list[Any]):
+    """A list whose elements are a line each."""
+
+
+def json_parts(data: Mapping[str, Iterable[Any]]) -> Iterator[str]:
+    """As `dump_json` of lists by name, in pieces: the whole text is never in memory."""
+    first = "{"
+    for key in sorted(data):
+        rows = data[key]
+        if isinstance(rows, (str, dict)):
+            yield f"{first}\n {_encode(key)}: {_at_depth(rows, 1)}"
+        else:
+            yield f"{first}\n {_encode(key)}: "
+            between = "["
+            for row in rows:
+                yield f"{between}\n  {_at_depth(row, 2)}"
+                between = ","
+            yield "[]" if between == "[" else "\n ]"
+        first = ","
+    yield "\n}\n"
+
+
+def _at_depth(data: Any, depth: int) -> str:
+    """The text of a value that stands so many levels deep."""
+    parts: list[str] = []
+    _dump(data, "\n" + " " * depth, parts.append)
+    return "".join(parts)
+
+
+def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
+    """As `json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)`, which has no fast way
+    of its own: lists of texts and what is in no container are left to the encoder in C."""
+    if isinstance(data, dict) and data:
+        inner, first = line + " ", "{"
+        for key in sorted(data):
+            out(f"{first}{inner}{_encode(key)}: ")
+            _dump(data[key], inner, out)
+            first = ","
+        out(f"{line}}}")
+    elif isinstance(data, (list, tuple)) and data:
+        inner, first = line + " ", "["
+        if type(data) is _Rows:
+            out("[" + inner + ("," + inner).join(map(_encode_sorted, data)) + line + "]")
+            return
+        if all(type(one) is str for one in data):
+            out("[" + inner + ("," + inner).join(map(_encode, data)) + line + "]")
+            return
+        for one in data:
+            out(first + inner)
+            _dump(one, inner, out)
+            first = ","
+        out(f"{line}]")
+    else:
+        out(_encode(data))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_tree(folder: Path, pattern: str = "*.py", *, deep: bool = True) -> str:
+    """Digest of the names and contents of the files below `folder` that match `pattern`; not
+    `deep`: of those that lie in the folder itself."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob(pattern) if deep else folder.glob(pattern)):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(sha256_file(path).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,70 @@
+"""Processes that end together: a child that ends with its parent, and what such a child leaves.
+
+`python -m mcore_compat.base.tied PARENT PROGRAM …` becomes PROGRAM, and gets SIGTERM when the
+process PARENT dies, however that dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from mcore_compat.base import processes
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+IGNORED = signal.SIGUSR2
+"""What Slurm warns with, sent to all processes of a job; only the worker has to hear it."""
+
+
+def argv(*words: str | os.PathLike[str]) -> list[str]:
+    """The command line that runs `words` tied to this process."""
+    return [sys.executable, "-m", __name__, str(os.getpid()), *(os.fspath(word) for word in words)]
+
+
+def adopt_orphans() -> None:
+    """Have what a dying child leaves behind become a child of this process."""
+    processes.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_children(limit: float = 10.0) -> int:
+    """Kill all children of this process and, with `adopt_orphans`, theirs; how many there were.
+
+    For where no child is wanted any more: their exit statuses are taken here.
+    """
+    ended = 0
+    deadline = time.monotonic() + limit
+    while (found := _children()) and time.monotonic() < deadline:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in found:
+            with contextlib.suppress(ChildProcessError):
+                ended += os.waitpid(pid, 0)[0] == pid
+    return ended
+
+
+def _children() -> list[int]:
+    return [
+        int(word)
+        for path in Path("/proc/self/task").glob("*/children")
+        for word in path.read_text().split()
+    ]
+
+
+def main() -> None:
+    """Become the program."""
+    parent, *words = sys.argv[1:]
+    processes.die_with_parent(signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before that was asked for
+        raise SystemExit(1)
+    signal.signal(IGNORED, signal.SIG_IGN)
+    os.execvp(words[0], words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The commands that keep up with the index: `refresh` and `nightly`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import commands
+from mcore_compat.cli.commands import say
+from mcore_compat.results import evidence
+from mcore_compat.run.pipeline import Context
+from mcore_compat.schedule import new_releases, nightly, nox_engine, plan, shards
+
+
+def refresh(*, join: bool) -> int:
+    """Ask the index, rewrite `constraints/releases.json`, show what is new and what the matrix
+    lacks; with `join`, new series join it."""
+    found = nightly.ask(say, join=join)
+    nightly.write(found)
+    for line in found.lines():
+        print(line)
+    return 0
+
+
+def night(options: nightly.Options, *, dry_run: bool, names_only: bool) -> int:
+    """Refresh, join, lock, run what new releases touch, report, and say what they broke."""
+    if options.jobs < 1:
+        raise UsageError("--jobs: at least one must run at a time")
+    before = nightly.earlier(options.before, say)
+    here, new = commands.context(), nightly.kept()
+    if options.does("prepare") and not names_only:
+        found = nightly.ask(say, join=True)
+        if not dry_run:
+            nightly.write(found)
+        for line in found.lines():
+            print(line)
+        here, new = nightly.with_(here, found), found.new
+    names = nightly.to_run(here, new, options)
+    selection = nightly.selection(names)
+    if names_only:
+        print("\n".join(names), end="\n" if names else "")
+        return 0
+    if dry_run:
+        for line in nox_engine.describe(
+            plan.make(nox_engine.selected(selection, here)), options.jobs
+        ):
+            print(line)
+        return 0
+    if options.does("prepare"):
+        nightly.prepare(here, names)
+    code = 0
+    if options.does("cells") and names:
+        code = commands.run_matrix(selection, jobs=options.jobs, force=False, dry_run=False)
+    if options.does("report"):
+        code = max(code, _report(here, options, new, before))
+    return code
+
+
+def _report(
+    here: Context,
+    options: nightly.Options,
+    new: Sequence[new_releases.New],
+    before: Sequence[evidence.Evidence],
+) -> int:
+    code = 0
+    if options.shard == shards.WHOLE:  # a part of the evidence is no report
+        with contextlib.redirect_stdout(sys.stderr):
+            code = commands.report_(check=False)
+    now = nightly.all_in(evidence.FOLDER, say)
+    for line in nightly.summary(new, here.releases, tuple(now), before):
+        print(line)
+    for one in nightly.settle(here, new):
+        print(f"not all cells of {one.package} {one.version} are run yet; the next night goes on")
+    return code

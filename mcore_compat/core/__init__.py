@@ -1,0 +1,1 @@
+"""Axes, cells, outcomes, the matrix, releases: what is declared."""

@@ -1,0 +1,370 @@
+"""Stage matrix → cells: which combinations there are, what each pins, and what forbids it.
+
+Pure: data in, data out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from mcore_compat.base.errors import MatrixError, UsageError, nearest
+from mcore_compat.core.cells import Cell, Request, Stack, format_name, parse_name, series_of
+from mcore_compat.core.matrix import Matrix, Undeclared
+from mcore_compat.core.releases import Release, Releases
+
+NAME_FORM = "compat-<mcore>-modelopt<modelopt>[-te<te>][-torch<torch>][-py<python>]"
+
+
+def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tuple[Cell, ...]:
+    """Every default pair that is not excluded, then the extra cells that the matrix lists.
+
+    `toolkit` is the nvcc that was found (`12.4`), which decides between a series' stacks.
+
+    Raises:
+        MatrixError: a rule matches no cell, or an extra cell is not one.
+    """
+    pairs = [
+        cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases, toolkit)
+        for mcore in matrix.mcore_series
+        for modelopt in matrix.modelopt_series
+    ]
+    _check_rules(matrix, pairs, releases)
+    kept = [
+        c for c in pairs if not any(rule.covers(c.mcore, c.modelopt) for rule in matrix.exclusions)
+    ]
+    newest = kept[-1].name if kept else ""
+    found = [replace(c, tags=(*c.tags, "newest")) if c.name == newest else c for c in kept]
+    names = {c.name for c in found}
+    for name in matrix.extra:
+        try:
+            extra = named(name, matrix, releases, toolkit)
+        except UsageError as error:
+            raise MatrixError(f"matrix.toml: cells.extra: {error}") from None
+        if extra.name in names:
+            raise MatrixError(f'matrix.toml: cells.extra: "{name}" is a cell already')
+        found.append(extra)
+    return tuple(found)
+
+
+def _check_rules(matrix: Matrix, pairs: Sequence[Cell], releases: Releases) -> None:
+    """A rule that matches no cell is a slip of the pen, and says so."""
+    for kind, rules in (("exclude", matrix.exclusions), ("expect", matrix.expected)):
+        for rule in rules:
+            if not any(rule.covers(c.mcore, c.modelopt) for c in pairs):
+                raise MatrixError(f'matrix.toml: {kind}: "{rule.reason}" matches no cell')
+            for axis, spec in (("transformer-engine", rule.te), ("torch", rule.torch)):
+                if not any(spec.contains(r.version) for r in releases.of(axis)):
+                    raise MatrixError(
+                        f'matrix.toml: {kind}: "{rule.reason}" matches no release of {axis}'
+                    )
+    versions = {
+        "megatron-core": {c.mcore for c in pairs},
+        "nvidia-modelopt": {c.modelopt for c in pairs},
+        "transformer-engine": {c.te for c in pairs},
+        "torch": {c.torch for c in pairs},
+    }
+    for need in matrix.undeclared:
+        if not any(need.when.contains(v) for v in versions[need.of]):
+            raise MatrixError(f'matrix.toml: undeclared: "{need.of} {need.when}" matches no cell')
+
+
+def named(name: str, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Cell:
+    """The cell of a name, any combination.
+
+    Raises:
+        UsageError: not a cell's name, or no such series or release; names the nearest.
+    """
+    request = parse_name(name)
+    if request is None:
+        known = [
+            format_name(Request(mcore=a, modelopt=b))
+            for a in matrix.mcore_series
+            for b in matrix.modelopt_series
+        ]
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f'; did you mean "{close[0]}"?' if close else ""
+        raise UsageError(f'"{name}" is not the name of a cell ({NAME_FORM}){hint}')
+    return cell(request, matrix, releases, toolkit)
+
+
+def stack_for(series: str, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Stack:
+    """The first stack of a series that builds here: one that needs nvcc wants torch's CUDA."""
+    stacks = matrix.stacks[series]
+    for stack in stacks:
+        if not stack.toolkit or toolkit == cuda_of(stack.torch, matrix, releases):
+            return stack
+    return stacks[-1]
+
+
+def cell(request: Request, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Cell:
+    """The cell that a request means: series turned into releases, the rest from the stack.
+
+    Raises:
+        UsageError: a series or release that does not exist; names the nearest.
+    """
+    mcore = releases.newest("megatron-core", request.mcore).version
+    modelopt = releases.newest("nvidia-modelopt", request.modelopt).version
+    series = series_of(mcore)
+    if series not in matrix.stacks:
+        raise UsageError(
+            f"megatron-core {request.mcore} has no stack{nearest(series, matrix.mcore_series)}"
+        )
+    stack = stack_for(series, matrix, releases, toolkit)
+    te = releases.newest("transformer-engine", request.te).version if request.te else stack.te
+    torch = releases.newest("torch", request.torch).version if request.torch else stack.torch
+    python = request.python or stack.python
+    if len(Version(python).release) < 2:
+        raise UsageError(f'python "{python}" is not a series; did you mean "3.{python}"?')
+    # One combination, one name: what equals the stack is not spelt out.
+    spelt = replace(
+        request,
+        te=None if te == stack.te else request.te,
+        torch=None if torch == stack.torch else request.torch,
+        python=None if python == stack.python else request.python,
+    )
+    default = (te, torch, python) == (stack.te, stack.torch, stack.python)
+    return Cell(
+        name=format_name(spelt),
+        mcore=mcore,
+        modelopt=modelopt,
+        te=te,
+        torch=torch,
+        python=python,
+        cuda=int(cuda_of(torch, matrix, releases).split(".")[0]),
+        default=default,
+        tags=(
+            f"mcore-{series}",
+            f"modelopt-{series_of(modelopt)}",
+            "stack-default" if default else "stack-other",
+        ),
+    )
+
+
+def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
+    """Every combination of the declared axes, each series' newest release, on the python that the
+    megatron-core series' stacks name last. Pairs that are excluded are left out."""
+    tes = [releases.newest("transformer-engine", s).version for s in matrix.te_series]
+    torches = [releases.newest("torch", s).version for s in matrix.torch_series]
+    cuda = {t: int(cuda_of(t, matrix, releases).split(".")[0]) for t in torches}
+    for mcore, modelopt in itertools.product(matrix.mcore_series, matrix.modelopt_series):
+        pair = cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases)
+        if any(rule.covers(pair.mcore, pair.modelopt) for rule in matrix.exclusions):
+            continue
+        usual = matrix.stacks[mcore][-1]
+        for te, torch in itertools.product(tes, torches):
+            yield _off_stack(pair, te, torch, cuda[torch], usual)
+
+
+def _off_stack(pair: Cell, te: str, torch: str, cuda: int, usual: Stack) -> Cell:
+    """A pair with another TE and torch, under the name that `cell` would give it."""
+    default = (te, torch) == (usual.te, usual.torch)
+    request = Request(
+        mcore=series_of(pair.mcore),
+        modelopt=series_of(pair.modelopt),
+        te=None if te == usual.te else series_of(te),
+        torch=None if torch == usual.torch else series_of(torch),
+        python=None if usual.python == pair.python or default else usual.python,
+    )
+    tags = (*pair.tags[:2], "stack-default" if default else "stack-other")
+    return replace(
+        pair,
+        name=format_name(request),
+        te=te,
+        torch=torch,
+        python=usual.python,
+        cuda=cuda,
+        default=default,
+        tags=tags,
+    )
+
+
+def on_stack(of: Cell, stack: Stack, matrix: Matrix, releases: Releases) -> Cell:
+    """The same cell on another stack of its series' list; the name does not change."""
+    return replace(
+        of,
+        te=stack.te,
+        torch=stack.torch,
+        python=stack.python,
+        cuda=int(cuda_of(stack.torch, matrix, releases).split(".")[0]),
+    )
+
+
+def cuda_of(torch: str, matrix: Matrix, releases: Releases) -> str:
+    """`12.8`: the CUDA that the index's torch was built with, as torch says, else the matrix.
+
+    Raises:
+        MatrixError: neither says.
+    """
+    said = releases.cuda_of_torch(torch)
+    if said:
+        return said
+    for specifier, version in matrix.cuda:
+        if specifier.contains(torch):
+            return version
+    raise MatrixError(f"matrix.toml: cuda: nothing says which CUDA torch {torch} was built with")
+
+
+def undeclared_for(of: Cell, matrix: Matrix) -> tuple[Undeclared, ...]:
+    """The undeclared requirements of the releases that a cell pins."""
+    pins = of.pins
+    return tuple(rule for rule in matrix.undeclared if rule.when.contains(pins[rule.of]))
+
+
+def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ...]]:
+    """Ranges that megatron-core and modelopt each declare for packages of their extras. Sorted.
+
+    An extra is not asked for, but where something else brings one of its packages, the release's
+    own range for it holds: a transformers that modelopt rules out would break what is not broken.
+    The axes are left out: a cell may well stand outside of what is declared for them.
+    """
+    return {
+        package: _bounds(releases.get(package, version).requires, of.python)
+        for package, version in (("megatron-core", of.mcore), ("nvidia-modelopt", of.modelopt))
+    }
+
+
+@functools.cache
+def _bounds(requires: tuple[str, ...], python: str) -> tuple[str, ...]:
+    axes = {"megatron-core", "nvidia-modelopt", "torch", "triton"}
+    found: set[str] = set()
+    for text in requires:
+        need = Requirement(text)
+        name = canonicalize_name(need.name)
+        if name in axes or name.startswith("transformer-engine") or not need.specifier:
+            continue
+        if need.marker and "extra" in str(need.marker) and _applies(need.marker, python):
+            found.add(f"{name}{need.specifier}")
+    return tuple(sorted(found))
+
+
+def _applies(marker: Marker, python: str) -> bool:
+    """Whether a marker holds for the cell's python on x86-64 Linux, with some extra."""
+    there = machine(python)
+    extras = re.findall(r"""extra == ["']([^"']+)["']""", str(marker))
+    return any(marker.evaluate({**there, "extra": extra}) for extra in extras)
+
+
+def machine(python: str) -> dict[str, str]:
+    """What markers are evaluated against: a python series on x86-64 Linux."""
+    return {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+
+
+def select(
+    known: Sequence[Cell],
+    *,
+    mcore: str | None = None,
+    modelopt: str | None = None,
+    tags: Iterable[str] = (),
+) -> tuple[Cell, ...]:
+    """The cells within version specifiers and with every tag.
+
+    Raises:
+        UsageError: none is; names the nearest tag where one is unknown.
+    """
+    wanted = tuple(tags)
+    every = {tag for c in known for tag in c.tags}
+    for tag in wanted:
+        if tag not in every:
+            raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, every)}')
+    found = tuple(
+        c
+        for c in known
+        if (mcore is None or SpecifierSet(mcore).contains(c.mcore))
+        and (modelopt is None or SpecifierSet(modelopt).contains(c.modelopt))
+        and all(tag in c.tags for tag in wanted)
+    )
+    if not found:
+        raise UsageError(
+            f"no cell matches mcore {mcore or 'any'}, modelopt {modelopt or 'any'}, "
+            f"tags {', '.join(wanted) or 'any'}"
+        )
+    return found
+
+
+def te_core(of: Cell) -> str:
+    """The package of Transformer Engine's core library for the CUDA of the cell's torch."""
+    return f"transformer-engine-cu{of.cuda}"
+
+
+def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
+    """Why a cell cannot be installed, where the resolver does not know or would not tell.
+
+    - the upper bound of Requires-Python (resolvers may ignore it)
+    - the CUDA of torch against TE's core library
+    - no wheel for the cell's python
+    - what megatron-core and modelopt require of the other pins, by the facts that are known offline
+    """
+    found: list[str] = []
+    pinned = [
+        releases.get("megatron-core", of.mcore),
+        releases.get("nvidia-modelopt", of.modelopt),
+        releases.get("torch", of.torch),
+    ]
+    for release in pinned:
+        said = release.requires_python
+        if said and not SpecifierSet(said).contains(f"{of.python}.0"):
+            found.append(
+                f"{release.package} {release.version} requires python {said}, "
+                f"the cell has {of.python}"
+            )
+        elif not _has_wheel(release, of.python):
+            found.append(
+                f"{release.package} {release.version} has no wheel for python {of.python} on "
+                "x86-64 Linux"
+            )
+    found += [line for release in pinned[:2] for line in _contradicted(release, of)]
+    cores = releases.of(te_core(of))
+    if of.te not in {r.version for r in cores}:
+        since = f"; its first is {cores[0].version}" if cores else ""
+        found.append(
+            f"torch {of.torch} is built for CUDA {of.cuda}, and transformer-engine {of.te} has no "
+            f"core library for it ({te_core(of)} {of.te}{since})"
+        )
+    return tuple(found)
+
+
+def _contradicted(release: Release, of: Cell) -> Iterator[str]:
+    """What a release requires of another pin, not in an extra, and the cell does not have."""
+    pins = of.pins
+    for text in release.requires:
+        need = Requirement(text)
+        name = canonicalize_name(need.name)
+        if name not in pins or need.specifier.contains(pins[name], prereleases=True):
+            continue
+        if need.marker is None or need.marker.evaluate({**machine(of.python), "extra": ""}):
+            yield (
+                f"{release.package} {release.version} requires {name}{need.specifier}, "
+                f"the cell has {pins[name]}"
+            )
+
+
+def _has_wheel(release: Release, python: str) -> bool:
+    exact = "cp" + python.replace(".", "")
+    for tag in release.wheels:
+        interpreters, abis, _ = tag.split("-", 2)
+        if exact in interpreters.split(".") or "py3" in interpreters.split("."):
+            return True
+        # A stable-ABI wheel of an older python serves newer ones.
+        if "abi3" in abis and int(interpreters[3:]) <= int(exact[3:]):
+            return True
+    return False

@@ -1,0 +1,297 @@
+"""The declared matrix, `constraints/matrix.toml`: loaded, validated, frozen."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tomllib
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import MatrixError, nearest
+from mcore_compat.core.cells import Stack
+
+PATH = files.ROOT / "constraints" / "matrix.toml"
+SCHEMA = files.ROOT / "constraints" / "matrix.schema.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undeclared:
+    """What releases of `of` within `when` import (in `imported_by`) and do not ask for."""
+
+    of: str
+    when: SpecifierSet
+    requires: tuple[str, ...]
+    imported_by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOnly:
+    """A package without wheels, and its run-time requirements for versions within `when`."""
+
+    package: str
+    when: SpecifierSet
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Cells within version specifiers, until a date: pairs of megatron-core and nvidia-modelopt,
+    and for an expected failure of some TE and torch alone where it says so.
+
+    `checks` is empty for an exclusion, and for an expected failure the ids of its checks: `*` and
+    `?` stand for any text and any character, a family's brackets for themselves. `message`, where
+    it is not empty, is what their failures say somewhere, `*` for any text: of one check two
+    causes can be told apart. `owner` is the package that would have to change and `upstream` where
+    that is discussed: `owner/repository#number`, or `not reported`.
+    """
+
+    mcore: SpecifierSet
+    modelopt: SpecifierSet
+    reason: str
+    expires: datetime.date
+    checks: tuple[str, ...] = ()
+    message: str = ""
+    te: SpecifierSet = field(default_factory=SpecifierSet)
+    torch: SpecifierSet = field(default_factory=SpecifierSet)
+    owner: str = ""
+    upstream: str = ""
+
+    @property
+    def check(self) -> str:
+        """The checks in one line."""
+        return ", ".join(self.checks)
+
+    def naming(self, check: str) -> tuple[str, ...]:
+        """Those of `checks` that mean a check's id; empty where none does."""
+        return tuple(text for text in self.checks if _means(text, check))
+
+    def says(self, message: str) -> bool:
+        """Whether a failure with this message is the one that is meant."""
+        return not self.message or _wild(self.message, one=False).search(message) is not None
+
+    def covers(self, mcore: str, modelopt: str) -> bool:
+        """Whether a pair is meant."""
+        return self.mcore.contains(mcore) and self.modelopt.contains(modelopt)
+
+    def covers_pins(self, pins: Mapping[str, str]) -> bool:
+        """Whether a cell is meant, by its version of each axis."""
+        return (
+            self._holds("mcore", pins["megatron-core"])
+            and self._holds("modelopt", pins["nvidia-modelopt"])
+            and self._holds("te", pins["transformer-engine"])
+            and self._holds("torch", pins["torch"])
+        )
+
+    def _holds(self, axis: str, version: str) -> bool:
+        known = self._known.get((axis, version))
+        if known is None:
+            specifier: SpecifierSet = getattr(self, axis)
+            known = self._known[axis, version] = specifier.contains(version)
+        return known
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], bool]:
+        """Answers that were given: thousands of cells ask of the same few versions."""
+        return {}
+
+    def interval(self) -> str:
+        """The cells as specifiers: `megatron-core>=0.16 nvidia-modelopt<0.42`."""
+        named = {
+            "megatron-core": self.mcore,
+            "nvidia-modelopt": self.modelopt,
+            "transformer-engine": self.te,
+            "torch": self.torch,
+        }
+        return " ".join(f"{axis}{spec}" for axis, spec in named.items() if str(spec))
+
+
+@functools.cache
+def _means(text: str, check: str) -> bool:
+    return _wild(text).fullmatch(check) is not None
+
+
+@functools.cache
+def _wild(text: str, *, one: bool = True) -> re.Pattern[str]:
+    """A pattern in which `*` stands for any text and, with `one`, `?` for any character."""
+    signs = {re.escape("*"): ".*", **({re.escape("?"): "."} if one else {})}
+    parts = (signs.get(re.escape(sign), re.escape(sign)) for sign in text)
+    return re.compile("".join(parts), re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """`constraints/matrix.toml`, validated."""
+
+    mcore_series: tuple[str, ...]
+    modelopt_series: tuple[str, ...]
+    stacks: Mapping[str, tuple[Stack, ...]]
+    te_series: tuple[str, ...] = ()
+    torch_series: tuple[str, ...] = ()
+    cuda: tuple[tuple[SpecifierSet, str], ...] = ()
+    source_only: tuple[SourceOnly, ...] = ()
+    undeclared: tuple[Undeclared, ...] = ()
+    extra: tuple[str, ...] = ()
+    exclusions: tuple[Pairs, ...] = ()
+    expected: tuple[Pairs, ...] = ()
+    state_over: str | None = None
+    """The megatron-core series with which ModelOpt state goes from each ModelOpt series to each."""
+
+    gpu_memory: int = 0
+    """MiB of free memory that a cell needs on its GPU; 0: not checked."""
+
+
+def load(path: Path = PATH, today: datetime.date | None = None) -> Matrix:
+    """Read and validate the matrix.
+
+    Raises:
+        MatrixError: not TOML, not of the schema, a series without a stack, an expired rule.
+            One line: the key, what is wrong with it, the nearest valid one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MatrixError(f"{path.name} is not there") from None
+    return parse(text, path.name, today or datetime.date.today())
+
+
+def parse(text: str, where: str, today: datetime.date) -> Matrix:
+    """The matrix from TOML text; `where` names it in errors. Raises MatrixError as `load`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MatrixError(f"{where} is not valid TOML: {error}") from None
+    _validate(data, where)
+    matrix = _build(data, where)
+    _check(matrix, where, today)
+    return matrix
+
+
+def _validate(data: Mapping[str, Any], where: str) -> None:
+    """The schema's first complaint, as one line of ours."""
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    errors = sorted(Draft202012Validator(schema).iter_errors(data), key=lambda e: e.json_path)
+    if not errors:
+        return
+    error = errors[0]
+    at = error.json_path.removeprefix("$").removeprefix(".") or "top level"
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        key = next(k for k in error.instance if k not in known)
+        raise MatrixError(f'{where}: {at}: unknown key "{key}"{nearest(key, known)}')
+    if error.validator == "enum":
+        hint = nearest(str(error.instance), error.validator_value)
+        raise MatrixError(f'{where}: {at}: "{error.instance}" is not known{hint}')
+    raise MatrixError(f"{where}: {at}: {error.message}")
+
+
+def _build(data: Mapping[str, Any], where: str) -> Matrix:
+    stacks: dict[str, list[Stack]] = {}
+    for row in data["stack"]:
+        stack = Stack(
+            python=row["python"],
+            torch=row["torch"],
+            te=row["transformer-engine"],
+            toolkit=row.get("toolkit", False),
+            note=row["note"],
+        )
+        for series in row["for"]:
+            stacks.setdefault(series, []).append(stack)
+    return Matrix(
+        mcore_series=tuple(data["axes"]["megatron-core"]),
+        modelopt_series=tuple(data["axes"]["nvidia-modelopt"]),
+        stacks={series: tuple(found) for series, found in stacks.items()},
+        te_series=tuple(data["axes"].get("transformer-engine", ())),
+        torch_series=tuple(data["axes"].get("torch", ())),
+        cuda=tuple((SpecifierSet(r["torch"]), r["version"]) for r in data.get("cuda", ())),
+        source_only=tuple(
+            SourceOnly(
+                package=r["package"],
+                when=SpecifierSet(r["when"]),
+                requires=_requirements(r["requires"], where),
+            )
+            for r in data.get("source-only", ())
+        ),
+        undeclared=tuple(
+            Undeclared(
+                of=r["of"],
+                when=SpecifierSet(r["when"]),
+                requires=_requirements(r["requires"], where),
+                imported_by=r["imported-by"],
+                reason=r["reason"],
+            )
+            for r in data.get("undeclared", ())
+        ),
+        extra=tuple(data.get("cells", {}).get("extra", ())),
+        exclusions=tuple(_pairs(r, where) for r in data.get("exclude", ())),
+        expected=tuple(_pairs(r, where) for r in data.get("expect", ())),
+        state_over=data.get("exchange", {}).get("state-over"),
+        gpu_memory=data.get("gpu", {}).get("memory-mib", 0),
+    )
+
+
+def _requirements(texts: Iterable[str], where: str) -> tuple[str, ...]:
+    for text in texts:
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:
+            raise MatrixError(f'{where}: "{text}" is not a requirement: {_first(error)}') from None
+    return tuple(texts)
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _pairs(row: Mapping[str, Any], where: str) -> Pairs:
+    try:
+        expires = datetime.date.fromisoformat(row["expires"])
+    except ValueError:
+        raise MatrixError(f'{where}: expires: "{row["expires"]}" is not a date') from None
+    checks = row.get("check", ())
+    return Pairs(
+        mcore=SpecifierSet(row["megatron-core"]),
+        modelopt=SpecifierSet(row["nvidia-modelopt"]),
+        reason=row["reason"],
+        expires=expires,
+        checks=(checks,) if isinstance(checks, str) else tuple(checks),
+        message=row.get("message", ""),
+        te=SpecifierSet(row.get("transformer-engine", "")),
+        torch=SpecifierSet(row.get("torch", "")),
+        owner=row.get("owner", ""),
+        upstream=row.get("upstream", ""),
+    )
+
+
+def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
+    """What a schema cannot say."""
+    for series in matrix.mcore_series:
+        if series not in matrix.stacks:
+            raise MatrixError(f"{where}: megatron-core {series} has no [[stack]]")
+    for series in matrix.stacks:
+        if series not in matrix.mcore_series:
+            hint = nearest(series, matrix.mcore_series)
+            raise MatrixError(f'{where}: stack.for: "{series}" is not on the axis{hint}')
+    if matrix.state_over not in (None, *matrix.mcore_series):
+        hint = nearest(str(matrix.state_over), matrix.mcore_series)
+        raise MatrixError(
+            f'{where}: exchange.state-over: "{matrix.state_over}" is not on the axis{hint}'
+        )
+    for rule in (*matrix.exclusions, *matrix.expected):
+        if rule.expires < today:
+            raise MatrixError(
+                f'{where}: the rule "{rule.reason}" expired on {rule.expires}: look again, then '
+                "remove it or give it a new date"
+            )

@@ -1,0 +1,192 @@
+"""Facts about releases: `constraints/releases.json`, one line a release, written by a machine.
+
+Pure but for `load` and `dump`; the index is asked elsewhere (`mcore_compat.index.package_index`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import MatrixError, UsageError, nearest
+from mcore_compat.core.cells import series_of
+
+PATH = files.ROOT / "constraints" / "releases.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What the index says about one release. `uploaded`: ISO 8601, UTC, of its first file.
+
+    `wheels` are the tags of its wheels, compressed as in file names (`cp312-cp312-manylinux…`);
+    `requires` is Requires-Dist, empty where the index gives no metadata.
+    """
+
+    package: str
+    version: str
+    uploaded: str = ""
+    requires_python: str = ""
+    yanked: bool = False
+    sdist: bool = False
+    wheels: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Releases:
+    """All known releases, by package, oldest first."""
+
+    by_package: Mapping[str, tuple[Release, ...]]
+
+    def of(self, package: str) -> tuple[Release, ...]:
+        """Every release of a package; empty for one that is not known."""
+        return self.by_package.get(package, ())
+
+    def get(self, package: str, version: str) -> Release:
+        """One release.
+
+        Raises:
+            UsageError: there is none of that version; names the nearest.
+        """
+        exact = self._exact.get((package, version))
+        if exact is not None:
+            return exact
+        for release in self.of(package):
+            if Version(release.version) == Version(version):
+                return release
+        known = [r.version for r in self.of(package)]
+        raise UsageError(f"{package} has no release {version}{nearest(version, known)}")
+
+    def newest(self, package: str, wanted: str) -> Release:
+        """The release that `wanted` means: a patch (`0.16.1`) itself, a series its newest patch.
+
+        Raises:
+            UsageError: neither exists; names the nearest series.
+        """
+        known = [r for r in self.of(package) if not r.yanked]
+        exact = [r for r in known if r.version == wanted]
+        in_series = [r for r in known if series_of(r.version) == wanted]
+        if exact or in_series:
+            return (exact or in_series)[-1]
+        choices = dict.fromkeys(
+            [*(series_of(r.version) for r in known), *(r.version for r in known)]
+        )
+        raise UsageError(f"{package} has no release {wanted}{_nearest_version(wanted, choices)}")
+
+    @cached_property
+    def _exact(self) -> dict[tuple[str, str], Release]:
+        return {(r.package, r.version): r for rows in self.by_package.values() for r in rows}
+
+    @cached_property
+    def _cuda(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for release in self.of("torch"):
+            for text in release.requires:
+                match = _CUDA_PIN.match(text)
+                if match:
+                    found[release.version] = ".".join(match["version"].split(".")[:2])
+        return found
+
+    def cuda_of_torch(self, version: str) -> str | None:
+        """`12.8` for the CUDA that the index's torch of this version was built with.
+
+        Read from what torch requires (its pin of the CUDA runtime or toolkit); None where the
+        metadata does not say.
+        """
+        return self._cuda.get(version)
+
+
+_CUDA_PIN = re.compile(
+    r"(?:nvidia-cuda-runtime(?:-cu\d+)?|cuda-toolkit(?:\[[^]]*\])?)\s*\(?==\s*(?P<version>[\d.]+)"
+)
+
+
+def _nearest_version(wanted: str, known: Iterable[str]) -> str:
+    """Versions are near when their numbers are; text likeness calls 0.2 near 0.20."""
+    choices = list(known)
+    try:
+        target = Version(wanted)
+    except ValueError:
+        return nearest(wanted, choices)
+    if not choices:
+        return ""
+
+    def distance(text: str) -> tuple[int, ...]:
+        other = Version(text)
+        return (
+            abs(target.major - other.major),
+            abs(target.minor - other.minor),
+            abs(target.micro - other.micro),
+            len(text),
+        )
+
+    return f'; did you mean "{min(choices, key=distance)}"?'
+
+
+def parse(text: str, where: str) -> Releases:
+    """Releases from the text of `releases.json`.
+
+    Raises:
+        MatrixError: not JSON, or not of the file's form; names the line's package.
+    """
+    names = {f.name for f in fields(Release)}
+    by_package: dict[str, list[Release]] = {}
+    try:
+        for row in json.loads(text)["releases"]:
+            unknown = set(row) - names
+            if unknown:
+                raise ValueError(f"{row.get('package')}: unknown key {sorted(unknown)[0]!r}")
+            row["wheels"] = tuple(row.get("wheels", ()))
+            row["requires"] = tuple(row.get("requires", ()))
+            Version(row["version"])  # told here, not where it is compared
+            by_package.setdefault(row["package"], []).append(Release(**row))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MatrixError(f"{where} is not valid ({error}); remake it: nox -s refresh") from None
+    return Releases(
+        {
+            package: tuple(sorted(found, key=lambda r: Version(r.version)))
+            for package, found in sorted(by_package.items())
+        }
+    )
+
+
+def load(path: Path = PATH) -> Releases:
+    """Read `constraints/releases.json`.
+
+    Raises:
+        MatrixError: it is not there or not valid.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"), path.name)
+    except FileNotFoundError:
+        raise MatrixError(f"{path.name} is not there; make it: nox -s refresh") from None
+
+
+def dumps(releases: Releases) -> str:
+    """The file's text: sorted by package and version, one line a release, defaults left out."""
+    default = asdict(Release(package="", version="", uploaded=""))
+    lines = []
+    for package in sorted(releases.by_package):
+        for release in releases.of(package):
+            row = {k: v for k, v in asdict(release).items() if v != default[k]}
+            lines.append("  " + json.dumps(row, ensure_ascii=False, sort_keys=True))
+    head = '{\n "made_by": "nox -s refresh",\n "releases": [\n'
+    return head + ",\n".join(lines) + "\n ]\n}\n"
+
+
+def requirement_names(release: Release) -> frozenset[str]:
+    """Normalised names of what a release requires without extras."""
+    found = set()
+    for text in release.requires:
+        requirement = Requirement(text)
+        if requirement.marker is None or "extra" not in str(requirement.marker):
+            found.add(requirement.name.lower().replace("_", "-"))
+    return frozenset(found)

@@ -1,0 +1,1 @@
+"""Wheelhouse, build recipes, CUDA toolkits, creation, interpreters, variables."""

@@ -1,0 +1,48 @@
+"""What a build's output says: the line that matters, or that the machine was at fault. Pure."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from mcore_compat.base.processes import Completed
+
+_SURROUNDINGS = (
+    (re.compile(r"No space left on device|Disk quota exceeded"), "the disk is full"),
+    (
+        re.compile(
+            r"Killed signal terminated program|signal 9 [\[(]Kill|out of memory allocating"
+            r"|Cannot allocate memory|memory exhausted"
+        ),
+        "memory ran out (MAX_JOBS=1 needs the least)",
+    ),
+)
+"""What a build log says where the machine, not the package, is at fault."""
+
+
+def surroundings(done: Completed) -> str | None:
+    """What of the machine ended a process (disk, memory, a kill), None where none did."""
+    for pattern, what in _SURROUNDINGS:
+        if pattern.search(done.output):
+            return what
+    if done.returncode == -signal.SIGKILL and not done.timed_out:
+        return "it was killed"
+    return None
+
+
+def line_that_matters(output: str) -> str:
+    """The first line of a build log that states an error, else its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for mark in ("fatal error:", " error: ", "Error: ", "error:"):
+        for line in lines:
+            if mark in line and "subprocess-exited-with-error" not in line:
+                return line[:300]
+    return lines[-1][:300] if lines else "the build printed nothing"
+
+
+def last_line(done: Completed) -> str:
+    """The last line of a process's output; what it ended with where it printed nothing."""
+    lines = done.output.strip().splitlines()
+    if done.timed_out:
+        return "it passed its time limit"
+    return lines[-1][:300] if lines else f"exit code {done.returncode}"

@@ -1,0 +1,197 @@
+"""Stage lock + wheelhouse → environment: exactly what the lock says, or made anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, InterpreterError
+from mcore_compat.base.processes import Runner
+from mcore_compat.base.progress import Heartbeat
+from mcore_compat.core.cells import Cell
+from mcore_compat.environments import bytecode, process_variables
+from mcore_compat.environments.build_log import last_line
+from mcore_compat.environments.wheelhouse import Wheel
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock
+
+TOOLS_LOCK = files.ROOT / "constraints" / "suite-tools.txt"
+"""What the suite itself needs (pytest), pinned; it lies beside a cell's environment, not in it."""
+
+INSTALL_LIMIT_S = 1800.0
+
+IGNORE = {"ignore_errors": True}
+
+UNUSED = ("onnx/backend/test/data",)
+"""Test data of third packages that is taken out: its 3,600 folders hold a few files each, and
+folders, 4 KiB each, cannot be hard-linked as files can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A cell's environment; `variables` is the whole environment of its processes."""
+
+    python: Path
+    site: Path
+    variables: Mapping[str, str]
+    reused: bool
+
+
+def installed(site: Path) -> dict[str, str]:
+    """Name and version of every distribution in a site-packages, from its folder names alone.
+
+    One that is there twice, half upgraded, is told under two names.
+    """
+    found: dict[str, str] = {}
+    for info in sorted(site.glob("*.dist-info")):
+        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+        plain = re.sub(r"[-_.]+", "-", name).lower()
+        found[f"{plain} (once more)" if plain in found else plain] = version
+    return found
+
+
+def wanted(lock: Lock, wheels: Sequence[Wheel]) -> dict[str, str]:
+    """Name and version of everything that a cell's environment holds, no more and no less."""
+    found = {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)}
+    assert {w.key.package for w in wheels} == {p.name for p in lock.source_only}
+    return {re.sub(r"[-_.]+", "-", name): version for name, version in found.items()}
+
+
+def _same(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Equal, though folder names spell versions in their normal form (`1.5.0.post8`)."""
+    from packaging.version import Version
+
+    if a.keys() != b.keys():
+        return False
+    return all(Version(a[name].replace("_", "+")) == Version(b[name]) for name in a)
+
+
+def ensure(
+    cell: Cell,
+    lock: Lock,
+    wheels: Sequence[Wheel],
+    *,
+    python: Path,
+    uv: Path,
+    run: Runner,
+    say: Callable[[str], None],
+) -> Environment:
+    """The environment of a cell; an existing one is kept only if it is exactly what is wanted.
+
+    Raises:
+        InfrastructureError: network or disk; a half-made environment is not taken next time.
+    """
+    folder = files.home() / "envs" / cell.name
+    mark = folder.with_name(f"{cell.name}.json")
+    with files.disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "lock": lock.digest,
+        "python": os.path.realpath(python),
+        "wheels": {w.path.name: w.sha256 for w in wheels},
+    }
+    with FileLock(folder.with_name(f"{cell.name}.lock")):
+        reused = _is_exact(folder, mark, identity, lock, wheels)
+        if not reused:
+            say(f"creating the environment of {cell.name}: {len(lock.pins)} packages")
+            mark.unlink(missing_ok=True)
+            with Heartbeat(say, f"installing {cell.name}"):
+                _create(folder, lock, wheels, python, uv, run)
+            if not _same(installed(_site(folder)), wanted(lock, wheels)):
+                raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
+            # Nobody waits for it: Python compiles by itself what is not linked yet.
+            threading.Thread(target=bytecode.link, args=(_site(folder),)).start()
+            files.write_text(mark, files.dump_json(identity), durable=False)
+    site = _site(folder)
+    return Environment(
+        python=folder / "bin" / "python",
+        site=site,
+        variables=process_variables.variables(site, process_variables.driver_stub(site, run)),
+        reused=reused,
+    )
+
+
+def _site(folder: Path) -> Path:
+    return next((folder / "lib").glob("python3*/site-packages"))
+
+
+def _is_exact(
+    folder: Path, mark: Path, identity: Mapping[str, object], lock: Lock, wheels: Sequence[Wheel]
+) -> bool:
+    try:
+        same = json.loads(mark.read_text()) == identity
+        return same and _same(installed(_site(folder)), wanted(lock, wheels))
+    except (OSError, ValueError, StopIteration):
+        return False
+
+
+def _create(
+    folder: Path, lock: Lock, wheels: Sequence[Wheel], python: Path, uv: Path, run: Runner
+) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    pinned = folder.with_name(f"{folder.name}.txt")
+    files.write_text(pinned, locks.binary_part(lock), durable=False)
+    for wheel in wheels:
+        if files.sha256_file(wheel.path) != wheel.sha256:
+            raise InfrastructureError(f"{wheel.path.name} changed in the wheelhouse; remove it")
+    install: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
+    install += ["--link-mode", "hardlink", "-p", folder / "bin" / "python"]
+    steps: list[list[str | Path]] = [
+        [uv, "venv", "--no-config", "--quiet", "-p", python, folder],
+        [*install, "--require-hashes", "-r", pinned],
+    ]
+    if wheels:
+        steps.append([*install, *(w.path for w in wheels)])
+    for argv in steps:
+        done = run(argv, timeout=INSTALL_LIMIT_S)
+        if not done.ok:
+            raise InfrastructureError(f"installing {folder.name} failed: {last_line(done)}")
+    pinned.unlink()
+    for number, name in enumerate(UNUSED):
+        unused, gone = _site(folder) / name, folder.with_name(f".{folder.name}.gone{number}")
+        if unused.exists():
+            shutil.rmtree(gone, ignore_errors=True)
+            os.rename(unused, gone)
+            # Nobody has to wait for thousands of folders to go.
+            threading.Thread(target=shutil.rmtree, args=(gone,), kwargs=IGNORE).start()
+
+
+def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
+    """The folder with pytest for the suite; it is never in a cell's environment.
+
+    Raises:
+        InfrastructureError: network or disk.
+    """
+    # By python: older ones need more than newer ones.
+    series = run(
+        [python, "-IB", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60
+    )
+    if not series.ok:
+        raise InterpreterError(f"{python} does not run: {last_line(series)}")
+    digest = files.sha256_file(TOOLS_LOCK)[:16]
+    folder = files.home() / "tools" / f"{digest}-py{series.output.strip()}"
+    if folder.exists():
+        return folder
+    say("installing the suite's own tools")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if folder.exists():
+            return folder
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
+        argv += ["--require-hashes", "-p", python, "--target", part, "-r", TOOLS_LOCK]
+        done = run(argv, timeout=300)
+        if not done.ok:
+            raise InfrastructureError(f"the suite's tools were not installed: {last_line(done)}")
+        os.replace(part, folder)
+    return folder

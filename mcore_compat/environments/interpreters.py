@@ -1,0 +1,57 @@
+"""Finds the Python that a cell needs, wherever it is: pyenv, PATH, uv."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.version import Version
+
+from mcore_compat.base.errors import InterpreterError
+from mcore_compat.base.processes import Runner
+
+_ASK = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+
+def candidates(series: str, run: Runner, uv: Path) -> Iterator[Path]:
+    """Where a Python of a series (`3.12`) may be; the newest patch of pyenv's first.
+
+    pyenv's shims are passed over: they are on PATH and can fail although the Python is there.
+    """
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    patches = [p for p in pyenv.glob(f"{series}.*") if p.name.replace(".", "").isdigit()]
+    for patch in sorted(patches, key=lambda p: Version(p.name), reverse=True):
+        yield patch / "bin" / "python"
+    on_path = os.pathsep.join(
+        p for p in os.environ.get("PATH", "").split(os.pathsep) if Path(p).name != "shims"
+    )
+    found = shutil.which(f"python{series}", path=on_path)
+    if found:
+        yield Path(found)
+    done = run([uv, "python", "find", "--no-project", "--offline", series], timeout=60)
+    last = done.output.strip().splitlines()[-1:]
+    if done.ok and last:
+        yield Path(last[0])
+
+
+def find(series: str, run: Runner, uv: Path) -> Path:
+    """A Python of this series that really runs.
+
+    Raises:
+        InterpreterError: there is none; says where it was looked for and what to do.
+    """
+    for path in candidates(series, run, uv):
+        if not path.exists():
+            continue
+        try:
+            done = run([path, "-I", "-c", _ASK], timeout=60)
+        except OSError:
+            continue  # not executable, or for another machine
+        if done.ok and done.output.strip() == series:
+            return path
+    raise InterpreterError(
+        f"python {series} was found neither in pyenv nor on PATH nor by uv; install it, e.g. "
+        f"`uv python install {series}` or `pyenv install {series}`"
+    )

@@ -1,0 +1,136 @@
+"""The environment variables that a cell's packages need to be imported at all."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from mcore_compat.base import files
+from mcore_compat.base.processes import Runner
+
+_DROPPED = re.compile(
+    r"(PYTHON(PATH|HOME|STARTUP|DONTWRITEBYTECODE|PYCACHEPREFIX)|VIRTUAL_ENV|CUDA_(HOME|PATH)|NVTE_|CPATH|UV_)"
+)
+
+_NO_DEVICE = 100
+"""CUDA_ERROR_NO_DEVICE of the CUDA driver API."""
+
+
+def variables(
+    site: Path, stub: Path | None, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment for a cell's processes.
+
+    CUDA_HOME must not be empty (TE then searches the whole file system); TE's core finds its
+    CUDA libraries on LD_LIBRARY_PATH, and `for_te` says what else it looks for. `stub` is the
+    folder of the driver's stand-in, last on that path, and None where there is a driver.
+    """
+    found = {
+        name: value
+        for name, value in (os.environ if base is None else base).items()
+        if not _DROPPED.match(name)
+    }
+    libraries = [str(p) for p in sorted((site / "nvidia").glob("*/lib"))]
+    libraries += [p for p in found.get("LD_LIBRARY_PATH", "").split(":") if p]
+    libraries += [str(stub)] if stub else []
+    found.update(
+        LD_LIBRARY_PATH=":".join(libraries),
+        CUDA_HOME=str(site / "nvidia"),
+        HF_HUB_OFFLINE="1",
+        PYTHONNOUSERSITE="1",
+        PATH=f"{site.parents[2] / 'bin'}:{found.get('PATH', '/usr/bin:/bin')}",
+    )
+    found.update(for_te(site))
+    return found
+
+
+def for_te(site: Path) -> dict[str, str]:
+    """Where torch's packages in `site` have what TE opens or includes by itself; nothing of what
+    is not there.
+
+    TE looks for each library in a variable of its own, then in CUDA_HOME, and only then where its
+    own packages are (`transformer_engine/common/__init__.py`): a CUDA_HOME without cuDNN, and
+    packages in two places, make it fail. The kernels that it compiles when they are called include
+    `cuda_runtime.h` from NVTE_CUDA_INCLUDE_DIR, else from CUDA_HOME (`common/util/rtc.cpp`).
+    """
+    nvidia = site / "nvidia"
+    found = {}
+    for name in ("cudnn", "nvrtc", "curand"):
+        libraries = sorted(nvidia.glob(f"*/lib/lib{name}.so*"))
+        if libraries:
+            found[f"{name.upper()}_HOME"] = str(libraries[0].parent.parent)
+    headers = sorted(nvidia.glob("*/include/cuda_runtime.h"))
+    if headers:
+        found["NVTE_CUDA_INCLUDE_DIR"] = str(headers[0].parent)
+    return found
+
+
+def inherited(
+    python: Path, site: Path, stub: Path | None, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The variables for an environment of the user's own: what is set stays as it is, and what the
+    packages could not be imported without is added. Python compiles nothing into it."""
+    found = dict(os.environ if base is None else base)
+    libraries = [p for p in found.get("LD_LIBRARY_PATH", "").split(":") if p]
+    added = [*sorted((site / "nvidia").glob("*/lib")), *([stub] if stub else [])]
+    libraries += [str(p) for p in added if str(p) not in libraries]
+    if libraries:
+        found["LD_LIBRARY_PATH"] = ":".join(libraries)
+    if not found.get("CUDA_HOME") and (site / "nvidia").is_dir():
+        found["CUDA_HOME"] = found.get("CUDA_PATH") or str(site / "nvidia")
+    found["PYTHONDONTWRITEBYTECODE"] = "1"
+    found["HF_HUB_OFFLINE"] = "1"
+    path = found.get("PATH", "/usr/bin:/bin")
+    if path.split(":")[0] != str(python.parent):
+        found["PATH"] = f"{python.parent}:{path}"
+    return found
+
+
+def has_driver() -> bool:
+    """Whether the loader finds the NVIDIA driver's library on this machine."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def driver_stub(site: Path, run: Runner) -> Path | None:
+    """The folder of a libcuda.so.1 whose functions all return CUDA_ERROR_NO_DEVICE.
+
+    Newer TE cores are linked against the driver. Compiled on the spot from the symbols that
+    they leave undefined; None where there is a driver, none is needed, or no compiler is there.
+    """
+    cores = sorted((site / "transformer_engine").rglob("libtransformer_engine.so"))
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if has_driver() or not cores or not compiler or not shutil.which("nm"):
+        return None
+    dynamic = run(["readelf", "-d", cores[0]], timeout=60).output
+    if "libcuda.so.1" not in dynamic:
+        return None
+    symbols = sorted(
+        set(re.findall(r" U (cu[A-Z]\w*)", run(["nm", "-D", cores[0]], timeout=60).output))
+    )
+    source = "".join(f"int {name}(void) {{ return {_NO_DEVICE}; }}\n" for name in symbols)
+    folder = files.home() / "libcuda-stub" / files.sha256_bytes(source.encode())[:16]
+    if (folder / "libcuda.so.1").exists():
+        return folder
+    files.write_text(folder / "stub.c", source)
+    part = folder / f"part-{os.getpid()}.so"
+    argv: list[str | Path] = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-Wl,-soname,libcuda.so.1",
+        "-o",
+        part,
+        folder / "stub.c",
+    ]
+    if not run(argv, timeout=60).ok:
+        return None
+    os.replace(part, folder / "libcuda.so.1")
+    return folder

@@ -1,0 +1,146 @@
+"""How each source-only package is built and verified: data."""
+
+from __future__ import annotations
+
+import shlex
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcore_compat.environments.toolkits import Toolkit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One source-only package.
+
+    `variables` switch its build; `without_cuda` are added where its CUDA part is left out, and
+    `stand_ins` are then the compiled modules that an empty module stands in for when the wheel
+    is verified. `cuda_headers` tells that C++ sources include CUDA's headers, `kernels_needed` that
+    a family cannot be run on a GPU without its own CUDA part; `archs` is the variable from which
+    its build reads the architectures to compile for.
+    """
+
+    package: str
+    module: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    without_cuda: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: tuple[str, ...] = ()
+    cuda_headers: bool = False
+    kernels_needed: bool = False
+    archs: str = ""
+
+
+RECIPES = {
+    recipe.package: recipe
+    for recipe in (
+        Recipe(
+            package="transformer-engine-torch",
+            module="transformer_engine.pytorch",
+            # A proxy that does not exist (RFC 2606): its build first looks for a wheel elsewhere,
+            # and the switch against that makes TE 2.8 and 2.9 build twice and fail.
+            variables={
+                "NVTE_FRAMEWORK": "pytorch",
+                "HTTPS_PROXY": "http://offline.invalid",
+                "https_proxy": "http://offline.invalid",
+            },
+            cuda_headers=True,
+            archs="NVTE_CUDA_ARCHS",
+        ),
+        Recipe(
+            package="causal-conv1d",
+            module="causal_conv1d",
+            variables={"CAUSAL_CONV1D_FORCE_BUILD": "TRUE"},
+            without_cuda={"CAUSAL_CONV1D_SKIP_CUDA_BUILD": "TRUE"},
+            stand_ins=("causal_conv1d_cuda",),
+            kernels_needed=True,
+        ),
+        Recipe(
+            package="mamba-ssm",
+            module="mamba_ssm",
+            variables={"MAMBA_FORCE_BUILD": "TRUE"},
+            without_cuda={"MAMBA_SKIP_CUDA_BUILD": "TRUE"},
+            stand_ins=("selective_scan_cuda", "causal_conv1d_cuda"),
+        ),
+    )
+}
+"""In the order in which they are built: mamba-ssm imports causal-conv1d."""
+
+
+def header_packages(cuda: str) -> tuple[str, ...]:
+    """Packages with the CUDA headers that torch's own requirements lack (crt/, nv/)."""
+    if cuda.startswith("12."):
+        return (f"nvidia-cuda-nvcc-cu12=={cuda}.*", f"nvidia-cuda-cccl-cu12=={cuda}.*")
+    return (f"nvidia-cuda-crt=={cuda}.*", f"nvidia-cuda-cccl=={cuda}.*")
+
+
+def has_cuda_sources(sdist: Path) -> bool:
+    """Whether a source distribution holds `.cu` files, which only nvcc compiles."""
+    with tarfile.open(sdist) as archive:
+        return any(name.endswith(".cu") for name in archive.getnames())
+
+
+VERSION_ONLY_NVCC = """\
+#!/bin/sh
+# Stands in for nvcc where sources have no CUDA code: builds ask it for its version only.
+case "$*" in
+*-V* | *--version*) echo "Cuda compilation tools, release {cuda}, V{cuda}.0" ;;
+*) echo "no CUDA toolkit: this nvcc only tells a version" >&2; exit 1 ;;
+esac
+"""
+
+
+def header_root(site: Path, root: Path, cuda: str) -> None:
+    """Lay out `root` as a CUDA toolkit of exactly torch's version: headers, libraries, no compiler.
+
+    Without it a build takes whatever toolkit the machine has; headers of another major version
+    compile, and the structures that they declare are laid out otherwise than torch's.
+    """
+    for kind, there in (("include", "include"), ("lib", "lib64")):
+        for source in sorted((site / "nvidia").glob(f"*/{kind}")):
+            for path in sorted(p for p in source.rglob("*") if not p.is_dir()):
+                link = root / there / path.relative_to(source)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.exists():
+                    link.symlink_to(path)
+    for library in sorted((root / "lib64").glob("lib*.so.*")):
+        plain = library.with_name(library.name.split(".so.")[0] + ".so")
+        if not plain.exists():
+            plain.symlink_to(library.resolve())
+    nvcc = root / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True, exist_ok=True)
+    nvcc.write_text(VERSION_ONLY_NVCC.format(cuda=cuda))
+    nvcc.chmod(0o755)
+
+
+ONE_ARCH_NVCC = """\
+#!/bin/sh
+# Compiles for one GPU architecture, whatever list a build's own code has.
+left=$#
+while [ "$left" -gt 0 ]; do
+    word=$1
+    shift
+    left=$((left - 1))
+    case "$word" in
+    -gencode | --generate-code) shift; left=$((left - 1)) ;;
+    -gencode=* | --generate-code=* | -arch=* | --gpu-architecture=*) ;;
+    *) set -- "$@" "$word" ;;
+    esac
+done
+exec {nvcc} -gencode arch=compute_{arch},code=sm_{arch} "$@"
+"""
+
+
+def one_arch_root(site: Path, root: Path, toolkit: Toolkit, arch: str) -> None:
+    """Lay out `root` as `header_root` does, with the toolkit's compiler for `arch` (`sm_90`)."""
+    header_root(site, root, toolkit.version)
+    for path in sorted((toolkit.home / "include").glob("*")):  # what torch's packages lack: crt/
+        link = root / "include" / path.name
+        link.parent.mkdir(exist_ok=True)
+        if not link.exists():
+            link.symlink_to(path)
+    text = ONE_ARCH_NVCC.format(
+        nvcc=shlex.quote(str(toolkit.home / "bin" / "nvcc")), arch=arch.removeprefix("sm_")
+    )
+    (root / "bin" / "nvcc").write_text(text)

@@ -1,0 +1,137 @@
+"""What is installed in an environment, read from its files: nothing of it is imported or run, but
+for its Python, once, to say where it looks for packages. No network; changes nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from packaging.utils import canonicalize_name
+
+from mcore_compat.base.errors import UsageError
+from mcore_compat.base.processes import Runner
+
+_ASK = "import json, sys; print(json.dumps([sys.version_info[:3], [p for p in sys.path if p]]))"
+
+_SYMBOL = struct.Struct("<IBBHQQ")
+_WEAK = 2
+
+_OF_TORCH = re.compile(rb"(?:_ZN[KVr]*(?:2at|3c10|5torch|6caffe2)|_ZT[ISV]N?(?:2at|3c10|5torch))")
+"""Mangled names in one of torch's own namespaces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """An environment. `versions`: by normalised distribution name. `python`: `3.12.1`.
+
+    `requires`: Requires-Dist by name. `cuda`: the CUDA that torch says it was built with, None
+    where it says none; `unread`: why torch's files do not tell, or empty. `extension`: whether TE's
+    extension for torch is there as a file; `unresolved`: torch's symbols that it needs and the
+    installed torch does not have. `places`: the folders that its Python searches.
+    """
+
+    python: str
+    versions: Mapping[str, str]
+    requires: Mapping[str, tuple[str, ...]]
+    cuda: str | None = None
+    unread: str = ""
+    extension: bool = False
+    unresolved: tuple[str, ...] = ()
+    places: tuple[Path, ...] = ()
+
+
+def inspect(python: Path, run: Runner) -> Installed:
+    """What the environment of `python` holds.
+
+    Raises:
+        UsageError: it is no Python that runs.
+    """
+    try:
+        # -B: what a .pth file imports would be compiled into the environment.
+        done = run([python, "-B", "-c", _ASK], timeout=60)
+        version, folders = json.loads(done.output.strip().splitlines()[-1])
+    except (OSError, ValueError, IndexError):
+        raise UsageError(f"{python} is no Python that runs; name one with --python") from None
+    return read([Path(folder) for folder in folders], ".".join(map(str, version)))
+
+
+def read(folders: Iterable[Path], python: str) -> Installed:
+    """What lies in the folders that a Python searches, the first one of each name."""
+    places = [folder for folder in folders if folder.is_dir()]
+    versions: dict[str, str] = {}
+    requires: dict[str, tuple[str, ...]] = {}
+    for one in importlib.metadata.distributions(path=[str(p) for p in places]):
+        name = canonicalize_name(_said(one, "Name"))
+        if name and name not in versions:
+            versions[name] = _said(one, "Version")
+            requires[name] = tuple(one.requires or ())
+    extensions = [p for folder in places for p in sorted(folder.glob(_EXTENSION))]
+    extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
+    torch = next((folder / "torch" for folder in places if (folder / "torch").is_dir()), None)
+    cuda, unread = _cuda(torch) if torch else (None, "no folder torch is where Python searches")
+    return Installed(
+        python=python,
+        versions=dict(sorted(versions.items())),
+        requires=requires,
+        cuda=cuda,
+        unread=unread,
+        extension=bool(extensions),
+        unresolved=_unresolved(extensions[0], torch) if extensions and torch else (),
+        places=tuple(places),
+    )
+
+
+def _said(one: importlib.metadata.Distribution, key: str) -> str:
+    """A field of its metadata; what a broken installation lacks is empty."""
+    values: list[str] = one.metadata.get_all(key) or [""]
+    return values[0]
+
+
+_EXTENSION = "transformer_engine_torch*.so"
+
+
+def _cuda(torch: Path) -> tuple[str | None, str]:
+    """`12.8`, or None where it is built without, as torch's own `version.py` says; and why that
+    does not tell, or nothing."""
+    try:
+        text = (torch / "version.py").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None, "torch's version.py is not there"
+    said = re.search(r"^cuda(?:: [^=]+)? = (?:'([\d.]+)'|None$)", text, re.MULTILINE)
+    return (said[1], "") if said else (None, "torch's version.py does not tell it")
+
+
+def _unresolved(extension: Path, torch: Path) -> tuple[str, ...]:
+    """Symbols of torch's namespaces that the extension needs and no library of torch has."""
+    needed = {name for name in symbols(extension, defined=False) if _OF_TORCH.match(name)}
+    for library in sorted((torch / "lib").glob("*.so*")):
+        if not needed:
+            break
+        needed -= symbols(library, defined=True)
+    return tuple(sorted(name.decode("utf-8", "replace") for name in needed))
+
+
+def symbols(path: Path, *, defined: bool) -> set[bytes]:
+    """Names of a shared library's dynamic symbols: those it has, or those it needs of others (weak
+    ones left out). Empty where the file is none."""
+    try:
+        with path.open("rb") as file:
+            elf = ELFFile(file)
+            table, names = (elf.get_section_by_name(n) for n in (".dynsym", ".dynstr"))
+            if table is None or names is None:
+                return set()
+            rows, text = table.data(), names.data()
+    except (OSError, ELFError):
+        return set()
+    found = set()
+    for name, info, _, section, _, _ in _SYMBOL.iter_unpack(rows):
+        if name and (section != 0) is defined and (defined or info >> 4 != _WEAK):
+            found.add(text[name : text.index(b"\0", name)])
+    return found

@@ -1,0 +1,50 @@
+"""CUDA toolkits of this machine: those whose nvcc runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcore_compat.base.processes import Runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolkit:
+    """A CUDA toolkit on this machine; `version` as nvcc says (`12.4`)."""
+
+    home: Path
+    version: str
+
+
+def _homes() -> Iterator[Path]:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(name):
+            yield Path(os.environ[name])
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        # A wrapper on PATH is not beside its toolkit; the folders below find that one.
+        yield Path(nvcc).resolve().parent.parent
+    yield from sorted(Path("/usr/local").glob("cuda*"), reverse=True)
+
+
+def found(run: Runner) -> tuple[Toolkit, ...]:
+    """Every CUDA toolkit that is found and whose nvcc runs, each version once: where there are
+    several, one that has headers, for an nvcc on PATH may be a wrapper with no toolkit about it."""
+    by_version: dict[str, Toolkit] = {}
+    for home in sorted(_homes(), key=lambda h: not (h / "include" / "cuda_runtime.h").is_file()):
+        if not (home / "bin" / "nvcc").exists():
+            continue
+        done = run([home / "bin" / "nvcc", "--version"], timeout=30)
+        match = re.search(r"release (\d+\.\d+)", done.output)
+        if done.ok and match:
+            by_version.setdefault(match[1], Toolkit(home=home, version=match[1]))
+    return tuple(by_version.values())
+
+
+def of_cuda(cuda: str | None, run: Runner) -> Toolkit | None:
+    """The toolkit whose nvcc is of this CUDA (`13.0`), None where there is none."""
+    return next((one for one in found(run) if one.version == cuda), None)

@@ -1,0 +1,370 @@
+"""Stage lock → wheelhouse: wheels of source-only packages, each built once and verified."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Completed, Runner
+from mcore_compat.base.progress import Heartbeat
+from mcore_compat.core.cells import Cell
+from mcore_compat.environments import process_variables, recipes, toolkits, workplace
+from mcore_compat.environments.build_log import last_line, line_that_matters, surroundings
+from mcore_compat.environments.recipes import RECIPES, Recipe
+from mcore_compat.environments.toolkits import Toolkit
+from mcore_compat.index import package_index
+from mcore_compat.resolve.locks import Lock, Pin
+
+_NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
+"""Where an import stops that has loaded everything and then asks for a GPU (older Triton does)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """Everything that a wheel's ABI depends on; its text names the wheel's folder."""
+
+    package: str
+    version: str
+    torch: str
+    python: str
+    cuda: int
+    variant: str = ""
+
+    def __str__(self) -> str:
+        machine = f"linux_{platform.machine()}"
+        name = f"{self.package}-{self.version}-torch{self.torch}-py{self.python}-cu{self.cuda}"
+        return f"{name}-{machine}{self.variant}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A wheel of the wheelhouse, verified by importing it."""
+
+    key: Key
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unbuildable:
+    """A source-only package that does not build here: why, the line that matters, what helps.
+
+    One that was `cut_off` by its limit goes on where it stopped when it is asked for again.
+    """
+
+    key: Key
+    reason: str
+    help: str
+    log: str = ""
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a build needs to know. `cuda` is torch's CUDA (`12.8`), `arch` the GPU architecture of
+    another machine (`sm_90`) that kernels which it needs are compiled for."""
+
+    cell: Cell
+    lock: Lock
+    cuda: str
+    python: Path
+    uv: Path
+    run: Runner
+    say: Callable[[str], None]
+    arch: str | None = None
+
+
+def folder() -> Path:
+    return files.home() / "wheelhouse"
+
+
+def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
+    """The wheel of a source-only pin: the one that is there, else built now.
+
+    Two processes that want the same wheel wait for each other; another torch or python is
+    another key and never meets it.
+
+    Raises:
+        InfrastructureError: network, disk, or another user's lock.
+    """
+    recipe = RECIPES[pin.name]
+    toolkit = _toolkit(recipe, job)
+    key = _key(pin, job.cell, _variant(pin, recipe, toolkit, job))
+    place = folder() / str(key)
+    found = lookup(key)
+    if found:
+        return found
+    with files.disk_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / ".lock"), files.disk_errors(place):
+        # Another process may have built it, or failed to, while this one waited.
+        made = lookup(key) or remembered(key, _inputs(toolkit, job))
+        if made is None:
+            made = _build(key, pin, recipe, toolkit, place, job)
+            if isinstance(made, Unbuildable) and made.log and not made.cut_off:
+                _remember(made, _inputs(toolkit, job))
+        return made
+
+
+def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
+    """The CUDA toolkit of torch's version, where this build has a use for it.
+
+    Kernels that can be left out are, where there is no GPU to run them: they take longer to
+    compile than everything else together.
+    """
+    if recipe.without_cuda and not process_variables.has_driver() and not _for_arch(recipe, job):
+        return None
+    return toolkits.of_cuda(job.cuda, job.run)
+
+
+def _for_arch(recipe: Recipe, job: Job) -> bool:
+    """Whether its CUDA part is compiled for the GPU of another machine."""
+    return recipe.kernels_needed and job.arch is not None
+
+
+def _variant(pin: Pin, recipe: Recipe, toolkit: Toolkit | None, job: Job) -> str:
+    if recipe.without_cuda and toolkit is None:
+        return "-nocuda"
+    if _for_arch(recipe, job):
+        return f"-{job.arch}"
+    chosen = _archs(recipe)
+    if not chosen or lookup(_key(pin, job.cell, chosen)):
+        return chosen
+    plain = folder() / str(_key(pin, job.cell)) / "build.json"
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        if json.loads(plain.read_text())["cuda_toolkit"] is None:
+            return ""  # there is a wheel, and it has no CUDA sources
+    with files.disk_errors(folder()), tempfile.TemporaryDirectory() as name:
+        sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, Path(name))
+        return chosen if recipes.has_cuda_sources(sdist) else ""
+
+
+def _archs(recipe: Recipe) -> str:
+    """What the user's own choice of architectures adds to a key; it decides nothing where there
+    are no CUDA sources."""
+    chosen = os.environ.get(recipe.archs, "") if recipe.archs else ""
+    words = sorted({word.strip() for word in chosen.split(";") if word.strip()})
+    return f"-archs{'+'.join(words)}" if words else ""
+
+
+def lookup(key: Key) -> Wheel | None:
+    """The verified wheel of a key, None where there is none or it is not what was recorded."""
+    place = folder() / str(key)
+    try:
+        record = json.loads((place / "build.json").read_text())
+        path = place / record["wheel"]
+        if files.sha256_file(path) == record["sha256"]:
+            return Wheel(key=key, path=path, sha256=record["sha256"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return None  # none, half of one, or not a record of ours
+    return None
+
+
+REMEMBER_S = 3600.0
+"""How long a failed build is not tried again: all cells of a run that need it share the answer."""
+
+
+def _inputs(toolkit: Toolkit | None, job: Job) -> str:
+    """What decides how a build ends, beside its key."""
+    driver = "driver" if process_variables.has_driver() else "no driver"
+    return f"{job.lock.digest} {toolkit.version if toolkit else 'no toolkit'} {driver}"
+
+
+def remembered(key: Key, inputs: str) -> Unbuildable | None:
+    """A build of this key that failed a short while ago, from the very same `inputs`."""
+    path = folder() / str(key) / "failed.json"
+    try:
+        said = json.loads(path.read_text())
+        if said["inputs"] == inputs and time.time() - path.stat().st_mtime < REMEMBER_S:
+            return Unbuildable(
+                key=key, reason=said["reason"], help=said["help"], log=str(said["log"])
+            )
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    return None
+
+
+def _remember(failed: Unbuildable, inputs: str) -> None:
+    said = {
+        "help": failed.help,
+        "inputs": inputs,
+        "log": failed.log,
+        "reason": failed.reason,
+    }
+    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(said))
+
+
+def _build(
+    key: Key, pin: Pin, recipe: Recipe, toolkit: Toolkit | None, place: Path, job: Job
+) -> Wheel | Unbuildable:
+    log = place / "build.log"
+    log.unlink(missing_ok=True)
+    limit = workplace.limit()
+    stamp = f"{_inputs(toolkit, job)} {recipe} {key}"
+    with workplace.opened(files.home() / "build", str(key), stamp) as base:
+        sdist = workplace.source(base, pin)
+        if not recipe.without_cuda:
+            if not recipes.has_cuda_sources(sdist):
+                toolkit = None  # the headers of torch's own CUDA serve, on every machine alike
+            elif toolkit is None:
+                return _needs_nvcc(key, job)
+        made = _compiled(key, recipe, toolkit, base, log, limit, job)
+        if isinstance(made, Unbuildable):
+            if made.cut_off:
+                workplace.keep(base)
+            return made
+        wheel, seconds = made
+        return record(key, wheel, pin, toolkit, seconds)
+
+
+def _compiled(
+    key: Key,
+    recipe: Recipe,
+    toolkit: Toolkit | None,
+    base: Path,
+    log: Path,
+    limit: float,
+    job: Job,
+) -> tuple[Path, float] | Unbuildable:
+    """The wheel, verified, and the seconds that this took."""
+    started = time.monotonic()
+    job.say(f"building {key} (minutes; log: {log})")
+    with Heartbeat(job.say, f"a build environment for {key.package}"):
+        environment = workplace.environment(base, recipe, toolkit, job, log)
+    site = next((environment / "lib").glob("python3*/site-packages"))
+    variables = workplace.variables(site, recipe, toolkit, base, job)
+    out = base / "out"
+    shutil.rmtree(out, ignore_errors=True)  # of a build that was killed after its wheel was made
+    argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
+    argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out]
+    # A folder, not the archive: pip then builds in it, and what is compiled outlives it.
+    argv.append(workplace.unpacked(base))
+    with Heartbeat(job.say, f"building {key.package}") as beat:
+        done = job.run(argv, timeout=limit, env=variables, log=log, on_line=beat.step)
+    wheels = sorted(out.glob("*.whl")) if done.ok else []
+    if not wheels:
+        return _failed(key, done, log, limit)
+    problem = _verify(key, environment, site, wheels[0], recipe, toolkit, job, log)
+    if problem:
+        reason = f"built, but not importable: {problem}"
+        return Unbuildable(key=key, reason=reason, help="", log=str(log))
+    return wheels[0], time.monotonic() - started
+
+
+def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: float) -> Wheel:
+    """Move a verified wheel to its place, then write build.json: only with it a wheel counts."""
+    place = folder() / str(key)
+    final = place / wheel.name
+    shutil.move(wheel, place / f".{wheel.name}")
+    os.replace(place / f".{wheel.name}", final)
+    digest = files.sha256_file(final)
+    built = {
+        "built": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "cuda_toolkit": toolkit.version if toolkit else None,
+        "key": str(key),
+        "seconds": round(seconds, 1),
+        "sha256": digest,
+        "source_sha256": list(pin.hashes),
+        "wheel": wheel.name,
+    }
+    files.write_text(place / "build.json", files.dump_json(built))
+    return Wheel(key=key, path=final, sha256=digest)
+
+
+def _needs_nvcc(key: Key, job: Job) -> Unbuildable:
+    versions = [t.version for t in toolkits.found(job.run)]
+    return Unbuildable(
+        key=key,
+        reason=f"{key.package} {key.version} has CUDA sources and needs nvcc {job.cuda}; "
+        f"found {', '.join(versions) or 'none'}",
+        help=f"install the CUDA {job.cuda} toolkit and point CUDA_HOME at it, or take "
+        "transformer-engine 2.4 or newer, which builds without one",
+    )
+
+
+def _verify(
+    key: Key,
+    environment: Path,
+    site: Path,
+    wheel: Path,
+    recipe: Recipe,
+    toolkit: Toolkit | None,
+    job: Job,
+    log: Path,
+) -> str | None:
+    """Import the wheel beside the lock's packages; the last line of what went wrong, or None."""
+    python = environment / "bin" / "python"
+    argv: list[str | Path] = [job.uv, "pip", "install", "--quiet", "-p", python, "--no-deps", wheel]
+    installed = job.run(argv, timeout=300, log=log)
+    if not installed.ok:
+        _blame_surroundings(key, installed, log)
+        if installed.timed_out:
+            raise InfrastructureError(f"installing {key} took over 300 s (log: {log})")
+        return last_line(installed)
+    stand_ins = recipe.stand_ins if toolkit is None else ()
+    code = (
+        "import sys, types, importlib, torch\n"
+        f"for name in {stand_ins!r}: sys.modules[name] = types.ModuleType(name)\n"
+        f"importlib.import_module({recipe.module!r})\n"
+    )
+    variables = process_variables.variables(site, process_variables.driver_stub(site, job.run))
+    done = job.run([python, "-c", code], timeout=300, env=variables, log=log)
+    if done.ok or (not process_variables.has_driver() and _NO_DRIVER.search(last_line(done))):
+        return None
+    _blame_surroundings(key, done, log)
+    return last_line(done)
+
+
+def _blame_surroundings(key: Key, done: Completed, log: Path) -> None:
+    """Raise InfrastructureError where a process ended for want of disk or memory."""
+    what = surroundings(done)
+    if what:
+        raise InfrastructureError(f"{what}: {key} could not be built (log: {log})")
+
+
+def _failed(key: Key, done: Completed, log: Path, limit: float) -> Unbuildable:
+    _blame_surroundings(key, done, log)
+    if done.timed_out:
+        return Unbuildable(
+            key=key,
+            reason=f"the build passed its limit of {limit:.0f} s",
+            help=f"run it again, it goes on where it stopped; {workplace.LIMIT} sets the seconds",
+            log=str(log),
+            cut_off=True,
+        )
+    return Unbuildable(key=key, reason=line_that_matters(done.output), help="", log=str(log))
+
+
+def _key(pin: Pin, cell: Cell, variant: str = "") -> Key:
+    return Key(
+        package=pin.name,
+        version=pin.version,
+        torch=cell.torch,
+        python=cell.python,
+        cuda=cell.cuda,
+        variant=variant,
+    )
+
+
+def keys_of(pin: Pin, cell: Cell, arch: str | None = None) -> tuple[Key, ...]:
+    """The keys that a source-only pin may have in a cell: with its CUDA part, and without; for the
+    GPU of another machine (`arch`) the one that `ensure` takes where there is a toolkit."""
+    recipe = RECIPES[pin.name]
+    if arch and recipe.kernels_needed:
+        return (_key(pin, cell, f"-{arch}"),)
+    variants = ("", "-nocuda") if recipe.without_cuda else (_archs(recipe), "")
+    return tuple(_key(pin, cell, variant) for variant in dict.fromkeys(variants))

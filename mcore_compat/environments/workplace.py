@@ -1,0 +1,170 @@
+"""Where a wheel is built: a folder that outlives a build which was cut off, so that it goes on."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, UsageError
+from mcore_compat.environments import process_variables, recipes
+from mcore_compat.environments.build_log import last_line
+from mcore_compat.environments.recipes import Recipe
+from mcore_compat.environments.toolkits import Toolkit
+from mcore_compat.index import package_index
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Pin
+
+if TYPE_CHECKING:
+    from mcore_compat.environments.wheelhouse import Job
+
+LIMIT = "MCORE_COMPAT_BUILD_LIMIT"
+LIMIT_S = 3600.0
+_STAMP, _KEEP, _MADE = "stamp.txt", "keep", "environment-made"
+
+
+def limit() -> float:
+    """The seconds that one build may take: an hour, or what the variable says, also to the
+    processes that this one starts.
+
+    Raises:
+        UsageError: that is no number of seconds.
+    """
+    text = os.environ.get(LIMIT, "")
+    return seconds(text, LIMIT) if text else LIMIT_S
+
+
+def seconds(text: str, name: str) -> float:
+    """Seconds, more than none; raises UsageError with the `name` of where they were said."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not math.isfinite(found) or found <= 0:
+        raise UsageError(f'{name}: "{text}" is no number of seconds; write e.g. 7200')
+    return found
+
+
+@contextmanager
+def opened(work: Path, key: str, stamp: str) -> Iterator[Path]:
+    """The folder of one key, whose lock the caller holds: as a build of the same `stamp` left it
+    that was killed, interrupted or told to `keep` it, else empty. It is removed at any other end.
+    """
+    # Short, for interpreters have long paths on their first lines.
+    base = work / files.sha256_bytes(key.encode())[:12]
+    try:
+        same = (base / _STAMP).read_text() == stamp
+    except OSError:
+        same = False
+    if not same:
+        shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True, exist_ok=True)
+    (base / _STAMP).write_text(stamp)
+    (base / _KEEP).unlink(missing_ok=True)
+    try:
+        yield base
+    except Exception:
+        shutil.rmtree(base, ignore_errors=True)
+        raise
+    if not (base / _KEEP).exists():
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def keep(base: Path) -> None:
+    """What is in an open folder stays, for a build that goes on."""
+    (base / _KEEP).touch()
+
+
+def source(base: Path, pin: Pin) -> Path:
+    """The source distribution, unpacked beside itself; once, for the files' times decide what is
+    compiled again.
+
+    Raises:
+        InfrastructureError: it was not downloaded.
+    """
+    there = next(iter(sorted((base / "sdist").glob("*.tar.gz"))), None)
+    if there and (base / "source").is_dir():
+        return there
+    (base / "sdist").mkdir(exist_ok=True)
+    sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, base / "sdist")
+    fresh = base / "unpacking"
+    shutil.rmtree(fresh, ignore_errors=True)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(fresh, filter="data")
+    os.replace(fresh, base / "source")
+    return sdist
+
+
+def unpacked(base: Path) -> Path:
+    """The one folder that the source distribution holds."""
+    return next(path for path in sorted((base / "source").iterdir()) if path.is_dir())
+
+
+def environment(base: Path, recipe: Recipe, toolkit: Toolkit | None, job: Job, log: Path) -> Path:
+    """The build environment: exactly the lock's packages, and tools to build with.
+
+    Raises:
+        InfrastructureError: it was not made.
+    """
+    made = base / "env"
+    if (base / _MADE).exists():
+        return made
+    shutil.rmtree(made, ignore_errors=True)
+    pinned = base / "lock.txt"
+    pinned.write_text(locks.binary_part(job.lock))
+    tools = ["pip", "wheel", "setuptools", "pybind11", "ninja", "packaging"]
+    if recipe.cuda_headers and toolkit is None:
+        tools += recipes.header_packages(job.cuda)
+    python = made / "bin" / "python"
+    install: list[str | Path] = [job.uv, "pip", "install", "--quiet", "-p", python]
+    dated: list[str | Path] = ["--exclude-newer", f"{job.lock.exclude_newer}T00:00:00Z"]
+    steps: list[list[str | Path]] = [
+        [job.uv, "venv", "--quiet", "-p", job.python, made],
+        [*install, "--no-deps", "--require-hashes", "-r", pinned],
+        # Not upgraded: what the lock says of setuptools or packaging stays.
+        [*install, *dated, *tools],
+    ]
+    for argv in steps:
+        done = job.run(argv, timeout=1200, log=log)
+        if not done.ok:
+            raise InfrastructureError(f"no build environment: {last_line(done)} (log: {log})")
+    (base / _MADE).touch()
+    return made
+
+
+def variables(
+    site: Path, recipe: Recipe, toolkit: Toolkit | None, base: Path, job: Job
+) -> dict[str, str]:
+    """The environment variables of a build in an open folder."""
+    root = base / "cuda"
+    if toolkit is None:
+        recipes.header_root(site, root, job.cuda)
+    elif recipe.kernels_needed and job.arch:
+        recipes.one_arch_root(site, root, toolkit, job.arch)
+    else:
+        root = toolkit.home
+    (base / "tmp").mkdir(exist_ok=True)
+    found = process_variables.variables(site, None)
+    found.update(recipe.variables)
+    if toolkit is None:
+        found.update(recipe.without_cuda)
+    elif recipe.archs and os.environ.get(recipe.archs):
+        found[recipe.archs] = os.environ[recipe.archs]
+    found.update(
+        CUDA_HOME=str(root),
+        CUDA_PATH=str(root),
+        CPATH=":".join(str(p) for p in sorted((site / "nvidia").glob("*/include"))),
+        TMPDIR=str(base / "tmp"),  # what pip unpacks goes with the rest
+        MAX_JOBS=os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1),
+        # Debug information doubles the time and serves no one here.
+        CFLAGS="-g0",
+        CXXFLAGS="-g0",
+        PATH=f"{site.parents[2] / 'bin'}:{root / 'bin'}:/usr/bin:/bin",
+    )
+    return found

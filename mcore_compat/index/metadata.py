@@ -1,0 +1,139 @@
+"""What the index says of packages that a resolver meets, kept in the cache so that it can be asked
+again without a network: files by version, and Requires-Dist of the versions that were looked at.
+
+One JSON file a package below `<cache>/metadata/`. Metadata of a release never changes; the list of
+releases does, and is read again only when asked for (`Store.forget`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import CompatError, InfrastructureError
+from mcore_compat.index import package_index
+from mcore_compat.index.package_index import Client
+
+
+class NotKeptError(CompatError):
+    """The cache does not have it, and the index is not to be asked."""
+
+    exit_code = InfrastructureError.exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One release as a package's page lists it. `uploaded`: ISO 8601, UTC, of its first file.
+
+    `wheels`: tags of its wheels for x86-64 Linux, as in file names.
+    """
+
+    version: str
+    uploaded: str
+    requires_python: str
+    yanked: bool
+    sdist: bool
+    wheels: tuple[str, ...]
+
+
+@dataclass
+class Store:
+    """Pages and requirements by package; `client` is None where the index is not to be asked."""
+
+    folder: Path = field(default_factory=lambda: files.home() / "metadata")
+    client: Client | None = None
+    today: str = field(default_factory=lambda: datetime.date.today().isoformat())
+    fitting: dict[tuple[str, str, bool], tuple[tuple[Listed, ...], tuple[Listed, ...]]] = field(
+        default_factory=dict
+    )
+    """For the resolver: by package, python and whether from source, a page and what fits of it."""
+    _kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _pages: dict[str, tuple[Listed, ...]] = field(default_factory=dict)
+    _files: dict[str, list[Any]] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+    _locks: defaultdict[str, threading.RLock] = field(
+        default_factory=lambda: defaultdict(threading.RLock)
+    )
+
+    def page(self, package: str, until: str) -> tuple[Listed, ...]:
+        """Every release of a package, newest first; empty where the index has none.
+
+        `until`: the date up to which the page must know; one read earlier is read again, where
+        the index may be asked.
+
+        Raises:
+            NotKeptError: the cache does not have the page, and there is no client.
+            InfrastructureError: the index did not answer.
+        """
+        with self._locks[package]:
+            kept = self._load(package)
+            old = kept.get("asked", "") < min(until, self.today)
+            if "page" not in kept or (old and self.client is not None):
+                kept["page"] = package_index.listed(self._asked(package))
+                kept["asked"] = self.today
+                self._changed.add(package)
+                self._pages.pop(package, None)
+            if package not in self._pages:
+                self._pages[package] = tuple(_rows(kept["page"]))
+            return self._pages[package]
+
+    def requires(self, package: str, version: str) -> tuple[str, ...]:
+        """Requires-Dist of a release; raises as `page`."""
+        with self._locks[package]:
+            kept = self._load(package)
+            known = kept.setdefault("requires", {})
+            if version not in known:
+                mine = self._asked(package)
+                assert self.client is not None
+                known[version] = list(
+                    package_index.requires_of(package, version, mine, self.client)
+                )
+                self._changed.add(package)
+            return tuple(known[version])
+
+    def save(self) -> None:
+        """Write what was learnt."""
+        for package in sorted(self._changed):
+            with self._locks[package]:
+                text = json.dumps(self._kept[package], sort_keys=True, indent=0)
+                files.write_text(self._path(package), text + "\n", durable=False)
+                self._changed.discard(package)
+
+    def _path(self, package: str) -> Path:
+        return self.folder / f"{package}.json"
+
+    def _load(self, package: str) -> dict[str, Any]:
+        if package not in self._kept:
+            try:
+                kept = json.loads(self._path(package).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                kept = {}  # not kept, or cut short: asked again
+            self._kept[package] = kept if isinstance(kept, dict) else {}
+        return self._kept[package]
+
+    def _asked(self, package: str) -> list[Any]:
+        """The files of a package, asked for once."""
+        if self.client is None:
+            raise NotKeptError(f"nothing is kept of {package}; ask the index: nox -s static")
+        if package not in self._files:
+            self._files[package] = package_index.files_of(package, self.client)
+        return self._files[package]
+
+
+def _rows(page: list[dict[str, Any]]) -> list[Listed]:
+    found = []
+    for row in page:
+        try:
+            Version(row["version"])
+        except InvalidVersion:
+            continue  # no resolver would take it
+        found.append(Listed(**{**row, "wheels": tuple(row["wheels"])}))
+    return sorted(found, key=lambda r: Version(r.version), reverse=True)

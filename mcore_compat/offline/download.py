@@ -1,0 +1,90 @@
+"""Wheels of a lock, by their hashes: from those that were kept, else from the package index."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.index import package_index
+from mcore_compat.index.package_index import Client
+from mcore_compat.resolve.locks import Pin
+
+
+def folder() -> Path:
+    """Where downloaded wheels are kept: each in a folder named by its SHA-256."""
+    return files.home() / "downloads"
+
+
+def kept(digest: str) -> Path | None:
+    """The wheel of a hash, where it was downloaded before. Its content is not looked at here."""
+    return next(iter(sorted((folder() / digest).glob("*.whl"))), None)
+
+
+def ensure(
+    pins: Iterable[Pin],
+    say: Callable[[str], None],
+    *,
+    pure: bool = False,
+    client: Callable[[], Client] = package_index.client,
+) -> dict[str, Path]:
+    """Path by hash of the wheels that `pins` name; all of each pin, or with `pure` those that are
+    for every platform.
+
+    Raises:
+        InfrastructureError: the index did not answer, lacks a file, or the disk is full.
+    """
+    wanted = tuple(pins)
+    found: dict[str, Path] = {}
+    for pin in wanted:
+        there = {h: path for h in pin.hashes if (path := kept(h))}
+        if len(there) == len(pin.hashes) or (pure and there):
+            found.update(there)
+    missing = [pin for pin in wanted if not any(h in found for h in pin.hashes)]
+    if missing:
+        say(f"downloading the wheels of {len(missing)} packages")
+        asked = client()
+        with files.disk_errors(folder()), ThreadPoolExecutor(max_workers=4) as pool:
+            for some in pool.map(lambda pin: _download(pin, asked, pure, say), missing):
+                found.update(some)
+    return found
+
+
+def _download(pin: Pin, asked: Client, pure: bool, say: Callable[[str], None]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in package_index.files_of(pin.name, asked):
+        digest = file.digests.get("sha256")
+        wanted = file.filename.endswith("-none-any.whl" if pure else ".whl")
+        if digest in pin.hashes and wanted:
+            found[digest] = kept(digest) or _fetched(file, digest, asked, say)
+    if not found or (not pure and len(found) < len(pin.hashes)):
+        raise InfrastructureError(
+            f"the index does not have all wheels of {pin.name} {pin.version} of the lock's hashes"
+        )
+    return found
+
+
+def _fetched(file: Any, digest: str, asked: Client, say: Callable[[str], None]) -> Path:
+    """One file, in its place only when it is whole and has its digest."""
+    size = getattr(file, "size", None)
+    if size and size > 50_000_000:
+        say(f"  {file.filename}, {size / 1e6:.0f} MB")
+    place: Path = folder() / digest
+    place.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=place, suffix=".part")
+    os.close(handle)
+    try:
+        package_index.download(file, Path(name), asked)
+        if files.sha256_file(Path(name)) != digest:
+            raise InfrastructureError(f"{file.filename} came damaged; try again")
+        os.replace(name, place / file.filename)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+    return place / str(file.filename)

@@ -1,0 +1,153 @@
+"""A wheel with the GPU code of one architecture only, for where a whole one does not get through.
+
+nvcc puts what it compiles for every architecture one after another into an ELF section,
+`.nv_fatbin`: containers, each of a header (magic 0xBA55ED50, u16 version, u16 size of the header,
+u64 size of what follows) and of entries: u16 kind (1 PTX, 2 machine code), u16 version, u32 size of
+the entry's header, u64 size of its code, and at byte 28 u32 architecture (90). NVIDIA documents no
+such layout; it was read off libraries, and agrees with what its cuobjdump lists and extracts.
+
+A container keeps its place and becomes shorter: the entries of other architectures go, and what is
+left behind it is zeros, which compress to nothing. Nothing else in the library changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import struct
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcore_compat.base.errors import UsageError
+
+MAGIC = 0xBA55ED50
+MACHINE_CODE = 2
+
+LIBRARY = re.compile(r"(.*/)?libtransformer_engine\.so")
+"""What of a wheel is reduced: TE's core, hundreds of megabytes of GPU code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """One entry: `arch` as a number (90), where it begins, and its size with its header."""
+
+    kind: int
+    arch: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """One container: where it begins, the size of its header, its entries, and where it ends."""
+
+    start: int
+    head: int
+    entries: tuple[Code, ...]
+    end: int
+
+
+def number(arch: str) -> int:
+    """90 of `sm_90`.
+
+    Raises:
+        UsageError: it is no architecture.
+    """
+    match = re.fullmatch(r"sm_(\d{2,3})", arch)
+    if match is None:
+        raise UsageError(f'--gpu-arch: "{arch}" is no architecture; write e.g. sm_90')
+    return int(match[1])
+
+
+def containers(data: bytes | bytearray) -> Iterator[Container]:
+    """The containers of an ELF library's GPU code."""
+    start, size = _section(data)
+    place, end = start, start + size
+    while place + 16 <= end:
+        magic, _, head, length = struct.unpack_from("<IHHQ", data, place)
+        if magic != MAGIC:
+            place += 8  # containers lie at multiples of 8
+            continue
+        entries = tuple(_entries(data, place + head, place + head + length))
+        yield Container(start=place, head=head, entries=entries, end=place + head + length)
+        place += head + length
+
+
+def _entries(data: bytes | bytearray, place: int, end: int) -> Iterator[Code]:
+    while place < end:
+        kind, _, head, size = struct.unpack_from("<HHIQ", data, place)
+        (arch,) = struct.unpack_from("<I", data, place + 28)
+        yield Code(kind=kind, arch=arch, start=place, size=head + size)
+        place += head + size
+
+
+def _section(data: bytes | bytearray) -> tuple[int, int]:
+    """Where `.nv_fatbin` lies in a library, and its size; nothing where there is none."""
+    from elftools.elf.elffile import ELFFile
+
+    section = ELFFile(io.BytesIO(data)).get_section_by_name(".nv_fatbin")
+    return (int(section["sh_offset"]), int(section["sh_size"])) if section else (0, 0)
+
+
+def keep_only(data: bytearray, arch: int) -> int:
+    """Drop the code of all other architectures; bytes of code that are left.
+
+    A container without machine code for `arch` stays whole: the device then needs its PTX.
+
+    Raises:
+        UsageError: there is no machine code for `arch`; names what there is.
+    """
+    found = [*containers(data)]
+    there = {code.arch for one in found for code in one.entries if code.kind == MACHINE_CODE}
+    if arch not in there:
+        has = ", ".join(f"sm_{one}" for one in sorted(there)) or "none"
+        raise UsageError(f"--only-arch: it has no code for sm_{arch}; it has {has}")
+    left = 0
+    for one in found:
+        mine = [c for c in one.entries if (c.arch, c.kind) == (arch, MACHINE_CODE)]
+        kept = b"".join(bytes(data[c.start : c.start + c.size]) for c in mine or one.entries)
+        begin = one.start + one.head
+        data[begin : one.end] = kept.ljust(one.end - begin, b"\0")
+        struct.pack_into("<Q", data, one.start + 8, len(kept))
+        left += len(kept)
+    return left
+
+
+def reduced(wheel: Path, arch: int, into: Path) -> Path:
+    """A wheel of the same name below `into`, whose library keeps the code of `arch`; the same bytes
+    each time.
+
+    Raises:
+        UsageError: as `keep_only`, or the wheel has no such library.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    part = into / f".{wheel.name}.part"
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(part, "w") as out:
+        names = [name for name in source.namelist() if LIBRARY.fullmatch(name)]
+        if not names:
+            raise UsageError(f"--only-arch: {wheel.name} has no libtransformer_engine.so")
+        lines: dict[str, str] = {}
+        # The list of files last: it has the digest of what is changed.
+        for info in sorted(source.infolist(), key=lambda i: i.filename.endswith("/RECORD")):
+            data = source.read(info)
+            if info.filename in names:
+                library = bytearray(data)
+                keep_only(library, arch)
+                data = bytes(library)
+                digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
+                lines[info.filename] = f"{info.filename},sha256={digest.decode()},{len(data)}"
+            elif info.filename.endswith(".dist-info/RECORD"):
+                data = _record(data.decode("utf-8"), lines).encode()
+            out.writestr(info, data, zipfile.ZIP_DEFLATED, 6)
+    part.replace(into / wheel.name)
+    return into / wheel.name
+
+
+def _record(text: str, lines: dict[str, str]) -> str:
+    """A wheel's list of files, with the lines of those that were changed."""
+    rows = [lines.get(row.split(",")[0], row) for row in text.splitlines()]
+    return "\n".join(rows) + "\n"

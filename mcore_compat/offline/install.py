@@ -1,0 +1,228 @@
+"""On the other machine: environments out of a bundle's wheels, by uv or by the bundle's own pip."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+
+from mcore_compat.base import files, processes
+from mcore_compat.base.errors import InfrastructureError, InterpreterError
+from mcore_compat.environments.build_log import last_line
+from mcore_compat.offline.overlay import normal
+
+LIMIT_S = 3600.0
+_ASK = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+Package = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installer:
+    """Installs from the wheels of the bundle in `root`; `uv` is None where its pip does it."""
+
+    root: Path
+    uv: Path | None
+
+    def install(
+        self,
+        requirements: Path,
+        links: Iterable[Path],
+        *,
+        python: Path,
+        target: Path | None = None,
+    ) -> None:
+        """Install exactly what `requirements` pin, hashes checked, never from a network.
+
+        Raises:
+            InfrastructureError: it was not installed; tells the last line of why.
+        """
+        argv: list[str | Path] = ["--no-index", "--no-deps", "--require-hashes", "--quiet"]
+        for folder in links:
+            argv += ["--find-links", folder]
+        argv += ["-r", requirements, *(("--target", target) if target else ())]
+        cache = requirements.with_suffix(".cache")
+        if self.uv:
+            first: list[str | Path] = [self.uv, "pip", "install", "--no-config", "--offline"]
+            first += ["-p", python, "--cache-dir", cache, "--link-mode", "hardlink"]
+        else:
+            first = [python, _one(self.root, "pip") / "pip", "install", "--no-compile"]
+            first += ["--no-cache-dir", "--disable-pip-version-check", "--root-user-action=ignore"]
+        try:
+            done = processes.run([*first, *argv], timeout=LIMIT_S, env=_variables())
+        finally:
+            shutil.rmtree(cache, ignore_errors=True)
+        if not done.ok:
+            raise InfrastructureError(f"installing failed: {last_line(done)}")
+
+
+def _variables() -> dict[str, str]:
+    """Nothing of what pip, uv and Python are told on this machine: it is not about the bundle."""
+    found = {n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "UV_", "PYTHON"))}
+    return {**found, "PIP_CONFIG_FILE": os.devnull}
+
+
+def _one(root: Path, name: str) -> Path:
+    """The bundle's wheel of one of its tools, the newest where cells bring others."""
+    from packaging.utils import parse_wheel_filename
+
+    return max(
+        root.glob(f"wheels/{name}-*-none-any.whl"), key=lambda p: parse_wheel_filename(p.name)[1]
+    )
+
+
+def interpreter(series: str, named: str | None) -> Path:
+    """A Python of a series: the one that was named, else this one, else one on PATH or of uv.
+
+    Raises:
+        InterpreterError: there is none.
+    """
+    if named:
+        found = [named]
+    else:
+        found = [sys.executable, shutil.which(f"python{series}") or ""]
+        uv = shutil.which("uv")
+        if uv:
+            argv = [uv, "python", "find", "--no-project", "--offline", series]
+            found += processes.run(argv, timeout=60).output.strip().splitlines()[-1:]
+    for path in filter(None, found):
+        try:
+            done = processes.run([path, "-I", "-c", _ASK], timeout=60)
+        except OSError:
+            continue  # not there, or no program
+        if done.ok and done.output.strip() == series:
+            return Path(path)
+    where = named or "this Python, PATH and what uv knows"
+    raise InterpreterError(f"no python {series} was found ({where}); name one with --python")
+
+
+def create(folder: Path, python: Path) -> Path:
+    """An empty environment; its site-packages.
+
+    Raises:
+        InfrastructureError: it was not made.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    argv: list[str | Path] = [python, "-I", "-m", "venv", "--without-pip", folder]
+    done = processes.run(argv, timeout=300)
+    if not done.ok:
+        raise InfrastructureError(f"no environment was made: {last_line(done)}")
+    return site_of(folder)
+
+
+def site_of(folder: Path) -> Path:
+    return next((folder / "lib").glob("python3*/site-packages"))
+
+
+def fill(
+    installer: Installer, python: Path, packages: Sequence[Package], target: Path | None = None
+) -> None:
+    """Install packages of a cell into the environment of `python`, or into the folder `target`.
+
+    Raises:
+        InfrastructureError: they were not installed, or the disk has no room for them.
+    """
+    if not packages:
+        return
+    root = installer.root
+    places = [root / name for p in packages for name in p["files"]]
+    folder = target or python.parents[1]
+    _room(folder, places)
+    pinned = folder.with_name(f"{folder.name}.txt")
+    hashes = {
+        p["name"]: " ".join(f"--hash=sha256:{h}" for h in p["files"].values()) for p in packages
+    }
+    lines = [f"{p['name']}=={version_of(root, p)} {hashes[p['name']]}\n" for p in packages]
+    files.write_text(pinned, lines, durable=False)
+    links = sorted({place.parent for place in places})
+    installer.install(pinned, links, python=python, target=target)
+    pinned.unlink()
+
+
+def version_of(root: Path, package: Package) -> str:
+    """The version as its wheel has it: a local build may add to what the lock says."""
+    return read(root, package)["Version"] if package["local"] else str(package["version"])
+
+
+def _room(folder: Path, wheels: Iterable[Path]) -> None:
+    need = 0
+    for path in wheels:
+        with zipfile.ZipFile(path) as wheel:
+            need += sum(one.file_size for one in wheel.infolist())
+    free = shutil.disk_usage(folder).free
+    if need * 1.05 > free:
+        raise InfrastructureError(
+            f"{folder.parent} has {free / 1e9:.1f} GB free, the environment needs "
+            f"{need / 1e9:.1f} GB; name another place with --into"
+        )
+
+
+def tools(installer: Installer, python: Path, work: Path) -> Path:
+    """The folder with pytest for the suite.
+
+    Raises:
+        InfrastructureError: it was not installed.
+    """
+    folder = work / "tools"
+    shutil.rmtree(folder, ignore_errors=True)
+    pinned = work / "tools.txt"
+    shutil.copyfile(installer.root / "constraints" / "suite-tools.txt", pinned)
+    installer.install(pinned, [installer.root / "wheels"], python=python, target=folder)
+    return folder
+
+
+def read(root: Path, package: Package) -> Message[str, str]:
+    """The metadata of a package in the bundle."""
+    with zipfile.ZipFile(root / next(iter(package["files"]))) as wheel:
+        name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+        return HeaderParser().parsestr(wheel.read(name).decode("utf-8"))
+
+
+def requires(root: Path, package: Package) -> list[str]:
+    """What a package of the bundle requires, in its own words."""
+    return list(read(root, package).get_all("Requires-Dist") or ()) if package["files"] else []
+
+
+def same(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether an environment has exactly these versions, however they are spelt."""
+    from packaging.version import Version
+
+    names = found.keys() == {normal(name) for name in wanted}
+    return names and all(Version(found[normal(n)]) == Version(v) for n, v in wanted.items())
+
+
+def versions(paths: Iterable[str | Path]) -> dict[str, str]:
+    """Version by name of what lies on `paths`; the first of a name is the one that is imported."""
+    found: dict[str, str] = {}
+    for one in importlib.metadata.distributions(path=[str(p) for p in paths]):
+        name = one.metadata["Name"]
+        if name:
+            found.setdefault(normal(name), one.version)
+    return found
+
+
+def paths_here(root: Path) -> tuple[Path, ...]:
+    """Where this Python's packages lie, in its order: not its standard library, not the bundle, and
+    no folder of sources, of which nobody could say what they are."""
+    own = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    own |= {path / "lib-dynload" for path in own} | {root}
+    found = (Path(text).resolve() for text in sys.path if text)
+    resolved = {path.resolve() for path in own}
+    places = dict.fromkeys(p for p in found if p.is_dir() and p not in resolved)
+    return tuple(path for path in places if any(path.glob("*.dist-info")))
+
+
+def over(site: Path, paths: Sequence[Path]) -> None:
+    """Let an environment see `paths` behind what it has itself, with what their own `.pth` files
+    add. Nothing is written there."""
+    lines = [f"import site; site.addsitedir({str(path)!r})\n" for path in paths]
+    files.write_text(site / "_base.pth", lines, durable=False)

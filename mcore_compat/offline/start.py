@@ -1,0 +1,395 @@
+"""Verifies this bundle, then runs the suite in its cells. Needs no network.
+
+Standard library only, Python 3.10 or newer. Beside the parts of a bundle, this unpacks them
+first. No file of a bundle is run or installed before all of them were verified.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # nothing that lies here is imported before it was verified
+    _HERE = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.realpath(path) != _HERE]
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+SUMS = "SHA256SUMS"
+SUMS_DIGEST = "SHA256SUMS.sha256"
+TOP = "mcore-compat-bundle"
+"""The one folder that an archive holds."""
+
+PARTS = ".tar.sha256"
+"""How the list of a bundle's parts ends."""
+
+UNPACKED = ".parts"
+"""In an unpacked bundle: the digest of the list that it was unpacked by."""
+
+RESULTS, SUMMARY = "results.tar", "summary.txt"
+"""What cells that ran side by side leave: all evidence and logs, and how each ended."""
+
+DETACHED, DONE, LOG = "run.lock", "run.code", "run.log"
+"""A run that was detached holds the lock on the first, leaves its exit code in the second, and says
+in the third what it would have printed."""
+
+OURS = ("evidence", "logs", "work")
+"""What runs leave behind in a bundle's folder, beside the files that are named above."""
+
+RUNNING = 75
+
+EXIT_CODES = f"""\
+exit codes: 0 every suite came to its end, whatever it showed; 2 bad input, or the bundle is not
+what it was; 3 disk or another failure of the surroundings; 130 interrupted; --wait: that of the
+run, or {RUNNING} where it still runs"""
+
+
+class RefusedError(Exception):
+    """The bundle is not what was made; the message names the file."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="run.py", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False
+    )
+    top.add_argument("--cell", action="append", metavar="CELL", help="of several; repeatable")
+    top.add_argument("--all", action="store_true", help="every cell, as without --cell")
+    top.add_argument("--main", action="store_true", help="the main suite, beside other parts")
+    top.add_argument("--ranks", action="store_true", help="only the checks over two ranks")
+    top.add_argument(
+        "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
+    )
+    top.add_argument("--only", metavar="CHECK", help="some checks only, globs: incomplete evidence")
+    top.add_argument("-j", type=int, default=1, metavar="N", help="so many cells side by side (1)")
+    top.add_argument(
+        "--results",
+        metavar="FOLDER",
+        help=f"leave {RESULTS} there, all evidence and logs, made anew while the cells run",
+    )
+    top.add_argument("--detach", action="store_true", help="return at once; ask with --wait")
+    top.add_argument("--wait", type=float, metavar="SECONDS", help="for a run that was detached")
+    top.add_argument("--base", choices=("current",), help="over the torch and TE of this Python")
+    top.add_argument("--keep", action="store_true", help="leave the environment for the next run")
+    top.add_argument(
+        "--limit", type=float, help="seconds a check may take at most (120, or what it asks for)"
+    )
+    top.add_argument("--suite-limit", type=float, default=1800.0, help="for all of a suite (1800)")
+    top.add_argument("--python", metavar="PATH", help="the Python to make environments with")
+    top.add_argument("--installer", choices=("uv", "pip"), help="default: uv where it is on PATH")
+    top.add_argument("--into", metavar="FOLDER", help="for evidence, logs and environments (here)")
+    top.add_argument("--manifest", metavar="SHA256", help="refuse a bundle of another digest")
+    return top
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sums(path: Path) -> dict[str, str]:
+    """Digest by name, from a file in the form of `sha256sum`.
+
+    Raises:
+        RefusedError: it is not there, or not of that form.
+    """
+    try:
+        rows = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {name: digest for digest, name in rows}
+    except (OSError, ValueError):
+        raise RefusedError(f"{path.name} is missing or damaged; copy the bundle again") from None
+
+
+def verify(root: Path, digest: str | None = None) -> str:
+    """The digest of the manifest, where every file below `root` is what it says and no other is
+    there. `digest`: the one that is asked for.
+
+    Raises:
+        RefusedError: a file is missing, changed, or not of the bundle.
+    """
+    listed = sums(root / SUMS)
+    found = sha256(root / SUMS)
+    if sums(root / SUMS_DIGEST).get(SUMS) != found:
+        raise RefusedError(f"{SUMS} is not what was made; copy the bundle again")
+    if digest is not None and digest != found:
+        raise RefusedError(f"this is another bundle: its {SUMS} has the digest {found}")
+    for path in sorted(_there(root)):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink() or name not in listed:
+            raise RefusedError(f"{name} is not of this bundle; remove it")
+    for name, wanted in sorted(listed.items()):
+        path = root / name
+        if not path.is_file():
+            raise RefusedError(f"{name} is missing; copy the bundle again")
+        if sha256(path) != wanted:
+            raise RefusedError(
+                f"{name} was changed: its SHA-256 is not the manifest's; nothing is run"
+            )
+    return found
+
+
+def _there(root: Path) -> Iterator[Path]:
+    """What lies in a bundle, without its manifest and what runs left behind."""
+    for base, folders, names in os.walk(root):
+        here = Path(base)
+        if "__pycache__" in folders:  # Python would take it for what is compiled of the sources
+            _remove(here / "__pycache__")
+        aside = {"__pycache__", *(OURS if here == root else ())}
+        aside |= {name for name in folders if here == root and _of_results(here / name)}
+        folders[:] = sorted(name for name in folders if name not in aside)
+        yield from (here / name for name in folders if (here / name).is_symlink())
+        yield from (here / name for name in names if here != root or not _aside(name))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, although another run may write into it just now."""
+    for _ in range(9):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+    raise RefusedError(f"{folder} cannot be removed, and is not of this bundle")
+
+
+def _aside(name: str) -> bool:
+    """Whether a file at the top may be there: the manifest, what a run leaves, also one that was
+    killed while it wrote, and what a scheduler writes."""
+    if name in (SUMS, SUMS_DIGEST, UNPACKED, DETACHED) or _left(name, RESULTS, SUMMARY, DONE):
+        return True
+    return name.endswith((".out", ".err", ".log"))
+
+
+def _left(name: str, *written: str) -> bool:
+    """Whether `put` made a file of this name for one of `written`."""
+    return any(name == one or name.startswith(f".{one}.") for one in written)
+
+
+def _of_results(folder: Path) -> bool:
+    """Whether a folder has nothing but what `--results` leaves."""
+    return not folder.is_symlink() and all(
+        path.is_file() and not path.is_symlink() and _left(path.name, RESULTS, SUMMARY)
+        for path in folder.iterdir()
+    )
+
+
+class Joined:
+    """Parts, read as the one file that they were."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self._chunks = self._read(parts)
+        self._left = b""
+
+    @staticmethod
+    def _read(parts: Sequence[Path]) -> Iterator[bytes]:
+        for part in parts:
+            with part.open("rb") as source:
+                while chunk := source.read(1 << 20):
+                    yield chunk
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end."""
+        while len(self._left) < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                break
+            self._left += chunk
+        found, self._left = self._left[:size], self._left[size:]
+        return found
+
+
+def unpack(folder: Path) -> Path:
+    """Unpack the parts that lie in `folder` beside them, unless that was done; where to.
+
+    Raises:
+        RefusedError: there is no bundle, or a part is missing or damaged.
+    """
+    lists = sorted(folder.glob(f"*{PARTS}"))
+    if len(lists) != 1:
+        many = ", ".join(path.name for path in lists)
+        raise RefusedError(
+            f"several bundles lie here ({many}); put each into a folder of its own"
+            if lists
+            else f"no bundle lies here: neither {SUMS} nor a list of parts, *{PARTS}"
+        )
+    listed, by = sums(lists[0]), sha256(lists[0])
+    into = folder / TOP
+    if not _unpacked(into, by):
+        with alone(folder / f"{TOP}.lock"):
+            if not _unpacked(into, by):  # by the run that was waited for
+                _unpack(lists[0], listed, into)
+    return into
+
+
+def _unpacked(into: Path, by: str) -> bool:
+    return (into / UNPACKED).is_file() and (into / UNPACKED).read_text() == by
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other run, here or on another machine, holds the lock; then hold it.
+
+    Raises:
+        RefusedError: this file system has no locks.
+    """
+    with path.open("a") as lock:
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("another run unpacks; waiting for it", file=sys.stderr, flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise RefusedError(
+                f"no lock can be taken in {path.parent} ({error.strerror}); copy the bundle to "
+                "another file system"
+            ) from None
+        yield
+
+
+def _unpack(made: Path, listed: Mapping[str, str], into: Path) -> None:
+    """Verify the parts that the list `made` names, and unpack them; raises as `unpack`."""
+    folder = made.parent
+    missing = [name for name in listed if not (folder / name).is_file()]
+    if missing:
+        raise RefusedError(f"{', '.join(missing)} of {len(listed)} files is missing; copy it, too")
+    print(f"verifying {len(listed)} files of {made.name}", file=sys.stderr, flush=True)
+    for name, wanted in listed.items():
+        if sha256(folder / name) != wanted:
+            raise RefusedError(f"{name} was changed: its SHA-256 is not that of {made.name}")
+    numbers = {int(end): name for name in listed if (end := name.rpartition(".")[2]).isdigit()}
+    parts = [folder / numbers[number] for number in sorted(numbers)]
+    fresh = folder / f"{TOP}.part"
+    shutil.rmtree(fresh, ignore_errors=True)
+    print(f"unpacking {len(parts)} parts", file=sys.stderr, flush=True)
+    try:
+        _extract(Joined(parts), fresh)
+        for name in ("run.py", SUMS, SUMS_DIGEST):  # tarfile takes what is no header for the end
+            if not (fresh / TOP / name).is_file():
+                raise RefusedError(f"the archive ends early, without {name}; make it again")
+        (fresh / TOP / UNPACKED).write_text(sha256(made))
+        shutil.rmtree(into, ignore_errors=True)
+        os.replace(fresh / TOP, into)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _extract(source: Joined, into: Path) -> None:
+    try:
+        with tarfile.open(fileobj=source, mode="r|") as archive:  # type: ignore[call-overload]
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if not member.isreg() or name.is_absolute() or ".." in name.parts:
+                    raise RefusedError(f"{member.name} is no plain file of a bundle")
+                path = into / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content = archive.extractfile(member)
+                assert content is not None
+                with path.open("xb") as out:
+                    shutil.copyfileobj(content, out, 1 << 20)
+    except tarfile.TarError as error:
+        raise RefusedError(f"the archive is damaged ({error}); copy it again") from None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Verify, then hand over to the bundle's own modules; its exit code."""
+    args = parser().parse_args(argv)
+    sys.dont_write_bytecode = True
+    root = Path(__file__).resolve().parent
+    try:
+        if args.all and args.cell:
+            raise RefusedError("--all and --cell exclude each other")
+        if args.wait is not None:
+            return wait(Path(args.into or root).resolve(), args.wait, args.results)
+        if not (root / SUMS).exists():
+            run = unpack(root) / "run.py"
+            os.execv(sys.executable, [sys.executable, str(run), *_elsewhere(args, argv, root)])
+        print("verifying the bundle", file=sys.stderr, flush=True)
+        digest = verify(root, args.manifest)
+        known = sorted(path.stem for path in (root / "cells").glob("*.json"))
+        for name in args.cell or ():
+            if name not in known:
+                raise RefusedError(f'this bundle has no cell "{name}"; it has {", ".join(known)}')
+    except RefusedError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"run.py: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 3
+    args.cell = list(dict.fromkeys(args.cell or known))
+    sys.path.insert(0, str(root))
+    from mcore_compat.offline import detached, node
+
+    if args.detach:
+        into = Path(args.into or root).resolve()
+        return detached.detach(into, lambda: node.main(args, root, digest))
+    return node.main(args, root, digest)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def wait(into: Path, seconds: float, results: str | None) -> int:
+    """Follow a detached run for `seconds` at most, and copy what it left; its exit code, or
+    `RUNNING`.
+
+    Raises:
+        RefusedError: none was detached here.
+    """
+    if not (into / DETACHED).exists():
+        raise RefusedError(f"no run was detached in {into}")
+    deadline = time.monotonic() + seconds
+    log, shown = into / LOG, 0
+    while True:
+        over = not _held(into / DETACHED)
+        text = log.read_bytes() if log.exists() else b""
+        sys.stdout.write(text[shown:].decode("utf-8", "replace"))
+        sys.stdout.flush()
+        shown = len(text)
+        if over or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    for name in (RESULTS, SUMMARY) if results else ():
+        if (into / name).exists():
+            put(Path(str(results)) / name, (into / name).read_bytes())
+    if not over:
+        return RUNNING
+    try:
+        return int((into / DONE).read_text())
+    except (OSError, ValueError):
+        print("run.py: the run died before its end; what it left is kept", file=sys.stderr)
+        return 3
+
+
+def _held(path: Path) -> bool:
+    """Whether another process holds the lock on a file."""
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _elsewhere(args: argparse.Namespace, argv: Sequence[str], folder: Path) -> list[str]:
+    """The arguments for the unpacked bundle: evidence goes beside the parts."""
+    return [*argv, *(() if args.into else ("--into", str(folder)))]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""Stage evidence → collated: what report, data and site have in common, each made once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from packaging.version import Version
+
+from mcore_compat.analysis import declarations, explanation, intervals
+from mcore_compat.analysis.api import drift
+from mcore_compat.analysis.api.drift import Change
+from mcore_compat.analysis.declarations import Finding
+from mcore_compat.analysis.explanation import Explained
+from mcore_compat.analysis.intervals import Interval
+from mcore_compat.analysis.untested import Untested
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+from mcore_compat.publish.over_base import OverBase
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.verdict import Cause
+
+INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
+
+
+def order(e: Evidence) -> tuple[Version, Version, str, str]:
+    """Cells by their releases, then by name and device class."""
+    mcore, modelopt = Version(e.pins["megatron-core"]), Version(e.pins["nvidia-modelopt"])
+    return mcore, modelopt, e.cell, e.device_class
+
+
+@dataclass(frozen=True)
+class Collated:
+    """All evidence, in the order of its files, and what follows from it; each thing is computed
+    when it is first asked for, and kept. `cells` are those of the matrix; what ran `over` a base
+    counts in nothing but what is said of it."""
+
+    found: tuple[Evidence, ...]
+    cells: tuple[Cell, ...]
+    matrix: Matrix
+    releases: Releases
+    over: tuple[OverBase, ...] = ()
+
+    @cached_property
+    def ordered(self) -> tuple[Evidence, ...]:
+        """All evidence by releases."""
+        return tuple(sorted(self.found, key=order))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The device classes of which there is evidence. Sorted."""
+        return tuple(sorted({e.device_class for e in self.found}))
+
+    @cached_property
+    def by_class(self) -> Mapping[str, tuple[Evidence, ...]]:
+        return {
+            name: tuple(e for e in self.found if e.device_class == name) for name in self.classes
+        }
+
+    @cached_property
+    def causes(self) -> Mapping[tuple[str, str], tuple[Cause, ...]]:
+        """By cell and device class: why its checks fail."""
+        return {(e.cell, e.device_class): verdict.causes(e.checks) for e in self.found}
+
+    @cached_property
+    def by_cause(self) -> Mapping[str, tuple[tuple[Evidence, Cause], ...]]:
+        """By fingerprint: where it was seen, over all device classes."""
+        groups: dict[str, list[tuple[Evidence, Cause]]] = {}
+        for e in self.found:
+            for cause in self.causes[e.cell, e.device_class]:
+                groups.setdefault(cause.fingerprint, []).append((e, cause))
+        return {fingerprint: tuple(groups[fingerprint]) for fingerprint in sorted(groups)}
+
+    @cached_property
+    def explained(self) -> Mapping[str, tuple[Explained, ...]]:
+        """By device class: every failure, and the versions over which it was seen."""
+        return {
+            name: explanation.explain(found, Untested(found, self.matrix, self.releases))
+            for name, found in self.by_class.items()
+        }
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is declared beside what was seen, of the device class with most evidence."""
+        most = max(self.classes, key=lambda name: len(self.by_class[name]), default="")
+        if not most:
+            return ()
+        return declarations.findings(self.by_class[most], self.explained[most], self.releases)
+
+    @cached_property
+    def drift(self) -> tuple[Change, ...]:
+        """What changed between releases in the interfaces that callers use."""
+        return drift.changes(self.found, self.releases)
+
+    @cached_property
+    def intervals(self) -> Mapping[tuple[str, str], tuple[Interval, ...]]:
+        """By device class and axis: from which release to which each check works."""
+        return {
+            (name, axis): intervals.every(
+                self.by_class[name], axis, [r.version for r in self.releases.of(axis)]
+            )
+            for name in self.classes
+            for axis in INTERVAL_AXES
+        }
+
+
+def collate(
+    found: Iterable[Evidence],
+    cells: Sequence[Cell],
+    matrix: Matrix,
+    releases: Releases | None = None,
+    over: Iterable[OverBase] = (),
+) -> Collated:
+    """Everything that was found, with the matrix; `releases` are needed to name those that were
+    not tested."""
+    by_path = tuple(sorted(found, key=lambda e: (e.cell, e.device_class)))
+    there = tuple(sorted(over, key=lambda o: (o.evidence.cell, o.evidence.device_class)))
+    return Collated(by_path, tuple(cells), matrix, releases or Releases({}), there)

@@ -1,0 +1,175 @@
+"""What ran over packages that were there before, a vendor's container for example: never evidence
+of a locked cell, and shown beside it with what it differs in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.markup import escape
+from mcore_compat.core.cells import AXES
+from mcore_compat.core.outcomes import FAILURES, CheckOutcome
+from mcore_compat.results import evidence, verdict
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import pipeline
+
+LOCKS = files.ROOT / "constraints" / "locks"
+
+INTRO = (
+    "Over a base: megatron-core and ModelOpt of a cell's lock were installed over the torch and\n"
+    "Transformer Engine of another machine. That is evidence of what was there, not of the locked\n"
+    "cell, and counts in no verdict of one."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverBase:
+    """One such result; `stale`: why it does not hold any more, else empty."""
+
+    evidence: Evidence
+    stale: str
+
+    @property
+    def lock_of(self) -> str:
+        """The cell whose lock it was made from."""
+        return str(_base(self.evidence.base)["cell"])
+
+    @property
+    def outcome(self) -> str:
+        """In words: a run that was cut short has no verdict."""
+        e = self.evidence
+        return verdict.spelt(e.outcome) if e.complete else incomplete(len(e.checks))
+
+
+def incomplete(checks: int) -> str:
+    """What is said in the place of a verdict."""
+    return f"incomplete, {checks} checks"
+
+
+def load_all() -> tuple[OverBase, ...]:
+    """All of the main suite, sorted by cell and device class; the parts' is theirs to read.
+
+    Raises:
+        EvidenceError: a file is corrupt, or tells of no base.
+    """
+    from mcore_compat.offline import collection  # it needs much that other commands do not
+
+    found = evidence.load_all(collection.FOLDER)
+    for e in found:
+        if e.base is None:
+            where = f"over-base/{e.cell}/{e.device_class}.json"
+            raise EvidenceError(f"reports/{where} tells of no base; remove it")
+    suite = pipeline.suite_digest() if found else ""
+    return tuple(OverBase(evidence=e, stale=stale(e.base, e.lock, e.suite, suite)) for e in found)
+
+
+def stale(
+    base: Mapping[str, Any] | None, lock: str, digest: str, today: str, locks: Path = LOCKS
+) -> str:
+    """Why a result does not hold any more: its lock or its checks (`digest`) are not today's."""
+    path = locks / f"{_base(base)['cell']}.txt"
+    if not path.exists():
+        return "the lock is gone"
+    if files.sha256_file(path) != lock:
+        return "the lock changed"
+    return "" if digest == today else "the suite changed"
+
+
+def _base(base: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    assert base is not None
+    return base
+
+
+def gpu(platform: Mapping[str, Any]) -> str:
+    """Which GPU, on a machine that has one. Plain text."""
+    said = f"capability {platform.get('capability')}, driver {platform.get('driver')}"
+    return f"{platform['gpu']}, {said}, {platform.get('gpus', 1)} of them"
+
+
+def facts(base: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What is said of a base, each with its name: whose lock, and all that differs. Plain text."""
+    rows = [("lock of", str(base["cell"]))]
+    if "toolkit" in base:
+        rows.append(("CUDA toolkit", str(base["toolkit"] or "none")))
+    for name, said in sorted(base["differs"].items()):
+        there = said["there"] or "none"
+        rows.append(("differs", f"{name} {there} there, {said['lock']} in the lock"))
+    rows += [("changed", f"{name}: {said}") for name, said in sorted(_changed(base).items())]
+    rows += [("requirement not met", str(text)) for text in base["unmet"]]
+    return tuple(rows)
+
+
+def _changed(base: Mapping[str, Any]) -> Mapping[str, str]:
+    said: Mapping[str, str] = base.get("changed") or {}
+    return said
+
+
+def lines(found: Sequence[OverBase]) -> list[str]:
+    """The section of the table in Markdown; empty without such results."""
+    if not found:
+        return []
+    made = [
+        "## Over a base",
+        "",
+        INTRO,
+        "",
+        "| what was there | lock of | device | outcome | "
+        + " | ".join(AXES)
+        + " | works | fails | needs GPU | taken |",
+        "| --- | --- | --- | --- |" + " --- |" * len(AXES) + " ---: | ---: | ---: | --- |",
+    ]
+    made += [_row(one) for one in found]
+    made.append("")
+    for one in found:
+        e = one.evidence
+        made += [f"### `{e.cell}` over a base, device class `{e.device_class}`", ""]
+        made += [f"- {escape(gpu(e.platform))}"] if e.platform.get("gpu") else []
+        made += markdown_facts(_base(e.base))
+        made += [f"- {line}" for line in _failures(e)]
+        made.append("")
+    return made
+
+
+def _row(one: OverBase) -> str:
+    e = one.evidence
+    outcomes = [c.outcome for c in e.checks]
+    failed = sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
+    cells = [
+        f"`{e.cell}`, over a base",
+        f"`{one.lock_of}`",
+        e.device_class,
+        one.outcome + (f"; stale: {one.stale}" if one.stale else ""),
+        *(escape(e.pins[axis]) for axis in AXES),
+        str(outcomes.count(CheckOutcome.WORKS)),
+        str(failed),
+        str(outcomes.count(CheckOutcome.NEEDS_GPU)),
+        e.taken[:10],
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def markdown_facts(base: Mapping[str, Any]) -> list[str]:
+    """A line for each of `facts`."""
+    return [f"- {name}: {escape(said)}" for name, said in facts(base)]
+
+
+def _failures(e: Evidence) -> Iterable[str]:
+    for cause in verdict.causes(e.checks):
+        checks = ", ".join(f"`{c}`" for c in cause.checks)
+        yield f"{escape(cause.type)}: {escape(verdict.gist(cause.message))} ({checks})"
+
+
+def data(one: OverBase) -> dict[str, Any]:
+    """What `compatibility.json` says of it beside what it says of a cell."""
+    e = one.evidence
+    cut = {} if e.complete else {"outcome": None}  # what it came to is no verdict
+    return {
+        **cut,
+        "complete": e.complete,
+        "stale": one.stale or None,
+        "base": dict(_base(e.base)),
+    }

@@ -1,0 +1,40 @@
+"""Stage collated → site: pages that need no server and ask the network for nothing.
+
+`reports/site/` is made, not committed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcore_compat.publish.site import causes, cell, choose, index, over, series
+from mcore_compat.publish.site.view import Site
+
+FOLDER = "site"
+"""Beside the report."""
+
+_STATIC = Path(__file__).with_name("static")
+
+
+def pages(site: Site) -> Iterator[tuple[str, str]]:
+    """Every file of the site: its path within it, and its text.
+
+    Raises:
+        EvidenceError: evidence of what is no cell's name.
+    """
+    for half in halves(site):
+        yield from half
+
+
+def halves(site: Site) -> tuple[Iterator[tuple[str, str]], Iterator[tuple[str, str]]]:
+    """The files in two parts that take about the same time."""
+    return _others(site), itertools.chain(cell.pages(site), causes.pages(site))
+
+
+def _others(site: Site) -> Iterator[tuple[str, str]]:
+    for path in sorted(_STATIC.iterdir()):
+        yield path.name, path.read_text(encoding="utf-8")
+    for part in (index, series, choose, over):
+        yield from part.pages(site)

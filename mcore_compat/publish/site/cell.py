@@ -1,0 +1,193 @@
+"""A page for each cell: what was asked there, what failed and why, what to take instead. Pure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from mcore_compat.core.cells import AXES, series_of
+from mcore_compat.core.matrix import Pairs
+from mcore_compat.core.outcomes import FAILURES, CellOutcome
+from mcore_compat.publish.site.text import environment, page, shown
+from mcore_compat.publish.site.view import Counts, Entry, Site, counts
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import CheckResult, Evidence
+
+TRACEBACK = 40
+"""Lines of a traceback that are shown, from its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Failures of one cause; `declared` are the rules of the matrix for them; `known`:
+    cells fail so, and there is a page of it."""
+
+    cause: verdict.Cause
+    traceback: str
+    declared: tuple[Pairs, ...]
+    unexpected: tuple[str, ...]
+    known: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A cell on one device class."""
+
+    evidence: Evidence
+    counts: Counts
+    restores: tuple[str, ...]
+    families: tuple[str, ...]
+    table: Markup
+    groups: tuple[Markup, ...]
+    stale: str
+    seconds: float
+
+
+def pages(site: Site) -> Iterator[tuple[str, str]]:
+    """`cells/NAME.html`."""
+    for one in site.entries.values():
+        yield f"cells/{one.name}.html", text(site, one)
+
+
+def text(site: Site, one: Entry) -> str:
+    """One page."""
+    good = one.name in site.constraints
+    return page(
+        "cell.html",
+        "../",
+        one=one,
+        outcomes=[(d, e.outcome.value) for d, e in one.by_class.items()]
+        or [("", CellOutcome.UNTESTED.value)],
+        sections=[section(site, e) for e in one.by_class.values()],
+        over=[o for o in site.all_.over if o.lock_of == one.name],
+        pinned=[(axis, one.pins[axis], series_of(one.pins[axis])) for axis in AXES],
+        cuda=next((e.cuda for e in one.by_class.values()), None),
+        constraints=good,
+        instead=None if good else site.instead.of(one),
+    )
+
+
+def section(site: Site, e: Evidence) -> Section:
+    """What is said of one device class."""
+    stale = site.stale.get((e.cell, e.device_class), "")
+    return made(site, e, site.all_.causes[e.cell, e.device_class], stale)
+
+
+def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> Section:
+    """What is said of evidence that fails for these `causes`."""
+    return Section(
+        evidence=e,
+        counts=counts(e),
+        restores=verdict.restoring(e),
+        families=e.families(),
+        table=table(e),
+        groups=tuple(_rendered(one, e.device_class) for one in _groups(site, e, causes)),
+        stale=stale,
+        seconds=sum(c.seconds for c in e.checks),
+    )
+
+
+def table(e: Evidence) -> Markup:
+    """The lines of the table of checks: one for each kind, its families beside one another. Made
+    here and not in a template: a matrix has hundreds of thousands of squares, most of them alike.
+    """
+    families = e.families()
+    by_kind: dict[str, dict[str, CheckResult]] = {}
+    for c in e.checks:
+        by_kind.setdefault(c.kind, {})[c.family or ""] = c
+    lines = []
+    for kind, results in by_kind.items():
+        if "" in results:
+            squares = [_square_of(results[""], e.device_class, len(families) or 1)]
+        else:
+            squares = [
+                _square_of(results[f], e.device_class, 1) if f in results else _NONE
+                for f in families
+            ]
+        lines += [_head(kind), *squares, _reasons(_why(results)), "</tr>\n"]
+    return Markup("".join(lines))
+
+
+_NONE = Markup('<td class="o-none"><span class="vh">not asked</span></td>')
+
+
+@functools.cache
+def _head(kind: str) -> Markup:
+    return Markup('<tr><th scope="row">{}</th>').format(shown(kind))
+
+
+def _square_of(c: CheckResult, device_class: str, columns: int) -> Markup:
+    cause = c.failure.fingerprint if c.failure else ""
+    return _square(c.outcome.value, c.seconds, cause, device_class, columns)
+
+
+@functools.cache
+def _square(
+    outcome: str, seconds: float, fingerprint: str, device_class: str, columns: int
+) -> Markup:
+    said = Markup('<span class="sym" aria-hidden="true">{}</span> {}').format(
+        verdict.SYMBOLS[outcome], outcome
+    )
+    if fingerprint:
+        said = Markup('<a href="#{}-{}">{}</a>').format(device_class, fingerprint, said)
+    span = Markup(' colspan="{}"').format(columns) if columns > 1 else ""
+    return Markup('<td{} class="o-{}">{} <small>{} s</small></td>').format(
+        span, outcome, said, f"{seconds:g}"
+    )
+
+
+def _why(results: Mapping[str, CheckResult]) -> tuple[tuple[str, str], ...]:
+    """Why checks ended so, each with the families that it is given for, where not for all."""
+    reasons: dict[str, list[str]] = {}
+    for family, c in results.items():
+        if c.reason and not c.failure:
+            reasons.setdefault(c.reason, []).append(family)
+    return tuple(
+        (reason, ", ".join(given) if len(given) < len(results) else "")
+        for reason, given in reasons.items()
+    )
+
+
+@functools.cache
+def _reasons(why: tuple[tuple[str, str], ...]) -> Markup:
+    return Markup('<td class="why">{}</td>').format(
+        Markup("; ").join(
+            Markup('<span class="foreign">{}{}</span>').format(
+                f"{families}: " if families else "", shown(reason)
+            )
+            for reason, families in why
+        )
+    )
+
+
+@functools.cache
+def _rendered(group: Group, device_class: str) -> Markup:
+    """A cause's part of the page: the same in all cells that fail so."""
+    template = environment().get_template("group.html")
+    return Markup(template.render(g=group, device_class=device_class, root="../"))
+
+
+def _groups(site: Site, e: Evidence, causes: Iterable[verdict.Cause]) -> Iterator[Group]:
+    rules = site.all_.matrix.expected
+    tracebacks = {
+        c.failure.fingerprint: c.failure.traceback
+        for c in reversed(e.checks)
+        if c.failure and c.outcome in FAILURES
+    }
+    for cause in causes:
+        by_check = {check: verdict.rule_for(e, check, rules) for check in cause.checks}
+        yield Group(
+            cause=cause,
+            traceback=excerpt(tracebacks[cause.fingerprint]),
+            declared=tuple(dict.fromkeys(rule for rule in by_check.values() if rule)),
+            unexpected=tuple(check for check, rule in by_check.items() if rule is None),
+            known=cause.fingerprint in site.all_.by_cause,
+        )
+
+
+def excerpt(traceback: str) -> str:
+    """The end of a traceback."""
+    return "\n".join(traceback.rstrip().splitlines()[-TRACEBACK:])

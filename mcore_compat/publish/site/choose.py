@@ -1,0 +1,92 @@
+"""The page that answers "which versions should I use?", and its data. Pure.
+
+What fits is decided by the page's script as `mcore_compat.analysis.recommend` does it; the order,
+best first, is made here by `recommend.rank`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mcore_compat.analysis import published, recommend
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.core.cells import parsed, series_of
+from mcore_compat.publish import data
+from mcore_compat.publish.site.text import NAMES, page, script_json
+from mcore_compat.publish.site.view import Site
+
+ROWS = 20
+ASKED = ("torch", "python", "cuda", "transformer-engine", "megatron-core", "nvidia-modelopt")
+"""What a person has, in the order in which it is least free to be changed."""
+
+LABELS = {**NAMES, "cuda": "CUDA"}
+
+
+def pages(site: Site) -> Iterator[tuple[str, str]]:
+    """`choose.html`, and the files of constraints that it offers."""
+    good = ranked(site)
+    uses = {c.name: recommend.use(site.constraints[c.name], f"{c.name}.txt") or "" for c in good}
+    yield (
+        "choose.html",
+        page(
+            "choose.html",
+            "",
+            asked=[(axis, LABELS[axis], choices(good, axis)) for axis in ASKED],
+            good=good[:ROWS],
+            total=len(good),
+            failed=recommend.failed,
+            use=uses,
+            data=script_json(chosen_from(good, uses)),
+        ),
+    )
+    for name, text in site.constraints.items():
+        yield f"constraints/{name}.txt", text
+
+
+def ranked(site: Site) -> list[CellRecord]:
+    """The cells in which every family restores, best first."""
+    every = (
+        published.record(data.row(e, site.all_.matrix))
+        for e in site.all_.found
+        if e.cell in site.constraints
+    )
+    return sorted((cell for cell in every if recommend.works(cell)), key=recommend.rank)
+
+
+def choices(good: Sequence[CellRecord], axis: str) -> list[tuple[str, str]]:
+    """`(value, what it is called)`, newest first: series, and releases of one that has several."""
+    if axis == "cuda":
+        return [(str(n), str(n)) for n in sorted({cell.cuda for cell in good}, reverse=True)]
+    by_series: dict[str, set[str]] = {}
+    for cell in good:
+        by_series.setdefault(series_of(cell.pins[axis]), set()).add(cell.pins[axis])
+    made = []
+    for series in sorted(by_series, key=parsed, reverse=True):
+        made.append((series, series if axis == "python" else f"{series}.x"))
+        if len(by_series[series]) > 1:
+            made += [(v, v) for v in sorted(by_series[series], key=parsed, reverse=True)]
+    return made
+
+
+def chosen_from(good: Sequence[CellRecord], uses: Mapping[str, str]) -> dict[str, Any]:
+    """What the script looks through, best first; `uses`: the command of each cell's file."""
+    return {
+        "axes": list(ASKED),
+        "labels": [LABELS[axis] for axis in ASKED],
+        "rows": ROWS,
+        "cells": [
+            [
+                cell.name,
+                cell.device_class,
+                cell.outcome,
+                [str(cell.cuda) if axis == "cuda" else cell.pins[axis] for axis in ASKED],
+                list(cell.restores),
+                len(recommend.failed(cell)),
+                len(cell.unexpected),
+                cell.taken[:10],
+                uses[cell.name],
+            ]
+            for cell in good
+        ],
+    }

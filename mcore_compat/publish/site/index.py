@@ -1,0 +1,203 @@
+"""The first page: the matrix, the list of cells, and the data that both are filtered from. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcore_compat.core.cells import AXES, parsed, series_of
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.publish.over_base import INTRO
+from mcore_compat.publish.site.text import NAMES, page, script_json
+from mcore_compat.publish.site.view import Counts, Entry, Site, counts, restores
+from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
+from mcore_compat.results.verdict import SYMBOLS
+
+LETTERS = dict(zip(CheckOutcome, "wbunkct", strict=True))
+"""How the data spells a check's outcome; `.` where it was not there."""
+
+ROWS = 50
+"""Rows of the list that are plain HTML, and that are shown at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    """A pair of series on the page; `others` counts cells of other stacks."""
+
+    entry: Entry
+    outcome: str
+    notes: tuple[str, ...]
+    stale: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A cell on a device class, in the list."""
+
+    entry: Entry
+    device_class: str
+    outcome: str
+    counts: Counts | None
+    restores: str
+    taken: str
+    stale: str
+
+
+def pages(site: Site) -> Iterator[tuple[str, str]]:
+    """`index.html`, and every cell in one plain list."""
+    pairs = [one.pair for one in site.entries.values()]
+    mcore, modelopt = (sorted({pair[i] for pair in pairs}, key=parsed) for i in range(2))
+    off = [row for row in rows(site) if not row.entry.default]
+    device_class = site.device_class
+    kinds = sorted({c.kind for e in site.all_.found for c in e.checks})
+    families = sorted({c.family for e in site.all_.found for c in e.checks if c.family})
+    yield (
+        "index.html",
+        page(
+            "index.html",
+            "",
+            mcore=mcore,
+            modelopt=modelopt,
+            squares=squares(site, device_class),
+            device_class=device_class,
+            device_classes=DEVICE_CLASSES,
+            kinds=kinds,
+            families=families,
+            choices={axis: _series(site, axis) for axis in AXES[2:]},
+            rows=off[:ROWS],
+            off=len(off),
+            cell_outcomes=list(CellOutcome),
+            check_outcomes=list(CheckOutcome),
+            totals=_totals(site, device_class),
+            over=site.all_.over,
+            over_intro=INTRO,
+            known=site.entries,
+            data=script_json(data(site, mcore, modelopt)),
+        ),
+    )
+    yield (
+        "cells/index.html",
+        page("cells.html", "../", rows=list(rows(site))),
+    )
+
+
+def _series(site: Site, axis: str) -> list[str]:
+    return sorted({series_of(one.pins[axis]) for one in site.entries.values()}, key=parsed)
+
+
+def _totals(site: Site, device_class: str) -> list[tuple[str, int]]:
+    """How many cells of each outcome."""
+    outcomes = [one.outcome(device_class) for one in site.entries.values()]
+    return [(o.value, outcomes.count(o)) for o in CellOutcome if o in outcomes]
+
+
+def squares(site: Site, device_class: str) -> dict[tuple[str, str], Square]:
+    """By pair: the cell on the series' own stack."""
+    others: dict[tuple[str, str], int] = {}
+    for one in site.entries.values():
+        others[one.pair] = others.get(one.pair, 0) + (not one.default)
+    return {
+        one.pair: Square(
+            entry=one,
+            outcome=one.outcome(device_class).value,
+            notes=tuple(_notes(site, one, device_class, others[one.pair])),
+            stale=site.stale.get((one.name, device_class), ""),
+        )
+        for one in site.entries.values()
+        if one.default
+    }
+
+
+def _notes(site: Site, one: Entry, device_class: str, others: int) -> Iterator[str]:
+    found = one.by_class.get(device_class)
+    needs_gpu = counts(found).needs_gpu if found else 0
+    if needs_gpu:
+        yield f"{needs_gpu} need gpu"
+    if (one.name, device_class) in site.stale:
+        yield "stale"
+    if others:
+        yield f"+{others} off-stack"
+
+
+def rows(site: Site) -> Iterator[Row]:
+    """Every cell on each device class of which there is evidence; untested ones too."""
+    for one in site.entries.values():
+        for device_class, e in one.by_class.items():
+            yield Row(
+                entry=one,
+                device_class=device_class,
+                outcome=e.outcome.value,
+                counts=counts(e) if e.checks else None,
+                restores=restores(e) if e.checks else "",
+                taken=e.taken[:10],
+                stale=site.stale.get((one.name, device_class), ""),
+            )
+        if not one.by_class:
+            yield Row(
+                entry=one,
+                device_class="",
+                outcome=CellOutcome.UNTESTED.value,
+                counts=None,
+                restores="",
+                taken="",
+                stale="",
+            )
+
+
+def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str, Any]:
+    """What the page's script filters: cells as rows of numbers, names given once."""
+    checks = sorted({c.check: (c.kind, c.family or "") for e in site.all_.found for c in e.checks}
+                    .items())  # fmt: skip
+    place = {check: i for i, (check, _) in enumerate(checks)}
+    versions = {
+        axis: sorted({one.pins[axis] for one in site.entries.values()}, key=parsed) for axis in AXES
+    }
+    index = {axis: {v: i for i, v in enumerate(known)} for axis, known in versions.items()}
+    outcomes = [o.value for o in CellOutcome]
+    texts: dict[str, int] = {"": 0}
+    whys: dict[str, int] = {"": 0}
+    told = []
+    for one in site.entries.values():
+        pins = [index[axis][one.pins[axis]] for axis in AXES]
+        for device_class, e in one.by_class.items():
+            why = site.stale.get((one.name, device_class), "")
+            told.append(
+                [
+                    one.name,
+                    DEVICE_CLASSES.index(device_class),
+                    outcomes.index(e.outcome.value),
+                    *pins,
+                    int(one.default),
+                    texts.setdefault(_letters(e, place), len(texts)),
+                    whys.setdefault(why, len(whys)),
+                    e.taken[:10],
+                ]
+            )
+        if not one.by_class:
+            told.append(
+                [one.name, -1, outcomes.index("untested"), *pins, int(one.default), 0, 0, ""]
+            )
+    return {
+        "axes": list(AXES),
+        "names": [NAMES[axis] for axis in AXES],
+        "mcore": list(mcore),
+        "modelopt": list(modelopt),
+        "versions": [versions[axis] for axis in AXES],
+        "devices": list(DEVICE_CLASSES),
+        "outcomes": outcomes,
+        "letters": {letter: outcome.value for outcome, letter in LETTERS.items()},
+        "symbols": SYMBOLS,
+        "checks": [[check, *of] for check, of in checks],
+        "texts": list(texts),
+        "stale": list(whys),
+        "rows": ROWS,
+        "cells": told,
+    }
+
+
+def _letters(e: Evidence, place: dict[str, int]) -> str:
+    letters = ["."] * len(place)
+    for c in e.checks:
+        letters[place[c.check]] = LETTERS[c.outcome]
+    return "".join(letters) if e.checks else ""

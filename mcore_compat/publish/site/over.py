@@ -1,0 +1,44 @@
+"""A page for each combination that was there, over a base: never that of a locked cell. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.cells import parse_name
+from mcore_compat.publish import over_base
+from mcore_compat.publish.over_base import OverBase
+from mcore_compat.publish.site import cell
+from mcore_compat.publish.site.text import page
+from mcore_compat.publish.site.view import Site
+from mcore_compat.results import verdict
+
+
+def pages(site: Site) -> Iterator[tuple[str, str]]:
+    """`over-base/NAME.html`: a folder of its own, for a locked cell may have the same name.
+
+    Raises:
+        EvidenceError: evidence of what is no cell's name: it would name a file.
+    """
+    for name, mine in itertools.groupby(site.all_.over, key=lambda one: one.evidence.cell):
+        if parse_name(name) is None:
+            raise EvidenceError(f'"{name[:80]}" is not the name of a cell')
+        yield f"over-base/{name}.html", _text(site, name, list(mine))
+
+
+def _text(site: Site, name: str, mine: list[OverBase]) -> str:
+    return page(
+        "over.html",
+        "../",
+        name=name,
+        pins=mine[0].evidence.pins,
+        known=site.entries,
+        over_intro=over_base.INTRO,
+        sections=[
+            (o, cell.made(site, o.evidence, verdict.causes(o.evidence.checks), o.stale))
+            for o in mine
+        ],
+        gpu=over_base.gpu,
+        facts=[over_base.facts(o.evidence.base or {})[1:] for o in mine],
+    )

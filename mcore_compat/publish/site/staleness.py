@@ -1,0 +1,43 @@
+"""Which evidence does not hold any more, by what a checkout says. Pure.
+
+What a machine's wheelhouse has is left out: the same checkout says the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mcore_compat.core.cells import Cell, moved
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.publish.collation import Collated
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence, Stale
+
+Staleness = Mapping[tuple[str, str], str]
+"""By cell and device class: why its evidence is stale; those that are fresh are left out."""
+
+
+def stale(all_: Collated, suite: str, digests: Mapping[str, str]) -> Staleness:
+    """`suite` is the digest of the suite as it is, `digests` that of each cell's lock."""
+    cells = {cell.name: cell for cell in all_.cells}
+    found: dict[tuple[str, str], str] = {}
+    for e in all_.found:
+        why = _why(e, cells.get(e.cell), all_, suite, digests.get(e.cell, ""))
+        if why:
+            found[e.cell, e.device_class] = why
+    return found
+
+
+def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) -> str:
+    newer = moved(cell, e.pins) if cell else ()
+    if cell and newer:
+        return ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
+    if e.outcome is CellOutcome.UNRESOLVABLE:
+        if cell is None or (
+            not lock and e.lock == locks.asked_for(cell, all_.matrix, all_.releases)
+        ):
+            return ""
+        return "what the resolver is asked changed"
+    state = evidence.freshness(e, lock=lock, suite=suite, python=e.pins.get("python", ""))
+    return state.why if isinstance(state, Stale) else ""

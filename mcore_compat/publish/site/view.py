@@ -1,0 +1,182 @@
+"""What the pages have in common: the cells by name, what to take instead, lines of tables. Pure."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
+from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.publish import tables
+from mcore_compat.publish.collation import Collated
+from mcore_compat.publish.site.staleness import Staleness
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
+
+_WEIGHT = dict(zip(AXES, (4, 4, 2, 2, 1), strict=True))
+"""What it costs a person to move along an axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A cell: that of the matrix, or of evidence alone. `by_class` is its evidence."""
+
+    name: str
+    pins: Mapping[str, str]
+    default: bool
+    by_class: Mapping[str, Evidence]
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The series of megatron-core and ModelOpt."""
+        return series_of(self.pins[AXES[0]]), series_of(self.pins[AXES[1]])
+
+    def outcome(self, device_class: str) -> CellOutcome:
+        found = self.by_class.get(device_class)
+        return found.outcome if found else CellOutcome.UNTESTED
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything collated, and why some of it is stale."""
+
+    all_: Collated
+    stale: Staleness
+
+    @cached_property
+    def entries(self) -> Mapping[str, Entry]:
+        """Every cell of the matrix and of evidence, by name, ordered by releases.
+
+        Raises:
+            EvidenceError: evidence of what is no cell's name: it would name a file.
+        """
+        cells: dict[str, Cell] = {cell.name: cell for cell in self.all_.cells}
+        found: dict[str, dict[str, Evidence]] = {}
+        for e in self.all_.found:
+            if parse_name(e.cell) is None:
+                raise EvidenceError(f'"{e.cell[:80]}" is not the name of a cell')
+            found.setdefault(e.cell, {})[e.device_class] = e
+        entries = []
+        for name in {*cells, *found}:
+            mine = found.get(name, {})
+            pins = next(iter(mine.values())).pins if mine else cells[name].pins
+            entries.append(
+                Entry(
+                    name=name,
+                    pins=pins,
+                    default=_default(name),
+                    by_class={d: mine[d] for d in DEVICE_CLASSES if d in mine},
+                )
+            )
+        return {one.name: one for one in sorted(entries, key=_order)}
+
+    @cached_property
+    def device_class(self) -> str:
+        """The one with most evidence, which pages show first."""
+        return max(self.all_.classes or ("host",), key=lambda d: len(self.all_.by_class.get(d, ())))
+
+    @cached_property
+    def constraints(self) -> Mapping[str, str]:
+        """By cell: the text of its file of constraints, where it has one."""
+        return tables.constraints(self.all_.found)
+
+    @cached_property
+    def instead(self) -> Instead:
+        return Instead([one for one in self.entries.values() if one.name in self.constraints])
+
+
+def _default(name: str) -> bool:
+    """Whether a cell stands on its series' own stack, for a pair of series."""
+    asked = parse_name(name)
+    if asked is None or asked.te or asked.torch or asked.python:
+        return False
+    return all(word == series_of(word) for word in (asked.mcore, asked.modelopt))
+
+
+def _order(one: Entry) -> tuple[object, ...]:
+    return (*(parsed(one.pins[axis]) for axis in AXES[:2]), not one.default, *rest(one), one.name)
+
+
+def rest(one: Entry) -> tuple[object, ...]:
+    """The stack, to sort by: the newest first."""
+    return tuple(tuple(-part for part in parsed(one.pins[axis]).release) for axis in AXES[2:])
+
+
+class Instead:
+    """The nearest cell whose checkpoints all restore: the one that shares most axes, and of
+    those the one whose releases are nearest. Looked up by what is shared, not one by one."""
+
+    def __init__(self, good: Sequence[Entry]) -> None:
+        self._series = {one.name: tuple(series_of(one.pins[axis]) for axis in AXES) for one in good}
+        self._good = good
+        kept = [
+            keep
+            for size in range(len(AXES), -1, -1)
+            for keep in itertools.combinations(range(len(AXES)), size)
+        ]
+        cost = {keep: sum(_WEIGHT[a] for i, a in enumerate(AXES) if i not in keep) for keep in kept}
+        self._kept = sorted(kept, key=lambda keep: (cost[keep], keep))
+        self._by: dict[tuple[int, ...], dict[tuple[str, ...], list[Entry]]] = {}
+
+    def of(self, one: Entry) -> Entry | None:
+        """None where no cell restores every family."""
+        mine = tuple(series_of(one.pins[axis]) for axis in AXES)
+        for keep in self._kept:
+            there = [
+                other
+                for other in self._index(keep).get(tuple(mine[i] for i in keep), ())
+                if other.name != one.name
+            ]
+            if there:
+                return min(there, key=lambda other: (_apart(one.pins, other.pins), other.name))
+        return None
+
+    def _index(self, keep: tuple[int, ...]) -> dict[tuple[str, ...], list[Entry]]:
+        if keep not in self._by:
+            made: dict[tuple[str, ...], list[Entry]] = {}
+            for one in self._good:
+                series = self._series[one.name]
+                made.setdefault(tuple(series[i] for i in keep), []).append(one)
+            self._by[keep] = made
+        return self._by[keep]
+
+
+def _apart(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, ...]:
+    return tuple(_distance(one[axis], other[axis]) for axis in AXES)
+
+
+@functools.cache
+def _distance(one: str, other: str) -> int:
+    numbers = [(parsed(v).major * 1000 + parsed(v).minor) * 100 + parsed(v).micro
+               for v in (one, other)]  # fmt: skip
+    return abs(numbers[0] - numbers[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many checks of a cell ended how."""
+
+    works: int
+    fails: int
+    needs_gpu: int
+    unsupported: int
+
+
+def counts(e: Evidence) -> Counts:
+    """`fails` has those that were blocked, too."""
+    outcomes = [c.outcome for c in e.checks]
+    return Counts(
+        works=outcomes.count(CheckOutcome.WORKS),
+        fails=sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes),
+        needs_gpu=outcomes.count(CheckOutcome.NEEDS_GPU),
+        unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),
+    )
+
+
+def restores(e: Evidence) -> str:
+    """The families whose checkpoint restores, in words."""
+    return ", ".join(verdict.restoring(e)) or "no family"

@@ -1,0 +1,74 @@
+"""Stage evidence → plain files for other tools: a CSV table, constraints for pip and uv. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from mcore_compat.core.cells import AXES
+from mcore_compat.core.outcomes import FAILURES
+from mcore_compat.publish.collation import order
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.fingerprint import plain
+
+CONSTRAINTS = "constraints"
+"""Beside the report."""
+
+
+def csv_text(found: Sequence[Evidence]) -> str:
+    """A row for each cell, device class and family; a column for each kind of check that is asked
+    of families. RFC 4180 but for the line ends, which are as in every other file; UTF-8."""
+    kinds = sorted({c.kind for e in found for c in e.checks if c.family})
+    head = ["cell", "device_class", "cell_outcome", *AXES, "cuda", "taken", "family", *kinds]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    for e in sorted(found, key=order):
+        start = [e.cell, e.device_class, e.outcome.value, *(e.pins[axis] for axis in AXES)]
+        start += [str(e.cuda), e.taken]
+        by_family: dict[str, dict[str, str]] = {"": {}} if not e.families() else {}
+        for c in e.checks:
+            if c.family:
+                by_family.setdefault(c.family, {})[c.kind] = c.outcome.value
+        for family in sorted(by_family):
+            row = [*start, family, *(by_family[family].get(kind, "") for kind in kinds)]
+            writer.writerow([cell(value) for value in row])
+    return out.getvalue()
+
+
+def cell(value: str) -> str:
+    """A value that no spreadsheet takes for a formula, and without control characters."""
+    value = plain(" ".join(value.split()))
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value
+
+
+def constraints(found: Sequence[Evidence]) -> dict[str, str]:
+    """By cell name: constraints that pip and uv accept, of each cell that can be recommended.
+
+    Of a cell with evidence of two device classes, that of the GPU is told.
+    """
+    best = {e.cell: e for e in sorted(found, key=lambda e: e.device_class != "host")}
+    return {
+        name: _constraints(best[name]) for name in sorted(best) if verdict.restores_all(best[name])
+    }
+
+
+def _constraints(e: Evidence) -> str:
+    failed = sorted(c.check for c in e.checks if c.outcome in FAILURES)
+    lines = [
+        f"# {e.cell}: {e.outcome.value}, device class {e.device_class}, {e.taken[:10]}",
+        f"# python {e.pins['python']}, CUDA of torch: {e.cuda}",
+        f"# The checkpoint restores for: {', '.join(verdict.restoring(e))}.",
+    ]
+    lines += [f"# Fails: {check}" for check in failed]
+    wanted = ("megatron-core", "nvidia-modelopt", "transformer-engine")
+    asked = [n for n in sorted(e.installed) if n.startswith(wanted)]
+    lines += [
+        f"# Use: pip install -c THIS-FILE {' '.join(asked)}",
+        "# Packages that are published as source only are built by pip; the lock of the same name",
+        "# in constraints/locks/ has hashes.",
+    ]
+    pins = [f"{name}=={version}" for name, version in sorted(e.installed.items())]
+    return "\n".join([*lines, *pins]) + "\n"

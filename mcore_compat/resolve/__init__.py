@@ -1,0 +1,1 @@
+"""Lock files, and which combinations cannot be installed."""

@@ -1,0 +1,340 @@
+"""Stage cell → lock: every package of a cell, pinned with hashes, as of a date of its time."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomllib
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, LockError
+from mcore_compat.base.processes import Runner
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.combinations import bounds_of_extras, te_core, undeclared_for
+from mcore_compat.core.matrix import Matrix, SourceOnly
+from mcore_compat.core.releases import Releases
+
+PLATFORM = "x86_64-manylinux_2_35"
+"""With 2_28 whole series fail falsely: a dependency of theirs has no such wheel."""
+
+SETTLE = datetime.timedelta(days=21)
+"""How long after its newest pin a cell's world stands still."""
+
+RESOLVE_LIMIT_S = 300.0
+
+_PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?P<rest>.*)")
+_HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+_NETWORK = re.compile(
+    r"error sending request|dns error|failed to fetch|could not connect"
+    r"|connection (?:refused|reset)|timed out|network is unreachable"
+    r"|temporary failure in name resolution",
+    re.IGNORECASE,
+)
+_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """One package of a lock; `hashes` are sha256 hex digests of the files that may be taken."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """A cell's lock: `axes` are the versions that it was made for, `pins` what comes from the
+    index, `source_only` what comes from the wheelhouse. `digest` is the sha256 of its text."""
+
+    cell: str
+    text: str
+    exclude_newer: str
+    axes: Mapping[str, str]
+    pins: tuple[Pin, ...]
+    source_only: tuple[Pin, ...]
+
+    @property
+    def digest(self) -> str:
+        return files.sha256_bytes(self.text.encode())
+
+    def version(self, name: str) -> str | None:
+        """The version of a package, None where the lock has none of that name."""
+        return next((p.version for p in (*self.pins, *self.source_only) if p.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unresolvable:
+    """The index says no: `reason` in the resolver's words, made readable."""
+
+    reason: str
+
+
+def exclude_newer(cell: Cell, releases: Releases) -> str:
+    """The date of a cell's world: `SETTLE` after the upload of the newest release it pins."""
+    pinned = [
+        releases.get("megatron-core", cell.mcore),
+        releases.get("nvidia-modelopt", cell.modelopt),
+        releases.get("transformer-engine", cell.te),
+        releases.get("torch", cell.torch),
+    ]
+    newest = max(r.uploaded for r in pinned)
+    moment = datetime.datetime.fromisoformat(newest.replace("Z", "+00:00")) + SETTLE
+    return moment.strftime("%Y-%m-%d")
+
+
+def requirements(cell: Cell, matrix: Matrix) -> tuple[str, ...]:
+    """What is asked of the resolver: the axes, TE's parts, undeclared requirements. Sorted."""
+    # The extra went away when torch became a plain requirement; asking for it is then a warning.
+    extra = "[torch]" if Version(cell.modelopt) < Version("0.33") else ""
+    wanted = {
+        f"megatron-core=={cell.mcore}",
+        f"nvidia-modelopt{extra}=={cell.modelopt}",
+        f"torch=={cell.torch}",
+        f"transformer-engine=={cell.te}",
+        f"{te_core(cell)}=={cell.te}",
+        f"transformer-engine-torch=={cell.te}",
+    }
+    for rule in undeclared_for(cell, matrix):
+        wanted.update(rule.requires)
+    return tuple(sorted(wanted))
+
+
+def settings(cell: Cell, matrix: Matrix) -> str:
+    """A uv configuration with the metadata of source-only packages, so that none is built."""
+    lines: list[str] = []
+    for rule in overrides(cell, matrix):
+        lines += [
+            "[[dependency-metadata]]",
+            f'name = "{rule.package}"',
+            f"requires-dist = {json.dumps(list(rule.requires))}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def overrides(cell: Cell, matrix: Matrix) -> tuple[SourceOnly, ...]:
+    """The requirements that the matrix gives for packages without wheels, for this cell."""
+    te = "transformer-engine-torch"
+    return tuple(r for r in matrix.source_only if r.package != te or r.when.contains(cell.te))
+
+
+def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
+    """Digest of everything that the resolver is asked: the same, and so is its answer."""
+    bounds = bounds_of_extras(cell, releases)
+    asked = [
+        PLATFORM,
+        cell.python,
+        exclude_newer(cell, releases),
+        settings(cell, matrix),
+        *requirements(cell, matrix),
+        *(text for package in sorted(bounds) for text in bounds[package]),
+    ]
+    return files.sha256_bytes("\n".join(asked).encode())
+
+
+def make(
+    cell: Cell, matrix: Matrix, releases: Releases, *, uv: Path, run: Runner, offline: bool = False
+) -> Lock | Unresolvable:
+    """Resolve a cell; the lock is returned, not written.
+
+    Ranges that the releases declare in extras are kept to, unless the packages contradict one
+    another there: nobody asked for the extras, so they cannot make a cell unresolvable.
+
+    Raises:
+        InfrastructureError: the index did not answer, or the disk is full.
+    """
+    made: Lock | Unresolvable
+    for bounds, said in choices(bounds_of_extras(cell, releases)):
+        made = _resolve(cell, matrix, releases, (bounds, said), uv=uv, run=run, offline=offline)
+        if isinstance(made, Lock):
+            break
+    return made
+
+
+def choices(bounds: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The ranges of extras to keep to, best first, each with the words for the lock's head."""
+    every = {text for texts in bounds.values() for text in texts}
+    yield tuple(sorted(every)), "kept to"
+    names = [{Requirement(text).name for text in texts} for texts in bounds.values()]
+    disputed = {name for name in set().union(*names) if sum(name in n for n in names) > 1}
+    if disputed:
+        kept = {text for text in every if Requirement(text).name not in disputed}
+        yield tuple(sorted(kept)), f"kept to, but for {', '.join(sorted(disputed))}"
+    if every:
+        yield (), "not kept to: they contradict one another"
+
+
+def _resolve(
+    cell: Cell,
+    matrix: Matrix,
+    releases: Releases,
+    bounds: tuple[tuple[str, ...], str],
+    *,
+    uv: Path,
+    run: Runner,
+    offline: bool,
+) -> Lock | Unresolvable:
+    sources = sorted({rule.package for rule in matrix.source_only})
+    date = exclude_newer(cell, releases)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Path(folder) / "requirements.in"
+        asked.write_text("\n".join(requirements(cell, matrix)) + "\n")
+        kept = Path(folder) / "constraints.in"
+        kept.write_text("".join(f"{line}\n" for line in bounds[0]))
+        config = Path(folder) / "uv.toml"
+        config.write_text(settings(cell, matrix))
+        # In this form the resolver tells the files that the platform takes; as requirements, the
+        # hashes of every other platform's files too, ten times as much.
+        out = Path(folder) / "pylock.toml"
+        argv: list[str | Path] = [uv, "pip", "compile", asked, "--output-file", out]
+        argv += ["--constraints", kept, "--quiet", "--no-header", "--no-annotate"]
+        argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
+        argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
+        argv += ["--python-version", cell.python, "--only-binary", ":all:", "--no-build-isolation"]
+        for name in sources:
+            argv += ["--no-binary", name]
+        if offline:
+            argv.append("--offline")
+        done = run(argv, timeout=RESOLVE_LIMIT_S)
+        if not done.ok:
+            return _refused(cell, done.output, done.timed_out)
+        body = body_of(out.read_text(encoding="utf-8"))
+        text = head(cell, date, sources, extras=bounds[1], body=body) + body
+    return parse(text, f"{cell.name}.txt")
+
+
+def body_of(pylock: str) -> str:
+    """The packages of a `pylock.toml` (PEP 751) as requirements with hashes, sorted by name.
+
+    The file itself is not kept: it names addresses of the index.
+    """
+    rows = []
+    for package in sorted(tomllib.loads(pylock)["packages"], key=lambda p: str(p["name"])):
+        files_ = [*package.get("wheels", ()), *filter(None, [package.get("sdist")])]
+        hashes = sorted({file["hashes"]["sha256"] for file in files_})
+        lines = [f"{package['name']}=={package['version']}"]
+        lines += [f"    --hash=sha256:{digest}" for digest in hashes]
+        rows.append(" \\\n".join(lines) + "\n")
+    return "".join(rows)
+
+
+def _refused(cell: Cell, output: str, timed_out: bool) -> Unresolvable:
+    if timed_out:
+        raise InfrastructureError(f"resolving {cell.name} took over {RESOLVE_LIMIT_S:.0f} s")
+    if _NETWORK.search(output) and "No solution found" not in output:
+        raise InfrastructureError(f"the index did not answer while resolving {cell.name}")
+    if _DISK.search(output):
+        raise InfrastructureError(f"the disk is full: {cell.name} could not be resolved")
+    if "No solution found" not in output or "network was disabled" in output:
+        last = (output.strip().splitlines() or ["it printed nothing"])[-1].strip()
+        raise InfrastructureError(f"resolving {cell.name} came to no answer: {last[:300]}")
+    return Unresolvable(reason=readable(output))
+
+
+def readable(output: str) -> str:
+    """The resolver's "Because … we can conclude …" as one paragraph, without its drawing."""
+    text = " ".join(re.sub(r"[╰─▶│\u00d7├]", " ", output).split())
+    text = re.sub(r"^.*No solution found when resolving dependencies(?: cause)?: ", "", text)
+    text = text.split(" hint: ")[0]
+    return text.removeprefix("error: ")[:600]
+
+
+def head(cell: Cell, date: str, sources: Iterable[str], *, extras: str, body: str) -> str:
+    """The comment at the top of a lock; `parse` reads it back."""
+    pins = " ".join(f"{axis}=={version}" for axis, version in cell.pins.items())
+    return (
+        f"# Lock of {cell.name}. Made by `nox -s lock -- {cell.name}`; not edited by hand.\n"
+        f"# pins: {pins} cuda=={cell.cuda}\n"
+        f"# exclude-newer: {date}\n"
+        f"# platform: {PLATFORM}\n"
+        f"# ranges declared in extras: {extras}\n"
+        f"# source-only: {' '.join(sources)}\n"
+        f"# sha256 of what follows: {files.sha256_bytes(body.encode())}\n"
+    )
+
+
+def parse(text: str, where: str) -> Lock:
+    """A lock from its text.
+
+    Raises:
+        LockError: a line of the head is missing, what follows it is not what was written, or an
+            entry is no pin or has no hash; names the line and the way out.
+    """
+    said: dict[str, str] = {}
+    rest = text
+    while rest.startswith("# "):
+        line, _, rest = rest.partition("\n")
+        key, _, value = line[2:].partition(": ")
+        said[key] = value
+    first = text.splitlines()[0] if text else ""
+    match = re.match(r"# Lock of (?P<cell>\S+)\. ", first)
+    if match is None or not {"pins", "exclude-newer", "source-only"} <= set(said):
+        raise LockError(f"{where} is not a lock of ours; {_remake(where)}")
+    if said.get("sha256 of what follows") != files.sha256_bytes(rest.encode()):
+        raise LockError(f"{where} is cut short or was edited by hand; {_remake(where)}")
+    sources = set(said["source-only"].split())
+    pins = tuple(pins_of(text, where))
+    return Lock(
+        cell=match["cell"],
+        text=text,
+        exclude_newer=said["exclude-newer"],
+        axes=dict(word.split("==", 1) for word in said["pins"].split() if "==" in word),
+        pins=tuple(p for p in pins if p.name not in sources),
+        source_only=tuple(p for p in pins if p.name in sources),
+    )
+
+
+def pins_of(text: str, where: str) -> Iterable[Pin]:
+    """The pins of a requirements file with hashes.
+
+    Raises:
+        LockError: an entry is no pin or has no hash; names the line.
+    """
+    entry, started = "", 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("#") or not line.strip():
+            continue
+        started = started or number
+        entry += " " + line.strip().removesuffix("\\")
+        if line.rstrip().endswith("\\"):
+            continue
+        match = _PIN.match(entry.strip())
+        hashes = tuple(h.split(":")[1] for h in _HASH.findall(entry))
+        if match is None or not hashes:
+            raise LockError(
+                f"{where}:{started}: no pin with a hash: {entry.strip()[:60]!r}; {_remake(where)}"
+            )
+        yield Pin(name=match["name"].lower(), version=match["version"], hashes=hashes)
+        entry, started = "", 0
+    if entry:
+        raise LockError(f"{where}:{started}: cut short; {_remake(where)}")
+
+
+def _remake(where: str) -> str:
+    return f"remake it: nox -s lock -- {Path(where).stem}"
+
+
+def read(path: Path) -> Lock:
+    """The lock at `path`; FileNotFoundError where there is none, LockError as `parse`."""
+    return parse(path.read_text(encoding="utf-8", errors="replace"), path.name)
+
+
+def binary_part(lock: Lock) -> str:
+    """Requirements of everything that is installed from the index: all but source-only."""
+    return pinned_text(lock.pins)
+
+
+def pinned_text(pins: Sequence[Pin]) -> str:
+    """Pins as a requirements file with hashes."""
+    return "".join(
+        f"{p.name}=={p.version} " + " ".join(f"--hash=sha256:{h}" for h in p.hashes) + "\n"
+        for p in pins
+    )

@@ -1,0 +1,180 @@
+"""The static pass over many combinations: what was answered before is not asked again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcore_compat.base import files
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+from mcore_compat.index import package_index
+from mcore_compat.index.metadata import NotKeptError, Store
+from mcore_compat.resolve import locks, solver
+from mcore_compat.resolve.solver import Verdict
+
+ASKERS = 12
+"""Threads that wait for the index."""
+
+BATCH = 600
+"""Combinations that one process answers before it hands them back."""
+
+LEFT = "left to uv"
+UNKNOWN = "not known: no metadata kept; run without --offline"
+"""What a combination came to that this pass does not answer, and one that it could not ask."""
+
+FORM = 2
+"""Of the kept answers; raised where `static` would answer otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the pass came to, by cell name; `asked` were answered now, the others before."""
+
+    verdicts: Mapping[str, Verdict]
+    asked: int
+
+    def counts(self) -> Counter[str]:
+        """How many combinations came to what."""
+        words = {True: "can be installed", False: "cannot be installed", None: LEFT}
+        return Counter(UNKNOWN if v.unkept else words[v.installs] for v in self.verdicts.values())
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why combinations cannot be installed, the most frequent first."""
+        found = Counter(v.reason for v in self.verdicts.values() if v.installs is False)
+        return sorted(found.items(), key=lambda row: (-row[1], row[0]))
+
+
+def path() -> Path:
+    """Where answers are kept, by what was asked."""
+    return files.home() / "metadata" / "answers" / "static.json"
+
+
+def kept() -> dict[str, Verdict]:
+    """The answers that are kept; none where the file is of another form or cut short."""
+    try:
+        data = json.loads(path().read_text(encoding="utf-8"))
+        if data["form"] != FORM:
+            return {}
+        reasons = data["reasons"]
+        return {
+            digest: Verdict(installs=installs, reason=reasons[reason])
+            for digest, (installs, reason) in data["answers"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return {}  # all are asked again
+
+
+def keep(answers: Mapping[str, Verdict]) -> None:
+    """Write answers; each reason once."""
+    reasons = sorted({v.reason for v in answers.values()})
+    place = {reason: number for number, reason in enumerate(reasons)}
+    data = {
+        "form": FORM,
+        "reasons": reasons,
+        "answers": {d: [v.installs, place[v.reason]] for d, v in sorted(answers.items())},
+    }
+    files.write_text(path(), json.dumps(data, separators=(",", ":")) + "\n", durable=False)
+
+
+def sweep(
+    cells: Iterable[Cell],
+    matrix: Matrix,
+    releases: Releases,
+    *,
+    offline: bool,
+    jobs: int,
+    say: Callable[[str], None],
+) -> Answers:
+    """Whether each cell can be installed. With `offline`, the index is never asked.
+
+    Raises:
+        InfrastructureError: the index did not answer; what was answered before is kept.
+    """
+    digests = {c.name: (locks.asked_for(c, matrix, releases), c) for c in cells}
+    known = kept()
+    todo = {digest: cell for digest, cell in digests.values() if digest not in known}
+    left = todo
+    try:
+        while left:
+            say(f"{len(left)} of {len(digests)} combinations are to be answered")
+            known.update(_answered(left, matrix, releases, jobs, say))
+            unsaid = {digest: cell for digest, cell in left.items() if known[digest].unkept}
+            if not unsaid or offline:
+                break
+            # Most lack the same few files: once some have been asked for, others can be answered.
+            some = _examples(unsaid, known)
+            say(f"asking the index what {len(some)} of {len(unsaid)} of them need")
+            known.update(_asked(some, matrix, releases))
+            left = {digest: cell for digest, cell in unsaid.items() if digest not in some}
+    finally:
+        keep({digest: found for digest, found in known.items() if not found.unkept})
+    return Answers(
+        verdicts={name: known[digest] for name, (digest, _) in digests.items()}, asked=len(todo)
+    )
+
+
+def _examples(cells: Mapping[str, Cell], known: Mapping[str, Verdict]) -> dict[str, Cell]:
+    """Some cells for each file that is not kept."""
+    by_reason: dict[str, list[str]] = {}
+    for digest in cells:
+        by_reason.setdefault(known[digest].reason, []).append(digest)
+    return {d: cells[d] for mine in by_reason.values() for d in mine[:: max(1, len(mine) // 4)]}
+
+
+def _answered(
+    todo: Mapping[str, Cell],
+    matrix: Matrix,
+    releases: Releases,
+    jobs: int,
+    say: Callable[[str], None],
+) -> Iterator[tuple[str, Verdict]]:
+    """Answers from the cache alone, by `jobs` processes."""
+    # Neighbours want the same packages: those of one world after one another.
+    order = sorted(todo.items(), key=lambda row: (row[1].torch, row[1].te, row[1].name))
+    batches = [order[place : place + BATCH] for place in range(0, len(order), BATCH)]
+    if len(batches) == 1:
+        yield from _batch(batches[0], matrix, releases)
+        return
+    done = 0
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        rows = pool.map(_batch, batches, itertools.repeat(matrix), itertools.repeat(releases))
+        for batch in rows:
+            yield from batch
+            done += len(batch)
+            say(f"  {done} of {len(order)} answered")
+
+
+def _batch(
+    batch: Sequence[tuple[str, Cell]], matrix: Matrix, releases: Releases
+) -> list[tuple[str, Verdict]]:
+    store = Store()
+    return [(digest, _one(cell, matrix, releases, store)) for digest, cell in batch]
+
+
+def _one(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Verdict:
+    try:
+        return solver.verdict(cell, matrix, releases, store)
+    except NotKeptError as missing:
+        return Verdict(installs=None, reason=f"not kept: {missing}", unkept=True)
+
+
+def _asked(
+    todo: Mapping[str, Cell], matrix: Matrix, releases: Releases
+) -> Iterator[tuple[str, Verdict]]:
+    """Answers with the index's help; most of the time is spent waiting for it."""
+    store = Store(client=package_index.client())
+    try:
+        with ThreadPoolExecutor(max_workers=ASKERS) as pool:
+            found = pool.map(
+                lambda row: (row[0], _one(row[1], matrix, releases, store)), todo.items()
+            )
+            yield from found
+    finally:
+        store.save()

@@ -1,0 +1,308 @@
+"""Can a combination be installed at all? Answered from kept metadata, in process, in milliseconds.
+
+The resolver is `resolvelib`, pip's own; what it is told is what `locks` tells uv: the same
+requirements, the same world (a date, a python, a platform), the same ranges of extras, the same
+metadata for packages without wheels. A lock is still made by uv alone: this pass only prunes.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, Resolver
+from resolvelib.resolvers import ResolutionTooDeep
+
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.combinations import bounds_of_extras, machine, violations
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+from mcore_compat.index.metadata import Listed, Store
+from mcore_compat.resolve import locks
+
+MOST_ROUNDS = 3000
+"""A resolution of these packages takes about 120; one that takes more is left to uv."""
+
+MOST_CAUSES = 4
+
+GLIBC = 35
+"""The newest manylinux_2_* that `locks.PLATFORM` takes."""
+
+
+class Need(NamedTuple):
+    """A requirement; `specifier` as text, for it is compared far more often than it is parsed."""
+
+    name: str
+    extras: frozenset[str]
+    specifier: str
+
+
+class Candidate(NamedTuple):
+    """A release that may be taken, with extras."""
+
+    name: str
+    extras: frozenset[str]
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """`installs` is None where this pass came to no answer; `reason` says why, if not True.
+
+    `unkept`: it came to none because a file is not kept, and may after the index was asked.
+    """
+
+    installs: bool | None
+    reason: str = ""
+    unkept: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What a cell's resolver sees. `until`: files uploaded on that date or later are not there."""
+
+    python: str
+    until: str
+    sources: frozenset[str]
+    overrides: tuple[tuple[str, tuple[str, ...]], ...]
+    bounds: tuple[str, ...]
+
+
+def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Verdict:
+    """Whether a cell can be installed.
+
+    Raises:
+        NotKeptError: the store lacks something, and may not ask.
+        InfrastructureError: the index did not answer.
+    """
+    reasons = violations(cell, releases)
+    if reasons:
+        return Verdict(installs=False, reason="; ".join(reasons))
+    wanted = [need(text) for text in locks.requirements(cell, matrix)]
+    found = Verdict(installs=None)
+    for bounds, _ in locks.choices(bounds_of_extras(cell, releases)):
+        found = resolved(wanted, _world(cell, matrix, releases, bounds), store)
+        if found.installs:
+            break
+    return found
+
+
+def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ...]) -> World:
+    overrides = {rule.package: rule.requires for rule in locks.overrides(cell, matrix)}
+    return World(
+        python=cell.python,
+        until=locks.exclude_newer(cell, releases),
+        sources=frozenset(rule.package for rule in matrix.source_only),
+        overrides=tuple(sorted(overrides.items())),
+        bounds=bounds,
+    )
+
+
+def resolved(wanted: Sequence[Need], world: World, store: Store) -> Verdict:
+    """Whether requirements can be met together in a world; raises as `verdict`."""
+    resolver: Resolver[Need, Candidate, Any] = Resolver(Provider(world, store), BaseReporter())
+    try:
+        resolver.resolve(wanted, max_rounds=MOST_ROUNDS)
+    except ResolutionImpossible as impossible:
+        return Verdict(installs=False, reason=_reason(impossible.causes))
+    except ResolutionTooDeep:
+        return Verdict(installs=None, reason=f"no answer within {MOST_ROUNDS} rounds")
+    return Verdict(installs=True)
+
+
+def _reason(causes: Iterable[Any]) -> str:
+    """What contradicts what, in one line; a requirement of any version contradicts nothing."""
+    known = list(causes)
+    said = []
+    for cause in [c for c in known if c.requirement.specifier] or known:
+        what = f"{cause.requirement.name}{cause.requirement.specifier}"
+        by = cause.parent
+        said.append(f"{by.name} {by.version} requires {what}" if by else f"{what} is asked for")
+    unique = sorted(set(said))
+    more = f" and {len(unique) - MOST_CAUSES} more" if len(unique) > MOST_CAUSES else ""
+    return "; ".join(unique[:MOST_CAUSES]) + more
+
+
+class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
+    """Answers resolvelib's questions for one world."""
+
+    def __init__(self, world: World, store: Store) -> None:
+        self._world = world
+        self._store = store
+        self._overrides = dict(world.overrides)
+        self._bounds: dict[str, list[str]] = {}
+        for text in world.bounds:
+            one = need(text)
+            self._bounds.setdefault(one.name, []).append(one.specifier)
+
+    def identify(self, requirement_or_candidate: Need | Candidate) -> tuple[str, frozenset[str]]:
+        return requirement_or_candidate.name, requirement_or_candidate.extras
+
+    def get_preference(
+        self,
+        identifier: Any,
+        resolutions: Any,
+        candidates: Any,
+        information: Any,
+        backtrack_causes: Any,
+    ) -> tuple[bool, str]:
+        # What is pinned first: nearly every contradiction is about the pins.
+        exact = any("==" in one.requirement.specifier for one in information[identifier])
+        return not exact, identifier[0]
+
+    def narrow_requirement_selection(
+        self,
+        identifiers: Iterable[Any],
+        resolutions: Any,
+        candidates: Any,
+        information: Any,
+        backtrack_causes: Sequence[Any],
+    ) -> Iterable[Any]:
+        known = list(identifiers)
+        blamed = {self.identify(cause.requirement) for cause in backtrack_causes}
+        blamed |= {self.identify(c.parent) for c in backtrack_causes if c.parent}
+        return [one for one in known if one in blamed] or known
+
+    def find_matches(
+        self, identifier: Any, requirements: Mapping[Any, Iterator[Need]], incompatibilities: Any
+    ) -> Callable[[], Iterator[Candidate]]:
+        name, extras = identifier
+        specifiers = {one.specifier for one in requirements[identifier]}
+        specifiers.update(self._bounds.get(name, ()))
+        bad = {one.version for one in incompatibilities[identifier]}
+        # Lazily: nearly always the first one is taken.
+        return lambda: self._matching(name, extras, specifiers - {""}, bad)
+
+    def _matching(
+        self, name: str, extras: frozenset[str], specifiers: set[str], bad: set[str]
+    ) -> Iterator[Candidate]:
+        exact = any(_exact(specifier) for specifier in specifiers)
+        later = []
+        for listed in self._fitting(name):
+            version = listed.version
+            if (
+                listed.uploaded < self._world.until
+                and version not in bad
+                and (exact or not listed.yanked)
+                and all(_contains(specifier, version) for specifier in specifiers)
+            ):
+                if _is_prerelease(version):
+                    later.append(version)
+                else:
+                    yield Candidate(name, extras, version)
+        # As uv does: a pre-release only where no release is left.
+        yield from (Candidate(name, extras, version) for version in later)
+
+    def _fitting(self, name: str) -> tuple[Listed, ...]:
+        """The releases of a package that its world's machine can take, newest first."""
+        world = self._world
+        page = self._store.page(name, world.until)
+        key = (name, world.python, name in world.sources)
+        kept = self._store.fitting.get(key)
+        if kept is None or kept[0] is not page:
+            kept = (page, tuple(_fitting(page, *key[1:])))
+            self._store.fitting[key] = kept
+        return kept[1]
+
+    def is_satisfied_by(self, requirement: Need, candidate: Candidate) -> bool:
+        return _contains(requirement.specifier, candidate.version)
+
+    def get_dependencies(self, candidate: Candidate) -> list[Need]:
+        told = self._overrides.get(candidate.name)
+        texts = told if told is not None else self._store.requires(*candidate[::2])
+        needs = list(_needs(tuple(texts), candidate.extras, self._world.python))
+        if candidate.extras:
+            # With an extra, the release itself is wanted as well, and of the same version.
+            needs.append(Need(candidate.name, frozenset(), f"=={candidate.version}"))
+        return needs
+
+
+@functools.cache
+def need(text: str) -> Need:
+    """A requirement from its text; its marker is left out."""
+    found = Requirement(text)
+    return Need(canonicalize_name(found.name), frozenset(found.extras), str(found.specifier))
+
+
+@functools.cache
+def _needs(texts: tuple[str, ...], extras: frozenset[str], python: str) -> tuple[Need, ...]:
+    """What a release with `extras` requires on the cell's machine."""
+    there = machine(python)
+    found = []
+    for text in texts:
+        try:
+            one = Requirement(text)
+        except InvalidRequirement:
+            continue  # of another time; this pass only prunes, uv has the last word
+        asked = [{**there, "extra": extra} for extra in (extras or {""})]
+        if one.marker is None or any(one.marker.evaluate(where) for where in asked):
+            found.append(
+                Need(canonicalize_name(one.name), frozenset(one.extras), str(one.specifier))
+            )
+    return tuple(found)
+
+
+def _fitting(page: Iterable[Listed], python: str, source: bool) -> Iterator[Listed]:
+    for listed in page:
+        there = listed.sdist if source else _wheel(listed.wheels, python)
+        if there and _python_fits(listed.requires_python, python):
+            yield listed
+
+
+@functools.cache
+def _is_prerelease(version: str) -> bool:
+    return Version(version).is_prerelease
+
+
+@functools.cache
+def _specifier(text: str) -> SpecifierSet:
+    return SpecifierSet(text)
+
+
+@functools.cache
+def _contains(specifier: str, version: str) -> bool:
+    return _specifier(specifier).contains(version, prereleases=True)
+
+
+@functools.cache
+def _exact(specifier: str) -> bool:
+    return re.fullmatch(r"={2,3}[^,*]+", specifier) is not None
+
+
+@functools.cache
+def _python_fits(specifier: str, python: str) -> bool:
+    try:
+        return _specifier(specifier).contains(f"{python}.0")
+    except InvalidSpecifier:
+        return True  # old releases have such; they rule nothing out
+
+
+@functools.cache
+def _tags(python: str) -> frozenset[Tag]:
+    """The tags of wheels that the cell's machine takes."""
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC, 4, -1)]
+    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
+    platforms += ["linux_x86_64"]
+    major, minor = map(int, python.split("."))
+    mine = cpython_tags((major, minor), platforms=platforms)
+    other = compatible_tags((major, minor), f"cp{major}{minor}", platforms)
+    return frozenset((*mine, *other))
+
+
+@functools.cache
+def _wheel(wheels: tuple[str, ...], python: str) -> bool:
+    """Whether one of a release's wheels fits; tags are compressed as in file names."""
+    known = _tags(python)
+    for wheel in wheels:
+        interpreters, abis, platforms = (part.split(".") for part in wheel.split("-", 2))
+        if any(Tag(i, a, p) in known for i in interpreters for a in abis for p in platforms):
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""What runs showed: its format, how it is kept, how it is compared."""

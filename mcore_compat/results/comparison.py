@@ -1,0 +1,187 @@
+"""What changed between two pieces of evidence, check by check, and which to compare. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mcore_compat.core.cells import AXES, parsed, series_of
+from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import CheckResult, Evidence
+
+GOOD = frozenset({CellOutcome.COMPATIBLE, CellOutcome.PARTIAL})
+"""Cells in which a checkpoint restores for at least one family."""
+
+_PAIR = ("megatron-core", "nvidia-modelopt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One check in both. An outcome is None where the check was not there; `why` is the newer
+    failure in one line; `otherwise`: it fails in both, from another cause than before."""
+
+    check: str
+    old: CheckOutcome | None
+    new: CheckOutcome | None
+    why: str = ""
+    otherwise: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Every check that fails in one of the two, or works in only one. Sorted by check.
+
+    - `broke`: worked, fails now. `fixed`: failed, works now. `still`: fails in both.
+    - `newly_untested`: worked or failed, and is not asked now (`needs-gpu`, `unsupported`, or it
+      is not there): nothing is known of it, so it neither broke nor was fixed.
+    - `newly_failing`, `newly_works`: was not asked before; nothing is said of what changed it.
+
+    Without `same_suite` a difference may be the suite's.
+    """
+
+    broke: tuple[Change, ...] = ()
+    fixed: tuple[Change, ...] = ()
+    still: tuple[Change, ...] = ()
+    newly_untested: tuple[Change, ...] = ()
+    newly_failing: tuple[Change, ...] = ()
+    newly_works: tuple[Change, ...] = ()
+    same_suite: bool = True
+
+
+def difference(old: Evidence, new: Evidence) -> Difference:
+    """What changed from `old` to `new`.
+
+    Raises:
+        ValueError: of two device classes, which cannot be compared.
+    """
+    if old.device_class != new.device_class:
+        raise ValueError(f"evidence of {old.device_class} and {new.device_class}")
+    before = {c.check: c for c in old.checks}
+    after = {c.check: c for c in new.checks}
+    found: dict[str, list[Change]] = {}
+    for check in sorted({*before, *after}):
+        change = _change(check, before.get(check), after.get(check))
+        kind = _KINDS.get((_answer(change.old), _answer(change.new)))
+        if kind:
+            found.setdefault(kind, []).append(change)
+    lists = {kind: tuple(changes) for kind, changes in found.items()}
+    return Difference(**lists, same_suite=old.suite == new.suite)
+
+
+_KINDS = {
+    ("works", "fails"): "broke",
+    ("fails", "works"): "fixed",
+    ("fails", "fails"): "still",
+    ("works", ""): "newly_untested",
+    ("fails", ""): "newly_untested",
+    ("", "fails"): "newly_failing",
+    ("", "works"): "newly_works",
+}
+
+
+def _answer(outcome: CheckOutcome | None) -> str:
+    if outcome is CheckOutcome.WORKS:
+        return "works"
+    return "fails" if outcome in FAILS else ""
+
+
+def _change(check: str, old: CheckResult | None, new: CheckResult | None) -> Change:
+    causes = [c.failure.fingerprint if c and c.failure else "" for c in (old, new)]
+    return Change(
+        check=check,
+        old=old.outcome if old else None,
+        new=new.outcome if new else None,
+        why=_why(new) if new and new.outcome in FAILS else "",
+        otherwise=bool(causes[0] and causes[1] and causes[0] != causes[1]),
+    )
+
+
+def _why(result: CheckResult) -> str:
+    if result.failure:
+        said = verdict.gist(result.failure.message).split("\n")[0]
+        return f"{result.failure.type}: {' '.join(said.split())[:200]}"
+    return (result.reason or result.outcome.value)[:200]
+
+
+def known_good(found: Evidence) -> bool:
+    """Whether a checkpoint restores there for at least one family."""
+    return found.outcome in GOOD
+
+
+def baseline(
+    new: Evidence, package: str, found: Iterable[Evidence], *, good: bool = True
+) -> Evidence | None:
+    """What a release of `package` is compared with: evidence of an older one of it.
+
+    Of the same device class; of `good` cells, where any is; with the same series of the other of
+    megatron-core and ModelOpt, else the nearest; of those the newest release of the package, with
+    the other axes nearest. None where nothing older came to its checks.
+    """
+    pool = [
+        e
+        for e in found
+        if e.complete
+        and e.checks
+        and e.device_class == new.device_class
+        and parsed(e.pins[package]) < parsed(new.pins[package])
+    ]
+    if good:
+        pool = [e for e in pool if known_good(e)] or pool
+    if not pool:
+        return None
+    others = [axis for axis in _PAIR if axis != package]
+
+    def apart(e: Evidence) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            _apart(series_of(e.pins[axis]), series_of(new.pins[axis]), 2) for axis in others
+        )
+
+    nearest = min(map(apart, pool))
+    pool = [e for e in pool if apart(e) == nearest]
+    newest = max(parsed(e.pins[package]) for e in pool)
+    pool = [e for e in pool if parsed(e.pins[package]) == newest]
+    axes = [axis for axis in AXES if axis != package]
+    return min(pool, key=lambda e: ([_apart(e.pins[a], new.pins[a], 3) for a in axes], e.cell))
+
+
+def _apart(one: str, other: str, digits: int) -> tuple[int, ...]:
+    numbers = [(parsed(v).major, parsed(v).minor, parsed(v).micro)[:digits] for v in (one, other)]
+    return tuple(abs(a - b) for a, b in zip(*numbers, strict=True))
+
+
+def other_pins(old: Evidence, new: Evidence, package: str) -> Mapping[str, tuple[str, str]]:
+    """By axis: both versions, where another package differs too and may be the cause."""
+    return {
+        axis: (old.pins[axis], new.pins[axis])
+        for axis in AXES
+        if axis != package and old.pins[axis] != new.pins[axis]
+    }
+
+
+def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
+    """A comparison in words, as a Markdown list: what the newer one broke and fixed."""
+    made = difference(old, new)
+    also = ", ".join(f"{a} {x} -> {y}" for a, (x, y) in other_pins(old, new, package).items())
+    head = (
+        f"- `{new.cell}`: {new.outcome.value}; against `{old.cell}` "
+        f"({package} {old.pins[package]}, {old.outcome.value}): "
+        f"broke {len(made.broke)}, fixed {len(made.fixed)}, still fails {len(made.still)}, "
+        f"not asked any more {len(made.newly_untested)}"
+    )
+    said = [head]
+    if new.reason:
+        said.append(f"  - {new.reason.kind}: {' '.join(new.reason.message.split())[:300]}")
+    if also:
+        said.append(f"  - other pins differ too: {also}")
+    if not made.same_suite:
+        said.append("  - taken with two suites: a difference may be the suite's")
+    for word, changes in (
+        ("broke", made.broke),
+        ("fixed", made.fixed),
+        ("fails otherwise", tuple(c for c in made.still if c.otherwise)),
+        ("fails, not asked before", made.newly_failing),
+    ):
+        said += [f"  - {word}: `{c.check}`" + (f": {c.why}" if c.why else "") for c in changes]
+    works = ", ".join(f"`{c.check}`" for c in made.newly_works)
+    return [*said, f"  - works, not asked before: {works}"] if works else said

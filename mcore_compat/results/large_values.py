@@ -1,0 +1,248 @@
+"""Evidence in a compact form: what many cells recorded alike is kept once, by its digest.
+
+In a file of evidence, a large value of a check's `details`, and a long traceback, is
+`{"shared": DIGEST}`. The value itself is a file `reports/evidence/shared/DIGEST.json` as long as
+it is new, so that the evidence of several machines can be put together by copying. `nox -s report`
+packs it: `pack-X.json` has all values whose digests begin with X, one a line. DIGEST is the first
+16 hex digits of the SHA-256 of the value as compact, sorted JSON with a final newline.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+FOLDER = "shared"
+"""Beside the cells' folders."""
+
+LEAST = 100
+"""Characters from which on a value is kept apart. Measured on 224 cells: 400 makes all evidence a
+tenth larger, 60 saves three in a hundred more and makes it harder to read."""
+
+DIGITS = 16
+_DIGEST = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
+KEY = "shared"
+
+_LINE = re.compile(rf' "([0-9a-f]{{{DIGITS}}})": (.*?),?')
+"""Of a pack: a digest and its value."""
+
+
+def lock() -> FileLock:
+    """Held while evidence is written and while values are packed: a value whose evidence is about
+    to be written would be taken for one that no evidence names."""
+    from filelock import FileLock  # slow to import, and most who read evidence write none
+
+    files.home().mkdir(parents=True, exist_ok=True)
+    return FileLock(files.home() / "evidence.lock")
+
+
+def text_of(value: Any) -> str:
+    """A value as it is kept."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def name_of(text: str) -> str:
+    """The digest that a value's text is kept under."""
+    return files.sha256_bytes(text.encode())[:DIGITS]
+
+
+def compact(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
+    """A check's row with the large values of its `details` and a long traceback replaced; their
+    texts, by digest, are put `into`."""
+    found = {**row, "details": {k: _apart(v, into) for k, v in row["details"].items()}}
+    if row["failure"]:
+        traceback = _apart(row["failure"]["traceback"], into)
+        found["failure"] = {**row["failure"], "traceback": traceback}
+    return found
+
+
+def _apart(value: Any, into: dict[str, str]) -> Any:
+    if not isinstance(value, (dict, list, str)):
+        return value
+    text = text_of(value)
+    if len(text) < LEAST and not digest_in(value):  # what only looks like a digest is kept apart
+        return value
+    into[name_of(text)] = text
+    return {KEY: name_of(text)}
+
+
+def expand(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A check's row whole again, with the values kept below `folder`, the folder of all evidence.
+
+    Raises:
+        EvidenceError: a value is not there, or is not what its digest says.
+    """
+    details = {k: _whole(v, folder) if type(v) is dict else v for k, v in row["details"].items()}
+    found = {**row, "details": details}
+    if row["failure"]:
+        traceback = _whole(row["failure"]["traceback"], folder)
+        found["failure"] = {**row["failure"], "traceback": traceback}
+    return found
+
+
+def _whole(value: Any, folder: Path) -> Any:
+    digest = digest_in(value)
+    return read(str(folder), digest) if digest else value
+
+
+def without(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A check's row as far as its own file has it: a traceback that is kept apart is empty."""
+    failure = row["failure"]
+    if failure and digest_in(failure["traceback"]):
+        failure = {**failure, "traceback": ""}
+    return {**row, "failure": failure}
+
+
+def digest_in(value: Any) -> str | None:
+    """The digest that stands in a value's place, None where the value itself is there."""
+    if isinstance(value, dict) and len(value) == 1 and KEY in value:
+        digest = value[KEY]
+        if isinstance(digest, str) and _DIGEST.fullmatch(digest):
+            return digest
+    return None
+
+
+def named(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The digests that the checks of one file of evidence name."""
+    for row in checks:
+        values = list(row["details"].values())
+        values += [row["failure"]["traceback"]] if row["failure"] else []
+        yield from filter(None, map(digest_in, values))
+
+
+@functools.cache
+def read(folder: str, digest: str) -> Any:
+    """A value that was kept apart below `folder`; the same object each time, not to be changed.
+
+    Raises:
+        EvidenceError: it is not there, or is not what its digest says.
+    """
+    # What lies alone comes first: a run puts right so what is corrupt in a pack.
+    where, text = f"{FOLDER}/{digest}.json", _alone(Path(folder), digest)
+    if text is None:
+        where, text = f"{FOLDER}/{pack_of(digest)}", _packed(Path(folder), digest)
+    if text is None:  # packed by another process since the pack was read here
+        _pack.cache_clear()
+        text = _packed(Path(folder), digest)
+    if text is None:
+        raise EvidenceError(f"{FOLDER}/{digest}.json cannot be read, and {where} does not have it")
+    if name_of(text) != digest:
+        raise EvidenceError(f"{where} is corrupt: the digest of {digest} is {name_of(text)}")
+    return json.loads(text)
+
+
+def _alone(folder: Path, digest: str) -> str | None:
+    try:
+        return (folder / FOLDER / f"{digest}.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvidenceError(f"{FOLDER}/{digest}.json cannot be read ({error})") from None
+
+
+def pack_of(digest: str) -> str:
+    """The name of the file that a value is packed into."""
+    return f"pack-{digest[0]}.json"
+
+
+def _packed(folder: Path, digest: str) -> str | None:
+    return _pack(folder / FOLDER / pack_of(digest)).get(digest)
+
+
+@functools.cache
+def _pack(path: Path) -> Mapping[str, str]:
+    """The texts of a pack by digest; none where there is no pack."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvidenceError(f"{FOLDER}/{path.name} cannot be read ({error})") from None
+    # Not `splitlines`: a value may hold other characters that end a line for Unicode.
+    matches = filter(None, map(_LINE.fullmatch, text.split("\n")))
+    return {match[1]: match[2] + "\n" for match in matches}
+
+
+def write(texts: Mapping[str, str], folder: Path) -> None:
+    """Keep values below `folder`; what is there and right is not written again."""
+    _pack.cache_clear()
+    for digest, text in sorted(texts.items()):
+        try:
+            if text in (_packed(folder, digest), _alone(folder, digest)):
+                continue
+        except EvidenceError:
+            pass  # not readable: written below
+        files.write_text(folder / FOLDER / f"{digest}.json", text, durable=False)
+        read.cache_clear()
+
+
+def pack(folder: Path) -> None:
+    """Pack all values that evidence below `folder` names, and drop all others.
+
+    Raises:
+        EvidenceError: a file of evidence or a value cannot be read; nothing is changed then.
+    """
+    with lock():
+        _pack.cache_clear()
+        wanted, there = _packs(folder), _there(folder)
+        for path, text in wanted.items():
+            if there.get(path) != text:
+                files.write_text(path, text)
+        for path in {*there, *_loose(folder)} - {*wanted}:
+            path.unlink(missing_ok=True)
+    _pack.cache_clear()
+
+
+def unpacked(folder: Path) -> list[Path]:
+    """What `pack` would change below `folder`; sorted.
+
+    Raises:
+        EvidenceError: as `pack`.
+    """
+    wanted, there = _packs(folder), _there(folder)
+    differ = {p for p in {*wanted, *there} if wanted.get(p) != there.get(p)}
+    return sorted({*differ, *_loose(folder)})
+
+
+def _there(folder: Path) -> dict[Path, str]:
+    """The packs as they are."""
+    paths = (folder / FOLDER).glob("pack-*.json")
+    return {path: path.read_text(encoding="utf-8", errors="replace") for path in paths}
+
+
+def _loose(folder: Path) -> list[Path]:
+    return [p for p in sorted((folder / FOLDER).glob("*.json")) if _DIGEST.fullmatch(p.stem)]
+
+
+def _packs(folder: Path) -> dict[Path, str]:
+    """The packs as they are to be: their texts by path."""
+    rows: dict[Path, list[str]] = {}
+    for digest in sorted(_wanted(folder)):
+        line = text_of(read(str(folder), digest)).rstrip("\n")
+        rows.setdefault(folder / FOLDER / pack_of(digest), []).append(f' "{digest}": {line}')
+    return {path: "{\n" + ",\n".join(lines) + "\n}\n" for path, lines in rows.items()}
+
+
+def _wanted(folder: Path) -> set[str]:
+    """The digests that evidence names.
+
+    Raises:
+        EvidenceError: a file of evidence cannot be read, so that nothing can be said.
+    """
+    wanted: set[str] = set()
+    for path in folder.glob("compat-*/*.json"):
+        try:
+            wanted.update(named(json.loads(path.read_text(encoding="utf-8"))["checks"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error!r})") from None
+    return wanted

@@ -1,0 +1,377 @@
+"""Stage evidence → terminal: which families and checks, why not, what to try."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from mcore_compat.base import files
+from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mcore_compat.core.matrix import Pairs
+    from mcore_compat.results.evidence import CheckResult, Evidence
+
+INDEX = files.ROOT / "reports" / "verdicts.json"
+
+SYMBOLS = {
+    "works": "✓",
+    "broken": "✗",
+    "unsupported": "–",
+    "needs-gpu": "?",
+    "blocked": "⊘",
+    "crashed": "‼",
+    "timed-out": "⧖",
+    "compatible": "✓",
+    "partial": "◐",
+    "incompatible": "✗",
+    "unresolvable": "⊘",
+    "unbuildable": "⚒",
+    "untested": "·",
+    "error": "!",
+}
+"""Told apart by shape as well as by word; colour only repeats it."""
+
+_STYLES = {
+    "works": "green",
+    "compatible": "green",
+    "partial": "yellow",
+    "broken": "red",
+    "incompatible": "red",
+    "crashed": "red",
+    "timed-out": "red",
+    "needs-gpu": "cyan",
+}
+
+
+def spelt(outcome: CheckOutcome | CellOutcome) -> str:
+    """`✓ works`: the symbol and the word of an outcome."""
+    return f"{SYMBOLS[outcome.value]} {outcome.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Failures with one fingerprint. `checks` are the ids of the checks that it ended."""
+
+    fingerprint: str
+    type: str
+    message: str
+    frame: str
+    gpu_independent: str | None
+    checks: tuple[str, ...]
+
+
+def causes(results: Iterable[CheckResult]) -> tuple[Cause, ...]:
+    """Each distinct cause once, the one behind most checks first."""
+    groups: dict[str, list[CheckResult]] = {}
+    for result in results:
+        if result.outcome in FAILURES and result.failure:
+            groups.setdefault(result.failure.fingerprint, []).append(result)
+    found = []
+    for fingerprint, members in groups.items():
+        failure = members[0].failure
+        assert failure is not None
+        found.append(
+            Cause(
+                fingerprint=fingerprint,
+                type=failure.type,
+                message=failure.message,
+                frame=failure.frame,
+                gpu_independent=failure.gpu_independent,
+                checks=tuple(sorted(m.check for m in members)),
+            )
+        )
+    return tuple(sorted(found, key=lambda c: (-len(c.checks), c.fingerprint)))
+
+
+def gist(message: str) -> str:
+    """What a message says, without a traceback that it may carry: its last line then."""
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+        return lines[-1].strip()[:600]
+    return "\n  ".join(lines)[:600]
+
+
+def rule_for(found: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
+    """The rule of the matrix that declares this check's failure in this cell: it names the check,
+    covers the cell, and where it says what the failure's message is, that is it."""
+    for rule in rules:
+        meant = rule.naming(check) and rule.covers_pins(found.pins)
+        if meant and (not rule.message or rule.says(_message(found, check))):
+            return rule
+    return None
+
+
+def _message(found: Evidence, check: str) -> str:
+    """How a check failed; of one that died or hung, what is said of that."""
+    for result in found.checks:
+        if result.check == check:
+            return result.failure.message if result.failure else result.reason or ""
+    return ""
+
+
+def outlived(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+    """What is wrong with rules that declare failures, by the evidence: a line for each check that
+    a rule names and that works in a cell that it covers."""
+    works: dict[tuple[int, str], list[str]] = {}
+    for e in found:
+        working = [c.check for c in e.checks if c.outcome is CheckOutcome.WORKS]
+        for place, rule in enumerate(rules):
+            if rule.covers_pins(e.pins):
+                for check in working:
+                    if rule.naming(check):
+                        works.setdefault((place, check), []).append(e.cell)
+    return tuple(
+        f'matrix.toml: expect: "{check}" ({rules[place].interval()}) works in {_some(cells)}: '
+        "narrow or remove the rule"
+        for (place, check), cells in sorted(works.items())
+    )
+
+
+def _some(cells: Sequence[str]) -> str:
+    return ", ".join(cells[:3]) + (" and others" if len(cells) > 3 else "")
+
+
+def unused(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+    """A line for each name of a check in a rule that declares no failure of all evidence: a slip
+    of the pen, or what it declared is no more."""
+    used: set[tuple[int, str]] = set()
+    places = {id(rule): place for place, rule in enumerate(rules)}
+    for e in found:
+        for result in e.checks:
+            rule = rule_for(e, result.check, rules) if result.outcome in FAILURES else None
+            if rule is not None:
+                used.update((places[id(rule)], name) for name in rule.naming(result.check))
+    return tuple(
+        f'matrix.toml: expect: "{name}" ({rule.interval()}) declares no failure of the evidence: '
+        "correct or remove it"
+        for place, rule in enumerate(rules)
+        for name in rule.checks
+        if (place, name) not in used
+    )
+
+
+def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
+    """The failures of a cell that no rule of the matrix declares as expected."""
+    return tuple(
+        c for c in found.checks if c.outcome in FAILURES and rule_for(found, c.check, rules) is None
+    )
+
+
+def declared(found: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
+    """Why the matrix expects these failures, each reason once; empty where it does not."""
+    every = (rule_for(found, check, rules) for check in cause.checks)
+    return tuple(
+        dict.fromkeys(
+            f"{rule.reason} ({rule.owner}, {rule.upstream}; until {rule.expires})"
+            for rule in every
+            if rule
+        )
+    )
+
+
+def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
+    """`(importing package, undeclared requirement, importing module)` that the suite saw."""
+    rows = set()
+    for result in found.checks:
+        for entry in result.details.get("undeclared") or ():
+            if isinstance(entry, Mapping) and not entry.get("guarded"):
+                rows.add(
+                    (
+                        str(entry.get("package", "")),
+                        str(entry.get("requires") or entry.get("module") or ""),
+                        str(entry.get("imported_by", "")),
+                    )
+                )
+    return tuple(sorted(rows))
+
+
+def restoring(found: Evidence) -> tuple[str, ...]:
+    """The families whose checkpoint restores. Sorted."""
+    core = [c for c in found.checks if c.kind == CORE_KIND and c.family]
+    return tuple(sorted(c.family or "" for c in core if c.outcome is CheckOutcome.WORKS))
+
+
+def restores_all(found: Evidence) -> bool:
+    """Whether the checkpoint restores for every family that the release has."""
+    core = {c.outcome for c in found.checks if c.kind == CORE_KIND}
+    return core - {CheckOutcome.UNSUPPORTED} == {CheckOutcome.WORKS}
+
+
+def failing(found: Evidence) -> int:
+    """How many checks failed, or could not be asked because one before them failed."""
+    bad = {*FAILURES, CheckOutcome.BLOCKED}
+    return sum(c.outcome in bad for c in found.checks)
+
+
+def nearest_better(found: Evidence, others: Iterable[Evidence]) -> Evidence | None:
+    """What to take instead, from evidence of the same device class; None where nothing is better.
+
+    Better is a compatible cell, or one that restores every family that this one does and more,
+    or as many with fewer failures. Of those that restore most, the closest in megatron-core,
+    then in ModelOpt.
+    """
+    here = set(restoring(found))
+
+    def better(other: Evidence) -> bool:
+        there = set(restoring(other))
+        fewer = failing(other) < failing(found)
+        return other.outcome is CellOutcome.COMPATIBLE or there > here or (there == here and fewer)
+
+    def rank(other: Evidence) -> tuple[bool, int, int, int, str]:
+        return (
+            other.outcome is not CellOutcome.COMPATIBLE,
+            -len(restoring(other)),
+            abs(_number(found.pins["megatron-core"]) - _number(other.pins["megatron-core"])),
+            abs(_number(found.pins["nvidia-modelopt"]) - _number(other.pins["nvidia-modelopt"])),
+            other.cell,
+        )
+
+    candidates = [
+        o
+        for o in others
+        if o.checks and o.device_class == found.device_class and o.cell != found.cell
+    ]
+    return min(filter(better, candidates), key=rank, default=None)
+
+
+def _number(version: str) -> int:
+    parsed = Version(version)
+    return parsed.major * 1000 + parsed.minor
+
+
+def summary(found: Evidence) -> str:
+    """One line: the families that restore, and what was not asked."""
+    gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in found.checks)
+    asked = any(c.kind == CORE_KIND for c in found.checks)
+    text = f"restores: {', '.join(restoring(found)) or ('no family' if asked else 'not asked')}"
+    return text + (f"; {gpu} checks need a GPU" if gpu else "")
+
+
+def listing(cells: Iterable[Cell], index: Path = INDEX) -> dict[str, str]:
+    """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
+    try:
+        known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
+    except (OSError, ValueError, KeyError):
+        known = {}  # the verdicts only decorate the listing; `report --check` tells of the drift
+    lines = {}
+    for cell in cells:
+        verdicts = known.get(cell.name) or {}
+        said = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
+        lines[cell.name] = (
+            f"{said}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
+            f"torch {cell.torch}, python {cell.python}"
+        )
+    return lines
+
+
+def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
+    """The text of `reports/verdicts.json`: outcome by cell and device class."""
+    return files.dump_json({"made_by": "nox -s report", "verdicts": verdicts})
+
+
+def note(found: Evidence, index: Path = INDEX) -> None:
+    """Put one cell's verdict into the index that `nox -l` reads; cells may end at the same time."""
+    from filelock import FileLock
+
+    with files.disk_errors(index):
+        files.home().mkdir(parents=True, exist_ok=True)
+    with FileLock(files.home() / "verdicts.lock"):
+        try:
+            known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
+        except (OSError, ValueError, KeyError):
+            known = {}
+        known.setdefault(found.cell, {})[found.device_class] = found.outcome.value
+        files.write_text(index, index_text(known))
+
+
+def show(
+    found: Evidence,
+    others: Sequence[Evidence] | None,
+    console: Console,
+    rules: Sequence[Pairs] = (),
+) -> None:
+    """Print a cell's verdict: readable in 80 columns, in a pipe and without colour.
+
+    `others` are the cells that advice is taken from, None for no advice; `rules` are the expected
+    failures that the matrix declares.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    pins = ", ".join(f"{axis} {found.pins[axis]}" for axis in AXES)
+    head = Text(f"{found.cell}: ")
+    head.append(spelt(found.outcome), _STYLES.get(found.outcome.value, ""))
+    head.append(f" (device class {found.device_class})")
+    console.print(head)
+    console.print(Text(f"  {pins}"))
+    if found.reason:
+        console.print(Text(f"  {found.reason.kind}: {found.reason.message}"))
+        if found.reason.help:
+            console.print(Text(f"  what would help: {found.reason.help}"))
+    if found.checks:
+        console.print(Text(f"  {summary(found)}"))
+        console.print(_table(found, Table))
+        for cause in causes(found.checks):
+            console.print(Text(f"why not: {', '.join(cause.checks)}", "bold"))
+            console.print(Text(f"  {cause.type}: {gist(cause.message)}"))
+            console.print(Text(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}"))
+            if cause.gpu_independent:
+                console.print(Text(f"  the same with a GPU: {cause.gpu_independent}"))
+            for reason in declared(found, cause, rules):
+                console.print(Text(f"  declared: {reason}"))
+    if others is not None:
+        _advice(found, others, console)
+
+
+def _table(found: Evidence, table_class: type) -> object:
+    from rich.text import Text
+
+    families = found.families()
+    table = table_class(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("check", overflow="fold")  # cut short, two names could be the same
+    for family in families:
+        table.add_column(family)
+    by_kind: dict[str, dict[str | None, CheckOutcome]] = {}
+    for result in found.checks:
+        by_kind.setdefault(result.kind, {})[result.family] = result.outcome
+
+    def cell(outcome: CheckOutcome | None) -> Text:
+        if outcome is None:
+            return Text("")
+        return Text(spelt(outcome), _STYLES.get(outcome.value, ""))
+
+    for kind, outcomes in sorted(by_kind.items()):
+        if None in outcomes:
+            table.add_row(kind, cell(outcomes[None]))
+        else:
+            table.add_row(kind, *(cell(outcomes.get(family)) for family in families))
+    return table
+
+
+def _advice(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
+    from rich.text import Text
+
+    if found.outcome is CellOutcome.COMPATIBLE:
+        return
+    near = nearest_better(found, others)
+    if near is None:
+        console.print(Text("what to try: no known cell does better; nox -l lists them all"))
+        return
+    families = ", ".join(restoring(near)) or "no family"
+    fail = f"{failing(near)} checks fail there" + (
+        f", {failing(found)} here" if found.checks else ""
+    )
+    console.print(
+        Text(
+            f"what to try: nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; {fail})"
+        )
+    )

@@ -1,0 +1,226 @@
+"""Slots: each cell on a GPU of its own, by a lock that the kernel frees when its holder dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Runner
+from mcore_compat.run import machine
+from mcore_compat.run.runner import VISIBLE
+
+QUERY = ("--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
+
+WAIT_S = 12 * 3600.0
+"""How long a cell waits for a device."""
+
+POLL_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A GPU as nvidia-smi tells of it; memory in MiB, None where it is not told."""
+
+    index: str
+    uuid: str
+    name: str
+    total: int | None
+    free: int | None
+
+    def never(self, need: int) -> str | None:
+        """Why `need` MiB can never be had here; None where they can."""
+        if self.total is None or self.total >= need:
+            return None
+        return f"{self.name} has {self.total} MiB"
+
+    def short(self, need: int) -> str | None:
+        """Why `need` MiB cannot be had now; None where they can."""
+        if self.free is None or self.free >= need:
+            return None
+        return f"{self.name} ({self.uuid}) has {self.free} of {self.total} MiB free"
+
+
+def parse(text: str) -> tuple[Device, ...]:
+    """The devices in nvidia-smi's answer to `QUERY`.
+
+    Raises:
+        InfrastructureError: not such an answer; carries its first line.
+    """
+    found = []
+    for line in text.strip().splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) < 5 or not parts[0].isdigit() or not parts[1].startswith("GPU-"):
+            raise InfrastructureError(f"nvidia-smi does not tell the devices: {line.strip()}")
+        index, uuid, *name, total, free = parts
+        found.append(
+            Device(
+                index=index,
+                uuid=uuid,
+                name=", ".join(name),
+                total=_number(total),
+                free=_number(free),
+            )
+        )
+    return tuple(found)
+
+
+def _number(text: str) -> int | None:
+    """`[N/A]` and the like, where the memory is not the device's own, are None."""
+    return int(text) if text.isdigit() else None
+
+
+def visible(devices: Sequence[Device], environ: Mapping[str, str]) -> tuple[Device, ...]:
+    """Those that may be used: what CUDA_VISIBLE_DEVICES names, by index or UUID, in its order.
+
+    Where it is not set: all of them, but none in a job of Slurm, which sets it with the devices
+    that it lends. A part of a device (MIG) is taken as it is named; its memory is not known.
+    """
+    if machine.lent_none(environ):
+        return ()
+    named = environ.get(VISIBLE)
+    if named is None:
+        return tuple(devices)
+    found: list[Device] = []
+    for word in (part.strip() for part in named.split(",")):
+        if word.startswith("MIG-"):
+            found.append(Device(index="", uuid=word, name="MIG", total=None, free=None))
+            continue
+        same = [d for d in devices if d.index == word or (word and d.uuid.startswith(word))]
+        if len(same) != 1:
+            break  # as CUDA: what comes after one that is not valid does not count
+        found += same
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """The devices of a machine; `query` tells of them, `folder` has a lock file for each."""
+
+    query: Callable[[], Sequence[Device]]
+    folder: Path
+    say: Callable[[str], None]
+    wait: float = WAIT_S
+    poll: float = POLL_S
+
+    @contextlib.contextmanager
+    def taken(self, need: int, count: int = 1) -> Iterator[tuple[Device, ...]]:
+        """`count` devices with `need` MiB of free memory each, for the `with` block alone; as many
+        as there are where those are fewer.
+
+        Raises:
+            InfrastructureError: no device can ever have that much, or too few had in time.
+        """
+        never = [device.never(need) for device in self.query()]
+        if all(never):
+            has = "; ".join(str(why) for why in never)
+            raise InfrastructureError(
+                f"no GPU here can have the {need} MiB that a cell needs: {has}"
+            )
+        wanted = min(count, never.count(None))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + self.wait
+        said: set[str] = set()
+        while True:
+            with contextlib.ExitStack() as held:
+                mine = self._free(need, wanted, held, said)
+                # All or none: two that each wait for what the other holds would wait for ever.
+                if len(mine) == wanted:
+                    yield mine
+                    return
+            if time.monotonic() > deadline:
+                why = "; ".join(sorted(said))
+                raise InfrastructureError(f"no GPU was free for {self.wait:.0f} s: {why}")
+            time.sleep(self.poll)
+
+    def _free(
+        self, need: int, wanted: int, held: contextlib.ExitStack, said: set[str]
+    ) -> tuple[Device, ...]:
+        """Devices that are free, up to so many; `held` gives their locks back."""
+        mine: list[Device] = []
+        for device in self.query():
+            if len(mine) == wanted:
+                break
+            lock = None if device.never(need) else self._held(device, need, said)
+            if lock is not None:
+                held.callback(lock.release)
+                mine.append(device)
+        return tuple(mine)
+
+    def _held(self, device: Device, need: int, said: set[str]) -> FileLock | None:
+        """The lock of a device, taken; None where another has it, or too little memory is free."""
+        lock = FileLock(self.folder / f"{device.uuid}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._once(f"{device.name} ({device.uuid}) is taken by another cell", said)
+            return None
+        # Asked again: whoever had the device before has ended by now.
+        now = next((d for d in self.query() if d.uuid == device.uuid), None)
+        why = f"{device.uuid} is gone" if now is None else now.short(need)
+        if why is None:
+            return lock
+        lock.release()
+        self._once(f"{why}, {need} MiB are needed: not taken", said)
+        return None
+
+    def _once(self, line: str, said: set[str]) -> None:
+        if line not in said:
+            said.add(line)
+            self.say(line)
+
+
+def _ask(run: Runner) -> tuple[Device, ...]:
+    done = run(["nvidia-smi", *QUERY], timeout=60)
+    if not done.ok:
+        last = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
+        raise InfrastructureError(f"nvidia-smi failed: {last[0]}")
+    return parse(done.output)
+
+
+@contextlib.contextmanager
+def slot(
+    need: int, run: Runner, say: Callable[[str], None], *, gpu: bool, count: int = 1
+) -> Iterator[dict[str, str]]:
+    """The variables that bind a cell to devices of its own, for the `with` block alone: to `count`
+    of them, or to as many as there are.
+
+    Nothing where there is no GPU, or no nvidia-smi to tell of it; no device at all where this
+    process was lent none.
+
+    Raises:
+        InfrastructureError: as `Slots.taken`; or nvidia-smi failed, or what is lent is not there.
+    """
+    if machine.lent_none(os.environ):
+        if machine.driver():
+            say(f"no device is lent to this process ({VISIBLE}): running without")
+        yield {VISIBLE: ""}
+        return
+    if not gpu or shutil.which("nvidia-smi") is None:
+        if gpu:
+            say("nvidia-smi is not there: no device is locked")
+        yield {}
+        return
+
+    def query() -> tuple[Device, ...]:
+        return visible(_ask(run), os.environ)
+
+    if not query():
+        raise InfrastructureError(
+            f"{VISIBLE} is {os.environ.get(VISIBLE)}, and nvidia-smi tells of no such device"
+            if VISIBLE in os.environ
+            else "nvidia-smi tells of no device"
+        )
+    there = Slots(query=query, folder=files.home() / "slots", say=say)
+    with there.taken(need, count) as devices:
+        for device in devices:
+            say(f"on {device.name} ({device.uuid})")
+        yield {VISIBLE: ",".join(device.uuid for device in devices)}

@@ -1,0 +1,376 @@
+"""One cell, end to end: lock → wheelhouse → environment → suite → evidence.
+
+Each stage is another module's; what this one adds is their order, the early exits (fresh,
+unresolvable, unbuildable) and the promise that what was learnt is kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mcore_compat.base.errors import EvidenceError, InfrastructureError, LockError
+from mcore_compat.base.files import ROOT, home, sha256_tree, write_text
+from mcore_compat.base.processes import Runner
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import Cell, moved, series_of
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.releases import Releases
+from mcore_compat.environments import (
+    bytecode,
+    creation,
+    interpreters,
+    recipes,
+    toolkits,
+    wheelhouse,
+)
+from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.results import evidence, fingerprint, verdict
+from mcore_compat.results.evidence import Evidence, Fresh, Reason
+from mcore_compat.results.from_events import Builder
+from mcore_compat.run import gpu_slots, machine, runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a cell is run. `limit`: seconds a check may take at
+    most, None: each its own limit; `only`: words that checks match."""
+
+    force: bool = False
+    only: str | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What every stage needs; `run` is the one door to processes, `say` prints progress."""
+
+    matrix: Matrix
+    releases: Releases
+    run: Runner
+    say: Callable[[str], None]
+    uv: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to: its evidence, and whether that was there already."""
+
+    evidence: Evidence
+    fresh: bool = False
+
+
+def device_class() -> str:
+    """`gpu` where the NVIDIA driver is loaded and a device is lent to this process, else `host`;
+    asks no package under test."""
+    return machine.device_class()
+
+
+def find_uv() -> Path:
+    """The `uv` beside this Python, else the one on PATH.
+
+    Raises:
+        InfrastructureError: there is none.
+    """
+    try:
+        import uv
+
+        return Path(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv")
+    if found is None:
+        raise InfrastructureError("uv was not found; install this package with its dependencies")
+    return Path(found)
+
+
+def suite_digest() -> str:
+    """Digest of every Python file of the suite; part of what makes evidence fresh.
+
+    Parts below it (`suite/exchange/`) are run by themselves and have digests of their own.
+    """
+    return sha256_tree(ROOT / "suite", deep=False)
+
+
+def lock_path(cell: Cell) -> Path:
+    """Where a cell's lock lies."""
+    return ROOT / "constraints" / "locks" / f"{cell.name}.txt"
+
+
+def chosen(name: str, context: Context) -> Cell:
+    """The cell of a name, on the stack of its lock, else on the first stack that builds here.
+
+    A lock that is there decides: the same cell is the same combination on every machine.
+    """
+    cell = combinations.named(name, context.matrix, context.releases, toolkit_of(context))
+    path = lock_path(cell)
+    if not cell.default or not path.exists():
+        return cell
+    axes = locks.read(path).axes
+    for stack in context.matrix.stacks[series_of(cell.mcore)]:
+        other = combinations.on_stack(cell, stack, context.matrix, context.releases)
+        if _holds(axes, other):
+            return other
+    return cell
+
+
+def _holds(axes: Mapping[str, str], cell: Cell) -> bool:
+    """Whether a lock of these axes is the cell's, of its newest patches or of older ones."""
+    other = {axis for axis, version in cell.pins.items() if axes.get(axis) != version}
+    return other <= set(moved(cell, axes))
+
+
+def locked(cell: Cell) -> bool:
+    """Whether the cell has a lock of the newest patches of its series."""
+    path = lock_path(cell)
+    return path.exists() and not moved(cell, locks.read(path).axes)
+
+
+def toolkit_of(context: Context) -> str | None:
+    """The nvcc of this machine that a stack of the matrix asks for."""
+    asked = {
+        combinations.cuda_of(stack.torch, context.matrix, context.releases)
+        for stacks in context.matrix.stacks.values()
+        for stack in stacks
+        if stack.toolkit
+    }
+    found = _toolkits(context.run)
+    return next(iter(sorted(asked & found)), None)
+
+
+@functools.cache
+def _toolkits(run: Runner) -> frozenset[str]:
+    """The versions of nvcc on this machine; asked once, for hundreds of cells want to know."""
+    return frozenset(toolkit.version for toolkit in toolkits.found(run))
+
+
+def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unresolvable:
+    """The cell's lock: the one that is there, else resolved and written.
+
+    A series stands for its newest patch: a lock of an older one is remade, and taken away where
+    the newest cannot be resolved.
+
+    Raises:
+        LockError: the file is corrupt, or was made for other versions than the cell's.
+        InfrastructureError: the index did not answer.
+    """
+    path = lock_path(cell)
+    if path.exists() and not anew:
+        found = locks.read(path)
+        if not _holds(found.axes, cell):
+            raise LockError(
+                f"{path.name} was made for other versions; remake it: nox -s lock -- {cell.name}"
+            )
+        behind = moved(cell, found.axes)
+        if not behind:
+            return found
+        said = ", ".join(f"{axis} {found.axes[axis]} -> {cell.pins[axis]}" for axis in behind)
+        context.say(f"{path.name} is remade for the newest of its series: {said}")
+        made = _resolved(cell, context)
+        if isinstance(made, Unresolvable):
+            path.unlink()
+        return made
+    return _resolved(cell, context)
+
+
+def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
+    reasons = combinations.violations(cell, context.releases)
+    if reasons:
+        return Unresolvable(reason="; ".join(reasons))
+    context.say(f"resolving {cell.name}")
+    made = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
+    if isinstance(made, Lock):
+        write_text(lock_path(cell), made.text)
+    return made
+
+
+def run_cell(name: str, options: Options, context: Context) -> Outcome:
+    """Run one cell to its verdict, or find that its evidence still holds.
+
+    Evidence is written as checks finish. With `only`, nothing is stored: a part of the suite
+    is no verdict.
+
+    Raises:
+        CompatError: bad input, a missing interpreter, or a failure of the surroundings.
+    """
+    cell = chosen(name, context)
+    suite = suite_digest()
+    device = device_class()
+    base = evidence.start(cell, device_class=device, suite=suite)
+    if not options.force:
+        refused = _still_unresolvable(cell, base, context)
+        if refused:
+            return Outcome(evidence=refused, fresh=True)
+    # A lock that no run has used yet, as those that are made ahead for many cells, may give way.
+    decided = lock_path(cell).exists() and evidence.path_of(cell.name, device).parent.exists()
+    resolved = lock_of(cell, context)
+    if isinstance(resolved, Unresolvable):
+        reason = Reason(kind="unresolvable", message=resolved.reason, help="")
+        asked = locks.asked_for(cell, context.matrix, context.releases)
+        return _ended(replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason, lock=asked))
+    base = replace(base, lock=resolved.digest)
+    if not options.force and not options.only:
+        kept = _fresh(cell, base, resolved)
+        if kept:
+            return Outcome(evidence=kept, fresh=True)
+    python = interpreters.find(cell.python, context.run, context.uv)
+    wheels = wheels_of(cell, resolved, python, context)
+    if isinstance(wheels, Unbuildable):
+        other = None if decided else _on_next_stack(cell, wheels, context)
+        if other:  # its lock is there now, and decides
+            return run_cell(name, options, context)
+        return _ended(_unbuildable(base, wheels))
+    base = replace(base, wheels={w.path.name: w.sha256 for w in wheels})
+    there = creation.ensure(
+        cell, resolved, wheels, python=python, uv=context.uv, run=context.run, say=context.say
+    )
+    lock = home() / "envs" / f"{cell.name}.run"
+    try:
+        # Two runs of one cell would write the same events.
+        with FileLock(lock, timeout=0):
+            return _suite(cell, base, there, python, options, context)
+    except Timeout:
+        raise InfrastructureError(f"{cell.name} is being run by another process") from None
+
+
+def _unbuildable(base: Evidence, failed: Unbuildable) -> Evidence:
+    told = [fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)]
+    reason = Reason(kind="unbuildable", message=told[0], help=told[1])
+    return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)
+
+
+def _on_next_stack(cell: Cell, failed: Unbuildable, context: Context) -> Cell | None:
+    """The cell on the stack of its series' list after its own, locked; None where there is none.
+
+    Only for a cell that no run has decided: after that it is the same combination everywhere.
+    """
+    stacks = context.matrix.stacks[series_of(cell.mcore)] if cell.default else ()
+    mine = [(s.te, s.torch, s.python) == (cell.te, cell.torch, cell.python) for s in stacks]
+    if True not in mine or mine.index(True) + 1 == len(stacks):
+        return None
+    stack = stacks[mine.index(True) + 1]
+    other = combinations.on_stack(cell, stack, context.matrix, context.releases)
+    context.say(
+        f"{failed.reason}; on to the next stack of megatron-core {series_of(cell.mcore)}: "
+        f"TE {stack.te}, torch {stack.torch}, python {stack.python}"
+    )
+    made = lock_of(other, context, anew=True)
+    return other if isinstance(made, Lock) else None
+
+
+def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:
+    """The stored evidence that the index says no, where it would be asked the very same again."""
+    path = evidence.path_of(cell.name, base.device_class)
+    if lock_path(cell).exists() or not path.exists():
+        return None
+    found = evidence.load(path)
+    asked = locks.asked_for(cell, context.matrix, context.releases)
+    return found if found.outcome is CellOutcome.UNRESOLVABLE and found.lock == asked else None
+
+
+def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
+    """The stored evidence where it still holds. A corrupt file is an error that names it."""
+    path = evidence.path_of(cell.name, base.device_class)
+    if not path.exists():
+        return None
+    found = evidence.load(path)
+    state = evidence.freshness(
+        found,
+        lock=lock.digest,
+        suite=base.suite,
+        python=cell.python,
+    )
+    return found if isinstance(state, Fresh) else None
+
+
+def wheels_of(
+    cell: Cell,
+    lock: Lock,
+    python: Path,
+    context: Context,
+    only: str | None = None,
+    arch: str | None = None,
+) -> tuple[Wheel, ...] | Unbuildable:
+    """The cell's wheels from the wheelhouse, built where they are not there yet.
+
+    `only`: of this package alone; `arch`: the GPU architecture of another machine (`sm_90`) that
+    kernels are compiled for.
+    """
+    job = wheelhouse.Job(
+        cell=cell,
+        lock=lock,
+        cuda=combinations.cuda_of(cell.torch, context.matrix, context.releases),
+        python=python,
+        uv=context.uv,
+        run=context.run,
+        say=context.say,
+        arch=arch,
+    )
+    order = list(recipes.RECIPES)
+    found: list[Wheel] = []
+    wanted = [pin for pin in lock.source_only if only in (None, pin.name)]
+    for pin in sorted(wanted, key=lambda p: order.index(p.name)):
+        made = wheelhouse.ensure(pin, job)
+        if isinstance(made, Unbuildable):
+            return made
+        found.append(made)
+    return tuple(found)
+
+
+def _suite(
+    cell: Cell,
+    base: Evidence,
+    there: creation.Environment,
+    python: Path,
+    options: Options,
+    context: Context,
+) -> Outcome:
+    tools = creation.tools(python=python, uv=context.uv, run=context.run, say=context.say)
+    builder, watch = Builder(base), machine.Watch(base.device_class)
+
+    def take(event: Mapping[str, Any]) -> None:
+        watch.see(event)
+        builder.take(event)
+        if event.get("event") == "check" and not options.only:
+            evidence.save(builder.evidence())
+
+    gpu = base.device_class == "gpu"
+    with gpu_slots.slot(context.matrix.gpu_memory, context.run, context.say, gpu=gpu) as device:
+        context.say(f"running the suite in {cell.name}")
+        done = runner.run_suite(
+            python=there.python,
+            tools=tools,
+            variables={**there.variables, **device},
+            logs=home() / "logs" / cell.name,
+            run=context.run,
+            on_event=take,
+            on_line=lambda line: context.say(f"  {line}"),
+            only=options.only,
+            check_limit=options.limit,
+        )
+    # Nobody waits for it: what is not kept yet, the next environment compiles by itself.
+    threading.Thread(target=bytecode.keep, args=(there.site,)).start()
+    if builder.problem:
+        raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
+    found = builder.evidence()
+    if not found.complete:
+        raise InfrastructureError(
+            f"the suite ended early, with exit code {done.returncode}; "
+            f"{len(found.checks)} checks are kept, run it again to continue"
+        )
+    return Outcome(evidence=found) if options.only else _ended(found)
+
+
+def _ended(found: Evidence) -> Outcome:
+    evidence.save(found)
+    verdict.note(found)
+    return Outcome(evidence=found)

@@ -1,0 +1,1 @@
+"""Which cells, in what order, where."""

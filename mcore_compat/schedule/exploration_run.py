@@ -1,0 +1,144 @@
+"""Explores off the default stacks: gathers what `explore` needs, runs what it chooses, goes on."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from mcore_compat.analysis import explanation, exploration
+from mcore_compat.analysis.exploration import Choice, State
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import Cell
+from mcore_compat.environments import wheelhouse
+from mcore_compat.resolve import resolvability
+from mcore_compat.resolve.locks import Pin
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import pipeline
+from mcore_compat.run.pipeline import Context
+from mcore_compat.schedule import nox_engine, plan
+from mcore_compat.schedule.survey import SUITE_PARTS, survey
+
+TE = "transformer-engine-torch"
+
+ROUND = 6
+"""Cells that are run before what they showed is looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is known before a round."""
+
+    found: tuple[Evidence, ...]
+    state: State
+    possible: tuple[Cell, ...]
+    covered: tuple[int, int]
+    choices: tuple[Choice, ...]
+
+
+def minutes_of(text: str) -> float:
+    """Minutes of `90`, `90m` or `1.5h`.
+
+    Raises:
+        UsageError: neither, or no time at all.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(m|min|h)?", text.strip())
+    minutes = float(match[1]) * (60 if match[2] == "h" else 1) if match else 0.0
+    if minutes <= 0:
+        raise UsageError(f'--budget: "{text}" is no time; write e.g. 60m or 2h')
+    return minutes
+
+
+def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> View:
+    """The evidence, what can be installed, and what is worth running within `minutes`."""
+    device = pipeline.device_class()
+    found = tuple(e for e in evidence.load_all() if e.device_class == device)
+    product = tuple(combinations.product(context.matrix, context.releases))
+    answers = resolvability.sweep(
+        product, context.matrix, context.releases, offline=offline, jobs=jobs, say=context.say
+    )
+    possible = tuple(c for c in product if answers.verdicts[c.name].installs is not False)
+    state = exploration.state_of(found)
+    explained = explanation.explain(found)
+    pairs = exploration.bases(found, explained)
+    near = tuple(c for c in possible if (c.mcore, c.modelopt) in pairs)
+    covered = exploration.coverage(state, possible)
+    keys = {cell.name: te_key(cell) for cell in near}
+    there = {path.parent.name for path in wheelhouse.folder().glob("*/build.json")}
+    each = nox_engine.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
+    choices = exploration.choose(
+        near,
+        state,
+        explained,
+        exploration.guards_of(found),
+        minutes=minutes,
+        cost={name: ((key,) if key not in there else (), each) for name, key in keys.items()},
+        cell_minutes=_cell_minutes(found) / jobs,
+        refused=_refused(keys.values()) | _without_nvcc(near, keys, context),
+    )
+    return View(found=found, state=state, possible=possible, covered=covered, choices=choices)
+
+
+def te_key(cell: Cell) -> str:
+    """The wheelhouse's key of TE's extension for a cell."""
+    return str(wheelhouse.keys_of(Pin(name=TE, version=cell.te, hashes=()), cell)[-1])
+
+
+def _cell_minutes(found: Sequence[Evidence]) -> float:
+    known = [sum(c.seconds for c in e.checks) for e in found if e.checks]
+    seconds = statistics.median(known) * SUITE_PARTS if known else plan.CELL_S
+    return seconds / 60
+
+
+def _refused(keys: Iterable[str]) -> set[str]:
+    """Keys whose last build failed."""
+    return {key for key in keys if (wheelhouse.folder() / key / "failed.json").exists()}
+
+
+def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context) -> set[str]:
+    """Keys of TE releases that need an nvcc which the machine lacks: those for which a stack of
+    the matrix says so, and all older ones."""
+    stacks = [s for stacks in context.matrix.stacks.values() for s in stacks if s.toolkit]
+    newest = max((s.te for s in stacks), key=Version, default=None)
+    if newest is None or pipeline.toolkit_of(context):
+        return set()
+    return {keys[c.name] for c in cells if Version(c.te) <= Version(newest)}
+
+
+def describe(seen: View) -> Iterator[str]:
+    """What would be run next, and why."""
+    covered, of = seen.covered
+    share = 100 * covered / of if of else 100.0
+    yield f"pairs of versions tested together: {covered} of {of} installable ones ({share:.0f} %)"
+    for choice in seen.choices:
+        yield f"{choice.cell.name} (about {choice.minutes:.0f} min)"
+        for reason in choice.reasons:
+            yield f"  {reason}"
+    if not seen.choices:
+        yield "nothing fits into the budget, or nothing is left that would tell more"
+
+
+def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[str]:
+    """Choose, run, look again, until the budget is spent; the names of the cells that were run.
+
+    Raises:
+        CompatError: bad input, or the index did not answer.
+    """
+    ends = time.monotonic() + minutes * 60
+    ran: list[str] = []
+    while True:
+        left = (ends - time.monotonic()) / 60
+        seen = view(context, left, jobs, offline=offline)
+        for line in describe(seen):
+            context.say(line)
+        chosen = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
+        if not chosen:
+            return ran
+        nox_engine.run_known(survey(chosen, context), context, jobs=jobs, force=False)
+        ran += [cell.name for cell in chosen]

@@ -1,0 +1,194 @@
+"""What a submission leaves on disk: a folder with `batch.json`, and what each task's job wrote.
+
+Plain files on the file system that the nodes share; whoever submits reads them again after having
+been killed. `TASK.starts` has a line for each start, `TASK.ended.json` is written by the job as its
+last act: its absence says that the job died hard.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mcore_compat.base import files
+from mcore_compat.results.evidence import now
+
+BATCH = "batch.json"
+CELLS, BUILDS = "cells", "builds"
+
+VERDICT, REFUSED, FAILED, STOPPED = "verdict", "refused", "failed", "stopped"
+"""How a task's command ended: it did what it is for; its input is wrong; its surroundings failed;
+a person ended it."""
+
+KEPT = 200
+"""So many folders of batches that have ended are kept, for their logs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one job does: a command, named after its cell or wheel. `inputs` is what its answer
+    holds for: an earlier one of other inputs is none."""
+
+    name: str
+    argv: tuple[str, ...]
+    inputs: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One start of a job; `restarts` counts what the scheduler did by itself."""
+
+    job: str
+    restarts: int
+    node: str
+    at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a task's command ended, as its job wrote it down."""
+
+    how: str
+    reason: str
+    job: str
+    restarts: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Tasks that were submitted together; `jobs` are their jobs in order, None while that is not
+    known. `name` is that of its folder and of its jobs."""
+
+    folder: Path
+    kind: str
+    scheduler: str
+    tasks: tuple[Task, ...]
+    minutes: int
+    taken: str
+    jobs: tuple[str, ...] | None = None
+    open: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def task(self, name: str) -> Task:
+        """The task of that name; KeyError where there is none."""
+        return {task.name: task for task in self.tasks}[name]
+
+    def job_of(self, name: str) -> str:
+        """The job of a task."""
+        assert self.jobs is not None
+        return self.jobs[[task.name for task in self.tasks].index(name)]
+
+
+def folder() -> Path:
+    """Where all of it lies."""
+    return files.home() / "submitted"
+
+
+def new(kind: str, scheduler: str, tasks: Sequence[Task], minutes: int, among: Path) -> Batch:
+    """A batch that is on disk and not submitted yet."""
+    used = [_number(path) for path in among.glob("mcore-compat-*")]
+    # The scheduler knows its jobs by this name, and may have those of another folder, too.
+    place = among / f"mcore-compat-{max(used, default=0) + 1}-{secrets.token_hex(3)}"
+    batch = Batch(
+        folder=place,
+        kind=kind,
+        scheduler=scheduler,
+        tasks=tuple(tasks),
+        minutes=minutes,
+        taken=now(),
+    )
+    write(batch)
+    return batch
+
+
+def write(batch: Batch) -> None:
+    """Write `batch.json`."""
+    data = {key: value for key, value in asdict(batch).items() if key != "folder"}
+    files.write_text(batch.folder / BATCH, files.dump_json(data))
+
+
+def read(place: Path) -> Batch:
+    """The batch of a folder."""
+    data = json.loads((place / BATCH).read_text(encoding="utf-8"))
+    tasks = tuple(Task(**{**row, "argv": tuple(row["argv"])}) for row in data.pop("tasks"))
+    jobs = data.pop("jobs")
+    return Batch(**data, folder=place, tasks=tasks, jobs=None if jobs is None else tuple(jobs))
+
+
+def open_batches(among: Path, scheduler: str) -> tuple[Batch, ...]:
+    """Those that no run has closed, oldest first."""
+    found = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
+    mine = [batch for batch in found if batch.open and batch.scheduler == scheduler]
+    return tuple(sorted(mine, key=lambda batch: _number(batch.folder)))
+
+
+def _number(place: Path) -> int:
+    return int(place.name.split("-")[2])
+
+
+def submitted(batch: Batch, jobs: Sequence[str]) -> Batch:
+    """The batch with its jobs, written."""
+    found = replace(batch, jobs=tuple(jobs))
+    write(found)
+    return found
+
+
+def close(batch: Batch) -> None:
+    """No later run has to look at it."""
+    write(replace(batch, open=False))
+
+
+def prune(among: Path, kept: int = KEPT) -> None:
+    """Remove all but the newest of the closed ones."""
+    found = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
+    closed = sorted((batch.folder for batch in found if not batch.open), key=_number)
+    for place in closed[:-kept]:
+        shutil.rmtree(place)
+
+
+def note_start(batch: Batch, name: str, start: Start) -> None:
+    """Append a start: one write, so that two never mix."""
+    line = json.dumps(asdict(start), sort_keys=True) + "\n"
+    handle = os.open(batch.folder / f"{name}.starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def starts(batch: Batch, name: str) -> tuple[Start, ...]:
+    """All starts of a task's job."""
+    return tuple(Start(**data) for data in _lines(batch.folder / f"{name}.starts"))
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    for line in text.splitlines(keepends=True):
+        if line.endswith("\n"):  # one that is being written is read the next time
+            yield json.loads(line)
+
+
+def note_end(batch: Batch, name: str, ended: Ended) -> None:
+    """Say how a task's command ended. A verdict stays: what an earlier start of the same job, on a
+    node that was given up, says after it counts no more."""
+    before = end(batch, name)
+    if before is None or before.how != VERDICT:
+        files.write_text(batch.folder / f"{name}.ended.json", files.dump_json(asdict(ended)))
+
+
+def end(batch: Batch, name: str) -> Ended | None:
+    """How a task's command ended; None while it has not, or where its job died hard."""
+    path = batch.folder / f"{name}.ended.json"
+    if not path.exists():
+        return None
+    return Ended(**json.loads(path.read_text(encoding="utf-8")))

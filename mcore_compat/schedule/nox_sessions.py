@@ -1,0 +1,150 @@
+"""What `noxfile.py` needs: which sessions exist, and how a command's exit code ends a session.
+
+Everything here is on the way to `nox -l`: nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcore_compat.base.errors import CompatError, UsageError, nearest
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.results import verdict
+
+if TYPE_CHECKING:
+    import nox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One line of `nox -l`."""
+
+    name: str
+    description: str
+    tags: tuple[str, ...]
+
+
+def listed(argv: Sequence[str]) -> tuple[Listed, ...]:
+    """The sessions of all declared cells, and of cells that `argv` asks for by name.
+
+    A wrong name or a matrix that is not valid ends the process: one line, exit code 2. nox
+    itself would only say that there is no such session.
+    """
+    try:
+        known = releases.load()
+        declared = matrix.load()
+        found = {cell.name: cell for cell in combinations.cells(declared, known)}
+        tags = {tag for cell in found.values() for tag in cell.tags}
+        for tag in values(argv, "-t", "--tags"):
+            if tag not in tags:
+                raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, tags)}')
+        for name in requested(argv):
+            # Under the name that was typed, which may spell out what the stack has anyway.
+            found.setdefault(name, combinations.named(name, declared, known))
+        described = verdict.listing(found.values())
+    except CompatError as error:
+        print(f"mcore-compat: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    return tuple(
+        Listed(name=name, description=described[cell.name], tags=cell.tags)
+        for name, cell in found.items()
+    )
+
+
+def requested(argv: Sequence[str]) -> tuple[str, ...]:
+    """The cells' names among the sessions that nox's `argv` asks for."""
+    names = values(argv, "-s", "-e", "--session", "--sessions")
+    return tuple(dict.fromkeys(n for n in names if n.startswith("compat-")))
+
+
+def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
+    """What `options` are given in nox's `argv`, before `--`: `-s a b`, `--session=a`."""
+    found: list[str] = []
+    taking = False
+    for word in argv[1:]:
+        if word == "--":
+            break
+        if word.startswith("-"):
+            option, _, value = word.partition("=")
+            taking = option in options
+            found += [value] if taking and value else []
+        elif taking:
+            found.append(word)
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What a run of many cells builds first.
+
+    `builds` are (key, cell, package); `requires` are keys by cell.
+    """
+
+    builds: tuple[tuple[str, str, str], ...] = ()
+    requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+PLAN = "MCORE_COMPAT_PLAN"
+"""Names the file of the plan that is being run."""
+
+
+def planned() -> Planned:
+    """The plan of the run that this nox belongs to; an empty one where there is none.
+
+    A nox of a plan ends when the run does, even where that was killed outright: nobody would
+    take what it comes to, and the next run wants its cells.
+    """
+    named = os.environ.get(PLAN)
+    if not named:
+        return Planned()
+    data = json.loads(Path(named).read_text(encoding="utf-8"))
+    _end_with_parent(data["owner"])
+    return Planned(
+        builds=tuple((b["key"], b["cell"], b["package"]) for b in data["builds"]),
+        requires={cell: tuple(keys) for cell, keys in data["requires"].items()},
+    )
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent(owner: int) -> None:
+    """End when the parent does, and now where the run, of the process `owner`, has ended."""
+    import ctypes
+    import signal
+
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        os.kill(owner, 0)
+    except ProcessLookupError:  # it ended before that was asked for
+        raise SystemExit(1) from None
+
+
+def newest(found: Sequence[Listed]) -> str:
+    """The session that plain `nox` runs."""
+    return next(cell.name for cell in found if "newest" in cell.tags)
+
+
+def exit_unless_ok(
+    session: nox.Session, args: Sequence[str], verdict: str = "the verdict is not `compatible`"
+) -> None:
+    """Run an `mcore-compat` command in this process and end the session as it ended.
+
+    Exit code 1 (the `verdict`) fails this session only; anything else that
+    is not 0 (bad input, infrastructure, Ctrl-C) ends nox with that very code.
+    """
+    from mcore_compat.cli import main
+
+    code = main(args)
+    if code == 1:
+        session.error(f"{verdict}; see above")
+    if code != 0:
+        raise SystemExit(code)

@@ -1,0 +1,133 @@
+"""Stage cells → plan: which cells to run, what has to be built first, and what that costs. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+
+BUILD_S = {"transformer-engine-torch": 600.0, "mamba-ssm": 30.0, "causal-conv1d": 20.0}
+"""Seconds that a build takes on two cores, where none was recorded."""
+
+CELL_S = 100.0
+"""Seconds of an environment and a suite, where none was recorded."""
+
+FIRST_MB, NEXT_MB = 7500.0, 30.0
+"""Disk of the first environment with a torch and of each further one, hard-linked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a cell before it runs.
+
+    `state` is `fresh`, or in words why the evidence does not hold; `outcomes` are those of the
+    last evidence, of the cell and of its checks; `seconds` is what its suite took.
+    """
+
+    cell: Cell
+    state: str
+    outcomes: frozenset[str] = frozenset()
+    seconds: float | None = None
+    missing: tuple[str, ...] = ()
+    """Keys of the wheels that are not in the wheelhouse; a key begins with its package."""
+
+    behind: bool = False
+    """The evidence is of an older patch of a series that the cell's name spells."""
+
+    @property
+    def fresh(self) -> bool:
+        return self.state == "fresh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The cells to run, in order, and the wheels that must be built before them, each once."""
+
+    todo: tuple[Known, ...]
+    fresh: tuple[Known, ...]
+    builds: tuple[str, ...]
+
+    def minutes(self, jobs: int, recorded: Mapping[str, float]) -> float:
+        """How long it takes: builds one after the other, cells `jobs` at a time."""
+        build = sum(
+            recorded.get(package_of(k), BUILD_S.get(package_of(k), 60)) for k in self.builds
+        )
+        known = [k.seconds for k in (*self.todo, *self.fresh) if k.seconds]
+        each = statistics.median(known) if known else CELL_S
+        return (build + sum(k.seconds or each for k in self.todo) / jobs) / 60
+
+    def disk_gb(self) -> float:
+        """Disk for new environments, at most: none is there yet."""
+        torches = {(k.cell.torch, k.cell.python) for k in self.todo}
+        further = max(0, len(self.todo) - len(torches))
+        return (len(torches) * FIRST_MB + further * NEXT_MB) / 1000
+
+
+def package_of(key: str) -> str:
+    """The package of a wheel's key."""
+    return next((name for name in BUILD_S if key.startswith(name)), key)
+
+
+def outcome_words() -> tuple[str, ...]:
+    """The words that select by outcome: of cells and of checks."""
+    return tuple(dict.fromkeys([*(o.value for o in CellOutcome), *(o.value for o in CheckOutcome)]))
+
+
+def narrowed(
+    known: Sequence[Known], *, only: Sequence[str] = (), stale: bool = False
+) -> tuple[Known, ...]:
+    """The cells whose last evidence has one of the outcomes `only`; with `stale`, only those
+    that have evidence which no longer holds. That may be none.
+
+    Raises:
+        UsageError: no such outcome; names the nearest.
+    """
+    for word in only:
+        if word not in outcome_words():
+            raise UsageError(f'no such outcome "{word}"{nearest(word, outcome_words())}')
+    return tuple(
+        k
+        for k in known
+        if (not only or set(only) & k.outcomes or ("untested" in only and not k.outcomes))
+        and (not stale or (k.outcomes and not k.fresh))
+    )
+
+
+def make(known: Iterable[Known], *, force: bool = False) -> Plan:
+    """What to run: all that is not fresh. Cells that need no build come first, so that results
+    do not wait for the compiler; those of one stack stand together."""
+    cells = tuple(known)
+    todo = tuple(k for k in cells if force or not k.fresh)
+    order = sorted(
+        todo, key=lambda k: (bool(k.missing), k.cell.torch, k.cell.python, k.cell.te, k.cell.name)
+    )
+    return Plan(
+        todo=tuple(order),
+        fresh=tuple(k for k in cells if k not in todo),
+        builds=tuple(sorted({key for k in order for key in k.missing})),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is."""
+
+    done: int
+    total: int
+    running: int
+    seconds: float
+    outcomes: Mapping[str, int]
+
+    def line(self) -> str:
+        """`12 of 40 done, 2 running, 26 left, about 25 min to go; partial 9, compatible 3`."""
+        left = self.total - self.done - self.running
+        text = f"{self.done} of {self.total} done, {self.running} running, {left} left"
+        if self.done:
+            rest = self.seconds / self.done * (self.total - self.done)
+            text += f", about {max(1, round(rest / 60))} min to go"
+        said = ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items()))
+        return f"{text}; {said}" if said else text
