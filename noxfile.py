@@ -20,11 +20,27 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
+def _command(session: nox.Session, argv: list[str]) -> None:
+    from mcore_compat.cli import main  # not on the way to `nox -l`
+
+    nox_sessions.exit_unless_ok(session, main, argv)
+
+
+def _register_command(name: str, description: str) -> None:
+    """Add the session of one command."""
+
+    def command(session: nox.Session) -> None:
+        _command(session, [name, *session.posargs])
+
+    command.__doc__ = description
+    nox.session(command, name=name, venv_backend="none")
+
+
 def _register(name: str, description: str, tags: list[str], requires: list[str]) -> None:
     """Add the session of one cell; its environment is made by the package, not by nox."""
 
     def compat_cell(session: nox.Session) -> None:
-        nox_sessions.exit_unless_ok(session, ["run", name, *session.posargs])
+        _command(session, ["run", name, *session.posargs])
 
     compat_cell.__doc__ = description
     nox.session(
@@ -42,7 +58,7 @@ def _register_build(key: str, cell: str, package: str) -> None:
     """Add the session that builds one wheel; it alone runs then, for it takes all cores."""
 
     def build_wheel(session: nox.Session) -> None:
-        nox_sessions.exit_unless_ok(session, ["build", cell, package])
+        _command(session, ["build", cell, package])
 
     build_wheel.__doc__ = f"Build {key}."
     nox.session(build_wheel, name=f"wheel-{key}", venv_backend="none", default=False)
@@ -59,82 +75,25 @@ for _cell in _LISTED:
 nox.options.sessions = [nox_sessions.newest(_LISTED), "report"]
 
 
-@nox.session(venv_backend="none")
-def compat(session: nox.Session) -> None:
-    """Any combination: nox -s compat -- 0.16 0.41 --te 2.11 --torch 2.9."""
-    nox_sessions.exit_unless_ok(session, ["compat", *session.posargs])
+COMMANDS = {
+    "compat": "Any combination: -- 0.16 0.41 --te 2.11 --torch 2.9.",
+    "matrix": "Every selected cell that is not fresh, in parallel: -- --mcore '>=0.14'.",
+    "static": "Which combinations of all axes cannot be installed, from kept metadata: seconds.",
+    "explore": "Run what tells most off the default stacks: -- --budget 60m [--dry-run].",
+    "exchange": "Checkpoints across releases: -- [--from CELL ...] [--to CELL ...].",
+    "bisect": "Where a check changes: -- --good CELL --bad CELL --check 'restore[gpt]'.",
+    "upgrade": "What an upgrade breaks: -- 0.9-modelopt0.21 0.16-modelopt0.41 [--no-run].",
+    "bundle": "Carry cells to a machine without a network: -- CELL ... [--part-size 2G].",
+    "collect": "Take back what a bundle's runs showed: -- FILE|FOLDER ...",
+    "lock": "(Re)make locks: -- [CELL ...].",
+    "refresh": "Ask the index for new releases, update the facts, show what is new.",
+    "nightly": "Refresh, join new series, run their cells, report what broke: -- --dry-run.",
+    "report": "Evidence -> reports/COMPATIBILITY.md and reports/compatibility.json, and the table.",
+}
+"""What these sessions do; each is the command of its name."""
 
-
-@nox.session(venv_backend="none")
-def matrix(session: nox.Session) -> None:
-    """Every selected cell that is not fresh, in parallel: nox -s matrix -- --mcore '>=0.14'."""
-    nox_sessions.exit_unless_ok(session, ["matrix", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def static(session: nox.Session) -> None:
-    """Which combinations of all axes cannot be installed, from kept metadata: seconds."""
-    nox_sessions.exit_unless_ok(session, ["static", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def explore(session: nox.Session) -> None:
-    """Run what tells most off the default stacks: nox -s explore -- --budget 60m [--dry-run]."""
-    nox_sessions.exit_unless_ok(session, ["explore", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def exchange(session: nox.Session) -> None:
-    """Checkpoints across releases: nox -s exchange -- [--from CELL ...] [--to CELL ...]."""
-    nox_sessions.exit_unless_ok(session, ["exchange", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def bisect(session: nox.Session) -> None:
-    """Where a check changes: nox -s bisect -- --good CELL --bad CELL --check 'restore[gpt]'."""
-    nox_sessions.exit_unless_ok(session, ["bisect", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def upgrade(session: nox.Session) -> None:
-    """What an upgrade breaks: nox -s upgrade -- 0.9-modelopt0.21 0.16-modelopt0.41 [--no-run]."""
-    nox_sessions.exit_unless_ok(session, ["upgrade", *session.posargs], "the answer is not `go`")
-
-
-@nox.session(venv_backend="none")
-def bundle(session: nox.Session) -> None:
-    """Carry cells to a machine without a network: nox -s bundle -- CELL ... [--part-size 2G]."""
-    nox_sessions.exit_unless_ok(session, ["bundle", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def collect(session: nox.Session) -> None:
-    """Take back what a bundle's runs showed: nox -s collect -- FILE|FOLDER ..."""
-    nox_sessions.exit_unless_ok(session, ["collect", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def lock(session: nox.Session) -> None:
-    """(Re)make locks: nox -s lock -- [CELL ...]."""
-    nox_sessions.exit_unless_ok(session, ["lock", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def refresh(session: nox.Session) -> None:
-    """Ask the index for new releases, update constraints/releases.json, show what is new."""
-    nox_sessions.exit_unless_ok(session, ["refresh", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def nightly(session: nox.Session) -> None:
-    """Refresh, join new series, run their cells, report what broke: nox -s nightly -- --dry-run."""
-    nox_sessions.exit_unless_ok(session, ["nightly", *session.posargs])
-
-
-@nox.session(venv_backend="none")
-def report(session: nox.Session) -> None:
-    """Evidence -> reports/COMPATIBILITY.md and reports/compatibility.json, and the table."""
-    nox_sessions.exit_unless_ok(session, ["report", *session.posargs])
+for _name, _text in COMMANDS.items():
+    _register_command(_name, _text)
 
 
 def _install(session: nox.Session, group: str) -> None:
@@ -186,6 +145,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
+    session.run("lint-imports")
     workflows = sorted(str(path) for path in Path(".github/workflows").glob("*.yml"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     options = ("--offline", "--no-progress", "--pedantic", "--strict-collection")

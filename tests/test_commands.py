@@ -73,7 +73,8 @@ def test_a_wrong_session_ends_nox_with_code_2(capsys: pytest.CaptureFixture[str]
 
 def test_listing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from mcore_compat.schedule import nox_sessions; nox_sessions.listed(['nox', '-l'])\n"
+        "import sys; from mcore_compat.schedule import nox_sessions\n"
+        "nox_sessions.listed(['nox', '-l'])\n"
         "heavy = {'torch', 'numpy', 'rich', 'requests', 'pypi_simple', 'uv'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

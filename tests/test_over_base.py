@@ -92,7 +92,8 @@ def test_a_result_of_another_lock_or_suite_is_stale(tmp_path: Path) -> None:
 
 def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(collection, "FOLDER", tmp_path / "over-base")
+    for module in (collection, over_base):
+        monkeypatch.setattr(module, "FOLDER", tmp_path / "over-base")
     assert over_base.load_all() == ()
     e = there(suite=pipeline.suite_digest())
     evidence.save(e, tmp_path / "over-base")

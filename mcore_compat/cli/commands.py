@@ -29,28 +29,14 @@ from mcore_compat.results import evidence, large_values
 from mcore_compat.results import verdict as verdicts
 from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import pipeline, runner
+from mcore_compat.run.context import context as context
+from mcore_compat.run.context import say as say
 from mcore_compat.run.pipeline import Context, Options
 from mcore_compat.schedule import nox_engine, plan
 from mcore_compat.schedule.plan import Known
 
 if TYPE_CHECKING:
     from mcore_compat.environments import scan
-
-
-def say(line: str) -> None:
-    """Progress; on stderr, so that a verdict can be piped."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def context() -> Context:
-    """The declared matrix and the facts, loaded; uv, found."""
-    return Context(
-        matrix=matrix.load(),
-        releases=releases.load(),
-        run=processes.run,
-        say=say,
-        uv=pipeline.find_uv(),
-    )
 
 
 def run_cells(names: Sequence[str], *, force: bool, only: str | None, limit: float | None) -> int:

@@ -113,9 +113,8 @@ def _over_base(part: Part) -> list[part_results.Taken]:
     Raises:
         EvidenceError: a file is corrupt, or tells of no base.
     """
-    from mcore_compat.offline import collection  # it needs much that other commands do not
 
-    paths = sorted((collection.FOLDER / part.name).glob("compat-*.json"))
+    paths = sorted((over_base.FOLDER / part.name).glob("compat-*.json"))
     found = [part_results.load(path) for path in paths]
     for path, taken in zip(paths, found, strict=True):
         if taken.base is None:

@@ -14,20 +14,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
+from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import FAILURES
-from mcore_compat.environments import creation, interpreters
-from mcore_compat.environments.wheelhouse import Unbuildable
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading
 from mcore_compat.exchange.evidence import Answer, Exchanged
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult, Failure
 from mcore_compat.results.from_events import Builder
 from mcore_compat.run import gpu_slots, machine, pipeline, runner
+from mcore_compat.run.cell_environment import environment_of, lock_of
 from mcore_compat.run.pipeline import Context
 
 CHECKS = files.ROOT / "suite" / "exchange"
@@ -79,19 +78,6 @@ def contents(kept: Path) -> str:
         if path.is_file():
             whole.append(f"{path.relative_to(kept).as_posix()} {files.sha256_file(path)}\n")
     return files.sha256_bytes("".join(whole).encode())
-
-
-def lock_of(cell: Cell, context: Context) -> Lock:
-    """The cell's lock, made where there is none.
-
-    Raises:
-        UsageError: the cell cannot be resolved.
-        CompatError: as `pipeline.lock_of`.
-    """
-    lock = pipeline.lock_of(cell, context)
-    if isinstance(lock, Unresolvable):
-        raise UsageError(f"{cell.name} cannot be installed: {lock.reason}")
-    return lock
 
 
 def kept(cell: Cell, lock: Lock) -> Saved | None:
@@ -317,28 +303,3 @@ def ask(
             f"the exchange ended early in {cell.name}, with exit code {done.returncode}; "
             "run it again to continue"
         )
-
-
-@contextmanager
-def environment_of(
-    cell: Cell, lock: Lock, context: Context
-) -> Iterator[tuple[creation.Environment, Path]]:
-    """The cell's environment and the suite's tools; no other run uses it meanwhile.
-
-    Raises:
-        InfrastructureError: network or disk, or another run has it.
-        UsageError: a wheel of it does not build.
-    """
-    python = interpreters.find(cell.python, context.run, context.uv)
-    wheels = pipeline.wheels_of(cell, lock, python, context)
-    if isinstance(wheels, Unbuildable):
-        raise UsageError(f"{cell.name} cannot be built: {wheels.reason}")
-    there = creation.ensure(
-        cell, lock, wheels, python=python, uv=context.uv, run=context.run, say=context.say
-    )
-    tools = creation.tools(python=python, uv=context.uv, run=context.run, say=context.say)
-    try:
-        with FileLock(files.home() / "envs" / f"{cell.name}.run", timeout=0):
-            yield there, tools
-    except Timeout:
-        raise InfrastructureError(f"{cell.name} is being run by another process") from None

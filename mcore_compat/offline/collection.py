@@ -14,20 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
 from mcore_compat.offline import verification
 from mcore_compat.offline.start import RESULTS
 from mcore_compat.offline.verification import Known
+from mcore_compat.publish.over_base import FOLDER
 from mcore_compat.results import evidence, large_values, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import part_results as parts
 from mcore_compat.run.check_sets import PARTS
 from mcore_compat.run.part_results import Taken
-
-FOLDER = files.ROOT / "reports" / "over-base"
-"""Where evidence lies that is of no locked cell: in a folder of its name, as the cells' does, and
-of a part of the suite in a folder of the part's."""
 
 
 @dataclass(frozen=True, kw_only=True)

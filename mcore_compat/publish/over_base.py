@@ -17,6 +17,10 @@ from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 
+FOLDER = files.ROOT / "reports" / "over-base"
+"""Where such results lie: in a folder of the cell's name, and those of a part of the suite in a
+folder of the part's."""
+
 LOCKS = files.ROOT / "constraints" / "locks"
 
 INTRO = (
@@ -56,9 +60,7 @@ def load_all() -> tuple[OverBase, ...]:
     Raises:
         EvidenceError: a file is corrupt, or tells of no base.
     """
-    from mcore_compat.offline import collection  # it needs much that other commands do not
-
-    found = evidence.load_all(collection.FOLDER)
+    found = evidence.load_all(FOLDER)
     for e in found:
         if e.base is None:
             where = f"over-base/{e.cell}/{e.device_class}.json"

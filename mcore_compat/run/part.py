@@ -9,13 +9,13 @@ from typing import Any
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
-from mcore_compat.exchange.run import environment_of, lock_of
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.from_events import Builder
 from mcore_compat.run import gpu_slots, machine, pipeline, runner
 from mcore_compat.run import part_results as results
+from mcore_compat.run.cell_environment import environment_of, lock_of
 from mcore_compat.run.check_sets import Part
 from mcore_compat.run.part_results import Taken
 from mcore_compat.run.pipeline import Context, Options

@@ -16,7 +16,6 @@ from mcore_compat.analysis.bisect.halving import State
 from mcore_compat.analysis.bisect.release_path import Line
 from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError, UsageError
-from mcore_compat.cli import commands
 from mcore_compat.core.cells import full_name
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
@@ -25,6 +24,7 @@ from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import pipeline, runner
+from mcore_compat.run.context import context
 from mcore_compat.run.pipeline import Context
 from mcore_compat.schedule import exploration_run, nox_engine, plan, survey
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
     """
     runner.need_limit(args.limit)
-    here = commands.context()
+    here = context()
     line = line_of(args, here)
     boundary.known_check(args.check, (c.check for e in stored() for c in e.checks))
     known = {**known_of(line, args.check, here, stale=args.stale), **boundary.refused(line)}

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,18 +133,21 @@ def newest(found: Sequence[Listed]) -> str:
     return next(cell.name for cell in found if "newest" in cell.tags)
 
 
-def exit_unless_ok(
-    session: nox.Session, args: Sequence[str], verdict: str = "the verdict is not `compatible`"
-) -> None:
-    """Run an `mcore-compat` command in this process and end the session as it ended.
+VERDICTS = {"upgrade": "the answer is not `go`"}
+"""What exit code 1 of a command means, where it is not that of a cell."""
 
-    Exit code 1 (the `verdict`) fails this session only; anything else that
+
+def exit_unless_ok(
+    session: nox.Session, main: Callable[[Sequence[str]], int], argv: Sequence[str]
+) -> None:
+    """Run a command by `main` in this process and end the session as it ended.
+
+    Exit code 1 (a verdict) fails this session only; anything else that
     is not 0 (bad input, infrastructure, Ctrl-C) ends nox with that very code.
     """
-    from mcore_compat.cli import main
-
-    code = main(args)
+    code = main(argv)
     if code == 1:
+        verdict = VERDICTS.get(argv[0], "the verdict is not `compatible`")
         session.error(f"{verdict}; see above")
     if code != 0:
         raise SystemExit(code)
