@@ -152,6 +152,7 @@ def test_nvcc_for_one_architecture_drops_all_others(tmp_path: Path) -> None:
         "arch=compute_100,code=sm_100",
         "-DNAME=a b",
         "-arch=sm_80",
+        "-lineinfo",
         "x.cu",
     ]
     done = processes.run(["sh", script, *words], timeout=30)

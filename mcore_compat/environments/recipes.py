@@ -125,6 +125,7 @@ while [ "$left" -gt 0 ]; do
     case "$word" in
     -gencode | --generate-code) shift; left=$((left - 1)) ;;
     -gencode=* | --generate-code=* | -arch=* | --gpu-architecture=*) ;;
+    -lineinfo | --generate-line-info) ;; # for debuggers; it makes the file longer
     *) set -- "$@" "$word" ;;
     esac
 done
