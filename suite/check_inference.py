@@ -85,4 +85,3 @@ def pair(family: str, folder: Path) -> tuple[Any, Any]:
     checkpoints.forget(modelopt)
     checkpoints.load(modelopt, folder / "checkpoint")
     return default.cuda().eval(), modelopt.cuda().eval()
-
