@@ -16,6 +16,8 @@ MODE = (("megatron.core.inference.utils", "InferenceMode"),)
 KEYWORDS = ("inference_context", "inference_params")
 """What a model's forward calls the context, newest first."""
 
+BATCH = 4
+
 
 def context() -> Any:
     """A fresh context for one sequence of `families.SEQUENCE` tokens."""
@@ -26,7 +28,8 @@ def context() -> Any:
 
 
 def forward(model: Any, tokens: Any, given: Any = None) -> Any:
-    """The logits, [1, sequence, vocabulary], of `tokens`, [1, sequence].
+    """The logits, [rows, sequence, vocabulary], of `tokens`, [rows, sequence]; one row with a
+    context.
 
     `given` is the inference context; its offset says where in the sequence the tokens stand.
     The logits' sequence is that of the tokens, or only the last of them.
@@ -35,7 +38,8 @@ def forward(model: Any, tokens: Any, given: Any = None) -> Any:
 
     offset = given.sequence_len_offset if given is not None else 0
     length = tokens.shape[1]
-    positions = torch.arange(offset, offset + length, device=tokens.device).unsqueeze(0)
+    positions = torch.arange(offset, offset + length, device=tokens.device)
+    positions = positions.unsqueeze(0).expand(tokens.shape[0], -1).contiguous()
     mask = torch.ones((1, 1, length, length), dtype=torch.bool, device=tokens.device).triu(1)
     takes = inspect.signature(model.forward).parameters
     options: dict[str, Any] = {}
@@ -71,6 +75,16 @@ def tokens() -> Any:
     generator = torch.Generator().manual_seed(families.SEED)
     shape = (1, families.SEQUENCE)
     return torch.randint(families.VOCABULARY, shape, generator=generator).cuda()
+
+
+def batch() -> Any:
+    """Sequences that are asked about at once, [BATCH, SEQUENCE], on the GPU; `tokens` is first."""
+    import torch
+
+    generator = torch.Generator().manual_seed(families.SEED + 1)
+    shape = (BATCH - 1, families.SEQUENCE)
+    others = torch.randint(families.VOCABULARY, shape, generator=generator).cuda()
+    return torch.cat([tokens(), others])
 
 
 def vocabulary(model: Any) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from suite import checkpoints, compare, families, inference
-from suite.gpu import models, tolerances
+from suite import checkpoints, compare, families, inference, noise
+from suite.gpu import models
 from suite.record import Record
 
 # The engine's stand-in is for hosts, where nothing of this is asked.
@@ -46,16 +46,12 @@ def check_device_logits(dtype: str, family: str, record: Record, tmp_path: Path)
     tokens = inference.tokens()
     wanted, actual = (models.whole(one, tokens) for one in (default, modelopt))
     assert tuple(wanted.shape) == tuple(actual.shape), f"{wanted.shape} and {actual.shape}"
-    limit = tolerances.of_dtype(dtype, modelopt.config.num_layers, modelopt.config.hidden_size)
-    found = {
-        "modelopt against default": tolerances.difference(
-            models.numbers(wanted), models.numbers(actual)
-        )
-    }
-    record("tolerance", limit)
-    record("differences", found)
+    problems = models.routing(modelopt)
+    limit = models.limits(default, dtype, record)
+    found = {"modelopt against default": noise.apart(models.rows(wanted), models.rows(actual))}
+    record("differences", {name: one._asdict() for name, one in found.items()})
     record("digest", checkpoints.of_tensor(actual).sha256)
-    problems = tolerances.above(found, limit, "the largest difference is")
+    problems += noise.beyond(found, limit)
     assert not problems, "; ".join(problems)
 
 
@@ -66,11 +62,11 @@ def check_device_logits(dtype: str, family: str, record: Record, tmp_path: Path)
 @pytest.mark.parametrize("dtype", models.DTYPES)
 def check_device_decode(dtype: str, mode: str, family: str, record: Record, tmp_path: Path) -> None:
     problems: list[str] = []
-    found: dict[str, float] = {}
-    decoded: list[list[float]] = []
+    found: dict[str, noise.Distances] = {}
+    decoded: list[noise.Rows] = []
     tokens = inference.tokens()
     default, modelopt = models.pair(family, dtype, tmp_path)
-    limit = tolerances.of_dtype(dtype, modelopt.config.num_layers, modelopt.config.hidden_size)
+    limit = models.limits(default, dtype, record)
     for spec, model in (("default", default), ("modelopt", modelopt)):
         at_once = models.whole(model, tokens)
         steps = models.in_steps(model, tokens, mode)
@@ -78,13 +74,12 @@ def check_device_decode(dtype: str, mode: str, family: str, record: Record, tmp_
         wrong = models.shapes(model, *steps, families.SEQUENCE)
         problems += [f"{spec}: {text}" for text in wrong]
         for name, place, step in zip(STEPS, (-2, -1), steps, strict=True):
-            found[told(spec, name)] = tolerances.difference(
-                models.numbers(at_once[:, place]), models.numbers(step[:, -1])
+            found[told(spec, name)] = noise.apart(
+                models.rows(at_once[:, place]), models.rows(step[:, -1])
             )
-        decoded.append(models.numbers(steps[-1][:, -1]))
-    found["decode with a cache: modelopt against default"] = tolerances.difference(*decoded)
-    record("tolerance", limit)
-    record("differences", found)
+        decoded.append(models.rows(steps[-1][:, -1]))
+    found["decode with a cache: modelopt against default"] = noise.apart(*decoded)
+    record("differences", {name: one._asdict() for name, one in found.items()})
     problems += judged(found, limit, mode)
     assert not problems, "; ".join(problems)
 
@@ -94,7 +89,7 @@ def told(spec: str, step: str) -> str:
     return f"{spec}, {step} with a cache against all at once"
 
 
-def judged(found: Mapping[str, float], limit: float, mode: str) -> list[str]:
+def judged(found: Mapping[str, noise.Distances], limit: noise.Distances, mode: str) -> list[str]:
     """In words, which differences are wrong.
 
     In training mode a release may decode otherwise than all at once, by design: state-space layers
@@ -103,8 +98,8 @@ def judged(found: Mapping[str, float], limit: float, mode: str) -> list[str]:
     decoding then gives is noted. What is no number is wrong in each mode.
     """
     noted = {told(spec, STEPS[-1]) for spec in ("default", "modelopt")} if mode != "eval" else {}
-    limits = {name: math.inf if name in noted else limit for name in found}
+    any_number = noise.Distances(math.inf, math.inf)
     problems = []
     for name, off in found.items():
-        problems += tolerances.above({name: off}, limits[name], "the largest difference is")
+        problems += noise.beyond({name: off}, any_number if name in noted else limit)
     return problems

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from suite.gpu import models, tolerances
+from suite import noise
+from suite.gpu import models, scales, tolerances
 from suite.outcomes import Unsupported
 from suite.record import Record
 
@@ -26,19 +27,26 @@ def check_quantized(fmt: str, family: str, record: Record, tmp_path: Path) -> No
     config = models.configuration(fmt, record)
     model = models.restored(family, "bfloat16", tmp_path)
     batches = models.sequences()
-    wanted = models.numbers(models.whole(model, batches[0]))
+    wanted = models.rows(models.whole(model, batches[0]))
+    with scales.watched(model) as seen:
+        for batch in batches:
+            models.whole(model, batch)
     model = models.calibrated(model, config, batches)
     found = models.quantizers(model)
     record("enabled quantizers", len(found))
     problems = [] if found else ["no quantizer is enabled"]
     problems += without_a_scale(models.uncalibrated(found))
-    actual = models.numbers(models.compiled(lambda: models.whole(model, batches[0])))
-    layers, width = model.config.num_layers, model.config.hidden_size
-    limit = tolerances.of_format(fmt, layers) + tolerances.of_dtype("bfloat16", layers, width)
-    problems += judged(wanted, actual, min(limit, tolerances.UNRELATED), record)
-    first, last = models.in_steps(model, batches[0], "eval")
-    for step, logits in (("prefill", first), ("decode", last)):
-        if not all(map(math.isfinite, models.numbers(logits))):
+    compared, wrong = scales.wrong_scales(found, seen, "bfloat16")
+    record("scales compared", compared)
+    problems += wrong if compared else ["no scale was compared with a tensor"]
+    problems += models.compiled(lambda: scales.wrong_weights(model, fmt, found, seen))
+    actual = models.rows(models.compiled(lambda: models.whole(model, batches[0])))
+    noises = models.scattered(model, found, wanted, batches[0], tolerances.FORMATS[fmt])
+    problems += judged(wanted, actual, noises, record)
+    for step, logits in zip(
+        ("prefill", "decode"), models.in_steps(model, batches[0], "eval"), strict=True
+    ):
+        if not all(math.isfinite(value) for row in models.rows(logits) for value in row):
             problems.append(f"{step} gives what is no number")
     assert not problems, "; ".join(problems)
 
@@ -49,7 +57,10 @@ def check_quantized_kv(family: str, record: Record, tmp_path: Path) -> None:
     config = models.configuration("kv", record)
     model = models.restored(family, "bfloat16", tmp_path)
     batches = models.sequences()
-    wanted = models.numbers(models.whole(model, batches[0]))
+    wanted = models.rows(models.whole(model, batches[0]))
+    with scales.watched(model) as seen:
+        for batch in batches:
+            models.whole(model, batch)
     model = models.calibrated(model, config, batches)
     found = models.quantizers(model)
     record("enabled quantizers", sorted(found))
@@ -57,16 +68,16 @@ def check_quantized_kv(family: str, record: Record, tmp_path: Path) -> None:
     if not kept:
         raise Unsupported("the release finds no keys or values to quantize in this attention")
     problems = without_a_scale([name for name in kept if not models.has_scale(found[name])])
+    compared, wrong = scales.wrong_scales(found, seen, "bfloat16")
+    record("scales compared", compared)
+    problems += wrong
     whole = models.compiled(lambda: models.whole(model, batches[0]))
-    layers, width = model.config.num_layers, model.config.hidden_size
-    rounding = tolerances.of_dtype("bfloat16", layers, width)
-    # Two more tensors of 8 bits in each layer: what weights and inputs of its products may be.
-    limit = min(rounding + tolerances.of_format("fp8", layers), tolerances.UNRELATED)
-    problems += judged(wanted, models.numbers(whole), limit, record)
+    noises = models.scattered(model, found, wanted, batches[0], tolerances.FORMATS["fp8"])
+    problems += judged(wanted, models.rows(whole), noises, record)
     _, last = models.in_steps(model, batches[0], "eval")
-    off = tolerances.difference(models.numbers(whole[:, -1]), models.numbers(last[:, -1]))
-    record("decode with a cache against all at once", off)
-    problems += tolerances.above({"decode": off}, rounding, "the largest difference is")
+    off = noise.apart(models.rows(whole[:, -1]), models.rows(last[:, -1]))
+    record("decode with a cache against all at once", off._asdict())
+    problems += noise.beyond({"decode": off}, models.limits(model, "bfloat16", record))
     assert not problems, "; ".join(problems)
 
 
@@ -99,15 +110,18 @@ def without_gradient(lengths: dict[str, float | None]) -> list[str]:
     return problems if lengths else ["there is no parameter to train"]
 
 
-def judged(wanted: list[float], actual: list[float], limit: float, record: Record) -> list[str]:
-    """Whether quantized logits are finite, others than those without quantization, and near."""
-    off = tolerances.distance(wanted, actual)
-    record("tolerance", limit)
-    record("distance", off)
-    problems = ["quantization changes nothing"] if actual == wanted else []
-    return problems + tolerances.above(
-        {"quantized against not": off}, limit, "the relative distance is"
-    )
+def judged(
+    wanted: noise.Rows, actual: noise.Rows, noises: Sequence[noise.Distances], record: Record
+) -> list[str]:
+    """Whether quantized logits are finite, others than those without quantization, and as near as
+    `noises` of the format's size allow."""
+    off, limit = noise.apart(wanted, actual), noise.bound(noises, 0.0)
+    limit = noise.Distances(*(min(one, tolerances.UNRELATED) for one in limit))
+    record("noise of the format", [one._asdict() for one in noises])
+    record("bound of the format", limit._asdict())
+    record("distance", off._asdict())
+    problems = [] if off.whole != 0 else ["quantization changes nothing"]
+    return problems + noise.beyond({"quantized against not": off}, limit)
 
 
 def without_a_scale(names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from suite import noise
 from suite.outcomes import NeedsGpu
 from suite.record import Record
 
@@ -57,6 +58,7 @@ def device(request: pytest.FixtureRequest, on_host: bool, record: Record) -> Ite
     request.getfixturevalue("family")  # first: what a release lacks, no GPU gives it
     if on_host:
         raise NeedsGpu(NO_GPU)
+    noise.exact()  # before the device is touched; all that is float32 is compared as such
     import torch
 
     torch.cuda.reset_peak_memory_stats()

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from suite import check_modelopt_state, checkpoints, families, inference, preload
+from suite import check_modelopt_state, checkpoints, families, inference, noise, preload
+from suite.gpu import scales
 from suite.outcomes import NeedsGpu, Unsupported
 
 DTYPES = ("bfloat16", "float32")
@@ -73,6 +74,26 @@ def whole(model: Any, tokens: Any) -> Any:
     return inference.forward(model, tokens)
 
 
+def rows(logits: Any) -> noise.Rows:
+    """As plain numbers, by position."""
+    return noise.rows(logits)
+
+
+def limits(model: Any, dtype: str, record: Callable[[str, Any], None]) -> noise.Distances:
+    """How far another implementation's logits may be from the model's; recorded is why."""
+    return noise.limits(model, inference.batch(), dtype, record, whole)
+
+
+def routing(model: Any) -> list[str]:
+    """What is wrong where a token might go to other experts for a rounding: no bound is for that.
+    The families' tokens go to all experts."""
+    experts = getattr(model.config, "num_moe_experts", None)
+    chosen = getattr(model.config, "moe_router_topk", None)
+    if not experts or chosen >= experts:
+        return []
+    return [f"tokens go to {chosen} of {experts} experts: logits near a tie cannot be compared"]
+
+
 def in_steps(model: Any, tokens: Any, mode: str) -> tuple[Any, Any]:
     """The logits of all tokens but the last, then of the last alone, with the release's context.
 
@@ -102,12 +123,6 @@ def shapes(model: Any, first: Any, last: Any, length: int) -> list[str]:
     return problems
 
 
-def numbers(logits: Any) -> list[float]:
-    """As plain numbers."""
-    found: list[float] = logits.double().flatten().tolist()
-    return found
-
-
 def sequences() -> list[Any]:
     """The sequences that calibration sees, on the device; the first is the one asked about."""
     import torch
@@ -121,8 +136,8 @@ def sequences() -> list[Any]:
 
 
 def configuration(fmt: str, record: Callable[[str, Any], None]) -> dict[str, Any]:
-    """The release's own configuration for a format or for `kv`; recorded are its name, and of NVFP4
-    what simulates it.
+    """The release's own configuration for a format or for `kv`; recorded are its name, and what
+    simulates the format here.
 
     Raises:
         Unsupported: it has none.
@@ -134,8 +149,7 @@ def configuration(fmt: str, record: Callable[[str, Any], None]) -> dict[str, Any
     if name is None:
         raise Unsupported(f"modelopt.torch.quantization has none of {', '.join(names)}")
     record("configuration", name)
-    if fmt == "nvfp4":
-        record("simulation", four_bits())
+    record("implementation", implementation(fmt))
     given: dict[str, Any] = getattr(quantization, name)
     return alone(given) if fmt == "kv" else given
 
@@ -154,6 +168,29 @@ def alone(given: dict[str, Any]) -> dict[str, Any]:
     return added
 
 
+EXTENSIONS = {"int8": "get_cuda_ext", "fp8": "get_cuda_ext_fp8", "kv": "get_cuda_ext_fp8"}
+"""By format: what in the release gives the CUDA extension that simulates it, or None."""
+
+
+def extension(getter: str) -> Any:
+    """The release's CUDA extension, compiled where that was not done yet; None where it cannot be,
+    or the release has none of that name."""
+    module = importlib.import_module("modelopt.torch.quantization.extensions")
+    return getattr(module, getter, lambda: None)()
+
+
+def implementation(fmt: str) -> str:
+    """What simulates the format here, by what the release's code would call: releases fall back to
+    plain PyTorch in silence.
+
+    Raises:
+        NeedsGpu: nothing does.
+    """
+    if fmt == "nvfp4":
+        return four_bits()
+    return "plain PyTorch" if extension(EXTENSIONS[fmt]) is None else "CUDA extension"
+
+
 def four_bits() -> str:
     """How the release's code would simulate NVFP4 on this GPU, established by looking at what it
     offers here: its Triton kernel asks for a capability of its own when it is imported.
@@ -167,8 +204,7 @@ def four_bits() -> str:
     kernel = getattr(module, "triton_kernel", None)
     if getattr(kernel, "IS_AVAILABLE", False) and hasattr(kernel, "fp4_fake_quant_block"):
         return "Triton kernel"
-    extensions = importlib.import_module("modelopt.torch.quantization.extensions")
-    if getattr(extensions, "get_cuda_ext_mx", lambda: None)() is not None:
+    if extension("get_cuda_ext_mx") is not None:
         return "CUDA extension"
     capability = ".".join(map(str, torch.cuda.get_device_capability()))
     raise NeedsGpu(
@@ -179,6 +215,10 @@ def four_bits() -> str:
 
 _NO_COMPILER = re.compile(r"could not be built and loaded|does not satisfy the specifiers")
 """What ModelOpt says where it cannot compile its CUDA extension on this machine."""
+
+
+_CALLS = re.compile(r"^fake_(tensor_quant|e4m3fy)")
+"""Functions of ModelOpt's CUDA extensions."""
 
 
 def calibrated(model: Any, config: dict[str, Any], batches: Sequence[Any]) -> Any:
@@ -205,12 +245,30 @@ def compiled(ask: Callable[[], Any]) -> Any:
         if _NO_COMPILER.search(str(error)):
             raise NeedsGpu(f"this machine does not build ModelOpt's extension: {error}") from error
         raise
+    except AttributeError as error:
+        # A release may call the extension that it has not got.
+        lacking = error.obj is None and any(extension(one) is None for one in EXTENSIONS.values())
+        if lacking and _CALLS.search(error.name or ""):
+            raise NeedsGpu(f"this machine does not build ModelOpt's extension: {error}") from error
+        raise
 
 
 def quantizers(model: Any) -> dict[str, Any]:
     """The quantizers that do something, by name."""
     found = check_modelopt_state.quantizers_of(model)
     return {name: one for name, one in found.items() if not getattr(one, "_disabled", False)}
+
+
+def scattered(
+    model: Any, found: dict[str, Any], wanted: noise.Rows, tokens: Any, error: float
+) -> list[noise.Distances]:
+    """How far errors at random, of the size of `error`, take the logits from those `wanted`, where
+    the quantizers stand; one for each seed."""
+    noises = []
+    for seed in noise.SEEDS:
+        with scales.scattered(model, found, error, seed):
+            noises.append(noise.apart(wanted, rows(whole(model, tokens))))
+    return noises
 
 
 def has_scale(one: Any) -> bool:
@@ -223,13 +281,10 @@ def has_scale(one: Any) -> bool:
 
 
 def uncalibrated(found: dict[str, Any]) -> list[str]:
-    """The quantizers of inputs that calibration should have given a scale, and did not. Experts
-    that no token was sent to have none either, and are not looked at."""
-    return sorted(
-        name
-        for name, one in found.items()
-        if "input_quantizer" in name and ".experts." not in name and not has_scale(one)
-    )
+    """The quantizers of inputs and weights that calibration should have given a scale, and did not.
+    Every token is sent to every expert, so theirs have one, too."""
+    kinds = ("input_quantizer", "weight_quantizer")
+    return sorted(n for n, one in found.items() if n.endswith(kinds) and not has_scale(one))
 
 
 def left_out(error: BaseException) -> str | None:

@@ -1,108 +1,193 @@
-"""`gpu_plumbing.py ROOT TOOLS FOLDER`, run by a cell's Python on a machine without a GPU.
+"""`gpu_plumbing.py ROOT TOOLS FOLDER [FAMILY ...]`, run by a cell's Python without a GPU.
 
-The GPU tier's functions on ModelOpt-spec models on the CPU: real Megatron and ModelOpt code, with
-norms of torch's in the place of Transformer Engine's and the release's own attention. It shows that
-calls fit the packages' signatures and that numbers come out where they should. It is no evidence.
-Prints one JSON object.
+The GPU tier's own check functions on real models on the CPU, for each family, and negative
+controls: the same functions on the same models with one thing wrong. `gpu_stand_ins.py` lists what
+stands in for the GPU; so it shows that the checks fit the packages and can tell right from wrong,
+and is no evidence of what a GPU computes. Prints one JSON object as its last line.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-root, tools, place = sys.argv[1:]
+root, tools, place, *asked = sys.argv[1:]
 sys.path += [root, tools]
 
-from suite import adapter, preload, stand_in  # noqa: E402
+from suite import preload, stand_in  # noqa: E402
 
 preload.load(preload.PACKAGES, host=True)
 stand_in.install()
 
+import gpu_stand_ins  # noqa: E402
 import torch  # noqa: E402
-import transformer_engine.pytorch as te  # noqa: E402
 
-from suite.gpu import check_quantized, models, tolerances  # noqa: E402
+from suite import checkpoints, families, noise  # noqa: E402
+from suite.gpu import check_device, check_quantized, models, tolerances  # noqa: E402
+from suite.outcomes import NeedsGpu, Unsupported  # noqa: E402
 
+gpu_stand_ins.install()
+noise.exact()
 
-def norm(self: Any, given: Any, *_: Any, **__: Any) -> Any:
-    return torch.nn.functional.layer_norm(
-        given, self.weight.shape, self.weight, self.bias, self.eps
-    )
+FAMILIES = ("gpt", "mla-moe", "llama4-moe", "hybrid-mamba")
+EXPERTS = ("mla-moe", "llama4-moe")
+FORMATS = sorted(tolerances.FORMATS)
+SEEDS = (11, 12, 13)
 
-
-def to(self: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
-    return moved(self, *args, **kwargs)
-
-
-te.LayerNorm.forward = norm
-moved, torch.nn.Module.to = torch.nn.Module.to, to
-spec, changed = adapter.modelopt_spec, models.changed
-adapter.modelopt_spec = lambda family, config: spec(family, config, local_core_attention=True)
-adapter.default_spec = adapter.modelopt_spec
-models.changed = lambda dtype: {**changed(dtype), "use_cpu_initialization": True}
+number = iter(range(10**6))
 
 
-def folder(name: str) -> Path:
-    made = Path(place, name)
-    made.mkdir()
-    return made
+def outcome(ask: Callable[..., None], *given: Any) -> dict[str, Any]:
+    """What a check ends with, the words of it, and what it recorded."""
+    folder = Path(place, str(next(number)))
+    folder.mkdir()
+    recorded: dict[str, Any] = {}
+    began, end, said = time.monotonic(), "works", ""
+    try:
+        ask(*given, recorded.__setitem__, folder)
+    except (NeedsGpu, Unsupported) as error:
+        end, said = type(error).__name__, str(error)
+    except Exception as error:
+        end, said = "broken", f"{type(error).__name__}: {error}"
+        if not isinstance(error, AssertionError):
+            said += "\n" + traceback.format_exc()[-2500:]
+    took = round(time.monotonic() - began, 1)
+    print(given, ask.__name__, end, said[:300], took, file=sys.stderr, flush=True)
+    return {"outcome": end, "said": said, "recorded": recorded, "seconds": took}
 
 
-def computed(dtype: str) -> dict[str, Any]:
-    """What a model says with a cache and without, and with two of its weights swapped."""
-    default, model = models.pair("gpt", dtype, folder(dtype))
-    tokens = models.sequences()[0]
-    whole = models.whole(model, tokens)
-    limit = tolerances.of_dtype(dtype, model.config.num_layers, model.config.hidden_size)
-    found: dict[str, Any] = {"limit": limit, "shapes": []}
-    found["restored"] = tolerances.difference(
-        models.numbers(models.whole(default, tokens)), models.numbers(whole)
-    )
-    for mode in models.MODES:
-        first, last = models.in_steps(model, tokens, mode)
-        found["shapes"] += models.shapes(model, first, last, tokens.shape[1])
-        found[mode] = tolerances.difference(
-            models.numbers(whole[:, -1]), models.numbers(last[:, -1])
-        )
-    with torch.no_grad():
-        ones = [layer.self_attention.linear_proj.weight for layer in model.decoder.layers]
-        kept = [one.clone() for one in ones]
-        for one, other in zip(ones, reversed(kept), strict=True):
-            one.copy_(other)
-    found["swapped"] = tolerances.difference(
-        models.numbers(whole), models.numbers(models.whole(model, tokens))
-    )
+def checks(family: str) -> dict[str, Any]:
+    """Every check of the tier."""
+    found = {}
+    for dtype in models.DTYPES:
+        found[f"device-restore-{dtype}"] = outcome(check_device.check_device_restore, dtype, family)
+        found[f"device-logits-{dtype}"] = outcome(check_device.check_device_logits, dtype, family)
+        for mode in models.MODES:
+            name = f"device-decode-{dtype}-{mode}"
+            found[name] = outcome(check_device.check_device_decode, dtype, mode, family)
+    for fmt in FORMATS:
+        found[f"quantized-{fmt}"] = outcome(check_quantized.check_quantized, fmt, family)
+        found[f"trained-{fmt}"] = outcome(check_quantized.check_trained, fmt, family)
+    found["quantized-kv"] = outcome(check_quantized.check_quantized_kv, family)
     return found
 
 
-def quantized(fmt: str) -> dict[str, Any]:
-    """How far quantization takes a model, and what a step of training does then."""
-    config = models.configuration(fmt, lambda name, value: None)
-    model = models.restored("gpt", "float32", folder(fmt))
-    batches = models.sequences()
-    wanted = models.numbers(models.whole(model, batches[0]))
-    model = models.calibrated(model, config, batches)
-    there = models.quantizers(model)
-    actual = models.numbers(models.whole(model, batches[0]))
-    before, after, lengths = models.step(model, batches[0])
-    return {
-        "enabled": len(there),
-        "uncalibrated": models.uncalibrated(there),
-        "distance": tolerances.distance(wanted, actual),
-        "limit": tolerances.of_format(fmt, model.config.num_layers),
-        "losses": [before, after],
-        "without gradient": check_quantized.without_gradient(lengths),
-    }
+def seeded(family: str) -> dict[str, Any]:
+    """The right model, with weights and tokens of three more seeds."""
+    usual = families.SEED
+    found = {}
+    for seed in SEEDS:
+        families.SEED = seed
+        models.model.__defaults__ = checkpoints.distinct.__defaults__ = (seed,)
+        for dtype in models.DTYPES:
+            asked = (check_device.check_device_logits, dtype, family)
+            found[f"device-logits-{dtype}, seed {seed}"] = outcome(*asked)
+        for fmt in FORMATS:
+            asked = (check_quantized.check_quantized, fmt, family)
+            found[f"quantized-{fmt}, seed {seed}"] = outcome(*asked)
+    families.SEED = usual
+    models.model.__defaults__ = checkpoints.distinct.__defaults__ = (usual,)
+    return found
 
+
+def with_wrong(name: str, spoil: Callable[[Any], None], ask: Callable[[], Any]) -> Any:
+    """What `ask` gives where what `models` makes by the name is spoiled."""
+    usual = getattr(models, name)
+
+    def spoiled(*given: Any) -> Any:
+        made = usual(*given)
+        with torch.no_grad():
+            spoil(made[1] if isinstance(made, tuple) else made)
+        return made
+
+    setattr(models, name, spoiled)
+    try:
+        return ask()
+    finally:
+        setattr(models, name, usual)
+
+
+def swap_experts(model: Any) -> None:
+    for module in model.modules():
+        for one, other in (getattr(module, "local_experts", None) or [],):
+            for mine, its in zip(one.parameters(), other.parameters(), strict=True):
+                kept = mine.clone()
+                mine.copy_(its)
+                its.copy_(kept)
+
+
+def shift_mask(model: Any) -> None:
+    for name, module in model.named_modules():
+        if name.endswith("core_attention"):
+            module.shifted = 1
+
+
+def lose_norm(model: Any) -> None:
+    name, weight = next(
+        (n, w) for n, w in model.named_parameters() if "norm" in n and n.endswith("weight")
+    )
+    weight.fill_(1.0)
+
+
+def first(model: Any, kind: str) -> Any:
+    found = models.quantizers(model)
+    return next(
+        one
+        for name, one in found.items()
+        if name.endswith(kind) and getattr(one, "_amax", None) is not None
+    )
+
+
+SCALES = {
+    "doubled": lambda one: one._amax.mul_(2),
+    "zeroed": lambda one: one._amax.zero_(),
+    "dropped": lambda one: delattr(one, "_amax"),
+}
+
+
+def controls(family: str) -> dict[str, Any]:
+    """Checks of models with one thing wrong: each must be broken."""
+    wrong = {"mask off by one": shift_mask, "norm lost": lose_norm}
+    if family in EXPERTS:
+        wrong["experts swapped"] = swap_experts
+    found = {}
+    for name, spoil in wrong.items():
+        for dtype in models.DTYPES:
+
+            def ask(dtype: str = dtype) -> Any:
+                return outcome(check_device.check_device_logits, dtype, family)
+
+            found[f"{name}, {dtype}"] = with_wrong("pair", spoil, ask)
+    for fmt in FORMATS:
+        for kind in ("input_quantizer", "weight_quantizer"):
+            for name, change in SCALES.items():
+
+                def spoil_scale(model: Any, kind: str = kind, change: Any = change) -> None:
+                    change(first(model, kind))
+
+                def ask_quantized(fmt: str = fmt) -> Any:
+                    return outcome(check_quantized.check_quantized, fmt, family)
+
+                key = f"{kind} {name}, {fmt}"
+                found[key] = with_wrong("calibrated", spoil_scale, ask_quantized)
+    return found
+
+
+PARTS = {"checks": checks, "seeds": seeded, "controls": controls}
 
 print(
     json.dumps(
         {
-            **{dtype: computed(dtype) for dtype in models.DTYPES},
-            **{fmt: quantized(fmt) for fmt in ("int8", "fp8")},
+            "stands in": gpu_stand_ins.STAND_INS,
+            "families": {
+                family: {name: part(family) for name, part in PARTS.items()}
+                for family in asked or FAMILIES
+            },
         }
     )
 )
