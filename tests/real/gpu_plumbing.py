@@ -128,9 +128,7 @@ def shift_mask(model: Any) -> None:
 
 
 def lose_norm(model: Any) -> None:
-    name, weight = next(
-        (n, w) for n, w in model.named_parameters() if "norm" in n and n.endswith("weight")
-    )
+    weight = next(w for n, w in model.named_parameters() if "norm" in n and n.endswith("weight"))
     weight.fill_(1.0)
 
 

@@ -95,11 +95,11 @@ def attention(
 def scan(
     x: Any,
     dt: Any,
-    A: Any,
-    B: Any,
-    C: Any,
+    A: Any,  # noqa: N803 (the releases call it so, by keyword)
+    B: Any,  # noqa: N803
+    C: Any,  # noqa: N803
     chunk_size: int,
-    D: Any = None,
+    D: Any = None,  # noqa: N803
     z: Any = None,
     dt_bias: Any = None,
     dt_softplus: bool = False,
@@ -130,8 +130,8 @@ def split_scan(
     weight: Any,
     bias: Any,
     dt_bias: Any,
-    A: Any,
-    D: Any,
+    A: Any,  # noqa: N803 (the releases call it so, by keyword)
+    D: Any,  # noqa: N803
     chunk_size: int,
     headdim: int | None = None,
     ngroups: int = 1,
@@ -149,13 +149,13 @@ def split_scan(
     padded = functional.pad(mixed.transpose(1, 2), (taps - 1, 0))
     mixed = functional.conv1d(padded, weight[:, None], bias, groups=weight.shape[0])
     mixed = functional.silu(mixed).transpose(1, 2)
-    x, B, C = mixed.split([width, ngroups * states, ngroups * states], dim=-1)
+    x, into, out = mixed.split([width, ngroups * states, ngroups * states], dim=-1)
     made = scan(
         x.unflatten(-1, (heads, of_head)),
         dt,
         A,
-        B.unflatten(-1, (ngroups, states)),
-        C.unflatten(-1, (ngroups, states)),
+        into.unflatten(-1, (ngroups, states)),
+        out.unflatten(-1, (ngroups, states)),
         chunk_size,
         D=D,
         dt_bias=dt_bias,
