@@ -149,13 +149,13 @@ def split_scan(
     padded = functional.pad(mixed.transpose(1, 2), (taps - 1, 0))
     mixed = functional.conv1d(padded, weight[:, None], bias, groups=weight.shape[0])
     mixed = functional.silu(mixed).transpose(1, 2)
-    x, B, C = mixed.split([width, ngroups * states, ngroups * states], dim=-1)
+    x, into, out = mixed.split([width, ngroups * states, ngroups * states], dim=-1)
     made = scan(
         x.unflatten(-1, (heads, of_head)),
         dt,
         A,
-        B.unflatten(-1, (ngroups, states)),
-        C.unflatten(-1, (ngroups, states)),
+        into.unflatten(-1, (ngroups, states)),
+        out.unflatten(-1, (ngroups, states)),
         chunk_size,
         D=D,
         dt_bias=dt_bias,

@@ -3,18 +3,20 @@ packages stands in; no model is here."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from suite.gpu import check_device, check_quantized, conftest, models
+from suite import noise
+from suite.gpu import check_device, check_quantized, conftest, models, scales
 from suite.outcomes import NeedsGpu, Unsupported
 
 CONFIG = SimpleNamespace(num_layers=2, hidden_size=128)
@@ -43,7 +45,9 @@ class Logits:
 def stand_in(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     """Stand-ins for what `models` asks of the packages."""
     usual = {
-        "numbers": lambda logits: [number for pair in logits.values for number in pair],
+        "rows": lambda logits: logits.values,
+        "limits": lambda *_: noise.Distances(0.01, 0.01),
+        "scattered": lambda *_: [noise.Distances(0.01, 0.01)],
         "sequences": lambda: [None],
         "compiled": lambda ask: ask(),
         "shapes": lambda *_: [],
@@ -54,10 +58,16 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
 
 
 def asked_of_keys_and_values(
-    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], after: Logits
+    monkeypatch: pytest.MonkeyPatch,
+    found: dict[str, Any],
+    after: Logits,
+    wrong: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the check of keys and values records; `after` is what the quantized model says."""
-    said = iter([Logits(1.0, 2.0), after])
+    # Before quantization, of the one sequence that calibration sees, and after.
+    said = iter([Logits(1.0, 2.0), Logits(1.0, 2.0), after])
+    monkeypatch.setattr(scales, "watched", lambda model: contextlib.nullcontext())
+    monkeypatch.setattr(scales, "wrong_scales", lambda *_: (len(found), wrong))
     stand_in(
         monkeypatch,
         restored=lambda *_: SimpleNamespace(config=CONFIG),
@@ -85,7 +95,7 @@ def test_keys_and_values_that_are_quantized_work(
     scale: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = asked_of_keys_and_values(monkeypatch, keys_and_values(**scale), NEAR)
-    assert 0 < recorded["distance"] < recorded["tolerance"]
+    assert 0 < recorded["distance"]["whole"] < recorded["bound of the format"]["whole"]
 
 
 def test_keys_and_values_whose_quantizers_were_never_called_are_found(
@@ -93,6 +103,21 @@ def test_keys_and_values_whose_quantizers_were_never_called_are_found(
 ) -> None:
     with pytest.raises(AssertionError, match=r"2 without a scale: core_attention\.k_bmm"):
         asked_of_keys_and_values(monkeypatch, keys_and_values(_amax=None), NEAR)
+
+
+def test_a_scale_of_keys_that_is_not_theirs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssertionError, match="the scale is off"):
+        asked_of_keys_and_values(
+            monkeypatch, keys_and_values(_amax=1.0), NEAR, ["k: the scale is off by 1"]
+        )
+
+
+@pytest.mark.parametrize("far", [1.5, math.nan])
+def test_quantized_logits_beyond_the_noise_of_the_format_are_found(
+    far: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="quantized against not: those of one position"):
+        asked_of_keys_and_values(monkeypatch, keys_and_values(_amax=1.0), Logits(far, 2.0))
 
 
 def test_quantized_keys_and_values_that_change_nothing_are_found(
@@ -168,7 +193,9 @@ def test_decoding_otherwise_than_at_once_is_wrong_unless_both_specs_train(
     with pytest.raises(AssertionError, match="modelopt, decode with a cache against all at once"):
         decoded(monkeypatch, "eval", *alike)
     recorded = decoded(monkeypatch, "training", *alike)
-    assert recorded["differences"]["modelopt, decode with a cache against all at once"] > 0.2
+    assert (
+        recorded["differences"]["modelopt, decode with a cache against all at once"]["whole"] > 0.2
+    )
 
 
 # What a wheel was built without

@@ -1,8 +1,7 @@
 """The GPU tier as far as it can be tested without one: its comparing functions refuse what they are
 to refuse, and on a host nothing of it runs.
 
-The network here is a few numpy matrices: a stand-in that shows whether the tolerances are of a
-sensible size, not what a GPU computes.
+The formats here are a few lines of numpy; `tests/real/test_gpu_plumbing.py` asks real models.
 """
 
 from __future__ import annotations
@@ -20,18 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from suite import noise
 from suite.gpu import check_quantized, models, tolerances
 from suite.outcomes import NeedsGpu, Unsupported
 
 from .conftest import ROOT
 
-WIDTH, LAYERS = 128, 2
+WIDTH = 128
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Round = Callable[[Array], Array]
-
-
-def exactly(values: Array) -> Array:
-    return values
 
 
 def to_bits(bits: int) -> Round:
@@ -58,101 +54,78 @@ def to_nvfp4(values: Array) -> Array:
     return np.asarray((np.sign(blocks) * grid[near] * scale).reshape(values.shape))
 
 
-class Network:
-    """Layers of four linears with norms between them, and residuals: their weights by name."""
-
-    def __init__(self, seed: int = 1) -> None:
-        random = np.random.default_rng(seed)
-        names = [f"{layer}.{linear}" for layer in range(LAYERS) for linear in range(4)]
-        self.weights = {n: random.normal(0, 0.03, (WIDTH, WIDTH)) for n in names}
-        self.ends = random.normal(0, 0.03, (2, WIDTH, WIDTH))
-        self.tokens = random.normal(size=(8, WIDTH))
-
-    def logits(self, rounded: Round = exactly, quantized: Round = exactly) -> list[float]:
-        """`rounded` after each operation; `quantized`: both factors of a layer's products."""
-        state = rounded(self.tokens @ rounded(self.ends[0]))
-        for layer in range(LAYERS):
-            for first, second in ((0, 1), (2, 3)):
-                inner = rounded(state / np.sqrt((state**2).mean(axis=1, keepdims=True)))
-                for linear in (first, second):
-                    weight = quantized(rounded(self.weights[f"{layer}.{linear}"]))
-                    inner = rounded(quantized(inner) @ weight)
-                state = rounded(state + inner)
-        found: list[float] = rounded(state @ rounded(self.ends[1])).flatten().tolist()
-        return found
-
-
-BITS = {"bfloat16": 8, "float32": 11}
-"""Bits of the significand: bfloat16 has 8, TF32 has 11."""
-
-
-@pytest.mark.parametrize("dtype", models.DTYPES)
-def test_rounding_of_a_dtype_stays_within_its_tolerance(dtype: str) -> None:
-    network = Network()
-    found = tolerances.difference(network.logits(), network.logits(to_bits(BITS[dtype])))
-    limit = tolerances.of_dtype(dtype, LAYERS, WIDTH)
-    assert 0 < found < limit
-    assert limit < 0.2
-
-
-@pytest.mark.parametrize("dtype", models.DTYPES)
-def test_a_swapped_weight_is_found(dtype: str) -> None:
-    network, other = Network(), Network()
-    names = ("0.1", "0.3")
-    other.weights.update(zip(names, (other.weights[n] for n in reversed(names)), strict=True))
-    found = {"x": tolerances.difference(network.logits(), other.logits(to_bits(BITS[dtype])))}
-    limit = tolerances.of_dtype(dtype, LAYERS, WIDTH)
-    assert tolerances.above(found, limit, "differs by")
-
-
-@pytest.mark.parametrize("dtype", models.DTYPES)
-def test_one_perturbed_logit_is_found(dtype: str) -> None:
-    wanted = Network().logits()
-    limit = tolerances.of_dtype(dtype, LAYERS, WIDTH)
-    perturbed = list(wanted)
-    perturbed[77] += 1.1 * limit * max(map(abs, wanted))
-    assert tolerances.above({"x": tolerances.difference(wanted, perturbed)}, limit, "differs by")
-    perturbed[77] = wanted[77] + 0.9 * limit * max(map(abs, wanted))
-    assert not tolerances.above({"x": tolerances.difference(wanted, perturbed)}, limit, "")
-
-
-QUANTIZED = {"int8": to_int8, "fp8": to_bits(4), "nvfp4": to_nvfp4}
-
-
-@pytest.mark.parametrize("fmt", sorted(tolerances.FORMATS))
-def test_the_error_of_a_format_stays_within_its_tolerance(fmt: str) -> None:
-    network = Network()
-    found = tolerances.distance(network.logits(), network.logits(quantized=QUANTIZED[fmt]))
-    assert 0 < found < tolerances.of_format(fmt, LAYERS)
+WEIGHTS = np.random.default_rng(3).normal(size=(64, WIDTH))
+QUANTIZED: dict[str, Round] = {"int8": to_int8, "fp8": to_bits(4), "nvfp4": to_nvfp4}
 
 
 @pytest.mark.parametrize("fmt", sorted(tolerances.FORMATS))
 def test_the_error_of_one_tensor_is_not_above_what_is_taken_for_it(fmt: str) -> None:
-    values = np.random.default_rng(3).normal(size=(64, WIDTH))
-    error = np.linalg.norm(QUANTIZED[fmt](values) - values) / np.linalg.norm(values)
+    error = np.linalg.norm(QUANTIZED[fmt](WEIGHTS) - WEIGHTS) / np.linalg.norm(WEIGHTS)
     assert error <= tolerances.FORMATS[fmt]
 
 
 @pytest.mark.parametrize("fmt", sorted(tolerances.FORMATS))
-def test_quantized_logits_of_another_model_or_of_nothing_are_found(fmt: str) -> None:
-    wanted, limit = Network().logits(), tolerances.of_format(fmt, LAYERS)
-    for other in (Network(seed=2).logits(), [0.0] * len(wanted)):
-        assert tolerances.above({"x": tolerances.distance(wanted, other)}, limit, "is")
+def test_quantization_moves_no_element_by_more_than_half_a_step(fmt: str) -> None:
+    blocks = np.abs(WEIGHTS).reshape(-1, tolerances.BLOCK).max(axis=1, keepdims=True)
+    of_block = np.broadcast_to(blocks, (blocks.size, tolerances.BLOCK)).reshape(WEIGHTS.shape)
+    most: Any = tolerances.half_step(fmt, WEIGHTS, np.abs(WEIGHTS).max(), of_block)  # type: ignore[arg-type]
+    moved = np.abs(QUANTIZED[fmt](WEIGHTS) - WEIGHTS) / most
+    assert 0.5 < moved.max() <= 1.0001
+    # A weight of the next one's scale, of nothing, or of twice its own is seen.
+    for wrong in (np.roll(WEIGHTS, 1), np.zeros_like(WEIGHTS), 2 * WEIGHTS):
+        assert (np.abs(wrong - WEIGHTS) / most).max() > 1
 
 
-@pytest.mark.parametrize("measure", [tolerances.difference, tolerances.distance])
+def test_a_format_that_is_not_known_has_no_half_step() -> None:
+    with pytest.raises(KeyError, match="int3"):
+        tolerances.half_step("int3", 1.0, 1.0, 1.0)
+
+
+# How far logits are apart
+
+
+LOGITS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+
+
+def test_one_wrong_position_is_not_diluted() -> None:
+    off = noise.apart(LOGITS, [[1.0, 2.0], [3.0, 5.0], [5.0, 6.0]])
+    assert off == noise.Distances(pytest.approx(1 / math.sqrt(91)), pytest.approx(0.2))
+    assert noise.beyond({"x": off}, noise.Distances(0.11, 0.19)) == [
+        "x: those of one position are apart by 0.2 of their length, more than 0.19"
+    ]
+    assert len(noise.beyond({"x": off}, noise.Distances(0.1, 0.19))) == 2
+    assert noise.beyond({"x": off}, noise.Distances(0.11, 0.21)) == []
+
+
+def test_a_bound_is_a_multiple_of_the_largest_noise_and_not_below_the_floor() -> None:
+    noises = [noise.Distances(0.01, 0.02), noise.Distances(0.02, 0.015)]
+    assert noise.bound(noises, 0.0) == noise.Distances(0.02 * noise.SPARE, 0.02 * noise.SPARE)
+    assert noise.bound(noises, 0.5) == noise.Distances(0.5, 0.5)
+
+
 @pytest.mark.parametrize("odd", [math.nan, math.inf])
-def test_what_is_no_number_is_within_no_tolerance(
-    measure: Callable[[list[float], list[float]], float], odd: float
-) -> None:
-    for wanted, actual in (([1.0, 2.0], [1.0, odd]), ([odd, 2.0], [1.0, 2.0]), ([], [])):
-        assert tolerances.above({"x": measure(wanted, actual)}, math.inf, "is")
-    assert tolerances.above({"x": measure([0.0], [0.0])}, math.inf, "is")
+def test_what_is_no_number_is_within_no_bound(odd: float) -> None:
+    none = noise.Distances(math.inf, math.inf)
+    for wanted, actual in (([[1.0, odd]], [[1.0, 2.0]]), ([[1.0, 2.0]], [[1.0, odd]])):
+        assert len(noise.beyond({"x": noise.apart(wanted, actual)}, none)) == 2
+    assert noise.beyond({"x": noise.apart([[0.0]], [[0.0]])}, none)
+    spoiled = noise.bound([noise.Distances(math.nan, 0.1)], 0.0)
+    assert noise.beyond({"x": noise.Distances(0.0, 0.0)}, spoiled)
 
 
 def test_logits_of_another_number_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        tolerances.difference([1.0, 2.0], [1.0])
+    for actual in ([[1.0]], [[1.0, 2.0], [3.0, 4.0]]):
+        with pytest.raises(ValueError, match="zip"):
+            noise.apart([[1.0, 2.0]], actual)
+
+
+@pytest.mark.parametrize(("topk", "problems"), [(2, 0), (1, 1)])
+def test_a_token_that_goes_to_some_experts_only_cannot_be_compared(
+    topk: int, problems: int
+) -> None:
+    config = SimpleNamespace(num_moe_experts=2, moe_router_topk=topk)
+    assert len(models.routing(SimpleNamespace(config=config))) == problems
+    assert models.routing(SimpleNamespace(config=SimpleNamespace(num_moe_experts=None))) == []
 
 
 # The shapes of logits, gradients, quantizers
@@ -208,9 +181,9 @@ def test_an_input_that_calibration_left_out_is_found() -> None:
         "c.input_quantizer": quantizer(_dynamic=True),
         "e.input_quantizer": quantizer(_use_constant_amax=True),
         "d.weight_quantizer": quantizer(),
-        "mlp.experts.local_experts.1.input_quantizer": quantizer(),
+        "f.output_quantizer": quantizer(),
     }
-    assert models.uncalibrated(found) == ["b.input_quantizer"]
+    assert models.uncalibrated(found) == ["b.input_quantizer", "d.weight_quantizer"]
 
 
 # What the hardware has, by what the release offers
@@ -242,7 +215,7 @@ def test_nvfp4_is_asked_where_the_release_offers_a_kernel(release: dict[str, Any
     assert models.four_bits() == "Triton kernel"
     recorded, record = recorder()
     assert models.configuration("nvfp4", record) == {"quant_cfg": {}}
-    assert recorded == {"configuration": "NVFP4_DEFAULT_CFG", "simulation": "Triton kernel"}
+    assert recorded == {"configuration": "NVFP4_DEFAULT_CFG", "implementation": "Triton kernel"}
 
 
 def test_nvfp4_is_asked_where_the_release_s_extension_is_built(release: dict[str, Any]) -> None:
@@ -268,7 +241,7 @@ def test_keys_and_values_alone_are_quantized(release: dict[str, Any]) -> None:
     release["modelopt.torch.quantization"].FP8_KV_CFG = given
     recorded, record = recorder()
     assert models.configuration("kv", record) == given
-    assert recorded == {"configuration": "FP8_KV_CFG"}
+    assert recorded == {"configuration": "FP8_KV_CFG", "implementation": "plain PyTorch"}
 
     def add(config: dict[str, Any], part: Any) -> dict[str, Any]:
         return {**config, "quant_cfg": ["nothing else", part]}
@@ -289,6 +262,27 @@ def test_an_extension_that_is_not_built_here_is_no_fault_of_the_release() -> Non
         models.compiled(fails("CUDA extension for FP8 quantization could not be built and loaded"))
     with pytest.raises(RuntimeError, match="illegal memory access"):
         models.compiled(fails("an illegal memory access was encountered"))
+
+
+@pytest.mark.parametrize(("fmt", "getter"), models.EXTENSIONS.items())
+def test_what_simulates_a_format_is_told(release: dict[str, Any], fmt: str, getter: str) -> None:
+    assert models.implementation(fmt) == "plain PyTorch"
+    setattr(release["modelopt.torch.quantization.extensions"], getter, lambda: object())
+    assert models.implementation(fmt) == "CUDA extension"
+
+
+def test_an_extension_that_is_called_and_was_not_built_is_no_fault_of_the_release(
+    release: dict[str, Any],
+) -> None:
+    nothing: Any = None
+    with pytest.raises(NeedsGpu, match="does not build"):
+        models.compiled(lambda: nothing.fake_tensor_quant(1))
+    with pytest.raises(AttributeError, match="shape"):
+        models.compiled(lambda: nothing.shape)
+    for getter in models.EXTENSIONS.values():
+        setattr(release["modelopt.torch.quantization.extensions"], getter, lambda: object())
+    with pytest.raises(AttributeError, match="fake_tensor_quant"):
+        models.compiled(lambda: nothing.fake_tensor_quant(1))
 
 
 # On a host
