@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def place(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module", params=FAMILIES)
 def found(
     request: pytest.FixtureRequest, place: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Any]]:
+) -> dict[str, Any]:
     python, tools, variables = cell()
     if place != CELL:
         python = Path(place, "bin", "python")
@@ -57,7 +56,7 @@ def found(
     assert done.returncode == 0, done.output[-3000:]
     told = json.loads(done.output.strip().splitlines()[-1])
     assert told["stands in"]
-    yield told["families"][request.param]
+    return told["families"][request.param]
 
 
 def wrong(rows: dict[str, Any], wanted: str) -> dict[str, str]:
