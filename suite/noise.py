@@ -76,10 +76,11 @@ def _odd_first(value: float) -> float:
 
 
 def bound(noises: Iterable[Distances], floor: float, spare: float = SPARE) -> Distances:
-    """`spare` times the largest of the noises, and not below `floor`."""
+    """`spare` times the largest of the noises, and not below `floor`; not a number, and so above
+    nothing, where one of them is none."""
     found = list(noises)
     whole, position = (max((one[i] for one in found), key=_odd_first) for i in (0, 1))
-    return Distances(*(max(floor, spare * value) for value in (whole, position)))
+    return Distances(*(max(floor, spare * one, key=_odd_first) for one in (whole, position)))
 
 
 def beyond(found: Mapping[str, Distances], limit: Distances) -> list[str]:
