@@ -113,12 +113,13 @@ def with_wrong(name: str, spoil: Callable[[Any], None], ask: Callable[[], Any]) 
 
 
 def swap_experts(model: Any) -> None:
-    for module in model.modules():
-        for one, other in (getattr(module, "local_experts", None) or [],):
-            for mine, its in zip(one.parameters(), other.parameters(), strict=True):
-                kept = mine.clone()
-                mine.copy_(its)
-                its.copy_(kept)
+    """Without their rows of the router."""
+    layer = next(one for one in model.modules() if hasattr(one, "local_experts"))
+    first, second = layer.local_experts
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        kept = one.clone()
+        one.copy_(other)
+        other.copy_(kept)
 
 
 def shift_mask(model: Any) -> None:
@@ -132,7 +133,7 @@ def lose_norm(model: Any) -> None:
     weight.fill_(1.0)
 
 
-def first(model: Any, kind: str) -> Any:
+def calibrated(model: Any, kind: str) -> Any:
     found = models.quantizers(model)
     return next(
         one
@@ -166,7 +167,7 @@ def controls(family: str) -> dict[str, Any]:
             for name, change in SCALES.items():
 
                 def spoil_scale(model: Any, kind: str = kind, change: Any = change) -> None:
-                    change(first(model, kind))
+                    change(calibrated(model, kind))
 
                 def ask_quantized(fmt: str = fmt) -> Any:
                     return outcome(check_quantized.check_quantized, fmt, family)

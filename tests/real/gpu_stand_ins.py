@@ -19,6 +19,7 @@ from suite.gpu import models
 
 STAND_INS = {
     "Transformer Engine's norms, linears and attention": "torch, products in float64",
+    "the router's product through Transformer Engine": "Megatron's own, where TE has none",
     "tensors and modules moved to the device": "they stay on the CPU",
     "Mamba's scan, its convolution and gated norm": "a loop over positions; Megatron's fallback",
     "NVFP4's kernel": "E2M1 in blocks of 16 with E4M3 scales, in torch",
@@ -204,6 +205,9 @@ def install() -> None:
     te.Linear.forward, te.LayerNormLinear.forward = plain, normed
     te.LayerNorm.forward, te.RMSNorm.forward = layer_norm, rms_norm
     te.DotProductAttention.forward = attention
+    experts = importlib.import_module("megatron.core.transformer.moe.moe_utils")
+    if hasattr(experts, "te_general_gemm"):
+        experts.te_general_gemm = None
     if adapter.find(adapter.STACK_MODEL) is not None:
         mixer = importlib.import_module("megatron.core.ssm.mamba_mixer")
         mixer.mamba_chunk_scan_combined, mixer.mamba_split_conv1d_scan_combined = scan, split_scan
