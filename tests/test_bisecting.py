@@ -19,7 +19,8 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context, Options, Outcome
+from mcore_compat.run.context import Context, Options
+from mcore_compat.run.pipeline import Outcome
 from mcore_compat.schedule import bisection, plan
 
 CHECK = "restore[gpt]"

@@ -26,7 +26,7 @@ from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import memory, pipeline
-from mcore_compat.run.pipeline import Context, Options
+from mcore_compat.run.context import Context, Options
 from mcore_compat.schedule import survey
 
 CELL = "compat-0.16-modelopt0.41"

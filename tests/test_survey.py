@@ -16,7 +16,7 @@ from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 from mcore_compat.schedule import survey
 
 NAME = "causal_conv1d-1.7.0-py3-none-any.whl"

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,73 +110,27 @@ def _write_all(folder: Path, made: Iterable[tuple[str, str]]) -> int:
     return count
 
 
-def dump_json(data: Any, rows: Mapping[str, Iterable[Any]] | None = None) -> str:
-    """Sorted, indented JSON with a final newline. Keys are texts.
-
-    `rows` are more values of `data`, a mapping: lists, each of whose elements is one line.
-    """
-    parts: list[str] = []
-    _dump({**data, **{k: _Rows(v) for k, v in rows.items()}} if rows else data, "\n", parts.append)
-    return "".join(parts) + "\n"
+def dump_json(data: Any) -> str:
+    """Sorted, indented JSON with a final newline. Keys are texts."""
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-class _Rows(list[Any]):
-    """A list whose elements are a line each."""
+def json_with_rows(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> str:
+    """As `dump_json` of a mapping that is not empty, with one more key at its end: a list whose
+    elements are a line each."""
+    return "".join(json_pieces(data, name, rows))
 
 
-def json_parts(data: Mapping[str, Iterable[Any]]) -> Iterator[str]:
-    """As `dump_json` of lists by name, in pieces: the whole text is never in memory."""
-    first = "{"
-    for key in sorted(data):
-        rows = data[key]
-        if isinstance(rows, (str, dict)):
-            yield f"{first}\n {_encode(key)}: {_at_depth(rows, 1)}"
-        else:
-            yield f"{first}\n {_encode(key)}: "
-            between = "["
-            for row in rows:
-                yield f"{between}\n  {_at_depth(row, 2)}"
-                between = ","
-            yield "[]" if between == "[" else "\n ]"
-        first = ","
-    yield "\n}\n"
+def json_pieces(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> Iterator[str]:
+    """As `json_with_rows`, in pieces: the whole text is never in memory."""
+    yield f'{dump_json(data)[:-3]},\n "{name}": ['
+    between = "\n  "
+    for row in rows:
+        yield f"{between}{_encode_sorted(row)}"
+        between = ",\n  "
+    yield "]\n}\n" if between == "\n  " else "\n ]\n}\n"
 
 
-def _at_depth(data: Any, depth: int) -> str:
-    """The text of a value that stands so many levels deep."""
-    parts: list[str] = []
-    _dump(data, "\n" + " " * depth, parts.append)
-    return "".join(parts)
-
-
-def _dump(data: Any, line: str, out: Callable[[str], None]) -> None:
-    """As `json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)`, which has no fast way
-    of its own: lists of texts and what is in no container are left to the encoder in C."""
-    if isinstance(data, dict) and data:
-        inner, first = line + " ", "{"
-        for key in sorted(data):
-            out(f"{first}{inner}{_encode(key)}: ")
-            _dump(data[key], inner, out)
-            first = ","
-        out(f"{line}}}")
-    elif isinstance(data, (list, tuple)) and data:
-        inner, first = line + " ", "["
-        if type(data) is _Rows:
-            out("[" + inner + ("," + inner).join(map(_encode_sorted, data)) + line + "]")
-            return
-        if all(type(one) is str for one in data):
-            out("[" + inner + ("," + inner).join(map(_encode, data)) + line + "]")
-            return
-        for one in data:
-            out(first + inner)
-            _dump(one, inner, out)
-            first = ","
-        out(f"{line}]")
-    else:
-        out(_encode(data))
-
-
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 _encode_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from mcore_compat.offline.archive import Entry
     from mcore_compat.offline.packing import Choice
     from mcore_compat.results.evidence import Evidence
-    from mcore_compat.run.part_results import Taken
-    from mcore_compat.run.pipeline import Context
+    from mcore_compat.run.context import Context
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEAST = 1 << 20
@@ -182,7 +181,7 @@ def collect(paths: Sequence[Path]) -> int:
     return 0
 
 
-def taken(paths: Sequence[Path]) -> list[Evidence | Taken]:
+def taken(paths: Sequence[Path]) -> list[Evidence]:
     """Take evidence back and print it, one line for each file and each difference to a lock.
 
     Raises:
@@ -193,13 +192,13 @@ def taken(paths: Sequence[Path]) -> list[Evidence | Taken]:
     from mcore_compat.offline import collection as taking
     from mcore_compat.offline.verification import Known
     from mcore_compat.run import pipeline
-    from mcore_compat.run.check_sets import PARTS
+    from mcore_compat.run.check_sets import ON_A_GPU
 
     known = Known(
         matrix=matrix.load(),
         releases=releases.load(),
         suite=pipeline.suite_digest(),
-        parts={name: part.digest() for name, part in PARTS.items()},
+        parts={name: pipeline.suite_digest(one) for name, one in ON_A_GPU.items()},
     )
     done = taking.collect(paths, known)
     for path, one, asked, stays in done:
@@ -208,21 +207,21 @@ def taken(paths: Sequence[Path]) -> list[Evidence | Taken]:
             print(f"{first}; not taken: what is of {stays} stays, this is of {one.taken}")
         else:
             print("\n".join([f"{first}; {os.path.relpath(path, ROOT)}", *more]))
-        for name, versions in sorted((one.base or {}).get("differs", {}).items()):
+        for name, versions in sorted((one.base["differs"] if one.base else {}).items()):
             print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
     return [one.one for one in done]
 
 
-def _told(one: Evidence | Taken, asked: int) -> list[str]:
+def _told(one: Evidence, asked: int) -> list[str]:
     """What came of it: a line, and for a part of the suite why checks did not work."""
     from mcore_compat.cli import part_commands
     from mcore_compat.results import verdict
-    from mcore_compat.run.part_results import Taken
+    from mcore_compat.results.evidence import MAIN
 
     over = f"; over a base, with the lock of {one.base['cell']}" if one.base else ""
     if not one.complete:
         over += f"; incomplete: {len(one.checks)} of {asked} checks"
-    if isinstance(one, Taken):
+    if one.check_set != MAIN:
         first, *more = part_commands.lines(one)
         return [f"{first}{over}", *more]
     return [f"{one.cell} ({one.device_class}): {verdict.spelt(one.outcome)}{over}"]
@@ -300,11 +299,11 @@ def fitting(names: Sequence[str], python: Path, here: Context) -> dict[str, tupl
     return found
 
 
-def _speaks_against(one: Evidence | Taken) -> bool:
+def _speaks_against(one: Evidence) -> bool:
     """Whether something that was asked failed."""
     from mcore_compat.core.outcomes import FAILS, CellOutcome
-    from mcore_compat.run.part_results import Taken
+    from mcore_compat.results.evidence import MAIN
 
-    if isinstance(one, Taken):
+    if one.check_set != MAIN:
         return any(check.outcome in FAILS for check in one.checks)
     return one.outcome is not CellOutcome.COMPATIBLE

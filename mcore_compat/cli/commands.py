@@ -29,9 +29,9 @@ from mcore_compat.results import evidence, large_values
 from mcore_compat.results import verdict as verdicts
 from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import pipeline, runner
+from mcore_compat.run.context import Context, Options
 from mcore_compat.run.context import context as context
 from mcore_compat.run.context import say as say
-from mcore_compat.run.pipeline import Context, Options
 from mcore_compat.schedule import nox_engine, plan
 from mcore_compat.schedule.plan import Known
 
@@ -67,7 +67,7 @@ def others() -> tuple[evidence.Evidence, ...]:
     found = []
     for path in sorted(evidence.FOLDER.glob("compat-*/*.json")):
         try:
-            found.append(evidence.load(path, validate=False, whole=False))
+            found.append(evidence.load(path, whole=False))
         except CompatError as error:
             say(f"mcore-compat: passed over: {error}")
     return tuple(found)
@@ -255,7 +255,7 @@ def summary(ended: Sequence[Known], here: Context, device: str, failed: Mapping[
     if left:
         return InfrastructureError.exit_code
     paths = [evidence.path_of(k.cell.name, device) for k in ended]
-    found = [evidence.load(path, validate=False, whole=False) for path in paths]
+    found = [evidence.load(path, whole=False) for path in paths]
     verdict = 0 if all(as_expected(one, here) for one in found) else 1
     return _outlived(found, here.matrix) or verdict
 

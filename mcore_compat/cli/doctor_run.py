@@ -9,17 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from mcore_compat.analysis.doctor import pins_of, valid
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
+from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.cli import commands
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CellOutcome
@@ -27,9 +25,10 @@ from mcore_compat.environments import creation, process_variables
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.results.from_events import Builder
-from mcore_compat.run import machine, pipeline, runner
-from mcore_compat.run.pipeline import Context, Options
+from mcore_compat.run import engine, pipeline, runner
+from mcore_compat.run.check_sets import MAIN
+from mcore_compat.run.context import Context, Options
+from mcore_compat.run.runner import Place
 
 NAME = "compat-current"
 OUTPUT = Path(f"{NAME}.json")
@@ -95,39 +94,22 @@ def suite_in(python: Path, there: Installed, options: Options, here: Context) ->
         raise InfrastructureError(
             f"pytest is fetched once, beside the environment, and that failed: {error}"
         ) from None
-    builder = Builder(base)
-    watch = machine.Watch(machine.device_class())
-
-    def take(event: Mapping[str, Any]) -> None:
-        watch.see(event)
-        builder.take(event)
-
-    logs = files.home() / "logs" / NAME
+    logs = engine.logs_of(NAME, MAIN)
     logs.mkdir(parents=True, exist_ok=True)
-    here.say(f"running the suite in the environment of {python}")
+    place = Place(
+        name=f"the environment of {python}",
+        python=python,
+        tools=tools,
+        variables=variables,
+        suite=files.ROOT / "suite",
+        logs=logs,
+    )
     try:
         # Two runs would write the same events.
         with FileLock(logs.with_suffix(".run"), timeout=0):
-            done = runner.run_suite(
-                python=python,
-                tools=tools,
-                variables=variables,
-                logs=logs,
-                run=here.run,
-                on_event=take,
-                on_line=lambda line: here.say(f"  {line}"),
-                only=options.only,
-                check_limit=options.limit,
-            )
+            found = engine.ask(MAIN, base, place, options, here)
     except Timeout:
         raise InfrastructureError("another doctor --run is running") from None
-    if builder.problem:
-        raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
-    found = builder.evidence()
-    if not found.complete:
-        raise InfrastructureError(
-            f"the suite ended early, with exit code {done.returncode} (log: {logs / 'suite.log'})"
-        )
     added = sorted(n for n, v in variables.items() if os.environ.get(n) != v)
     return replace(found, platform={**found.platform, "variables_set": added})
 
@@ -146,7 +128,7 @@ def _base(python: Path, there: Installed) -> Evidence:
             raise UsageError(f"{axis} beside {python} has no valid version: {version!r}")
     return Evidence(
         cell=NAME,
-        device_class=pipeline.device_class(),
+        device_class=evidence.device_class_of(pipeline.device_class()),
         outcome=CellOutcome.UNTESTED,
         reason=None,
         taken=evidence.now(),

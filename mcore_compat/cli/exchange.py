@@ -22,7 +22,7 @@ from mcore_compat.exchange.run import Saved
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)

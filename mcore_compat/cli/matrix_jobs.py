@@ -18,7 +18,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Reason
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 from mcore_compat.schedule import nox_engine, plan, survey
 from mcore_compat.schedule.jobs import records, schedulers
 from mcore_compat.schedule.jobs.drive import Driver, Result
@@ -133,7 +133,7 @@ def _outcome(name: str, device: str) -> str:
     """What the stored evidence of a cell says."""
     try:
         path = evidence.path_of(name, device)
-        return evidence.load(path, validate=False, whole=False).outcome.value
+        return evidence.load(path, whole=False).outcome.value
     except (OSError, EvidenceError):
         return f"no evidence of device class {device}"
 

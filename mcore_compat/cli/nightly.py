@@ -10,7 +10,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import commands
 from mcore_compat.cli.commands import say
 from mcore_compat.results import evidence
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 from mcore_compat.schedule import new_releases, nightly, nox_engine, plan, shards
 
 

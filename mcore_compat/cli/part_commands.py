@@ -15,11 +15,11 @@ from mcore_compat.core.outcomes import FAILURES, CheckOutcome
 from mcore_compat.publish import over_base, part_reports
 from mcore_compat.results import evidence as main
 from mcore_compat.results import verdict
-from mcore_compat.run import part as running
-from mcore_compat.run import part_results, pipeline, runner
-from mcore_compat.run.check_sets import PARTS, Part
-from mcore_compat.run.part_results import Taken
-from mcore_compat.run.pipeline import Context, Options
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import parts as running
+from mcore_compat.run import pipeline, runner
+from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
+from mcore_compat.run.context import Context, Options
 
 
 def run_cells(
@@ -36,7 +36,7 @@ def run_cells(
     """
     runner.need_limit(limit)
     code = 0
-    chosen = [PARTS[name] for name in parts]
+    chosen = [ON_A_GPU[name] for name in parts]
     if not chosen:
         code = commands.run_cells(names, force=force, only=only, limit=limit)
         chosen = with_a_gpu(only)
@@ -54,9 +54,9 @@ def run_cells(
     return code
 
 
-def with_a_gpu(only: str | None) -> list[Part]:
+def with_a_gpu(only: str | None) -> list[CheckSet]:
     """The parts that a whole run of a cell has: all where there is a GPU, else none."""
-    return list(PARTS.values()) if pipeline.device_class() == "gpu" and not only else []
+    return list(ON_A_GPU.values()) if pipeline.device_class() == "gpu" and not only else []
 
 
 def installed(cell: Cell) -> bool:
@@ -65,7 +65,7 @@ def installed(cell: Cell) -> bool:
     return path.exists() and bool(main.load(path, whole=False).checks)
 
 
-def _one(cell: Cell, part: Part, options: Options, here: Context) -> int:
+def _one(cell: Cell, part: CheckSet, options: Options, here: Context) -> int:
     anew = options.force or options.only
     found = None if anew else running.kept(cell, part)
     if found:
@@ -79,11 +79,12 @@ def _speaks_against(outcome: CheckOutcome) -> bool:
     return outcome in FAILURES or outcome is CheckOutcome.BLOCKED
 
 
-def lines(taken: Taken) -> Iterable[str]:
+def lines(taken: Evidence) -> Iterable[str]:
     """How a part ended in a cell."""
     counts = Counter(c.outcome for c in taken.checks)
     said = ", ".join(f"{verdict.spelt(o)} {counts[o]}" for o in CheckOutcome if counts[o])
-    yield f"{taken.cell}, {taken.part}, device class {taken.device_class}: {said or 'no check'}"
+    where = f"{taken.cell}, {taken.check_set}, device class {taken.device_class}"
+    yield f"{where}: {said or 'no check'}"
     if not taken.complete:
         yield "  incomplete: not all checks of this part were asked, so it is no whole result"
     told: dict[str, list[str]] = {}
@@ -100,31 +101,29 @@ def lines(taken: Taken) -> Iterable[str]:
 def texts() -> dict[Path, Callable[[], str]]:
     """What is published of each part, and how its text is made."""
     return {
-        part.report: functools.partial(
-            _text, part, (*part_results.load_all(part), *_over_base(part))
+        over_base.REPORTS / f"{part.name.upper()}.md": functools.partial(
+            _text, part, (*main.load_all(check_set=part.name), *_over_base(part))
         )
-        for part in PARTS.values()
+        for part in ON_A_GPU.values()
     }
 
 
-def _over_base(part: Part) -> list[part_results.Taken]:
+def _over_base(part: CheckSet) -> tuple[Evidence, ...]:
     """What ran over a base, sorted by file.
 
     Raises:
         EvidenceError: a file is corrupt, or tells of no base.
     """
-
-    paths = sorted((over_base.FOLDER / part.name).glob("compat-*.json"))
-    found = [part_results.load(path) for path in paths]
-    for path, taken in zip(paths, found, strict=True):
-        if taken.base is None:
-            where = f"reports/over-base/{part.name}/{path.name}"
-            raise EvidenceError(f"{where} tells of no base; remove it")
+    found = main.load_all(over_base.FOLDER, part.name)
+    for one in found:
+        if one.base is None:
+            where = main.path_of(one.cell, one.device_class, over_base.FOLDER, part.name)
+            raise EvidenceError(f"{where.name} of {one.cell} tells of no base; remove it")
     return found
 
 
-def _text(part: Part, found: Sequence[part_results.Taken]) -> str:
-    today = part.digest()
+def _text(part: CheckSet, found: Sequence[Evidence]) -> str:
+    today = pipeline.suite_digest(part)
     return part_reports.markdown(
-        part, found, lambda one: over_base.stale(one.base, one.lock, one.digest, today)
+        part, found, lambda one: over_base.stale(one.base, one.lock, one.suite, today)
     )

@@ -21,7 +21,7 @@ from mcore_compat.publish import collation, data
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context, Options
+from mcore_compat.run.context import Context, Options
 from mcore_compat.upgrade import answer as answers
 from mcore_compat.upgrade import current, document, examples, losses, sides, text
 from mcore_compat.upgrade import data as plain

@@ -1,23 +1,19 @@
-"""What loading other cells' checkpoints showed: one file for each cell that loads."""
+"""What loading other cells' checkpoints showed: one result for each cell that loads."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core.outcomes import FAILURES, CheckOutcome
+from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.exchange.plan import WAYS
-from mcore_compat.results import fingerprint
-from mcore_compat.results.evidence import CheckResult, Failure
-
-FOLDER = files.ROOT / "reports" / "exchange"
-
-FORMAT = 1
+from mcore_compat.results import evidence, fingerprint
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.run.check_sets import EXCHANGE
 
 NOTED = (
     "load with defaults",
@@ -60,6 +56,7 @@ class Exchanged:
     cell: str
     device_class: str
     pins: Mapping[str, str]
+    cuda: int
     lock: str
     exchange: str
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -88,11 +85,6 @@ def outdated(found: Iterable[Exchanged], checks: str, locks: Mapping[str, str]) 
     return told
 
 
-def path_of(cell: str, device_class: str, folder: Path = FOLDER) -> Path:
-    """Where it lies what a cell loaded."""
-    return folder / f"{cell}.{device_class}.json"
-
-
 def answer(result: CheckResult) -> Answer:
     """A check's result, short: its failure is named by its fingerprint."""
     notes = {name: result.details[name] for name in NOTED if result.details.get(name)}
@@ -113,7 +105,7 @@ def with_source(
     sources = {**found.sources, origin: _joined(found.sources.get(origin), source)}
     named = {a.cause for s in sources.values() for a in s.answers.values()}
     # The first that was seen stays, so that the same runs make the same file.
-    known = {**{one.fingerprint: short(one) for one in failures}, **found.failures}
+    known = {**{one.fingerprint: one for one in failures}, **found.failures}
     kept = {name: one for name, one in known.items() if name in named}
     return replace(found, sources=sources, failures=kept)
 
@@ -127,96 +119,95 @@ def _joined(old: Source | None, new: Source) -> Source:
     return replace(new, ways=ways, answers={**stays, **new.answers})
 
 
-MESSAGE, TRACEBACK = 600, 1500
-"""Characters that are kept: the beginning of a message, the end of a traceback."""
+CHECK = re.compile(r"restore-from\[(?P<cell>[^:\]]+):(?P<key>[^:\]]+:[^:\]]+)\]")
+"""The id of a check that loads: the cell that saved, and `family:way`."""
 
 
-def short(one: Failure) -> Failure:
-    """A failure as it is kept; its fingerprint is that of the whole message."""
-    return replace(one, message=one.message[:MESSAGE], traceback=one.traceback[-TRACEBACK:])
-
-
-def dumps(found: Exchanged) -> str:
-    """The file's text; sorted, and short: what works says only that."""
-    sources = {
-        name: {
-            "digests": {"lock": one.lock, "manifests": one.manifests},
-            "pins": dict(one.pins),
-            "taken": one.taken,
-            "ways": list(one.ways),
-            "answers": {key: _short(a) for key, a in one.answers.items()},
-        }
-        for name, one in found.sources.items()
-    }
-    return files.dump_json(
-        {
-            "format": FORMAT,
-            "cell": found.cell,
-            "device_class": found.device_class,
-            "pins": dict(found.pins),
-            "digests": {"lock": found.lock, "exchange": found.exchange},
-            "from": sources,
-            "failures": {name: asdict(one) for name, one in found.failures.items()},
-        }
+def result_of(found: Exchanged) -> Evidence:
+    """As the result that is kept: a check for each checkpoint."""
+    return Evidence(
+        check_set=EXCHANGE.name,
+        cell=found.cell,
+        device_class="gpu" if found.device_class == "gpu" else "host",
+        outcome=CellOutcome.UNTESTED,
+        reason=None,
+        taken=max((source.taken for source in found.sources.values()), default=evidence.now()),
+        pins=found.pins,
+        cuda=found.cuda,
+        lock=found.lock,
+        suite=found.exchange,
+        wheels={},
+        checks=tuple(sorted(_checks(found), key=lambda check: check.check)),
+        sources={
+            origin: evidence.Source(
+                lock=source.lock,
+                manifests=source.manifests,
+                pins=source.pins,
+                taken=source.taken,
+                ways=source.ways,
+            )
+            for origin, source in found.sources.items()
+        },
     )
 
 
-def _short(one: Answer) -> Any:
-    said = {"cause": one.cause, "reason": one.reason, "notes": dict(one.notes)}
-    kept = {name: value for name, value in said.items() if value}
-    return {"outcome": one.outcome.value, **kept} if kept else one.outcome.value
+def _checks(found: Exchanged) -> Iterator[CheckResult]:
+    for origin, source in found.sources.items():
+        for key, answer in source.answers.items():
+            yield CheckResult(
+                check=f"restore-from[{origin}:{key}]",
+                kind="restore-from",
+                family=key.partition(":")[0],
+                outcome=answer.outcome,
+                seconds=None,
+                reason=answer.reason,
+                failure=found.failures[answer.cause] if answer.cause else None,
+                details=dict(answer.notes),
+            )
 
 
-def parse(text: str, where: str) -> Exchanged:
-    """From a file's text.
+def exchanged_of(result: Evidence) -> Exchanged:
+    """What a result says, by the cell that saved.
 
     Raises:
-        EvidenceError: it is corrupt, or names a cause that it does not tell.
+        EvidenceError: a check is of no cell that it names.
     """
-    try:
-        data = json.loads(text)
-        if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']}, not {FORMAT}")
-        found = Exchanged(
-            cell=data["cell"],
-            device_class=data["device_class"],
-            pins=data["pins"],
-            lock=data["digests"]["lock"],
-            exchange=data["digests"]["exchange"],
-            sources={name: _source(row) for name, row in data["from"].items()},
-            failures={name: _failure(row) for name, row in data["failures"].items()},
+    answers: dict[str, dict[str, Answer]] = {origin: {} for origin in result.sources}
+    for check in result.checks:
+        match = CHECK.fullmatch(check.check)
+        if match is None or match["cell"] not in answers:
+            raise EvidenceError(f"{check.check} is of no cell that saved")
+        answers[match["cell"]][match["key"]] = Answer(
+            outcome=check.outcome,
+            cause=check.failure.fingerprint if check.failure else None,
+            reason=check.reason,
+            notes=check.details,
         )
-        for source in found.sources.values():
-            for one in source.answers.values():
-                if one.cause is not None and one.cause not in found.failures:
-                    raise ValueError(f"it does not tell the cause {one.cause}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EvidenceError(
-            f"reports/exchange/{where} is corrupt ({error}); remove it and run nox -s exchange"
-        ) from None
-    return found
-
-
-def _source(row: Mapping[str, Any]) -> Source:
-    return Source(
-        lock=row["digests"]["lock"],
-        manifests=row["digests"]["manifests"],
-        pins=row["pins"],
-        taken=row["taken"],
-        ways=tuple(row["ways"]),
-        answers={key: answered(said) for key, said in row["answers"].items()},
+    return Exchanged(
+        cell=result.cell,
+        device_class=result.device_class,
+        pins=result.pins,
+        cuda=result.cuda,
+        lock=result.lock,
+        exchange=result.suite,
+        sources={
+            origin: Source(
+                lock=source.lock,
+                manifests=source.manifests,
+                pins=source.pins,
+                taken=source.taken,
+                ways=source.ways,
+                answers=answers[origin],
+            )
+            for origin, source in result.sources.items()
+        },
+        failures={c.failure.fingerprint: c.failure for c in result.checks if c.failure},
     )
 
 
-def answered(said: Any) -> Answer:
-    """An answer from its row."""
-    row = {"outcome": said} if isinstance(said, str) else dict(said)
-    return Answer(**{**row, "outcome": CheckOutcome(row["outcome"])})
-
-
-def _failure(row: Mapping[str, Any]) -> Failure:
-    # Not made anew, as in a cell's evidence: the answers name it by what it was.
-    return Failure(**row)
+def path_of(cell: str, device_class: str, folder: Path = evidence.FOLDER) -> Path:
+    """Where it lies what a cell loaded."""
+    return evidence.path_of(cell, device_class, folder, EXCHANGE.name)
 
 
 def load(path: Path) -> Exchanged:
@@ -224,30 +215,27 @@ def load(path: Path) -> Exchanged:
 
     Raises:
         FileNotFoundError: nothing does.
-        EvidenceError: as `parse`.
+        EvidenceError: it is corrupt.
     """
-    return parse(path.read_text(encoding="utf-8", errors="replace"), path.name)
+    return exchanged_of(evidence.load(path))
 
 
-def load_all(folder: Path = FOLDER) -> tuple[Exchanged, ...]:
+def load_all(folder: Path = evidence.FOLDER) -> tuple[Exchanged, ...]:
     """All that was loaded, sorted by file.
 
     Raises:
         EvidenceError: a file is corrupt.
     """
-    return tuple(load(path) for path in sorted(folder.glob("compat-*.json")))
+    return tuple(map(exchanged_of, evidence.load_all(folder, EXCHANGE.name)))
 
 
-def save(found: Exchanged, folder: Path = FOLDER) -> None:
+def save(found: Exchanged, folder: Path = evidence.FOLDER) -> None:
     """Write it whole or not at all.
 
     Raises:
         InfrastructureError: the disk is full.
     """
-    text = dumps(found)
-    path = path_of(found.cell, found.device_class, folder)
-    parse(text, path.name)
-    files.write_text(path, text)
+    evidence.save(result_of(found), folder)
 
 
 def gist(one: Failure) -> str:

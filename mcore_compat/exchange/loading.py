@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from mcore_compat.core.outcomes import CheckOutcome
-from mcore_compat.exchange.evidence import Answer
+from mcore_compat.exchange.evidence import CHECK, Answer
 from mcore_compat.exchange.plan import WAYS, Pair
 
 NOT_SAVED = "not saved: "
 """Begins the reason of a load whose checkpoint could not be saved."""
 
-_CHECK = re.compile(r"restore-from\[(?P<cell>[^:\]]+):(?P<key>[^:\]]+:[^:\]]+)\]")
-
 
 def parsed(check: str) -> tuple[str, str] | None:
     """`(cell that saved, "family:way")` of a check's id; None for a check of another kind."""
-    match = _CHECK.fullmatch(check)
+    match = CHECK.fullmatch(check)
     return (match["cell"], match["key"]) if match else None
 
 

@@ -3,14 +3,13 @@ by the suite's runner."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from mcore_compat.base import files
@@ -23,13 +22,11 @@ from mcore_compat.exchange.evidence import Answer, Exchanged
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import CheckResult, Failure
-from mcore_compat.results.from_events import Builder
-from mcore_compat.run import gpu_slots, machine, pipeline, runner
-from mcore_compat.run.cell_environment import environment_of, lock_of
-from mcore_compat.run.pipeline import Context
-
-CHECKS = files.ROOT / "suite" / "exchange"
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.run import engine, pipeline
+from mcore_compat.run.check_sets import EXCHANGE
+from mcore_compat.run.context import Context, Options
+from mcore_compat.run.engine import Listener, ResolvedCell
 
 SAVE_INTO = "MCORE_COMPAT_CHECKPOINTS"
 LOAD_FROM = "MCORE_COMPAT_LOAD_FROM"
@@ -57,8 +54,7 @@ class Saved:
 
 def digest() -> str:
     """Digest of the exchange's checks and of the suite that they are made of."""
-    parts = (pipeline.suite_digest(), files.sha256_tree(CHECKS))
-    return files.sha256_bytes("\n".join(parts).encode())
+    return pipeline.suite_digest(EXCHANGE)
 
 
 def folder() -> Path:
@@ -84,11 +80,8 @@ def kept(cell: Cell, lock: Lock) -> Saved | None:
     """What the cell kept, where that is whole and of this lock and these checks."""
     path = folder() / cell.name / SAVED
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        answers = {name: results.answered(said) for name, said in data.pop("answers").items()}
-        failures = {name: Failure(**row) for name, row in data.pop("failures").items()}
-        found = Saved(**data, answers=answers, failures=failures)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        found = msgspec.json.decode(path.read_bytes(), type=Saved)
+    except (OSError, msgspec.MsgspecError):
         return None  # what is not whole is saved again
     wanted = (lock.digest, digest(), pipeline.device_class(), contents(path.parent))
     is_so = (found.lock, found.exchange, found.device_class, found.contents)
@@ -101,35 +94,27 @@ def save(cell: Cell, context: Context) -> Saved:
     Raises:
         CompatError: bad input, or a failure of the surroundings; nothing is taken for kept then.
     """
-    lock = lock_of(cell, context)
+    ready = pipeline.resolved_cell(cell, context)
     into = folder() / cell.name
     # All of it: what cannot be saved any more would be loaded from what lies there.
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    builder = Builder(_base(cell, lock))
     context.say(f"{cell.name} saves its checkpoints")
-    ask(cell, lock, context, builder, {SAVE_INTO: str(into)})
-    ended = {f"{c.family}:{c.kind.removeprefix('save-')}": c for c in builder.evidence().checks}
+    result = _ask(ready, context, {SAVE_INTO: str(into)}, Listener())
+    ended = {f"{c.family}:{c.kind.removeprefix('save-')}": c for c in result.checks}
     found = Saved(
         cell=cell.name,
-        lock=lock.digest,
+        lock=ready.lock.digest,
         exchange=digest(),
-        device_class=builder.evidence().device_class,
+        device_class=result.device_class,
         pins=cell.pins,
         manifests=manifests(into),
         contents=contents(into),
         answers={name: results.answer(c) for name, c in sorted(ended.items())},
         failures={c.failure.fingerprint: c.failure for c in ended.values() if c.failure},
     )
-    files.write_text(into / SAVED, files.dump_json(_plain(found)))
+    files.write_text(into / SAVED, files.dump_json(msgspec.to_builtins(found)))
     return found
-
-
-def _plain(found: Saved) -> dict[str, Any]:
-    data = asdict(found)
-    for said in data["answers"].values():
-        said["outcome"] = said["outcome"].value
-    return data
 
 
 def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context: Context) -> None:
@@ -138,19 +123,18 @@ def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context:
     Raises:
         CompatError: as `save`; what was stored before stays.
     """
-    lock = lock_of(cell, context)
-    state = Loading(stored(cell, lock), {p.origin: p for p in pairs}, saved)
+    ready = pipeline.resolved_cell(cell, context)
+    state = Loading(stored(cell, ready.lock), {p.origin: p for p in pairs}, saved)
     words = loading.words(pairs, {name: one.answers for name, one in saved.items()})
     if words:
-        builder = Builder(_base(cell, lock))
 
-        def each(result: CheckResult) -> None:
+        def keep(result: CheckResult) -> None:
             if state.take(result):
                 results.save(state.found)
 
         context.say(f"{cell.name} loads the checkpoints of {len(pairs)} cells")
         variables = {LOAD_FROM: str(folder()), LOADED: ",".join(words)}
-        ask(cell, lock, context, builder, variables, each, state.expect)
+        _ask(ready, context, variables, Listener(start=state.expect, check=keep))
     state.finish()
     results.save(state.found)
 
@@ -163,7 +147,12 @@ def stored(cell: Cell, lock: Lock) -> Exchanged:
     if found is not None and (found.lock, found.exchange) == (lock.digest, digest()):
         return found
     return Exchanged(
-        cell=cell.name, device_class=device, pins=cell.pins, lock=lock.digest, exchange=digest()
+        cell=cell.name,
+        device_class=device,
+        pins=cell.pins,
+        cuda=cell.cuda,
+        lock=lock.digest,
+        exchange=digest(),
     )
 
 
@@ -250,56 +239,17 @@ def outdated(found: Sequence[Exchanged]) -> list[str]:
     return results.outdated(found, digest(), locked)
 
 
-def _base(cell: Cell, lock: Lock) -> evidence.Evidence:
-    device = pipeline.device_class()
-    return evidence.start(cell, device_class=device, lock=lock.digest, suite=digest())
-
-
-def ask(
-    cell: Cell,
-    lock: Lock,
-    context: Context,
-    builder: Builder,
-    variables: Mapping[str, str],
-    each: Callable[[CheckResult], None] = lambda result: None,
-    expect: Callable[[Sequence[str]], None] = lambda checks: None,
-) -> None:
-    """Run the exchange's checks in the cell; `each` gets every result.
-
-    Raises:
-        EvidenceError: the checks cannot run.
-        InfrastructureError: they did not come to their end; `each` has had those that did.
-    """
-
-    watch = machine.Watch(pipeline.device_class())
-
-    def take(event: Mapping[str, Any]) -> None:
-        watch.see(event)
-        builder.take(event)
-        if event.get("event") == "start":
-            expect(event["checks"])
-        if event.get("event") == "check":
-            each(builder.last)
-
-    gpu, need = pipeline.device_class() == "gpu", context.matrix.gpu_memory
-    with (
-        environment_of(cell, lock, context) as (there, tools),
-        gpu_slots.slot(need, context.run, context.say, gpu=gpu) as device,
-    ):
-        done = runner.run_suite(
-            python=there.python,
-            tools=tools,
-            variables={**there.variables, **device, **variables},
-            logs=files.home() / "logs" / f"{cell.name}.exchange",
-            run=context.run,
-            on_event=take,
-            on_line=lambda line: context.say(f"  {line}"),
-            checks=CHECKS,
-        )
-    if builder.problem:
-        raise EvidenceError(f"the exchange cannot run: {builder.problem.splitlines()[0]}")
-    if not builder.evidence().complete:
-        raise InfrastructureError(
-            f"the exchange ended early in {cell.name}, with exit code {done.returncode}; "
-            "run it again to continue"
-        )
+def _ask(
+    ready: ResolvedCell, context: Context, variables: Mapping[str, str], listener: Listener
+) -> Evidence:
+    """Run the exchange's checks in the cell; raises as `engine.ask`."""
+    base = evidence.start(
+        ready.cell,
+        device_class=pipeline.device_class(),
+        lock=ready.lock.digest,
+        suite=digest(),
+        check_set=EXCHANGE.name,
+    )
+    with engine.place_of(ready, EXCHANGE, context) as place:
+        place = replace(place, variables={**place.variables, **variables})
+        return engine.ask(EXCHANGE, base, place, Options(), context, listener)

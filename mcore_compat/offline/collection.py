@@ -20,10 +20,7 @@ from mcore_compat.offline.start import RESULTS
 from mcore_compat.offline.verification import Known
 from mcore_compat.publish.over_base import FOLDER
 from mcore_compat.results import evidence, large_values, verdict
-from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import part_results as parts
-from mcore_compat.run.check_sets import PARTS
-from mcore_compat.run.part_results import Taken
+from mcore_compat.results.evidence import MAIN, Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +36,7 @@ class Collected(NamedTuple):
     to be asked. `stays`: when that was taken which is there and was not replaced."""
 
     path: Path
-    one: Evidence | Taken
+    one: Evidence
     asked: int
     stays: str | None
 
@@ -102,12 +99,12 @@ def _of_archive(path: Path) -> list[Brought]:
 _EVIDENCE = re.compile(r"evidence/compat-[^/]+/[^/]+\.json")
 
 
-def read(path: Path, known: Known) -> Evidence | Taken:
+def read(path: Path, known: Known) -> Evidence:
     """The evidence in one file, verified; raises as `verified`."""
     return verified(_of_file(path), known)[0]
 
 
-def verified(one: Brought, known: Known) -> tuple[Evidence | Taken, int]:
+def verified(one: Brought, known: Known) -> tuple[Evidence, int]:
     """The evidence in a text, verified, and how many checks were to be asked.
 
     Raises:
@@ -122,40 +119,33 @@ def verified(one: Brought, known: Known) -> tuple[Evidence | Taken, int]:
     if problem is not None:
         raise EvidenceError(f"{one.where}: {problem.json_path}: {problem.message[:200]}")
     try:
-        made, part = verification.verified(data, known), verification.part_of(data)
-        asked = len(data["events"][0]["checks"])
-        return (parts.of(made, PARTS[part]) if part else made), asked
+        return verification.verified(data, known), len(data["events"][0]["checks"])
     except (EvidenceError, UsageError, LockError) as error:
         raise type(error)(f"{one.where}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceError(f"{one.where} is no evidence of a bundle's run: {error!r}") from None
 
 
-def place(one: Evidence | Taken) -> Path:
+def place(one: Evidence) -> Path:
     """Where this evidence lies."""
-    if isinstance(one, Taken):
-        folder = FOLDER / one.part if one.base else None
-        return parts.path_of(PARTS[one.part], one.cell, one.device_class, folder)
-    return evidence.path_of(one.cell, one.device_class, FOLDER if one.base else evidence.FOLDER)
+    return evidence.path_of(one.cell, one.device_class, folder_of(one), one.check_set)
 
 
-def outranked(one: Evidence | Taken) -> bool:
+def folder_of(one: Evidence) -> Path:
+    """Of all evidence, or of all that ran over a base."""
+    return FOLDER if one.base else evidence.FOLDER
+
+
+def outranked(one: Evidence) -> bool:
     """Whether the evidence that is here already outranks `one`: of the same lock and suite, it is
-    whole and newer, or neither is whole and it has more checks. Not so of a part of the suite: what
-    two runs that were cut short have asked is added up."""
+    whole and newer. What two runs that were cut short have asked is added up."""
     path = place(one)
     if not path.exists():
         return False
-    here: Evidence | Taken
-    if isinstance(one, Taken):
-        here = parts.load(path)
-        still = here.fresh(lock=one.lock, digest=one.digest)
-    else:
-        here = evidence.load(path, whole=False)
-        still = (here.lock, here.suite) == (one.lock, one.suite)
-    if here.complete:  # what is stored never replaces that by what is not
-        return still and here.taken > one.taken
-    return still and not one.complete and len(here.checks) > len(one.checks)
+    here = evidence.load(path, whole=False)
+    still = (here.lock, here.suite) == (one.lock, one.suite)
+    # What is not complete never replaces what is: storing it sees to that.
+    return still and here.complete and here.taken > one.taken
 
 
 def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
@@ -168,20 +158,13 @@ def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
     done = []
     for one, asked in every:
         if not outranked(one):
-            _store(one)
+            evidence.save(one, folder_of(one))
         # Asked of the file: what stores evidence leaves what is worth more, too.
         there = str(json.loads(place(one).read_text(encoding="utf-8"))["taken"])
         stays = None if there == one.taken else there
-        if stays is None and one.base is None and isinstance(one, Evidence) and one.complete:
+        if stays is None and one.base is None and one.check_set == MAIN and one.complete:
             verdict.note(one)
         done.append(Collected(place(one), one, asked, stays))
-    if any(one.base for one, _ in every if isinstance(one, Evidence)):
+    if any(one.base for one, _ in every):
         large_values.pack(FOLDER)
     return done
-
-
-def _store(one: Evidence | Taken) -> None:
-    if isinstance(one, Taken):
-        parts.save(one, PARTS[one.part], place(one).parent)
-    else:
-        evidence.save(one, FOLDER if one.base else evidence.FOLDER)

@@ -48,6 +48,7 @@ NODE = (
     "offline/side_by_side.py",
     "offline/start.py",
     "run/__init__.py",
+    "run/check_sets.py",
     "run/machine.py",
     "run/memory.py",
     "run/runner.py",

@@ -25,8 +25,13 @@ from mcore_compat.offline import environments, side_by_side
 from mcore_compat.offline.environments import PARTS, Environment, Here, say
 from mcore_compat.offline.side_by_side import BAD
 from mcore_compat.run import machine, runner
+from mcore_compat.run.check_sets import GPU, MAIN, RANKS, CheckSet
+from mcore_compat.run.runner import Place
 
 SCHEMA = 1
+
+CHECK_SETS: Mapping[str | None, CheckSet] = {None: MAIN, "ranks": RANKS, "gpu": GPU}
+"""By the part of the suite that is asked for."""
 
 
 def main(args: argparse.Namespace, root: Path, digest: str) -> int:
@@ -108,38 +113,32 @@ def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Her
     """Ask the checks of the main suite, or of one of its parts; the device class that they were
     asked on. Raises as `run_cell`."""
     name = f"{said['cell']}.{part}" if part else said["cell"]
-    logs = here.into / "logs" / name
     kept = Kept(said=said, part=part, there=there, here=here)
-    watch = machine.Watch(machine.device_class() if machine.driver() else None)
-
-    def take(event: Mapping[str, Any]) -> None:
-        watch.see(event)
-        kept.take(event)
-
-    say(f"running {part or 'the suite'} in {said['cell']}")
-    done = runner.run_suite(
+    place = Place(
+        name=said["cell"],
         python=there.python,
         tools=there.tools,
         variables=there.variables,
-        logs=logs,
-        run=processes.run,
-        on_event=take,
-        on_line=lambda line: say(f"  {line}"),
-        only=here.args.only,
-        check_limit=here.args.limit,
-        checks=here.root / "suite" / part if part else None,
-        limit=here.args.suite_limit,
+        suite=here.root / "suite",
+        logs=here.into / "logs" / name,
     )
-    for event in kept.events:
-        if event["event"] == "error":
-            raise UsageError(f"the suite cannot run: {str(event['message']).splitlines()[0]}")
-    show(name, kept.events)
-    print(f"evidence: {kept.path}")
-    if kept.events[-1]["event"] != "end":
-        raise InfrastructureError(
-            f"the suite ended early, with exit code {done.returncode} "
-            f"(log: {logs / 'suite.log'}); the evidence is not complete"
+    say(f"running {part or 'the suite'} in {said['cell']}")
+    try:
+        runner.run_suite(
+            CHECK_SETS[part],
+            place,
+            run=processes.run,
+            say=say,
+            on_event=kept.take,
+            device_class=machine.device_class() if machine.driver() else None,
+            only=here.args.only,
+            check_limit=here.args.limit,
+            limit=here.args.suite_limit,
         )
+    finally:
+        if any(event["event"] == "check" for event in kept.events):
+            show(name, kept.events)
+            print(f"evidence: {kept.path}")
     return str(kept.events[0]["device_class"])
 
 
@@ -192,7 +191,7 @@ class Kept:
 
     def text(self) -> str:
         root, part = self.here.root, self.part
-        suite = files.sha256_tree(root / "suite", deep=False)
+        suite = root / "suite"
         data = {
             "base": self.there.base,
             "bundle": self.here.digest,
@@ -200,13 +199,13 @@ class Kept:
             "complete": self.complete,
             "folders": list(self.there.folders),
             "lock": files.sha256_file(root / self.said["lock"]),
-            "part": part and {"name": part, "digest": runner.digest(suite, root / "suite" / part)},
+            "part": part and {"name": part, "digest": CHECK_SETS[part].digest(suite)},
             "schema": SCHEMA,
-            "suite": suite,
+            "suite": MAIN.digest(suite),
             "taken": self.taken,
             "wheels": dict(self.there.wheels),
         }
-        return files.dump_json(data, rows={"events": self.events})
+        return files.json_with_rows(data, "events", self.events)
 
 
 def show(name: str, events: Sequence[Mapping[str, Any]]) -> None:

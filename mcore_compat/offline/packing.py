@@ -20,7 +20,7 @@ from mcore_compat.offline.base_list import BaseList
 from mcore_compat.offline.contents import Changed, Packed
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 
 CORE = "transformer-engine-cu"
 """How the packages of TE's core begin: each is of one CUDA."""

@@ -16,7 +16,7 @@ from mcore_compat.offline import archive, start
 from mcore_compat.offline.start import RefusedError
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 
 TEXTS = ("base-list", "gpu-arch", "output", "part-size")
 KEYS = ("cells", *TEXTS)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -30,7 +30,7 @@ from mcore_compat.offline.overlay import normal
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.evidence import MAIN, Base, Evidence, Reason
 from mcore_compat.results.from_events import Builder
 
 SCHEMA = files.ROOT / "mcore_compat" / "results" / "schemas" / "carried.schema.json"
@@ -99,13 +99,15 @@ def verified(data: Mapping[str, Any], known: Known) -> Evidence:
         lock=data["lock"],
         suite=suite,
         wheels=data["wheels"],
+        check_set=part_of(data) or MAIN,
     )
     builder = Builder(replace(base, taken=taken), data["folders"])
     for event in data["events"]:
         builder.take(event)
     made = builder.evidence()
     if not data["complete"]:
-        made = replace(made, complete=False, outcome=CellOutcome.ERROR, reason=CUT_SHORT)
+        outcome = CellOutcome.ERROR if made.check_set == MAIN else made.outcome
+        made = replace(made, complete=False, outcome=outcome, reason=CUT_SHORT)
     there = {normal(name): version for name, version in made.installed.items()}
     _same_wheels(data, lock)
     if data["base"] is None:
@@ -243,7 +245,7 @@ def _over(
         cell=name_of(cell, pins, known),
         pins=pins,
         cuda=int(cuda) if cuda.isdigit() else cell.cuda,
-        base={"cell": cell.name, "differs": differs, **said},
+        base=cast("Base", {"cell": cell.name, "differs": differs, **said}),
     )
 
 

@@ -32,7 +32,7 @@ def text(all_: Collated) -> str:
 
 def parts(all_: Collated) -> Iterator[str]:
     """The file's text in pieces."""
-    return files.json_parts({**_few(all_), "cells": (row(e, all_.matrix) for e in all_.ordered)})
+    return files.json_pieces(_few(all_), "cells", (row(e, all_.matrix) for e in all_.ordered))
 
 
 def data(all_: Collated) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 
-FOLDER = files.ROOT / "reports" / "over-base"
-"""Where such results lie: in a folder of the cell's name, and those of a part of the suite in a
-folder of the part's."""
+REPORTS = files.ROOT / "reports"
+FOLDER = REPORTS / "over-base"
+"""Where such results lie, each in a folder of the cell's name."""
 
 LOCKS = files.ROOT / "constraints" / "locks"
 
@@ -63,7 +63,7 @@ def load_all() -> tuple[OverBase, ...]:
     found = evidence.load_all(FOLDER)
     for e in found:
         if e.base is None:
-            where = f"over-base/{e.cell}/{e.device_class}.json"
+            where = f"over-base/{e.cell}/main.{e.device_class}.json"
             raise EvidenceError(f"reports/{where} tells of no base; remove it")
     suite = pipeline.suite_digest() if found else ""
     return tuple(OverBase(evidence=e, stale=stale(e.base, e.lock, e.suite, suite)) for e in found)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mcore_compat.base.markup import escape
 from mcore_compat.core.cells import parsed
 from mcore_compat.core.outcomes import FAILURES, CheckOutcome
 from mcore_compat.publish import over_base
 from mcore_compat.results import fingerprint, verdict
-from mcore_compat.results.evidence import CheckResult, Failure
-from mcore_compat.run.check_sets import Part
-from mcore_compat.run.part_results import Taken
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.run.check_sets import GPU, RANKS, CheckSet
 
 LONGEST = 400
 """Characters of a message that are shown."""
@@ -23,30 +23,73 @@ IMPLEMENTATION = "implementation"
 """Where a check of a quantization format records what ran: `CUDA extension`, for example."""
 
 
-def _holds(taken: Taken) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """`title` and `about` head a report; `never` is said there while no GPU has run it."""
+
+    title: str
+    about: str
+    never: str
+
+
+TEXTS = {
+    RANKS.name: Texts(
+        title="Restore across parallel sizes",
+        about=(
+            "One rank saves a default-spec model and two load it into a ModelOpt-spec model, and "
+            "the other way round: tensor-parallel (`tp`) and pipeline-parallel (`pp`) sizes 1 and "
+            "2. Every piece that a rank holds is compared bit for bit with the same piece of what "
+            "was saved; `1-to-2` also saves with two ranks what they loaded, and loads that with "
+            "one."
+        ),
+        never=(
+            "No rank has spoken NCCL yet: no check made its assertion on a device of the class "
+            "`gpu`. Without GPUs the ranks speak gloo, on the CPU."
+        ),
+    ),
+    GPU.name: Texts(
+        title="The GPU tier",
+        about=(
+            "Models on the device in bfloat16 and float32: restore, prefill and decode, logits "
+            "against those of the default spec, quantization with calibration, quantized inference "
+            "and training. Nothing stands in for a GPU here."
+        ),
+        never=(
+            "**Never run on a GPU.** No check made its assertion on a device of the class `gpu`: "
+            "they are written against the packages' sources, nothing is known of what they would "
+            "show, and nothing is claimed."
+        ),
+    ),
+}
+
+
+def _holds(taken: Evidence) -> str:
     return ""
 
 
-def never_on_a_gpu(found: Iterable[Taken]) -> bool:
+def never_on_a_gpu(found: Iterable[Evidence]) -> bool:
     """Whether no check of a part ever made its assertion on a GPU, over a base or not."""
     on_gpus = (check for taken in found if taken.device_class == "gpu" for check in taken.checks)
     return all(map(_not_asked, on_gpus))
 
 
-def markdown(part: Part, found: Sequence[Taken], stale: Callable[[Taken], str] = _holds) -> str:
+def markdown(
+    part: CheckSet, found: Sequence[Evidence], stale: Callable[[Evidence], str] = _holds
+) -> str:
     """The whole report of a part: of locked cells, and of what ran over a base. `stale` tells why
     a result over a base does not hold any more."""
+    texts = TEXTS[part.name]
     lines = [
-        f"# {part.title}",
+        f"# {texts.title}",
         "",
-        f"Made by `nox -s report` from `reports/{part.name}/` and "
-        f"`reports/over-base/{part.name}/`; not edited by hand.",
+        f"Made by `nox -s report` from the results `{part.name}.*.json` below `reports/results/` "
+        "and `reports/over-base/`; not edited by hand.",
         "",
-        part.about,
+        texts.about,
         "",
     ]
     if never_on_a_gpu(found):
-        lines += [part.never, ""]
+        lines += [texts.never, ""]
     lines += [", ".join(verdict.spelt(outcome) for outcome in CheckOutcome) + ".", ""]
     if not found:
         lines += ["Nothing was asked yet.", ""]
@@ -58,19 +101,19 @@ def markdown(part: Part, found: Sequence[Taken], stale: Callable[[Taken], str] =
     return "\n".join([*lines, f"To repeat it: `nox -s CELL -- --{part.name} --force`.", ""])
 
 
-def _rank(taken: Taken) -> tuple[object, ...]:
+def _rank(taken: Evidence) -> tuple[object, ...]:
     pins = taken.pins
     cell = parsed(pins["megatron-core"]), parsed(pins["nvidia-modelopt"]), taken.cell
     return (*cell, taken.base is not None)
 
 
-def _name(taken: Taken) -> str:
+def _name(taken: Evidence) -> str:
     """A locked cell and what ran over a base may have one name."""
     return f"`{taken.cell}`" + (" (over a base)" if taken.base else "")
 
 
 def _of_class(
-    found: Sequence[Taken], device_class: str, stale: Callable[[Taken], str]
+    found: Sequence[Evidence], device_class: str, stale: Callable[[Evidence], str]
 ) -> list[str]:
     lines = [f"## Device class `{device_class}`", "", "### Where it ran", ""]
     for taken in found:
@@ -81,7 +124,7 @@ def _of_class(
     return [*lines, *_causes(found), *_reasons(found), *_costs(found)]
 
 
-def _where(taken: Taken, stale: str) -> list[str]:
+def _where(taken: Evidence, stale: str) -> list[str]:
     """On what it was taken, what that differs in, and how far it came."""
     on = taken.platform
     said = [taken.taken[:10]]
@@ -98,7 +141,7 @@ def _where(taken: Taken, stale: str) -> list[str]:
     return lines
 
 
-def _table(taken: Taken) -> list[str]:
+def _table(taken: Evidence) -> list[str]:
     """Each thing that was asked, by family; with which implementation ran, where that is known."""
     families = sorted({c.family for c in taken.checks if c.family})
     cut = "" if taken.complete else f": {over_base.incomplete(len(taken.checks))}"
@@ -136,7 +179,7 @@ def _implementations(mine: Mapping[str | None, CheckResult]) -> str:
     return "; ".join(f"{', '.join(sorted(f))}: {escape(t)}" for t, f in sorted(by_text.items()))
 
 
-def _costs(found: Sequence[Taken]) -> list[str]:
+def _costs(found: Sequence[Evidence]) -> list[str]:
     """Memory and time of the checks that ran on a GPU."""
     rows = [
         f"| {_name(taken)} | {c.check} | {c.details[MEMORY] / 2**20:.0f} | {c.seconds:.1f} |"
@@ -148,7 +191,7 @@ def _costs(found: Sequence[Taken]) -> list[str]:
     return [*head, "| --- | --- | ---: | ---: |", *rows, ""] if rows else []
 
 
-def _causes(found: Sequence[Taken]) -> list[str]:
+def _causes(found: Sequence[Evidence]) -> list[str]:
     """Each failure once, with the checks that it ended."""
     told: dict[str, Failure] = {}
     members: dict[str, list[str]] = {}
@@ -176,7 +219,7 @@ def _said(text: str) -> str:
     return escape(line[:LONGEST]) + ("…" if len(line) > LONGEST else "")
 
 
-def _reasons(found: Sequence[Taken]) -> list[str]:
+def _reasons(found: Sequence[Evidence]) -> list[str]:
     """Why something was not asked."""
     told: dict[tuple[str, str], list[str]] = {}
     for taken in found:

@@ -1,4 +1,8 @@
-"""Stage suite → evidence: what each check showed, with everything needed to trust and repeat it."""
+"""The one result format: what each check showed, with everything needed to trust and repeat it.
+
+A result is a file `FOLDER/CELL/CHECK_SET.DEVICE_CLASS.json`, whatever ran the checks. Its types are
+the dataclasses below; reading, writing, validation and the JSON Schema come from them (msgspec).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import contextlib
 import datetime
 import functools
 import gc
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+import msgspec
+from msgspec import Meta
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
@@ -19,9 +24,15 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import fingerprint, large_values
 
-FOLDER = files.ROOT / "reports" / "evidence"
-SCHEMA = Path(__file__).with_name("schemas") / "evidence.schema.json"
+FOLDER = files.ROOT / "reports" / "results"
+FORMAT = 2
 DEVICE_CLASSES = ("host", "gpu")
+MAIN = "main"
+"""The check set that gives a cell its verdict."""
+
+CellName = Annotated[str, Meta(pattern="^compat-")]
+Moment = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z$")]
+"""ISO 8601, UTC."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,20 +42,20 @@ class Failure:
     type: str
     message: str
     frame: str
-    fingerprint: str
+    fingerprint: Annotated[str, Meta(pattern="^[0-9a-f]{12}$")]
     traceback: str
     gpu_independent: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckResult:
-    """How one check ended, after `seconds`; `details` is what it recorded."""
+    """How one check ended, after `seconds` (None: not recorded); `details` is what it recorded."""
 
     check: str
     kind: str
     family: str | None
     outcome: CheckOutcome
-    seconds: float
+    seconds: Annotated[float, Meta(ge=0)] | None
     reason: str | None
     failure: Failure | None
     details: Mapping[str, Any]
@@ -59,19 +70,58 @@ class Reason:
     help: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """A cell on a device class. `taken`: ISO 8601, UTC; `complete`: the suite came to its end.
+class Differs(TypedDict):
+    """A package that was there in another version than the lock's; None: not at all."""
 
-    `base` is None where what ran is what the lock says. Else it ran over packages that were there
-    before, and `base` tells whose lock it was and how that differs (`offline.collection`).
+    lock: str
+    there: str | None
+
+
+class Base(TypedDict):
+    """What ran over packages that were there before (a vendor's container, for example): whose
+    lock was taken, how what was there differs from it, what of the lock was installed, which
+    requirements were not met, and the patterns of what was left out.
+
+    `changed`: by package, in what it differs from the file of the lock's hash; `toolkit`: the CUDA
+    of the nvcc that packages could compile with.
     """
 
-    cell: str
-    device_class: str
+    cell: CellName
+    differs: dict[str, Differs]
+    installed: list[str]
+    unmet: list[str]
+    without: list[str]
+    changed: NotRequired[dict[str, str]]
+    toolkit: NotRequired[str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A cell whose checkpoints were loaded: its lock and pins, the digest of its checkpoints'
+    manifests, when they were loaded, and in which ways."""
+
+    lock: str
+    manifests: str
+    pins: Mapping[str, str]
+    taken: Moment
+    ways: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A check set in a cell, on a device class. `complete`: all of its checks were asked.
+
+    `outcome` is a verdict on the cell for the check set `main` alone. `suite` is the digest of the
+    check set. `base` is None where what ran is what the lock says. `sources`: by name, the cells
+    whose checkpoints were loaded (`exchange`).
+    """
+
+    check_set: str = MAIN
+    cell: CellName
+    device_class: Literal["host", "gpu"]
     outcome: CellOutcome
     reason: Reason | None
-    taken: str
+    taken: Moment
     pins: Mapping[str, str]
     cuda: int
     lock: str
@@ -81,10 +131,11 @@ class Evidence:
     installed: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     checks: tuple[CheckResult, ...] = ()
-    base: Mapping[str, Any] | None = None
+    base: Base | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
     def families(self) -> tuple[str, ...]:
-        """The families that were asked, in the suite's order of first appearance, sorted."""
+        """The families that were asked, sorted."""
         return tuple(sorted({c.family for c in self.checks if c.family}))
 
 
@@ -105,9 +156,9 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def path_of(cell: str, device_class: str, folder: Path = FOLDER) -> Path:
+def path_of(cell: str, device_class: str, folder: Path = FOLDER, check_set: str = MAIN) -> Path:
     """Where a cell's evidence lies."""
-    return folder / cell / f"{device_class}.json"
+    return folder / cell / f"{check_set}.{device_class}.json"
 
 
 def freshness(found: Evidence, *, lock: str, suite: str, python: str) -> Fresh | Stale:
@@ -136,15 +187,15 @@ def start(
     lock: str = "",
     suite: str = "",
     wheels: Mapping[str, str] | None = None,
-    outcome: CellOutcome = CellOutcome.UNTESTED,
-    reason: Reason | None = None,
+    check_set: str = MAIN,
 ) -> Evidence:
-    """Evidence of a cell before any check: what it is, and why it got no further."""
+    """Evidence of a cell before any check: what it is."""
     return Evidence(
+        check_set=check_set,
         cell=cell.name,
-        device_class=device_class,
-        outcome=outcome,
-        reason=reason,
+        device_class=device_class_of(device_class),
+        outcome=CellOutcome.UNTESTED,
+        reason=None,
         taken=now(),
         pins=cell.pins,
         cuda=cell.cuda,
@@ -154,209 +205,155 @@ def start(
     )
 
 
+def device_class_of(name: str) -> Literal["host", "gpu"]:
+    """The device class of a name, for the types' sake."""
+    return "gpu" if name == "gpu" else "host"
+
+
 def dumps(found: Evidence, apart: dict[str, str] | None = None) -> str:
-    """The file's text; sorted. With `apart`, large values are put there instead, by their digest
-    (see `mcore_compat.results.large_values`)."""
-    checks = [{**asdict(c), "outcome": c.outcome.value} for c in found.checks]
+    """The file's text: sorted, the checks last, each a line. With `apart`, large values are put
+    there instead, by their digest (see `mcore_compat.results.large_values`)."""
+    data = msgspec.to_builtins(replace(found))  # msgspec leaves out what only the class has
+    rows = data.pop("checks")
     if apart is not None:
-        checks = [large_values.compact(row, apart) for row in checks]
-    data = {
-        "schema": 1,
-        "cell": found.cell,
-        "device_class": found.device_class,
-        "outcome": found.outcome.value,
-        "reason": asdict(found.reason) if found.reason else None,
-        "taken": found.taken,
-        "pins": dict(found.pins),
-        "cuda": found.cuda,
-        "digests": {"lock": found.lock, "suite": found.suite, "wheels": dict(found.wheels)},
-        "platform": dict(found.platform),
-        "installed": dict(found.installed),
-        "complete": found.complete,
-    }
-    if found.base is not None:
-        data["base"] = found.base
-    return files.dump_json(data, rows={"checks": checks})
+        rows = [large_values.compact(row, apart) for row in rows]
+    for name in ("base", "sources"):  # most results have neither
+        if not data[name]:
+            del data[name]
+    return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
 
 
-@functools.cache
-def _is_valid() -> Callable[[Any], bool]:
-    """The schema, quickly; what is wrong is said by `_validator`."""
-    from jsonschema_rs import validator_for
-
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    valid: Callable[[Any], bool] = validator_for(schema).is_valid
-    return valid
-
-
-@functools.cache
-def _validator() -> Callable[[Any], Iterator[Any]]:
-    from jsonschema import Draft202012Validator
-
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    iterate: Callable[[Any], Iterator[Any]] = Draft202012Validator(schema).iter_errors
-    return iterate
-
-
-def parse(text: str, where: str, *, validate: bool = True, folder: Path | None = None) -> Evidence:
-    """Evidence from its text; `validate=False` where speed matters and the file is our own.
+def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
+    """Evidence from its text.
 
     `folder`: of all evidence, where the values lie that are kept apart. Without it they are left
     out: a digest stands in their place, and a traceback is empty.
 
     Raises:
-        EvidenceError: not JSON, or not of the schema, or a value that is kept apart is missing
+        EvidenceError: not JSON, or not of the format, or a value that is kept apart is missing
             or corrupt; names the place and the way out.
     """
     try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise EvidenceError(f"{where} is corrupt ({error}); {_way_out(where)}") from None
-    if validate and not _is_valid()(data):
-        problem = next(_validator()(data), None)
-        if problem is not None:
-            at = problem.json_path
-            raise EvidenceError(f"{where}: {at}: {problem.message[:200]}; {_way_out(where)}")
-    try:
-        rows = data["checks"]
-        whole = [
-            large_values.expand(r, folder) if folder else large_values.without(r) for r in rows
-        ]
-        return _evidence({**data, "checks": whole})
-    except EvidenceError as error:
+        data = msgspec.json.decode(text)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise EvidenceError(f"it is not of the format {FORMAT}")
+        whole = large_values.without if folder is None else _expander(str(folder))
+        data["checks"] = [whole(row) for row in data["checks"]]
+        return _refreshed(msgspec.convert(data, Evidence))
+    except (EvidenceError, msgspec.MsgspecError) as error:
         raise EvidenceError(f"{where}: {error}; {_way_out(where)}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceError(f"{where} is corrupt ({error!r}); {_way_out(where)}") from None
+
+
+@functools.cache
+def _expander(folder: str) -> Any:
+    return functools.partial(large_values.expand, folder=Path(folder))
+
+
+def _refreshed(found: Evidence) -> Evidence:
+    """With the fingerprints made anew: causes that are told apart better by now are so everywhere.
+
+    Raises:
+        EvidenceError: a check that is broken does not say why.
+    """
+    checks = []
+    for check in found.checks:
+        failure = check.failure
+        if failure is None and check.outcome is CheckOutcome.BROKEN:
+            raise EvidenceError(f"{check.check} is broken, and has no failure")
+        if failure is not None and found.check_set == MAIN:
+            anew = fingerprint.of(failure.type, failure.message, failure.frame)
+            if anew != failure.fingerprint:
+                check = replace(check, failure=replace(failure, fingerprint=anew))
+        checks.append(check)
+    return replace(found, checks=tuple(checks))
 
 
 def _way_out(where: str) -> str:
     return f"run the cell again with --force: nox -s {Path(where).parent.name or 'CELL'} -- --force"
 
 
-@functools.cache
-def _failure(
-    type_: str, message: str, frame: str, traceback: str, gpu_independent: str | None
-) -> Failure:
-    """Of a thousand cells that fail alike, one is kept in memory."""
-    # The fingerprint is made of the rest, and anew: causes that are told apart better by now are
-    # so everywhere.
-    return Failure(
-        type=type_,
-        message=message,
-        frame=frame,
-        fingerprint=fingerprint.of(type_, message, frame),
-        traceback=traceback,
-        gpu_independent=gpu_independent,
-    )
-
-
-@functools.cache
-def _same(text: str) -> str:
-    """The first string that is equal: names of checks and reasons are alike in all cells."""
-    return text
-
-
-_NONE: Mapping[str, Any] = {}
-
-
-def _details(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not said:
-        return _NONE
-    return {_same(k): _same(v) if type(v) is str else v for k, v in said.items()}
-
-
-def _check(row: Mapping[str, Any]) -> CheckResult:
-    said = row["failure"]
-    family, reason = row["family"], row["reason"]
-    return CheckResult(
-        check=_same(row["check"]),
-        kind=_same(row["kind"]),
-        family=family and _same(family),
-        outcome=CheckOutcome(row["outcome"]),
-        seconds=row["seconds"],
-        reason=reason and _same(reason),
-        failure=_failure(
-            said["type"],
-            said["message"],
-            said["frame"],
-            said["traceback"],
-            said["gpu_independent"],
-        )
-        if said
-        else None,
-        details=_details(row["details"]),
-    )
-
-
-def _evidence(data: Mapping[str, Any]) -> Evidence:
-    checks = tuple(_check(row) for row in data["checks"])
-    return Evidence(
-        cell=data["cell"],
-        device_class=data["device_class"],
-        outcome=CellOutcome(data["outcome"]),
-        reason=Reason(**data["reason"]) if data["reason"] else None,
-        taken=data["taken"],
-        pins=data["pins"],
-        cuda=data["cuda"],
-        lock=data["digests"]["lock"],
-        suite=data["digests"]["suite"],
-        wheels=data["digests"]["wheels"],
-        platform=data["platform"],
-        installed={_same(k): _same(v) for k, v in data["installed"].items()},
-        complete=data["complete"],
-        checks=checks,
-        base=data.get("base"),
-    )
-
-
-def load(path: Path, *, validate: bool = True, whole: bool = True) -> Evidence:
+def load(path: Path, *, whole: bool = True) -> Evidence:
     """The evidence at `path`; not `whole`: without the values that are kept apart.
 
     Raises:
         FileNotFoundError: there is none.
-        EvidenceError: as `parse`.
+        EvidenceError: as `parse`, or it is of another cell, check set or device class than its
+            place says.
     """
-    where = str(Path(path.parent.name) / path.name)
+    where = f"{path.parent.name}/{path.name}"
     text = path.read_text(encoding="utf-8", errors="replace")
-    folder = path.parent.parent if whole else None
-    return parse(text, where, validate=validate, folder=folder)
+    found = parse(text, where, folder=path.parent.parent if whole else None)
+    name = f"{found.cell}/{found.check_set}.{found.device_class}.json"
+    if name != where:
+        raise EvidenceError(f"{where} is that of {name}; {_way_out(where)}")
+    return found
 
 
 def save(found: Evidence, folder: Path = FOLDER) -> Path:
     """Write evidence whole or not at all.
 
-    A failure of the surroundings, or an interrupted run, never replaces complete evidence that
-    is there already.
+    A failure of the surroundings, or an interrupted run, never replaces complete evidence that is
+    there already; of another set than the main one, not where that is of the same lock and checks.
+    What two interrupted runs have asked is added up.
 
     Raises:
-        EvidenceError: it does not follow its own schema; nothing is written.
+        EvidenceError: it does not follow its own format; nothing is written.
         InfrastructureError: the disk is full.
     """
-    path = path_of(found.cell, found.device_class, folder)
+    path = path_of(found.cell, found.device_class, folder, found.check_set)
+    if found.outcome is CellOutcome.ERROR or not found.complete:
+        before = _readable(path)
+        if before is not None and _outranks(before, found):
+            return path
+        found = added(before, found) if before else found
     apart: dict[str, str] = {}
     text = dumps(found, apart)
-    parse(text, str(path.name))
-    weak = found.outcome is CellOutcome.ERROR or not found.complete
-    if weak and path.exists():
-        try:
-            before = load(path, validate=False, whole=False)
-        except EvidenceError:
-            before = None
-        if before is not None and before.complete and before.outcome is not CellOutcome.ERROR:
-            return path
+    parse(text, f"{path.parent.name}/{path.name}")
     with large_values.lock():
         large_values.write(apart, folder)  # first: what a file of evidence names is there
         files.write_text(path, text)
     return path
 
 
-def load_all(folder: Path = FOLDER) -> tuple[Evidence, ...]:
-    """All evidence below `folder`, sorted by cell and device class.
+def _readable(path: Path) -> Evidence | None:
+    """What lies there; None where nothing does, or it is corrupt: then it is replaced."""
+    try:
+        return load(path)
+    except (FileNotFoundError, EvidenceError):
+        return None
+
+
+def _outranks(before: Evidence, found: Evidence) -> bool:
+    same = (before.lock, before.suite) == (found.lock, found.suite)
+    whole = before.complete and before.outcome is not CellOutcome.ERROR
+    return whole and (same or found.check_set == MAIN)
+
+
+_SAME = ("check_set", "cell", "device_class", "lock", "suite", "pins", "base")
+_MACHINE = ("gpu", "driver", "python")
+"""What must be equal for the checks of two runs to be one result."""
+
+
+def added(before: Evidence, after: Evidence) -> Evidence:
+    """`after` with the checks of `before` that it did not ask, where neither came to its end and
+    both are of the same lock, checks, base and machine; else `after` alone."""
+    if before.complete or any(getattr(before, name) != getattr(after, name) for name in _SAME):
+        return after
+    if any(before.platform.get(name) != after.platform.get(name) for name in _MACHINE):
+        return after
+    checks = {check.check: check for check in (*before.checks, *after.checks)}
+    return replace(after, checks=tuple(checks[name] for name in sorted(checks)))
+
+
+def load_all(folder: Path = FOLDER, check_set: str = MAIN) -> tuple[Evidence, ...]:
+    """All evidence of a check set below `folder`, sorted by cell and device class.
 
     Raises:
         EvidenceError: a file is corrupt.
     """
-    paths = sorted(folder.glob(f"compat-*{os.sep}*.json"))
+    paths = sorted(folder.glob(f"compat-*/{check_set}.*.json"))
     with _nothing_collected():
         return tuple(load(path) for path in paths)
 

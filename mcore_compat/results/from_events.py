@@ -12,7 +12,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
 from mcore_compat.results import fingerprint, missing_kernels
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.results.evidence import MAIN, CheckResult, Evidence, Failure
 
 _TRACEBACK = 6000
 """Characters of a traceback that are kept, from its end."""
@@ -28,7 +28,6 @@ class Builder:
         self._left_out: dict[str, str] = {}
         here = (files.ROOT, files.home(), Path.home(), tempfile.gettempdir())
         self._folders = (*folders, *map(str, here))
-        self.problem: str | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take one event of the suite's protocol.
@@ -40,10 +39,7 @@ class Builder:
         if kind == "start":
             if event.get("suite") != 1:
                 raise EvidenceError(f"the suite speaks protocol {event.get('suite')}, not 1")
-            if event.get("sabotage"):
-                raise EvidenceError(
-                    f"the suite was broken on purpose ({event['sabotage']}); nothing is stored"
-                )
+            _refuse_sabotage(event.get("sabotage"))
             self._base = replace(
                 self._base,
                 device_class=event["device_class"],
@@ -51,9 +47,8 @@ class Builder:
                 installed=dict(event["installed"]),
             )
         elif kind == "check":
+            _refuse_sabotage((event.get("details") or {}).get("sabotage"))
             self._checks.append(self._result(self._judged(event)))
-        elif kind == "error":
-            self.problem = str(event.get("message"))
         elif kind == "end":
             self._base = replace(self._base, complete=True)
 
@@ -70,7 +65,9 @@ class Builder:
         """
         checks = tuple(sorted(self._checks, key=lambda c: c.check))
         outcome = CellOutcome.ERROR
-        if self._base.complete:
+        if self._base.check_set != MAIN:
+            outcome = CellOutcome.UNTESTED  # the main set alone gives a verdict
+        elif self._base.complete:
             outcome = cell_outcome((c.kind, c.outcome) for c in checks)
         return replace(self._base, checks=checks, outcome=outcome)
 
@@ -110,6 +107,8 @@ class Builder:
                 gpu_independent=self._clean(raw["gpu_independent"]),
             )
         details = dict(self._clean(event.get("details") or {}))
+        if self._base.check_set != MAIN:
+            details.pop("left_behind", None)  # processes of this run: says nothing lasting
         if event.get("warnings") and event["outcome"] != "works":
             details["warnings"] = self._clean(event["warnings"])
         return CheckResult(
@@ -122,3 +121,8 @@ class Builder:
             failure=failure,
             details=details,
         )
+
+
+def _refuse_sabotage(what: object) -> None:
+    if what:
+        raise EvidenceError(f"the suite was broken on purpose ({what}); nothing is stored")

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from mcore_compat.base import processes
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.processes import Runner
 from mcore_compat.core import matrix, releases
-from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How checks are run. `limit`: seconds that one may take at most, None: each its own limit;
+    `only`: words that checks match; `force`: also where the result is up to date."""
+
+    force: bool = False
+    only: str | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What every stage needs; `run` is the one door to processes, `say` prints progress."""
+
+    matrix: Matrix
+    releases: Releases
+    run: Runner
+    say: Callable[[str], None]
+    uv: Path
 
 
 def say(line: str) -> None:
@@ -22,5 +49,22 @@ def context() -> Context:
         releases=releases.load(),
         run=processes.run,
         say=say,
-        uv=pipeline.find_uv(),
+        uv=find_uv(),
     )
+
+
+def find_uv() -> Path:
+    """The `uv` beside this Python, else the one on PATH.
+
+    Raises:
+        InfrastructureError: there is none.
+    """
+    try:
+        import uv
+
+        return Path(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        path = shutil.which("uv")
+    if path is None:
+        raise InfrastructureError("uv was not found; install this package with its dependencies")
+    return Path(path)

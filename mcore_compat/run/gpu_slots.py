@@ -16,7 +16,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Runner
 from mcore_compat.run import machine
-from mcore_compat.run.runner import VISIBLE
+from mcore_compat.run.machine import VISIBLE
 
 QUERY = ("--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
 

@@ -16,7 +16,9 @@ from typing import Any
 
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.run import memory
-from mcore_compat.run.runner import VISIBLE
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""What names the devices that a process may see; empty: none."""
 
 IN_A_JOB = "SLURM_JOB_ID"
 

@@ -7,26 +7,17 @@ unresolvable, unbuildable) and the promise that what was learnt is kept.
 from __future__ import annotations
 
 import functools
-import shutil
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, LockError
-from mcore_compat.base.files import ROOT, home, sha256_tree, write_text
+from mcore_compat.base.errors import LockError, UsageError
+from mcore_compat.base.files import ROOT, home, write_text
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved, series_of
-from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.core.releases import Releases
 from mcore_compat.environments import (
-    bytecode,
-    creation,
     interpreters,
     recipes,
     toolkits,
@@ -37,29 +28,10 @@ from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Evidence, Fresh, Reason
-from mcore_compat.results.from_events import Builder
-from mcore_compat.run import gpu_slots, machine, runner
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a cell is run. `limit`: seconds a check may take at
-    most, None: each its own limit; `only`: words that checks match."""
-
-    force: bool = False
-    only: str | None = None
-    limit: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What every stage needs; `run` is the one door to processes, `say` prints progress."""
-
-    matrix: Matrix
-    releases: Releases
-    run: Runner
-    say: Callable[[str], None]
-    uv: Path
+from mcore_compat.run import engine, machine
+from mcore_compat.run.check_sets import MAIN, CheckSet
+from mcore_compat.run.context import Context, Options
+from mcore_compat.run.engine import Listener, ResolvedCell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,29 +48,9 @@ def device_class() -> str:
     return machine.device_class()
 
 
-def find_uv() -> Path:
-    """The `uv` beside this Python, else the one on PATH.
-
-    Raises:
-        InfrastructureError: there is none.
-    """
-    try:
-        import uv
-
-        return Path(uv.find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        found = shutil.which("uv")
-    if found is None:
-        raise InfrastructureError("uv was not found; install this package with its dependencies")
-    return Path(found)
-
-
-def suite_digest() -> str:
-    """Digest of every Python file of the suite; part of what makes evidence fresh.
-
-    Parts below it (`suite/exchange/`) are run by themselves and have digests of their own.
-    """
-    return sha256_tree(ROOT / "suite", deep=False)
+def suite_digest(check_set: CheckSet = MAIN) -> str:
+    """Digest of the checks of a set; part of what makes a result fresh."""
+    return check_set.digest(ROOT / "suite")
 
 
 def lock_path(cell: Cell) -> Path:
@@ -222,24 +174,43 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         kept = _fresh(cell, base, resolved)
         if kept:
             return Outcome(evidence=kept, fresh=True)
-    python = interpreters.find(cell.python, context.run, context.uv)
-    wheels = wheels_of(cell, resolved, python, context)
-    if isinstance(wheels, Unbuildable):
-        other = None if decided else _on_next_stack(cell, wheels, context)
+    ready = ready_cell(cell, resolved, context)
+    if isinstance(ready, Unbuildable):
+        other = None if decided else _on_next_stack(cell, ready, context)
         if other:  # its lock is there now, and decides
             return run_cell(name, options, context)
-        return _ended(_unbuildable(base, wheels))
-    base = replace(base, wheels={w.path.name: w.sha256 for w in wheels})
-    there = creation.ensure(
-        cell, resolved, wheels, python=python, uv=context.uv, run=context.run, say=context.say
-    )
-    lock = home() / "envs" / f"{cell.name}.run"
-    try:
-        # Two runs of one cell would write the same events.
-        with FileLock(lock, timeout=0):
-            return _suite(cell, base, there, python, options, context)
-    except Timeout:
-        raise InfrastructureError(f"{cell.name} is being run by another process") from None
+        return _ended(_unbuildable(base, ready))
+    base = replace(base, wheels={w.path.name: w.sha256 for w in ready.wheels})
+    return _suite(base, ready, options, context)
+
+
+def ready_cell(cell: Cell, lock: Lock, context: Context) -> ResolvedCell | Unbuildable:
+    """The cell with its interpreter and wheels, built where they are not there yet.
+
+    Raises:
+        CompatError: a missing interpreter, or a failure of the surroundings.
+    """
+    python = interpreters.find(cell.python, context.run, context.uv)
+    wheels = wheels_of(cell, lock, python, context)
+    if isinstance(wheels, Unbuildable):
+        return wheels
+    return ResolvedCell(cell=cell, lock=lock, python=python, wheels=wheels)
+
+
+def resolved_cell(cell: Cell, context: Context) -> ResolvedCell:
+    """As `ready_cell`, with the lock made where there is none.
+
+    Raises:
+        UsageError: the cell cannot be installed, or a wheel of it does not build.
+        CompatError: a missing interpreter, or a failure of the surroundings.
+    """
+    lock = lock_of(cell, context)
+    if isinstance(lock, Unresolvable):
+        raise UsageError(f"{cell.name} cannot be installed: {lock.reason}")
+    ready = ready_cell(cell, lock, context)
+    if isinstance(ready, Unbuildable):
+        raise UsageError(f"{cell.name} cannot be built: {ready.reason}")
+    return ready
 
 
 def _unbuildable(base: Evidence, failed: Unbuildable) -> Evidence:
@@ -326,48 +297,15 @@ def wheels_of(
     return tuple(found)
 
 
-def _suite(
-    cell: Cell,
-    base: Evidence,
-    there: creation.Environment,
-    python: Path,
-    options: Options,
-    context: Context,
-) -> Outcome:
-    tools = creation.tools(python=python, uv=context.uv, run=context.run, say=context.say)
-    builder, watch = Builder(base), machine.Watch(base.device_class)
-
-    def take(event: Mapping[str, Any]) -> None:
-        watch.see(event)
-        builder.take(event)
-        if event.get("event") == "check" and not options.only:
-            evidence.save(builder.evidence())
-
-    gpu = base.device_class == "gpu"
-    with gpu_slots.slot(context.matrix.gpu_memory, context.run, context.say, gpu=gpu) as device:
-        context.say(f"running the suite in {cell.name}")
-        done = runner.run_suite(
-            python=there.python,
-            tools=tools,
-            variables={**there.variables, **device},
-            logs=home() / "logs" / cell.name,
-            run=context.run,
-            on_event=take,
-            on_line=lambda line: context.say(f"  {line}"),
-            only=options.only,
-            check_limit=options.limit,
-        )
-    # Nobody waits for it: what is not kept yet, the next environment compiles by itself.
-    threading.Thread(target=bytecode.keep, args=(there.site,)).start()
-    if builder.problem:
-        raise EvidenceError(f"the suite cannot run: {builder.problem.splitlines()[0]}")
-    found = builder.evidence()
-    if not found.complete:
-        raise InfrastructureError(
-            f"the suite ended early, with exit code {done.returncode}; "
-            f"{len(found.checks)} checks are kept, run it again to continue"
-        )
+def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
+    kept = Listener() if options.only else Listener(so_far=_keep)
+    with engine.place_of(ready, MAIN, context) as place:
+        found = engine.ask(MAIN, base, place, options, context, kept)
     return Outcome(evidence=found) if options.only else _ended(found)
+
+
+def _keep(found: Evidence) -> None:
+    evidence.save(found)
 
 
 def _ended(found: Evidence) -> Outcome:

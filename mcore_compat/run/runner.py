@@ -1,4 +1,7 @@
-"""Stage environment → suite: run the suite inside a cell and hand on its events as they come."""
+"""Runs a check set with an environment's Python, and hands on what the suite says as it comes.
+
+Standard library only: a bundle carries this to machines that have nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcore_compat.base import files
-from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.base.files import ROOT
-from mcore_compat.base.processes import Completed, Runner
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""What names the devices that a process may see; empty: none."""
-
-SUITE_LIMIT_S = 1800.0
-"""Seconds that a whole suite may take before its process group is killed."""
+from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
+from mcore_compat.base.processes import Runner
+from mcore_compat.run import machine
+from mcore_compat.run.check_sets import CheckSet
+from mcore_compat.run.machine import VISIBLE
 
 
 def need_limit(limit: float | None) -> None:
@@ -28,9 +26,17 @@ def need_limit(limit: float | None) -> None:
         raise UsageError("--limit: a time limit must be more than 0 s, and a number")
 
 
-def digest(suite: str, checks: Path) -> str:
-    """Digest of a part of the suite: of its checks, and of the suite that they are made of."""
-    return files.sha256_bytes(f"{suite}\n{files.sha256_tree(checks)}".encode())
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where checks run: an environment's Python and variables, pytest's folder (`tools`), the
+    suite, and where logs go. `name` is that of the cell."""
+
+    name: str
+    python: Path
+    tools: Path
+    variables: Mapping[str, str]
+    suite: Path
+    logs: Path
 
 
 @dataclass(kw_only=True)
@@ -58,58 +64,90 @@ class EventTail:
 
 
 def run_suite(
+    check_set: CheckSet,
+    place: Place,
     *,
-    python: Path,
-    tools: Path,
-    variables: Mapping[str, str],
-    logs: Path,
     run: Runner,
+    say: Callable[[str], None],
     on_event: Callable[[Mapping[str, Any]], None],
-    on_line: Callable[[str], None],
+    device_class: str | None,
     only: str | None = None,
     check_limit: float | None = None,
-    checks: Path | None = None,
     limit: float | None = None,
-) -> Completed:
-    """Run the suite with a cell's `python`; `on_event` gets each event, `on_line` each line.
+) -> None:
+    """Ask the checks of a set, to the end; `on_event` gets each event of the suite's protocol.
 
-    `check_limit`: seconds that a check may take at most, also one that asks for more; None: each
-    its own limit, or the suite's. `checks`: the folder of another part of the suite than its main
-    one; `limit`: seconds that it may take as a whole, where not `SUITE_LIMIT_S`.
+    `device_class`: what the suite is expected to find, None: whatever it says. `check_limit`:
+    seconds that a check may take at most, also one that asks for more; None: each its own limit, or
+    the suite's. `limit`: seconds for all of them, where not the set's own.
 
     Raises:
-        InfrastructureError: the suite did not come to its first event, or was killed as a whole.
+        EvidenceError: the checks cannot run.
+        InfrastructureError: they did not start or did not come to their end, or the machine failed;
+            `on_event` has had what they said until then.
     """
-    whole = SUITE_LIMIT_S if limit is None else limit
-    logs.mkdir(parents=True, exist_ok=True)
-    events = logs / "events.jsonl"
-    events.unlink(missing_ok=True)
-    log = logs / "suite.log"
-    log.unlink(missing_ok=True)
-    tail = EventTail(path=events, on_event=on_event)
+    watch = machine.Watch(device_class)
+    problems: list[str] = []
+    last = ""
+
+    def take(event: Mapping[str, Any]) -> None:
+        nonlocal last
+        watch.see(event)
+        last = event["event"]
+        if last == "error":
+            problems.append(str(event.get("message")).partition("\n")[0])
+        on_event(event)
+
+    place.logs.mkdir(parents=True, exist_ok=True)
+    tail = EventTail(path=place.logs / "events.jsonl", on_event=take)
+    log = place.logs / "suite.log"
+    for path in (tail.path, log):
+        path.unlink(missing_ok=True)
 
     def line(text: str) -> None:
         tail.drain()
-        on_line(text)
+        say(f"  {text}")
 
-    argv: list[str | os.PathLike[str]] = [python, "-u", ROOT / "suite" / "run.py"]
-    argv += ["--tools", tools, "--events", events]
+    whole = check_set.limit if limit is None else limit
+    argv = _command(check_set, place, tail.path, only, check_limit)
+    try:
+        done = run(
+            argv,
+            timeout=whole,
+            env=place.variables,
+            cwd=place.suite.parent,
+            log=log,
+            on_line=line,
+        )
+    finally:
+        tail.drain()
+    what = "the suite" if check_set.name == "main" else check_set.name
+    if tail.seen == 0:
+        output = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
+        raise InfrastructureError(f"{what} did not start: {output[0]} (log: {log})")
+    if done.timed_out:
+        raise InfrastructureError(f"{what} passed its limit of {whole:.0f} s (log: {log})")
+    if problems:
+        raise EvidenceError(f"{what} cannot run: {problems[0]}")
+    if last != "end":
+        raise InfrastructureError(
+            f"{what} ended early in {place.name}, with exit code {done.returncode} (log: {log}); "
+            "what it had come to is kept, run it again"
+        )
+
+
+def _command(
+    check_set: CheckSet, place: Place, events: Path, only: str | None, check_limit: float | None
+) -> list[str | os.PathLike[str]]:
+    argv: list[str | os.PathLike[str]] = [place.python, "-u", place.suite / "run.py"]
+    argv += ["--tools", place.tools, "--events", events]
     if check_limit is not None:
         argv += ["--timeout", str(check_limit)]
-    if variables.get(VISIBLE) == "":
+    if place.variables.get(VISIBLE) == "":
         # All devices are hidden: asked for one, the suite would take that for a fault of torch's.
         argv += ["--gpu", "never"]
     if only:
         argv += ["--only", only]
-    if checks:
-        argv += ["--checks", checks]
-    try:
-        done = run(argv, timeout=whole, env=variables, cwd=ROOT, log=log, on_line=line)
-    finally:
-        tail.drain()
-    if tail.seen == 0:
-        last = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
-        raise InfrastructureError(f"the suite did not start: {last[0]} (log: {log})")
-    if done.timed_out:
-        raise InfrastructureError(f"the suite passed its limit of {whole:.0f} s (log: {log})")
-    return done
+    if check_set.name != "main":
+        argv += ["--checks", check_set.folder(place.suite)]
+    return argv

@@ -24,8 +24,7 @@ from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import pipeline, runner
-from mcore_compat.run.context import context
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context, Options, context
 from mcore_compat.schedule import exploration_run, nox_engine, plan, survey
 
 
@@ -61,7 +60,7 @@ def _print(
 def stored() -> tuple[Evidence, ...]:
     """All stored evidence of this device class."""
     paths = sorted(evidence.FOLDER.glob(f"compat-*/{pipeline.device_class()}.json"))
-    return tuple(evidence.load(path, validate=False, whole=False) for path in paths)
+    return tuple(evidence.load(path, whole=False) for path in paths)
 
 
 def line_of(args: argparse.Namespace, here: Context) -> Line:
@@ -98,7 +97,7 @@ def known_of(line: Line, check: str, here: Context, *, stale: bool) -> dict[int,
         path = evidence.path_of(one.cell.name, pipeline.device_class())
         if not one.outcomes or not (one.fresh or stale):
             continue
-        e = evidence.load(path, validate=False, whole=False)
+        e = evidence.load(path, whole=False)
         if not e.complete or e.outcome is CellOutcome.ERROR:
             continue
         said = f"evidence of {e.taken[:10]}" + ("" if one.fresh else f", stale: {one.state}")
@@ -113,7 +112,7 @@ def _runner(line: Line, check: str, here: Context, limit: float | None) -> Calla
         cell = line.points[place].cell
         here.say(f"bisect: {line.axis} {line.points[place].version}: {cell.name}")
         try:
-            outcome = pipeline.run_cell(cell.name, pipeline.Options(limit=limit), here)
+            outcome = pipeline.run_cell(cell.name, Options(limit=limit), here)
         except InterpreterError as error:  # says nothing of the releases, as what cannot be built
             why = str(error)
             return boundary.Seen(state=State.SILENT, outcome="untested", source="run now", why=why)

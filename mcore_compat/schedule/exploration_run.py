@@ -21,7 +21,7 @@ from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 from mcore_compat.schedule import nox_engine, plan
 from mcore_compat.schedule.survey import SUITE_PARTS, survey
 
@@ -91,7 +91,7 @@ def te_key(cell: Cell) -> str:
 
 
 def _cell_minutes(found: Sequence[Evidence]) -> float:
-    known = [sum(c.seconds for c in e.checks) for e in found if e.checks]
+    known = [sum(c.seconds or 0 for c in e.checks) for e in found if e.checks]
     seconds = statistics.median(known) * SUITE_PARTS if known else plan.CELL_S
     return seconds / 60
 

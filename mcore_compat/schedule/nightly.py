@@ -20,7 +20,7 @@ from mcore_compat.index import package_index
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context
 from mcore_compat.schedule import new_releases, nox_engine, shards
 from mcore_compat.schedule.new_releases import New, Proposal
 from mcore_compat.schedule.plan import Known
@@ -166,7 +166,7 @@ def keep_replaced(known: Sequence[Known]) -> None:
     for one in known:
         path = evidence.path_of(one.cell.name, pipeline.device_class())
         if one.behind:
-            found = evidence.load(path, validate=False, whole=False)
+            found = evidence.load(path, whole=False)
             to = evidence.path_of(one.cell.name, found.device_class, replaced())
             files.write_text(to, evidence.dumps(found))
 
@@ -187,7 +187,7 @@ def all_in(folder: Path, say: Callable[[str], None]) -> Iterator[Evidence]:
     """All evidence below `folder`; one corrupt file must not take a night's summary away."""
     for path in sorted(folder.glob("compat-*/*.json")):
         try:
-            yield evidence.load(path, validate=False, whole=False)
+            yield evidence.load(path, whole=False)
         except CompatError as error:
             say(f"mcore-compat: passed over: {error}")
 

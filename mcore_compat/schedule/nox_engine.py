@@ -23,7 +23,7 @@ from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results import evidence
 from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run.context import Context, Options
 from mcore_compat.schedule import plan, shards
 from mcore_compat.schedule.nox_sessions import PLAN
 from mcore_compat.schedule.plan import Known, Plan, Progress
@@ -132,7 +132,7 @@ def resolve(todo: Sequence[Known], context: Context) -> None:
             cell = pipeline.chosen(cell.name, context)
         made = pipeline.lock_of(cell, context)
         if isinstance(made, Unresolvable):
-            pipeline.run_cell(cell.name, pipeline.Options(), context)
+            pipeline.run_cell(cell.name, Options(), context)
 
     bare = [known.cell for known in todo if not pipeline.locked(known.cell)]
     if bare:
@@ -269,7 +269,7 @@ def finished(names: Sequence[str], since: float) -> Mapping[str, str]:
         try:
             if path.stat().st_mtime < since:
                 continue
-            one = evidence.load(path, validate=False, whole=False)
+            one = evidence.load(path, whole=False)
         except (OSError, CompatError):
             continue
         if one.complete:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from mcore_compat.base.errors import CompatError
@@ -14,9 +14,9 @@ from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence, Stale
-from mcore_compat.run import part_results as parted
-from mcore_compat.run import pipeline
-from mcore_compat.run.pipeline import Context
+from mcore_compat.run import parts, pipeline
+from mcore_compat.run.check_sets import ON_A_GPU
+from mcore_compat.run.context import Context
 from mcore_compat.schedule.plan import Known
 
 SUITE_PARTS = 1.25
@@ -34,8 +34,10 @@ def survey(cells: Iterable[Cell], context: Context, device: str | None = None) -
         CompatError: a lock is corrupt. Corrupt evidence only makes its cell stale.
     """
     suite, device = pipeline.suite_digest(), device or pipeline.device_class()
-    built, parts = _built(wheelhouse.folder()), parted.wanted(device)
-    return tuple(_known(cell, context, suite, device, built, parts) for cell in cells)
+    sets = ON_A_GPU.values() if device == "gpu" else ()
+    digests = {check_set.name: pipeline.suite_digest(check_set) for check_set in sets}
+    built = _built(wheelhouse.folder())
+    return tuple(_known(cell, context, suite, device, built, digests) for cell in cells)
 
 
 def _built(folder: Path) -> frozenset[str]:
@@ -57,7 +59,7 @@ def _known(
     suite: str,
     device: str,
     built: frozenset[str],
-    parts: Mapping[str, str],
+    digests: dict[str, str],
 ) -> Known:
     path = pipeline.lock_path(cell)
     digest = sha256_file(path) if path.exists() else None
@@ -66,7 +68,7 @@ def _known(
     if not kept.exists():
         return Known(cell=cell, state="untested", missing=_missing(asks, built))
     try:
-        found = evidence.load(kept, validate=False, whole=False)
+        found = evidence.load(kept, whole=False)
     except CompatError:
         return Known(cell=cell, state="its evidence is corrupt")
     if found.outcome is CellOutcome.UNRESOLVABLE:
@@ -75,7 +77,7 @@ def _known(
         )
         state = "fresh" if same else "what the resolver is asked changed"
     else:
-        state = _state(found, digest or "", suite, parts)
+        state = _state(found, digest or "", suite, digests)
     newer = moved(cell, found.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
@@ -84,21 +86,21 @@ def _known(
         cell=cell,
         state=state,
         outcomes=frozenset({found.outcome.value, *(check.outcome.value for check in found.checks)}),
-        seconds=sum(c.seconds for c in found.checks) * SUITE_PARTS or None,
+        seconds=sum(c.seconds or 0 for c in found.checks) * SUITE_PARTS or None,
         missing=() if fresh else _missing(asks, built),
         behind=bool(newer),
     )
 
 
-def _state(found: Evidence, lock: str, suite: str, parts: Mapping[str, str]) -> str:
-    """`parts`: what a whole run has besides the suite, by digest."""
+def _state(found: Evidence, lock: str, suite: str, digests: dict[str, str]) -> str:
+    """`digests`: of the check sets that a whole run has besides the main one."""
     python = found.pins.get("python", "")
     state = evidence.freshness(found, lock=lock, suite=suite, python=python)
     if isinstance(state, Stale):
         return state.why
     if not found.checks:
         return "fresh"
-    lacks = parted.lacking(found.cell, device_class=found.device_class, lock=lock, wanted=parts)
+    lacks = parts.lacking(found.cell, device_class=found.device_class, lock=lock, digests=digests)
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 

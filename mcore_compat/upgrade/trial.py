@@ -84,7 +84,7 @@ class Trial:
         }
         self._why: dict[Moved, str] = {}
         self._open: dict[Moved, str] = {}
-        self._seconds = sum(c.seconds for c in target.found.checks) if target.found else 0.0
+        self._seconds = sum(c.seconds or 0 for c in target.found.checks) if target.found else 0.0
 
     def verdict(self, hints: Sequence[Sequence[str]]) -> Verdict:
         """What is to blame, by what is known, and by what `run` tells where there is one."""

@@ -86,7 +86,7 @@ def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -
         table=table(e),
         groups=tuple(_rendered(one, e.device_class) for one in _groups(site, e, causes)),
         stale=stale,
-        seconds=sum(c.seconds for c in e.checks),
+        seconds=sum(c.seconds or 0 for c in e.checks),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Runner
-from mcore_compat.run.runner import VISIBLE
+from mcore_compat.run.machine import VISIBLE
 from mcore_compat.schedule.jobs import records, states, worker
 from mcore_compat.schedule.jobs.flags import Flags, is_of_gpus
 from mcore_compat.schedule.jobs.records import Batch

@@ -15,7 +15,7 @@ from pathlib import Path
 from mcore_compat.base import processes, tied
 from mcore_compat.base.errors import Interrupted, UsageError
 from mcore_compat.results.evidence import now
-from mcore_compat.run.runner import VISIBLE
+from mcore_compat.run.machine import VISIBLE
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch, Ended, Start, Task
 

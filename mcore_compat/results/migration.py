@@ -1,0 +1,132 @@
+"""Results of the format 1 → format 2: `python -m mcore_compat.results.migration [reports]`.
+
+Format 1 had a file format for each check set: `evidence/CELL/CLASS.json` (main),
+`ranks/CELL.CLASS.json`, `gpu/CELL.CLASS.json` and `exchange/CELL.CLASS.json`. Now all are results
+below `results/CELL/`. What was read is removed, once all of it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mcore_compat.results import evidence, large_values
+from mcore_compat.results.evidence import Evidence
+
+PARTS = ("ranks", "gpu")
+
+
+def migrate(reports: Path) -> int:
+    """Bring all results below a folder `reports` to format 2; how many there were.
+
+    Raises:
+        EvidenceError: a value that a result names is missing or corrupt; nothing is removed then.
+        msgspec.ValidationError: a file is not of format 1; nothing is removed then.
+    """
+    count, old = 0, []
+    for source, target in ((reports, "results"), (reports / "over-base", "over-base")):
+        folder = reports / target
+        for result in _results(source, source / "evidence" if target == "results" else source):
+            evidence.save(result, folder)
+            count += 1
+        old += [source / name for name in ("evidence", "exchange", *PARTS)]
+        old += sorted((reports / "over-base").glob("compat-*/[hg]*.json"))
+        if folder.is_dir():
+            large_values.pack(folder)
+    for path in old:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return count
+
+
+def _results(source: Path, main: Path) -> Iterator[Evidence]:
+    for path in sorted(main.glob("compat-*/*.json")):
+        if path.name in ("host.json", "gpu.json"):
+            yield _main(_read(path), main)
+    for part in PARTS:
+        for path in sorted((source / part).glob("compat-*.json")):
+            yield _part(_read(path))
+    for path in sorted((source / "exchange").glob("compat-*.json")):
+        yield _exchange(_read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+def _main(data: dict[str, Any], folder: Path) -> Evidence:
+    digests = data.pop("digests")
+    checks = [large_values.expand(row, folder) for row in data.pop("checks")]
+    del data["schema"]
+    return msgspec.convert({**data, **digests, "checks": checks}, Evidence)
+
+
+def _part(data: dict[str, Any]) -> Evidence:
+    return _other(
+        data,
+        check_set=data["part"],
+        suite=data["digests"]["part"],
+        taken=data["taken"],
+        platform=data["platform"],
+        complete=data["complete"],
+        base=data.get("base"),
+        checks=data["checks"],
+    )
+
+
+def _other(data: Mapping[str, Any], **fields: Any) -> Evidence:
+    """Of a check set that gives no verdict; what format 1 did not record is empty."""
+    known: dict[str, Any] = {"outcome": "untested", "reason": None, "cuda": 0, "wheels": {}}
+    same = {name: data[name] for name in ("cell", "device_class", "pins")}
+    lock = data["digests"]["lock"]
+    return msgspec.convert({**known, **same, "lock": lock, **fields}, Evidence)
+
+
+def _exchange(data: Mapping[str, Any]) -> Evidence:
+    checks = [
+        _answer(origin, key, answer, data["failures"])
+        for origin, source in data["from"].items()
+        for key, answer in source["answers"].items()
+    ]
+    sources = {
+        origin: {
+            **source["digests"],
+            **{name: source[name] for name in ("pins", "taken", "ways")},
+        }
+        for origin, source in data["from"].items()
+    }
+    return _other(
+        data,
+        check_set="exchange",
+        suite=data["digests"]["exchange"],
+        taken=max(source["taken"] for source in sources.values()),
+        checks=sorted(checks, key=lambda check: str(check["check"])),
+        sources=sources,
+    )
+
+
+def _answer(
+    origin: str, key: str, answer: str | Mapping[str, Any], failures: Mapping[str, Any]
+) -> dict[str, Any]:
+    fields = {"outcome": answer} if isinstance(answer, str) else dict(answer)
+    return {
+        "check": f"restore-from[{origin}:{key}]",
+        "kind": "restore-from",
+        "family": key.partition(":")[0],
+        "outcome": fields["outcome"],
+        "seconds": None,
+        "reason": fields.get("reason"),
+        "failure": failures[fields["cause"]] if fields.get("cause") else None,
+        "details": fields.get("notes", {}),
+    }
+
+
+if __name__ == "__main__":
+    moved = migrate(Path(sys.argv[1] if len(sys.argv) > 1 else "reports"))
+    print(f"{moved} results are of the format {evidence.FORMAT} now")

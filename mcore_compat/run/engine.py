@@ -1,0 +1,141 @@
+"""The one engine: a check set, in an environment → a result.
+
+Cells, parts of the suite, exchanges and foreign environments all come through `ask`. A bundle on
+its machine has the standard library alone: it calls `runner.run_suite` below it, and what that says
+becomes a result where it is collected.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.core.cells import Cell
+from mcore_compat.environments import bytecode, creation
+from mcore_compat.environments.wheelhouse import Wheel
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.from_events import Builder
+from mcore_compat.run import gpu_slots, runner
+from mcore_compat.run.check_sets import CheckSet
+from mcore_compat.run.context import Context, Options
+from mcore_compat.run.runner import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedCell:
+    """A cell with all that it is run with: its lock, the interpreter, the wheels built here."""
+
+    cell: Cell
+    lock: Lock
+    python: Path
+    wheels: tuple[Wheel, ...]
+
+
+def _nothing(*_: object) -> None:
+    """Where nobody wants to know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Who is told as a run goes on: `start` of the checks that will be asked, `check` of each that
+    ended, and `so_far` of all that is known then."""
+
+    start: Callable[[Sequence[str]], None] = _nothing
+    check: Callable[[CheckResult], None] = _nothing
+    so_far: Callable[[Evidence], None] = _nothing
+
+
+def ask(
+    check_set: CheckSet,
+    base: Evidence,
+    place: Place,
+    options: Options,
+    context: Context,
+    listener: Listener | None = None,
+) -> Evidence:
+    """Ask a check set in an environment; `base` is what is known before (`evidence.start`).
+
+    Raises:
+        EvidenceError: the checks cannot run, or something was broken on purpose.
+        InfrastructureError: they did not come to their end, no device was free, or the machine
+            failed; `listener` has had all that was known until then.
+    """
+    builder, listener = Builder(base), listener or Listener()
+
+    def take(event: Mapping[str, Any]) -> None:
+        builder.take(event)
+        if event.get("event") == "start":
+            listener.start(event["checks"])
+        if event.get("event") == "check":
+            listener.check(builder.last)
+            listener.so_far(builder.evidence())
+
+    gpu, need = base.device_class == "gpu", context.matrix.gpu_memory
+    with gpu_slots.slot(need, context.run, context.say, gpu=gpu, count=check_set.devices) as device:
+        context.say(f"running {_words(check_set)} in {place.name}")
+        runner.run_suite(
+            check_set,
+            replace(place, variables={**place.variables, **device}),
+            run=context.run,
+            say=context.say,
+            on_event=take,
+            device_class=base.device_class,
+            only=options.only,
+            check_limit=options.limit,
+        )
+    return builder.evidence()
+
+
+def _words(check_set: CheckSet) -> str:
+    return "the suite" if check_set.name == "main" else check_set.name
+
+
+@contextmanager
+def place_of(resolved: ResolvedCell, check_set: CheckSet, context: Context) -> Iterator[Place]:
+    """The environment of a cell, made where it is not there; no other run uses it meanwhile.
+
+    Raises:
+        InfrastructureError: network or disk, or another run has it.
+    """
+    name, python = resolved.cell.name, resolved.python
+    environment = creation.ensure(
+        resolved.cell,
+        resolved.lock,
+        resolved.wheels,
+        python=python,
+        uv=context.uv,
+        run=context.run,
+        say=context.say,
+    )
+    tools = creation.tools(python=python, uv=context.uv, run=context.run, say=context.say)
+    try:
+        # Two runs of one cell would write the same events.
+        with FileLock(files.home() / "envs" / f"{name}.run", timeout=0):
+            yield Place(
+                name=name,
+                python=environment.python,
+                tools=tools,
+                variables=environment.variables,
+                suite=files.ROOT / "suite",
+                logs=logs_of(name, check_set),
+            )
+        # Nobody waits for it: what is not kept yet, the next environment compiles by itself.
+        threading.Thread(target=bytecode.keep, args=(environment.site,)).start()
+    except Timeout:
+        raise InfrastructureError(f"{name} is being run by another process") from None
+
+
+def logs_of(name: str, check_set: CheckSet) -> Path:
+    """Where the events and the log of a run lie."""
+    return (
+        files.home() / "logs" / (name if check_set.name == "main" else f"{name}.{check_set.name}")
+    )

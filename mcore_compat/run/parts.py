@@ -1,0 +1,86 @@
+"""Runs the check sets beside the main one (`ranks`, `gpu`) in a cell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.cells import Cell
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence, Fresh
+from mcore_compat.run import engine, pipeline
+from mcore_compat.run.check_sets import CheckSet
+from mcore_compat.run.context import Context, Options
+from mcore_compat.run.engine import Listener
+
+
+def kept(cell: Cell, check_set: CheckSet) -> Evidence | None:
+    """The result of a check set that still holds, None where there is none.
+
+    Raises:
+        EvidenceError: it is corrupt.
+    """
+    if not pipeline.locked(cell):
+        return None
+    path = evidence.path_of(cell.name, pipeline.device_class(), check_set=check_set.name)
+    if not path.exists():
+        return None
+    found = evidence.load(path)
+    lock = locks.read(pipeline.lock_path(cell)).digest
+    state = evidence.freshness(
+        found, lock=lock, suite=pipeline.suite_digest(check_set), python=cell.python
+    )
+    return found if isinstance(state, Fresh) else None
+
+
+def run(cell: Cell, check_set: CheckSet, options: Options, context: Context) -> Evidence:
+    """Ask a check set in the cell. What was learnt is stored, also of a run that ends early or asks
+    only some of the checks: as incomplete, which is never fresh.
+
+    Raises:
+        EvidenceError: the checks cannot run, or something was broken on purpose.
+        InfrastructureError: they did not come to their end, or the surroundings failed.
+        UsageError: the cell cannot be installed or built.
+    """
+    ready = pipeline.resolved_cell(cell, context)
+    base = evidence.start(
+        cell,
+        device_class=pipeline.device_class(),
+        lock=ready.lock.digest,
+        suite=pipeline.suite_digest(check_set),
+        wheels={w.path.name: w.sha256 for w in ready.wheels},
+        check_set=check_set.name,
+    )
+
+    def keep(found: Evidence) -> None:  # at once: whatever ends this process takes nothing away
+        _keep(found, whole=False)
+
+    with engine.place_of(ready, check_set, context) as place:
+        found = engine.ask(check_set, base, place, options, context, Listener(so_far=keep))
+    return _keep(found, whole=not options.only)
+
+
+def _keep(found: Evidence, *, whole: bool) -> Evidence:
+    """Store what was learnt: as incomplete unless the `whole` set was asked."""
+    found = replace(found, complete=found.complete and whole)
+    evidence.save(found)
+    return found
+
+
+def lacking(cell: str, *, device_class: str, lock: str, digests: dict[str, str]) -> tuple[str, ...]:
+    """Which check sets of `digests` have no result of a cell, or none that still holds. Reads files
+    only; what is corrupt does not count."""
+    missing = []
+    for name, digest in digests.items():
+        path = evidence.path_of(cell, device_class, check_set=name)
+        try:
+            found = evidence.load(path, whole=False)
+            python = found.pins.get("python", "")
+            state = evidence.freshness(found, lock=lock, suite=digest, python=python)
+        except (FileNotFoundError, EvidenceError):
+            missing.append(name)
+            continue
+        if not isinstance(state, Fresh):
+            missing.append(name)
+    return tuple(missing)
