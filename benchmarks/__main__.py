@@ -92,7 +92,7 @@ def fresh() -> list[Row]:
 
 def suite() -> list[Row]:
     """The whole suite in an environment that exists, and of that the checks alone."""
-    path = files.ROOT / "reports" / "evidence" / CELL / "host.json"
+    path = files.ROOT / "reports" / "evidence" / CELL / "main.host.json"
     before = path.read_bytes() if path.exists() else None
     seconds = []
     for _ in range(SUITES):

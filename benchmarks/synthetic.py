@@ -40,7 +40,7 @@ ODD = 50
 def evidence_of(count: int, folder: Path) -> None:
     """Write evidence of `count` cells: each is that of the real cell that stands at the same place
     between the oldest and the newest, with other pins, durations and here and there a message."""
-    real = [json.loads(p.read_text()) for p in sorted(evidence.FOLDER.glob("compat-*/host.json"))]
+    real = [json.loads(p.read_text()) for p in sorted(evidence.FOLDER.glob("compat-*/main.host.json"))]
     by_pair = {tuple(series_of(row["pins"][axis]) for axis in AXES[:2]): row for row in real}
     rows = sorted({pair[0] for pair in by_pair}, key=parsed)
     columns = sorted({pair[1] for pair in by_pair}, key=parsed)
@@ -53,7 +53,7 @@ def evidence_of(count: int, folder: Path) -> None:
         here = rows[i * len(rows) // len(MCORE)], columns[j * len(columns) // len(MODELOPT)]
         source = by_pair.get(here) or real[number % len(real)]
         made = _changed(source, MCORE[i], MODELOPT[j], stack, number, chance)
-        path = folder / made["cell"] / "host.json"
+        path = folder / made["cell"] / "main.host.json"
         path.parent.mkdir()
         path.write_text(files.dump_json(made), encoding="utf-8")
 

@@ -233,7 +233,7 @@ def put(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-EVIDENCE = Path("evidence") / CELL.name / "host.json"
+EVIDENCE = Path("evidence") / CELL.name / "main.host.json"
 """Where a bundle's run leaves that of the cell."""
 
 

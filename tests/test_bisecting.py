@@ -271,7 +271,7 @@ def test_where_the_surroundings_fail_it_ends_and_what_was_run_is_kept(
     world.raises["compat-0.14-modelopt0.35"] = InfrastructureError("no network")
     assert bisect() == 3
     assert capsys.readouterr().err.endswith("mcore-compat: no network\n")
-    assert (world.folder / "compat-0.14-modelopt0.37" / "host.json").exists()
+    assert (world.folder / "compat-0.14-modelopt0.37" / "main.host.json").exists()
 
 
 def test_a_declared_failure_is_told_with_its_rule(

@@ -265,7 +265,7 @@ def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:
     temporary.mkdir()
     done = run(bundle, "--base", "current", python=python, TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
-    found = evidence_of(bundle, EVIDENCE.with_name("host-base.json"))
+    found = evidence_of(bundle, EVIDENCE.with_name("main.host-base.json"))
     # numpy 1.26 is there, and ModelOpt does not admit it; the rest stays.
     short = "2.8.0a0+5228986c39.nv25.6"
     assert not list(verification.problems(found))
@@ -353,7 +353,7 @@ def test_a_wheel_that_was_changed_for_its_size_is_told(made: StandIn, tmp_path: 
     archive.lay_out(list(entries.values()), tmp_path / "bundle")
     done = run(tmp_path / "bundle", "--base", "current", python=python)
     assert done.returncode == 0, done.stderr
-    found = evidence_of(tmp_path / "bundle", EVIDENCE.with_name("host-base.json"))
+    found = evidence_of(tmp_path / "bundle", EVIDENCE.with_name("main.host-base.json"))
     assert not list(verification.problems(found))
     assert isinstance(found["base"], dict)
     assert found["base"]["changed"] == {"numpy": text, "nvidia-modelopt": text}, "of what is used"

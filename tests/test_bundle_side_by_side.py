@@ -113,11 +113,11 @@ def test_what_an_earlier_run_learnt_stays_until_another_is_whole(bundle: Path) -
     words = ("--cell", CELL.name)
     place = bundle / "evidence" / CELL.name
     assert run(bundle, *words).returncode == 0
-    taken = json.loads((place / "host.json").read_text())["taken"]
+    taken = json.loads((place / "main.host.json").read_text())["taken"]
     assert run(bundle, *words, "--only", "import-torch").returncode == 0
     aside = place / f"host.{taken.replace(':', '')}.json"
     assert json.loads(aside.read_text())["complete"] is True
-    assert checks(json.loads((place / "host.json").read_text())) == ["import-torch"]
+    assert checks(json.loads((place / "main.host.json").read_text())) == ["import-torch"]
     assert run(bundle, *words).returncode == 0
     assert [path.name for path in place.iterdir()] == ["host.json"]
 
@@ -127,7 +127,7 @@ def test_an_archive_goes_through_a_narrow_door(
 ) -> None:
     monkeypatch.setattr(side_by_side, "ARCHIVE_BYTES", 100_000)
     here = Here(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
-    bundle_support.put(tmp_path / "evidence" / "compat-a" / "host.json", "e" * 60_000)
+    bundle_support.put(tmp_path / "evidence" / "compat-a" / "main.host.json", "e" * 60_000)
     for name in "abcd":
         bundle_support.put(tmp_path / "logs" / f"compat-{name}" / "suite.log", "l" * 50_000 + name)
     side_by_side.keep([], here)
@@ -137,7 +137,7 @@ def test_an_archive_goes_through_a_narrow_door(
         last = source.extractfile("logs/compat-d/suite.log")
         assert last is not None
         assert last.read().endswith(b"ld"), "its end"
-    assert sizes["evidence/compat-a/host.json"] == 60_000
+    assert sizes["evidence/compat-a/main.host.json"] == 60_000
     assert 5_000 < sizes["logs/compat-a/suite.log"] < 10_000
 
 

@@ -72,7 +72,7 @@ def test_a_cuda_home_spoils_nothing(
     path = found["PATH"].split(":")
     assert path.index(str(mine / "bin")) == 1, "behind the environment's own"
     assert str(base.parent) in path, "ninja is there"
-    told = evidence_of(bundle, EVIDENCE.with_name("host-base.json"))["base"]
+    told = evidence_of(bundle, EVIDENCE.with_name("main.host-base.json"))["base"]
     assert isinstance(told, dict)
     assert told["toolkit"] == CUDA
 

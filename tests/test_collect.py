@@ -55,7 +55,7 @@ def test_evidence_of_the_lock_is_the_cells(
     write(carried)
     ((path, one, _, later),) = collection.collect([tmp_path / "back"], known)
     assert later is None
-    assert path == tmp_path / "stored" / "evidence" / NAME / "host.json"
+    assert path == tmp_path / "stored" / "evidence" / NAME / "main.host.json"
     found = evidence.load(path)
     assert found == one
     assert (found.cell, found.pins, found.base) == (NAME, cell.pins, None)
@@ -72,21 +72,21 @@ def test_device_classes_stand_side_by_side(
     carried: Carried, known: Known, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
-    before = (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes()
+    before = (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes()
     collection.collect([write(on_a_gpu(carried), "gpu")], known)
-    assert stored(tmp_path) == [f"evidence/{NAME}/gpu.json", f"evidence/{NAME}/host.json"]
-    assert (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes() == before
+    assert stored(tmp_path) == [f"evidence/{NAME}/main.gpu.json", f"evidence/{NAME}/main.host.json"]
+    assert (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes() == before
 
 
 def test_older_evidence_never_replaces_newer(
     carried: Carried, known: Known, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
-    before = (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes()
+    before = (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes()
     older = {**carried, "taken": BEFORE}
     ((*_, later),) = collection.collect([write(older)], known)
     assert later == TAKEN
-    assert (tmp_path / "stored" / "evidence" / NAME / "host.json").read_bytes() == before
+    assert (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes() == before
 
 
 def test_over_a_base_it_is_never_the_locked_cells(
@@ -96,7 +96,7 @@ def test_over_a_base_it_is_never_the_locked_cells(
     brought["base"]["changed"] = {"transformer-engine-cu13": "GPU code of sm_90 only"}
     ((path, one, *_),) = collection.collect([write(brought, "host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
-    assert path == tmp_path / "stored" / "over-base" / name / "host.json"
+    assert path == tmp_path / "stored" / "over-base" / name / "main.host.json"
     assert one.cell == name
     assert (one.pins["torch"], one.pins["transformer-engine"]) == (VENDOR, "2.4.0+3cd6870")
     assert one.base is not None
@@ -118,7 +118,7 @@ def test_of_releases_it_has_the_name_of_their_cell(
 ) -> None:
     same = over_base(carried, te=cell.te, torch=cell.torch)
     ((path, one, *_),) = collection.collect([write(same, "host-base")], known)
-    assert path == tmp_path / "stored" / "over-base" / NAME / "host.json", "never beside the locked"
+    assert path == tmp_path / "stored" / "over-base" / NAME / "main.host.json", "never beside the locked"
     assert one.base is not None
     assert set(one.base["differs"]) == {"transformer-engine-torch"}
     other = over_base(carried, te=cell.te, torch="2.8.0")
@@ -273,9 +273,9 @@ def test_over_a_base_the_subjects_must_be_the_cells(
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
 def test_what_is_no_evidence_is_refused(known: Known, tmp_path: Path, text: str) -> None:
-    (tmp_path / "host.json").write_text(text)
+    (tmp_path / "main.host.json").write_text(text)
     with pytest.raises(EvidenceError, match=r"host\.json"):
-        collection.collect([tmp_path / "host.json"], known)
+        collection.collect([tmp_path / "main.host.json"], known)
 
 
 def test_a_folder_without_evidence(known: Known, tmp_path: Path) -> None:

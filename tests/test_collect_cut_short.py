@@ -119,8 +119,8 @@ def test_an_archive_is_read_and_nothing_else_in_it(
 ) -> None:
     path = tmp_path / "results.tar"
     inside = {
-        f"evidence/{NAME}/host.json": json.dumps(carried),
-        f"../evidence/{NAME}/gpu.json": "{",
+        f"evidence/{NAME}/main.host.json": json.dumps(carried),
+        f"../evidence/{NAME}/main.gpu.json": "{",
         "logs/suite.log": "{",
     }
     with tarfile.open(path, "w") as out:

@@ -20,7 +20,7 @@ Made = Callable[..., Evidence]
 def test_what_is_saved_is_what_is_loaded(made: Made, tmp_path: Path) -> None:
     found = made(event("restore[gpt]"), event("build", "broken"))
     path = evidence.save(found, tmp_path)
-    assert path == tmp_path / found.cell / "host.json"
+    assert path == tmp_path / found.cell / "main.host.json"
     assert evidence.load(path) == found
     assert evidence.load_all(tmp_path) == (found,)
 
@@ -55,12 +55,12 @@ def test_an_error_never_replaces_a_verdict(made: Made, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 2}', "[]", '{"schema": 1}'])
 def test_a_corrupt_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "compat-0.16-modelopt0.41" / "host.json"
+    path = tmp_path / "compat-0.16-modelopt0.41" / "main.host.json"
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(EvidenceError) as caught:
         evidence.load(path)
-    assert "compat-0.16-modelopt0.41/host.json" in str(caught.value)
+    assert "compat-0.16-modelopt0.41/main.host.json" in str(caught.value)
     assert "--force" in str(caught.value)
     assert "\n" not in str(caught.value)
 

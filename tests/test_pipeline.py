@@ -61,7 +61,7 @@ class Stages:
 
     @property
     def stored(self) -> Evidence:
-        return evidence.load(self.folder / "evidence" / CELL / "host.json")
+        return evidence.load(self.folder / "evidence" / CELL / "main.host.json")
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_a_gpu_that_fails_is_no_verdict_of_the_cell(gpu: Stages) -> None:
     with pytest.raises(InfrastructureError, match="uncorrectable ECC error") as caught:
         ran(gpu)
     assert caught.value.exit_code == 3
-    stored = evidence.load(gpu.folder / "evidence" / CELL / "gpu.json")
+    stored = evidence.load(gpu.folder / "evidence" / CELL / "main.gpu.json")
     assert stored.outcome is CellOutcome.ERROR
     assert [c.check for c in stored.checks] == ["build-default[gpt]"]
 
@@ -336,7 +336,7 @@ def test_a_suite_that_cannot_run_is_our_error(stages: Stages) -> None:
     ("name", "text", "error"),
     [
         (f"{CELL}.txt", "nonsense\n", LockError),
-        (f"evidence/{CELL}/host.json", "{", EvidenceError),
+        (f"evidence/{CELL}/main.host.json", "{", EvidenceError),
     ],
 )
 def test_a_corrupt_file_is_named_with_the_way_out(
@@ -367,7 +367,7 @@ def of_an_older_patch(stages: Stages) -> Path:
     path = stages.folder / f"{CELL}.txt"
     newest = locks.read(path).digest
     path.write_text(path.read_text().replace("0.16.1", "0.16.0"))
-    kept = stages.folder / "evidence" / CELL / "host.json"
+    kept = stages.folder / "evidence" / CELL / "main.host.json"
     text = kept.read_text().replace("0.16.1", "0.16.0")
     kept.write_text(text.replace(newest, locks.read(path).digest))
     return path

@@ -187,7 +187,7 @@ class Kept:
         device = self.events[0]["device_class"]
         kind = f"{device}-base" if self.there.base else device
         folder: Path = self.here.into / "evidence" / self.said["cell"]
-        return folder / (f"{self.part}.{kind}.json" if self.part else f"{kind}.json")
+        return folder / f"{self.part or MAIN.name}.{kind}.json"
 
     def text(self) -> str:
         root, part = self.here.root, self.part

@@ -110,7 +110,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     done = run(folder, "--keep", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
-    back = taken(folder / "evidence" / CELL / "host.json")
+    back = taken(folder / "evidence" / CELL / "main.host.json")
     here = committed()
     assert (back.lock, {*back.wheels}) == (here.lock, {*here.wheels})
     assert back.installed == here.installed
@@ -154,7 +154,7 @@ def test_over_a_torch_that_is_there_it_comes_to_the_same(space: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
     assert state(environment) == before
-    back = taken(folder / "evidence" / CELL / "host-base.json")
+    back = taken(folder / "evidence" / CELL / "main.host-base.json")
     assert back.base is not None
     assert back.base["cell"] == CELL
     assert set(back.base["installed"]) >= {"megatron-core", "nvidia-modelopt"}
