@@ -10,6 +10,7 @@ import nox
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from mcore_compat.cli import main, registry
 from mcore_compat.schedule import nox_sessions
 
 nox.needs_version = ">=2026.7"
@@ -21,8 +22,6 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
 def _command(session: nox.Session, argv: list[str]) -> None:
-    from mcore_compat.cli import main  # not on the way to `nox -l`
-
     nox_sessions.exit_unless_ok(session, main, argv)
 
 
@@ -75,25 +74,10 @@ for _cell in _LISTED:
 nox.options.sessions = [nox_sessions.newest(_LISTED), "report"]
 
 
-COMMANDS = {
-    "compat": "Any combination: -- 0.16 0.41 --te 2.11 --torch 2.9.",
-    "matrix": "Every selected cell that is not fresh, in parallel: -- --mcore '>=0.14'.",
-    "static": "Which combinations of all axes cannot be installed, from kept metadata: seconds.",
-    "explore": "Run what tells most off the default stacks: -- --budget 60m [--dry-run].",
-    "exchange": "Checkpoints across releases: -- [--from CELL ...] [--to CELL ...].",
-    "bisect": "Where a check changes: -- --good CELL --bad CELL --check 'restore[gpt]'.",
-    "upgrade": "What an upgrade breaks: -- 0.9-modelopt0.21 0.16-modelopt0.41 [--no-run].",
-    "bundle": "Carry cells to a machine without a network: -- CELL ... [--part-size 2G].",
-    "collect": "Take back what a bundle's runs showed: -- FILE|FOLDER ...",
-    "lock": "(Re)make locks: -- [CELL ...].",
-    "refresh": "Ask the index for new releases, update the facts, show what is new.",
-    "nightly": "Refresh, join new series, run their cells, report what broke: -- --dry-run.",
-    "report": "Evidence -> reports/COMPATIBILITY.md and reports/compatibility.json, and the table.",
-}
-"""What these sessions do; each is the command of its name."""
-
-for _name, _text in COMMANDS.items():
-    _register_command(_name, _text)
+for _of in registry.COMMANDS:
+    if _of.session:
+        _example = f": -- {_of.example}" if _of.example else ""
+        _register_command(_of.name, f"{_of.summary}{_example}.")
 
 
 def _install(session: nox.Session, group: str) -> None:

@@ -24,13 +24,13 @@ from benchmarks.measure import Row, disk_usage
 from benchmarks.side_by_side import side_by_side
 from benchmarks.site import site
 from mcore_compat.base import files, processes
-from mcore_compat.cli import commands
 from mcore_compat.core import combinations
 from mcore_compat.environments import creation as environments
 from mcore_compat.environments import interpreters, wheelhouse
 from mcore_compat.resolve import locks, resolvability
 from mcore_compat.results import evidence, large_values
 from mcore_compat.run import pipeline
+from mcore_compat.run.context import context
 
 REPEATS = 5
 SAMPLE = 40
@@ -59,7 +59,7 @@ def _nox() -> Path:
 def listing() -> list[Row]:
     """`nox -l` against a noxfile that declares as many sessions by hand and nothing else."""
     ours = timed([_nox(), "-l"])
-    here = commands.context()
+    here = context()
     count = len(combinations.cells(here.matrix, here.releases))
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "noxfile.py"
@@ -142,7 +142,7 @@ def environment() -> list[Row]:
 
     Beside it what the first one takes alone, and the time to see that one is there already.
     """
-    here = commands.context()
+    here = context()
     cell = combinations.named(CELL, here.matrix, here.releases)
     lock = locks.read(pipeline.lock_path(cell))
     python = interpreters.find(cell.python, processes.run, here.uv)
@@ -191,7 +191,7 @@ def environment() -> list[Row]:
 
 def static() -> list[Row]:
     """The static pass over a sample of all combinations, offline, none answered before."""
-    here = commands.context()
+    here = context()
     cells = list(combinations.product(here.matrix, here.releases))[::SAMPLE]
     cell = combinations.named(CELL, here.matrix, here.releases)
     # What is measured is offline and warm: whatever this machine lacks is asked for first.
@@ -241,7 +241,7 @@ def nothing() -> list[Row]:
     idle = "\n0 cells to run" in plan.output
     seconds = timed(argv if idle else [*argv, "--", "--dry-run"])
     what = "nox -s matrix, nothing to do" if idle else "nox -s matrix -- --dry-run"
-    here = commands.context()
+    here = context()
     count = len(combinations.cells(here.matrix, here.releases))
     return [Row(name="matrix", what=f"{what}, {count} cells", value=seconds, unit="s", limit=3.0)]
 

@@ -24,12 +24,12 @@ from pathlib import Path
 
 from benchmarks.measure import Row, disk_usage
 from mcore_compat.base import files, processes
-from mcore_compat.cli import commands
 from mcore_compat.core import combinations
 from mcore_compat.environments import creation, interpreters, process_variables, wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence, large_values
 from mcore_compat.run import pipeline
+from mcore_compat.run.context import context
 
 CELLS = ("compat-0.9-modelopt0.21", "compat-0.10-modelopt0.23", "compat-0.11-modelopt0.25")
 """Their suites are the shortest: what is left is the tools' own time."""
@@ -197,7 +197,7 @@ TOOLS = (
 
 def work_in(folder: Path) -> Work:
     """The cells' requirements as files, and the launcher."""
-    here = commands.context()
+    here = context()
     rows: dict[str, Path] = {}
     modelopt: dict[str, str] = {}
     python = Path()
@@ -283,7 +283,7 @@ def _disk(folder: Path) -> dict[str, float]:
 
 def side_by_side() -> list[Row]:
     """A row a figure; the others' figures are told beside ours."""
-    here = commands.context()
+    here = context()
     kept = {
         path: path.read_bytes()
         for name in CELLS

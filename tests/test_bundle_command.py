@@ -16,16 +16,26 @@ from mcore_compat import cli
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Completed
-from mcore_compat.cli import bundle, commands
+from mcore_compat.cli import bundle
 from mcore_compat.core import releases
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
-from mcore_compat.offline import archive, collection, contents, download, overlay, packing
+from mcore_compat.offline import (
+    archive,
+    collection,
+    contents,
+    download,
+    overlay,
+    packing,
+    run_over_base,
+    take_back,
+)
 from mcore_compat.offline.overlay import Base
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
 from mcore_compat.results.from_events import Builder
+from mcore_compat.run import context as run_context
 from mcore_compat.run import part_results as parts
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import GPU
@@ -167,7 +177,7 @@ def over(
     monkeypatch: pytest.MonkeyPatch, python: str | None = None, **versions: str
 ) -> dict[str, tuple[str, ...]]:
     """What a bundle of the cell is made without, over a Python that has these packages."""
-    here = commands.context()
+    here = run_context.context()
     cell = pipeline.chosen(CELL, here)
     there = {"torch": cell.torch, "transformer_engine": cell.te, **versions}
     found = Installed(
@@ -176,13 +186,13 @@ def over(
         requires={},
     )
     monkeypatch.setattr(scan, "inspect", lambda python, run: found)
-    return bundle.fitting([CELL], Path("python"), here)
+    return run_over_base.fitting([CELL], Path("python"), here)
 
 
 def test_over_the_cells_own_torch_all_that_was_compiled_for_it_comes_along(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert over(monkeypatch) == {CELL: bundle.CURRENT}
+    assert over(monkeypatch) == {CELL: run_over_base.CURRENT}
 
 
 def test_over_another_torch_nothing_is_built_that_would_not_fit(
@@ -239,11 +249,11 @@ class OverBase:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     made = OverBase()
     here = SimpleNamespace(run=made.run, say=quiet)
-    monkeypatch.setattr(commands, "context", lambda: here)
-    monkeypatch.setattr(bundle, "fitting", lambda *_: {})
+    monkeypatch.setattr(run_context, "context", lambda: here)
+    monkeypatch.setattr(run_over_base, "fitting", lambda *_: {})
     monkeypatch.setattr(packing, "entries", lambda *_: [])
     monkeypatch.setattr(archive, "lay_out", lambda *_: "")
-    monkeypatch.setattr(bundle, "taken", made.take)
+    monkeypatch.setattr(take_back, "take_back", made.take)
     return made
 
 
@@ -274,7 +284,7 @@ def test_what_came_of_a_part_is_told(
     path = files.ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
     found = [collection.Collected(path, one, 60, None)]
     monkeypatch.setattr(collection, "collect", lambda paths, known: found)
-    assert bundle.taken([]) == [one]
+    assert take_back.take_back([]) == [one]
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first == (
         f"{CELL}, gpu, device class host: ✗ broken 1; over a base, with the lock of {CELL}; "
@@ -282,7 +292,7 @@ def test_what_came_of_a_part_is_told(
     )
     assert last == "  torch: lock 2.9.1, there 2.8.0a0"
     found[0] = collection.Collected(path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z")
-    bundle.taken([])
+    take_back.take_back([])
     first, *_ = capsys.readouterr().out.splitlines()
     assert "; incomplete: 1 of 60 checks; not taken: what is of 2021-06-01T10:00:00Z stays" in first
 

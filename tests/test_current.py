@@ -13,13 +13,15 @@ import pytest
 from support import START, event
 
 from mcore_compat import cli
+from mcore_compat.analysis import doctor as remarks
+from mcore_compat.analysis import doctor_run
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.cli import commands, doctor_run
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.environments import creation, process_variables, scan
+from mcore_compat.environments import creation, interpreters, process_variables, scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence
+from mcore_compat.run import cells
 
 END = {"event": "end", "seconds": 1.0}
 VERSIONS = {
@@ -56,8 +58,10 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.chdir(tmp_path)
     python = tmp_path / "env" / "bin" / "python"
-    monkeypatch.setattr(commands, "examined", lambda *_, **__: (python, found.there, False))
-    monkeypatch.setattr(commands, "others", tuple)
+    monkeypatch.setattr(interpreters, "active", lambda: python)
+    monkeypatch.setattr(scan, "inspect", lambda *_: found.there)
+    monkeypatch.setattr(remarks, "diagnose", lambda *_: ())
+    monkeypatch.setattr(cells, "other_results", tuple)
     monkeypatch.setattr(creation, "tools", lambda **_: tmp_path / "tools")
     monkeypatch.setattr(process_variables, "driver_stub", lambda *_: None)
     monkeypatch.setattr(doctor_run.pipeline, "device_class", lambda: "host")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from mcore_compat import cli
 from mcore_compat.analysis import doctor, published
 from mcore_compat.analysis.doctor import FAULT, KNOWN, NOTE
 from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import commands
 from mcore_compat.core import matrix
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.environments import scan
@@ -193,7 +193,7 @@ def test_hostile_text_is_shown_as_text(
 ) -> None:
     there = replace(RIGHT, versions={**VERSIONS, "torch": "1\x1b[31m\nfault: none\u202e"})
     monkeypatch.setattr(scan, "inspect", lambda python, run: there)
-    commands.examined("x", verbose=True)
+    cli.main(["doctor", "--python", "x", "--verbose"])
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\u202e" not in out

@@ -244,7 +244,7 @@ def test_less_than_one_cell_at_a_time_is_refused(
     ran: Ran, jobs: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*BOTH, "-j", jobs]) == 2
-    assert "-j: at least one cell at a time" in capsys.readouterr().err
+    assert "-j: at least one must run at a time" in capsys.readouterr().err
     assert ran.done == []
 
 

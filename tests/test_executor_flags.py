@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from mcore_compat import cli
 from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import matrix_jobs
+from mcore_compat.cli import matrix_jobs, parsing
 from mcore_compat.schedule.jobs import flags
 from mcore_compat.schedule.jobs.flags import Flags
 
 
 def parsed(*words: str) -> Flags | None:
-    return flags.of(cli.parser().parse_args(["matrix", *words]))
+    return flags.of(parsing.parse(["matrix", *words])[1])
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from packaging.specifiers import SpecifierSet
 from test_declared import cell, check, seen
 
 from mcore_compat.base.errors import MatrixError
-from mcore_compat.cli import commands
 from mcore_compat.core import matrix
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.run import cells
 
 RULE = Pairs(
     mcore=SpecifierSet(">=0.16"),
@@ -135,8 +135,8 @@ def test_the_report_refuses_what_a_run_of_a_few_cells_cannot_judge(
 ) -> None:
     declared: Any = SimpleNamespace(expected=[RULE])
     found = [with_outcomes(other=CheckOutcome.BROKEN)]
-    assert commands._outlived(found, declared) == 0
-    assert commands._outlived(found, declared, every=True) == MatrixError.exit_code
+    assert cells.outlived(found, declared) == 0
+    assert cells.outlived(found, declared, every=True) == MatrixError.exit_code
     assert '"state*" (megatron-core>=0.16 ' in capsys.readouterr().err
 
 
@@ -164,8 +164,8 @@ def test_a_cell_ends_well_as_the_exit_codes_say(
     outcome: CellOutcome, declared: bool, well: bool
 ) -> None:
     found = replace(with_outcomes(state=CheckOutcome.BROKEN), outcome=outcome)
-    here: Any = SimpleNamespace(matrix=SimpleNamespace(expected=[RULE] if declared else []))
-    assert commands.as_expected(found, here) is well
+    declared_matrix: Any = SimpleNamespace(expected=[RULE] if declared else [])
+    assert cells.as_expected(found, declared_matrix) is well
 
 
 def text(**changed: str) -> str:

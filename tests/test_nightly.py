@@ -13,14 +13,14 @@ from support import event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import commands
+from mcore_compat.cli import publication
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index import package_index
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
-from mcore_compat.schedule import new_releases, nightly
+from mcore_compat.schedule import matrix_run, new_releases, nightly
 from mcore_compat.schedule.new_releases import New
 from mcore_compat.schedule.plan import Known
 
@@ -189,12 +189,12 @@ def test_a_night_runs_the_new_cells_and_ends_as_they_do(
     place.add("megatron-core", "0.17.0")
     ran: list[tuple[str, ...]] = []
 
-    def run_matrix(selection: Any, **options: Any) -> int:
+    def run_matrix(selection: Any, context: Any, **options: Any) -> int:
         ran.append(selection.names)
         return 3
 
-    monkeypatch.setattr(commands, "run_matrix", run_matrix)
-    monkeypatch.setattr(commands, "report_", lambda check: 0)
+    monkeypatch.setattr(matrix_run, "run", run_matrix)
+    monkeypatch.setattr(publication, "write", lambda tell: 0)
     monkeypatch.setattr(nightly.nox_engine, "resolve", lambda known, context: None)
     assert cli.main(["nightly", "-j", "1"]) == 3
     assert ran == [("compat-0.17-modelopt0.41",)]

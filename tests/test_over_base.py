@@ -14,10 +14,9 @@ from jsonschema import Draft202012Validator
 from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.cli import part_commands
 from mcore_compat.core import matrix, releases
 from mcore_compat.offline import collection
-from mcore_compat.publish import data, over_base, report, site
+from mcore_compat.publish import data, over_base, part_files, report, site
 from mcore_compat.publish import part_reports as parts
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.publish.over_base import OverBase
@@ -100,7 +99,7 @@ def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     results.save(taken(event("fp8[gpt]"), base=BASE), GPU, tmp_path / "over-base" / "gpu")
     assert [one.evidence for one in over_base.load_all()] == [e]
     assert [one.stale for one in over_base.load_all()] == ["the lock changed"]
-    texts = part_commands.texts()
+    texts = part_files.texts()
     assert "Never run" not in texts[GPU.report]()
     assert f"`{LOCKED}` (over a base)" in texts[GPU.report]()
     assert "**stale**: the lock changed" in texts[GPU.report]()
@@ -110,7 +109,7 @@ def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         over_base.load_all()
     results.save(taken(event("fp8[gpt]")), GPU, tmp_path / "over-base" / "gpu")
     with pytest.raises(EvidenceError, match="tells of no base"):
-        part_commands.texts()
+        part_files.texts()
 
 
 def test_the_gpu_is_named_where_there_was_one() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,10 +16,9 @@ from support import START, event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base import files, processes
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
-from mcore_compat.cli import commands, part_commands, part_options
+from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.publish import part_reports
-from mcore_compat.run import memory, pipeline
+from mcore_compat.run import cells, memory, pipeline
 from mcore_compat.run import part as running
 from mcore_compat.run import part_results as results
 from mcore_compat.run.check_sets import GPU, PARTS, RANKS, Part
@@ -231,8 +228,8 @@ def test_a_part_of_which_some_checks_are_asked_is_stored_as_incomplete(cell: Cel
     found = run(GPU, only="restore")
     assert not found.complete
     assert results.load_all(GPU) == (found,)
-    assert any("incomplete" in line for line in part_commands.lines(found))
-    assert not any("incomplete" in line for line in part_commands.lines(run(GPU)))
+    assert any("incomplete" in line for line in cells.part_lines(found))
+    assert not any("incomplete" in line for line in cells.part_lines(run(GPU)))
     run(GPU, only="restore")
     assert results.load_all(GPU)[0].complete
 
@@ -288,22 +285,12 @@ def test_a_part_that_finds_no_gpu_is_an_error(cell: Cell) -> None:
 # The command line
 
 
-def parsed(*words: str) -> argparse.Namespace:
-    return cli.parser().parse_args(["run", "compat-0.16-modelopt0.41", *words])
-
-
-def test_parts_are_chosen_by_name() -> None:
-    assert part_options.chosen(parsed()) == ()
-    assert part_options.chosen(parsed("--ranks")) == ("ranks",)
-    assert part_options.chosen(parsed("--gpu", "--ranks")) == tuple(PARTS)
-
-
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was run, with stand-ins for all that runs."""
     done: list[str] = []
 
-    def main(names: Any, **_: Any) -> int:
+    def main(name: str, *_: Any) -> int:
         done.append("main")
         return 0
 
@@ -312,25 +299,29 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         broken = event("x[gpt]", "broken")
         return taken(broken if which is GPU else ONE, part=which)
 
-    monkeypatch.setattr(commands, "run_cells", main)
+    monkeypatch.setattr(cells, "run_suite", main)
     monkeypatch.setattr(running, "run", part)
     monkeypatch.setattr(running, "kept", lambda *_: None)
-    monkeypatch.setattr(part_commands, "installed", lambda cell: True)
+    monkeypatch.setattr(cells, "installed", lambda cell: True)
     return done
 
 
-def ask(*parts: str, only: str | None = None) -> int:
-    cell = "compat-0.16-modelopt0.41"
-    return part_commands.run_cells([cell], parts, force=False, only=only, limit=9)
+def ask(*words: str) -> int:
+    return cli.main(["run", "0.16-modelopt0.41", "--limit", "9", *words])
+
+
+def test_parts_are_chosen_by_name(ran: list[str]) -> None:
+    ask("--gpu", "--ranks")
+    assert ran == [*PARTS]
 
 
 def test_a_part_is_run_in_place_of_the_main_suite(
     ran: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask("ranks") == 0
+    assert ask("--ranks") == 0
     assert ran == ["ranks"]
     assert "ranks, device class host: ✓ works 1" in capsys.readouterr().out
-    assert ask("gpu") == 1
+    assert ask("--gpu") == 1
 
 
 def test_on_a_host_a_whole_run_has_no_parts(
@@ -347,21 +338,23 @@ def test_with_a_gpu_a_whole_run_has_all_parts_but_not_a_run_of_some_checks(
     monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
     assert ask() == 1
     assert ran == ["main", "ranks", "gpu"]
-    ask(only="restore")
+    ask("--only", "restore")
     assert ran[3:] == ["main"]
-    monkeypatch.setattr(part_commands, "installed", lambda cell: False)
+    monkeypatch.setattr(cells, "installed", lambda cell: False)
     assert ask() == 0
     assert ran[4:] == ["main"]
 
 
-def test_a_wrong_name_or_limit_runs_nothing(ran: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"0\.99"):
-        part_commands.run_cells(
-            ["compat-0.99-modelopt0.41"], ["gpu"], force=False, only=None, limit=1
-        )
-    for limit in (0, math.nan, math.inf):
-        with pytest.raises(UsageError, match="--limit"):
-            part_commands.run_cells(
-                ["compat-0.16-modelopt0.41"], ["gpu"], force=False, only=None, limit=limit
-            )
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["compat-0.99-modelopt0.41"], "0.99"),
+        *((["--limit", limit], "--limit: a time limit") for limit in ("0", "nan", "inf")),
+    ],
+)
+def test_a_wrong_name_or_limit_runs_nothing(
+    words: list[str], why: str, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "0.16-modelopt0.41", "--gpu", *words]) == 2
+    assert why in capsys.readouterr().err
     assert ran == []

@@ -8,8 +8,7 @@ from dataclasses import replace
 from parts_support import ONE, taken
 from support import HOSTILE, event, hostile_event
 
-from mcore_compat.cli import part_commands
-from mcore_compat.publish import part_reports
+from mcore_compat.publish import part_files, part_reports
 from mcore_compat.run import part_results as results
 from mcore_compat.run.check_sets import GPU, PARTS, RANKS
 
@@ -57,7 +56,7 @@ def test_foreign_text_is_escaped() -> None:
 
 
 def test_committed_evidence_of_parts_is_whole_and_published() -> None:
-    made = part_commands.texts()
+    made = part_files.texts()
     for part in PARTS.values():
         found = results.load_all(part)
         assert part.report.read_text(encoding="utf-8") == made[part.report]()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from support import event, stand_in_cell
 
-from mcore_compat.cli import commands
+from mcore_compat.cli import publication
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
@@ -34,7 +34,7 @@ def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
 
 
 def test_what_is_published_is_what_the_evidence_makes() -> None:
-    assert commands.report_(check=True) == 0
+    assert publication.check(print) == 0
 
 
 def test_drift_is_seen(tmp_path: Path) -> None:

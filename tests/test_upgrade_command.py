@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from upgrade_support import (
 
 from mcore_compat import cli
 from mcore_compat.base import files
-from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.cli import exchange
+from mcore_compat.base.errors import CompatError, InfrastructureError, UsageError
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
+from mcore_compat.exchange import drive, pairs
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run as exchange_run
 from mcore_compat.exchange.evidence import Answer, Exchanged
@@ -75,7 +75,7 @@ class Place:
         self.found = [real(FROM, *GOOD), real(TO, *GOOD)]
         self.loads = [loads(self.found)]
         self.ran: list[str] = []
-        self.code = 0
+        self.failed: dict[str, CompatError] = {}
 
     def lose(self) -> None:
         self.found[1] = real(TO, *LOST)
@@ -84,10 +84,12 @@ class Place:
         self.ran.append(name)
         return Outcome(evidence=next(e for e in self.found if e.cell == name))
 
-    def exchange(self, asked: exchange.Asked, *, force: bool, dry_run: bool) -> int:
+    def exchange(
+        self, asked: pairs.Asked, _: object, tell: Callable[[str], None]
+    ) -> dict[str, CompatError]:
         self.ran.append(f"{' '.join(asked.origins)} > {' '.join(asked.targets)}")
-        print("what the exchange prints")
-        return self.code
+        tell("what the exchange prints")
+        return self.failed
 
 
 @pytest.fixture
@@ -97,7 +99,8 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(results, "load_all", lambda: tuple(made.loads))
     monkeypatch.setattr(pipeline, "run_cell", made.run)
     monkeypatch.setattr(pipeline, "device_class", lambda: "host")
-    monkeypatch.setattr(exchange, "exchange", made.exchange)
+    monkeypatch.setattr(pairs, "work", lambda asked, _: asked)
+    monkeypatch.setattr(drive, "exchange", made.exchange)
     return made
 
 
@@ -191,7 +194,7 @@ def test_what_came_to_no_checks_exchanges_nothing(place: Place) -> None:
 def test_a_failure_of_the_surroundings_answers_nothing(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.code = InfrastructureError.exit_code
+    place.failed = {FROM.name: InfrastructureError("the disk is full")}
     assert cli.main(ARGV) == 3
     assert capsys.readouterr().out == ""
 

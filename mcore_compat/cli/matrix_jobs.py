@@ -12,14 +12,13 @@ from filelock import FileLock, Timeout
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
-from mcore_compat.cli import commands
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Reason
 from mcore_compat.run import pipeline
-from mcore_compat.run.context import Context
-from mcore_compat.schedule import nox_engine, plan, survey
+from mcore_compat.run.context import Context, context
+from mcore_compat.schedule import matrix_run, nox_engine, plan, survey
 from mcore_compat.schedule.jobs import records, schedulers
 from mcore_compat.schedule.jobs.drive import Driver, Result
 from mcore_compat.schedule.jobs.flags import Flags
@@ -46,7 +45,7 @@ def matrix(selection: Selection, flags: Flags, *, force: bool, dry_run: bool) ->
         UsageError: bad input, or submitit is missing.
         InfrastructureError: another process submits already, or the scheduler does not answer.
     """
-    here = commands.context()
+    here = context()
     device = device_class(flags)
     meant = nox_engine.selected(selection, here, device)
     made = plan.make(meant, force=force)
@@ -67,7 +66,7 @@ def matrix(selection: Selection, flags: Flags, *, force: bool, dry_run: bool) ->
     cells = [known.cell for known in meant]
     ended = survey.survey(cells, here, device)
     failed = {name: r.reason for name, r in results.items() if r.fate is not Fate.DONE}
-    return commands.summary(ended, here, device, failed)
+    return matrix_run.summary(ended, here, device, failed)
 
 
 def _run(

@@ -1,76 +1,78 @@
-"""The commands that keep up with the index: `refresh` and `nightly`."""
+"""Keep up with the index: refresh, join new series, lock and run what new releases touch, report,
+and say what they broke. Each step can be run alone, on several machines."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
-from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import commands
-from mcore_compat.cli.commands import say
+from mcore_compat.cli import options, publication
 from mcore_compat.results import evidence
-from mcore_compat.run.context import Context
-from mcore_compat.schedule import new_releases, nightly, nox_engine, plan, shards
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run.context import Context, context, say
+from mcore_compat.schedule import matrix_run, new_releases, nightly, shards
 
 
-def refresh(*, join: bool) -> int:
-    """Ask the index, rewrite `constraints/releases.json`, show what is new and what the matrix
-    lacks; with `join`, new series join it."""
-    found = nightly.ask(say, join=join)
-    nightly.write(found)
-    for line in found.lines():
-        print(line)
-    return 0
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    options.jobs(parser)
+    options.shard(parser)
+    options.dry_run(parser, "write nothing; say what would run")
+    parser.add_argument("--all-stale", action="store_true", help="run all that is not fresh")
+    options.choice(parser, "--step", nightly.STEPS, help="this one alone, for several machines")
+    parser.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="earlier evidence to compare with"
+    )
+    parser.add_argument("--list", action="store_true", help="only name the cells that would run")
 
 
-def night(options: nightly.Options, *, dry_run: bool, names_only: bool) -> int:
-    """Refresh, join, lock, run what new releases touch, report, and say what they broke."""
-    if options.jobs < 1:
-        raise UsageError("--jobs: at least one must run at a time")
-    before = nightly.earlier(options.before, say)
-    here, new = commands.context(), nightly.kept()
-    if options.does("prepare") and not names_only:
-        found = nightly.ask(say, join=True)
-        if not dry_run:
-            nightly.write(found)
-        for line in found.lines():
-            print(line)
-        here, new = nightly.with_(here, found), found.new
-    names = nightly.to_run(here, new, options)
-    selection = nightly.selection(names)
-    if names_only:
+def call(args: Namespace) -> int:
+    """Do what a night does; 0 where every cell that ran is as expected."""
+    night = nightly.Options(
+        jobs=args.jobs,
+        shard=shards.parse(args.shard),
+        step=args.step,
+        every=args.all_stale,
+        before=args.before,
+    )
+    before = nightly.earlier(night.before, say)
+    here, new = context(), nightly.kept()
+    if night.does("prepare") and not args.list:
+        refreshed = nightly.ask(say, join=True)
+        if not args.dry_run:
+            nightly.write(refreshed)
+        print("\n".join(refreshed.lines()))
+        here, new = nightly.with_(here, refreshed), refreshed.new
+    names = nightly.to_run(here, new, night)
+    if args.list:
         print("\n".join(names), end="\n" if names else "")
         return 0
-    if dry_run:
-        for line in nox_engine.describe(
-            plan.make(nox_engine.selected(selection, here)), options.jobs
-        ):
-            print(line)
+    if args.dry_run:
+        matrix_run.describe(nightly.selection(names), here, jobs=night.jobs)
         return 0
-    if options.does("prepare"):
+    return _run(night, here, names, new, before)
+
+
+def _run(
+    night: nightly.Options,
+    here: Context,
+    names: Sequence[str],
+    new: Sequence[new_releases.New],
+    before: Sequence[Evidence],
+) -> int:
+    """The steps that write."""
+    if night.does("prepare"):
         nightly.prepare(here, names)
     code = 0
-    if options.does("cells") and names:
-        code = commands.run_matrix(selection, jobs=options.jobs, force=False, dry_run=False)
-    if options.does("report"):
-        code = max(code, _report(here, options, new, before))
-    return code
-
-
-def _report(
-    here: Context,
-    options: nightly.Options,
-    new: Sequence[new_releases.New],
-    before: Sequence[evidence.Evidence],
-) -> int:
-    code = 0
-    if options.shard == shards.WHOLE:  # a part of the evidence is no report
-        with contextlib.redirect_stdout(sys.stderr):
-            code = commands.report_(check=False)
-    now = nightly.all_in(evidence.FOLDER, say)
-    for line in nightly.summary(new, here.releases, tuple(now), before):
-        print(line)
-    for one in nightly.settle(here, new):
-        print(f"not all cells of {one.package} {one.version} are run yet; the next night goes on")
+    if night.does("cells") and names:
+        code = matrix_run.run(nightly.selection(names), context(), jobs=night.jobs)
+    if night.does("report"):
+        if night.shard == shards.WHOLE:  # a part of the evidence is no report
+            code = max(code, publication.write(say))
+        now = tuple(nightly.all_in(evidence.FOLDER, say))
+        print("\n".join(nightly.summary(new, here.releases, now, before)))
+        for left in nightly.settle(here, new):
+            release = f"{left.package} {left.version}"
+            print(f"not all cells of {release} are run yet; the next night goes on")
     return code

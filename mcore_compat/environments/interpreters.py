@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,12 @@ def find(series: str, run: Runner, uv: Path) -> Path:
         f"python {series} was found neither in pyenv nor on PATH nor by uv; install it, e.g. "
         f"`uv python install {series}` or `pyenv install {series}`"
     )
+
+
+def active() -> Path:
+    """The Python of the environment that is active in the shell, else the one that runs this."""
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        place = os.environ.get(name)
+        if place and (Path(place) / "bin" / "python").exists():
+            return Path(place) / "bin" / "python"
+    return Path(sys.executable)

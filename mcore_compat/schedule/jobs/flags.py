@@ -45,35 +45,6 @@ class Flags:
         return self.gpus > 0 or any(asks_for_gpus(key, value) for key, value in self.options)
 
 
-def add(command: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    group = command.add_argument_group("as jobs, through submitit (docs/clusters.md)")
-    group.add_argument(
-        "--executor", choices=(NOX, *SCHEDULERS), default=NOX, help="where cells run (nox: here)"
-    )
-    group.add_argument("--partition", help="Slurm's partition")
-    group.add_argument("--build-partition", metavar="P", help="for builds; default: the same")
-    group.add_argument("--account", help="Slurm's account")
-    group.add_argument("--gpus-per-task", type=int, default=0, metavar="N", help="for a cell (0)")
-    group.add_argument(
-        "--time", default=str(MINUTES), help=f"limit of a job: MIN, H:MM:SS or D-H ({MINUTES})"
-    )
-    group.add_argument(
-        "--array-parallelism", type=int, metavar="N", help=f"jobs at a time ({PARALLEL}; local: -j)"
-    )
-    group.add_argument(
-        "--slurm-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="of sbatch, e.g. mem=32G; repeatable",
-    )
-    group.add_argument(
-        "--attempts", type=int, default=3, metavar="N", help="jobs for a cell whose job died (3)"
-    )
-    group.add_argument("--poll", type=float, default=10.0, metavar="S", help="looks every S s (10)")
-
-
 _DEFAULTS: Mapping[str, object] = {
     "partition": None,
     "build_partition": None,

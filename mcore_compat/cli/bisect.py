@@ -1,0 +1,41 @@
+"""Find the first release at which a check changes, running as few cells as can be. All other axes
+are held as in --good; between two cells on the default stacks of their megatron-core series, the
+stack moves with the series, and --hold keeps parts of it."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.cli import options
+from mcore_compat.schedule import bisection
+
+EXIT_CODES = """\
+exit codes: 0 answered, 1 only a range, or more than one change, 2 bad input, 3 failure of the
+surroundings"""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    options.cell(parser, "--good", required=True, help="in which the check works")
+    options.cell(parser, "--bad", required=True, help="in which it fails")
+    parser.add_argument(
+        "--check", required=True, metavar="CHECK", help="id or glob, e.g. 'restore*'"
+    )
+    parser.add_argument("--axis", metavar="AXIS", help="where the cells differ in more than one")
+    parser.add_argument(
+        "--hold", default="", metavar="AXES", help="te, torch, python: do not move with the series"
+    )
+    parser.add_argument(
+        "--patches", action="store_true", help="every patch release, not each series' newest"
+    )
+    parser.add_argument(
+        "--stale", action="store_true", help="evidence that is not fresh counts, too, and says so"
+    )
+    how = parser.add_mutually_exclusive_group()
+    options.dry_run(how, "what is known, what would be run")
+    how.add_argument("--no-run", action="store_true", help="what is known must do")
+    options.limit(parser)
+    options.choice(parser, "--format", ("text", "json"), default="text", help="default: text")
+
+
+def call(args: Namespace) -> int:
+    """Bisect and print the answer; 0 where it is one release."""
+    return bisection.run(args)

@@ -1,0 +1,30 @@
+"""Build one wheel that a cell needs, if it is not there."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.cli import options
+from mcore_compat.environments import interpreters
+from mcore_compat.environments.wheelhouse import Unbuildable
+from mcore_compat.resolve import locks
+from mcore_compat.run import pipeline
+from mcore_compat.run.context import context
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    options.cell(parser)
+    parser.add_argument("package", metavar="PACKAGE", help="e.g. transformer-engine-torch")
+
+
+def call(args: Namespace) -> int:
+    """Build it; 0 also where it cannot be built: to tell that is the cell's."""
+    here = context()
+    cell = pipeline.chosen(args.cell, here)
+    lock = locks.read(pipeline.lock_path(cell))
+    python = interpreters.find(cell.python, here.run, here.uv)
+    wheels = pipeline.wheels_of(cell, lock, python, here, only=args.package)
+    if isinstance(wheels, Unbuildable):
+        print(f"{wheels.key}: {wheels.reason}")
+    else:
+        print(", ".join(str(wheel.key) for wheel in wheels))
+    return 0

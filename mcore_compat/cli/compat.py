@@ -1,0 +1,29 @@
+"""Run any combination, also one that the matrix does not declare: what is not named is the stack
+that the megatron-core series is tested on."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.cli import options
+from mcore_compat.core.cells import Request, format_name
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("mcore", help="megatron-core series or release, e.g. 0.16 or 0.16.1")
+    parser.add_argument("modelopt", help="nvidia-modelopt series or release, e.g. 0.41")
+    parser.add_argument("--te", help="transformer-engine; default: the series' stack")
+    parser.add_argument("--torch", help="torch; default: the series' stack")
+    parser.add_argument("--python", help="python, e.g. 3.12; default: the series' stack")
+    options.running(parser)
+
+
+def call(args: Namespace) -> int:
+    """Run the cell; 0 where it is as expected."""
+    request = Request(
+        mcore=args.mcore,
+        modelopt=args.modelopt,
+        te=args.te,
+        torch=args.torch,
+        python=args.python,
+    )
+    return options.run_named([format_name(request)], args)

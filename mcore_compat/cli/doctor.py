@@ -1,0 +1,101 @@
+"""Say what is wrong with an environment, from what is published; changes nothing. With --run, the
+suite is run in it, too, and its evidence is written into a file of yours: minutes."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mcore_compat.analysis import doctor, published
+from mcore_compat.base import files, processes
+from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import options
+from mcore_compat.core import matrix
+from mcore_compat.environments import interpreters, scan
+from mcore_compat.results.fingerprint import plain
+from mcore_compat.run import cells
+from mcore_compat.run.context import Options, context
+
+OUTPUT = Path("compat-current.json")
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--python", type=Path, metavar="PATH", help="its Python; default: the active environment's"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="say so where all is right, too"
+    )
+    parser.add_argument("--run", action="store_true", help="run the suite in it; minutes")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"where its evidence goes ({OUTPUT})"
+    )
+    options.some_checks(parser, "; writes no evidence")
+
+
+def call(args: Namespace) -> int:
+    """Print what is wrong; 0 where nothing is, with `--run` where the verdict is as expected."""
+    given = [name for name in ("output", "only", "limit") if getattr(args, name) is not None]
+    if given and not args.run:
+        raise UsageError(f"--{given[0]} goes with --run")
+    if args.only and args.output:
+        raise UsageError("--output: with --only no evidence is written, a part is no verdict")
+    output = Path(os.path.abspath(args.output or OUTPUT))
+    if args.run and not args.only:
+        _check_place(output)
+    python = args.python or interpreters.active()
+    there = scan.inspect(python, processes.run)
+    wrong = _print_remarks(python, there, verbose=args.verbose)
+    if args.run:
+        return _run(python, there, output, Options(only=args.only, limit=args.limit))
+    return 1 if wrong else 0
+
+
+def _print_remarks(python: Path, there: scan.Installed, *, verbose: bool) -> bool:
+    """Print all remarks on an environment; whether anything is wrong."""
+    remarks = doctor.diagnose(there, matrix.load(), published.load())
+    for remark in remarks:
+        print(f"{remark.kind}: {_line(remark.text)}")
+        if remark.help:
+            print(f"  {_line(remark.help)}")
+    if verbose:
+        for axis, version in doctor.pins_of(there).items():
+            print(f"{axis} {_line(version)}")
+        print(f"{len(remarks)} remarks on the environment of {python}")
+    return any(remark.kind != doctor.NOTE for remark in remarks)
+
+
+def _line(text: str) -> str:
+    """Text of packages as the terminal may have it."""
+    return plain(" ".join(text.split()))
+
+
+def _check_place(output: Path) -> None:
+    """See that evidence can go to a place, before minutes are spent on it."""
+    if output.is_relative_to(files.ROOT / "reports"):
+        raise UsageError(f"--output: {output} lies in reports/, which holds cells alone")
+    if output.is_dir() or not output.parent.is_dir():
+        what = "is a folder" if output.is_dir() else f"has no folder {output.parent}"
+        raise UsageError(f"--output: {output} {what}")
+
+
+def _run(python: Path, there: scan.Installed, output: Path, how: Options) -> int:
+    """Run the suite, write its evidence and print the verdict as a cell's."""
+    from mcore_compat.analysis import doctor_run
+
+    python = Path(os.path.abspath(python))  # links stay: they are what makes an environment
+    # A project of the user's own may be searched, too (PYTHONPATH): files may be put there.
+    packages = [p for p in there.places if p.name in ("site-packages", "dist-packages")]
+    if any(output.is_relative_to(place) for place in packages):
+        raise UsageError(f"--output: {output} lies in the environment, which is not to change")
+    here = context()
+    result = doctor_run.suite_in(python, there, how, here)
+    if how.only:
+        cells.show(result, here.matrix, advice=False)
+        return 0
+    doctor_run.write(result, output)
+    cells.show(result, here.matrix)
+    print(f"evidence: {output}")
+    return 0 if cells.as_expected(result, here.matrix) else 1

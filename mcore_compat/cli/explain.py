@@ -1,0 +1,30 @@
+"""Explain why a cell fails: each cause, whether it is declared, and over which versions it was
+seen. Runs nothing."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.cli import options
+from mcore_compat.core import combinations
+from mcore_compat.publish import one_cell
+from mcore_compat.results import evidence
+from mcore_compat.run import pipeline
+from mcore_compat.run.context import context
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    options.cell(parser)
+
+
+def call(args: Namespace) -> int:
+    """Print the causes; 0, whatever they are."""
+    here = context()
+    cell = combinations.named(args.cell, here.matrix, here.releases)
+    device = pipeline.device_class()
+    results = [result for result in evidence.load_all() if result.device_class == device]
+    for result in results:
+        if result.cell == cell.name:
+            print("\n".join(one_cell.causes(result, results, here)))
+            return 0
+    print(one_cell.without_result(cell, here))
+    return 0

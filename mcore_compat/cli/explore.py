@@ -1,0 +1,28 @@
+"""Run the cells off the default stacks that tell most, as many as the time allows."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.cli import options
+from mcore_compat.run.context import context
+from mcore_compat.schedule import exploration_run
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--budget", default="60m", metavar="TIME", help="e.g. 90m or 2h (60m)")
+    options.dry_run(parser, "print what would be run, and why")
+    options.offline(parser)
+    options.jobs(parser)
+
+
+def call(args: Namespace) -> int:
+    """Run them, or print which would be; 0, whatever they come to."""
+    minutes = exploration_run.minutes_of(args.budget)
+    here = context()
+    if args.dry_run:
+        view = exploration_run.view(here, minutes, args.jobs, offline=args.offline)
+        print("\n".join(exploration_run.describe(view)))
+        return 0
+    names = exploration_run.run(here, minutes=minutes, jobs=args.jobs, offline=args.offline)
+    print(f"{len(names)} cells were run: {', '.join(names) or 'none'}")
+    return 0

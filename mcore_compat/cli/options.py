@@ -1,0 +1,133 @@
+"""Options that several commands have, said once."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core.cells import full_name
+
+CELL = "a cell, e.g. 0.16-modelopt0.41"
+
+
+def cell(parser: ArgumentParser, name: str = "cell", **how: Any) -> None:
+    """A cell by its name, of which the first word may be left out; in `how` what argparse takes,
+    e.g. how many."""
+    parser.add_argument(name, **{"metavar": "CELL", "help": CELL, "type": full_name, **how})
+
+
+def choice(parser: ArgumentParser, option: str, choices: Sequence[str], **how: Any) -> None:
+    """One of a few words."""
+    parser.add_argument(
+        option, **{"metavar": "|".join(choices), "type": one_of(option, choices), **how}
+    )
+
+
+def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
+    """What takes one of a few words, and for any other raises UsageError with the nearest."""
+
+    def checked(word: str) -> str:
+        if word not in choices:
+            raise UsageError(f'{option}: no such choice "{word}"{nearest(word, choices)}')
+        return word
+
+    return checked
+
+
+def jobs(parser: ArgumentParser, default: int = 2, what: str = "cells") -> None:
+    """How many run at a time."""
+
+    def at_least_one(word: str) -> int:
+        if int(word) < 1:  # what is no number at all is refused by argparse
+            raise UsageError("-j: at least one must run at a time")
+        return int(word)
+
+    at_least_one.__name__ = "number"  # as argparse calls it where it is none
+    parser.add_argument(
+        "--jobs",
+        "-j",
+        type=at_least_one,
+        default=default,
+        metavar="N",
+        help=f"{what} at a time ({default})",
+    )
+
+
+def some_checks(parser: ArgumentParser, more: str = "") -> None:
+    """`--only` and `--limit`: which checks of the suite are asked, and for how long."""
+    parser.add_argument(
+        "--only",
+        metavar="WORDS",
+        help=f"ids, kinds or families of checks, comma-separated; globs{more}",
+    )
+    limit(parser)
+
+
+def limit(parser: ArgumentParser) -> None:
+    """The time limit of each check."""
+
+    def seconds(word: str) -> float:
+        from mcore_compat.run.runner import need_limit
+
+        need_limit(float(word))
+        return float(word)
+
+    parser.add_argument(
+        "--limit",
+        type=seconds,
+        metavar="S",
+        help="most seconds a check may take (its own limit, or 120)",
+    )
+
+
+def running(parser: ArgumentParser) -> None:
+    """How cells are run that are named."""
+    parser.add_argument(
+        "--ranks", action="store_true", help="only the checks over two ranks: parallel sizes"
+    )
+    parser.add_argument(
+        "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
+    )
+    force(parser)
+    some_checks(parser)
+    parser.add_argument(
+        "--base",
+        metavar="PYTHON",
+        help="over the torch and TE that a Python has; current: this one",
+    )
+
+
+def force(parser: ArgumentParser) -> None:
+    """Freshness does not count."""
+    parser.add_argument("--force", action="store_true", help="run although evidence is fresh")
+
+
+def dry_run(parser: Any, what: str = "print what would be run, and its cost") -> None:
+    """A plan in place of a run; into a parser, or a group of one."""
+    parser.add_argument("--dry-run", action="store_true", help=what)
+
+
+def offline(parser: ArgumentParser) -> None:
+    """Kept metadata must do."""
+    parser.add_argument("--offline", action="store_true", help="never ask the index")
+
+
+def shard(parser: ArgumentParser) -> None:
+    """One part of the cells."""
+    parser.add_argument("--shard", metavar="K/N", default="1/1", help="one part of N, e.g. 2/8")
+
+
+def run_named(names: Sequence[str], args: Namespace) -> int:
+    """Run cells as the options of `running` say; the exit code."""
+    from mcore_compat.run.cells import run_cells
+    from mcore_compat.run.context import Options, context
+
+    parts = [part for part in ("ranks", "gpu") if getattr(args, part)]
+    options = Options(force=args.force, only=args.only, limit=args.limit)
+    if args.base:  # never fresh, so --force has nothing to add
+        from mcore_compat.offline.run_over_base import run_over_base
+
+        return run_over_base(names, args.base, parts, options, context())
+    return run_cells(names, parts, options, context())

@@ -1,0 +1,74 @@
+"""A command line → the function of its command, and what was asked of it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.cli import registry
+from mcore_compat.cli.registry import Command
+
+Call = Callable[[argparse.Namespace], int]
+"""What a command does; its exit code."""
+
+HELP = ("-h", "--help")
+
+
+class Parser(argparse.ArgumentParser):
+    """The options of one command; errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError; never prints the usage, nor ends the process."""
+        raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}")
+
+
+def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
+    """What to call, and with what.
+
+    Raises:
+        UsageError: a command, an option or a value that is none; names the nearest.
+        SystemExit: help was asked for, and is printed.
+    """
+    if not argv:
+        raise UsageError("a command is required; mcore-compat --help names them")
+    if argv[0] in HELP:
+        print(registry.program_help())
+        raise SystemExit(0)
+    command = registry.command(argv[0])
+    module = importlib.import_module(f"mcore_compat.cli.{command.name}")
+    parser = parser_of(command, module)
+    args, rest = parser.parse_known_args(argv[1:])
+    if rest:
+        parser.error(_unknown(rest[0], parser))
+    call: Call = module.call
+    return call, args
+
+
+def parser_of(command: Command, module: ModuleType) -> Parser:
+    """The parser of a command: its help is the docstring of its module. Options of all commands
+    are added here."""
+    parser = Parser(
+        prog=f"mcore-compat {command.name}",
+        description=module.__doc__,
+        epilog=f"example: {' '.join(('mcore-compat', command.name, command.example))}\n\n"
+        + getattr(module, "EXIT_CODES", registry.EXIT_CODES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if hasattr(module, "add_options"):
+        module.add_options(parser)
+    return parser
+
+
+def _unknown(word: str, parser: Parser) -> str:
+    """A word that the command has no use for, and the nearest option that it has."""
+    if not word.startswith("-"):
+        return f'there is no use for "{word}"'
+    option = word.partition("=")[0]
+    options = [*HELP, *re.findall(r"--[a-z][a-z-]*", parser.format_usage())]
+    return f'no such option "{option}"{nearest(option, options)}'

@@ -1,0 +1,28 @@
+"""Recommend tested combinations that fit what you have, the newest and best first. Runs nothing."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.analysis import published, recommend
+from mcore_compat.base.errors import UsageError
+from mcore_compat.base.files import ROOT
+from mcore_compat.publish import report, tables
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "constraints", nargs="?", default="", metavar="TEXT", help='"torch 2.9, modelopt >=0.39"'
+    )
+    parser.add_argument("-n", type=int, default=5, metavar="N", help="how many to show (5)")
+
+
+def call(args: Namespace) -> int:
+    """Print them; 1 where none fits."""
+    if args.n < 1:
+        raise UsageError("-n: at least one must be shown")
+    wanted = recommend.parse(args.constraints) if args.constraints else ()
+    advice = recommend.advise(wanted, published.load().cells)
+    folder = (report.FOLDER / tables.CONSTRAINTS).relative_to(ROOT)
+    for line in recommend.lines(advice, str(folder), args.n):
+        print(line)
+    return 0 if advice.cells else 1

@@ -1,0 +1,20 @@
+"""Ask the index for new releases, update the facts, show what is new and what the matrix lacks."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.run.context import say
+from mcore_compat.schedule import nightly
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--join", action="store_true", help="new series join the matrix")
+
+
+def call(args: Namespace) -> int:
+    """Rewrite `constraints/releases.json`, with `--join` the matrix, too; 0."""
+    refreshed = nightly.ask(say, join=args.join)
+    nightly.write(refreshed)
+    for line in refreshed.lines():
+        print(line)
+    return 0

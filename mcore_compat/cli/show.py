@@ -1,0 +1,33 @@
+"""Show what is known of a cell, from what is published: its verdict on each device class with the
+table of checks, and the parts of the suite that were run by themselves. Runs nothing."""
+
+from argparse import ArgumentParser, Namespace
+
+from mcore_compat.cli import options
+from mcore_compat.core import combinations
+from mcore_compat.publish import one_cell
+from mcore_compat.run import cells
+from mcore_compat.run.context import context
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """What the command takes."""
+    options.cell(parser)
+
+
+def call(args: Namespace) -> int:
+    """Print it; 0 where every verdict is as expected, else 1."""
+    here = context()
+    cell = combinations.named(args.cell, here.matrix, here.releases)
+    results, parts = one_cell.results_of(cell), one_cell.parts_of(cell)
+    if not results and not parts:
+        print(one_cell.without_result(cell, here))
+        return 1
+    for result in results:
+        cells.show(result, here.matrix)
+        print(
+            f"taken {result.taken}; why, and over which versions: mcore-compat explain {cell.name}"
+        )
+    for part in parts:
+        print("\n".join(cells.part_lines(part)))
+    return 0 if all(cells.as_expected(result, here.matrix) for result in results) else 1

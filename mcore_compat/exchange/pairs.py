@@ -1,0 +1,112 @@
+"""Which cells' checkpoints are loaded where, as it was asked for, and which of that is fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mcore_compat.analysis.bisect import release_path
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import Cell, format_name, full_name, parse_name
+from mcore_compat.exchange import evidence as results
+from mcore_compat.exchange import plan, run
+from mcore_compat.exchange.plan import Pair
+from mcore_compat.exchange.run import Saved
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence
+from mcore_compat.run import pipeline
+from mcore_compat.run.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which cells save, which load, and in which ways; empty: the default ones, all."""
+
+    origins: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    ways: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The pairs that are meant, those of them that are not fresh, and the cells that have to save
+    for these first; `cells` by name, and what each that saves `kept` from before."""
+
+    pairs: Sequence[Pair]
+    todo: Sequence[Pair]
+    saves: Sequence[str]
+    cells: Mapping[str, Cell]
+    kept: Mapping[str, Saved | None]
+
+
+def work(asked: Asked, context: Context, *, force: bool = False) -> Work:
+    """What is meant, and what of it has to run; with `force` nothing counts that is there.
+
+    Raises:
+        UsageError: a cell or a way that is none.
+    """
+    pairs = pairs_of(asked, context)
+    cells = {name: pipeline.chosen(name, context) for p in pairs for name in (p.origin, p.target)}
+    kept = {name: None if force else kept_of(cells[name]) for name in {p.origin for p in pairs}}
+    todo = [p for p in pairs if force or not is_fresh(p, cells, kept[p.origin])]
+    saves = sorted({p.origin for p in todo if kept[p.origin] is None})
+    return Work(pairs=pairs, todo=todo, saves=saves, cells=cells, kept=kept)
+
+
+def pairs_of(asked: Asked, context: Context) -> tuple[Pair, ...]:
+    """The pairs that are meant: of the cells that are named, else of the default ones.
+
+    Raises:
+        UsageError: a name that is not a cell's, or a way that is none.
+    """
+    for way in asked.ways:
+        if way not in plan.WAYS:
+            raise UsageError(f'--way: no such way "{way}"{nearest(way, plan.WAYS)}')
+    named = [name_of(word, context) for word in (*asked.origins, *asked.targets)]
+    declared = combinations.cells(context.matrix, context.releases)
+    stored = evidence.load_all()
+    if not named:
+        return plan.only(plan.default(declared, stored, context.matrix), asked.ways)
+    usual = [cell.name for cell in plan.representatives(declared, stored)]
+    first, second = named[: len(asked.origins)], named[len(asked.origins) :]
+    return plan.only(plan.joined(plan.between(first or usual, second or usual)), asked.ways)
+
+
+def name_of(word: str, context: Context) -> str:
+    """The name of the cell that is meant: full versions may be those of a tested cell, which is
+    called by its series. A cell that was tested under the very name stays that.
+
+    Raises:
+        UsageError: it is not a cell's.
+    """
+    name = combinations.named(full_name(word), context.matrix, context.releases).name
+    asked = parse_name(name)
+    if asked is None or (evidence.FOLDER / name).is_dir():
+        return name
+    usual = format_name(release_path.by_series(asked, context.releases))
+    return combinations.named(usual, context.matrix, context.releases).name
+
+
+def is_fresh(pair: Pair, cells: Mapping[str, Cell], kept: Saved | None) -> bool:
+    """Whether the evidence of a pair still holds: both locks, the checks, the checkpoints."""
+    digests = [_lock_digest(cells[name]) for name in (pair.target, pair.origin)]
+    path = results.path_of(pair.target, pipeline.device_class())
+    if None in digests or not path.exists():
+        return False
+    result = results.load(path)
+    if (result.lock, result.exchange) != (digests[0], run.digest()):
+        return False
+    manifests = kept.manifests if kept else None
+    return result.fresh(pair.origin, pair.ways, lock=str(digests[1]), manifests=manifests)
+
+
+def _lock_digest(cell: Cell) -> str | None:
+    """The digest of the cell's lock; None where there is none of its newest patches."""
+    return locks.read(pipeline.lock_path(cell)).digest if pipeline.locked(cell) else None
+
+
+def kept_of(cell: Cell) -> Saved | None:
+    """What a cell keeps, where that still holds; reads all of it."""
+    there = pipeline.locked(cell)
+    return run.kept(cell, locks.read(pipeline.lock_path(cell))) if there else None

@@ -1,0 +1,51 @@
+"""Results of bundles' runs are taken back, and what each showed is printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcore_compat.base.files import ROOT
+from mcore_compat.core import matrix, releases
+from mcore_compat.offline import collection
+from mcore_compat.offline.verification import Known
+from mcore_compat.results import verdict
+from mcore_compat.results.evidence import MAIN, Evidence
+from mcore_compat.run import cells, pipeline
+from mcore_compat.run.check_sets import ON_A_GPU
+
+
+def take_back(paths: Sequence[Path]) -> list[Evidence]:
+    """Take results back and print them, one line for each file and each difference to a lock.
+
+    Raises:
+        CompatError: a file is refused; nothing is stored then.
+    """
+    known = Known(
+        matrix=matrix.load(),
+        releases=releases.load(),
+        suite=pipeline.suite_digest(),
+        parts={name: pipeline.suite_digest(one) for name, one in ON_A_GPU.items()},
+    )
+    collected = collection.collect(paths, known)
+    for path, result, asked, stays in collected:
+        first, *more = _lines(result, asked)
+        if stays:
+            print(f"{first}; not taken: what is of {stays} stays, this is of {result.taken}")
+        else:
+            print("\n".join([f"{first}; {os.path.relpath(path, ROOT)}", *more]))
+        for name, versions in sorted((result.base["differs"] if result.base else {}).items()):
+            print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
+    return [file.one for file in collected]
+
+
+def _lines(result: Evidence, asked: int) -> list[str]:
+    """What came of it: a line, and for a part of the suite why checks did not work."""
+    over = f"; over a base, with the lock of {result.base['cell']}" if result.base else ""
+    if not result.complete:
+        over += f"; incomplete: {len(result.checks)} of {asked} checks"
+    if result.check_set != MAIN:
+        first, *more = cells.part_lines(result)
+        return [f"{first}{over}", *more]
+    return [f"{result.cell} ({result.device_class}): {verdict.spelt(result.outcome)}{over}"]

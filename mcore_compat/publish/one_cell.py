@@ -1,0 +1,67 @@
+"""What is known of one cell, from results alone: its verdict, and why it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mcore_compat.analysis import explanation
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import Cell
+from mcore_compat.publish import collation
+from mcore_compat.resolve import resolvability
+from mcore_compat.results import evidence, verdict
+from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
+from mcore_compat.run.check_sets import ON_A_GPU
+from mcore_compat.run.context import Context
+
+
+def results_of(cell: Cell) -> tuple[Evidence, ...]:
+    """The stored results of a cell's main suite, one for each device class that has one."""
+    paths = (evidence.path_of(cell.name, device) for device in DEVICE_CLASSES)
+    return tuple(evidence.load(path, whole=False) for path in paths if path.exists())
+
+
+def parts_of(cell: Cell) -> tuple[Evidence, ...]:
+    """The stored results of the check sets beside the main one."""
+    paths = (
+        evidence.path_of(cell.name, device, check_set=name)
+        for name in ON_A_GPU
+        for device in DEVICE_CLASSES
+    )
+    return tuple(evidence.load(path) for path in paths if path.exists())
+
+
+def without_result(cell: Cell, context: Context) -> str:
+    """Why a cell without a result cannot be installed, as far as kept metadata tells.
+
+    Raises:
+        UsageError: nothing is known of it; says how to run it.
+    """
+    answers = resolvability.sweep(
+        [cell], context.matrix, context.releases, offline=True, jobs=1, say=lambda line: None
+    )
+    known = answers.verdicts[cell.name]
+    if known.installs is False:
+        return f"{cell.name} cannot be installed: {known.reason}"
+    raise UsageError(f"{cell.name} has no evidence yet; run it: nox -s {cell.name}")
+
+
+def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> Iterator[str]:
+    """Each cause of a cell's failures, and over which versions it was seen in all `results` of
+    its device class."""
+    if result.reason:
+        yield f"{result.reason.kind}: {result.reason.message}"
+    cells = combinations.cells(context.matrix, context.releases)
+    collated = collation.collate(results, cells, context.matrix, context.releases)
+    explained = {one.fingerprint: one for one in collated.explained[result.device_class]}
+    failures = verdict.causes(result.checks)
+    for cause in failures:
+        yield ", ".join(cause.checks)
+        yield f"  {cause.type}: {verdict.gist(cause.message)}"
+        for reason in verdict.declared(result, cause, context.matrix.expected):
+            yield f"  declared: {reason}"
+        for line in explanation.lines(explained[cause.fingerprint]):
+            yield f"  {line}"
+    if not failures and not result.reason:
+        yield f"{result.cell}: nothing fails"

@@ -1,0 +1,143 @@
+"""Cells by name, one after the other: each is run, how it ended is printed, and whether that is as
+the matrix declares."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from mcore_compat.base.errors import CompatError, MatrixError
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
+from mcore_compat.results import evidence, verdict
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import parts as part_run
+from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
+from mcore_compat.run.context import Context, Options, say
+
+
+def run_cells(
+    names: Sequence[str], parts: Sequence[str], options: Options, context: Context
+) -> int:
+    """Run `parts` in cells, or where none is named the main suite and, with a GPU, all parts.
+
+    Prints how each ended; 0 where nothing that was asked failed, or failed as is declared.
+
+    Raises:
+        UsageError: a name is no cell's; nothing has run then.
+    """
+    for name in names:
+        combinations.named(name, context.matrix, context.releases)
+    code = 0
+    if not parts:
+        code = max((run_suite(name, options, context) for name in names), default=0)
+    check_sets = [ON_A_GPU[part] for part in parts] or with_a_gpu(options.only)
+    for name in names if check_sets else ():
+        cell = pipeline.chosen(name, context)
+        if not parts and not installed(cell):
+            continue  # the main result says why
+        for part in check_sets:
+            code = max(code, _run_part(cell, part, options, context))
+    return code
+
+
+def run_suite(name: str, options: Options, context: Context) -> int:
+    """Run the main suite in a cell and print the verdict; 0 where that is as expected."""
+    outcome = pipeline.run_cell(name, options, context)
+    result = outcome.evidence
+    if outcome.fresh:
+        print(f"{result.cell}: fresh evidence of {result.taken}; --force runs it again")
+    # A part of the suite is no verdict: nothing to compare with other cells'.
+    show(result, context.matrix, advice=not options.only)
+    return 0 if options.only or as_expected(result, context.matrix) else 1
+
+
+def show(result: Evidence, declared: Matrix, *, advice: bool = True) -> None:
+    """Print the verdict of a cell; `advice`: where it is not compatible, also what is better."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    compatible = result.outcome is CellOutcome.COMPATIBLE
+    others = None if not advice else () if compatible else other_results()
+    verdict.show(result, others, console, declared.expected)
+
+
+def other_results() -> tuple[Evidence, ...]:
+    """All stored results, for advice; one corrupt file must not take the verdict away."""
+    results = []
+    for path in sorted(evidence.FOLDER.glob("compat-*/*.json")):
+        try:
+            results.append(evidence.load(path, whole=False))
+        except CompatError as error:
+            say(f"mcore-compat: passed over: {error}")
+    return tuple(results)
+
+
+def as_expected(result: Evidence, declared: Matrix) -> bool:
+    """Whether a cell's run ends well: nothing fails, or all that does is declared.
+
+    A cell in which no family restores never does, declared or not: nobody's CI may rely on it.
+    """
+    if result.outcome is CellOutcome.COMPATIBLE:
+        return True
+    return result.outcome is CellOutcome.PARTIAL and not verdict.unexpected(
+        result, declared.expected
+    )
+
+
+def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = False) -> int:
+    """Say which declared failures work by now, and with `every` result there is which are none at
+    all; the exit code of an error of the matrix where there are such, else 0."""
+    lines = verdict.outlived(results, declared.expected)
+    lines += verdict.unused(results, declared.expected) if every else ()
+    for line in lines:
+        say(f"mcore-compat: {line}")
+    return MatrixError.exit_code if lines else 0
+
+
+def with_a_gpu(only: str | None) -> list[CheckSet]:
+    """The parts that a whole run of a cell has: all where there is a GPU, else none."""
+    return list(ON_A_GPU.values()) if pipeline.device_class() == "gpu" and not only else []
+
+
+def installed(cell: Cell) -> bool:
+    """Whether a run of the cell's main suite came to its checks."""
+    path = evidence.path_of(cell.name, pipeline.device_class())
+    return path.exists() and bool(evidence.load(path, whole=False).checks)
+
+
+def _run_part(cell: Cell, part: CheckSet, options: Options, context: Context) -> int:
+    fresh = None if options.force or options.only else part_run.kept(cell, part)
+    if fresh:
+        print(f"{cell.name}: fresh evidence of {fresh.taken}; --force runs it again")
+    result = fresh or part_run.run(cell, part, options, context)
+    print("\n".join(part_lines(result)))
+    return 1 if fails(result) else 0
+
+
+def fails(result: Evidence) -> bool:
+    """Whether something that a part asked failed."""
+    return any(check.outcome in FAILS for check in result.checks)
+
+
+def part_lines(result: Evidence) -> Iterable[str]:
+    """How a part ended in a cell: a line, and why checks did not work."""
+    counts = Counter(check.outcome for check in result.checks)
+    outcomes = ", ".join(f"{verdict.spelt(o)} {counts[o]}" for o in CheckOutcome if counts[o])
+    yield f"{result.cell}, {result.check_set}, device class {result.device_class}: " + (
+        outcomes or "no check"
+    )
+    if not result.complete:
+        yield "  incomplete: not all checks of this part were asked, so it is no whole result"
+    checks: dict[str, list[str]] = {}
+    for check in result.checks:
+        if check.outcome is not CheckOutcome.WORKS:
+            reason = f"{verdict.spelt(check.outcome)}: {check.reason}"
+            checks.setdefault(reason, []).append(check.check)
+    for reason, names in checks.items():
+        yield f"  {', '.join(names)}"
+        yield f"    {verdict.gist(reason)}"
