@@ -191,11 +191,11 @@ def taken(paths: Sequence[Path]) -> list[Evidence | Taken]:
     from mcore_compat.base.files import ROOT
     from mcore_compat.core import matrix, releases
     from mcore_compat.offline import collection as taking
-    from mcore_compat.offline.verification import Known
+    from mcore_compat.offline.verification import Reference
     from mcore_compat.run import pipeline
     from mcore_compat.run.check_sets import PARTS
 
-    known = Known(
+    known = Reference(
         matrix=matrix.load(),
         releases=releases.load(),
         suite=pipeline.suite_digest(),

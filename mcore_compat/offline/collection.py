@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
-from mcore_compat.offline import verification
+from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.start import RESULTS
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline.verification import Reference
 from mcore_compat.publish.over_base import FOLDER
 from mcore_compat.results import evidence, large_values, verdict
 from mcore_compat.results.evidence import Evidence
@@ -102,33 +102,27 @@ def _of_archive(path: Path) -> list[Brought]:
 _EVIDENCE = re.compile(r"evidence/compat-[^/]+/[^/]+\.json")
 
 
-def read(path: Path, known: Known) -> Evidence | Taken:
+def read(path: Path, known: Reference) -> Evidence | Taken:
     """The evidence in one file, verified; raises as `verified`."""
     return verified(_of_file(path), known)[0]
 
 
-def verified(one: Brought, known: Known) -> tuple[Evidence | Taken, int]:
+def verified(one: Brought, known: Reference) -> tuple[Evidence | Taken, int]:
     """The evidence in a text, verified, and how many checks were to be asked.
 
     Raises:
         EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
         UsageError: there is no such cell, or no lock of it here.
     """
+    result = node_result.parse(one.text, one.where)
     try:
-        data = json.loads(one.text)
-    except ValueError as error:
-        raise EvidenceError(f"{one.where} cannot be read: {error}") from None
-    problem = next(verification.problems(data), None)
-    if problem is not None:
-        raise EvidenceError(f"{one.where}: {problem.json_path}: {problem.message[:200]}")
-    try:
-        made, part = verification.verified(data, known), verification.part_of(data)
-        asked = len(data["events"][0]["checks"])
-        return (parts.of(made, PARTS[part]) if part else made), asked
+        evidence_there = verification.verified(result, known)
+        part = result.part and PARTS[result.part.name]
+        return (parts.of(evidence_there, part) if part else evidence_there), len(result.checks)
     except (EvidenceError, UsageError, LockError) as error:
         raise type(error)(f"{one.where}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise EvidenceError(f"{one.where} is no evidence of a bundle's run: {error!r}") from None
+    except ValueError as error:  # a version that is none
+        raise EvidenceError(f"{one.where} is no evidence of a bundle's run: {error}") from None
 
 
 def place(one: Evidence | Taken) -> Path:
@@ -158,7 +152,7 @@ def outranked(one: Evidence | Taken) -> bool:
     return still and not one.complete and len(here.checks) > len(one.checks)
 
 
-def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
+def collect(paths: Sequence[Path], known: Reference) -> list[Collected]:
     """Verify all files, then store each but for those that what is here outranks.
 
     Raises:

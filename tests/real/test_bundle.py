@@ -20,7 +20,7 @@ from mcore_compat.core import matrix, releases
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
 from mcore_compat.offline.start import TOP
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
@@ -78,7 +78,7 @@ def taken(path: Path) -> Evidence:
 
 
 def read(path: Path) -> Evidence | Taken:
-    known = Known(
+    known = Reference(
         matrix=matrix.load(),
         releases=releases.load(),
         suite=pipeline.suite_digest(),
