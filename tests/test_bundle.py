@@ -34,7 +34,7 @@ from bundle_support import (
 
 from mcore_compat.base import files
 from mcore_compat.offline import archive, contents, node_result
-from mcore_compat.offline.environments import PARTS as PARTS_THERE
+from mcore_compat.offline.node.environment import PARTS as PARTS_THERE
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import PARTS
 
@@ -327,7 +327,7 @@ def test_another_python_cannot_be_the_base(made: StandIn, tmp_path: Path) -> Non
     text = path.read_text().replace(f'"python": "{SERIES}"', '"python": "3.9"')
     entries = [e for e in made.entries(["torch"]) if not e.name.startswith("cells/")]
     shutil.rmtree(folder)
-    entry = archive.Entry(name=f"cells/{CELL.name}.json", source=text.encode())
+    entry = archive.BundleFile(name=f"cells/{CELL.name}.json", source=text.encode())
     archive.lay_out([*entries, entry], folder)
     done = run(folder)
     assert done.returncode == 2
@@ -347,7 +347,7 @@ def test_a_wheel_that_was_changed_for_its_size_is_told(made: StandIn, tmp_path: 
     for package in cell["packages"]:
         if package["name"] in ("nvidia-modelopt", "numpy", "transformer-engine-cu12"):
             package["changed"] = text
-    entries[place] = archive.Entry(name=place, source=json.dumps(cell).encode())
+    entries[place] = archive.BundleFile(name=place, source=json.dumps(cell).encode())
     archive.lay_out(list(entries.values()), tmp_path / "bundle")
     done = run(tmp_path / "bundle", "--base", "current", python=python)
     assert done.returncode == 0, done.stderr

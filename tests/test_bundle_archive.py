@@ -17,8 +17,9 @@ from bundle_support import CELL, StandIn, evidence_of, run
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.offline import archive, contents, start
-from mcore_compat.offline.start import SUMS, SUMS_DIGEST, TOP
+from mcore_compat.offline import archive, contents
+from mcore_compat.offline.node import run_script
+from mcore_compat.offline.node.run_script import SUMS, SUMS_DIGEST, TOP
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_parts_are_the_archive_cut_up(made: StandIn, tmp_path: Path) -> None:
 def test_an_earlier_bundle_of_that_name_leaves_no_part(made: StandIn, tmp_path: Path) -> None:
     archive.save(made.entries(), tmp_path / "a.tar", 20_000)
     archive.save(made.entries(), tmp_path / "a.tar", 90_000)
-    listed = start.sums(tmp_path / "a.tar.sha256")
+    listed = run_script.sums(tmp_path / "a.tar.sha256")
     assert {p.name for p in tmp_path.iterdir()} == {*listed, "a.tar.sha256", "a.tar.manifest"}
 
 
@@ -93,7 +94,7 @@ def test_the_script_of_an_earlier_bundle_is_replaced(made: StandIn, tmp_path: Pa
 def test_a_bundle_is_whole_or_not_there(made: StandIn, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_text("an earlier one")
     path = next(iter(made.downloads.values()))
-    wrong = archive.Entry(name="wheels/z.whl", source=path, sha256="0" * 64)
+    wrong = archive.BundleFile(name="wheels/z.whl", source=path, sha256="0" * 64)
     with pytest.raises(InfrastructureError, match=f"{path.name} is not what was downloaded"):
         archive.save([*made.entries(), wrong], tmp_path / "a.tar")
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar"]
@@ -141,7 +142,7 @@ def flip(path: Path) -> None:
     [
         "run.py",
         "suite/check_it.py",
-        "mcore_compat/offline/node.py",
+        "mcore_compat/offline/node/cell_run.py",
         str(PLANTED),
         f"cells/{CELL.name}.json",
         f"constraints/locks/{CELL.name}.txt",
@@ -191,10 +192,10 @@ def test_nothing_planted_runs_where_the_bundle_is_reached_by_a_link(
 
 def test_what_a_scheduler_writes_may_lie_there(bundle: Path) -> None:
     (bundle / "slurm-7.out").write_text("a job's output")
-    start.verify(bundle)
+    run_script.verify(bundle)
     (bundle / "suite" / "slurm-7.out").write_text("")
-    with pytest.raises(start.RefusedError, match=r"suite/slurm-7\.out is not of this bundle"):
-        start.verify(bundle)
+    with pytest.raises(run_script.RefusedError, match=r"suite/slurm-7\.out is not of this bundle"):
+        run_script.verify(bundle)
 
 
 def test_a_missing_file_is_named(bundle: Path) -> None:
@@ -206,14 +207,14 @@ def test_compiled_python_is_not_taken_on_trust(bundle: Path) -> None:
     kept = bundle / "suite" / "__pycache__"
     kept.mkdir()
     (kept / "run.cpython-312.pyc").write_bytes(b"anything")
-    start.verify(bundle)
+    run_script.verify(bundle)
     assert not kept.exists()
 
 
 def test_another_bundle_than_the_one_that_is_meant(bundle: Path) -> None:
     done = run(bundle, "--manifest", "0" * 64)
     assert done.returncode == 2
-    assert start.sha256(bundle / SUMS) in done.stderr
+    assert run_script.sha256(bundle / SUMS) in done.stderr
 
 
 # Parts
@@ -256,7 +257,7 @@ def test_more_than_a_thousand_parts_are_read_in_their_order(
     monkeypatch.setattr(archive.os, "fsync", lambda handle: None)
     archive.save(made.entries(), tmp_path / "a.tar", 150)
     assert (tmp_path / "a.tar.1000").exists()
-    start.verify(start.unpack(tmp_path))
+    run_script.verify(run_script.unpack(tmp_path))
 
 
 def test_an_archive_that_ends_early_is_refused(made: StandIn, tmp_path: Path) -> None:
@@ -266,26 +267,26 @@ def test_an_archive_that_ends_early_is_refused(made: StandIn, tmp_path: Path) ->
     data = (tmp_path / "whole.tar").read_bytes()[:end] + bytes(1024)
     (tmp_path / "a.tar.001").write_bytes(data)
     (tmp_path / "a.tar.sha256").write_text(f"{files.sha256_bytes(data)}  a.tar.001\n")
-    with pytest.raises(start.RefusedError, match=r"the archive ends early, without run\.py"):
-        start.unpack(tmp_path)
+    with pytest.raises(run_script.RefusedError, match=r"the archive ends early, without run\.py"):
+        run_script.unpack(tmp_path)
     assert not (tmp_path / TOP).exists()
 
 
 def test_runs_that_start_together_unpack_once(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked: list[Path] = []
-    extract = start._extract
+    extract = run_script._extract
 
-    def slowly(source: start.Joined, into: Path) -> None:
+    def slowly(source: run_script.JoinedParts, into: Path) -> None:
         unpacked.append(into)
         time.sleep(0.3)
         extract(source, into)
 
-    monkeypatch.setattr(start, "_extract", slowly)
+    monkeypatch.setattr(run_script, "_extract", slowly)
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(start.unpack, [parts] * 3))
+        found = list(pool.map(run_script.unpack, [parts] * 3))
     assert found == [parts / TOP] * 3
     assert len(unpacked) == 1
-    start.verify(parts / TOP)
+    run_script.verify(parts / TOP)
 
 
 def test_a_folder_without_a_bundle(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from mcore_compat.cli import bundle, commands
 from mcore_compat.core import releases
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
-from mcore_compat.offline import archive, collection, contents, download, overlay, packing
-from mcore_compat.offline.overlay import Base
+from mcore_compat.offline import archive, collection, contents, download, packing
+from mcore_compat.offline.node import overlay
+from mcore_compat.offline.node.overlay import BasePython
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
@@ -272,7 +273,7 @@ def test_what_came_of_a_part_is_told(
     base = {"cell": CELL, "differs": {"torch": {"lock": "2.9.1", "there": "2.8.0a0"}}}
     one = stand_in_taken("broken", base=base)
     path = files.ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
-    found = [collection.Collected(path, one, 60, None)]
+    found = [collection.CollectedResult(path, one, 60, None)]
     monkeypatch.setattr(collection, "collect", lambda paths, known: found)
     assert bundle.taken([]) == [one]
     first, *_, last = capsys.readouterr().out.splitlines()
@@ -281,7 +282,9 @@ def test_what_came_of_a_part_is_told(
         "reports/over-base/gpu/c.host.json"
     )
     assert last == "  torch: lock 2.9.1, there 2.8.0a0"
-    found[0] = collection.Collected(path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z")
+    found[0] = collection.CollectedResult(
+        path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z"
+    )
     bundle.taken([])
     first, *_ = capsys.readouterr().out.splitlines()
     assert "; incomplete: 1 of 60 checks; not taken: what is of 2021-06-01T10:00:00Z stays" in first
@@ -333,7 +336,7 @@ MAMBA = package("mamba-ssm", "2.2.5", bound="2.9.1", local=True)
 def planned(
     installed: dict[str, str], cuda: str | None = "12.8", *more: dict[str, Any]
 ) -> overlay.Plan:
-    there = Base(installed=installed, cuda=cuda)
+    there = BasePython(installed=installed, cuda=cuda)
     return overlay.plan([*PACKAGES, *more], there, lambda p: NEEDS.get(p["name"], []), 12)
 
 
@@ -375,11 +378,11 @@ def test_te_of_the_bundle_only_over_its_own_torch() -> None:
 
 def test_what_was_left_out_and_does_not_fit_is_told_and_no_error() -> None:
     left_out = [{**p, "files": {}} if p["name"] == "transformers" else p for p in PACKAGES]
-    there = Base(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
+    there = BasePython(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
     made = overlay.plan(left_out, there, lambda p: NEEDS.get(p["name"], []), 12)
     assert "transformers" not in made.install
     assert made.unmet == ("nvidia-modelopt 0.41.0 requires transformers>=4.56, 4.50.0 is there",)
-    missing = Base(installed=THERE, cuda="12.8")
+    missing = BasePython(installed=THERE, cuda="12.8")
     with pytest.raises(UsageError, match="transformers of this bundle was left out"):
         overlay.plan(left_out, missing, lambda p: NEEDS.get(p["name"], []), 12)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mcore_compat.base.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
-    from mcore_compat.offline.archive import Entry
-    from mcore_compat.offline.packing import Choice
+    from mcore_compat.offline.archive import BundleFile
+    from mcore_compat.offline.packing import PackingOptions
     from mcore_compat.results.evidence import Evidence
     from mcore_compat.run.part_results import Taken
     from mcore_compat.run.pipeline import Context
@@ -125,7 +125,7 @@ def bundle(args: argparse.Namespace) -> int:
     if target.suffix != ".tar":
         raise UsageError(f"--output: the name of a bundle ends in .tar, not {target.name}")
     archive.refuse(target, size)  # before hours of building
-    choice = packing.Choice(
+    choice = packing.PackingOptions(
         without=patterns_of(args.without),
         there=base_list.read(args.base_list) if args.base_list else None,
         gpu_arch=args.gpu_arch,
@@ -157,7 +157,7 @@ def _planned(args: argparse.Namespace) -> None:
             setattr(args, name, getattr(plan, name))
 
 
-def _checked(cells: Mapping[str, Choice], target: Path, here: Context) -> int:
+def _checked(cells: Mapping[str, PackingOptions], target: Path, here: Context) -> int:
     """Say what is missing; 1 where something is."""
     from mcore_compat.offline import packing, plan_file
 
@@ -170,7 +170,7 @@ def _checked(cells: Mapping[str, Choice], target: Path, here: Context) -> int:
     return 1 if wrong else 0
 
 
-def _wrong(found: Sequence[Entry], target: Path) -> list[str]:
+def _wrong(found: Sequence[BundleFile], target: Path) -> list[str]:
     from mcore_compat.offline import archive, plan_file
 
     return [*plan_file.parts(target, archive.manifest(found))]
@@ -248,7 +248,9 @@ def over_base(
     without = fitting(names, Path(python), here)
     with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
         folder = Path(name)
-        cells = {name: packing.Choice(without=patterns) for name, patterns in without.items()}
+        cells = {
+            name: packing.PackingOptions(without=patterns) for name, patterns in without.items()
+        }
         archive.lay_out(packing.entries(cells, here), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
         argv += () if limit is None else ("--limit", str(limit))
@@ -272,7 +274,7 @@ def fitting(names: Sequence[str], python: Path, here: Context) -> dict[str, tupl
         UsageError: it has no torch or no TE, or is not the Python of a cell.
     """
     from mcore_compat.environments import scan
-    from mcore_compat.offline.overlay import NO_TORCH, Base, other_torch
+    from mcore_compat.offline.node.overlay import NO_TORCH, BasePython, other_torch
     from mcore_compat.resolve.locks import Unresolvable
     from mcore_compat.run import pipeline
 
@@ -285,7 +287,7 @@ def fitting(names: Sequence[str], python: Path, here: Context) -> dict[str, tupl
     if not any(name.startswith("transformer-engine") for name in there.versions):
         raise UsageError("--base: this Python has no TE to go over; run it with one that has")
     series = there.python.rpartition(".")[0]
-    base = Base(installed=there.versions, cuda=there.cuda)
+    base = BasePython(installed=there.versions, cuda=there.cuda)
     found: dict[str, tuple[str, ...]] = {}
     for cell in (pipeline.chosen(name, here) for name in names):
         if cell.python != series:

@@ -17,7 +17,8 @@ from typing import IO, BinaryIO
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.offline.start import PARTS, SUMS, SUMS_DIGEST, TOP, RefusedError, sums
+from mcore_compat.offline.node import run_script
+from mcore_compat.offline.node.run_script import PARTS, SUMS, SUMS_DIGEST, TOP, RefusedError, sums
 
 MOMENT = 315532800
 """1980-01-01, of every file: the earliest that all tools can write."""
@@ -25,11 +26,11 @@ MOMENT = 315532800
 MANIFEST = ".manifest"
 """How the file beside parts ends that has the digest of their manifest."""
 
-START = Path(__file__).with_name("start.py")
+START = Path(run_script.__file__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class BundleFile:
     """A file of a bundle: where its content is, and its SHA-256 where that was known before."""
 
     name: str
@@ -38,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class SavedBundle:
     """What was written: its files, their size together, and the digest of the manifest."""
 
     files: tuple[Path, ...]
@@ -46,7 +47,7 @@ class Saved:
     manifest: str
 
 
-class _Hashed:
+class _HashedReader:
     """A file that is read once, and its digest."""
 
     def __init__(self, source: BinaryIO) -> None:
@@ -63,7 +64,7 @@ class _Hashed:
         return self._digest.hexdigest()
 
 
-class _Split:
+class _PartWriter:
     """Writes to one file after the other, each of at most `size` bytes; one file without."""
 
     def __init__(self, folder: Path, name: str, size: int | None) -> None:
@@ -106,7 +107,7 @@ class _Split:
         self._out = None
 
 
-def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -> Saved:
+def save(entries: Sequence[BundleFile], output: Path, part_size: int | None = None) -> SavedBundle:
     """Write an archive to `output`, or parts beside it: `output.001` and on, their list, and the
     `run.py` that reads them. Whole or not at all.
 
@@ -119,7 +120,7 @@ def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -
         output.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
         try:
-            split = _Split(fresh, output.name, part_size)
+            split = _PartWriter(fresh, output.name, part_size)
             try:
                 manifest = _write(entries, split)
             finally:
@@ -132,7 +133,7 @@ def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -
             made = _put(fresh, output)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    return Saved(files=made, size=split.total, manifest=manifest)
+    return SavedBundle(files=made, size=split.total, manifest=manifest)
 
 
 def manifest_of(output: Path) -> str | None:
@@ -143,7 +144,7 @@ def manifest_of(output: Path) -> str | None:
         return None
 
 
-def manifest(entries: Sequence[Entry]) -> str:
+def manifest(entries: Sequence[BundleFile]) -> str:
     """The digest of the manifest that a bundle of these entries has."""
     found = {}
     for entry in entries:
@@ -184,14 +185,14 @@ def _put(fresh: Path, output: Path) -> tuple[Path, ...]:
     return tuple(output.parent / name for name in names)
 
 
-def _write(entries: Sequence[Entry], out: _Split) -> str:
+def _write(entries: Sequence[BundleFile], out: _PartWriter) -> str:
     """Write the archive; the digest of its manifest, which comes last, for then it is known."""
     found: dict[str, str] = {}
     # In a stream, so that the parts need no second pass.
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for entry in sorted(entries, key=lambda e: e.name):
             with _opened(entry) as (source, size):
-                hashed = _Hashed(source)
+                hashed = _HashedReader(source)
                 archive.addfile(_info(entry.name, size), hashed)
             found[entry.name] = _checked(entry, hashed.digest)
         for name, data in _manifest(found):
@@ -199,7 +200,7 @@ def _write(entries: Sequence[Entry], out: _Split) -> str:
     return files.sha256_bytes(_sums(found).encode())
 
 
-def lay_out(entries: Sequence[Entry], folder: Path) -> str:
+def lay_out(entries: Sequence[BundleFile], folder: Path) -> str:
     """The bundle unpacked, for this machine; large files are linked where that can be. The digest
     of its manifest.
 
@@ -229,7 +230,7 @@ def _link(source: Path, path: Path) -> None:
     shutil.copyfile(source, path)
 
 
-def _checked(entry: Entry, digest: str) -> str:
+def _checked(entry: BundleFile, digest: str) -> str:
     if entry.sha256 not in (None, digest):
         raise InfrastructureError(
             f"{entry.source!s} is not what was downloaded or built; remove it"
@@ -249,7 +250,7 @@ def _sums(found: dict[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(entry: Entry) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(entry: BundleFile) -> Iterator[tuple[BinaryIO, int]]:
     if isinstance(entry.source, bytes):
         yield io.BytesIO(entry.source), len(entry.source)
         return

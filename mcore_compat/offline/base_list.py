@@ -18,8 +18,8 @@ from packaging.version import InvalidVersion, Version
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell
-from mcore_compat.offline import overlay
-from mcore_compat.offline.overlay import UNKNOWN, Base, normal
+from mcore_compat.offline.node import overlay
+from mcore_compat.offline.node.overlay import UNKNOWN, BasePython, normal
 from mcore_compat.resolve.locks import Lock
 
 _SAID = re.compile(r"#\s*(python|cuda):\s*([\d.]+)\s*")
@@ -32,7 +32,7 @@ class BaseList:
 
     name: str
     sha256: str
-    base: Base
+    base: BasePython
     python: str | None
 
     @property
@@ -69,7 +69,7 @@ def read(path: Path) -> BaseList:
     return BaseList(
         name=path.name,
         sha256=files.sha256_bytes(text.encode()),
-        base=Base(installed=there, cuda=cuda),
+        base=BasePython(installed=there, cuda=cuda),
         python=said.get("python"),
     )
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
 from mcore_compat.offline import node_result, verification
-from mcore_compat.offline.start import RESULTS
+from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
 from mcore_compat.publish.over_base import FOLDER
 from mcore_compat.results import evidence, large_values, verdict
@@ -27,14 +27,14 @@ from mcore_compat.run.part_results import Taken
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brought:
+class ResultText:
     """The text of one file of evidence, and where it is from."""
 
     where: str
     text: str
 
 
-class Collected(NamedTuple):
+class CollectedResult(NamedTuple):
     """One file that was taken back: where its evidence lies, what it is, and how many checks were
     to be asked. `stays`: when that was taken which is there and was not replaced."""
 
@@ -44,7 +44,7 @@ class Collected(NamedTuple):
     stays: str | None
 
 
-def found(paths: Iterable[Path]) -> list[Brought]:
+def found(paths: Iterable[Path]) -> list[ResultText]:
     """The files that are meant: each itself, all evidence of runs below each folder, and in each
     archive that a run left.
 
@@ -52,14 +52,14 @@ def found(paths: Iterable[Path]) -> list[Brought]:
         EvidenceError: one cannot be read.
         UsageError: one is not there, or has no evidence.
     """
-    every: dict[str, Brought] = {}
+    every: dict[str, ResultText] = {}
     for path in paths:
         for one in _brought(path):
             every.setdefault(one.where, one)
     return list(every.values())
 
 
-def _brought(path: Path) -> list[Brought]:
+def _brought(path: Path) -> list[ResultText]:
     if path.is_dir():
         place = path if path.name == "evidence" else path / "evidence"
         mine = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
@@ -73,14 +73,14 @@ def _brought(path: Path) -> list[Brought]:
     return _of_archive(path) if path.suffix == ".tar" else [_of_file(path)]
 
 
-def _of_file(path: Path) -> Brought:
+def _of_file(path: Path) -> ResultText:
     try:
-        return Brought(where=str(path), text=path.read_text(encoding="utf-8"))
+        return ResultText(where=str(path), text=path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
 
 
-def _of_archive(path: Path) -> list[Brought]:
+def _of_archive(path: Path) -> list[ResultText]:
     """The evidence in an archive; nothing of it is written anywhere."""
     found = []
     try:
@@ -91,7 +91,7 @@ def _of_archive(path: Path) -> list[Brought]:
                 content = archive.extractfile(member)
                 assert content is not None
                 text = content.read().decode("utf-8")
-                found.append(Brought(where=f"{path}: {member.name}", text=text))
+                found.append(ResultText(where=f"{path}: {member.name}", text=text))
     except (OSError, ValueError, tarfile.TarError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
     if not found:
@@ -107,7 +107,7 @@ def read(path: Path, known: Reference) -> Evidence | Taken:
     return verified(_of_file(path), known)[0]
 
 
-def verified(one: Brought, known: Reference) -> tuple[Evidence | Taken, int]:
+def verified(one: ResultText, known: Reference) -> tuple[Evidence | Taken, int]:
     """The evidence in a text, verified, and how many checks were to be asked.
 
     Raises:
@@ -152,7 +152,7 @@ def outranked(one: Evidence | Taken) -> bool:
     return still and not one.complete and len(here.checks) > len(one.checks)
 
 
-def collect(paths: Sequence[Path], known: Reference) -> list[Collected]:
+def collect(paths: Sequence[Path], known: Reference) -> list[CollectedResult]:
     """Verify all files, then store each but for those that what is here outranks.
 
     Raises:
@@ -168,7 +168,7 @@ def collect(paths: Sequence[Path], known: Reference) -> list[Collected]:
         stays = None if there == one.taken else there
         if stays is None and one.base is None and isinstance(one, Evidence) and one.complete:
             verdict.note(one)
-        done.append(Collected(place(one), one, asked, stays))
+        done.append(CollectedResult(place(one), one, asked, stays))
     if any(one.base for one, _ in every if isinstance(one, Evidence)):
         large_values.pack(FOLDER)
     return done

@@ -17,7 +17,7 @@ from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.releases import Releases
 from mcore_compat.environments.wheelhouse import Wheel
-from mcore_compat.offline.archive import START, Entry
+from mcore_compat.offline.archive import START, BundleFile
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Pin
 
@@ -39,14 +39,7 @@ NODE = (
     "environments/process_variables.py",
     "environments/toolkits.py",
     "offline/__init__.py",
-    "offline/detached.py",
-    "offline/environments.py",
-    "offline/install.py",
-    "offline/layers.py",
-    "offline/node.py",
-    "offline/overlay.py",
-    "offline/side_by_side.py",
-    "offline/start.py",
+    *(f"offline/node/{path.name}" for path in sorted(START.parent.glob("*.py"))),
     "run/__init__.py",
     "run/machine.py",
     "run/memory.py",
@@ -58,7 +51,7 @@ TOOLS = ("bundle-tools.txt", "suite-tools.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
+class ChangedWheel:
     """A wheel that is not as the lock's hash has it: what was done to it, in words."""
 
     path: Path
@@ -67,7 +60,7 @@ class Changed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class PackedCell:
     """A cell as it goes into a bundle: `wheels` are those of the wheelhouse, `downloads` the others
     by hash, `without` the patterns and `left_out` the names of what the other machine brings;
     `base_list` tells by which list of what is there, where it was by one; `changed` are, by name,
@@ -81,7 +74,7 @@ class Packed:
     without: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
     base_list: Mapping[str, str] | None = None
-    changed: Mapping[str, Changed] = field(default_factory=dict)
+    changed: Mapping[str, ChangedWheel] = field(default_factory=dict)
 
 
 def torch_group(lock: Lock, releases: Releases) -> frozenset[str]:
@@ -117,46 +110,46 @@ def chosen(lock: Lock, patterns: Sequence[str], torch: frozenset[str]) -> frozen
 
 
 def entries(
-    packed: Sequence[Packed], tools: Mapping[str, Path], root: Path = files.ROOT
-) -> list[Entry]:
+    packed: Sequence[PackedCell], tools: Mapping[str, Path], root: Path = files.ROOT
+) -> list[BundleFile]:
     """Every file of a bundle, each once. `tools` are the wheels of the tools by hash."""
     found = {
-        "run.py": Entry(name="run.py", source=START),
+        "run.py": BundleFile(name="run.py", source=START),
         **{e.name: e for e in map(_wheel, tools.values(), tools)},
     }
     for name in NODE:
         place = f"mcore_compat/{name}"
-        found[place] = Entry(name=place, source=files.ROOT / place)
+        found[place] = BundleFile(name=place, source=files.ROOT / place)
     for path in (root / "suite").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             place = path.relative_to(root).as_posix()
-            found[place] = Entry(name=place, source=path)
+            found[place] = BundleFile(name=place, source=path)
     for name in TOOLS:
         place = f"constraints/{name}"
-        found[place] = Entry(name=place, source=root / place)
+        found[place] = BundleFile(name=place, source=root / place)
     for one in packed:
         for entry in _of_cell(one):
             found[entry.name] = entry
     return list(found.values())
 
 
-def _wheel(path: Path, digest: str) -> Entry:
-    return Entry(name=f"wheels/{path.name}", source=path, sha256=digest)
+def _wheel(path: Path, digest: str) -> BundleFile:
+    return BundleFile(name=f"wheels/{path.name}", source=path, sha256=digest)
 
 
-def _of_cell(one: Packed) -> Iterable[Entry]:
+def _of_cell(one: PackedCell) -> Iterable[BundleFile]:
     name = one.cell.name
-    yield Entry(name=lock_of(name), source=one.lock.text.encode())
-    yield Entry(name=f"cells/{name}.json", source=files.dump_json(described(one)).encode())
+    yield BundleFile(name=lock_of(name), source=one.lock.text.encode())
+    yield BundleFile(name=f"cells/{name}.json", source=files.dump_json(described(one)).encode())
     instead = {h for pin in one.lock.pins if pin.name in one.changed for h in pin.hashes}
     yield from (_wheel(path, h) for h, path in one.downloads.items() if h not in instead)
     for changed in one.changed.values():
-        yield Entry(name=_place(changed), source=changed.path, sha256=changed.sha256)
+        yield BundleFile(name=_place(changed), source=changed.path, sha256=changed.sha256)
     for wheel in one.wheels:
-        yield Entry(name=local(wheel), source=wheel.path, sha256=wheel.sha256)
+        yield BundleFile(name=local(wheel), source=wheel.path, sha256=wheel.sha256)
 
 
-def _place(changed: Changed) -> str:
+def _place(changed: ChangedWheel) -> str:
     """Where a bundle has a wheel that is not the lock's."""
     return f"changed/{changed.path.name}"
 
@@ -172,7 +165,7 @@ def local(wheel: Wheel) -> str:
     return f"wheelhouse/{wheel.key}/{wheel.path.name}"
 
 
-def described(one: Packed) -> dict[str, Any]:
+def described(one: PackedCell) -> dict[str, Any]:
     """What is to be known of a cell there, as data.
 
     Of each package: `files` to install it from, with their hashes, none where it was left out;
@@ -196,7 +189,7 @@ def _pins(lock: Lock) -> list[Pin]:
     return sorted((*lock.pins, *lock.source_only), key=lambda pin: pin.name)
 
 
-def _package(pin: Pin, one: Packed) -> dict[str, Any]:
+def _package(pin: Pin, one: PackedCell) -> dict[str, Any]:
     group = "torch" if pin.name in one.torch else None
     wheel = next((w for w in one.wheels if w.key.package == pin.name), None)
     there = {} if pin.name in one.left_out else _files(pin, wheel, one)
@@ -213,7 +206,7 @@ def _package(pin: Pin, one: Packed) -> dict[str, Any]:
     }
 
 
-def _files(pin: Pin, wheel: Wheel | None, one: Packed) -> dict[str, str]:
+def _files(pin: Pin, wheel: Wheel | None, one: PackedCell) -> dict[str, str]:
     """Hash by place in the bundle."""
     if pin.name in one.changed:
         return {_place(one.changed[pin.name]): one.changed[pin.name].sha256}

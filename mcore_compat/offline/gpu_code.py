@@ -32,7 +32,7 @@ LIBRARY = re.compile(r"(.*/)?libtransformer_engine\.so")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Code:
+class CodeEntry:
     """One entry: `arch` as a number (90), where it begins, and its size with its header."""
 
     kind: int
@@ -47,7 +47,7 @@ class Container:
 
     start: int
     head: int
-    entries: tuple[Code, ...]
+    entries: tuple[CodeEntry, ...]
     end: int
 
 
@@ -77,11 +77,11 @@ def containers(data: bytes | bytearray) -> Iterator[Container]:
         place += head + length
 
 
-def _entries(data: bytes | bytearray, place: int, end: int) -> Iterator[Code]:
+def _entries(data: bytes | bytearray, place: int, end: int) -> Iterator[CodeEntry]:
     while place < end:
         kind, _, head, size = struct.unpack_from("<HHIQ", data, place)
         (arch,) = struct.unpack_from("<I", data, place + 28)
-        yield Code(kind=kind, arch=arch, start=place, size=head + size)
+        yield CodeEntry(kind=kind, arch=arch, start=place, size=head + size)
         place += head + size
 
 

@@ -14,10 +14,11 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import interpreters
 from mcore_compat.environments.recipes import RECIPES
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
-from mcore_compat.offline import base_list, contents, download, gpu_code, install
-from mcore_compat.offline.archive import Entry
+from mcore_compat.offline import base_list, contents, download, gpu_code
+from mcore_compat.offline.archive import BundleFile
 from mcore_compat.offline.base_list import BaseList
-from mcore_compat.offline.contents import Changed, Packed
+from mcore_compat.offline.contents import ChangedWheel, PackedCell
+from mcore_compat.offline.node import install
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Context
@@ -30,7 +31,7 @@ TOP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class PackingOptions:
     """What of a cell is packed: without what `without` matches, or what `there` has. `gpu_arch` is
     the other machine's, for which kernels are compiled; `only_arch`: TE keeps code of that alone.
     """
@@ -41,7 +42,7 @@ class Choice:
     only_arch: bool = False
 
 
-def entries(cells: Mapping[str, Choice], here: Context) -> list[Entry]:
+def entries(cells: Mapping[str, PackingOptions], here: Context) -> list[BundleFile]:
     """What goes into a bundle of cells, by name.
 
     Raises:
@@ -52,7 +53,7 @@ def entries(cells: Mapping[str, Choice], here: Context) -> list[Entry]:
     return contents.entries(packed, tools)
 
 
-def pack(name: str, choice: Choice, here: Context) -> Packed:
+def pack(name: str, choice: PackingOptions, here: Context) -> PackedCell:
     """One cell, with all its wheels; raises as `entries`."""
     cell = pipeline.chosen(name, here)
     lock = pipeline.lock_of(cell, here)
@@ -63,7 +64,7 @@ def pack(name: str, choice: Choice, here: Context) -> Packed:
     if choice.there:
         left_out |= _there(choice.there, cell, lock, torch, here)
     downloads = download.ensure([p for p in lock.pins if p.name not in left_out], here.say)
-    made = Packed(
+    made = PackedCell(
         cell=cell,
         lock=lock,
         wheels=_wheels(cell, lock, left_out, here, choice.gpu_arch),
@@ -81,7 +82,7 @@ def pack(name: str, choice: Choice, here: Context) -> Packed:
 
 def _reduced(
     lock: Lock, downloads: Mapping[str, Path], arch: str | None, here: Context
-) -> dict[str, Changed]:
+) -> dict[str, ChangedWheel]:
     """TE's core with the GPU code of one architecture only, where it travels; made once.
 
     Raises:
@@ -101,7 +102,7 @@ def _reduced(
         if kept is None:
             here.say(f"{path.name}: keeping the GPU code of {arch} only")
             kept = gpu_code.reduced(path, number, folder)
-        found[pin.name] = Changed(
+        found[pin.name] = ChangedWheel(
             path=kept, sha256=files.sha256_file(kept), what=f"GPU code of {arch} only"
         )
     return found
@@ -145,7 +146,7 @@ def _there(
     return base_list.left_out(there, cell, lock, torch, requires)
 
 
-def _told(packed: Packed) -> str:
+def _told(packed: PackedCell) -> str:
     """What travels of a cell, the largest first."""
     instead = {one.path.name: one.path for one in packed.changed.values()}
     paths = [instead.get(path.name, path) for path in packed.downloads.values()]

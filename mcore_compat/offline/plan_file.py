@@ -12,8 +12,9 @@ import tomllib
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.environments import wheelhouse
-from mcore_compat.offline import archive, start
-from mcore_compat.offline.start import RefusedError
+from mcore_compat.offline import archive
+from mcore_compat.offline.node import run_script
+from mcore_compat.offline.node.run_script import RefusedError
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Context
@@ -23,7 +24,7 @@ KEYS = ("cells", *TEXTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BundlePlan:
     """What the options of `bundle` would say; paths are below the repository."""
 
     cells: tuple[str, ...]
@@ -33,7 +34,7 @@ class Plan:
     part_size: str | None
 
 
-def read(path: Path) -> Plan:
+def read(path: Path) -> BundlePlan:
     """A plan of a file.
 
     Raises:
@@ -55,7 +56,7 @@ def read(path: Path) -> Plan:
     if "output" not in data:
         raise UsageError(f"--plan: {path} does not say where the bundle goes: output = ...")
     base_list = data.get("base-list")
-    return Plan(
+    return BundlePlan(
         cells=tuple(cells),
         output=files.ROOT / data["output"],
         base_list=files.ROOT / base_list if base_list else None,
@@ -81,9 +82,9 @@ def missing(names: Sequence[str], arch: str | None, here: Context) -> Iterator[s
 
 def parts(output: Path, manifest: str) -> Iterator[str]:
     """In words, what is wrong with the parts of a bundle that should have this manifest."""
-    listed = output.parent / f"{output.stem}{start.PARTS}"
+    listed = output.parent / f"{output.stem}{run_script.PARTS}"
     try:
-        for name, digest in sorted(start.sums(listed).items()):
+        for name, digest in sorted(run_script.sums(listed).items()):
             path = output.parent / name
             if not path.is_file() or files.sha256_file(path) != digest:
                 yield f"{name}, or it was changed"

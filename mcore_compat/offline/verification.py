@@ -24,7 +24,8 @@ from mcore_compat.core.cells import Cell, format_name, parse_name, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Releases
-from mcore_compat.offline.install import same
+from mcore_compat.offline.node.install import same
+from mcore_compat.offline.node.overlay import normal
 from mcore_compat.offline.node_result import (
     BaseReport,
     CheckEvent,
@@ -33,7 +34,6 @@ from mcore_compat.offline.node_result import (
     NodeResult,
     StartEvent,
 )
-from mcore_compat.offline.overlay import normal
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence

@@ -19,7 +19,7 @@ from mcore_compat.base import files, processes
 from mcore_compat.core import matrix, releases
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
-from mcore_compat.offline.start import TOP
+from mcore_compat.offline.node.run_script import TOP
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
