@@ -83,7 +83,7 @@ def test_pip_of_the_bundle_does_it_as_well(bundle: Path, made: StandIn, tmp_path
     if not bundled:
         pytest.skip("this Python comes without the wheel of pip that the test takes")
     tools = {**made.tools, files.sha256_file(bundled[0]): bundled[0]}
-    archive.lay_out(contents.entries([made.packed()], tools, made.root), tmp_path / "with-pip")
+    archive.lay_out(contents.bundle_files([made.packed()], tools, made.root), tmp_path / "with-pip")
     done = run(tmp_path / "with-pip", "--installer", "pip", PIP_INDEX_URL="http://index.invalid")
     assert done.returncode == 0, done.stderr
     assert run(bundle, "--installer", "uv").returncode == 0
@@ -150,7 +150,7 @@ def test_two_cells_of_a_bundle_run_at_the_same_time(made: StandIn, tmp_path: Pat
     other = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
     packed = [made.packed(), made.packed(cell=other)]
     bundle = tmp_path / "bundle"
-    archive.lay_out(contents.entries(packed, made.tools, made.root), bundle)
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), bundle)
     with hanging(bundle, tmp_path / "pid", "--cell", CELL.name):
         used = environments(bundle)
         done = run(bundle, "--cell", other.name)
@@ -325,7 +325,7 @@ def test_another_python_cannot_be_the_base(made: StandIn, tmp_path: Path) -> Non
     made.laid_out(folder, ["torch"])
     path = folder / "cells" / f"{CELL.name}.json"
     text = path.read_text().replace(f'"python": "{SERIES}"', '"python": "3.9"')
-    entries = [e for e in made.entries(["torch"]) if not e.name.startswith("cells/")]
+    entries = [e for e in made.bundle_files(["torch"]) if not e.name.startswith("cells/")]
     shutil.rmtree(folder)
     entry = archive.BundleFile(name=f"cells/{CELL.name}.json", source=text.encode())
     archive.lay_out([*entries, entry], folder)
@@ -340,7 +340,7 @@ def test_a_wheel_that_was_changed_for_its_size_is_told(made: StandIn, tmp_path: 
         *(wheel(tmp_path, name, "2.8.0") for name in ("torch", "transformer-engine")),
     )
     place, text = f"cells/{CELL.name}.json", "GPU code of sm_90 only"
-    entries = {entry.name: entry for entry in made.entries(["torch", "mamba-ssm"])}
+    entries = {entry.name: entry for entry in made.bundle_files(["torch", "mamba-ssm"])}
     source = entries[place].source
     assert isinstance(source, bytes)
     cell = json.loads(source)

@@ -117,7 +117,7 @@ def test_what_goes_with_torch_of_a_real_lock() -> None:
     assert {"torch", "triton", "nvidia-cublas-cu12", "nvidia-nccl-cu12"} <= found
     assert not found & {"nvidia-modelopt", "nvidia-ml-py", "megatron-core", "numpy", "filelock"}
     assert not [n for n in found if n.startswith("transformer-engine")]
-    assert contents.chosen(lock, ["torch", "nvidia-*"], found) == found
+    assert contents.left_out(lock, ["torch", "nvidia-*"], found) == found
 
 
 def test_every_lock_can_be_described() -> None:
@@ -242,7 +242,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     here = SimpleNamespace(run=made.run, say=quiet)
     monkeypatch.setattr(commands, "context", lambda: here)
     monkeypatch.setattr(bundle, "fitting", lambda *_: {})
-    monkeypatch.setattr(packing, "entries", lambda *_: [])
+    monkeypatch.setattr(packing, "bundle_files", lambda *_: [])
     monkeypatch.setattr(archive, "lay_out", lambda *_: "")
     monkeypatch.setattr(bundle, "taken", made.take)
     return made
@@ -293,10 +293,10 @@ def test_what_came_of_a_part_is_told(
 def test_a_script_in_the_way_is_told_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def entries(*_: Any) -> Any:
+    def bundle_files(*_: Any) -> Any:
         raise AssertionError("nothing is built")
 
-    monkeypatch.setattr(packing, "entries", entries)
+    monkeypatch.setattr(packing, "bundle_files", bundle_files)
     (tmp_path / "run.py").write_text("the user's")
     words = ["--part-size", "2G", "--output", str(tmp_path / "a.tar")]
     assert cli.main(["bundle", CELL, *words]) == 2

@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
 def bundle(made: StandIn, tmp_path: Path) -> Path:
     """A bundle of two cells."""
     packed = [made.packed(), made.packed(cell=OTHER)]
-    archive.lay_out(contents.entries(packed, made.tools, made.root), tmp_path / "bundle")
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), tmp_path / "bundle")
     return tmp_path / "bundle"
 
 

@@ -114,7 +114,7 @@ def test_two_cells_over_a_base_share_what_is_large(made: StandIn, tmp_path: Path
     )
     bundle = tmp_path / "bundle"
     packed = [made.packed(["torch"], cell) for cell in (CELL, OTHER)]
-    archive.lay_out(contents.entries(packed, made.tools, made.root), bundle)
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), bundle)
     before = contents_of(tmp_path / "base")
     # The base's TE is not the cell's: what would stay is taken away, and TE of the bundle comes.
     shutil.rmtree(next((tmp_path / "base").glob("lib/*/site-packages/transformer_engine_cu12-*")))

@@ -134,7 +134,7 @@ def bundle(args: argparse.Namespace) -> int:
     cells = dict.fromkeys(names, choice)
     if args.check:
         return _checked(cells, target, here)
-    found = packing.entries(cells, here)
+    found = packing.bundle_files(cells, here)
     if args.plan and not _wrong(found, target):
         print(f"nothing to do: {target.name} is made of today's locks, wheels and suite")
         return 0
@@ -163,7 +163,7 @@ def _checked(cells: Mapping[str, PackingOptions], target: Path, here: Context) -
 
     arch = next(iter(cells.values())).gpu_arch
     wrong = [*dict.fromkeys(plan_file.missing([*cells], arch, here))]
-    wrong = wrong or _wrong(packing.entries(cells, here), target)
+    wrong = wrong or _wrong(packing.bundle_files(cells, here), target)
     for what in wrong:
         print(f"missing: {what}")
     print(f"{len(wrong)} missing" if wrong else f"nothing is missing: {target.name} is ready")
@@ -171,9 +171,9 @@ def _checked(cells: Mapping[str, PackingOptions], target: Path, here: Context) -
 
 
 def _wrong(found: Sequence[BundleFile], target: Path) -> list[str]:
-    from mcore_compat.offline import archive, plan_file
+    from mcore_compat.offline import archive
 
-    return [*plan_file.parts(target, archive.manifest(found))]
+    return [*archive.wrong_parts(target, archive.manifest(found))]
 
 
 def collect(paths: Sequence[Path]) -> int:
@@ -251,7 +251,7 @@ def over_base(
         cells = {
             name: packing.PackingOptions(without=patterns) for name, patterns in without.items()
         }
-        archive.lay_out(packing.entries(cells, here), folder)
+        archive.lay_out(packing.bundle_files(cells, here), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
         argv += () if limit is None else ("--limit", str(limit))
         argv += ("--only", only) if only else ()

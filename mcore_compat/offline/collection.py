@@ -44,30 +44,27 @@ class CollectedResult(NamedTuple):
     stays: str | None
 
 
-def found(paths: Iterable[Path]) -> list[ResultText]:
-    """The files that are meant: each itself, all evidence of runs below each folder, and in each
+def result_texts(paths: Iterable[Path]) -> list[ResultText]:
+    """The files that are meant: each itself, all results of runs below each folder, and in each
     archive that a run left.
 
     Raises:
         EvidenceError: one cannot be read.
         UsageError: one is not there, or has no evidence.
     """
-    every: dict[str, ResultText] = {}
-    for path in paths:
-        for one in _brought(path):
-            every.setdefault(one.where, one)
-    return list(every.values())
+    every = [text for path in paths for text in _texts(path)]
+    return list({text.where: text for text in every}.values())
 
 
-def _brought(path: Path) -> list[ResultText]:
+def _texts(path: Path) -> list[ResultText]:
     if path.is_dir():
         place = path if path.name == "evidence" else path / "evidence"
-        mine = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
-        if not mine and (path / RESULTS).is_file():
-            return _brought(path / RESULTS)
-        if not mine:
+        inside = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
+        if not inside and (path / RESULTS).is_file():
+            return _of_archive(path / RESULTS)
+        if not inside:
             raise UsageError(f"{path} has no evidence: no compat-*/*.json in it")
-        return [_of_file(one) for one in mine]
+        return [_of_file(file) for file in inside]
     if not path.is_file():
         raise UsageError(f"{path} is not there")
     return _of_archive(path) if path.suffix == ".tar" else [_of_file(path)]
@@ -81,8 +78,8 @@ def _of_file(path: Path) -> ResultText:
 
 
 def _of_archive(path: Path) -> list[ResultText]:
-    """The evidence in an archive; nothing of it is written anywhere."""
-    found = []
+    """The results in an archive; nothing of it is written anywhere."""
+    texts = []
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -91,38 +88,33 @@ def _of_archive(path: Path) -> list[ResultText]:
                 content = archive.extractfile(member)
                 assert content is not None
                 text = content.read().decode("utf-8")
-                found.append(ResultText(where=f"{path}: {member.name}", text=text))
+                texts.append(ResultText(where=f"{path}: {member.name}", text=text))
     except (OSError, ValueError, tarfile.TarError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
-    if not found:
+    if not texts:
         raise UsageError(f"{path} has no evidence: no evidence/compat-*/*.json in it")
-    return found
+    return texts
 
 
 _EVIDENCE = re.compile(r"evidence/compat-[^/]+/[^/]+\.json")
 
 
-def read(path: Path, known: Reference) -> Evidence | Taken:
-    """The evidence in one file, verified; raises as `verified`."""
-    return verified(_of_file(path), known)[0]
-
-
-def verified(one: ResultText, known: Reference) -> tuple[Evidence | Taken, int]:
+def verified(source: ResultText, reference: Reference) -> tuple[Evidence | Taken, int]:
     """The evidence in a text, verified, and how many checks were to be asked.
 
     Raises:
         EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
         UsageError: there is no such cell, or no lock of it here.
     """
-    result = node_result.parse(one.text, one.where)
+    result = node_result.parse(source.text, source.where)
     try:
-        evidence_there = verification.verified(result, known)
+        whole = verification.verified(result, reference)
         part = result.part and PARTS[result.part.name]
-        return (parts.of(evidence_there, part) if part else evidence_there), len(result.checks)
+        return (parts.of(whole, part) if part else whole), len(result.checks)
     except (EvidenceError, UsageError, LockError) as error:
-        raise type(error)(f"{one.where}: {error}") from None
+        raise type(error)(f"{source.where}: {error}") from None
     except ValueError as error:  # a version that is none
-        raise EvidenceError(f"{one.where} is no evidence of a bundle's run: {error}") from None
+        raise EvidenceError(f"{source.where} is no evidence of a bundle's run: {error}") from None
 
 
 def place(one: Evidence | Taken) -> Path:
@@ -152,13 +144,13 @@ def outranked(one: Evidence | Taken) -> bool:
     return still and not one.complete and len(here.checks) > len(one.checks)
 
 
-def collect(paths: Sequence[Path], known: Reference) -> list[CollectedResult]:
+def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult]:
     """Verify all files, then store each but for those that what is here outranks.
 
     Raises:
-        CompatError: as `found` and `verified`; nothing is stored then.
+        CompatError: as `result_texts` and `verified`; nothing is stored then.
     """
-    every = [verified(one, known) for one in found(paths)]
+    every = [verified(source, reference) for source in result_texts(paths)]
     done = []
     for one, asked in every:
         if not outranked(one):

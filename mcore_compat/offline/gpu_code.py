@@ -101,18 +101,19 @@ def keep_only(data: bytearray, arch: int) -> int:
     Raises:
         UsageError: there is no machine code for `arch`; names what there is.
     """
-    found = [*containers(data)]
-    there = {code.arch for one in found for code in one.entries if code.kind == MACHINE_CODE}
-    if arch not in there:
-        has = ", ".join(f"sm_{one}" for one in sorted(there)) or "none"
+    every = [*containers(data)]
+    archs = {code.arch for c in every for code in c.entries if code.kind == MACHINE_CODE}
+    if arch not in archs:
+        has = ", ".join(f"sm_{number}" for number in sorted(archs)) or "none"
         raise UsageError(f"--only-arch: it has no code for sm_{arch}; it has {has}")
     left = 0
-    for one in found:
-        mine = [c for c in one.entries if (c.arch, c.kind) == (arch, MACHINE_CODE)]
-        kept = b"".join(bytes(data[c.start : c.start + c.size]) for c in mine or one.entries)
-        begin = one.start + one.head
-        data[begin : one.end] = kept.ljust(one.end - begin, b"\0")
-        struct.pack_into("<Q", data, one.start + 8, len(kept))
+    for container in every:
+        entries = [c for c in container.entries if (c.arch, c.kind) == (arch, MACHINE_CODE)]
+        spans = [(code.start, code.start + code.size) for code in entries or container.entries]
+        kept = b"".join(bytes(data[begin:end]) for begin, end in spans)
+        begin = container.start + container.head
+        data[begin : container.end] = kept.ljust(container.end - begin, b"\0")
+        struct.pack_into("<Q", data, container.start + 8, len(kept))
         left += len(kept)
     return left
 

@@ -84,7 +84,8 @@ def read(path: Path) -> Evidence | Taken:
         suite=pipeline.suite_digest(),
         parts={name: part.digest() for name, part in PARTS.items()},
     )
-    return collection.read(path, known)
+    text = collection.ResultText(where=str(path), text=path.read_text())
+    return collection.verified(text, known)[0]
 
 
 def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
