@@ -22,7 +22,7 @@ from mcore_compat.base import files
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments.wheelhouse import Key, Wheel
 from mcore_compat.offline import archive, contents
-from mcore_compat.offline.archive import Entry
+from mcore_compat.offline.archive import BundleFile
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.run import pipeline
@@ -148,13 +148,13 @@ class StandIn:
     downloads: Mapping[str, Path]
     tools: Mapping[str, Path]
 
-    def packed(self, without: Sequence[str] = (), cell: Cell = CELL) -> contents.Packed:
+    def packed(self, without: Sequence[str] = (), cell: Cell = CELL) -> contents.PackedCell:
         """The cell, as the command packs it."""
         torch = frozenset({"torch", "triton", "nvidia-cublas-cu12"})
-        left_out = contents.chosen(self.lock, without, torch)
+        left_out = contents.left_out(self.lock, without, torch)
         mine = {pin.name for pin in self.lock.pins} - left_out
         hashes = {h for pin in self.lock.pins if pin.name in mine for h in pin.hashes}
-        return contents.Packed(
+        return contents.PackedCell(
             cell=cell,
             lock=replace(self.lock, cell=cell.name),
             wheels=tuple(w for w in self.local if w.key.package not in left_out),
@@ -164,13 +164,13 @@ class StandIn:
             left_out=left_out,
         )
 
-    def entries(self, without: Sequence[str] = ()) -> list[Entry]:
+    def bundle_files(self, without: Sequence[str] = ()) -> list[BundleFile]:
         """All of a bundle of the cell."""
-        return contents.entries([self.packed(without)], self.tools, self.root)
+        return contents.bundle_files([self.packed(without)], self.tools, self.root)
 
     def laid_out(self, folder: Path, without: Sequence[str] = ()) -> Path:
         """The bundle, unpacked."""
-        archive.lay_out(self.entries(without), folder)
+        archive.lay_out(self.bundle_files(without), folder)
         return folder
 
 

@@ -15,7 +15,7 @@ from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import Cell
 from mcore_compat.offline import collection
 from mcore_compat.offline import verification as whole
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline.verification import Reference
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence, verdict
@@ -50,7 +50,7 @@ def lock_(cell: Cell) -> Lock:
 
 
 @pytest.fixture(name="known")
-def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
+def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
     """What is compared with; evidence is stored below a temporary folder."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(evidence, "FOLDER", tmp_path / "stored" / "evidence")
@@ -59,7 +59,7 @@ def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / f"{NAME}.txt").write_text(lock.text)
     monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / "stored" / part.name))
-    return Known(
+    return Reference(
         matrix=matrix.load(),
         releases=releases.load(),
         suite=SUITE,

@@ -121,9 +121,10 @@ def test_the_committed_plan_is_whole() -> None:
     ("text", "said"),
     [
         ("cels = []", 'has a key "cels"; did you mean "cells"'),
-        ("cells = []\noutput = 'a.tar'", "names no cells"),
-        ("cells = ['a']", "does not say where the bundle goes"),
-        ("cells = ['a']\noutput = 3", "output is a text"),
+        ("cells = []\noutput = 'a.tar'", "length >= 1 - at `$.cells`"),
+        ("cells = ['a']", "missing required field `output`"),
+        ("cells = ['a']\noutput = 3", "a path is a text - at `$.output`"),
+        ("cells = ['a']\noutput = 'a.tar'\npart-size = 2", "got `int` - at `$.part-size`"),
         ("cells = [", "cannot be read"),
     ],
 )

@@ -17,8 +17,9 @@ from bundle_support import CELL, StandIn, evidence_of, run
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.offline import archive, contents, start
-from mcore_compat.offline.start import SUMS, SUMS_DIGEST, TOP
+from mcore_compat.offline import archive, contents
+from mcore_compat.offline.node import run_script
+from mcore_compat.offline.node.run_script import SUMS, SUMS_DIGEST, TOP
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,9 @@ def bundle(made: StandIn, tmp_path: Path) -> Path:
 
 
 def test_the_same_input_makes_the_same_bytes(made: StandIn, tmp_path: Path) -> None:
-    first = archive.save(made.entries(), tmp_path / "a.tar")
+    first = archive.save(made.bundle_files(), tmp_path / "a.tar")
     os.utime(made.root / "suite" / "check_it.py", (1, 1))
-    second = archive.save(list(reversed(made.entries())), tmp_path / "b.tar")
+    second = archive.save(list(reversed(made.bundle_files())), tmp_path / "b.tar")
     assert first.manifest == second.manifest
     assert first.files[0].read_bytes() == second.files[0].read_bytes()
     with tarfile.open(tmp_path / "a.tar") as source:
@@ -46,8 +47,8 @@ def test_the_same_input_makes_the_same_bytes(made: StandIn, tmp_path: Path) -> N
 
 
 def test_parts_are_the_archive_cut_up(made: StandIn, tmp_path: Path) -> None:
-    one = archive.save(made.entries(), tmp_path / "a.tar")
-    many = archive.save(made.entries(), tmp_path / "parts" / "a.tar", 50_000)
+    one = archive.save(made.bundle_files(), tmp_path / "a.tar")
+    many = archive.save(made.bundle_files(), tmp_path / "parts" / "a.tar", 50_000)
     parts = [p for p in many.files if p.suffix[1:].isdigit()]
     assert len(parts) > 2
     assert {p.stat().st_size for p in parts[:-1]} == {50_000}
@@ -56,16 +57,16 @@ def test_parts_are_the_archive_cut_up(made: StandIn, tmp_path: Path) -> None:
 
 
 def test_an_earlier_bundle_of_that_name_leaves_no_part(made: StandIn, tmp_path: Path) -> None:
-    archive.save(made.entries(), tmp_path / "a.tar", 20_000)
-    archive.save(made.entries(), tmp_path / "a.tar", 90_000)
-    listed = start.sums(tmp_path / "a.tar.sha256")
+    archive.save(made.bundle_files(), tmp_path / "a.tar", 20_000)
+    archive.save(made.bundle_files(), tmp_path / "a.tar", 90_000)
+    listed = run_script.sums(tmp_path / "a.tar.sha256")
     assert {p.name for p in tmp_path.iterdir()} == {*listed, "a.tar.sha256", "a.tar.manifest"}
 
 
 def test_what_only_begins_as_a_part_is_not_removed(made: StandIn, tmp_path: Path) -> None:
     for name in ("a.tar.2024-notes.txt", "a.tar.12", "aXtar.001"):
         (tmp_path / name).write_text("the user's")
-    archive.save(made.entries(), tmp_path / "a.tar", 90_000)
+    archive.save(made.bundle_files(), tmp_path / "a.tar", 90_000)
     for name in ("a.tar.2024-notes.txt", "a.tar.12", "aXtar.001"):
         assert (tmp_path / name).read_text() == "the user's"
 
@@ -76,9 +77,9 @@ def test_a_script_of_the_users_is_not_replaced(made: StandIn, tmp_path: Path) ->
         if earlier:
             (tmp_path / "a.tar.sha256").write_text(f"{'0' * 64}  run.py\n")
         with pytest.raises(UsageError, match=r"run\.py is of no bundle; name another folder"):
-            archive.save(made.entries(), tmp_path / "a.tar", 90_000)
+            archive.save(made.bundle_files(), tmp_path / "a.tar", 90_000)
         assert (tmp_path / "run.py").read_text() == "the user's"
-    archive.save(made.entries(), tmp_path / "b.tar")
+    archive.save(made.bundle_files(), tmp_path / "b.tar")
     assert (tmp_path / "run.py").read_text() == "the user's"
 
 
@@ -86,16 +87,16 @@ def test_the_script_of_an_earlier_bundle_is_replaced(made: StandIn, tmp_path: Pa
     (tmp_path / "run.py").write_text("an earlier release's")
     digest = files.sha256_file(tmp_path / "run.py")
     (tmp_path / "a.tar.sha256").write_text(f"{digest}  run.py\n")
-    archive.save(made.entries(), tmp_path / "a.tar", 90_000)
-    assert (tmp_path / "run.py").read_bytes() == archive.START.read_bytes()
+    archive.save(made.bundle_files(), tmp_path / "a.tar", 90_000)
+    assert (tmp_path / "run.py").read_bytes() == archive.RUN_SCRIPT.read_bytes()
 
 
 def test_a_bundle_is_whole_or_not_there(made: StandIn, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_text("an earlier one")
     path = next(iter(made.downloads.values()))
-    wrong = archive.Entry(name="wheels/z.whl", source=path, sha256="0" * 64)
+    wrong = archive.BundleFile(name="wheels/z.whl", source=path, sha256="0" * 64)
     with pytest.raises(InfrastructureError, match=f"{path.name} is not what was downloaded"):
-        archive.save([*made.entries(), wrong], tmp_path / "a.tar")
+        archive.save([*made.bundle_files(), wrong], tmp_path / "a.tar")
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar"]
     assert (tmp_path / "a.tar").read_text() == "an earlier one"
 
@@ -103,7 +104,7 @@ def test_a_bundle_is_whole_or_not_there(made: StandIn, tmp_path: Path) -> None:
 def test_what_cells_share_is_there_once(made: StandIn) -> None:
     other = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
     packed = [made.packed(), made.packed(cell=other)]
-    names = [e.name for e in contents.entries(packed, made.tools, made.root)]
+    names = [e.name for e in contents.bundle_files(packed, made.tools, made.root)]
     assert len(names) == len(set(names))
     assert sum("torch-2.9.1" in name for name in names if name.startswith("wheels/")) == 1
     assert {f"cells/{CELL.name}.json", f"cells/{other.name}.json"} <= set(names)
@@ -114,14 +115,14 @@ def test_what_cells_share_is_there_once(made: StandIn) -> None:
 
 def test_patterns_never_take_what_the_cell_is_about(made: StandIn) -> None:
     torch = frozenset({"torch", "triton", "nvidia-cublas-cu12"})
-    found = contents.chosen(made.lock, ["nvidia-*"], torch)
+    found = contents.left_out(made.lock, ["nvidia-*"], torch)
     assert found == {"nvidia-cublas-cu12"}
-    assert contents.chosen(made.lock, ["nvidia-ml-py"], torch) == {"nvidia-ml-py"}
-    assert contents.chosen(made.lock, ["torch"], torch) == torch
+    assert contents.left_out(made.lock, ["nvidia-ml-py"], torch) == {"nvidia-ml-py"}
+    assert contents.left_out(made.lock, ["torch"], torch) == torch
     with pytest.raises(UsageError, match="nvidia-modelopt is what"):
-        contents.chosen(made.lock, ["nvidia-modelopt"], torch)
+        contents.left_out(made.lock, ["nvidia-modelopt"], torch)
     with pytest.raises(UsageError, match='has no "nvida-ml"; did you mean "nvidia-ml-py"'):
-        contents.chosen(made.lock, ["nvida-ml"], torch)
+        contents.left_out(made.lock, ["nvida-ml"], torch)
 
 
 # What was changed on the way
@@ -141,7 +142,7 @@ def flip(path: Path) -> None:
     [
         "run.py",
         "suite/check_it.py",
-        "mcore_compat/offline/node.py",
+        "mcore_compat/offline/node/cell_run.py",
         str(PLANTED),
         f"cells/{CELL.name}.json",
         f"constraints/locks/{CELL.name}.txt",
@@ -191,10 +192,10 @@ def test_nothing_planted_runs_where_the_bundle_is_reached_by_a_link(
 
 def test_what_a_scheduler_writes_may_lie_there(bundle: Path) -> None:
     (bundle / "slurm-7.out").write_text("a job's output")
-    start.verify(bundle)
+    run_script.verify(bundle)
     (bundle / "suite" / "slurm-7.out").write_text("")
-    with pytest.raises(start.RefusedError, match=r"suite/slurm-7\.out is not of this bundle"):
-        start.verify(bundle)
+    with pytest.raises(run_script.RefusedError, match=r"suite/slurm-7\.out is not of this bundle"):
+        run_script.verify(bundle)
 
 
 def test_a_missing_file_is_named(bundle: Path) -> None:
@@ -206,14 +207,14 @@ def test_compiled_python_is_not_taken_on_trust(bundle: Path) -> None:
     kept = bundle / "suite" / "__pycache__"
     kept.mkdir()
     (kept / "run.cpython-312.pyc").write_bytes(b"anything")
-    start.verify(bundle)
+    run_script.verify(bundle)
     assert not kept.exists()
 
 
 def test_another_bundle_than_the_one_that_is_meant(bundle: Path) -> None:
     done = run(bundle, "--manifest", "0" * 64)
     assert done.returncode == 2
-    assert start.sha256(bundle / SUMS) in done.stderr
+    assert run_script.sha256(bundle / SUMS) in done.stderr
 
 
 # Parts
@@ -221,7 +222,7 @@ def test_another_bundle_than_the_one_that_is_meant(bundle: Path) -> None:
 
 @pytest.fixture
 def parts(made: StandIn, tmp_path: Path) -> Path:
-    archive.save(made.entries(), tmp_path / "parts" / "a.tar", 50_000)
+    archive.save(made.bundle_files(), tmp_path / "parts" / "a.tar", 50_000)
     return tmp_path / "parts"
 
 
@@ -254,42 +255,42 @@ def test_more_than_a_thousand_parts_are_read_in_their_order(
     made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive.os, "fsync", lambda handle: None)
-    archive.save(made.entries(), tmp_path / "a.tar", 150)
+    archive.save(made.bundle_files(), tmp_path / "a.tar", 150)
     assert (tmp_path / "a.tar.1000").exists()
-    start.verify(start.unpack(tmp_path))
+    run_script.verify(run_script.unpack(tmp_path))
 
 
 def test_an_archive_that_ends_early_is_refused(made: StandIn, tmp_path: Path) -> None:
-    archive.save(made.entries(), tmp_path / "whole.tar")
+    archive.save(made.bundle_files(), tmp_path / "whole.tar")
     with tarfile.open(tmp_path / "whole.tar") as source:
         end = source.getmembers()[3].offset
     data = (tmp_path / "whole.tar").read_bytes()[:end] + bytes(1024)
     (tmp_path / "a.tar.001").write_bytes(data)
     (tmp_path / "a.tar.sha256").write_text(f"{files.sha256_bytes(data)}  a.tar.001\n")
-    with pytest.raises(start.RefusedError, match=r"the archive ends early, without run\.py"):
-        start.unpack(tmp_path)
+    with pytest.raises(run_script.RefusedError, match=r"the archive ends early, without run\.py"):
+        run_script.unpack(tmp_path)
     assert not (tmp_path / TOP).exists()
 
 
 def test_runs_that_start_together_unpack_once(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked: list[Path] = []
-    extract = start._extract
+    extract = run_script._extract
 
-    def slowly(source: start.Joined, into: Path) -> None:
+    def slowly(source: run_script.JoinedParts, into: Path) -> None:
         unpacked.append(into)
         time.sleep(0.3)
         extract(source, into)
 
-    monkeypatch.setattr(start, "_extract", slowly)
+    monkeypatch.setattr(run_script, "_extract", slowly)
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(start.unpack, [parts] * 3))
+        found = list(pool.map(run_script.unpack, [parts] * 3))
     assert found == [parts / TOP] * 3
     assert len(unpacked) == 1
-    start.verify(parts / TOP)
+    run_script.verify(parts / TOP)
 
 
 def test_a_folder_without_a_bundle(tmp_path: Path) -> None:
-    shutil.copyfile(archive.START, tmp_path / "run.py")
+    shutil.copyfile(archive.RUN_SCRIPT, tmp_path / "run.py")
     done = run(tmp_path)
     assert done.returncode == 2
     assert "no bundle lies here" in done.stderr

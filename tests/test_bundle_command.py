@@ -25,12 +25,12 @@ from mcore_compat.offline import (
     collection,
     contents,
     download,
-    overlay,
     packing,
     run_over_base,
     take_back,
 )
-from mcore_compat.offline.overlay import Base
+from mcore_compat.offline.node import overlay
+from mcore_compat.offline.node.overlay import BasePython
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
@@ -126,7 +126,7 @@ def test_what_goes_with_torch_of_a_real_lock() -> None:
     assert {"torch", "triton", "nvidia-cublas-cu12", "nvidia-nccl-cu12"} <= found
     assert not found & {"nvidia-modelopt", "nvidia-ml-py", "megatron-core", "numpy", "filelock"}
     assert not [n for n in found if n.startswith("transformer-engine")]
-    assert contents.chosen(lock, ["torch", "nvidia-*"], found) == found
+    assert contents.left_out(lock, ["torch", "nvidia-*"], found) == found
 
 
 def test_every_lock_can_be_described() -> None:
@@ -251,7 +251,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     here = SimpleNamespace(run=made.run, say=quiet)
     monkeypatch.setattr(run_context, "context", lambda: here)
     monkeypatch.setattr(run_over_base, "fitting", lambda *_: {})
-    monkeypatch.setattr(packing, "entries", lambda *_: [])
+    monkeypatch.setattr(packing, "bundle_files", lambda *_: [])
     monkeypatch.setattr(archive, "lay_out", lambda *_: "")
     monkeypatch.setattr(take_back, "take_back", made.take)
     return made
@@ -282,7 +282,7 @@ def test_what_came_of_a_part_is_told(
     base = {"cell": CELL, "differs": {"torch": {"lock": "2.9.1", "there": "2.8.0a0"}}}
     one = stand_in_taken("broken", base=base)
     path = files.ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
-    found = [collection.Collected(path, one, 60, None)]
+    found = [collection.CollectedResult(path, one, 60, None)]
     monkeypatch.setattr(collection, "collect", lambda paths, known: found)
     assert take_back.take_back([]) == [one]
     first, *_, last = capsys.readouterr().out.splitlines()
@@ -291,7 +291,9 @@ def test_what_came_of_a_part_is_told(
         "reports/over-base/gpu/c.host.json"
     )
     assert last == "  torch: lock 2.9.1, there 2.8.0a0"
-    found[0] = collection.Collected(path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z")
+    found[0] = collection.CollectedResult(
+        path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z"
+    )
     take_back.take_back([])
     first, *_ = capsys.readouterr().out.splitlines()
     assert "; incomplete: 1 of 60 checks; not taken: what is of 2021-06-01T10:00:00Z stays" in first
@@ -300,10 +302,10 @@ def test_what_came_of_a_part_is_told(
 def test_a_script_in_the_way_is_told_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def entries(*_: Any) -> Any:
+    def bundle_files(*_: Any) -> Any:
         raise AssertionError("nothing is built")
 
-    monkeypatch.setattr(packing, "entries", entries)
+    monkeypatch.setattr(packing, "bundle_files", bundle_files)
     (tmp_path / "run.py").write_text("the user's")
     words = ["--part-size", "2G", "--output", str(tmp_path / "a.tar")]
     assert cli.main(["bundle", CELL, *words]) == 2
@@ -343,7 +345,7 @@ MAMBA = package("mamba-ssm", "2.2.5", bound="2.9.1", local=True)
 def planned(
     installed: dict[str, str], cuda: str | None = "12.8", *more: dict[str, Any]
 ) -> overlay.Plan:
-    there = Base(installed=installed, cuda=cuda)
+    there = BasePython(installed=installed, cuda=cuda)
     return overlay.plan([*PACKAGES, *more], there, lambda p: NEEDS.get(p["name"], []), 12)
 
 
@@ -385,11 +387,11 @@ def test_te_of_the_bundle_only_over_its_own_torch() -> None:
 
 def test_what_was_left_out_and_does_not_fit_is_told_and_no_error() -> None:
     left_out = [{**p, "files": {}} if p["name"] == "transformers" else p for p in PACKAGES]
-    there = Base(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
+    there = BasePython(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
     made = overlay.plan(left_out, there, lambda p: NEEDS.get(p["name"], []), 12)
     assert "transformers" not in made.install
     assert made.unmet == ("nvidia-modelopt 0.41.0 requires transformers>=4.56, 4.50.0 is there",)
-    missing = Base(installed=THERE, cuda="12.8")
+    missing = BasePython(installed=THERE, cuda="12.8")
     with pytest.raises(UsageError, match="transformers of this bundle was left out"):
         overlay.plan(left_out, missing, lambda p: NEEDS.get(p["name"], []), 12)
 

@@ -36,7 +36,7 @@ from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.run import part_results as parts
 from mcore_compat.run.check_sets import GPU
@@ -47,7 +47,7 @@ FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 
 
 def test_evidence_of_the_lock_is_the_cells(
-    carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
+    carried: Carried, known: Reference, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     broken = event("restore-back[gpt]", "broken")
     broken["failure"]["message"] = "no /srv/node/bundle/suite/x.py"
@@ -69,7 +69,7 @@ def test_evidence_of_the_lock_is_the_cells(
 
 
 def test_device_classes_stand_side_by_side(
-    carried: Carried, known: Known, write: Write, tmp_path: Path
+    carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
     before = (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes()
@@ -79,7 +79,7 @@ def test_device_classes_stand_side_by_side(
 
 
 def test_older_evidence_never_replaces_newer(
-    carried: Carried, known: Known, write: Write, tmp_path: Path
+    carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
     before = (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes()
@@ -90,7 +90,7 @@ def test_older_evidence_never_replaces_newer(
 
 
 def test_over_a_base_it_is_never_the_locked_cells(
-    carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
+    carried: Carried, known: Reference, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     brought = over_base(carried)
     brought["base"]["changed"] = {"transformer-engine-cu13": "GPU code of sm_90 only"}
@@ -114,11 +114,13 @@ def test_over_a_base_it_is_never_the_locked_cells(
 
 
 def test_of_releases_it_has_the_name_of_their_cell(
-    carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
+    carried: Carried, known: Reference, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     same = over_base(carried, te=cell.te, torch=cell.torch)
     ((path, one, *_),) = collection.collect([write(same, "host-base")], known)
-    assert path == tmp_path / "stored" / "over-base" / NAME / "main.host.json", "never beside the locked"
+    assert path == tmp_path / "stored" / "over-base" / NAME / "main.host.json", (
+        "never beside the locked"
+    )
     assert one.base is not None
     assert set(one.base["differs"]) == {"transformer-engine-torch"}
     other = over_base(carried, te=cell.te, torch="2.8.0")
@@ -127,7 +129,7 @@ def test_of_releases_it_has_the_name_of_their_cell(
 
 
 def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
-    carried: Carried, known: Known, write: Write, tmp_path: Path, cell: Cell
+    carried: Carried, known: Reference, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     data = of_a_part(on_a_gpu(carried))
     broken = event("quantized-fp8[gpt]", "broken")
@@ -147,7 +149,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
 
 
 def test_older_evidence_of_a_part_never_replaces_newer(
-    carried: Carried, known: Known, write: Write
+    carried: Carried, known: Reference, write: Write
 ) -> None:
     data = of_a_part(carried)
     collection.collect([write(data, "gpu.host")], known)
@@ -158,7 +160,7 @@ def test_older_evidence_of_a_part_never_replaces_newer(
 
 
 def test_of_a_part_over_a_base_it_is_kept_apart(
-    carried: Carried, known: Known, write: Write, tmp_path: Path
+    carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     data = of_a_part(over_base(carried))
     ((path, one, *_),) = collection.collect([write(data, "gpu.host-base")], known)
@@ -171,7 +173,7 @@ def test_of_a_part_over_a_base_it_is_kept_apart(
 
 
 def test_a_clock_that_is_a_little_ahead_is_taken(
-    carried: Carried, known: Known, write: Write
+    carried: Carried, known: Reference, write: Write
 ) -> None:
     soon = datetime.now(timezone.utc) + timedelta(minutes=3)
     carried["taken"] = soon.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -238,6 +240,11 @@ REFUSED = {
     r"\$.taken": set_in("taken", to="yesterday"),
     r"\$.folders": set_in("folders", to=[""]),
     r"\$.events": set_in("events", 0, "device_class", to="tpu"),
+    r"\$.events\[1\].seconds": set_in("events", 1, "seconds", to=-1),
+    r"\$.events\[2\].event: Invalid value 'error'": set_in(
+        "events", 2, to={"event": "error", "message": "no"}
+    ),
+    "unknown field `path`": set_in("path", to="/srv"),
     "did not come to its end": drop_end,
     "it ran on python 3.9.1": set_in("events", 0, "platform", "python", to="3.9.1"),
     "not what the lock says": set_in("events", 0, "installed", "numpy", to="1.0"),
@@ -249,7 +256,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_is_not_of_here_is_refused(
-    carried: Carried, known: Known, write: Write, tmp_path: Path, why: str
+    carried: Carried, known: Reference, write: Write, tmp_path: Path, why: str
 ) -> None:
     good = write(carried, folder="good")
     REFUSED[why](carried)
@@ -263,7 +270,7 @@ def test_what_is_not_of_here_is_refused(
 
 
 def test_over_a_base_the_subjects_must_be_the_cells(
-    carried: Carried, known: Known, write: Write
+    carried: Carried, known: Reference, write: Write
 ) -> None:
     data = over_base(carried)
     data["events"][0]["installed"]["nvidia-modelopt"] = "0.40.0"
@@ -272,13 +279,13 @@ def test_over_a_base_the_subjects_must_be_the_cells(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
-def test_what_is_no_evidence_is_refused(known: Known, tmp_path: Path, text: str) -> None:
-    (tmp_path / "main.host.json").write_text(text)
+def test_what_is_no_evidence_is_refused(known: Reference, tmp_path: Path, text: str) -> None:
+    (tmp_path / "host.json").write_text(text)
     with pytest.raises(EvidenceError, match=r"host\.json"):
         collection.collect([tmp_path / "main.host.json"], known)
 
 
-def test_a_folder_without_evidence(known: Known, tmp_path: Path) -> None:
+def test_a_folder_without_evidence(known: Reference, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no evidence"):
         collection.collect([tmp_path / "locks"], known)
     with pytest.raises(UsageError, match="is not there"):

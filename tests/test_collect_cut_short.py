@@ -31,7 +31,7 @@ from support import event
 from mcore_compat.base.errors import EvidenceError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence, verdict
 from mcore_compat.run import part_results as parts
 from mcore_compat.run.check_sets import GPU
@@ -50,7 +50,7 @@ def cut_short(data: Carried) -> Carried:
 
 
 def test_of_a_run_that_was_cut_short_what_it_learnt_is_taken(
-    carried: Carried, known: Known, write: Write
+    carried: Carried, known: Reference, write: Write
 ) -> None:
     ((path, one, *_),) = collection.collect([write(cut_short(carried))], known)
     found = evidence.load(path)
@@ -61,7 +61,7 @@ def test_of_a_run_that_was_cut_short_what_it_learnt_is_taken(
 
 
 def test_what_was_cut_short_replaces_nothing_whole(
-    carried: Carried, known: Known, write: Write
+    carried: Carried, known: Reference, write: Write
 ) -> None:
     ((path, *_),) = collection.collect([write(carried)], known)
     before = path.read_bytes()
@@ -70,7 +70,7 @@ def test_what_was_cut_short_replaces_nothing_whole(
     assert path.read_bytes() == before
 
 
-def test_of_a_part_neither(carried: Carried, known: Known, write: Write) -> None:
+def test_of_a_part_neither(carried: Carried, known: Reference, write: Write) -> None:
     data = of_a_part(on_a_gpu(carried))
     ((_, whole, *_),) = collection.collect([write(data, "gpu.gpu")], known)
     short = {**cut_short(data), "taken": LATER}
@@ -80,7 +80,7 @@ def test_of_a_part_neither(carried: Carried, known: Known, write: Write) -> None
 
 
 def test_of_two_that_were_cut_short_that_of_more_checks_stays(
-    carried: Carried, known: Known, write: Write
+    carried: Carried, known: Reference, write: Write
 ) -> None:
     more = cut_short(carried)
     ask(more, event("restore[llama4-moe]"))
@@ -94,7 +94,7 @@ def test_of_two_that_were_cut_short_that_of_more_checks_stays(
 
 
 def test_only_what_is_whole_and_stored_is_a_verdict(
-    carried: Carried, known: Known, write: Write, monkeypatch: pytest.MonkeyPatch
+    carried: Carried, known: Reference, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted: list[str] = []
     monkeypatch.setattr(verdict, "note", lambda found: noted.append(found.taken))
@@ -106,7 +106,7 @@ def test_only_what_is_whole_and_stored_is_a_verdict(
 
 
 def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
-    carried: Carried, known: Known, write: Write
+    carried: Carried, known: Reference, write: Write
 ) -> None:
     data = cut_short(carried)
     data["events"].append(data["events"][-1])
@@ -115,7 +115,7 @@ def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
 
 
 def test_an_archive_is_read_and_nothing_else_in_it(
-    carried: Carried, known: Known, tmp_path: Path
+    carried: Carried, known: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "results.tar"
     inside = {

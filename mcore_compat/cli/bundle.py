@@ -15,8 +15,8 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import full_name
 from mcore_compat.environments import workplace
 from mcore_compat.offline import archive, base_list, packing, plan_file
-from mcore_compat.offline.archive import Entry
-from mcore_compat.offline.packing import Choice
+from mcore_compat.offline.archive import BundleFile
+from mcore_compat.offline.packing import PackingOptions
 from mcore_compat.run.context import Context, context
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -77,7 +77,7 @@ def call(args: Namespace) -> int:
     names = [*dict.fromkeys(cell.name for cell in cells)]
     target = _target(args.output, names)
     archive.refuse(target, size)  # before hours of building
-    choice = Choice(
+    choice = PackingOptions(
         without=patterns_of(args.without),
         there=base_list.read(args.base_list) if args.base_list else None,
         gpu_arch=args.gpu_arch,
@@ -86,7 +86,7 @@ def call(args: Namespace) -> int:
     choices = dict.fromkeys(names, choice)
     if args.check:
         return _check(choices, target, here)
-    entries = packing.entries(choices, here)
+    entries = packing.bundle_files(choices, here)
     if args.plan and not _outdated(entries, target):
         print(f"nothing to do: {target.name} is made of today's locks, wheels and suite")
         return 0
@@ -136,16 +136,16 @@ def patterns_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
 
 
-def _check(choices: Mapping[str, Choice], target: Path, here: Context) -> int:
+def _check(choices: Mapping[str, PackingOptions], target: Path, here: Context) -> int:
     """Say what is missing; 1 where something is."""
     arch = next(iter(choices.values())).gpu_arch
     missing = [*dict.fromkeys(plan_file.missing([*choices], arch, here))]
-    missing = missing or _outdated(packing.entries(choices, here), target)
+    missing = missing or _outdated(packing.bundle_files(choices, here), target)
     for what in missing:
         print(f"missing: {what}")
     print(f"{len(missing)} missing" if missing else f"nothing is missing: {target.name} is ready")
     return 1 if missing else 0
 
 
-def _outdated(entries: Sequence[Entry], target: Path) -> list[str]:
-    return [*plan_file.parts(target, archive.manifest(entries))]
+def _outdated(entries: Sequence[BundleFile], target: Path) -> list[str]:
+    return [*archive.wrong_parts(target, archive.manifest(entries))]

@@ -1,4 +1,4 @@
-"""A bundle's entries → an archive, parts of one, or a folder: same entries, same bytes."""
+"""A bundle's files → an archive, parts of one, or a folder: same files, same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import IO, BinaryIO
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.offline.start import PARTS, SUMS, SUMS_DIGEST, TOP, RefusedError, sums
+from mcore_compat.offline.node import run_script
+from mcore_compat.offline.node.run_script import PARTS, SUMS, SUMS_DIGEST, TOP, RefusedError, sums
 
 MOMENT = 315532800
 """1980-01-01, of every file: the earliest that all tools can write."""
@@ -25,11 +26,11 @@ MOMENT = 315532800
 MANIFEST = ".manifest"
 """How the file beside parts ends that has the digest of their manifest."""
 
-START = Path(__file__).with_name("start.py")
+RUN_SCRIPT = Path(run_script.__file__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class BundleFile:
     """A file of a bundle: where its content is, and its SHA-256 where that was known before."""
 
     name: str
@@ -38,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class SavedBundle:
     """What was written: its files, their size together, and the digest of the manifest."""
 
     files: tuple[Path, ...]
@@ -46,24 +47,20 @@ class Saved:
     manifest: str
 
 
-class _Hashed:
+class _HashedReader:
     """A file that is read once, and its digest."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._digest = hashlib.sha256()
+        self.sha256 = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         data = self._source.read(size)
-        self._digest.update(data)
+        self.sha256.update(data)
         return data
 
-    @property
-    def digest(self) -> str:
-        return self._digest.hexdigest()
 
-
-class _Split:
+class _PartWriter:
     """Writes to one file after the other, each of at most `size` bytes; one file without."""
 
     def __init__(self, folder: Path, name: str, size: int | None) -> None:
@@ -80,11 +77,11 @@ class _Split:
             if self._left == 0:
                 self._next()
             assert self._out is not None
-            now = rest[: self._left]
-            self._out.write(now)
-            self._digest.update(now)
-            self._left -= len(now)
-            rest = rest[len(now) :]
+            chunk = rest[: self._left]
+            self._out.write(chunk)
+            self._digest.update(chunk)
+            self._left -= len(chunk)
+            rest = rest[len(chunk) :]
         self.total += len(data)
         return len(data)
 
@@ -106,7 +103,9 @@ class _Split:
         self._out = None
 
 
-def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -> Saved:
+def save(
+    bundle_files: Sequence[BundleFile], output: Path, part_size: int | None = None
+) -> SavedBundle:
     """Write an archive to `output`, or parts beside it: `output.001` and on, their list, and the
     `run.py` that reads them. Whole or not at all.
 
@@ -117,40 +116,51 @@ def save(entries: Sequence[Entry], output: Path, part_size: int | None = None) -
     refuse(output, part_size)
     with files.disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+        folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
         try:
-            split = _Split(fresh, output.name, part_size)
+            parts = _PartWriter(folder, output.name, part_size)
             try:
-                manifest = _write(entries, split)
+                digest = _write(bundle_files, parts)
             finally:
-                split.close()
+                parts.close()
             if part_size:
-                shutil.copyfile(START, fresh / "run.py")
-                split.sums["run.py"] = files.sha256_file(START)
-                (fresh / f"{output.name}{MANIFEST}").write_text(f"{manifest}\n")
-                (fresh / f"{output.stem}{PARTS}").write_text(_sums(split.sums))
-            made = _put(fresh, output)
+                shutil.copyfile(RUN_SCRIPT, folder / "run.py")
+                parts.sums["run.py"] = files.sha256_file(RUN_SCRIPT)
+                (folder / f"{output.name}{MANIFEST}").write_text(f"{digest}\n")
+                (folder / _list_of_parts(output).name).write_text(_sums(parts.sums))
+            saved = _put(folder, output)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    return Saved(files=made, size=split.total, manifest=manifest)
+            shutil.rmtree(folder, ignore_errors=True)
+    return SavedBundle(files=saved, size=parts.total, manifest=digest)
 
 
-def manifest_of(output: Path) -> str | None:
-    """The digest of the manifest of parts that were made; None where that is not told."""
+def wrong_parts(output: Path, digest: str) -> Iterator[str]:
+    """In words, what is wrong with the parts of a bundle whose manifest should have this digest."""
     try:
-        return output.with_name(f"{output.name}{MANIFEST}").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
+        for name, sha256 in sorted(sums(_list_of_parts(output)).items()):
+            path = output.parent / name
+            if not path.is_file() or files.sha256_file(path) != sha256:
+                yield f"{name}, or it was changed"
+        written = output.with_name(f"{output.name}{MANIFEST}").read_text(encoding="utf-8")
+        if written.strip() != digest:
+            yield f"{output.name} of today's locks, wheels and suite"
+    except (RefusedError, OSError):
+        yield f"the parts of {output.name}"
 
 
-def manifest(entries: Sequence[Entry]) -> str:
-    """The digest of the manifest that a bundle of these entries has."""
-    found = {}
-    for entry in entries:
-        source = entry.source
-        digest = files.sha256_bytes(source) if isinstance(source, bytes) else entry.sha256
-        found[entry.name] = digest or files.sha256_file(Path(str(source)))
-    return files.sha256_bytes(_sums(found).encode())
+def _list_of_parts(output: Path) -> Path:
+    return output.with_name(f"{output.stem}{PARTS}")
+
+
+def manifest(bundle_files: Sequence[BundleFile]) -> str:
+    """The digest of the manifest that a bundle of these files has."""
+    digests = {}
+    for file in bundle_files:
+        if isinstance(file.source, bytes):
+            digests[file.name] = files.sha256_bytes(file.source)
+        else:
+            digests[file.name] = file.sha256 or files.sha256_file(file.source)
+    return files.sha256_bytes(_sums(digests).encode())
 
 
 def refuse(output: Path, part_size: int | None) -> None:
@@ -162,63 +172,62 @@ def refuse(output: Path, part_size: int | None) -> None:
     there = output.parent / "run.py"
     if not part_size or not there.exists():
         return
-    ours = {files.sha256_file(START)}
+    ours = {files.sha256_file(RUN_SCRIPT)}
     with contextlib.suppress(RefusedError):  # there is no earlier bundle of that name
-        ours.add(sums(output.parent / f"{output.stem}{PARTS}").get("run.py", ""))
+        ours.add(sums(_list_of_parts(output)).get("run.py", ""))
     if not there.is_file() or files.sha256_file(there) not in ours:
         raise UsageError(f"--output: {there} is of no bundle; name another folder for the parts")
 
 
-def _put(fresh: Path, output: Path) -> tuple[Path, ...]:
-    """Move what was made to its place; what an earlier bundle of that name left goes."""
-    names = sorted(path.name for path in fresh.iterdir())
-    part = re.compile(rf"{re.escape(output.name)}\.\d{{3,}}")
-    old = {output.name, f"{output.stem}{PARTS}", f"{output.name}{MANIFEST}"}
-    old |= {path.name for path in output.parent.iterdir() if part.fullmatch(path.name)}
-    for name in sorted(old):
-        (output.parent / name).unlink(missing_ok=True)
+def _put(folder: Path, output: Path) -> tuple[Path, ...]:
+    """Move what was written to its place; what an earlier bundle of that name left goes."""
+    part = re.compile(rf"{re.escape(output.name)}(\.\d{{3,}}|{re.escape(MANIFEST)})?")
+    for path in [path for path in output.parent.iterdir() if part.fullmatch(path.name)]:
+        path.unlink()
+    _list_of_parts(output).unlink(missing_ok=True)
+    names = sorted(path.name for path in folder.iterdir())
     # The list last: parts without one are no bundle yet.
     for name in sorted(names, key=lambda n: n.endswith(PARTS)):
-        os.chmod(fresh / name, 0o644)
-        os.replace(fresh / name, output.parent / name)
+        os.chmod(folder / name, 0o644)
+        os.replace(folder / name, output.parent / name)
     return tuple(output.parent / name for name in names)
 
 
-def _write(entries: Sequence[Entry], out: _Split) -> str:
+def _write(bundle_files: Sequence[BundleFile], out: _PartWriter) -> str:
     """Write the archive; the digest of its manifest, which comes last, for then it is known."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     # In a stream, so that the parts need no second pass.
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
-        for entry in sorted(entries, key=lambda e: e.name):
-            with _opened(entry) as (source, size):
-                hashed = _Hashed(source)
-                archive.addfile(_info(entry.name, size), hashed)
-            found[entry.name] = _checked(entry, hashed.digest)
-        for name, data in _manifest(found):
+        for file in sorted(bundle_files, key=lambda f: f.name):
+            with _opened(file) as (source, size):
+                reader = _HashedReader(source)
+                archive.addfile(_info(file.name, size), reader)
+            digests[file.name] = _checked(file, reader.sha256.hexdigest())
+        for name, data in _manifest(digests):
             archive.addfile(_info(name, len(data)), io.BytesIO(data))
-    return files.sha256_bytes(_sums(found).encode())
+    return files.sha256_bytes(_sums(digests).encode())
 
 
-def lay_out(entries: Sequence[Entry], folder: Path) -> str:
+def lay_out(bundle_files: Sequence[BundleFile], folder: Path) -> str:
     """The bundle unpacked, for this machine; large files are linked where that can be. The digest
     of its manifest.
 
     Raises:
         InfrastructureError: as `save`.
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     with files.disk_errors(folder):
-        for entry in sorted(entries, key=lambda e: e.name):
-            path = folder / entry.name
+        for file in sorted(bundle_files, key=lambda f: f.name):
+            path = folder / file.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(entry.source, bytes):
-                path.write_bytes(entry.source)
+            if isinstance(file.source, bytes):
+                path.write_bytes(file.source)
             else:
-                _link(entry.source, path)
-            found[entry.name] = _checked(entry, files.sha256_file(path))
-        for name, data in _manifest(found):
+                _link(file.source, path)
+            digests[file.name] = _checked(file, files.sha256_file(path))
+        for name, data in _manifest(digests):
             (folder / name).write_bytes(data)
-    return files.sha256_bytes(_sums(found).encode())
+    return files.sha256_bytes(_sums(digests).encode())
 
 
 def _link(source: Path, path: Path) -> None:
@@ -229,31 +238,29 @@ def _link(source: Path, path: Path) -> None:
     shutil.copyfile(source, path)
 
 
-def _checked(entry: Entry, digest: str) -> str:
-    if entry.sha256 not in (None, digest):
-        raise InfrastructureError(
-            f"{entry.source!s} is not what was downloaded or built; remove it"
-        )
+def _checked(file: BundleFile, digest: str) -> str:
+    if file.sha256 not in (None, digest):
+        raise InfrastructureError(f"{file.source!s} is not what was downloaded or built; remove it")
     return digest
 
 
-def _manifest(found: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    text = _sums(found).encode()
+def _manifest(digests: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    text = _sums(digests).encode()
     yield SUMS, text
     yield SUMS_DIGEST, _sums({SUMS: files.sha256_bytes(text)}).encode()
 
 
-def _sums(found: dict[str, str]) -> str:
+def _sums(digests: dict[str, str]) -> str:
     """In the form of `sha256sum`, which can check it, too."""
-    return "".join(f"{digest}  {name}\n" for name, digest in sorted(found.items()))
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 @contextlib.contextmanager
-def _opened(entry: Entry) -> Iterator[tuple[BinaryIO, int]]:
-    if isinstance(entry.source, bytes):
-        yield io.BytesIO(entry.source), len(entry.source)
+def _opened(file: BundleFile) -> Iterator[tuple[BinaryIO, int]]:
+    if isinstance(file.source, bytes):
+        yield io.BytesIO(file.source), len(file.source)
         return
-    with entry.source.open("rb") as source:
+    with file.source.open("rb") as source:
         yield source, os.fstat(source.fileno()).st_size
 
 

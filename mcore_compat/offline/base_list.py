@@ -7,7 +7,7 @@ taken to fit where nothing is asked of its version.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from packaging.version import InvalidVersion, Version
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell
-from mcore_compat.offline import overlay
-from mcore_compat.offline.overlay import UNKNOWN, Base, normal
+from mcore_compat.offline.contents import group_of
+from mcore_compat.offline.node import overlay
+from mcore_compat.offline.node.overlay import UNKNOWN, BasePython, normal
 from mcore_compat.resolve.locks import Lock
 
-_SAID = re.compile(r"#\s*(python|cuda):\s*([\d.]+)\s*")
-_OF_TORCH = re.compile(r"\+cu(\d+)(\d)\b")
+_COMMENT = re.compile(r"#\s*(python|cuda):\s*([\d.]+)\s*")
+_CUDA_OF_TORCH = re.compile(r"\+cu(\d+)(\d)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class BaseList:
 
     name: str
     sha256: str
-    base: Base
+    base: BasePython
     python: str | None
 
     @property
@@ -52,16 +53,14 @@ def read(path: Path) -> BaseList:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--base-list: {path} cannot be read: {error}") from None
-    said = {match[1]: match[2] for line in text.splitlines() if (match := _SAID.fullmatch(line))}
-    there = dict(
-        found
-        for number, line in enumerate(text.splitlines(), 1)
-        if (found := _line(line, f"--base-list: {path}:{number}"))
-    )
-    if "torch" not in there:
+    lines = text.splitlines()
+    comments = {match[1]: match[2] for line in lines if (match := _COMMENT.fullmatch(line))}
+    packages = (_line(line, f"--base-list: {path}:{n}") for n, line in enumerate(lines, 1))
+    installed = dict(filter(None, packages))
+    if "torch" not in installed:
         raise UsageError(f"--base-list: {path} has no torch to go over")
-    of_torch = _OF_TORCH.search(there["torch"])
-    cuda = said.get("cuda") or (f"{of_torch[1]}.{of_torch[2]}" if of_torch else None)
+    local = _CUDA_OF_TORCH.search(installed["torch"])
+    cuda = comments.get("cuda") or (f"{local[1]}.{local[2]}" if local else None)
     if cuda is None:
         raise UsageError(
             f'--base-list: {path} does not say of which CUDA its torch is; add "# cuda: 13.0"'
@@ -69,8 +68,8 @@ def read(path: Path) -> BaseList:
     return BaseList(
         name=path.name,
         sha256=files.sha256_bytes(text.encode()),
-        base=Base(installed=there, cuda=cuda),
-        python=said.get("python"),
+        base=BasePython(installed=installed, cuda=cuda),
+        python=comments.get("python"),
     )
 
 
@@ -82,50 +81,44 @@ def _line(line: str, where: str) -> tuple[str, str] | None:
     if text.startswith("-e "):
         raise UsageError(f"{where}: an editable package has no name here; write its name")
     try:
-        need = Requirement(text)
-        exact = [str(one.version) for one in need.specifier if one.operator in ("==", "===")]
-        if need.specifier and len(exact) != 1:
+        requirement = Requirement(text)
+        exact = [s.version for s in requirement.specifier if s.operator in ("==", "===")]
+        if requirement.specifier and len(exact) != 1:
             raise InvalidRequirement("not one version")
         version = str(Version(exact[0])) if exact else UNKNOWN
     except (InvalidRequirement, InvalidVersion):
         raise UsageError(
             f'{where}: "{text[:80]}" is no line of pip freeze, e.g. numpy==2.5.2'
         ) from None
-    return normal(need.name), version
+    return normal(requirement.name), version
 
 
 def left_out(
     there: BaseList,
     cell: Cell,
     lock: Lock,
-    torch: Iterable[str],
+    torch: Collection[str],
     requires: Callable[[Mapping[str, Any]], Iterable[str]],
 ) -> frozenset[str]:
     """The packages of a lock that need not travel; `requires` reads a package's own requirements,
     `torch` names what comes with it.
 
     Raises:
-        UsageError: it is another Python than the cell's, or as `base.plan`.
+        UsageError: it is another Python than the cell's, or as `overlay.plan`.
     """
     if there.python and there.python.rpartition(".")[0] != cell.python:
         raise UsageError(
             f"--base-list: {there.name} is of python {there.python}, {cell.name} of {cell.python}"
         )
-    group = frozenset(torch)
-    source_only = {pin.name for pin in lock.source_only}
     packages: list[dict[str, Any]] = [
         {
-            "bound": cell.torch if pin.name in source_only else None,
+            "bound": cell.torch if pin in lock.source_only else None,
             "files": {pin.name: ""},  # all of them can travel
             "name": pin.name,
-            "of": "te" if pin.name.startswith("transformer-engine") else _group(pin.name, group),
+            "of": group_of(pin.name, torch),
             "version": pin.version,
         }
-        for pin in (*lock.pins, *lock.source_only)
+        for pin in lock.all_pins
     ]
     plan = overlay.plan(packages, there.base, requires, cell.cuda)
-    return frozenset(p["name"] for p in packages) - frozenset(plan.install)
-
-
-def _group(name: str, torch: frozenset[str]) -> str | None:
-    return "torch" if name in torch else None
+    return frozenset(pin.name for pin in lock.all_pins) - frozenset(plan.install)

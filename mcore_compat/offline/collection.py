@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
-from mcore_compat.offline import verification
-from mcore_compat.offline.start import RESULTS
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline import node_result, verification
+from mcore_compat.offline.node.run_script import RESULTS
+from mcore_compat.offline.verification import Reference
 from mcore_compat.publish.over_base import FOLDER
 from mcore_compat.results import evidence, large_values, verdict
 from mcore_compat.results.evidence import MAIN, Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brought:
+class ResultText:
     """The text of one file of evidence, and where it is from."""
 
     where: str
     text: str
 
 
-class Collected(NamedTuple):
+class CollectedResult(NamedTuple):
     """One file that was taken back: where its evidence lies, what it is, and how many checks were
     to be asked. `stays`: when that was taken which is there and was not replaced."""
 
@@ -41,45 +41,42 @@ class Collected(NamedTuple):
     stays: str | None
 
 
-def found(paths: Iterable[Path]) -> list[Brought]:
-    """The files that are meant: each itself, all evidence of runs below each folder, and in each
+def result_texts(paths: Iterable[Path]) -> list[ResultText]:
+    """The files that are meant: each itself, all results of runs below each folder, and in each
     archive that a run left.
 
     Raises:
         EvidenceError: one cannot be read.
         UsageError: one is not there, or has no evidence.
     """
-    every: dict[str, Brought] = {}
-    for path in paths:
-        for one in _brought(path):
-            every.setdefault(one.where, one)
-    return list(every.values())
+    every = [text for path in paths for text in _texts(path)]
+    return list({text.where: text for text in every}.values())
 
 
-def _brought(path: Path) -> list[Brought]:
+def _texts(path: Path) -> list[ResultText]:
     if path.is_dir():
         place = path if path.name == "evidence" else path / "evidence"
-        mine = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
-        if not mine and (path / RESULTS).is_file():
-            return _brought(path / RESULTS)
-        if not mine:
+        inside = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
+        if not inside and (path / RESULTS).is_file():
+            return _of_archive(path / RESULTS)
+        if not inside:
             raise UsageError(f"{path} has no evidence: no compat-*/*.json in it")
-        return [_of_file(one) for one in mine]
+        return [_of_file(file) for file in inside]
     if not path.is_file():
         raise UsageError(f"{path} is not there")
     return _of_archive(path) if path.suffix == ".tar" else [_of_file(path)]
 
 
-def _of_file(path: Path) -> Brought:
+def _of_file(path: Path) -> ResultText:
     try:
-        return Brought(where=str(path), text=path.read_text(encoding="utf-8"))
+        return ResultText(where=str(path), text=path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
 
 
-def _of_archive(path: Path) -> list[Brought]:
-    """The evidence in an archive; nothing of it is written anywhere."""
-    found = []
+def _of_archive(path: Path) -> list[ResultText]:
+    """The results in an archive; nothing of it is written anywhere."""
+    texts = []
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -88,42 +85,31 @@ def _of_archive(path: Path) -> list[Brought]:
                 content = archive.extractfile(member)
                 assert content is not None
                 text = content.read().decode("utf-8")
-                found.append(Brought(where=f"{path}: {member.name}", text=text))
+                texts.append(ResultText(where=f"{path}: {member.name}", text=text))
     except (OSError, ValueError, tarfile.TarError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
-    if not found:
+    if not texts:
         raise UsageError(f"{path} has no evidence: no evidence/compat-*/*.json in it")
-    return found
+    return texts
 
 
 _EVIDENCE = re.compile(r"evidence/compat-[^/]+/[^/]+\.json")
 
 
-def read(path: Path, known: Known) -> Evidence:
-    """The evidence in one file, verified; raises as `verified`."""
-    return verified(_of_file(path), known)[0]
-
-
-def verified(one: Brought, known: Known) -> tuple[Evidence, int]:
+def verified(source: ResultText, reference: Reference) -> tuple[Evidence, int]:
     """The evidence in a text, verified, and how many checks were to be asked.
 
     Raises:
         EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
         UsageError: there is no such cell, or no lock of it here.
     """
+    result = node_result.parse(source.text, source.where)
     try:
-        data = json.loads(one.text)
-    except ValueError as error:
-        raise EvidenceError(f"{one.where} cannot be read: {error}") from None
-    problem = next(verification.problems(data), None)
-    if problem is not None:
-        raise EvidenceError(f"{one.where}: {problem.json_path}: {problem.message[:200]}")
-    try:
-        return verification.verified(data, known), len(data["events"][0]["checks"])
+        return verification.verified(result, reference), len(result.checks)
     except (EvidenceError, UsageError, LockError) as error:
-        raise type(error)(f"{one.where}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise EvidenceError(f"{one.where} is no evidence of a bundle's run: {error!r}") from None
+        raise type(error)(f"{source.where}: {error}") from None
+    except ValueError as error:  # a version that is none
+        raise EvidenceError(f"{source.where} is no evidence of a bundle's run: {error}") from None
 
 
 def place(one: Evidence) -> Path:
@@ -148,13 +134,13 @@ def outranked(one: Evidence) -> bool:
     return still and here.complete and here.taken > one.taken
 
 
-def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
+def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult]:
     """Verify all files, then store each but for those that what is here outranks.
 
     Raises:
-        CompatError: as `found` and `verified`; nothing is stored then.
+        CompatError: as `result_texts` and `verified`; nothing is stored then.
     """
-    every = [verified(one, known) for one in found(paths)]
+    every = [verified(source, reference) for source in result_texts(paths)]
     done = []
     for one, asked in every:
         if not outranked(one):
@@ -164,7 +150,7 @@ def collect(paths: Sequence[Path], known: Known) -> list[Collected]:
         stays = None if there == one.taken else there
         if stays is None and one.base is None and one.check_set == MAIN and one.complete:
             verdict.note(one)
-        done.append(Collected(place(one), one, asked, stays))
+        done.append(CollectedResult(place(one), one, asked, stays))
     if any(one.base for one, _ in every):
         large_values.pack(FOLDER)
     return done

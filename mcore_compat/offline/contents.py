@@ -4,7 +4,7 @@ the suite, its tools and the runner once."""
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,10 @@ from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.releases import Releases
 from mcore_compat.environments.wheelhouse import Wheel
-from mcore_compat.offline.archive import START, Entry
+from mcore_compat.offline.archive import RUN_SCRIPT, BundleFile
+from mcore_compat.offline.node.overlay import SUBJECTS
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Pin
-
-SUBJECTS = ("megatron-core", "nvidia-modelopt", "nvidia-modelopt-core")
-"""What a cell is about: never left out, whatever pattern they match."""
 
 BY_NAME = ("nvidia-ml-py",)
 """Called as CUDA's libraries are, and none of them: left out by its own name only."""
@@ -39,14 +37,7 @@ NODE = (
     "environments/process_variables.py",
     "environments/toolkits.py",
     "offline/__init__.py",
-    "offline/detached.py",
-    "offline/environments.py",
-    "offline/install.py",
-    "offline/layers.py",
-    "offline/node.py",
-    "offline/overlay.py",
-    "offline/side_by_side.py",
-    "offline/start.py",
+    *(f"offline/node/{path.name}" for path in sorted(RUN_SCRIPT.parent.glob("*.py"))),
     "run/__init__.py",
     "run/check_sets.py",
     "run/machine.py",
@@ -59,16 +50,21 @@ TOOLS = ("bundle-tools.txt", "suite-tools.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
+class ChangedWheel:
     """A wheel that is not as the lock's hash has it: what was done to it, in words."""
 
     path: Path
     sha256: str
     what: str
 
+    @property
+    def place(self) -> str:
+        """Where a bundle has it."""
+        return f"changed/{self.path.name}"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class PackedCell:
     """A cell as it goes into a bundle: `wheels` are those of the wheelhouse, `downloads` the others
     by hash, `without` the patterns and `left_out` the names of what the other machine brings;
     `base_list` tells by which list of what is there, where it was by one; `changed` are, by name,
@@ -82,98 +78,90 @@ class Packed:
     without: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
     base_list: Mapping[str, str] | None = None
-    changed: Mapping[str, Changed] = field(default_factory=dict)
+    changed: Mapping[str, ChangedWheel] = field(default_factory=dict)
 
 
 def torch_group(lock: Lock, releases: Releases) -> frozenset[str]:
     """torch and what comes with it: what it pins to one version, and CUDA's libraries."""
-    names = {pin.name for pin in (*lock.pins, *lock.source_only)}
-    found = {"torch", "triton"}
+    names = {pin.name for pin in lock.all_pins}
+    group = {"torch", "triton"}
     for text in releases.get("torch", lock.version("torch") or "").requires:
-        need = Requirement(text)
-        if any(one.operator == "==" and "*" not in one.version for one in need.specifier):
-            found.add(need.name.lower())
-    found |= {name for name in names if name.startswith(("nvidia-", "cuda-"))}
-    return frozenset((found - {*SUBJECTS, *BY_NAME}) & names)
+        requirement = Requirement(text)
+        if any(s.operator == "==" and "*" not in s.version for s in requirement.specifier):
+            group.add(requirement.name.lower())
+    group |= {name for name in names if name.startswith(("nvidia-", "cuda-"))}
+    return frozenset((group - {*SUBJECTS, *BY_NAME}) & names)
 
 
-def chosen(lock: Lock, patterns: Sequence[str], torch: frozenset[str]) -> frozenset[str]:
+def left_out(lock: Lock, patterns: Sequence[str], torch: frozenset[str]) -> frozenset[str]:
     """The packages of a lock that `patterns` leave out; with torch goes what comes with it.
 
     Raises:
         UsageError: a pattern matches nothing, or names what the cell is about.
     """
-    names = sorted(pin.name for pin in (*lock.pins, *lock.source_only))
-    found: set[str] = set()
+    names = sorted(pin.name for pin in lock.all_pins)
+    packages: set[str] = set()
     for pattern in patterns:
         if pattern in SUBJECTS:
             raise UsageError(f"--without: {pattern} is what {lock.cell} is about")
-        mine = fnmatch.filter(names, pattern)
-        if not mine:
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
             raise UsageError(
                 f'--without: the lock of {lock.cell} has no "{pattern}"{nearest(pattern, names)}'
             )
-        found |= {n for n in mine if n == pattern or n not in (*SUBJECTS, *BY_NAME)}
-    return frozenset(found | (torch if "torch" in found else set()))
+        packages |= {n for n in matching if n == pattern or n not in (*SUBJECTS, *BY_NAME)}
+    return frozenset(packages | (torch if "torch" in packages else set()))
 
 
-def entries(
-    packed: Sequence[Packed], tools: Mapping[str, Path], root: Path = files.ROOT
-) -> list[Entry]:
+def bundle_files(
+    cells: Sequence[PackedCell], tools: Mapping[str, Path], root: Path = files.ROOT
+) -> list[BundleFile]:
     """Every file of a bundle, each once. `tools` are the wheels of the tools by hash."""
-    found = {
-        "run.py": Entry(name="run.py", source=START),
-        **{e.name: e for e in map(_wheel, tools.values(), tools)},
-    }
-    for name in NODE:
-        place = f"mcore_compat/{name}"
-        found[place] = Entry(name=place, source=files.ROOT / place)
-    for path in (root / "suite").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            place = path.relative_to(root).as_posix()
-            found[place] = Entry(name=place, source=path)
-    for name in TOOLS:
-        place = f"constraints/{name}"
-        found[place] = Entry(name=place, source=root / place)
-    for one in packed:
-        for entry in _of_cell(one):
-            found[entry.name] = entry
-    return list(found.values())
+    suite = [p for p in (root / "suite").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    listed = [
+        BundleFile(name="run.py", source=RUN_SCRIPT),
+        *(_index_wheel(path, digest) for digest, path in tools.items()),
+        *(_below(files.ROOT, f"mcore_compat/{name}") for name in NODE),
+        *(_below(root, path.relative_to(root).as_posix()) for path in suite),
+        *(_below(root, f"constraints/{name}") for name in TOOLS),
+        *(file for cell in cells for file in _of_cell(cell)),
+    ]
+    return list({file.name: file for file in listed}.values())
 
 
-def _wheel(path: Path, digest: str) -> Entry:
-    return Entry(name=f"wheels/{path.name}", source=path, sha256=digest)
+def _below(root: Path, name: str) -> BundleFile:
+    return BundleFile(name=name, source=root / name)
 
 
-def _of_cell(one: Packed) -> Iterable[Entry]:
-    name = one.cell.name
-    yield Entry(name=lock_of(name), source=one.lock.text.encode())
-    yield Entry(name=f"cells/{name}.json", source=files.dump_json(described(one)).encode())
-    instead = {h for pin in one.lock.pins if pin.name in one.changed for h in pin.hashes}
-    yield from (_wheel(path, h) for h, path in one.downloads.items() if h not in instead)
-    for changed in one.changed.values():
-        yield Entry(name=_place(changed), source=changed.path, sha256=changed.sha256)
-    for wheel in one.wheels:
-        yield Entry(name=local(wheel), source=wheel.path, sha256=wheel.sha256)
+def _index_wheel(path: Path, digest: str) -> BundleFile:
+    return BundleFile(name=f"wheels/{path.name}", source=path, sha256=digest)
 
 
-def _place(changed: Changed) -> str:
-    """Where a bundle has a wheel that is not the lock's."""
-    return f"changed/{changed.path.name}"
+def _of_cell(packed: PackedCell) -> Iterable[BundleFile]:
+    name = packed.cell.name
+    description = files.dump_json(cell_description(packed))
+    yield BundleFile(name=lock_place(name), source=packed.lock.text.encode())
+    yield BundleFile(name=f"cells/{name}.json", source=description.encode())
+    replaced = {h for pin in packed.lock.pins if pin.name in packed.changed for h in pin.hashes}
+    yield from (_index_wheel(p, h) for h, p in packed.downloads.items() if h not in replaced)
+    for changed in packed.changed.values():
+        yield BundleFile(name=changed.place, source=changed.path, sha256=changed.sha256)
+    for wheel in packed.wheels:
+        yield BundleFile(name=wheelhouse_place(wheel), source=wheel.path, sha256=wheel.sha256)
 
 
-def lock_of(cell: str) -> str:
+def lock_place(cell: str) -> str:
     """Where a bundle has a cell's lock: as the repository has it."""
     return f"constraints/locks/{cell}.txt"
 
 
-def local(wheel: Wheel) -> str:
+def wheelhouse_place(wheel: Wheel) -> str:
     """Where a bundle has a wheel of the wheelhouse: by its key, for those of several torch
     releases have one name."""
     return f"wheelhouse/{wheel.key}/{wheel.path.name}"
 
 
-def described(one: Packed) -> dict[str, Any]:
+def cell_description(packed: PackedCell) -> dict[str, Any]:
     """What is to be known of a cell there, as data.
 
     Of each package: `files` to install it from, with their hashes, none where it was left out;
@@ -182,49 +170,53 @@ def described(one: Packed) -> dict[str, Any]:
     tells what was done to it, where the lock's hash is not its own.
     """
     return {
-        "base_list": one.base_list,
-        "cell": one.cell.name,
-        "cuda": one.cell.cuda,
-        "lock": lock_of(one.cell.name),
-        "packages": [_package(pin, one) for pin in _pins(one.lock)],
-        "python": one.cell.python,
+        "base_list": packed.base_list,
+        "cell": packed.cell.name,
+        "cuda": packed.cell.cuda,
+        "lock": lock_place(packed.cell.name),
+        "packages": [
+            _package(pin, packed) for pin in sorted(packed.lock.all_pins, key=lambda p: p.name)
+        ],
+        "python": packed.cell.python,
         "schema": 1,
-        "without": list(one.without),
+        "without": list(packed.without),
     }
 
 
-def _pins(lock: Lock) -> list[Pin]:
-    return sorted((*lock.pins, *lock.source_only), key=lambda pin: pin.name)
+def group_of(name: str, torch: Collection[str]) -> str | None:
+    """What a package belongs to, as `of` in `cell_description`."""
+    if name.startswith("transformer-engine"):
+        return "te"
+    return "torch" if name in torch else None
 
 
-def _package(pin: Pin, one: Packed) -> dict[str, Any]:
-    group = "torch" if pin.name in one.torch else None
-    wheel = next((w for w in one.wheels if w.key.package == pin.name), None)
-    there = {} if pin.name in one.left_out else _files(pin, wheel, one)
-    bound = _compiled(wheel) if wheel else pin in one.lock.source_only
-    changed = one.changed.get(pin.name)
+def _package(pin: Pin, packed: PackedCell) -> dict[str, Any]:
+    wheel = next((w for w in packed.wheels if w.key.package == pin.name), None)
+    bound = _is_compiled(wheel) if wheel else pin in packed.lock.source_only
+    changed = packed.changed.get(pin.name)
     return {
-        "bound": one.cell.torch if bound else None,
+        "bound": packed.cell.torch if bound else None,
         "changed": changed.what if changed else None,
-        "files": there,
+        "files": {} if pin.name in packed.left_out else _hashes(pin, wheel, packed),
         "local": wheel is not None,
         "name": pin.name,
-        "of": "te" if pin.name.startswith("transformer-engine") else group,
+        "of": group_of(pin.name, packed.torch),
         "version": pin.version,
     }
 
 
-def _files(pin: Pin, wheel: Wheel | None, one: Packed) -> dict[str, str]:
+def _hashes(pin: Pin, wheel: Wheel | None, packed: PackedCell) -> dict[str, str]:
     """Hash by place in the bundle."""
-    if pin.name in one.changed:
-        return {_place(one.changed[pin.name]): one.changed[pin.name].sha256}
+    changed = packed.changed.get(pin.name)
+    if changed:
+        return {changed.place: changed.sha256}
     if wheel:
-        return {local(wheel): wheel.sha256}
-    mine = {h: one.downloads[h] for h in pin.hashes if h in one.downloads}
-    return {f"wheels/{path.name}": digest for digest, path in mine.items()}
+        return {wheelhouse_place(wheel): wheel.sha256}
+    paths = {h: packed.downloads[h] for h in pin.hashes if h in packed.downloads}
+    return {f"wheels/{path.name}": digest for digest, path in paths.items()}
 
 
-def _compiled(wheel: Wheel) -> bool:
+def _is_compiled(wheel: Wheel) -> bool:
     return any(tag.abi != "none" for tag in parse_wheel_filename(wheel.path.name)[3])
 
 
@@ -234,8 +226,5 @@ def tool_pins(root: Path = files.ROOT) -> tuple[Pin, ...]:
     Raises:
         LockError: a file of them is no list of pins.
     """
-    found: list[Pin] = []
-    for name in TOOLS:
-        text = (root / "constraints" / name).read_text(encoding="utf-8")
-        found += locks.pins_of(text, name)
-    return tuple(found)
+    texts = {n: (root / "constraints" / n).read_text(encoding="utf-8") for n in TOOLS}
+    return tuple(pin for name, text in texts.items() for pin in locks.pins_of(text, name))

@@ -41,36 +41,36 @@ def ensure(
         InfrastructureError: the index did not answer, lacks a file, or the disk is full.
     """
     wanted = tuple(pins)
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for pin in wanted:
-        there = {h: path for h in pin.hashes if (path := kept(h))}
+        there = {digest: path for digest in pin.hashes if (path := kept(digest))}
         if len(there) == len(pin.hashes) or (pure and there):
-            found.update(there)
-    missing = [pin for pin in wanted if not any(h in found for h in pin.hashes)]
+            paths.update(there)
+    missing = [pin for pin in wanted if not any(digest in paths for digest in pin.hashes)]
     if missing:
         say(f"downloading the wheels of {len(missing)} packages")
-        asked = client()
+        index = client()
         with files.disk_errors(folder()), ThreadPoolExecutor(max_workers=4) as pool:
-            for some in pool.map(lambda pin: _download(pin, asked, pure, say), missing):
-                found.update(some)
-    return found
+            for downloaded in pool.map(lambda pin: _download(pin, index, pure, say), missing):
+                paths.update(downloaded)
+    return paths
 
 
-def _download(pin: Pin, asked: Client, pure: bool, say: Callable[[str], None]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in package_index.files_of(pin.name, asked):
+def _download(pin: Pin, index: Client, pure: bool, say: Callable[[str], None]) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    for file in package_index.files_of(pin.name, index):
         digest = file.digests.get("sha256")
         wanted = file.filename.endswith("-none-any.whl" if pure else ".whl")
         if digest in pin.hashes and wanted:
-            found[digest] = kept(digest) or _fetched(file, digest, asked, say)
-    if not found or (not pure and len(found) < len(pin.hashes)):
+            paths[digest] = kept(digest) or _fetched(file, digest, index, say)
+    if not paths or (not pure and len(paths) < len(pin.hashes)):
         raise InfrastructureError(
             f"the index does not have all wheels of {pin.name} {pin.version} of the lock's hashes"
         )
-    return found
+    return paths
 
 
-def _fetched(file: Any, digest: str, asked: Client, say: Callable[[str], None]) -> Path:
+def _fetched(file: Any, digest: str, index: Client, say: Callable[[str], None]) -> Path:
     """One file, in its place only when it is whole and has its digest."""
     size = getattr(file, "size", None)
     if size and size > 50_000_000:
@@ -80,7 +80,7 @@ def _fetched(file: Any, digest: str, asked: Client, say: Callable[[str], None]) 
     handle, name = tempfile.mkstemp(dir=place, suffix=".part")
     os.close(handle)
     try:
-        package_index.download(file, Path(name), asked)
+        package_index.download(file, Path(name), index)
         if files.sha256_file(Path(name)) != digest:
             raise InfrastructureError(f"{file.filename} came damaged; try again")
         os.replace(name, place / file.filename)

@@ -32,7 +32,7 @@ LIBRARY = re.compile(r"(.*/)?libtransformer_engine\.so")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Code:
+class CodeEntry:
     """One entry: `arch` as a number (90), where it begins, and its size with its header."""
 
     kind: int
@@ -47,7 +47,7 @@ class Container:
 
     start: int
     head: int
-    entries: tuple[Code, ...]
+    entries: tuple[CodeEntry, ...]
     end: int
 
 
@@ -77,11 +77,11 @@ def containers(data: bytes | bytearray) -> Iterator[Container]:
         place += head + length
 
 
-def _entries(data: bytes | bytearray, place: int, end: int) -> Iterator[Code]:
+def _entries(data: bytes | bytearray, place: int, end: int) -> Iterator[CodeEntry]:
     while place < end:
         kind, _, head, size = struct.unpack_from("<HHIQ", data, place)
         (arch,) = struct.unpack_from("<I", data, place + 28)
-        yield Code(kind=kind, arch=arch, start=place, size=head + size)
+        yield CodeEntry(kind=kind, arch=arch, start=place, size=head + size)
         place += head + size
 
 
@@ -101,18 +101,19 @@ def keep_only(data: bytearray, arch: int) -> int:
     Raises:
         UsageError: there is no machine code for `arch`; names what there is.
     """
-    found = [*containers(data)]
-    there = {code.arch for one in found for code in one.entries if code.kind == MACHINE_CODE}
-    if arch not in there:
-        has = ", ".join(f"sm_{one}" for one in sorted(there)) or "none"
+    every = [*containers(data)]
+    archs = {code.arch for c in every for code in c.entries if code.kind == MACHINE_CODE}
+    if arch not in archs:
+        has = ", ".join(f"sm_{number}" for number in sorted(archs)) or "none"
         raise UsageError(f"--only-arch: it has no code for sm_{arch}; it has {has}")
     left = 0
-    for one in found:
-        mine = [c for c in one.entries if (c.arch, c.kind) == (arch, MACHINE_CODE)]
-        kept = b"".join(bytes(data[c.start : c.start + c.size]) for c in mine or one.entries)
-        begin = one.start + one.head
-        data[begin : one.end] = kept.ljust(one.end - begin, b"\0")
-        struct.pack_into("<Q", data, one.start + 8, len(kept))
+    for container in every:
+        entries = [c for c in container.entries if (c.arch, c.kind) == (arch, MACHINE_CODE)]
+        spans = [(code.start, code.start + code.size) for code in entries or container.entries]
+        kept = b"".join(bytes(data[begin:end]) for begin, end in spans)
+        begin = container.start + container.head
+        data[begin : container.end] = kept.ljust(container.end - begin, b"\0")
+        struct.pack_into("<Q", data, container.start + 8, len(kept))
         left += len(kept)
     return left
 

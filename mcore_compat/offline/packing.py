@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import interpreters
 from mcore_compat.environments.recipes import RECIPES
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
-from mcore_compat.offline import base_list, contents, download, gpu_code, install
-from mcore_compat.offline.archive import Entry
+from mcore_compat.offline import base_list, contents, download, gpu_code
+from mcore_compat.offline.archive import BundleFile
 from mcore_compat.offline.base_list import BaseList
-from mcore_compat.offline.contents import Changed, Packed
+from mcore_compat.offline.contents import ChangedWheel, PackedCell
+from mcore_compat.offline.node import install
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
@@ -30,7 +30,7 @@ TOP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class PackingOptions:
     """What of a cell is packed: without what `without` matches, or what `there` has. `gpu_arch` is
     the other machine's, for which kernels are compiled; `only_arch`: TE keeps code of that alone.
     """
@@ -41,47 +41,48 @@ class Choice:
     only_arch: bool = False
 
 
-def entries(cells: Mapping[str, Choice], here: Context) -> list[Entry]:
+def bundle_files(cells: Mapping[str, PackingOptions], context: Context) -> list[BundleFile]:
     """What goes into a bundle of cells, by name.
 
     Raises:
         CompatError: a cell cannot be resolved or built, or the surroundings failed.
     """
-    packed = [pack(name, choice, here) for name, choice in cells.items()]
-    tools = download.ensure(contents.tool_pins(), here.say, pure=True)
-    return contents.entries(packed, tools)
+    packed = [pack(name, options, context) for name, options in cells.items()]
+    tools = download.ensure(contents.tool_pins(), context.say, pure=True)
+    return contents.bundle_files(packed, tools)
 
 
-def pack(name: str, choice: Choice, here: Context) -> Packed:
-    """One cell, with all its wheels; raises as `entries`."""
-    cell = pipeline.chosen(name, here)
-    lock = pipeline.lock_of(cell, here)
+def pack(name: str, options: PackingOptions, context: Context) -> PackedCell:
+    """One cell, with all its wheels; raises as `bundle_files`."""
+    cell = pipeline.chosen(name, context)
+    lock = pipeline.lock_of(cell, context)
     if isinstance(lock, Unresolvable):
         raise UsageError(f"{name} cannot be installed: {lock.reason}")
-    torch = contents.torch_group(lock, here.releases)
-    left_out = contents.chosen(lock, choice.without, torch)
-    if choice.there:
-        left_out |= _there(choice.there, cell, lock, torch, here)
-    downloads = download.ensure([p for p in lock.pins if p.name not in left_out], here.say)
-    made = Packed(
+    torch = contents.torch_group(lock, context.releases)
+    left_out = contents.left_out(lock, options.without, torch)
+    if options.there:
+        left_out |= _on_base_list(options.there, cell, lock, torch, context)
+    downloads = download.ensure([p for p in lock.pins if p.name not in left_out], context.say)
+    arch = options.gpu_arch
+    packed = PackedCell(
         cell=cell,
         lock=lock,
-        wheels=_wheels(cell, lock, left_out, here, choice.gpu_arch),
+        wheels=_wheels(cell, lock, left_out, context, arch),
         downloads=downloads,
-        changed=_reduced(lock, downloads, choice.gpu_arch, here) if choice.only_arch else {},
+        changed=_reduced(lock, downloads, arch, context) if options.only_arch else {},
         torch=torch,
-        without=choice.without,
+        without=options.without,
         left_out=left_out,
-        base_list=choice.there.identity if choice.there else None,
+        base_list=options.there.identity if options.there else None,
     )
-    if choice.there:
-        here.say(_told(made))
-    return made
+    if options.there:
+        context.say(_sizes(packed))
+    return packed
 
 
 def _reduced(
-    lock: Lock, downloads: Mapping[str, Path], arch: str | None, here: Context
-) -> dict[str, Changed]:
+    lock: Lock, downloads: Mapping[str, Path], arch: str | None, context: Context
+) -> dict[str, ChangedWheel]:
     """TE's core with the GPU code of one architecture only, where it travels; made once.
 
     Raises:
@@ -90,45 +91,47 @@ def _reduced(
     if arch is None:
         raise UsageError("--only-arch: say of which GPU, e.g. --gpu-arch sm_90")
     number = gpu_code.number(arch)
-    found = {}
+    reduced = {}
     for pin in lock.pins:
-        mine = [(h, downloads[h]) for h in pin.hashes if h in downloads]
-        if not (pin.name.startswith(CORE) and mine):
+        digest = next((h for h in pin.hashes if h in downloads), None)
+        if digest is None or not pin.name.startswith(CORE):
             continue
-        (digest, path), *_ = mine
+        path = downloads[digest]
         folder = download.folder() / digest / arch
-        kept = next(iter(sorted(folder.glob("*.whl"))), None)
-        if kept is None:
-            here.say(f"{path.name}: keeping the GPU code of {arch} only")
-            kept = gpu_code.reduced(path, number, folder)
-        found[pin.name] = Changed(
-            path=kept, sha256=files.sha256_file(kept), what=f"GPU code of {arch} only"
+        wheel = next(iter(sorted(folder.glob("*.whl"))), None)
+        if wheel is None:
+            context.say(f"{path.name}: keeping the GPU code of {arch} only")
+            wheel = gpu_code.reduced(path, number, folder)
+        reduced[pin.name] = ChangedWheel(
+            path=wheel, sha256=files.sha256_file(wheel), what=f"GPU code of {arch} only"
         )
-    return found
+    return reduced
 
 
 def _wheels(
-    cell: Cell, lock: Lock, left_out: Iterable[str], here: Context, arch: str | None = None
+    cell: Cell, lock: Lock, left_out: Iterable[str], context: Context, arch: str | None = None
 ) -> tuple[Wheel, ...]:
     """The wheels of the wheelhouse that a cell needs."""
-    wanted = [pin.name for pin in lock.source_only if pin.name not in left_out]
-    python = interpreters.find(cell.python, here.run, here.uv) if wanted else Path(sys.executable)
-    found: list[Wheel] = []
-    for package in wanted:
-        made = pipeline.wheels_of(cell, lock, python, here, only=package, arch=arch)
-        if isinstance(made, Unbuildable):
-            raise UsageError(f"{cell.name} cannot be built: {made.reason}")
-        found += made
-        if arch and RECIPES[package].kernels_needed and made[0].key.variant == "-nocuda":
-            here.say(
+    packages = [pin.name for pin in lock.source_only if pin.name not in left_out]
+    if not packages:
+        return ()
+    python = interpreters.find(cell.python, context.run, context.uv)
+    wheels: list[Wheel] = []
+    for package in packages:
+        built = pipeline.wheels_of(cell, lock, python, context, only=package, arch=arch)
+        if isinstance(built, Unbuildable):
+            raise UsageError(f"{cell.name} cannot be built: {built.reason}")
+        wheels += built
+        if arch and RECIPES[package].kernels_needed and built[0].key.variant == "-nocuda":
+            context.say(
                 f"{cell.name}: {package} travels without its kernels, for nvcc of torch's CUDA is "
                 "not here; the hybrid family's checks on a GPU will end needs-gpu"
             )
-    return tuple(found)
+    return tuple(wheels)
 
 
-def _there(
-    there: BaseList, cell: Cell, lock: Lock, torch: frozenset[str], here: Context
+def _on_base_list(
+    there: BaseList, cell: Cell, lock: Lock, torch: frozenset[str], context: Context
 ) -> frozenset[str]:
     """What of a lock need not travel."""
     pins = {pin.name: pin for pin in lock.pins}
@@ -136,19 +139,19 @@ def _there(
     def requires(package: Mapping[str, Any]) -> Sequence[str]:
         name = str(package["name"])
         if name in pins:
-            paths = [*download.ensure([pins[name]], here.say).values()]
+            paths = [*download.ensure([pins[name]], context.say).values()]
         else:
             others = (pin.name for pin in lock.source_only if pin.name != name)
-            paths = [wheel.path for wheel in _wheels(cell, lock, frozenset(others), here)]
+            paths = [wheel.path for wheel in _wheels(cell, lock, frozenset(others), context)]
         return install.requires(paths[0].parent, {"files": {paths[0].name: ""}})
 
     return base_list.left_out(there, cell, lock, torch, requires)
 
 
-def _told(packed: Packed) -> str:
+def _sizes(packed: PackedCell) -> str:
     """What travels of a cell, the largest first."""
-    instead = {one.path.name: one.path for one in packed.changed.values()}
-    paths = [instead.get(path.name, path) for path in packed.downloads.values()]
+    changed = {wheel.path.name: wheel.path for wheel in packed.changed.values()}
+    paths = [changed.get(path.name, path) for path in packed.downloads.values()]
     paths += [wheel.path for wheel in packed.wheels]
     sizes = sorted(((path.stat().st_size, path.name) for path in paths), reverse=True)
     largest = ", ".join(f"{name.partition('-')[0]} {size / 1e6:.1f}" for size, name in sizes[:TOP])

@@ -3,91 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import tomllib
+import msgspec
+from msgspec import Meta, Struct
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.environments import wheelhouse
-from mcore_compat.offline import archive, start
-from mcore_compat.offline.start import RefusedError
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 
-TEXTS = ("base-list", "gpu-arch", "output", "part-size")
-KEYS = ("cells", *TEXTS)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class BundlePlan(Struct, rename="kebab", kw_only=True, frozen=True):
     """What the options of `bundle` would say; paths are below the repository."""
 
-    cells: tuple[str, ...]
+    cells: Annotated[list[str], Meta(min_length=1)]
     output: Path
-    base_list: Path | None
-    gpu_arch: str | None
-    part_size: str | None
+    base_list: Path | None = None
+    gpu_arch: str | None = None
+    part_size: str | None = None
 
 
-def read(path: Path) -> Plan:
+KEYS = BundlePlan.__struct_encode_fields__
+
+
+def read(path: Path) -> BundlePlan:
     """A plan of a file.
 
     Raises:
         UsageError: it is not there, no TOML, or has a key that means nothing.
     """
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = msgspec.toml.decode(path.read_bytes())
+        for key in data:
+            if key not in KEYS:
+                raise UsageError(f'--plan: {path} has a key "{key}"{nearest(key, KEYS)}')
+        return msgspec.convert(data, BundlePlan, dec_hook=_below_root)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--plan: {path}: {error}") from None
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UsageError(f"--plan: {path} cannot be read: {error}") from None
-    for key in data:
-        if key not in KEYS:
-            raise UsageError(f'--plan: {path} has a key "{key}"{nearest(key, KEYS)}')
-    cells = data.get("cells")
-    if not (isinstance(cells, list) and cells and all(isinstance(c, str) for c in cells)):
-        raise UsageError(f"--plan: {path} names no cells: cells = [...]")
-    for key in TEXTS:
-        if not isinstance(data.get(key, ""), str):
-            raise UsageError(f"--plan: {path}: {key} is a text")
-    if "output" not in data:
-        raise UsageError(f"--plan: {path} does not say where the bundle goes: output = ...")
-    base_list = data.get("base-list")
-    return Plan(
-        cells=tuple(cells),
-        output=files.ROOT / data["output"],
-        base_list=files.ROOT / base_list if base_list else None,
-        gpu_arch=data.get("gpu-arch"),
-        part_size=data.get("part-size"),
-    )
 
 
-def missing(names: Sequence[str], arch: str | None, here: Context) -> Iterator[str]:
+def _below_root(_: type, value: object) -> Path:
+    if not isinstance(value, str):
+        raise TypeError("a path is a text")
+    return files.ROOT / value
+
+
+def missing(names: Sequence[str], arch: str | None, context: Context) -> Iterator[str]:
     """In words, which locks and wheels of the wheelhouse are not there; nothing is made."""
     for name in names:
-        cell = pipeline.chosen(name, here)
+        cell = pipeline.chosen(name, context)
         if not pipeline.locked(cell):
             yield f"the lock of {name}"
             continue
-        lock = pipeline.lock_of(cell, here)
+        lock = pipeline.lock_of(cell, context)
         assert not isinstance(lock, Unresolvable)
         for pin in lock.source_only:
             keys = wheelhouse.keys_of(pin, cell, arch)
             if not any(map(wheelhouse.lookup, keys)):
                 yield f"the wheel {keys[0]}"
-
-
-def parts(output: Path, manifest: str) -> Iterator[str]:
-    """In words, what is wrong with the parts of a bundle that should have this manifest."""
-    listed = output.parent / f"{output.stem}{start.PARTS}"
-    try:
-        for name, digest in sorted(start.sums(listed).items()):
-            path = output.parent / name
-            if not path.is_file() or files.sha256_file(path) != digest:
-                yield f"{name}, or it was changed"
-        if archive.manifest_of(output) != manifest:
-            yield f"{output.name} of today's locks, wheels and suite"
-    except RefusedError:
-        yield f"the parts of {output.name}"

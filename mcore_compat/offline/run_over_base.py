@@ -12,7 +12,7 @@ from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import scan
 from mcore_compat.offline import archive, packing, take_back
-from mcore_compat.offline.overlay import NO_TORCH, Base, other_torch
+from mcore_compat.offline.node.overlay import NO_TORCH, BasePython, other_torch
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results.evidence import MAIN, Evidence
 from mcore_compat.run import cells, pipeline
@@ -38,8 +38,10 @@ def run_over_base(
     without = fitting(names, Path(python), context)
     with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
         folder = Path(name)
-        choices = {name: packing.Choice(without=patterns) for name, patterns in without.items()}
-        archive.lay_out(packing.entries(choices, context), folder)
+        choices = {
+            name: packing.PackingOptions(without=patterns) for name, patterns in without.items()
+        }
+        archive.lay_out(packing.bundle_files(choices, context), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
         argv += () if options.limit is None else ("--limit", str(options.limit))
         argv += ("--only", options.only) if options.only else ()
@@ -71,7 +73,7 @@ def fitting(names: Sequence[str], python: Path, context: Context) -> dict[str, t
     if not any(name.startswith("transformer-engine") for name in there.versions):
         raise UsageError("--base: this Python has no TE to go over; run it with one that has")
     series = there.python.rpartition(".")[0]
-    base = Base(installed=there.versions, cuda=there.cuda)
+    base = BasePython(installed=there.versions, cuda=there.cuda)
     without: dict[str, tuple[str, ...]] = {}
     for cell in (pipeline.chosen(name, context) for name in names):
         if cell.python != series:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mcore_compat.base.files import ROOT
 from mcore_compat.core import matrix, releases
 from mcore_compat.offline import collection
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline.verification import Reference
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import MAIN, Evidence
 from mcore_compat.run import cells, pipeline
@@ -22,7 +22,7 @@ def take_back(paths: Sequence[Path]) -> list[Evidence]:
     Raises:
         CompatError: a file is refused; nothing is stored then.
     """
-    known = Known(
+    known = Reference(
         matrix=matrix.load(),
         releases=releases.load(),
         suite=pipeline.suite_digest(),

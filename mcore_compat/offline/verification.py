@@ -7,33 +7,40 @@ from the lock.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import msgspec
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, Request, format_name, parse_name, series_of
+from mcore_compat.core.cells import Cell, format_name, parse_name, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Releases
-from mcore_compat.offline.install import same
-from mcore_compat.offline.overlay import normal
+from mcore_compat.offline.node.install import same
+from mcore_compat.offline.node.overlay import normal
+from mcore_compat.offline.node_result import (
+    BaseReport,
+    CheckEvent,
+    EndEvent,
+    Event,
+    NodeResult,
+    StartEvent,
+)
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import MAIN, Base, Evidence, Reason
 from mcore_compat.results.from_events import Builder
 
-SCHEMA = files.ROOT / "mcore_compat" / "results" / "schemas" / "carried.schema.json"
 SUBJECTS = ("megatron-core", "nvidia-modelopt")
 OF_A_GPU = ("gpu", "capability", "driver")
 """What evidence of a GPU names it by."""
@@ -50,9 +57,9 @@ SKEW = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is compared with: the matrix, the facts, the digests of the suite and, by name, of its
-    parts, where locks lie."""
+class Reference:
+    """What a result is compared with: the matrix, the facts, the digests of the suite and, by name,
+    of its parts, where locks lie."""
 
     matrix: Matrix
     releases: Releases
@@ -61,104 +68,93 @@ class Known:
     locks: Path = files.ROOT / "constraints" / "locks"
 
 
-def problems(data: Any) -> Iterator[Any]:
-    """What in the data of a file is not of the schema."""
-    from jsonschema import Draft202012Validator
-
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    yield from Draft202012Validator(schema).iter_errors(data)
-
-
-def verified(data: Mapping[str, Any], known: Known) -> Evidence:
-    """The evidence in a file's data; of a part of the suite, its `suite` is the part's digest. Of a
-    run that was cut short it has the checks that ended, and is not complete.
+def verified(result: NodeResult, reference: Reference) -> Evidence:
+    """The evidence in a result; of a part of the suite, its `suite` is the part's digest. Of a run
+    that was cut short it has the checks that ended, and is not complete.
 
     Raises:
         EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
         LockError: the lock here is of other releases.
         UsageError: there is no such cell, or no lock of it here.
     """
-    path = known.locks / f"{data['cell']}.txt"
-    if parse_name(data["cell"]) is None or not path.exists():
-        raise UsageError(f"there is no lock of {data['cell']} here")
+    path = reference.locks / f"{result.cell}.txt"
+    if parse_name(result.cell) is None or not path.exists():
+        raise UsageError(f"there is no lock of {result.cell} here")
     lock = locks.read(path)
-    if data["lock"] != lock.digest:
+    if result.lock != lock.digest:
         raise EvidenceError(
-            f"it is of another lock of {data['cell']} ({data['lock'][:12]}, here "
+            f"it is of another lock of {result.cell} ({result.lock[:12]}, here "
             f"{lock.digest[:12]}); make a new bundle"
         )
-    suite = _suite(data, known)
-    taken = _moment(data["taken"])
-    cell = _cell(data["cell"], lock, known)
-    _one_run(data["events"], complete=data["complete"])
-    start = data["events"][0]
-    _platform(start, cell)
-    base = evidence.start(
+    suite = _suite(result, reference)
+    _refuse_moment(result.taken)
+    cell = _cell(result.cell, lock, reference)
+    start = _start(result.events, complete=result.complete)
+    _refuse_platform(start, cell)
+    empty = evidence.start(
         cell,
-        device_class=start["device_class"],
-        lock=data["lock"],
+        device_class=start.device_class,
+        lock=result.lock,
         suite=suite,
-        wheels=data["wheels"],
-        check_set=part_of(data) or MAIN,
+        wheels=result.wheels,
+        check_set=result.part.name if result.part else MAIN,
     )
-    builder = Builder(replace(base, taken=taken), data["folders"])
-    for event in data["events"]:
-        builder.take(event)
-    made = builder.evidence()
-    if not data["complete"]:
-        outcome = CellOutcome.ERROR if made.check_set == MAIN else made.outcome
-        made = replace(made, complete=False, outcome=outcome, reason=CUT_SHORT)
-    there = {normal(name): version for name, version in made.installed.items()}
-    _same_wheels(data, lock)
-    if data["base"] is None:
-        if not _same(there, _wanted(lock)):
+    builder = Builder(replace(empty, taken=result.taken), result.folders)
+    for event in result.events:
+        builder.take(msgspec.to_builtins(event))
+    cell_evidence = builder.evidence()
+    if not result.complete:
+        main = cell_evidence.check_set == MAIN
+        outcome = CellOutcome.ERROR if main else cell_evidence.outcome
+        cell_evidence = replace(cell_evidence, complete=False, outcome=outcome, reason=CUT_SHORT)
+    installed = {normal(name): version for name, version in cell_evidence.installed.items()}
+    _refuse_wheels(result, lock)
+    if result.base is None:
+        if not _same_but_local(installed, _pinned(lock)):
             raise EvidenceError("what was installed is not what the lock says")
-        return made
-    return _over(made, cell, lock, there, data["base"], known)
+        return cell_evidence
+    return _over(cell_evidence, cell, _pinned(lock), installed, result.base, reference)
 
 
-def part_of(data: Mapping[str, Any]) -> str | None:
-    """The part of the suite that it is of; None where that is the main suite."""
-    said = data.get("part")
-    return str(said["name"]) if said else None
-
-
-def _suite(data: Mapping[str, Any], known: Known) -> str:
+def _suite(result: NodeResult, reference: Reference) -> str:
     """The digest of what was asked, where that is the one here."""
-    part = part_of(data)
-    pairs = [("suite", data["suite"], known.suite)]
-    if part:
-        pairs.append((f"{part} part of the suite", data["part"]["digest"], known.parts[part]))
-    for name, there, here in pairs:
+    digests = [("suite", result.suite, reference.suite)]
+    if result.part:
+        name = result.part.name
+        if name not in reference.parts:
+            raise EvidenceError(f'$.part.name: the suite has no part "{name}"')
+        digests.append((f"{name} part of the suite", result.part.digest, reference.parts[name]))
+    for name, there, here in digests:
         if there != here:
             raise EvidenceError(
                 f"it is of another {name} ({there[:12]}, here {here[:12]}); make a new bundle"
             )
-    return str(pairs[-1][1])
+    return digests[-1][1]
 
 
-def _moment(taken: str) -> str:
-    """When it was taken, where that is a moment, and none that is still to come: it would outrank
-    all later evidence."""
+def _refuse_moment(taken: str) -> None:
+    """Refuse what is no moment, and one that is still to come: it would outrank all later
+    evidence."""
     try:
         moment = datetime.strptime(taken, MOMENT).replace(tzinfo=timezone.utc)
     except ValueError:
         raise EvidenceError(f"taken: {taken} is no moment") from None
     if moment > datetime.now(timezone.utc) + SKEW:
         raise EvidenceError(f"taken: {taken} is still to come; set the clock there or here")
-    return taken
 
 
-def _one_run(events: Sequence[Mapping[str, Any]], *, complete: bool) -> None:
-    """Refuse events that are not those of one run: each check that it was to ask once, or where it
-    was cut short, at most once."""
-    kinds = [event["event"] for event in events]
-    if kinds[0] != "start" or (complete and kinds[-1] != "end"):
+def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
+    """The first event. Refuses events that are not those of one run: each check that it was to ask
+    once, or where it was cut short, at most once."""
+    start = events[0]
+    if not isinstance(start, StartEvent) or (complete and not isinstance(events[-1], EndEvent)):
         raise EvidenceError("the suite did not come to its end")
-    if kinds.count("start") != 1 or "end" in kinds[:-1]:
+    if any(isinstance(event, StartEvent) for event in events[1:]) or any(
+        isinstance(event, EndEvent) for event in events[:-1]
+    ):
         raise EvidenceError("its events are of more than one run")
-    asked = Counter(event["check"] for event in events if event["event"] == "check")
-    wanted = Counter(events[0]["checks"])
+    asked = Counter(event.check for event in events if isinstance(event, CheckEvent))
+    wanted = Counter(start.checks)
     names = {*asked, *wanted} if complete else {*asked}
     wrong = sorted(name for name in names if (asked[name], wanted[name]) != (1, 1))
     if wrong:
@@ -166,106 +162,102 @@ def _one_run(events: Sequence[Mapping[str, Any]], *, complete: bool) -> None:
             f"its checks are not those that were to be asked, each once: {wrong[0]!r}"
             + (f" and {len(wrong) - 1} more" if wrong[1:] else "")
         )
+    return start
 
 
-def _platform(start: Mapping[str, Any], cell: Cell) -> None:
+def _refuse_platform(start: StartEvent, cell: Cell) -> None:
     """Refuse another Python than the cell's, and a GPU that nobody can name."""
-    on = start["platform"]
-    if str(on.get("python")).rpartition(".")[0] != cell.python:
-        raise EvidenceError(f"it ran on python {on.get('python')}")
-    missing = [name for name in OF_A_GPU if not (isinstance(on.get(name), str) and on[name])]
-    if start["device_class"] == "gpu" and missing:
+    platform = start.platform
+    if str(platform.get("python")).rpartition(".")[0] != cell.python:
+        raise EvidenceError(f"it ran on python {platform.get('python')}")
+    missing = [n for n in OF_A_GPU if not (isinstance(platform.get(n), str) and platform[n])]
+    if start.device_class == "gpu" and missing:
         raise EvidenceError(f"of its GPU it does not say: {', '.join(missing)}")
 
 
-def _cell(name: str, lock: Lock, known: Known) -> Cell:
+def _cell(name: str, lock: Lock, reference: Reference) -> Cell:
     """The cell on the stack of its lock."""
-    cell = combinations.named(name, known.matrix, known.releases)
-    stacks = known.matrix.stacks[series_of(cell.mcore)] if cell.default else ()
-    others = (combinations.on_stack(cell, s, known.matrix, known.releases) for s in stacks)
-    for one in (cell, *others):
-        if dict(lock.axes) == {**one.pins, "cuda": str(one.cuda)}:
-            return one
+    matrix, releases = reference.matrix, reference.releases
+    cell = combinations.named(name, matrix, releases)
+    stacks = matrix.stacks[series_of(cell.mcore)] if cell.default else ()
+    on_stacks = (combinations.on_stack(cell, stack, matrix, releases) for stack in stacks)
+    for candidate in (cell, *on_stacks):
+        if dict(lock.axes) == {**candidate.pins, "cuda": str(candidate.cuda)}:
+            return candidate
     raise LockError(f"the lock of {name} is of other releases; remake it: nox -s lock -- {name}")
 
 
-def _wanted(lock: Lock) -> dict[str, str]:
+def _pinned(lock: Lock) -> dict[str, str]:
     return {normal(pin.name): pin.version for pin in (*lock.pins, *lock.source_only)}
 
 
-def _same(there: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+def _same_but_local(installed: Mapping[str, str], pinned: Mapping[str, str]) -> bool:
     """Equal but for what a local build adds to a version."""
-    public = {name: version.partition("+")[0] for name, version in there.items()}
-    return same(public, {n: v.partition("+")[0] for n, v in wanted.items()})
+    public = {name: version.partition("+")[0] for name, version in installed.items()}
+    return same(public, {n: v.partition("+")[0] for n, v in pinned.items()})
 
 
-def _same_wheels(data: Mapping[str, Any], lock: Lock) -> None:
-    """Whether the wheelhouse's wheels are those of the lock; fewer where some were there before."""
+def _refuse_wheels(result: NodeResult, lock: Lock) -> None:
+    """Refuse other wheels of the wheelhouse than the lock's; fewer where some were there before."""
     try:
-        names = {str(parse_wheel_filename(name)[0]) for name in data["wheels"]}
+        names = {str(parse_wheel_filename(name)[0]) for name in result.wheels}
     except InvalidWheelFilename as error:
         raise EvidenceError(str(error)) from None
     wanted = {normal(pin.name) for pin in lock.source_only}
-    if not names <= wanted or (data["base"] is None and names != wanted):
+    if not names <= wanted or (result.base is None and names != wanted):
         raise EvidenceError("its locally built wheels are not those of the lock")
 
 
 def _over(
-    made: Evidence,
+    cell_evidence: Evidence,
     cell: Cell,
-    lock: Lock,
-    there: Mapping[str, str],
-    said: Mapping[str, Any],
-    known: Known,
+    pinned: Mapping[str, str],
+    installed: Mapping[str, str],
+    base: BaseReport,
+    reference: Reference,
 ) -> Evidence:
     """Evidence of what was really there, under the name of that combination."""
     for name in SUBJECTS:
-        if there.get(name) != cell.pins[name]:
-            raise EvidenceError(f"{name} {there.get(name)} ran, not {cell.pins[name]}")
-    te = there.get("transformer-engine") or there.get("transformer-engine-torch")
-    if te is None or "torch" not in there:
+        if installed.get(name) != cell.pins[name]:
+            raise EvidenceError(f"{name} {installed.get(name)} ran, not {cell.pins[name]}")
+    te = installed.get("transformer-engine") or installed.get("transformer-engine-torch")
+    if te is None or "torch" not in installed:
         raise EvidenceError("no torch or no transformer-engine was there")
     try:
-        pins = {
-            **cell.pins,
-            "torch": str(Version(there["torch"])),
-            "transformer-engine": str(Version(te)),
-        }
+        torch, te = str(Version(installed["torch"])), str(Version(te))
     except InvalidVersion as error:
         raise EvidenceError(str(error)) from None
-    wanted = _wanted(lock)
+    pins = {**cell.pins, "torch": torch, "transformer-engine": te}
     differs = {
-        name: {"lock": version, "there": there.get(name)}
-        for name, version in wanted.items()
-        if there.get(name) != version
+        name: {"lock": version, "there": installed.get(name)}
+        for name, version in pinned.items()
+        if installed.get(name) != version
     }
-    cuda = str(made.platform.get("cuda") or "").partition(".")[0]
+    cuda = str(cell_evidence.platform.get("cuda") or "").partition(".")[0]
     return replace(
-        made,
-        cell=name_of(cell, pins, known),
+        cell_evidence,
+        cell=name_of(cell, te, torch, reference),
         pins=pins,
         cuda=int(cuda) if cuda.isdigit() else cell.cuda,
-        base=cast("Base", {"cell": cell.name, "differs": differs, **said}),
+        base=cast("Base", {"cell": cell.name, "differs": differs, **msgspec.to_builtins(base)}),
     )
 
 
-def name_of(cell: Cell, pins: Mapping[str, str], known: Known) -> str:
+def name_of(cell: Cell, te: str, torch: str, reference: Reference) -> str:
     """The name of the combination that was there: that of the cell of these releases; what is no
     release of the index, as a vendor's build is not, is spelt out."""
-    asked = parse_name(cell.name)
-    assert asked is not None
-    te, torch = pins["transformer-engine"], pins["torch"]
-    request = Request(
-        mcore=asked.mcore,
-        modelopt=asked.modelopt,
-        te=_word("transformer-engine", te, known.releases),
-        torch=_word("torch", torch, known.releases),
+    named = parse_name(cell.name)
+    assert named is not None
+    request = replace(
+        named,
+        te=_word("transformer-engine", te, reference.releases),
+        torch=_word("torch", torch, reference.releases),
         python=cell.python,
     )
     try:
-        return combinations.cell(request, known.matrix, known.releases).name
+        return combinations.cell(request, reference.matrix, reference.releases).name
     except UsageError:
-        return format_name(replace(request, python=asked.python))
+        return format_name(replace(request, python=named.python))
 
 
 def _word(package: str, version: str, releases: Releases) -> str:

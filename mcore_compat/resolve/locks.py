@@ -63,12 +63,17 @@ class Lock:
     source_only: tuple[Pin, ...]
 
     @property
+    def all_pins(self) -> tuple[Pin, ...]:
+        """Every package, wherever it comes from."""
+        return (*self.pins, *self.source_only)
+
+    @property
     def digest(self) -> str:
         return files.sha256_bytes(self.text.encode())
 
     def version(self, name: str) -> str | None:
         """The version of a package, None where the lock has none of that name."""
-        return next((p.version for p in (*self.pins, *self.source_only) if p.name == name), None)
+        return next((pin.version for pin in self.all_pins if pin.name == name), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,8 @@ def test_with_what_lies_between_hidden_it_comes_to_what_all_evidence_says(copy: 
     assert 1 <= len(found["ran"]) <= MOST
     assert set(found["ran"]) <= set(BETWEEN)
     assert found["failure"]["fingerprint"] == whole["failure"]["fingerprint"]
-    stored = {path.parent.name for path in (copy / "reports/evidence").glob("compat-*/main.host.json")}
+    stored = {
+        path.parent.name for path in (copy / "reports/evidence").glob("compat-*/main.host.json")
+    }
     assert stored == {GOOD, BAD, *found["ran"]}
     assert bisect(copy)[1]["ran"] == []  # what was run is kept

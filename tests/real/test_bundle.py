@@ -19,8 +19,8 @@ from mcore_compat.base import files, processes
 from mcore_compat.core import matrix, releases
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
-from mcore_compat.offline.start import TOP
-from mcore_compat.offline.verification import Known
+from mcore_compat.offline.node.run_script import TOP
+from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
@@ -78,13 +78,14 @@ def taken(path: Path) -> Evidence:
 
 
 def read(path: Path) -> Evidence | Taken:
-    known = Known(
+    known = Reference(
         matrix=matrix.load(),
         releases=releases.load(),
         suite=pipeline.suite_digest(),
         parts={name: part.digest() for name, part in PARTS.items()},
     )
-    return collection.read(path, known)
+    text = collection.ResultText(where=str(path), text=path.read_text())
+    return collection.verified(text, known)[0]
 
 
 def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:

@@ -183,7 +183,7 @@ def _of_results(folder: Path) -> bool:
     )
 
 
-class Joined:
+class JoinedParts:
     """Parts, read as the one file that they were."""
 
     def __init__(self, parts: Sequence[Path]) -> None:
@@ -273,7 +273,7 @@ def _unpack(made: Path, listed: Mapping[str, str], into: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     print(f"unpacking {len(parts)} parts", file=sys.stderr, flush=True)
     try:
-        _extract(Joined(parts), fresh)
+        _extract(JoinedParts(parts), fresh)
         for name in ("run.py", SUMS, SUMS_DIGEST):  # tarfile takes what is no header for the end
             if not (fresh / TOP / name).is_file():
                 raise RefusedError(f"the archive ends early, without {name}; make it again")
@@ -284,7 +284,7 @@ def _unpack(made: Path, listed: Mapping[str, str], into: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _extract(source: Joined, into: Path) -> None:
+def _extract(source: JoinedParts, into: Path) -> None:
     try:
         with tarfile.open(fileobj=source, mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
@@ -328,12 +328,12 @@ def main(argv: Sequence[str]) -> int:
         return 3
     args.cell = list(dict.fromkeys(args.cell or known))
     sys.path.insert(0, str(root))
-    from mcore_compat.offline import detached, node
+    from mcore_compat.offline.node import cell_run, detached
 
     if args.detach:
         into = Path(args.into or root).resolve()
-        return detached.detach(into, lambda: node.main(args, root, digest))
-    return node.main(args, root, digest)
+        return detached.detach(into, lambda: cell_run.main(args, root, digest))
+    return cell_run.main(args, root, digest)
 
 
 def put(path: Path, data: bytes) -> None:

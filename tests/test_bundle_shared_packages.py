@@ -16,7 +16,8 @@ import pytest
 from bundle_support import CELL, StandIn, base_python, contents_of, run, wheel
 
 from mcore_compat.base import files
-from mcore_compat.offline import archive, contents, install, layers
+from mcore_compat.offline import archive, contents
+from mcore_compat.offline.node import install, shared_packages
 from mcore_compat.run import pipeline
 
 OTHER = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
@@ -60,8 +61,11 @@ def test_what_lies_in_one_folder_stays_together(root: Path) -> None:
         package(root, "numpy"),
         package(root, "bridge", engine_core__x="", numpy__y=""),
     ]
-    assert named(layers.groups(root, packages[:3])) == [["engine", "engine-core"], ["numpy"]]
-    every = layers.groups(root, packages)
+    assert named(shared_packages.groups(root, packages[:3])) == [
+        ["engine", "engine-core"],
+        ["numpy"],
+    ]
+    every = shared_packages.groups(root, packages)
     assert named(every) == [["bridge", "engine", "engine-core", "numpy"]]
 
 
@@ -72,31 +76,33 @@ def test_only_what_is_large_and_has_no_commands_is_shared(root: Path) -> None:
     large = package(root, "large", large__data="l" * 5000)
     small = package(root, "small")
     every = [tool, script, large, small]
-    assert named(layers.shared(root, every, least=5000)) == [["large"]]
-    assert layers.shared(root, every) == []
+    assert named(shared_packages.shared(root, every, least=5000)) == [["large"]]
+    assert shared_packages.shared(root, every) == []
 
 
 def test_a_layer_is_made_once_and_by_what_is_in_it(root: Path) -> None:
     installer = install.Installer(root=root, uv=pipeline.find_uv())
     packages = [package(root, "large")]
     python = Path(sys.executable)
-    first = layers.layer(installer, python, packages, root / "layers")
+    first = shared_packages.layer(installer, python, packages, root / "layers")
     before = contents_of(first)
     assert "large/__init__.py" in before
     (root / "wheels" / "large-1.0-py3-none-any.whl").rename(root / "away")
-    assert layers.layer(installer, python, packages, root / "layers") == first, "none is needed"
+    assert shared_packages.layer(installer, python, packages, root / "layers") == first, (
+        "none is needed"
+    )
     assert contents_of(first) == before
     other = [package(root, "large", "2.0")]
-    assert layers.layer(installer, python, other, root / "layers") != first
+    assert shared_packages.layer(installer, python, other, root / "layers") != first
 
 
 def test_what_an_installation_that_was_killed_left_is_no_layer(root: Path) -> None:
     installer = install.Installer(root=root, uv=pipeline.find_uv())
     packages = [package(root, "large")]
-    first = layers.layer(installer, Path(sys.executable), packages, root / "layers")
+    first = shared_packages.layer(installer, Path(sys.executable), packages, root / "layers")
     first.rename(first.with_suffix(".part"))
     shutil.rmtree(first.with_suffix(".part") / "large")
-    again = layers.layer(installer, Path(sys.executable), packages, root / "layers")
+    again = shared_packages.layer(installer, Path(sys.executable), packages, root / "layers")
     assert (again / "large" / "__init__.py").is_file()
 
 
@@ -108,7 +114,7 @@ def test_two_cells_over_a_base_share_what_is_large(made: StandIn, tmp_path: Path
     )
     bundle = tmp_path / "bundle"
     packed = [made.packed(["torch"], cell) for cell in (CELL, OTHER)]
-    archive.lay_out(contents.entries(packed, made.tools, made.root), bundle)
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), bundle)
     before = contents_of(tmp_path / "base")
     # The base's TE is not the cell's: what would stay is taken away, and TE of the bundle comes.
     shutil.rmtree(next((tmp_path / "base").glob("lib/*/site-packages/transformer_engine_cu12-*")))

@@ -28,7 +28,7 @@ NO_TORCH = "this Python has no torch to go over; run it with one that has"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
+class BasePython:
     """A Python with packages: version by name, and the CUDA that its torch was built for."""
 
     installed: Mapping[str, str]
@@ -36,7 +36,7 @@ class Base:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class OverlayPlan:
     """The names of what is installed; `unmet` tells which of their requirements are not met, and
     what of the cell is neither installed nor there."""
 
@@ -46,10 +46,10 @@ class Plan:
 
 def plan(
     packages: Sequence[Mapping[str, Any]],
-    base: Base,
+    base: BasePython,
     requires: Callable[[Mapping[str, Any]], Iterable[str]],
     cuda: int,
-) -> Plan:
+) -> OverlayPlan:
     """What is installed of a cell's `packages` over `base`; `requires` reads a package's own
     requirements, `cuda` is what the cell's torch was built for.
 
@@ -88,7 +88,7 @@ def plan(
         if need.name not in wanted
     })  # fmt: skip
     missing = [f"{name} {why}" for name, why in sorted(unfit.items()) if name not in base.installed]
-    return Plan(install=tuple(sorted(wanted)), unmet=(*said, *missing))
+    return OverlayPlan(install=tuple(sorted(wanted)), unmet=(*said, *missing))
 
 
 def _optional(package: Mapping[str, Any]) -> bool:
@@ -120,14 +120,14 @@ def _admits(need: Requirement, version: str) -> bool:
     return need.specifier.contains(version, prereleases=True)
 
 
-def _unfit(package: Mapping[str, Any], base: Base, cuda: int) -> str | None:
+def _unfit(package: Mapping[str, Any], base: BasePython, cuda: int) -> str | None:
     """Why a package of the bundle cannot be installed over this torch; None where it can."""
     if not package["files"]:
         return "was left out, and this Python has none"
     return other_torch(base, package["bound"], cuda) if package["bound"] else None
 
 
-def other_torch(base: Base, bound: str, cuda: int) -> str | None:
+def other_torch(base: BasePython, bound: str, cuda: int) -> str | None:
     """In what the torch that is there differs from the one that something was compiled for."""
     here = base.installed["torch"]
     if not _is_release(here, bound):

@@ -38,7 +38,7 @@ CACHES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Here:
+class NodeRun:
     """This run: the bundle's folder and digest, where things are left, what was asked for."""
 
     root: Path
@@ -48,7 +48,7 @@ class Here:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Environment:
+class NodeEnvironment:
     """What the suite runs in; `base` is what the evidence says of what was there before."""
 
     python: Path
@@ -65,7 +65,7 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def alone(name: str, here: Here) -> Iterator[None]:
+def alone(name: str, here: NodeRun) -> Iterator[None]:
     """No other run of the cell leaves things in the same place, on whatever machine.
 
     Raises:
@@ -89,7 +89,7 @@ def alone(name: str, here: Here) -> Iterator[None]:
         yield
 
 
-def pycache(here: Here) -> Path:
+def pycache(here: NodeRun) -> Path:
     """Where Python keeps what it compiles of a base's sources, for all cells and later runs; of one
     bundle alone, for what was compiled is known by its source's time and size, and archives may
     give another suite the same."""
@@ -97,13 +97,13 @@ def pycache(here: Here) -> Path:
 
 
 @contextmanager
-def made(said: Mapping[str, Any], here: Here) -> Iterator[Environment]:
+def made(said: Mapping[str, Any], here: NodeRun) -> Iterator[NodeEnvironment]:
     """A cell's environment, removed at the end unless it is to be kept.
 
     Raises:
         CompatError: it cannot be made here.
     """
-    from mcore_compat.offline import install
+    from mcore_compat.offline.node import install
 
     paths = install.paths_here(here.root)
     over = here.args.base == "current" or any(not p["files"] for p in said["packages"])
@@ -117,7 +117,7 @@ def made(said: Mapping[str, Any], here: Here) -> Iterator[Environment]:
     try:
         work.mkdir(parents=True, exist_ok=True)
         os.environ["MCORE_COMPAT_HOME"] = str(work)  # where the driver's stand-in is put
-        found: Environment = (_over if over else _own)(said, installer, work, paths, here)
+        found: NodeEnvironment = (_over if over else _own)(said, installer, work, paths, here)
         yield found
     finally:
         if here.args.keep:
@@ -129,10 +129,10 @@ def made(said: Mapping[str, Any], here: Here) -> Iterator[Environment]:
 
 
 def _own(
-    said: Mapping[str, Any], installer: Any, work: Path, paths: Sequence[Path], here: Here
-) -> Environment:
+    said: Mapping[str, Any], installer: Any, work: Path, paths: Sequence[Path], here: NodeRun
+) -> NodeEnvironment:
     """The environment that the lock says, no more and no less."""
-    from mcore_compat.offline import install
+    from mcore_compat.offline.node import install
 
     python = install.interpreter(said["python"], here.args.python)
     folder, mark = work / "environment", work / "environment.json"
@@ -152,7 +152,7 @@ def _own(
         files.write_text(mark, files.dump_json(identity))
     site = install.site_of(folder)
     stub = process_variables.driver_stub(site, processes.run)
-    return Environment(
+    return NodeEnvironment(
         python=folder / "bin" / "python",
         tools=install.tools(installer, folder / "bin" / "python", work),
         variables={
@@ -166,10 +166,10 @@ def _own(
 
 
 def _over(
-    said: Mapping[str, Any], installer: Any, work: Path, paths: Sequence[Path], here: Here
-) -> Environment:
+    said: Mapping[str, Any], installer: Any, work: Path, paths: Sequence[Path], here: NodeRun
+) -> NodeEnvironment:
     """megatron-core and ModelOpt of the cell over what this Python has, which stays as it is."""
-    from mcore_compat.offline import install, layers, overlay
+    from mcore_compat.offline.node import install, overlay, shared_packages
 
     series = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if here.args.python:
@@ -183,7 +183,7 @@ def _over(
     there, cuda = install.versions(paths), cuda_of(_torch())
     plan = overlay.plan(
         packages,
-        overlay.Base(installed=there, cuda=cuda),
+        overlay.BasePython(installed=there, cuda=cuda),
         lambda package: install.requires(here.root, package),
         said["cuda"],
     )
@@ -195,13 +195,13 @@ def _over(
     python = folder / "bin" / "python"
     site = install.create(folder, Path(sys.executable))
     mine = [p for p in packages if p["name"] in plan.install]
-    apart = layers.shared(here.root, mine)
+    apart = shared_packages.shared(here.root, mine)
     names = {p["name"] for packages in apart for p in packages}
     install.fill(installer, python, [p for p in mine if p["name"] not in names])
     place = here.into / "work" / "layers"
-    above = [layers.layer(installer, python, packages, place) for packages in apart]
+    above = [shared_packages.layer(installer, python, packages, place) for packages in apart]
     install.over(site, [*above, *paths])
-    return Environment(
+    return NodeEnvironment(
         python=python,
         tools=install.tools(installer, python, work),
         variables=_variables(
@@ -283,7 +283,7 @@ def _wheels(packages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name.rpartition("/")[2]: digest for one in local for name, digest in one.items()}
 
 
-def _folders(here: Here, work: Path) -> tuple[str, ...]:
+def _folders(here: NodeRun, work: Path) -> tuple[str, ...]:
     """The paths of this machine, which no evidence shows."""
     named = (here.root, here.into, work, Path.home(), Path(tempfile.gettempdir()))
     return tuple(dict.fromkeys(str(path) for path in named if len(path.parts) > 1))

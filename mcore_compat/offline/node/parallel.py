@@ -23,8 +23,8 @@ from typing import NoReturn
 
 from mcore_compat.base import processes
 from mcore_compat.base.errors import Interrupted
-from mcore_compat.offline.environments import PARTS, Here
-from mcore_compat.offline.start import RESULTS, SUMMARY, put
+from mcore_compat.offline.node.environment import PARTS, NodeRun
+from mcore_compat.offline.node.run_script import RESULTS, SUMMARY, put
 
 PROGRESS_S, ARCHIVE_S = 15.0, 10.0
 """How often a line is printed of each cell, and the archive is made anew."""
@@ -49,7 +49,7 @@ Cell = Callable[[str], int]
 
 
 @dataclass(kw_only=True)
-class Running:
+class RunningCell:
     """A cell that runs, or did: `code` is None until its process has ended. `started` is on the
     monotonic clock, `began` the time of day, which tells its files from those of earlier runs."""
 
@@ -61,10 +61,10 @@ class Running:
     code: int | None = None
 
 
-def run(names: Sequence[str], count: int, here: Here, cell: Cell) -> int:
+def run(names: Sequence[str], count: int, here: NodeRun, cell: Cell) -> int:
     """Run cells, `count` at a time; the highest exit code of them."""
     (here.into / "logs").mkdir(parents=True, exist_ok=True)
-    waiting, every = list(names), list[Running]()
+    waiting, every = list(names), list[RunningCell]()
     printed = kept = time.monotonic()
     try:
         while waiting or any(one.code is None for one in every):
@@ -88,17 +88,17 @@ def run(names: Sequence[str], count: int, here: Here, cell: Cell) -> int:
     return max((one.code or 0 for one in every), default=0)
 
 
-def _started(name: str, here: Here, cell: Cell) -> Running:
+def _started(name: str, here: NodeRun, cell: Cell) -> RunningCell:
     sys.stdout.flush()
     sys.stderr.flush()
     parent, began = os.getpid(), time.time()
     pid = os.fork()
     if pid == 0:
         _child(name, here, cell, parent)
-    return Running(name=name, pid=pid, started=time.monotonic(), began=began)
+    return RunningCell(name=name, pid=pid, started=time.monotonic(), began=began)
 
 
-def _child(name: str, here: Here, cell: Cell, parent: int) -> NoReturn:
+def _child(name: str, here: NodeRun, cell: Cell, parent: int) -> NoReturn:
     """The whole life of a cell's process."""
     code = 70
     try:
@@ -122,7 +122,7 @@ def _child(name: str, here: Here, cell: Cell, parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _reap(every: Sequence[Running], here: Here) -> None:
+def _reap(every: Sequence[RunningCell], here: NodeRun) -> None:
     """Note which processes have ended, and say how."""
     for one in every:
         if one.code is None:
@@ -134,7 +134,7 @@ def _reap(every: Sequence[Running], here: Here) -> None:
                 print(line(one, here), flush=True)
 
 
-def _end(every: Sequence[Running]) -> None:
+def _end(every: Sequence[RunningCell]) -> None:
     """Have all that run end, and what they have started."""
     deadline = time.monotonic() + ENDS_S
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -148,7 +148,7 @@ def _end(every: Sequence[Running]) -> None:
             time.sleep(0.05)
 
 
-def counts(one: Running, here: Here) -> tuple[Counter[str], int]:
+def counts(one: RunningCell, here: NodeRun) -> tuple[Counter[str], int]:
     """How many checks of a cell ended, by outcome, and how many are asked so far; in this run."""
     found: Counter[str] = Counter()
     asked = 0
@@ -173,7 +173,7 @@ def _lines(path: Path, began: float) -> list[bytes]:
     return []
 
 
-def line(one: Running, here: Here) -> str:
+def line(one: RunningCell, here: NodeRun) -> str:
     """How far a cell is, or what it came to."""
     found, asked = counts(one, here)
     bad = sum(found[outcome] for outcome in BAD)
@@ -190,7 +190,7 @@ def _last(path: Path) -> str:
     return lines[-1][:200] if lines else ""
 
 
-def _summary(every: Sequence[Running], here: Here) -> str:
+def _summary(every: Sequence[RunningCell], here: NodeRun) -> str:
     rows = []
     for one in every:
         found = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts(one, here)[0].items()))
@@ -198,7 +198,7 @@ def _summary(every: Sequence[Running], here: Here) -> str:
     return "\n".join(rows)
 
 
-def keep(every: Sequence[Running], here: Here) -> None:
+def keep(every: Sequence[RunningCell], here: NodeRun) -> None:
     """Write the archive of what came of the cells so far, and how they stand, whole or not at all;
     beside the bundle, and where `--results` says."""
     out = io.BytesIO()

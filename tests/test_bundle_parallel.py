@@ -20,9 +20,10 @@ import bundle_support
 import pytest
 from bundle_support import CELL, StandIn, run
 
-from mcore_compat.offline import archive, contents, detached, side_by_side, verification
-from mcore_compat.offline.environments import Here
-from mcore_compat.offline.start import DONE, LOG, RESULTS, RUNNING, SUMMARY, wait
+from mcore_compat.offline import archive, contents, node_result
+from mcore_compat.offline.node import detached, parallel
+from mcore_compat.offline.node.environment import NodeRun
+from mcore_compat.offline.node.run_script import DONE, LOG, RESULTS, RUNNING, SUMMARY, wait
 
 OTHER = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
 ENDS_S = 15.0
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
 def bundle(made: StandIn, tmp_path: Path) -> Path:
     """A bundle of two cells."""
     packed = [made.packed(), made.packed(cell=OTHER)]
-    archive.lay_out(contents.entries(packed, made.tools, made.root), tmp_path / "bundle")
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
@@ -125,12 +126,12 @@ def test_what_an_earlier_run_learnt_stays_until_another_is_whole(bundle: Path) -
 def test_an_archive_goes_through_a_narrow_door(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "ARCHIVE_BYTES", 100_000)
-    here = Here(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
-    bundle_support.put(tmp_path / "evidence" / "compat-a" / "main.host.json", "e" * 60_000)
+    monkeypatch.setattr(parallel, "ARCHIVE_BYTES", 100_000)
+    here = NodeRun(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
+    bundle_support.put(tmp_path / "evidence" / "compat-a" / "host.json", "e" * 60_000)
     for name in "abcd":
         bundle_support.put(tmp_path / "logs" / f"compat-{name}" / "suite.log", "l" * 50_000 + name)
-    side_by_side.keep([], here)
+    parallel.keep([], here)
     assert (tmp_path / RESULTS).stat().st_size < 100_000 + 2 * tarfile.RECORDSIZE
     with tarfile.open(tmp_path / RESULTS) as source:
         sizes = {member.name: member.size for member in source}
@@ -142,10 +143,10 @@ def test_an_archive_goes_through_a_narrow_door(
 
 
 def test_a_log_that_goes_while_it_is_read_stops_nothing(tmp_path: Path) -> None:
-    here = Here(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
+    here = NodeRun(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "gone.log").symlink_to(tmp_path / "nowhere")
-    side_by_side.keep([], here)
+    parallel.keep([], here)
     assert (tmp_path / RESULTS).exists()
 
 
@@ -187,7 +188,7 @@ def test_killed_at_any_moment_nothing_goes_on(bundle: Path, tmp_path: Path) -> N
         process.send_signal(signal.SIGKILL)
     assert until(lambda: not below(bundle), ENDS_S), below(bundle)
     for path in bundle.glob("evidence/*/*.json"):
-        assert not list(verification.problems(json.loads(path.read_text())))
+        node_result.parse(path.read_text(), path.name)
 
 
 def below(folder: Path) -> list[str]:

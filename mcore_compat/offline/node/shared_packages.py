@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mcore_compat.base import files
-from mcore_compat.offline.install import Installer, Package, fill
+from mcore_compat.offline.node.install import Installer, Package, fill
 
 LEAST = 50_000_000
 """Bytes, unpacked, from which on it is worth it."""

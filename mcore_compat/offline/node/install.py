@@ -18,7 +18,7 @@ from typing import Any
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.environments.build_log import last_line
-from mcore_compat.offline.overlay import normal
+from mcore_compat.offline.node.overlay import normal
 
 LIMIT_S = 3600.0
 _ASK = "import sys; print('%d.%d' % sys.version_info[:2])"

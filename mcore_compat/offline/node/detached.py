@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from mcore_compat.offline.start import DETACHED, DONE, LOG, put
+from mcore_compat.offline.node.run_script import DETACHED, DONE, LOG, put
 
 
 def detach(into: Path, run: Callable[[], int]) -> int:

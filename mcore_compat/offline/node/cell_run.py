@@ -21,9 +21,9 @@ from typing import Any
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted, UsageError
-from mcore_compat.offline import environments, side_by_side
-from mcore_compat.offline.environments import PARTS, Environment, Here, say
-from mcore_compat.offline.side_by_side import BAD
+from mcore_compat.offline.node import environment, parallel
+from mcore_compat.offline.node.environment import PARTS, NodeEnvironment, NodeRun, say
+from mcore_compat.offline.node.parallel import BAD
 from mcore_compat.run import machine, runner
 from mcore_compat.run.check_sets import GPU, MAIN, RANKS, CheckSet
 from mcore_compat.run.runner import Place
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace, root: Path, digest: str) -> int:
     into = Path(args.into or root).resolve()
     # Imported out of its wheel, for this Python need not have it.
     sys.path.insert(0, str(sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1]))
-    here = Here(root=root, digest=digest, into=into, args=args)
+    here = NodeRun(root=root, digest=digest, into=into, args=args)
     try:
         if min(1.0 if args.limit is None else args.limit, args.suite_limit, args.j) <= 0:
             raise UsageError("--limit, --suite-limit, -j: must be more than 0")
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace, root: Path, digest: str) -> int:
         with files.disk_errors(into):
             into.mkdir(parents=True, exist_ok=True)
             if args.j > 1 or args.results:
-                return side_by_side.run(args.cell, args.j, here, lambda cell: ended(cell, here))
+                return parallel.run(args.cell, args.j, here, lambda cell: ended(cell, here))
             for name in args.cell:
                 run_cell(name, here)
     except CompatError as error:
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace, root: Path, digest: str) -> int:
     return 0
 
 
-def ended(name: str, here: Here) -> int:
+def ended(name: str, here: NodeRun) -> int:
     """Run one cell in a process of its own; the exit code."""
     try:
         with files.disk_errors(here.into):
@@ -90,7 +90,7 @@ def loopback() -> None:
             raise InfrastructureError(f"this machine has no loopback interface: {error}") from None
 
 
-def run_cell(name: str, here: Here) -> None:
+def run_cell(name: str, here: NodeRun) -> None:
     """Run one cell: the parts of the suite that are asked for, else the main suite and, with a GPU,
     all parts.
 
@@ -102,18 +102,18 @@ def run_cell(name: str, here: Here) -> None:
     asked: list[str | None] = [part for part in PARTS if getattr(here.args, part)]
     if here.args.main:
         asked.append(None)
-    with environments.alone(name, here), environments.made(said, here) as there:
+    with environment.alone(name, here), environment.made(said, here) as there:
         if not asked and ask(said, None, there, here) == "gpu" and not here.args.only:
             asked = [*PARTS]
         for part in asked:
             ask(said, part, there, here)
 
 
-def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Here) -> str:
+def ask(said: Mapping[str, Any], part: str | None, there: NodeEnvironment, here: NodeRun) -> str:
     """Ask the checks of the main suite, or of one of its parts; the device class that they were
     asked on. Raises as `run_cell`."""
     name = f"{said['cell']}.{part}" if part else said["cell"]
-    kept = Kept(said=said, part=part, there=there, here=here)
+    kept = ResultFile(said=said, part=part, there=there, here=here)
     place = Place(
         name=said["cell"],
         python=there.python,
@@ -143,13 +143,13 @@ def ask(said: Mapping[str, Any], part: str | None, there: Environment, here: Her
 
 
 @dataclass(kw_only=True)
-class Kept:
+class ResultFile:
     """The evidence of one run, as `collect` takes it: what the suite said so far."""
 
     said: Mapping[str, Any]
     part: str | None
-    there: Environment
-    here: Here
+    there: NodeEnvironment
+    here: NodeRun
     events: list[Mapping[str, Any]] = field(default_factory=list)
     taken: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).strftime(

@@ -1,0 +1,135 @@
+"""What a run on another machine leaves for each cell: a file of the suite's events, and of what.
+
+Reading and validation come from the types below; `verification` says whether it is of what is here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from mcore_compat.base.errors import EvidenceError
+
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SuiteFailure(Struct, kw_only=True, frozen=True):
+    """Why a check did not work, as the suite saw it; `frames` from the outermost on."""
+
+    type: str
+    message: str
+    frames: list[dict[str, Any]]
+    traceback: str
+    gpu_independent: str | None
+
+
+class StartEvent(Struct, tag_field="event", tag="start", kw_only=True, frozen=True):
+    """What the suite runs in, and the checks that it is to ask."""
+
+    suite: int
+    device_class: Literal["host", "gpu"]
+    platform: dict[str, Any]
+    installed: dict[str, str]
+    checks: Annotated[list[str], Meta(min_length=1)]
+    sabotage: Any = None
+
+
+class BeginEvent(Struct, tag_field="event", tag="begin", frozen=True):
+    """A check begins."""
+
+
+class CheckEvent(Struct, tag_field="event", tag="check", kw_only=True, frozen=True):
+    """A check ended."""
+
+    check: str
+    kind: str
+    family: str | None
+    outcome: Literal[
+        "works", "broken", "unsupported", "needs-gpu", "blocked", "crashed", "timed-out"
+    ]
+    seconds: Annotated[float, Meta(ge=0)]
+    reason: str | None
+    failure: SuiteFailure | None
+    details: dict[str, Any] = {}
+    warnings: list[Any] = []
+
+
+class EndEvent(Struct, tag_field="event", tag="end", frozen=True):
+    """The suite came to its end."""
+
+
+Event = StartEvent | BeginEvent | CheckEvent | EndEvent
+
+
+class SuitePart(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The part of the suite that was asked, with the digest of its checks."""
+
+    name: str
+    digest: Digest
+
+
+class BaseReport(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What a cell ran over. `changed`: by package, in what it differs from the file of the lock's
+    hash; `toolkit`: the CUDA of the nvcc that packages could compile with."""
+
+    changed: dict[str, str]
+    installed: list[str]
+    toolkit: str | None
+    unmet: list[str]
+    without: list[str]
+
+
+class NodeResult(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One file. `complete`: the run came to its end and asked all checks; `part`: None of the main
+    suite; `folders`: of the machine that it ran on, which are cut out of what is kept."""
+
+    schema: Literal[1]
+    cell: Annotated[str, Meta(pattern=r"^compat-[A-Za-z0-9.+!_-]+$")]
+    taken: Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z$")]
+    complete: bool
+    lock: Digest
+    suite: Digest
+    part: SuitePart | None = None
+    bundle: Digest
+    wheels: dict[str, Digest]
+    base: BaseReport | None
+    folders: list[Annotated[str, Meta(pattern=r"^/[^/]")]]
+    events: Annotated[list[Event], Meta(min_length=1)]
+
+    @property
+    def checks(self) -> list[str]:
+        """The checks that were to be asked."""
+        starts = (event for event in self.events if isinstance(event, StartEvent))
+        return [check for start in starts for check in start.checks]
+
+
+def parse(text: str, where: str) -> NodeResult:
+    """A result from the text of its file.
+
+    Raises:
+        EvidenceError: it is no JSON, or not of this form; names the place in it.
+    """
+    try:
+        return msgspec.json.decode(text, type=NodeResult)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).rpartition(" - at `")
+        raise EvidenceError(
+            f"{where}: {_numbered(place.rstrip('`') or '$', text)}: {(reason or str(error))[:200]}"
+        ) from None
+    except msgspec.DecodeError as error:
+        raise EvidenceError(f"{where} cannot be read: {error}") from None
+
+
+def _numbered(place: str, text: str) -> str:
+    """The place with the number of the event, which msgspec leaves out."""
+    if not place.startswith("$.events[...]"):
+        return place
+    for number, event in enumerate(json.loads(text)["events"]):
+        try:
+            msgspec.convert(event, Event)
+        except msgspec.ValidationError:
+            return place.replace("[...]", f"[{number}]", 1)
+    return place
