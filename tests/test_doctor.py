@@ -10,7 +10,7 @@ import pytest
 
 from mcore_compat.analysis import doctor, published
 from mcore_compat.analysis.doctor import FAULT, KNOWN, NOTE
-from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
+from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import commands
@@ -217,8 +217,8 @@ def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix)
 
 def cause(
     *checks: str, rivals: tuple[tuple[str, ...], ...] = (("nvidia-modelopt==0.41.0",),)
-) -> Cause:
-    return Cause(
+) -> PublishedCause:
+    return PublishedCause(
         device_class="host",
         fingerprint="0" * 12,
         type="TypeError",

@@ -42,7 +42,7 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Outcome
 from mcore_compat.upgrade import current, data, document, examples, text
-from mcore_compat.upgrade.answer import Answer as Answered
+from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 
 LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
 ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]

@@ -11,8 +11,15 @@ import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.analysis.rules import Rule, Said, Seen, Untested, next_cell, rivals
-from mcore_compat.analysis.smallest_rules import Grid, bits, boxes, places, wider
+from mcore_compat.analysis.boxes import Grid, bits, boxes, places, wider
+from mcore_compat.analysis.rules import (
+    CellState,
+    FailureState,
+    Rule,
+    UntestedCells,
+    next_cell,
+    rivals,
+)
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import Evidence
 
@@ -23,8 +30,8 @@ SHOWN = 3
 """Checks that are named of a part; the others are counted."""
 
 _WITHOUT_CHECKS = {
-    CellOutcome.UNRESOLVABLE: Said.UNRESOLVABLE,
-    CellOutcome.UNBUILDABLE: Said.UNBUILDABLE,
+    CellOutcome.UNRESOLVABLE: FailureState.UNRESOLVABLE,
+    CellOutcome.UNBUILDABLE: FailureState.UNBUILDABLE,
 }
 
 
@@ -37,7 +44,7 @@ class Explained:
 
     fingerprint: str
     checks: tuple[str, ...]
-    seen: tuple[Seen, ...]
+    seen: tuple[CellState, ...]
     rules: tuple[Rule, ...]
     wider: tuple[Rule, ...] = ()
     next_cell: str | None = None
@@ -75,8 +82,8 @@ class _Answers:
     def __init__(self, found: Iterable[Evidence]) -> None:
         order = sorted(found, key=lambda e: e.cell)
         self.grid = Grid([(e.cell, e.pins) for e in order])
-        stopped: dict[Said, list[int]] = {}
-        said: dict[tuple[Said, str], list[int]] = {}
+        stopped: dict[FailureState, list[int]] = {}
+        said: dict[tuple[FailureState, str], list[int]] = {}
         failed: dict[tuple[str, str], list[int]] = {}
         for place, e in enumerate(order):
             if not e.checks and e.outcome in _WITHOUT_CHECKS:
@@ -90,7 +97,7 @@ class _Answers:
         self._failed = {key: bits(mine, len(order)) for key, mine in failed.items()}
 
     def explained(
-        self, fingerprint: str, checks: Sequence[str], untested: Untested | None = None
+        self, fingerprint: str, checks: Sequence[str], untested: UntestedCells | None = None
     ) -> Explained:
         """One failure, with the rules of all of its checks; where those would hold cells in which
         they work, and the checks do not fail together, with the rules of each part."""
@@ -99,7 +106,7 @@ class _Answers:
         rules = boxes(self.grid, said)
         if any(rule.contradicted for rule in rules):
             rules = self._parts(failed) or rules
-        seen = self.grid.seen({one: said[one] for one in (Said.FAILS, Said.WORKS)})
+        seen = self.grid.seen({one: said[one] for one in (FailureState.FAILS, FailureState.WORKS)})
         tells = None
         if untested:
             broken = [one for one in seen if one.broken]
@@ -114,7 +121,7 @@ class _Answers:
             next_cell=tells,
         )
 
-    def _any(self, said: Said, checks: Iterable[str]) -> int:
+    def _any(self, said: FailureState, checks: Iterable[str]) -> int:
         """Where at least one of the checks says so."""
         return _union(self._said.get((said, check), 0) for check in checks)
 
@@ -126,19 +133,26 @@ class _Answers:
             for check, cells in failed.items()
             if not broken
             & ~cells
-            & (self._any(Said.WORKS, [check]) | self._any(Said.OTHERWISE, [check]))
+            & (self._any(FailureState.WORKS, [check]) | self._any(FailureState.OTHERWISE, [check]))
         ]
 
-    def _say(self, failed: Mapping[str, int], broken: int) -> dict[Said, int]:
+    def _say(self, failed: Mapping[str, int], broken: int) -> dict[FailureState, int]:
         """What each cell says of the failure in the cells `broken`: of what its checks say, that
         which tells most. One that fails so and is not among `broken` says nothing."""
         always = self._always(failed, broken)
         asked: Collection[str] = always or failed
-        works = self._any(Said.WORKS, asked)
+        works = self._any(FailureState.WORKS, asked)
         if not always:  # none stands for the others: all that could be asked must work
-            works &= ~(self._any(Said.OTHERWISE, asked) | self._any(Said.BLOCKED, asked))
-        said = {Said.FAILS: broken, Said.WORKS: works}
-        for one in (Said.OTHERWISE, Said.BLOCKED, Said.NEEDS_GPU, Said.UNSUPPORTED):
+            works &= ~(
+                self._any(FailureState.OTHERWISE, asked) | self._any(FailureState.BLOCKED, asked)
+            )
+        said = {FailureState.FAILS: broken, FailureState.WORKS: works}
+        for one in (
+            FailureState.OTHERWISE,
+            FailureState.BLOCKED,
+            FailureState.NEEDS_GPU,
+            FailureState.UNSUPPORTED,
+        ):
             said[one] = self._any(one, asked)
         said.update(self._stopped)
         told = _union(failed.values()) & ~broken
@@ -173,13 +187,13 @@ def _union(sets: Iterable[int]) -> int:
 
 
 _OF_CHECK = {
-    CheckOutcome.WORKS: Said.WORKS,
-    CheckOutcome.BROKEN: Said.OTHERWISE,
-    CheckOutcome.CRASHED: Said.OTHERWISE,
-    CheckOutcome.TIMED_OUT: Said.OTHERWISE,
-    CheckOutcome.BLOCKED: Said.BLOCKED,
-    CheckOutcome.NEEDS_GPU: Said.NEEDS_GPU,
-    CheckOutcome.UNSUPPORTED: Said.UNSUPPORTED,
+    CheckOutcome.WORKS: FailureState.WORKS,
+    CheckOutcome.BROKEN: FailureState.OTHERWISE,
+    CheckOutcome.CRASHED: FailureState.OTHERWISE,
+    CheckOutcome.TIMED_OUT: FailureState.OTHERWISE,
+    CheckOutcome.BLOCKED: FailureState.BLOCKED,
+    CheckOutcome.NEEDS_GPU: FailureState.NEEDS_GPU,
+    CheckOutcome.UNSUPPORTED: FailureState.UNSUPPORTED,
 }
 """What the outcome of a check says of a failure that it did not end with."""
 
@@ -190,7 +204,9 @@ def of_failure(found: Iterable[Evidence], fingerprint: str) -> Explained:
     return _Answers(every).explained(fingerprint, groups(every)[fingerprint])
 
 
-def explain(found: Sequence[Evidence], untested: Untested | None = None) -> tuple[Explained, ...]:
+def explain(
+    found: Sequence[Evidence], untested: UntestedCells | None = None
+) -> tuple[Explained, ...]:
     """Every failure over all cells of one device class, the one seen in most cells first. With
     `untested`, each with the cell of these that would tell most of it."""
     answers = _Answers(found)

@@ -65,7 +65,7 @@ class CellRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cause:
+class PublishedCause:
     """A failure over all cells of a device class; `rules` are specifiers, in words. `rivals`: those
     together that cannot be told apart; where there are several, each is about other checks."""
 
@@ -87,7 +87,7 @@ class Compatibility:
 
     schema: str
     cells: tuple[CellRecord, ...]
-    causes: tuple[Cause, ...]
+    causes: tuple[PublishedCause, ...]
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], CellRecord]:
@@ -105,7 +105,7 @@ class Compatibility:
             raise UsageError(f'no evidence of "{name}" on {device_class}{nearest(name, names)}')
         return found
 
-    def cause(self, fingerprint: str, device_class: str = "host") -> Cause:
+    def cause(self, fingerprint: str, device_class: str = "host") -> PublishedCause:
         """One failure.
 
         Raises:
@@ -226,11 +226,11 @@ def record(row: Mapping[str, Any]) -> CellRecord:
     )
 
 
-def _cause(row: Mapping[str, Any]) -> Cause:
+def _cause(row: Mapping[str, Any]) -> PublishedCause:
     rivals: dict[tuple[str, ...], list[str]] = {}
     for rule in row["rules"]:
         rivals.setdefault(tuple(rule.get("checks", ())), []).append(rule["text"])
-    return Cause(
+    return PublishedCause(
         device_class=row["device_class"],
         fingerprint=row["fingerprint"],
         type=row["type"],

@@ -22,7 +22,7 @@ MOST_TRIED = 30
 """Cells that fail beside which an untested one is sought: of one failure all are alike."""
 
 
-class Said(str, Enum):
+class FailureState(str, Enum):
     """What a cell says of a failure; what tells most comes first."""
 
     FAILS = "fails"
@@ -38,35 +38,35 @@ class Said(str, Enum):
         return self.value
 
 
-NO_CHECKS = (Said.UNRESOLVABLE, Said.UNBUILDABLE)
+NO_CHECKS = (FailureState.UNRESOLVABLE, FailureState.UNBUILDABLE)
 """The cell did not come to its checks."""
 
 _OTHERS = {
-    Said.OTHERWISE: ("fails otherwise", "fail otherwise"),
-    Said.BLOCKED: ("is blocked", "are blocked"),
-    Said.NEEDS_GPU: ("needs a GPU", "need a GPU"),
-    Said.UNSUPPORTED: ("is unsupported", "are unsupported"),
-    Said.UNRESOLVABLE: ("is unresolvable", "are unresolvable"),
-    Said.UNBUILDABLE: ("is unbuildable", "are unbuildable"),
+    FailureState.OTHERWISE: ("fails otherwise", "fail otherwise"),
+    FailureState.BLOCKED: ("is blocked", "are blocked"),
+    FailureState.NEEDS_GPU: ("needs a GPU", "need a GPU"),
+    FailureState.UNSUPPORTED: ("is unsupported", "are unsupported"),
+    FailureState.UNRESOLVABLE: ("is unresolvable", "are unresolvable"),
+    FailureState.UNBUILDABLE: ("is unbuildable", "are unbuildable"),
 }
 """How one cell, and how several, are told of that neither fail so nor work."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class CellState:
     """One cell's answer to a group's checks."""
 
     cell: str
     pins: Mapping[str, str]
-    said: Said
+    state: FailureState
 
     @property
     def broken(self) -> bool:
-        return self.said is Said.FAILS
+        return self.state is FailureState.FAILS
 
     @property
     def works(self) -> bool:
-        return self.said is Said.WORKS
+        return self.state is FailureState.WORKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Beside:
     """A version beside a bound, and what was seen there."""
 
     version: str
-    said: Said
+    state: FailureState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +108,9 @@ class Bound:
         """`(one version, other version)` of each side on which what works stands next to what
         fails, of all that was tested: the boundary lies between."""
         found = []
-        if self.below and self.next_below and self.next_below.said is Said.WORKS:
+        if self.below and self.next_below and self.next_below.state is FailureState.WORKS:
             found.append((self.below, self.low))
-        if self.above and self.next_above and self.next_above.said is Said.WORKS:
+        if self.above and self.next_above and self.next_above.state is FailureState.WORKS:
             found.append((self.high, self.above))
         return tuple(found)
 
@@ -124,8 +124,12 @@ class Bound:
 def _edge(nearest: Beside | None, works: str | None) -> str:
     if nearest is None:
         return ""
-    said = f"{nearest.said} at {nearest.version}"
-    return f"{said} and works at {works}" if works and nearest.said is not Said.WORKS else said
+    said = f"{nearest.state} at {nearest.version}"
+    return (
+        f"{said} and works at {works}"
+        if works and nearest.state is not FailureState.WORKS
+        else said
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +143,7 @@ class Rule:
     support: tuple[str, ...]
     works: int
     contradicted: tuple[str, ...]
-    others: tuple[Seen, ...] = ()
+    others: tuple[CellState, ...] = ()
     checks: tuple[str, ...] = ()
 
     def text(self) -> str:
@@ -159,7 +163,7 @@ class Rule:
 
     def others_text(self) -> str:
         """`18 fail otherwise, 2 are blocked`: the other cells within it; empty where none is."""
-        counts = Counter(one.said for one in self.others)
+        counts = Counter(one.state for one in self.others)
         return ", ".join(
             f"{counts[said]} {words[counts[said] > 1]}"
             for said, words in _OTHERS.items()
@@ -180,7 +184,7 @@ def inside(version: str, low: str, high: str) -> bool:
     return parsed(low) <= parsed(version) <= parsed(high)
 
 
-class Untested(Protocol):
+class UntestedCells(Protocol):
     """The untested cells that may be proposed."""
 
     @property
@@ -197,7 +201,7 @@ but they are not there, or never come to their turn. None: it was not tested."""
 
 
 def next_cell(
-    rules: Sequence[Rule], broken: Sequence[Seen], asked: Asked, untested: Untested
+    rules: Sequence[Rule], broken: Sequence[CellState], asked: Asked, untested: UntestedCells
 ) -> str | None:
     """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
     version makes the difference; newest releases first.
@@ -220,12 +224,12 @@ def next_cell(
     return None
 
 
-def _versions(one: Seen) -> list[Version]:
+def _versions(one: CellState) -> list[Version]:
     return [parsed(one.pins[axis]) for axis in AXES]
 
 
 def _dividing(
-    fit: Sequence[Rule], pins: Mapping[str, str], asked: Asked, untested: Untested
+    fit: Sequence[Rule], pins: Mapping[str, str], asked: Asked, untested: UntestedCells
 ) -> list[tuple[str, str]]:
     """Moves along one axis to what some of the rules hold and some do not: first what half of them
     hold, then of versions that were seen before."""
@@ -241,7 +245,7 @@ def _dividing(
     return [move for *_, move in sorted(ranks)]
 
 
-def _between(rule: Rule, pins: Mapping[str, str], untested: Untested) -> list[tuple[str, str]]:
+def _between(rule: Rule, pins: Mapping[str, str], untested: UntestedCells) -> list[tuple[str, str]]:
     """Moves along one axis on the way from what fails to what works, to the middle first."""
     moves = []
     for bound in rule.bounds:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from mcore_compat.analysis.bisect import release_path
+from mcore_compat.analysis.bisect import release_line as release_path
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import CompatError, InfrastructureError, UsageError, nearest
 from mcore_compat.cli import commands

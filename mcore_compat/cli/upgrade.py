@@ -25,10 +25,11 @@ from mcore_compat.run.pipeline import Context, Options
 from mcore_compat.upgrade import answer as answers
 from mcore_compat.upgrade import current, document, examples, losses, sides, text
 from mcore_compat.upgrade import data as plain
-from mcore_compat.upgrade.answer import Answer, Word
+from mcore_compat.upgrade.answer import UpgradeAnswer as Answer
+from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.current import Chosen
-from mcore_compat.upgrade.sides import Known
+from mcore_compat.upgrade.sides import UpgradeInputs as Known
 
 WIDTH = 100
 """Of the terminal's form where it is not written to a terminal."""

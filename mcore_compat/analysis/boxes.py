@@ -1,4 +1,4 @@
-"""Seen cells → rules: the smallest boxes over the axes' versions that hold a failure. Pure.
+"""CellState cells → rules: the smallest boxes over the axes' versions that hold a failure. Pure.
 
 A box holds all cells in which the failure was seen and none in which the same checks work; where
 that can be, none either in which they fail otherwise or could not be asked.
@@ -14,13 +14,21 @@ import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mcore_compat.analysis.rules import NO_CHECKS, Beside, Bound, Rule, Said, Seen, inside
+from mcore_compat.analysis.rules import (
+    NO_CHECKS,
+    Beside,
+    Bound,
+    CellState,
+    FailureState,
+    Rule,
+    inside,
+)
 from mcore_compat.core.cells import AXES, parsed
 
 MOST_AXES = 3
 """A rule over more axes than these explains nothing."""
 
-Answers = Mapping[Said, int]
+Answers = Mapping[FailureState, int]
 """Which cells say what of a failure; one cell says one thing, or nothing."""
 
 
@@ -71,11 +79,11 @@ class Grid:
                 found |= mine
         return found
 
-    def seen(self, said: Answers) -> tuple[Seen, ...]:
+    def seen(self, said: Answers) -> tuple[CellState, ...]:
         """What each cell said, by place."""
         found = sorted((place, one) for one, cells in said.items() for place in places(cells))
         return tuple(
-            Seen(cell=self.cells[place][0], pins=self.cells[place][1], said=one)
+            CellState(cell=self.cells[place][0], pins=self.cells[place][1], state=one)
             for place, one in found
         )
 
@@ -87,19 +95,19 @@ class Grid:
         here = self.at(axis, version)
         if not any(here & cells for cells in said.values()):
             return None
-        return bool(here & (said.get(Said.FAILS, 0) | said.get(Said.WORKS, 0)))
+        return bool(here & (said.get(FailureState.FAILS, 0) | said.get(FailureState.WORKS, 0)))
 
 
-def rules_for(seen: Sequence[Seen]) -> tuple[Rule, ...]:
+def rules_for(seen: Sequence[CellState]) -> tuple[Rule, ...]:
     """The rules of cells that were seen."""
     return boxes(*gridded(seen))
 
 
-def gridded(seen: Sequence[Seen]) -> tuple[Grid, Answers]:
+def gridded(seen: Sequence[CellState]) -> tuple[Grid, Answers]:
     """Cells that were seen, by place."""
-    said: dict[Said, list[int]] = {}
+    said: dict[FailureState, list[int]] = {}
     for place, one in enumerate(seen):
-        said.setdefault(one.said, []).append(place)
+        said.setdefault(one.state, []).append(place)
     grid = Grid([(one.cell, one.pins) for one in seen])
     return grid, {one: bits(mine, len(seen)) for one, mine in said.items()}
 
@@ -138,10 +146,10 @@ def wider(grid: Grid, said: Answers) -> tuple[Rule, ...]:
 def _worths(grid: Grid, said: Answers) -> dict[tuple[str, ...], tuple[int, int, int]]:
     """By axes: how many cells the box over them holds in which the checks work, how many in which
     they fail otherwise or are blocked, and how many axes they are. The least is the best."""
-    broken, works = said.get(Said.FAILS, 0), said.get(Said.WORKS, 0)
+    broken, works = said.get(FailureState.FAILS, 0), said.get(FailureState.WORKS, 0)
     if not broken or not works:
         return {}
-    not_so = said.get(Said.OTHERWISE, 0) | said.get(Said.BLOCKED, 0)
+    not_so = said.get(FailureState.OTHERWISE, 0) | said.get(FailureState.BLOCKED, 0)
     within = {axis: _within(grid, broken, axis) for axis in AXES}
     made: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for size in range(1, MOST_AXES + 1):
@@ -160,10 +168,10 @@ def _within(grid: Grid, broken: int, axis: str) -> int:
 
 
 def _rule(grid: Grid, said: Answers, axes: Sequence[str], checks: tuple[str, ...] = ()) -> Rule:
-    broken, works = said[Said.FAILS], said[Said.WORKS]
+    broken, works = said[FailureState.FAILS], said[FailureState.WORKS]
     within = {axis: _within(grid, broken, axis) for axis in axes}
     held = functools.reduce(operator.and_, within.values())
-    told = (Said.FAILS, Said.WORKS)
+    told = (FailureState.FAILS, FailureState.WORKS)
     return Rule(
         bounds=tuple(_bound(grid, said, axis, within) for axis in axes),
         support=grid.names(broken),
@@ -178,12 +186,12 @@ def _bound(grid: Grid, said: Answers, axis: str, within: Mapping[str, int]) -> B
     """An axis' interval, with what lies beside it, all other axes being within theirs."""
     others = (cells for other, cells in within.items() if other != axis)
     rest = functools.reduce(operator.and_, others, grid.all)
-    failed = grid.versions(axis, said[Said.FAILS])
+    failed = grid.versions(axis, said[FailureState.FAILS])
     low, high = failed[0], failed[-1]
     there = grid.versions(axis, rest)
     below = [v for v in reversed(there) if parsed(v) < parsed(low)]
     above = [v for v in there if parsed(v) > parsed(high)]
-    works = rest & said[Said.WORKS]
+    works = rest & said[FailureState.WORKS]
     return Bound(
         axis=axis,
         low=low,
@@ -200,10 +208,10 @@ def _nearest(
 ) -> Beside | None:
     """The first of the versions that was tested, and what tells most of it. Cells that did not
     come to their checks say something only where no other does."""
-    for these in ([one for one in Said if one not in NO_CHECKS], NO_CHECKS):
+    for these in ([one for one in FailureState if one not in NO_CHECKS], NO_CHECKS):
         for version in versions:
             here = rest & grid.at(axis, version)
             for one in these:
                 if here & said.get(one, 0):
-                    return Beside(version=version, said=one)
+                    return Beside(version=version, state=one)
     return None

@@ -19,7 +19,7 @@ from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
 
 
-class Untested:
+class UntestedCells:
     """All combinations of the declared axes but those of which there is evidence."""
 
     def __init__(self, found: Iterable[Evidence], matrix: Matrix, releases: Releases) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcore_compat.analysis.api.signatures import Difference
+from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 
 Structure = tuple[tuple[str, tuple[str, ...]], ...]
 """The classes at each place of a spec, sorted; places where nothing stands are left out."""
@@ -28,26 +28,28 @@ def structure(layers: Any) -> Structure:
     return tuple((place, tuple(sorted(there[place]))) for place in sorted(there))
 
 
-def compare(old: Structure, new: Structure) -> tuple[Difference, ...]:
+def compare(old: Structure, new: Structure) -> tuple[InterfaceDifference, ...]:
     """What differs between two specs; a place is named by its path, the root by none."""
     return tuple(_differences(dict(old), dict(new)))
 
 
 def _differences(
     old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, ...]]
-) -> Iterator[Difference]:
+) -> Iterator[InterfaceDifference]:
     for place in sorted({*old, *new}):
         before, after = old.get(place, ()), new.get(place, ())
         gone = " or ".join(name for name in before if name not in after) or None
         come = " or ".join(name for name in after if name not in before) or None
         if not before:
-            yield Difference(kind="submodule added", name=place, new=come)
+            yield InterfaceDifference(kind="submodule added", name=place, new=come)
         elif not after:
             why = "code that reaches into the spec does not find it"
-            yield Difference(kind="submodule removed", name=place, old=gone, breaking=True, why=why)
+            yield InterfaceDifference(
+                kind="submodule removed", name=place, old=gone, breaking=True, why=why
+            )
         elif before != after:
             why = "code that looks for the former class does not find it" if gone else ""
-            yield Difference(
+            yield InterfaceDifference(
                 kind="class changed", name=place, old=gone, new=come, breaking=bool(gone), why=why
             )
 
