@@ -342,18 +342,18 @@ def test_the_core_library_alone_tells_the_version_of_te() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("versions", "said"),
     [
         ({"megatron-core": None}, "megatron-core is not installed there"),
         ({"torch": "main"}, 'torch has no valid version: "main"'),
     ],
 )
-def test_what_cannot_stand_for_a_cell_is_told(changed: dict[str, str | None], said: str) -> None:
-    versions = {k: v for k, v in {**THERE.versions, **changed}.items() if v is not None}
+def test_what_cannot_stand_for_a_cell_is_told(versions: dict[str, str | None], said: str) -> None:
+    there = {k: v for k, v in {**THERE.versions, **versions}.items() if v is not None}
     with pytest.raises(UsageError, match=said):
-        current.current(replace(THERE, versions=versions), [record()])
+        current.current(replace(THERE, versions=there), [record()])
     with pytest.raises(UsageError, match="no cell was tested"):
-        current.current(THERE, [replace(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
+        current.current(THERE, [changed(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
 
 
 def test_current_is_answered_with_its_note(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from mcore_compat.core.cells import AXES, parsed
 
 if TYPE_CHECKING:
@@ -69,12 +71,11 @@ class CellState:
         return self.state is FailureState.WORKS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Beside:
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
     """A version beside a bound, and what was seen there."""
 
     version: str
-    state: FailureState
+    state: FailureState = msgspec.field(name="said")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,8 @@ class Bound:
     high: str
     below: str | None
     above: str | None
-    next_below: Beside | None
-    next_above: Beside | None
+    next_below: Beside | None = None
+    next_above: Beside | None = None
 
     def specifier(self) -> str:
         """The interval as PEP 440 writes it: `megatron-core>=0.13.0,<=0.16.1`."""
