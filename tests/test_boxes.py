@@ -6,7 +6,7 @@ All cells here are made up.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,9 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from mcore_compat.analysis import boxes
-from mcore_compat.analysis.boxes import MOST_AXES, rules_for
-from mcore_compat.analysis.rules import NO_CHECKS, Beside, CellState, FailureState, Rule
+from mcore_compat.analysis.rules import (
+    MOST_AXES,
+    NO_CHECKS,
+    Beside,
+    CellsByState,
+    CellState,
+    FailureState,
+    Grid,
+    Rule,
+    bits,
+    boxes,
+    places,
+    wider,
+)
 from mcore_compat.core.cells import AXES
 
 FAILS, WORKS, OTHERWISE = FailureState.FAILS, FailureState.WORKS, FailureState.OTHERWISE
@@ -29,6 +40,17 @@ def seen(said: FailureState | bool, name: str = "", **pins: str) -> CellState:
     if isinstance(said, bool):
         said = FAILS if said else WORKS
     return CellState(cell=name or str(sorted(pins.items())), pins=base, state=said)
+
+
+def gridded(cells: Sequence[CellState]) -> tuple[Grid, CellsByState]:
+    """The cells by place, and which of them say what."""
+    here = {state: [p for p, c in enumerate(cells) if c.state is state] for state in FailureState}
+    grid = Grid([(cell.cell, cell.pins) for cell in cells])
+    return grid, {state: bits(at, len(cells)) for state, at in here.items() if at}
+
+
+def rules_for(cells: Sequence[CellState]) -> tuple[Rule, ...]:
+    return boxes(*gridded(cells))
 
 
 def by_torch(**said: FailureState) -> list[CellState]:
@@ -115,10 +137,10 @@ def test_a_wider_rule_that_only_other_failures_speak_against_is_kept_beside() ->
         seen(FAILS, megatron_core="1", torch="1"),
         seen(OTHERWISE, megatron_core="1", torch="2"),
     ]
-    grid, said = boxes.gridded(cells)
-    assert [r.text() for r in boxes.boxes(grid, said)] == ["torch==1"]
-    (wider,) = boxes.wider(grid, said)
-    assert (wider.text(), wider.others_text()) == ("megatron-core==1", "1 fails otherwise")
+    grid, said = gridded(cells)
+    assert [r.text() for r in boxes(grid, said)] == ["torch==1"]
+    (broader,) = wider(grid, said)
+    assert (broader.text(), broader.others_text()) == ("megatron-core==1", "1 fails otherwise")
 
 
 @pytest.mark.parametrize(
@@ -207,13 +229,13 @@ def worth(cells: list[CellState]) -> tuple[int, int]:
 def test_every_rule_holds_what_it_says_and_none_is_better(cells: list[CellState]) -> None:
     rules = rules_for(cells)
     broken = {c.cell for c in cells if c.broken}
-    assert bool(rules) == bool(broken and any(c.works for c in cells))
+    assert bool(rules) == bool(broken and any(c.state is WORKS for c in cells))
     for rule in rules:
         mine = [c for c in cells if rule.holds(c.pins)]
         assert set(rule.support) == broken <= {c.cell for c in mine}
-        assert set(rule.contradicted) == {c.cell for c in mine if c.works}
+        assert set(rule.contradicted) == {c.cell for c in mine if c.state is WORKS}
         assert {c.cell for c in rule.others} == {
-            c.cell for c in mine if not c.works and not c.broken
+            c.cell for c in mine if c.state is not WORKS and not c.broken
         }
         for size in range(1, MOST_AXES + 1):
             for axes in itertools.combinations(AXES, size):
@@ -254,9 +276,9 @@ def nearest(cells: list[CellState], axis: str, pick: Callable[..., Any]) -> Besi
 
 
 def works(cells: list[CellState], axis: str, pick: Callable[..., Any]) -> str | None:
-    return pick((c.pins[axis] for c in cells if c.works), key=int, default=None)
+    return pick((c.pins[axis] for c in cells if c.state is WORKS), key=int, default=None)
 
 
 @given(st.sets(st.integers(0, 200)))
 def test_a_set_of_places_is_read_back(found: set[int]) -> None:
-    assert list(boxes.places(boxes.bits(found, 201))) == sorted(found)
+    assert list(places(bits(found, 201))) == sorted(found)

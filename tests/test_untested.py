@@ -6,7 +6,7 @@ import pytest
 from support import event, stand_in_evidence
 
 from mcore_compat.analysis import explanation
-from mcore_compat.analysis.untested_cells import UntestedCells
+from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import parsed
 from mcore_compat.results import evidence

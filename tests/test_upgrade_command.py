@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
-from test_doctor import record
+from test_doctor import changed, record
 from upgrade_support import (
     ALL_LOAD,
     BROKEN,

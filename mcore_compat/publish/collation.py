@@ -14,7 +14,7 @@ from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.analysis.intervals import Interval
-from mcore_compat.analysis.untested_cells import UntestedCells as Untested
+from mcore_compat.analysis.next_cell import UntestedCells as Untested
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases

@@ -14,10 +14,9 @@ from typing import Any
 
 from packaging.version import Version
 
-from mcore_compat.analysis.interfaces import recorded, signatures, specs, words
-from mcore_compat.analysis.interfaces.recorded import History, ReleaseSighting, Subject
+from mcore_compat.analysis.interfaces import recorded, signatures, words
+from mcore_compat.analysis.interfaces.recorded import History, ReleaseSighting, Structure, Subject
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
-from mcore_compat.analysis.interfaces.specs import Structure
 from mcore_compat.base.markup import escape
 from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
@@ -128,8 +127,30 @@ def _compare(old: str | Structure, new: str | Structure) -> tuple[InterfaceDiffe
     if isinstance(old, str) and isinstance(new, str):
         return signatures.compare(old, new)
     if isinstance(old, tuple) and isinstance(new, tuple):
-        return specs.compare(old, new)
+        return tuple(_spec_differences(dict(old), dict(new)))
     return ()
+
+
+def _spec_differences(
+    old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, ...]]
+) -> Iterator[InterfaceDifference]:
+    """What differs between two specs; a place is named by its path, the root by none."""
+    for place in sorted({*old, *new}):
+        before, after = old.get(place, ()), new.get(place, ())
+        gone = " or ".join(name for name in before if name not in after) or None
+        come = " or ".join(name for name in after if name not in before) or None
+        if not before:
+            yield InterfaceDifference(kind="submodule added", name=place, new=come)
+        elif not after:
+            why = "code that reaches into the spec does not find it"
+            yield InterfaceDifference(
+                kind="submodule removed", name=place, old=gone, breaking=True, why=why
+            )
+        elif before != after:
+            why = "code that looks for the former class does not find it" if gone else ""
+            yield InterfaceDifference(
+                kind="class changed", name=place, old=gone, new=come, breaking=bool(gone), why=why
+            )
 
 
 def _gone(

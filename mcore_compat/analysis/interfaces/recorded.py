@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcore_compat.analysis.interfaces.specs import Structure, structure
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
 
@@ -24,6 +23,10 @@ OWNERS = {
 """By top-level module: the package whose release decides."""
 
 _ASKED = (CheckOutcome.WORKS, CheckOutcome.UNSUPPORTED)
+
+
+Structure = tuple[tuple[str, tuple[str, ...]], ...]
+"""The classes at each place of a spec, sorted; places where nothing stands are left out."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -95,6 +98,23 @@ class _Shared:
             fails = {_top(module) for module, how in rows if how != "ok"}
             self.imports[id(told)] = works, fails
         return self.imports[id(told)]
+
+
+def structure(layers: Any) -> Structure:
+    """The structure in what `spec-modules` recorded: by layer, by place, the class there.
+
+    Layers that are only numbered count as one: what stands at a place in any of them. Empty where
+    nothing of that form was recorded.
+    """
+    there: dict[str, set[str]] = {}
+    for layer, places in layers.items() if isinstance(layers, Mapping) else ():
+        numbered = layer == "layer" or layer.startswith("layers.")
+        for place, name in places.items() if isinstance(places, Mapping) else ():
+            if "Identity" in str(name):
+                continue  # stands for nothing
+            path = ".".join(part for part in ("" if numbered else layer, place) if part)
+            there.setdefault(path, set()).add(str(name))
+    return tuple((place, tuple(sorted(there[place]))) for place in sorted(there))
 
 
 def _top(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcore_compat.analysis.interfaces import specs
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 
 FULL = 8
@@ -97,7 +96,7 @@ def _names(kind: str, mine: Sequence[InterfaceDifference]) -> str:
     """The names, those that are required or lie above others said so; or how many."""
     names = [d.name or "the whole" for d in mine]
     if kind.startswith("submodule"):
-        below = specs.topmost(names)
+        below = _topmost(names)
         names = [f"{n} (with {below[n]} below it)" if below[n] else n for n in below]
     elif kind == "parameter added":
         names = [f"{n} (required)" if d.breaking else n for n, d in zip(names, mine, strict=True)]
@@ -106,3 +105,9 @@ def _names(kind: str, mine: Sequence[InterfaceDifference]) -> str:
     breaking = [n for n, d in zip(names, mine, strict=False) if d.breaking]
     noun = "submodules" if kind.startswith("submodule") else "parameters"
     return ", ".join([f"{len(names)} {noun}", *breaking])
+
+
+def _topmost(names: list[str]) -> dict[str, int]:
+    """Of places, those that lie below no other of them, each with the number below it."""
+    tops = [n for n in names if not any(n != o and (not o or n.startswith(f"{o}.")) for o in names)]
+    return {top: sum(not top or n.startswith(f"{top}.") for n in names if n != top) for top in tops}

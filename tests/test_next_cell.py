@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from mcore_compat.analysis.boxes import boxes, gridded
-from mcore_compat.analysis.rules import CellState, FailureState, next_cell
+from test_boxes import gridded
+
+from mcore_compat.analysis.next_cell import next_cell
+from mcore_compat.analysis.rules import CellState, FailureState, boxes
 from mcore_compat.core.cells import AXES
 
 FAILS, WORKS = FailureState.FAILS, FailureState.WORKS
