@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat.analysis.bisect.halving import Answer, State, bisect, lines
+from mcore_compat.analysis.bisect.halving import ChangePoint, CheckState, bisect, lines
 
-G, B, S = State.GOOD, State.BAD, State.SILENT
+G, B, S = CheckState.GOOD, CheckState.BAD, CheckState.SILENT
 
 
-def over(states: list[State], known: dict[int, State] | None = None) -> Answer:
+def over(states: list[CheckState], known: dict[int, CheckState] | None = None) -> ChangePoint:
     """Bisect a line whose states are these; each point is asked once at most."""
     asked: set[int] = set()
 
-    def ask(point: int) -> State:
+    def ask(point: int) -> CheckState:
         assert point not in asked
         assert point not in (known or {})
         asked.add(point)
@@ -39,7 +39,7 @@ def over(states: list[State], known: dict[int, State] | None = None) -> Answer:
     ],
 )
 def test_the_change_is_found(
-    states: list[State], last: int, first: int, silent: tuple[int, ...]
+    states: list[CheckState], last: int, first: int, silent: tuple[int, ...]
 ) -> None:
     answer = over(states)
     assert (answer.last, answer.first, answer.silent) == (last, first, silent)
@@ -47,7 +47,7 @@ def test_the_change_is_found(
 
 
 @st.composite
-def monotone(draw: st.DrawFn) -> list[State]:
+def monotone(draw: st.DrawFn) -> list[CheckState]:
     """Good up to some point, bad from there; any but the ends may be silent."""
     count = draw(st.integers(2, 60))
     change = draw(st.integers(1, count - 1))
@@ -55,13 +55,13 @@ def monotone(draw: st.DrawFn) -> list[State]:
     return [S if p in silent else (G if p < change else B) for p in range(count)]
 
 
-def price(states: list[State], asked: tuple[int, ...]) -> int:
+def price(states: list[CheckState], asked: tuple[int, ...]) -> int:
     return math.ceil(math.log2(len(states))) + sum(states[p] is S for p in asked)
 
 
 @given(monotone())
 def test_of_what_changes_once_the_answer_is_never_wrong_and_the_price_holds(
-    states: list[State],
+    states: list[CheckState],
 ) -> None:
     answer = over(states)
     assert states[answer.last] is G
@@ -74,7 +74,7 @@ def test_of_what_changes_once_the_answer_is_never_wrong_and_the_price_holds(
 
 @given(monotone(), st.data())
 def test_what_is_known_is_not_asked_and_only_helps(
-    states: list[State], data: st.DataObject
+    states: list[CheckState], data: st.DataObject
 ) -> None:
     known = data.draw(st.sets(st.integers(0, len(states) - 1)))
     answer = over(states, {point: states[point] for point in known})
@@ -84,7 +84,7 @@ def test_what_is_known_is_not_asked_and_only_helps(
 
 @given(st.lists(st.sampled_from([G, B, S]), max_size=40), st.data())
 def test_of_what_changes_often_one_change_is_told_and_what_speaks_against_it(
-    middle: list[State], data: st.DataObject
+    middle: list[CheckState], data: st.DataObject
 ) -> None:
     states = [G, *middle, B]
     points = data.draw(st.sets(st.integers(0, len(states) - 1)))

@@ -6,7 +6,7 @@ All cells here are made up.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,24 +14,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from mcore_compat.analysis import smallest_rules
-from mcore_compat.analysis.rules import NO_CHECKS, Beside, Rule, Said, Seen
-from mcore_compat.analysis.smallest_rules import MOST_AXES, rules_for
+from mcore_compat.analysis.rules import (
+    MOST_AXES,
+    NO_CHECKS,
+    Beside,
+    CellsByState,
+    CellState,
+    FailureState,
+    Grid,
+    Rule,
+    bits,
+    boxes,
+    places,
+    wider,
+)
 from mcore_compat.core.cells import AXES
 
-FAILS, WORKS, OTHERWISE = Said.FAILS, Said.WORKS, Said.OTHERWISE
+FAILS, WORKS, OTHERWISE = FailureState.FAILS, FailureState.WORKS, FailureState.OTHERWISE
 
 
-def seen(said: Said | bool, name: str = "", **pins: str) -> Seen:
+def seen(said: FailureState | bool, name: str = "", **pins: str) -> CellState:
     """A cell; True is one that fails, False one that works."""
     base = dict.fromkeys(AXES, "1")
     base.update({axis.replace("_", "-"): version for axis, version in pins.items()})
     if isinstance(said, bool):
         said = FAILS if said else WORKS
-    return Seen(cell=name or str(sorted(pins.items())), pins=base, said=said)
+    return CellState(cell=name or str(sorted(pins.items())), pins=base, state=said)
 
 
-def by_torch(**said: Said) -> list[Seen]:
+def gridded(cells: Sequence[CellState]) -> tuple[Grid, CellsByState]:
+    """The cells by place, and which of them say what."""
+    here = {state: [p for p, c in enumerate(cells) if c.state is state] for state in FailureState}
+    grid = Grid([(cell.cell, cell.pins) for cell in cells])
+    return grid, {state: bits(at, len(cells)) for state, at in here.items() if at}
+
+
+def rules_for(cells: Sequence[CellState]) -> tuple[Rule, ...]:
+    return boxes(*gridded(cells))
+
+
+def by_torch(**said: FailureState) -> list[CellState]:
     """Cells that differ in torch alone: `v1=WORKS`."""
     return [seen(one, torch=name.removeprefix("v")) for name, one in said.items()]
 
@@ -68,7 +90,7 @@ def test_axes_that_vary_together_cannot_be_told_apart() -> None:
 
 
 @pytest.mark.parametrize("said", [FAILS, WORKS, OTHERWISE])
-def test_without_cells_that_fail_and_cells_that_work_no_rule_is_stated(said: Said) -> None:
+def test_without_cells_that_fail_and_cells_that_work_no_rule_is_stated(said: FailureState) -> None:
     assert rules_for([seen(said, torch=v) for v in "123"]) == ()
 
 
@@ -84,8 +106,10 @@ def test_versions_are_compared_as_numbers() -> None:
     assert rule.text() == "torch>=2.10,<=2.11"
 
 
-@pytest.mark.parametrize("said", [OTHERWISE, Said.BLOCKED])
-def test_a_rule_does_not_hold_what_was_not_seen_to_fail_so_where_that_can_be(said: Said) -> None:
+@pytest.mark.parametrize("said", [OTHERWISE, FailureState.BLOCKED])
+def test_a_rule_does_not_hold_what_was_not_seen_to_fail_so_where_that_can_be(
+    said: FailureState,
+) -> None:
     cells = [
         seen(WORKS, nvidia_modelopt="1", transformer_engine="1"),
         seen(FAILS, nvidia_modelopt="2", transformer_engine="1"),
@@ -100,7 +124,9 @@ def test_a_rule_does_not_hold_what_was_not_seen_to_fail_so_where_that_can_be(sai
 
 
 def test_where_it_cannot_be_a_rule_counts_what_fails_otherwise_within_it() -> None:
-    (rule,) = rules_for(by_torch(v1=WORKS, v2=FAILS, v3=OTHERWISE, v4=FAILS, v5=Said.UNSUPPORTED))
+    (rule,) = rules_for(
+        by_torch(v1=WORKS, v2=FAILS, v3=OTHERWISE, v4=FAILS, v5=FailureState.UNSUPPORTED)
+    )
     assert rule.text() == "torch>=2,<=4"
     assert rule.others_text() == "1 fails otherwise"
 
@@ -111,10 +137,10 @@ def test_a_wider_rule_that_only_other_failures_speak_against_is_kept_beside() ->
         seen(FAILS, megatron_core="1", torch="1"),
         seen(OTHERWISE, megatron_core="1", torch="2"),
     ]
-    grid, said = smallest_rules.gridded(cells)
-    assert [r.text() for r in smallest_rules.boxes(grid, said)] == ["torch==1"]
-    (wider,) = smallest_rules.wider(grid, said)
-    assert (wider.text(), wider.others_text()) == ("megatron-core==1", "1 fails otherwise")
+    grid, said = gridded(cells)
+    assert [r.text() for r in boxes(grid, said)] == ["torch==1"]
+    (broader,) = wider(grid, said)
+    assert (broader.text(), broader.others_text()) == ("megatron-core==1", "1 fails otherwise")
 
 
 @pytest.mark.parametrize(
@@ -122,20 +148,20 @@ def test_a_wider_rule_that_only_other_failures_speak_against_is_kept_beside() ->
     [
         (by_torch(v1=OTHERWISE, v2=FAILS, v3=WORKS), "fails otherwise at 1, works at 3"),
         (
-            by_torch(v0=WORKS, v1=OTHERWISE, v2=FAILS, v3=Said.UNSUPPORTED),
+            by_torch(v0=WORKS, v1=OTHERWISE, v2=FAILS, v3=FailureState.UNSUPPORTED),
             "fails otherwise at 1 and works at 0, unsupported at 3",
         ),
         (
-            by_torch(v1=Said.BLOCKED, v2=FAILS, v3=Said.UNRESOLVABLE, v4=WORKS),
+            by_torch(v1=FailureState.BLOCKED, v2=FAILS, v3=FailureState.UNRESOLVABLE, v4=WORKS),
             "blocked at 1, works at 4",
         ),
         (
-            by_torch(v1=Said.UNBUILDABLE, v2=FAILS, v3=Said.NEEDS_GPU, v4=WORKS),
+            by_torch(v1=FailureState.UNBUILDABLE, v2=FAILS, v3=FailureState.NEEDS_GPU, v4=WORKS),
             "unbuildable at 1, needs-gpu at 3 and works at 4",
         ),
     ],
 )
-def test_beside_a_bound_stands_what_was_seen_there(cells: list[Seen], edges: str) -> None:
+def test_beside_a_bound_stands_what_was_seen_there(cells: list[CellState], edges: str) -> None:
     (rule,) = rules_for(cells)
     assert rule.bounds[0].edges() == edges
 
@@ -169,7 +195,10 @@ def test_a_planted_box_is_found(pairs: set[tuple[int, int]], t: int, m: int, how
 
 
 CELLS = st.dictionaries(
-    st.tuples(*[st.integers(1, 3)] * 3), st.sampled_from(list(Said)), min_size=2, max_size=20
+    st.tuples(*[st.integers(1, 3)] * 3),
+    st.sampled_from(list(FailureState)),
+    min_size=2,
+    max_size=20,
 ).map(
     lambda found: [
         seen(
@@ -183,7 +212,7 @@ CELLS = st.dictionaries(
 )
 
 
-def held(cells: list[Seen], axes: tuple[str, ...]) -> list[Seen]:
+def held(cells: list[CellState], axes: tuple[str, ...]) -> list[CellState]:
     """The cells in the box over these axes."""
     spans = {axis: sorted(int(c.pins[axis]) for c in cells if c.broken) for axis in axes}
     return [
@@ -191,22 +220,22 @@ def held(cells: list[Seen], axes: tuple[str, ...]) -> list[Seen]:
     ]
 
 
-def worth(cells: list[Seen]) -> tuple[int, int]:
-    said = [c.said for c in cells]
-    return said.count(WORKS), said.count(OTHERWISE) + said.count(Said.BLOCKED)
+def worth(cells: list[CellState]) -> tuple[int, int]:
+    said = [c.state for c in cells]
+    return said.count(WORKS), said.count(OTHERWISE) + said.count(FailureState.BLOCKED)
 
 
 @given(CELLS)
-def test_every_rule_holds_what_it_says_and_none_is_better(cells: list[Seen]) -> None:
+def test_every_rule_holds_what_it_says_and_none_is_better(cells: list[CellState]) -> None:
     rules = rules_for(cells)
     broken = {c.cell for c in cells if c.broken}
-    assert bool(rules) == bool(broken and any(c.works for c in cells))
+    assert bool(rules) == bool(broken and any(c.state is WORKS for c in cells))
     for rule in rules:
         mine = [c for c in cells if rule.holds(c.pins)]
         assert set(rule.support) == broken <= {c.cell for c in mine}
-        assert set(rule.contradicted) == {c.cell for c in mine if c.works}
+        assert set(rule.contradicted) == {c.cell for c in mine if c.state is WORKS}
         assert {c.cell for c in rule.others} == {
-            c.cell for c in mine if not c.works and not c.broken
+            c.cell for c in mine if c.state is not WORKS and not c.broken
         }
         for size in range(1, MOST_AXES + 1):
             for axes in itertools.combinations(AXES, size):
@@ -221,7 +250,7 @@ def test_every_rule_holds_what_it_says_and_none_is_better(cells: list[Seen]) -> 
 
 
 @given(CELLS)
-def test_the_edges_of_every_rule_are_true(cells: list[Seen]) -> None:
+def test_the_edges_of_every_rule_are_true(cells: list[CellState]) -> None:
     for rule in rules_for(cells):
         for bound in rule.bounds:
             beside = [c for c in cells if all_else_holds(rule, bound.axis, c)]
@@ -233,23 +262,23 @@ def test_the_edges_of_every_rule_are_true(cells: list[Seen]) -> None:
             assert bound.above == works(upper, bound.axis, min)
 
 
-def all_else_holds(rule: Rule, axis: str, one: Seen) -> bool:
+def all_else_holds(rule: Rule, axis: str, one: CellState) -> bool:
     return all(rule.admits(other, one.pins[other]) for other in rule.axes if other != axis)
 
 
-def nearest(cells: list[Seen], axis: str, pick: Callable[..., Any]) -> Beside | None:
-    asked = [c for c in cells if c.said not in NO_CHECKS] or cells
+def nearest(cells: list[CellState], axis: str, pick: Callable[..., Any]) -> Beside | None:
+    asked = [c for c in cells if c.state not in NO_CHECKS] or cells
     if not asked:
         return None
     version = pick((c.pins[axis] for c in asked), key=int)
-    here = [c.said for c in asked if c.pins[axis] == version]
-    return Beside(version=version, said=next(said for said in Said if said in here))
+    here = [c.state for c in asked if c.pins[axis] == version]
+    return Beside(version=version, state=next(said for said in FailureState if said in here))
 
 
-def works(cells: list[Seen], axis: str, pick: Callable[..., Any]) -> str | None:
-    return pick((c.pins[axis] for c in cells if c.works), key=int, default=None)
+def works(cells: list[CellState], axis: str, pick: Callable[..., Any]) -> str | None:
+    return pick((c.pins[axis] for c in cells if c.state is WORKS), key=int, default=None)
 
 
 @given(st.sets(st.integers(0, 200)))
 def test_a_set_of_places_is_read_back(found: set[int]) -> None:
-    assert list(smallest_rules.places(smallest_rules.bits(found, 201))) == sorted(found)
+    assert list(places(bits(found, 201))) == sorted(found)

@@ -96,7 +96,7 @@ def test_a_release_that_works_in_some_cells_only_is_partial(made: Made) -> None:
 @given(st.dictionaries(st.integers(9, 19), st.booleans()))
 def test_no_release_is_both_in_a_run_and_not_tested(answers: dict[int, bool]) -> None:
     said = {f"0.{n}.0": frozenset({works}) for n, works in sorted(answers.items())}
-    given = intervals.Answers(said=said)
+    given = intervals.ReleaseOutcomes(said=said)
     made = intervals.from_answers(given, "megatron-core", "restore", "gpt", RELEASES)
     tested = set(said)
     for one in made:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from mcore_compat.analysis.bisect import release_path
-from mcore_compat.analysis.bisect.release_path import Facts, Line
+from mcore_compat.analysis.bisect import release_line
+from mcore_compat.analysis.bisect.release_line import Facts, ReleaseLine
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import AXES, Cell, Request, format_name, full_name, series_of
@@ -31,11 +31,11 @@ def cell(name: str) -> Cell:
     return combinations.named(full_name(name), MATRIX, RELEASES)
 
 
-def between(good: str, bad: str, **options: object) -> Line:
-    return release_path.between(cell(good), cell(bad), facts(), **options)  # type: ignore[arg-type]
+def between(good: str, bad: str, **options: object) -> ReleaseLine:
+    return release_line.between(cell(good), cell(bad), facts(), **options)  # type: ignore[arg-type]
 
 
-def names(made: Line) -> list[str]:
+def names(made: ReleaseLine) -> list[str]:
     return [point.cell.name for point in made.points]
 
 
@@ -60,12 +60,12 @@ def test_a_combination_is_spelt_as_its_cell_is_called(part: str) -> None:
     older = next(r.version for r in RELEASES.of("megatron-core") if series_of(r.version) == "0.16")
     assert older != named.mcore
     full = Request(mcore=named.mcore, modelopt=named.modelopt, te=named.te, torch=named.torch)
-    spelt = release_path.by_series(full, RELEASES)
+    spelt = release_line.by_series(full, RELEASES)
     assert (
         cell(format_name(spelt)).name == cell(f"0.16-modelopt0.41{part.partition('-py')[0]}").name
     )
-    assert release_path.by_series(replace(full, mcore=older), RELEASES).mcore == older
-    assert release_path.by_series(spelt, RELEASES) == spelt
+    assert release_line.by_series(replace(full, mcore=older), RELEASES).mcore == older
+    assert release_line.by_series(spelt, RELEASES) == spelt
 
 
 def test_the_good_cell_may_be_the_newer_one() -> None:
@@ -81,9 +81,9 @@ def test_over_megatron_core_the_default_stacks_move_with_it() -> None:
     assert names(made) == [f"compat-0.{n}-modelopt0.41" for n in (14, 15, 16, 17)]
     assert made.moving == ("transformer-engine", "torch", "python")
     assert made.held == {"nvidia-modelopt": "0.41.0"}
-    moved = release_path.stacks(made, 1, 2)
+    moved = release_line.stacks(made, 1, 2)
     assert list(moved) == ["transformer-engine"]
-    assert release_path.stacks(made, 0, 0) == {}
+    assert release_line.stacks(made, 0, 0) == {}
 
 
 def test_what_is_held_does_not_move_and_the_bad_end_is_another_cell_then() -> None:
@@ -143,8 +143,8 @@ def test_each_series_is_its_newest_patch_and_what_that_leaves_out_is_told() -> N
     made = between("0.11-modelopt0.41", "0.14-modelopt0.41")
     assert [p.version for p in made.points] == ["0.11.0", "0.12.3", "0.13.1", "0.14.0"]
     assert made.without == ("0.12.0", "0.12.1", "0.12.2", "0.13.0")
-    assert release_path.skipped(made, 0, 1) == ("0.12.0", "0.12.1", "0.12.2")
-    assert release_path.skipped(made, 2, 3) == ()
+    assert release_line.skipped(made, 0, 1) == ("0.12.0", "0.12.1", "0.12.2")
+    assert release_line.skipped(made, 2, 3) == ()
 
 
 def test_with_patches_every_release_is_a_point() -> None:
@@ -178,13 +178,13 @@ def test_what_was_withdrawn_or_is_not_final_is_no_point() -> None:
     rows["nvidia-modelopt"] = (*rows["nvidia-modelopt"], early)
     known = facts(known=Releases(rows))
     ends = cell("0.16-modelopt0.41"), cell("0.16-modelopt0.43")
-    found = release_path.between(*ends, known, patches=True)
+    found = release_line.between(*ends, known, patches=True)
     assert [p.version for p in found.points] == ["0.41.0", "0.42.0", "0.43.0"]
 
 
 def test_a_series_without_a_stack_is_no_point_and_is_told() -> None:
     less = replace(MATRIX, stacks={s: v for s, v in MATRIX.stacks.items() if s != "0.15"})
-    made = release_path.between(cell("0.14-modelopt0.41"), cell("0.16-modelopt0.41"), facts(less))
+    made = release_line.between(cell("0.14-modelopt0.41"), cell("0.16-modelopt0.41"), facts(less))
     assert [p.version for p in made.points] == ["0.14.0", "0.16.1"]
     assert "0.15.3" in made.without
 
@@ -205,7 +205,7 @@ def test_a_pair_that_the_matrix_excludes_is_refused() -> None:
     )
     declared = facts(replace(MATRIX, exclusions=(rule,)))
     ends = cell("0.14-modelopt0.31"), cell("0.14-modelopt0.35")
-    made = release_path.between(*ends, declared)
+    made = release_line.between(*ends, declared)
     assert [p.refused for p in made.points] == ["", "excluded: a reason", ""]
 
 
@@ -219,18 +219,18 @@ def test_a_cell_whose_lock_is_of_another_stack_keeps_its_name() -> None:
 
     moved = Facts(matrix=MATRIX, releases=RELEASES, cell_of=locked)
     ends = locked(full_name(other)), locked("compat-0.14-modelopt0.39")
-    made = release_path.between(*ends, moved)
+    made = release_line.between(*ends, moved)
     assert names(made) == [f"compat-0.14-modelopt{s}" for s in ("0.39", "0.40", "0.41")]
 
 
 def test_locks_of_one_series_on_other_stacks_need_an_axis() -> None:
     one, other = cell("0.14-modelopt0.41"), cell("0.14-modelopt0.39")
     with pytest.raises(UsageError, match="differ in nvidia-modelopt, transformer-engine"):
-        release_path.between(one, replace(other, te="2.5.0"), facts())
+        release_line.between(one, replace(other, te="2.5.0"), facts())
 
 
 def test_axes_have_short_names_and_a_wrong_one_is_named() -> None:
-    assert release_path.axis_of("te") == "transformer-engine"
-    assert release_path.axis_of("torch") == "torch"
+    assert release_line.axis_of("te") == "transformer-engine"
+    assert release_line.axis_of("torch") == "torch"
     with pytest.raises(UsageError, match='no such axis "trch"; did you mean "torch"'):
-        release_path.axis_of("trch")
+        release_line.axis_of("trch")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from packaging.requirements import Requirement
 from test_declared import cell, check, seen
+from test_doctor import published_of
 
 import mcore_compat
 from mcore_compat.analysis import published
@@ -29,6 +30,13 @@ from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence, Reason
 
 HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> \x1b[31m‮"
+
+
+NEWER = (
+    '{"schema": "1.9.0", "made_by": "", "axes": {}, "cells": [], "causes": [], "findings": [], '
+    '"intervals": [], "drift": [], "new": 1}'
+)
+"""A file of a later minor version, which has a key that is not known yet."""
 
 
 def family(name: str, works: bool = True) -> Any:
@@ -55,20 +63,61 @@ def made(found: list[Evidence]) -> dict[str, Any]:
     return loaded
 
 
-def validator() -> Draft202012Validator:
+@pytest.fixture(params=["published", "of the model"])
+def validator(request: pytest.FixtureRequest) -> Draft202012Validator:
+    """Of the schema that is published, and of the one that the model gives."""
     schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
+    schema = schema if request.param == "published" else published.json_schema()
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 
 
-def test_what_is_made_is_of_the_schema(found: list[Evidence]) -> None:
-    assert list(validator().iter_errors(made(found))) == []
-    assert list(validator().iter_errors(made([]))) == []
+def test_what_is_made_is_of_the_schema(
+    found: list[Evidence], validator: Draft202012Validator
+) -> None:
+    assert list(validator.iter_errors(made(found))) == []
+    assert list(validator.iter_errors(made([]))) == []
 
 
-def test_what_is_committed_is_of_the_schema() -> None:
+def test_what_is_committed_is_of_the_schema(validator: Draft202012Validator) -> None:
     text = (published.PATH).read_text(encoding="utf-8")
-    assert list(validator().iter_errors(json.loads(text))) == []
+    assert list(validator.iter_errors(json.loads(text))) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["schema"], "2.0.0"),
+        (["drift"], None),
+        (["axes", "nvidia-modelopt"], None),
+        (["cells", 0, "outcome"], "fine"),
+        (["cells", 0, "device_class"], "tpu"),
+        (["cells", 0, "cell"], "0.16"),
+        (["cells", 0, "pins", "torch"], None),
+        (["cells", 0, "digests", "suite"], None),
+        (["cells", 0, "unexpected"], None),
+        (["cells", 1, "checks"], {"fails": []}),
+        (["cells", 1, "causes", "restore[mla-moe]"], "0"),
+        (["causes", 0, "cells"], None),
+        (["causes", 0, "fingerprint"], "0"),
+        (["causes", 0, "rules", 0, "bounds", 0, "low"], None),
+        (["causes", 0, "rules", 0, "others_within"], {"fine": []}),
+        (["intervals", 0, "version_added"], None),
+    ],
+)
+def test_what_is_damaged_is_not_of_the_schema(
+    keys: list[str | int], value: Any, found: list[Evidence], validator: Draft202012Validator
+) -> None:
+    whole = made(found)
+    *path, last = keys
+    place: Any = whole
+    for key in path:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    assert list(validator.iter_errors(whole))
 
 
 def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
@@ -107,22 +156,24 @@ def test_what_does_not_exist_is_told_with_the_nearest(
         ("{", "is not valid"),
         ("[]", "is not valid"),
         ('{"schema": "2.0.0", "cells": [], "causes": []}', "has schema 2.0.0"),
-        ('{"schema": "1.9.0", "cells": [{}], "causes": []}', "is not valid"),
+        (NEWER.replace('"cells": []', '"cells": [{}]'), "is not valid"),
+        (NEWER.replace('"drift": []', '"drift": 1'), "is not valid"),
+        (b"\xff", "is not valid"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(
-    text: str | None, message: str, tmp_path: Path
+    text: str | bytes | None, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "compatibility.json"
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(EvidenceError, match=message):
         published.load(path)
 
 
 def test_a_newer_minor_version_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text('{"schema": "1.9.0", "cells": [], "causes": [], "new": 1}')
+    path.write_text(NEWER)
     assert published.load(path).cells == ()
 
 
@@ -144,7 +195,7 @@ def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path)
 def test_without_pandas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UsageError, match="pip install pandas"):
-        published.Compatibility("1.0.0", (), ()).frame()
+        published_of().frame()
 
 
 def test_the_table_has_a_row_for_each_family(found: list[Evidence]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_doctor import PINS, record
+from test_doctor import PINS, changed, record
 
 from mcore_compat.analysis import published, recommend
 from mcore_compat.analysis.published import CellRecord
@@ -22,7 +21,7 @@ def cell(
 ) -> CellRecord:
     named = {recommend.ALIASES[k]: v for k, v in pins.items()}
     checks = {"restore[gpt]": "works", **dict.fromkeys(fails, "broken")}
-    return replace(
+    return changed(
         record({**PINS, **named}),
         name=name,
         checks=checks,
@@ -65,8 +64,8 @@ def test_what_fits_is_found_the_newest_first(text: str, expected: list[str]) -> 
 
 def test_what_does_not_restore_is_never_recommended() -> None:
     assert names("modelopt 0.47") == []
-    assert not recommend.works(replace(CELLS[0], checks={"restore[gpt]": "needs-gpu"}))
-    assert not recommend.works(replace(CELLS[0], checks={}))
+    assert not recommend.works(changed(CELLS[0], checks={"restore[gpt]": "needs-gpu"}))
+    assert not recommend.works(changed(CELLS[0], checks={}))
 
 
 def test_evidence_counts_before_age() -> None:

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import event, stand_in_cell, stand_in_evidence
 
-from mcore_compat.analysis.bisect import boundary, release_path
-from mcore_compat.analysis.bisect.boundary import Found, Seen
-from mcore_compat.analysis.bisect.halving import State
-from mcore_compat.analysis.bisect.release_path import Facts, Line
+from mcore_compat.analysis.bisect import release_line, search
+from mcore_compat.analysis.bisect.halving import CheckState
+from mcore_compat.analysis.bisect.release_line import Facts, ReleaseLine
+from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import Cell
@@ -25,7 +25,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence, Reason
 
-G, B, S = State.GOOD, State.BAD, State.SILENT
+G, B, S = CheckState.GOOD, CheckState.BAD, CheckState.SILENT
 CHECK = "restore[gpt]"
 MATRIX, RELEASES = matrix.load(), releases.load()
 FACTS = Facts(
@@ -46,13 +46,13 @@ ENDS = {
 
 
 @functools.cache
-def line_over(axis: str, patches: bool, fixed: bool) -> Line:
+def line_over(axis: str, patches: bool, fixed: bool) -> ReleaseLine:
     ends = [FACTS.cell_of(f"compat-{name}") for name in ENDS[axis]]
     good, bad = reversed(ends) if fixed else ends
-    return release_path.between(good, bad, FACTS, patches=patches)
+    return release_line.between(good, bad, FACTS, patches=patches)
 
 
-def evidence_of(state: State, cell: Cell, how: str) -> Evidence:
+def evidence_of(state: CheckState, cell: Cell, how: str) -> Evidence:
     """Evidence that says this of the check, in one of the ways in which evidence can."""
     if state is G:
         return stand_in_evidence(event(CHECK), cell=cell)
@@ -76,31 +76,31 @@ SILENT_HOW = ("unresolvable", "unbuildable", "needs-gpu", "blocked", "unsupporte
 class Synthetic:
     """A line, what each point really says, and what is known of it before."""
 
-    line: Line
-    states: list[State]
+    line: ReleaseLine
+    states: list[CheckState]
     evidence: list[Evidence]
     known: set[int]
 
-    def found(self, *, run: bool = True) -> Found:
+    def found(self, *, run: bool = True) -> SearchResult:
         """Search, and see that no point is run twice, nor one of which something is known."""
         asked: set[int] = set()
 
-        def ask(place: int) -> Seen:
+        def ask(place: int) -> PointState:
             assert place not in asked
             assert place not in self.known
             asked.add(place)
             return self.seen(place)
 
         known = {place: self.seen(place) for place in self.known}
-        found = boundary.search(self.line, CHECK, known, ask if run else None)
+        found = search.search(self.line, CHECK, known, ask if run else None)
         assert sorted(found.ran) == sorted(self.line.points[p].cell.name for p in asked)
         return found
 
-    def seen(self, place: int) -> Seen:
+    def seen(self, place: int) -> PointState:
         cell = self.line.points[place].cell
-        return boundary.seen_in(self.evidence[place], CHECK, cell, "made up")
+        return search.seen_in(self.evidence[place], CHECK, cell, "made up")
 
-    def price(self, found: Found) -> int:
+    def price(self, found: SearchResult) -> int:
         """What may be run: the ends that are not known, log2, and each that was silent."""
         count = len(self.states)
         ends = len({0, count - 1} - self.known)
@@ -184,7 +184,7 @@ def test_of_what_changes_often_a_change_is_told_and_all_that_speaks_against_it(
     assert set(answer.against) == against
     # No change that was seen is before the one that is told: it is the first.
     first = (case.line.points[answer.last].version, case.line.points[answer.first].version)
-    assert boundary.changes(case.line, found)[0] == first
+    assert search.changes(case.line, found)[0] == first
 
 
 @settings(deadline=None)
@@ -206,7 +206,7 @@ def test_without_a_run_the_range_holds_the_change_and_is_no_wider_than_it_must_b
 @given(synthetic(monotone=True))
 def test_the_plan_promises_what_the_run_then_keeps(case: Synthetic) -> None:
     known = {place: case.seen(place) for place in case.known}
-    ends, may, most = boundary.most_runs(case.line, known)
+    ends, may, most = search.most_runs(case.line, known)
     found = case.found()
     names = {p.cell.name: place for place, p in enumerate(case.line.points)}
     ran = [names[name] for name in found.ran]
@@ -228,18 +228,18 @@ def test_a_search_that_is_wrong_would_be_caught(
     case = Synthetic(over, states, made, {0, count - 1})
     assert len(case.found().ran) <= case.price(case.found())
 
-    def linear(count: int, ask: object, states: object) -> boundary.Answer:
+    def linear(count: int, ask: object, states: object) -> search.ChangePoint:
         asked = []
         for place in range(1, count):
             asked.append(place)
             if place == count - 1 or ask(place) is B:  # type: ignore[operator]
                 break
         first = asked[-1] + (wrong == "late")
-        return boundary.Answer(
+        return search.ChangePoint(
             last=first - 1, first=first, silent=(), asked=tuple(asked), against=()
         )
 
-    monkeypatch.setattr(boundary.halving, "bisect", linear)
+    monkeypatch.setattr(search.halving, "bisect", linear)
     found = case.found()
     if wrong == "linear":
         assert len(found.ran) > case.price(found)
@@ -250,7 +250,7 @@ def test_a_search_that_is_wrong_would_be_caught(
 # The ends
 
 
-def at_ends(first: State, last: State, how: str = "broken", **options: bool) -> Synthetic:
+def at_ends(first: CheckState, last: CheckState, how: str = "broken", **options: bool) -> Synthetic:
     over = line_over("nvidia-modelopt", False, options.get("fixed", False))
     states = [first, *[S] * (len(over.points) - 2), last]
     made = [evidence_of(s, p.cell, how) for s, p in zip(states, over.points, strict=True)]
@@ -268,7 +268,7 @@ GOOD_END, BAD_END = "compat-0.16-modelopt0.21", "compat-0.16-modelopt0.47"
     ],
 )
 def test_an_end_that_is_not_what_it_was_said_to_be_is_one_line(
-    first: State, last: State, said: str
+    first: CheckState, last: CheckState, said: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         at_ends(first, last).found()
@@ -286,12 +286,12 @@ def test_a_good_end_that_fails_is_the_only_cell_that_is_run() -> None:
     case = at_ends(B, B)
     ran: list[int] = []
 
-    def ask(place: int) -> Seen:
+    def ask(place: int) -> PointState:
         ran.append(place)
         return case.seen(place)
 
     with pytest.raises(UsageError):
-        boundary.search(case.line, CHECK, {}, ask)
+        search.search(case.line, CHECK, {}, ask)
     assert ran == [0]
 
 
@@ -312,22 +312,22 @@ def test_without_a_run_an_end_must_be_known() -> None:
 
 def test_where_what_is_held_decides_it_is_said() -> None:
     good, bad = (FACTS.cell_of(f"compat-{n}") for n in ("0.14-modelopt0.41", "0.17-modelopt0.41"))
-    over = release_path.between(good, bad, FACTS, hold=["transformer-engine", "torch"])
+    over = release_line.between(good, bad, FACTS, hold=["transformer-engine", "torch"])
     with pytest.raises(UsageError, match=r"in the place of --bad .* what is held decides"):
-        boundary.search(
+        search.search(
             over,
             CHECK,
             {},
-            lambda place: Seen(state=G, outcome="works", source="made up"),
+            lambda place: PointState(state=G, outcome="works", source="made up"),
         )
 
 
 # What evidence says of a check
 
 
-def said(*events: dict[str, object], pattern: str = "restore*") -> Seen:
+def said(*events: dict[str, object], pattern: str = "restore*") -> PointState:
     cell = stand_in_cell()
-    return boundary.seen_in(stand_in_evidence(*events, cell=cell), pattern, cell, "here")
+    return search.seen_in(stand_in_evidence(*events, cell=cell), pattern, cell, "here")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def said(*events: dict[str, object], pattern: str = "restore*") -> Seen:
     ],
 )
 def test_of_several_checks_all_that_apply_must_work(
-    outcomes: tuple[str, str], state: State, outcome: str
+    outcomes: tuple[str, str], state: CheckState, outcome: str
 ) -> None:
     one, other = outcomes
     seen = said(event("restore[gpt]", one), event("restore[mla-moe]", other))
@@ -371,7 +371,7 @@ def test_evidence_of_another_combination_says_nothing() -> None:
     """As where a cell had to give way to the next stack of its series."""
     found = stand_in_evidence(event(CHECK), cell=stand_in_cell(modelopt="0.41.0"))
     other = stand_in_cell(modelopt="0.40.0")
-    seen = boundary.seen_in(found, CHECK, other, "here")
+    seen = search.seen_in(found, CHECK, other, "here")
     assert seen.state is S
     assert seen.why == "it is another combination here: nvidia-modelopt 0.41.0"
 
@@ -393,10 +393,10 @@ CHECKS = ("restore[gpt]", "restore[mla-moe]", "restore-back[gpt]", "signatures")
 def test_a_glob_knows_no_wildcards_but_star_and_question_mark(
     pattern: str, found: tuple[str, ...]
 ) -> None:
-    assert boundary.matching(pattern, CHECKS) == found
+    assert search.matching(pattern, CHECKS) == found
 
 
 def test_an_unknown_check_names_the_nearest() -> None:
     with pytest.raises(UsageError, match='no check is called "restor"; did you mean "restore'):
-        boundary.known_check("restor", CHECKS)
-    boundary.known_check("anything", ())
+        search.known_check("restor", CHECKS)
+    search.known_check("anything", ())

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat.analysis.api import signatures
-from mcore_compat.analysis.api.annotations import canonical
+from mcore_compat.analysis.interfaces import signatures
+from mcore_compat.analysis.interfaces.signatures import canonical
 
 
 def compared(old: str, new: str) -> list[tuple[str, str | None, bool]]:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcore_compat.analysis.bisect.halving import State
+from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.upgrade.blame import Blame, Moved, find
 
-G, B, S = State.GOOD, State.BAD, State.SILENT
+G, B, S = CheckState.GOOD, CheckState.BAD, CheckState.SILENT
 AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch", "python")
-Truth = Mapping[Moved, State]
+Truth = Mapping[Moved, CheckState]
 
 
 def subsets(moved: Moved) -> Iterator[Moved]:
@@ -37,7 +37,7 @@ def over(truth: Truth, known: Truth | None = None, hints: tuple[Moved, ...] = ()
     asked: set[Moved] = set()
     axes = tuple(axis for axis in AXES if axis in frozenset().union(*truth))
 
-    def ask(moved: Moved) -> State:
+    def ask(moved: Moved) -> CheckState:
         assert moved not in asked
         assert moved not in (known or {})
         assert moved, "nothing moved is known to work"
@@ -51,7 +51,7 @@ def over(truth: Truth, known: Truth | None = None, hints: tuple[Moved, ...] = ()
 
 
 @st.composite
-def tables(draw: st.DrawFn, *, states: tuple[State, ...] = (G, B, S)) -> Truth:
+def tables(draw: st.DrawFn, *, states: tuple[CheckState, ...] = (G, B, S)) -> Truth:
     """Any table at all in which nothing moved works and all moved fails."""
     axes = frozenset(AXES[: draw(st.integers(1, 5))])
     return {

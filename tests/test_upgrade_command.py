@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
-from test_doctor import record
+from test_doctor import changed, record
 from upgrade_support import (
     ALL_LOAD,
     BROKEN,
@@ -42,7 +42,7 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Outcome
 from mcore_compat.upgrade import current, data, document, examples, text
-from mcore_compat.upgrade.answer import Answer as Answered
+from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 
 LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
 ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
@@ -345,18 +345,18 @@ def test_the_core_library_alone_tells_the_version_of_te() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("versions", "said"),
     [
         ({"megatron-core": None}, "megatron-core is not installed there"),
         ({"torch": "main"}, 'torch has no valid version: "main"'),
     ],
 )
-def test_what_cannot_stand_for_a_cell_is_told(changed: dict[str, str | None], said: str) -> None:
-    versions = {k: v for k, v in {**THERE.versions, **changed}.items() if v is not None}
+def test_what_cannot_stand_for_a_cell_is_told(versions: dict[str, str | None], said: str) -> None:
+    there = {k: v for k, v in {**THERE.versions, **versions}.items() if v is not None}
     with pytest.raises(UsageError, match=said):
-        current.current(replace(THERE, versions=versions), [record()])
+        current.current(replace(THERE, versions=there), [record()])
     with pytest.raises(UsageError, match="no cell was tested"):
-        current.current(THERE, [replace(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
+        current.current(THERE, [changed(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
 
 
 def test_current_is_answered_with_its_note(

@@ -24,7 +24,7 @@ from upgrade_support import (
     unresolvable,
 )
 
-from mcore_compat.analysis.bisect.halving import State
+from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome
@@ -128,20 +128,20 @@ def test_releases_that_exclude_one_another_are_never_run() -> None:
 @pytest.mark.parametrize(
     ("events", "state"),
     [
-        ((FAILED,), State.BAD),
-        ((GOOD[1],), State.GOOD),
-        ((event("modelopt-state-int8[gpt]", "needs-gpu"),), State.SILENT),
-        ((event("modelopt-state-int8[gpt]", "blocked"),), State.SILENT),
-        ((event("other"),), State.SILENT),
+        ((FAILED,), CheckState.BAD),
+        ((GOOD[1],), CheckState.GOOD),
+        ((event("modelopt-state-int8[gpt]", "needs-gpu"),), CheckState.SILENT),
+        ((event("modelopt-state-int8[gpt]", "blocked"),), CheckState.SILENT),
+        ((event("other"),), CheckState.SILENT),
     ],
 )
 def test_a_cell_is_good_or_bad_only_where_it_was_asked(
-    events: tuple[dict[str, Any], ...], state: State
+    events: tuple[dict[str, Any], ...], state: CheckState
 ) -> None:
     (failed,) = shows(TO, FAILED).checks
     found, why = trial.state_of(shows(FROM, *events), ("modelopt-state-int8[gpt]",), failed)
     assert found is state
-    assert bool(why) is (state is State.SILENT)
+    assert bool(why) is (state is CheckState.SILENT)
 
 
 def test_another_cause_is_neither_good_nor_bad() -> None:
@@ -149,7 +149,7 @@ def test_another_cause_is_neither_good_nor_bad() -> None:
     other["failure"] = {**other["failure"], "type": "ImportError"}
     (failed,) = shows(TO, FAILED).checks
     said = trial.state_of(shows(FROM, other), ("modelopt-state-int8[gpt]",), failed)
-    assert said == (State.SILENT, "broken there for another reason")
+    assert said == (CheckState.SILENT, "broken there for another reason")
 
 
 def test_a_declared_failure_tells_why() -> None:

@@ -18,9 +18,9 @@ from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.publish.collation import collate
 from mcore_compat.resolve.locks import Lock, Pin
 from mcore_compat.results.evidence import Evidence, Reason, start
-from mcore_compat.upgrade.answer import Answer as Answered
+from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 from mcore_compat.upgrade.answer import answer
-from mcore_compat.upgrade.sides import Known
+from mcore_compat.upgrade.sides import UpgradeInputs
 
 MATRIX: Matrix = replace(matrix.load(), undeclared=(), expected=())
 RELEASES: Releases = releases.load()
@@ -131,9 +131,9 @@ def known(
     loads: Sequence[Exchanged] = (),
     locks: Sequence[Lock] | None = None,
     declared: Matrix = MATRIX,
-) -> Known:
+) -> UpgradeInputs:
     """All that is known: of the suite `s` and the exchange's checks `e`."""
-    return Known(
+    return UpgradeInputs(
         all_=collate([recorded(e) for e in found], [], declared, RELEASES),
         device_class="host",
         suite="s",
@@ -143,6 +143,6 @@ def known(
     )
 
 
-def answered(of: Known, *accepted: str, target: Cell = TO) -> Answered:
+def answered(of: UpgradeInputs, *accepted: str, target: Cell = TO) -> Answered:
     """The answer from FROM to TO."""
     return answer(of.side(FROM), of.side(target), of, accepted)

@@ -17,19 +17,21 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mcore_compat.analysis.explanation import Explained
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.core.releases import Releases
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
+
+if TYPE_CHECKING:
+    from mcore_compat.analysis.explanation import Explained
 
 FINE, NOT = "declared fine, breaks", "not declared"
 OUT, KEPT = "declared out of range, works", "declared out of range, breaks"

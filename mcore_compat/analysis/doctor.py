@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
+from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
 from mcore_compat.analysis.recommend import CORE
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.combinations import machine
@@ -239,7 +239,7 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
 
 
 def _of_cause(
-    cause: Cause, rules: Sequence[str], pins: Mapping[str, str], known: Compatibility
+    cause: PublishedCause, rules: Sequence[str], pins: Mapping[str, str], known: Compatibility
 ) -> Iterator[Remark]:
     """What a cause means for a combination that was not tested, within all of these rules.
 

@@ -11,8 +11,20 @@ import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.analysis.rules import Rule, Said, Seen, Untested, next_cell, rivals
-from mcore_compat.analysis.smallest_rules import Grid, bits, boxes, places, wider
+from mcore_compat.analysis.next_cell import UntestedCells, next_cell
+from mcore_compat.analysis.rules import (
+    FAILS,
+    WORKS,
+    CellState,
+    FailureState,
+    Grid,
+    Rule,
+    bits,
+    boxes,
+    places,
+    rivals,
+    wider,
+)
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import Evidence
 
@@ -22,9 +34,19 @@ MOST_PARTS = 3
 SHOWN = 3
 """Checks that are named of a part; the others are counted."""
 
+OTHERWISE = FailureState.OTHERWISE
+
+_AFTER_WORKS = (
+    OTHERWISE,
+    FailureState.BLOCKED,
+    FailureState.NEEDS_GPU,
+    FailureState.UNSUPPORTED,
+)
+"""What a cell's checks say of a failure where they neither fail so nor work, in this order."""
+
 _WITHOUT_CHECKS = {
-    CellOutcome.UNRESOLVABLE: Said.UNRESOLVABLE,
-    CellOutcome.UNBUILDABLE: Said.UNBUILDABLE,
+    CellOutcome.UNRESOLVABLE: FailureState.UNRESOLVABLE,
+    CellOutcome.UNBUILDABLE: FailureState.UNBUILDABLE,
 }
 
 
@@ -37,7 +59,7 @@ class Explained:
 
     fingerprint: str
     checks: tuple[str, ...]
-    seen: tuple[Seen, ...]
+    seen: tuple[CellState, ...]
     rules: tuple[Rule, ...]
     wider: tuple[Rule, ...] = ()
     next_cell: str | None = None
@@ -45,7 +67,7 @@ class Explained:
     @property
     def broken(self) -> int:
         """In how many cells it was seen."""
-        return sum(one.broken for one in self.seen)
+        return sum(cell.broken for cell in self.seen)
 
     def rivals(self) -> tuple[tuple[Rule, ...], ...]:
         """The rules that cannot be told apart, together."""
@@ -69,14 +91,14 @@ def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
     return {fingerprint: tuple(sorted(checks[fingerprint])) for fingerprint in sorted(checks)}
 
 
-class _Answers:
+class _CellSets:
     """All evidence by check: a matrix of thousands of cells is asked once for each failure."""
 
     def __init__(self, found: Iterable[Evidence]) -> None:
         order = sorted(found, key=lambda e: e.cell)
         self.grid = Grid([(e.cell, e.pins) for e in order])
-        stopped: dict[Said, list[int]] = {}
-        said: dict[tuple[Said, str], list[int]] = {}
+        stopped: dict[FailureState, list[int]] = {}
+        outcomes: dict[tuple[FailureState, str], list[int]] = {}
         failed: dict[tuple[str, str], list[int]] = {}
         for place, e in enumerate(order):
             if not e.checks and e.outcome in _WITHOUT_CHECKS:
@@ -84,39 +106,38 @@ class _Answers:
             for c in e.checks:
                 if c.failure and c.outcome in FAILURES:
                     failed.setdefault((c.failure.fingerprint, c.check), []).append(place)
-                said.setdefault((_OF_CHECK[c.outcome], c.check), []).append(place)
-        self._stopped = {one: bits(mine, len(order)) for one, mine in stopped.items()}
-        self._said = {key: bits(mine, len(order)) for key, mine in said.items()}
-        self._failed = {key: bits(mine, len(order)) for key, mine in failed.items()}
+                outcomes.setdefault((_OF_CHECK[c.outcome], c.check), []).append(place)
+        self._stopped = {state: bits(cells, len(order)) for state, cells in stopped.items()}
+        self._outcomes = {key: bits(cells, len(order)) for key, cells in outcomes.items()}
+        self._failed = {key: bits(cells, len(order)) for key, cells in failed.items()}
 
     def explained(
-        self, fingerprint: str, checks: Sequence[str], untested: Untested | None = None
+        self, fingerprint: str, checks: Sequence[str], untested: UntestedCells | None = None
     ) -> Explained:
         """One failure, with the rules of all of its checks; where those would hold cells in which
         they work, and the checks do not fail together, with the rules of each part."""
         failed = {check: self._failed.get((fingerprint, check), 0) for check in checks}
-        said = self._say(failed, _union(failed.values()))
-        rules = boxes(self.grid, said)
+        states = self._states(failed, _union(failed.values()))
+        rules = boxes(self.grid, states)
         if any(rule.contradicted for rule in rules):
             rules = self._parts(failed) or rules
-        seen = self.grid.seen({one: said[one] for one in (Said.FAILS, Said.WORKS)})
-        tells = None
+        seen = self.grid.states({state: states[state] for state in (FAILS, WORKS)})
+        best = None
         if untested:
-            broken = [one for one in seen if one.broken]
-            asked = functools.partial(self.grid.asked, said)
-            tells = next_cell(rules, broken, asked, untested)
+            broken = [cell for cell in seen if cell.broken]
+            best = next_cell(rules, broken, functools.partial(self.grid.asked, states), untested)
         return Explained(
             fingerprint=fingerprint,
             checks=tuple(checks),
             seen=seen,
             rules=rules,
-            wider=wider(self.grid, said),
-            next_cell=tells,
+            wider=wider(self.grid, states),
+            next_cell=best,
         )
 
-    def _any(self, said: Said, checks: Iterable[str]) -> int:
+    def _any(self, state: FailureState, checks: Iterable[str]) -> int:
         """Where at least one of the checks says so."""
-        return _union(self._said.get((said, check), 0) for check in checks)
+        return _union(self._outcomes.get((state, check), 0) for check in checks)
 
     def _always(self, failed: Mapping[str, int], broken: int) -> list[str]:
         """The checks that fail so in each of the broken cells in which they could be asked. Where
@@ -124,47 +145,44 @@ class _Answers:
         return [
             check
             for check, cells in failed.items()
-            if not broken
-            & ~cells
-            & (self._any(Said.WORKS, [check]) | self._any(Said.OTHERWISE, [check]))
+            if not broken & ~cells & (self._any(WORKS, [check]) | self._any(OTHERWISE, [check]))
         ]
 
-    def _say(self, failed: Mapping[str, int], broken: int) -> dict[Said, int]:
+    def _states(self, failed: Mapping[str, int], broken: int) -> dict[FailureState, int]:
         """What each cell says of the failure in the cells `broken`: of what its checks say, that
         which tells most. One that fails so and is not among `broken` says nothing."""
         always = self._always(failed, broken)
         asked: Collection[str] = always or failed
-        works = self._any(Said.WORKS, asked)
+        works = self._any(WORKS, asked)
         if not always:  # none stands for the others: all that could be asked must work
-            works &= ~(self._any(Said.OTHERWISE, asked) | self._any(Said.BLOCKED, asked))
-        said = {Said.FAILS: broken, Said.WORKS: works}
-        for one in (Said.OTHERWISE, Said.BLOCKED, Said.NEEDS_GPU, Said.UNSUPPORTED):
-            said[one] = self._any(one, asked)
-        said.update(self._stopped)
-        told = _union(failed.values()) & ~broken
-        for one, cells in said.items():
-            said[one] = cells & ~told
-            told |= cells
-        return said
+            works &= ~(self._any(OTHERWISE, asked) | self._any(FailureState.BLOCKED, asked))
+        rest = {state: self._any(state, asked) for state in _AFTER_WORKS}
+        states = {FAILS: broken, WORKS: works, **rest, **self._stopped}
+        before = _union(failed.values()) & ~broken
+        for state, cells in states.items():
+            states[state] = cells & ~before
+            before |= cells
+        return states
 
     def _parts(self, failed: Mapping[str, int]) -> tuple[Rule, ...]:
         """Rules for the cells in which the same checks fail so, those with most cells first. Empty
         where that makes no rules without contradictions."""
         always = self._always(failed, _union(failed.values()))
-        cells: dict[tuple[str, ...], int] = {}
+        parts: dict[tuple[str, ...], int] = {}
         for place in places(_union(failed.values())):
-            one = 1 << place
-            loose = (c for c, mine in failed.items() if c not in always and mine & one)
+            cell = 1 << place
+            loose = (c for c, cells in failed.items() if c not in always and cells & cell)
             part = tuple(loose) or tuple(always)
-            cells[part] = cells.get(part, 0) | one
-        if not 1 < len(cells) <= MOST_PARTS:
+            parts[part] = parts.get(part, 0) | cell
+        if not 1 < len(parts) <= MOST_PARTS:
             return ()
         rules: list[Rule] = []
-        for checks, broken in sorted(cells.items(), key=lambda p: (-p[1].bit_count(), p[0])):
-            made = boxes(self.grid, self._say({c: failed[c] for c in checks}, broken), checks)
-            if not made or any(rule.contradicted for rule in made):
+        for checks, broken in sorted(parts.items(), key=lambda p: (-p[1].bit_count(), p[0])):
+            states = self._states({c: failed[c] for c in checks}, broken)
+            of_part = boxes(self.grid, states, checks)
+            if not of_part or any(rule.contradicted for rule in of_part):
                 return ()
-            rules += made
+            rules += of_part
         return tuple(rules)
 
 
@@ -173,13 +191,13 @@ def _union(sets: Iterable[int]) -> int:
 
 
 _OF_CHECK = {
-    CheckOutcome.WORKS: Said.WORKS,
-    CheckOutcome.BROKEN: Said.OTHERWISE,
-    CheckOutcome.CRASHED: Said.OTHERWISE,
-    CheckOutcome.TIMED_OUT: Said.OTHERWISE,
-    CheckOutcome.BLOCKED: Said.BLOCKED,
-    CheckOutcome.NEEDS_GPU: Said.NEEDS_GPU,
-    CheckOutcome.UNSUPPORTED: Said.UNSUPPORTED,
+    CheckOutcome.WORKS: FailureState.WORKS,
+    CheckOutcome.BROKEN: FailureState.OTHERWISE,
+    CheckOutcome.CRASHED: FailureState.OTHERWISE,
+    CheckOutcome.TIMED_OUT: FailureState.OTHERWISE,
+    CheckOutcome.BLOCKED: FailureState.BLOCKED,
+    CheckOutcome.NEEDS_GPU: FailureState.NEEDS_GPU,
+    CheckOutcome.UNSUPPORTED: FailureState.UNSUPPORTED,
 }
 """What the outcome of a check says of a failure that it did not end with."""
 
@@ -187,32 +205,35 @@ _OF_CHECK = {
 def of_failure(found: Iterable[Evidence], fingerprint: str) -> Explained:
     """One failure over all cells; KeyError where nothing failed so."""
     every = tuple(found)
-    return _Answers(every).explained(fingerprint, groups(every)[fingerprint])
+    return _CellSets(every).explained(fingerprint, groups(every)[fingerprint])
 
 
-def explain(found: Sequence[Evidence], untested: Untested | None = None) -> tuple[Explained, ...]:
+def explain(
+    found: Sequence[Evidence], untested: UntestedCells | None = None
+) -> tuple[Explained, ...]:
     """Every failure over all cells of one device class, the one seen in most cells first. With
     `untested`, each with the cell of these that would tell most of it."""
-    answers = _Answers(found)
-    made = [answers.explained(key, checks, untested) for key, checks in groups(found).items()]
-    return tuple(sorted(made, key=lambda e: (-e.broken, e.fingerprint)))
+    sets = _CellSets(found)
+    failures = [sets.explained(key, checks, untested) for key, checks in groups(found).items()]
+    return tuple(sorted(failures, key=lambda e: (-e.broken, e.fingerprint)))
 
 
-def lines(one: Explained) -> list[str]:
+def lines(failure: Explained) -> list[str]:
     """What is known of a failure's versions, in words."""
-    if not one.rules:
-        return [f"fails in {one.broken} cells, and no cell shows it working: no rule can be stated"]
-    said = []
-    for fit in one.rivals():
-        said += [f"{_where(fit[0])}{_line(rule)}" for rule in fit]
+    if not failure.rules:
+        count = f"fails in {failure.broken} cells"
+        return [f"{count}, and no cell shows it working: no rule can be stated"]
+    rows = []
+    for fit in failure.rivals():
+        rows += [f"{_where(fit[0])}{_line(rule)}" for rule in fit]
         if len(fit) > 1:
-            said.append("these cannot be told apart by what was tested")
-    if one.wider:
-        texts = (f"{rule.text()} ({rule.others_text()})" for rule in one.wider)
-        said.append(f"not ruled out, as what fails otherwise may hide it: {'; or '.join(texts)}")
-    if one.next_cell:
-        said.append(f"what would tell most: nox -s {one.next_cell}")
-    return said
+            rows.append("these cannot be told apart by what was tested")
+    if failure.wider:
+        texts = (f"{rule.text()} ({rule.others_text()})" for rule in failure.wider)
+        rows.append(f"not ruled out, as what fails otherwise may hide it: {'; or '.join(texts)}")
+    if failure.next_cell:
+        rows.append(f"what would tell most: nox -s {failure.next_cell}")
+    return rows
 
 
 def _where(rule: Rule) -> str:
@@ -225,8 +246,8 @@ def _where(rule: Rule) -> str:
 
 def _line(rule: Rule) -> str:
     others, against = rule.others_text(), ", ".join(rule.contradicted)
-    told = [f"{len(rule.support)} cells fail, {rule.works} work"]
-    told += [f"of other cells within it {others}"] if others else []
-    told += [f"contradicted by {against}"] if against else []
-    told += [f"{bound.axis}: {bound.edges()}" for bound in rule.bounds]
-    return f"{rule.text()} ({'; '.join(told)})"
+    parts = [f"{len(rule.support)} cells fail, {rule.works} work"]
+    parts += [f"of other cells within it {others}"] if others else []
+    parts += [f"contradicted by {against}"] if against else []
+    parts += [f"{bound.axis}: {bound.edges()}" for bound in rule.bounds]
+    return f"{rule.text()} ({'; '.join(parts)})"

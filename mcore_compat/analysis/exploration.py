@@ -34,7 +34,7 @@ tested, each pair of versions that no cell has. Chosen so that the reasons come 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class CellChoice:
     """A cell worth running: why, in words, the one that counts most first; and for how long."""
 
     cell: Cell
@@ -48,7 +48,7 @@ Guards = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(kw_only=True)
-class State:
+class TestedCells:
     """What counts as tested: cells with evidence from checks, then those that were chosen."""
 
     names: set[str] = field(default_factory=set)
@@ -68,9 +68,9 @@ class State:
         self.built.update(keys)
 
 
-def state_of(found: Iterable[Evidence]) -> State:
+def state_of(found: Iterable[Evidence]) -> TestedCells:
     """What the evidence has tested; a cell that did not come to its checks tests nothing."""
-    state = State()
+    state = TestedCells()
     for evidence in found:
         if evidence.checks:
             state.add(evidence.cell, evidence.pins)
@@ -109,13 +109,13 @@ def pairs(pins: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
         yield one, pins[one], other, pins[other]
 
 
-def coverage(state: State, possible: Iterable[Cell]) -> tuple[int, int]:
+def coverage(state: TestedCells, possible: Iterable[Cell]) -> tuple[int, int]:
     """How many pairs of versions were tested together, of those that can be installed."""
     there = {pair for cell in possible for pair in pairs(cell.pins)}
     return len(there & state.pairs), len(there)
 
 
-def candidates(possible: Iterable[Cell], state: State) -> Iterator[Cell]:
+def candidates(possible: Iterable[Cell], state: TestedCells) -> Iterator[Cell]:
     """The untested cells that differ from a tested one in one axis alone: in TE or torch, or in
     megatron-core from one that was run on this very TE and torch."""
     for cell in possible:
@@ -126,7 +126,7 @@ def candidates(possible: Iterable[Cell], state: State) -> Iterator[Cell]:
 
 
 def worth(
-    cell: Cell, state: State, explained: Sequence[Explained], guards: Guards
+    cell: Cell, state: TestedCells, explained: Sequence[Explained], guards: Guards
 ) -> tuple[float, tuple[str, ...]]:
     """What running a cell would tell, and why, the weightiest reason first."""
     found = [*_boundaries(cell, explained), *_divided(cell, explained)]
@@ -175,7 +175,7 @@ def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[float
                 yield DIVIDES, f"tells whether {decides} decides over {one.checks[0]}"
 
 
-def _few(cell: Cell, state: State) -> Iterator[tuple[float, str]]:
+def _few(cell: Cell, state: TestedCells) -> Iterator[tuple[float, str]]:
     """The axes of which the cell's series was tested with few versions."""
     series = series_of(cell.mcore)
     for axis in VARIED:
@@ -188,7 +188,7 @@ def _few(cell: Cell, state: State) -> Iterator[tuple[float, str]]:
             )
 
 
-def _guarded(cell: Cell, state: State, guards: Guards) -> Iterator[tuple[float, str]]:
+def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[tuple[float, str]]:
     """The version guards in the cell's packages of which only the other side was tested."""
     series = series_of(cell.mcore)
     crossed = []
@@ -232,7 +232,7 @@ def guards_of(found: Iterable[Evidence]) -> Guards:
 
 def choose(
     possible: Sequence[Cell],
-    state: State,
+    state: TestedCells,
     explained: Sequence[Explained],
     guards: Guards,
     *,
@@ -240,13 +240,13 @@ def choose(
     cost: Mapping[str, tuple[tuple[str, ...], float]],
     cell_minutes: float,
     refused: Collection[str] = (),
-) -> tuple[Choice, ...]:
+) -> tuple[CellChoice, ...]:
     """The cells that tell most for their cost, as many as fit into `minutes`.
 
     `cost`: by cell name the keys of the wheels that must be built and the minutes for each;
     `refused`: keys that are known not to build. Each choice counts as tested for the next.
     """
-    chosen: list[Choice] = []
+    chosen: list[CellChoice] = []
     spent = 0.0
     while True:
         best: tuple[float, str] | None = None
@@ -266,6 +266,6 @@ def choose(
         if pick is None:
             return tuple(chosen)
         cell, reasons, price = pick
-        chosen.append(Choice(cell=cell, reasons=reasons, minutes=price))
+        chosen.append(CellChoice(cell=cell, reasons=reasons, minutes=price))
         spent += price
         state.add(cell.name, cell.pins, cost.get(cell.name, ((), 0.0))[0])

@@ -41,7 +41,7 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class ReleaseOutcomes:
     """What one check came to, by release of an axis: `said` whether it works, over all cells that
     could say; `silent` how it ended where none could."""
 
@@ -49,7 +49,7 @@ class Answers:
     silent: Mapping[str, frozenset[CheckOutcome]] = field(default_factory=dict)
 
 
-def _answers(ended: Mapping[str, Iterable[CheckOutcome]]) -> Answers:
+def _answers(ended: Mapping[str, Iterable[CheckOutcome]]) -> ReleaseOutcomes:
     """From how the check ended in all cells of a release."""
     said: dict[str, frozenset[bool]] = {}
     silent: dict[str, frozenset[CheckOutcome]] = {}
@@ -60,7 +60,7 @@ def _answers(ended: Mapping[str, Iterable[CheckOutcome]]) -> Answers:
             said[version] = works
         else:
             silent[version] = outcomes
-    return Answers(said=said, silent=silent)
+    return ReleaseOutcomes(said=said, silent=silent)
 
 
 def intervals(
@@ -83,7 +83,7 @@ def intervals(
 
 
 def from_answers(
-    answers: Answers, axis: str, kind: str, family: str | None, releases: Sequence[str]
+    answers: ReleaseOutcomes, axis: str, kind: str, family: str | None, releases: Sequence[str]
 ) -> tuple[Interval, ...]:
     """`intervals` of what one check came to."""
     said = answers.said
@@ -107,7 +107,7 @@ def _interval(
     family: str | None,
     run: Sequence[str],
     removed: str | None,
-    answers: Answers,
+    answers: ReleaseOutcomes,
     releases: Sequence[str],
 ) -> Interval:
     said, silent = answers.said, answers.silent
@@ -138,7 +138,7 @@ def _interval(
     )
 
 
-def _notes(run: Sequence[str], removed: str | None, answers: Answers) -> tuple[str, ...]:
+def _notes(run: Sequence[str], removed: str | None, answers: ReleaseOutcomes) -> tuple[str, ...]:
     """The releases that could not say, from the last answer before a run to the first after it."""
     said = [Version(v) for v in answers.said]
     start = max((v for v in said if v < Version(run[0])), default=None)

@@ -1,6 +1,8 @@
 """The published data as typed records: `mcore_compat.load()`.
 
-Reads `compatibility.json` alone: no lock, no evidence, no package under test is needed.
+The one model of `compatibility.json`: reading, validation and the JSON Schema come from it. No
+lock, no evidence, no package under test is needed. Keys that it does not know are passed over: a
+newer minor version can be read.
 
 >>> known = load()
 >>> cell = known.cell("compat-0.16-modelopt0.41")
@@ -8,21 +10,29 @@ Reads `compatibility.json` alone: no lock, no evidence, no package under test is
 '2.9.1'
 >>> cell.outcome_of("restore[gpt]")
 'works'
->>> [one.name for one in known.where(mcore="==0.16.*", modelopt="==0.41.*")][:1]
+>>> [cell.name for cell in known.where(mcore="==0.16.*", modelopt="==0.41.*")][:1]
 ['compat-0.16-modelopt0.41']
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
+from msgspec import Meta, Struct, field
+
+from mcore_compat.analysis.declarations import Finding
+from mcore_compat.analysis.intervals import Interval
+from mcore_compat.analysis.rules import Bound, FailureState
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, UsageError, nearest
+from mcore_compat.core.cells import AXES
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.results.evidence import DEVICE_CLASSES
 
 if TYPE_CHECKING:
     import pandas
@@ -31,27 +41,51 @@ PATH = files.ROOT / "reports" / "compatibility.json"
 MAJOR = 1
 """Of the schema: another one cannot be read."""
 
+# The values that exist by now stand in the schema; one that is newer can be read.
+CellName = Annotated[str, Meta(pattern="^compat-")]
+Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{12}$")]
+DeviceClass = Annotated[str, Meta(extra_json_schema={"enum": [*DEVICE_CLASSES]})]
+Outcome = Annotated[str, Meta(extra_json_schema={"enum": [o.value for o in CellOutcome]})]
+ByCheckOutcome = Annotated[
+    Mapping[str, tuple[str, ...]],
+    Meta(extra_json_schema={"propertyNames": {"enum": [o.value for o in CheckOutcome]}}),
+]
 
-@dataclass(frozen=True, kw_only=True)
-class CellRecord:
+ByState = Annotated[
+    Mapping[str, tuple[str, ...]],
+    Meta(extra_json_schema={"propertyNames": {"enum": [state.value for state in FailureState]}}),
+]
+
+
+class CellRecord(Struct, frozen=True, kw_only=True, dict=True):
     """One cell on one device class.
 
-    `pins`: version by axis. `checks`: outcome by check. `causes`: fingerprint by failed check.
-    `restores`: families whose checkpoint restores. `unexpected`: failures that nothing declares.
+    `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
+    and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
+    failed check; `reasons`: why, by check, where that is no failure. `restores`: families whose
+    checkpoint restores. `unexpected`: failures that nothing declares. `reason`: why a cell did not
+    come to its checks.
     """
 
-    name: str
-    device_class: str
-    outcome: str
+    name: CellName = field(name="cell")
+    device_class: DeviceClass
+    outcome: Outcome
     reason: str | None
-    pins: Mapping[str, str]
+    pins: Annotated[Mapping[str, str], Meta(extra_json_schema={"required": [*AXES]})]
     cuda: int
-    taken: str
-    checks: Mapping[str, str]
-    causes: Mapping[str, str]
-    reasons: Mapping[str, str]
+    taken: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    digests: Annotated[Mapping[str, str], Meta(extra_json_schema={"required": ["lock", "suite"]})]
     restores: tuple[str, ...]
+    by_outcome: ByCheckOutcome = field(name="checks")
+    causes: Mapping[str, Fingerprint]
+    reasons: Mapping[str, str]
     unexpected: tuple[str, ...]
+
+    @cached_property
+    def checks(self) -> Mapping[str, str]:
+        """Outcome by check, sorted."""
+        rows = [(check, word) for word, checks in self.by_outcome.items() for check in checks]
+        return dict(sorted(rows))
 
     def outcome_of(self, check: str) -> str:
         """The outcome of one check.
@@ -64,34 +98,106 @@ class CellRecord:
         return self.checks[check]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """A failure over all cells of a device class; `rules` are specifiers, in words. `rivals`: those
-    together that cannot be told apart; where there are several, each is about other checks."""
+class OverBaseRecord(CellRecord, frozen=True, kw_only=True, dict=True):
+    """What ran over packages that were there before: never evidence of a locked cell. `outcome` is
+    null where the run was cut short, `stale` says why it does not hold any more."""
 
-    device_class: str
-    fingerprint: str
+    outcome: Outcome | None  # type: ignore[assignment]
+    complete: bool
+    stale: str | None
+    base: Annotated[
+        Mapping[str, Any],
+        Meta(extra_json_schema={"required": ["cell", "differs", "installed", "unmet", "without"]}),
+    ]
+
+
+class PublishedRule(Struct, frozen=True, kw_only=True):
+    """Versions over which a failure was seen: `text` is a specifier, in words. `checks`: those
+    whose failures it is about; `others_within`: cells within the bounds in which they neither fail
+    so nor work, by what they do."""
+
+    text: str
+    bounds: tuple[Bound, ...] = ()
+    contradicted_by: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    others_within: ByState = {}
+
+
+class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
+    """A failure over all cells of a device class. `message` is untrusted text of a package under
+    test. `rules` are equally small; `wider_rules` hold no cell that works either, but more that
+    fail otherwise or are blocked. `next_cell`: the untested one that would tell most."""
+
+    device_class: DeviceClass
+    fingerprint: Fingerprint
     type: str
     message: str
     frame: str
+    gpu_independent: str | None
     checks: tuple[str, ...]
     cells: tuple[str, ...]
     attributed_to: tuple[str, ...]
-    rules: tuple[str, ...]
-    rivals: tuple[tuple[str, ...], ...]
+    rules: tuple[PublishedRule, ...]
+    wider_rules: tuple[PublishedRule, ...] = ()
+    next_cell: str | None = None
+
+    @cached_property
+    def rivals(self) -> tuple[tuple[str, ...], ...]:
+        """The texts of rules about the same checks together: they cannot be told apart."""
+        texts: dict[tuple[str, ...], list[str]] = {}
+        for rule in self.rules:
+            texts.setdefault(rule.checks, []).append(rule.text)
+        return tuple(map(tuple, texts.values()))
 
 
-@dataclass(frozen=True)
-class Compatibility:
-    """Everything that was published."""
+@dataclass(frozen=True, kw_only=True)
+class PublishedInterval(Interval):
+    """A run of releases in which a check works, in the words of MDN's browser-compat-data."""
 
-    schema: str
+    device_class: DeviceClass
+
+
+class PublishedChange(Struct, frozen=True, kw_only=True):
+    """What changed in an interface that callers use, from one tested release to the next."""
+
+    package: str
+    subject: str
+    before: str
+    after: str
+    kind: str
+    breaking: bool
+    name: str | None = None
+    old: str | None = None
+    new: str | None = None
+    why: str = ""
+    minor: bool = False
+    not_tested: tuple[str, ...] = ()
+    not_recorded: tuple[str, ...] = ()
+
+
+class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
+    """Published compatibility of megatron-core, ModelOpt, Transformer Engine and torch.
+
+    `schema` is the version of this form: a new key raises the minor version; a key that is gone or
+    means something else the major one. Readers must ignore keys that they do not know. `axes`: the
+    series of the declared matrix, oldest first. `findings`: what is declared beside what was seen.
+    """
+
+    schema: Annotated[str, Meta(pattern=rf"^{MAJOR}\.[0-9]+\.[0-9]+$")]
+    made_by: str
+    axes: Annotated[
+        Mapping[str, tuple[str, ...]], Meta(extra_json_schema={"required": [*AXES[:2]]})
+    ]
     cells: tuple[CellRecord, ...]
-    causes: tuple[Cause, ...]
+    causes: tuple[PublishedCause, ...]
+    findings: tuple[Finding, ...]
+    intervals: tuple[PublishedInterval, ...]
+    drift: tuple[PublishedChange, ...]
+    over_base: tuple[OverBaseRecord, ...] = ()
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], CellRecord]:
-        return {(one.name, one.device_class): one for one in self.cells}
+        return {(cell.name, cell.device_class): cell for cell in self.cells}
 
     def cell(self, name: str, device_class: str = "host") -> CellRecord:
         """One cell's record.
@@ -99,21 +205,21 @@ class Compatibility:
         Raises:
             UsageError: there is none; names the nearest.
         """
-        found = self._by_name.get((name, device_class))
-        if found is None:
-            names = [one.name for one in self.cells if one.device_class == device_class]
+        record = self._by_name.get((name, device_class))
+        if record is None:
+            names = [cell.name for cell in self.cells if cell.device_class == device_class]
             raise UsageError(f'no evidence of "{name}" on {device_class}{nearest(name, names)}')
-        return found
+        return record
 
-    def cause(self, fingerprint: str, device_class: str = "host") -> Cause:
+    def cause(self, fingerprint: str, device_class: str = "host") -> PublishedCause:
         """One failure.
 
         Raises:
             UsageError: there is none of that fingerprint.
         """
-        for one in self.causes:
-            if (one.fingerprint, one.device_class) == (fingerprint, device_class):
-                return one
+        for cause in self.causes:
+            if (cause.fingerprint, cause.device_class) == (fingerprint, device_class):
+                return cause
         raise UsageError(f'no failure "{fingerprint}" on {device_class}')
 
     def where(
@@ -134,23 +240,17 @@ class Compatibility:
         """
         from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-        wanted = {
-            "megatron-core": mcore,
-            "nvidia-modelopt": modelopt,
-            "transformer-engine": te,
-            "torch": torch,
-            "python": python,
-        }
+        texts = zip(AXES, (mcore, modelopt, te, torch, python), strict=True)
         try:
-            ranges = {axis: SpecifierSet(text) for axis, text in wanted.items() if text}
+            ranges = {axis: SpecifierSet(text) for axis, text in texts if text}
         except InvalidSpecifier as error:
             raise UsageError(f"{error}; write e.g. '>=0.14' or '==0.41.*'") from None
         return tuple(
-            one
-            for one in self.cells
-            if all(spec.contains(one.pins[axis]) for axis, spec in ranges.items())
-            and outcome in (None, one.outcome)
-            and device_class in (None, one.device_class)
+            cell
+            for cell in self.cells
+            if all(spec.contains(cell.pins[axis]) for axis, spec in ranges.items())
+            and outcome in (None, cell.outcome)
+            and device_class in (None, cell.device_class)
         )
 
     def frame(self) -> pandas.DataFrame:
@@ -166,20 +266,26 @@ class Compatibility:
             raise UsageError("a frame needs pandas; install it: pip install pandas") from None
         rows = [
             {
-                "cell": one.name,
-                "device_class": one.device_class,
-                "cell_outcome": one.outcome,
-                **one.pins,
+                "cell": cell.name,
+                "device_class": cell.device_class,
+                "cell_outcome": cell.outcome,
+                **cell.pins,
                 "check": check,
                 "kind": check.partition("[")[0],
                 "family": check.partition("[")[2].removesuffix("]") or None,
                 "outcome": outcome,
-                "fingerprint": one.causes.get(check),
+                "fingerprint": cell.causes.get(check),
             }
-            for one in self.cells
-            for check, outcome in one.checks.items()
+            for cell in self.cells
+            for check, outcome in cell.checks.items()
         ]
         return pandas.DataFrame(rows)
+
+
+class _Version(Struct):
+    """Looked at first: what has another version is of another form."""
+
+    schema: str
 
 
 def load(path: Path | str | None = None) -> Compatibility:
@@ -190,55 +296,25 @@ def load(path: Path | str | None = None) -> Compatibility:
     """
     place = Path(path) if path is not None else PATH
     try:
-        data = json.loads(place.read_text(encoding="utf-8"))
-        schema = str(data["schema"])
+        text = place.read_bytes()
+        schema = msgspec.json.decode(text, type=_Version).schema
         if schema.partition(".")[0] != str(MAJOR):
             raise EvidenceError(f"{place.name} has schema {schema}; this version reads {MAJOR}.x")
-        return Compatibility(
-            schema=schema,
-            cells=tuple(record(row) for row in data["cells"]),
-            causes=tuple(_cause(row) for row in data["causes"]),
-        )
+        return msgspec.json.decode(text, type=Compatibility)
     except FileNotFoundError:
         raise EvidenceError(f"{place.name} is not there; make it: nox -s report") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EvidenceError(
-            f"{place.name} is not valid ({error!r}); make it: nox -s report"
+            f"{place.name} is not valid ({error}); make it: nox -s report"
         ) from None
 
 
 def record(row: Mapping[str, Any]) -> CellRecord:
     """A cell's record from its row of the data."""
-    outcomes = {check: o for o, checks in row["checks"].items() for check in checks}
-    return CellRecord(
-        name=row["cell"],
-        device_class=row["device_class"],
-        outcome=row["outcome"],
-        reason=row["reason"],
-        pins=row["pins"],
-        cuda=row["cuda"],
-        taken=row["taken"],
-        checks={check: outcomes[check] for check in sorted(outcomes)},
-        causes=row["causes"],
-        reasons=row["reasons"],
-        restores=tuple(row["restores"]),
-        unexpected=tuple(row["unexpected"]),
-    )
+    return msgspec.convert(row, CellRecord)
 
 
-def _cause(row: Mapping[str, Any]) -> Cause:
-    rivals: dict[tuple[str, ...], list[str]] = {}
-    for rule in row["rules"]:
-        rivals.setdefault(tuple(rule.get("checks", ())), []).append(rule["text"])
-    return Cause(
-        device_class=row["device_class"],
-        fingerprint=row["fingerprint"],
-        type=row["type"],
-        message=row["message"],
-        frame=row["frame"],
-        checks=tuple(row["checks"]),
-        cells=tuple(row["cells"]),
-        attributed_to=tuple(row["attributed_to"]),
-        rules=tuple(rule["text"] for rule in row["rules"]),
-        rivals=tuple(map(tuple, rivals.values())),
-    )
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of what is published."""
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, **msgspec.json.schema(Compatibility)}

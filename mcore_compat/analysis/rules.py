@@ -1,28 +1,34 @@
-"""What a rule says of a failure, in data and in words, and which cell would test it best. Pure.
+"""Over which versions a failure happens, in data and in words: the smallest boxes over the axes'
+versions that hold it. Pure.
 
-A rule is never stated more widely than its evidence: its bounds are versions that were seen to
-fail, beside each stands what was seen next to it, and what lies within is counted.
+A box holds all cells in which the failure was seen and none in which the same checks work; where
+that can be, none either in which they fail otherwise or could not be asked. A rule is never stated
+more widely than its evidence: its bounds are versions that were seen to fail, beside each stands
+what was seen next to it, and what lies within is counted.
+
+A set of cells is a number here, whose bits are the cells' places: of a matrix of thousands of
+cells, hundreds of failures are asked for.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from mcore_compat.core.cells import AXES, parsed
 
-if TYPE_CHECKING:
-    from packaging.version import Version
+MOST_AXES = 3
+"""A rule over more axes than these explains nothing."""
 
 
-MOST_TRIED = 30
-"""Cells that fail beside which an untested one is sought: of one failure all are alike."""
-
-
-class Said(str, Enum):
+class FailureState(str, Enum):
     """What a cell says of a failure; what tells most comes first."""
 
     FAILS = "fails"
@@ -38,43 +44,43 @@ class Said(str, Enum):
         return self.value
 
 
-NO_CHECKS = (Said.UNRESOLVABLE, Said.UNBUILDABLE)
+FAILS, WORKS = FailureState.FAILS, FailureState.WORKS
+
+NO_CHECKS = (FailureState.UNRESOLVABLE, FailureState.UNBUILDABLE)
 """The cell did not come to its checks."""
 
 _OTHERS = {
-    Said.OTHERWISE: ("fails otherwise", "fail otherwise"),
-    Said.BLOCKED: ("is blocked", "are blocked"),
-    Said.NEEDS_GPU: ("needs a GPU", "need a GPU"),
-    Said.UNSUPPORTED: ("is unsupported", "are unsupported"),
-    Said.UNRESOLVABLE: ("is unresolvable", "are unresolvable"),
-    Said.UNBUILDABLE: ("is unbuildable", "are unbuildable"),
+    FailureState.OTHERWISE: ("fails otherwise", "fail otherwise"),
+    FailureState.BLOCKED: ("is blocked", "are blocked"),
+    FailureState.NEEDS_GPU: ("needs a GPU", "need a GPU"),
+    FailureState.UNSUPPORTED: ("is unsupported", "are unsupported"),
+    FailureState.UNRESOLVABLE: ("is unresolvable", "are unresolvable"),
+    FailureState.UNBUILDABLE: ("is unbuildable", "are unbuildable"),
 }
 """How one cell, and how several, are told of that neither fail so nor work."""
 
+CellsByState = Mapping[FailureState, int]
+"""Sets of cells; one cell says one thing of a failure, or nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One cell's answer to a group's checks."""
+class CellState:
+    """What one cell says of a failure."""
 
     cell: str
     pins: Mapping[str, str]
-    said: Said
+    state: FailureState
 
     @property
     def broken(self) -> bool:
-        return self.said is Said.FAILS
-
-    @property
-    def works(self) -> bool:
-        return self.said is Said.WORKS
+        return self.state is FAILS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Beside:
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
     """A version beside a bound, and what was seen there."""
 
     version: str
-    said: Said
+    state: FailureState = msgspec.field(name="said")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +97,8 @@ class Bound:
     high: str
     below: str | None
     above: str | None
-    next_below: Beside | None
-    next_above: Beside | None
+    next_below: Beside | None = None
+    next_above: Beside | None = None
 
     def specifier(self) -> str:
         """The interval as PEP 440 writes it: `megatron-core>=0.13.0,<=0.16.1`."""
@@ -102,30 +108,28 @@ class Bound:
 
     def edges(self) -> str:
         """Where its boundaries may lie, in words."""
-        return f"{self.edge_below()}, {self.edge_above()}"
+        below = _edge(self.next_below, self.below) or "not tested below"
+        return f"{below}, {_edge(self.next_above, self.above) or 'not tested above'}"
 
     def gaps(self) -> tuple[tuple[str, str], ...]:
         """`(one version, other version)` of each side on which what works stands next to what
         fails, of all that was tested: the boundary lies between."""
-        found = []
-        if self.below and self.next_below and self.next_below.said is Said.WORKS:
-            found.append((self.below, self.low))
-        if self.above and self.next_above and self.next_above.said is Said.WORKS:
-            found.append((self.high, self.above))
-        return tuple(found)
-
-    def edge_below(self) -> str:
-        return _edge(self.next_below, self.below) or "not tested below"
-
-    def edge_above(self) -> str:
-        return _edge(self.next_above, self.above) or "not tested above"
+        sides = (
+            (self.next_below, self.below, (self.below, self.low)),
+            (self.next_above, self.above, (self.high, self.above)),
+        )
+        return tuple(
+            (str(one), str(other))
+            for beside, works, (one, other) in sides
+            if works and beside and beside.state is WORKS
+        )
 
 
 def _edge(nearest: Beside | None, works: str | None) -> str:
     if nearest is None:
         return ""
-    said = f"{nearest.said} at {nearest.version}"
-    return f"{said} and works at {works}" if works and nearest.said is not Said.WORKS else said
+    text = f"{nearest.state} at {nearest.version}"
+    return f"{text} and works at {works}" if works and nearest.state is not WORKS else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +143,7 @@ class Rule:
     support: tuple[str, ...]
     works: int
     contradicted: tuple[str, ...]
-    others: tuple[Seen, ...] = ()
+    others: tuple[CellState, ...] = ()
     checks: tuple[str, ...] = ()
 
     def text(self) -> str:
@@ -147,7 +151,7 @@ class Rule:
 
     def holds(self, pins: Mapping[str, str]) -> bool:
         """Whether a cell lies within the rule."""
-        return all(inside(pins[b.axis], b.low, b.high) for b in self.bounds)
+        return all(self.admits(axis, pins[axis]) for axis in self.axes)
 
     def admits(self, axis: str, version: str) -> bool:
         """Whether a version of one axis lies within the rule."""
@@ -159,20 +163,20 @@ class Rule:
 
     def others_text(self) -> str:
         """`18 fail otherwise, 2 are blocked`: the other cells within it; empty where none is."""
-        counts = Counter(one.said for one in self.others)
+        counts = Counter(cell.state for cell in self.others)
         return ", ".join(
-            f"{counts[said]} {words[counts[said] > 1]}"
-            for said, words in _OTHERS.items()
-            if counts[said]
+            f"{counts[state]} {words[counts[state] > 1]}"
+            for state, words in _OTHERS.items()
+            if counts[state]
         )
 
 
 def rivals(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], ...]:
     """The rules about the same checks together: they cannot be told apart by what was tested."""
-    found: dict[tuple[str, ...], list[Rule]] = {}
+    by_checks: dict[tuple[str, ...], list[Rule]] = {}
     for rule in rules:
-        found.setdefault(rule.checks, []).append(rule)
-    return tuple(map(tuple, found.values()))
+        by_checks.setdefault(rule.checks, []).append(rule)
+    return tuple(map(tuple, by_checks.values()))
 
 
 def inside(version: str, low: str, high: str) -> bool:
@@ -180,79 +184,165 @@ def inside(version: str, low: str, high: str) -> bool:
     return parsed(low) <= parsed(version) <= parsed(high)
 
 
-class Untested(Protocol):
-    """The untested cells that may be proposed."""
-
-    @property
-    def beside(self) -> Callable[[str, str], Sequence[str]]:
-        """By axis and version: the other versions of the axis, the nearest first."""
-
-    def named(self, pins: Mapping[str, str]) -> str | None:
-        """The cell of these pins; None where it was tested or cannot be proposed."""
+def bits(places: Iterable[int], size: int) -> int:
+    """The set of these places, all below `size`."""
+    row = bytearray(size // 8 + 1)
+    for place in places:
+        row[place >> 3] |= 1 << (place & 7)
+    return int.from_bytes(row, "little")
 
 
-Asked = Callable[[str, str], bool | None]
-"""Whether the checks were seen to fail so or to work at a version of an axis. False: it was tested,
-but they are not there, or never come to their turn. None: it was not tested."""
+def places(cells: int) -> Iterator[int]:
+    """The places of a set, in order."""
+    while cells:
+        lowest = cells & -cells
+        yield lowest.bit_length() - 1
+        cells ^= lowest
 
 
-def next_cell(
-    rules: Sequence[Rule], broken: Sequence[Seen], asked: Asked, untested: Untested
-) -> str | None:
-    """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
-    version makes the difference; newest releases first.
+class Grid:
+    """Cells by place, and by their versions."""
 
-    Where several rules fit: a cell on which they are divided. Where one does: a cell between a
-    version that fails and its neighbour that works, nearest to the middle.
+    def __init__(self, cells: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+        self.cells = cells
+        self.all = (1 << len(cells)) - 1
+        by_axis: dict[str, dict[str, list[int]]] = {axis: {} for axis in AXES}
+        for place, (_, pins) in enumerate(cells):
+            for axis in AXES:
+                by_axis[axis].setdefault(pins[axis], []).append(place)
+        self._at = {
+            axis: {version: bits(at[version], len(cells)) for version in sorted(at, key=parsed)}
+            for axis, at in by_axis.items()
+        }
+
+    def at(self, axis: str, version: str) -> int:
+        """The cells with a version of an axis."""
+        return self._at[axis].get(version, 0)
+
+    def versions(self, axis: str, cells: int) -> list[str]:
+        """The versions of an axis that some cells have, oldest first."""
+        return [version for version, at in self._at[axis].items() if at & cells]
+
+    def span(self, axis: str, cells: int) -> int:
+        """All cells between the oldest and the newest version that some cells have."""
+        versions = self.versions(axis, cells)
+        within = (at for v, at in self._at[axis].items() if inside(v, versions[0], versions[-1]))
+        return functools.reduce(operator.or_, within, 0)
+
+    def states(self, states: CellsByState) -> tuple[CellState, ...]:
+        """What each cell says, by place."""
+        rows = sorted((place, state) for state, cells in states.items() for place in places(cells))
+        return tuple(
+            CellState(cell=self.cells[place][0], pins=self.cells[place][1], state=state)
+            for place, state in rows
+        )
+
+    def names(self, cells: int) -> tuple[str, ...]:
+        return tuple(self.cells[place][0] for place in places(cells))
+
+    def asked(self, states: CellsByState, axis: str, version: str) -> bool | None:
+        """Whether the checks were seen to fail so or to work at a version of an axis. False: it was
+        tested, but they are not there, or never come to their turn. None: it was not tested."""
+        here = self.at(axis, version)
+        if not any(here & cells for cells in states.values()):
+            return None
+        return bool(here & (states.get(FAILS, 0) | states.get(WORKS, 0)))
+
+
+def boxes(grid: Grid, states: CellsByState, checks: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+    """The smallest rules: of those that hold the fewest cells in which the checks work, then the
+    fewest in which they fail otherwise or are blocked, all those over the fewest axes.
+
+    Where every rule holds cells that work, one of the best. None where nothing failed or, as no
+    rule could then be wrong, nothing works.
     """
-    for fit in rivals(rules):
-        if len(fit) == 1 and not any(bound.gaps() for bound in fit[0].bounds):
-            continue
-        support = set(fit[0].support)
-        mine = sorted((s for s in broken if s.cell in support), key=_versions, reverse=True)
-        for one in mine[:MOST_TRIED]:
-            moves = _dividing(fit, one.pins, asked, untested)
-            for axis, version in moves or _between(fit[0], one.pins, untested):
-                pins = {**one.pins, axis: version}
-                name = untested.named(pins) if asked(axis, version) is not False else None
-                if name:
-                    return name
+    costs = _costs(grid, states)
+    if not costs:
+        return ()
+    least = min(costs.values())
+    best = [axes for axes, cost in costs.items() if cost == least]
+    if least[0]:
+        best = best[:1]
+    return tuple(_rule(grid, states, axes, checks) for axes in best)
+
+
+def wider(grid: Grid, states: CellsByState) -> tuple[Rule, ...]:
+    """Rules over as few axes that hold no cell that works either, but more in which the checks
+    fail otherwise or are blocked: what fails there may hide that they are right."""
+    costs = _costs(grid, states)
+    least = min(costs.values(), default=(1, 0, 0))
+    clean = [axes for axes, (works, *_) in costs.items() if not works] if not least[0] else []
+    smallest = [axes for axes in clean if not any(set(one) < set(axes) for one in clean)]
+    return tuple(
+        _rule(grid, states, axes)
+        for axes in smallest
+        if len(axes) <= least[2] and costs[axes][1] > least[1]
+    )
+
+
+def _costs(grid: Grid, states: CellsByState) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    """By axes: how many cells the box over them holds in which the checks work, how many in which
+    they fail otherwise or are blocked, and how many axes they are. The least is the best."""
+    broken, works = states.get(FAILS, 0), states.get(WORKS, 0)
+    if not broken or not works:
+        return {}
+    otherwise = states.get(FailureState.OTHERWISE, 0) | states.get(FailureState.BLOCKED, 0)
+    spans = {axis: grid.span(axis, broken) for axis in AXES}
+    costs: dict[tuple[str, ...], tuple[int, int, int]] = {}
+    for size in range(1, MOST_AXES + 1):
+        for axes in itertools.combinations(AXES, size):
+            box = functools.reduce(operator.and_, (spans[axis] for axis in axes))
+            costs[axes] = (box & works).bit_count(), (box & otherwise).bit_count(), size
+        if (0, 0, size) in costs.values():
+            break  # over more axes none can be better
+    return costs
+
+
+def _rule(
+    grid: Grid, states: CellsByState, axes: Sequence[str], checks: tuple[str, ...] = ()
+) -> Rule:
+    spans = {axis: grid.span(axis, states[FAILS]) for axis in axes}
+    box = functools.reduce(operator.and_, spans.values())
+    others = {state: box & cells for state, cells in states.items() if state not in (FAILS, WORKS)}
+    return Rule(
+        bounds=tuple(_bound(grid, states, axis, spans) for axis in axes),
+        support=grid.names(states[FAILS]),
+        works=states[WORKS].bit_count(),
+        contradicted=grid.names(box & states[WORKS]),
+        others=grid.states(others),
+        checks=checks,
+    )
+
+
+def _bound(grid: Grid, states: CellsByState, axis: str, spans: Mapping[str, int]) -> Bound:
+    """An axis' interval, with what lies beside it, all other axes being within theirs."""
+    rest = functools.reduce(operator.and_, (spans[a] for a in spans if a != axis), grid.all)
+    failed = grid.versions(axis, states[FAILS])
+    low, high = failed[0], failed[-1]
+    tested = grid.versions(axis, rest)
+    below = [v for v in reversed(tested) if parsed(v) < parsed(low)]
+    above = [v for v in tested if parsed(v) > parsed(high)]
+    works = rest & states[WORKS]
+    return Bound(
+        axis=axis,
+        low=low,
+        high=high,
+        below=next((v for v in below if works & grid.at(axis, v)), None),
+        above=next((v for v in above if works & grid.at(axis, v)), None),
+        next_below=_nearest(grid, states, axis, below, rest),
+        next_above=_nearest(grid, states, axis, above, rest),
+    )
+
+
+def _nearest(
+    grid: Grid, states: CellsByState, axis: str, versions: Sequence[str], rest: int
+) -> Beside | None:
+    """The first of the versions that was tested, and what tells most of it. Cells that did not
+    come to their checks say something only where no other does."""
+    for wanted in ([state for state in FailureState if state not in NO_CHECKS], NO_CHECKS):
+        for version in versions:
+            here = rest & grid.at(axis, version)
+            for state in wanted:
+                if here & states.get(state, 0):
+                    return Beside(version=version, state=state)
     return None
-
-
-def _versions(one: Seen) -> list[Version]:
-    return [parsed(one.pins[axis]) for axis in AXES]
-
-
-def _dividing(
-    fit: Sequence[Rule], pins: Mapping[str, str], asked: Asked, untested: Untested
-) -> list[tuple[str, str]]:
-    """Moves along one axis to what some of the rules hold and some do not: first what half of them
-    hold, then of versions that were seen before."""
-    half = len(fit) / 2
-    ranks: list[tuple[float, bool, int, tuple[str, str]]] = []
-    for axis in AXES:
-        for version in untested.beside(axis, pins[axis]):
-            # All else is as in a cell that fails, and so within every rule.
-            held = sum([rule.admits(axis, version) for rule in fit])
-            if 0 < held < len(fit):
-                new = asked(axis, version) is None
-                ranks.append((abs(held - half), new, len(ranks), (axis, version)))
-    return [move for *_, move in sorted(ranks)]
-
-
-def _between(rule: Rule, pins: Mapping[str, str], untested: Untested) -> list[tuple[str, str]]:
-    """Moves along one axis on the way from what fails to what works, to the middle first."""
-    moves = []
-    for bound in rule.bounds:
-        for low, high in bound.gaps():
-            versions = [
-                version
-                for version in untested.beside(bound.axis, pins[bound.axis])
-                if parsed(low) < parsed(version) < parsed(high)
-            ]
-            versions.sort(key=parsed)
-            middle = len(versions) // 2
-            order = sorted(range(len(versions)), key=lambda place: abs(place - middle))
-            moves += [(bound.axis, versions[place]) for place in order]
-    return moves

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.analysis.bisect import release_path
+from mcore_compat.analysis.bisect import release_line
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, format_name, full_name, parse_name
@@ -84,7 +84,7 @@ def name_of(word: str, context: Context) -> str:
     asked = parse_name(name)
     if asked is None or (evidence.FOLDER / name).is_dir():
         return name
-    usual = format_name(release_path.by_series(asked, context.releases))
+    usual = format_name(release_line.by_series(asked, context.releases))
     return combinations.named(usual, context.matrix, context.releases).name
 
 

@@ -9,12 +9,12 @@ from functools import cached_property
 from packaging.version import Version
 
 from mcore_compat.analysis import declarations, explanation, intervals
-from mcore_compat.analysis.api import drift
-from mcore_compat.analysis.api.drift import Change
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.explanation import Explained
+from mcore_compat.analysis.interfaces import changes as drift
+from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.analysis.intervals import Interval
-from mcore_compat.analysis.untested import Untested
+from mcore_compat.analysis.next_cell import UntestedCells as Untested
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases

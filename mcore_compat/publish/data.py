@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from mcore_compat.analysis.api import drift
 from mcore_compat.analysis.explanation import Explained
-from mcore_compat.analysis.rules import Beside, Bound, Rule, Seen
+from mcore_compat.analysis.interfaces import changes as drift
+from mcore_compat.analysis.rules import Beside, Bound, Rule
+from mcore_compat.analysis.rules import CellState as Seen
 from mcore_compat.base import files
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.publish import over_base
@@ -131,11 +132,11 @@ def _bound(bound: Bound) -> dict[str, Any]:
 
 
 def _beside(one: Beside | None) -> dict[str, str] | None:
-    return {"version": one.version, "said": one.said.value} if one else None
+    return {"version": one.version, "said": one.state.value} if one else None
 
 
 def _by_what_they_said(others: Iterable[Seen]) -> dict[str, list[str]]:
     cells: dict[str, list[str]] = {}
     for one in others:
-        cells.setdefault(one.said.value, []).append(one.cell)
+        cells.setdefault(one.state.value, []).append(one.cell)
     return cells

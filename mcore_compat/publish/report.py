@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from mcore_compat.analysis import explanation
-from mcore_compat.analysis.api import drift as interfaces
+from mcore_compat.analysis.interfaces import changes as interfaces
 from mcore_compat.base import files
 from mcore_compat.base.markup import escape as escape
 from mcore_compat.core.cells import AXES, Cell

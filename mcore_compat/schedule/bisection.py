@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mcore_compat.analysis import explanation
-from mcore_compat.analysis.bisect import boundary, halving
-from mcore_compat.analysis.bisect import release_path as lines
-from mcore_compat.analysis.bisect.boundary import Found, Seen
-from mcore_compat.analysis.bisect.halving import State
-from mcore_compat.analysis.bisect.release_path import Line
+from mcore_compat.analysis.bisect import halving
+from mcore_compat.analysis.bisect import release_line as lines
+from mcore_compat.analysis.bisect import search as boundary
+from mcore_compat.analysis.bisect.halving import CheckState as State
+from mcore_compat.analysis.bisect.release_line import ReleaseLine as Line
+from mcore_compat.analysis.bisect.search import PointState as Seen
+from mcore_compat.analysis.bisect.search import SearchResult as Found
 from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError, UsageError
 from mcore_compat.core.cells import full_name
@@ -115,7 +117,7 @@ def _runner(line: Line, check: str, here: Context, limit: float | None) -> Calla
             outcome = pipeline.run_cell(cell.name, Options(limit=limit), here)
         except InterpreterError as error:  # says nothing of the releases, as what cannot be built
             why = str(error)
-            return boundary.Seen(state=State.SILENT, outcome="untested", source="run now", why=why)
+            return Seen(state=State.SILENT, outcome="untested", source="run now", why=why)
         one = boundary.seen_in(outcome.evidence, check, cell, "run now")
         here.say(f"bisect: {check} is {one.outcome} there")
         return one

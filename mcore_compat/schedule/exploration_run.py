@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from mcore_compat.analysis import explanation, exploration
-from mcore_compat.analysis.exploration import Choice, State
+from mcore_compat.analysis.exploration import CellChoice as Choice
+from mcore_compat.analysis.exploration import TestedCells as State
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell

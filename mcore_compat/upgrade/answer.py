@@ -18,7 +18,7 @@ from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
 from mcore_compat.upgrade.pins import Packages
-from mcore_compat.upgrade.sides import FRESH, Known, Side
+from mcore_compat.upgrade.sides import FRESH, Side, UpgradeInputs
 
 
 class Word(Enum):
@@ -39,7 +39,7 @@ RANK = tuple(Word)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reason:
+class UpgradeReason:
     """Why the answer is not better than `word`; `GO`: only worth knowing. `names` are what the
     text counts, `why` a failure in one line, `command` what tells more."""
 
@@ -51,12 +51,12 @@ class Reason:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class UpgradeAnswer:
     """Everything that is said of an upgrade. What needs evidence of both cells is None where one
     has none; `checkpoints` where FROM has none."""
 
     word: Word
-    reasons: tuple[Reason, ...]
+    reasons: tuple[UpgradeReason, ...]
     device_class: str
     origin: Side
     target: Side
@@ -71,7 +71,9 @@ class Answer:
     alternatives: tuple[Alternative, ...] = ()
 
 
-def answer(origin: Side, target: Side, known: Known, accepted: Sequence[str] = ()) -> Answer:
+def answer(
+    origin: Side, target: Side, known: UpgradeInputs, accepted: Sequence[str] = ()
+) -> UpgradeAnswer:
     """From what is known. `accepted` are patterns of checks that may be lost."""
     old, new = origin.found, target.found
     made = comparison.difference(old, new) if old and new else None
@@ -80,7 +82,7 @@ def answer(origin: Side, target: Side, known: Known, accepted: Sequence[str] = (
     exchange = Exchange(exchanged=known.loads, found=known.found, checks=known.checks)
     there = loads.checkpoints(old, target.name, exchange, accepted) if old else None
     changed = interfaces.interfaces(origin.pins, target.pins, known.found, known.all_.releases)
-    bare = Answer(
+    bare = UpgradeAnswer(
         word=Word.GO,
         reasons=(),
         device_class=known.device_class,
@@ -109,7 +111,7 @@ def answer(origin: Side, target: Side, known: Known, accepted: Sequence[str] = (
     return replace(bare, word=word, reasons=reasons, alternatives=instead)
 
 
-def judged(made: Answer) -> Iterator[Reason]:
+def judged(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Every reason, in the order of the answer's parts."""
     yield from _of_side("FROM", made.origin)
     yield from _of_side("TO", made.target)
@@ -122,14 +124,14 @@ def judged(made: Answer) -> Iterator[Reason]:
     yield from _not_recorded(made)
     for one in made.interfaces:
         if one.breaking:
-            yield Reason(
+            yield UpgradeReason(
                 word=Word.CHANGES,
                 text=f"{one.package} {one.before} → {one.after} breaks calls that were right: "
                 f"{_count(len(one.breaking), 'function or spec', 'functions or specs')}",
                 names=tuple(c.name for c in one.breaking),
             )
     if made.undeclared:
-        yield Reason(
+        yield UpgradeReason(
             word=Word.CHANGES,
             text=f"TO has {_count(len(made.undeclared), 'requirement')} that nothing declares "
             "and FROM did not have: install by name",
@@ -138,28 +140,28 @@ def judged(made: Answer) -> Iterator[Reason]:
     yield from _back(made)
     yield from _without_gpu(made)
     if made.origin.outcomes() and made.difference and not made.difference.same_suite:
-        yield Reason(
+        yield UpgradeReason(
             word=Word.GO, text="FROM and TO were taken with two suites: a difference may be theirs"
         )
 
 
-def _back(made: Answer) -> Iterator[Reason]:
+def _back(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     back = tuple(one.package for one in made.interfaces if one.back)
     if back:
         text = _count(len(back), "package goes", "packages go") + " back to an older release: what "
-        yield Reason(word=Word.GO, text=f"{text}that takes away is not compared", names=back)
+        yield UpgradeReason(word=Word.GO, text=f"{text}that takes away is not compared", names=back)
 
 
-def _not_recorded(made: Answer) -> Iterator[Reason]:
+def _not_recorded(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Releases of which nobody knows what calls they take."""
     gone = tuple(f"{one.package} {v}" for one in made.interfaces for v in one.not_recorded)
     if gone:
         text = "whether calls break is not known: nothing was recorded of "
         text += _count(len(gone), "release")
-        yield Reason(word=Word.CHANGES, text=text, names=gone)
+        yield UpgradeReason(word=Word.CHANGES, text=text, names=gone)
 
 
-def _without_gpu(made: Answer) -> Iterator[Reason]:
+def _without_gpu(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """What nobody knows on this device class, of either cell."""
     ends = (made.origin.outcomes(), made.target.outcomes())
     open_ = [{c for c, o in end.items() if o is CheckOutcome.NEEDS_GPU} for end in ends]
@@ -167,7 +169,7 @@ def _without_gpu(made: Answer) -> Iterator[Reason]:
     if both:
         text = _count(len(both), "check needs a GPU, and was", "checks need a GPU, and were")
         text += " asked in neither"
-        yield Reason(word=Word.GO, text=text, names=tuple(both))
+        yield UpgradeReason(word=Word.GO, text=text, names=tuple(both))
 
 
 def _count(number: int, noun: str, nouns: str = "") -> str:
@@ -178,36 +180,40 @@ ASKED = frozenset({*comparison.GOOD, CellOutcome.INCOMPATIBLE})
 """Cells of which it is known whether a checkpoint restores."""
 
 
-def _of_side(end: str, side: Side) -> Iterator[Reason]:
+def _of_side(end: str, side: Side) -> Iterator[UpgradeReason]:
     """Whether anything is known of it, and still holds."""
     if side.found is None:
         text = f"nothing is known of {end}: it was not tested"
-        yield Reason(word=Word.NO, text=text, command=f"nox -s {side.name}")
+        yield UpgradeReason(word=Word.NO, text=text, command=f"nox -s {side.name}")
     elif end == "FROM" and side.found.outcome not in ASKED:
         why = side.found.reason.message if side.found.reason else ""
         text = f"nothing is known of {end}: it is {side.found.outcome}"
         again = "" if side.state == FRESH else f"nox -s {side.name}"
-        yield Reason(word=Word.NO, text=text, why=why, command=again)
+        yield UpgradeReason(word=Word.NO, text=text, why=why, command=again)
     elif side.state != FRESH:
         text = f"the evidence of {end} does not hold any more: {side.state}"
-        yield Reason(word=Word.CHANGES, text=text, command=f"nox -s {side.name}")
+        yield UpgradeReason(word=Word.CHANGES, text=text, command=f"nox -s {side.name}")
     if side.stands_in:
         text = f"what is installed was not tested: {end} is only the nearest to it"
-        yield Reason(word=Word.CHANGES, text=text, command="mcore-compat doctor --run")
+        yield UpgradeReason(word=Word.CHANGES, text=text, command="mcore-compat doctor --run")
 
 
-def _of_target(made: Answer) -> Iterator[Reason]:
+def _of_target(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Whether TO works at all."""
     found = made.target.found
     if found and found.reason and not found.checks:
-        yield Reason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
+        yield UpgradeReason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
     elif found and found.outcome is CellOutcome.INCOMPATIBLE:
-        yield Reason(word=Word.NO, text="TO is incompatible: no family's checkpoint restores there")
+        yield UpgradeReason(
+            word=Word.NO, text="TO is incompatible: no family's checkpoint restores there"
+        )
     elif found and found.outcome not in comparison.GOOD:
-        yield Reason(word=Word.NO, text=f"TO is {found.outcome}: no restore could be asked there")
+        yield UpgradeReason(
+            word=Word.NO, text=f"TO is {found.outcome}: no restore could be asked there"
+        )
 
 
-def _of_loss(loss: Loss) -> Reason:
+def _of_loss(loss: Loss) -> UpgradeReason:
     verb = "check that works" if len(loss.checks) == 1 else "checks that work"
     what = f"{len(loss.checks)} {verb} in FROM"
     gone = loss.outcome is CheckOutcome.UNSUPPORTED  # TO lacks it
@@ -216,7 +222,7 @@ def _of_loss(loss: Loss) -> Reason:
         word, text = Word.GO, f"{what} may be lost, and fails or is not asked in TO"
     elif loss.failed or gone:
         word, text = Word.NO, f"{what}, and not in TO"
-    return Reason(word=word, text=text, names=loss.checks, why=loss.why)
+    return UpgradeReason(word=word, text=text, names=loss.checks, why=loss.why)
 
 
 CHECKPOINTS = {
@@ -232,7 +238,7 @@ CHECKPOINTS = {
 }
 
 
-def _of_checkpoints(made: Answer) -> Iterator[Reason]:
+def _of_checkpoints(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     there = made.checkpoints
     if there is None or not made.origin.outcomes():
         return
@@ -240,7 +246,7 @@ def _of_checkpoints(made: Answer) -> Iterator[Reason]:
     for load, (word, text) in CHECKPOINTS.items():
         routes = [r for r in there.of(load) if not r.accepted]
         if routes:
-            yield Reason(
+            yield UpgradeReason(
                 word=word,
                 text=f"{_count(len(routes), 'checkpoint')} {text}",
                 names=tuple(r.check for r in routes),
@@ -248,7 +254,7 @@ def _of_checkpoints(made: Answer) -> Iterator[Reason]:
             )
     if there.state not in (FRESH, loads.NOT_TESTED):
         text = f"what is known of checkpoints does not hold any more: {there.state}"
-        yield Reason(word=Word.CHANGES, text=text, command=command)
+        yield UpgradeReason(word=Word.CHANGES, text=text, command=command)
 
 
 def exchange_command(origin: str, target: str) -> str:

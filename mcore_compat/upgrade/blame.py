@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.analysis.bisect.halving import State
+from mcore_compat.analysis.bisect.halving import CheckState
 
 Moved = frozenset[str]
 """A combination: the axes that are moved."""
 
-Ask = Callable[[Moved], State | None]
+Ask = Callable[[Moved], CheckState | None]
 """The state of a combination; None where it is not asked now."""
 
 
@@ -64,7 +64,7 @@ def combinations(axes: Sequence[str]) -> Iterator[Moved]:
 def find(
     axes: Sequence[str],
     ask: Ask,
-    known: Mapping[Moved, State] | None = None,
+    known: Mapping[Moved, CheckState] | None = None,
     hints: Iterable[Collection[str]] = (),
 ) -> Blame:
     """Every minimal set of `axes` that makes it fail.
@@ -89,7 +89,7 @@ def find(
         if culprit is None and rest and search.states[rest] is None:
             whole = False
         # What cannot be asked as a whole may hold smaller ones that fail.
-        silent = culprit is None and bool(rest) and search.states[rest] is State.SILENT
+        silent = culprit is None and bool(rest) and search.states[rest] is CheckState.SILENT
         for axis in search.ordered(rest if silent else culprit or ()):
             further = out | {axis}
             if further not in seen:
@@ -102,17 +102,21 @@ class _Search:
     """What is known so far, and how more is learnt."""
 
     def __init__(
-        self, axes: Sequence[str], ask: Ask, known: Mapping[Moved, State], hints: Sequence[Moved]
+        self,
+        axes: Sequence[str],
+        ask: Ask,
+        known: Mapping[Moved, CheckState],
+        hints: Sequence[Moved],
     ) -> None:
         self.every = frozenset(axes)
         self._axes = tuple(axes)
         self._ask = ask
         self._hints = hints
         given = {moved: state for moved, state in known.items() if moved <= self.every}
-        self.states: dict[Moved, State | None] = {
+        self.states: dict[Moved, CheckState | None] = {
             **given,
-            Moved(): State.GOOD,
-            self.every: State.BAD,
+            Moved(): CheckState.GOOD,
+            self.every: CheckState.BAD,
         }
         self._asked: list[Moved] = []
 
@@ -127,7 +131,7 @@ class _Search:
             self.states[moved] = state
             if state is not None:
                 self._asked.append(moved)
-        return self.states[moved] is State.BAD
+        return self.states[moved] is CheckState.BAD
 
     def start(self, rest: Moved) -> Moved | None:
         """A combination within `rest` that fails: one that is known, else `rest` itself."""
@@ -172,14 +176,14 @@ class _Search:
         return combinations(self.ordered(moved))
 
     def _known_bad(self, among: Iterable[Moved]) -> Moved | None:
-        return next((one for one in among if self.states.get(one) is State.BAD), None)
+        return next((one for one in among if self.states.get(one) is CheckState.BAD), None)
 
     def blame(self, found: Sequence[Moved], whole: bool) -> Blame:
         """What the search came to."""
         culprits = [
             Culprit(
                 axes=self.ordered(one),
-                silent=self._told(State.SILENT, self._below(one)),
+                silent=self._told(CheckState.SILENT, self._below(one)),
                 unknown=self._told(None, self._below(one)),
             )
             for one in found
@@ -188,8 +192,8 @@ class _Search:
         wanted = [moved for moved, state in self.states.items() if state is None]
         return Blame(
             culprits=tuple(sorted(culprits, key=lambda c: (len(c.axes), self._rank(c.axes)))),
-            innocent=self._told(State.GOOD, every),
-            silent=self._told(State.SILENT, every),
+            innocent=self._told(CheckState.GOOD, every),
+            silent=self._told(CheckState.SILENT, every),
             asked=tuple(map(self.ordered, self._asked)),
             wanted=tuple(map(self.ordered, wanted)),
             whole=whole,
@@ -198,6 +202,8 @@ class _Search:
     def _rank(self, axes: Sequence[str]) -> tuple[int, ...]:
         return tuple(map(self._axes.index, axes))
 
-    def _told(self, state: State | None, among: Iterable[Moved]) -> tuple[tuple[str, ...], ...]:
+    def _told(
+        self, state: CheckState | None, among: Iterable[Moved]
+    ) -> tuple[tuple[str, ...], ...]:
         """Those of which this is known; None: that they were not asked."""
         return tuple(self.ordered(one) for one in among if self.states.get(one) is state)

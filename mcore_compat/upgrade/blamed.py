@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mcore_compat.upgrade.blame import Culprit
 from mcore_compat.upgrade.text import Code, Item, Ours, item, names
-from mcore_compat.upgrade.trial import Verdict
+from mcore_compat.upgrade.trial import BlameReport
 
 MOST = 4
 """Combinations of a kind that are named."""
 
 
-def items(found: Verdict, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Item]:
+def items(found: BlameReport, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Item]:
     """A line for each set that is to blame, then what is known of the others, and what would tell
     more."""
     for culprit in found.blame.culprits:
@@ -41,7 +41,7 @@ def _culprit(culprit: Culprit, old: Mapping[str, str], new: Mapping[str, str]) -
         yield Ours(", only together" if several else ", alone")
 
 
-def _where(found: Verdict, axes: Sequence[str]) -> Iterator[str]:
+def _where(found: BlameReport, axes: Sequence[str]) -> Iterator[str]:
     cell = found.cells.get(tuple(axes))
     if cell is not None:
         yield Ours(" (")
@@ -69,7 +69,7 @@ def _combinations(
             yield reason[:200]
 
 
-def _price(found: Verdict) -> Iterator[str]:
+def _price(found: BlameReport) -> Iterator[str]:
     minutes = max(1, round(found.seconds * len(found.open) / 60))
     yield Code("--blame")
     count = len(found.open)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from mcore_compat.analysis.bisect.boundary import matching
+from mcore_compat.analysis.bisect.search import matching
 from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
 from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED

@@ -38,22 +38,22 @@ from typing import Any
 from mcore_compat.base import files
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Difference
-from mcore_compat.upgrade.answer import Answer
+from mcore_compat.upgrade.answer import UpgradeAnswer
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
 from mcore_compat.upgrade.sides import Side
-from mcore_compat.upgrade.trial import Verdict
+from mcore_compat.upgrade.trial import BlameReport
 
 VERSION = "1.1.0"
 
 
-def text(made: Answer) -> str:
+def text(made: UpgradeAnswer) -> str:
     """The file's text."""
     return files.dump_json(data(made))
 
 
-def data(made: Answer) -> dict[str, Any]:
+def data(made: UpgradeAnswer) -> dict[str, Any]:
     """What the file holds."""
     return {
         "schema": VERSION,
@@ -90,7 +90,7 @@ def data(made: Answer) -> dict[str, Any]:
     }
 
 
-def _pins(made: Answer) -> dict[str, Any]:
+def _pins(made: UpgradeAnswer) -> dict[str, Any]:
     old, new = made.origin.pins, made.target.pins
     rest = made.packages
     changed = rest.changed
@@ -147,7 +147,7 @@ def _loss(one: Loss) -> dict[str, Any]:
     }
 
 
-def _blame(one: Verdict) -> dict[str, Any]:
+def _blame(one: BlameReport) -> dict[str, Any]:
     def rows(found: Iterable[Iterable[str]]) -> list[list[str]]:
         return [list(axes) for axes in found]
 
@@ -183,7 +183,7 @@ def _difference(one: Difference) -> dict[str, Any]:
     return {**told, "same_suite": one.same_suite}
 
 
-def _checkpoints(made: Answer) -> dict[str, Any] | None:
+def _checkpoints(made: UpgradeAnswer) -> dict[str, Any] | None:
     found = made.checkpoints
     if found is None:
         return None

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change
 from mcore_compat.upgrade import blamed, loaded
-from mcore_compat.upgrade.answer import Answer, Reason, Word
+from mcore_compat.upgrade.answer import UpgradeAnswer as Answer
+from mcore_compat.upgrade.answer import UpgradeReason as Reason
+from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Load
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss

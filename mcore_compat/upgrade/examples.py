@@ -16,8 +16,8 @@ from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import locks
 from mcore_compat.run import pipeline
 from mcore_compat.upgrade import document, text
-from mcore_compat.upgrade.answer import Answer, answer
-from mcore_compat.upgrade.sides import Known
+from mcore_compat.upgrade.answer import UpgradeAnswer, answer
+from mcore_compat.upgrade.sides import UpgradeInputs
 
 FOLDER = files.ROOT / "docs" / "upgrade"
 
@@ -39,14 +39,14 @@ def path_of(origin: str, target: str) -> Path:
 
 def known(
     all_: Collated, device_class: str, exchanged: Sequence[Exchanged], cells: Sequence[Cell]
-) -> Known:
+) -> UpgradeInputs:
     """What an upgrade between two cells is answered from; reads their locks.
 
     Raises:
         LockError: a lock is corrupt.
     """
     there = {cell.name: pipeline.lock_path(cell) for cell in cells}
-    return Known(
+    return UpgradeInputs(
         all_=all_,
         device_class=device_class,
         suite=pipeline.suite_digest(),
@@ -56,14 +56,14 @@ def known(
     )
 
 
-def made(all_: Collated, exchanged: Sequence[Exchanged], origin: str, target: str) -> Answer:
+def made(all_: Collated, exchanged: Sequence[Exchanged], origin: str, target: str) -> UpgradeAnswer:
     """The answer to one example."""
     cells = [combinations.named(full_name(n), all_.matrix, all_.releases) for n in (origin, target)]
     of = known(all_, DEVICE_CLASS, exchanged, cells)
     return answer(of.side(cells[0]), of.side(cells[1]), of)
 
 
-def markdown(one: Answer) -> str:
+def markdown(one: UpgradeAnswer) -> str:
     """As `--format markdown` gives it."""
     return text.markdown(document.sections(one))
 

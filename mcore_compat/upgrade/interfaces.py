@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcore_compat.analysis.api import drift, sightings, wording
-from mcore_compat.analysis.api.signatures import Difference
+from mcore_compat.analysis.interfaces import changes, recorded, words
+from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 from mcore_compat.core.cells import parsed
 from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
+class ChangedInterface:
     """One function or spec: `what` changed, in words; `breaks`: which calls break and why, or
     empty."""
 
@@ -39,10 +39,10 @@ class Interface:
     after: str
     back: bool = False
     not_recorded: tuple[str, ...] = ()
-    changed: tuple[Changed, ...] = ()
+    changed: tuple[ChangedInterface, ...] = ()
 
     @property
-    def breaking(self) -> tuple[Changed, ...]:
+    def breaking(self) -> tuple[ChangedInterface, ...]:
         """What breaks calls of users' own code."""
         return tuple(c for c in self.changed if c.breaks and not c.private)
 
@@ -73,8 +73,8 @@ def interfaces(
             one = Interface(package=package, before=before, after=after, not_recorded=gone)
             made.append(one)
             continue
-        mine: dict[str, list[Difference]] = {}
-        for change in drift.changes(both, releases):
+        mine: dict[str, list[InterfaceDifference]] = {}
+        for change in changes.changes(both, releases):
             same = (change.subject.package, change.before, change.after)
             if same == (package, before, after):
                 mine.setdefault(change.subject.name, []).append(change.what)
@@ -86,14 +86,16 @@ def interfaces(
 
 def _recorded(package: str, found: Sequence[Evidence]) -> set[str]:
     """The releases of a package of which something was recorded."""
-    seen = sightings.history(found).items()
+    seen = recorded.history(found).items()
     return {release for subject, by in seen if subject.package == package for release in by}
 
 
-def _changed(name: str, what: Sequence[Difference]) -> Changed | None:
+def _changed(name: str, what: Sequence[InterfaceDifference]) -> ChangedInterface | None:
     """What touches callers; None where only annotations and the like differ."""
     kept = [one for one in what if not one.minor]
     if not kept:
         return None
-    breaks = wording.breaks(kept)
-    return Changed(name=name, what=wording.told(kept), breaks="" if breaks == "no" else breaks)
+    breaks = words.breaks(kept)
+    return ChangedInterface(
+        name=name, what=words.told(kept), breaks="" if breaks == "no" else breaks
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mcore_compat.exchange.report import HEADS
-from mcore_compat.upgrade.answer import Answer, exchange_command
+from mcore_compat.upgrade.answer import UpgradeAnswer, exchange_command
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Load, Place, Route
 from mcore_compat.upgrade.text import Code, Item, Ours, Section, item, names
 
 
-def section(made: Answer) -> Section | None:
+def section(made: UpgradeAnswer) -> Section | None:
     """None where FROM came to nothing that saves, or TO to nothing that loads."""
     found = made.checkpoints
     if found is None or not made.origin.outcomes() or not made.target.outcomes():

@@ -12,8 +12,8 @@ from mcore_compat.results.comparison import Change, Difference
 from mcore_compat.results.evidence import CheckResult
 from mcore_compat.upgrade import pins
 from mcore_compat.upgrade.checkpoints import named
-from mcore_compat.upgrade.sides import Known, Side
-from mcore_compat.upgrade.trial import Run, Trial, Verdict
+from mcore_compat.upgrade.sides import Side, UpgradeInputs
+from mcore_compat.upgrade.trial import BlameReport, Run, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Loss:
     attributed: tuple[str, ...] = ()
     accepted: bool = False
     mentions: tuple[tuple[str, str, str], ...] = ()
-    blamed: Verdict | None = None
+    blamed: BlameReport | None = None
 
     @property
     def failed(self) -> bool:
@@ -50,7 +50,7 @@ def losses(
     origin: Side,
     target: Side,
     made: Difference,
-    known: Known,
+    known: UpgradeInputs,
     accepted: Sequence[str] = (),
     run: Run | None = None,
 ) -> tuple[Loss, ...]:
@@ -95,7 +95,7 @@ def _told(
     result: CheckResult | None,
     origin: Side,
     target: Side,
-    known: Known,
+    known: UpgradeInputs,
     run: Run | None,
 ) -> Loss:
     """With its rules and what is to blame, where it is a failure of its own."""

@@ -48,7 +48,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class UpgradeInputs:
     """All that an answer is made of. `suite` and `checks` are today's digests of the suite and of
     the exchange; `locks` are by cell, of the two that are compared."""
 

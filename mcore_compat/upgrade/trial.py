@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcore_compat.analysis.bisect.halving import State
+from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell
@@ -14,14 +14,14 @@ from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade import blame, pins
 from mcore_compat.upgrade.blame import Blame, Moved
-from mcore_compat.upgrade.sides import Known, Side
+from mcore_compat.upgrade.sides import Side, UpgradeInputs
 
 Run = Callable[[Cell], Evidence]
 """Tests a cell that was not tested."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class BlameReport:
     """What is to blame. `cells`: by combination, the cell that was asked; `why`: by combination,
     why it cannot be; `open`: the cells that could still be asked; `seconds` for one of them."""
 
@@ -32,19 +32,19 @@ class Verdict:
     seconds: float = 0.0
 
 
-def state_of(found: Evidence, checks: Sequence[str], failed: CheckResult) -> tuple[State, str]:
+def state_of(found: Evidence, checks: Sequence[str], failed: CheckResult) -> tuple[CheckState, str]:
     """Whether a cell fails in these checks as `failed` did, and if it says neither, why."""
     if not found.checks:
         reason = f": {' '.join(found.reason.message.split())}" if found.reason else ""
-        return State.SILENT, f"{found.outcome.value}{reason}"
+        return CheckState.SILENT, f"{found.outcome.value}{reason}"
     there = {c.check: c for c in found.checks if c.check in checks}
     if any(_alike(c, failed) for c in there.values()):
-        return State.BAD, ""
+        return CheckState.BAD, ""
     if len(there) == len(checks) and all(c.outcome is CheckOutcome.WORKS for c in there.values()):
-        return State.GOOD, ""
+        return CheckState.GOOD, ""
     other = sorted({c.outcome.value for c in there.values() if c.outcome is not CheckOutcome.WORKS})
     otherwise = " for another reason" if any(c.outcome in FAILURES for c in there.values()) else ""
-    return State.SILENT, f"{' and '.join(other) or 'not asked'} there{otherwise}"
+    return CheckState.SILENT, f"{' and '.join(other) or 'not asked'} there{otherwise}"
 
 
 def _says(one: Evidence, suite: str) -> bool:
@@ -69,7 +69,7 @@ class Trial:
         failed: CheckResult,
         origin: Side,
         target: Side,
-        known: Known,
+        known: UpgradeInputs,
         run: Run | None,
     ) -> None:
         self._checks, self._failed = checks, failed
@@ -86,7 +86,7 @@ class Trial:
         self._open: dict[Moved, str] = {}
         self._seconds = sum(c.seconds or 0 for c in target.found.checks) if target.found else 0.0
 
-    def verdict(self, hints: Sequence[Sequence[str]]) -> Verdict:
+    def verdict(self, hints: Sequence[Sequence[str]]) -> BlameReport:
         """What is to blame, by what is known, and by what `run` tells where there is one."""
         known = self._all()
         moves = [frozenset(hint) & frozenset(self._axes) for hint in hints]
@@ -97,7 +97,7 @@ class Trial:
             return {axes: rows[axes] for axes in sorted(rows, key=lambda a: (len(a), a))}
 
         open_ = [] if found.whole and all(not c.unknown for c in found.culprits) else self._open
-        return Verdict(
+        return BlameReport(
             blame=found,
             cells=told(self._cells),
             why=told(self._why),
@@ -105,7 +105,7 @@ class Trial:
             seconds=self._seconds,
         )
 
-    def _all(self) -> dict[Moved, State]:
+    def _all(self) -> dict[Moved, CheckState]:
         """The combinations of which something is known: tested, or known not to be installable."""
         known = {}
         for moved in blame.combinations(self._axes):
@@ -114,19 +114,19 @@ class Trial:
                 known[moved] = state
         return known
 
-    def _from_evidence(self, moved: Moved) -> State | None:
+    def _from_evidence(self, moved: Moved) -> CheckState | None:
         wanted = pins.mixed(moved, self._old, self._new)
         found = self._tested.get(tuple(wanted[axis] for axis in AXES))
         return self._judged(moved, found) if found else None
 
-    def _judged(self, moved: Moved, found: Evidence) -> State:
+    def _judged(self, moved: Moved, found: Evidence) -> CheckState:
         state, why = state_of(found, self._checks, self._failed)
         self._cells[moved] = found.cell
-        if state is State.SILENT:
+        if state is CheckState.SILENT:
             self._why[moved] = why
         return state
 
-    def _from_metadata(self, moved: Moved) -> State | None:
+    def _from_metadata(self, moved: Moved) -> CheckState | None:
         """Whether the releases themselves say that they cannot be installed together."""
         all_ = self._known.all_
         try:
@@ -137,11 +137,11 @@ class Trial:
             reasons = (str(error),)
         if reasons:
             self._why[moved] = "; ".join(reasons)
-            return State.SILENT
+            return CheckState.SILENT
         self._open[moved] = cell.name
         return None
 
-    def _ask(self, moved: Moved) -> State | None:
+    def _ask(self, moved: Moved) -> CheckState | None:
         if self._run is None:
             return None
         wanted = pins.mixed(moved, self._old, self._new)
@@ -149,5 +149,5 @@ class Trial:
         found = self._run(cell)
         if {axis: found.pins[axis] for axis in AXES} != wanted:
             self._why[moved] = f"{cell.name} is locked on other versions"
-            return State.SILENT
+            return CheckState.SILENT
         return self._judged(moved, found)

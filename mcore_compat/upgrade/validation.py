@@ -20,10 +20,10 @@ from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context, Options
 from mcore_compat.upgrade import answer as answers
 from mcore_compat.upgrade import current, examples, losses, sides
-from mcore_compat.upgrade.answer import Answer
+from mcore_compat.upgrade.answer import UpgradeAnswer
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.current import Chosen
-from mcore_compat.upgrade.sides import Known
+from mcore_compat.upgrade.sides import UpgradeInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Question:
     device_class: str | None = None
 
 
-def validate(question: Question, context: Context) -> Answer:
+def validate(question: Question, context: Context) -> UpgradeAnswer:
     """The answer.
 
     Raises:
@@ -96,7 +96,9 @@ def _test(names: Sequence[str], context: Context) -> None:
         raise InfrastructureError("not all checkpoints were loaded; run it again to continue")
 
 
-def _known(cells: Sequence[Cell], context: Context, device_class: str, *, strict: bool) -> Known:
+def _known(
+    cells: Sequence[Cell], context: Context, device_class: str, *, strict: bool
+) -> UpgradeInputs:
     """All that is known by now; not `strict`: of the device class that both cells have."""
     stored = evidence.load_all()
     if not strict:
@@ -107,7 +109,7 @@ def _known(cells: Sequence[Cell], context: Context, device_class: str, *, strict
     return examples.known(collated, device_class, results.load_all(), cells)
 
 
-def _check_accepted(patterns: Sequence[str], known: Known, cells: Sequence[Cell]) -> None:
+def _check_accepted(patterns: Sequence[str], known: UpgradeInputs, cells: Sequence[Cell]) -> None:
     """A pattern that means no check is a slip of the pen."""
     if not patterns:
         return
@@ -120,7 +122,9 @@ def _check_accepted(patterns: Sequence[str], known: Known, cells: Sequence[Cell]
             raise UsageError(f'--accept: no check is called "{pattern}"{nearest(pattern, checks)}')
 
 
-def _blame(known: Known, cells: Sequence[Cell], accepted: Sequence[str], context: Context) -> bool:
+def _blame(
+    known: UpgradeInputs, cells: Sequence[Cell], accepted: Sequence[str], context: Context
+) -> bool:
     """Run cells between the two until it is known what is to blame; whether any was run."""
     origin, target = (known.side(cell) for cell in cells)
     if not origin.outcomes() or not target.outcomes():

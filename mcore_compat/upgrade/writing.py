@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mcore_compat.base import files
 from mcore_compat.upgrade import data, document, examples, text
-from mcore_compat.upgrade.answer import Answer
+from mcore_compat.upgrade.answer import UpgradeAnswer
 
 FORMATS = ("terminal", "markdown", "json")
 
@@ -18,7 +18,7 @@ WIDTH = 100
 """Of the terminal's form where it is not written to a terminal."""
 
 
-def write(answer: Answer, form: str, output: Path | None) -> None:
+def write(answer: UpgradeAnswer, form: str, output: Path | None) -> None:
     """Print an answer in one of `FORMATS`, or write it to `output` and print it in a line."""
     if form == "terminal" and output is None:
         width = None if sys.stdout.isatty() else WIDTH

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 
-class State(enum.Enum):
+class CheckState(enum.Enum):
     """What a cell says of the check."""
 
     GOOD = "good"
@@ -22,7 +22,7 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ChangePoint:
     """`last` is as the good end, `first` as the bad one, and no point between was told apart.
 
     `silent` are the points between them that could not be asked: the change may be at any of them
@@ -43,14 +43,14 @@ class Answer:
 
 
 def bisect(
-    count: int, ask: Callable[[int], State], known: Mapping[int, State] | None = None
-) -> Answer:
+    count: int, ask: Callable[[int], CheckState], known: Mapping[int, CheckState] | None = None
+) -> ChangePoint:
     """Between point 0, which is good, and point `count - 1`, which is bad.
 
     `known` are points of which the state is known already; they are not asked. Of n points at most
     ceil(log2(n)) that answer are asked, and each that is silent at most once.
     """
-    states = {0: State.GOOD, count - 1: State.BAD, **(known or {})}
+    states = {0: CheckState.GOOD, count - 1: CheckState.BAD, **(known or {})}
     asked: list[int] = []
     low, high = nearest(states, count)
     while True:
@@ -61,32 +61,32 @@ def bisect(
         point = open_[len(open_) // 2]
         states[point] = ask(point)
         asked.append(point)
-        if states[point] is State.GOOD:
+        if states[point] is CheckState.GOOD:
             low = point
-        elif states[point] is State.BAD:
+        elif states[point] is CheckState.BAD:
             high = point
-    return Answer(
+    return ChangePoint(
         last=low,
         first=high,
-        silent=tuple(p for p in range(low + 1, high) if states[p] is State.SILENT),
+        silent=tuple(p for p in range(low + 1, high) if states[p] is CheckState.SILENT),
         asked=tuple(asked),
         # All before `low` that answered are good: the first change that is known was halved.
-        against=tuple(p for p in sorted(states) if p > high and states[p] is State.GOOD),
+        against=tuple(p for p in sorted(states) if p > high and states[p] is CheckState.GOOD),
     )
 
 
-def nearest(states: Mapping[int, State], count: int) -> tuple[int, int]:
+def nearest(states: Mapping[int, CheckState], count: int) -> tuple[int, int]:
     """The closest good point that has a bad one after it, with nothing else known between them;
     the first such pair where there are several."""
-    points = sorted(p for p in states if states[p] is not State.SILENT)
+    points = sorted(p for p in states if states[p] is not CheckState.SILENT)
     for one, other in itertools.pairwise(points):
-        if states[one] is State.GOOD and states[other] is State.BAD:
+        if states[one] is CheckState.GOOD and states[other] is CheckState.BAD:
             return one, other
     return 0, count - 1
 
 
 def lines(
-    answer: Answer,
+    answer: ChangePoint,
     names: Sequence[str],
     check: str,
     *,

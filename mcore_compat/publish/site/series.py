@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcore_compat.analysis.api import wording
-from mcore_compat.analysis.api.drift import Change
+from mcore_compat.analysis.interfaces import words as wording
+from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Release

@@ -36,7 +36,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ReleaseLine:
     """The points, oldest first. `fixed`: the first is the bad end, the last the good one.
 
     `held`: version by axis of what is the same at all points; `moving`: the axes of the stack
@@ -93,7 +93,7 @@ def between(
     axis: str | None = None,
     hold: Collection[str] = (),
     patches: bool = False,
-) -> Line:
+) -> ReleaseLine:
     """The line from one cell to another.
 
     `axis`: which, where they differ in several. `hold`: axes of the stack that do not move with
@@ -115,7 +115,7 @@ def between(
     chosen = known if patches or series_of(old) == series_of(new) else _newest(known, new)
     chosen = [v for v in chosen if axis != MCORE or series_of(v) in facts.matrix.stacks]
     points = [_point(v, axis, held, moving, facts) for v in (old, *chosen, new)]
-    return Line(
+    return ReleaseLine(
         axis=axis,
         points=tuple(points),
         fixed=old != good.pins[axis],
@@ -232,7 +232,7 @@ def _notes(bad: Cell, axis: str, points: Sequence[Point]) -> tuple[str, ...]:
     return (f"in the place of --bad {bad.name}: {mine.name}, as --good in all else",)
 
 
-def stacks(line: Line, one: int, other: int) -> dict[str, tuple[str, str]]:
+def stacks(line: ReleaseLine, one: int, other: int) -> dict[str, tuple[str, str]]:
     """What else changes between two points: by axis, the two versions."""
     pins = [line.points[place].cell.pins for place in (one, other)]
     return {
@@ -242,7 +242,7 @@ def stacks(line: Line, one: int, other: int) -> dict[str, tuple[str, str]]:
     }
 
 
-def skipped(line: Line, one: int, other: int) -> tuple[str, ...]:
+def skipped(line: ReleaseLine, one: int, other: int) -> tuple[str, ...]:
     """The releases between two points that no point stands for."""
     low, high = (Version(line.points[place].version) for place in (one, other))
     return tuple(v for v in line.without if low < Version(v) < high)

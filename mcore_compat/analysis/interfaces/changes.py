@@ -14,10 +14,9 @@ from typing import Any
 
 from packaging.version import Version
 
-from mcore_compat.analysis.api import sightings, signatures, structures, wording
-from mcore_compat.analysis.api.sightings import History, Seen, Subject
-from mcore_compat.analysis.api.signatures import Difference
-from mcore_compat.analysis.api.structures import Structure
+from mcore_compat.analysis.interfaces import recorded, signatures, words
+from mcore_compat.analysis.interfaces.recorded import History, ReleaseSighting, Structure, Subject
+from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 from mcore_compat.base.markup import escape
 from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
@@ -27,7 +26,7 @@ _ALIKE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class InterfaceChange:
     """One difference between two releases of a subject's package.
 
     Between them lie `not_tested`, known releases of which no cell recorded anything, and
@@ -37,23 +36,23 @@ class Change:
     subject: Subject
     before: str
     after: str
-    what: Difference
+    what: InterfaceDifference
     not_tested: tuple[str, ...] = ()
     not_recorded: tuple[str, ...] = ()
 
 
-def changes(found: Sequence[Evidence], releases: Releases) -> tuple[Change, ...]:
+def changes(found: Sequence[Evidence], releases: Releases) -> tuple[InterfaceChange, ...]:
     """Everything that changed between two releases, sorted by package, releases and name."""
-    seen = sightings.history(found)
+    seen = recorded.history(found)
     tested: dict[str, set[str]] = {}
     for subject, by_release in seen.items():
         tested.setdefault(subject.package, set()).update(by_release)
-    made: list[Change] = []
+    made: list[InterfaceChange] = []
     for subject, by_release in seen.items():
         order = sorted(by_release, key=Version)
         for version in order:
             made += [
-                Change(subject=subject, before=version, after=version, what=what)
+                InterfaceChange(subject=subject, before=version, after=version, what=what)
                 for what in _disagreement(by_release[version])
             ]
         known = [r.version for r in releases.of(subject.package)]
@@ -62,7 +61,7 @@ def changes(found: Sequence[Evidence], releases: Releases) -> tuple[Change, ...]
             not_tested = _between(set(known) - other, before, after)
             not_recorded = _between(other, before, after)
             made += [
-                Change(
+                InterfaceChange(
                     subject=subject, before=before, after=after, what=what,
                     not_tested=not_tested, not_recorded=not_recorded,
                 )
@@ -71,7 +70,7 @@ def changes(found: Sequence[Evidence], releases: Releases) -> tuple[Change, ...]
     return tuple(sorted(_without_moved(made), key=_order))
 
 
-def _order(change: Change) -> tuple[Any, ...]:
+def _order(change: InterfaceChange) -> tuple[Any, ...]:
     what = change.what
     versions = Version(change.before), Version(change.after)
     return change.subject.package, *versions, change.subject.name, what.kind, what.name or ""
@@ -82,12 +81,12 @@ def _between(versions: Iterable[str], before: str, after: str) -> tuple[str, ...
     return tuple(sorted((v for v in versions if low < Version(v) < high), key=Version))
 
 
-def _disagreement(seen: Seen) -> Iterator[Difference]:
+def _disagreement(seen: ReleaseSighting) -> Iterator[InterfaceDifference]:
     """Cells of one release that saw something else: said, and no side is taken."""
     values = sorted(seen.values, key=_text)
     for old, new in pairwise(values):
         told = [", ".join(sorted(seen.values[value])) for value in (old, new)]
-        yield Difference(
+        yield InterfaceDifference(
             kind="recorded differently",
             old=_text(old),
             new=_text(new),
@@ -104,17 +103,19 @@ def _text(value: str | Structure) -> str:
     )
 
 
-def _differences(seen: History, subject: Subject, before: str, after: str) -> Iterator[Difference]:
+def _differences(
+    seen: History, subject: Subject, before: str, after: str
+) -> Iterator[InterfaceDifference]:
     old, new = seen[subject][before], seen[subject][after]
     if not old.values and new.values:
-        yield Difference(kind="added", new=_text(min(new.values, key=_text)))
+        yield InterfaceDifference(kind="added", new=_text(min(new.values, key=_text)))
     elif old.values and not new.values:
         yield from _gone(seen, subject, before, after)
     else:
         yield from _common(old, new)
 
 
-def _common(old: Seen, new: Seen) -> tuple[Difference, ...]:
+def _common(old: ReleaseSighting, new: ReleaseSighting) -> tuple[InterfaceDifference, ...]:
     """What differs whichever of its values each release is taken to have."""
     pairs = [
         _compare(a, b) for a in sorted(old.values, key=_text) for b in sorted(new.values, key=_text)
@@ -122,15 +123,39 @@ def _common(old: Seen, new: Seen) -> tuple[Difference, ...]:
     return tuple(d for d in pairs[0] if all(d in other for other in pairs)) if pairs else ()
 
 
-def _compare(old: str | Structure, new: str | Structure) -> tuple[Difference, ...]:
+def _compare(old: str | Structure, new: str | Structure) -> tuple[InterfaceDifference, ...]:
     if isinstance(old, str) and isinstance(new, str):
         return signatures.compare(old, new)
     if isinstance(old, tuple) and isinstance(new, tuple):
-        return structures.compare(old, new)
+        return tuple(_spec_differences(dict(old), dict(new)))
     return ()
 
 
-def _gone(seen: History, subject: Subject, before: str, after: str) -> Iterator[Difference]:
+def _spec_differences(
+    old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, ...]]
+) -> Iterator[InterfaceDifference]:
+    """What differs between two specs; a place is named by its path, the root by none."""
+    for place in sorted({*old, *new}):
+        before, after = old.get(place, ()), new.get(place, ())
+        gone = " or ".join(name for name in before if name not in after) or None
+        come = " or ".join(name for name in after if name not in before) or None
+        if not before:
+            yield InterfaceDifference(kind="submodule added", name=place, new=come)
+        elif not after:
+            why = "code that reaches into the spec does not find it"
+            yield InterfaceDifference(
+                kind="submodule removed", name=place, old=gone, breaking=True, why=why
+            )
+        elif before != after:
+            why = "code that looks for the former class does not find it" if gone else ""
+            yield InterfaceDifference(
+                kind="class changed", name=place, old=gone, new=come, breaking=bool(gone), why=why
+            )
+
+
+def _gone(
+    seen: History, subject: Subject, before: str, after: str
+) -> Iterator[InterfaceDifference]:
     """A subject that the latter release does not have: moved, or removed."""
     old, new = seen[subject][before], seen[subject][after]
     text = min(old.values, key=_text)
@@ -142,10 +167,10 @@ def _gone(seen: History, subject: Subject, before: str, after: str) -> Iterator[
         why += ", behind a guard"
     place = _moved_to(seen, subject, before, after)
     if place is None:
-        yield Difference(kind="removed", old=_text(text), breaking=breaking, why=why)
+        yield InterfaceDifference(kind="removed", old=_text(text), breaking=breaking, why=why)
         return
     there = Subject(package=subject.package, name=place)
-    yield Difference(kind="moved", old=subject.name, new=place, breaking=breaking, why=why)
+    yield InterfaceDifference(kind="moved", old=subject.name, new=place, breaking=breaking, why=why)
     yield from _common(old, seen[there][after])
 
 
@@ -160,9 +185,9 @@ def _moved_to(seen: History, subject: Subject, before: str, after: str) -> str |
     for other, by_release in seen.items():
         if other == subject or not attribute or other.package != subject.package:
             continue
-        there = by_release.get(after, Seen()).values
+        there = by_release.get(after, ReleaseSighting()).values
         if other.name.endswith(f":{attribute}") and _alike(texts, there):
-            was_there = bool(by_release.get(before, Seen()).values)
+            was_there = bool(by_release.get(before, ReleaseSighting()).values)
             found.append((was_there, other.name))
     return min(found)[1] if found else None
 
@@ -177,7 +202,7 @@ def _names(value: str | Structure) -> set[str]:
     return set(read.by_name) if read else {_text(value)}
 
 
-def _without_moved(made: Sequence[Change]) -> Iterator[Change]:
+def _without_moved(made: Sequence[InterfaceChange]) -> Iterator[InterfaceChange]:
     """All but what is new only because it moved there."""
     moved = {(c.subject.package, c.what.new, c.after) for c in made if c.what.kind == "moved"}
     for change in made:
@@ -186,7 +211,7 @@ def _without_moved(made: Sequence[Change]) -> Iterator[Change]:
             yield change
 
 
-def data(made: Sequence[Change]) -> list[dict[str, Any]]:
+def data(made: Sequence[InterfaceChange]) -> list[dict[str, Any]]:
     """The changes as JSON, one row each, in their order."""
     return [
         {
@@ -202,7 +227,7 @@ def data(made: Sequence[Change]) -> list[dict[str, Any]]:
     ]
 
 
-def lines(made: Sequence[Change]) -> list[str]:
+def lines(made: Sequence[InterfaceChange]) -> list[str]:
     """The section of `COMPATIBILITY.md`: one table a package, one row a function and release."""
     most = signatures.MOST_BY_POSITION
     told = [
@@ -239,9 +264,9 @@ def _versions(pair: tuple[str, str]) -> tuple[Version, Version]:
     return Version(pair[0]), Version(pair[1])
 
 
-def _rows(made: Sequence[Change]) -> Iterator[str]:
+def _rows(made: Sequence[InterfaceChange]) -> Iterator[str]:
     """One row for all that changed alike between the same two releases."""
-    by_subject: dict[tuple[str, str, str], list[Change]] = {}
+    by_subject: dict[tuple[str, str, str], list[InterfaceChange]] = {}
     for change in made:
         key = change.before, change.after, change.subject.name
         by_subject.setdefault(key, []).append(change)
@@ -250,9 +275,9 @@ def _rows(made: Sequence[Change]) -> Iterator[str]:
         what = [c.what for c in mine if not c.what.minor]
         what = what or [c.what for c in mine if c.what.kind == "annotation changed"]
         gap = ", ".join(mine[0].not_recorded)
-        text = wording.told(what) + (f" (nothing known of {gap})" if gap else "")
+        text = words.told(what) + (f" (nothing known of {gap})" if gap else "")
         if what:
-            alike.setdefault((before, after, text, wording.breaks(what)), []).append(name)
+            alike.setdefault((before, after, text, words.breaks(what)), []).append(name)
     for (before, after, text, breaks), names in alike.items():
         cells = before, after, *map(escape, (", ".join(names), text, breaks))
         yield f"| {' | '.join(cells)} |"

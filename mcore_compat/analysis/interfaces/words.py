@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcore_compat.analysis.api import structures
-from mcore_compat.analysis.api.signatures import Difference
+from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 
 FULL = 8
 """More names than these are counted; those that break callers are named all the same."""
@@ -41,7 +40,7 @@ _KINDS = {
 _BELOW = {"submodule added", "submodule removed"}
 
 
-def told(what: Sequence[Difference]) -> str:
+def told(what: Sequence[InterfaceDifference]) -> str:
     """What changed; counts where there is much of a kind."""
     said = []
     for kind, words in _KINDS.items():
@@ -56,7 +55,7 @@ def told(what: Sequence[Difference]) -> str:
     return "; ".join(said)
 
 
-def breaks(what: Sequence[Difference]) -> str:
+def breaks(what: Sequence[InterfaceDifference]) -> str:
     """Whether callers break, and why: each reason once, with the names that it is given for."""
     reasons: dict[str, list[str]] = {}
     for one in what:
@@ -72,7 +71,7 @@ def breaks(what: Sequence[Difference]) -> str:
     return f"{'only by position' if by_position else 'yes'}: {'; '.join(told)}"
 
 
-def _say(words: str, one: Difference) -> str:
+def _say(words: str, one: InterfaceDifference) -> str:
     old, new = one.old or "none", one.new or "none"
     if one.kind == "class changed":
         old, new = _short(old, new)
@@ -93,11 +92,11 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _names(kind: str, mine: Sequence[Difference]) -> str:
+def _names(kind: str, mine: Sequence[InterfaceDifference]) -> str:
     """The names, those that are required or lie above others said so; or how many."""
     names = [d.name or "the whole" for d in mine]
     if kind.startswith("submodule"):
-        below = structures.topmost(names)
+        below = _topmost(names)
         names = [f"{n} (with {below[n]} below it)" if below[n] else n for n in below]
     elif kind == "parameter added":
         names = [f"{n} (required)" if d.breaking else n for n, d in zip(names, mine, strict=True)]
@@ -106,3 +105,9 @@ def _names(kind: str, mine: Sequence[Difference]) -> str:
     breaking = [n for n, d in zip(names, mine, strict=False) if d.breaking]
     noun = "submodules" if kind.startswith("submodule") else "parameters"
     return ", ".join([f"{len(names)} {noun}", *breaking])
+
+
+def _topmost(names: list[str]) -> dict[str, int]:
+    """Of places, those that lie below no other of them, each with the number below it."""
+    tops = [n for n in names if not any(n != o and (not o or n.startswith(f"{o}.")) for o in names)]
+    return {top: sum(not top or n.startswith(f"{top}.") for n in names if n != top) for top in tops}

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcore_compat.analysis.bisect import halving
-from mcore_compat.analysis.bisect.halving import Answer, State
-from mcore_compat.analysis.bisect.release_path import Line
+from mcore_compat.analysis.bisect.halving import ChangePoint, CheckState
+from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import FAILURES, CheckOutcome
@@ -25,12 +25,12 @@ NOT_RUN = "not run"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class PointState:
     """What a point says. `outcome`: in the words of checks and cells; `why`: where it is neither
     good nor bad; `source`: where that comes from; `failed`: the first check that failed, and the
     evidence of that."""
 
-    state: State
+    state: CheckState
     outcome: str
     source: str
     why: str = ""
@@ -38,11 +38,11 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SearchResult:
     """The answer, what was seen by point, and the cells that were run for it, in order."""
 
-    answer: Answer
-    seen: Mapping[int, Seen]
+    answer: ChangePoint
+    seen: Mapping[int, PointState]
     ran: tuple[str, ...]
 
     @property
@@ -69,13 +69,13 @@ def known_check(pattern: str, checks: Iterable[str]) -> None:
         raise UsageError(f'--check: no check is called "{pattern}"{nearest(pattern, names)}')
 
 
-def seen_in(found: Evidence, pattern: str, cell: Cell, source: str) -> Seen:
+def seen_in(found: Evidence, pattern: str, cell: Cell, source: str) -> PointState:
     """What evidence says of a check: good where all that apply work, bad where one failed."""
     other = [axis for axis, version in cell.pins.items() if found.pins.get(axis) != version]
     if other:
         told = ", ".join(f"{axis} {found.pins.get(axis)}" for axis in other)
-        return Seen(
-            state=State.SILENT,
+        return PointState(
+            state=CheckState.SILENT,
             outcome=found.outcome.value,
             source=source,
             why=f"it is another combination here: {told}",
@@ -84,24 +84,29 @@ def seen_in(found: Evidence, pattern: str, cell: Cell, source: str) -> Seen:
     mine = [c for c in found.checks if c.check in names]
     if not mine:
         why = found.reason.message if found.reason else "the cell was not asked this"
-        return Seen(state=State.SILENT, outcome=found.outcome.value, source=source, why=_first(why))
+        return PointState(
+            state=CheckState.SILENT, outcome=found.outcome.value, source=source, why=_first(why)
+        )
     failed = next((c for c in mine if c.outcome in FAILURES), None)
     if failed:
-        return Seen(
-            state=State.BAD, outcome=failed.outcome.value, source=source, failed=(failed, found)
+        return PointState(
+            state=CheckState.BAD,
+            outcome=failed.outcome.value,
+            source=source,
+            failed=(failed, found),
         )
     for outcome in (CheckOutcome.BLOCKED, CheckOutcome.WORKS):
         one = next((c for c in mine if c.outcome is outcome), None)
         if one:
             good = outcome is CheckOutcome.WORKS
-            return Seen(
-                state=State.GOOD if good else State.SILENT,
+            return PointState(
+                state=CheckState.GOOD if good else CheckState.SILENT,
                 outcome=outcome.value,
                 source=source,
                 why="" if good else _first(one.reason or ""),
             )
-    return Seen(
-        state=State.SILENT,
+    return PointState(
+        state=CheckState.SILENT,
         outcome=mine[0].outcome.value,
         source=source,
         why=_first(mine[0].reason or ""),
@@ -112,11 +117,11 @@ def _first(text: str) -> str:
     return next(iter(text.strip().splitlines()), "")
 
 
-def refused(line: Line) -> dict[int, Seen]:
+def refused(line: ReleaseLine) -> dict[int, PointState]:
     """The points that cannot be installed, as metadata says: nothing has to be run for that."""
     return {
-        place: Seen(
-            state=State.SILENT, outcome="unresolvable", source="metadata", why=point.refused
+        place: PointState(
+            state=CheckState.SILENT, outcome="unresolvable", source="metadata", why=point.refused
         )
         for place, point in enumerate(line.points)
         if point.refused
@@ -124,8 +129,11 @@ def refused(line: Line) -> dict[int, Seen]:
 
 
 def search(
-    line: Line, check: str, known: Mapping[int, Seen], run: Callable[[int], Seen] | None
-) -> Found:
+    line: ReleaseLine,
+    check: str,
+    known: Mapping[int, PointState],
+    run: Callable[[int], PointState] | None,
+) -> SearchResult:
     """Where along a line a check changes. `run` runs a point; None: what is known must do.
 
     Beside what the two ends cost where nothing is known of them, at most ceil(log2(n)) of n
@@ -137,9 +145,9 @@ def search(
     seen = dict(known)
     ran: list[str] = []
 
-    def ask(place: int) -> State:
+    def ask(place: int) -> CheckState:
         if run is None:
-            seen[place] = Seen(state=State.SILENT, outcome=NOT_RUN, source="")
+            seen[place] = PointState(state=CheckState.SILENT, outcome=NOT_RUN, source="")
         else:
             ran.append(line.points[place].cell.name)
             seen[place] = run(place)
@@ -152,32 +160,32 @@ def search(
             _verify(line, check, end, seen)
     states = {place: _oriented(one.state, line) for place, one in seen.items()}
     answer = halving.bisect(len(line.points), ask, states)
-    return Found(answer=answer, seen=dict(sorted(seen.items())), ran=tuple(ran))
+    return SearchResult(answer=answer, seen=dict(sorted(seen.items())), ran=tuple(ran))
 
 
-def _oriented(state: State, line: Line) -> State:
+def _oriented(state: CheckState, line: ReleaseLine) -> CheckState:
     """As the core sees it, to which the first point is the good one."""
-    turned = {State.GOOD: State.BAD, State.BAD: State.GOOD}
+    turned = {CheckState.GOOD: CheckState.BAD, CheckState.BAD: CheckState.GOOD}
     return turned.get(state, state) if line.fixed else state
 
 
-def _verify(line: Line, check: str, end: int, seen: Mapping[int, Seen]) -> None:
+def _verify(line: ReleaseLine, check: str, end: int, seen: Mapping[int, PointState]) -> None:
     """See that an end is what it was said to be, in one line where it is not."""
     good, bad = line.ends
-    wanted, option = (State.GOOD, "--good") if end == good else (State.BAD, "--bad")
+    wanted, option = (CheckState.GOOD, "--good") if end == good else (CheckState.BAD, "--bad")
     one = seen[end]
     if one.state is wanted:
         return
     name = line.points[end].cell.name
     if one.outcome == NOT_RUN:
         raise UsageError(f"{option} {name}: no fresh evidence says {check}; run it: nox -s {name}")
-    if one.state is not State.SILENT:
+    if one.state is not CheckState.SILENT:
         why = (
             f"{one.failed[0].check} is {one.outcome} there"
             if one.failed
             else f"{check} works there"
         )
-        if wanted is State.BAD and line.notes:
+        if wanted is CheckState.BAD and line.notes:
             why += f" ({line.notes[0]}): what is held decides, try another --axis"
         other = seen.get(bad if end == good else good)
         if other and other.state is wanted:
@@ -190,7 +198,7 @@ def _verify(line: Line, check: str, end: int, seen: Mapping[int, Seen]) -> None:
     )
 
 
-def verify_known(line: Line, check: str, known: Mapping[int, Seen]) -> None:
+def verify_known(line: ReleaseLine, check: str, known: Mapping[int, PointState]) -> None:
     """See that the ends of which something is known are what they were said to be.
 
     Raises:
@@ -201,27 +209,29 @@ def verify_known(line: Line, check: str, known: Mapping[int, Seen]) -> None:
             _verify(line, check, end, known)
 
 
-def most_runs(line: Line, known: Mapping[int, Seen]) -> tuple[list[int], list[int], int]:
+def most_runs(
+    line: ReleaseLine, known: Mapping[int, PointState]
+) -> tuple[list[int], list[int], int]:
     """`(ends to run, points that may be asked, how many of those at most)` where all can be asked.
 
     Each point that turns out to be silent costs one more.
     """
     ends = [end for end in line.ends if end not in known]
-    states = {0: State.GOOD, len(line.points) - 1: State.BAD}
+    states = {0: CheckState.GOOD, len(line.points) - 1: CheckState.BAD}
     states |= {place: _oriented(one.state, line) for place, one in known.items()}
     low, high = halving.nearest(states, len(line.points))
     open_ = [place for place in range(low + 1, high) if place not in known]
     return ends, open_, math.ceil(math.log2(len(open_) + 1))
 
 
-def first_bad(line: Line, found: Found) -> int:
+def first_bad(line: ReleaseLine, found: SearchResult) -> int:
     """The bad one of the two points between which the check changes."""
     return found.answer.last if line.fixed else found.answer.first
 
 
-def changes(line: Line, found: Found) -> list[tuple[str, str]]:
+def changes(line: ReleaseLine, found: SearchResult) -> list[tuple[str, str]]:
     """Every change that was seen, as the versions on its two sides, oldest first."""
-    told = [p for p, one in found.seen.items() if one.state is not State.SILENT]
+    told = [p for p, one in found.seen.items() if one.state is not CheckState.SILENT]
     return [
         (line.points[one].version, line.points[other].version)
         for one, other in itertools.pairwise(told)
@@ -229,5 +239,5 @@ def changes(line: Line, found: Found) -> list[tuple[str, str]]:
     ]
 
 
-def versions(line: Line) -> Sequence[str]:
+def versions(line: ReleaseLine) -> Sequence[str]:
     return [point.version for point in line.points]

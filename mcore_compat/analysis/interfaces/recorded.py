@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcore_compat.analysis.api.structures import Structure, structure
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
 
@@ -26,6 +25,10 @@ OWNERS = {
 _ASKED = (CheckOutcome.WORKS, CheckOutcome.UNSUPPORTED)
 
 
+Structure = tuple[tuple[str, tuple[str, ...]], ...]
+"""The classes at each place of a spec, sorted; places where nothing stands are left out."""
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class Subject:
     """A function, `module:attribute`, or the ModelOpt spec of a family."""
@@ -35,7 +38,7 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class ReleaseSighting:
     """What one release was seen to have of a subject, over all of its cells.
 
     `values` are the texts or structures, with the cells that saw them: none where it is absent,
@@ -47,7 +50,7 @@ class Seen:
     guarded: set[str] = field(default_factory=set)
 
 
-History = dict[Subject, dict[str, Seen]]
+History = dict[Subject, dict[str, ReleaseSighting]]
 """By subject and release; a release of which nothing is known has no entry."""
 
 
@@ -56,7 +59,7 @@ def history(found: Iterable[Evidence]) -> History:
     evidence = list(found)
     paths = _interface_paths(evidence)
     made: History = {}
-    kept = _Kept()
+    kept = _Shared()
     for one in evidence:
         whole = _imported(one, kept)
         for check in one.checks:
@@ -66,7 +69,7 @@ def history(found: Iterable[Evidence]) -> History:
                     continue  # what does not import hides what it has
                 release = one.pins[OWNERS[top]]
                 subject = Subject(package=OWNERS[top], name=name)
-                seen = made.setdefault(subject, {}).setdefault(release, Seen())
+                seen = made.setdefault(subject, {}).setdefault(release, ReleaseSighting())
                 if value is not None:
                     seen.values.setdefault(value, set()).add(one.cell)
                 if by:
@@ -75,7 +78,7 @@ def history(found: Iterable[Evidence]) -> History:
 
 
 @dataclass
-class _Kept:
+class _Shared:
     """What was made of a value that cells share, by its identity: thousands of them are alike.
     To be used while all evidence is held."""
 
@@ -97,6 +100,23 @@ class _Kept:
         return self.imports[id(told)]
 
 
+def structure(layers: Any) -> Structure:
+    """The structure in what `spec-modules` recorded: by layer, by place, the class there.
+
+    Layers that are only numbered count as one: what stands at a place in any of them. Empty where
+    nothing of that form was recorded.
+    """
+    there: dict[str, set[str]] = {}
+    for layer, places in layers.items() if isinstance(layers, Mapping) else ():
+        numbered = layer == "layer" or layer.startswith("layers.")
+        for place, name in places.items() if isinstance(places, Mapping) else ():
+            if "Identity" in str(name):
+                continue  # stands for nothing
+            path = ".".join(part for part in ("" if numbered else layer, place) if part)
+            there.setdefault(path, set()).add(str(name))
+    return tuple((place, tuple(sorted(there[place]))) for place in sorted(there))
+
+
 def _top(name: str) -> str:
     return re.split(r"[.:]", name, maxsplit=1)[0]
 
@@ -105,7 +125,7 @@ _Looked = tuple[str, str | Structure | None, tuple[str, bool] | None]
 """A name, what was found there, and who takes it, behind a guard or not."""
 
 
-def _looked(check: CheckResult, paths: Mapping[str, set[str]], kept: _Kept) -> Iterator[_Looked]:
+def _looked(check: CheckResult, paths: Mapping[str, set[str]], kept: _Shared) -> Iterator[_Looked]:
     """What a check recorded; nothing of what is not in the form that it records."""
     if check.kind == "signatures":
         for name, value in check.details.items():
@@ -149,7 +169,7 @@ def _interface_paths(found: Iterable[Evidence]) -> dict[str, set[str]]:
     return paths
 
 
-def _imported(one: Evidence, kept: _Kept) -> set[str]:
+def _imported(one: Evidence, kept: _Shared) -> set[str]:
     """The top-level packages of which the cell imported something, and failed to import nothing."""
     works: set[str] = set()
     fails: set[str] = set()

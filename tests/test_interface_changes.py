@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from support import event, stand_in_cell
 
-from mcore_compat.analysis.api import drift, wording
-from mcore_compat.analysis.api.drift import Change
-from mcore_compat.analysis.api.signatures import Difference
+from mcore_compat.analysis.interfaces import changes as interfaces
+from mcore_compat.analysis.interfaces import words
+from mcore_compat.analysis.interfaces.changes import InterfaceChange
+from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 from mcore_compat.core import matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.publish import data, report
@@ -42,17 +43,17 @@ def spec(modules: dict[str, dict[str, str]], outcome: str = "works") -> dict[str
     return event("spec-modules[gpt]", outcome, details={"modules": modules} if modules else {})
 
 
-def over(made: Made, **events: Any) -> tuple[Change, ...]:
+def over(made: Made, **events: Any) -> tuple[InterfaceChange, ...]:
     """The changes over megatron-core releases, where `v9_b` is a second cell with 0.9.0."""
     found = []
     for name, one in events.items():
         version = f"0.{name[1:].partition('_')[0]}.0"
         cell = stand_in_cell(version, "0.41.0" if "_" not in name else "0.42.0")
         found.append(made(IMPORTS, *(one if isinstance(one, list) else [one]), cell=cell))
-    return drift.changes(found, KNOWN)
+    return interfaces.changes(found, KNOWN)
 
 
-def told(changes: tuple[Change, ...]) -> list[tuple[str, str | None, bool]]:
+def told(changes: tuple[InterfaceChange, ...]) -> list[tuple[str, str | None, bool]]:
     return [(c.what.kind, c.what.name, c.what.breaking) for c in changes]
 
 
@@ -94,7 +95,7 @@ def test_a_cell_that_could_not_import_hides_nothing(made: Made) -> None:
 def test_without_word_of_its_imports_a_cell_shows_no_absence(made: Made) -> None:
     cells = (stand_in_cell("0.9.0"), stand_in_cell("0.10.0"))
     found = [made(signs(a_f=v), cell=c) for v, c in zip(("(x)", None), cells, strict=True)]
-    assert drift.changes(found, KNOWN) == ()
+    assert interfaces.changes(found, KNOWN) == ()
 
 
 def test_cells_that_disagree_are_named_and_no_side_is_taken(made: Made) -> None:
@@ -105,7 +106,7 @@ def test_cells_that_disagree_are_named_and_no_side_is_taken(made: Made) -> None:
     ]
     assert "compat-0.9-modelopt0.41" in changes[0].what.why
     assert "compat-0.9-modelopt0.42" in changes[0].what.why
-    assert "recorded differently" in "\n".join(drift.lines(changes)).replace("\\", "")
+    assert "recorded differently" in "\n".join(interfaces.lines(changes)).replace("\\", "")
 
 
 def test_releases_between_are_named_as_untested_or_unrecorded(made: Made) -> None:
@@ -114,7 +115,7 @@ def test_releases_between_are_named_as_untested_or_unrecorded(made: Made) -> Non
     )[:1]
     assert one.not_tested == ("0.10.0", "0.12.0")
     assert one.not_recorded == ("0.11.0",)
-    text = "\n".join(drift.lines((one,)))
+    text = "\n".join(interfaces.lines((one,)))
     assert "not tested between 0.9.0 and 0.13.0: 0.10.0, 0.12.0" in text
     assert "nothing known of 0.11.0" in text.replace("\\", "")
 
@@ -150,7 +151,7 @@ def test_what_stands_in_a_spec_is_compared_by_place(made: Made) -> None:
         ("submodule added", "new.fc", False),
         ("submodule removed", "gone", True),
     ]
-    text = "\n".join(drift.lines(changes)).replace("\\", "")
+    text = "\n".join(interfaces.lines(changes)).replace("\\", "")
     assert "submodule added: new (with 1 below it)" in text
 
 
@@ -171,29 +172,29 @@ def test_much_is_counted_and_what_breaks_is_named(made: Made) -> None:
     many = ", ".join(f"p{n}=0" for n in range(9))
     changes = over(made, v9=signs(a_f="(x)"), v10=signs(a_f=f"(x, must, {many})"))
     assert len(changes) == 10
-    row = drift.lines(changes)[-2].replace("\\", "")
+    row = interfaces.lines(changes)[-2].replace("\\", "")
     assert "added: 10 parameters, must (required) | yes: must: required |" in row
     assert "p3" not in row
-    assert len(drift.data(changes)) == 10
+    assert len(interfaces.data(changes)) == 10
 
 
 def test_annotations_are_told_only_where_nothing_else_changed(made: Made) -> None:
     alone = over(made, v9=signs(a_f="(x: int)"), v10=signs(a_f="(x: str)"))
-    assert "only annotations: x" in drift.lines(alone)[-2]
+    assert "only annotations: x" in interfaces.lines(alone)[-2]
     both = over(made, v9=signs(a_f="(x: int)"), v10=signs(a_f="(x: str, y=1)"))
-    assert "annotations" not in drift.lines(both)[-2]
+    assert "annotations" not in interfaces.lines(both)[-2]
     assert len(both) == 2
 
 
 def test_what_changed_alike_stands_in_one_row(made: Made) -> None:
     changes = over(made, v9=signs(a_f="(x)", a_g="(x)"), v10=signs(a_f="(x, y)", a_g="(x, y)"))
-    rows = [line for line in drift.lines(changes) if line.startswith("| 0.9.0")]
+    rows = [line for line in interfaces.lines(changes) if line.startswith("| 0.9.0")]
     assert len(rows) == 1
 
 
 def test_what_breaks_by_position_alone_is_said_so(made: Made) -> None:
     changes = over(made, v9=signs(a_f="(x=1, y=1)"), v10=signs(a_f="(z=1, x=1, y=1)"))
-    assert "only by position: " in drift.lines(changes)[-2].replace("\\", "")
+    assert "only by position: " in interfaces.lines(changes)[-2].replace("\\", "")
 
 
 HOSTILE = "<script>alert(1)</script> | `b` \n## head [x](y) {names} {0.__class__}"
@@ -209,7 +210,7 @@ def test_hostile_text_shows_as_text(made: Made) -> None:
         ],
     )
     assert len(changes) == 3
-    text = "\n".join(drift.lines(changes))
+    text = "\n".join(interfaces.lines(changes))
     assert "<script>" not in text
     assert "<b>" not in text
     assert "\n## head" not in text
@@ -238,19 +239,19 @@ def test_the_order_of_evidence_does_not_matter(made: Made) -> None:
         for n, a, b in ((9, "(x)", None), (10, "(y)", "(x)"), (11, None, "(z=1)"))
     ]
     texts = {
-        json.dumps([drift.data(made_), drift.lines(made_)])
+        json.dumps([interfaces.data(made_), interfaces.lines(made_)])
         for order in itertools.permutations(found)
-        for made_ in [drift.changes(order, KNOWN)]
+        for made_ in [interfaces.changes(order, KNOWN)]
     }
     assert len(texts) == 1
 
 
 def test_without_changes_the_section_says_so() -> None:
-    assert "Nothing that was recorded changed." in drift.lines(())
+    assert "Nothing that was recorded changed." in interfaces.lines(())
 
 
 def test_a_row_of_data_is_json(made: Made) -> None:
-    (row,) = drift.data(over(made, v9=signs(a_f="(x)"), v10=signs(a_f="(x, y)")))
+    (row,) = interfaces.data(over(made, v9=signs(a_f="(x)"), v10=signs(a_f="(x, y)")))
     assert json.loads(json.dumps(row)) == row
     assert row == {
         "package": "megatron-core", "subject": F, "before": "0.9.0", "after": "0.10.0",
@@ -260,8 +261,8 @@ def test_a_row_of_data_is_json(made: Made) -> None:
 
 
 def test_every_kind_has_its_words() -> None:
-    for kind in wording._KINDS:
-        assert wording.told([Difference(kind=kind, name="x", old="1", new="2")])
+    for kind in words._KINDS:
+        assert words.told([InterfaceDifference(kind=kind, name="x", old="1", new="2")])
 
 
 def test_the_report_has_the_section_and_the_data(made: Made) -> None:

@@ -6,12 +6,12 @@ default reads `<factory>`, a type variable `~T`. So it is taken apart by bracket
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from mcore_compat.analysis.api.annotations import canonical
 
 POSITIONAL, PLAIN, KEYWORD = "positional-only", "positional or keyword", "keyword-only"
 ARGS, KWARGS = "*args", "**kwargs"
@@ -77,7 +77,7 @@ class Signature:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class InterfaceDifference:
     """One thing that differs. `breaking`: what was right with the former is refused by the
     latter, or bound otherwise; `minor`: no call and no default is touched."""
 
@@ -145,7 +145,7 @@ def _parameters(text: str) -> Iterator[Parameter]:
         text[start:end].strip()
         for start, end in zip([0, *(c + 1 for c in commas)], [*commas, len(text)], strict=True)
     ]
-    seen: set[str] = set()
+    names: set[str] = set()
     kind = POSITIONAL if "/" in pieces else PLAIN
     for piece in pieces:
         if piece == "/":
@@ -153,12 +153,12 @@ def _parameters(text: str) -> Iterator[Parameter]:
         elif piece == "*":
             kind = KEYWORD
         else:
-            made = _parameter(piece, kind)
-            kind = KEYWORD if made.kind == ARGS else kind
-            if made.name in seen:
-                raise ValueError(f"{made.name} stands there twice")
-            seen.add(made.name)
-            yield made
+            parameter = _parameter(piece, kind)
+            kind = KEYWORD if parameter.kind == ARGS else kind
+            if parameter.name in names:
+                raise ValueError(f"{parameter.name} stands there twice")
+            names.add(parameter.name)
+            yield parameter
 
 
 def _parameter(piece: str, kind: str) -> Parameter:
@@ -177,7 +177,7 @@ def _parameter(piece: str, kind: str) -> Parameter:
 
 
 @functools.cache
-def compare(old: str, new: str) -> tuple[Difference, ...]:
+def compare(old: str, new: str) -> tuple[InterfaceDifference, ...]:
     """What differs between two texts of a function; empty where they say the same."""
     if old == new:
         return ()
@@ -187,16 +187,18 @@ def compare(old: str, new: str) -> tuple[Difference, ...]:
     if before.opaque != after.opaque:
         kind = "signature hidden" if after.opaque else "signature shown"
         why = "(*args, **kwargs) does not say what is taken"
-        return (Difference(kind=kind, old=old, new=new, why=why),)
+        return (InterfaceDifference(kind=kind, old=old, new=new, why=why),)
     return (*_removed(before, after), *_added(before, after), *_changed(before, after),
             *_order(before, after), *_annotations(before, after))  # fmt: skip
 
 
-def _as_text(old: str, new: str, before: Signature | None, after: Signature | None) -> Difference:
+def _as_text(
+    old: str, new: str, before: Signature | None, after: Signature | None
+) -> InterfaceDifference:
     """Two texts of which one is no signature that can be read."""
     calls = [text.startswith("(") for text in (old, new)]
     tells_nothing = (before is None or before.opaque) and not all(calls)
-    return Difference(
+    return InterfaceDifference(
         kind="text changed",
         old=old,
         new=new,
@@ -206,7 +208,7 @@ def _as_text(old: str, new: str, before: Signature | None, after: Signature | No
     )
 
 
-def _removed(before: Signature, after: Signature) -> Iterator[Difference]:
+def _removed(before: Signature, after: Signature) -> Iterator[InterfaceDifference]:
     for p in before.parameters:
         if p.name in after.by_name:
             continue
@@ -220,22 +222,22 @@ def _removed(before: Signature, after: Signature) -> Iterator[Difference]:
         why = "no longer taken" if lost else "still taken, as one of many"
         if 0 < len(lost) < len(WAYS[p.kind]):
             why += f" {lost[0]}"
-        yield Difference(
+        yield InterfaceDifference(
             kind="parameter removed", name=p.shown, old=p.default, breaking=bool(lost), why=why
         )
 
 
-def _added(before: Signature, after: Signature) -> Iterator[Difference]:
+def _added(before: Signature, after: Signature) -> Iterator[InterfaceDifference]:
     for p in after.parameters:
         if p.name not in before.by_name:
             required = p.default is None and p.kind not in (ARGS, KWARGS)
             why = "required" if required else ""
-            yield Difference(
+            yield InterfaceDifference(
                 kind="parameter added", name=p.shown, new=p.default, breaking=required, why=why
             )
 
 
-def _changed(before: Signature, after: Signature) -> Iterator[Difference]:
+def _changed(before: Signature, after: Signature) -> Iterator[InterfaceDifference]:
     """Changes of kind and default of the parameters that both have."""
     for p in before.parameters:
         q = after.by_name.get(p.name)
@@ -243,7 +245,7 @@ def _changed(before: Signature, after: Signature) -> Iterator[Difference]:
             continue
         if p.kind != q.kind:
             lost = ", ".join(sorted(WAYS[p.kind] - WAYS[q.kind]))
-            yield Difference(
+            yield InterfaceDifference(
                 kind="kind changed", name=p.name, old=p.kind, new=q.kind, breaking=bool(lost),
                 why=f"no longer taken {lost}" if lost else "",
             )  # fmt: skip
@@ -251,7 +253,7 @@ def _changed(before: Signature, after: Signature) -> Iterator[Difference]:
             required = q.default is None and q.kind not in (ARGS, KWARGS)
             kind = "removed" if q.default is None else "added" if p.default is None else "changed"
             why = "required" if required else ""
-            yield Difference(
+            yield InterfaceDifference(
                 kind=f"default {kind}", name=p.name, old=p.default, new=q.default,
                 breaking=required,
                 why="calls that leave it out get the new one" if kind == "changed" else why,
@@ -268,7 +270,7 @@ def _same(old: str | None, new: str | None) -> bool:
         return False
 
 
-def _order(before: Signature, after: Signature) -> Iterator[Difference]:
+def _order(before: Signature, after: Signature) -> Iterator[InterfaceDifference]:
     """One difference where arguments given by position land elsewhere."""
     old, new = before.positional, after.positional
     kept = [name for name in old if name in new]
@@ -279,7 +281,7 @@ def _order(before: Signature, after: Signature) -> Iterator[Difference]:
         name, beyond, now = ARGS, len(old), new[len(kept)]
     else:
         return
-    yield Difference(
+    yield InterfaceDifference(
         kind="order changed",
         name=name,
         old=name,
@@ -289,7 +291,7 @@ def _order(before: Signature, after: Signature) -> Iterator[Difference]:
     )
 
 
-def _annotations(before: Signature, after: Signature) -> Iterator[Difference]:
+def _annotations(before: Signature, after: Signature) -> Iterator[InterfaceDifference]:
     pairs = [
         (p.name, p.annotation, after.by_name[p.name].annotation)
         for p in before.parameters
@@ -297,4 +299,73 @@ def _annotations(before: Signature, after: Signature) -> Iterator[Difference]:
     ]
     for name, old, new in [*pairs, ("return", before.returns, after.returns)]:
         if canonical(old) != canonical(new):
-            yield Difference(kind="annotation changed", name=name, old=old, new=new, minor=True)
+            yield InterfaceDifference(
+                kind="annotation changed", name=name, old=old, new=new, minor=True
+            )
+
+
+_BUILTIN = {"Dict", "FrozenSet", "List", "Set", "Tuple", "Type"}
+
+
+@functools.cache
+def canonical(text: str | None) -> str | None:
+    """An annotation in one spelling, without the modules of its names; as it is where it is no
+    expression. Releases of Python, and imports from the future, spell the same type differently
+    (`Optional[x.A]`, `Union[A, None]`, `A | None`); that is no change of an interface."""
+    if text is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd escapes in foreign text
+            return ast.unparse(_Canonical().visit(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return text
+
+
+class _Canonical(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return _named(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        return _named(node.attr)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if not isinstance(node.value, str):
+            return node
+        try:
+            return self.visit(ast.parse(node.value, mode="eval").body)  # type: ignore[no-any-return]
+        except (SyntaxError, ValueError):
+            return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        name = node.value.id if isinstance(node.value, ast.Name) else ""
+        inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if name == "Optional":
+            return _union([*inside, ast.Constant(None)])
+        return _union(inside) if name == "Union" else node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        return _union([node.left, node.right]) if isinstance(node.op, ast.BitOr) else node
+
+
+def _named(name: str) -> ast.expr:
+    if name == "NoneType":
+        return ast.Constant(None)
+    return ast.Name(name.lower() if name in _BUILTIN else name)
+
+
+def _union(parts: list[ast.expr]) -> ast.expr:
+    """`Union[…]` of all parts, those of unions among them, each once and sorted."""
+    flat: dict[str, ast.expr] = {}
+    for part in parts:
+        nested = (
+            isinstance(part, ast.Subscript)
+            and isinstance(part.value, ast.Name)
+            and part.value.id == "Union"
+            and isinstance(part.slice, ast.Tuple)
+        )
+        for element in part.slice.elts if nested else [part]:  # type: ignore[attr-defined]
+            flat[ast.unparse(element)] = element
+    return ast.Subscript(ast.Name("Union"), ast.Tuple([flat[text] for text in sorted(flat)]))

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from mcore_compat.analysis.rules import Said, Seen, next_cell
-from mcore_compat.analysis.smallest_rules import boxes, gridded
+from test_boxes import gridded
+
+from mcore_compat.analysis.next_cell import next_cell
+from mcore_compat.analysis.rules import CellState, FailureState, boxes
 from mcore_compat.core.cells import AXES
 
-FAILS, WORKS = Said.FAILS, Said.WORKS
+FAILS, WORKS = FailureState.FAILS, FailureState.WORKS
 
 
-def seen(said: Said, **pins: str) -> Seen:
+def seen(said: FailureState, **pins: str) -> CellState:
     base = dict.fromkeys(AXES, "1") | {axis.replace("_", "-"): v for axis, v in pins.items()}
-    return Seen(cell=str(sorted(pins.items())), pins=base, said=said)
+    return CellState(cell=str(sorted(pins.items())), pins=base, state=said)
 
 
 class Proposals:
@@ -33,7 +35,7 @@ class Proposals:
         return None if name in self._refused else name
 
 
-def proposed(cells: Sequence[Seen], untested: Proposals) -> str | None:
+def proposed(cells: Sequence[CellState], untested: Proposals) -> str | None:
     grid, said = gridded(cells)
     broken = [one for one in cells if one.broken]
     return next_cell(boxes(grid, said), broken, partial(grid.asked, said), untested)
@@ -52,7 +54,7 @@ def test_the_next_cell_lies_between_what_works_and_what_fails() -> None:
 def test_between_what_works_and_what_fails_otherwise_nothing_is_proposed() -> None:
     cells = [
         seen(WORKS, torch="2.4.0"),
-        seen(Said.OTHERWISE, torch="2.7.1"),
+        seen(FailureState.OTHERWISE, torch="2.7.1"),
         seen(FAILS, torch="2.8.0"),
     ]
     assert proposed(cells, Proposals(torch=TORCHES)) is None
@@ -90,7 +92,7 @@ def test_no_cell_is_proposed_of_a_version_at_which_the_checks_are_not_there() ->
     cells = [
         seen(WORKS, megatron_core="3", torch="1"),
         seen(FAILS, megatron_core="2", torch="2"),
-        seen(Said.UNSUPPORTED, megatron_core="1", torch="2"),
+        seen(FailureState.UNSUPPORTED, megatron_core="1", torch="2"),
     ]
     assert proposed(cells, Proposals(megatron_core=("1",))) is None
     assert proposed(cells, Proposals(megatron_core=("1", "3"))) == "3"

@@ -1,0 +1,152 @@
+"""The untested cell that would tell most of a failure. Pure.
+
+Proposed are cells that can be installed and built as far as is declared: one that does not even
+resolve would tell nothing of a failure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from mcore_compat.analysis import declarations
+from mcore_compat.analysis.declarations import Relation
+from mcore_compat.analysis.rules import CellState, Rule, rivals
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core import combinations
+from mcore_compat.core.cells import AXES, Cell, Request, parsed, series_of
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+from mcore_compat.results.evidence import Evidence
+
+MOST_TRIED = 30
+"""Cells that fail beside which an untested one is sought: of one failure all are alike."""
+
+
+class UntestedCells:
+    """All combinations of the declared axes but those of which there is evidence."""
+
+    def __init__(self, found: Iterable[Evidence], matrix: Matrix, releases: Releases) -> None:
+        self._tested = {e.cell for e in found}
+        self._matrix, self._releases = matrix, releases
+        by_axis = matrix.mcore_series, matrix.modelopt_series, matrix.te_series, matrix.torch_series
+        self._versions = {
+            axis: [version for s in series if (version := _newest(axis, s, releases))]
+            for axis, series in zip(AXES, by_axis, strict=False)
+        }
+        toolkit = (s.te for stacks in matrix.stacks.values() for s in stacks if s.toolkit)
+        self._needs_nvcc = max(map(parsed, toolkit), default=None)
+        self._binding = functools.cache(self._binding_of)
+        self.beside = functools.cache(self._beside)
+
+    def _beside(self, axis: str, version: str) -> tuple[str, ...]:
+        """The other versions of an axis, the nearest first."""
+        versions = self._versions.get(axis, [])
+        older = [v for v in reversed(versions) if parsed(v) < parsed(version)]
+        newer = [v for v in versions if parsed(v) > parsed(version)]
+        places = {v: place for side in (older, newer) for place, v in enumerate(side)}
+        return tuple(sorted(places, key=places.__getitem__))
+
+    def named(self, pins: Mapping[str, str]) -> str | None:
+        """The cell of these pins; None where it was tested or cannot be proposed."""
+        mcore, modelopt, te, torch = (series_of(pins[axis]) for axis in AXES[:-1])
+        if mcore not in self._matrix.stacks:
+            return None
+        request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
+        try:
+            cell = combinations.cell(request, self._matrix, self._releases)
+        except UsageError:
+            return None  # evidence may be of a release that the facts do not have any more
+        tested = cell.name in self._tested or cell.pins != pins
+        return None if tested or not self._possible(cell) else cell.name
+
+    def _possible(self, cell: Cell) -> bool:
+        if self._needs_nvcc is not None and parsed(cell.te) <= self._needs_nvcc:
+            return False  # as for all older ones, an nvcc is needed, which not every machine has
+        if any(rule.covers(cell.mcore, cell.modelopt) for rule in self._matrix.exclusions):
+            return False
+        refused = any(
+            not relation.admits(cell.pins[relation.on])
+            for package in declarations.DECLARING
+            for relation in self._binding(package, cell.pins[package])
+        )
+        return not refused and not combinations.violations(cell, self._releases)
+
+    def _binding_of(self, package: str, version: str) -> tuple[Relation, ...]:
+        """What a release requires of other axes, whatever is asked for."""
+        relations = declarations.relations(package, version, self._releases)
+        return tuple(relation for relation in relations if not relation.extra)
+
+
+def _newest(axis: str, series: str, releases: Releases) -> str | None:
+    """The newest release of a series; None where none is known."""
+    if not any(series_of(r.version) == series for r in releases.of(axis)):
+        return None
+    try:
+        return releases.newest(axis, series).version
+    except UsageError:
+        return None  # all of them are yanked
+
+
+WhetherAsked = Callable[[str, str], bool | None]
+"""As `rules.Grid.asked`, of an axis and a version."""
+
+
+def next_cell(
+    rules: Sequence[Rule],
+    broken: Sequence[CellState],
+    asked: WhetherAsked,
+    untested: UntestedCells,
+) -> str | None:
+    """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
+    version makes the difference; newest releases first.
+
+    Where several rules fit: a cell on which they are divided. Where one does: a cell between a
+    version that fails and its neighbour that works, nearest to the middle.
+    """
+    for fit in rivals(rules):
+        if len(fit) == 1 and not any(bound.gaps() for bound in fit[0].bounds):
+            continue
+        support = set(fit[0].support)
+        cells = [cell for cell in broken if cell.cell in support]
+        cells.sort(key=lambda cell: [parsed(cell.pins[axis]) for axis in AXES], reverse=True)
+        for cell in cells[:MOST_TRIED]:
+            moves = _dividing(fit, cell.pins, asked, untested)
+            for axis, version in moves or _between(fit[0], cell.pins, untested):
+                pins = {**cell.pins, axis: version}
+                name = untested.named(pins) if asked(axis, version) is not False else None
+                if name:
+                    return name
+    return None
+
+
+def _dividing(
+    fit: Sequence[Rule], pins: Mapping[str, str], asked: WhetherAsked, untested: UntestedCells
+) -> list[tuple[str, str]]:
+    """Moves along one axis to what some of the rules hold and some do not: first what half of them
+    hold, then of versions that were seen before."""
+    half = len(fit) / 2
+    ranks: list[tuple[float, bool, int, tuple[str, str]]] = []
+    for axis in AXES:
+        for version in untested.beside(axis, pins[axis]):
+            # All else is as in a cell that fails, and so within every rule.
+            holding = sum([rule.admits(axis, version) for rule in fit])
+            if 0 < holding < len(fit):
+                new = asked(axis, version) is None
+                ranks.append((abs(holding - half), new, len(ranks), (axis, version)))
+    return [move for *_, move in sorted(ranks)]
+
+
+def _between(rule: Rule, pins: Mapping[str, str], untested: UntestedCells) -> list[tuple[str, str]]:
+    """Moves along one axis on the way from what fails to what works, to the middle first."""
+    moves = []
+    for bound in rule.bounds:
+        for low, high in bound.gaps():
+            beside = untested.beside(bound.axis, pins[bound.axis])
+            versions = sorted(
+                (v for v in beside if parsed(low) < parsed(v) < parsed(high)), key=parsed
+            )
+            middle = len(versions) // 2
+            order = sorted(range(len(versions)), key=lambda place: abs(place - middle))
+            moves += [(bound.axis, versions[place]) for place in order]
+    return moves
