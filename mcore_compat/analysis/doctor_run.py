@@ -17,7 +17,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.environments import creation, process_variables
+from mcore_compat.environments import process_variables
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
@@ -39,13 +39,13 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
         EvidenceError: the suite cannot run.
         InfrastructureError: no tools and no network, or the suite ended early.
     """
-    base = _base(python, there)
+    base = _base(python, there, context)
     site = _site(there)
     variables = process_variables.inherited(
         python, site, process_variables.driver_stub(site, context.run)
     )
     try:
-        tools = creation.tools(python=python, uv=context.uv, run=context.run, say=context.say)
+        tools = engine.tools_of(python, context)
     except InfrastructureError as error:
         raise InfrastructureError(
             f"pytest is fetched once, beside the environment, and that failed: {error}"
@@ -57,7 +57,7 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
         python=python,
         tools=tools,
         variables=variables,
-        suite=files.ROOT / "suite",
+        suite=context.workspace.suite,
         logs=logs,
     )
     try:
@@ -70,7 +70,7 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
     return replace(result, platform={**result.platform, "variables_set": added})
 
 
-def _base(python: Path, there: Installed) -> Evidence:
+def _base(python: Path, there: Installed, context: Context) -> Evidence:
     """What is known before any check. Versions are of the releases, without what follows a `+`."""
     if tuple(map(int, there.python.split(".")[:2])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
@@ -91,7 +91,7 @@ def _base(python: Path, there: Installed) -> Evidence:
         pins={axis: pins[axis] for axis in AXES},
         cuda=int((there.cuda or "0").partition(".")[0]),
         lock="",
-        suite=pipeline.suite_digest(),
+        suite=MAIN.digest(context.workspace.suite),
         wheels={},
     )
 

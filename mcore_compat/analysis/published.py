@@ -28,7 +28,6 @@ from msgspec import Meta, Struct, field
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.rules import Bound, FailureState
-from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, UsageError, nearest
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
@@ -37,7 +36,6 @@ from mcore_compat.results.evidence import DEVICE_CLASSES
 if TYPE_CHECKING:
     import pandas
 
-PATH = files.ROOT / "reports" / "compatibility.json"
 MAJOR = 1
 """Of the schema: another one cannot be read."""
 
@@ -289,12 +287,12 @@ class _Version(Struct):
 
 
 def load(path: Path | str | None = None) -> Compatibility:
-    """The published data; without a path, that of this checkout.
+    """The published data; without a path, that of the workspace which is meant.
 
     Raises:
         EvidenceError: not there, not JSON, or of a schema that this version cannot read.
     """
-    place = Path(path) if path is not None else PATH
+    place = Path(path) if path is not None else workspace.find().published
     try:
         text = place.read_bytes()
         schema = msgspec.json.decode(text, type=_Version).schema

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -176,19 +177,20 @@ def use(text: str, path: str) -> str | None:
     return found.replace(FILE, path) if found else None
 
 
-def _use(path: str) -> str:
+def _use(path: Path) -> str:
+    name = files.shown(path)
     try:
-        text = (files.ROOT / path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError:
         text = ""
-    return use(text, path) or f"{path} is not there; make it: nox -s report"
+    return use(text, name) or f"{name} is not there; make it: nox -s report"
 
 
-def lines(advice: Advice, folder: str, most: int) -> list[str]:
-    """The advice in words; `folder` is where constraints files lie, below the checkout."""
+def lines(advice: Advice, folder: Path, most: int) -> list[str]:
+    """The advice in words; `folder` is where constraints files lie."""
     said = list(advice.notes)
     for cell in advice.cells[:most]:
-        said += [line(cell), f"  {_use(f'{folder}/{cell.name}.txt')}"]
+        said += [line(cell), f"  {_use(folder / f'{cell.name}.txt')}"]
     if len(advice.cells) > most:
         said.append(f"and {len(advice.cells) - most} more")
     if advice.cells:

@@ -16,9 +16,6 @@ from typing import Any
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.forks import Forked
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The repository: `constraints/`, `suite/` and `reports/` lie here."""
-
 
 def home() -> Path:
     """Where environments, wheels and logs live: `$MCORE_COMPAT_HOME`, else the user's cache."""
@@ -27,6 +24,12 @@ def home() -> Path:
         return Path(named).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "mcore-compat"
+
+
+def shown(path: Path) -> str:
+    """A path as it can be typed here: relative to the working directory where it lies below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ def call(args: Namespace) -> int:
     """Build it; 0 also where it cannot be built: to tell that is the cell's."""
     here = context()
     cell = pipeline.chosen(args.cell, here)
-    lock = locks.read(pipeline.lock_path(cell))
+    lock = locks.read(here.workspace.lock(cell.name))
     python = interpreters.find(cell.python, here.run, here.uv)
     wheels = pipeline.wheels_of(cell, lock, python, here, only=args.package)
     if isinstance(wheels, Unbuildable):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
-from mcore_compat.core import combinations
+from mcore_compat.core import combinations, workspace
 from mcore_compat.core.cells import full_name
 from mcore_compat.environments import workplace
 from mcore_compat.offline import archive, base_list, packing, plan_file
@@ -100,7 +100,7 @@ def call(args: Namespace) -> int:
 
 def _take_plan(args: Namespace) -> None:
     """Take what a plan says, where the command line does not say it."""
-    plan = plan_file.read(args.plan)
+    plan = plan_file.read(args.plan, workspace.find().root)
     args.cells = args.cells or list(map(full_name, plan.cells))
     for name in ("output", "base_list", "gpu_arch", "part_size"):
         if getattr(args, name) is None:

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mcore_compat.offline.take_back import take_back
+from mcore_compat.run.context import context
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -16,5 +17,5 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Take results back; 0 where all were taken, whatever they show."""
-    take_back(args.paths)
+    take_back(args.paths, context().workspace)
     return 0

@@ -8,10 +8,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mcore_compat.analysis import doctor, published
-from mcore_compat.base import files, processes
+from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
-from mcore_compat.core import matrix
+from mcore_compat.core import matrix, workspace
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import cells
@@ -55,7 +55,8 @@ def call(args: Namespace) -> int:
 
 def _print_remarks(python: Path, there: scan.Installed, *, verbose: bool) -> bool:
     """Print all remarks on an environment; whether anything is wrong."""
-    remarks = doctor.diagnose(there, matrix.load(), published.load())
+    place = workspace.find()
+    remarks = doctor.diagnose(there, matrix.load(place.matrix), published.load(place.published))
     for remark in remarks:
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:
@@ -74,7 +75,7 @@ def _line(text: str) -> str:
 
 def _check_place(output: Path) -> None:
     """See that evidence can go to a place, before minutes are spent on it."""
-    if output.is_relative_to(files.ROOT / "reports"):
+    if output.is_relative_to(workspace.find().reports):
         raise UsageError(f"--output: {output} lies in reports/, which holds cells alone")
     if output.is_dir() or not output.parent.is_dir():
         what = "is a folder" if output.is_dir() else f"has no folder {output.parent}"
@@ -93,9 +94,9 @@ def _run(python: Path, there: scan.Installed, output: Path, how: Options) -> int
     here = context()
     result = doctor_run.suite_in(python, there, how, here)
     if how.only:
-        cells.show(result, here.matrix, advice=False)
+        cells.show(result, here, advice=False)
         return 0
     doctor_run.write(result, output)
-    cells.show(result, here.matrix)
+    cells.show(result, here)
     print(f"evidence: {output}")
     return 0 if cells.as_expected(result, here.matrix) else 1

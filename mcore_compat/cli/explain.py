@@ -21,7 +21,8 @@ def call(args: Namespace) -> int:
     here = context()
     cell = combinations.named(args.cell, here.matrix, here.releases)
     device = pipeline.device_class()
-    results = [result for result in evidence.load_all() if result.device_class == device]
+    every = evidence.load_all(here.workspace.results)
+    results = [result for result in every if result.device_class == device]
     for result in results:
         if result.cell == cell.name:
             print("\n".join(one_cell.causes(result, results, here)))

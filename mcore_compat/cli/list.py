@@ -2,13 +2,14 @@
 
 from argparse import Namespace
 
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.results import verdict
 
 
 def call(args: Namespace) -> int:
     """Print the list; 0."""
-    cells = combinations.cells(matrix.load(), releases.load())
-    for name, line in verdict.listing(cells).items():
+    place = workspace.find()
+    cells = combinations.cells(matrix.load(place.matrix), releases.load(place.releases))
+    for name, line in verdict.listing(cells, place.verdicts).items():
         print(f"{name}: {line}")
     return 0

@@ -3,14 +3,11 @@ cells that have one, on the stack that each has."""
 
 from argparse import ArgumentParser, Namespace
 
-from mcore_compat.base.files import ROOT
 from mcore_compat.cli import options
 from mcore_compat.core import combinations
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
-
-FOLDER = ROOT / "constraints" / "locks"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -21,7 +18,7 @@ def add_options(parser: ArgumentParser) -> None:
 def call(args: Namespace) -> int:
     """Make them; 1 where one cannot be resolved."""
     here = context()
-    names = args.cells or sorted(path.stem for path in FOLDER.glob("compat-*.txt"))
+    names = args.cells or sorted(path.stem for path in here.workspace.locks.glob("compat-*.txt"))
     # All names first: a wrong one makes nothing.
     cells = [combinations.named(name, here.matrix, here.releases) for name in names]
     code = 0

@@ -4,8 +4,8 @@ from argparse import ArgumentParser, Namespace
 
 from mcore_compat.analysis import published, recommend
 from mcore_compat.base.errors import UsageError
-from mcore_compat.base.files import ROOT
-from mcore_compat.publish import report, tables
+from mcore_compat.core import workspace
+from mcore_compat.publish import tables
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -21,8 +21,8 @@ def call(args: Namespace) -> int:
     if args.n < 1:
         raise UsageError("-n: at least one must be shown")
     wanted = recommend.parse(args.constraints) if args.constraints else ()
-    advice = recommend.advise(wanted, published.load().cells)
-    folder = (report.FOLDER / tables.CONSTRAINTS).relative_to(ROOT)
-    for line in recommend.lines(advice, str(folder), args.n):
+    place = workspace.find()
+    advice = recommend.advise(wanted, published.load(place.published).cells)
+    for line in recommend.lines(advice, place.reports / tables.CONSTRAINTS, args.n):
         print(line)
     return 0 if advice.cells else 1

@@ -19,12 +19,13 @@ def call(args: Namespace) -> int:
     """Print it; 0 where every verdict is as expected, else 1."""
     here = context()
     cell = combinations.named(args.cell, here.matrix, here.releases)
-    results, parts = one_cell.results_of(cell), one_cell.parts_of(cell)
+    results = one_cell.results_of(cell, here.workspace)
+    parts = one_cell.parts_of(cell, here.workspace)
     if not results and not parts:
         print(one_cell.without_result(cell, here))
         return 1
     for result in results:
-        cells.show(result, here.matrix)
+        cells.show(result, here)
         print(
             f"taken {result.taken}; why, and over which versions: mcore-compat explain {cell.name}"
         )

@@ -16,12 +16,10 @@ import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import MatrixError, nearest
 from mcore_compat.core.cells import Stack
 
-PATH = files.ROOT / "constraints" / "matrix.toml"
-SCHEMA = files.ROOT / "constraints" / "matrix.schema.json"
+SCHEMA = Path(__file__).with_name("matrix.schema.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +149,7 @@ class Matrix:
     """MiB of free memory that a cell needs on its GPU; 0: not checked."""
 
 
-def load(path: Path = PATH, today: datetime.date | None = None) -> Matrix:
+def load(path: Path, today: datetime.date | None = None) -> Matrix:
     """Read and validate the matrix.
 
     Raises:

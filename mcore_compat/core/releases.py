@@ -15,11 +15,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
 from mcore_compat.core.cells import series_of
-
-PATH = files.ROOT / "constraints" / "releases.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +155,7 @@ def parse(text: str, where: str) -> Releases:
     )
 
 
-def load(path: Path = PATH) -> Releases:
+def load(path: Path) -> Releases:
     """Read `constraints/releases.json`.
 
     Raises:

@@ -24,7 +24,6 @@ from mcore_compat.environments.wheelhouse import Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 
-TOOLS_LOCK = files.ROOT / "constraints" / "suite-tools.txt"
 """What the suite itself needs (pytest), pinned; it lies beside a cell's environment, not in it."""
 
 INSTALL_LIMIT_S = 1800.0
@@ -165,8 +164,8 @@ def _create(
             threading.Thread(target=shutil.rmtree, args=(gone,), kwargs=IGNORE).start()
 
 
-def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
-    """The folder with pytest for the suite; it is never in a cell's environment.
+def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
+    """The folder with what `lock` pins, pytest for the suite; it is never in a cell's environment.
 
     Raises:
         InfrastructureError: network or disk.
@@ -177,7 +176,7 @@ def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) ->
     )
     if not series.ok:
         raise InterpreterError(f"{python} does not run: {last_line(series)}")
-    digest = files.sha256_file(TOOLS_LOCK)[:16]
+    digest = files.sha256_file(lock)[:16]
     folder = files.home() / "tools" / f"{digest}-py{series.output.strip()}"
     if folder.exists():
         return folder
@@ -189,7 +188,7 @@ def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) ->
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
-        argv += ["--require-hashes", "-p", python, "--target", part, "-r", TOOLS_LOCK]
+        argv += ["--require-hashes", "-p", python, "--target", part, "-r", lock]
         done = run(argv, timeout=300)
         if not done.ok:
             raise InfrastructureError(f"the suite's tools were not installed: {last_line(done)}")

@@ -34,10 +34,12 @@ def exchange(
     if work.todo:
         with run.alone():
             _run(work, failed, context, jobs)
-    stored = results.load_all()
-    for path, text in report.texts(stored, run.outdated(stored)).items():
-        files.write_text(path, text)
-        tell(str(path.relative_to(files.ROOT)))
+    place = context.workspace
+    stored = results.load_all(place.results)
+    texts = report.texts(stored, run.outdated(stored, place))
+    for name, text in texts.items():
+        files.write_text(place.reports / name, text)
+        tell(files.shown(place.reports / name))
     for line in _summary(work.pairs, stored):
         tell(line)
     for name, error in failed.items():

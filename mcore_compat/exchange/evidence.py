@@ -205,7 +205,7 @@ def exchanged_of(result: Evidence) -> Exchanged:
     )
 
 
-def path_of(cell: str, device_class: str, folder: Path = evidence.FOLDER) -> Path:
+def path_of(cell: str, device_class: str, folder: Path) -> Path:
     """Where it lies what a cell loaded."""
     return evidence.path_of(cell, device_class, folder, EXCHANGE.name)
 
@@ -220,7 +220,7 @@ def load(path: Path) -> Exchanged:
     return exchanged_of(evidence.load(path))
 
 
-def load_all(folder: Path = evidence.FOLDER) -> tuple[Exchanged, ...]:
+def load_all(folder: Path) -> tuple[Exchanged, ...]:
     """All that was loaded, sorted by file.
 
     Raises:
@@ -229,7 +229,7 @@ def load_all(folder: Path = evidence.FOLDER) -> tuple[Exchanged, ...]:
     return tuple(map(exchanged_of, evidence.load_all(folder, EXCHANGE.name)))
 
 
-def save(found: Exchanged, folder: Path = evidence.FOLDER) -> None:
+def save(found: Exchanged, folder: Path) -> None:
     """Write it whole or not at all.
 
     Raises:

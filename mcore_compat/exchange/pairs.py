@@ -9,6 +9,7 @@ from mcore_compat.analysis.bisect import release_line
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, format_name, full_name, parse_name
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import plan, run
 from mcore_compat.exchange.plan import Pair
@@ -48,8 +49,11 @@ def work(asked: Asked, context: Context, *, force: bool = False) -> Work:
     """
     pairs = pairs_of(asked, context)
     cells = {name: pipeline.chosen(name, context) for p in pairs for name in (p.origin, p.target)}
-    kept = {name: None if force else kept_of(cells[name]) for name in {p.origin for p in pairs}}
-    todo = [p for p in pairs if force or not is_fresh(p, cells, kept[p.origin])]
+    kept = {
+        name: None if force else kept_of(cells[name], context.workspace)
+        for name in {p.origin for p in pairs}
+    }
+    todo = [p for p in pairs if force or not is_fresh(p, cells, kept[p.origin], context.workspace)]
     saves = sorted({p.origin for p in todo if kept[p.origin] is None})
     return Work(pairs=pairs, todo=todo, saves=saves, cells=cells, kept=kept)
 
@@ -65,7 +69,7 @@ def pairs_of(asked: Asked, context: Context) -> tuple[Pair, ...]:
             raise UsageError(f'--way: no such way "{way}"{nearest(way, plan.WAYS)}')
     named = [name_of(word, context) for word in (*asked.origins, *asked.targets)]
     declared = combinations.cells(context.matrix, context.releases)
-    stored = evidence.load_all()
+    stored = evidence.load_all(context.workspace.results)
     if not named:
         return plan.only(plan.default(declared, stored, context.matrix), asked.ways)
     usual = [cell.name for cell in plan.representatives(declared, stored)]
@@ -82,31 +86,34 @@ def name_of(word: str, context: Context) -> str:
     """
     name = combinations.named(full_name(word), context.matrix, context.releases).name
     asked = parse_name(name)
-    if asked is None or (evidence.FOLDER / name).is_dir():
+    if asked is None or (context.workspace.results / name).is_dir():
         return name
     usual = format_name(release_line.by_series(asked, context.releases))
     return combinations.named(usual, context.matrix, context.releases).name
 
 
-def is_fresh(pair: Pair, cells: Mapping[str, Cell], kept: Saved | None) -> bool:
+def is_fresh(
+    pair: Pair, cells: Mapping[str, Cell], kept: Saved | None, workspace: Workspace
+) -> bool:
     """Whether the evidence of a pair still holds: both locks, the checks, the checkpoints."""
-    digests = [_lock_digest(cells[name]) for name in (pair.target, pair.origin)]
-    path = results.path_of(pair.target, pipeline.device_class())
+    digests = [_lock_digest(cells[name], workspace) for name in (pair.target, pair.origin)]
+    path = results.path_of(pair.target, pipeline.device_class(), workspace.results)
     if None in digests or not path.exists():
         return False
     result = results.load(path)
-    if (result.lock, result.exchange) != (digests[0], run.digest()):
+    if (result.lock, result.exchange) != (digests[0], run.digest(workspace)):
         return False
     manifests = kept.manifests if kept else None
     return result.fresh(pair.origin, pair.ways, lock=str(digests[1]), manifests=manifests)
 
 
-def _lock_digest(cell: Cell) -> str | None:
+def _lock_digest(cell: Cell, workspace: Workspace) -> str | None:
     """The digest of the cell's lock; None where there is none of its newest patches."""
-    return locks.read(pipeline.lock_path(cell)).digest if pipeline.locked(cell) else None
+    locked = pipeline.locked(cell, workspace)
+    return locks.read(workspace.lock(cell.name)).digest if locked else None
 
 
-def kept_of(cell: Cell) -> Saved | None:
+def kept_of(cell: Cell, workspace: Workspace) -> Saved | None:
     """What a cell keeps, where that still holds; reads all of it."""
-    there = pipeline.locked(cell)
-    return run.kept(cell, locks.read(pipeline.lock_path(cell))) if there else None
+    there = pipeline.locked(cell, workspace)
+    return run.kept(cell, locks.read(workspace.lock(cell.name)), workspace) if there else None

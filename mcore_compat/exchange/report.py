@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from mcore_compat.base import files
 from mcore_compat.base.markup import escape
 from mcore_compat.core.cells import PREFIX, parsed, series_of
 from mcore_compat.core.outcomes import CheckOutcome
@@ -17,7 +15,8 @@ from mcore_compat.exchange.plan import STATE, WAYS
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Failure
 
-PATH = files.ROOT / "reports" / "EXCHANGE.md"
+NAME = "EXCHANGE.md"
+"""In the folder of all that is published."""
 
 HEADS: Mapping[str, str] = {
     "default": "default spec → default spec",
@@ -289,6 +288,6 @@ def _reasons(every: Sequence[Row]) -> list[str]:
     return [*lines, ""]
 
 
-def texts(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> dict[Path, str]:
+def texts(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> dict[str, str]:
     """The published file and its text; none where nothing was exchanged."""
-    return {PATH: markdown(found, outdated)} if found else {}
+    return {NAME: markdown(found, outdated)} if found else {}

@@ -16,6 +16,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import FAILURES
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading
 from mcore_compat.exchange.evidence import Answer, Exchanged
@@ -52,9 +53,9 @@ class Saved:
     failures: Mapping[str, Failure]
 
 
-def digest() -> str:
+def digest(workspace: Workspace) -> str:
     """Digest of the exchange's checks and of the suite that they are made of."""
-    return pipeline.suite_digest(EXCHANGE)
+    return EXCHANGE.digest(workspace.suite)
 
 
 def folder() -> Path:
@@ -76,14 +77,14 @@ def contents(kept: Path) -> str:
     return files.sha256_bytes("".join(whole).encode())
 
 
-def kept(cell: Cell, lock: Lock) -> Saved | None:
+def kept(cell: Cell, lock: Lock, workspace: Workspace) -> Saved | None:
     """What the cell kept, where that is whole and of this lock and these checks."""
     path = folder() / cell.name / SAVED
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Saved)
     except (OSError, msgspec.MsgspecError):
         return None  # what is not whole is saved again
-    wanted = (lock.digest, digest(), pipeline.device_class(), contents(path.parent))
+    wanted = (lock.digest, digest(workspace), pipeline.device_class(), contents(path.parent))
     is_so = (found.lock, found.exchange, found.device_class, found.contents)
     return found if is_so == wanted else None
 
@@ -105,7 +106,7 @@ def save(cell: Cell, context: Context) -> Saved:
     found = Saved(
         cell=cell.name,
         lock=ready.lock.digest,
-        exchange=digest(),
+        exchange=digest(context.workspace),
         device_class=result.device_class,
         pins=cell.pins,
         manifests=manifests(into),
@@ -124,27 +125,29 @@ def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context:
         CompatError: as `save`; what was stored before stays.
     """
     ready = pipeline.resolved_cell(cell, context)
-    state = Loading(stored(cell, ready.lock), {p.origin: p for p in pairs}, saved)
+    state = Loading(
+        stored(cell, ready.lock, context.workspace), {p.origin: p for p in pairs}, saved
+    )
     words = loading.words(pairs, {name: one.answers for name, one in saved.items()})
     if words:
 
         def keep(result: CheckResult) -> None:
             if state.take(result):
-                results.save(state.found)
+                results.save(state.found, context.workspace.results)
 
         context.say(f"{cell.name} loads the checkpoints of {len(pairs)} cells")
         variables = {LOAD_FROM: str(folder()), LOADED: ",".join(words)}
         _ask(ready, context, variables, Listener(start=state.expect, check=keep))
     state.finish()
-    results.save(state.found)
+    results.save(state.found, context.workspace.results)
 
 
-def stored(cell: Cell, lock: Lock) -> Exchanged:
+def stored(cell: Cell, lock: Lock, workspace: Workspace) -> Exchanged:
     """What the cell loaded before, without what no longer holds."""
     device = pipeline.device_class()
-    path = results.path_of(cell.name, device)
+    path = results.path_of(cell.name, device, workspace.results)
     found = results.load(path) if path.exists() else None
-    if found is not None and (found.lock, found.exchange) == (lock.digest, digest()):
+    if found is not None and (found.lock, found.exchange) == (lock.digest, digest(workspace)):
         return found
     return Exchanged(
         cell=cell.name,
@@ -152,7 +155,7 @@ def stored(cell: Cell, lock: Lock) -> Exchanged:
         pins=cell.pins,
         cuda=cell.cuda,
         lock=lock.digest,
-        exchange=digest(),
+        exchange=digest(workspace),
     )
 
 
@@ -231,12 +234,12 @@ def alone() -> Iterator[None]:
         raise InfrastructureError("another exchange is running") from None
 
 
-def outdated(found: Sequence[Exchanged]) -> list[str]:
+def outdated(found: Sequence[Exchanged], workspace: Workspace) -> list[str]:
     """What of it does not hold any more, in words."""
     names = {name for one in found for name in (one.cell, *one.sources)}
-    paths = {name: files.ROOT / "constraints" / "locks" / f"{name}.txt" for name in names}
+    paths = {name: workspace.lock(name) for name in names}
     locked = {name: files.sha256_file(path) for name, path in paths.items() if path.exists()}
-    return results.outdated(found, digest(), locked)
+    return results.outdated(found, digest(workspace), locked)
 
 
 def _ask(
@@ -247,7 +250,7 @@ def _ask(
         ready.cell,
         device_class=pipeline.device_class(),
         lock=ready.lock.digest,
-        suite=digest(),
+        suite=digest(context.workspace),
         check_set=EXCHANGE.name,
     )
     with engine.place_of(ready, EXCHANGE, context) as place:

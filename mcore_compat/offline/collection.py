@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
-from mcore_compat.publish.over_base import FOLDER
 from mcore_compat.results import evidence, large_values, verdict
 from mcore_compat.results.evidence import MAIN, Evidence
 
@@ -112,20 +112,20 @@ def verified(source: ResultText, reference: Reference) -> tuple[Evidence, int]:
         raise EvidenceError(f"{source.where} is no evidence of a bundle's run: {error}") from None
 
 
-def place(one: Evidence) -> Path:
+def place(one: Evidence, workspace: Workspace) -> Path:
     """Where this evidence lies."""
-    return evidence.path_of(one.cell, one.device_class, folder_of(one), one.check_set)
+    return evidence.path_of(one.cell, one.device_class, folder_of(one, workspace), one.check_set)
 
 
-def folder_of(one: Evidence) -> Path:
+def folder_of(one: Evidence, workspace: Workspace) -> Path:
     """Of all evidence, or of all that ran over a base."""
-    return FOLDER if one.base else evidence.FOLDER
+    return workspace.over_base if one.base else workspace.results
 
 
-def outranked(one: Evidence) -> bool:
+def outranked(one: Evidence, workspace: Workspace) -> bool:
     """Whether the evidence that is here already outranks `one`: of the same lock and suite, it is
     whole and newer. What two runs that were cut short have asked is added up."""
-    path = place(one)
+    path = place(one, workspace)
     if not path.exists():
         return False
     here = evidence.load(path, whole=False)
@@ -140,17 +140,18 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
     Raises:
         CompatError: as `result_texts` and `verified`; nothing is stored then.
     """
+    workspace = reference.workspace
     every = [verified(source, reference) for source in result_texts(paths)]
     done = []
     for one, asked in every:
-        if not outranked(one):
-            evidence.save(one, folder_of(one))
+        if not outranked(one, workspace):
+            evidence.save(one, folder_of(one, workspace))
         # Asked of the file: what stores evidence leaves what is worth more, too.
-        there = str(json.loads(place(one).read_text(encoding="utf-8"))["taken"])
+        there = str(json.loads(place(one, workspace).read_text(encoding="utf-8"))["taken"])
         stays = None if there == one.taken else there
         if stays is None and one.base is None and one.check_set == MAIN and one.complete:
-            verdict.note(one)
-        done.append(CollectedResult(place(one), one, asked, stays))
+            verdict.note(one, workspace.verdicts)
+        done.append(CollectedResult(place(one, workspace), one, asked, stays))
     if any(one.base for one, _ in every):
-        large_values.pack(FOLDER)
+        large_values.pack(workspace.over_base)
     return done

@@ -16,6 +16,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.releases import Releases
+from mcore_compat.core.workspace import PACKAGE, Workspace
 from mcore_compat.environments.wheelhouse import Wheel
 from mcore_compat.offline.archive import RUN_SCRIPT, BundleFile
 from mcore_compat.offline.node.overlay import SUBJECTS
@@ -114,23 +115,24 @@ def left_out(lock: Lock, patterns: Sequence[str], torch: frozenset[str]) -> froz
 
 
 def bundle_files(
-    cells: Sequence[PackedCell], tools: Mapping[str, Path], root: Path = files.ROOT
+    cells: Sequence[PackedCell], tools: Mapping[str, Path], workspace: Workspace
 ) -> list[BundleFile]:
     """Every file of a bundle, each once. `tools` are the wheels of the tools by hash."""
-    suite = [p for p in (root / "suite").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    suite = workspace.suite
+    checks = [p for p in suite.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     listed = [
         BundleFile(name="run.py", source=RUN_SCRIPT),
         *(_index_wheel(path, digest) for digest, path in tools.items()),
-        *(_below(files.ROOT, f"mcore_compat/{name}") for name in NODE),
-        *(_below(root, path.relative_to(root).as_posix()) for path in suite),
-        *(_below(root, f"constraints/{name}") for name in TOOLS),
+        *(BundleFile(name=f"mcore_compat/{name}", source=PACKAGE / name) for name in NODE),
+        *(_below("suite", path.relative_to(suite).as_posix(), suite) for path in checks),
+        *(_below("constraints", name, workspace.constraints) for name in TOOLS),
         *(file for cell in cells for file in _of_cell(cell)),
     ]
     return list({file.name: file for file in listed}.values())
 
 
-def _below(root: Path, name: str) -> BundleFile:
-    return BundleFile(name=name, source=root / name)
+def _below(place: str, name: str, folder: Path) -> BundleFile:
+    return BundleFile(name=f"{place}/{name}", source=folder / name)
 
 
 def _index_wheel(path: Path, digest: str) -> BundleFile:
@@ -220,11 +222,11 @@ def _is_compiled(wheel: Wheel) -> bool:
     return any(tag.abi != "none" for tag in parse_wheel_filename(wheel.path.name)[3])
 
 
-def tool_pins(root: Path = files.ROOT) -> tuple[Pin, ...]:
+def tool_pins(workspace: Workspace) -> tuple[Pin, ...]:
     """What the suite and the installation need besides the cells' packages.
 
     Raises:
         LockError: a file of them is no list of pins.
     """
-    texts = {n: (root / "constraints" / n).read_text(encoding="utf-8") for n in TOOLS}
+    texts = {n: (workspace.constraints / n).read_text(encoding="utf-8") for n in TOOLS}
     return tuple(pin for name, text in texts.items() for pin in locks.pins_of(text, name))

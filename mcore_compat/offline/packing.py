@@ -48,8 +48,8 @@ def bundle_files(cells: Mapping[str, PackingOptions], context: Context) -> list[
         CompatError: a cell cannot be resolved or built, or the surroundings failed.
     """
     packed = [pack(name, options, context) for name, options in cells.items()]
-    tools = download.ensure(contents.tool_pins(), context.say, pure=True)
-    return contents.bundle_files(packed, tools)
+    tools = download.ensure(contents.tool_pins(context.workspace), context.say, pure=True)
+    return contents.bundle_files(packed, tools, context.workspace)
 
 
 def pack(name: str, options: PackingOptions, context: Context) -> PackedCell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve.locks import Unresolvable
@@ -18,7 +18,7 @@ from mcore_compat.run.context import Context
 
 
 class BundlePlan(Struct, rename="kebab", kw_only=True, frozen=True):
-    """What the options of `bundle` would say; paths are below the repository."""
+    """What the options of `bundle` would say; paths are below the workspace."""
 
     cells: Annotated[list[str], Meta(min_length=1)]
     output: Path
@@ -30,8 +30,8 @@ class BundlePlan(Struct, rename="kebab", kw_only=True, frozen=True):
 KEYS = BundlePlan.__struct_encode_fields__
 
 
-def read(path: Path) -> BundlePlan:
-    """A plan of a file.
+def read(path: Path, root: Path) -> BundlePlan:
+    """A plan of a file; its paths are below `root`.
 
     Raises:
         UsageError: it is not there, no TOML, or has a key that means nothing.
@@ -41,24 +41,24 @@ def read(path: Path) -> BundlePlan:
         for key in data:
             if key not in KEYS:
                 raise UsageError(f'--plan: {path} has a key "{key}"{nearest(key, KEYS)}')
-        return msgspec.convert(data, BundlePlan, dec_hook=_below_root)
+        return msgspec.convert(data, BundlePlan, dec_hook=functools.partial(_below, root))
     except msgspec.ValidationError as error:
         raise UsageError(f"--plan: {path}: {error}") from None
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UsageError(f"--plan: {path} cannot be read: {error}") from None
 
 
-def _below_root(_: type, value: object) -> Path:
+def _below(root: Path, _: type, value: object) -> Path:
     if not isinstance(value, str):
         raise TypeError("a path is a text")
-    return files.ROOT / value
+    return root / value
 
 
 def missing(names: Sequence[str], arch: str | None, context: Context) -> Iterator[str]:
     """In words, which locks and wheels of the wheelhouse are not there; nothing is made."""
     for name in names:
         cell = pipeline.chosen(name, context)
-        if not pipeline.locked(cell):
+        if not pipeline.locked(cell, context.workspace):
             yield f"the lock of {name}"
             continue
         lock = pipeline.lock_of(cell, context)

@@ -49,7 +49,7 @@ def run_over_base(
         run = context.run(argv, timeout=24 * 3600.0, on_line=context.say, grace=30.0)
         # Of one that ended early as well: what was learnt is kept.
         learnt = any(folder.glob("evidence/*/*.json"))
-        results = take_back.take_back([folder]) if learnt else []
+        results = take_back.take_back([folder], context.workspace) if learnt else []
         if not run.ok:
             last = (run.output.strip().splitlines() or ["it printed nothing"])[-1]
             kind = UsageError if run.returncode == UsageError.exit_code else InfrastructureError

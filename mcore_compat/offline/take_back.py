@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcore_compat.base.files import ROOT
+from mcore_compat.base import files
 from mcore_compat.core import matrix, releases
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import MAIN, Evidence
-from mcore_compat.run import cells, pipeline
+from mcore_compat.run import cells
+from mcore_compat.run.check_sets import MAIN as MAIN_SET
 from mcore_compat.run.check_sets import ON_A_GPU
 
 
-def take_back(paths: Sequence[Path]) -> list[Evidence]:
+def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
     """Take results back and print them, one line for each file and each difference to a lock.
 
     Raises:
         CompatError: a file is refused; nothing is stored then.
     """
     known = Reference(
-        matrix=matrix.load(),
-        releases=releases.load(),
-        suite=pipeline.suite_digest(),
-        parts={name: pipeline.suite_digest(one) for name, one in ON_A_GPU.items()},
+        workspace=workspace,
+        matrix=matrix.load(workspace.matrix),
+        releases=releases.load(workspace.releases),
+        suite=MAIN_SET.digest(workspace.suite),
+        parts={name: one.digest(workspace.suite) for name, one in ON_A_GPU.items()},
     )
     collected = collection.collect(paths, known)
     for path, result, asked, stays in collected:
@@ -34,7 +36,7 @@ def take_back(paths: Sequence[Path]) -> list[Evidence]:
         if stays:
             print(f"{first}; not taken: what is of {stays} stays, this is of {result.taken}")
         else:
-            print("\n".join([f"{first}; {os.path.relpath(path, ROOT)}", *more]))
+            print("\n".join([f"{first}; {files.shown(path)}", *more]))
         for name, versions in sorted((result.base["differs"] if result.base else {}).items()):
             print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
     return [file.one for file in collected]

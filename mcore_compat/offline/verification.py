@@ -11,20 +11,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import cast
 
 import msgspec
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, format_name, parse_name, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Releases
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline.node.install import same
 from mcore_compat.offline.node.overlay import normal
 from mcore_compat.offline.node_result import (
@@ -59,13 +58,13 @@ SKEW = timedelta(minutes=10)
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """What a result is compared with: the matrix, the facts, the digests of the suite and, by name,
-    of its parts, where locks lie."""
+    of its parts; `workspace` is where locks lie and results are kept."""
 
+    workspace: Workspace
     matrix: Matrix
     releases: Releases
     suite: str
     parts: Mapping[str, str] = field(default_factory=dict)
-    locks: Path = files.ROOT / "constraints" / "locks"
 
 
 def verified(result: NodeResult, reference: Reference) -> Evidence:
@@ -77,7 +76,7 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
         LockError: the lock here is of other releases.
         UsageError: there is no such cell, or no lock of it here.
     """
-    path = reference.locks / f"{result.cell}.txt"
+    path = reference.workspace.lock(result.cell)
     if parse_name(result.cell) is None or not path.exists():
         raise UsageError(f"there is no lock of {result.cell} here")
     lock = locks.read(path)

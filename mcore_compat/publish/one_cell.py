@@ -8,6 +8,7 @@ from mcore_compat.analysis import explanation
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import collation
 from mcore_compat.resolve import resolvability
 from mcore_compat.results import evidence, verdict
@@ -16,16 +17,16 @@ from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.run.context import Context
 
 
-def results_of(cell: Cell) -> tuple[Evidence, ...]:
+def results_of(cell: Cell, workspace: Workspace) -> tuple[Evidence, ...]:
     """The stored results of a cell's main suite, one for each device class that has one."""
-    paths = (evidence.path_of(cell.name, device) for device in DEVICE_CLASSES)
+    paths = (evidence.path_of(cell.name, device, workspace.results) for device in DEVICE_CLASSES)
     return tuple(evidence.load(path, whole=False) for path in paths if path.exists())
 
 
-def parts_of(cell: Cell) -> tuple[Evidence, ...]:
+def parts_of(cell: Cell, workspace: Workspace) -> tuple[Evidence, ...]:
     """The stored results of the check sets beside the main one."""
     paths = (
-        evidence.path_of(cell.name, device, check_set=name)
+        evidence.path_of(cell.name, device, workspace.results, name)
         for name in ON_A_GPU
         for device in DEVICE_CLASSES
     )

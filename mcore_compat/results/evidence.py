@@ -1,7 +1,7 @@
 """The one result format: what each check showed, with everything needed to trust and repeat it.
 
-A result is a file `FOLDER/CELL/CHECK_SET.DEVICE_CLASS.json`, whatever ran the checks. Its types are
-the dataclasses below; reading, writing, validation and the JSON Schema come from them (msgspec).
+A result is a file `reports/results/CELL/CHECK_SET.DEVICE_CLASS.json`, whatever ran the checks. Its
+types are the dataclasses below; reading, writing, validation and the JSON Schema come from them (msgspec).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import fingerprint, large_values
 
-FOLDER = files.ROOT / "reports" / "results"
 FORMAT = 2
 DEVICE_CLASSES = ("host", "gpu")
 MAIN = "main"
@@ -156,7 +155,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def path_of(cell: str, device_class: str, folder: Path = FOLDER, check_set: str = MAIN) -> Path:
+def path_of(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -> Path:
     """Where a cell's evidence lies."""
     return folder / cell / f"{check_set}.{device_class}.json"
 
@@ -291,7 +290,7 @@ def load(path: Path, *, whole: bool = True) -> Evidence:
     return found
 
 
-def save(found: Evidence, folder: Path = FOLDER) -> Path:
+def save(found: Evidence, folder: Path) -> Path:
     """Write evidence whole or not at all.
 
     A failure of the surroundings, or an interrupted run, never replaces complete evidence that is
@@ -347,7 +346,7 @@ def added(before: Evidence, after: Evidence) -> Evidence:
     return replace(after, checks=tuple(checks[name] for name in sorted(checks)))
 
 
-def load_all(folder: Path = FOLDER, check_set: str = MAIN) -> tuple[Evidence, ...]:
+def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
     """All evidence of a check set below `folder`, sorted by cell and device class.
 
     Raises:

@@ -22,11 +22,11 @@ class Builder:
     """Collects a suite's events; `evidence()` is what is known so far."""
 
     def __init__(self, base: Evidence, folders: Iterable[str] = ()) -> None:
-        """`folders`: of the machine that the events are from, where it is another one."""
+        """`folders`: of the machine that the events are from, that are cut out of what is kept."""
         self._base = replace(base, complete=False)
         self._checks: list[CheckResult] = []
         self._left_out: dict[str, str] = {}
-        here = (files.ROOT, files.home(), Path.home(), tempfile.gettempdir())
+        here = (files.home(), Path.home(), tempfile.gettempdir())
         self._folders = (*folders, *map(str, here))
 
     def take(self, event: Mapping[str, Any]) -> None:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mcore_compat.core.matrix import Pairs
     from mcore_compat.results.evidence import CheckResult, Evidence
 
-INDEX = files.ROOT / "reports" / "verdicts.json"
-
 SYMBOLS = {
     "works": "✓",
     "broken": "✗",
@@ -256,7 +254,7 @@ def summary(found: Evidence) -> str:
     return text + (f"; {gpu} checks need a GPU" if gpu else "")
 
 
-def listing(cells: Iterable[Cell], index: Path = INDEX) -> dict[str, str]:
+def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
     """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
     try:
         known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
@@ -278,7 +276,7 @@ def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
     return files.dump_json({"made_by": "nox -s report", "verdicts": verdicts})
 
 
-def note(found: Evidence, index: Path = INDEX) -> None:
+def note(found: Evidence, index: Path) -> None:
     """Put one cell's verdict into the index that `nox -l` reads; cells may end at the same time."""
     from filelock import FileLock
 

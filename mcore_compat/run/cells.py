@@ -12,6 +12,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import parts as part_run
@@ -38,7 +39,7 @@ def run_cells(
     check_sets = [ON_A_GPU[part] for part in parts] or with_a_gpu(options.only)
     for name in names if check_sets else ():
         cell = pipeline.chosen(name, context)
-        if not parts and not installed(cell):
+        if not parts and not installed(cell, context.workspace):
             continue  # the main result says why
         for part in check_sets:
             code = max(code, _run_part(cell, part, options, context))
@@ -52,24 +53,24 @@ def run_suite(name: str, options: Options, context: Context) -> int:
     if outcome.fresh:
         print(f"{result.cell}: fresh evidence of {result.taken}; --force runs it again")
     # A part of the suite is no verdict: nothing to compare with other cells'.
-    show(result, context.matrix, advice=not options.only)
+    show(result, context, advice=not options.only)
     return 0 if options.only or as_expected(result, context.matrix) else 1
 
 
-def show(result: Evidence, declared: Matrix, *, advice: bool = True) -> None:
+def show(result: Evidence, context: Context, *, advice: bool = True) -> None:
     """Print the verdict of a cell; `advice`: where it is not compatible, also what is better."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     compatible = result.outcome is CellOutcome.COMPATIBLE
-    others = None if not advice else () if compatible else other_results()
-    verdict.show(result, others, console, declared.expected)
+    others = None if not advice else () if compatible else other_results(context.workspace)
+    verdict.show(result, others, console, context.matrix.expected)
 
 
-def other_results() -> tuple[Evidence, ...]:
+def other_results(workspace: Workspace) -> tuple[Evidence, ...]:
     """All stored results, for advice; one corrupt file must not take the verdict away."""
     results = []
-    for path in sorted(evidence.FOLDER.glob("compat-*/*.json")):
+    for path in sorted(workspace.results.glob("compat-*/main.*.json")):
         try:
             results.append(evidence.load(path, whole=False))
         except CompatError as error:
@@ -104,14 +105,14 @@ def with_a_gpu(only: str | None) -> list[CheckSet]:
     return list(ON_A_GPU.values()) if pipeline.device_class() == "gpu" and not only else []
 
 
-def installed(cell: Cell) -> bool:
+def installed(cell: Cell, workspace: Workspace) -> bool:
     """Whether a run of the cell's main suite came to its checks."""
-    path = evidence.path_of(cell.name, pipeline.device_class())
+    path = evidence.path_of(cell.name, pipeline.device_class(), workspace.results)
     return path.exists() and bool(evidence.load(path, whole=False).checks)
 
 
 def _run_part(cell: Cell, part: CheckSet, options: Options, context: Context) -> int:
-    fresh = None if options.force or options.only else part_run.kept(cell, part)
+    fresh = None if options.force or options.only else part_run.kept(cell, part, context.workspace)
     if fresh:
         print(f"{cell.name}: fresh evidence of {fresh.taken}; --force runs it again")
     result = fresh or part_run.run(cell, part, options, context)

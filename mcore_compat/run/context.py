@@ -11,9 +11,10 @@ from pathlib import Path
 from mcore_compat.base import processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Runner
-from mcore_compat.core import matrix, releases
+from mcore_compat.core import matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
+from mcore_compat.core.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Options:
 class Context:
     """What every stage needs; `run` is the one door to processes, `say` prints progress."""
 
+    workspace: Workspace
     matrix: Matrix
     releases: Releases
     run: Runner
@@ -43,10 +45,16 @@ def say(line: str) -> None:
 
 
 def context() -> Context:
-    """The declared matrix and the facts, loaded; uv, found."""
+    """The workspace that is meant, its matrix and the facts, loaded; uv, found.
+
+    Raises:
+        CompatError: what is named is no workspace, a file of it is not valid, or there is no uv.
+    """
+    place = workspace.find()
     return Context(
-        matrix=matrix.load(),
-        releases=releases.load(),
+        workspace=place,
+        matrix=matrix.load(place.matrix),
+        releases=releases.load(place.releases),
         run=processes.run,
         say=say,
         uv=find_uv(),

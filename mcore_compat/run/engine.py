@@ -69,7 +69,8 @@ def ask(
         InfrastructureError: they did not come to their end, no device was free, or the machine
             failed; `listener` has had all that was known until then.
     """
-    builder, listener = Builder(base), listener or Listener()
+    suite, root = place.suite.parent, context.workspace.root
+    builder, listener = Builder(base, [str(suite), str(root)]), listener or Listener()
 
     def take(event: Mapping[str, Any]) -> None:
         builder.take(event)
@@ -116,7 +117,7 @@ def place_of(resolved: ResolvedCell, check_set: CheckSet, context: Context) -> I
         run=context.run,
         say=context.say,
     )
-    tools = creation.tools(python=python, uv=context.uv, run=context.run, say=context.say)
+    tools = tools_of(python, context)
     try:
         # Two runs of one cell would write the same events.
         with FileLock(files.home() / "envs" / f"{name}.run", timeout=0):
@@ -125,13 +126,23 @@ def place_of(resolved: ResolvedCell, check_set: CheckSet, context: Context) -> I
                 python=environment.python,
                 tools=tools,
                 variables=environment.variables,
-                suite=files.ROOT / "suite",
+                suite=context.workspace.suite,
                 logs=logs_of(name, check_set),
             )
         # Nobody waits for it: what is not kept yet, the next environment compiles by itself.
         threading.Thread(target=bytecode.keep, args=(environment.site,)).start()
     except Timeout:
         raise InfrastructureError(f"{name} is being run by another process") from None
+
+
+def tools_of(python: Path, context: Context) -> Path:
+    """What the suite needs beside the packages under test, in a folder of its own.
+
+    Raises:
+        InfrastructureError: network or disk.
+    """
+    lock = context.workspace.suite_tools
+    return creation.tools(lock, python=python, uv=context.uv, run=context.run, say=context.say)
 
 
 def logs_of(name: str, check_set: CheckSet) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence, Fresh
@@ -15,21 +17,22 @@ from mcore_compat.run.context import Context, Options
 from mcore_compat.run.engine import Listener
 
 
-def kept(cell: Cell, check_set: CheckSet) -> Evidence | None:
+def kept(cell: Cell, check_set: CheckSet, workspace: Workspace) -> Evidence | None:
     """The result of a check set that still holds, None where there is none.
 
     Raises:
         EvidenceError: it is corrupt.
     """
-    if not pipeline.locked(cell):
+    if not pipeline.locked(cell, workspace):
         return None
-    path = evidence.path_of(cell.name, pipeline.device_class(), check_set=check_set.name)
+    device = pipeline.device_class()
+    path = evidence.path_of(cell.name, device, workspace.results, check_set.name)
     if not path.exists():
         return None
     found = evidence.load(path)
-    lock = locks.read(pipeline.lock_path(cell)).digest
+    lock = locks.read(workspace.lock(cell.name)).digest
     state = evidence.freshness(
-        found, lock=lock, suite=pipeline.suite_digest(check_set), python=cell.python
+        found, lock=lock, suite=check_set.digest(workspace.suite), python=cell.python
     )
     return found if isinstance(state, Fresh) else None
 
@@ -48,32 +51,34 @@ def run(cell: Cell, check_set: CheckSet, options: Options, context: Context) -> 
         cell,
         device_class=pipeline.device_class(),
         lock=ready.lock.digest,
-        suite=pipeline.suite_digest(check_set),
+        suite=check_set.digest(context.workspace.suite),
         wheels={w.path.name: w.sha256 for w in ready.wheels},
         check_set=check_set.name,
     )
 
     def keep(found: Evidence) -> None:  # at once: whatever ends this process takes nothing away
-        _keep(found, whole=False)
+        _keep(found, context.workspace.results, whole=False)
 
     with engine.place_of(ready, check_set, context) as place:
         found = engine.ask(check_set, base, place, options, context, Listener(so_far=keep))
-    return _keep(found, whole=not options.only)
+    return _keep(found, context.workspace.results, whole=not options.only)
 
 
-def _keep(found: Evidence, *, whole: bool) -> Evidence:
+def _keep(found: Evidence, results: Path, *, whole: bool) -> Evidence:
     """Store what was learnt: as incomplete unless the `whole` set was asked."""
     found = replace(found, complete=found.complete and whole)
-    evidence.save(found)
+    evidence.save(found, results)
     return found
 
 
-def lacking(cell: str, *, device_class: str, lock: str, digests: dict[str, str]) -> tuple[str, ...]:
+def lacking(
+    cell: str, results: Path, *, device_class: str, lock: str, digests: dict[str, str]
+) -> tuple[str, ...]:
     """Which check sets of `digests` have no result of a cell, or none that still holds. Reads files
     only; what is corrupt does not count."""
     missing = []
     for name, digest in digests.items():
-        path = evidence.path_of(cell, device_class, check_set=name)
+        path = evidence.path_of(cell, device_class, results, name)
         try:
             found = evidence.load(path, whole=False)
             python = found.pins.get("python", "")

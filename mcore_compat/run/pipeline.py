@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcore_compat.base.errors import LockError, UsageError
-from mcore_compat.base.files import ROOT, home, write_text
+from mcore_compat.base.files import home, write_text
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved, series_of
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import (
     interpreters,
     recipes,
@@ -29,7 +30,7 @@ from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Evidence, Fresh, Reason
 from mcore_compat.run import engine, machine
-from mcore_compat.run.check_sets import MAIN, CheckSet
+from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.engine import Listener, ResolvedCell
 
@@ -48,23 +49,13 @@ def device_class() -> str:
     return machine.device_class()
 
 
-def suite_digest(check_set: CheckSet = MAIN) -> str:
-    """Digest of the checks of a set; part of what makes a result fresh."""
-    return check_set.digest(ROOT / "suite")
-
-
-def lock_path(cell: Cell) -> Path:
-    """Where a cell's lock lies."""
-    return ROOT / "constraints" / "locks" / f"{cell.name}.txt"
-
-
 def chosen(name: str, context: Context) -> Cell:
     """The cell of a name, on the stack of its lock, else on the first stack that builds here.
 
     A lock that is there decides: the same cell is the same combination on every machine.
     """
     cell = combinations.named(name, context.matrix, context.releases, toolkit_of(context))
-    path = lock_path(cell)
+    path = context.workspace.lock(cell.name)
     if not cell.default or not path.exists():
         return cell
     axes = locks.read(path).axes
@@ -81,9 +72,9 @@ def _holds(axes: Mapping[str, str], cell: Cell) -> bool:
     return other <= set(moved(cell, axes))
 
 
-def locked(cell: Cell) -> bool:
+def locked(cell: Cell, workspace: Workspace) -> bool:
     """Whether the cell has a lock of the newest patches of its series."""
-    path = lock_path(cell)
+    path = workspace.lock(cell.name)
     return path.exists() and not moved(cell, locks.read(path).axes)
 
 
@@ -115,7 +106,7 @@ def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unres
         LockError: the file is corrupt, or was made for other versions than the cell's.
         InfrastructureError: the index did not answer.
     """
-    path = lock_path(cell)
+    path = context.workspace.lock(cell.name)
     if path.exists() and not anew:
         found = locks.read(path)
         if not _holds(found.axes, cell):
@@ -141,7 +132,7 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     context.say(f"resolving {cell.name}")
     made = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
     if isinstance(made, Lock):
-        write_text(lock_path(cell), made.text)
+        write_text(context.workspace.lock(cell.name), made.text)
     return made
 
 
@@ -155,7 +146,8 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         CompatError: bad input, a missing interpreter, or a failure of the surroundings.
     """
     cell = chosen(name, context)
-    suite = suite_digest()
+    results = context.workspace.results
+    suite = MAIN.digest(context.workspace.suite)
     device = device_class()
     base = evidence.start(cell, device_class=device, suite=suite)
     if not options.force:
@@ -163,15 +155,16 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         if refused:
             return Outcome(evidence=refused, fresh=True)
     # A lock that no run has used yet, as those that are made ahead for many cells, may give way.
-    decided = lock_path(cell).exists() and evidence.path_of(cell.name, device).parent.exists()
+    decided = context.workspace.lock(cell.name).exists() and (results / cell.name).exists()
     resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
         reason = Reason(kind="unresolvable", message=resolved.reason, help="")
         asked = locks.asked_for(cell, context.matrix, context.releases)
-        return _ended(replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason, lock=asked))
+        base = replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason, lock=asked)
+        return _ended(base, context.workspace)
     base = replace(base, lock=resolved.digest)
     if not options.force and not options.only:
-        kept = _fresh(cell, base, resolved)
+        kept = _fresh(cell, base, resolved, results)
         if kept:
             return Outcome(evidence=kept, fresh=True)
     ready = ready_cell(cell, resolved, context)
@@ -179,7 +172,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         other = None if decided else _on_next_stack(cell, ready, context)
         if other:  # its lock is there now, and decides
             return run_cell(name, options, context)
-        return _ended(_unbuildable(base, ready))
+        return _ended(_unbuildable(base, ready), context.workspace)
     base = replace(base, wheels={w.path.name: w.sha256 for w in ready.wheels})
     return _suite(base, ready, options, context)
 
@@ -240,17 +233,17 @@ def _on_next_stack(cell: Cell, failed: Unbuildable, context: Context) -> Cell | 
 
 def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:
     """The stored evidence that the index says no, where it would be asked the very same again."""
-    path = evidence.path_of(cell.name, base.device_class)
-    if lock_path(cell).exists() or not path.exists():
+    path = evidence.path_of(cell.name, base.device_class, context.workspace.results)
+    if context.workspace.lock(cell.name).exists() or not path.exists():
         return None
     found = evidence.load(path)
     asked = locks.asked_for(cell, context.matrix, context.releases)
     return found if found.outcome is CellOutcome.UNRESOLVABLE and found.lock == asked else None
 
 
-def _fresh(cell: Cell, base: Evidence, lock: Lock) -> Evidence | None:
+def _fresh(cell: Cell, base: Evidence, lock: Lock, results: Path) -> Evidence | None:
     """The stored evidence where it still holds. A corrupt file is an error that names it."""
-    path = evidence.path_of(cell.name, base.device_class)
+    path = evidence.path_of(cell.name, base.device_class, results)
     if not path.exists():
         return None
     found = evidence.load(path)
@@ -298,17 +291,18 @@ def wheels_of(
 
 
 def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
-    kept = Listener() if options.only else Listener(so_far=_keep)
+    results = context.workspace.results
+    kept = Listener() if options.only else Listener(so_far=lambda found: _keep(found, results))
     with engine.place_of(ready, MAIN, context) as place:
         found = engine.ask(MAIN, base, place, options, context, kept)
-    return Outcome(evidence=found) if options.only else _ended(found)
+    return Outcome(evidence=found) if options.only else _ended(found, context.workspace)
 
 
-def _keep(found: Evidence) -> None:
-    evidence.save(found)
+def _keep(found: Evidence, results: Path) -> None:
+    evidence.save(found, results)
 
 
-def _ended(found: Evidence) -> Outcome:
-    evidence.save(found)
-    verdict.note(found)
+def _ended(found: Evidence, workspace: Workspace) -> Outcome:
+    evidence.save(found, workspace.results)
+    verdict.note(found, workspace.verdicts)
     return Outcome(evidence=found)

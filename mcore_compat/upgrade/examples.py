@@ -7,19 +7,20 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mcore_compat.base import files
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, full_name
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import run
 from mcore_compat.exchange.evidence import Exchanged
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import locks
-from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import MAIN
 from mcore_compat.upgrade import document, text
 from mcore_compat.upgrade.answer import UpgradeAnswer, answer
 from mcore_compat.upgrade.sides import UpgradeInputs
 
-FOLDER = files.ROOT / "docs" / "upgrade"
+FOLDER = Path("docs", "upgrade")
+"""Below the workspace."""
 
 DEVICE_CLASS = "host"
 
@@ -33,33 +34,43 @@ ModelOpt alone, in which nothing is lost."""
 
 
 def path_of(origin: str, target: str) -> Path:
-    """Where the example lies."""
+    """Where the example lies, below the workspace."""
     return FOLDER / f"{origin}-to-{target}.md"
 
 
 def known(
-    all_: Collated, device_class: str, exchanged: Sequence[Exchanged], cells: Sequence[Cell]
+    all_: Collated,
+    device_class: str,
+    exchanged: Sequence[Exchanged],
+    cells: Sequence[Cell],
+    workspace: Workspace,
 ) -> UpgradeInputs:
     """What an upgrade between two cells is answered from; reads their locks.
 
     Raises:
         LockError: a lock is corrupt.
     """
-    there = {cell.name: pipeline.lock_path(cell) for cell in cells}
+    there = {cell.name: workspace.lock(cell.name) for cell in cells}
     return UpgradeInputs(
         all_=all_,
         device_class=device_class,
-        suite=pipeline.suite_digest(),
-        checks=run.digest(),
+        suite=MAIN.digest(workspace.suite),
+        checks=run.digest(workspace),
         exchanged=tuple(exchanged),
         locks={name: locks.read(path) for name, path in there.items() if path.exists()},
     )
 
 
-def made(all_: Collated, exchanged: Sequence[Exchanged], origin: str, target: str) -> UpgradeAnswer:
+def made(
+    all_: Collated,
+    exchanged: Sequence[Exchanged],
+    origin: str,
+    target: str,
+    workspace: Workspace,
+) -> UpgradeAnswer:
     """The answer to one example."""
     cells = [combinations.named(full_name(n), all_.matrix, all_.releases) for n in (origin, target)]
-    of = known(all_, DEVICE_CLASS, exchanged, cells)
+    of = known(all_, DEVICE_CLASS, exchanged, cells, workspace)
     return answer(of.side(cells[0]), of.side(cells[1]), of)
 
 
@@ -68,15 +79,17 @@ def markdown(one: UpgradeAnswer) -> str:
     return text.markdown(document.sections(one))
 
 
-def texts(all_: Collated, exchanged: Sequence[Exchanged]) -> Mapping[Path, Callable[[], str]]:
+def texts(
+    all_: Collated, exchanged: Sequence[Exchanged], workspace: Workspace
+) -> Mapping[Path, Callable[[], str]]:
     """By file: how its text is made. An example of which nothing is known is left out."""
 
     def text_of(origin: str, target: str) -> str:
-        return markdown(made(all_, exchanged, origin, target))
+        return markdown(made(all_, exchanged, origin, target, workspace))
 
     there = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
     return {
-        path_of(*pair): functools.partial(text_of, *pair)
+        workspace.root / path_of(*pair): functools.partial(text_of, *pair)
         for pair in PAIRS
         if {full_name(name) for name in pair} <= there
     }

@@ -73,7 +73,10 @@ def _cells(question: Question, context: Context) -> tuple[Chosen, str]:
     target = pairs.name_of(question.target, context)
     if question.origin in current.WORDS:
         python = question.python or interpreters.active()
-        rows = [published.record(data.row(e, context.matrix)) for e in evidence.load_all()]
+        rows = [
+            published.record(data.row(e, context.matrix))
+            for e in evidence.load_all(context.workspace.results)
+        ]
         origin = current.current(scan.inspect(python, context.run), rows)
     elif question.python:
         raise UsageError(f'--python: FROM is a cell, "{question.origin}", and not current')
@@ -100,13 +103,14 @@ def _known(
     cells: Sequence[Cell], context: Context, device_class: str, *, strict: bool
 ) -> UpgradeInputs:
     """All that is known by now; not `strict`: of the device class that both cells have."""
-    stored = evidence.load_all()
+    stored = evidence.load_all(context.workspace.results)
     if not strict:
         names = [cell.name for cell in cells]
         device_class = sides.nearest_class(stored, names, device_class, evidence.DEVICE_CLASSES)
     declared = combinations.cells(context.matrix, context.releases)
+    exchanged = results.load_all(context.workspace.results)
     collated = collation.collate(stored, declared, context.matrix, context.releases)
-    return examples.known(collated, device_class, results.load_all(), cells)
+    return examples.known(collated, device_class, exchanged, cells, context.workspace)
 
 
 def _check_accepted(patterns: Sequence[str], known: UpgradeInputs, cells: Sequence[Cell]) -> None:

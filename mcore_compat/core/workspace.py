@@ -1,0 +1,115 @@
+"""Where the matrix, its locks, the results and what is published lie: a workspace.
+
+A workspace is a folder with `constraints/matrix.toml`. The installed package carries a snapshot of
+one, which answers questions everywhere and is never written to.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcore_compat.base.errors import UsageError
+
+VARIABLE = "MCORE_COMPAT_WORKSPACE"
+PACKAGE = Path(__file__).resolve().parents[1]
+SNAPSHOT = PACKAGE / "snapshot"
+DATE = "snapshot.json"
+"""In a snapshot: of what date it is."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The files of one workspace, by what they are; none of them need be there."""
+
+    root: Path
+
+    @property
+    def constraints(self) -> Path:
+        return self.root / "constraints"
+
+    @property
+    def matrix(self) -> Path:
+        return self.constraints / "matrix.toml"
+
+    @property
+    def releases(self) -> Path:
+        return self.constraints / "releases.json"
+
+    @property
+    def new_releases(self) -> Path:
+        return self.constraints / "news.json"
+
+    @property
+    def locks(self) -> Path:
+        return self.constraints / "locks"
+
+    def lock(self, cell: str) -> Path:
+        """Where a cell's lock lies."""
+        return self.locks / f"{cell}.txt"
+
+    @property
+    def suite_tools(self) -> Path:
+        """The lock of what the suite needs beside the packages under test."""
+        return self.constraints / "suite-tools.txt"
+
+    @property
+    def suite(self) -> Path:
+        """The suite: that of the workspace, else the package's."""
+        own = self.root / "suite"
+        places = (own, SNAPSHOT / "suite", PACKAGE.parent / "suite")
+        return next((place for place in places if (place / "run.py").exists()), own)
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def results(self) -> Path:
+        return self.reports / "results"
+
+    @property
+    def over_base(self) -> Path:
+        """Results that are of no locked cell (`mcore_compat.publish.over_base`)."""
+        return self.reports / "over-base"
+
+    @property
+    def verdicts(self) -> Path:
+        """The verdicts alone, for `nox -l`."""
+        return self.reports / "verdicts.json"
+
+    @property
+    def published(self) -> Path:
+        return self.reports / "compatibility.json"
+
+    @property
+    def is_snapshot(self) -> bool:
+        return self.root == SNAPSHOT
+
+    def need_writable(self) -> None:
+        """Raises UsageError where this is the snapshot that the package carries."""
+        if self.is_snapshot:
+            raise UsageError(
+                "this folder is no workspace, and the package's own snapshot is only read; make "
+                "one: mcore-compat init FOLDER, or name one: --workspace FOLDER"
+            )
+
+
+def find() -> Workspace:
+    """The workspace that is meant: `$MCORE_COMPAT_WORKSPACE` (which `--workspace` sets), else the
+    working directory, else the checkout that this package was installed from in place, else the
+    snapshot in the package.
+
+    Raises:
+        UsageError: what is named is no workspace.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        workspace = Workspace(Path(named).expanduser().resolve())
+        if not workspace.matrix.is_file():
+            raise UsageError(f"{named} is no workspace: it has no constraints/matrix.toml")
+        return workspace
+    roots = (Path.cwd(), PACKAGE.parent)
+    places = (Workspace(root) for root in roots)
+    return next((place for place in places if place.matrix.is_file()), Workspace(SNAPSHOT))
