@@ -3,16 +3,13 @@ of a locked cell, and shown beside it with what it differs in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.base.markup import escape
-from mcore_compat.core.cells import AXES
-from mcore_compat.core.outcomes import FAILURES, CheckOutcome
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
@@ -24,8 +21,8 @@ folder of the part's."""
 LOCKS = files.ROOT / "constraints" / "locks"
 
 INTRO = (
-    "Over a base: megatron-core and ModelOpt of a cell's lock were installed over the torch and\n"
-    "Transformer Engine of another machine. That is evidence of what was there, not of the locked\n"
+    "Over a base: megatron-core and ModelOpt of a cell's lock were installed over the torch and "
+    "Transformer Engine of another machine. That is evidence of what was there, not of the locked "
     "cell, and counts in no verdict of one."
 )
 
@@ -108,61 +105,6 @@ def facts(base: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _changed(base: Mapping[str, Any]) -> Mapping[str, str]:
     said: Mapping[str, str] = base.get("changed") or {}
     return said
-
-
-def lines(found: Sequence[OverBase]) -> list[str]:
-    """The section of the table in Markdown; empty without such results."""
-    if not found:
-        return []
-    made = [
-        "## Over a base",
-        "",
-        INTRO,
-        "",
-        "| what was there | lock of | device | outcome | "
-        + " | ".join(AXES)
-        + " | works | fails | needs GPU | taken |",
-        "| --- | --- | --- | --- |" + " --- |" * len(AXES) + " ---: | ---: | ---: | --- |",
-    ]
-    made += [_row(one) for one in found]
-    made.append("")
-    for one in found:
-        e = one.evidence
-        made += [f"### `{e.cell}` over a base, device class `{e.device_class}`", ""]
-        made += [f"- {escape(gpu(e.platform))}"] if e.platform.get("gpu") else []
-        made += markdown_facts(_base(e.base))
-        made += [f"- {line}" for line in _failures(e)]
-        made.append("")
-    return made
-
-
-def _row(one: OverBase) -> str:
-    e = one.evidence
-    outcomes = [c.outcome for c in e.checks]
-    failed = sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
-    cells = [
-        f"`{e.cell}`, over a base",
-        f"`{one.lock_of}`",
-        e.device_class,
-        one.outcome + (f"; stale: {one.stale}" if one.stale else ""),
-        *(escape(e.pins[axis]) for axis in AXES),
-        str(outcomes.count(CheckOutcome.WORKS)),
-        str(failed),
-        str(outcomes.count(CheckOutcome.NEEDS_GPU)),
-        e.taken[:10],
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def markdown_facts(base: Mapping[str, Any]) -> list[str]:
-    """A line for each of `facts`."""
-    return [f"- {name}: {escape(said)}" for name, said in facts(base)]
-
-
-def _failures(e: Evidence) -> Iterable[str]:
-    for cause in verdict.causes(e.checks):
-        checks = ", ".join(f"`{c}`" for c in cause.checks)
-        yield f"{escape(cause.type)}: {escape(verdict.gist(cause.message))} ({checks})"
 
 
 def data(one: OverBase) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.publish.site.cell import excerpt
-from mcore_compat.publish.site.text import page
+from mcore_compat.publish.rendering import page
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILURES, CellOutcome
-from mcore_compat.publish.site.text import environment, page, shown
-from mcore_compat.publish.site.view import Counts, Entry, Site, counts
+from mcore_compat.publish.rendering import environment, page, shown
+from mcore_compat.publish.collation import Counts, counts
+from mcore_compat.publish.site.view import Entry, Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 

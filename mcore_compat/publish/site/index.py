@@ -9,8 +9,9 @@ from typing import Any
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish.over_base import INTRO
-from mcore_compat.publish.site.text import NAMES, page, script_json
-from mcore_compat.publish.site.view import Counts, Entry, Site, counts, restores
+from mcore_compat.publish.rendering import NAMES, page, script_json
+from mcore_compat.publish.collation import Counts, counts
+from mcore_compat.publish.site.view import Entry, Site, restores
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
 from mcore_compat.results.verdict import SYMBOLS
 

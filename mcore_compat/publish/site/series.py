@@ -10,8 +10,9 @@ from mcore_compat.analysis.api.drift import Change
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Release
-from mcore_compat.publish.site.text import NAMES, page
-from mcore_compat.publish.site.view import Site, counts, restores
+from mcore_compat.publish.rendering import NAMES, page
+from mcore_compat.publish.collation import counts
+from mcore_compat.publish.site.view import Site, restores
 from mcore_compat.results import comparison
 from mcore_compat.results.evidence import Evidence
 

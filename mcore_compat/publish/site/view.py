@@ -156,27 +156,6 @@ def _distance(one: str, other: str) -> int:
     return abs(numbers[0] - numbers[1])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many checks of a cell ended how."""
-
-    works: int
-    fails: int
-    needs_gpu: int
-    unsupported: int
-
-
-def counts(e: Evidence) -> Counts:
-    """`fails` has those that were blocked, too."""
-    outcomes = [c.outcome for c in e.checks]
-    return Counts(
-        works=outcomes.count(CheckOutcome.WORKS),
-        fails=sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes),
-        needs_gpu=outcomes.count(CheckOutcome.NEEDS_GPU),
-        unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),
-    )
-
-
 def restores(e: Evidence) -> str:
     """The families whose checkpoint restores, in words."""
     return ", ".join(verdict.restoring(e)) or "no family"
