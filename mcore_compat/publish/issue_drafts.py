@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mcore_compat.analysis.declarations import KEPT, OUT, Finding
+from mcore_compat.analysis.declarations import KEPT, NOT, OUT, Finding
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results.evidence import CheckResult, Evidence
@@ -13,6 +13,10 @@ from mcore_compat.results.verdict import failing, gist
 
 FOLDER = "upstream"
 """Beside the report."""
+
+REPEAT = """\
+# in a checkout of this project; makes an environment from a lock with hashes
+nox -s {} -- --force"""
 
 MOST_CELLS = 12
 TRACEBACK = 40
@@ -43,7 +47,9 @@ def text(one: Finding, by_name: Mapping[str, Evidence]) -> str:
         one=one,
         e=e,
         check=check,
+        kinds={"none": NOT, "out": OUT},
         title=_title(one, e, check),
+        repeat=REPEAT.format(e.cell) + (f" --only '{check.check}'" if check else ""),
         traceback="\n".join(traceback.rstrip().splitlines()[-TRACEBACK:]),
         failing=[c.check for c in e.checks if c.outcome in FAILS],
         most_cells=MOST_CELLS,
