@@ -10,7 +10,6 @@ from typing import Any
 
 from mcore_compat.base import files
 from mcore_compat.core.cells import PREFIX, parsed, series_of
-from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.evidence import Answer, Exchanged, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
@@ -199,12 +198,12 @@ def _causes(
 
 def _places(mine: Sequence[Transfer]) -> list[Place]:
     """Where it was seen: what shares families, ways and origins together."""
-    origins: dict[tuple[Ends, str, str], set[Ends]] = {}
+    asked_of: dict[tuple[Ends, str, str], set[Ends]] = {}
     for t in mine:
-        origins.setdefault((t.target, t.family, t.way), set()).add(t.origin)
+        asked_of.setdefault((t.target, t.family, t.way), set()).add(t.origin)
     what: dict[tuple[Ends, tuple[Ends, ...]], set[tuple[str, str]]] = {}
-    for (target, family, way), from_ in origins.items():
-        key = target, tuple(sorted(from_, key=_rank))
+    for (target, family, way), origins in asked_of.items():
+        key = target, tuple(sorted(origins, key=_rank))
         what.setdefault(key, set()).add((family, way))
     targets: dict[tuple[tuple[Ends, ...], tuple[tuple[str, str], ...]], list[Ends]] = {}
     for target, from_ in sorted(what, key=lambda k: (_rank(k[0]), [_rank(end) for end in k[1]])):
@@ -248,9 +247,7 @@ def _notes(every: Sequence[Transfer]) -> list[tuple[str, str, list[Place]]]:
         for name, value in transfer.answer.notes.items():
             members.setdefault((name, "; ".join(_entries(value))), []).append(transfer)
     order = sorted(members, key=lambda key: (key[0], -len(members[key]), key[1]))
-    return [
-        (RECORDED.get(name, name), text, _places(members[name, text])) for name, text in order
-    ]
+    return [(RECORDED.get(name, name), text, _places(members[name, text])) for name, text in order]
 
 
 def _entries(value: object) -> list[str]:
@@ -267,7 +264,9 @@ def _plain(value: object) -> str:
     return ", ".join(map(str, value[:FEW])) if isinstance(value, list) else str(value)
 
 
-def _reasons(every: Sequence[Transfer]) -> Iterator[tuple[str, str, list[str], dict[str, str], str]]:
+def _reasons(
+    every: Sequence[Transfer],
+) -> Iterator[tuple[str, str, list[str], dict[str, str], str]]:
     """Why something was not asked: outcome, side, the cells of that side, what, and the reason."""
     members: dict[tuple[str, str], list[Transfer]] = {}
     for transfer in every:

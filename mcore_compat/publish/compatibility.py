@@ -85,7 +85,7 @@ class DriftStep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Undeclared:
+class UndeclaredImport:
     """Something that a package imports and no requirement of it asks for."""
 
     package: str
@@ -252,14 +252,14 @@ def _left_out(all_: Collated) -> Mapping[str, tuple[tuple[str, int, str], ...]]:
     return {release: tuple(rows[release]) for release in sorted(rows)}
 
 
-def _undeclared(all_: Collated) -> Iterator[Undeclared]:
+def _undeclared(all_: Collated) -> Iterator[UndeclaredImport]:
     drafts = {one.subject: issue_drafts.path(one) for one in all_.findings if one.imported_in}
     rows: dict[tuple[str, str, str], set[str]] = {}
     for e in all_.found:
         for row in verdict.undeclared(e):
             rows.setdefault(row, set()).add(e.pins.get(row[0], "") or e.installed.get(row[0], ""))
     for (package, requires, module), versions in sorted(rows.items()):
-        yield Undeclared(
+        yield UndeclaredImport(
             package=package,
             requires=requires,
             module=module,

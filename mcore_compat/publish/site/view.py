@@ -10,7 +10,7 @@ from functools import cached_property
 
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
-from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish import tables
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.site.staleness import Staleness
