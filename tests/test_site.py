@@ -21,8 +21,8 @@ from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core import matrix, releases
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import Collated, collate
+from mcore_compat.publish.rendering import address, issue, page, script_json, shown
 from mcore_compat.publish.site import choose, index, series, staleness
-from mcore_compat.publish.site.text import address, issue, page, script_json, shown
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results.evidence import Evidence
 

@@ -29,6 +29,7 @@ from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.rules import Bound, FailureState
 from mcore_compat.base.errors import EvidenceError, UsageError, nearest
+from mcore_compat.core import workspace
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import DEVICE_CLASSES

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base.files import ROOT, sha256_file, write_folder
+from mcore_compat.base import files
 from mcore_compat.base.forks import Forked
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import evidence as exchange_results
 from mcore_compat.exchange import report as exchange_report
 from mcore_compat.exchange import run as exchange_run
@@ -21,7 +22,8 @@ from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import evidence, large_values, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import cells, pipeline
+from mcore_compat.run import cells
+from mcore_compat.run.check_sets import MAIN
 from mcore_compat.upgrade import examples
 
 Tell = Callable[[str], None]
@@ -34,6 +36,7 @@ Text = Callable[[], str | Iterable[str]]
 class Publication:
     """What the files are made from, and by file how its text is made."""
 
+    workspace: Workspace
     declared: Matrix
     results: Sequence[Evidence]
     collated: collation.Collated
@@ -42,21 +45,29 @@ class Publication:
 
 def collect() -> Publication:
     """All results there are, and the files that they make."""
-    declared = matrix.load()
-    known = releases.load()
+    place = workspace.find()
+    declared = matrix.load(place.matrix)
+    known = releases.load(place.releases)
     gc.disable()  # nearly all of it stays to the end, and that is soon
-    results = evidence.load_all()
+    results = evidence.load_all(place.results)
     declared_cells = combinations.cells(declared, known)
-    collated = collation.collate(results, declared_cells, declared, known, over_base.load_all())
-    exchanged = exchange_results.load_all()
-    exchange_texts = exchange_report.texts(exchanged, exchange_run.outdated(exchanged))
+    collated = collation.collate(
+        results, declared_cells, declared, known, over_base.load_all(place)
+    )
+    exchanged = exchange_results.load_all(place.results)
+    exchange_texts = exchange_report.texts(exchanged, exchange_run.outdated(exchanged, place))
     texts: dict[Path, Text] = {
-        **report.texts(collated),
-        **{path: functools.partial(str, text) for path, text in exchange_texts.items()},
-        **examples.texts(collated, exchanged),
-        **part_files.texts(),
+        **report.texts(collated, place.reports),
+        **{
+            place.reports / name: functools.partial(str, text)
+            for name, text in exchange_texts.items()
+        },
+        **examples.texts(collated, exchanged, place),
+        **part_files.texts(place),
     }
-    return Publication(declared=declared, results=results, collated=collated, texts=texts)
+    return Publication(
+        workspace=place, declared=declared, results=results, collated=collated, texts=texts
+    )
 
 
 def check(tell: Tell) -> int:
@@ -64,10 +75,10 @@ def check(tell: Tell) -> int:
     published = collect()
     drifted = report.drift(published.texts)
     for path in drifted:
-        tell(f"{path.relative_to(ROOT)} is not what the evidence makes: nox -s report")
-    unpacked = large_values.unpacked(evidence.FOLDER)
+        tell(f"{files.shown(path)} is not what the evidence makes: nox -s report")
+    unpacked = large_values.unpacked(published.workspace.results)
     for path in unpacked:
-        tell(f"{path.relative_to(ROOT)} is not packed as it is to be: nox -s report")
+        tell(f"{files.shown(path)} is not packed as it is to be: nox -s report")
     code = cells.outlived(published.results, published.declared, every=True)
     return code or (1 if drifted or unpacked else 0)
 
@@ -76,24 +87,24 @@ def write(tell: Tell) -> int:
     """Write all files, and tell each cell's verdict and what was written; the exit code."""
     published = collect()
     with Forked(lambda: report.write(published.texts)) as texts:
-        pages = _write_site(published.collated)
+        pages = _write_site(published.collated, published.workspace)
         texts.result()
-    large_values.pack(evidence.FOLDER)
+    large_values.pack(published.workspace.results)
     for result in published.results:
         why = result.reason.message if result.reason else verdict.summary(result)
         tell(f"{result.cell} ({result.device_class}): {verdict.spelt(result.outcome)}; {why}")
-    named = [path for path in published.texts if path.parent == report.FOLDER]
-    names = ", ".join(str(path.relative_to(ROOT)) for path in named)
+    named = [path for path in published.texts if path.parent == published.workspace.reports]
+    names = ", ".join(files.shown(path) for path in named)
     rest = len(published.texts) - len(named)
     tell(f"{names}, {rest} texts for upstream, files of constraints and examples of upgrades")
-    folder = (report.FOLDER / site.FOLDER).relative_to(ROOT)
+    folder = files.shown(published.workspace.reports / site.FOLDER)
     tell(f"{folder}/index.html and {pages - 1} other files")
     return cells.outlived(published.results, published.declared, every=True)
 
 
-def _write_site(collated: collation.Collated) -> int:
+def _write_site(collated: collation.Collated, workspace: Workspace) -> int:
     """Write `reports/site/`; how many files it has."""
-    locks = {e.cell: ROOT / "constraints" / "locks" / f"{e.cell}.txt" for e in collated.found}
-    digests = {name: sha256_file(path) for name, path in locks.items() if path.exists()}
-    why = staleness.stale(collated, pipeline.suite_digest(), digests)
-    return write_folder(report.FOLDER / site.FOLDER, *site.halves(Site(collated, why)))
+    locks = {e.cell: workspace.lock(e.cell) for e in collated.found}
+    digests = {name: files.sha256_file(path) for name, path in locks.items() if path.exists()}
+    why = staleness.stale(collated, MAIN.digest(workspace.suite), digests)
+    return files.write_folder(workspace.reports / site.FOLDER, *site.halves(Site(collated, why)))

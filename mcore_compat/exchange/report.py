@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from mcore_compat.base.markup import escape
 from mcore_compat.core.cells import PREFIX, parsed, series_of
-from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.evidence import Answer, Exchanged, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
+from mcore_compat.publish.rendering import render
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Failure
 
@@ -36,7 +36,7 @@ FEW = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Transfer:
     """One answer, with what it is an answer to."""
 
     origin: Ends
@@ -46,13 +46,13 @@ class Row:
     answer: Answer
 
 
-def rows(found: Iterable[Exchanged]) -> Iterator[Row]:
+def transfers(found: Iterable[Exchanged]) -> Iterator[Transfer]:
     """Every answer of the evidence, one by one."""
     for one in found:
         for name, source in one.sources.items():
             for key, answer in source.answers.items():
                 family, _, way = key.partition(":")
-                yield Row(
+                yield Transfer(
                     origin=_ends(name, source.pins),
                     target=_ends(one.cell, one.pins),
                     family=family,
@@ -70,165 +70,163 @@ def _rank(ends: Ends) -> tuple[object, ...]:
     return parsed(ends[0]), parsed(ends[1]), ends[2]
 
 
-def label(ends: Ends) -> str:
-    """`0.16 / 0.41`: megatron-core and ModelOpt as the cell's name has them, and what of its stack
-    is not the series' own."""
-    return escape(ends[2])
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """One way between cells: in `rows`, by the cell that saved, the symbols of `families` for each
+    of `ends`, the cells that loaded; one symbol where all families ended alike."""
+
+    head: str
+    families: tuple[str, ...]
+    ends: tuple[str, ...]
+    rows: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Transfers between the same cells; `what`: the ways of families that share them."""
+
+    targets: tuple[str, ...]
+    origins: tuple[str, ...]
+    what: Mapping[str, str]
 
 
 def markdown(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> str:
     """The whole report; `outdated`: in words, what does not hold any more."""
-    lines = [
-        "# Checkpoints across releases",
-        "",
-        "Made by `nox -s exchange` from `reports/exchange/`; not edited by hand.",
-        "",
-        "Each cell saved tiny checkpoints with a manifest of every tensor; each other cell filled",
-        "a model with a sentinel, loaded them with all defaults, and compared every tensor bit",
-        "for bit. Cells are named megatron-core / ModelOpt; torch and TE are the series' own where",
-        "the name says nothing else.",
-        "",
-        ", ".join(verdict.spelt(outcome) for outcome in CheckOutcome)
-        + ", · untested. `blocked`: it could not be saved.",
-        "",
-    ]
-    if outdated:
-        lines += ["Does not hold any more, until `nox -s exchange` is run again:", ""]
-        lines += [*(f"- {escape(text)}" for text in outdated), ""]
-    for device_class in sorted({one.device_class for one in found}) or ["host"]:
-        chosen = [one for one in found if one.device_class == device_class]
-        lines += _of_class(chosen, device_class)
-    return "\n".join(lines)
+    classes = sorted({one.device_class for one in found}) or ["host"]
+    return render(
+        "exchange.md",
+        outdated=outdated,
+        ways=HEADS,
+        longest=LONGEST,
+        classes={name: _of_class([e for e in found if e.device_class == name]) for name in classes},
+    )
 
 
-def _of_class(found: Sequence[Exchanged], device_class: str) -> list[str]:
-    every = list(rows(found))
-    lines = [f"## Device class `{device_class}`", ""]
-    if not every:
-        return [*lines, "Nothing was exchanged yet.", ""]
-    main = _main([r for r in every if r.way != STATE])
-    lines += _counts(every)
+def _of_class(found: Sequence[Exchanged]) -> dict[str, Any]:
+    every = list(transfers(found))
+    main = _main([t for t in every if t.way != STATE])
     shown: set[int] = set()
+    grids = []
     for way in WAYS:
-        chosen = [r for r in every if r.way == way and {r.origin, r.target} <= {*main}]
-        lines += _tables(chosen, main, HEADS[way])
+        chosen = [t for t in every if t.way == way and {t.origin, t.target} <= {*main}]
+        grids += [_grid(HEADS[way], chosen, main)] if chosen else []
         shown.update(map(id, chosen))
-    for series in sorted({series_of(r.origin[0]) for r in every}, key=parsed):
+    for series in sorted({series_of(t.origin[0]) for t in every}, key=parsed):
         same = [
-            r
-            for r in every
-            if r.way == STATE and {series_of(r.origin[0]), series_of(r.target[0])} == {series}
+            t
+            for t in every
+            if t.way == STATE and {series_of(t.origin[0]), series_of(t.target[0])} == {series}
         ]
-        ends = sorted({end for r in same for end in (r.origin, r.target)}, key=_rank)
-        if any(r.origin != r.target for r in same):
+        if any(t.origin != t.target for t in same):
+            ends = sorted({end for t in same for end in (t.origin, t.target)}, key=_rank)
             head = f"{HEADS[STATE]}, over ModelOpt series with megatron-core {series}"
-            lines += _tables(same, ends, head)
+            grids.append(_grid(head, same, ends))
             shown.update(map(id, same))
-    lines += _others([r for r in every if id(r) not in shown])
-    return [*lines, *_causes(found, every), *_recorded(every), *_reasons(every)]
+    others = [t for t in every if id(t) not in shown]
+    return {
+        "asked": bool(every),
+        "counts": {way: Counter(t.answer.outcome for t in every if t.way == way) for way in WAYS},
+        "grids": grids,
+        "families": sorted({t.family for t in others}),
+        "others": list(_others(others)),
+        "causes": _causes(found, every),
+        "notes": _notes(every),
+        "reasons": list(_reasons(every)),
+    }
 
 
-def _main(every: Sequence[Row]) -> list[Ends]:
+def _main(every: Sequence[Transfer]) -> list[Ends]:
     """The cells of the large tables: those that were asked with at least a third as many others as
     the one that was asked with the most. A pair asked by itself would be a row of gaps."""
     with_: dict[Ends, set[Ends]] = {}
-    for row in every:
-        with_.setdefault(row.origin, set()).add(row.target)
-        with_.setdefault(row.target, set()).add(row.origin)
+    for one in every:
+        with_.setdefault(one.origin, set()).add(one.target)
+        with_.setdefault(one.target, set()).add(one.origin)
     most = max(map(len, with_.values()), default=0)
     return sorted((end for end, others in with_.items() if 3 * len(others) >= most), key=_rank)
 
 
-def _others(every: Sequence[Row]) -> list[str]:
-    """What stands in no large table, a pair and a way a line."""
-    if not every:
-        return []
-    families = sorted({r.family for r in every})
-    lines = ["### Pairs that were asked by themselves", ""]
-    lines.append("| saved with | loaded with | way | " + " | ".join(families) + " |")
-    lines.append("| --- | --- | --- |" + " :-: |" * len(families))
-    found = {(r.origin, r.target, r.way, r.family): r.answer.outcome.value for r in every}
-    pairs = {(r.origin, r.target) for r in every}
+def _grid(head: str, every: Sequence[Transfer], ends: Sequence[Ends]) -> Grid:
+    families = tuple(sorted({t.family for t in every}))
+    outcomes = {(t.origin, t.target, t.family): t.answer.outcome.value for t in every}
+
+    def square(origin: Ends, target: Ends) -> str:
+        found = (outcomes.get((origin, target, family), "untested") for family in families)
+        symbols = [verdict.SYMBOLS[outcome] for outcome in found]
+        return symbols[0] if len({*symbols}) == 1 else "".join(symbols)
+
+    return Grid(
+        head=head,
+        families=families,
+        ends=tuple(end[2] for end in ends),
+        rows={origin[2]: tuple(square(origin, target) for target in ends) for origin in ends},
+    )
+
+
+def _others(every: Sequence[Transfer]) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    """What stands in no large table, a pair and a way a line, with the symbols of its families."""
+    families = sorted({t.family for t in every})
+    outcomes = {(t.origin, t.target, t.way, t.family): t.answer.outcome.value for t in every}
+    pairs = {(t.origin, t.target) for t in every}
     for origin, target in sorted(pairs, key=lambda pair: (_rank(pair[0]), _rank(pair[1]))):
         for way in WAYS:
-            ended = [found.get((origin, target, way, family)) for family in families]
+            ended = [outcomes.get((origin, target, way, family)) for family in families]
             if any(ended):
-                symbols = " | ".join(verdict.SYMBOLS[o or "untested"] for o in ended)
-                lines.append(f"| {label(origin)} | {label(target)} | {HEADS[way]} | {symbols} |")
-    return [*lines, ""]
+                symbols = tuple(verdict.SYMBOLS[outcome or "untested"] for outcome in ended)
+                yield origin[2], target[2], HEADS[way], symbols
 
 
-def _counts(every: Sequence[Row]) -> list[str]:
-    lines = ["| way | " + " | ".join(o.value for o in CheckOutcome) + " |"]
-    lines.append("| --- |" + " ---: |" * len(CheckOutcome))
-    for way in WAYS:
-        count = Counter(r.answer.outcome for r in every if r.way == way)
-        said = " | ".join(str(count[outcome]) for outcome in CheckOutcome)
-        lines.append(f"| {HEADS[way]} | {said} |")
-    return [*lines, ""]
-
-
-def _tables(every: Sequence[Row], ends: Sequence[Ends], head: str) -> list[str]:
-    """One table for each family that was asked."""
-    lines: list[str] = []
-    for family in sorted({r.family for r in every}):
-        mine = {(r.origin, r.target): r.answer.outcome for r in every if r.family == family}
-        lines += [f"### {head}: {family}", ""]
-        lines.append("| saved with ↓, loaded with → | " + " | ".join(map(label, ends)) + " |")
-        lines.append("| --- |" + " :-: |" * len(ends))
-        for origin in ends:
-            cells = (mine.get((origin, target)) for target in ends)
-            symbols = (verdict.SYMBOLS[o.value if o else "untested"] for o in cells)
-            lines.append(f"| {label(origin)} | " + " | ".join(symbols) + " |")
-        lines.append("")
-    return lines
-
-
-def _causes(found: Sequence[Exchanged], every: Sequence[Row]) -> list[str]:
-    """Each failure once, those first that stand in most ways."""
-    told: dict[str, Failure] = {}
+def _causes(
+    found: Sequence[Exchanged], every: Sequence[Transfer]
+) -> list[tuple[str, Failure, str, int, list[Place]]]:
+    """Each failure once, those first that stand in most ways: fingerprint, failure, what it says,
+    how many loads it ended, and where."""
+    failures: dict[str, Failure] = {}
     for one in sorted(found, key=lambda e: _rank(_ends(e.cell, e.pins))):
         for name, failure in sorted(one.failures.items()):
-            told.setdefault(name, failure)
-    members: dict[str, list[Row]] = {}
-    for row in every:
-        if row.answer.cause is not None:
-            members.setdefault(row.answer.cause, []).append(row)
-    lines = ["### What is broken, and why", ""]
-    if not members:
-        return [*lines, "Nothing that was asked.", ""]
-    for name, mine in sorted(members.items(), key=lambda g: (-len(g[1]), g[0])):
-        failure = told[name]
-        message = gist(failure)
-        cut = message[:LONGEST] + ("…" if len(message) > LONGEST else "")
-        lines += [
-            f"#### {escape(failure.type)} in {escape(failure.frame or 'unknown')}",
-            "",
-            f"- message: {escape(cut)}",
-            f"- fingerprint: `{name}`; {len(mine)} loads",
-        ]
-        if failure.gpu_independent:
-            lines.append(f"- the same with a GPU: {escape(failure.gpu_independent)}")
-        lines += [f"- {line}" for line in _where(mine)]
-        lines.append("")
-    return lines
+            failures.setdefault(name, failure)
+    members: dict[str, list[Transfer]] = {}
+    for transfer in every:
+        if transfer.answer.cause is not None:
+            members.setdefault(transfer.answer.cause, []).append(transfer)
+    return [
+        (name, failures[name], gist(failures[name]), len(mine), _places(mine))
+        for name, mine in sorted(members.items(), key=lambda g: (-len(g[1]), g[0]))
+    ]
 
 
-def _where(mine: Sequence[Row]) -> Iterator[str]:
-    """Which families and ways, into which cells, from which: a line for each of those that share
-    all else."""
-    what: dict[tuple[Ends, tuple[Ends, ...]], set[str]] = {}
-    for target in {r.target for r in mine}:
-        asked = {(r.family, r.way) for r in mine if r.target == target}
-        for family, way in asked:
-            origins = {
-                r.origin for r in mine if (r.target, r.family, r.way) == (target, family, way)
-            }
-            key = (target, tuple(sorted(origins, key=_rank)))
-            what.setdefault(key, set()).add(f"{family}:{way}")
-    for key in sorted(what, key=lambda k: (_rank(k[0]), [_rank(o) for o in k[1]])):
-        names = ", ".join(f"`{name}`" for name in sorted(what[key]))
-        yield f"into {label(key[0])} from {', '.join(map(label, key[1]))}: {names}"
+def _places(mine: Sequence[Transfer]) -> list[Place]:
+    """Where it was seen: what shares families, ways and origins together."""
+    asked_of: dict[tuple[Ends, str, str], set[Ends]] = {}
+    for t in mine:
+        asked_of.setdefault((t.target, t.family, t.way), set()).add(t.origin)
+    what: dict[tuple[Ends, tuple[Ends, ...]], set[tuple[str, str]]] = {}
+    for (target, family, way), origins in asked_of.items():
+        key = target, tuple(sorted(origins, key=_rank))
+        what.setdefault(key, set()).add((family, way))
+    targets: dict[tuple[tuple[Ends, ...], tuple[tuple[str, str], ...]], list[Ends]] = {}
+    for target, from_ in sorted(what, key=lambda k: (_rank(k[0]), [_rank(end) for end in k[1]])):
+        asked = tuple(sorted(what[target, from_]))
+        targets.setdefault((from_, asked), []).append(target)
+    return [
+        Place(
+            targets=tuple(end[2] for end in into),
+            origins=tuple(end[2] for end in from_),
+            what=_by_ways(asked),
+        )
+        for (from_, asked), into in targets.items()
+    ]
+
+
+def _by_ways(asked: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """By families that share them: ways."""
+    ways: dict[str, list[str]] = {}
+    for family, way in asked:
+        ways.setdefault(family, []).append(way)
+    families: dict[str, list[str]] = {}
+    for family, mine in ways.items():
+        families.setdefault(", ".join(mine), []).append(family)
+    return {", ".join(alike): mine for mine, alike in families.items()}
 
 
 RECORDED: Mapping[str, str] = {
@@ -241,19 +239,14 @@ RECORDED: Mapping[str, str] = {
 """What checks noted of a load, whatever its outcome."""
 
 
-def _recorded(every: Sequence[Row]) -> list[str]:
+def _notes(every: Sequence[Transfer]) -> list[tuple[str, str, list[Place]]]:
     """What is renamed, and what else was seen of loads that may have worked."""
-    told: dict[tuple[str, str], list[Row]] = {}
-    for row in every:
-        for name, value in row.answer.notes.items():
-            told.setdefault((name, "; ".join(_entries(value))), []).append(row)
-    lines = ["### What is renamed, and what else was noted", ""]
-    if not told:
-        return [*lines, "Nothing.", ""]
-    for (name, text), mine in sorted(told.items(), key=lambda t: (t[0][0], -len(t[1]), t[0][1])):
-        lines.append(f"- {RECORDED.get(name, name)}: {escape(text)}")
-        lines += [f"  - {line}" for line in _where(mine)]
-    return [*lines, ""]
+    members: dict[tuple[str, str], list[Transfer]] = {}
+    for transfer in every:
+        for name, value in transfer.answer.notes.items():
+            members.setdefault((name, "; ".join(_entries(value))), []).append(transfer)
+    order = sorted(members, key=lambda key: (key[0], -len(members[key]), key[1]))
+    return [(RECORDED.get(name, name), text, _places(members[name, text])) for name, text in order]
 
 
 def _entries(value: object) -> list[str]:
@@ -270,22 +263,20 @@ def _plain(value: object) -> str:
     return ", ".join(map(str, value[:FEW])) if isinstance(value, list) else str(value)
 
 
-def _reasons(every: Sequence[Row]) -> list[str]:
-    """Why something was not asked."""
-    told: dict[tuple[str, str], list[Row]] = {}
-    for row in every:
-        if row.answer.reason:
-            told.setdefault((row.answer.outcome.value, row.answer.reason), []).append(row)
-    lines = ["### What could not be asked", ""]
-    if not told:
-        return [*lines, "Nothing.", ""]
-    for (outcome, reason), mine in sorted(told.items()):
-        names = sorted({f"`{r.family}:{r.way}`" for r in mine})
+def _reasons(
+    every: Sequence[Transfer],
+) -> Iterator[tuple[str, str, list[str], dict[str, str], str]]:
+    """Why something was not asked: outcome, side, the cells of that side, what, and the reason."""
+    members: dict[tuple[str, str], list[Transfer]] = {}
+    for transfer in every:
+        if transfer.answer.reason:
+            key = transfer.answer.outcome.value, transfer.answer.reason
+            members.setdefault(key, []).append(transfer)
+    for (outcome, reason), mine in sorted(members.items()):
         side = "saved" if reason.startswith(NOT_SAVED) else "loaded"
-        ends = {r.origin if side == "saved" else r.target for r in mine}
-        where = ", ".join(map(label, sorted(ends, key=_rank)))
-        lines.append(f"- {outcome}, {side} with {where}: {', '.join(names)}: {escape(reason)}")
-    return [*lines, ""]
+        ends = {t.origin if side == "saved" else t.target for t in mine}
+        cells = [end[2] for end in sorted(ends, key=_rank)]
+        yield outcome, side, cells, _by_ways(sorted({(t.family, t.way) for t in mine})), reason
 
 
 def texts(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> dict[str, str]:

@@ -17,6 +17,7 @@ from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.next_cell import UntestedCells as Untested
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import FAILS, CheckOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
@@ -105,6 +106,27 @@ class Collated:
             for name in self.classes
             for axis in INTERVAL_AXES
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many checks of a cell ended how."""
+
+    works: int
+    fails: int
+    needs_gpu: int
+    unsupported: int
+
+
+def counts(e: Evidence) -> Counts:
+    """`fails` has those that were blocked, too."""
+    outcomes = [c.outcome for c in e.checks]
+    return Counts(
+        works=outcomes.count(CheckOutcome.WORKS),
+        fails=sum(o in FAILS for o in outcomes),
+        needs_gpu=outcomes.count(CheckOutcome.NEEDS_GPU),
+        unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),
+    )
 
 
 def collate(

@@ -1,6 +1,6 @@
 """Stage evidence → data: `reports/compatibility.json`, made to be built upon. Pure.
 
-Its form is `schemas/compatibility.schema.json`, published beside it and versioned by semantic
+Its form is that of `mcore_compat.analysis.published`, whose JSON Schema is published beside it and versioned by semantic
 versioning: a new key is a minor version, a key that is gone or means something else a major one.
 """
 
@@ -22,7 +22,8 @@ from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
 
 NAME = "compatibility.json"
-SCHEMA = files.ROOT / "mcore_compat" / "results" / "schemas" / "compatibility.schema.json"
+SCHEMA = "compatibility.schema.json"
+"""Published beside it."""
 VERSION = "1.2.0"
 
 

@@ -3,29 +3,20 @@ of a locked cell, and shown beside it with what it differs in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.base.markup import escape
-from mcore_compat.core.cells import AXES
-from mcore_compat.core.outcomes import FAILURES, CheckOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
-
-REPORTS = files.ROOT / "reports"
-FOLDER = REPORTS / "over-base"
-"""Where such results lie, each in a folder of the cell's name."""
-
-LOCKS = files.ROOT / "constraints" / "locks"
+from mcore_compat.run.check_sets import MAIN, CheckSet
 
 INTRO = (
-    "Over a base: megatron-core and ModelOpt of a cell's lock were installed over the torch and\n"
-    "Transformer Engine of another machine. That is evidence of what was there, not of the locked\n"
+    "Over a base: megatron-core and ModelOpt of a cell's lock were installed over the torch and "
+    "Transformer Engine of another machine. That is evidence of what was there, not of the locked "
     "cell, and counts in no verdict of one."
 )
 
@@ -54,31 +45,29 @@ def incomplete(checks: int) -> str:
     return f"incomplete, {checks} checks"
 
 
-def load_all() -> tuple[OverBase, ...]:
+def load_all(workspace: Workspace) -> tuple[OverBase, ...]:
     """All of the main suite, sorted by cell and device class; the parts' is theirs to read.
 
     Raises:
         EvidenceError: a file is corrupt, or tells of no base.
     """
-    found = evidence.load_all(FOLDER)
+    found = evidence.load_all(workspace.over_base)
     for e in found:
         if e.base is None:
             where = f"over-base/{e.cell}/main.{e.device_class}.json"
             raise EvidenceError(f"reports/{where} tells of no base; remove it")
-    suite = pipeline.suite_digest() if found else ""
-    return tuple(OverBase(evidence=e, stale=stale(e.base, e.lock, e.suite, suite)) for e in found)
+    return tuple(OverBase(evidence=e, stale=stale(e, MAIN, workspace)) for e in found)
 
 
-def stale(
-    base: Mapping[str, Any] | None, lock: str, digest: str, today: str, locks: Path = LOCKS
-) -> str:
-    """Why a result does not hold any more: its lock or its checks (`digest`) are not today's."""
-    path = locks / f"{_base(base)['cell']}.txt"
+def stale(result: Evidence, check_set: CheckSet, workspace: Workspace) -> str:
+    """Why a result does not hold any more: its lock or its checks are not today's."""
+    path = workspace.lock(str(_base(result.base)["cell"]))
     if not path.exists():
         return "the lock is gone"
-    if files.sha256_file(path) != lock:
+    if files.sha256_file(path) != result.lock:
         return "the lock changed"
-    return "" if digest == today else "the suite changed"
+    today = check_set.digest(workspace.suite)
+    return "" if result.suite == today else "the suite changed"
 
 
 def _base(base: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -108,61 +97,6 @@ def facts(base: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _changed(base: Mapping[str, Any]) -> Mapping[str, str]:
     said: Mapping[str, str] = base.get("changed") or {}
     return said
-
-
-def lines(found: Sequence[OverBase]) -> list[str]:
-    """The section of the table in Markdown; empty without such results."""
-    if not found:
-        return []
-    made = [
-        "## Over a base",
-        "",
-        INTRO,
-        "",
-        "| what was there | lock of | device | outcome | "
-        + " | ".join(AXES)
-        + " | works | fails | needs GPU | taken |",
-        "| --- | --- | --- | --- |" + " --- |" * len(AXES) + " ---: | ---: | ---: | --- |",
-    ]
-    made += [_row(one) for one in found]
-    made.append("")
-    for one in found:
-        e = one.evidence
-        made += [f"### `{e.cell}` over a base, device class `{e.device_class}`", ""]
-        made += [f"- {escape(gpu(e.platform))}"] if e.platform.get("gpu") else []
-        made += markdown_facts(_base(e.base))
-        made += [f"- {line}" for line in _failures(e)]
-        made.append("")
-    return made
-
-
-def _row(one: OverBase) -> str:
-    e = one.evidence
-    outcomes = [c.outcome for c in e.checks]
-    failed = sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes)
-    cells = [
-        f"`{e.cell}`, over a base",
-        f"`{one.lock_of}`",
-        e.device_class,
-        one.outcome + (f"; stale: {one.stale}" if one.stale else ""),
-        *(escape(e.pins[axis]) for axis in AXES),
-        str(outcomes.count(CheckOutcome.WORKS)),
-        str(failed),
-        str(outcomes.count(CheckOutcome.NEEDS_GPU)),
-        e.taken[:10],
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def markdown_facts(base: Mapping[str, Any]) -> list[str]:
-    """A line for each of `facts`."""
-    return [f"- {name}: {escape(said)}" for name, said in facts(base)]
-
-
-def _failures(e: Evidence) -> Iterable[str]:
-    for cause in verdict.causes(e.checks):
-        checks = ", ".join(f"`{c}`" for c in cause.checks)
-        yield f"{escape(cause.type)}: {escape(verdict.gist(cause.message))} ({checks})"
 
 
 def data(one: OverBase) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcore_compat.base.markup import escape
+from markupsafe import Markup
+
+from mcore_compat.publish.rendering import code, render
+from mcore_compat.publish.rendering import markdown as escaped
 from mcore_compat.results.fingerprint import plain
 
 if TYPE_CHECKING:
@@ -78,44 +81,29 @@ def _line(text: str) -> str:
 
 def markdown(sections: Sequence[Section]) -> str:
     """As Markdown; the first heading is the document's."""
-    lines: list[str] = []
-    for place, section in enumerate(sections):
-        lines += [f"{'##' if place else '#'} {_marked(section.title)}", ""]
-        for kind, blocks in itertools.groupby(section.body, key=type):
-            for block in blocks:
-                if isinstance(block, Item):
-                    lines.append(f"{'  ' * block.level}- {_marked(block.parts)}")
-                else:
-                    lines += _rows(block)
-            lines.append("")
-            del kind
-    return "\n".join(lines).rstrip() + "\n"
+    return render(
+        "sections.md",
+        part=_part,
+        sections=[
+            (section.title, [(kind is Table, list(blocks)) for kind, blocks in
+                             itertools.groupby(section.body, key=type)])
+            for section in sections
+        ],
+    )  # fmt: skip
 
 
-def _marked(parts: Parts) -> str:
-    return "".join(_part(part) for part in parts)
-
-
-def _part(part: str) -> str:
+def _part(part: str, *, table: bool = False) -> Markup:
+    """One part of a line as Markdown; the spaces at its ends stay."""
     if isinstance(part, Ours):
-        return str(part)
+        return Markup(part)
     if isinstance(part, Code):
-        return f"`{_line(part).replace('`', chr(39)) or '-'}`"
-    space = " " if part[:1].isspace() else ""
-    end = " " if len(part) > 1 and part[-1:].isspace() else ""
-    return f"{space}{escape(plain(part))}{end}"
+        return code(part, table=table)
+    space, end = _ends(part)
+    return Markup(f"{space}{escaped(part)}{end}")
 
 
-def _rows(table: Table) -> Iterator[str]:
-    yield f"| {' | '.join(map(_cell, table.head))} |"
-    yield "| --- " * len(table.head) + "|"
-    for row in table.rows:
-        yield f"| {' | '.join(map(_cell, row))} |"
-
-
-def _cell(part: str) -> str:
-    text = _part(part)
-    return text.replace("|", "\\|") if isinstance(part, Code) else text
+def _ends(part: str) -> tuple[str, str]:
+    return " " * part[:1].isspace(), " " * (part[-1:].isspace() and bool(part.strip()))
 
 
 def show(sections: Sequence[Section], console: Console) -> None:
@@ -145,6 +133,5 @@ def show(sections: Sequence[Section], console: Console) -> None:
 
 def _line_in(part: str) -> str:
     """One part of a line; the spaces at its ends stay."""
-    space = " " if part[:1].isspace() else ""
-    end = " " if part[-1:].isspace() and part.strip() else ""
+    space, end = _ends(part)
     return f"{space}{_line(part)}{end}"

@@ -12,8 +12,8 @@ from support import HOSTILE
 
 from mcore_compat.analysis import recommend
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.publish.rendering import shown
 from mcore_compat.publish.site import choose
-from mcore_compat.publish.site.text import shown
 from mcore_compat.publish.site.view import Site
 
 pytestmark = pytest.mark.browser

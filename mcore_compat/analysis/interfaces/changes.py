@@ -17,7 +17,6 @@ from packaging.version import Version
 from mcore_compat.analysis.interfaces import recorded, signatures, words
 from mcore_compat.analysis.interfaces.recorded import History, ReleaseSighting, Structure, Subject
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
-from mcore_compat.base.markup import escape
 from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
 
@@ -227,45 +226,9 @@ def data(made: Sequence[InterfaceChange]) -> list[dict[str, Any]]:
     ]
 
 
-def lines(made: Sequence[InterfaceChange]) -> list[str]:
-    """The section of `COMPATIBILITY.md`: one table a package, one row a function and release."""
-    most = signatures.MOST_BY_POSITION
-    told = [
-        "## What changed in the interfaces that callers use",
-        "",
-        "From the signatures and specs that cells recorded: each release against the next one of",
-        "which something is known. `yes`: a call that the former takes, or code that names what",
-        "stands in a spec, fails with the latter or means something else. `only by position`: so",
-        f"do calls that give arguments by position, {most} at most. A new default breaks no call,",
-        "but changes what calls that leave it out get. Of a release that was not tested nothing is",
-        "said. Numbers stand where much of a kind changed; `compatibility.json` names everything,",
-        "changed annotations too.",
-        "",
-    ]
-    if not made:
-        return [*told, "Nothing that was recorded changed.", ""]
-    for package in sorted({change.subject.package for change in made}):
-        mine = [change for change in made if change.subject.package == package]
-        told += [f"### {escape(package)}", ""]
-        gaps = {(c.before, c.after): c.not_tested for c in mine if c.not_tested}
-        for (before, after), versions in sorted(gaps.items(), key=lambda gap: _versions(gap[0])):
-            told.append(f"- not tested between {before} and {after}: {', '.join(versions)}")
-        told += [
-            *([""] if gaps else []),
-            "| from | to | function or spec | change | breaks callers? |",
-            "| --- | --- | --- | --- | --- |",
-            *_rows(mine),
-            "",
-        ]
-    return told
-
-
-def _versions(pair: tuple[str, str]) -> tuple[Version, Version]:
-    return Version(pair[0]), Version(pair[1])
-
-
-def _rows(made: Sequence[InterfaceChange]) -> Iterator[str]:
-    """One row for all that changed alike between the same two releases."""
+def rows(made: Sequence[InterfaceChange]) -> Iterator[tuple[str, str, str, str, str]]:
+    """`(from, to, names, what changed, whether callers break)`: one row for all that changed alike
+    between the same two releases. Annotations are told only where nothing else changed."""
     by_subject: dict[tuple[str, str, str], list[InterfaceChange]] = {}
     for change in made:
         key = change.before, change.after, change.subject.name
@@ -279,5 +242,4 @@ def _rows(made: Sequence[InterfaceChange]) -> Iterator[str]:
         if what:
             alike.setdefault((before, after, text, words.breaks(what)), []).append(name)
     for (before, after, text, breaks), names in alike.items():
-        cells = before, after, *map(escape, (", ".join(names), text, breaks))
-        yield f"| {' | '.join(cells)} |"
+        yield before, after, ", ".join(names), text, breaks

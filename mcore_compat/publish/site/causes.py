@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.core.matrix import Pairs
+from mcore_compat.publish.rendering import page
 from mcore_compat.publish.site.cell import excerpt
-from mcore_compat.publish.site.text import page
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cause:
+class CausePage:
     """A cause over all cells; `explained` by device class, `where` the cells with their checks."""
 
     cause: verdict.Cause
@@ -35,7 +35,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     yield "causes/index.html", page("causes.html", "../", causes=every)
 
 
-def causes(site: Site) -> Iterator[Cause]:
+def causes(site: Site) -> Iterator[CausePage]:
     """Every cause."""
     explained: dict[str, list[tuple[str, Explained]]] = {}
     for device_class, made in site.all_.explained.items():
@@ -51,7 +51,7 @@ def causes(site: Site) -> Iterator[Cause]:
             mine = [verdict.rule_for(e, check, rules) for check in cause.checks]
             found.update(dict.fromkeys(rule for rule in mine if rule))
             undeclared += None in mine
-        yield Cause(
+        yield CausePage(
             cause=members[0][1],
             checks=tuple(sorted({check for _, cause in members for check in cause.checks})),
             where=tuple((e, cause.checks) for e, cause in members),

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILURES, CellOutcome
-from mcore_compat.publish.site.text import environment, page, shown
-from mcore_compat.publish.site.view import Counts, Entry, Site, counts
+from mcore_compat.publish.collation import Counts, counts
+from mcore_compat.publish.rendering import environment, page, shown
+from mcore_compat.publish.site.view import Entry, Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 
@@ -33,7 +34,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class CellSection:
     """A cell on one device class."""
 
     evidence: Evidence
@@ -70,15 +71,15 @@ def text(site: Site, one: Entry) -> str:
     )
 
 
-def section(site: Site, e: Evidence) -> Section:
+def section(site: Site, e: Evidence) -> CellSection:
     """What is said of one device class."""
     stale = site.stale.get((e.cell, e.device_class), "")
     return made(site, e, site.all_.causes[e.cell, e.device_class], stale)
 
 
-def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> Section:
+def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> CellSection:
     """What is said of evidence that fails for these `causes`."""
-    return Section(
+    return CellSection(
         evidence=e,
         counts=counts(e),
         restores=verdict.restoring(e),

@@ -13,7 +13,7 @@ from mcore_compat.analysis import published, recommend
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.core.cells import parsed, series_of
 from mcore_compat.publish import data
-from mcore_compat.publish.site.text import NAMES, page, script_json
+from mcore_compat.publish.rendering import NAMES, page, script_json
 from mcore_compat.publish.site.view import Site
 
 ROWS = 20

@@ -8,9 +8,10 @@ from typing import Any
 
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.publish.collation import Counts, counts
 from mcore_compat.publish.over_base import INTRO
-from mcore_compat.publish.site.text import NAMES, page, script_json
-from mcore_compat.publish.site.view import Counts, Entry, Site, counts, restores
+from mcore_compat.publish.rendering import NAMES, page, script_json
+from mcore_compat.publish.site.view import Entry, Site, restores
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
 from mcore_compat.results.verdict import SYMBOLS
 
@@ -32,7 +33,7 @@ class Square:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class CellRow:
     """A cell on a device class, in the list."""
 
     entry: Entry
@@ -120,11 +121,11 @@ def _notes(site: Site, one: Entry, device_class: str, others: int) -> Iterator[s
         yield f"+{others} off-stack"
 
 
-def rows(site: Site) -> Iterator[Row]:
+def rows(site: Site) -> Iterator[CellRow]:
     """Every cell on each device class of which there is evidence; untested ones too."""
     for one in site.entries.values():
         for device_class, e in one.by_class.items():
-            yield Row(
+            yield CellRow(
                 entry=one,
                 device_class=device_class,
                 outcome=e.outcome.value,
@@ -134,7 +135,7 @@ def rows(site: Site) -> Iterator[Row]:
                 stale=site.stale.get((one.name, device_class), ""),
             )
         if not one.by_class:
-            yield Row(
+            yield CellRow(
                 entry=one,
                 device_class="",
                 outcome=CellOutcome.UNTESTED.value,

@@ -9,8 +9,8 @@ from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import parse_name
 from mcore_compat.publish import over_base
 from mcore_compat.publish.over_base import OverBase
+from mcore_compat.publish.rendering import page
 from mcore_compat.publish.site import cell
-from mcore_compat.publish.site.text import page
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import verdict
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcore_compat.analysis.interfaces import words as wording
+from mcore_compat.analysis.interfaces import changes as interface_changes
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Release
-from mcore_compat.publish.site.text import NAMES, page
-from mcore_compat.publish.site.view import Site, counts, restores
+from mcore_compat.publish.collation import counts
+from mcore_compat.publish.rendering import NAMES, page
+from mcore_compat.publish.site.view import Site, restores
 from mcore_compat.results import comparison
 from mcore_compat.results.evidence import Evidence
 
@@ -22,7 +23,7 @@ _PAIR = {AXES[0]: AXES[1], AXES[1]: AXES[0]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ChangedCheck:
     """A check that answers otherwise than in the series before; `cells` as new and old one."""
 
     check: str
@@ -38,8 +39,8 @@ class Against:
 
     exact: bool
     pairs: tuple[tuple[Evidence, Evidence], ...]
-    broke: tuple[Line, ...]
-    fixed: tuple[Line, ...]
+    broke: tuple[ChangedCheck, ...]
+    fixed: tuple[ChangedCheck, ...]
     also: tuple[str, ...] = ()
     suites_differ: int = 0
 
@@ -70,9 +71,9 @@ class Series:
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`releases/PACKAGE-SERIES.html`, and the list of them."""
     every = {package: _series(site, package) for package in PACKAGES}
-    drift: dict[tuple[str, str], list[Change]] = {}
+    changes: dict[tuple[str, str], list[Change]] = {}
     for change in site.all_.drift:
-        drift.setdefault((change.subject.package, series_of(change.after)), []).append(change)
+        changes.setdefault((change.subject.package, series_of(change.after)), []).append(change)
     for package, by_name in every.items():
         for name, one in by_name.items():
             before = by_name.get(one.before)
@@ -84,7 +85,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                     "../",
                     one=one,
                     against=beside,
-                    drift=list(_changes(drift.get((package, name), ()))),
+                    drift=list(interface_changes.rows(changes.get((package, name), ()))),
                     rows=[(e, counts(e), restores(e)) for e in _newest_first(one.found)],
                     stale=site.stale,
                 ),
@@ -191,23 +192,8 @@ def _answers(e: Evidence) -> list[tuple[str, str]]:
     return [(c.check, c.outcome.value) for c in e.checks]
 
 
-def _lines(found: Mapping[tuple[str, str, str], list[tuple[str, str]]]) -> tuple[Line, ...]:
+def _lines(found: Mapping[tuple[str, str, str], list[tuple[str, str]]]) -> tuple[ChangedCheck, ...]:
     return tuple(
-        Line(check=check, why=why, fingerprint=fingerprint, cells=tuple(cells))
+        ChangedCheck(check=check, why=why, fingerprint=fingerprint, cells=tuple(cells))
         for (check, why, fingerprint), cells in sorted(found.items())
     )
-
-
-def _changes(made: Sequence[Change]) -> Iterator[tuple[str, str, str, str, str]]:
-    """`(from, to, names, what changed, whether callers break)`: what changed alike in one line."""
-    by_subject: dict[tuple[str, str, str], list[Change]] = {}
-    for change in made:
-        by_subject.setdefault((change.before, change.after, change.subject.name), []).append(change)
-    alike: dict[tuple[str, str, str, str], list[str]] = {}
-    for (before, after, name), mine in by_subject.items():
-        what = [c.what for c in mine if not c.what.minor]
-        if what:
-            key = before, after, wording.told(what), wording.breaks(what)
-            alike.setdefault(key, []).append(name)
-    for (before, after, told, breaks), subjects in alike.items():
-        yield before, after, ", ".join(subjects), told, breaks

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
-from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish import tables
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.site.staleness import Staleness
@@ -154,27 +154,6 @@ def _distance(one: str, other: str) -> int:
     numbers = [(parsed(v).major * 1000 + parsed(v).minor) * 100 + parsed(v).micro
                for v in (one, other)]  # fmt: skip
     return abs(numbers[0] - numbers[1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many checks of a cell ended how."""
-
-    works: int
-    fails: int
-    needs_gpu: int
-    unsupported: int
-
-
-def counts(e: Evidence) -> Counts:
-    """`fails` has those that were blocked, too."""
-    outcomes = [c.outcome for c in e.checks]
-    return Counts(
-        works=outcomes.count(CheckOutcome.WORKS),
-        fails=sum(o in FAILURES or o is CheckOutcome.BLOCKED for o in outcomes),
-        needs_gpu=outcomes.count(CheckOutcome.NEEDS_GPU),
-        unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),
-    )
 
 
 def restores(e: Evidence) -> str:

@@ -1,0 +1,175 @@
+"""Templates → text: pages and pictures in HTML and SVG, reports in Markdown. All foreign text is
+escaped on its way through a template, by the ending of the template's name. Pure."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from mcore_compat.core.cells import AXES, series_of
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.results import verdict
+from mcore_compat.results.fingerprint import plain
+
+NAMES = {
+    "megatron-core": "megatron-core",
+    "nvidia-modelopt": "ModelOpt",
+    "transformer-engine": "TE",
+    "torch": "torch",
+    "python": "python",
+}
+"""What an axis is called at the head of a column."""
+
+_UNSEEN = re.compile(
+    "[\u061c\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""What `plain` leaves, and what no page should have: marks that are not seen, halves of pairs."""
+
+_INLINE = re.compile(
+    r"(?<=\w)(?P<extra>\[[\w.+-]*\](?![\[(]))"  # `name[extra]` is no link: left as it is
+    r"|(?P<entity>&(?=[#\w]|$))"
+    r"|(?P<tag><(?=[A-Za-z/!?]|$))"
+    r"|(?P<mark>[`*~|\[\]]|(?<!\w)_+|_+(?!\w)|\\(?=[!-/:-@\[-`{-~]|$))"
+)
+"""What Markdown may read as markup wherever it stands in a line."""
+
+_START = re.compile(r"#{1,6}(?=\s|$)|[-+](?=\s|$)|>|[-=:](?=[-=:\s|]*$)|\d{1,9}(?=[.)](?:\s|$))")
+"""What it reads as markup where a line begins."""
+
+
+def shown(value: Any) -> Any:
+    """A text without control characters and without what hides or turns text; else as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _UNSEEN.sub("\ufffd", plain(value))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _html(text: str) -> Markup:
+    return escape(shown(text))
+
+
+def _put_html(value: Any) -> Any:
+    """What a template puts on a page: as `shown`, and escaped; most texts come again and again."""
+    return _html(value) if type(value) is str else shown(value)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def markdown(text: str) -> Markup:
+    """Foreign text as Markdown that reads as it is: on one line, in a table too, and escaped only
+    where it would be markup."""
+    text = _line(text)
+    start = _START.match(text)
+    if start is None:
+        return Markup(_INLINE.sub(_escaped, text))
+    at = start.end() if text[0].isdigit() else 0  # `1.` is no number of a list once it is `1\.`
+    return Markup(f"{text[:at]}\\{text[at]}{_INLINE.sub(_escaped, text[at + 1 :])}")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    found = match[0]
+    if match.lastgroup == "mark":
+        return "".join(f"\\{character}" for character in found)
+    return {"&": "&amp;", "<": "&lt;"}.get(found, found)
+
+
+def _line(text: str) -> str:
+    return " ".join(str(shown(text)).split())
+
+
+def _put_markdown(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else markdown(str(value))
+
+
+def code(text: str, *, table: bool = False) -> Markup:
+    """A name or a command as code in Markdown; `table`: within a row of a table."""
+    line = _line(text) or "-"
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    room = " " if "`" in (line[0], line[-1]) else ""
+    line = line.replace("|", "\\|") if table else line
+    return Markup(f"{ticks}{room}{line}{room}{ticks}")
+
+
+def codes(texts: Iterable[str], *, table: bool = False) -> Markup:
+    """Several names as code, with commas."""
+    return Markup(", ").join(code(text, table=table) for text in texts)
+
+
+def block(text: str) -> Markup:
+    """Lines as a block of code in Markdown that none of them can end early."""
+    lines = [shown(line) for line in text.splitlines()]
+    runs = (len(run) for line in lines for run in re.findall("`+", line))
+    fence = "`" * max(3, 1 + max(runs, default=0))
+    return Markup("\n".join([fence, *lines, fence]))
+
+
+def short(text: str, most: int) -> str:
+    """A text on one line, cut to `most` characters."""
+    line = _line(text)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def script_json(value: Any) -> Markup:
+    """Data for a `<script type="application/json">`: nothing in it can end the script."""
+    text = json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {shown(k): _clean(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(v) for v in value]
+    return shown(value)
+
+
+def address(*parts: str) -> str:
+    """A relative address, each part escaped."""
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def issue(upstream: str) -> str:
+    """The page of `owner/repository#number`; empty for what is none."""
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)#(\d+)", upstream)
+    return f"https://github.com/{match[1]}/issues/{match[2]}" if match else ""
+
+
+@functools.cache
+def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
+    """The templates: everything is escaped, nothing undefined is passed over. `put` makes markup
+    of what a template puts out."""
+    made = Environment(
+        loader=PackageLoader("mcore_compat.publish"),
+        autoescape=True,
+        auto_reload=False,
+        undefined=StrictUndefined,
+        finalize=put,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.globals.update(address=address, issue=issue, symbols=verdict.SYMBOLS, names=NAMES)
+    made.globals.update(axes=AXES, cell_outcomes=tuple(CellOutcome), spelt=verdict.spelt)
+    made.globals.update(check_outcomes=tuple(CheckOutcome), series_of=series_of)
+    made.filters.update(code=code, codes=codes, block=block, short=short, gist=verdict.gist)
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """A template's text."""
+    put = _put_markdown if template.endswith(".md") else _put_html
+    return environment(put).get_template(template).render(**values)
+
+
+def page(template: str, root: str, **values: Any) -> str:
+    """A page's text; `root` is the way from it to the site's root: empty or `../`."""
+    return render(template, root=root, **values)
