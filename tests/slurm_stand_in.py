@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from mcore_compat.schedule.jobs.flags import Flags
 from support import START, event, stand_in_cell
 
 from mcore_compat.base import processes
@@ -19,7 +20,6 @@ from mcore_compat.results import evidence
 from mcore_compat.results.from_events import Builder
 from mcore_compat.schedule.jobs import schedulers
 from mcore_compat.schedule.jobs.drive import Driver
-from mcore_compat.schedule.jobs.flags import Flags
 from mcore_compat.schedule.jobs.records import CELLS, Task
 
 ENDLESS = ("killed", "node", "late", "hung")

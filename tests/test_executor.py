@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from mcore_compat.schedule.jobs.flags import Flags
 from support import event, stand_in_cell
 
 from mcore_compat.base import processes
@@ -21,7 +22,6 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.schedule.jobs import records, schedulers, states, worker
 from mcore_compat.schedule.jobs.drive import Driver
-from mcore_compat.schedule.jobs.flags import Flags
 from mcore_compat.schedule.jobs.records import Batch, Ended, Start, Task
 from mcore_compat.schedule.jobs.states import Fate, Seen
 

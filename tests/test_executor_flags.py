@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from mcore_compat.schedule.jobs.flags import Flags
 
 from mcore_compat import cli
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import matrix_jobs
 from mcore_compat.schedule.jobs import flags
-from mcore_compat.schedule.jobs.flags import Flags
 
 
 def parsed(*words: str) -> Flags | None:

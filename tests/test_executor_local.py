@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from jobs_support import Run, finish, started
+from mcore_compat.schedule.jobs.flags import Flags
 
 from mcore_compat.base import processes
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.schedule.jobs import schedulers, worker
-from mcore_compat.schedule.jobs.flags import Flags
 
 
 def wait_for(is_so: Callable[[], object], limit: float = 60.0) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from mcore_compat.schedule.jobs.flags import Flags
 
 from mcore_compat.base import processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.schedule.jobs import records, states
-from mcore_compat.schedule.jobs.flags import Flags
 from mcore_compat.schedule.jobs.records import Batch, Start, Task
 from mcore_compat.schedule.jobs.schedulers import Slurm
 from mcore_compat.schedule.jobs.states import Seen

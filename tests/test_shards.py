@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcore_compat.schedule.shards import Shard
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.schedule import shards
-from mcore_compat.schedule.shards import Shard
 
 
 @given(st.sets(st.text(min_size=1)), st.integers(1, 40))

@@ -17,10 +17,10 @@ from mcore_compat.cli import bundle as bundles
 from mcore_compat.cli import part_options as parts
 from mcore_compat.cli import upgrade_options
 from mcore_compat.core.cells import Request, format_name, full_name
-from mcore_compat.schedule.jobs import flags
+from mcore_compat.schedule.jobs import job_options
 
 if TYPE_CHECKING:
-    from mcore_compat.schedule.nox_engine import Selection
+    from mcore_compat.schedule.selection import Selection
 
 EXIT_CODES = """\
 exit codes: 0 compatible (or partial, every failure declared in constraints/matrix.toml), 1 any
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     grid.add_argument("-j", "--jobs", type=int, default=2, help="cells at a time (2)")
 
     grid.add_argument("--shard", metavar="K/N", default="1/1", help="one part of N, e.g. 2/8")
-    flags.add(grid)
+    job_options.add(grid)
 
     static = commands.add_parser(
         "static", help="which combinations cannot be installed", allow_abbrev=False
@@ -268,15 +268,9 @@ def _cells(args: argparse.Namespace) -> int:
 
 
 def _matrix(args: argparse.Namespace) -> int:
-    from mcore_compat.cli import commands
-
-    where = flags.of(args)
-    if where is None:
-        return commands.run_matrix(
-            _selection(args), jobs=args.jobs, force=args.force, dry_run=args.dry_run
-        )
     from mcore_compat.cli import matrix_jobs
 
+    where = job_options.of(args)
     return matrix_jobs.matrix(_selection(args), where, force=args.force, dry_run=args.dry_run)
 
 
@@ -309,14 +303,14 @@ def _name(args: argparse.Namespace) -> str:
 
 def _keep_up(args: argparse.Namespace) -> int:
     from mcore_compat.cli import nightly
-    from mcore_compat.schedule import shards
-    from mcore_compat.schedule.nightly import Options
+    from mcore_compat.schedule.nightly import NightOptions
+    from mcore_compat.schedule.selection import parse_shard
 
     if args.command == "refresh":
         return nightly.refresh(join=args.join)
-    options = Options(
+    options = NightOptions(
         jobs=args.jobs,
-        shard=shards.parse(args.shard),
+        shard=parse_shard(args.shard),
         step=args.step,
         every=args.all_stale,
         before=args.before,
@@ -327,8 +321,7 @@ def _keep_up(args: argparse.Namespace) -> int:
 def _selection(args: argparse.Namespace) -> Selection:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-    from mcore_compat.schedule import shards
-    from mcore_compat.schedule.nox_engine import Selection
+    from mcore_compat.schedule.selection import Selection, parse_shard
 
     for option in ("mcore", "modelopt"):
         try:
@@ -341,7 +334,7 @@ def _selection(args: argparse.Namespace) -> Selection:
         tags=tuple(args.tag),
         only=tuple(args.only),
         stale=args.stale,
-        shard=shards.parse(args.shard),
+        shard=parse_shard(args.shard),
     )
 
 

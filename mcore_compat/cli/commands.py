@@ -32,8 +32,7 @@ from mcore_compat.run import pipeline, runner
 from mcore_compat.run.context import context as context
 from mcore_compat.run.context import say as say
 from mcore_compat.run.pipeline import Context, Options
-from mcore_compat.schedule import nox_engine, plan
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule.plan import CellState
 
 if TYPE_CHECKING:
     from mcore_compat.environments import scan
@@ -230,21 +229,9 @@ def list_cells() -> int:
     return 0
 
 
-def run_matrix(selection: nox_engine.Selection, *, jobs: int, force: bool, dry_run: bool) -> int:
-    """Run every selected cell that is not fresh; 0 where all are as expected."""
-    _at_least_one(jobs)
-    here = context()
-    if dry_run:
-        for line in nox_engine.describe(
-            plan.make(nox_engine.selected(selection, here), force=force), jobs
-        ):
-            print(line)
-        return 0
-    ended = nox_engine.run(selection, here, jobs=jobs, force=force)
-    return summary(ended, here, pipeline.device_class(), {})
-
-
-def summary(ended: Sequence[Known], here: Context, device: str, failed: Mapping[str, str]) -> int:
+def summary(
+    ended: Sequence[CellState], here: Context, device: str, failed: Mapping[str, str]
+) -> int:
     """Print what a run of many cells came to; `failed`: why some came to no verdict."""
     left = {known.cell.name: known.state for known in ended if not known.fresh}
     left.update(failed)

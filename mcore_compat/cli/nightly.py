@@ -6,12 +6,13 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import commands
+from mcore_compat.cli import commands, matrix_jobs
 from mcore_compat.cli.commands import say
 from mcore_compat.results import evidence
 from mcore_compat.run.pipeline import Context
-from mcore_compat.schedule import new_releases, nightly, nox_engine, plan, shards
+from mcore_compat.schedule import matrix_run, new_releases, nightly, plan
+from mcore_compat.schedule.jobs import job_options
+from mcore_compat.schedule.selection import WHOLE, selected
 
 
 def refresh(*, join: bool) -> int:
@@ -24,10 +25,9 @@ def refresh(*, join: bool) -> int:
     return 0
 
 
-def night(options: nightly.Options, *, dry_run: bool, names_only: bool) -> int:
+def night(options: nightly.NightOptions, *, dry_run: bool, names_only: bool) -> int:
     """Refresh, join, lock, run what new releases touch, report, and say what they broke."""
-    if options.jobs < 1:
-        raise UsageError("--jobs: at least one must run at a time")
+    jobs = job_options.here(options.jobs)
     before = nightly.earlier(options.before, say)
     here, new = commands.context(), nightly.kept()
     if options.does("prepare") and not names_only:
@@ -43,16 +43,14 @@ def night(options: nightly.Options, *, dry_run: bool, names_only: bool) -> int:
         print("\n".join(names), end="\n" if names else "")
         return 0
     if dry_run:
-        for line in nox_engine.describe(
-            plan.make(nox_engine.selected(selection, here)), options.jobs
-        ):
+        for line in matrix_run.describe(plan.make(selected(selection, here)), jobs):
             print(line)
         return 0
     if options.does("prepare"):
         nightly.prepare(here, names)
     code = 0
     if options.does("cells") and names:
-        code = commands.run_matrix(selection, jobs=options.jobs, force=False, dry_run=False)
+        code = matrix_jobs.matrix(selection, jobs, force=False, dry_run=False)
     if options.does("report"):
         code = max(code, _report(here, options, new, before))
     return code
@@ -60,12 +58,12 @@ def night(options: nightly.Options, *, dry_run: bool, names_only: bool) -> int:
 
 def _report(
     here: Context,
-    options: nightly.Options,
-    new: Sequence[new_releases.New],
+    options: nightly.NightOptions,
+    new: Sequence[new_releases.NewRelease],
     before: Sequence[evidence.Evidence],
 ) -> int:
     code = 0
-    if options.shard == shards.WHOLE:  # a part of the evidence is no report
+    if options.shard == WHOLE:  # a part of the evidence is no report
         with contextlib.redirect_stdout(sys.stderr):
             code = commands.report_(check=False)
     now = nightly.all_in(evidence.FOLDER, say)

@@ -26,7 +26,7 @@ from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import pipeline, runner
 from mcore_compat.run.context import context
 from mcore_compat.run.pipeline import Context
-from mcore_compat.schedule import exploration_run, nox_engine, plan, survey
+from mcore_compat.schedule import exploration_run, matrix_run, plan, survey
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,7 +128,7 @@ def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) ->
     """What is known, which points may be run, and what that costs at most."""
     boundary.verify_known(line, check, known)
     ends, may, most = boundary.most_runs(line, known)
-    recorded = nox_engine.recorded_builds()
+    recorded = matrix_run.recorded_builds()
     plans = {place: plan.make([_priced(line, place, here)]) for place in (*ends, *may)}
     cost = {place: made.minutes(1, recorded) for place, made in plans.items()}
     dearest = sorted((cost[place] for place in may), reverse=True)[:most]
@@ -143,7 +143,7 @@ def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) ->
     }
 
 
-def _priced(line: Line, place: int, here: Context) -> plan.Known:
+def _priced(line: Line, place: int, here: Context) -> plan.CellState:
     """A point as a cell to run; without a lock, with the one build that it is sure to need."""
     (known,) = survey.survey([line.points[place].cell], here)
     key = exploration_run.te_key(known.cell)

@@ -22,7 +22,8 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Context
-from mcore_compat.schedule import nox_engine, plan
+from mcore_compat.schedule import matrix_run, plan
+from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.survey import SUITE_PARTS, survey
 
 TE = "transformer-engine-torch"
@@ -32,7 +33,7 @@ ROUND = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class ExplorationView:
     """What is known before a round."""
 
     found: tuple[Evidence, ...]
@@ -55,7 +56,7 @@ def minutes_of(text: str) -> float:
     return minutes
 
 
-def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> View:
+def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> ExplorationView:
     """The evidence, what can be installed, and what is worth running within `minutes`."""
     device = pipeline.device_class()
     found = tuple(e for e in evidence.load_all() if e.device_class == device)
@@ -71,7 +72,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> View:
     covered = exploration.coverage(state, possible)
     keys = {cell.name: te_key(cell) for cell in near}
     there = {path.parent.name for path in wheelhouse.folder().glob("*/build.json")}
-    each = nox_engine.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
+    each = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
     choices = exploration.choose(
         near,
         state,
@@ -82,7 +83,9 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> View:
         cell_minutes=_cell_minutes(found) / jobs,
         refused=_refused(keys.values()) | _without_nvcc(near, keys, context),
     )
-    return View(found=found, state=state, possible=possible, covered=covered, choices=choices)
+    return ExplorationView(
+        found=found, state=state, possible=possible, covered=covered, choices=choices
+    )
 
 
 def te_key(cell: Cell) -> str:
@@ -111,7 +114,7 @@ def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context)
     return {keys[c.name] for c in cells if Version(c.te) <= Version(newest)}
 
 
-def describe(seen: View) -> Iterator[str]:
+def describe(seen: ExplorationView) -> Iterator[str]:
     """What would be run next, and why."""
     covered, of = seen.covered
     share = 100 * covered / of if of else 100.0
@@ -140,5 +143,5 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
         chosen = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
         if not chosen:
             return ran
-        nox_engine.run_known(survey(chosen, context), context, jobs=jobs, force=False)
+        matrix_run.run(survey(chosen, context), context, job_options.here(jobs))
         ran += [cell.name for cell in chosen]

@@ -23,7 +23,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, Request, Stack, format_name, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule.plan import CellState
 
 PATH = files.ROOT / "constraints" / "news.json"
 
@@ -35,14 +35,14 @@ PYTHONS = 6
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class New:
+class NewRelease:
     """A release that stands for its series and whose cells have not all been run."""
 
     package: str
     version: str
 
 
-def news(kept: Iterable[New], before: Releases, after: Releases) -> tuple[New, ...]:
+def news(kept: Iterable[NewRelease], before: Releases, after: Releases) -> tuple[NewRelease, ...]:
     """What is new: what was kept, and what `after` has and `before` lacks. Sorted.
 
     Only of megatron-core and ModelOpt, whose series make the cells, and only releases that stand
@@ -53,14 +53,14 @@ def news(kept: Iterable[New], before: Releases, after: Releases) -> tuple[New, .
         known = {r.version for r in before.of(package)}
         if known:
             found |= {
-                New(package=package, version=r.version)
+                NewRelease(package=package, version=r.version)
                 for r in after.of(package)
                 if r.version not in known
             }
     return tuple(sorted(n for n in found if stands(n, after)))
 
 
-def stands(new: New, releases: Releases) -> bool:
+def stands(new: NewRelease, releases: Releases) -> bool:
     """Whether a release is the newest of its series that was not withdrawn."""
     series = series_of(new.version)
     known = [
@@ -71,13 +71,13 @@ def stands(new: New, releases: Releases) -> bool:
     return bool(known) and known[-1] == new.version
 
 
-def dumps(found: Sequence[New]) -> str:
+def dumps(found: Sequence[NewRelease]) -> str:
     """The text of `constraints/news.json`; `loads` reads it back."""
     rows = [{"package": n.package, "version": n.version} for n in sorted(found)]
     return files.dump_json({"made_by": "nox -s refresh", "new": rows})
 
 
-def loads(text: str) -> tuple[New, ...]:
+def loads(text: str) -> tuple[NewRelease, ...]:
     """What was kept.
 
     Raises:
@@ -85,7 +85,7 @@ def loads(text: str) -> tuple[New, ...]:
     """
     try:
         rows = json.loads(text)["new"]
-        found = [New(package=str(r["package"]), version=str(r["version"])) for r in rows]
+        found = [NewRelease(package=str(r["package"]), version=str(r["version"])) for r in rows]
         for new in found:
             Version(new.version)
     except (ValueError, KeyError, TypeError) as error:
@@ -93,7 +93,9 @@ def loads(text: str) -> tuple[New, ...]:
     return tuple(sorted(found))
 
 
-def touched(known: Iterable[Known], new: Sequence[New], *, every: bool = False) -> tuple[str, ...]:
+def touched(
+    known: Iterable[CellState], new: Sequence[NewRelease], *, every: bool = False
+) -> tuple[str, ...]:
     """The cells to run: not fresh, and of a new release or last run with an older patch of a
     series. With `every`, all that are not fresh."""
     fresh = {(n.package, n.version) for n in new}
@@ -102,7 +104,7 @@ def touched(known: Iterable[Known], new: Sequence[New], *, every: bool = False) 
     )
 
 
-def unsettled(known: Sequence[Known], new: Sequence[New]) -> tuple[New, ...]:
+def unsettled(known: Sequence[CellState], new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
     """The new releases of which a cell is still to be run, or that have none yet."""
     return tuple(
         n
@@ -117,7 +119,7 @@ def _of(cell: Cell, found: set[tuple[str, str]]) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Missing:
+class AxisGap:
     """Series of a package that its axis lacks; `newer` than all that are on it, or `older`."""
 
     package: str
@@ -125,7 +127,7 @@ class Missing:
     older: tuple[str, ...]
 
 
-def missing(matrix: Matrix, releases: Releases) -> tuple[Missing, ...]:
+def missing(matrix: Matrix, releases: Releases) -> tuple[AxisGap, ...]:
     """What each declared axis lacks. Oldest first."""
     axes = {
         MCORE: matrix.mcore_series,
@@ -142,7 +144,7 @@ def missing(matrix: Matrix, releases: Releases) -> tuple[Missing, ...]:
         newest = max(map(parsed, on))
         newer = tuple(s for s in off if parsed(s) > newest)
         older = tuple(s for s in off if s not in newer)
-        found.append(Missing(package=package, newer=newer, older=older))
+        found.append(AxisGap(package=package, newer=newer, older=older))
     return tuple(found)
 
 

@@ -21,21 +21,22 @@ from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Context
-from mcore_compat.schedule import new_releases, nox_engine, shards
-from mcore_compat.schedule.new_releases import New, Proposal
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule import matrix_run, new_releases
+from mcore_compat.schedule.new_releases import NewRelease, Proposal
+from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.selection import WHOLE, Selection, Shard, known_cells
 from mcore_compat.schedule.survey import survey
 
 STEPS = ("prepare", "cells", "report")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class NightOptions:
     """How a night goes. `step`: one of `STEPS` alone; `before`: a folder of evidence that was
     there earlier, to compare with."""
 
     jobs: int = 2
-    shard: shards.Shard = shards.WHOLE
+    shard: Shard = WHOLE
     step: str | None = None
     every: bool = False
     before: Path | None = None
@@ -54,7 +55,7 @@ class Refreshed:
     declared: Matrix
     text: str
     added: tuple[Release, ...]
-    new: tuple[New, ...]
+    new: tuple[NewRelease, ...]
     proposals: tuple[Proposal, ...]
     joined: bool
 
@@ -114,7 +115,7 @@ def checked(text: str, known: Releases) -> Matrix:
     return declared
 
 
-def kept(path: Path = new_releases.PATH) -> tuple[New, ...]:
+def kept(path: Path = new_releases.PATH) -> tuple[NewRelease, ...]:
     """The new releases of which cells are still to be run."""
     return new_releases.loads(path.read_text(encoding="utf-8")) if path.exists() else ()
 
@@ -129,30 +130,30 @@ def write(found: Refreshed) -> None:
             files.write_text(path, text)
 
 
-def _keep(new: Sequence[New], path: Path = new_releases.PATH) -> None:
+def _keep(new: Sequence[NewRelease], path: Path = new_releases.PATH) -> None:
     if not new:
         path.unlink(missing_ok=True)
     elif not path.exists() or path.read_text(encoding="utf-8") != new_releases.dumps(new):
         files.write_text(path, new_releases.dumps(new))
 
 
-def to_run(here: Context, new: Sequence[New], options: Options) -> tuple[str, ...]:
+def to_run(here: Context, new: Sequence[NewRelease], options: NightOptions) -> tuple[str, ...]:
     """The names of the cells that a night runs."""
-    known = survey(nox_engine.known_cells(here), here)
+    known = survey(known_cells(here), here)
     return options.shard.part(new_releases.touched(known, new, every=options.every))
 
 
-def selection(names: Sequence[str]) -> nox_engine.Selection:
+def selection(names: Sequence[str]) -> Selection:
     """Those cells and no other."""
-    return nox_engine.Selection(names=tuple(names))
+    return Selection(names=tuple(names))
 
 
 def prepare(here: Context, names: Sequence[str]) -> None:
     """Keep the evidence that newer patches will replace; make the locks."""
-    cells = [cell for cell in nox_engine.known_cells(here) if cell.name in names]
+    cells = [cell for cell in known_cells(here) if cell.name in names]
     known = survey(cells, here)
     keep_replaced(known)
-    nox_engine.resolve(known, here)
+    matrix_run.resolve(known, here)
 
 
 def replaced() -> Path:
@@ -160,7 +161,7 @@ def replaced() -> Path:
     return files.home() / "replaced"
 
 
-def keep_replaced(known: Sequence[Known]) -> None:
+def keep_replaced(known: Sequence[CellState]) -> None:
     """Copy evidence of older patches away. A run that was cut short finds the copies of the first
     one: what is not behind any more is not copied."""
     for one in known:
@@ -193,7 +194,7 @@ def all_in(folder: Path, say: Callable[[str], None]) -> Iterator[Evidence]:
 
 
 def summary(
-    new: Sequence[New], known: Releases, now: Sequence[Evidence], before: Sequence[Evidence]
+    new: Sequence[NewRelease], known: Releases, now: Sequence[Evidence], before: Sequence[Evidence]
 ) -> list[str]:
     """What each new release broke and fixed, as Markdown. Pure."""
     if not new:
@@ -228,9 +229,9 @@ def _compared(found: Evidence, package: str, others: Sequence[Evidence]) -> list
     return said
 
 
-def settle(here: Context, new: Sequence[New]) -> tuple[New, ...]:
+def settle(here: Context, new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
     """Forget the new releases of which every cell has been run; what is left."""
-    left = new_releases.unsettled(survey(nox_engine.known_cells(here), here), new)
+    left = new_releases.unsettled(survey(known_cells(here), here), new)
     _keep(left)
     return left
 

@@ -17,7 +17,7 @@ from mcore_compat.results.evidence import Evidence, Stale
 from mcore_compat.run import part_results as parted
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Context
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule.plan import CellState
 
 SUITE_PARTS = 1.25
 """A cell takes this much longer than its checks together: imports, environment, writing."""
@@ -26,7 +26,9 @@ Asks = tuple[tuple[str, ...], ...]
 """Of each package that a lock wants built here: the keys of which any will do."""
 
 
-def survey(cells: Iterable[Cell], context: Context, device: str | None = None) -> tuple[Known, ...]:
+def survey(
+    cells: Iterable[Cell], context: Context, device: str | None = None
+) -> tuple[CellState, ...]:
     """The state of each cell on a device class (None: this machine's). Reads files only;
     resolves, builds and runs nothing.
 
@@ -58,17 +60,17 @@ def _known(
     device: str,
     built: frozenset[str],
     parts: Mapping[str, str],
-) -> Known:
+) -> CellState:
     path = pipeline.lock_path(cell)
     digest = sha256_file(path) if path.exists() else None
     kept = evidence.path_of(cell.name, device)
     asks = _asks(cell, context)
     if not kept.exists():
-        return Known(cell=cell, state="untested", missing=_missing(asks, built))
+        return CellState(cell=cell, state="untested", missing=_missing(asks, built))
     try:
         found = evidence.load(kept, validate=False, whole=False)
     except CompatError:
-        return Known(cell=cell, state="its evidence is corrupt")
+        return CellState(cell=cell, state="its evidence is corrupt")
     if found.outcome is CellOutcome.UNRESOLVABLE:
         same = digest is None and found.lock == locks.asked_for(
             cell, context.matrix, context.releases
@@ -80,7 +82,7 @@ def _known(
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
     fresh = state == "fresh"
-    return Known(
+    return CellState(
         cell=cell,
         state=state,
         outcomes=frozenset({found.outcome.value, *(check.outcome.value for check in found.checks)}),

@@ -19,19 +19,41 @@ from mcore_compat.base.errors import CompatError
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch, Task
 from mcore_compat.schedule.jobs.schedulers import Scheduler
-from mcore_compat.schedule.jobs.states import LIVE, Fate, Seen, judge
-from mcore_compat.schedule.plan import Progress
+from mcore_compat.schedule.jobs.states import LIVE, Fate, JobState, judge
 
 SAY_S = 30.0
 """So often it is said how far it is, where that changed."""
 
+MOST = 1000
+"""Tasks of a batch; Slurm's own default limit is one more."""
 
 _USUAL = frozenset({"", "None", "JobArrayTaskLimit", "Priority", "Resources", "BeginTime"})
 """Why a job waits that will not wait for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Progress:
+    """How far a run is."""
+
+    done: int
+    total: int
+    running: int
+    seconds: float
+    outcomes: Mapping[str, int]
+
+    def line(self) -> str:
+        """`12 of 40 done, 2 running, 26 left, about 25 min to go; partial 9, compatible 3`."""
+        left = self.total - self.done - self.running
+        text = f"{self.done} of {self.total} done, {self.running} running, {left} left"
+        if self.done:
+            rest = self.seconds / self.done * (self.total - self.done)
+            text += f", about {max(1, round(rest / 60))} min to go"
+        said = ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items()))
+        return f"{text}; {said}" if said else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResult:
     """What became of a task after so many tries. `reason`: what it came to where it is DONE, else
     why it was given up."""
 
@@ -42,7 +64,7 @@ class Result:
 
 @dataclass(kw_only=True)
 class Driver:
-    """Runs the tasks of one kind. `said_of`: what a task that is done came to, in a word."""
+    """Runs the tasks of one kind. `outcome_of`: what a task that is done came to, in a word."""
 
     kind: str
     tasks: Sequence[Task]
@@ -52,19 +74,19 @@ class Driver:
     attempts: int
     poll: float
     say: Callable[[str], None]
-    said_of: Callable[[str], str]
+    outcome_of: Callable[[str], str]
 
     _waiting: list[str] = field(default_factory=list, init=False)
     _live: dict[str, Batch] = field(default_factory=dict, init=False)
     _tries: Counter[str] = field(default_factory=Counter, init=False)
-    _results: dict[str, Result] = field(default_factory=dict, init=False)
+    _results: dict[str, TaskResult] = field(default_factory=dict, init=False)
     _batches: list[Batch] = field(default_factory=list, init=False)
     _ended_at: dict[str, float] = field(default_factory=dict, init=False)
     _starts: Counter[str] = field(default_factory=Counter, init=False)
-    _seen: dict[str, Seen | None] = field(default_factory=dict, init=False)
+    _seen: dict[str, JobState | None] = field(default_factory=dict, init=False)
     _ran: set[str] = field(default_factory=set, init=False)
 
-    def run(self) -> Mapping[str, Result]:
+    def run(self) -> Mapping[str, TaskResult]:
         """Run all tasks to their ends; what became of each.
 
         Raises:
@@ -75,8 +97,8 @@ class Driver:
         started, said_at, said = time.monotonic(), 0.0, ""
         self._adopt()
         while True:
-            while self._waiting and (room := self.scheduler.room(len(self._live))):
-                self._submit(self._waiting[:room])
+            if self._waiting and not self._live:
+                self._submit(self._waiting[:MOST])
             if not self._live:
                 break
             self._look()
@@ -122,7 +144,7 @@ class Driver:
                 f"{len(self._live)} queued, running or just ended, {len(self._waiting)} to submit"
             )
 
-    def _ask(self, batches: Sequence[Batch]) -> dict[str, Seen]:
+    def _ask(self, batches: Sequence[Batch]) -> dict[str, JobState]:
         there = self.scheduler.look(batches)
         while there is None:
             self.say(f"{self.scheduler.name} does not answer; asked again in {self.poll:.0f} s")
@@ -130,15 +152,15 @@ class Driver:
             there = self.scheduler.look(batches)
         return there
 
-    def _take_over(self, task: Task, batch: Batch, there: Mapping[str, Seen]) -> None:
+    def _take_over(self, task: Task, batch: Batch, there: Mapping[str, JobState]) -> None:
         name = task.name
         fate, _ = judge(there.get(batch.job_of(name)), records.end(batch, name), settled=False)
         if fate is Fate.DONE and batch.task(name).inputs != task.inputs:
             self._tries[name] = 0
             self._waiting.append(name)
         elif fate is Fate.DONE:
-            word = self.said_of(name)
-            self._results[name] = Result(fate=fate, reason=word, tries=self._tries[name])
+            word = self.outcome_of(name)
+            self._results[name] = TaskResult(fate=fate, reason=word, tries=self._tries[name])
         elif fate is Fate.WAITING:
             self._live[name] = batch
             self._starts[name] = len(records.starts(batch, name))
@@ -153,7 +175,8 @@ class Driver:
     def _submit(self, names: Sequence[str]) -> None:
         by_name = {task.name: task for task in self.tasks}
         tasks = [by_name[name] for name in names]
-        batch = records.new(self.kind, self.scheduler.name, tasks, self.minutes, self.among)
+        to = self.scheduler
+        batch = records.new(self.kind, to.name, tasks, self.minutes, self.among, open=to.outlives)
         with _undisturbed():
             try:
                 batch = records.submitted(batch, self.scheduler.submit(batch))
@@ -190,12 +213,12 @@ class Driver:
                     self.scheduler.cancel(job)  # or it might run beside its next attempt
                 self._settle(name, job, fate, reason)
 
-    def _last(self, name: str) -> Seen | None:
+    def _last(self, name: str) -> JobState | None:
         """What was last seen of a job that had ended then."""
         seen = self._seen.get(name)
         return None if seen is None or seen.state in LIVE else seen
 
-    def _say_starts(self, name: str, batch: Batch, seen: Seen | None) -> None:
+    def _say_starts(self, name: str, batch: Batch, seen: JobState | None) -> None:
         """Say what the scheduler does with a job by itself."""
         if seen and seen.state == "PENDING":
             if name in self._ran:
@@ -215,7 +238,7 @@ class Driver:
         self._ran.discard(name)
         tries = self._tries[name]
         if fate is Fate.DONE:
-            reason = self.said_of(name)
+            reason = self.outcome_of(name)
             self.say(f"{name}: {reason} (job {job})")
         elif fate is Fate.DIED and tries < self.attempts:
             self.say(
@@ -225,7 +248,7 @@ class Driver:
             return
         else:
             self.say(f"{name}: job {job}: {reason}; given up after {tries} of {self.attempts}")
-        self._results[name] = Result(fate=fate, reason=reason, tries=tries)
+        self._results[name] = TaskResult(fate=fate, reason=reason, tries=tries)
 
     def _progress(self, seconds: float) -> str:
         live = [seen for name in self._live if (seen := self._seen.get(name))]

@@ -41,7 +41,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class JobStart:
     """One start of a job; `restarts` counts what the scheduler did by itself."""
 
     job: str
@@ -51,7 +51,7 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class JobEnd:
     """How a task's command ended, as its job wrote it down."""
 
     how: str
@@ -94,8 +94,16 @@ def folder() -> Path:
     return files.home() / "submitted"
 
 
-def new(kind: str, scheduler: str, tasks: Sequence[Task], minutes: int, among: Path) -> Batch:
-    """A batch that is on disk and not submitted yet."""
+def new(
+    kind: str,
+    scheduler: str,
+    tasks: Sequence[Task],
+    minutes: int,
+    among: Path,
+    *,
+    open: bool = True,
+) -> Batch:
+    """A batch that is on disk and not submitted yet; `open`: a later run has to look at it."""
     used = [_number(path) for path in among.glob("mcore-compat-*")]
     # The scheduler knows its jobs by this name, and may have those of another folder, too.
     place = among / f"mcore-compat-{max(used, default=0) + 1}-{secrets.token_hex(3)}"
@@ -106,6 +114,7 @@ def new(kind: str, scheduler: str, tasks: Sequence[Task], minutes: int, among: P
         tasks=tuple(tasks),
         minutes=minutes,
         taken=now(),
+        open=open,
     )
     write(batch)
     return batch
@@ -156,7 +165,7 @@ def prune(among: Path, kept: int = KEPT) -> None:
         shutil.rmtree(place)
 
 
-def note_start(batch: Batch, name: str, start: Start) -> None:
+def note_start(batch: Batch, name: str, start: JobStart) -> None:
     """Append a start: one write, so that two never mix."""
     line = json.dumps(asdict(start), sort_keys=True) + "\n"
     handle = os.open(batch.folder / f"{name}.starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -166,9 +175,9 @@ def note_start(batch: Batch, name: str, start: Start) -> None:
         os.close(handle)
 
 
-def starts(batch: Batch, name: str) -> tuple[Start, ...]:
+def starts(batch: Batch, name: str) -> tuple[JobStart, ...]:
     """All starts of a task's job."""
-    return tuple(Start(**data) for data in _lines(batch.folder / f"{name}.starts"))
+    return tuple(JobStart(**data) for data in _lines(batch.folder / f"{name}.starts"))
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -178,7 +187,7 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
             yield json.loads(line)
 
 
-def note_end(batch: Batch, name: str, ended: Ended) -> None:
+def note_end(batch: Batch, name: str, ended: JobEnd) -> None:
     """Say how a task's command ended. A verdict stays: what an earlier start of the same job, on a
     node that was given up, says after it counts no more."""
     before = end(batch, name)
@@ -186,9 +195,9 @@ def note_end(batch: Batch, name: str, ended: Ended) -> None:
         files.write_text(batch.folder / f"{name}.ended.json", files.dump_json(asdict(ended)))
 
 
-def end(batch: Batch, name: str) -> Ended | None:
+def end(batch: Batch, name: str) -> JobEnd | None:
     """How a task's command ended; None while it has not, or where its job died hard."""
     path = batch.folder / f"{name}.ended.json"
     if not path.exists():
         return None
-    return Ended(**json.loads(path.read_text(encoding="utf-8")))
+    return JobEnd(**json.loads(path.read_text(encoding="utf-8")))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcore_compat.base.errors import UsageError
 
-SCHEDULERS = ("local", "slurm")
-NOX = "nox"
+LOCAL, SLURM = "local", "slurm"
 
-MINUTES = 60
+MINUTES = {LOCAL: 7 * 24 * 60, SLURM: 60}
 PARALLEL = 16
+POLL_S = {LOCAL: 0.2, SLURM: 10.0}
 POLL_MOST = 86400
+ATTEMPTS = 3
 
 _OWN = frozenset(
     {
@@ -26,79 +26,73 @@ _OWN = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
-    """How jobs are submitted. `minutes`: the time limit of each; `parallel`: so many at a time."""
+class JobOptions:
+    """How cells are run as jobs. `minutes`: the time limit of each; `parallel`: so many at a time;
+    `attempts`: so many jobs for a cell whose jobs die; `poll`: seconds between two looks."""
 
-    scheduler: str
+    scheduler: str = LOCAL
     partition: str | None = None
     build_partition: str | None = None
     account: str | None = None
     gpus: int = 0
-    minutes: int = MINUTES
+    minutes: int = MINUTES[LOCAL]
     parallel: int = PARALLEL
     options: tuple[tuple[str, str | bool], ...] = ()
-    attempts: int = 3
-    poll: float = 10.0
+    attempts: int = ATTEMPTS
+    poll: float = POLL_S[LOCAL]
 
     def with_gpus(self) -> bool:
         """Whether the jobs of cells ask for GPUs, in whatever words."""
         return self.gpus > 0 or any(asks_for_gpus(key, value) for key, value in self.options)
 
 
-def add(command: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    group = command.add_argument_group("as jobs, through submitit (docs/clusters.md)")
-    group.add_argument(
-        "--executor", choices=(NOX, *SCHEDULERS), default=NOX, help="where cells run (nox: here)"
-    )
-    group.add_argument("--partition", help="Slurm's partition")
-    group.add_argument("--build-partition", metavar="P", help="for builds; default: the same")
-    group.add_argument("--account", help="Slurm's account")
-    group.add_argument("--gpus-per-task", type=int, default=0, metavar="N", help="for a cell (0)")
-    group.add_argument(
-        "--time", default=str(MINUTES), help=f"limit of a job: MIN, H:MM:SS or D-H ({MINUTES})"
-    )
-    group.add_argument(
-        "--array-parallelism", type=int, metavar="N", help=f"jobs at a time ({PARALLEL}; local: -j)"
-    )
-    group.add_argument(
-        "--slurm-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="of sbatch, e.g. mem=32G; repeatable",
-    )
-    group.add_argument(
-        "--attempts", type=int, default=3, metavar="N", help="jobs for a cell whose job died (3)"
-    )
-    group.add_argument("--poll", type=float, default=10.0, metavar="S", help="looks every S s (10)")
-
-
-_DEFAULTS: Mapping[str, object] = {
-    "partition": None,
-    "build_partition": None,
-    "account": None,
-    "gpus_per_task": 0,
-    "array_parallelism": None,
-    "slurm_option": [],
-}
-
-
-def of(args: argparse.Namespace) -> Flags | None:
-    """What was asked for; None where cells run below nox.
+def here(jobs: int) -> JobOptions:
+    """On this machine, so many cells at a time.
 
     Raises:
-        UsageError: an option that needs `--executor`, or one that is not valid.
+        UsageError: none at a time.
     """
-    if args.executor == NOX:
-        for name, default in _DEFAULTS.items():
-            if getattr(args, name) != default:
-                spelt = "--" + name.replace("_", "-")
-                raise UsageError(f"{spelt} is for jobs: add --executor slurm or --executor local")
-        return None
+    if jobs < 1:
+        raise UsageError("--jobs: at least one must run at a time")
+    return JobOptions(parallel=jobs)
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    group = command.add_argument_group("where cells run (docs/clusters.md)")
+    add = group.add_argument
+    add("--executor", choices=(LOCAL, SLURM), default=LOCAL, help="this machine, or Slurm (local)")
+    add("--partition", help="Slurm's partition")
+    add("--build-partition", metavar="P", help="for builds; default: the same")
+    add("--account", help="Slurm's account")
+    add("--gpus-per-task", type=int, default=0, metavar="N", help="for a cell (0)")
+    add("--time", help="limit of a job: MIN, H:MM:SS or D-H (Slurm: 60; local: none to speak of)")
+    jobs = f"jobs at a time ({PARALLEL}; local: -j)"
+    add("--array-parallelism", type=int, metavar="N", help=jobs)
+    option = "of sbatch, e.g. mem=32G; repeatable"
+    add("--slurm-option", action="append", default=[], metavar="KEY=VALUE", help=option)
+    tries = f"jobs for a cell whose job died ({ATTEMPTS})"
+    add("--attempts", type=int, default=ATTEMPTS, metavar="N", help=tries)
+    add("--poll", type=float, metavar="S", help="looks every S s (Slurm: 10)")
+
+
+_OF_SLURM = ("partition", "build_partition", "account", "gpus_per_task", "slurm_option")
+
+
+def of(args: argparse.Namespace) -> JobOptions:
+    """What was asked for.
+
+    Raises:
+        UsageError: an option of Slurm without it, or one that is not valid.
+    """
+    scheduler = args.executor
+    for name in _OF_SLURM if scheduler == LOCAL else ():
+        if getattr(args, name):
+            spelt = "--" + name.replace("_", "-")
+            raise UsageError(f"{spelt} is for jobs of Slurm: add --executor slurm")
     parallel = args.array_parallelism
     if parallel is None:
-        parallel = args.jobs if args.executor == "local" else PARALLEL
+        parallel = here(args.jobs).parallel if scheduler == LOCAL else PARALLEL
     for spelt, value, least in (
         ("--array-parallelism", parallel, 1),
         ("--attempts", args.attempts, 1),
@@ -106,19 +100,20 @@ def of(args: argparse.Namespace) -> Flags | None:
     ):
         if value < least:
             raise UsageError(f"{spelt}: must be at least {least}")
-    if not 0 < args.poll <= POLL_MOST:  # nor what is no number
+    poll = POLL_S[scheduler] if args.poll is None else args.poll
+    if not 0 < poll <= POLL_MOST:  # nor what is no number
         raise UsageError(f"--poll: must be a number of seconds, more than 0, up to {POLL_MOST}")
-    return Flags(
-        scheduler=args.executor,
+    return JobOptions(
+        scheduler=scheduler,
         partition=args.partition,
         build_partition=args.build_partition,
         account=args.account,
         gpus=args.gpus_per_task,
-        minutes=minutes(args.time),
+        minutes=MINUTES[scheduler] if args.time is None else minutes(args.time),
         parallel=parallel,
         options=tuple(option(text) for text in args.slurm_option),
         attempts=args.attempts,
-        poll=args.poll,
+        poll=poll,
     )
 
 
