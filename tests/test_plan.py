@@ -11,7 +11,7 @@ from support import stand_in_cell
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.schedule import plan, selection
-from mcore_compat.schedule.jobs.drive import Progress
+from mcore_compat.schedule.jobs.drive import progress
 from mcore_compat.schedule.plan import CellState
 
 
@@ -96,12 +96,11 @@ def test_that_nothing_is_stale_is_no_error() -> None:
 @given(st.integers(0, 50), st.integers(0, 4), st.integers(1, 50), st.floats(0, 1e5))
 def test_progress_adds_up(done: int, running: int, rest: int, seconds: float) -> None:
     total = done + running + rest
-    progress = Progress(done=done, total=total, running=running, seconds=seconds, outcomes={})
-    line = progress.line()
+    line = progress(done=done, total=total, running=running, seconds=seconds, outcomes={})
     assert line.startswith(f"{done} of {total} done, {running} running, {rest} left")
     assert ("min to go" in line) == (done > 0)
 
 
 def test_progress_tells_outcomes() -> None:
-    line = Progress(done=2, total=4, running=1, seconds=120, outcomes={"partial": 2}).line()
+    line = progress(done=2, total=4, running=1, seconds=120, outcomes={"partial": 2})
     assert line == "2 of 4 done, 1 running, 1 left, about 2 min to go; partial 2"

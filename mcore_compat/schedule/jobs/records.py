@@ -8,13 +8,11 @@ last act: its absence says that the job died hard.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mcore_compat.base import files
 from mcore_compat.results.evidence import now
@@ -134,11 +132,15 @@ def read(place: Path) -> Batch:
     return Batch(**data, folder=place, tasks=tasks, jobs=None if jobs is None else tuple(jobs))
 
 
+def _batches(among: Path) -> list[Batch]:
+    """All that are there, oldest first."""
+    batches = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
+    return sorted(batches, key=lambda batch: _number(batch.folder))
+
+
 def open_batches(among: Path, scheduler: str) -> tuple[Batch, ...]:
     """Those that no run has closed, oldest first."""
-    found = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
-    mine = [batch for batch in found if batch.open and batch.scheduler == scheduler]
-    return tuple(sorted(mine, key=lambda batch: _number(batch.folder)))
+    return tuple(b for b in _batches(among) if b.open and b.scheduler == scheduler)
 
 
 def _number(place: Path) -> int:
@@ -147,9 +149,9 @@ def _number(place: Path) -> int:
 
 def submitted(batch: Batch, jobs: Sequence[str]) -> Batch:
     """The batch with its jobs, written."""
-    found = replace(batch, jobs=tuple(jobs))
-    write(found)
-    return found
+    batch = replace(batch, jobs=tuple(jobs))
+    write(batch)
+    return batch
 
 
 def close(batch: Batch) -> None:
@@ -159,32 +161,22 @@ def close(batch: Batch) -> None:
 
 def prune(among: Path, kept: int = KEPT) -> None:
     """Remove all but the newest of the closed ones."""
-    found = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
-    closed = sorted((batch.folder for batch in found if not batch.open), key=_number)
-    for place in closed[:-kept]:
-        shutil.rmtree(place)
+    for batch in [batch for batch in _batches(among) if not batch.open][:-kept]:
+        shutil.rmtree(batch.folder)
 
 
 def note_start(batch: Batch, name: str, start: JobStart) -> None:
     """Append a start: one write, so that two never mix."""
-    line = json.dumps(asdict(start), sort_keys=True) + "\n"
-    handle = os.open(batch.folder / f"{name}.starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
+    with (batch.folder / f"{name}.starts").open("ab", buffering=0) as out:
+        out.write((json.dumps(asdict(start), sort_keys=True) + "\n").encode())
 
 
 def starts(batch: Batch, name: str) -> tuple[JobStart, ...]:
-    """All starts of a task's job."""
-    return tuple(JobStart(**data) for data in _lines(batch.folder / f"{name}.starts"))
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """All starts of a task's job; one that is being written is read the next time."""
+    path = batch.folder / f"{name}.starts"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):  # one that is being written is read the next time
-            yield json.loads(line)
+    whole, _, _ = text.rpartition("\n")
+    return tuple(JobStart(**json.loads(line)) for line in whole.splitlines())
 
 
 def note_end(batch: Batch, name: str, ended: JobEnd) -> None:
