@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mcore_compat.cli import commands, matrix_jobs
 from mcore_compat.cli.commands import say
@@ -12,7 +13,7 @@ from mcore_compat.results import evidence
 from mcore_compat.run.pipeline import Context
 from mcore_compat.schedule import matrix_run, new_releases, nightly, plan
 from mcore_compat.schedule.jobs import job_options
-from mcore_compat.schedule.selection import WHOLE, selected
+from mcore_compat.schedule.selection import WHOLE, Selection, selected
 
 
 def refresh(*, join: bool) -> int:
@@ -36,9 +37,10 @@ def night(options: nightly.NightOptions, *, dry_run: bool, names_only: bool) -> 
             nightly.write(found)
         for line in found.lines():
             print(line)
-        here, new = nightly.with_(here, found), found.new
+        here = replace(here, matrix=found.declared, releases=found.known)
+        new = found.new
     names = nightly.to_run(here, new, options)
-    selection = nightly.selection(names)
+    selection = Selection(names=names)
     if names_only:
         print("\n".join(names), end="\n" if names else "")
         return 0
