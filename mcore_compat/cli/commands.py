@@ -283,9 +283,7 @@ def explore_(*, budget: str, jobs: int, dry_run: bool, offline: bool) -> int:
     minutes = exploration_run.minutes_of(budget)
     here = context()
     if dry_run:
-        for line in exploration_run.describe(
-            exploration_run.view(here, minutes, jobs, offline=offline)
-        ):
+        for line in exploration_run.view(here, minutes, jobs, offline=offline).lines():
             print(line)
         return 0
     ran = exploration_run.run(here, minutes=minutes, jobs=jobs, offline=offline)

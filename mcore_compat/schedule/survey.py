@@ -22,9 +22,6 @@ from mcore_compat.schedule.plan import CellState
 SUITE_PARTS = 1.25
 """A cell takes this much longer than its checks together: imports, environment, writing."""
 
-Asks = tuple[tuple[str, ...], ...]
-"""Of each package that a lock wants built here: the keys of which any will do."""
-
 
 def survey(
     cells: Iterable[Cell], context: Context, device: str | None = None
@@ -37,23 +34,23 @@ def survey(
     """
     suite, device = pipeline.suite_digest(), device or pipeline.device_class()
     built, parts = _built(wheelhouse.folder()), parted.wanted(device)
-    return tuple(_known(cell, context, suite, device, built, parts) for cell in cells)
+    return tuple(_state_of(cell, context, suite, device, built, parts) for cell in cells)
 
 
 def _built(folder: Path) -> frozenset[str]:
     """The keys of the wheels that are there, as their records say."""
-    found = set()
+    keys = set()
     for record in folder.glob("*/build.json"):
         try:
-            said = json.loads(record.read_text())
-            if said["wheel"] and said["sha256"]:
-                found.add(record.parent.name)
+            build = json.loads(record.read_text())
+            if build["wheel"] and build["sha256"]:
+                keys.add(record.parent.name)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # does not count, as for `wheelhouse.lookup`
-    return frozenset(found)
+    return frozenset(keys)
 
 
-def _known(
+def _state_of(
     cell: Cell,
     context: Context,
     suite: str,
@@ -61,61 +58,55 @@ def _known(
     built: frozenset[str],
     parts: Mapping[str, str],
 ) -> CellState:
-    path = pipeline.lock_path(cell)
-    digest = sha256_file(path) if path.exists() else None
-    kept = evidence.path_of(cell.name, device)
-    asks = _asks(cell, context)
-    if not kept.exists():
-        return CellState(cell=cell, state="untested", missing=_missing(asks, built))
+    lock = pipeline.lock_path(cell)
+    digest = sha256_file(lock) if lock.exists() else None
+    path = evidence.path_of(cell.name, device)
+    missing = _missing(cell, context, built)
+    if not path.exists():
+        return CellState(cell=cell, state="untested", missing=missing)
     try:
-        found = evidence.load(kept, validate=False, whole=False)
+        last = evidence.load(path, validate=False, whole=False)
     except CompatError:
         return CellState(cell=cell, state="its evidence is corrupt")
-    if found.outcome is CellOutcome.UNRESOLVABLE:
-        same = digest is None and found.lock == locks.asked_for(
-            cell, context.matrix, context.releases
-        )
+    if last.outcome is CellOutcome.UNRESOLVABLE:
+        asked = locks.asked_for(cell, context.matrix, context.releases)
+        same = digest is None and last.lock == asked
         state = "fresh" if same else "what the resolver is asked changed"
     else:
-        state = _state(found, digest or "", suite, parts)
-    newer = moved(cell, found.pins)
+        state = _freshness(last, digest or "", suite, parts)
+    newer = moved(cell, last.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
-    fresh = state == "fresh"
     return CellState(
         cell=cell,
         state=state,
-        outcomes=frozenset({found.outcome.value, *(check.outcome.value for check in found.checks)}),
-        seconds=sum(c.seconds for c in found.checks) * SUITE_PARTS or None,
-        missing=() if fresh else _missing(asks, built),
+        outcomes=frozenset({last.outcome.value, *(check.outcome.value for check in last.checks)}),
+        seconds=sum(c.seconds for c in last.checks) * SUITE_PARTS or None,
+        missing=() if state == "fresh" else missing,
         behind=bool(newer),
     )
 
 
-def _state(found: Evidence, lock: str, suite: str, parts: Mapping[str, str]) -> str:
-    """`parts`: what a whole run has besides the suite, by digest."""
-    python = found.pins.get("python", "")
-    state = evidence.freshness(found, lock=lock, suite=suite, python=python)
+def _freshness(last: Evidence, lock: str, suite: str, parts: Mapping[str, str]) -> str:
+    """`fresh`, or why not; `parts`: what a whole run has besides the suite, by digest."""
+    python = last.pins.get("python", "")
+    state = evidence.freshness(last, lock=lock, suite=suite, python=python)
     if isinstance(state, Stale):
         return state.why
-    if not found.checks:
+    if not last.checks:
         return "fresh"
-    lacks = parted.lacking(found.cell, device_class=found.device_class, lock=lock, wanted=parts)
+    lacks = parted.lacking(last.cell, device_class=last.device_class, lock=lock, wanted=parts)
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 
-def _asks(cell: Cell, context: Context) -> Asks:
-    """What the cell's lock wants of the wheelhouse; nothing where there is no lock."""
+def _missing(cell: Cell, context: Context, built: frozenset[str]) -> tuple[str, ...]:
+    """Keys of the wheels that the cell's lock wants and the wheelhouse does not have; none where
+    there is no lock."""
     path = pipeline.lock_path(cell)
-    if not path.exists():
-        return ()
-    pins = locks.read(path).source_only
+    pins = locks.read(path).source_only if path.exists() else ()
     if not pins:
         return ()
-    of = pipeline.chosen(cell.name, context)
-    return tuple(tuple(map(str, wheelhouse.keys_of(pin, of))) for pin in pins)
-
-
-def _missing(asks: Asks, built: frozenset[str]) -> tuple[str, ...]:
-    """Keys of the wheels that the wheelhouse does not have."""
-    return tuple(choices[-1] for choices in asks if not any(key in built for key in choices))
+    chosen = pipeline.chosen(cell.name, context)
+    # Of each package, any of its keys will do.
+    wanted = [[str(key) for key in wheelhouse.keys_of(pin, chosen)] for pin in pins]
+    return tuple(keys[-1] for keys in wanted if built.isdisjoint(keys))
