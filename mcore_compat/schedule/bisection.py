@@ -1,11 +1,10 @@
-"""The command `bisect`: loads what is known, runs what the answer needs, tells it."""
+"""Bisection: what is known of a line of cells, what must be run for the answer, how it reads."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mcore_compat.analysis import explanation
@@ -19,7 +18,8 @@ from mcore_compat.base.errors import InterpreterError, UsageError
 from mcore_compat.core.cells import full_name
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
-from mcore_compat.publish import issue_drafts, report
+from mcore_compat.publish import issue_drafts
+from mcore_compat.publish import report as published
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.fingerprint import plain
@@ -43,19 +43,18 @@ def run(args: argparse.Namespace) -> int:
     known = {**known_of(line, args.check, here, stale=args.stale), **boundary.refused(line)}
     if args.dry_run:
         planned = plan_of(line, args.check, known, here)
-        _print(planned, _plan_lines, args.format)
+        _print(planned, _plan_lines(planned), args.format)
         return 0
     ask = None if args.no_run else _runner(line, args.check, here, args.limit)
     found = boundary.search(line, args.check, known, ask)
-    _print(report_of(line, args.check, found, here), _lines, args.format)
+    report = report_of(line, args.check, found, here)
+    _print(report, _report_lines(report), args.format)
     return 0 if found.answer.exact and not found.answer.against else 1
 
 
-def _print(
-    data: dict[str, Any], words: Callable[[Mapping[str, Any]], Iterator[str]], form: str
-) -> None:
-    lines = (plain(line) for line in words(data))
-    print(files.dump_json(data) if form == "json" else "\n".join(lines) + "\n", end="")
+def _print(data: dict[str, Any], lines: Iterable[str], form: str) -> None:
+    text = files.dump_json(data) if form == "json" else "".join(f"{plain(x)}\n" for x in lines)
+    print(text, end="")
 
 
 def stored() -> tuple[Evidence, ...]:
@@ -92,18 +91,17 @@ def line_of(args: argparse.Namespace, here: Context) -> Line:
 
 def known_of(line: Line, check: str, here: Context, *, stale: bool) -> dict[int, Seen]:
     """What evidence says already, by point; with `stale`, also evidence that does not hold."""
-    found = {}
-    cells = [point.cell for point in line.points]
-    for place, one in enumerate(survey.survey(cells, here)):
-        path = evidence.path_of(one.cell.name, pipeline.device_class())
-        if not one.outcomes or not (one.fresh or stale):
+    known = {}
+    for place, state in enumerate(survey.survey([point.cell for point in line.points], here)):
+        if not state.outcomes or not (state.fresh or stale):
             continue
+        path = evidence.path_of(state.cell.name, pipeline.device_class())
         e = evidence.load(path, validate=False, whole=False)
-        if not e.complete or e.outcome is CellOutcome.ERROR:
-            continue
-        said = f"evidence of {e.taken[:10]}" + ("" if one.fresh else f", stale: {one.state}")
-        found[place] = boundary.seen_in(e, check, one.cell, said)
-    return found
+        if e.complete and e.outcome is not CellOutcome.ERROR:
+            source = f"evidence of {e.taken[:10]}"
+            source += "" if state.fresh else f", stale: {state.state}"
+            known[place] = boundary.seen_in(e, check, state.cell, source)
+    return known
 
 
 def _runner(line: Line, check: str, here: Context, limit: float | None) -> Callable[[int], Seen]:
@@ -117,9 +115,9 @@ def _runner(line: Line, check: str, here: Context, limit: float | None) -> Calla
         except InterpreterError as error:  # says nothing of the releases, as what cannot be built
             why = str(error)
             return boundary.Seen(state=State.SILENT, outcome="untested", source="run now", why=why)
-        one = boundary.seen_in(outcome.evidence, check, cell, "run now")
-        here.say(f"bisect: {check} is {one.outcome} there")
-        return one
+        seen = boundary.seen_in(outcome.evidence, check, cell, "run now")
+        here.say(f"bisect: {check} is {seen.outcome} there")
+        return seen
 
     return run_point
 
@@ -145,12 +143,12 @@ def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) ->
 
 def _priced(line: Line, place: int, here: Context) -> plan.CellState:
     """A point as a cell to run; without a lock, with the one build that it is sure to need."""
-    (known,) = survey.survey([line.points[place].cell], here)
-    key = exploration_run.te_key(known.cell)
+    (state,) = survey.survey([line.points[place].cell], here)
+    key = exploration_run.te_key(state.cell)
     built = (wheelhouse.folder() / key / "build.json").exists()
-    if not built and not pipeline.lock_path(known.cell).exists():
-        return replace(known, missing=(key,))
-    return known
+    if not built and not pipeline.lock_path(state.cell).exists():
+        return replace(state, missing=(key,))
+    return state
 
 
 def report_of(line: Line, check: str, found: Found, here: Context) -> dict[str, Any]:
@@ -220,7 +218,7 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
         return {**made, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
     others = {other.cell: other for other in stored()} | {e.cell: e}
-    texts = sorted((report.FOLDER / issue_drafts.FOLDER).glob(f"*-{key}.md"))
+    texts = sorted((published.FOLDER / issue_drafts.FOLDER).glob(f"*-{key}.md"))
     return {
         **made,
         "type": check.failure.type,
@@ -229,39 +227,34 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
         "fingerprint": key,
         "gpu_independent": check.failure.gpu_independent,
         "rules": explanation.lines(explanation.of_failure(others.values(), key)),
-        "text_for_upstream": _shown(texts[0]) if texts else None,
+        "text_for_upstream": texts[0].relative_to(files.ROOT).as_posix() if texts else None,
     }
 
 
-def _shown(path: Path) -> str:
-    return path.relative_to(files.ROOT).as_posix()
-
-
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+def _report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report for a person."""
-    yield from told["answer"]
-    if told["not_looked_at"]:
-        between_ = ", ".join(told["not_looked_at"])
-        yield f"between them lie also {between_}, not asked: it may be there; --patches asks them"
-    if told["moves_too"]:
-        also = ", ".join(f"{a} {one} -> {two}" for a, (one, two) in told["moves_too"].items())
+    yield from report["answer"]
+    if report["not_looked_at"]:
+        between = ", ".join(report["not_looked_at"])
+        yield f"between them lie also {between}, not asked: it may be there; --patches asks them"
+    if report["moves_too"]:
+        also = ", ".join(f"{a} {old} -> {new}" for a, (old, new) in report["moves_too"].items())
         yield f"at the same step moves {also}: any of them may be the cause"
         yield "to tell them apart: --hold te,torch,python"
-    if told["against"]:
-        yield f"changes seen: {', '.join(' -> '.join(pair) for pair in told['changes'])}"
-    left = sum(row["outcome"] == "not asked" for row in told["points"])
+    rest = "it is assumed that nothing else changes there"
+    if report["against"]:
+        yield f"changes seen: {', '.join(' -> '.join(pair) for pair in report['changes'])}"
+        rest = "there may be more changes there"
+    left = sum(row["outcome"] == "not asked" for row in report["points"])
     if left:
-        rest = (
-            "there may be more changes there"
-            if told["against"]
-            else "it is assumed that nothing else changes there"
-        )
-        yield f"{left} of {len(told['points'])} points were not asked: {rest}"
-    yield f"run for this: {', '.join(told['ran']) or 'nothing'}"
-    yield from _line_lines(told)
-    failure = told["failure"]
-    if failure is None:
-        return
+        yield f"{left} of {len(report['points'])} points were not asked: {rest}"
+    yield f"run for this: {', '.join(report['ran']) or 'nothing'}"
+    yield from _line_lines(report)
+    if report["failure"]:
+        yield from _failure_lines(report["failure"])
+
+
+def _failure_lines(failure: Mapping[str, Any]) -> Iterator[str]:
     yield f"why not in {failure['cell']}: {failure['check']}"
     yield f"  {failure['type']}: {failure['message']}"
     if failure.get("fingerprint"):
@@ -276,26 +269,25 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"  ready to be sent upstream: {failure['text_for_upstream']}"
 
 
-def _line_lines(told: Mapping[str, Any]) -> Iterator[str]:
+def _line_lines(data: Mapping[str, Any]) -> Iterator[str]:
     """What the line is made of, and its points as a table."""
-    held = ", ".join(f"{axis} {version}" for axis, version in told["held"].items())
-    yield f"held: {held}"
-    if told["moving"]:
-        yield f"moving with {told['axis']}, each series' own stack: {', '.join(told['moving'])}"
-    yield from told["notes"]
+    yield f"held: {', '.join(f'{axis} {version}' for axis, version in data['held'].items())}"
+    if data["moving"]:
+        yield f"moving with {data['axis']}, each series' own stack: {', '.join(data['moving'])}"
+    yield from data["notes"]
+    symbols, untested = verdict.SYMBOLS, verdict.SYMBOLS["untested"]
     rows = [
         (
             row["version"],
-            f"{verdict.SYMBOLS.get(row['outcome'], verdict.SYMBOLS['untested'])} {row['outcome']}",
+            f"{symbols.get(row['outcome'], untested)} {row['outcome']}",
             row["cell"],
-            row["source"] + (f": {row['why']}" if row["why"] else ""),
+            (row["source"] + (f": {row['why']}" if row["why"] else ""))[:160],
         )
-        for row in told["points"]
+        for row in data["points"]
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]] + [0]
     for row in rows:
-        columns = (row[column].ljust(widths[column]) for column in range(3))
-        yield f"  {'  '.join(columns)}  {row[3][:160]}".rstrip()
+        yield "  " + "  ".join(map(str.ljust, row, widths)).rstrip()
 
 
 def _plan_lines(planned: Mapping[str, Any]) -> Iterator[str]:
@@ -304,13 +296,13 @@ def _plan_lines(planned: Mapping[str, Any]) -> Iterator[str]:
     yield from _line_lines(planned)
     for name in planned["ends_to_run"]:
         yield f"would run, to see that the end is what it was said to be: {name}"
-    if not planned["most_runs"]:
+    most = planned["most_runs"]
+    if not most:
         yield "nothing would be run: what is known answers it"
         return
     if planned["may_be_built"]:
         yield f"may have to be built first: {', '.join(planned['may_be_built'])}"
-    cells = "1 cell" if planned["most_runs"] == 1 else f"{planned['most_runs']} cells"
     yield (
-        f"would run at most {cells}, about {planned['most_minutes']:.0f} min, "
-        "and one more for each that cannot be asked"
+        f"would run at most {most} {'cell' if most == 1 else 'cells'}, about "
+        f"{planned['most_minutes']:.0f} min, and one more for each that cannot be asked"
     )

@@ -81,31 +81,22 @@ class TaskProgress:
         self.starts, self.state, self.ran, self.ended_at = 0, None, False, None
 
 
+@dataclass(kw_only=True)
 class Driver:
     """Runs the tasks of one kind. `outcome_of`: what a task that is done came to, in a word."""
 
-    def __init__(
-        self,
-        *,
-        kind: str,
-        tasks: Sequence[Task],
-        scheduler: Scheduler,
-        among: Path,
-        minutes: int,
-        attempts: int,
-        poll: float,
-        say: Callable[[str], None],
-        outcome_of: Callable[[str], str],
-    ) -> None:
-        self.kind = kind
-        self.scheduler = scheduler
-        self.among = among
-        self.minutes = minutes
-        self.attempts = attempts
-        self.poll = poll
-        self.say = say
-        self.outcome_of = outcome_of
-        self._all = [TaskProgress(task=task) for task in tasks]
+    kind: str
+    tasks: Sequence[Task]
+    scheduler: Scheduler
+    among: Path
+    minutes: int
+    attempts: int
+    poll: float
+    say: Callable[[str], None]
+    outcome_of: Callable[[str], str]
+
+    def __post_init__(self) -> None:
+        self._all = [TaskProgress(task=task) for task in self.tasks]
         self._batches: list[Batch] = []
 
     def run(self) -> Mapping[str, TaskResult]:
@@ -196,9 +187,12 @@ class Driver:
         self._batches.append(batch)
         for each in waiting:
             each.submitted(batch)
-        job = batch.jobs[0].partition("_")[0]
         what = tasks[0].name if len(tasks) == 1 else f"{len(tasks)} {self.kind}"
-        self.say(f"submitted {what} as job {job} of {to.name} ({batch.name})")
+        if to.outlives:
+            job = batch.jobs[0].partition("_")[0]
+            self.say(f"submitted {what} as job {job} of {to.name} ({batch.name})")
+        else:
+            self.say(f"running {what}; what each prints is in {batch.folder / 'jobs'}")
 
     def _look(self, live: Sequence[TaskProgress]) -> None:
         names = {each.batch.name for each in live if each.batch}
