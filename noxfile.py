@@ -35,7 +35,7 @@ def _register_command(name: str, description: str) -> None:
     nox.session(command, name=name, venv_backend="none")
 
 
-def _register(name: str, description: str, tags: list[str], requires: list[str]) -> None:
+def _register(name: str, description: str, tags: list[str]) -> None:
     """Add the session of one cell; its environment is made by the package, not by nox."""
 
     def compat_cell(session: nox.Session) -> None:
@@ -48,28 +48,13 @@ def _register(name: str, description: str, tags: list[str], requires: list[str])
         venv_backend="none",
         tags=tags,
         default=False,
-        requires=requires,
         allow_parallel=True,
     )
 
 
-def _register_build(key: str, cell: str, package: str) -> None:
-    """Add the session that builds one wheel; it alone runs then, for it takes all cores."""
-
-    def build_wheel(session: nox.Session) -> None:
-        _command(session, ["build", cell, package])
-
-    build_wheel.__doc__ = f"Build {key}."
-    nox.session(build_wheel, name=f"wheel-{key}", venv_backend="none", default=False)
-
-
-_PLAN = nox_sessions.planned()
-for _build in _PLAN.builds:
-    _register_build(*_build)
 _LISTED = nox_sessions.listed(sys.argv)
 for _cell in _LISTED:
-    _needs = [f"wheel-{key}" for key in _PLAN.requires.get(_cell.name, ())]
-    _register(_cell.name, _cell.description, list(_cell.tags), _needs)
+    _register(_cell.name, _cell.description, list(_cell.tags))
 
 nox.options.sessions = [nox_sessions.newest(_LISTED), "report"]
 

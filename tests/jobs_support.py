@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mcore_compat.base import files
 from mcore_compat.results import evidence
@@ -30,11 +31,11 @@ class Run:
         self._log = folder / "submitter.log"
         self._log.touch()
 
-    def start(self, names: Sequence[str]) -> subprocess.Popen[bytes]:
+    def start(self, names: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
         argv = [sys.executable, str(STAND_IN), "submit", self.scheduler, str(self.folder), *names]
         with self._log.open("ab") as out:
             return subprocess.Popen(
-                argv, env=self._environ, stdout=out, stderr=out, start_new_session=True
+                argv, env=self._environ, stdout=out, stderr=out, start_new_session=True, **more
             )
 
     @property

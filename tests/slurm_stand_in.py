@@ -7,7 +7,9 @@ The first start of a cell whose name says so never ends by itself, after a check
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,14 +21,15 @@ from mcore_compat.results import evidence
 from mcore_compat.results.from_events import Builder
 from mcore_compat.schedule.jobs import schedulers
 from mcore_compat.schedule.jobs.drive import Driver
-from mcore_compat.schedule.jobs.flags import Flags
+from mcore_compat.schedule.jobs.job_options import JobOptions
 from mcore_compat.schedule.jobs.records import CELLS, Task
 
 ENDLESS = ("killed", "node", "late", "hung")
 
 
 def cell(name: str, folder: Path) -> None:
-    """One start of a cell."""
+    """One start of a cell; as the real command it ends by SIGTERM, with what it runs."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (folder / f"{name}.ran").open("a") as out:
         out.write("started\n")
     first = (folder / f"{name}.ran").read_text() == "started\n"
@@ -36,7 +39,9 @@ def cell(name: str, folder: Path) -> None:
     builder.take(START)
     builder.take(event("restore[gpt]", "broken" if endless else "works"))
     evidence.save(builder.evidence(), folder / "evidence")
-    time.sleep(3600 if endless else 2)
+    if endless:
+        processes.run([sys.executable, "-c", "import time; time.sleep(3600)", folder], timeout=3600)
+    time.sleep(2)
     builder.take({"event": "end", "seconds": 1.0})
     evidence.save(builder.evidence(), folder / "evidence")
 
@@ -44,24 +49,26 @@ def cell(name: str, folder: Path) -> None:
 def submit(scheduler: str, folder: Path, names: list[str]) -> None:
     """Run cells as jobs."""
     command = (sys.executable, "-u", __file__, "cell")
-    flags = Flags(scheduler=scheduler, minutes=1, parallel=3, poll=0.5, gpus=1)
-    driver = Driver(
-        kind=CELLS,
-        tasks=[Task(name=n, argv=(*command, n, str(folder))) for n in names],
-        scheduler=schedulers.of(flags, processes.run),
-        among=folder / "submitted",
-        minutes=flags.minutes,
-        attempts=flags.attempts,
-        poll=flags.poll,
-        say=lambda line: print(line, flush=True),
-        said_of=lambda name: (
-            evidence.load(
-                evidence.path_of(f"compat-{name}", "host", folder / "evidence")
-            ).outcome.value
-        ),
-    )
-    for name, result in driver.run().items():
-        print(f"END {name}: {result.fate.value}: {result.reason}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = JobOptions(scheduler=scheduler, minutes=1, parallel=3, poll=0.5, gpus=1)
+    with contextlib.closing(schedulers.of(options, processes.run)) as there:
+        driver = Driver(
+            kind=CELLS,
+            tasks=[Task(name=n, argv=(*command, n, str(folder))) for n in names],
+            scheduler=there,
+            among=folder / "submitted",
+            minutes=options.minutes,
+            attempts=options.attempts,
+            poll=options.poll,
+            say=lambda line: print(line, flush=True),
+            outcome_of=lambda name: (
+                evidence.load(
+                    evidence.path_of(f"compat-{name}", "host", folder / "evidence")
+                ).outcome.value
+            ),
+        )
+        for name, result in driver.run().items():
+            print(f"END {name}: {result.fate.value}: {result.reason}", flush=True)
 
 
 if __name__ == "__main__":

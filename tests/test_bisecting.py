@@ -250,7 +250,7 @@ def test_where_there_is_more_than_one_change_nothing_is_assumed_of_the_rest(
 
 
 def test_hostile_text_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    bisection._print({}, lambda data: iter(["a\x1b[31m\u202eb"]), "terminal")
+    bisection._print({}, ["a\x1b[31m\u202eb"], "terminal")
     assert capsys.readouterr().out == "a�[31m�b\n"
 
 

@@ -1,7 +1,8 @@
-"""Jobs on this machine, by submitit itself: killed, found again, none twice. The cells stand in."""
+"""Jobs on this machine: killed, tried again, and none left behind. The cells stand in."""
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -12,9 +13,11 @@ import pytest
 from jobs_support import Run, finish, started
 
 from mcore_compat.base import processes
+from mcore_compat.base.processes import Completed
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.schedule.jobs import schedulers, worker
-from mcore_compat.schedule.jobs.flags import Flags
+from mcore_compat.schedule.jobs import records, schedulers
+from mcore_compat.schedule.jobs.job_options import JobOptions
+from mcore_compat.schedule.jobs.records import Task
 
 
 def wait_for(is_so: Callable[[], object], limit: float = 60.0) -> None:
@@ -24,47 +27,87 @@ def wait_for(is_so: Callable[[], object], limit: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def workers(folder: Path) -> list[int]:
-    """The processes of submitit that wait for a command of a batch below `folder`."""
-    found = []
+def running(folder: Path, module: str = "") -> list[int]:
+    """The processes that have `folder`, or what is below it, and `module` on their command line."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().split(b"\0")
+            words = path.read_bytes()
         except OSError:
             continue
-        if b"submitit.core._submit" in words and os.fsencode(folder) in words[-2]:
-            found.append(int(path.parent.name))
-    return found
+        if os.fsencode(folder) in words and module.encode() in words:
+            pids.append(int(path.parent.name))
+    return pids
 
 
-def test_killed_jobs_and_submitters_end_in_complete_evidence(tmp_path: Path) -> None:
+def test_a_job_that_is_killed_is_tried_again_and_the_others_are_not(tmp_path: Path) -> None:
     run = Run(tmp_path, dict(os.environ), "local")
     names = ["killed", "a", "b", "c"]
-    with started(run, names):
-        wait_for(lambda: run.stored("killed") and run.stored("a"))
-    first = run.job_of("killed")
-    wait_for(lambda: len(workers(tmp_path)) == 1)  # those that the submitter left have ended
-    os.kill(workers(tmp_path)[0], signal.SIGKILL)
-    finish(run, names)
+    with started(run, names) as process:
+        wait_for(lambda: run.stored("killed") and len(running(tmp_path, "jobs.worker")) == 1)
+        os.kill(running(tmp_path, "jobs.worker")[0], signal.SIGKILL)
+        assert process.wait(60) == 0
     for name in names:
         stored = run.stored(name)
         assert stored is not None
         assert stored.complete
         assert stored.outcome is CellOutcome.COMPATIBLE
     assert {name: run.ran(name) for name in names} == {"killed": 2, "a": 1, "b": 1, "c": 1}
-    assert f"killed: job {first}: its job died without a word" in run.said
-    assert workers(tmp_path) == []
+    assert "killed: job 1: its job died without a word" in run.said
+    assert running(tmp_path) == []
 
 
-@pytest.mark.parametrize("devices", [None, "GPU-1"])
-def test_a_job_here_has_the_devices_of_its_submitter(
-    devices: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "at_sigint"),
+    [
+        (signal.SIGTERM, signal.SIG_IGN),  # as in a shell's background
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGKILL, signal.SIG_IGN),
+    ],
+)
+def test_all_of_it_ends_with_the_submitter_and_the_next_one_runs_it(
+    number: signal.Signals, at_sigint: signal.Handlers, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as submitit leaves it
-    worker.restore(devices)
-    assert os.environ.get("CUDA_VISIBLE_DEVICES") == devices
+    run = Run(tmp_path, dict(os.environ), "local")
+    ignore = functools.partial(signal.signal, signal.SIGINT, at_sigint)
+    process = run.start(["hung"], preexec_fn=ignore)
+    wait_for(lambda: run.stored("hung") and len(running(tmp_path)) == 4)
+    process.send_signal(number)
+    process.wait(10)
+    if number == signal.SIGKILL:  # nobody is there to wait for what it started
+        wait_for(lambda: not running(tmp_path), limit=10)
+    assert running(tmp_path) == []
+    finish(run, ["hung"])
+    assert run.ran("hung") == 2
 
 
-def test_so_many_at_a_time() -> None:
-    there = schedulers.of(Flags(scheduler="local", parallel=2), processes.run)
-    assert [there.room(live) for live in (0, 1, 2)] == [1, 1, 0]
+@pytest.mark.parametrize(("kind", "most"), [(records.CELLS, 2), (records.BUILDS, 1)])
+def test_so_many_at_a_time_and_builds_one_by_one(kind: str, most: int, tmp_path: Path) -> None:
+    at_once: list[int] = []
+    live: list[int] = []
+
+    def run(*_: object, **__: object) -> Completed:
+        live.append(1)
+        at_once.append(len(live))
+        time.sleep(0.05)
+        live.pop()
+        return Completed(argv=(), returncode=0, output="", seconds=0)
+
+    there = schedulers.of(JobOptions(parallel=2), run)
+    batch = records.new(kind, "local", [Task(name=n, argv=()) for n in "abcd"], 1, tmp_path)
+    jobs = there.submit(batch)
+    states = there.look([batch])
+    assert states is not None
+    assert [states[job].state for job in jobs].count("RUNNING") == most
+    wait_for(lambda: there.look([batch]) == {})
+    there.close()
+    assert max(at_once) == most
+
+
+def test_a_job_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    there = schedulers.of(JobOptions(), processes.run)
+    batch = records.new(records.CELLS, "local", [Task(name="x/y", argv=())], 1, tmp_path)
+    there.submit(batch)
+    with pytest.raises(FileNotFoundError):
+        wait_for(lambda: there.look([batch]) == {})
+    there.close()

@@ -15,10 +15,10 @@ import pytest
 from mcore_compat.base import processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.schedule.jobs import records, states
-from mcore_compat.schedule.jobs.flags import Flags
-from mcore_compat.schedule.jobs.records import Batch, Start, Task
-from mcore_compat.schedule.jobs.schedulers import Slurm
-from mcore_compat.schedule.jobs.states import Seen
+from mcore_compat.schedule.jobs.job_options import JobOptions
+from mcore_compat.schedule.jobs.records import Batch, JobStart, Task
+from mcore_compat.schedule.jobs.schedulers import SlurmScheduler
+from mcore_compat.schedule.jobs.states import JobState
 
 SQUEUE = """\
 12_0|RUNNING|n1|mcore-compat-1-abc|None
@@ -35,7 +35,7 @@ SACCT = """\
 
 def test_what_squeue_and_sacct_say_is_read() -> None:
     found = states.parse_squeue(SQUEUE)
-    assert found["12_0"] == Seen(
+    assert found["12_0"] == JobState(
         state="RUNNING", node="n1", name="mcore-compat-1-abc", reason="None"
     )
     assert found["9"].state == "NODE_FAIL"
@@ -63,9 +63,11 @@ def answering(answers: Answers, asked: list[list[str]]) -> Callable[..., process
     return run
 
 
-def slurm(answers: Answers, asked: list[list[str]] | None = None, **options: object) -> Slurm:
-    chosen = Flags(scheduler="slurm", **options)  # type: ignore[arg-type]
-    return Slurm(chosen, answering(answers, asked if asked is not None else []))
+def slurm(
+    answers: Answers, asked: list[list[str]] | None = None, **options: object
+) -> SlurmScheduler:
+    chosen = JobOptions(scheduler="slurm", **options)  # type: ignore[arg-type]
+    return SlurmScheduler(chosen, answering(answers, asked if asked is not None else []))
 
 
 def batch_of(folder: Path, jobs: Sequence[str], kind: str = records.CELLS) -> Batch:
@@ -115,7 +117,7 @@ def test_an_array_is_found_by_any_of_its_jobs(tmp_path: Path) -> None:
     assert there.find(batch) == ["44_0", "44_1", "44_2"]
     forgotten = slurm({"squeue": (0, "")})
     assert forgotten.find(batch) is None
-    records.note_start(batch, "t1", Start(job="44_1", restarts=0, node="n", at=""))
+    records.note_start(batch, "t1", JobStart(job="44_1", restarts=0, node="n", at=""))
     assert forgotten.find(batch) == ["44_0", "44_1", "44_2"]
 
 

@@ -19,8 +19,8 @@ from mcore_compat.core import combinations, matrix
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.schedule import new_releases
-from mcore_compat.schedule.new_releases import MCORE, MODELOPT, TE, TORCH, New
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule.new_releases import MCORE, MODELOPT, TE, TORCH, NewRelease
+from mcore_compat.schedule.plan import CellState
 
 TODAY = datetime.date(2026, 1, 1)
 
@@ -88,8 +88,8 @@ def declared(text: str = TEXT) -> Matrix:
     return matrix.parse(text, "matrix.toml", TODAY)
 
 
-def new(package: str, version: str) -> New:
-    return New(package=package, version=version)
+def new(package: str, version: str) -> NewRelease:
+    return NewRelease(package=package, version=version)
 
 
 # What is new.
@@ -139,9 +139,9 @@ def test_news_are_read_back() -> None:
         new_releases.loads('{"new": [{"package": "x"}]}')
 
 
-def known(name: str, state: str, mcore: str = "0.16.1", **fields: object) -> Known:
+def known(name: str, state: str, mcore: str = "0.16.1", **fields: object) -> CellState:
     cell = replace(stand_in_cell(), name=name, mcore=mcore)
-    return Known(cell=cell, state=state, **fields)  # type: ignore[arg-type]
+    return CellState(cell=cell, state=state, **fields)  # type: ignore[arg-type]
 
 
 def test_a_night_runs_what_new_releases_touch() -> None:

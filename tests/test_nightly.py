@@ -13,16 +13,16 @@ from support import event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import publication
+from mcore_compat.cli import commands, matrix_jobs
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index import package_index
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
-from mcore_compat.schedule import matrix_run, new_releases, nightly
-from mcore_compat.schedule.new_releases import New
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule import new_releases, nightly
+from mcore_compat.schedule.new_releases import NewRelease
+from mcore_compat.schedule.plan import CellState
 
 Made = Callable[..., Evidence]
 
@@ -189,13 +189,13 @@ def test_a_night_runs_the_new_cells_and_ends_as_they_do(
     place.add("megatron-core", "0.17.0")
     ran: list[tuple[str, ...]] = []
 
-    def run_matrix(selection: Any, context: Any, **options: Any) -> int:
+    def matrix(selection: Any, options: Any, **_: Any) -> int:
         ran.append(selection.names)
         return 3
 
-    monkeypatch.setattr(matrix_run, "run", run_matrix)
-    monkeypatch.setattr(publication, "write", lambda tell: 0)
-    monkeypatch.setattr(nightly.nox_engine, "resolve", lambda known, context: None)
+    monkeypatch.setattr(matrix_jobs, "matrix", matrix)
+    monkeypatch.setattr(commands, "report_", lambda check: 0)
+    monkeypatch.setattr(nightly.matrix_run, "resolve", lambda known, context: None)
     assert cli.main(["nightly", "-j", "1"]) == 3
     assert ran == [("compat-0.17-modelopt0.41",)]
     said = capsys.readouterr().out
@@ -233,7 +233,9 @@ def known(uploaded: str = "2026-01-02") -> Releases:
 def test_the_summary_tells_what_a_patch_broke_in_its_own_cell(made: Made) -> None:
     old = made(event("restore[gpt]"), event("build[gpt]"), cell=stand_in_cell("0.16.0"))
     new = made(event("restore[gpt]", "broken"), event("build[gpt]"), cell=stand_in_cell("0.16.1"))
-    lines = nightly.summary([New(package="megatron-core", version="0.16.1")], known(), [new], [old])
+    lines = nightly.summary(
+        [NewRelease(package="megatron-core", version="0.16.1")], known(), [new], [old]
+    )
     assert lines[0] == "## megatron-core 0.16.1, of 2026-01-02"
     assert "against `compat-0.16-modelopt0.41` (megatron-core 0.16.0, compatible)" in lines[2]
     assert "  - broke: `restore[gpt]`: KeyError: 'decoder.weight'" in lines
@@ -243,7 +245,7 @@ def test_what_a_patch_fixed_is_told_although_the_known_good_cell_is_older(made: 
     good = made(event("restore[gpt]"), cell=stand_in_cell("0.15.0"))
     bad = made(event("restore[gpt]", "broken"), cell=stand_in_cell("0.16.0"))
     new = made(event("restore[gpt]"), cell=stand_in_cell("0.16.1"))
-    news = [New(package="megatron-core", version="0.16.1")]
+    news = [NewRelease(package="megatron-core", version="0.16.1")]
     text = "\n".join(nightly.summary(news, known(), [good, new], [bad]))
     assert "megatron-core 0.15.0, compatible): broke 0, fixed 0" in text
     assert "megatron-core 0.16.0, incompatible): broke 0, fixed 1" in text
@@ -252,7 +254,7 @@ def test_what_a_patch_fixed_is_told_although_the_known_good_cell_is_older(made: 
 
 def test_without_news_and_without_older_evidence_the_summary_says_so(made: Made) -> None:
     assert nightly.summary([], known(), [], []) == ["No new release of megatron-core or ModelOpt."]
-    news = [New(package="megatron-core", version="0.16.1")]
+    news = [NewRelease(package="megatron-core", version="0.16.1")]
     new = made(event("restore[gpt]"), cell=stand_in_cell("0.16.1"))
     assert "nothing older to compare with" in "\n".join(nightly.summary(news, known(), [new], []))
 
@@ -269,7 +271,7 @@ def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
     monkeypatch.setattr(nightly.pipeline, "device_class", lambda: "host")
     old = made(event("restore[gpt]"), cell=stand_in_cell("0.16.0"))
     evidence.save(old, folder)
-    one = Known(cell=stand_in_cell(), state="0.16.1 is out", behind=True)
+    one = CellState(cell=stand_in_cell(), state="0.16.1 is out", behind=True)
     nightly.keep_replaced([one])
     # The night goes on: the new patch was run, and what it replaced is still there.
     evidence.save(replace(old, pins={**old.pins, "megatron-core": "0.16.1"}), folder)

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcore_compat.base.errors import UsageError
-from mcore_compat.schedule import shards
-from mcore_compat.schedule.shards import Shard
+from mcore_compat.schedule.selection import WHOLE, Shard, parse_shard
 
 
 @given(st.sets(st.text(min_size=1)), st.integers(1, 40))
@@ -28,11 +27,11 @@ def test_a_part_is_the_same_on_every_machine() -> None:
 
 
 def test_the_whole_holds_everything() -> None:
-    assert shards.parse("1/1") == shards.WHOLE
-    assert shards.WHOLE.holds("anything")
+    assert parse_shard("1/1") == WHOLE
+    assert WHOLE.holds("anything")
 
 
 @pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "1/0", "-1/3", "1/3/5", "a/b", "1.5/3"])
 def test_a_part_that_there_is_not_is_bad_input(text: str) -> None:
     with pytest.raises(UsageError, match="--shard"):
-        shards.parse(text)
+        parse_shard(text)

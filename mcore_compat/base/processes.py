@@ -67,8 +67,9 @@ def run(
     `env` replaces the environment (None: inherit). Output lines go to `log` (appended) and to
     `on_line` as they come. The whole process group is killed at the end, however it came,
     so that no grandchild is left behind. KeyboardInterrupt passes through after the kill.
-    `grace`: seconds that a process gets to end what it started itself, asked by SIGINT; for
-    programs whose children have process groups of their own.
+    `grace`: seconds that a process gets to end what it started itself, asked by SIGTERM (in a
+    shell's background SIGINT is ignored); for programs whose children have process groups of
+    their own.
 
     Raises:
         FileNotFoundError: the program does not exist.
@@ -119,7 +120,7 @@ def _run(
         timed_out = _pump(process, started + timeout, take)
     finally:
         if grace and process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace)
         kill_group(process.pid)
@@ -188,14 +189,14 @@ def die_with_parent(number: int) -> None:
     prctl(_PR_SET_PDEATHSIG, number)
 
 
-def end_all() -> None:
-    """Kill every process group that `run` is waiting for, in whatever thread: Ctrl-C reaches only
+def end_all(number: int = signal.SIGKILL) -> None:
+    """Signal every process group that `run` is waiting for, in whatever thread: Ctrl-C reaches only
     the main one."""
     for pid in tuple(_RUNNING):
-        kill_group(pid)
+        kill_group(pid, number)
 
 
-def kill_group(pid: int) -> None:
+def kill_group(pid: int, number: int = signal.SIGKILL) -> None:
     """Kill the process group of `pid`; a group that is gone already is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, number)

@@ -21,7 +21,7 @@ def call(args: Namespace) -> int:
     here = context()
     if args.dry_run:
         view = exploration_run.view(here, minutes, args.jobs, offline=args.offline)
-        print("\n".join(exploration_run.describe(view)))
+        print("\n".join(view.lines()))
         return 0
     names = exploration_run.run(here, minutes=minutes, jobs=args.jobs, offline=args.offline)
     print(f"{len(names)} cells were run: {', '.join(names) or 'none'}")

@@ -10,9 +10,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.run.context import context
-from mcore_compat.schedule import matrix_run, shards
-from mcore_compat.schedule.jobs import flags
-from mcore_compat.schedule.nox_engine import Selection
+from mcore_compat.schedule import matrix_run, plan, summary
+from mcore_compat.schedule.jobs import job_options
+from mcore_compat.schedule.jobs.job_options import LOCAL, SLURM
+from mcore_compat.schedule.selection import Selection, parse_shard, selected
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -32,59 +33,40 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def _add_jobs_options(parser: ArgumentParser) -> None:
-    executors = (flags.NOX, *flags.SCHEDULERS)
-    group = parser.add_argument_group("as jobs, through submitit (docs/clusters.md)")
-    group.add_argument(
+    group = parser.add_argument_group("where cells run (docs/clusters.md)")
+    options.choice(
+        group,
         "--executor",
-        metavar="|".join(executors),
-        type=options.one_of("--executor", executors),
-        default=flags.NOX,
-        help="where cells run (nox: here)",
+        (LOCAL, SLURM),
+        default=LOCAL,
+        help="this machine, or Slurm (local)",
     )
-    group.add_argument("--partition", help="Slurm's partition")
-    group.add_argument("--build-partition", metavar="P", help="for builds; default: the same")
-    group.add_argument("--account", help="Slurm's account")
-    group.add_argument("--gpus-per-task", type=int, default=0, metavar="N", help="for a cell (0)")
-    group.add_argument(
-        "--time",
-        default=str(flags.MINUTES),
-        help=f"limit of a job: MIN, H:MM:SS or D-H ({flags.MINUTES})",
-    )
-    group.add_argument(
-        "--array-parallelism",
-        type=int,
-        metavar="N",
-        help=f"jobs at a time ({flags.PARALLEL}; local: -j)",
-    )
-    group.add_argument(
-        "--slurm-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="of sbatch, e.g. mem=32G; repeatable",
-    )
-    group.add_argument(
-        "--attempts", type=int, default=3, metavar="N", help="jobs for a cell whose job died (3)"
-    )
-    group.add_argument("--poll", type=float, default=10.0, metavar="S", help="looks every S s (10)")
+    add = group.add_argument
+    add("--partition", help="Slurm's partition")
+    add("--build-partition", metavar="P", help="for builds; default: the same")
+    add("--account", help="Slurm's account")
+    add("--gpus-per-task", type=int, default=0, metavar="N", help="for a cell (0)")
+    add("--time", help="limit of a job: MIN, H:MM:SS or D-H (Slurm: 60; local: none to speak of)")
+    jobs = f"jobs at a time ({job_options.PARALLEL}; local: -j)"
+    add("--array-parallelism", type=int, metavar="N", help=jobs)
+    option = "of sbatch, e.g. mem=32G; repeatable"
+    add("--slurm-option", action="append", default=[], metavar="KEY=VALUE", help=option)
+    attempts = job_options.ATTEMPTS
+    tries = f"jobs for a cell whose job died ({attempts})"
+    add("--attempts", type=int, default=attempts, metavar="N", help=tries)
+    add("--poll", type=float, metavar="S", help="looks every S s (Slurm: 10)")
 
 
 def call(args: Namespace) -> int:
     """Run the cells, or print the plan; 0 where all are as expected."""
-    return _run(_selection(args), args)
-
-
-def _run(selection: Selection, args: Namespace) -> int:
-    """Hand over to what runs many cells."""
-    jobs = flags.of(args)
-    if jobs is not None:
-        from mcore_compat.cli import matrix_jobs
-
-        return matrix_jobs.matrix(selection, jobs, force=args.force, dry_run=args.dry_run)
+    here, jobs = context(), job_options.of(args)
+    device = matrix_run.device_class(jobs)
+    states = selected(_selection(args), here, device)
     if args.dry_run:
-        matrix_run.describe(selection, context(), jobs=args.jobs, force=args.force)
+        planned = plan.make(states, force=args.force)
+        print("\n".join(matrix_run.describe(planned, jobs, here.workspace)))
         return 0
-    return matrix_run.run(selection, context(), jobs=args.jobs, force=args.force)
+    return summary.report(matrix_run.run(states, here, jobs, force=args.force), here, device)
 
 
 def _selection(args: Namespace) -> Selection:
@@ -99,5 +81,5 @@ def _selection(args: Namespace) -> Selection:
         tags=tuple(args.tag),
         only=tuple(args.only),
         stale=args.stale,
-        shard=shards.parse(args.shard),
+        shard=parse_shard(args.shard),
     )

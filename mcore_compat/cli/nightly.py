@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mcore_compat.cli import options, publication
-from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.context import Context, context, say
-from mcore_compat.schedule import matrix_run, new_releases, nightly, shards
+from mcore_compat.schedule import matrix_run, new_releases, nightly, plan, summary
+from mcore_compat.schedule.jobs import job_options
+from mcore_compat.schedule.selection import WHOLE, Selection, parse_shard, selected
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -20,7 +22,12 @@ def add_options(parser: ArgumentParser) -> None:
     options.shard(parser)
     options.dry_run(parser, "write nothing; say what would run")
     parser.add_argument("--all-stale", action="store_true", help="run all that is not fresh")
-    options.choice(parser, "--step", nightly.STEPS, help="this one alone, for several machines")
+    options.choice(
+        parser,
+        "--step",
+        ("prepare", "cells", "report"),
+        help="this one alone, for several machines",
+    )
     parser.add_argument(
         "--before", type=Path, metavar="FOLDER", help="earlier evidence to compare with"
     )
@@ -29,36 +36,39 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Do what a night does; 0 where every cell that ran is as expected."""
-    night = nightly.Options(
+    night = nightly.NightOptions(
         jobs=args.jobs,
-        shard=shards.parse(args.shard),
+        shard=parse_shard(args.shard),
         step=args.step,
         every=args.all_stale,
         before=args.before,
     )
     before = nightly.earlier(night.before, say)
-    here, new = context(), nightly.kept()
+    here = context()
+    new = nightly.kept(here.workspace)
     if night.does("prepare") and not args.list:
-        refreshed = nightly.ask(say, join=True)
+        refreshed = nightly.ask(here.workspace, say, join=True)
         if not args.dry_run:
-            nightly.write(refreshed)
+            nightly.write(refreshed, here.workspace)
         print("\n".join(refreshed.lines()))
-        here, new = nightly.with_(here, refreshed), refreshed.new
+        here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
+        new = refreshed.new
     names = nightly.to_run(here, new, night)
     if args.list:
         print("\n".join(names), end="\n" if names else "")
         return 0
     if args.dry_run:
-        matrix_run.describe(nightly.selection(names), here, jobs=night.jobs)
+        planned = plan.make(selected(Selection(names=names), here))
+        print("\n".join(matrix_run.describe(planned, _jobs(night), here.workspace)))
         return 0
     return _run(night, here, names, new, before)
 
 
 def _run(
-    night: nightly.Options,
+    night: nightly.NightOptions,
     here: Context,
-    names: Sequence[str],
-    new: Sequence[new_releases.New],
+    names: tuple[str, ...],
+    new: Sequence[new_releases.NewRelease],
     before: Sequence[Evidence],
 ) -> int:
     """The steps that write."""
@@ -66,13 +76,24 @@ def _run(
         nightly.prepare(here, names)
     code = 0
     if night.does("cells") and names:
-        code = matrix_run.run(nightly.selection(names), context(), jobs=night.jobs)
+        code = _cells(names, _jobs(night))
     if night.does("report"):
-        if night.shard == shards.WHOLE:  # a part of the evidence is no report
+        if night.shard == WHOLE:  # a part of the evidence is no report
             code = max(code, publication.write(say))
-        now = tuple(nightly.all_in(evidence.FOLDER, say))
+        now = tuple(nightly.all_in(here.workspace.results, say))
         print("\n".join(nightly.summary(new, here.releases, now, before)))
         for left in nightly.settle(here, new):
             release = f"{left.package} {left.version}"
             print(f"not all cells of {release} are run yet; the next night goes on")
     return code
+
+
+def _jobs(night: nightly.NightOptions) -> job_options.JobOptions:
+    return job_options.here(night.jobs)
+
+
+def _cells(names: tuple[str, ...], jobs: job_options.JobOptions) -> int:
+    """Run the cells, by the matrix as it is now written; 0 where all are as expected."""
+    here = context()
+    states = selected(Selection(names=names), here)
+    return summary.report(matrix_run.run(states, here, jobs), here, matrix_run.device_class(jobs))

@@ -18,8 +18,8 @@ def cell(parser: ArgumentParser, name: str = "cell", **how: Any) -> None:
     parser.add_argument(name, **{"metavar": "CELL", "help": CELL, "type": full_name, **how})
 
 
-def choice(parser: ArgumentParser, option: str, choices: Sequence[str], **how: Any) -> None:
-    """One of a few words."""
+def choice(parser: Any, option: str, choices: Sequence[str], **how: Any) -> None:
+    """One of a few words; into a parser, or a group of one."""
     parser.add_argument(
         option, **{"metavar": "|".join(choices), "type": one_of(option, choices), **how}
     )

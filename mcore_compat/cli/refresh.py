@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from mcore_compat.core import workspace
 from mcore_compat.run.context import say
 from mcore_compat.schedule import nightly
 
@@ -13,8 +14,9 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Rewrite `constraints/releases.json`, with `--join` the matrix, too; 0."""
-    refreshed = nightly.ask(say, join=args.join)
-    nightly.write(refreshed)
+    place = workspace.find()
+    refreshed = nightly.ask(place, say, join=args.join)
+    nightly.write(refreshed, place)
     for line in refreshed.lines():
         print(line)
     return 0

@@ -1,7 +1,8 @@
 """Stage evidence → data: `reports/compatibility.json`, made to be built upon. Pure.
 
-Its form is that of `mcore_compat.analysis.published`, whose JSON Schema is published beside it and versioned by semantic
-versioning: a new key is a minor version, a key that is gone or means something else a major one.
+Its form is that of `mcore_compat.analysis.published`, whose JSON Schema is published beside it,
+versioned by semantic versioning: a new key is a minor version, a key that is gone
+or means something else a major one.
 """
 
 from __future__ import annotations

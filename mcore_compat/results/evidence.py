@@ -1,7 +1,7 @@
 """The one result format: what each check showed, with everything needed to trust and repeat it.
 
 A result is a file `reports/results/CELL/CHECK_SET.DEVICE_CLASS.json`, whatever ran the checks. Its
-types are the dataclasses below; reading, writing, validation and the JSON Schema come from them (msgspec).
+types are the dataclasses below; reading, writing and validation come from them (msgspec).
 """
 
 from __future__ import annotations

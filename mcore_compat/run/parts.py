@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,21 +72,20 @@ def _keep(found: Evidence, results: Path, *, whole: bool) -> Evidence:
     return found
 
 
-def lacking(
-    cell: str, results: Path, *, device_class: str, lock: str, digests: dict[str, str]
-) -> tuple[str, ...]:
-    """Which check sets of `digests` have no result of a cell, or none that still holds. Reads files
-    only; what is corrupt does not count."""
-    missing = []
-    for name, digest in digests.items():
-        path = evidence.path_of(cell, device_class, results, name)
-        try:
-            found = evidence.load(path, whole=False)
-            python = found.pins.get("python", "")
-            state = evidence.freshness(found, lock=lock, suite=digest, python=python)
-        except (FileNotFoundError, EvidenceError):
-            missing.append(name)
-            continue
-        if not isinstance(state, Fresh):
-            missing.append(name)
-    return tuple(missing)
+def lacking(main: Evidence, digests: Mapping[str, str], workspace: Workspace) -> tuple[str, ...]:
+    """Which check sets of `digests` have no result of the cell of `main`, or none that
+    still holds. Reads files only; what is corrupt does not count."""
+    return tuple(
+        name for name, digest in digests.items() if not _holds(name, digest, main, workspace)
+    )
+
+
+def _holds(name: str, digest: str, main: Evidence, workspace: Workspace) -> bool:
+    path = evidence.path_of(main.cell, main.device_class, workspace.results, name)
+    try:
+        found = evidence.load(path, whole=False)
+    except (FileNotFoundError, EvidenceError):
+        return False
+    python = found.pins.get("python", "")
+    state = evidence.freshness(found, lock=main.lock, suite=digest, python=python)
+    return isinstance(state, Fresh)

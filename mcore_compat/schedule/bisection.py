@@ -1,33 +1,31 @@
-"""The command `bisect`: loads what is known, runs what the answer needs, tells it."""
+"""Bisection: what is known of a line of cells, what must be run for the answer, how it reads."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mcore_compat.analysis import explanation
-from mcore_compat.analysis.bisect import halving
+from mcore_compat.analysis.bisect import halving, search
 from mcore_compat.analysis.bisect import release_line as lines
-from mcore_compat.analysis.bisect import search as boundary
-from mcore_compat.analysis.bisect.halving import CheckState as State
-from mcore_compat.analysis.bisect.release_line import ReleaseLine as Line
-from mcore_compat.analysis.bisect.search import PointState as Seen
-from mcore_compat.analysis.bisect.search import SearchResult as Found
+from mcore_compat.analysis.bisect.halving import CheckState
+from mcore_compat.analysis.bisect.release_line import ReleaseLine
+from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError, UsageError
 from mcore_compat.core.cells import full_name
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import wheelhouse
-from mcore_compat.publish import issue_drafts, report
+from mcore_compat.publish import issue_drafts
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import pipeline, runner
 from mcore_compat.run.context import Context, Options, context
-from mcore_compat.schedule import exploration_run, nox_engine, plan, survey
+from mcore_compat.schedule import exploration_run, matrix_run, plan, survey
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,32 +38,32 @@ def run(args: argparse.Namespace) -> int:
     runner.need_limit(args.limit)
     here = context()
     line = line_of(args, here)
-    boundary.known_check(args.check, (c.check for e in stored() for c in e.checks))
-    known = {**known_of(line, args.check, here, stale=args.stale), **boundary.refused(line)}
+    search.known_check(args.check, (c.check for e in stored(here.workspace) for c in e.checks))
+    known = {**known_of(line, args.check, here, stale=args.stale), **search.refused(line)}
     if args.dry_run:
         planned = plan_of(line, args.check, known, here)
-        _print(planned, _plan_lines, args.format)
+        _print(planned, _plan_lines(planned), args.format)
         return 0
     ask = None if args.no_run else _runner(line, args.check, here, args.limit)
-    found = boundary.search(line, args.check, known, ask)
-    _print(report_of(line, args.check, found, here), _lines, args.format)
+    found = search.search(line, args.check, known, ask)
+    report = report_of(line, args.check, found, here)
+    _print(report, _report_lines(report), args.format)
     return 0 if found.answer.exact and not found.answer.against else 1
 
 
-def _print(
-    data: dict[str, Any], words: Callable[[Mapping[str, Any]], Iterator[str]], form: str
-) -> None:
-    lines = (plain(line) for line in words(data))
-    print(files.dump_json(data) if form == "json" else "\n".join(lines) + "\n", end="")
+def _print(data: dict[str, Any], lines: Iterable[str], form: str) -> None:
+    text = files.dump_json(data) if form == "json" else "".join(f"{plain(x)}\n" for x in lines)
+    print(text, end="")
 
 
-def stored() -> tuple[Evidence, ...]:
+def stored(workspace: Workspace) -> tuple[Evidence, ...]:
     """All stored evidence of this device class."""
-    paths = sorted(evidence.FOLDER.glob(f"compat-*/{pipeline.device_class()}.json"))
+    name = f"compat-*/main.{pipeline.device_class()}.json"
+    paths = sorted(workspace.results.glob(name))
     return tuple(evidence.load(path, whole=False) for path in paths)
 
 
-def line_of(args: argparse.Namespace, here: Context) -> Line:
+def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
     """The line between the two cells that were named.
 
     Raises:
@@ -91,45 +89,50 @@ def line_of(args: argparse.Namespace, here: Context) -> Line:
     )
 
 
-def known_of(line: Line, check: str, here: Context, *, stale: bool) -> dict[int, Seen]:
+def known_of(line: ReleaseLine, check: str, here: Context, *, stale: bool) -> dict[int, PointState]:
     """What evidence says already, by point; with `stale`, also evidence that does not hold."""
-    found = {}
-    cells = [point.cell for point in line.points]
-    for place, one in enumerate(survey.survey(cells, here)):
-        path = evidence.path_of(one.cell.name, pipeline.device_class())
-        if not one.outcomes or not (one.fresh or stale):
+    known = {}
+    for place, state in enumerate(survey.survey([point.cell for point in line.points], here)):
+        if not state.outcomes or not (state.fresh or stale):
             continue
+        path = evidence.path_of(state.cell.name, pipeline.device_class(), here.workspace.results)
         e = evidence.load(path, whole=False)
-        if not e.complete or e.outcome is CellOutcome.ERROR:
-            continue
-        said = f"evidence of {e.taken[:10]}" + ("" if one.fresh else f", stale: {one.state}")
-        found[place] = boundary.seen_in(e, check, one.cell, said)
-    return found
+        if e.complete and e.outcome is not CellOutcome.ERROR:
+            source = f"evidence of {e.taken[:10]}"
+            source += "" if state.fresh else f", stale: {state.state}"
+            known[place] = search.seen_in(e, check, state.cell, source)
+    return known
 
 
-def _runner(line: Line, check: str, here: Context, limit: float | None) -> Callable[[int], Seen]:
+def _runner(
+    line: ReleaseLine, check: str, here: Context, limit: float | None
+) -> Callable[[int], PointState]:
     """What runs a point of the line."""
 
-    def run_point(place: int) -> Seen:
+    def run_point(place: int) -> PointState:
         cell = line.points[place].cell
         here.say(f"bisect: {line.axis} {line.points[place].version}: {cell.name}")
         try:
             outcome = pipeline.run_cell(cell.name, Options(limit=limit), here)
         except InterpreterError as error:  # says nothing of the releases, as what cannot be built
             why = str(error)
-            return Seen(state=State.SILENT, outcome="untested", source="run now", why=why)
-        one = boundary.seen_in(outcome.evidence, check, cell, "run now")
-        here.say(f"bisect: {check} is {one.outcome} there")
-        return one
+            return PointState(
+                state=CheckState.SILENT, outcome="untested", source="run now", why=why
+            )
+        seen = search.seen_in(outcome.evidence, check, cell, "run now")
+        here.say(f"bisect: {check} is {seen.outcome} there")
+        return seen
 
     return run_point
 
 
-def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) -> dict[str, Any]:
+def plan_of(
+    line: ReleaseLine, check: str, known: Mapping[int, PointState], here: Context
+) -> dict[str, Any]:
     """What is known, which points may be run, and what that costs at most."""
-    boundary.verify_known(line, check, known)
-    ends, may, most = boundary.most_runs(line, known)
-    recorded = nox_engine.recorded_builds()
+    search.verify_known(line, check, known)
+    ends, may, most = search.most_runs(line, known)
+    recorded = matrix_run.recorded_builds()
     plans = {place: plan.make([_priced(line, place, here)]) for place in (*ends, *may)}
     cost = {place: made.minutes(1, recorded) for place, made in plans.items()}
     dearest = sorted((cost[place] for place in may), reverse=True)[:most]
@@ -144,23 +147,23 @@ def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) ->
     }
 
 
-def _priced(line: Line, place: int, here: Context) -> plan.Known:
+def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellState:
     """A point as a cell to run; without a lock, with the one build that it is sure to need."""
-    (known,) = survey.survey([line.points[place].cell], here)
-    key = exploration_run.te_key(known.cell)
+    (state,) = survey.survey([line.points[place].cell], here)
+    key = exploration_run.te_key(state.cell)
     built = (wheelhouse.folder() / key / "build.json").exists()
-    if not built and not pipeline.lock_path(known.cell).exists():
-        return replace(known, missing=(key,))
-    return known
+    if not built and not here.workspace.lock(state.cell.name).exists():
+        return replace(state, missing=(key,))
+    return state
 
 
-def report_of(line: Line, check: str, found: Found, here: Context) -> dict[str, Any]:
+def report_of(line: ReleaseLine, check: str, found: SearchResult, here: Context) -> dict[str, Any]:
     """The answer with all that it rests on, as plain data."""
     last, first = found.answer.last, found.answer.first
-    bad = boundary.first_bad(line, found)
+    bad = search.first_bad(line, found)
     words = halving.lines(
         found.answer,
-        boundary.versions(line),
+        search.versions(line),
         check,
         axis=line.axis,
         fixed=line.fixed,
@@ -172,7 +175,7 @@ def report_of(line: Line, check: str, found: Found, here: Context) -> dict[str, 
         "last": line.points[last].version,
         "first": line.points[first].version,
         "against": [line.points[place].version for place in found.answer.against],
-        "changes": [list(pair) for pair in boundary.changes(line, found)],
+        "changes": [list(pair) for pair in search.changes(line, found)],
         "moves_too": lines.stacks(line, last, first),
         "not_looked_at": list(lines.skipped(line, last, first)),
         "ran": list(found.ran),
@@ -182,7 +185,7 @@ def report_of(line: Line, check: str, found: Found, here: Context) -> dict[str, 
     }
 
 
-def _head(line: Line, check: str) -> dict[str, Any]:
+def _head(line: ReleaseLine, check: str) -> dict[str, Any]:
     good, bad = (line.points[place].cell.name for place in line.ends)
     return {
         "check": check,
@@ -195,7 +198,7 @@ def _head(line: Line, check: str) -> dict[str, Any]:
     }
 
 
-def _row(line: Line, place: int, seen: Seen | None) -> dict[str, Any]:
+def _row(line: ReleaseLine, place: int, seen: PointState | None) -> dict[str, Any]:
     point = line.points[place]
     return {
         "version": point.version,
@@ -206,7 +209,7 @@ def _row(line: Line, place: int, seen: Seen | None) -> dict[str, Any]:
     }
 
 
-def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
+def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
     """Why the bad one of the two fails, what declares it, and over which versions it was seen."""
     if seen.failed is None:
         return None
@@ -220,8 +223,8 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
     if check.failure is None:
         return {**made, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
-    others = {other.cell: other for other in stored()} | {e.cell: e}
-    texts = sorted((report.FOLDER / issue_drafts.FOLDER).glob(f"*-{key}.md"))
+    others = {other.cell: other for other in stored(here.workspace)} | {e.cell: e}
+    texts = sorted((here.workspace.reports / issue_drafts.FOLDER).glob(f"*-{key}.md"))
     return {
         **made,
         "type": check.failure.type,
@@ -230,39 +233,34 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
         "fingerprint": key,
         "gpu_independent": check.failure.gpu_independent,
         "rules": explanation.lines(explanation.of_failure(others.values(), key)),
-        "text_for_upstream": _shown(texts[0]) if texts else None,
+        "text_for_upstream": files.shown(texts[0]) if texts else None,
     }
 
 
-def _shown(path: Path) -> str:
-    return path.relative_to(files.ROOT).as_posix()
-
-
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+def _report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report for a person."""
-    yield from told["answer"]
-    if told["not_looked_at"]:
-        between_ = ", ".join(told["not_looked_at"])
-        yield f"between them lie also {between_}, not asked: it may be there; --patches asks them"
-    if told["moves_too"]:
-        also = ", ".join(f"{a} {one} -> {two}" for a, (one, two) in told["moves_too"].items())
+    yield from report["answer"]
+    if report["not_looked_at"]:
+        between = ", ".join(report["not_looked_at"])
+        yield f"between them lie also {between}, not asked: it may be there; --patches asks them"
+    if report["moves_too"]:
+        also = ", ".join(f"{a} {old} -> {new}" for a, (old, new) in report["moves_too"].items())
         yield f"at the same step moves {also}: any of them may be the cause"
         yield "to tell them apart: --hold te,torch,python"
-    if told["against"]:
-        yield f"changes seen: {', '.join(' -> '.join(pair) for pair in told['changes'])}"
-    left = sum(row["outcome"] == "not asked" for row in told["points"])
+    rest = "it is assumed that nothing else changes there"
+    if report["against"]:
+        yield f"changes seen: {', '.join(' -> '.join(pair) for pair in report['changes'])}"
+        rest = "there may be more changes there"
+    left = sum(row["outcome"] == "not asked" for row in report["points"])
     if left:
-        rest = (
-            "there may be more changes there"
-            if told["against"]
-            else "it is assumed that nothing else changes there"
-        )
-        yield f"{left} of {len(told['points'])} points were not asked: {rest}"
-    yield f"run for this: {', '.join(told['ran']) or 'nothing'}"
-    yield from _line_lines(told)
-    failure = told["failure"]
-    if failure is None:
-        return
+        yield f"{left} of {len(report['points'])} points were not asked: {rest}"
+    yield f"run for this: {', '.join(report['ran']) or 'nothing'}"
+    yield from _line_lines(report)
+    if report["failure"]:
+        yield from _failure_lines(report["failure"])
+
+
+def _failure_lines(failure: Mapping[str, Any]) -> Iterator[str]:
     yield f"why not in {failure['cell']}: {failure['check']}"
     yield f"  {failure['type']}: {failure['message']}"
     if failure.get("fingerprint"):
@@ -277,26 +275,25 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"  ready to be sent upstream: {failure['text_for_upstream']}"
 
 
-def _line_lines(told: Mapping[str, Any]) -> Iterator[str]:
+def _line_lines(data: Mapping[str, Any]) -> Iterator[str]:
     """What the line is made of, and its points as a table."""
-    held = ", ".join(f"{axis} {version}" for axis, version in told["held"].items())
-    yield f"held: {held}"
-    if told["moving"]:
-        yield f"moving with {told['axis']}, each series' own stack: {', '.join(told['moving'])}"
-    yield from told["notes"]
+    yield f"held: {', '.join(f'{axis} {version}' for axis, version in data['held'].items())}"
+    if data["moving"]:
+        yield f"moving with {data['axis']}, each series' own stack: {', '.join(data['moving'])}"
+    yield from data["notes"]
+    symbols, untested = verdict.SYMBOLS, verdict.SYMBOLS["untested"]
     rows = [
         (
             row["version"],
-            f"{verdict.SYMBOLS.get(row['outcome'], verdict.SYMBOLS['untested'])} {row['outcome']}",
+            f"{symbols.get(row['outcome'], untested)} {row['outcome']}",
             row["cell"],
-            row["source"] + (f": {row['why']}" if row["why"] else ""),
+            (row["source"] + (f": {row['why']}" if row["why"] else ""))[:160],
         )
-        for row in told["points"]
+        for row in data["points"]
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]] + [0]
     for row in rows:
-        columns = (row[column].ljust(widths[column]) for column in range(3))
-        yield f"  {'  '.join(columns)}  {row[3][:160]}".rstrip()
+        yield "  " + "  ".join(map(str.ljust, row, widths)).rstrip()
 
 
 def _plan_lines(planned: Mapping[str, Any]) -> Iterator[str]:
@@ -305,13 +302,13 @@ def _plan_lines(planned: Mapping[str, Any]) -> Iterator[str]:
     yield from _line_lines(planned)
     for name in planned["ends_to_run"]:
         yield f"would run, to see that the end is what it was said to be: {name}"
-    if not planned["most_runs"]:
+    most = planned["most_runs"]
+    if not most:
         yield "nothing would be run: what is known answers it"
         return
     if planned["may_be_built"]:
         yield f"may have to be built first: {', '.join(planned['may_be_built'])}"
-    cells = "1 cell" if planned["most_runs"] == 1 else f"{planned['most_runs']} cells"
     yield (
-        f"would run at most {cells}, about {planned['most_minutes']:.0f} min, "
-        "and one more for each that cannot be asked"
+        f"would run at most {most} {'cell' if most == 1 else 'cells'}, about "
+        f"{planned['most_minutes']:.0f} min, and one more for each that cannot be asked"
     )

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from mcore_compat.analysis import explanation, exploration
-from mcore_compat.analysis.exploration import CellChoice as Choice
-from mcore_compat.analysis.exploration import TestedCells as State
+from mcore_compat.analysis.exploration import CellChoice
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
@@ -23,7 +22,8 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
-from mcore_compat.schedule import nox_engine, plan
+from mcore_compat.schedule import matrix_run, plan
+from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.survey import SUITE_PARTS, survey
 
 TE = "transformer-engine-torch"
@@ -33,14 +33,27 @@ ROUND = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
-    """What is known before a round."""
+class ExplorationView:
+    """What is known before a round. `covered`: pairs of versions that were tested together, and
+    all that can be installed."""
 
-    found: tuple[Evidence, ...]
-    state: State
-    possible: tuple[Cell, ...]
     covered: tuple[int, int]
-    choices: tuple[Choice, ...]
+    choices: tuple[CellChoice, ...]
+
+    def lines(self) -> Iterator[str]:
+        """What would be run next, and why."""
+        covered, total = self.covered
+        share = 100 * covered / total if total else 100.0
+        yield (
+            f"pairs of versions tested together: {covered} of {total} installable ones "
+            f"({share:.0f} %)"
+        )
+        for choice in self.choices:
+            yield f"{choice.cell.name} (about {choice.minutes:.0f} min)"
+            for reason in choice.reasons:
+                yield f"  {reason}"
+        if not self.choices:
+            yield "nothing fits into the budget, or nothing is left that would tell more"
 
 
 def minutes_of(text: str) -> float:
@@ -56,34 +69,37 @@ def minutes_of(text: str) -> float:
     return minutes
 
 
-def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> View:
+def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> ExplorationView:
     """The evidence, what can be installed, and what is worth running within `minutes`."""
     device = pipeline.device_class()
-    found = tuple(e for e in evidence.load_all() if e.device_class == device)
+    results = tuple(
+        e for e in evidence.load_all(context.workspace.results) if e.device_class == device
+    )
     product = tuple(combinations.product(context.matrix, context.releases))
     answers = resolvability.sweep(
         product, context.matrix, context.releases, offline=offline, jobs=jobs, say=context.say
     )
     possible = tuple(c for c in product if answers.verdicts[c.name].installs is not False)
-    state = exploration.state_of(found)
-    explained = explanation.explain(found)
-    pairs = exploration.bases(found, explained)
+    state = exploration.state_of(results)
+    explained = explanation.explain(results)
+    pairs = exploration.bases(results, explained)
     near = tuple(c for c in possible if (c.mcore, c.modelopt) in pairs)
-    covered = exploration.coverage(state, possible)
     keys = {cell.name: te_key(cell) for cell in near}
-    there = {path.parent.name for path in wheelhouse.folder().glob("*/build.json")}
-    each = nox_engine.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
+    built = {path.parent.name for path in wheelhouse.folder().glob("*/build.json")}
+    build_minutes = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
     choices = exploration.choose(
         near,
         state,
         explained,
-        exploration.guards_of(found),
+        exploration.guards_of(results),
         minutes=minutes,
-        cost={name: ((key,) if key not in there else (), each) for name, key in keys.items()},
-        cell_minutes=_cell_minutes(found) / jobs,
+        cost={
+            name: ((key,) if key not in built else (), build_minutes) for name, key in keys.items()
+        },
+        cell_minutes=_cell_minutes(results) / jobs,
         refused=_refused(keys.values()) | _without_nvcc(near, keys, context),
     )
-    return View(found=found, state=state, possible=possible, covered=covered, choices=choices)
+    return ExplorationView(covered=exploration.coverage(state, possible), choices=choices)
 
 
 def te_key(cell: Cell) -> str:
@@ -91,10 +107,9 @@ def te_key(cell: Cell) -> str:
     return str(wheelhouse.keys_of(Pin(name=TE, version=cell.te, hashes=()), cell)[-1])
 
 
-def _cell_minutes(found: Sequence[Evidence]) -> float:
-    known = [sum(c.seconds or 0 for c in e.checks) for e in found if e.checks]
-    seconds = statistics.median(known) * SUITE_PARTS if known else plan.CELL_S
-    return seconds / 60
+def _cell_minutes(results: Sequence[Evidence]) -> float:
+    seconds = [sum(c.seconds or 0 for c in e.checks) for e in results if e.checks]
+    return (statistics.median(seconds) * SUITE_PARTS if seconds else plan.CELL_S) / 60
 
 
 def _refused(keys: Iterable[str]) -> set[str]:
@@ -112,19 +127,6 @@ def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context)
     return {keys[c.name] for c in cells if Version(c.te) <= Version(newest)}
 
 
-def describe(seen: View) -> Iterator[str]:
-    """What would be run next, and why."""
-    covered, of = seen.covered
-    share = 100 * covered / of if of else 100.0
-    yield f"pairs of versions tested together: {covered} of {of} installable ones ({share:.0f} %)"
-    for choice in seen.choices:
-        yield f"{choice.cell.name} (about {choice.minutes:.0f} min)"
-        for reason in choice.reasons:
-            yield f"  {reason}"
-    if not seen.choices:
-        yield "nothing fits into the budget, or nothing is left that would tell more"
-
-
 def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[str]:
     """Choose, run, look again, until the budget is spent; the names of the cells that were run.
 
@@ -134,12 +136,11 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
     ends = time.monotonic() + minutes * 60
     ran: list[str] = []
     while True:
-        left = (ends - time.monotonic()) / 60
-        seen = view(context, left, jobs, offline=offline)
-        for line in describe(seen):
+        seen = view(context, (ends - time.monotonic()) / 60, jobs, offline=offline)
+        for line in seen.lines():
             context.say(line)
-        chosen = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
-        if not chosen:
+        cells = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
+        if not cells:
             return ran
-        nox_engine.run_known(survey(chosen, context), context, jobs=jobs, force=False)
-        ran += [cell.name for cell in chosen]
+        matrix_run.run(survey(cells, context), context, job_options.here(jobs))
+        ran += [cell.name for cell in cells]

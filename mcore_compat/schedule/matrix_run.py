@@ -1,48 +1,248 @@
-"""The selected cells of the matrix on this machine, and what a run of many cells came to."""
+"""Many cells as jobs, on this machine or on Slurm: locks first, then wheels, then the cells."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from mcore_compat.base.errors import InfrastructureError
+from filelock import FileLock, Timeout
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.results import evidence
-from mcore_compat.run import cells, pipeline
-from mcore_compat.run.context import Context
-from mcore_compat.schedule import nox_engine, plan
-from mcore_compat.schedule.nox_engine import Selection
-from mcore_compat.schedule.plan import Known
+from mcore_compat.core.workspace import Workspace
+from mcore_compat.environments import wheelhouse
+from mcore_compat.resolve.locks import Unresolvable
+from mcore_compat.results import evidence, fingerprint, verdict
+from mcore_compat.results.evidence import Reason
+from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import MAIN
+from mcore_compat.run.context import Context, Options
+from mcore_compat.schedule import plan
+from mcore_compat.schedule.jobs import records, schedulers
+from mcore_compat.schedule.jobs.drive import Driver, TaskResult
+from mcore_compat.schedule.jobs.job_options import LOCAL, JobOptions
+from mcore_compat.schedule.jobs.records import Task
+from mcore_compat.schedule.jobs.schedulers import Scheduler
+from mcore_compat.schedule.jobs.states import Fate
+from mcore_compat.schedule.plan import CellState, RunPlan
+from mcore_compat.schedule.survey import survey
 
-CELL_OUTCOMES = frozenset(outcome.value for outcome in CellOutcome)
+BUILD_MINUTES = 60
+
+RESOLVERS = 12
+"""Resolving mostly waits for the index: so many at a time, whatever the number of cores."""
 
 
-def run(selection: Selection, context: Context, *, jobs: int, force: bool = False) -> int:
-    """Run every selected cell that is not fresh; 0 where all are as expected."""
-    ended = nox_engine.run(selection, context, jobs=jobs, force=force)
-    return summary(ended, context, pipeline.device_class(), {})
+@dataclass(frozen=True, kw_only=True)
+class MatrixResult:
+    """The state of every cell that was meant, and by name why cells came to no verdict."""
+
+    states: tuple[CellState, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
-def describe(selection: Selection, context: Context, *, jobs: int, force: bool = False) -> None:
-    """Print which cells would run, and at what cost."""
-    selected = plan.make(nox_engine.selected(selection, context), force=force)
-    print("\n".join(nox_engine.describe(selected, jobs)))
+def device_class(options: JobOptions) -> str:
+    """The device class that the jobs run on, which need not be this machine's."""
+    if options.scheduler == LOCAL:
+        return pipeline.device_class()
+    return "gpu" if options.with_gpus() else "host"
 
 
-def summary(
-    ended: Sequence[Known], context: Context, device: str, failed: Mapping[str, str]
-) -> int:
-    """Print what a run of many cells came to; `failed`: why some came to no verdict. The exit
-    code: 0 where all are as expected."""
-    left = {known.cell.name: known.state for known in ended if not known.fresh}
-    left.update(failed)
-    outcomes = Counter(o for known in ended for o in known.outcomes if o in CELL_OUTCOMES)
-    print(f"{len(ended)} cells: " + ", ".join(f"{o} {n}" for o, n in sorted(outcomes.items())))
-    for name, why in sorted(left.items()):
-        print(f"{name}: not done: {why}")
-    if left:
-        return InfrastructureError.exit_code
-    paths = [evidence.path_of(known.cell.name, device) for known in ended]
-    results = [evidence.load(path, whole=False) for path in paths]
-    expected = all(cells.as_expected(result, context.matrix) for result in results)
-    return cells.outlived(results, context.matrix) or (0 if expected else 1)
+def describe(made: RunPlan, options: JobOptions, workspace: Workspace) -> Iterator[str]:
+    """The plan and its cost, line by line."""
+    for state in made.todo:
+        first = f"; builds first: {', '.join(state.missing)}" if state.missing else ""
+        yield f"{state.cell.name}: {state.state}{first}"
+    yield f"{len(made.todo)} cells to run, {len(made.fresh)} fresh"
+    if made.todo:
+        unlocked = sum(not pipeline.locked(state.cell, workspace) for state in made.todo)
+        if unlocked:
+            why = "have no lock of their newest patches yet: resolved first, about 2 s each"
+            yield f"{unlocked} of them {why}"
+        yield f"builds: {len(made.builds)}"
+        yield f"disk for environments: at most {made.disk_gb():.1f} GB"
+        minutes = made.minutes(options.parallel, recorded_builds())
+        yield (
+            f"time: about {minutes:.0f} min, {options.parallel} at a time; "
+            "downloads on a cold cache come on top"
+        )
+    if options.scheduler != LOCAL:
+        yield f"as jobs of {options.scheduler}, each of at most {options.minutes} min"
+
+
+def recorded_builds() -> dict[str, float]:
+    """By package: the longest build that the wheelhouse remembers, in seconds."""
+    longest: dict[str, float] = {}
+    for path in wheelhouse.folder().glob("*/build.json"):
+        try:
+            seconds = float(json.loads(path.read_text())["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        package = plan.package_of(path.parent.name)
+        longest[package] = max(longest.get(package, 0.0), seconds)
+    return longest
+
+
+def run(
+    states: Sequence[CellState], context: Context, options: JobOptions, *, force: bool = False
+) -> MatrixResult:
+    """Run those cells that are not fresh, each as a job.
+
+    Raises:
+        UsageError: bad input, or submitit is missing.
+        InfrastructureError: another process submits already, or the scheduler does not answer.
+        KeyboardInterrupt: what runs on this machine was ended; the next run goes on.
+    """
+    if not plan.make(states, force=force).todo:
+        return MatrixResult(states=tuple(states))
+    device = device_class(options)
+    scheduler = schedulers.of(options, context.run)
+    with contextlib.closing(scheduler), _alone(scheduler):
+        results = _run(states, scheduler, options, context, device, force=force)
+    cells = [state.cell for state in states]
+    return MatrixResult(
+        states=survey(cells, context, device),
+        failed={name: r.reason for name, r in results.items() if r.fate is not Fate.DONE},
+    )
+
+
+@contextlib.contextmanager
+def _alone(scheduler: Scheduler) -> Iterator[None]:
+    """Within, no other process takes over or submits jobs that outlive their submitter."""
+    folder = records.folder()
+    with files.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not scheduler.outlives:
+        yield
+        return
+    lock = FileLock(folder / "submitter.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InfrastructureError("another process submits jobs already; it goes on") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(
+    states: Sequence[CellState],
+    scheduler: Scheduler,
+    options: JobOptions,
+    context: Context,
+    device: str,
+    *,
+    force: bool,
+) -> Mapping[str, TaskResult]:
+    """Builds first, then cells; what became of each cell that had a job."""
+    unlocked = plan.make(states, force=force).todo
+    resolve(unlocked, context)
+    states = survey([state.cell for state in unlocked], context, device)
+    made = plan.make(states, force=force)
+    todo = [state for state in made.todo if pipeline.locked(state.cell, context.workspace)]
+
+    results_folder = context.workspace.results
+
+    def driver(kind: str, tasks: Sequence[Task], minutes: int) -> Driver:
+        return Driver(
+            kind=kind,
+            tasks=tasks,
+            scheduler=scheduler,
+            among=records.folder(),
+            minutes=minutes,
+            attempts=options.attempts,
+            poll=options.poll,
+            say=context.say,
+            outcome_of=lambda name: (
+                _outcome(name, device, results_folder) if kind == records.CELLS else "done"
+            ),
+        )
+
+    builds = [
+        Task(name=key, argv=_command("build", cell, plan.package_of(key)))
+        for key, cell in sorted(builders(todo).items())
+    ]
+    if builds:
+        driver(records.BUILDS, builds, max(options.minutes, BUILD_MINUTES)).run()
+    again = ("--force",) if force else ()
+    suite = MAIN.digest(context.workspace.suite)
+    tasks = [
+        Task(
+            name=state.cell.name,
+            argv=_command("run", state.cell.name, *again),
+            inputs=f"{suite} {files.sha256_file(context.workspace.lock(state.cell.name))}",
+        )
+        for state in todo
+    ]
+    results = driver(records.CELLS, tasks, options.minutes).run()
+    for state in todo:
+        result = results[state.cell.name]
+        if result.fate is not Fate.DONE:
+            note_error(state.cell, device, result.reason, context.workspace)
+    return results
+
+
+def resolve(todo: Sequence[CellState], context: Context) -> None:
+    """Make the locks that are missing or of an older patch; what cannot be resolved gets its
+    evidence here and now. Where the index does not answer, the cell's own run will say so."""
+    quiet = replace(context, say=lambda line: None)
+
+    def lock(cell: Cell) -> None:
+        if context.workspace.lock(cell.name).exists():  # of an older patch: it stays on its stack
+            cell = pipeline.chosen(cell.name, quiet)
+        with contextlib.suppress(InfrastructureError):
+            if isinstance(pipeline.lock_of(cell, quiet), Unresolvable):
+                pipeline.run_cell(cell.name, Options(), quiet)
+
+    cells = [state.cell for state in todo if not pipeline.locked(state.cell, context.workspace)]
+    if cells:
+        context.say(f"resolving {len(cells)} cells")
+    with ThreadPoolExecutor(max_workers=RESOLVERS) as pool:
+        for number, _ in enumerate(pool.map(lock, cells), start=1):
+            if number % 20 == 0:
+                context.say(f"  {number} of {len(cells)} resolved")
+
+
+def builders(todo: Sequence[CellState]) -> dict[str, str]:
+    """By key of a wheel that is missing: the first cell that needs it, which builds it for all."""
+    by_key: dict[str, str] = {}
+    for state in todo:
+        for key in state.missing:
+            by_key.setdefault(key, state.cell.name)
+    return by_key
+
+
+def _command(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-u", "-m", "mcore_compat.cli", *words)
+
+
+def _outcome(name: str, device: str, folder: Path) -> str:
+    """What the stored evidence of a cell says."""
+    try:
+        path = evidence.path_of(name, device, folder)
+        return evidence.load(path, whole=False).outcome.value
+    except (OSError, EvidenceError):
+        return f"no evidence of device class {device}"
+
+
+def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> None:
+    """Store that the surroundings failed; complete evidence that is there stays as it is."""
+    path = evidence.path_of(cell.name, device, workspace.results)
+    message = fingerprint.relative(reason, [str(files.home()), str(workspace.root)])
+    why = Reason(kind="error", message=message, help="run it again: nox -s matrix")
+    base = evidence.start(cell, device_class=device)
+    with contextlib.suppress(FileNotFoundError, EvidenceError):  # corrupt: replaced
+        base = evidence.load(path)
+        if base.complete and base.outcome is not CellOutcome.ERROR:
+            return
+    failed = replace(base, outcome=CellOutcome.ERROR, reason=why, complete=False)
+    evidence.save(failed, workspace.results)
+    verdict.note(failed, workspace.verdicts)

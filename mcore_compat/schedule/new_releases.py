@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import tomlkit
 from packaging.requirements import Requirement
@@ -23,9 +23,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, Request, Stack, format_name, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.schedule.plan import Known
-
-PATH = files.ROOT / "constraints" / "news.json"
+from mcore_compat.schedule.plan import CellState
 
 MCORE, MODELOPT = "megatron-core", "nvidia-modelopt"
 TE, TORCH = "transformer-engine", "torch"
@@ -35,89 +33,78 @@ PYTHONS = 6
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class New:
+class NewRelease:
     """A release that stands for its series and whose cells have not all been run."""
 
     package: str
     version: str
 
 
-def news(kept: Iterable[New], before: Releases, after: Releases) -> tuple[New, ...]:
+def news(kept: Iterable[NewRelease], before: Releases, after: Releases) -> tuple[NewRelease, ...]:
     """What is new: what was kept, and what `after` has and `before` lacks. Sorted.
 
     Only of megatron-core and ModelOpt, whose series make the cells, and only releases that stand
     for their series. Of a package that was not known at all, nothing is new.
     """
-    found = set(kept)
+    new = set(kept)
     for package in (MCORE, MODELOPT):
-        known = {r.version for r in before.of(package)}
-        if known:
-            found |= {
-                New(package=package, version=r.version)
-                for r in after.of(package)
-                if r.version not in known
-            }
-    return tuple(sorted(n for n in found if stands(n, after)))
+        known = {release.version for release in before.of(package)}
+        versions = {release.version for release in after.of(package)} if known else set()
+        new |= {NewRelease(package=package, version=version) for version in versions - known}
+    return tuple(sorted(release for release in new if _stands(release, after)))
 
 
-def stands(new: New, releases: Releases) -> bool:
+def _stands(new: NewRelease, releases: Releases) -> bool:
     """Whether a release is the newest of its series that was not withdrawn."""
     series = series_of(new.version)
-    known = [
-        r.version
-        for r in releases.of(new.package)
-        if not r.yanked and series_of(r.version) == series
-    ]
-    return bool(known) and known[-1] == new.version
+    known = [r.version for r in releases.of(new.package) if not r.yanked]
+    return [version for version in known if series_of(version) == series][-1:] == [new.version]
 
 
-def dumps(found: Sequence[New]) -> str:
+def dumps(new: Sequence[NewRelease]) -> str:
     """The text of `constraints/news.json`; `loads` reads it back."""
-    rows = [{"package": n.package, "version": n.version} for n in sorted(found)]
-    return files.dump_json({"made_by": "nox -s refresh", "new": rows})
+    return files.dump_json({"made_by": "nox -s refresh", "new": [asdict(n) for n in sorted(new)]})
 
 
-def loads(text: str) -> tuple[New, ...]:
+def loads(text: str) -> tuple[NewRelease, ...]:
     """What was kept.
 
     Raises:
         MatrixError: the text is not such a file's.
     """
     try:
-        rows = json.loads(text)["new"]
-        found = [New(package=str(r["package"]), version=str(r["version"])) for r in rows]
-        for new in found:
-            Version(new.version)
-    except (ValueError, KeyError, TypeError) as error:
+        new = [NewRelease(**{k: str(v) for k, v in row.items()}) for row in json.loads(text)["new"]]
+        for release in new:
+            Version(release.version)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MatrixError(f"news.json is not valid ({error}); remove it") from None
-    return tuple(sorted(found))
+    return tuple(sorted(new))
 
 
-def touched(known: Iterable[Known], new: Sequence[New], *, every: bool = False) -> tuple[str, ...]:
+def touched(
+    states: Iterable[CellState], new: Sequence[NewRelease], *, every: bool = False
+) -> tuple[str, ...]:
     """The cells to run: not fresh, and of a new release or last run with an older patch of a
     series. With `every`, all that are not fresh."""
-    fresh = {(n.package, n.version) for n in new}
     return tuple(
-        k.cell.name for k in known if not k.fresh and (every or k.behind or _of(k.cell, fresh))
+        state.cell.name
+        for state in states
+        if not state.fresh and (every or state.behind or any(_has(state.cell, n) for n in new))
     )
 
 
-def unsettled(known: Sequence[Known], new: Sequence[New]) -> tuple[New, ...]:
+def unsettled(states: Sequence[CellState], new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
     """The new releases of which a cell is still to be run, or that have none yet."""
-    return tuple(
-        n
-        for n in new
-        if not (mine := [k for k in known if _of(k.cell, {(n.package, n.version)})])
-        or not all(k.fresh for k in mine)
-    )
+    fresh = {n: [state.fresh for state in states if _has(state.cell, n)] for n in new}
+    return tuple(n for n in new if not fresh[n] or not all(fresh[n]))
 
 
-def _of(cell: Cell, found: set[tuple[str, str]]) -> bool:
-    return (MCORE, cell.mcore) in found or (MODELOPT, cell.modelopt) in found
+def _has(cell: Cell, new: NewRelease) -> bool:
+    return {MCORE: cell.mcore, MODELOPT: cell.modelopt}.get(new.package) == new.version
 
 
 @dataclass(frozen=True, kw_only=True)
-class Missing:
+class AxisGap:
     """Series of a package that its axis lacks; `newer` than all that are on it, or `older`."""
 
     package: str
@@ -125,7 +112,7 @@ class Missing:
     older: tuple[str, ...]
 
 
-def missing(matrix: Matrix, releases: Releases) -> tuple[Missing, ...]:
+def missing(matrix: Matrix, releases: Releases) -> tuple[AxisGap, ...]:
     """What each declared axis lacks. Oldest first."""
     axes = {
         MCORE: matrix.mcore_series,
@@ -133,17 +120,14 @@ def missing(matrix: Matrix, releases: Releases) -> tuple[Missing, ...]:
         TE: matrix.te_series,
         TORCH: matrix.torch_series,
     }
-    found = []
-    for package, on in axes.items():
-        if not on:
-            continue
+    gaps = []
+    for package, axis in ((package, axis) for package, axis in axes.items() if axis):
         series = dict.fromkeys(series_of(r.version) for r in releases.of(package) if not r.yanked)
-        off = [s for s in series if s not in on]
-        newest = max(map(parsed, on))
-        newer = tuple(s for s in off if parsed(s) > newest)
+        off = [s for s in series if s not in axis]
+        newer = tuple(s for s in off if parsed(s) > max(map(parsed, axis)))
         older = tuple(s for s in off if s not in newer)
-        found.append(Missing(package=package, newer=newer, older=older))
-    return tuple(found)
+        gaps.append(AxisGap(package=package, newer=newer, older=older))
+    return tuple(gaps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,29 +143,24 @@ class Proposal:
 
     def line(self) -> str:
         """One line for the terminal."""
-        if self.refused:
-            return f"{self.package} {self.series} cannot join by itself: {self.reason}"
-        if self.stack is None:
-            return f"{self.package} {self.series}: {self.reason}"
-        s = self.stack
-        return (
-            f"{self.package} {self.series} on TE {s.te}, torch {s.torch}, python {s.python}: "
-            f"{self.reason}"
-        )
+        where = " cannot join by itself" if self.refused else ""
+        if self.stack is not None:
+            where = f" on TE {self.stack.te}, torch {self.stack.torch}, python {self.stack.python}"
+        return f"{self.package} {self.series}{where}: {self.reason}"
 
 
 def proposals(matrix: Matrix, releases: Releases) -> tuple[Proposal, ...]:
     """The series that are newer than all on their axis; megatron-core's with a stack."""
-    found = {m.package: m for m in missing(matrix, releases)}
+    newer = {gap.package: gap.newer for gap in missing(matrix, releases)}
     joining = [
         Proposal(
             package=MODELOPT,
             series=series,
             reason=f"{releases.newest(MODELOPT, series).version} is out, on every stack",
         )
-        for series in found[MODELOPT].newer
+        for series in newer[MODELOPT]
     ]
-    return (*(_with_stack(s, matrix, releases) for s in found[MCORE].newer), *joining)
+    return (*(_with_stack(series, matrix, releases) for series in newer[MCORE]), *joining)
 
 
 def _with_stack(series: str, matrix: Matrix, releases: Releases) -> Proposal:
@@ -189,45 +168,27 @@ def _with_stack(series: str, matrix: Matrix, releases: Releases) -> Proposal:
     was, that it admits, and that can be installed together."""
     release = releases.newest(MCORE, series)
     last = max(matrix.mcore_series, key=parsed)
-    usual = matrix.stacks[last][-1]
-    python = _python(release, usual.python)
+    usual = matrix.stacks[last][-1].python
+    refused = Proposal(package=MCORE, series=series, refused=True, reason="")
+    python = _python(release, usual)
     if python is None:
-        return Proposal(
-            package=MCORE,
-            series=series,
-            refused=True,
-            reason=f"it requires python {release.requires_python}, which no series after "
-            f"{usual.python} is",
-        )
-    first = ""
+        why = f"it requires python {release.requires_python}, which no series after {usual} is"
+        return replace(refused, reason=why)
+    note = f"the newest TE and torch that were out with {release.version}"
+    reasons = []
     for te in _candidates(TE, release, releases):
         for torch in _candidates(TORCH, release, releases):
-            stack = Stack(
-                python=python,
-                torch=torch,
-                te=te,
-                note=f"proposed: the newest TE and torch that were out with {release.version}",
-            )
+            stack = Stack(python=python, torch=torch, te=te, note=f"proposed: {note}")
             why = _impossible(stack, series, release, matrix, releases)
             if not why:
-                return Proposal(
-                    package=MCORE, series=series, stack=stack, reason=_reason(release, last)
+                reason = (
+                    f"{note}, on {release.uploaded[:10]}, and fit one another; python as "
+                    f"megatron-core {last} where it admits that"
                 )
-            first = first or f"TE {te} with torch {torch}: {why}"
-    return Proposal(
-        package=MCORE,
-        series=series,
-        refused=True,
-        reason=first or "no TE and torch that it admits were out with it",
-    )
-
-
-def _reason(release: Release, last: str) -> str:
-    return (
-        f"the newest TE and torch that were out with {release.version}, on "
-        f"{release.uploaded[:10]}, and fit one another; python as megatron-core {last} where "
-        f"it admits that"
-    )
+                return replace(refused, refused=False, stack=stack, reason=reason)
+            reasons.append(f"TE {te} with torch {torch}: {why}")
+    why = reasons[0] if reasons else "no TE and torch that it admits were out with it"
+    return replace(refused, reason=why)
 
 
 def _python(release: Release, usual: str) -> str | None:
@@ -290,21 +251,20 @@ def _impossible(
     return "; ".join(combinations.violations(cell, releases))
 
 
-def join(text: str, found: Sequence[Proposal]) -> str:
-    """`matrix.toml` with the series of `found` on their axes and their stacks declared.
+def join(text: str, proposals: Sequence[Proposal]) -> str:
+    """`matrix.toml` with the series of `proposals` on their axes and their stacks declared.
 
     Comments and layout stay; what is on an axis already is not added again.
     """
-    wanted = [p for p in found if not p.refused]
     document = tomlkit.parse(text if text.endswith("\n") else text + "\n")
     axes, stacks = document["axes"], document["stack"]
     assert isinstance(axes, Table)
     assert isinstance(stacks, AoT)
     added = False
-    for proposal in wanted:
+    for proposal in proposals:
         axis = axes[proposal.package]
         assert isinstance(axis, Array)
-        if proposal.series in axis:
+        if proposal.refused or proposal.series in axis:
             continue
         axis.append(proposal.series)
         added = True

@@ -1,14 +1,16 @@
 """Keeping up with the index: refresh → join → locks → cells → report and what changed.
 
-Thin: what is new, what is proposed and what differs is decided in `keepup` and `compare`.
+What is new and what is proposed is decided in `new_releases`, what differs in `results/comparison`.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.version import Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import CompatError, UsageError
@@ -16,26 +18,26 @@ from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.index import package_index
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
-from mcore_compat.schedule import new_releases, nox_engine, shards
-from mcore_compat.schedule.new_releases import New, Proposal
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule import matrix_run, new_releases
+from mcore_compat.schedule.new_releases import NewRelease, Proposal
+from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.selection import WHOLE, Shard, known_cells
 from mcore_compat.schedule.survey import survey
-
-STEPS = ("prepare", "cells", "report")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a night goes. `step`: one of `STEPS` alone; `before`: a folder of evidence that was
-    there earlier, to compare with."""
+class NightOptions:
+    """How a night goes. `step`: one alone of `prepare`, `cells`, `report`; `before`: a folder of
+    evidence that was there earlier, to compare with."""
 
     jobs: int = 2
-    shard: shards.Shard = shards.WHOLE
+    shard: Shard = WHOLE
     step: str | None = None
     every: bool = False
     before: Path | None = None
@@ -46,7 +48,7 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refreshed:
+class Refresh:
     """What a refresh came to; nothing is written yet. `text` is matrix.toml's, `declared` what
     it says."""
 
@@ -54,7 +56,7 @@ class Refreshed:
     declared: Matrix
     text: str
     added: tuple[Release, ...]
-    new: tuple[New, ...]
+    new: tuple[NewRelease, ...]
     proposals: tuple[Proposal, ...]
     joined: bool
 
@@ -78,7 +80,7 @@ class Refreshed:
                 yield f"not on its axis, and left to you: {lack.package} {', '.join(rest)}"
 
 
-def ask(say: Callable[[str], None], *, join: bool) -> Refreshed:
+def ask(workspace: Workspace, say: Callable[[str], None], *, join: bool) -> Refresh:
     """Ask the index; with `join`, new series are on the matrix that is returned.
 
     Raises:
@@ -86,73 +88,65 @@ def ask(say: Callable[[str], None], *, join: bool) -> Refreshed:
         MatrixError: the matrix is not valid, or would not be with what joins it.
     """
     try:
-        before = releases.load()
+        before = releases.load(workspace.releases)
     except CompatError:
         before = Releases({})
     after = package_index.refresh(before, package_index.client(), say)
-    declared = matrix.load()
-    proposed = new_releases.proposals(declared, after)
-    text = matrix.PATH.read_text(encoding="utf-8")
+    declared = matrix.load(workspace.matrix)
+    proposals = new_releases.proposals(declared, after)
+    text = workspace.matrix.read_text(encoding="utf-8")
     if join:
-        text = new_releases.join(text, proposed)
-        declared = checked(text, after)
-    return Refreshed(
+        text = new_releases.join(text, proposals)
+        declared = matrix.parse(text, workspace.matrix.name, datetime.date.today())
+        combinations.cells(declared, after)  # every one of them is there
+    return Refresh(
         known=after,
         declared=declared,
         text=text,
         added=package_index.added(before, after),
-        new=new_releases.news(kept(), before, after),
-        proposals=proposed,
+        new=new_releases.news(kept(workspace), before, after),
+        proposals=proposals,
         joined=join,
     )
 
 
-def checked(text: str, known: Releases) -> Matrix:
-    """The matrix of a text, whose every cell there is. Raises MatrixError where it is not valid."""
-    declared = matrix.parse(text, matrix.PATH.name, datetime.date.today())
-    combinations.cells(declared, known)
-    return declared
-
-
-def kept(path: Path = new_releases.PATH) -> tuple[New, ...]:
+def kept(workspace: Workspace) -> tuple[NewRelease, ...]:
     """The new releases of which cells are still to be run."""
+    path = workspace.new_releases
     return new_releases.loads(path.read_text(encoding="utf-8")) if path.exists() else ()
 
 
-def write(found: Refreshed) -> None:
+def write(refresh: Refresh, workspace: Workspace) -> None:
     """Write what a refresh came to; files that would be the same are left alone."""
     # What is new first: once the release is known, no later refresh would see it.
-    _keep(found.new)
-    texts = {releases.PATH: releases.dumps(found.known), matrix.PATH: found.text}
-    for path, text in texts.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            files.write_text(path, text)
+    _keep(refresh.new, workspace.new_releases)
+    _write(workspace.releases, releases.dumps(refresh.known))
+    _write(workspace.matrix, refresh.text)
 
 
-def _keep(new: Sequence[New], path: Path = new_releases.PATH) -> None:
-    if not new:
+def _keep(new: Sequence[NewRelease], path: Path) -> None:
+    if new:
+        _write(path, new_releases.dumps(new))
+    else:
         path.unlink(missing_ok=True)
-    elif not path.exists() or path.read_text(encoding="utf-8") != new_releases.dumps(new):
-        files.write_text(path, new_releases.dumps(new))
 
 
-def to_run(here: Context, new: Sequence[New], options: Options) -> tuple[str, ...]:
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        files.write_text(path, text)
+
+
+def to_run(here: Context, new: Sequence[NewRelease], options: NightOptions) -> tuple[str, ...]:
     """The names of the cells that a night runs."""
-    known = survey(nox_engine.known_cells(here), here)
-    return options.shard.part(new_releases.touched(known, new, every=options.every))
-
-
-def selection(names: Sequence[str]) -> nox_engine.Selection:
-    """Those cells and no other."""
-    return nox_engine.Selection(names=tuple(names))
+    states = survey(known_cells(here), here)
+    return options.shard.part(new_releases.touched(states, new, every=options.every))
 
 
 def prepare(here: Context, names: Sequence[str]) -> None:
     """Keep the evidence that newer patches will replace; make the locks."""
-    cells = [cell for cell in nox_engine.known_cells(here) if cell.name in names]
-    known = survey(cells, here)
-    keep_replaced(known)
-    nox_engine.resolve(known, here)
+    states = survey([cell for cell in known_cells(here) if cell.name in names], here)
+    keep_replaced(states, here.workspace.results)
+    matrix_run.resolve(states, here)
 
 
 def replaced() -> Path:
@@ -160,15 +154,15 @@ def replaced() -> Path:
     return files.home() / "replaced"
 
 
-def keep_replaced(known: Sequence[Known]) -> None:
+def keep_replaced(states: Sequence[CellState], folder: Path) -> None:
     """Copy evidence of older patches away. A run that was cut short finds the copies of the first
     one: what is not behind any more is not copied."""
-    for one in known:
-        path = evidence.path_of(one.cell.name, pipeline.device_class())
-        if one.behind:
-            found = evidence.load(path, whole=False)
-            to = evidence.path_of(one.cell.name, found.device_class, replaced())
-            files.write_text(to, evidence.dumps(found))
+    for state in states:
+        if state.behind:
+            path = evidence.path_of(state.cell.name, pipeline.device_class(), folder)
+            old = evidence.load(path, whole=False)
+            to = evidence.path_of(state.cell.name, old.device_class, replaced())
+            files.write_text(to, evidence.dumps(old))
 
 
 def earlier(folder: Path | None, say: Callable[[str], None]) -> tuple[Evidence, ...]:
@@ -180,12 +174,12 @@ def earlier(folder: Path | None, say: Callable[[str], None]) -> tuple[Evidence, 
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--before: {folder} is not a folder of evidence")
     places = (folder, replaced()) if folder is not None else (replaced(),)
-    return tuple(one for place in places for one in all_in(place, say))
+    return tuple(each for place in places for each in all_in(place, say))
 
 
 def all_in(folder: Path, say: Callable[[str], None]) -> Iterator[Evidence]:
     """All evidence below `folder`; one corrupt file must not take a night's summary away."""
-    for path in sorted(folder.glob("compat-*/*.json")):
+    for path in sorted(folder.glob("compat-*/main.*.json")):
         try:
             yield evidence.load(path, whole=False)
         except CompatError as error:
@@ -193,48 +187,43 @@ def all_in(folder: Path, say: Callable[[str], None]) -> Iterator[Evidence]:
 
 
 def summary(
-    new: Sequence[New], known: Releases, now: Sequence[Evidence], before: Sequence[Evidence]
+    new: Sequence[NewRelease], known: Releases, now: Sequence[Evidence], before: Sequence[Evidence]
 ) -> list[str]:
     """What each new release broke and fixed, as Markdown. Pure."""
     if not new:
         return ["No new release of megatron-core or ModelOpt."]
-    said = []
-    for one in new:
-        uploaded = known.get(one.package, one.version).uploaded[:10]
-        said += [f"## {one.package} {one.version}, of {uploaded}", ""]
-        mine = [e for e in now if e.complete and e.pins[one.package] == one.version]
-        for found in sorted(mine, key=_order):
-            said += _compared(found, one.package, (*now, *before))
-        if not mine:
-            said.append("No cell was run.")
-        said.append("")
-    return said
+    lines = []
+    for release in new:
+        package, version = release.package, release.version
+        lines += [f"## {package} {version}, of {known.get(package, version).uploaded[:10]}", ""]
+        results = [e for e in now if e.complete and e.pins[package] == version]
+        for result in sorted(results, key=_order):
+            lines += _compared(result, package, (*now, *before))
+        lines += [""] if results else ["No cell was run.", ""]
+    return lines
 
 
-def _order(found: Evidence) -> tuple[tuple[int, ...], str]:
-    series = (series_of(found.pins[axis]) for axis in ("megatron-core", "nvidia-modelopt"))
-    return tuple(int(part) for one in series for part in one.split(".")), found.cell
+def _order(result: Evidence) -> tuple[Version, Version, str]:
+    mcore, modelopt = (
+        Version(series_of(result.pins[axis])) for axis in ("megatron-core", "nvidia-modelopt")
+    )
+    return mcore, modelopt, result.cell
 
 
-def _compared(found: Evidence, package: str, others: Sequence[Evidence]) -> list[str]:
+def _compared(result: Evidence, package: str, others: Sequence[Evidence]) -> list[str]:
     """Against the newest known-good cell; where a newer release was no good, against that too."""
-    good = comparison.baseline(found, package, others)
-    last = comparison.baseline(found, package, others, good=False)
+    good = comparison.baseline(result, package, others)
+    last = comparison.baseline(result, package, others, good=False)
     if good is None:
-        return [f"- `{found.cell}`: {found.outcome.value}; nothing older to compare with"]
-    said = comparison.lines(good, found, package)
+        return [f"- `{result.cell}`: {result.outcome.value}; nothing older to compare with"]
+    lines = comparison.lines(good, result, package)
     if last is not None and dict(last.pins) != dict(good.pins):
-        said += comparison.lines(last, found, package)
-    return said
+        lines += comparison.lines(last, result, package)
+    return lines
 
 
-def settle(here: Context, new: Sequence[New]) -> tuple[New, ...]:
+def settle(here: Context, new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
     """Forget the new releases of which every cell has been run; what is left."""
-    left = new_releases.unsettled(survey(nox_engine.known_cells(here), here), new)
-    _keep(left)
+    left = new_releases.unsettled(survey(known_cells(here), here), new)
+    _keep(left, here.workspace.new_releases)
     return left
-
-
-def with_(here: Context, found: Refreshed) -> Context:
-    """The same surroundings with what a refresh came to."""
-    return replace(here, matrix=found.declared, releases=found.known)

@@ -5,17 +5,13 @@ Everything here is on the way to `nox -l`: nothing heavy is imported.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcore_compat.base.errors import CompatError, UsageError, nearest
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.results import verdict
 
 if TYPE_CHECKING:
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class CellSession:
     """One line of `nox -l`."""
 
     name: str
@@ -31,15 +27,16 @@ class Listed:
     tags: tuple[str, ...]
 
 
-def listed(argv: Sequence[str]) -> tuple[Listed, ...]:
+def listed(argv: Sequence[str]) -> tuple[CellSession, ...]:
     """The sessions of all declared cells, and of cells that `argv` asks for by name.
 
     A wrong name or a matrix that is not valid ends the process: one line, exit code 2. nox
     itself would only say that there is no such session.
     """
     try:
-        known = releases.load()
-        declared = matrix.load()
+        place = workspace.find()
+        known = releases.load(place.releases)
+        declared = matrix.load(place.matrix)
         found = {cell.name: cell for cell in combinations.cells(declared, known)}
         tags = {tag for cell in found.values() for tag in cell.tags}
         for tag in values(argv, "-t", "--tags"):
@@ -48,12 +45,12 @@ def listed(argv: Sequence[str]) -> tuple[Listed, ...]:
         for name in requested(argv):
             # Under the name that was typed, which may spell out what the stack has anyway.
             found.setdefault(name, combinations.named(name, declared, known))
-        described = verdict.listing(found.values())
+        described = verdict.listing(found.values(), place.verdicts)
     except CompatError as error:
         print(f"mcore-compat: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     return tuple(
-        Listed(name=name, description=described[cell.name], tags=cell.tags)
+        CellSession(name=name, description=described[cell.name], tags=cell.tags)
         for name, cell in found.items()
     )
 
@@ -80,55 +77,7 @@ def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """What a run of many cells builds first.
-
-    `builds` are (key, cell, package); `requires` are keys by cell.
-    """
-
-    builds: tuple[tuple[str, str, str], ...] = ()
-    requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-PLAN = "MCORE_COMPAT_PLAN"
-"""Names the file of the plan that is being run."""
-
-
-def planned() -> Planned:
-    """The plan of the run that this nox belongs to; an empty one where there is none.
-
-    A nox of a plan ends when the run does, even where that was killed outright: nobody would
-    take what it comes to, and the next run wants its cells.
-    """
-    named = os.environ.get(PLAN)
-    if not named:
-        return Planned()
-    data = json.loads(Path(named).read_text(encoding="utf-8"))
-    _end_with_parent(data["owner"])
-    return Planned(
-        builds=tuple((b["key"], b["cell"], b["package"]) for b in data["builds"]),
-        requires={cell: tuple(keys) for cell, keys in data["requires"].items()},
-    )
-
-
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent(owner: int) -> None:
-    """End when the parent does, and now where the run, of the process `owner`, has ended."""
-    import ctypes
-    import signal
-
-    with contextlib.suppress(OSError, AttributeError):  # only Linux has it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    try:
-        os.kill(owner, 0)
-    except ProcessLookupError:  # it ended before that was asked for
-        raise SystemExit(1) from None
-
-
-def newest(found: Sequence[Listed]) -> str:
+def newest(found: Sequence[CellSession]) -> str:
     """The session that plain `nox` runs."""
     return next(cell.name for cell in found if "newest" in cell.tags)
 

@@ -21,7 +21,7 @@ FIRST_MB, NEXT_MB = 7500.0, 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class CellState:
     """What is known of a cell before it runs.
 
     `state` is `fresh`, or in words why the evidence does not hold; `outcomes` are those of the
@@ -44,11 +44,11 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RunPlan:
     """The cells to run, in order, and the wheels that must be built before them, each once."""
 
-    todo: tuple[Known, ...]
-    fresh: tuple[Known, ...]
+    todo: tuple[CellState, ...]
+    fresh: tuple[CellState, ...]
     builds: tuple[str, ...]
 
     def minutes(self, jobs: int, recorded: Mapping[str, float]) -> float:
@@ -78,8 +78,8 @@ def outcome_words() -> tuple[str, ...]:
 
 
 def narrowed(
-    known: Sequence[Known], *, only: Sequence[str] = (), stale: bool = False
-) -> tuple[Known, ...]:
+    states: Sequence[CellState], *, only: Sequence[str] = (), stale: bool = False
+) -> tuple[CellState, ...]:
     """The cells whose last evidence has one of the outcomes `only`; with `stale`, only those
     that have evidence which no longer holds. That may be none.
 
@@ -91,43 +91,22 @@ def narrowed(
             raise UsageError(f'no such outcome "{word}"{nearest(word, outcome_words())}')
     return tuple(
         k
-        for k in known
+        for k in states
         if (not only or set(only) & k.outcomes or ("untested" in only and not k.outcomes))
         and (not stale or (k.outcomes and not k.fresh))
     )
 
 
-def make(known: Iterable[Known], *, force: bool = False) -> Plan:
+def make(states: Iterable[CellState], *, force: bool = False) -> RunPlan:
     """What to run: all that is not fresh. Cells that need no build come first, so that results
     do not wait for the compiler; those of one stack stand together."""
-    cells = tuple(known)
+    cells = tuple(states)
     todo = tuple(k for k in cells if force or not k.fresh)
     order = sorted(
         todo, key=lambda k: (bool(k.missing), k.cell.torch, k.cell.python, k.cell.te, k.cell.name)
     )
-    return Plan(
+    return RunPlan(
         todo=tuple(order),
         fresh=tuple(k for k in cells if k not in todo),
         builds=tuple(sorted({key for k in order for key in k.missing})),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run is."""
-
-    done: int
-    total: int
-    running: int
-    seconds: float
-    outcomes: Mapping[str, int]
-
-    def line(self) -> str:
-        """`12 of 40 done, 2 running, 26 left, about 25 min to go; partial 9, compatible 3`."""
-        left = self.total - self.done - self.running
-        text = f"{self.done} of {self.total} done, {self.running} running, {left} left"
-        if self.done:
-            rest = self.seconds / self.done * (self.total - self.done)
-            text += f", about {max(1, round(rest / 60))} min to go"
-        said = ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items()))
-        return f"{text}; {said}" if said else text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mcore_compat.base.errors import CompatError
@@ -15,107 +15,101 @@ from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence, Stale
 from mcore_compat.run import parts, pipeline
-from mcore_compat.run.check_sets import ON_A_GPU
+from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.context import Context
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule.plan import CellState
 
 SUITE_PARTS = 1.25
 """A cell takes this much longer than its checks together: imports, environment, writing."""
 
-Asks = tuple[tuple[str, ...], ...]
-"""Of each package that a lock wants built here: the keys of which any will do."""
 
-
-def survey(cells: Iterable[Cell], context: Context, device: str | None = None) -> tuple[Known, ...]:
+def survey(
+    cells: Iterable[Cell], context: Context, device: str | None = None
+) -> tuple[CellState, ...]:
     """The state of each cell on a device class (None: this machine's). Reads files only;
     resolves, builds and runs nothing.
 
     Raises:
         CompatError: a lock is corrupt. Corrupt evidence only makes its cell stale.
     """
-    suite, device = pipeline.suite_digest(), device or pipeline.device_class()
-    sets = ON_A_GPU.values() if device == "gpu" else ()
-    digests = {check_set.name: pipeline.suite_digest(check_set) for check_set in sets}
+    suite, device = context.workspace.suite, device or pipeline.device_class()
+    sets = (MAIN, *(ON_A_GPU.values() if device == "gpu" else ()))
+    digests = {check_set.name: check_set.digest(suite) for check_set in sets}
     built = _built(wheelhouse.folder())
-    return tuple(_known(cell, context, suite, device, built, digests) for cell in cells)
+    return tuple(_state_of(cell, context, digests, device, built) for cell in cells)
 
 
 def _built(folder: Path) -> frozenset[str]:
     """The keys of the wheels that are there, as their records say."""
-    found = set()
+    keys = set()
     for record in folder.glob("*/build.json"):
         try:
-            said = json.loads(record.read_text())
-            if said["wheel"] and said["sha256"]:
-                found.add(record.parent.name)
+            build = json.loads(record.read_text())
+            if build["wheel"] and build["sha256"]:
+                keys.add(record.parent.name)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # does not count, as for `wheelhouse.lookup`
-    return frozenset(found)
+    return frozenset(keys)
 
 
-def _known(
+def _state_of(
     cell: Cell,
     context: Context,
-    suite: str,
+    digests: Mapping[str, str],
     device: str,
     built: frozenset[str],
-    digests: dict[str, str],
-) -> Known:
-    path = pipeline.lock_path(cell)
-    digest = sha256_file(path) if path.exists() else None
-    kept = evidence.path_of(cell.name, device)
-    asks = _asks(cell, context)
-    if not kept.exists():
-        return Known(cell=cell, state="untested", missing=_missing(asks, built))
+) -> CellState:
+    lock = context.workspace.lock(cell.name)
+    digest = sha256_file(lock) if lock.exists() else None
+    path = evidence.path_of(cell.name, device, context.workspace.results)
+    missing = _missing(cell, context, built)
+    if not path.exists():
+        return CellState(cell=cell, state="untested", missing=missing)
     try:
-        found = evidence.load(kept, whole=False)
+        last = evidence.load(path, whole=False)
     except CompatError:
-        return Known(cell=cell, state="its evidence is corrupt")
-    if found.outcome is CellOutcome.UNRESOLVABLE:
-        same = digest is None and found.lock == locks.asked_for(
-            cell, context.matrix, context.releases
-        )
+        return CellState(cell=cell, state="its evidence is corrupt")
+    if last.outcome is CellOutcome.UNRESOLVABLE:
+        asked = locks.asked_for(cell, context.matrix, context.releases)
+        same = digest is None and last.lock == asked
         state = "fresh" if same else "what the resolver is asked changed"
     else:
-        state = _state(found, digest or "", suite, digests)
-    newer = moved(cell, found.pins)
+        state = _freshness(last, digest or "", digests, context)
+    newer = moved(cell, last.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
-    fresh = state == "fresh"
-    return Known(
+    return CellState(
         cell=cell,
         state=state,
-        outcomes=frozenset({found.outcome.value, *(check.outcome.value for check in found.checks)}),
-        seconds=sum(c.seconds or 0 for c in found.checks) * SUITE_PARTS or None,
-        missing=() if fresh else _missing(asks, built),
+        outcomes=frozenset({last.outcome.value, *(check.outcome.value for check in last.checks)}),
+        seconds=sum(c.seconds or 0 for c in last.checks) * SUITE_PARTS or None,
+        missing=() if state == "fresh" else missing,
         behind=bool(newer),
     )
 
 
-def _state(found: Evidence, lock: str, suite: str, digests: dict[str, str]) -> str:
-    """`digests`: of the check sets that a whole run has besides the main one."""
-    python = found.pins.get("python", "")
-    state = evidence.freshness(found, lock=lock, suite=suite, python=python)
+def _freshness(last: Evidence, lock: str, digests: Mapping[str, str], context: Context) -> str:
+    """`fresh`, or why not; `digests`: of the check sets that a whole run has."""
+    python = last.pins.get("python", "")
+    state = evidence.freshness(last, lock=lock, suite=digests["main"], python=python)
     if isinstance(state, Stale):
         return state.why
-    if not found.checks:
+    if not last.checks:
         return "fresh"
-    lacks = parts.lacking(found.cell, device_class=found.device_class, lock=lock, digests=digests)
+    lacks = parts.lacking(
+        last, {n: d for n, d in digests.items() if n != "main"}, context.workspace
+    )
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 
-def _asks(cell: Cell, context: Context) -> Asks:
-    """What the cell's lock wants of the wheelhouse; nothing where there is no lock."""
-    path = pipeline.lock_path(cell)
-    if not path.exists():
-        return ()
-    pins = locks.read(path).source_only
+def _missing(cell: Cell, context: Context, built: frozenset[str]) -> tuple[str, ...]:
+    """Keys of the wheels that the cell's lock wants and the wheelhouse does not have; none where
+    there is no lock."""
+    path = context.workspace.lock(cell.name)
+    pins = locks.read(path).source_only if path.exists() else ()
     if not pins:
         return ()
-    of = pipeline.chosen(cell.name, context)
-    return tuple(tuple(map(str, wheelhouse.keys_of(pin, of))) for pin in pins)
-
-
-def _missing(asks: Asks, built: frozenset[str]) -> tuple[str, ...]:
-    """Keys of the wheels that the wheelhouse does not have."""
-    return tuple(choices[-1] for choices in asks if not any(key in built for key in choices))
+    chosen = pipeline.chosen(cell.name, context)
+    # Of each package, any of its keys will do.
+    wanted = [[str(key) for key in wheelhouse.keys_of(pin, chosen)] for pin in pins]
+    return tuple(keys[-1] for keys in wanted if built.isdisjoint(keys))

@@ -11,7 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -19,30 +19,71 @@ from mcore_compat.base.errors import CompatError
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch, Task
 from mcore_compat.schedule.jobs.schedulers import Scheduler
-from mcore_compat.schedule.jobs.states import LIVE, Fate, Seen, judge
-from mcore_compat.schedule.plan import Progress
+from mcore_compat.schedule.jobs.states import LIVE, Fate, JobState, judge
 
 SAY_S = 30.0
 """So often it is said how far it is, where that changed."""
 
+MOST = 1000
+"""Tasks of a batch; Slurm's own default limit is one more."""
 
 _USUAL = frozenset({"", "None", "JobArrayTaskLimit", "Priority", "Resources", "BeginTime"})
 """Why a job waits that will not wait for ever."""
 
 
+def progress(
+    *, done: int, total: int, running: int, seconds: float, outcomes: Mapping[str, int]
+) -> str:
+    """`12 of 40 done, 2 running, 26 left, about 25 min to go; partial 9, compatible 3`."""
+    text = f"{done} of {total} done, {running} running, {total - done - running} left"
+    if done:
+        text += f", about {max(1, round(seconds / done * (total - done) / 60))} min to go"
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items()))
+    return f"{text}; {counts}" if counts else text
+
+
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What became of a task after so many tries. `reason`: what it came to where it is DONE, else
-    why it was given up."""
+class TaskResult:
+    """What became of a task. `reason`: what it came to where it is DONE, else why it was given
+    up."""
 
     fate: Fate
     reason: str
-    tries: int
+
+
+@dataclass(kw_only=True)
+class TaskProgress:
+    """How far a task is: it has a result, or a job (`batch`), or waits to be submitted."""
+
+    task: Task
+    result: TaskResult | None = None
+    batch: Batch | None = None
+    tries: int = 0
+    starts: int = 0
+    """Of its job, as far as they were said."""
+
+    state: JobState | None = None
+    """Of its job, as it was last seen."""
+
+    ran: bool = False
+    """Its job was seen to run since it was queued."""
+
+    ended_at: float | None = None
+
+    @property
+    def job(self) -> str:
+        assert self.batch is not None
+        return self.batch.job_of(self.task.name)
+
+    def submitted(self, batch: Batch) -> None:
+        """It has a job, which is new."""
+        self.batch, self.tries = batch, self.tries + 1
+        self.starts, self.state, self.ran, self.ended_at = 0, None, False, None
 
 
 @dataclass(kw_only=True)
 class Driver:
-    """Runs the tasks of one kind. `said_of`: what a task that is done came to, in a word."""
+    """Runs the tasks of one kind. `outcome_of`: what a task that is done came to, in a word."""
 
     kind: str
     tasks: Sequence[Task]
@@ -52,43 +93,35 @@ class Driver:
     attempts: int
     poll: float
     say: Callable[[str], None]
-    said_of: Callable[[str], str]
+    outcome_of: Callable[[str], str]
 
-    _waiting: list[str] = field(default_factory=list, init=False)
-    _live: dict[str, Batch] = field(default_factory=dict, init=False)
-    _tries: Counter[str] = field(default_factory=Counter, init=False)
-    _results: dict[str, Result] = field(default_factory=dict, init=False)
-    _batches: list[Batch] = field(default_factory=list, init=False)
-    _ended_at: dict[str, float] = field(default_factory=dict, init=False)
-    _starts: Counter[str] = field(default_factory=Counter, init=False)
-    _seen: dict[str, Seen | None] = field(default_factory=dict, init=False)
-    _ran: set[str] = field(default_factory=set, init=False)
+    def __post_init__(self) -> None:
+        self._all = [TaskProgress(task=task) for task in self.tasks]
+        self._batches: list[Batch] = []
 
-    def run(self) -> Mapping[str, Result]:
+    def run(self) -> Mapping[str, TaskResult]:
         """Run all tasks to their ends; what became of each.
 
         Raises:
             UsageError: the scheduler refuses the jobs.
             InfrastructureError: it does not answer at the start.
-            KeyboardInterrupt: jobs go on without this process; the next run finds them.
+            KeyboardInterrupt: where jobs go on without this process, the next run finds them.
         """
-        started, said_at, said = time.monotonic(), 0.0, ""
+        began, said_at, said = time.monotonic(), 0.0, ""
         self._adopt()
-        while True:
-            while self._waiting and (room := self.scheduler.room(len(self._live))):
-                self._submit(self._waiting[:room])
-            if not self._live:
-                break
-            self._look()
-            if not self._live:
+        while left := [each for each in self._all if each.result is None]:
+            if not any(each.batch for each in left):
+                self._submit(left[:MOST])
+            self._look([each for each in left if each.batch])
+            if not any(each.batch for each in left):
                 continue
-            line = self._progress(time.monotonic() - started)
+            line = self._progress(time.monotonic() - began)
             if line != said and time.monotonic() > said_at + SAY_S:
                 said, said_at = line, time.monotonic()
                 self.say(f"  {line}")
             time.sleep(self.poll)
         self._close()
-        return {task.name: self._results[task.name] for task in self.tasks}
+        return {each.task.name: each.result for each in self._all if each.result}
 
     def _adopt(self) -> None:
         """Take over what an earlier run submitted and did not see the end of."""
@@ -102,152 +135,138 @@ class Driver:
                     continue
                 batch = records.submitted(batch, jobs)
             self._batches.append(batch)
-        wanted = {task.name for task in self.tasks}
-        latest: dict[str, Batch] = {}
-        for batch in self._batches:
-            for task in batch.tasks:
-                if task.name in wanted:
-                    latest[task.name] = batch
-                    self._tries[task.name] += 1
-        there = self._ask(self._batches) if latest else {}
-        for task in self.tasks:
-            mine = latest.get(task.name)
-            if mine is None:
-                self._waiting.append(task.name)
-            else:
-                self._take_over(task, mine, there)
-        if latest:
-            self.say(
-                f"going on with what was submitted before: {len(self._results)} done, "
-                f"{len(self._live)} queued, running or just ended, {len(self._waiting)} to submit"
-            )
+            names = {task.name for task in batch.tasks}
+            for each in self._all:
+                if each.task.name in names:
+                    each.submitted(batch)
+        adopted = [each for each in self._all if each.batch]
+        if not adopted:
+            return
+        states = self._ask(self._batches)
+        for each in adopted:
+            self._take_over(each, states)
+        done = sum(each.result is not None for each in self._all)
+        live = sum(each.batch is not None for each in self._all)
+        self.say(
+            f"going on with what was submitted before: {done} done, "
+            f"{live} queued, running or just ended, {len(self._all) - done - live} to submit"
+        )
 
-    def _ask(self, batches: Sequence[Batch]) -> dict[str, Seen]:
-        there = self.scheduler.look(batches)
-        while there is None:
+    def _ask(self, batches: Sequence[Batch]) -> dict[str, JobState]:
+        while (states := self.scheduler.look(batches)) is None:
             self.say(f"{self.scheduler.name} does not answer; asked again in {self.poll:.0f} s")
             time.sleep(self.poll)
-            there = self.scheduler.look(batches)
-        return there
+        return states
 
-    def _take_over(self, task: Task, batch: Batch, there: Mapping[str, Seen]) -> None:
-        name = task.name
-        fate, _ = judge(there.get(batch.job_of(name)), records.end(batch, name), settled=False)
-        if fate is Fate.DONE and batch.task(name).inputs != task.inputs:
-            self._tries[name] = 0
-            self._waiting.append(name)
-        elif fate is Fate.DONE:
-            word = self.said_of(name)
-            self._results[name] = Result(fate=fate, reason=word, tries=self._tries[name])
-        elif fate is Fate.WAITING:
-            self._live[name] = batch
-            self._starts[name] = len(records.starts(batch, name))
-            if self._starts[name]:
-                self._ran.add(name)
-        else:
+    def _take_over(self, each: TaskProgress, states: Mapping[str, JobState]) -> None:
+        name, batch = each.task.name, each.batch
+        assert batch is not None
+        fate, _ = judge(states.get(each.job), records.end(batch, name), settled=False)
+        if fate is Fate.WAITING:
+            each.starts = len(records.starts(batch, name))
+            each.ran = each.starts > 0
+            return
+        each.batch = None
+        if fate is Fate.DONE and batch.task(name).inputs == each.task.inputs:
+            each.result = TaskResult(fate=fate, reason=self.outcome_of(name))
+        elif fate is not Fate.DIED or each.tries >= self.attempts:
             # Whoever starts the run again wants it tried again, if a person ended it.
-            if fate is Fate.GIVEN_UP or self._tries[name] >= self.attempts:
-                self._tries[name] = 0
-            self._waiting.append(name)
+            each.tries = 0
 
-    def _submit(self, names: Sequence[str]) -> None:
-        by_name = {task.name: task for task in self.tasks}
-        tasks = [by_name[name] for name in names]
-        batch = records.new(self.kind, self.scheduler.name, tasks, self.minutes, self.among)
+    def _submit(self, waiting: Sequence[TaskProgress]) -> None:
+        tasks = [each.task for each in waiting]
+        to = self.scheduler
+        batch = records.new(self.kind, to.name, tasks, self.minutes, self.among, open=to.outlives)
         with _undisturbed():
             try:
-                batch = records.submitted(batch, self.scheduler.submit(batch))
+                batch = records.submitted(batch, to.submit(batch))
             except CompatError:
                 records.close(batch)
                 raise
         assert batch.jobs is not None
         self._batches.append(batch)
-        self._waiting = self._waiting[len(names) :]
-        for name in names:
-            self._tries[name] += 1
-            self._starts[name] = 0
-            self._live[name] = batch
-        what = batch.jobs[0].partition("_")[0]
-        of = names[0] if len(names) == 1 else f"{len(names)} {self.kind}"
-        self.say(f"submitted {of} as job {what} of {self.scheduler.name} ({batch.name})")
+        for each in waiting:
+            each.submitted(batch)
+        what = tasks[0].name if len(tasks) == 1 else f"{len(tasks)} {self.kind}"
+        if to.outlives:
+            job = batch.jobs[0].partition("_")[0]
+            self.say(f"submitted {what} as job {job} of {to.name} ({batch.name})")
+        else:
+            self.say(f"running {what}; what each prints is in {batch.folder / 'jobs'}")
 
-    def _look(self) -> None:
-        there = self._ask([b for b in self._batches if b in self._live.values()])
-        for name, batch in list(self._live.items()):
-            job = batch.job_of(name)
-            # Slurm forgets a job soon after its end; what it said last still holds.
-            seen = self._seen[name] = there.get(job) or self._last(name)
-            self._say_starts(name, batch, seen)
-            if seen is not None and seen.state in LIVE:
-                self._ended_at.pop(name, None)
-                settled = False
+    def _look(self, live: Sequence[TaskProgress]) -> None:
+        names = {each.batch.name for each in live if each.batch}
+        states = self._ask([batch for batch in self._batches if batch.name in names])
+        for each in live:
+            assert each.batch is not None
+            state = states.get(each.job)
+            if state is None and each.state and each.state.state not in LIVE:
+                state = each.state  # Slurm forgets a job soon after its end
+            each.state = state
+            self._say_starts(each, each.batch)
+            settled = False
+            if state is not None and state.state in LIVE:
+                each.ended_at = None
             else:
-                since = self._ended_at.setdefault(name, time.monotonic())
-                settled = time.monotonic() >= since + self.scheduler.grace
-            fate, reason = judge(seen, records.end(batch, name), settled)
+                each.ended_at = each.ended_at or time.monotonic()
+                settled = time.monotonic() >= each.ended_at + self.scheduler.grace
+            fate, reason = judge(state, records.end(each.batch, each.task.name), settled)
             if fate is not Fate.WAITING:
-                if seen is not None and seen.state == "PENDING":
-                    self.scheduler.cancel(job)  # or it might run beside its next attempt
-                self._settle(name, job, fate, reason)
+                if state is not None and state.state == "PENDING":
+                    self.scheduler.cancel(each.job)  # or it might run beside its next attempt
+                self._settle(each, fate, reason)
 
-    def _last(self, name: str) -> Seen | None:
-        """What was last seen of a job that had ended then."""
-        seen = self._seen.get(name)
-        return None if seen is None or seen.state in LIVE else seen
-
-    def _say_starts(self, name: str, batch: Batch, seen: Seen | None) -> None:
+    def _say_starts(self, each: TaskProgress, batch: Batch) -> None:
         """Say what the scheduler does with a job by itself."""
-        if seen and seen.state == "PENDING":
-            if name in self._ran:
-                self.say(f"{name}: job {batch.job_of(name)} was queued again ({seen.reason})")
-            self._ran.discard(name)
-        elif seen:
-            self._ran.add(name)
+        name = each.task.name
+        if each.state:
+            pending = each.state.state == "PENDING"
+            if pending and each.ran:
+                self.say(f"{name}: job {each.job} was queued again ({each.state.reason})")
+            each.ran = not pending
         starts = records.starts(batch, name)
-        if len(starts) > max(1, self._starts[name]):
+        if len(starts) > max(1, each.starts):
             self.say(f"{name}: job {starts[-1].job} was started again, on {starts[-1].node}")
-        self._starts[name] = len(starts)
+        each.starts = len(starts)
 
-    def _settle(self, name: str, job: str, fate: Fate, reason: str) -> None:
-        del self._live[name]
-        self._ended_at.pop(name, None)
-        self._seen.pop(name, None)
-        self._ran.discard(name)
-        tries = self._tries[name]
+    def _settle(self, each: TaskProgress, fate: Fate, reason: str) -> None:
+        name, job = each.task.name, each.job
+        each.batch = None
         if fate is Fate.DONE:
-            reason = self.said_of(name)
+            reason = self.outcome_of(name)
             self.say(f"{name}: {reason} (job {job})")
-        elif fate is Fate.DIED and tries < self.attempts:
+        elif fate is Fate.DIED and each.tries < self.attempts:
             self.say(
-                f"{name}: job {job}: {reason}; attempt {tries} of {self.attempts}, tried again"
+                f"{name}: job {job}: {reason}; attempt {each.tries} of {self.attempts}, tried again"
             )
-            self._waiting.append(name)
             return
         else:
-            self.say(f"{name}: job {job}: {reason}; given up after {tries} of {self.attempts}")
-        self._results[name] = Result(fate=fate, reason=reason, tries=tries)
+            tries = f"given up after {each.tries} of {self.attempts}"
+            self.say(f"{name}: job {job}: {reason}; {tries}")
+        each.result = TaskResult(fate=fate, reason=reason)
 
     def _progress(self, seconds: float) -> str:
-        live = [seen for name in self._live if (seen := self._seen.get(name))]
-        done = [result.reason for result in self._results.values() if result.fate is Fate.DONE]
-        line = Progress(
-            done=len(self._results),
-            total=len(self.tasks),
-            running=sum(seen.state == "RUNNING" for seen in live),
+        live = [each.state for each in self._all if each.batch and each.state]
+        results = [each.result for each in self._all if each.result]
+        line = progress(
+            done=len(results),
+            total=len(self._all),
+            running=sum(state.state == "RUNNING" for state in live),
             seconds=seconds,
-            outcomes=Counter(done),
-        ).line()
+            outcomes=Counter(r.reason for r in results if r.fate is Fate.DONE),
+        )
         stuck = Counter(s.reason for s in live if s.state == "PENDING" and s.reason not in _USUAL)
-        said = ", ".join(f"{reason} ({count})" for reason, count in sorted(stuck.items()))
-        return f"{line}; queued, for the scheduler says: {said}" if said else line
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in sorted(stuck.items()))
+        return f"{line}; queued, for the scheduler says: {reasons}" if reasons else line
 
     def _close(self) -> None:
         """Close the batches of which nothing goes on; another selection may still have jobs."""
-        others = [b for b in self._batches if {t.name for t in b.tasks} - set(self._results)]
-        there = self._ask(others) if others else {}
+        names = {each.task.name for each in self._all}
+        others = [b for b in self._batches if {task.name for task in b.tasks} - names]
+        states = self._ask(others) if others else {}
         for batch in self._batches:
-            live = [there.get(job) for job in batch.jobs or ()] if batch in others else []
-            if not any(seen and seen.state in LIVE for seen in live):
+            live = [states.get(job) for job in batch.jobs or ()] if batch in others else []
+            if not any(state and state.state in LIVE for state in live):
                 records.close(batch)
         records.prune(self.among)
 

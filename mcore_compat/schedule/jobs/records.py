@@ -8,13 +8,11 @@ last act: its absence says that the job died hard.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mcore_compat.base import files
 from mcore_compat.results.evidence import now
@@ -41,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class JobStart:
     """One start of a job; `restarts` counts what the scheduler did by itself."""
 
     job: str
@@ -51,7 +49,7 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class JobEnd:
     """How a task's command ended, as its job wrote it down."""
 
     how: str
@@ -94,8 +92,16 @@ def folder() -> Path:
     return files.home() / "submitted"
 
 
-def new(kind: str, scheduler: str, tasks: Sequence[Task], minutes: int, among: Path) -> Batch:
-    """A batch that is on disk and not submitted yet."""
+def new(
+    kind: str,
+    scheduler: str,
+    tasks: Sequence[Task],
+    minutes: int,
+    among: Path,
+    *,
+    open: bool = True,
+) -> Batch:
+    """A batch that is on disk and not submitted yet; `open`: a later run has to look at it."""
     used = [_number(path) for path in among.glob("mcore-compat-*")]
     # The scheduler knows its jobs by this name, and may have those of another folder, too.
     place = among / f"mcore-compat-{max(used, default=0) + 1}-{secrets.token_hex(3)}"
@@ -106,6 +112,7 @@ def new(kind: str, scheduler: str, tasks: Sequence[Task], minutes: int, among: P
         tasks=tuple(tasks),
         minutes=minutes,
         taken=now(),
+        open=open,
     )
     write(batch)
     return batch
@@ -125,11 +132,15 @@ def read(place: Path) -> Batch:
     return Batch(**data, folder=place, tasks=tasks, jobs=None if jobs is None else tuple(jobs))
 
 
+def _batches(among: Path) -> list[Batch]:
+    """All that are there, oldest first."""
+    batches = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
+    return sorted(batches, key=lambda batch: _number(batch.folder))
+
+
 def open_batches(among: Path, scheduler: str) -> tuple[Batch, ...]:
     """Those that no run has closed, oldest first."""
-    found = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
-    mine = [batch for batch in found if batch.open and batch.scheduler == scheduler]
-    return tuple(sorted(mine, key=lambda batch: _number(batch.folder)))
+    return tuple(b for b in _batches(among) if b.open and b.scheduler == scheduler)
 
 
 def _number(place: Path) -> int:
@@ -138,9 +149,9 @@ def _number(place: Path) -> int:
 
 def submitted(batch: Batch, jobs: Sequence[str]) -> Batch:
     """The batch with its jobs, written."""
-    found = replace(batch, jobs=tuple(jobs))
-    write(found)
-    return found
+    batch = replace(batch, jobs=tuple(jobs))
+    write(batch)
+    return batch
 
 
 def close(batch: Batch) -> None:
@@ -150,35 +161,25 @@ def close(batch: Batch) -> None:
 
 def prune(among: Path, kept: int = KEPT) -> None:
     """Remove all but the newest of the closed ones."""
-    found = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
-    closed = sorted((batch.folder for batch in found if not batch.open), key=_number)
-    for place in closed[:-kept]:
-        shutil.rmtree(place)
+    for batch in [batch for batch in _batches(among) if not batch.open][:-kept]:
+        shutil.rmtree(batch.folder)
 
 
-def note_start(batch: Batch, name: str, start: Start) -> None:
+def note_start(batch: Batch, name: str, start: JobStart) -> None:
     """Append a start: one write, so that two never mix."""
-    line = json.dumps(asdict(start), sort_keys=True) + "\n"
-    handle = os.open(batch.folder / f"{name}.starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
+    with (batch.folder / f"{name}.starts").open("ab", buffering=0) as out:
+        out.write((json.dumps(asdict(start), sort_keys=True) + "\n").encode())
 
 
-def starts(batch: Batch, name: str) -> tuple[Start, ...]:
-    """All starts of a task's job."""
-    return tuple(Start(**data) for data in _lines(batch.folder / f"{name}.starts"))
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+def starts(batch: Batch, name: str) -> tuple[JobStart, ...]:
+    """All starts of a task's job; one that is being written is read the next time."""
+    path = batch.folder / f"{name}.starts"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):  # one that is being written is read the next time
-            yield json.loads(line)
+    whole, _, _ = text.rpartition("\n")
+    return tuple(JobStart(**json.loads(line)) for line in whole.splitlines())
 
 
-def note_end(batch: Batch, name: str, ended: Ended) -> None:
+def note_end(batch: Batch, name: str, ended: JobEnd) -> None:
     """Say how a task's command ended. A verdict stays: what an earlier start of the same job, on a
     node that was given up, says after it counts no more."""
     before = end(batch, name)
@@ -186,9 +187,9 @@ def note_end(batch: Batch, name: str, ended: Ended) -> None:
         files.write_text(batch.folder / f"{name}.ended.json", files.dump_json(asdict(ended)))
 
 
-def end(batch: Batch, name: str) -> Ended | None:
+def end(batch: Batch, name: str) -> JobEnd | None:
     """How a task's command ended; None while it has not, or where its job died hard."""
     path = batch.folder / f"{name}.ended.json"
     if not path.exists():
         return None
-    return Ended(**json.loads(path.read_text(encoding="utf-8")))
+    return JobEnd(**json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The two schedulers: Slurm, and this machine; both through submitit, which is imported here alone.
+"""The two schedulers: this machine, and Slurm through submitit.
 
 submitit asks only sacct how jobs are. Accounting may not be there, and lags: here squeue is asked,
 and sacct only for what squeue has forgotten.
@@ -6,20 +6,22 @@ and sacct only for what squeue has forgotten.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
+import signal
+import sys
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
+from mcore_compat.base import processes, tied
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Runner
-from mcore_compat.run.machine import VISIBLE
 from mcore_compat.schedule.jobs import records, states, worker
-from mcore_compat.schedule.jobs.flags import Flags, is_of_gpus
+from mcore_compat.schedule.jobs.job_options import LOCAL, JobOptions, is_of_gpus
 from mcore_compat.schedule.jobs.records import Batch
-from mcore_compat.schedule.jobs.states import Seen
+from mcore_compat.schedule.jobs.states import JobState
 
 ASK_S = 60.0
 """What squeue and sacct may take."""
@@ -27,20 +29,19 @@ ASK_S = 60.0
 WARN_S = 60
 """So long before its time limit a job is warned."""
 
-
-MOST = 1000
-"""Tasks of an array; Slurm's own default limit is one more."""
+END_S = 15.0
+"""What jobs on this machine get to end, once told to."""
 
 
 class Scheduler(Protocol):
     """What the driver needs of a scheduler."""
 
     name: str
+    outlives: bool
+    """Whether jobs go on without their submitter."""
+
     grace: float
     """Seconds until what a job wrote is seen here, after the scheduler says that it ended."""
-
-    def room(self, live: int) -> int:
-        """How many tasks the next batch may have, where `live` are queued or running."""
 
     def submit(self, batch: Batch) -> Sequence[str]:
         """Submit a batch; its jobs, in the order of its tasks."""
@@ -51,8 +52,11 @@ class Scheduler(Protocol):
     def cancel(self, job: str) -> None:
         """End a job that is queued; one that is gone is no error."""
 
-    def look(self, batches: Sequence[Batch]) -> dict[str, Seen] | None:
+    def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
         """By job: what is known; None where the scheduler does not answer."""
+
+    def close(self) -> None:
+        """End the jobs that do not outlive their submitter."""
 
 
 def submitit() -> Any:
@@ -70,32 +74,18 @@ def submitit() -> Any:
     return submitit
 
 
-def _calls(batch: Batch) -> list[Callable[[], str]]:
-    devices = os.environ.get(VISIBLE)
-    return [
-        functools.partial(worker.work, str(batch.folder), task.name, devices)
-        for task in batch.tasks
-    ]
-
-
-def _warn(minutes: int) -> int:
-    return min(WARN_S, minutes * 60 // 4)
-
-
-class Slurm:
+class SlurmScheduler:
     """Slurm: a batch is an array, which throttles itself."""
 
     name = "slurm"
+    outlives = True
 
-    def __init__(self, flags: Flags, run: Runner, grace: float = 20.0) -> None:
+    def __init__(self, options: JobOptions, run: Runner, grace: float = 20.0) -> None:
         self._submitit = submitit()
-        self._flags = flags
+        self._options = options
         self._run = run
         self.grace = grace
         self._accounting = True
-
-    def room(self, live: int) -> int:
-        return MOST if live == 0 else 0
 
     def submit(self, batch: Batch) -> Sequence[str]:
         """As `Scheduler.submit`.
@@ -108,7 +98,10 @@ class Slurm:
         try:
             executor = self._submitit.SlurmExecutor(folder=batch.folder / "jobs")
             executor.update_parameters(**self.parameters(batch))
-            jobs = executor.submit_array(_calls(batch))
+            calls: list[Callable[[], str]] = [
+                functools.partial(worker.work, str(batch.folder), task.name) for task in batch.tasks
+            ]
+            jobs = executor.submit_array(calls)
         except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
             said = [line for line in str(error).splitlines() if line.strip()]
             why = next((line for line in said if "error:" in line), (said or ["sbatch failed"])[-1])
@@ -117,9 +110,9 @@ class Slurm:
 
     def parameters(self, batch: Batch) -> dict[str, Any]:
         """What submitit is told; what it has no word for goes to sbatch as it is."""
-        flags = self._flags
+        asked = self._options
         builds = batch.kind == records.BUILDS
-        options = dict(flags.options)
+        options = dict(asked.options)
         if builds:
             options = {k: v for k, v in options.items() if not is_of_gpus(k, v)}
         found: dict[str, Any] = {
@@ -127,19 +120,19 @@ class Slurm:
             "time": batch.minutes,
             "nodes": 1,
             "ntasks_per_node": 1,
-            "array_parallelism": flags.parallel,
-            "signal_delay_s": _warn(batch.minutes),
+            "array_parallelism": asked.parallel,
+            "signal_delay_s": min(WARN_S, batch.minutes * 60 // 4),
             "stderr_to_stdout": True,
             # Its node failed, or it was preempted: Slurm starts it again by itself.
             "additional_parameters": {"ntasks": 1, "requeue": True, **options},
         }
-        partition = (flags.build_partition if builds else None) or flags.partition
+        partition = (asked.build_partition if builds else None) or asked.partition
         if partition:
             found["partition"] = partition
-        if flags.account:
-            found["account"] = flags.account
-        if flags.gpus and not builds:
-            found["gpus_per_task"] = flags.gpus
+        if asked.account:
+            found["account"] = asked.account
+        if asked.gpus and not builds:
+            found["gpus_per_task"] = asked.gpus
         return found
 
     def find(self, batch: Batch) -> Sequence[str] | None:
@@ -161,7 +154,10 @@ class Slurm:
     def cancel(self, job: str) -> None:
         self._ask("scancel", job)
 
-    def look(self, batches: Sequence[Batch]) -> dict[str, Seen] | None:
+    def close(self) -> None:
+        """Jobs of Slurm go on."""
+
+    def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
         there = self._squeue()
         if there is None:
             return None
@@ -172,7 +168,7 @@ class Slurm:
             job: told[job] for job, name in names.items() if job in told and told[job].name == name
         }
 
-    def _squeue(self) -> dict[str, Seen] | None:
+    def _squeue(self) -> dict[str, JobState] | None:
         done = self._ask(
             "squeue",
             "--noheader",
@@ -183,7 +179,7 @@ class Slurm:
         )
         return None if done is None else states.parse_squeue(done)
 
-    def _sacct(self, jobs: Sequence[str]) -> dict[str, Seen]:
+    def _sacct(self, jobs: Sequence[str]) -> dict[str, JobState]:
         if not jobs or not self._accounting:
             return {}
         arrays = ",".join(states.arrays(jobs))
@@ -208,65 +204,83 @@ class Slurm:
         return done.output if done.ok else None
 
 
-class Local:
-    """This machine: a batch is one job, so many at a time as there are to be."""
-
-    name = "local"
-    grace = 2.0
-
-    def __init__(self, flags: Flags) -> None:
-        self._submitit = submitit()
-        self._flags = flags
-        self._jobs: list[Any] = []  # kept: an ended child is asked for its exit status
-
-    def room(self, live: int) -> int:
-        return 1 if live < self._flags.parallel else 0
-
-    def submit(self, batch: Batch) -> Sequence[str]:
-        executor = self._submitit.LocalExecutor(folder=batch.folder / "jobs")
-        executor.update_parameters(
-            timeout_min=batch.minutes, signal_delay_s=_warn(batch.minutes), stderr_to_stdout=True
-        )
-        jobs = [executor.submit(call) for call in _calls(batch)]
-        self._jobs += jobs
-        return [str(job.job_id) for job in jobs]
-
-    def find(self, batch: Batch) -> Sequence[str] | None:
-        alive = [
-            path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if _is(path, batch)
-        ]
-        return alive[:1] or _started(batch) or None
-
-    def cancel(self, job: str) -> None:
-        """Nothing is ever queued here."""
-
-    def look(self, batches: Sequence[Batch]) -> dict[str, Seen] | None:
-        self._jobs = [job for job in self._jobs if not job.done()]
-        return {
-            job: Seen(state="RUNNING")
-            for batch in batches
-            for job in batch.jobs or ()
-            if _is(Path("/proc", job, "cmdline"), batch)
-        }
-
-
-def _is(path: Path, batch: Batch) -> bool:
-    """Whether a process, told by its command line, runs the batch."""
-    with contextlib.suppress(OSError):
-        words = path.read_bytes().split(b"\0")
-        return b"submitit.local._local" in words and os.fsencode(batch.folder / "jobs") in words
-    return False
-
-
 def _started(batch: Batch) -> list[str]:
     """Those jobs of a batch that have started, as they wrote themselves down."""
     return [start.job for task in batch.tasks for start in records.starts(batch, task.name)[:1]]
 
 
-def of(flags: Flags, run: Runner) -> Scheduler:
+class LocalScheduler:
+    """This machine: so many processes at a time as there are to be; builds, which take all cores,
+    one by one. They end with their submitter, however that ends."""
+
+    name = LOCAL
+    outlives = False
+    grace = 0.0
+
+    def __init__(self, options: JobOptions, run: Runner) -> None:
+        self._run = run
+        self._pools = {
+            records.CELLS: ThreadPoolExecutor(options.parallel),
+            records.BUILDS: ThreadPoolExecutor(1),
+        }
+        self._futures: dict[str, Future[None]] = {}
+
+    def submit(self, batch: Batch) -> Sequence[str]:
+        (batch.folder / "jobs").mkdir()
+        first = len(self._futures) + 1
+        jobs = [str(number) for number in range(first, first + len(batch.tasks))]
+        for job, task in zip(jobs, batch.tasks, strict=True):
+            self._futures[job] = self._pools[batch.kind].submit(self._work, batch, task.name)
+        return jobs
+
+    def _work(self, batch: Batch, name: str) -> None:
+        self._run(
+            tied.argv(sys.executable, "-u", "-m", worker.__name__, batch.folder, name),
+            timeout=batch.minutes * 60 + 2 * worker.GRACE_S,
+            log=batch.folder / "jobs" / f"{name}.log",
+        )
+
+    def find(self, batch: Batch) -> Sequence[str] | None:
+        return None
+
+    def cancel(self, job: str) -> None:
+        """No job is ever held here."""
+
+    def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
+        """As `Scheduler.look`.
+
+        Raises:
+            OSError: a job could not be started.
+        """
+        for future in self._futures.values():
+            if future.done():
+                future.result()
+        return {
+            job: JobState(state="RUNNING" if future.running() else "PENDING")
+            for job, future in self._futures.items()
+            if not future.done()
+        }
+
+    def close(self) -> None:
+        """End what still runs, and wait until it has."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        deadline = 0.0
+        while not all(future.done() for future in self._futures.values()):
+            if not deadline:
+                processes.end_all(signal.SIGTERM)
+                deadline = time.monotonic() + END_S
+            elif time.monotonic() > deadline:
+                processes.end_all()  # again and again: a thread may have been about to start one
+            time.sleep(0.05)
+
+
+def of(options: JobOptions, run: Runner) -> Scheduler:
     """The scheduler that was asked for.
 
     Raises:
         UsageError: submitit is not installed.
     """
-    return Slurm(flags, run) if flags.scheduler == "slurm" else Local(flags)
+    return (
+        LocalScheduler(options, run) if options.scheduler == LOCAL else SlurmScheduler(options, run)
+    )

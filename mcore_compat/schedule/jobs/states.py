@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mcore_compat.schedule.jobs import records
-from mcore_compat.schedule.jobs.records import Ended
+from mcore_compat.schedule.jobs.records import JobEnd
 
 SQUEUE = "%i|%T|%N|%j|%r"
 
@@ -35,7 +35,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class JobState:
     """A job as the scheduler tells of it."""
 
     state: str
@@ -44,26 +44,26 @@ class Seen:
     reason: str = ""
 
 
-def parse_squeue(text: str) -> dict[str, Seen]:
+def parse_squeue(text: str) -> dict[str, JobState]:
     """By job: what squeue says, in the format `SQUEUE`."""
-    found: dict[str, Seen] = {}
+    jobs: dict[str, JobState] = {}
     for line in text.splitlines():
         parts = line.split("|", 4)
         if len(parts) == 5:
             job, state, node, name, reason = parts
-            found[job] = Seen(state=state, node=node, name=name, reason=reason)
-    return found
+            jobs[job] = JobState(state=state, node=node, name=name, reason=reason)
+    return jobs
 
 
-def parse_sacct(text: str) -> dict[str, Seen]:
+def parse_sacct(text: str) -> dict[str, JobState]:
     """By job: what sacct says with `--parsable2 --format=JobID,State,NodeList,JobName`."""
-    found: dict[str, Seen] = {}
+    jobs: dict[str, JobState] = {}
     for line in text.splitlines():
         job, state, node, name = (*line.split("|", 3), "", "", "")[:4]
         if re.fullmatch(r"[0-9]+(_[0-9]+)?", job) and state:
             state = state.split()[0]  # `CANCELLED by 1000`
-            found[job] = Seen(state=state, node=node, name=name)
-    return found
+            jobs[job] = JobState(state=state, node=node, name=name)
+    return jobs
 
 
 class Fate(Enum):
@@ -78,7 +78,7 @@ class Fate(Enum):
     """Its surroundings failed; it is tried again."""
 
 
-def judge(seen: Seen | None, ended: Ended | None, settled: bool) -> tuple[Fate, str]:
+def judge(seen: JobState | None, ended: JobEnd | None, settled: bool) -> tuple[Fate, str]:
     """What becomes of a task, and why.
 
     `seen`: its job, None where no scheduler knows it any more. `ended`: what the job wrote down.

@@ -1,7 +1,8 @@
 """What a job does: it runs one task's command to its end and writes down how that came.
 
-Runs on a node, below submitit. The job itself only waits, so that whatever befalls the command
-can still be told; where the job is killed outright, the command ends with it.
+On a node it runs below submitit, on this machine as `python -m … FOLDER NAME`. The job itself only
+waits, so that whatever befalls the command can still be told; where the job is killed outright, the
+command ends with it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import sys
 import time
 from pathlib import Path
 
 from mcore_compat.base import processes, tied
 from mcore_compat.base.errors import Interrupted, UsageError
 from mcore_compat.results.evidence import now
-from mcore_compat.run.machine import VISIBLE
 from mcore_compat.schedule.jobs import records
-from mcore_compat.schedule.jobs.records import Batch, Ended, Start, Task
+from mcore_compat.schedule.jobs.records import Batch, JobEnd, JobStart, Task
 
 RESTARTS = 3
 """How often the scheduler may start a job again by itself (node failed, preempted)."""
@@ -30,54 +31,46 @@ class DiedError(Exception):
     """The command came to no verdict: the job is to end as failed, for all who look at it."""
 
 
-def work(folder: str, name: str, devices: str | None) -> str:
+def work(folder: str, name: str) -> str:
     """Run the task `name` of the batch in `folder`; how it ended, which is on disk by then.
-
-    `devices`: what CUDA_VISIBLE_DEVICES was where the job was submitted. submitit's local executor
-    hides all devices; slots are given out by the cell itself.
 
     Raises:
         DiedError: it came to no verdict.
     """
     batch = records.read(Path(folder))
-    task = batch.task(name)
-    job, restarts = _identity()
-    records.note_start(batch, name, Start(job=job, restarts=restarts, node=_node(), at=now()))
-    if batch.scheduler == "local":
-        restore(devices)
+    job, restarts = _identity(batch)
+    node = os.environ.get("SLURMD_NODENAME") or platform.node()
+    records.note_start(batch, name, JobStart(job=job, restarts=restarts, node=node, at=now()))
     started = time.monotonic()
-    how, reason = _run(batch, task, restarts)
+    how, reason = _run(batch, batch.task(name), restarts)
     seconds = round(time.monotonic() - started, 1)
-    ended = Ended(how=how, reason=reason, job=job, restarts=restarts, seconds=seconds)
-    records.note_end(batch, name, ended)
+    end = JobEnd(how=how, reason=reason, job=job, restarts=restarts, seconds=seconds)
+    records.note_end(batch, name, end)
     if how != records.VERDICT:
         raise DiedError(f"{name}: {reason}")
     return how
 
 
-def _identity() -> tuple[str, int]:
+def _identity(batch: Batch) -> tuple[str, int]:
     """The job as the scheduler names it, and how often it started it again."""
+    if batch.scheduler == "local":
+        return str(os.getpid()), 0
     from submitit import JobEnvironment
 
     return JobEnvironment().job_id, int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
-def _node() -> str:
-    return os.environ.get("SLURMD_NODENAME") or platform.node()
-
-
-def restore(devices: str | None) -> None:
-    """Undo what submitit's local executor does to CUDA_VISIBLE_DEVICES."""
-    if devices is None:
-        os.environ.pop(VISIBLE, None)
-    else:
-        os.environ[VISIBLE] = devices
+def _warning() -> tuple[type[BaseException], ...]:
+    """What submitit raises where Slurm warns that time is up; nothing where it is not there."""
+    try:
+        from submitit.core.utils import UncompletedJobError
+    except ImportError:
+        return ()
+    return (UncompletedJobError,)
 
 
 def _run(batch: Batch, task: Task, restarts: int) -> tuple[str, str]:
     """How the command ended, and why."""
-    from submitit.core.utils import UncompletedJobError
-
     if restarts > RESTARTS:
         return records.FAILED, f"the scheduler started it again {restarts} times"
     out_of_time = f"the job's time limit of {batch.minutes} min was reached"
@@ -89,15 +82,13 @@ def _run(batch: Batch, task: Task, restarts: int) -> tuple[str, str]:
             on_line=lambda line: print(line, flush=True),
             grace=GRACE_S,
         )
-    except UncompletedJobError:  # raised by submitit where it is warned that time is up
+    except _warning():
         return records.FAILED, out_of_time
     except KeyboardInterrupt:
         return records.STOPPED, "it was interrupted"
     finally:
         tied.end_children()
-    if done.timed_out:
-        return records.FAILED, out_of_time
-    return judged(done)
+    return (records.FAILED, out_of_time) if done.timed_out else judged(done)
 
 
 def judged(done: processes.Completed) -> tuple[str, str]:
@@ -113,3 +104,17 @@ def judged(done: processes.Completed) -> tuple[str, str]:
     if done.returncode < 0:
         return records.FAILED, f"it was killed by {signal.Signals(-done.returncode).name}"
     return records.FAILED, said or f"it ended with exit code {done.returncode}"
+
+
+def main() -> int:
+    """A job on this machine; SIGTERM ends it as Ctrl-C would, with all that it started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        work(*sys.argv[1:])
+    except (DiedError, KeyboardInterrupt):
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

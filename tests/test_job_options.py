@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
+from mcore_compat import cli
 from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import matrix_jobs, parsing
-from mcore_compat.schedule.jobs import flags
-from mcore_compat.schedule.jobs.flags import Flags
+from mcore_compat.schedule import matrix_run
+from mcore_compat.schedule.jobs import job_options
+from mcore_compat.schedule.jobs.job_options import JobOptions
 
 
-def parsed(*words: str) -> Flags | None:
-    return flags.of(parsing.parse(["matrix", *words])[1])
+def parsed(*words: str) -> JobOptions:
+    return job_options.of(cli.parser().parse_args(["matrix", *words]))
 
 
 @pytest.mark.parametrize(
@@ -21,13 +22,13 @@ def parsed(*words: str) -> Flags | None:
     [("90", 90), ("0:30", 1), ("90:01", 91), ("1:30:00", 90), ("1-12", 2160), ("1-0:05", 1445)],
 )
 def test_a_time_limit_is_read_as_slurm_does(text: str, minutes: int) -> None:
-    assert flags.minutes(text) == minutes
+    assert job_options.minutes(text) == minutes
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--partition", "gpu"), "--partition is for jobs: add --executor slurm"),
+        (("--partition", "gpu"), "--partition is for jobs of Slurm: add --executor slurm"),
         (("--executor", "slurm", "--time", "soon"), '--time: "soon" is no time; write e.g. 90'),
         (("--executor", "slurm", "--time", "0"), "--time: must be more than 0"),
         (("--executor", "slurm", "--attempts", "0"), "--attempts: must be at least 1"),
@@ -35,6 +36,7 @@ def test_a_time_limit_is_read_as_slurm_does(text: str, minutes: int) -> None:
         (("--executor", "slurm", "--slurm-option", "time=9"), "write --time"),
         (("--executor", "slurm", "--slurm-option", "mem="), '"mem=" is no option'),
         (("--executor", "slurm", "--slurm-option", "a=1\n#SBATCH"), "is no option"),
+        (("-j", "0"), "--jobs: at least one must run at a time"),
         (("--executor", "slurmm"), 'did you mean "slurm"?'),
         *(
             (("--executor", "slurm", "--poll", odd), "--poll: must be a number of seconds")
@@ -49,21 +51,21 @@ def test_a_wrong_option_is_one_line(words: Sequence[str], said: str) -> None:
 
 
 def test_options_become_flags() -> None:
-    assert parsed() is None
+    assert parsed() == JobOptions(scheduler="local", parallel=2)
     found = parsed(
         *("--executor", "slurm", "--partition", "p", "--gpus-per-task", "1", "--time", "2:00:00"),
         *("--slurm-option", "mem=32G", "--slurm-option", "exclusive", "--account", "a"),
     )
-    assert found == Flags(
+    assert found == JobOptions(
         scheduler="slurm",
         partition="p",
         account="a",
         gpus=1,
         minutes=120,
+        poll=10.0,
         options=(("mem", "32G"), ("exclusive", True)),
     )
     local = parsed("--executor", "local", "-j", "4")
-    assert local is not None
     assert local.parallel == 4
 
 
@@ -91,5 +93,4 @@ def test_jobs_that_ask_for_gpus_in_whatever_words_are_of_that_device_class(
     words: Sequence[str], device: str
 ) -> None:
     found = parsed("--executor", "slurm", *words)
-    assert found is not None
-    assert matrix_jobs.device_class(found) == device
+    assert matrix_run.device_class(found) == device

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcore_compat.base.errors import UsageError
 
-SCHEDULERS = ("local", "slurm")
-NOX = "nox"
+LOCAL, SLURM = "local", "slurm"
 
-MINUTES = 60
+MINUTES = {LOCAL: 7 * 24 * 60, SLURM: 60}
 PARALLEL = 16
+POLL_S = {LOCAL: 0.2, SLURM: 10.0}
 POLL_MOST = 86400
+ATTEMPTS = 3
 
 _OWN = frozenset(
     {
@@ -26,50 +26,54 @@ _OWN = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
-    """How jobs are submitted. `minutes`: the time limit of each; `parallel`: so many at a time."""
+class JobOptions:
+    """How cells are run as jobs. `minutes`: the time limit of each; `parallel`: so many at a time;
+    `attempts`: so many jobs for a cell whose jobs die; `poll`: seconds between two looks."""
 
-    scheduler: str
+    scheduler: str = LOCAL
     partition: str | None = None
     build_partition: str | None = None
     account: str | None = None
     gpus: int = 0
-    minutes: int = MINUTES
+    minutes: int = MINUTES[LOCAL]
     parallel: int = PARALLEL
     options: tuple[tuple[str, str | bool], ...] = ()
-    attempts: int = 3
-    poll: float = 10.0
+    attempts: int = ATTEMPTS
+    poll: float = POLL_S[LOCAL]
 
     def with_gpus(self) -> bool:
         """Whether the jobs of cells ask for GPUs, in whatever words."""
         return self.gpus > 0 or any(asks_for_gpus(key, value) for key, value in self.options)
 
 
-_DEFAULTS: Mapping[str, object] = {
-    "partition": None,
-    "build_partition": None,
-    "account": None,
-    "gpus_per_task": 0,
-    "array_parallelism": None,
-    "slurm_option": [],
-}
-
-
-def of(args: argparse.Namespace) -> Flags | None:
-    """What was asked for; None where cells run below nox.
+def here(jobs: int) -> JobOptions:
+    """On this machine, so many cells at a time.
 
     Raises:
-        UsageError: an option that needs `--executor`, or one that is not valid.
+        UsageError: none at a time.
     """
-    if args.executor == NOX:
-        for name, default in _DEFAULTS.items():
-            if getattr(args, name) != default:
-                spelt = "--" + name.replace("_", "-")
-                raise UsageError(f"{spelt} is for jobs: add --executor slurm or --executor local")
-        return None
+    if jobs < 1:
+        raise UsageError("--jobs: at least one must run at a time")
+    return JobOptions(parallel=jobs)
+
+
+_OF_SLURM = ("partition", "build_partition", "account", "gpus_per_task", "slurm_option")
+
+
+def of(args: argparse.Namespace) -> JobOptions:
+    """What was asked for.
+
+    Raises:
+        UsageError: an option of Slurm without it, or one that is not valid.
+    """
+    scheduler = args.executor
+    for name in _OF_SLURM if scheduler == LOCAL else ():
+        if getattr(args, name):
+            spelt = "--" + name.replace("_", "-")
+            raise UsageError(f"{spelt} is for jobs of Slurm: add --executor slurm")
     parallel = args.array_parallelism
     if parallel is None:
-        parallel = args.jobs if args.executor == "local" else PARALLEL
+        parallel = here(args.jobs).parallel if scheduler == LOCAL else PARALLEL
     for spelt, value, least in (
         ("--array-parallelism", parallel, 1),
         ("--attempts", args.attempts, 1),
@@ -77,19 +81,20 @@ def of(args: argparse.Namespace) -> Flags | None:
     ):
         if value < least:
             raise UsageError(f"{spelt}: must be at least {least}")
-    if not 0 < args.poll <= POLL_MOST:  # nor what is no number
+    poll = POLL_S[scheduler] if args.poll is None else args.poll
+    if not 0 < poll <= POLL_MOST:  # nor what is no number
         raise UsageError(f"--poll: must be a number of seconds, more than 0, up to {POLL_MOST}")
-    return Flags(
-        scheduler=args.executor,
+    return JobOptions(
+        scheduler=scheduler,
         partition=args.partition,
         build_partition=args.build_partition,
         account=args.account,
         gpus=args.gpus_per_task,
-        minutes=minutes(args.time),
+        minutes=MINUTES[scheduler] if args.time is None else minutes(args.time),
         parallel=parallel,
         options=tuple(option(text) for text in args.slurm_option),
         attempts=args.attempts,
-        poll=args.poll,
+        poll=poll,
     )
 
 

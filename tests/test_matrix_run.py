@@ -1,0 +1,112 @@
+"""A run of many cells on this machine: in what order, how often, and what it says of failures."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support import stand_in_cell
+
+from mcore_compat.base import processes
+from mcore_compat.run.pipeline import Context
+from mcore_compat.schedule import matrix_run
+from mcore_compat.schedule.jobs import records
+from mcore_compat.schedule.jobs.job_options import JobOptions
+from mcore_compat.schedule.matrix_run import MatrixResult
+from mcore_compat.schedule.plan import CellState
+
+TE = "transformer-engine-torch-2.11.0-torch2.9.1"
+MAMBA = "mamba-ssm-2.3.0-torch2.9.1"
+
+COMMAND = """\
+import pathlib, sys
+log, exits, what = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+with log.open("a") as out:
+    out.write(" ".join(what) + "\\n")
+codes = dict(pair.split("=") for pair in exits.split())
+tries = log.read_text().splitlines().count(" ".join(what))
+print("mcore-compat: the disk is full")
+sys.exit(int(codes.get(what[1], "0")[tries - 1 :][:1] or "0"))
+"""
+
+
+def state(name: str, *missing: str) -> CellState:
+    cell = dataclasses.replace(stand_in_cell(), name=name)
+    return CellState(cell=cell, state="untested", missing=missing)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Cells whose commands write down that they ran, and end with the codes of `exits`."""
+    world = SimpleNamespace(log=tmp_path / "log", exits="", said=[], errors={}, states=())
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    lock = tmp_path / "lock"
+    lock.touch()
+    monkeypatch.setattr(matrix_run.pipeline, "locked", lambda cell: True)
+    monkeypatch.setattr(matrix_run.pipeline, "lock_path", lambda cell: lock)
+    monkeypatch.setattr(matrix_run.pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(matrix_run, "survey", lambda cells, here, device: world.states)
+    monkeypatch.setattr(
+        matrix_run, "note_error", lambda cell, _, reason: world.errors.update({cell.name: reason})
+    )
+    monkeypatch.setattr(
+        matrix_run,
+        "_command",
+        lambda *words: (sys.executable, "-c", COMMAND, str(world.log), world.exits, *words),
+    )
+
+    def run(*states: CellState, **more: Any) -> MatrixResult:
+        world.states = states
+        nothing: Any = None
+        here = Context(
+            matrix=nothing,
+            releases=nothing,
+            run=processes.run,
+            say=world.said.append,
+            uv=tmp_path / "uv",
+        )
+        return matrix_run.run(states, here, JobOptions(parallel=2, poll=0.05), **more)
+
+    world.run = run
+    world.ran = lambda: world.log.read_text().splitlines() if world.log.exists() else []
+    return world
+
+
+def test_each_wheel_is_built_once_and_before_any_cell(world: SimpleNamespace) -> None:
+    result = world.run(state("a", TE), state("b", TE, MAMBA), state("c"))
+    assert result.failed == {}
+    ran = world.ran()
+    assert ran[:2] == ["build b mamba-ssm", "build a transformer-engine-torch"]
+    assert sorted(ran[2:]) == ["run a", "run b", "run c"]
+    assert any(line.startswith("running 3 cells; what each prints is in ") for line in world.said)
+
+
+def test_what_is_fresh_is_not_run_unless_forced(world: SimpleNamespace) -> None:
+    fresh = dataclasses.replace(state("a"), state="fresh")
+    assert world.run(fresh) == MatrixResult(states=(fresh,))
+    assert world.ran() == []
+    world.run(fresh, force=True)
+    assert world.ran() == ["run a --force"]
+
+
+def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
+    world: SimpleNamespace,
+) -> None:
+    world.exits = "a=30 b=333 c=1 d=2"
+    result = world.run(*map(state, "abcd"))
+    ran = world.ran()
+    assert {name: ran.count(f"run {name}") for name in "abcd"} == {"a": 2, "b": 3, "c": 1, "d": 1}
+    assert result.failed == {"b": "the disk is full", "d": "the disk is full"}
+    assert world.errors == result.failed
+    assert "a: job 1: the disk is full; attempt 1 of 3, tried again" in world.said
+
+
+def test_no_later_run_takes_over_what_ended_with_its_submitter(world: SimpleNamespace) -> None:
+    world.run(state("a"))
+    assert records.open_batches(records.folder(), "local") == ()
+    world.run(state("a"))
+    assert world.ran() == ["run a"] * 2
