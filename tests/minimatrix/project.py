@@ -45,7 +45,7 @@ class Project:
     @property
     def variables(self) -> Mapping[str, str]:
         """The program's environment: nothing of the user's index, proxy, caches or GPU."""
-        dropped = ("UV_", "PIP_", "MCORE_COMPAT_", "NOX", "PYTHON", "PYTEST", "COV_")
+        dropped = ("UV_", "PIP_", "MCORE_COMPAT_", "NOX", "PYTHONPATH", "PYTEST", "COV_")
         kept = {
             name: value
             for name, value in os.environ.items()
