@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from support import START, stand_in_cell
 
 from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
+
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_configure() -> None:
+    """Where Python is told to compile nothing beside sources, let it do so elsewhere: hundreds of
+    processes that tests start would otherwise compile pytest and the program, each anew."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        place = os.environ.setdefault(
+            "PYTHONPYCACHEPREFIX", str(caches / "mcore-compat-tests" / "pycache")
+        )
+        sys.dont_write_bytecode, sys.pycache_prefix = False, place
 
 
 @pytest.fixture

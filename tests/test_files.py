@@ -118,6 +118,25 @@ def test_json_is_sorted_and_ends_with_a_newline() -> None:
     assert "\u00d7" in text
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        [],
+        {"a": [], "b": {}, "c": [[]]},
+        {"texts": ["a", "\u00d7", '"\n'], "mixed": [1, None, True, 0.5, "x", [1], {"a": 1}]},
+    ],
+)
+def test_json_is_as_the_standard_librarys(data: object) -> None:
+    expected = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)
+    assert files.dump_json(data) == expected + "\n"
+
+
+def test_json_in_pieces_is_the_same() -> None:
+    data = {"b": [{"d": 1, "c": [2]}, "text", []], "a": "text", "empty": []}
+    assert "".join(files.json_parts(data)) == files.dump_json(data)
+
+
 def test_digests_are_sha256_whatever_the_size(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc")

@@ -193,20 +193,3 @@ def test_a_folder_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:
     assert files.write_folder(folder, [("d.txt", "4")]) == 1
     assert [p.name for p in folder.iterdir()] == ["d.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["site"]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-
-
-@given(JSON)
-def test_json_is_dumped_as_the_standard_library_does(data: object) -> None:
-    expected = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    assert files.dump_json(data) == expected
-
-
-@given(st.dictionaries(st.text(), st.lists(JSON) | st.text(), min_size=1))
-def test_json_in_pieces_is_the_same(data: dict[str, list[object]]) -> None:
-    assert "".join(files.json_parts(data)) == files.dump_json(data)

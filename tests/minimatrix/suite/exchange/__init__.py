@@ -1,0 +1,1 @@
+"""A part of its own: asked by `--checks`, it has no other file."""
