@@ -108,8 +108,13 @@ class Bound:
 
     def edges(self) -> str:
         """Where its boundaries may lie, in words."""
-        below = _edge(self.next_below, self.below) or "not tested below"
-        return f"{below}, {_edge(self.next_above, self.above) or 'not tested above'}"
+        return f"{self.edge_below()}, {self.edge_above()}"
+
+    def edge_below(self) -> str:
+        return _edge(self.next_below, self.below) or "not tested below"
+
+    def edge_above(self) -> str:
+        return _edge(self.next_above, self.above) or "not tested above"
 
     def gaps(self) -> tuple[tuple[str, str], ...]:
         """`(one version, other version)` of each side on which what works stands next to what
