@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
+from mcore_compat.analysis import published
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.cli import registry
 from mcore_compat.cli.registry import Command
+from mcore_compat.core import workspace
+from mcore_compat.core.workspace import Workspace
 
 Call = Callable[[argparse.Namespace], int]
 """What a command does; its exit code."""
@@ -45,8 +50,25 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
     args, rest = parser.parse_known_args(argv[1:])
     if rest:
         parser.error(_unknown(rest[0], parser))
+    if args.workspace is not None:  # for the processes that are started, too
+        os.environ[workspace.VARIABLE] = os.path.abspath(args.workspace)
+    place = workspace.find() if command.name != "init" else None
+    if place and command.writes:
+        place.need_writable()
+    elif place and place.is_snapshot:
+        _tell_date(place)
     call: Call = module.call
     return call, args
+
+
+def _tell_date(snapshot: Workspace) -> None:
+    """Say on stderr of what date the answers are."""
+    newest = max(cell.taken for cell in published.load(snapshot.published).cells)
+    print(
+        f"mcore-compat: from the results up to {newest[:10]} that came with this package; newer "
+        "ones: --workspace CLONE",
+        file=sys.stderr,
+    )
 
 
 def parser_of(command: Command, module: ModuleType) -> Parser:
@@ -59,6 +81,11 @@ def parser_of(command: Command, module: ModuleType) -> Parser:
         + getattr(module, "EXIT_CODES", registry.EXIT_CODES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--workspace",
+        metavar="FOLDER",
+        help="where matrix, locks and results lie (here, else the snapshot in the package)",
     )
     if hasattr(module, "add_options"):
         module.add_options(parser)

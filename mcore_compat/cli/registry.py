@@ -25,25 +25,29 @@ CARRY = "carry to other machines"
 @dataclass(frozen=True)
 class Command:
     """A command in a few words; `example` is what follows its name. `session`: nox has one of
-    its name."""
+    its name; `writes`: into the workspace, whatever its options."""
 
     name: str
     group: str
     summary: str
     example: str = ""
     session: bool = True
+    writes: bool = True
 
 
 COMMANDS = (
-    Command("list", ASK, "The cells and their last verdicts", session=False),
-    Command("show", ASK, "What is known of a cell", "0.16-modelopt0.41", session=False),
-    Command("explain", ASK, "Why a cell fails", "0.16-modelopt0.41", session=False),
+    Command("list", ASK, "The cells and their last verdicts", session=False, writes=False),
+    Command(
+        "show", ASK, "What is known of a cell", "0.16-modelopt0.41", session=False, writes=False
+    ),
+    Command("explain", ASK, "Why a cell fails", "0.16-modelopt0.41", session=False, writes=False),
     Command(
         "recommend",
         ASK,
         "Tested combinations that fit what you have",
         "'torch 2.9, modelopt >=0.39'",
         session=False,
+        writes=False,
     ),
     Command(
         "doctor",
@@ -51,11 +55,13 @@ COMMANDS = (
         "What is wrong with an environment; with --run, what the suite shows in it",
         "--python .venv/bin/python",
         session=False,
+        writes=False,
     ),
     Command(
         "static",
         ASK,
         "Which combinations of all axes cannot be installed, from kept metadata: seconds",
+        writes=False,
     ),
     Command("run", RUN, "Run cells by name", "0.16-modelopt0.41", session=False),
     Command("compat", RUN, "Run any combination", "0.16 0.41 --te 2.11 --torch 2.9"),
@@ -67,6 +73,7 @@ COMMANDS = (
         RUN,
         "What an upgrade breaks, and whether checkpoints come over",
         "0.9-modelopt0.21 0.16-modelopt0.41 --no-run",
+        writes=False,  # with --no-run; else it says so itself
     ),
     Command(
         "bisect",
@@ -87,6 +94,14 @@ COMMANDS = (
         "Build one wheel of a cell",
         "0.16-modelopt0.41 transformer-engine-torch",
         session=False,
+    ),
+    Command(
+        "init",
+        KEEP,
+        "Make a workspace of your own, to run cells without a clone",
+        "my-matrix",
+        session=False,
+        writes=False,
     ),
     Command("lock", KEEP, "(Re)make the locks of cells", "0.16-modelopt0.41"),
     Command("refresh", KEEP, "Ask the index for new releases, update the facts, show what is new"),

@@ -63,6 +63,9 @@ def call(args: Namespace) -> int:
     """Answer; 0 for go (and with `--changes-ok` for go with changes), else 1."""
     if args.output and args.output.is_dir():
         raise UsageError(f"--output: {args.output} is a folder; name a file")
+    here = context()
+    if not args.no_run:
+        here.workspace.need_writable()
     question = Question(
         origin=args.origin,
         target=args.target,
@@ -72,7 +75,7 @@ def call(args: Namespace) -> int:
         python=args.python,
         device_class=args.device_class,
     )
-    answer = validate(question, context())
+    answer = validate(question, here)
     writing.write(answer, args.format, args.output)
     fine = {Word.GO, Word.CHANGES} if args.changes_ok else {Word.GO}
     return 0 if answer.word in fine else 1

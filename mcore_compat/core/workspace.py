@@ -7,6 +7,7 @@ one, which answers questions everywhere and is never written to.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,14 @@ from mcore_compat.base.errors import UsageError
 VARIABLE = "MCORE_COMPAT_WORKSPACE"
 PACKAGE = Path(__file__).resolve().parents[1]
 SNAPSHOT = PACKAGE / "snapshot"
-DATE = "snapshot.json"
-"""In a snapshot: of what date it is."""
+CARRIED = (
+    "constraints",
+    "reports/compatibility.json",
+    "reports/constraints",
+    "reports/results",
+    "reports/verdicts.json",
+)
+"""What a snapshot has of a workspace; the suite comes with it (`pyproject.toml` names the same)."""
 
 
 @dataclass(frozen=True)
@@ -113,3 +120,29 @@ def find() -> Workspace:
     roots = (Path.cwd(), PACKAGE.parent)
     places = (Workspace(root) for root in roots)
     return next((place for place in places if place.matrix.is_file()), Workspace(SNAPSHOT))
+
+
+def make(folder: Path) -> Workspace:
+    """A workspace of one's own, with what this package brings: whole, or not there.
+
+    Raises:
+        UsageError: there is one already, or something that is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is there, and no folder")
+    if (folder / "constraints").exists():
+        raise UsageError(f"{folder} has constraints/ already; name another folder")
+    source = SNAPSHOT if SNAPSHOT.is_dir() else PACKAGE.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # What makes it a workspace comes last, and at once: one that is half made is none.
+    part = folder / ".constraints.part"
+    shutil.rmtree(part, ignore_errors=True)
+    for name in CARRIED:
+        target = part if name == "constraints" else folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target, dirs_exist_ok=True)
+        elif (source / name).exists():
+            shutil.copyfile(source / name, target)
+    part.rename(folder / "constraints")
+    return Workspace(folder.resolve())
