@@ -7,9 +7,7 @@ from argparse import ArgumentParser, Namespace
 from mcore_compat.cli import options
 from mcore_compat.schedule import bisection
 
-EXIT_CODES = """\
-exit codes: 0 answered, 1 only a range, or more than one change, 2 bad input, 3 failure of the
-surroundings"""
+ANSWERS = "0 answered, 1 only a range, or more than one change"
 
 
 def add_options(parser: ArgumentParser) -> None:

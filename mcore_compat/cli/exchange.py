@@ -7,6 +7,8 @@ from mcore_compat.cli import options
 from mcore_compat.exchange import drive, pairs, plan
 from mcore_compat.run.context import context
 
+ANSWERS = "0 all could be asked, whatever it showed"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

@@ -12,6 +12,8 @@ from mcore_compat.run.context import context
 
 FOLDER = ROOT / "constraints" / "locks"
 
+ANSWERS = "0 all are made, 1 some cannot be resolved"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

@@ -9,10 +9,13 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
+from mcore_compat.cli.registry import VERDICT
 from mcore_compat.run.context import context
 from mcore_compat.schedule import matrix_run, shards
 from mcore_compat.schedule.jobs import flags
 from mcore_compat.schedule.nox_engine import Selection
+
+ANSWERS = VERDICT
 
 
 def add_options(parser: ArgumentParser) -> None:

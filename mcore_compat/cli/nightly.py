@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcore_compat.cli import options, publication
+from mcore_compat.cli.registry import VERDICT
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.context import context, say
 from mcore_compat.run.pipeline import Context
 from mcore_compat.schedule import matrix_run, new_releases, nightly, shards
+
+ANSWERS = VERDICT
 
 
 def add_options(parser: ArgumentParser) -> None:

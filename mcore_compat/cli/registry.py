@@ -11,10 +11,14 @@ PURPOSE = """\
 Which versions of megatron-core, ModelOpt, Transformer Engine and torch work together: installs each
 combination for real, runs one suite in it, and publishes what that showed."""
 
-EXIT_CODES = """\
-exit codes: 0 compatible (or partial, every failure declared in constraints/matrix.toml),
-1 any other verdict (incompatible always), 2 bad input, 3 network, disk or another failure of the
-surroundings, 130 interrupted"""
+VERDICT = """\
+0 compatible (or partial, every failure declared in constraints/matrix.toml),
+1 any other verdict (incompatible always)"""
+"""What a command's exit code says that gives verdicts."""
+
+FAILURES = """\
+2 bad input, 3 network, disk or another failure of the surroundings, 130 interrupted"""
+"""What it says for every command."""
 
 ASK = "ask what is published (runs nothing)"
 RUN = "run"
@@ -117,11 +121,21 @@ def command(name: str) -> Command:
     return BY_NAME[name]
 
 
+def exit_codes(answers: str) -> str:
+    """The exit codes of a command; `answers`: what 0 and, where there is such, 1 say."""
+    return f"exit codes: {answers},\n{FAILURES}"
+
+
 def program_help() -> str:
     """What the program does, with its commands in groups."""
     lines = ["usage: mcore-compat COMMAND ...", "", PURPOSE]
     for group in dict.fromkeys(command.group for command in COMMANDS):
         lines += ["", f"{group}:"]
         lines += [f"  {c.name:10} {c.summary}" for c in COMMANDS if c.group == group]
-    lines += ["", "mcore-compat COMMAND --help tells more of one, with an example.", "", EXIT_CODES]
+    lines += [
+        "",
+        "mcore-compat COMMAND --help tells more of one, with an example.",
+        "",
+        exit_codes(VERDICT),
+    ]
     return "\n".join(lines)
