@@ -28,7 +28,7 @@ def add_options(parser: ArgumentParser) -> None:
         "--stale", action="store_true", help="evidence that is not fresh counts, too, and says so"
     )
     how = parser.add_mutually_exclusive_group()
-    options.dry_run(how, "what is known, what would be run")
+    how.add_argument("--dry-run", action="store_true", help="what is known, what would be run")
     how.add_argument("--no-run", action="store_true", help="what is known must do")
     options.limit(parser)
     options.choice(parser, "--format", ("text", "json"), default="text", help="default: text")

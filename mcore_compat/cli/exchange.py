@@ -24,7 +24,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     options.jobs(parser, 1)
     options.force(parser)
-    options.dry_run(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and its cost")
 
 
 def call(args: Namespace) -> int:

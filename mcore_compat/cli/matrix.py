@@ -28,7 +28,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--stale", action="store_true", help="only cells with outdated evidence")
     options.force(parser)
-    options.dry_run(parser, "print the plan and its cost")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost")
     options.jobs(parser)
     options.shard(parser)
     _add_jobs_options(parser)

@@ -22,7 +22,7 @@ def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     options.jobs(parser)
     options.shard(parser)
-    options.dry_run(parser, "write nothing; say what would run")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing; say what would run")
     parser.add_argument("--all-stale", action="store_true", help="run all that is not fresh")
     options.choice(parser, "--step", nightly.STEPS, help="this one alone, for several machines")
     parser.add_argument(

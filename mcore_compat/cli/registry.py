@@ -20,90 +20,63 @@ FAILURES = """\
 2 bad input, 3 network, disk or another failure of the surroundings, 130 interrupted"""
 """What it says for every command."""
 
-ASK = "ask what is published (runs nothing)"
+ASK = "ask what is published"
 RUN = "run"
 KEEP = "keep the matrix"
 CARRY = "carry to other machines"
 
+WITHOUT_SESSION = ("list", "show", "explain", "recommend", "doctor", "run", "build")
+"""Commands that nox has no session for; a cell's session is named after the cell."""
+
 
 @dataclass(frozen=True)
 class Command:
-    """A command in a few words; `example` is what follows its name. `session`: nox has one of
-    its name."""
+    """A command in a few words; `example` is what follows its name."""
 
     name: str
     group: str
     summary: str
     example: str = ""
-    session: bool = True
 
+    @property
+    def session(self) -> str | None:
+        """What nox says of the session of its name, None where there is no such session."""
+        example = f": -- {self.example}" if self.example else ""
+        return None if self.name in WITHOUT_SESSION else f"{self.summary}{example}."
+
+
+OLDER, CELL = "0.9-modelopt0.21", "0.16-modelopt0.41"
+"""Of the examples."""
 
 COMMANDS = (
-    Command("list", ASK, "The cells and their last verdicts", session=False),
-    Command("show", ASK, "What is known of a cell", "0.16-modelopt0.41", session=False),
-    Command("explain", ASK, "Why a cell fails", "0.16-modelopt0.41", session=False),
-    Command(
-        "recommend",
-        ASK,
-        "Tested combinations that fit what you have",
-        "'torch 2.9, modelopt >=0.39'",
-        session=False,
-    ),
-    Command(
-        "doctor",
-        ASK,
-        "What is wrong with an environment; with --run, what the suite shows in it",
-        "--python .venv/bin/python",
-        session=False,
-    ),
-    Command(
-        "static",
-        ASK,
-        "Which combinations of all axes cannot be installed, from kept metadata: seconds",
-    ),
-    Command("run", RUN, "Run cells by name", "0.16-modelopt0.41", session=False),
+    Command("list", ASK, "The cells and their last verdicts"),
+    Command("show", ASK, "What is known of a cell", CELL),
+    Command("explain", ASK, "Why a cell fails", CELL),
+    Command("recommend", ASK, "Tested combinations that fit what you have", "'torch 2.9'"),
+    Command("doctor", ASK, "What is wrong with an environment; --run: run the suite in it", "-v"),
+    Command("static", ASK, "Which combinations of all axes cannot be installed: seconds"),
+    Command("run", RUN, "Run cells by name", CELL),
     Command("compat", RUN, "Run any combination", "0.16 0.41 --te 2.11 --torch 2.9"),
     Command(
         "matrix", RUN, "Run every selected cell that is not fresh, in parallel", "--mcore '>=0.14'"
     ),
     Command(
-        "upgrade",
-        RUN,
-        "What an upgrade breaks, and whether checkpoints come over",
-        "0.9-modelopt0.21 0.16-modelopt0.41 --no-run",
+        "upgrade", RUN, "What an upgrade breaks, and whether checkpoints load", f"{OLDER} {CELL}"
     ),
     Command(
         "bisect",
         RUN,
         "The first release at which a check changes",
-        "--good 0.15-modelopt0.41 --bad 0.16-modelopt0.41 --check 'restore[gpt]'",
+        "--good 0.14-modelopt0.40 --bad 0.14-modelopt0.31 --check 'modelopt-state*'",
     ),
-    Command(
-        "exchange",
-        RUN,
-        "Load the checkpoints that other cells saved",
-        "--from 0.15-modelopt0.41 --to 0.16-modelopt0.41",
-    ),
-    Command("explore", RUN, "Run what tells most off the default stacks", "--budget 60m --dry-run"),
-    Command(
-        "build",
-        RUN,
-        "Build one wheel of a cell",
-        "0.16-modelopt0.41 transformer-engine-torch",
-        session=False,
-    ),
-    Command("lock", KEEP, "(Re)make the locks of cells", "0.16-modelopt0.41"),
+    Command("exchange", RUN, "Checkpoints across releases", f"--from {OLDER} --to {CELL}"),
+    Command("explore", RUN, "Run what tells most off the default stacks", "--budget 60m"),
+    Command("build", RUN, "Build one wheel of a cell", f"{CELL} transformer-engine-torch"),
+    Command("lock", KEEP, "(Re)make the locks of cells", CELL),
     Command("refresh", KEEP, "Ask the index for new releases, update the facts, show what is new"),
-    Command(
-        "nightly", KEEP, "Refresh, join new series, run their cells, report what broke", "--dry-run"
-    ),
+    Command("nightly", KEEP, "Refresh, join new series, run them, report what broke", "--dry-run"),
     Command("report", KEEP, "Write all that is published, from the results, and print the table"),
-    Command(
-        "bundle",
-        CARRY,
-        "Pack cells for a machine without a network",
-        "0.16-modelopt0.41 --part-size 2G",
-    ),
+    Command("bundle", CARRY, "Pack cells for a machine without a network", CELL),
     Command("collect", CARRY, "Take back what a bundle's runs showed", "evidence.tar"),
 )
 
