@@ -61,8 +61,7 @@ nox.options.sessions = [nox_sessions.newest(_LISTED), "report"]
 
 for _of in registry.COMMANDS:
     if _of.session:
-        _example = f": -- {_of.example}" if _of.example else ""
-        _register_command(_of.name, f"{_of.summary}{_example}.")
+        _register_command(_of.name, _of.session)
 
 
 def _install(session: nox.Session, group: str) -> None:

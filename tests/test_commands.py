@@ -1,17 +1,26 @@
 """The console command and the sessions: bad input is one line and exit code 2."""
 
+import ast
+import importlib
+import pkgutil
+import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from parts_support import taken
 from support import event, stand_in_evidence
 
 from mcore_compat import cli
 from mcore_compat.base import files
+from mcore_compat.cli import parsing, registry
 from mcore_compat.core import combinations, matrix, releases
-from mcore_compat.results import evidence
-from mcore_compat.run import pipeline
+from mcore_compat.resolve import resolvability
+from mcore_compat.results import evidence, verdict
+from mcore_compat.run import check_sets, part_results, pipeline
 from mcore_compat.schedule import nox_sessions
 
 ROOT = files.ROOT
@@ -29,6 +38,10 @@ ROOT = files.ROOT
         (["lock", "compat-0.16"], "is not the name of a cell"),
         ([], "required"),
         (["explain", "x", "--dry-run"], 'explain: no such option "--dry-run"; valid: -h, --help\n'),
+        (["exchange", "--jbos", "2"], 'exchange: no such option "--jbos"; did you mean "--jobs"?'),
+        (["bisect", "--good", "x", "--bad", "y"], "bisect: the following arguments are required"),
+        (["matrix", "-j", "two"], "matrix: argument --jobs/-j: invalid number value: 'two'"),
+        (["show", "0.99-modelopt0.21"], "0.99"),
         (["recommend", "--form=x"], 'recommend: no such option "--form"'),
         (["matrix", "compat-0.16-modelopt0.41"], 'matrix: there is no use for "compat-0.16-'),
         (["upgrade", "a", "b", "--format", "xml"], "valid: terminal, markdown, json\n"),
@@ -51,6 +64,69 @@ def test_the_first_word_of_a_cells_name_may_be_left_out(
 ) -> None:
     assert cli.main([command, "0.16-modelopt9.9"]) == 2
     assert "nvidia-modelopt has no release 9.9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", registry.COMMANDS, ids=lambda command: command.name)
+def test_each_command_says_what_it_does_for_whom_with_an_example_that_it_takes(
+    command: registry.Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command.name, "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert f"example: mcore-compat {command.name} {command.example}".rstrip() in told
+    assert "exit codes: 0 " in told
+    parsing.parse([command.name, *shlex.split(command.example)])
+
+
+def test_each_command_is_the_file_of_its_name() -> None:
+    """What is no command has no `call`."""
+    modules = {info.name for info in pkgutil.iter_modules(cli.__path__)} - {"__main__"}
+    with_call = {
+        name
+        for name in modules
+        if hasattr(importlib.import_module(f"mcore_compat.cli.{name}"), "call")
+    }
+    assert with_call == set(registry.BY_NAME)
+
+
+def test_no_command_calls_another() -> None:
+    """Nor redirects its output: what two of them do is a function of a room below."""
+    for name in registry.BY_NAME:
+        path = Path(cli.__path__[0], f"{name}.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "mcore_compat.cli":
+                assert not {alias.name for alias in node.names} & set(registry.BY_NAME), name
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert node.module.removeprefix("mcore_compat.cli.") not in registry.BY_NAME, name
+            if isinstance(node, ast.ImportFrom) and node.module == "contextlib":
+                assert not any(alias.name.startswith("redirect") for alias in node.names), name
+            if isinstance(node, ast.Attribute):
+                assert not node.attr.startswith("redirect_"), name
+
+
+def test_the_program_says_what_it_is_for_with_its_commands_in_groups(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    told = capsys.readouterr().out
+    for command in registry.COMMANDS:
+        before, _, _ = told.partition(f"\n  {command.name:10} {command.summary}\n")
+        heads = [line for line in before.splitlines() if line.endswith(":")]
+        assert heads[-1] == f"{command.group}:"
+
+
+def test_a_command_imports_no_other_and_the_list_nothing_heavy() -> None:
+    code = (
+        "import sys; from mcore_compat import cli\n"
+        "cli.main(['list'])\n"
+        "heavy = {'rich', 'requests', 'pypi_simple', 'jinja2', 'filelock'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "files = {n for n in sys.modules if n.startswith('mcore_compat.cli.')}\n"
+        "assert files == {f'mcore_compat.cli.{n}' for n in ('list', 'parsing', 'registry')}, files"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def test_cells_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,6 +177,52 @@ def test_explain_names_the_cell_that_would_tell_most(
     other = combinations.named(told.split()[-1], matrix.load(), releases.load())
     assert other.name not in names
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder of results; a run would be an error."""
+
+    def run_cell(*_: object) -> None:
+        raise AssertionError("nothing runs")
+
+    monkeypatch.setattr(evidence.path_of, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    monkeypatch.setattr(check_sets.Part, "folder", property(lambda part: tmp_path / part.name))
+    monkeypatch.setattr(pipeline, "run_cell", run_cell)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("works", 0), ("broken", 1)])
+def test_what_is_known_of_a_cell_is_shown_without_a_run(
+    outcome: str, code: int, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = combinations.named("compat-0.16-modelopt0.41", matrix.load(), releases.load())
+    shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
+    for device in ("host", "gpu"):
+        evidence.save(replace(shown, device_class=device), results)
+    ranks = taken(event("ranks-tp2[gpt]", "broken"), part=check_sets.RANKS)
+    part_results.save(replace(ranks, cell=cell.name), check_sets.RANKS)
+    assert cli.main(["show", "0.16-modelopt0.41"]) == code
+    told = capsys.readouterr().out
+    for device in ("host", "gpu"):
+        assert f"{cell.name}: {verdict.spelt(shown.outcome)} (device class {device})" in told
+    assert f"taken {shown.taken}" in told
+    assert f"{cell.name}, ranks, device class host: ✗ broken 1" in told
+
+
+def test_of_a_cell_without_a_result_it_says_why_or_how_to_get_one(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdicts: dict[str, SimpleNamespace] = {}
+    monkeypatch.setattr(resolvability, "sweep", lambda *_, **__: SimpleNamespace(verdicts=verdicts))
+    name = "compat-0.16-modelopt0.41"
+    verdicts[name] = SimpleNamespace(installs=None)
+    assert cli.main(["show", name]) == 2
+    assert f"run it: nox -s {name}" in capsys.readouterr().err
+    verdicts[name] = SimpleNamespace(installs=False, reason="two packages want two torches")
+    assert cli.main(["show", name]) == 1
+    assert "cannot be installed: two packages want two torches" in capsys.readouterr().out
 
 
 def test_a_corrupt_matrix_is_one_line(

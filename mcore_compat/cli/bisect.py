@@ -7,9 +7,7 @@ from argparse import ArgumentParser, Namespace
 from mcore_compat.cli import options
 from mcore_compat.schedule import bisection
 
-EXIT_CODES = """\
-exit codes: 0 answered, 1 only a range, or more than one change, 2 bad input, 3 failure of the
-surroundings"""
+ANSWERS = "0 answered, 1 only a range, or more than one change"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -30,7 +28,7 @@ def add_options(parser: ArgumentParser) -> None:
         "--stale", action="store_true", help="evidence that is not fresh counts, too, and says so"
     )
     how = parser.add_mutually_exclusive_group()
-    options.dry_run(how, "what is known, what would be run")
+    how.add_argument("--dry-run", action="store_true", help="what is known, what would be run")
     how.add_argument("--no-run", action="store_true", help="what is known must do")
     options.limit(parser)
     options.choice(parser, "--format", ("text", "json"), default="text", help="default: text")

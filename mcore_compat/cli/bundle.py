@@ -23,6 +23,8 @@ SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEAST = 1 << 20
 """Bytes of a part, at least: below that, nobody wants to carry them."""
 
+ANSWERS = "0 done; with --check 1 where something is missing"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from mcore_compat.offline.take_back import take_back
 from mcore_compat.run.context import context
 
+ANSWERS = "0 all were taken, whatever they show"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

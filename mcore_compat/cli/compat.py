@@ -4,7 +4,10 @@ that the megatron-core series is tested on."""
 from argparse import ArgumentParser, Namespace
 
 from mcore_compat.cli import options
+from mcore_compat.cli.registry import VERDICT
 from mcore_compat.core.cells import Request, format_name
+
+ANSWERS = VERDICT
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -19,6 +19,8 @@ from mcore_compat.run.context import Options, context
 
 OUTPUT = Path("compat-current.json")
 
+ANSWERS = "0 nothing is wrong, 1 something is; with --run as of a cell"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

@@ -7,6 +7,8 @@ from mcore_compat.cli import options
 from mcore_compat.exchange import drive, pairs, plan
 from mcore_compat.run.context import context
 
+ANSWERS = "0 all could be asked, whatever it showed"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
@@ -22,7 +24,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     options.jobs(parser, 1)
     options.force(parser)
-    options.dry_run(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and its cost")
 
 
 def call(args: Namespace) -> int:

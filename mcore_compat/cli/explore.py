@@ -10,8 +10,8 @@ from mcore_compat.schedule import exploration_run
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--budget", default="60m", metavar="TIME", help="e.g. 90m or 2h (60m)")
-    options.dry_run(parser, "print what would be run, and why")
-    options.offline(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and why")
+    parser.add_argument("--offline", action="store_true", help="never ask the index")
     options.jobs(parser)
 
 

@@ -9,6 +9,8 @@ from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
 
+ANSWERS = "0 all are made, 1 some cannot be resolved"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

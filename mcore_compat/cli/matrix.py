@@ -9,11 +9,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
+from mcore_compat.cli.registry import VERDICT
 from mcore_compat.run.context import context
 from mcore_compat.schedule import matrix_run, plan, summary
 from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.jobs.job_options import LOCAL, SLURM
 from mcore_compat.schedule.selection import Selection, parse_shard, selected
+
+ANSWERS = VERDICT
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--stale", action="store_true", help="only cells with outdated evidence")
     options.force(parser)
-    options.dry_run(parser, "print the plan and its cost")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost")
     options.jobs(parser)
     options.shard(parser)
     _add_jobs_options(parser)

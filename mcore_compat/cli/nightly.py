@@ -9,18 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from mcore_compat.cli import options, publication
+from mcore_compat.cli.registry import VERDICT
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.context import Context, context, say
 from mcore_compat.schedule import matrix_run, new_releases, nightly, plan, summary
 from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.selection import WHOLE, Selection, parse_shard, selected
 
+ANSWERS = VERDICT
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     options.jobs(parser)
     options.shard(parser)
-    options.dry_run(parser, "write nothing; say what would run")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing; say what would run")
     parser.add_argument("--all-stale", action="store_true", help="run all that is not fresh")
     options.choice(
         parser,

@@ -104,16 +104,6 @@ def force(parser: ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="run although evidence is fresh")
 
 
-def dry_run(parser: Any, what: str = "print what would be run, and its cost") -> None:
-    """A plan in place of a run; into a parser, or a group of one."""
-    parser.add_argument("--dry-run", action="store_true", help=what)
-
-
-def offline(parser: ArgumentParser) -> None:
-    """Kept metadata must do."""
-    parser.add_argument("--offline", action="store_true", help="never ask the index")
-
-
 def shard(parser: ArgumentParser) -> None:
     """One part of the cells."""
     parser.add_argument("--shard", metavar="K/N", default="1/1", help="one part of N, e.g. 2/8")

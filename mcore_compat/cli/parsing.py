@@ -72,13 +72,13 @@ def _tell_date(snapshot: Workspace) -> None:
 
 
 def parser_of(command: Command, module: ModuleType) -> Parser:
-    """The parser of a command: its help is the docstring of its module. Options of all commands
-    are added here."""
+    """The parser of a command: its help is the docstring of its module, with what its exit codes
+    0 and 1 answer. Options of all commands are added here."""
     parser = Parser(
         prog=f"mcore-compat {command.name}",
         description=module.__doc__,
-        epilog=f"example: {' '.join(('mcore-compat', command.name, command.example))}\n\n"
-        + getattr(module, "EXIT_CODES", registry.EXIT_CODES),
+        epilog=f"example: mcore-compat {command.name} {command.example}".rstrip()
+        + f"\n\n{registry.exit_codes(getattr(module, 'ANSWERS', '0 done'))}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

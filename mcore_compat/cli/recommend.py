@@ -7,6 +7,8 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core import workspace
 from mcore_compat.publish import tables
 
+ANSWERS = "0 some fit, 1 none does"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

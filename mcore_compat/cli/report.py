@@ -5,6 +5,8 @@ from argparse import ArgumentParser, Namespace
 
 from mcore_compat.cli import publication
 
+ANSWERS = "0 done; with --check 1 where a file is not what the results make"
+
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""

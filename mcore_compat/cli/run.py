@@ -4,6 +4,9 @@ the verdict. A second time it only says that nothing changed."""
 from argparse import ArgumentParser, Namespace
 
 from mcore_compat.cli import options
+from mcore_compat.cli.registry import VERDICT
+
+ANSWERS = VERDICT
 
 
 def add_options(parser: ArgumentParser) -> None:

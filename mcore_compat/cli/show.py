@@ -4,10 +4,13 @@ table of checks, and the parts of the suite that were run by themselves. Runs no
 from argparse import ArgumentParser, Namespace
 
 from mcore_compat.cli import options
+from mcore_compat.cli.registry import VERDICT
 from mcore_compat.core import combinations
 from mcore_compat.publish import one_cell
 from mcore_compat.run import cells
 from mcore_compat.run.context import context
+
+ANSWERS = VERDICT
 
 
 def add_options(parser: ArgumentParser) -> None:

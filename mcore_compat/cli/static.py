@@ -14,7 +14,7 @@ REASONS = 15
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    options.offline(parser)
+    parser.add_argument("--offline", action="store_true", help="never ask the index")
     options.jobs(parser, what="processes")
 
 

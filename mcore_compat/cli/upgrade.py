@@ -13,9 +13,7 @@ from mcore_compat.upgrade import writing
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.validation import Question, validate
 
-EXIT_CODES = """\
-exit codes: 0 go; 1 go with changes, or no; 2 bad input; 3 network, disk or another failure of the
-surroundings (nothing is answered); 130 interrupted"""
+ANSWERS = "0 go, 1 go with changes, or no"
 
 
 def add_options(parser: ArgumentParser) -> None:
