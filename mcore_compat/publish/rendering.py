@@ -36,7 +36,7 @@ _INLINE = re.compile(
     r"(?<=\w)(?P<extra>\[[\w.+-]*\](?![\[(]))"  # `name[extra]` is no link: left as it is
     r"|(?P<entity>&(?=[#\w]|$))"
     r"|(?P<tag><(?=[A-Za-z/!?]|$))"
-    r"|(?P<mark>[`*~|\[\]]|(?<!\w)_+|_+(?!\w)|\\(?=[!-/:-@\[-`{-~]|$))"
+    r"|(?P<mark>[`*~|\[\]]|(?<=\s)#(?=#*$)|(?<!\w)_+|_+(?!\w)|\\(?=[!-/:-@\[-`{-~]|$))"
 )
 """What Markdown may read as markup wherever it stands in a line."""
 
