@@ -118,6 +118,7 @@ def test_what_is_no_markup_where_it_stands_is_left_as_it_is() -> None:
 def test_texts_are_cut_and_named() -> None:
     assert short("a\n b" * 10, 5) == "a ba…"
     assert codes(["a", "b"]) == "`a`, `b`"
+    assert codes(["a", "b", "c"], most=2) == "`a`, `b` and 1 more"
     assert HOSTILE not in render(
         "badge.svg", label=HOSTILE, message="", left=1, right=1, fill="", ink=""
     )

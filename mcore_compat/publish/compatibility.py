@@ -123,7 +123,7 @@ def _pairs(all_: Collated, device_class: str) -> PairTable:
     rows = {}
     for mcore in all_.matrix.mcore_series:
         cells = (found.get((mcore, modelopt)) for modelopt in columns)
-        rows[mcore] = tuple(pictures.label(e) for e in cells)
+        rows[mcore] = tuple(pictures.pair_label(e) for e in cells)
     return PairTable(
         asked=len(found),
         declared=len(names | {e.cell for e in found.values()}),
