@@ -16,7 +16,7 @@ from mcore_compat.core import matrix
 from mcore_compat.core.cells import Cell, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.publish import compatibility, issue_drafts, report
+from mcore_compat.publish import compatibility_page, issue_drafts, report
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure
@@ -110,7 +110,7 @@ def test_a_failure_outside_of_what_is_declared_is_nothing_to_send_upstream() -> 
     assert one.relations[0].extra == "dev"
     assert issue_drafts.texts([one], {e.cell: e for e in found}) == {}
     known = releases('nvidia-modelopt<0.41; extra == "dev"')
-    text = compatibility.markdown(collate(found, [], matrix.load(), known))
+    text = compatibility_page.markdown(collate(found, [], matrix.load(), known))
     assert f"| {KEPT}" in text
     assert "](upstream/" not in text
 
@@ -313,8 +313,8 @@ def test_texts_of_findings_that_are_none_any_more_go_away(tmp_path: Path) -> Non
     old = tmp_path / issue_drafts.FOLDER / "old.md"
     old.parent.mkdir()
     old.write_text("old")
-    made: Any = {tmp_path / compatibility.NAME: lambda: "table"}
-    assert report.drift(made) == [tmp_path / compatibility.NAME, old]
+    made: Any = {tmp_path / compatibility_page.NAME: lambda: "table"}
+    assert report.drift(made) == [tmp_path / compatibility_page.NAME, old]
     report.write(made)
     assert report.drift(made) == []
     assert not old.exists()

@@ -15,7 +15,7 @@ from mcore_compat.analysis.api.drift import Change
 from mcore_compat.analysis.api.signatures import Difference
 from mcore_compat.core import matrix
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.publish import compatibility, data
+from mcore_compat.publish import compatibility_json, compatibility_page
 from mcore_compat.publish.collation import collate
 from mcore_compat.publish.site import series
 from mcore_compat.publish.site.view import Site
@@ -269,12 +269,13 @@ def test_the_report_has_the_section_and_the_data(made: Made) -> None:
         made(IMPORTS, signs(a_f=text), cell=stand_in_cell(version))
         for version, text in (("0.9.0", "(x)"), ("0.10.0", "(x, y)"))
     ]
-    text = compatibility.markdown(collate(found, [], matrix.load(), KNOWN))
+    text = compatibility_page.markdown(collate(found, [], matrix.load(), KNOWN))
     row = "| megatron-core | 0.9.0 | [0.10.0](site/releases/megatron-core-0.10.html) | 1 | 0 | 0 |"
     assert row in text
-    assert "Nothing that was recorded changed." in compatibility.markdown(
+    assert "Nothing that was recorded changed." in compatibility_page.markdown(
         collate([], [], matrix.load(), KNOWN)
     )
     assert [
-        row["name"] for row in data.data(collate(found, [], matrix.load(), KNOWN))["drift"]
+        row["name"]
+        for row in compatibility_json.data(collate(found, [], matrix.load(), KNOWN))["drift"]
     ] == ["y"]

@@ -23,7 +23,7 @@ from mcore_compat.analysis import published
 from mcore_compat.base.errors import EvidenceError, UsageError
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.publish import data, tables
+from mcore_compat.publish import compatibility_json, csv_and_constraints
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence, Reason
@@ -49,14 +49,16 @@ def found() -> list[Evidence]:
 
 
 def made(found: list[Evidence]) -> dict[str, Any]:
-    text = data.text(collate(found, [], matrix.load(), releases.load()))
-    assert text == data.text(collate(reversed(found), [], matrix.load(), releases.load()))
+    text = compatibility_json.text(collate(found, [], matrix.load(), releases.load()))
+    assert text == compatibility_json.text(
+        collate(reversed(found), [], matrix.load(), releases.load())
+    )
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
 def validator() -> Draft202012Validator:
-    schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
+    schema = json.loads(compatibility_json.SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 
@@ -73,7 +75,10 @@ def test_what_is_committed_is_of_the_schema() -> None:
 
 def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
+    path.write_text(
+        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        encoding="utf-8",
+    )
     known = mcore_compat.load(path)
     one = known.cell(found[1].cell)
     assert one.outcome == "partial"
@@ -90,7 +95,10 @@ def test_what_does_not_exist_is_told_with_the_nearest(
     found: list[Evidence], tmp_path: Path
 ) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
+    path.write_text(
+        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        encoding="utf-8",
+    )
     known = published.load(path)
     with pytest.raises(UsageError, match="did you mean"):
         known.cell(found[0].cell.replace("0.16", "0.61"))
@@ -134,7 +142,10 @@ def test_the_examples_hold() -> None:
 def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas", reason="a frame needs pandas, which is optional")
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
+    path.write_text(
+        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        encoding="utf-8",
+    )
     frame = published.load(path).frame()
     assert isinstance(frame, pandas.DataFrame)
     assert len(frame) == 4
@@ -148,7 +159,7 @@ def test_without_pandas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_has_a_row_for_each_family(found: list[Evidence]) -> None:
-    rows = list(csv.DictReader(io.StringIO(tables.csv_text(found))))
+    rows = list(csv.DictReader(io.StringIO(csv_and_constraints.csv_text(found))))
     assert [(r["cell"], r["family"], r["restore"]) for r in rows] == [
         (found[1].cell, "gpt", "works"),
         (found[1].cell, "mla-moe", "broken"),
@@ -160,7 +171,7 @@ def test_the_table_has_a_row_for_each_family(found: list[Evidence]) -> None:
 
 @given(st.text())
 def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
-    value = tables.cell(text)
+    value = csv_and_constraints.cell(text)
     assert value[:1] not in set("=+-@")
     assert not set(value) & set("\r\n\t\x00\x1b")
 
@@ -168,7 +179,7 @@ def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
 def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Evidence]) -> None:
     broken = replace(check("state[gpt]", works=False), kind="state")
     found[0] = replace(found[0], checks=(*found[0].checks, broken))
-    texts = tables.constraints(found)
+    texts = csv_and_constraints.constraints(found)
     assert list(texts) == [found[0].cell]
     lines = texts[found[0].cell].splitlines()
     assert "# Fails: state[gpt]" in lines

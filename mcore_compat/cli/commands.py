@@ -20,7 +20,7 @@ from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import interpreters
 from mcore_compat.environments.wheelhouse import Unbuildable
-from mcore_compat.publish import collation, over_base, report, site, tables
+from mcore_compat.publish import collation, csv_and_constraints, over_base, report, site
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.resolve import locks
@@ -313,7 +313,7 @@ def recommend_(text: str, *, most: int) -> int:
     if most < 1:
         raise UsageError("-n: at least one must be shown")
     advice = recommend.advise(recommend.parse(text) if text else (), published.load().cells)
-    folder = (report.FOLDER / tables.CONSTRAINTS).relative_to(ROOT)
+    folder = (report.FOLDER / csv_and_constraints.CONSTRAINTS).relative_to(ROOT)
     for line in recommend.lines(advice, str(folder), most):
         print(line)
     return 0 if advice.cells else 1

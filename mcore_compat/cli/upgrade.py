@@ -17,7 +17,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import scan
 from mcore_compat.exchange import evidence as results
-from mcore_compat.publish import collation, data
+from mcore_compat.publish import collation, compatibility_json
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
@@ -76,7 +76,9 @@ def _names(args: Namespace, here: Context) -> tuple[list[str], Chosen]:
         came = Chosen(exchange.name_of(args.origin, here), note="", stands_in=False)
     else:
         python = Path(args.python) if args.python else commands.active()
-        rows = [published.record(data.row(e, here.matrix)) for e in evidence.load_all()]
+        rows = [
+            published.record(compatibility_json.row(e, here.matrix)) for e in evidence.load_all()
+        ]
         came = current.current(scan.inspect(python, here.run), rows)
     if pipeline.chosen(came.name, here).pins == pipeline.chosen(target, here).pins:
         raise UsageError(f"FROM and TO are the same cell, {target}: there is nothing to upgrade")

@@ -99,7 +99,7 @@ def markdown(all_: Collated) -> str:
     """`reports/COMPATIBILITY.md`."""
     classes = all_.classes or ("host",)
     return render(
-        "compatibility.md",
+        "compatibility_page.md",
         sections=[
             (name, _pairs(all_, name), _restores(all_, name), _reaches(all_, name))
             for name in classes
