@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from mcore_compat.analysis import declarations, explanation
 from mcore_compat.analysis.declarations import FINE, KEPT, NOT, OUT, Finding
+from mcore_compat.core import matrix
 from mcore_compat.core.cells import Cell, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.publish import issue_drafts, report
+from mcore_compat.publish import compatibility_page, issue_drafts, report
+from mcore_compat.publish.collation import collate
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
@@ -107,7 +109,10 @@ def test_a_failure_outside_of_what_is_declared_is_nothing_to_send_upstream() -> 
     assert one.kind == KEPT
     assert one.relations[0].extra == "dev"
     assert issue_drafts.texts([one], {e.cell: e for e in found}) == {}
-    assert "](upstream/" not in "".join(issue_drafts.lines([one]))
+    known = releases('nvidia-modelopt<0.41; extra == "dev"')
+    text = compatibility_page.markdown(collate(found, [], matrix.load(), known))
+    assert f"| {KEPT}" in text
+    assert "](upstream/" not in text
 
 
 def test_of_cells_that_fail_one_within_what_is_declared_is_shown() -> None:
@@ -121,7 +126,7 @@ def test_of_cells_that_fail_one_within_what_is_declared_is_shown() -> None:
     text = issue_drafts.text(one, {e.cell: e for e in found})
     assert "- nvidia-modelopt 0.40.0\n" in text
     assert (
-        "These versions are within:\n- megatron-core 0.16.1 declares nvidia-modelopt<0.41" in text
+        "These versions are within:\n\n- megatron-core 0.16.1 declares nvidia-modelopt<0.41" in text
     )
     assert "outside" not in text
 
@@ -308,8 +313,8 @@ def test_texts_of_findings_that_are_none_any_more_go_away(tmp_path: Path) -> Non
     old = tmp_path / issue_drafts.FOLDER / "old.md"
     old.parent.mkdir()
     old.write_text("old")
-    made: Any = {tmp_path / report.TABLE: lambda: "table"}
-    assert report.drift(made) == [tmp_path / report.TABLE, old]
+    made: Any = {tmp_path / compatibility_page.NAME: lambda: "table"}
+    assert report.drift(made) == [tmp_path / compatibility_page.NAME, old]
     report.write(made)
     assert report.drift(made) == []
     assert not old.exists()

@@ -16,8 +16,10 @@ from mcore_compat.analysis.interfaces.changes import InterfaceChange
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 from mcore_compat.core import matrix
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.publish import data, report
+from mcore_compat.publish import compatibility_json, compatibility_page
 from mcore_compat.publish.collation import collate
+from mcore_compat.publish.site import series
+from mcore_compat.publish.site.view import Site
 from mcore_compat.results.evidence import Evidence
 
 Made = Callable[..., Evidence]
@@ -43,14 +45,19 @@ def spec(modules: dict[str, dict[str, str]], outcome: str = "works") -> dict[str
     return event("spec-modules[gpt]", outcome, details={"modules": modules} if modules else {})
 
 
-def over(made: Made, **events: Any) -> tuple[InterfaceChange, ...]:
-    """The changes over megatron-core releases, where `v9_b` is a second cell with 0.9.0."""
+def cells(made: Made, **events: Any) -> list[Evidence]:
+    """Evidence of megatron-core releases, where `v9_b` is a second cell with 0.9.0."""
     found = []
     for name, one in events.items():
         version = f"0.{name[1:].partition('_')[0]}.0"
         cell = stand_in_cell(version, "0.41.0" if "_" not in name else "0.42.0")
         found.append(made(IMPORTS, *(one if isinstance(one, list) else [one]), cell=cell))
-    return interfaces.changes(found, KNOWN)
+    return found
+
+
+def over(made: Made, **events: Any) -> tuple[InterfaceChange, ...]:
+    """The changes over the releases of `cells`."""
+    return interfaces.changes(cells(made, **events), KNOWN)
 
 
 def told(changes: tuple[InterfaceChange, ...]) -> list[tuple[str, str | None, bool]]:
@@ -106,7 +113,7 @@ def test_cells_that_disagree_are_named_and_no_side_is_taken(made: Made) -> None:
     ]
     assert "compat-0.9-modelopt0.41" in changes[0].what.why
     assert "compat-0.9-modelopt0.42" in changes[0].what.why
-    assert "recorded differently" in "\n".join(interfaces.lines(changes)).replace("\\", "")
+    assert "recorded differently" in str(list(interfaces.rows(changes)))
 
 
 def test_releases_between_are_named_as_untested_or_unrecorded(made: Made) -> None:
@@ -115,9 +122,7 @@ def test_releases_between_are_named_as_untested_or_unrecorded(made: Made) -> Non
     )[:1]
     assert one.not_tested == ("0.10.0", "0.12.0")
     assert one.not_recorded == ("0.11.0",)
-    text = "\n".join(interfaces.lines((one,)))
-    assert "not tested between 0.9.0 and 0.13.0: 0.10.0, 0.12.0" in text
-    assert "nothing known of 0.11.0" in text.replace("\\", "")
+    assert "nothing known of 0.11.0" in str(list(interfaces.rows((one,))))
 
 
 def test_a_private_name_breaks_who_takes_it_without_a_guard(made: Made) -> None:
@@ -151,7 +156,7 @@ def test_what_stands_in_a_spec_is_compared_by_place(made: Made) -> None:
         ("submodule added", "new.fc", False),
         ("submodule removed", "gone", True),
     ]
-    text = "\n".join(interfaces.lines(changes)).replace("\\", "")
+    text = str(list(interfaces.rows(changes)))
     assert "submodule added: new (with 1 below it)" in text
 
 
@@ -172,36 +177,36 @@ def test_much_is_counted_and_what_breaks_is_named(made: Made) -> None:
     many = ", ".join(f"p{n}=0" for n in range(9))
     changes = over(made, v9=signs(a_f="(x)"), v10=signs(a_f=f"(x, must, {many})"))
     assert len(changes) == 10
-    row = interfaces.lines(changes)[-2].replace("\\", "")
-    assert "added: 10 parameters, must (required) | yes: must: required |" in row
-    assert "p3" not in row
+    ((*_, text, breaks),) = interfaces.rows(changes)
+    assert text == "added: 10 parameters, must (required)"
+    assert breaks == "yes: must: required"
     assert len(interfaces.data(changes)) == 10
 
 
 def test_annotations_are_told_only_where_nothing_else_changed(made: Made) -> None:
     alone = over(made, v9=signs(a_f="(x: int)"), v10=signs(a_f="(x: str)"))
-    assert "only annotations: x" in interfaces.lines(alone)[-2]
+    assert "only annotations: x" in str(list(interfaces.rows(alone)))
     both = over(made, v9=signs(a_f="(x: int)"), v10=signs(a_f="(x: str, y=1)"))
-    assert "annotations" not in interfaces.lines(both)[-2]
+    assert "annotations" not in str(list(interfaces.rows(both)))
     assert len(both) == 2
 
 
 def test_what_changed_alike_stands_in_one_row(made: Made) -> None:
     changes = over(made, v9=signs(a_f="(x)", a_g="(x)"), v10=signs(a_f="(x, y)", a_g="(x, y)"))
-    rows = [line for line in interfaces.lines(changes) if line.startswith("| 0.9.0")]
-    assert len(rows) == 1
+    ((_, _, names, _, _),) = interfaces.rows(changes)
+    assert names == "megatron.core.a:f, megatron.core.a:g"
 
 
 def test_what_breaks_by_position_alone_is_said_so(made: Made) -> None:
     changes = over(made, v9=signs(a_f="(x=1, y=1)"), v10=signs(a_f="(z=1, x=1, y=1)"))
-    assert "only by position: " in interfaces.lines(changes)[-2].replace("\\", "")
+    assert "only by position: " in str(list(interfaces.rows(changes)))
 
 
 HOSTILE = "<script>alert(1)</script> | `b` \n## head [x](y) {names} {0.__class__}"
 
 
 def test_hostile_text_shows_as_text(made: Made) -> None:
-    changes = over(
+    found = cells(
         made,
         v9=[signs(**{f"a_f{HOSTILE}": "(x)", "a_g": "(x='|')"}), spec({"layer": {HOSTILE: "m.A"}})],
         v10=[
@@ -209,13 +214,12 @@ def test_hostile_text_shows_as_text(made: Made) -> None:
             spec({"layer": {HOSTILE: HOSTILE}}),
         ],
     )
-    assert len(changes) == 3
-    text = "\n".join(interfaces.lines(changes))
-    assert "<script>" not in text
-    assert "<b>" not in text
-    assert "\n## head" not in text
-    for row in [line for line in text.splitlines() if line.startswith("| 0.9.0")]:
-        assert row.replace("\\|", "").count("|") == 6
+    all_ = collate(found, [], matrix.load(), KNOWN)
+    assert len(all_.drift) == 3
+    text = dict(series.pages(Site(all_, {})))["releases/megatron-core-0.10.html"]
+    assert "## head [x](y)" in text
+    assert "<script>alert" not in text
+    assert "<b>{name}" not in text
 
 
 @pytest.mark.parametrize("details", [
@@ -239,15 +243,11 @@ def test_the_order_of_evidence_does_not_matter(made: Made) -> None:
         for n, a, b in ((9, "(x)", None), (10, "(y)", "(x)"), (11, None, "(z=1)"))
     ]
     texts = {
-        json.dumps([interfaces.data(made_), interfaces.lines(made_)])
+        json.dumps([interfaces.data(made_), list(interfaces.rows(made_))])
         for order in itertools.permutations(found)
         for made_ in [interfaces.changes(order, KNOWN)]
     }
     assert len(texts) == 1
-
-
-def test_without_changes_the_section_says_so() -> None:
-    assert "Nothing that was recorded changed." in interfaces.lines(())
 
 
 def test_a_row_of_data_is_json(made: Made) -> None:
@@ -270,9 +270,13 @@ def test_the_report_has_the_section_and_the_data(made: Made) -> None:
         made(IMPORTS, signs(a_f=text), cell=stand_in_cell(version))
         for version, text in (("0.9.0", "(x)"), ("0.10.0", "(x, y)"))
     ]
-    assert "## What changed in the interfaces" in report.markdown(
-        collate(found, [], matrix.load(), KNOWN)
+    text = compatibility_page.markdown(collate(found, [], matrix.load(), KNOWN))
+    row = "| megatron-core | 0.9.0 | [0.10.0](site/releases/megatron-core-0.10.html) | 1 | 0 | 0 |"
+    assert row in text
+    assert "Nothing that was recorded changed." in compatibility_page.markdown(
+        collate([], [], matrix.load(), KNOWN)
     )
     assert [
-        row["name"] for row in data.data(collate(found, [], matrix.load(), KNOWN))["drift"]
+        row["name"]
+        for row in compatibility_json.data(collate(found, [], matrix.load(), KNOWN))["drift"]
     ] == ["y"]

@@ -14,9 +14,10 @@ from jsonschema import Draft202012Validator
 from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base.errors import EvidenceError
+from mcore_compat.cli import part_commands
 from mcore_compat.core import matrix, releases
 from mcore_compat.offline import collection
-from mcore_compat.publish import data, over_base, part_files, report, site
+from mcore_compat.publish import compatibility_json, compatibility_page, over_base, site
 from mcore_compat.publish import part_reports as parts
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.publish.over_base import OverBase
@@ -99,7 +100,7 @@ def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     results.save(taken(event("fp8[gpt]"), base=BASE), GPU, tmp_path / "over-base" / "gpu")
     assert [one.evidence for one in over_base.load_all()] == [e]
     assert [one.stale for one in over_base.load_all()] == ["the lock changed"]
-    texts = part_files.texts()
+    texts = part_commands.texts()
     assert "Never run" not in texts[GPU.report]()
     assert f"`{LOCKED}` (over a base)" in texts[GPU.report]()
     assert "**stale**: the lock changed" in texts[GPU.report]()
@@ -109,7 +110,7 @@ def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         over_base.load_all()
     results.save(taken(event("fp8[gpt]")), GPU, tmp_path / "over-base" / "gpu")
     with pytest.raises(EvidenceError, match="tells of no base"):
-        part_files.texts()
+        part_commands.texts()
 
 
 def test_the_gpu_is_named_where_there_was_one() -> None:
@@ -117,28 +118,30 @@ def test_the_gpu_is_named_where_there_was_one() -> None:
     one = over(there(platform=on))
     page = dict(site.pages(Site(made(one), {})))[f"over-base/{VENDOR}.html"]
     assert "a stand-in, capability 9.0, driver 1.0, 1 of them" in page
-    assert "a stand\\-in, capability 9.0" in report.markdown(made(one))
-    assert "capability" not in report.markdown(made(over(there(platform={}))))
+    assert "a stand-in, capability 9.0" in compatibility_page.markdown(made(one))
+    assert "capability" not in compatibility_page.markdown(made(over(there(platform={}))))
 
 
 def test_it_stands_in_the_table_apart_from_the_cells() -> None:
     locked = stand_in_evidence(event("restore[gpt]", "broken"))
-    text = report.markdown(made(over(there(), "the suite changed"), locked=(locked,)))
+    text = compatibility_page.markdown(made(over(there(), "the suite changed"), locked=(locked,)))
     assert f"| `{VENDOR}`, over a base | `{LOCKED}` | gpu | ✓ compatible; stale: the suite" in text
-    assert "torch 2.11.0\\+cu130 there, 2.9.1 in the lock" in text
+    assert "torch 2.11.0+cu130 there, 2.9.1 in the lock" in text
     before, _, after = text.partition("## Over a base")
     assert VENDOR not in before, "in no table of the cells"
     assert after
     assert "Nothing of this was run on a GPU" not in text
-    without = report.markdown(made(locked=(locked,)))
+    without = compatibility_page.markdown(made(locked=(locked,)))
     assert "Over a base" not in without
     assert "Nothing of this was run on a GPU" in without
 
 
 def test_the_data_keeps_it_apart_and_follows_the_schema() -> None:
     cut = there(name=LOCKED, complete=False)
-    written = json.loads(data.text(made(over(there()), over(cut, "the lock changed"))))
-    schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
+    written = json.loads(
+        compatibility_json.text(made(over(there()), over(cut, "the lock changed")))
+    )
+    schema = json.loads(compatibility_json.SCHEMA.read_text(encoding="utf-8"))
     assert list(Draft202012Validator(schema).iter_errors(written)) == []
     assert written["cells"] == []
     short, whole = written["over_base"]
@@ -154,7 +157,7 @@ def test_the_data_keeps_it_apart_and_follows_the_schema() -> None:
 def test_a_run_that_was_cut_short_has_no_verdict() -> None:
     cut = over(there(complete=False))
     assert cut.outcome == "incomplete, 1 checks"
-    text = report.markdown(made(cut)).split("## Over a base")[1].split("\n## ")[0]
+    text = compatibility_page.markdown(made(cut)).split("## Over a base")[1].split("\n## ")[0]
     pages = dict(site.pages(Site(made(cut), {})))
     for one in (text, pages["index.html"].split('id="over-head"')[1].split("</section>")[0],
                 pages[f"over-base/{VENDOR}.html"]):  # fmt: skip
@@ -194,7 +197,7 @@ def test_foreign_text_is_text() -> None:
     bad = over(there(hostile_event("restore[gpt]"), base=base))
     page = dict(site.pages(Site(made(bad), {})))[f"over-base/{VENDOR}.html"]
     gpu = parts.markdown(GPU, [taken(event("fp8[gpt]"), base=base)])
-    for text in (page, report.markdown(made(bad)), gpu):
+    for text in (page, compatibility_page.markdown(made(bad)), gpu):
         assert "<img" not in text
         assert "<script>document" not in text
         assert "\x1b" not in text
@@ -220,5 +223,5 @@ def test_the_tiers_page_says_where_what_and_with_which_implementation() -> None:
     assert "| fp8 | ✓ | ✗ | gpt: CUDA extension; mla-moe: plain PyTorch |" in text
     assert "| restore | ✓ |  |  |" in text
     assert "CUDA toolkit: 13.0" in text
-    assert "a stand\\-in, capability 9.0, driver 1.0" in text
+    assert "a stand-in, capability 9.0, driver 1.0" in text
     assert "| check | gpt |\n" in text, "no column of what is known of none"

@@ -47,7 +47,7 @@ def test_each_square_shows_its_outcome_and_what_restores() -> None:
     found = restoring(2, 1)
     root, texts = parsed(picture(found))
     assert f"{verdict.SYMBOLS[found.outcome.value]} 2/3" in texts
-    squares = [r for r in root.iter(f"{SVG}rect") if r.get("width") == str(pictures.WIDE - 2)]
+    squares = [r for r in root.iter(f"{SVG}rect") if r.get("width") == "48"]
     declared = matrix.load()
     assert len(squares) == len(declared.mcore_series) * len(declared.modelopt_series)
     classes = [r.get("class") for r in squares]
@@ -108,10 +108,10 @@ def _luminance(color: str) -> float:
     return 0.2126 * lin[0] + 0.7152 * lin[1] + 0.0722 * lin[2]
 
 
-@pytest.mark.parametrize("outcome", sorted(pictures._FILLS))
+@pytest.mark.parametrize("outcome", sorted(pictures.FILLS))
 def test_text_can_be_read_on_its_square(outcome: str) -> None:
     """By the contrast ratio of WCAG 2.2, success criterion 1.4.3."""
-    light, ink, dark, dark_ink = pictures._FILLS[outcome]
+    light, ink, dark, dark_ink = pictures.FILLS[outcome]
     for square, text in ((light, ink), (dark, dark_ink)):
         one, other = sorted((_luminance(square), _luminance(text)))
         assert (other + 0.05) / (one + 0.05) >= 4.5

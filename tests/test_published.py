@@ -17,26 +17,18 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from packaging.requirements import Requirement
 from test_declared import cell, check, seen
-from test_doctor import published_of
 
 import mcore_compat
 from mcore_compat.analysis import published
 from mcore_compat.base.errors import EvidenceError, UsageError
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.publish import data, tables
+from mcore_compat.publish import compatibility_json, csv_and_constraints
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence, Reason
 
 HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> \x1b[31m‮"
-
-
-NEWER = (
-    '{"schema": "1.9.0", "made_by": "", "axes": {}, "cells": [], "causes": [], "findings": [], '
-    '"intervals": [], "drift": [], "new": 1}'
-)
-"""A file of a later minor version, which has a key that is not known yet."""
 
 
 def family(name: str, works: bool = True) -> Any:
@@ -57,72 +49,36 @@ def found() -> list[Evidence]:
 
 
 def made(found: list[Evidence]) -> dict[str, Any]:
-    text = data.text(collate(found, [], matrix.load(), releases.load()))
-    assert text == data.text(collate(reversed(found), [], matrix.load(), releases.load()))
+    text = compatibility_json.text(collate(found, [], matrix.load(), releases.load()))
+    assert text == compatibility_json.text(
+        collate(reversed(found), [], matrix.load(), releases.load())
+    )
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
-@pytest.fixture(params=["published", "of the model"])
-def validator(request: pytest.FixtureRequest) -> Draft202012Validator:
-    """Of the schema that is published, and of the one that the model gives."""
-    schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
-    schema = schema if request.param == "published" else published.json_schema()
+def validator() -> Draft202012Validator:
+    schema = json.loads(compatibility_json.SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 
 
-def test_what_is_made_is_of_the_schema(
-    found: list[Evidence], validator: Draft202012Validator
-) -> None:
-    assert list(validator.iter_errors(made(found))) == []
-    assert list(validator.iter_errors(made([]))) == []
+def test_what_is_made_is_of_the_schema(found: list[Evidence]) -> None:
+    assert list(validator().iter_errors(made(found))) == []
+    assert list(validator().iter_errors(made([]))) == []
 
 
-def test_what_is_committed_is_of_the_schema(validator: Draft202012Validator) -> None:
+def test_what_is_committed_is_of_the_schema() -> None:
     text = (published.PATH).read_text(encoding="utf-8")
-    assert list(validator.iter_errors(json.loads(text))) == []
-
-
-@pytest.mark.parametrize(
-    ("keys", "value"),
-    [
-        (["schema"], "2.0.0"),
-        (["drift"], None),
-        (["axes", "nvidia-modelopt"], None),
-        (["cells", 0, "outcome"], "fine"),
-        (["cells", 0, "device_class"], "tpu"),
-        (["cells", 0, "cell"], "0.16"),
-        (["cells", 0, "pins", "torch"], None),
-        (["cells", 0, "digests", "suite"], None),
-        (["cells", 0, "unexpected"], None),
-        (["cells", 1, "checks"], {"fails": []}),
-        (["cells", 1, "causes", "restore[mla-moe]"], "0"),
-        (["causes", 0, "cells"], None),
-        (["causes", 0, "fingerprint"], "0"),
-        (["causes", 0, "rules", 0, "bounds", 0, "low"], None),
-        (["causes", 0, "rules", 0, "others_within"], {"fine": []}),
-        (["intervals", 0, "version_added"], None),
-    ],
-)
-def test_what_is_damaged_is_not_of_the_schema(
-    keys: list[str | int], value: Any, found: list[Evidence], validator: Draft202012Validator
-) -> None:
-    whole = made(found)
-    *path, last = keys
-    place: Any = whole
-    for key in path:
-        place = place[key]
-    if value is None:
-        del place[last]
-    else:
-        place[last] = value
-    assert list(validator.iter_errors(whole))
+    assert list(validator().iter_errors(json.loads(text))) == []
 
 
 def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
+    path.write_text(
+        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        encoding="utf-8",
+    )
     known = mcore_compat.load(path)
     one = known.cell(found[1].cell)
     assert one.outcome == "partial"
@@ -139,7 +95,10 @@ def test_what_does_not_exist_is_told_with_the_nearest(
     found: list[Evidence], tmp_path: Path
 ) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
+    path.write_text(
+        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        encoding="utf-8",
+    )
     known = published.load(path)
     with pytest.raises(UsageError, match="did you mean"):
         known.cell(found[0].cell.replace("0.16", "0.61"))
@@ -156,24 +115,22 @@ def test_what_does_not_exist_is_told_with_the_nearest(
         ("{", "is not valid"),
         ("[]", "is not valid"),
         ('{"schema": "2.0.0", "cells": [], "causes": []}', "has schema 2.0.0"),
-        (NEWER.replace('"cells": []', '"cells": [{}]'), "is not valid"),
-        (NEWER.replace('"drift": []', '"drift": 1'), "is not valid"),
-        (b"\xff", "is not valid"),
+        ('{"schema": "1.9.0", "cells": [{}], "causes": []}', "is not valid"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(
-    text: str | bytes | None, message: str, tmp_path: Path
+    text: str | None, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "compatibility.json"
     if text is not None:
-        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        path.write_text(text)
     with pytest.raises(EvidenceError, match=message):
         published.load(path)
 
 
 def test_a_newer_minor_version_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(NEWER)
+    path.write_text('{"schema": "1.9.0", "cells": [], "causes": [], "new": 1}')
     assert published.load(path).cells == ()
 
 
@@ -185,7 +142,10 @@ def test_the_examples_hold() -> None:
 def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas", reason="a frame needs pandas, which is optional")
     path = tmp_path / "compatibility.json"
-    path.write_text(data.text(collate(found, [], matrix.load(), releases.load())), encoding="utf-8")
+    path.write_text(
+        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        encoding="utf-8",
+    )
     frame = published.load(path).frame()
     assert isinstance(frame, pandas.DataFrame)
     assert len(frame) == 4
@@ -195,11 +155,11 @@ def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path)
 def test_without_pandas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UsageError, match="pip install pandas"):
-        published_of().frame()
+        published.Compatibility("1.0.0", (), ()).frame()
 
 
 def test_the_table_has_a_row_for_each_family(found: list[Evidence]) -> None:
-    rows = list(csv.DictReader(io.StringIO(tables.csv_text(found))))
+    rows = list(csv.DictReader(io.StringIO(csv_and_constraints.csv_text(found))))
     assert [(r["cell"], r["family"], r["restore"]) for r in rows] == [
         (found[1].cell, "gpt", "works"),
         (found[1].cell, "mla-moe", "broken"),
@@ -211,7 +171,7 @@ def test_the_table_has_a_row_for_each_family(found: list[Evidence]) -> None:
 
 @given(st.text())
 def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
-    value = tables.cell(text)
+    value = csv_and_constraints.cell(text)
     assert value[:1] not in set("=+-@")
     assert not set(value) & set("\r\n\t\x00\x1b")
 
@@ -219,7 +179,7 @@ def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
 def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Evidence]) -> None:
     broken = replace(check("state[gpt]", works=False), kind="state")
     found[0] = replace(found[0], checks=(*found[0].checks, broken))
-    texts = tables.constraints(found)
+    texts = csv_and_constraints.constraints(found)
     assert list(texts) == [found[0].cell]
     lines = texts[found[0].cell].splitlines()
     assert "# Fails: state[gpt]" in lines

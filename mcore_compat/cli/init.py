@@ -1,4 +1,4 @@
-"""Make a workspace: a folder with the matrix, the locks and the results that came with this package.
+"""Make a workspace: a folder with matrix, locks and results as they came with this package.
 Cells run there, and their results are kept there, without a clone of the project."""
 
 from argparse import ArgumentParser, Namespace

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from mcore_compat.analysis import published, recommend
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import workspace
-from mcore_compat.publish import tables
+from mcore_compat.publish import csv_and_constraints
 
 ANSWERS = "0 some fit, 1 none does"
 
@@ -25,6 +25,6 @@ def call(args: Namespace) -> int:
     wanted = recommend.parse(args.constraints) if args.constraints else ()
     place = workspace.find()
     advice = recommend.advise(wanted, published.load(place.published).cells)
-    for line in recommend.lines(advice, place.reports / tables.CONSTRAINTS, args.n):
+    for line in recommend.lines(advice, place.reports / csv_and_constraints.CONSTRAINTS, args.n):
         print(line)
     return 0 if advice.cells else 1

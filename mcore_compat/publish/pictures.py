@@ -45,10 +45,10 @@ def texts(all_: Collated) -> dict[str, str]:
         table = pairs(all_.by_class[device_class])
         rows, columns = all_.matrix.mcore_series, all_.matrix.modelopt_series
         made[f"{PICTURES}/matrix-{device_class}.svg"] = matrix(table, rows, columns, device_class)
-        for name, (label_, message, color) in badges(table, rows, columns, device_class).items():
+        for name, (label, message, color) in badges(table, rows, columns, device_class).items():
             stem = f"{BADGES}/{device_class}/{name}"
-            made[f"{stem}.svg"] = badge(label_, message, color)
-            made[f"{stem}.json"] = endpoint(label_, message, color)
+            made[f"{stem}.svg"] = badge(label, message, color)
+            made[f"{stem}.json"] = endpoint(label, message, color)
     return dict(sorted(made.items()))
 
 
@@ -61,7 +61,7 @@ def pairs(found: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
     }
 
 
-def label(e: Evidence | None) -> str:
+def pair_label(e: Evidence | None) -> str:
     """`◐ 3/4`: the outcome's symbol, and of how many families the checkpoint restores."""
     if e is None:
         return verdict.SYMBOLS[CellOutcome.UNTESTED.value]
@@ -75,7 +75,7 @@ def label(e: Evidence | None) -> str:
 def matrix(table: Table, rows: Sequence[str], columns: Sequence[str], device_class: str) -> str:
     """The squares of all pairs; one that has no evidence is `untested`, never left out."""
     squares = {
-        row: [(_outcome(table.get((row, c))), label(table.get((row, c)))) for c in columns]
+        row: [(_outcome(table.get((row, c))), pair_label(table.get((row, c)))) for c in columns]
         for row in rows
     }
     present = {outcome for line in squares.values() for outcome, _ in line}

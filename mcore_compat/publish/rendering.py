@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +36,7 @@ _INLINE = re.compile(
     r"(?<=\w)(?P<extra>\[[\w.+-]*\](?![\[(]))"  # `name[extra]` is no link: left as it is
     r"|(?P<entity>&(?=[#\w]|$))"
     r"|(?P<tag><(?=[A-Za-z/!?]|$))"
-    r"|(?P<mark>[`*~|\[\]]|(?<!\w)_+|_+(?!\w)|\\(?=[!-/:-@\[-`{-~]|$))"
+    r"|(?P<mark>[`*~|\[\]]|(?<=\s)#(?=#*$)|(?<!\w)_+|_+(?!\w)|\\(?=[!-/:-@\[-`{-~]|$))"
 )
 """What Markdown may read as markup wherever it stands in a line."""
 
@@ -97,9 +97,11 @@ def code(text: str, *, table: bool = False) -> Markup:
     return Markup(f"{ticks}{room}{line}{room}{ticks}")
 
 
-def codes(texts: Iterable[str], *, table: bool = False) -> Markup:
-    """Several names as code, with commas."""
-    return Markup(", ").join(code(text, table=table) for text in texts)
+def codes(texts: Sequence[str], *, table: bool = False, most: int = 30) -> Markup:
+    """Names as code, with commas; how many there are beyond `most`."""
+    names = Markup(", ").join(code(text, table=table) for text in texts[:most])
+    more = len(texts) - most
+    return names + f" and {more} more" if more > 0 else names
 
 
 def block(text: str) -> Markup:
@@ -147,7 +149,7 @@ def issue(upstream: str) -> str:
 def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
     """The templates: everything is escaped, nothing undefined is passed over. `put` makes markup
     of what a template puts out."""
-    made = Environment(
+    templates = Environment(
         loader=PackageLoader("mcore_compat.publish"),
         autoescape=True,
         auto_reload=False,
@@ -157,11 +159,11 @@ def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals.update(address=address, issue=issue, symbols=verdict.SYMBOLS, names=NAMES)
-    made.globals.update(axes=AXES, cell_outcomes=tuple(CellOutcome), spelt=verdict.spelt)
-    made.globals.update(check_outcomes=tuple(CheckOutcome), series_of=series_of)
-    made.filters.update(code=code, codes=codes, block=block, short=short, gist=verdict.gist)
-    return made
+    templates.globals.update(address=address, issue=issue, symbols=verdict.SYMBOLS, names=NAMES)
+    templates.globals.update(axes=AXES, cell_outcomes=tuple(CellOutcome), spelt=verdict.spelt)
+    templates.globals.update(check_outcomes=tuple(CheckOutcome), series_of=series_of)
+    templates.filters.update(code=code, codes=codes, block=block, short=short, gist=verdict.gist)
+    return templates
 
 
 def render(template: str, **values: Any) -> str:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from mcore_compat.analysis import published
 from mcore_compat.base import files
-from mcore_compat.publish import compatibility, data, issue_drafts, pictures, tables
+from mcore_compat.publish import (
+    compatibility_json,
+    compatibility_page,
+    csv_and_constraints,
+    issue_drafts,
+    pictures,
+)
 from mcore_compat.publish.collation import Collated
 from mcore_compat.results import verdict
 
@@ -29,17 +35,17 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
             for name, text in issue_drafts.texts(all_.findings, by_name).items()
         },
         **{
-            f"{tables.CONSTRAINTS}/{name}.txt": text
-            for name, text in tables.constraints(all_.found).items()
+            f"{csv_and_constraints.CONSTRAINTS}/{name}.txt": text
+            for name, text in csv_and_constraints.constraints(all_.found).items()
         },
         **pictures.texts(all_),
     }
     return {
         **{reports / name: functools.partial(str, text) for name, text in made.items()},
-        reports / compatibility.NAME: lambda: compatibility.markdown(all_),
-        reports / data.NAME: lambda: data.parts(all_),
-        reports / data.SCHEMA: lambda: files.dump_json(published.json_schema()),
-        reports / "compatibility.csv": lambda: tables.csv_text(all_.found),
+        reports / compatibility_page.NAME: lambda: compatibility_page.markdown(all_),
+        reports / compatibility_json.NAME: lambda: compatibility_json.parts(all_),
+        reports / compatibility_json.SCHEMA: lambda: files.dump_json(published.json_schema()),
+        reports / "compatibility.csv": lambda: csv_and_constraints.csv_text(all_.found),
         reports / "verdicts.json": lambda: verdict.index_text(verdicts),
     }
 
@@ -56,10 +62,10 @@ def drift(made: Texts) -> list[Path]:
 
 def _outdated(made: Texts) -> list[Path]:
     """Texts of findings, constraints of cells, and pictures, that are none any more."""
-    roots = [path.parent for path in made if path.name == compatibility.NAME]
+    roots = [path.parent for path in made if path.name == compatibility_page.NAME]
     kinds = (
         f"{issue_drafts.FOLDER}/*.md",
-        f"{tables.CONSTRAINTS}/*.txt",
+        f"{csv_and_constraints.CONSTRAINTS}/*.txt",
         f"{pictures.PICTURES}/*.svg",
         f"{pictures.BADGES}/*/*.*",
     )

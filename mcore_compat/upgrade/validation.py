@@ -13,7 +13,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
 from mcore_compat.exchange import evidence as results
-from mcore_compat.publish import collation, data
+from mcore_compat.publish import collation, compatibility_json
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
@@ -74,7 +74,7 @@ def _cells(question: Question, context: Context) -> tuple[Chosen, str]:
     if question.origin in current.WORDS:
         python = question.python or interpreters.active()
         rows = [
-            published.record(data.row(e, context.matrix))
+            published.record(compatibility_json.row(e, context.matrix))
             for e in evidence.load_all(context.workspace.results)
         ]
         origin = current.current(scan.inspect(python, context.run), rows)

@@ -11,7 +11,7 @@ import pytest
 
 from mcore_compat.base import processes
 from mcore_compat.environments import interpreters
-from mcore_compat.publish import report, tables
+from mcore_compat.publish import csv_and_constraints, report
 from mcore_compat.run import pipeline
 
 pytestmark = pytest.mark.real
@@ -21,7 +21,7 @@ SAMPLE = 10
 
 def sample() -> list[Path]:
     """Ten files spread over all of them, from the oldest to the newest."""
-    files = sorted((report.FOLDER / tables.CONSTRAINTS).glob("*.txt"))
+    files = sorted((report.FOLDER / csv_and_constraints.CONSTRAINTS).glob("*.txt"))
     return [files[place * (len(files) - 1) // (SAMPLE - 1)] for place in range(SAMPLE)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from mcore_compat.analysis import published, recommend
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.core.cells import parsed, series_of
-from mcore_compat.publish import data
+from mcore_compat.publish import compatibility_json
 from mcore_compat.publish.rendering import NAMES, page, script_json
 from mcore_compat.publish.site.view import Site
 
@@ -47,7 +47,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 def ranked(site: Site) -> list[CellRecord]:
     """The cells in which every family restores, best first."""
     every = (
-        published.record(data.row(e, site.all_.matrix))
+        published.record(compatibility_json.row(e, site.all_.matrix))
         for e in site.all_.found
         if e.cell in site.constraints
     )

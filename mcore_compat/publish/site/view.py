@@ -11,7 +11,7 @@ from functools import cached_property
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.publish import tables
+from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.results import verdict
@@ -82,7 +82,7 @@ class Site:
     @cached_property
     def constraints(self) -> Mapping[str, str]:
         """By cell: the text of its file of constraints, where it has one."""
-        return tables.constraints(self.all_.found)
+        return csv_and_constraints.constraints(self.all_.found)
 
     @cached_property
     def instead(self) -> Instead:

@@ -99,7 +99,7 @@ def markdown(all_: Collated) -> str:
     """`reports/COMPATIBILITY.md`."""
     classes = all_.classes or ("host",)
     return render(
-        "compatibility.md",
+        "compatibility_page.md",
         sections=[
             (name, _pairs(all_, name), _restores(all_, name), _reaches(all_, name))
             for name in classes
@@ -123,7 +123,7 @@ def _pairs(all_: Collated, device_class: str) -> PairTable:
     rows = {}
     for mcore in all_.matrix.mcore_series:
         cells = (found.get((mcore, modelopt)) for modelopt in columns)
-        rows[mcore] = tuple(pictures.label(e) for e in cells)
+        rows[mcore] = tuple(pictures.pair_label(e) for e in cells)
     return PairTable(
         asked=len(found),
         declared=len(names | {e.cell for e in found.values()}),
