@@ -19,9 +19,9 @@ from mcore_compat.schedule.selection import WHOLE, Selection, selected
 def refresh(*, join: bool) -> int:
     """Ask the index, rewrite `constraints/releases.json`, show what is new and what the matrix
     lacks; with `join`, new series join it."""
-    found = nightly.ask(say, join=join)
-    nightly.write(found)
-    for line in found.lines():
+    refreshed = nightly.ask(say, join=join)
+    nightly.write(refreshed)
+    for line in refreshed.lines():
         print(line)
     return 0
 
@@ -32,13 +32,13 @@ def night(options: nightly.NightOptions, *, dry_run: bool, names_only: bool) -> 
     before = nightly.earlier(options.before, say)
     here, new = commands.context(), nightly.kept()
     if options.does("prepare") and not names_only:
-        found = nightly.ask(say, join=True)
+        refreshed = nightly.ask(say, join=True)
         if not dry_run:
-            nightly.write(found)
-        for line in found.lines():
+            nightly.write(refreshed)
+        for line in refreshed.lines():
             print(line)
-        here = replace(here, matrix=found.declared, releases=found.known)
-        new = found.new
+        here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
+        new = refreshed.new
     names = nightly.to_run(here, new, options)
     selection = Selection(names=names)
     if names_only:
@@ -71,6 +71,7 @@ def _report(
     now = nightly.all_in(evidence.FOLDER, say)
     for line in nightly.summary(new, here.releases, tuple(now), before):
         print(line)
-    for one in nightly.settle(here, new):
-        print(f"not all cells of {one.package} {one.version} are run yet; the next night goes on")
+    for release in nightly.settle(here, new):
+        cells = f"cells of {release.package} {release.version}"
+        print(f"not all {cells} are run yet; the next night goes on")
     return code

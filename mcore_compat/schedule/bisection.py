@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
         _print(planned, _plan_lines(planned), args.format)
         return 0
     ask = None if args.no_run else _runner(line, args.check, here, args.limit)
-    found = boundary.search(line, args.check, known, ask)
-    report = report_of(line, args.check, found, here)
+    result = boundary.search(line, args.check, known, ask)
+    report = report_of(line, args.check, result, here)
     _print(report, _report_lines(report), args.format)
-    return 0 if found.answer.exact and not found.answer.against else 1
+    return 0 if result.answer.exact and not result.answer.against else 1
 
 
 def _print(data: dict[str, Any], lines: Iterable[str], form: str) -> None:
@@ -128,14 +128,14 @@ def plan_of(line: Line, check: str, known: Mapping[int, Seen], here: Context) ->
     ends, may, most = boundary.most_runs(line, known)
     recorded = matrix_run.recorded_builds()
     plans = {place: plan.make([_priced(line, place, here)]) for place in (*ends, *may)}
-    cost = {place: made.minutes(1, recorded) for place, made in plans.items()}
+    cost = {place: cell_plan.minutes(1, recorded) for place, cell_plan in plans.items()}
     dearest = sorted((cost[place] for place in may), reverse=True)[:most]
     return {
         **_head(line, check),
         "points": [_row(line, place, known.get(place)) for place in range(len(line.points))],
         "ends_to_run": [line.points[place].cell.name for place in ends],
         "may_be_run": [line.points[place].cell.name for place in may],
-        "may_be_built": sorted({key for made in plans.values() for key in made.builds}),
+        "may_be_built": sorted({key for cell_plan in plans.values() for key in cell_plan.builds}),
         "most_runs": len(ends) + most,
         "most_minutes": round(sum(cost[place] for place in ends) + sum(dearest), 1),
     }
@@ -151,31 +151,31 @@ def _priced(line: Line, place: int, here: Context) -> plan.CellState:
     return state
 
 
-def report_of(line: Line, check: str, found: Found, here: Context) -> dict[str, Any]:
+def report_of(line: Line, check: str, result: Found, here: Context) -> dict[str, Any]:
     """The answer with all that it rests on, as plain data."""
-    last, first = found.answer.last, found.answer.first
-    bad = boundary.first_bad(line, found)
+    last, first = result.answer.last, result.answer.first
+    bad = boundary.first_bad(line, result)
     words = halving.lines(
-        found.answer,
+        result.answer,
         boundary.versions(line),
         check,
         axis=line.axis,
         fixed=line.fixed,
-        unrun=found.unrun,
+        unrun=result.unrun,
     )
     return {
         **_head(line, check),
-        "exact": found.answer.exact,
+        "exact": result.answer.exact,
         "last": line.points[last].version,
         "first": line.points[first].version,
-        "against": [line.points[place].version for place in found.answer.against],
-        "changes": [list(pair) for pair in boundary.changes(line, found)],
+        "against": [line.points[place].version for place in result.answer.against],
+        "changes": [list(pair) for pair in boundary.changes(line, result)],
         "moves_too": lines.stacks(line, last, first),
         "not_looked_at": list(lines.skipped(line, last, first)),
-        "ran": list(found.ran),
+        "ran": list(result.ran),
         "answer": words,
-        "points": [_row(line, place, found.seen.get(place)) for place in range(len(line.points))],
-        "failure": _failure(found.seen[bad], here),
+        "points": [_row(line, place, result.seen.get(place)) for place in range(len(line.points))],
+        "failure": _failure(result.seen[bad], here),
     }
 
 
@@ -209,18 +209,18 @@ def _failure(seen: Seen, here: Context) -> dict[str, Any] | None:
         return None
     check, e = seen.failed
     rule = verdict.rule_for(e, check.check, here.matrix.expected)
-    made: dict[str, Any] = {
+    head: dict[str, Any] = {
         "cell": e.cell,
         "check": check.check,
         "declared": f"{rule.reason} ({rule.owner}, {rule.upstream})" if rule else None,
     }
     if check.failure is None:
-        return {**made, "type": check.outcome.value, "message": check.reason or ""}
+        return {**head, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
     others = {other.cell: other for other in stored()} | {e.cell: e}
     texts = sorted((published.FOLDER / issue_drafts.FOLDER).glob(f"*-{key}.md"))
     return {
-        **made,
+        **head,
         "type": check.failure.type,
         "message": verdict.gist(check.failure.message),
         "frame": check.failure.frame,

@@ -53,20 +53,20 @@ def device_class(options: JobOptions) -> str:
     return "gpu" if options.with_gpus() else "host"
 
 
-def describe(made: RunPlan, options: JobOptions) -> Iterator[str]:
+def describe(run_plan: RunPlan, options: JobOptions) -> Iterator[str]:
     """The plan and its cost, line by line."""
-    for state in made.todo:
+    for state in run_plan.todo:
         first = f"; builds first: {', '.join(state.missing)}" if state.missing else ""
         yield f"{state.cell.name}: {state.state}{first}"
-    yield f"{len(made.todo)} cells to run, {len(made.fresh)} fresh"
-    if made.todo:
-        unlocked = sum(not pipeline.locked(state.cell) for state in made.todo)
+    yield f"{len(run_plan.todo)} cells to run, {len(run_plan.fresh)} fresh"
+    if run_plan.todo:
+        unlocked = sum(not pipeline.locked(state.cell) for state in run_plan.todo)
         if unlocked:
             why = "have no lock of their newest patches yet: resolved first, about 2 s each"
             yield f"{unlocked} of them {why}"
-        yield f"builds: {len(made.builds)}"
-        yield f"disk for environments: at most {made.disk_gb():.1f} GB"
-        minutes = made.minutes(options.parallel, recorded_builds())
+        yield f"builds: {len(run_plan.builds)}"
+        yield f"disk for environments: at most {run_plan.disk_gb():.1f} GB"
+        minutes = run_plan.minutes(options.parallel, recorded_builds())
         yield (
             f"time: about {minutes:.0f} min, {options.parallel} at a time; "
             "downloads on a cold cache come on top"
@@ -144,8 +144,7 @@ def _run(
     unlocked = plan.make(states, force=force).todo
     resolve(unlocked, context)
     states = survey([state.cell for state in unlocked], context, device)
-    made = plan.make(states, force=force)
-    todo = [state for state in made.todo if pipeline.locked(state.cell)]
+    todo = [s for s in plan.make(states, force=force).todo if pipeline.locked(s.cell)]
 
     def driver(kind: str, tasks: Sequence[Task], minutes: int) -> Driver:
         return Driver(

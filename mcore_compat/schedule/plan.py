@@ -56,8 +56,8 @@ class RunPlan:
         build = sum(
             recorded.get(package_of(k), BUILD_S.get(package_of(k), 60)) for k in self.builds
         )
-        known = [k.seconds for k in (*self.todo, *self.fresh) if k.seconds]
-        each = statistics.median(known) if known else CELL_S
+        seconds = [k.seconds for k in (*self.todo, *self.fresh) if k.seconds]
+        each = statistics.median(seconds) if seconds else CELL_S
         return (build + sum(k.seconds or each for k in self.todo) / jobs) / 60
 
     def disk_gb(self) -> float:
