@@ -24,7 +24,7 @@ from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Context
 from mcore_compat.schedule import plan
 from mcore_compat.schedule.jobs import records, schedulers
-from mcore_compat.schedule.jobs.drive import Driver, TaskResult
+from mcore_compat.schedule.jobs.drive import Driver
 from mcore_compat.schedule.jobs.job_options import LOCAL, JobOptions
 from mcore_compat.schedule.jobs.records import Task
 from mcore_compat.schedule.jobs.schedulers import Scheduler
@@ -103,12 +103,8 @@ def run(
     device = device_class(options)
     scheduler = schedulers.of(options, context.run)
     with contextlib.closing(scheduler), _alone(scheduler):
-        results = _run(states, scheduler, options, context, device, force=force)
-    cells = [state.cell for state in states]
-    return MatrixResult(
-        states=survey(cells, context, device),
-        failed={name: r.reason for name, r in results.items() if r.fate is not Fate.DONE},
-    )
+        failed = _run(states, scheduler, options, context, device, force=force)
+    return MatrixResult(states=survey([s.cell for s in states], context, device), failed=failed)
 
 
 @contextlib.contextmanager
@@ -139,11 +135,11 @@ def _run(
     device: str,
     *,
     force: bool,
-) -> Mapping[str, TaskResult]:
-    """Builds first, then cells; what became of each cell that had a job."""
-    unlocked = plan.make(states, force=force).todo
-    resolve(unlocked, context)
-    states = survey([state.cell for state in unlocked], context, device)
+) -> Mapping[str, str]:
+    """Locks, then builds, then cells; why cells came to no verdict, by name."""
+    stale = plan.make(states, force=force).todo
+    failed = resolve(stale, context)
+    states = survey([state.cell for state in stale], context, device)
     todo = [s for s in plan.make(states, force=force).todo if pipeline.locked(s.cell)]
 
     def driver(kind: str, tasks: Sequence[Task], minutes: int) -> Driver:
@@ -180,20 +176,24 @@ def _run(
         result = results[state.cell.name]
         if result.fate is not Fate.DONE:
             note_error(state.cell, device, result.reason)
-    return results
+            failed[state.cell.name] = result.reason
+    return failed
 
 
-def resolve(todo: Sequence[CellState], context: Context) -> None:
+def resolve(todo: Sequence[CellState], context: Context) -> dict[str, str]:
     """Make the locks that are missing or of an older patch; what cannot be resolved gets its
-    evidence here and now. Where the index does not answer, the cell's own run will say so."""
+    evidence here and now. By name, why cells have no lock: the index did not answer."""
+    failed: dict[str, str] = {}
     quiet = replace(context, say=lambda line: None)
 
     def lock(cell: Cell) -> None:
         if pipeline.lock_path(cell).exists():  # of an older patch: it stays on its stack
             cell = pipeline.chosen(cell.name, quiet)
-        with contextlib.suppress(InfrastructureError):
+        try:
             if isinstance(pipeline.lock_of(cell, quiet), Unresolvable):
                 pipeline.run_cell(cell.name, pipeline.Options(), quiet)
+        except InfrastructureError as error:
+            failed[cell.name] = str(error)
 
     cells = [state.cell for state in todo if not pipeline.locked(state.cell)]
     if cells:
@@ -202,6 +202,7 @@ def resolve(todo: Sequence[CellState], context: Context) -> None:
         for number, _ in enumerate(pool.map(lock, cells), start=1):
             if number % 20 == 0:
                 context.say(f"  {number} of {len(cells)} resolved")
+    return failed
 
 
 def builders(todo: Sequence[CellState]) -> dict[str, str]:
