@@ -17,7 +17,6 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError, UsageError
 from mcore_compat.core.cells import full_name
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.environments import wheelhouse
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish import report as published
 from mcore_compat.results import evidence, verdict
@@ -145,8 +144,7 @@ def _priced(line: Line, place: int, here: Context) -> plan.CellState:
     """A point as a cell to run; without a lock, with the one build that it is sure to need."""
     (state,) = survey.survey([line.points[place].cell], here)
     key = exploration_run.te_key(state.cell)
-    built = (wheelhouse.folder() / key / "build.json").exists()
-    if not built and not pipeline.lock_path(state.cell).exists():
+    if key not in survey.build_records() and not pipeline.lock_path(state.cell).exists():
         return replace(state, missing=(key,))
     return state
 

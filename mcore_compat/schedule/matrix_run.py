@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Reason
@@ -30,7 +28,7 @@ from mcore_compat.schedule.jobs.records import Task
 from mcore_compat.schedule.jobs.schedulers import Scheduler
 from mcore_compat.schedule.jobs.states import Fate
 from mcore_compat.schedule.plan import CellState, RunPlan
-from mcore_compat.schedule.survey import survey
+from mcore_compat.schedule.survey import build_records, survey
 
 BUILD_MINUTES = 60
 
@@ -78,13 +76,9 @@ def describe(run_plan: RunPlan, options: JobOptions) -> Iterator[str]:
 def recorded_builds() -> dict[str, float]:
     """By package: the longest build that the wheelhouse remembers, in seconds."""
     longest: dict[str, float] = {}
-    for path in wheelhouse.folder().glob("*/build.json"):
-        try:
-            seconds = float(json.loads(path.read_text())["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        package = plan.package_of(path.parent.name)
-        longest[package] = max(longest.get(package, 0.0), seconds)
+    for key, record in build_records().items():
+        package = plan.package_of(key)
+        longest[package] = max(longest.get(package, 0.0), record.get("seconds", 0.0))
     return longest
 
 
