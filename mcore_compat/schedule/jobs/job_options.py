@@ -59,8 +59,7 @@ def here(jobs: int) -> JobOptions:
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add the options."""
-    group = command.add_argument_group("where cells run (docs/clusters.md)")
-    add = group.add_argument
+    add = command.add_argument_group("where cells run (docs/clusters.md)").add_argument
     add("--executor", choices=(LOCAL, SLURM), default=LOCAL, help="this machine, or Slurm (local)")
     add("--partition", help="Slurm's partition")
     add("--build-partition", metavar="P", help="for builds; default: the same")

@@ -18,6 +18,7 @@ from mcore_compat.base import processes, tied
 from mcore_compat.base.errors import Interrupted, UsageError
 from mcore_compat.results.evidence import now
 from mcore_compat.schedule.jobs import records
+from mcore_compat.schedule.jobs.job_options import LOCAL
 from mcore_compat.schedule.jobs.records import Batch, JobEnd, JobStart, Task
 
 RESTARTS = 3
@@ -53,7 +54,7 @@ def work(folder: str, name: str) -> str:
 
 def _identity(batch: Batch) -> tuple[str, int]:
     """The job as the scheduler names it, and how often it started it again."""
-    if batch.scheduler == "local":
+    if batch.scheduler == LOCAL:
         return str(os.getpid()), 0
     from submitit import JobEnvironment
 
