@@ -12,6 +12,8 @@ import pytest
 from support import stand_in_cell
 
 from mcore_compat.base import processes
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.core.cells import Cell
 from mcore_compat.run.pipeline import Context
 from mcore_compat.schedule import matrix_run
 from mcore_compat.schedule.jobs import records
@@ -103,6 +105,21 @@ def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
     assert result.failed == {"b": "the disk is full", "d": "the disk is full"}
     assert world.errors == result.failed
     assert "a: job 1: the disk is full; attempt 1 of 3, tried again" in world.said
+
+
+def test_a_cell_that_cannot_be_locked_for_the_index_is_said_and_the_others_run(
+    world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def lock_of(cell: Cell, _: Context) -> None:
+        raise InfrastructureError("the index did not answer")
+
+    monkeypatch.setattr(matrix_run.pipeline, "locked", lambda cell: cell.name != "a")
+    monkeypatch.setattr(matrix_run.pipeline, "lock_path", lambda cell: tmp_path / f"{cell.name}.l")
+    (tmp_path / "b.l").touch()
+    monkeypatch.setattr(matrix_run.pipeline, "lock_of", lock_of)
+    result = world.run(state("a"), state("b"))
+    assert result.failed == {"a": "the index did not answer"}
+    assert world.ran() == ["run b"]
 
 
 def test_no_later_run_takes_over_what_ended_with_its_submitter(world: SimpleNamespace) -> None:

@@ -18,7 +18,6 @@ from mcore_compat.base.errors import InterpreterError, UsageError
 from mcore_compat.core.cells import full_name
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.environments import wheelhouse
 from mcore_compat.publish import issue_drafts
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
@@ -45,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
         _print(planned, _plan_lines(planned), args.format)
         return 0
     ask = None if args.no_run else _runner(line, args.check, here, args.limit)
-    found = search.search(line, args.check, known, ask)
-    report = report_of(line, args.check, found, here)
+    result = search.search(line, args.check, known, ask)
+    report = report_of(line, args.check, result, here)
     _print(report, _report_lines(report), args.format)
-    return 0 if found.answer.exact and not found.answer.against else 1
+    return 0 if result.answer.exact and not result.answer.against else 1
 
 
 def _print(data: dict[str, Any], lines: Iterable[str], form: str) -> None:
@@ -134,14 +133,14 @@ def plan_of(
     ends, may, most = search.most_runs(line, known)
     recorded = matrix_run.recorded_builds()
     plans = {place: plan.make([_priced(line, place, here)]) for place in (*ends, *may)}
-    cost = {place: made.minutes(1, recorded) for place, made in plans.items()}
+    cost = {place: cell_plan.minutes(1, recorded) for place, cell_plan in plans.items()}
     dearest = sorted((cost[place] for place in may), reverse=True)[:most]
     return {
         **_head(line, check),
         "points": [_row(line, place, known.get(place)) for place in range(len(line.points))],
         "ends_to_run": [line.points[place].cell.name for place in ends],
         "may_be_run": [line.points[place].cell.name for place in may],
-        "may_be_built": sorted({key for made in plans.values() for key in made.builds}),
+        "may_be_built": sorted({key for cell_plan in plans.values() for key in cell_plan.builds}),
         "most_runs": len(ends) + most,
         "most_minutes": round(sum(cost[place] for place in ends) + sum(dearest), 1),
     }
@@ -151,37 +150,36 @@ def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellState:
     """A point as a cell to run; without a lock, with the one build that it is sure to need."""
     (state,) = survey.survey([line.points[place].cell], here)
     key = exploration_run.te_key(state.cell)
-    built = (wheelhouse.folder() / key / "build.json").exists()
-    if not built and not here.workspace.lock(state.cell.name).exists():
+    if key not in survey.build_records() and not here.workspace.lock(state.cell.name).exists():
         return replace(state, missing=(key,))
     return state
 
 
-def report_of(line: ReleaseLine, check: str, found: SearchResult, here: Context) -> dict[str, Any]:
+def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context) -> dict[str, Any]:
     """The answer with all that it rests on, as plain data."""
-    last, first = found.answer.last, found.answer.first
-    bad = search.first_bad(line, found)
+    last, first = result.answer.last, result.answer.first
+    bad = search.first_bad(line, result)
     words = halving.lines(
-        found.answer,
+        result.answer,
         search.versions(line),
         check,
         axis=line.axis,
         fixed=line.fixed,
-        unrun=found.unrun,
+        unrun=result.unrun,
     )
     return {
         **_head(line, check),
-        "exact": found.answer.exact,
+        "exact": result.answer.exact,
         "last": line.points[last].version,
         "first": line.points[first].version,
-        "against": [line.points[place].version for place in found.answer.against],
-        "changes": [list(pair) for pair in search.changes(line, found)],
+        "against": [line.points[place].version for place in result.answer.against],
+        "changes": [list(pair) for pair in search.changes(line, result)],
         "moves_too": lines.stacks(line, last, first),
         "not_looked_at": list(lines.skipped(line, last, first)),
-        "ran": list(found.ran),
+        "ran": list(result.ran),
         "answer": words,
-        "points": [_row(line, place, found.seen.get(place)) for place in range(len(line.points))],
-        "failure": _failure(found.seen[bad], here),
+        "points": [_row(line, place, result.seen.get(place)) for place in range(len(line.points))],
+        "failure": _failure(result.seen[bad], here),
     }
 
 
@@ -215,18 +213,18 @@ def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
         return None
     check, e = seen.failed
     rule = verdict.rule_for(e, check.check, here.matrix.expected)
-    made: dict[str, Any] = {
+    head: dict[str, Any] = {
         "cell": e.cell,
         "check": check.check,
         "declared": f"{rule.reason} ({rule.owner}, {rule.upstream})" if rule else None,
     }
     if check.failure is None:
-        return {**made, "type": check.outcome.value, "message": check.reason or ""}
+        return {**head, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
     others = {other.cell: other for other in stored(here.workspace)} | {e.cell: e}
     texts = sorted((here.workspace.reports / issue_drafts.FOLDER).glob(f"*-{key}.md"))
     return {
-        **made,
+        **head,
         "type": check.failure.type,
         "message": verdict.gist(check.failure.message),
         "frame": check.failure.frame,

@@ -24,7 +24,7 @@ from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
-from mcore_compat.schedule.survey import SUITE_PARTS, survey
+from mcore_compat.schedule.survey import SUITE_PARTS, build_records, survey
 
 TE = "transformer-engine-torch"
 
@@ -85,7 +85,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> Explo
     pairs = exploration.bases(results, explained)
     near = tuple(c for c in possible if (c.mcore, c.modelopt) in pairs)
     keys = {cell.name: te_key(cell) for cell in near}
-    built = {path.parent.name for path in wheelhouse.folder().glob("*/build.json")}
+    built = build_records()
     build_minutes = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
     choices = exploration.choose(
         near,

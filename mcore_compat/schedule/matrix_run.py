@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,6 @@ from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Reason
@@ -26,13 +24,13 @@ from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.schedule import plan
 from mcore_compat.schedule.jobs import records, schedulers
-from mcore_compat.schedule.jobs.drive import Driver, TaskResult
+from mcore_compat.schedule.jobs.drive import Driver
 from mcore_compat.schedule.jobs.job_options import LOCAL, JobOptions
 from mcore_compat.schedule.jobs.records import Task
 from mcore_compat.schedule.jobs.schedulers import Scheduler
 from mcore_compat.schedule.jobs.states import Fate
 from mcore_compat.schedule.plan import CellState, RunPlan
-from mcore_compat.schedule.survey import survey
+from mcore_compat.schedule.survey import build_records, survey
 
 BUILD_MINUTES = 60
 
@@ -55,20 +53,20 @@ def device_class(options: JobOptions) -> str:
     return "gpu" if options.with_gpus() else "host"
 
 
-def describe(made: RunPlan, options: JobOptions, workspace: Workspace) -> Iterator[str]:
+def describe(run_plan: RunPlan, options: JobOptions, workspace: Workspace) -> Iterator[str]:
     """The plan and its cost, line by line."""
-    for state in made.todo:
+    for state in run_plan.todo:
         first = f"; builds first: {', '.join(state.missing)}" if state.missing else ""
         yield f"{state.cell.name}: {state.state}{first}"
-    yield f"{len(made.todo)} cells to run, {len(made.fresh)} fresh"
-    if made.todo:
-        unlocked = sum(not pipeline.locked(state.cell, workspace) for state in made.todo)
+    yield f"{len(run_plan.todo)} cells to run, {len(run_plan.fresh)} fresh"
+    if run_plan.todo:
+        unlocked = sum(not pipeline.locked(state.cell, workspace) for state in run_plan.todo)
         if unlocked:
             why = "have no lock of their newest patches yet: resolved first, about 2 s each"
             yield f"{unlocked} of them {why}"
-        yield f"builds: {len(made.builds)}"
-        yield f"disk for environments: at most {made.disk_gb():.1f} GB"
-        minutes = made.minutes(options.parallel, recorded_builds())
+        yield f"builds: {len(run_plan.builds)}"
+        yield f"disk for environments: at most {run_plan.disk_gb():.1f} GB"
+        minutes = run_plan.minutes(options.parallel, recorded_builds())
         yield (
             f"time: about {minutes:.0f} min, {options.parallel} at a time; "
             "downloads on a cold cache come on top"
@@ -80,13 +78,9 @@ def describe(made: RunPlan, options: JobOptions, workspace: Workspace) -> Iterat
 def recorded_builds() -> dict[str, float]:
     """By package: the longest build that the wheelhouse remembers, in seconds."""
     longest: dict[str, float] = {}
-    for path in wheelhouse.folder().glob("*/build.json"):
-        try:
-            seconds = float(json.loads(path.read_text())["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        package = plan.package_of(path.parent.name)
-        longest[package] = max(longest.get(package, 0.0), seconds)
+    for key, record in build_records().items():
+        package = plan.package_of(key)
+        longest[package] = max(longest.get(package, 0.0), record.get("seconds", 0.0))
     return longest
 
 
@@ -105,12 +99,8 @@ def run(
     device = device_class(options)
     scheduler = schedulers.of(options, context.run)
     with contextlib.closing(scheduler), _alone(scheduler):
-        results = _run(states, scheduler, options, context, device, force=force)
-    cells = [state.cell for state in states]
-    return MatrixResult(
-        states=survey(cells, context, device),
-        failed={name: r.reason for name, r in results.items() if r.fate is not Fate.DONE},
-    )
+        failed = _run(states, scheduler, options, context, device, force=force)
+    return MatrixResult(states=survey([s.cell for s in states], context, device), failed=failed)
 
 
 @contextlib.contextmanager
@@ -141,15 +131,14 @@ def _run(
     device: str,
     *,
     force: bool,
-) -> Mapping[str, TaskResult]:
-    """Builds first, then cells; what became of each cell that had a job."""
-    unlocked = plan.make(states, force=force).todo
-    resolve(unlocked, context)
-    states = survey([state.cell for state in unlocked], context, device)
-    made = plan.make(states, force=force)
-    todo = [state for state in made.todo if pipeline.locked(state.cell, context.workspace)]
-
-    results_folder = context.workspace.results
+) -> Mapping[str, str]:
+    """Locks, then builds, then cells; why cells came to no verdict, by name."""
+    stale = plan.make(states, force=force).todo
+    failed = resolve(stale, context)
+    states = survey([state.cell for state in stale], context, device)
+    todo = [
+        s for s in plan.make(states, force=force).todo if pipeline.locked(s.cell, context.workspace)
+    ]
 
     def driver(kind: str, tasks: Sequence[Task], minutes: int) -> Driver:
         return Driver(
@@ -162,7 +151,9 @@ def _run(
             poll=options.poll,
             say=context.say,
             outcome_of=lambda name: (
-                _outcome(name, device, results_folder) if kind == records.CELLS else "done"
+                _outcome(name, device, context.workspace.results)
+                if kind == records.CELLS
+                else "done"
             ),
         )
 
@@ -187,20 +178,24 @@ def _run(
         result = results[state.cell.name]
         if result.fate is not Fate.DONE:
             note_error(state.cell, device, result.reason, context.workspace)
-    return results
+            failed[state.cell.name] = result.reason
+    return failed
 
 
-def resolve(todo: Sequence[CellState], context: Context) -> None:
+def resolve(todo: Sequence[CellState], context: Context) -> dict[str, str]:
     """Make the locks that are missing or of an older patch; what cannot be resolved gets its
-    evidence here and now. Where the index does not answer, the cell's own run will say so."""
+    evidence here and now. By name, why cells have no lock: the index did not answer."""
+    failed: dict[str, str] = {}
     quiet = replace(context, say=lambda line: None)
 
     def lock(cell: Cell) -> None:
         if context.workspace.lock(cell.name).exists():  # of an older patch: it stays on its stack
             cell = pipeline.chosen(cell.name, quiet)
-        with contextlib.suppress(InfrastructureError):
+        try:
             if isinstance(pipeline.lock_of(cell, quiet), Unresolvable):
                 pipeline.run_cell(cell.name, Options(), quiet)
+        except InfrastructureError as error:
+            failed[cell.name] = str(error)
 
     cells = [state.cell for state in todo if not pipeline.locked(state.cell, context.workspace)]
     if cells:
@@ -209,6 +204,7 @@ def resolve(todo: Sequence[CellState], context: Context) -> None:
         for number, _ in enumerate(pool.map(lock, cells), start=1):
             if number % 20 == 0:
                 context.say(f"  {number} of {len(cells)} resolved")
+    return failed
 
 
 def builders(todo: Sequence[CellState]) -> dict[str, str]:

@@ -35,23 +35,23 @@ def listed(argv: Sequence[str]) -> tuple[CellSession, ...]:
     """
     try:
         place = workspace.find()
-        known = releases.load(place.releases)
+        facts = releases.load(place.releases)
         declared = matrix.load(place.matrix)
-        found = {cell.name: cell for cell in combinations.cells(declared, known)}
-        tags = {tag for cell in found.values() for tag in cell.tags}
+        cells = {cell.name: cell for cell in combinations.cells(declared, facts)}
+        tags = {tag for cell in cells.values() for tag in cell.tags}
         for tag in values(argv, "-t", "--tags"):
             if tag not in tags:
                 raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, tags)}')
         for name in requested(argv):
             # Under the name that was typed, which may spell out what the stack has anyway.
-            found.setdefault(name, combinations.named(name, declared, known))
-        described = verdict.listing(found.values(), place.verdicts)
+            cells.setdefault(name, combinations.named(name, declared, facts))
+        descriptions = verdict.listing(cells.values(), place.verdicts)
     except CompatError as error:
         print(f"mcore-compat: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     return tuple(
-        CellSession(name=name, description=described[cell.name], tags=cell.tags)
-        for name, cell in found.items()
+        CellSession(name=name, description=descriptions[cell.name], tags=cell.tags)
+        for name, cell in cells.items()
     )
 
 
@@ -63,7 +63,7 @@ def requested(argv: Sequence[str]) -> tuple[str, ...]:
 
 def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
     """What `options` are given in nox's `argv`, before `--`: `-s a b`, `--session=a`."""
-    found: list[str] = []
+    given: list[str] = []
     taking = False
     for word in argv[1:]:
         if word == "--":
@@ -71,15 +71,15 @@ def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
         if word.startswith("-"):
             option, _, value = word.partition("=")
             taking = option in options
-            found += [value] if taking and value else []
+            given += [value] if taking and value else []
         elif taking:
-            found.append(word)
-    return tuple(found)
+            given.append(word)
+    return tuple(given)
 
 
-def newest(found: Sequence[CellSession]) -> str:
+def newest(sessions: Sequence[CellSession]) -> str:
     """The session that plain `nox` runs."""
-    return next(cell.name for cell in found if "newest" in cell.tags)
+    return next(session.name for session in sessions if "newest" in session.tags)
 
 
 VERDICTS = {"upgrade": "the answer is not `go`"}
@@ -96,7 +96,7 @@ def exit_unless_ok(
     """
     code = main(argv)
     if code == 1:
-        verdict = VERDICTS.get(argv[0], "the verdict is not `compatible`")
-        session.error(f"{verdict}; see above")
+        meaning = VERDICTS.get(argv[0], "the verdict is not `compatible`")
+        session.error(f"{meaning}; see above")
     if code != 0:
         raise SystemExit(code)

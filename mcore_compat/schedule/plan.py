@@ -56,8 +56,8 @@ class RunPlan:
         build = sum(
             recorded.get(package_of(k), BUILD_S.get(package_of(k), 60)) for k in self.builds
         )
-        known = [k.seconds for k in (*self.todo, *self.fresh) if k.seconds]
-        each = statistics.median(known) if known else CELL_S
+        seconds = [k.seconds for k in (*self.todo, *self.fresh) if k.seconds]
+        each = statistics.median(seconds) if seconds else CELL_S
         return (build + sum(k.seconds or each for k in self.todo) / jobs) / 60
 
     def disk_gb(self) -> float:
@@ -98,8 +98,8 @@ def narrowed(
 
 
 def make(states: Iterable[CellState], *, force: bool = False) -> RunPlan:
-    """What to run: all that is not fresh. Cells that need no build come first, so that results
-    do not wait for the compiler; those of one stack stand together."""
+    """What to run: all that is not fresh. Those of one stack stand together, and those that need
+    no build come first: a build that its surroundings failed is tried again by its cell."""
     cells = tuple(states)
     todo = tuple(k for k in cells if force or not k.fresh)
     order = sorted(

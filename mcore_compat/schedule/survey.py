@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
 
 from mcore_compat.base.errors import CompatError
 from mcore_compat.base.files import sha256_file
@@ -35,21 +35,21 @@ def survey(
     suite, device = context.workspace.suite, device or pipeline.device_class()
     sets = (MAIN, *(ON_A_GPU.values() if device == "gpu" else ()))
     digests = {check_set.name: check_set.digest(suite) for check_set in sets}
-    built = _built(wheelhouse.folder())
+    built = build_records().keys()
     return tuple(_state_of(cell, context, digests, device, built) for cell in cells)
 
 
-def _built(folder: Path) -> frozenset[str]:
-    """The keys of the wheels that are there, as their records say."""
-    keys = set()
-    for record in folder.glob("*/build.json"):
+def build_records() -> dict[str, dict[str, Any]]:
+    """What the wheelhouse remembers of each wheel that is there, by key."""
+    builds = {}
+    for path in wheelhouse.folder().glob("*/build.json"):
         try:
-            build = json.loads(record.read_text())
-            if build["wheel"] and build["sha256"]:
-                keys.add(record.parent.name)
+            record = json.loads(path.read_text())
+            if record["wheel"] and record["sha256"]:
+                builds[path.parent.name] = record
         except (OSError, ValueError, KeyError, TypeError):
             continue  # does not count, as for `wheelhouse.lookup`
-    return frozenset(keys)
+    return builds
 
 
 def _state_of(
@@ -57,7 +57,7 @@ def _state_of(
     context: Context,
     digests: Mapping[str, str],
     device: str,
-    built: frozenset[str],
+    built: Set[str],
 ) -> CellState:
     lock = context.workspace.lock(cell.name)
     digest = sha256_file(lock) if lock.exists() else None
@@ -102,7 +102,7 @@ def _freshness(last: Evidence, lock: str, digests: Mapping[str, str], context: C
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 
-def _missing(cell: Cell, context: Context, built: frozenset[str]) -> tuple[str, ...]:
+def _missing(cell: Cell, context: Context, built: Set[str]) -> tuple[str, ...]:
     """Keys of the wheels that the cell's lock wants and the wheelhouse does not have; none where
     there is no lock."""
     path = context.workspace.lock(cell.name)
@@ -112,4 +112,4 @@ def _missing(cell: Cell, context: Context, built: frozenset[str]) -> tuple[str, 
     chosen = pipeline.chosen(cell.name, context)
     # Of each package, any of its keys will do.
     wanted = [[str(key) for key in wheelhouse.keys_of(pin, chosen)] for pin in pins]
-    return tuple(keys[-1] for keys in wanted if built.isdisjoint(keys))
+    return tuple(keys[-1] for keys in wanted if not built & set(keys))

@@ -107,15 +107,11 @@ def minutes(text: str) -> int:
     match = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+)(?::([0-9]+))?(?::([0-9]+))?", text)
     if match is None:
         raise UsageError(f'--time: "{text}" is no time; write e.g. 90, 1:30:00 or 1-12')
-    days, *parts = match.groups()
-    numbers = [int(part) for part in parts if part is not None]
-    if days is not None:  # D-H:M:S
-        hours, mins, secs = [*numbers, 0, 0][:3]
-    elif len(numbers) == 3:
-        hours, mins, secs = numbers
-    else:  # M or M:S
-        hours, (mins, secs) = 0, [*numbers, 0][:2]
-    seconds = int(days or 0) * 86400 + hours * 3600 + mins * 60 + secs
+    days, *parts = (int(part) if part else 0 for part in match.groups())
+    if match[1] is None and match[4] is None:  # M or M:S
+        parts = [0, *parts[:2]]
+    hours, mins, secs = parts
+    seconds = days * 86400 + hours * 3600 + mins * 60 + secs
     if seconds == 0:
         raise UsageError("--time: must be more than 0")
     return -(-seconds // 60)
@@ -131,8 +127,8 @@ def option(text: str) -> tuple[str, str | bool]:
     if not re.fullmatch(r"[a-z][a-z0-9-]*", key) or not value.isprintable() or (sign and not value):
         raise UsageError(f'--slurm-option: "{text}" is no option; write e.g. mem=32G or exclusive')
     if key in _OWN:
-        known = {"account", "gpus-per-task", "partition", "time"}
-        hint = f"write --{key}" if key in known else "it is set by this tool"
+        own = {"account", "gpus-per-task", "partition", "time"}
+        hint = f"write --{key}" if key in own else "it is set by this tool"
         raise UsageError(f"--slurm-option: {key} cannot be given here; {hint}")
     return key, value if sign else True
 
@@ -149,8 +145,8 @@ def asks_for_gpus(key: str, value: str | bool) -> bool:
         return any(re.fullmatch(r"(?:[^:]+:)?0*[1-9][0-9]*", word) for word in words)
     if key != "gres" and not key.startswith("tres-per-"):
         return False
-    found = [match["count"] for word in words if (match := _COUNT.fullmatch(word))]
-    return any(count is None or int(count) > 0 for count in found)
+    counts = [match["count"] for word in words if (match := _COUNT.fullmatch(word))]
+    return any(count is None or int(count) > 0 for count in counts)
 
 
 def is_of_gpus(key: str, value: str | bool) -> bool:

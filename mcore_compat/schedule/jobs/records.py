@@ -7,6 +7,7 @@ last act: its absence says that the job died hard.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
@@ -93,13 +94,7 @@ def folder() -> Path:
 
 
 def new(
-    kind: str,
-    scheduler: str,
-    tasks: Sequence[Task],
-    minutes: int,
-    among: Path,
-    *,
-    open: bool = True,
+    kind: str, scheduler: str, tasks: Sequence[Task], minutes: int, among: Path, open: bool = True
 ) -> Batch:
     """A batch that is on disk and not submitted yet; `open`: a later run has to look at it."""
     used = [_number(path) for path in among.glob("mcore-compat-*")]
@@ -134,7 +129,10 @@ def read(place: Path) -> Batch:
 
 def _batches(among: Path) -> list[Batch]:
     """All that are there, oldest first."""
-    batches = [read(path.parent) for path in among.glob(f"mcore-compat-*/{BATCH}")]
+    batches = []
+    for path in among.glob(f"mcore-compat-*/{BATCH}"):
+        with contextlib.suppress(FileNotFoundError):  # another run has just pruned it
+            batches.append(read(path.parent))
     return sorted(batches, key=lambda batch: _number(batch.folder))
 
 
@@ -162,7 +160,7 @@ def close(batch: Batch) -> None:
 def prune(among: Path, kept: int = KEPT) -> None:
     """Remove all but the newest of the closed ones."""
     for batch in [batch for batch in _batches(among) if not batch.open][:-kept]:
-        shutil.rmtree(batch.folder)
+        shutil.rmtree(batch.folder, ignore_errors=True)  # by another run, too
 
 
 def note_start(batch: Batch, name: str, start: JobStart) -> None:

@@ -59,32 +59,23 @@ class Scheduler(Protocol):
         """End the jobs that do not outlive their submitter."""
 
 
-def submitit() -> Any:
-    """The package.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        import submitit
-    except ImportError:
-        raise UsageError(
-            "submitit is not installed; it comes with: pip install 'mcore-compat[slurm]'"
-        ) from None
-    return submitit
-
-
 class SlurmScheduler:
     """Slurm: a batch is an array, which throttles itself."""
 
     name = "slurm"
     outlives = True
+    grace = 20.0
 
-    def __init__(self, options: JobOptions, run: Runner, grace: float = 20.0) -> None:
-        self._submitit = submitit()
+    def __init__(self, options: JobOptions, run: Runner) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise UsageError(
+                "submitit is not installed; it comes with: pip install 'mcore-compat[slurm]'"
+            ) from None
+        self._submitit = submitit
         self._options = options
         self._run = run
-        self.grace = grace
         self._accounting = True
 
     def submit(self, batch: Batch) -> Sequence[str]:
@@ -103,19 +94,16 @@ class SlurmScheduler:
             ]
             jobs = executor.submit_array(calls)
         except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
-            said = [line for line in str(error).splitlines() if line.strip()]
-            why = next((line for line in said if "error:" in line), (said or ["sbatch failed"])[-1])
+            lines = [line for line in str(error).splitlines() if line.strip()] or ["sbatch failed"]
+            why = next((line for line in lines if "error:" in line), lines[-1])
             raise UsageError(f"Slurm does not take the jobs: {why.strip()}") from None
         return [str(job.job_id) for job in jobs]
 
     def parameters(self, batch: Batch) -> dict[str, Any]:
         """What submitit is told; what it has no word for goes to sbatch as it is."""
-        asked = self._options
-        builds = batch.kind == records.BUILDS
-        options = dict(asked.options)
-        if builds:
-            options = {k: v for k, v in options.items() if not is_of_gpus(k, v)}
-        found: dict[str, Any] = {
+        asked, builds = self._options, batch.kind == records.BUILDS
+        options = {k: v for k, v in asked.options if not (builds and is_of_gpus(k, v))}
+        parameters = {
             "job_name": batch.name,
             "time": batch.minutes,
             "nodes": 1,
@@ -125,15 +113,11 @@ class SlurmScheduler:
             "stderr_to_stdout": True,
             # Its node failed, or it was preempted: Slurm starts it again by itself.
             "additional_parameters": {"ntasks": 1, "requeue": True, **options},
+            "partition": (asked.build_partition if builds else None) or asked.partition,
+            "account": asked.account,
+            "gpus_per_task": 0 if builds else asked.gpus,
         }
-        partition = (asked.build_partition if builds else None) or asked.partition
-        if partition:
-            found["partition"] = partition
-        if asked.account:
-            found["account"] = asked.account
-        if asked.gpus and not builds:
-            found["gpus_per_task"] = asked.gpus
-        return found
+        return {name: value for name, value in parameters.items() if value}
 
     def find(self, batch: Batch) -> Sequence[str] | None:
         """As `Scheduler.find`.
@@ -141,72 +125,54 @@ class SlurmScheduler:
         Raises:
             InfrastructureError: Slurm does not answer: it may have the jobs or not.
         """
-        there = self._squeue()
-        if there is None:
+        queued = self._squeue()
+        if queued is None:
             raise InfrastructureError("Slurm does not answer (squeue); try again later")
         # Some may have been forgotten by now; any one of them tells the array's number.
-        known = [job for job, seen in there.items() if seen.name == batch.name] or _started(batch)
-        if not known:
+        jobs = [job for job, state in queued.items() if state.name == batch.name]
+        jobs += [s.job for task in batch.tasks for s in records.starts(batch, task.name)]
+        if not jobs:
             return None
-        array, size = known[0].partition("_")[0], len(batch.tasks)
+        array, size = jobs[0].partition("_")[0], len(batch.tasks)
         return [array] if size == 1 else [f"{array}_{place}" for place in range(size)]
 
     def cancel(self, job: str) -> None:
-        self._ask("scancel", job)
+        self._ask(f"scancel {job}")
 
     def close(self) -> None:
         """Jobs of Slurm go on."""
 
     def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
-        there = self._squeue()
-        if there is None:
+        queued = self._squeue()
+        if queued is None:
             return None
         names = {job: batch.name for batch in batches for job in batch.jobs or ()}
-        told = {**self._sacct(sorted(names.keys() - there.keys())), **there}
+        known = {**self._sacct(sorted(names.keys() - queued.keys())), **queued}
         # By name, too: a number may be another cluster's, or come around again.
-        return {
-            job: told[job] for job, name in names.items() if job in told and told[job].name == name
-        }
+        return {job: s for job, s in known.items() if names.get(job) == s.name}
 
     def _squeue(self) -> dict[str, JobState] | None:
-        done = self._ask(
-            "squeue",
-            "--noheader",
-            "--array",
-            "--states=all",
-            f"--user={os.getuid()}",
-            f"--format={states.SQUEUE}",
+        text = self._ask(
+            f"squeue --noheader --array --states=all --user={os.getuid()} --format={states.SQUEUE}"
         )
-        return None if done is None else states.parse_squeue(done)
+        return None if text is None else states.parse_squeue(text)
 
     def _sacct(self, jobs: Sequence[str]) -> dict[str, JobState]:
         if not jobs or not self._accounting:
             return {}
-        arrays = ",".join(states.arrays(jobs))
-        said = self._ask(
-            "sacct",
-            "--noheader",
-            "--allocations",
-            "--parsable2",
-            "--format=JobID,State,NodeList,JobName",
-            f"--jobs={arrays}",
+        text = self._ask(
+            "sacct --noheader --allocations --parsable2 --format=JobID,State,NodeList,JobName "
+            f"--jobs={','.join(states.arrays(jobs))}"
         )
-        if said is None:
-            self._accounting = False
-            return {}
-        return states.parse_sacct(said)
+        self._accounting = text is not None
+        return states.parse_sacct(text or "")
 
-    def _ask(self, *argv: str) -> str | None:
+    def _ask(self, words: str) -> str | None:
         try:
-            done = self._run(argv, timeout=ASK_S)
+            done = self._run(words.split(), timeout=ASK_S)
         except FileNotFoundError:
             return None
         return done.output if done.ok else None
-
-
-def _started(batch: Batch) -> list[str]:
-    """Those jobs of a batch that have started, as they wrote themselves down."""
-    return [start.job for task in batch.tasks for start in records.starts(batch, task.name)[:1]]
 
 
 class LocalScheduler:
@@ -281,6 +247,6 @@ def of(options: JobOptions, run: Runner) -> Scheduler:
     Raises:
         UsageError: submitit is not installed.
     """
-    return (
-        LocalScheduler(options, run) if options.scheduler == LOCAL else SlurmScheduler(options, run)
-    )
+    kind: type[LocalScheduler | SlurmScheduler]
+    kind = LocalScheduler if options.scheduler == LOCAL else SlurmScheduler
+    return kind(options, run)

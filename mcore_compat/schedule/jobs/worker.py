@@ -18,6 +18,7 @@ from mcore_compat.base import processes, tied
 from mcore_compat.base.errors import Interrupted, UsageError
 from mcore_compat.results.evidence import now
 from mcore_compat.schedule.jobs import records
+from mcore_compat.schedule.jobs.job_options import LOCAL
 from mcore_compat.schedule.jobs.records import Batch, JobEnd, JobStart, Task
 
 RESTARTS = 3
@@ -53,7 +54,7 @@ def work(folder: str, name: str) -> str:
 
 def _identity(batch: Batch) -> tuple[str, int]:
     """The job as the scheduler names it, and how often it started it again."""
-    if batch.scheduler == "local":
+    if batch.scheduler == LOCAL:
         return str(os.getpid()), 0
     from submitit import JobEnvironment
 
@@ -94,16 +95,16 @@ def _run(batch: Batch, task: Task, restarts: int) -> tuple[str, str]:
 def judged(done: processes.Completed) -> tuple[str, str]:
     """How a command ended, by its exit code (see `mcore-compat --help`), and its last line."""
     last = ([line.strip() for line in done.output.splitlines() if line.strip()] or [""])[-1]
-    said = last.removeprefix("mcore-compat: ")
+    message = last.removeprefix("mcore-compat: ")
     if done.returncode in (0, 1):
         return records.VERDICT, ""
     if done.returncode == UsageError.exit_code:
-        return records.REFUSED, said
+        return records.REFUSED, message
     if done.returncode == Interrupted.exit_code:
         return records.FAILED, "it was interrupted"
     if done.returncode < 0:
         return records.FAILED, f"it was killed by {signal.Signals(-done.returncode).name}"
-    return records.FAILED, said or f"it ended with exit code {done.returncode}"
+    return records.FAILED, message or f"it ended with exit code {done.returncode}"
 
 
 def main() -> int:
