@@ -253,10 +253,7 @@ def _newest(by_name: Mapping[str, Evidence]) -> Callable[[str], tuple[Any, ...]]
 
     def key(name: str) -> tuple[Any, ...]:
         pins = by_name[name].pins
-        return (
-            *(tuple(-part for part in Version(pins[axis]).release) for axis in AXES[:2]),
-            name,
-        )
+        return (*(tuple(-part for part in Version(pins[axis]).release) for axis in AXES[:2]), name)
 
     return key
 

@@ -36,12 +36,7 @@ SHOWN = 3
 
 OTHERWISE = FailureState.OTHERWISE
 
-_AFTER_WORKS = (
-    OTHERWISE,
-    FailureState.BLOCKED,
-    FailureState.NEEDS_GPU,
-    FailureState.UNSUPPORTED,
-)
+_AFTER_WORKS = (OTHERWISE, FailureState.BLOCKED, FailureState.NEEDS_GPU, FailureState.UNSUPPORTED)
 """What a cell's checks say of a failure where they neither fail so nor work, in this order."""
 
 _WITHOUT_CHECKS = {

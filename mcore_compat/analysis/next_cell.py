@@ -93,10 +93,7 @@ WhetherAsked = Callable[[str, str], bool | None]
 
 
 def next_cell(
-    rules: Sequence[Rule],
-    broken: Sequence[CellState],
-    asked: WhetherAsked,
-    untested: UntestedCells,
+    rules: Sequence[Rule], broken: Sequence[CellState], asked: WhetherAsked, untested: UntestedCells
 ) -> str | None:
     """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
     version makes the difference; newest releases first.
