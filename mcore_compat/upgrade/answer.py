@@ -242,7 +242,7 @@ def _of_checkpoints(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     there = made.checkpoints
     if there is None or not made.origin.outcomes():
         return
-    command = exchange_command(made.origin.name, made.target.name)
+    command = loads.exchange_command(made.origin.name, made.target.name)
     for load, (word, text) in CHECKPOINTS.items():
         routes = [r for r in there.of(load) if not r.accepted]
         if routes:
@@ -255,9 +255,3 @@ def _of_checkpoints(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
     if there.state not in (FRESH, loads.NOT_TESTED):
         text = f"what is known of checkpoints does not hold any more: {there.state}"
         yield UpgradeReason(word=Word.CHANGES, text=text, command=command)
-
-
-def exchange_command(origin: str, target: str) -> str:
-    """What loads FROM's checkpoints in TO, and in FROM: what does not load there either is not
-    lost."""
-    return f"nox -s exchange -- --from {origin} --to {origin} {target}"

@@ -39,11 +39,11 @@ from mcore_compat.base import files
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Difference
 from mcore_compat.upgrade.answer import UpgradeAnswer
+from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
 from mcore_compat.upgrade.sides import Side
-from mcore_compat.upgrade.trial import BlameReport
 
 VERSION = "1.1.0"
 

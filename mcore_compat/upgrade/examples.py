@@ -9,15 +9,12 @@ from pathlib import Path
 
 from mcore_compat.base import files
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, full_name
-from mcore_compat.exchange import run
+from mcore_compat.core.cells import full_name
 from mcore_compat.exchange.evidence import Exchanged
 from mcore_compat.publish.collation import Collated
-from mcore_compat.resolve import locks
-from mcore_compat.run import pipeline
 from mcore_compat.upgrade import document, text
 from mcore_compat.upgrade.answer import UpgradeAnswer, answer
-from mcore_compat.upgrade.sides import UpgradeInputs
+from mcore_compat.upgrade.run import inputs_of
 
 FOLDER = files.ROOT / "docs" / "upgrade"
 
@@ -37,46 +34,27 @@ def path_of(origin: str, target: str) -> Path:
     return FOLDER / f"{origin}-to-{target}.md"
 
 
-def known(
-    all_: Collated, device_class: str, exchanged: Sequence[Exchanged], cells: Sequence[Cell]
-) -> UpgradeInputs:
-    """What an upgrade between two cells is answered from; reads their locks.
-
-    Raises:
-        LockError: a lock is corrupt.
-    """
-    there = {cell.name: pipeline.lock_path(cell) for cell in cells}
-    return UpgradeInputs(
-        all_=all_,
-        device_class=device_class,
-        suite=pipeline.suite_digest(),
-        checks=run.digest(),
-        exchanged=tuple(exchanged),
-        locks={name: locks.read(path) for name, path in there.items() if path.exists()},
-    )
-
-
-def made(all_: Collated, exchanged: Sequence[Exchanged], origin: str, target: str) -> UpgradeAnswer:
+def example(all_: Collated, loads: Sequence[Exchanged], origin: str, target: str) -> UpgradeAnswer:
     """The answer to one example."""
     cells = [combinations.named(full_name(n), all_.matrix, all_.releases) for n in (origin, target)]
-    of = known(all_, DEVICE_CLASS, exchanged, cells)
-    return answer(of.side(cells[0]), of.side(cells[1]), of)
+    inputs = inputs_of(all_, DEVICE_CLASS, loads, cells)
+    return answer(inputs.side(cells[0]), inputs.side(cells[1]), inputs)
 
 
-def markdown(one: UpgradeAnswer) -> str:
+def markdown(answer: UpgradeAnswer) -> str:
     """As `--format markdown` gives it."""
-    return text.markdown(document.sections(one))
+    return text.markdown(document.sections(answer))
 
 
-def texts(all_: Collated, exchanged: Sequence[Exchanged]) -> Mapping[Path, Callable[[], str]]:
+def texts(all_: Collated, loads: Sequence[Exchanged]) -> Mapping[Path, Callable[[], str]]:
     """By file: how its text is made. An example of which nothing is known is left out."""
 
     def text_of(origin: str, target: str) -> str:
-        return markdown(made(all_, exchanged, origin, target))
+        return markdown(example(all_, loads, origin, target))
 
-    there = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
+    tested = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
     return {
         path_of(*pair): functools.partial(text_of, *pair)
         for pair in PAIRS
-        if {full_name(name) for name in pair} <= there
+        if {full_name(name) for name in pair} <= tested
     }

@@ -11,9 +11,10 @@ from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change, Difference
 from mcore_compat.results.evidence import CheckResult
 from mcore_compat.upgrade import pins
+from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
-from mcore_compat.upgrade.trial import BlameReport, Run, Trial
+from mcore_compat.upgrade.trial import Run, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,5 +120,5 @@ def _told(
         declared=tuple(line for lines in declared for line in lines),
         rules=tuple(explanation.lines(one)) if one else (),
         attributed=one.attributed() if one else (),
-        blamed=Trial(loss.checks, result, origin, target, known, run).verdict(hints),
+        blamed=Trial(loss.checks, result, origin, target, known, run).report(hints),
     )

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from mcore_compat.core.cells import Cell, moved
+from packaging.version import InvalidVersion
+
+from mcore_compat.analysis import doctor
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core.cells import AXES, Cell, moved, parsed
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange.evidence import Exchanged
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve.locks import Lock, asked_for
@@ -104,3 +111,42 @@ def nearest_class(
         return all((cell, name) in there for cell in cells)
 
     return next((name for name in (mine, *classes) if both(name)), mine)
+
+
+WORDS_FOR_INSTALLED = ("current", "FROM=current")
+
+
+class ChosenCell(NamedTuple):
+    """The cell's name, in words how near it is, and whether it is only the nearest."""
+
+    name: str
+    note: str
+    stands_in: bool
+
+
+def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
+    """The tested cell that is the same as what is installed, else the nearest.
+
+    Raises:
+        UsageError: an axis is not installed, or has a version that is none; nothing was tested.
+    """
+    pins = doctor.pins_of(there)
+    for axis in AXES:
+        if axis not in pins:
+            raise UsageError(
+                f"current: {axis} is not installed there; name a cell, or another environment "
+                "with --python"
+            )
+        try:
+            parsed(pins[axis])
+        except InvalidVersion:
+            raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"') from None
+    same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
+    if same:
+        return ChosenCell(min(same), "FROM is what is installed", stands_in=False)
+    near = doctor.nearest(pins, cells)
+    if near is None:
+        raise UsageError("current: no cell was tested that could stand for what is installed")
+    other = [f"{a} {pins[a]} (there {near.pins[a]})" for a in AXES if near.pins[a] != pins[a]]
+    note = f"what is installed was not tested; {near.name} is the nearest, unlike it in "
+    return ChosenCell(near.name, note + ", ".join(other), stands_in=True)
