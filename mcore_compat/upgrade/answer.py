@@ -76,11 +76,15 @@ def answer(
 ) -> UpgradeAnswer:
     """From what is known. `accepted` are patterns of checks that may be lost."""
     old, new = origin.found, target.found
-    made = comparison.difference(old, new) if old and new else None
-    there_too = bool(new and new.checks)
-    lost = losses.losses(origin, target, made, known, accepted) if made and there_too else ()
+    difference = comparison.difference(old, new) if old and new else None
+    target_checked = bool(new and new.checks)
+    lost = (
+        losses.losses(origin, target, difference, known, accepted)
+        if difference and target_checked
+        else ()
+    )
     exchange = Exchange(exchanged=known.loads, found=known.found, checks=known.checks)
-    there = loads.checkpoints(old, target.name, exchange, accepted) if old else None
+    over = loads.checkpoints(old, target.name, exchange, accepted) if old else None
     changed = interfaces.interfaces(origin.pins, target.pins, known.found, known.all_.releases)
     bare = UpgradeAnswer(
         word=Word.GO,
@@ -91,9 +95,9 @@ def answer(
         moved=pins.moving(origin.pins, target.pins),
         packages=pins.packages(origin.lock, target.lock),
         undeclared=pins.undeclared(origin.pins, target.pins, known.all_.matrix),
-        difference=made,
+        difference=difference,
         losses=lost,
-        checkpoints=there,
+        checkpoints=over,
         interfaces=changed,
         numbers=numbers.numbers(old, new) if old and new else None,
     )
@@ -111,18 +115,18 @@ def answer(
     return replace(bare, word=word, reasons=reasons, alternatives=instead)
 
 
-def judged(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Every reason, in the order of the answer's parts."""
-    yield from _of_side("FROM", made.origin)
-    yield from _of_side("TO", made.target)
-    yield from _of_target(made)
-    if not made.target.outcomes():
+    yield from _of_side("FROM", answer.origin)
+    yield from _of_side("TO", answer.target)
+    yield from _of_target(answer)
+    if not answer.target.outcomes():
         return  # what it takes to get there is of no use
-    for loss in made.losses:
+    for loss in answer.losses:
         yield _of_loss(loss)
-    yield from _of_checkpoints(made)
-    yield from _not_recorded(made)
-    for one in made.interfaces:
+    yield from _of_checkpoints(answer)
+    yield from _not_recorded(answer)
+    for one in answer.interfaces:
         if one.breaking:
             yield UpgradeReason(
                 word=Word.CHANGES,
@@ -130,40 +134,40 @@ def judged(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
                 f"{_count(len(one.breaking), 'function or spec', 'functions or specs')}",
                 names=tuple(c.name for c in one.breaking),
             )
-    if made.undeclared:
+    if answer.undeclared:
         yield UpgradeReason(
             word=Word.CHANGES,
-            text=f"TO has {_count(len(made.undeclared), 'requirement')} that nothing declares "
+            text=f"TO has {_count(len(answer.undeclared), 'requirement')} that nothing declares "
             "and FROM did not have: install by name",
-            names=tuple(text for text, *_ in made.undeclared),
+            names=tuple(text for text, *_ in answer.undeclared),
         )
-    yield from _back(made)
-    yield from _without_gpu(made)
-    if made.origin.outcomes() and made.difference and not made.difference.same_suite:
+    yield from _back(answer)
+    yield from _without_gpu(answer)
+    if answer.origin.outcomes() and answer.difference and not answer.difference.same_suite:
         yield UpgradeReason(
             word=Word.GO, text="FROM and TO were taken with two suites: a difference may be theirs"
         )
 
 
-def _back(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    back = tuple(one.package for one in made.interfaces if one.back)
+def _back(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
+    back = tuple(one.package for one in answer.interfaces if one.back)
     if back:
         text = _count(len(back), "package goes", "packages go") + " back to an older release: what "
         yield UpgradeReason(word=Word.GO, text=f"{text}that takes away is not compared", names=back)
 
 
-def _not_recorded(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def _not_recorded(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Releases of which nobody knows what calls they take."""
-    gone = tuple(f"{one.package} {v}" for one in made.interfaces for v in one.not_recorded)
+    gone = tuple(f"{one.package} {v}" for one in answer.interfaces for v in one.not_recorded)
     if gone:
         text = "whether calls break is not known: nothing was recorded of "
         text += _count(len(gone), "release")
         yield UpgradeReason(word=Word.CHANGES, text=text, names=gone)
 
 
-def _without_gpu(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def _without_gpu(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """What nobody knows on this device class, of either cell."""
-    ends = (made.origin.outcomes(), made.target.outcomes())
+    ends = (answer.origin.outcomes(), answer.target.outcomes())
     open_ = [{c for c, o in end.items() if o is CheckOutcome.NEEDS_GPU} for end in ends]
     both = sorted(open_[0] & open_[1])
     if both:
@@ -198,9 +202,9 @@ def _of_side(end: str, side: Side) -> Iterator[UpgradeReason]:
         yield UpgradeReason(word=Word.CHANGES, text=text, command="mcore-compat doctor --run")
 
 
-def _of_target(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Whether TO works at all."""
-    found = made.target.found
+    found = answer.target.found
     if found and found.reason and not found.checks:
         yield UpgradeReason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
     elif found and found.outcome is CellOutcome.INCOMPATIBLE:
@@ -238,13 +242,13 @@ CHECKPOINTS = {
 }
 
 
-def _of_checkpoints(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    there = made.checkpoints
-    if there is None or not made.origin.outcomes():
+def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
+    over = answer.checkpoints
+    if over is None or not answer.origin.outcomes():
         return
-    command = loads.exchange_command(made.origin.name, made.target.name)
+    command = loads.exchange_command(answer.origin.name, answer.target.name)
     for load, (word, text) in CHECKPOINTS.items():
-        routes = [r for r in there.of(load) if not r.accepted]
+        routes = [r for r in over.of(load) if not r.accepted]
         if routes:
             yield UpgradeReason(
                 word=word,
@@ -252,6 +256,6 @@ def _of_checkpoints(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
                 names=tuple(r.check for r in routes),
                 command=command if load in (Load.UNTESTED, Load.OPEN) else "",
             )
-    if there.state not in (FRESH, loads.NOT_TESTED):
-        text = f"what is known of checkpoints does not hold any more: {there.state}"
+    if over.state not in (FRESH, loads.NOT_TESTED):
+        text = f"what is known of checkpoints does not hold any more: {over.state}"
         yield UpgradeReason(word=Word.CHANGES, text=text, command=command)

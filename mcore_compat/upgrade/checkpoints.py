@@ -29,10 +29,7 @@ WITHIN: Mapping[str, Place] = {
 }
 """By kind of check: from which kind of checkpoint to which a cell goes by itself."""
 
-IN_ORIGIN: Mapping[str, str] = {
-    "default-to-modelopt": "restore",
-    STATE: STATE_KIND,
-}
+IN_ORIGIN: Mapping[str, str] = {"default-to-modelopt": "restore", STATE: STATE_KIND}
 """By way: the check that asks the same of one cell alone."""
 
 

@@ -74,7 +74,7 @@ class UpgradeInputs:
     @property
     def loads(self) -> tuple[Exchanged, ...]:
         """The exchange's evidence of the device class."""
-        return tuple(one for one in self.exchanged if one.device_class == self.device_class)
+        return tuple(e for e in self.exchanged if e.device_class == self.device_class)
 
     def evidence_of(self, cell: str) -> Evidence | None:
         return next((e for e in self.found if e.cell == cell), None)
@@ -96,8 +96,8 @@ class UpgradeInputs:
             digest = asked_for(cell, self.all_.matrix, self.all_.releases)
         python = found.pins.get("python", "")
         suite = found.suite if found.outcome is CellOutcome.UNRESOLVABLE else self.suite
-        said = evidence.freshness(found, lock=digest, suite=suite, python=python)
-        return FRESH if isinstance(said, Fresh) else said.why
+        freshness = evidence.freshness(found, lock=digest, suite=suite, python=python)
+        return FRESH if isinstance(freshness, Fresh) else freshness.why
 
 
 def nearest_class(

@@ -65,10 +65,7 @@ class Trial:
         suite = target.found.suite if target.found else ""
         self._tested = pins.by_pins(e for e in known.found if _comparable(e, suite))
         self._axes = pins.moving(self._old, self._new)
-        self._cells: dict[Moved, str] = {
-            Moved(): origin.name,
-            frozenset(self._axes): target.name,
-        }
+        self._cells: dict[Moved, str] = {Moved(): origin.name, frozenset(self._axes): target.name}
         self._why: dict[Moved, str] = {}
         self._open: dict[Moved, str] = {}
         self._seconds = sum(c.seconds for c in target.found.checks) if target.found else 0.0

@@ -58,23 +58,23 @@ def history(found: Iterable[Evidence]) -> History:
     """What all cells saw. A cell that could not see a subject takes nothing from one that did."""
     evidence = list(found)
     paths = _interface_paths(evidence)
-    made: History = {}
+    history: History = {}
     kept = _Shared()
-    for one in evidence:
-        whole = _imported(one, kept)
-        for check in one.checks:
+    for e in evidence:
+        whole = _imported(e, kept)
+        for check in e.checks:
             for name, value, by in _looked(check, paths, kept):
                 top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
                 if top not in OWNERS or (value is None and top not in whole):
                     continue  # what does not import hides what it has
-                release = one.pins[OWNERS[top]]
+                release = e.pins[OWNERS[top]]
                 subject = Subject(package=OWNERS[top], name=name)
-                seen = made.setdefault(subject, {}).setdefault(release, ReleaseSighting())
+                seen = history.setdefault(subject, {}).setdefault(release, ReleaseSighting())
                 if value is not None:
-                    seen.values.setdefault(value, set()).add(one.cell)
+                    seen.values.setdefault(value, set()).add(e.cell)
                 if by:
                     (seen.guarded if by[1] else seen.users).add(by[0])
-    return made
+    return history
 
 
 @dataclass

@@ -207,7 +207,7 @@ def _changes(made: Sequence[Change]) -> Iterator[tuple[str, str, str, str, str]]
     for (before, after, name), mine in by_subject.items():
         what = [c.what for c in mine if not c.what.minor]
         if what:
-            key = before, after, wording.told(what), wording.breaks(what)
+            key = before, after, wording.summary(what), wording.breaks(what)
             alike.setdefault(key, []).append(name)
     for (before, after, told, breaks), subjects in alike.items():
         yield before, after, ", ".join(subjects), told, breaks
