@@ -45,13 +45,13 @@ OutcomesByRelease = Mapping[str, Collection[CheckOutcome]]
 """How one check ended in the cells of each release of an axis."""
 
 
-def every(found: Sequence[Evidence], axis: str, releases: Sequence[str]) -> tuple[Interval, ...]:
+def every(evidence: Sequence[Evidence], axis: str, releases: Sequence[str]) -> tuple[Interval, ...]:
     """The intervals of every check over one axis, sorted by kind and family.
 
     `releases` are all that there are of the axis: those among a run that no cell tested are named.
     """
     outcomes: dict[tuple[str, str], dict[str, set[CheckOutcome]]] = {}
-    for e in found:  # once over all checks: a matrix of thousands of cells has half a million
+    for e in evidence:  # once over all checks: a matrix of thousands of cells has half a million
         version = e.pins[axis]
         for c in e.checks:
             by_release = outcomes.setdefault((c.kind, c.family or ""), {})

@@ -38,7 +38,7 @@ class Word(Enum):
 RANK = tuple(Word)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class UpgradeReason:
     """Why the answer is not better than `word`; `GO`: only worth knowing. `names` are what the
     text counts, `why` a failure in one line, `command` what tells more."""
@@ -126,18 +126,19 @@ def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         yield _of_loss(loss)
     yield from _of_checkpoints(answer)
     yield from _not_recorded(answer)
-    for one in answer.interfaces:
-        if one.breaking:
+    for interface in answer.interfaces:
+        count = _count(len(interface.breaking), "function or spec", "functions or specs")
+        change = f"{interface.package} {interface.before} → {interface.after}"
+        if interface.breaking:
             yield UpgradeReason(
-                word=Word.CHANGES,
-                text=f"{one.package} {one.before} → {one.after} breaks calls that were right: "
-                f"{_count(len(one.breaking), 'function or spec', 'functions or specs')}",
-                names=tuple(c.name for c in one.breaking),
+                Word.CHANGES,
+                f"{change} breaks calls that were right: {count}",
+                names=tuple(c.name for c in interface.breaking),
             )
     if answer.undeclared:
         yield UpgradeReason(
-            word=Word.CHANGES,
-            text=f"TO has {_count(len(answer.undeclared), 'requirement')} that nothing declares "
+            Word.CHANGES,
+            f"TO has {_count(len(answer.undeclared), 'requirement')} that nothing declares "
             "and FROM did not have: install by name",
             names=tuple(text for text, *_ in answer.undeclared),
         )
@@ -145,24 +146,28 @@ def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     yield from _without_gpu(answer)
     if answer.origin.outcomes() and answer.difference and not answer.difference.same_suite:
         yield UpgradeReason(
-            word=Word.GO, text="FROM and TO were taken with two suites: a difference may be theirs"
+            Word.GO, "FROM and TO were taken with two suites: a difference may be theirs"
         )
 
 
 def _back(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    back = tuple(one.package for one in answer.interfaces if one.back)
+    back = tuple(interface.package for interface in answer.interfaces if interface.back)
     if back:
         text = _count(len(back), "package goes", "packages go") + " back to an older release: what "
-        yield UpgradeReason(word=Word.GO, text=f"{text}that takes away is not compared", names=back)
+        yield UpgradeReason(Word.GO, f"{text}that takes away is not compared", names=back)
 
 
 def _not_recorded(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Releases of which nobody knows what calls they take."""
-    gone = tuple(f"{one.package} {v}" for one in answer.interfaces for v in one.not_recorded)
+    gone = tuple(
+        f"{interface.package} {v}"
+        for interface in answer.interfaces
+        for v in interface.not_recorded
+    )
     if gone:
         text = "whether calls break is not known: nothing was recorded of "
         text += _count(len(gone), "release")
-        yield UpgradeReason(word=Word.CHANGES, text=text, names=gone)
+        yield UpgradeReason(Word.CHANGES, text, names=gone)
 
 
 def _without_gpu(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
@@ -173,7 +178,7 @@ def _without_gpu(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     if both:
         text = _count(len(both), "check needs a GPU, and was", "checks need a GPU, and were")
         text += " asked in neither"
-        yield UpgradeReason(word=Word.GO, text=text, names=tuple(both))
+        yield UpgradeReason(Word.GO, text, names=tuple(both))
 
 
 def _count(number: int, noun: str, nouns: str = "") -> str:
@@ -188,33 +193,29 @@ def _of_side(end: str, side: Side) -> Iterator[UpgradeReason]:
     """Whether anything is known of it, and still holds."""
     if side.found is None:
         text = f"nothing is known of {end}: it was not tested"
-        yield UpgradeReason(word=Word.NO, text=text, command=f"nox -s {side.name}")
+        yield UpgradeReason(Word.NO, text, command=f"nox -s {side.name}")
     elif end == "FROM" and side.found.outcome not in ASKED:
         why = side.found.reason.message if side.found.reason else ""
         text = f"nothing is known of {end}: it is {side.found.outcome}"
         again = "" if side.state == FRESH else f"nox -s {side.name}"
-        yield UpgradeReason(word=Word.NO, text=text, why=why, command=again)
+        yield UpgradeReason(Word.NO, text, why=why, command=again)
     elif side.state != FRESH:
         text = f"the evidence of {end} does not hold any more: {side.state}"
-        yield UpgradeReason(word=Word.CHANGES, text=text, command=f"nox -s {side.name}")
+        yield UpgradeReason(Word.CHANGES, text, command=f"nox -s {side.name}")
     if side.stands_in:
         text = f"what is installed was not tested: {end} is only the nearest to it"
-        yield UpgradeReason(word=Word.CHANGES, text=text, command="mcore-compat doctor --run")
+        yield UpgradeReason(Word.CHANGES, text, command="mcore-compat doctor --run")
 
 
 def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Whether TO works at all."""
-    found = answer.target.found
-    if found and found.reason and not found.checks:
-        yield UpgradeReason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
-    elif found and found.outcome is CellOutcome.INCOMPATIBLE:
-        yield UpgradeReason(
-            word=Word.NO, text="TO is incompatible: no family's checkpoint restores there"
-        )
-    elif found and found.outcome not in comparison.GOOD:
-        yield UpgradeReason(
-            word=Word.NO, text=f"TO is {found.outcome}: no restore could be asked there"
-        )
+    evidence = answer.target.found
+    if evidence and evidence.reason and not evidence.checks:
+        yield UpgradeReason(Word.NO, f"TO is {evidence.outcome}", why=evidence.reason.message)
+    elif evidence and evidence.outcome is CellOutcome.INCOMPATIBLE:
+        yield UpgradeReason(Word.NO, "TO is incompatible: no family's checkpoint restores there")
+    elif evidence and evidence.outcome not in comparison.GOOD:
+        yield UpgradeReason(Word.NO, f"TO is {evidence.outcome}: no restore could be asked there")
 
 
 def _of_loss(loss: Loss) -> UpgradeReason:
@@ -226,7 +227,7 @@ def _of_loss(loss: Loss) -> UpgradeReason:
         word, text = Word.GO, f"{what} may be lost, and fails or is not asked in TO"
     elif loss.failed or gone:
         word, text = Word.NO, f"{what}, and not in TO"
-    return UpgradeReason(word=word, text=text, names=loss.checks, why=loss.why)
+    return UpgradeReason(word, text, names=loss.checks, why=loss.why)
 
 
 CHECKPOINTS = {
@@ -251,11 +252,11 @@ def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         routes = [r for r in over.of(load) if not r.accepted]
         if routes:
             yield UpgradeReason(
-                word=word,
-                text=f"{_count(len(routes), 'checkpoint')} {text}",
+                word,
+                f"{_count(len(routes), 'checkpoint')} {text}",
                 names=tuple(r.check for r in routes),
                 command=command if load in (Load.UNTESTED, Load.OPEN) else "",
             )
     if over.state not in (FRESH, loads.NOT_TESTED):
         text = f"what is known of checkpoints does not hold any more: {over.state}"
-        yield UpgradeReason(word=Word.CHANGES, text=text, command=command)
+        yield UpgradeReason(Word.CHANGES, text, command=command)

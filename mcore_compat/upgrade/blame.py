@@ -43,16 +43,13 @@ class Culprit:
 class Blame:
     """`culprits` are the minimal sets that were found, the smallest first.
 
-    `innocent`: combinations that work; `silent`: those that cannot be asked; `asked`: what was
-    asked for this, in order; `wanted`: what would be, in order. `whole`: there is no other minimal
-    set, unless one change repairs what others break or it needs what cannot be asked.
+    `innocent`: combinations that work; `silent`: those that cannot be asked. `whole`: there is no
+    other minimal set, unless one change repairs what others break or it needs what cannot be asked.
     """
 
     culprits: tuple[Culprit, ...]
     innocent: tuple[tuple[str, ...], ...]
     silent: tuple[tuple[str, ...], ...]
-    asked: tuple[tuple[str, ...], ...]
-    wanted: tuple[tuple[str, ...], ...]
     whole: bool
 
 
@@ -131,7 +128,6 @@ class _Search:
             Moved(): CheckState.GOOD,
             self.every: CheckState.BAD,
         }
-        self._asked: list[Moved] = []
 
     def ordered(self, moved: Iterable[str]) -> tuple[str, ...]:
         """In the order in which the axes were given."""
@@ -140,10 +136,7 @@ class _Search:
     def bad(self, moved: Moved) -> bool:
         """Whether it fails with these moved; asks where that is not known."""
         if moved not in self.states:
-            state = self._ask(moved)
-            self.states[moved] = state
-            if state is not None:
-                self._asked.append(moved)
+            self.states[moved] = self._ask(moved)
         return self.states[moved] is CheckState.BAD
 
     def start(self, rest: Moved) -> Moved | None:
@@ -200,13 +193,10 @@ class _Search:
             for axes in minimal
         ]
         every = [*self._below(self.every), self.every]
-        wanted = (axes for axes, state in self.states.items() if state is None)
         return Blame(
             culprits=tuple(sorted(culprits, key=lambda c: (len(c.axes), self._rank(c.axes)))),
             innocent=self._those(CheckState.GOOD, every),
             silent=self._those(CheckState.SILENT, every),
-            asked=tuple(map(self.ordered, self._asked)),
-            wanted=tuple(map(self.ordered, wanted)),
             whole=whole,
         )
 

@@ -93,7 +93,7 @@ class Exchange:
     checks: str = ""
 
     def loads(self, cell: str) -> Exchanged | None:
-        return next((one for one in self.exchanged if one.cell == cell), None)
+        return next((exchanged for exchanged in self.exchanged if exchanged.cell == cell), None)
 
     def source(self, origin: str, target: str) -> Source | None:
         there = self.loads(target)
@@ -134,7 +134,7 @@ def _saved(origin: Evidence) -> Iterator[str]:
 
 def named(check: str, patterns: Iterable[str]) -> bool:
     """Whether one of the patterns, a check's id or a glob, means it. Brackets are no globs."""
-    return any(matching(one, [check]) for one in patterns)
+    return any(matching(pattern, [check]) for pattern in patterns)
 
 
 def _state(origin: Evidence, target: str, all_: Exchange) -> str:
@@ -158,18 +158,18 @@ def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange)
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
     asked = answer.outcome in FAILURES
     why = why if asked else answer.reason or answer.outcome.value
-    said = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
+    route = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
     if not asked and why.startswith(NOT_SAVED):
-        return replace(said, load=Load.NOT_SAVED)
+        return replace(route, load=Load.NOT_SAVED)
     own = _in_origin(origin, family, way, all_)
     if own in NONE:
-        return said  # TO takes nothing away
+        return route  # TO takes nothing away
     if not asked:
-        return replace(said, load=Load.NOT_ASKED)
+        return replace(route, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
     chain = shortest(edges(all_, family), start, end)
     lost = Load.LOST if own is CheckOutcome.WORKS else Load.OPEN
-    return replace(said, load=Load.THROUGH if chain else lost, chain=chain)
+    return replace(route, load=Load.THROUGH if chain else lost, chain=chain)
 
 
 NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
@@ -193,29 +193,32 @@ Edges = Mapping[Place, Sequence[tuple[Place, int]]]
 def edges(all_: Exchange, family: str) -> Edges:
     """Every load of a family's checkpoints that works, between cells and within one; none that was
     seen with other checks or locks than today's."""
-    made: dict[Place, set[tuple[Place, int]]] = {}
-    for one in all_.exchanged:
-        for origin, source in one.sources.items():
-            if not _holds(one, origin, source, all_):
+    steps_from: dict[Place, set[tuple[Place, int]]] = {}
+    for exchanged in all_.exchanged:
+        for origin, source in exchanged.sources.items():
+            if not _holds(exchanged, origin, source, all_):
                 continue
             for way, kind in WAYS.items():
                 answer = source.answers.get(f"{family}:{way}")
                 if answer is not None and answer.outcome is CheckOutcome.WORKS:
-                    step = (one.cell, INTO.get(way, kind)), int(one.cell != origin)
-                    made.setdefault((origin, kind), set()).add(step)
+                    step = (exchanged.cell, INTO.get(way, kind)), int(exchanged.cell != origin)
+                    steps_from.setdefault((origin, kind), set()).add(step)
     for e in all_.found:
         for c in e.checks:
             if c.family == family and c.kind in WITHIN and c.outcome is CheckOutcome.WORKS:
                 kind, other = WITHIN[c.kind]
-                made.setdefault((e.cell, kind), set()).add(((e.cell, other), 0))
-    return {place: sorted(steps) for place, steps in made.items()}
+                steps_from.setdefault((e.cell, kind), set()).add(((e.cell, other), 0))
+    return {place: sorted(steps) for place, steps in steps_from.items()}
 
 
-def _holds(one: Exchanged, origin: str, source: Source, all_: Exchange) -> bool:
-    """Whether what `one` loaded of `origin` is of today's checks and of the locks that were run."""
-    locks = {e.cell: e.lock for e in all_.found if e.cell in (one.cell, origin)}
-    there = one.lock == locks.get(one.cell, one.lock) and one.exchange == all_.checks
-    return there and source.lock == locks.get(origin, source.lock)
+def _holds(exchanged: Exchanged, origin: str, source: Source, all_: Exchange) -> bool:
+    """Whether what was loaded of `origin` is of today's checks and of the locks that were run."""
+    locks = {e.cell: e.lock for e in all_.found if e.cell in (exchanged.cell, origin)}
+    return (
+        exchanged.exchange == all_.checks
+        and exchanged.lock == locks.get(exchanged.cell, exchanged.lock)
+        and source.lock == locks.get(origin, source.lock)
+    )
 
 
 def shortest(edges: Edges, start: Place, end: Place) -> tuple[Place, ...]:

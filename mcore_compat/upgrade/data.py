@@ -74,7 +74,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
             "routes": [_row(route, cause="fingerprint") for route in checkpoints.routes],
         },
         "pins": _pins(answer),
-        "interfaces": {one.package: _interface(one) for one in answer.interfaces},
+        "interfaces": {interface.package: _interface(interface) for interface in answer.interfaces},
         "numbers": numbers and _row(numbers, counts=None, values="values_differ", shapes="tensors"),
         "alternatives": [_row(cell, moved="unlike_to") for cell in answer.alternatives],
     }
@@ -102,14 +102,14 @@ def _interface(interface: Interface) -> dict[str, Any]:
 
 
 def _side(side: Side) -> dict[str, Any]:
-    found = side.found
+    evidence = side.found
     return {
         "cell": side.name,
         "pins": dict(side.pins),
         "state": side.state,
-        "outcome": found.outcome.value if found else None,
-        "taken": found.taken if found else None,
-        "restores": list(verdict.restoring(found)) if found else [],
+        "outcome": evidence.outcome.value if evidence else None,
+        "taken": evidence.taken if evidence else None,
+        "restores": list(verdict.restoring(evidence)) if evidence else [],
         "note": side.note,
     }
 

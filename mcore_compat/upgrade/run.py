@@ -53,8 +53,8 @@ def answered(question: Question, context: Context) -> UpgradeAnswer:
     origin, names = question.origin, [question.origin.name, question.target]
     if question.load:
         # What does not load in FROM either is not lost.
-        found = [pipeline.run_cell(name, Options(), context).evidence for name in names]
-        if all(e.checks for e in found):
+        results = [pipeline.run_cell(name, Options(), context).evidence for name in names]
+        if all(e.checks for e in results):
             question.load(origin.name, names)
     cells = [pipeline.chosen(name, context) for name in names]
     inputs = _stored(cells, context, question)
@@ -86,13 +86,13 @@ def inputs_of(
 
 def _stored(cells: Sequence[Cell], context: Context, question: Question) -> UpgradeInputs:
     """All that is known by now."""
-    found = evidence.load_all()
+    results = evidence.load_all()
     chosen = question.device_class or pipeline.device_class()
     if question.device_class is None and question.load is None:
         names = [cell.name for cell in cells]
-        chosen = sides.nearest_class(found, names, chosen, evidence.DEVICE_CLASSES)
+        chosen = sides.nearest_class(results, names, chosen, evidence.DEVICE_CLASSES)
     declared = combinations.cells(context.matrix, context.releases)
-    all_ = collation.collate(found, declared, context.matrix, context.releases)
+    all_ = collation.collate(results, declared, context.matrix, context.releases)
     return inputs_of(all_, chosen, exchanged.load_all(), cells)
 
 

@@ -81,36 +81,36 @@ class UpgradeInputs:
 
     def side(self, cell: Cell, note: str = "", *, stands_in: bool = False) -> Side:
         """What is known of a cell."""
-        found, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
-        state = self._state(cell, found, lock) if found else UNTESTED
-        return Side(cell=cell, found=found, lock=lock, state=state, note=note, stands_in=stands_in)
+        known, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
+        state = self._state(cell, known, lock) if known else UNTESTED
+        return Side(cell=cell, found=known, lock=lock, state=state, note=note, stands_in=stands_in)
 
-    def _state(self, cell: Cell, found: Evidence, lock: Lock | None) -> str:
+    def _state(self, cell: Cell, known: Evidence, lock: Lock | None) -> str:
         """Whether its evidence holds. Wheels are left out: those of this machine change nothing
         in what is known."""
-        newer = moved(cell, found.pins)
+        newer = moved(cell, known.pins)
         if newer:
             return ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
         digest = lock.digest if lock else ""
-        if found.outcome is CellOutcome.UNRESOLVABLE and lock is None:
+        if known.outcome is CellOutcome.UNRESOLVABLE and lock is None:
             digest = asked_for(cell, self.all_.matrix, self.all_.releases)
-        python = found.pins.get("python", "")
-        suite = found.suite if found.outcome is CellOutcome.UNRESOLVABLE else self.suite
-        freshness = evidence.freshness(found, lock=digest, suite=suite, python=python)
+        python = known.pins.get("python", "")
+        suite = known.suite if known.outcome is CellOutcome.UNRESOLVABLE else self.suite
+        freshness = evidence.freshness(known, lock=digest, suite=suite, python=python)
         return FRESH if isinstance(freshness, Fresh) else freshness.why
 
 
 def nearest_class(
-    found: Sequence[Evidence], cells: Sequence[str], mine: str, classes: Sequence[str]
+    known: Sequence[Evidence], cells: Sequence[str], preferred: str, classes: Sequence[str]
 ) -> str:
     """The device class to answer from: `mine` where both cells have evidence of it or no other has
     both."""
-    there = {(e.cell, e.device_class) for e in found}
+    there = {(e.cell, e.device_class) for e in known}
 
     def both(name: str) -> bool:
         return all((cell, name) in there for cell in cells)
 
-    return next((name for name in (mine, *classes) if both(name)), mine)
+    return next((name for name in (preferred, *classes) if both(name)), preferred)
 
 
 WORDS_FOR_INSTALLED = ("current", "FROM=current")

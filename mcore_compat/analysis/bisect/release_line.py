@@ -228,8 +228,8 @@ def _notes(bad: Cell, axis: str, points: Sequence[Point]) -> tuple[str, ...]:
     """What the bad end is instead of the cell that was named; the good one is always itself."""
     if any(point.cell.pins == bad.pins for point in points):
         return ()
-    (mine,) = (p.cell for p in (points[0], points[-1]) if bad.pins[axis] == p.version)
-    return (f"in the place of --bad {bad.name}: {mine.name}, as --good in all else",)
+    (end,) = (p.cell for p in (points[0], points[-1]) if bad.pins[axis] == p.version)
+    return (f"in the place of --bad {bad.name}: {end.name}, as --good in all else",)
 
 
 def stacks(line: ReleaseLine, low: int, high: int) -> dict[str, tuple[str, str]]:

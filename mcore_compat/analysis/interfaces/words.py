@@ -97,17 +97,18 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _names(kind: str, mine: Sequence[InterfaceDifference]) -> str:
+def _names(kind: str, differences: Sequence[InterfaceDifference]) -> str:
     """The names, those that are required or lie above others said so; or how many."""
-    names = [d.name or "the whole" for d in mine]
+    names = [d.name or "the whole" for d in differences]
     if kind.startswith("submodule"):
         below = _topmost(names)
         names = [f"{n} (with {below[n]} below it)" if below[n] else n for n in below]
     elif kind == "parameter added":
-        names = [f"{n} (required)" if d.breaking else n for n, d in zip(names, mine, strict=True)]
+        required = [" (required)" * d.breaking for d in differences]
+        names = [name + word for name, word in zip(names, required, strict=True)]
     if len(names) <= FULL:
         return ", ".join(names)
-    breaking = [n for n, d in zip(names, mine, strict=False) if d.breaking]
+    breaking = [n for n, d in zip(names, differences, strict=False) if d.breaking]
     noun = "submodules" if kind.startswith("submodule") else "parameters"
     return ", ".join([f"{len(names)} {noun}", *breaking])
 
