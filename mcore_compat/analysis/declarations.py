@@ -64,7 +64,7 @@ class Relation:
         return f"{self.package} {self.version} declares {self.on}{self.specifier or ' any'}{where}"
 
     def admits(self, version: str) -> bool:
-        return _contains(self.specifier, version)
+        return holds(self.specifier, version) is not False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +89,12 @@ class Finding:
 
 
 @functools.cache
-def _contains(specifier: str, version: str) -> bool:
+def holds(specifier: str, version: str) -> bool | None:
+    """Whether a range has a version; None where it is no specifier."""
     try:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidSpecifier:
-        return True
+        return None
 
 
 def relations(package: str, version: str, releases: Releases) -> tuple[Relation, ...]:

@@ -7,14 +7,13 @@ and set against the minutes that it costs. Pure: data in, data out.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
+from mcore_compat.analysis.declarations import holds
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.rules import inside
 from mcore_compat.core.cells import AXES, Cell, series_of
@@ -200,15 +199,6 @@ def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[tuple[f
             GUARD * min(len(crossed), 5),
             f"megatron-core {series} was tested on one side only of its own guards {shown}",
         )
-
-
-@functools.cache
-def holds(specifier: str, version: str) -> bool | None:
-    """Whether a guard lets a version pass; None where it is no specifier."""
-    try:
-        return SpecifierSet(specifier).contains(version, prereleases=True)
-    except InvalidSpecifier:
-        return None
 
 
 def guards_of(evidence: Iterable[Evidence]) -> Guards:
