@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from mcore_compat.run.part_results import Taken
 from support import START, event, stand_in_cell
 
 from mcore_compat.results import evidence
 from mcore_compat.results.from_events import Builder
 from mcore_compat.run import part_results as results
 from mcore_compat.run.check_sets import RANKS, Part
-from mcore_compat.run.part_results import Taken
 
 
 def taken(

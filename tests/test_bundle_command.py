@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from index_support import file
+from mcore_compat.run.part_results import Taken
 from support import START, event, stand_in_cell
 
 from mcore_compat import cli
@@ -39,7 +40,6 @@ from mcore_compat.run import context as run_context
 from mcore_compat.run import part_results as parts
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import GPU
-from mcore_compat.run.part_results import Taken
 
 WHEEL, PURE, SDIST = b"a wheel", b"a pure wheel", b"a source"
 

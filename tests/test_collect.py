@@ -30,6 +30,7 @@ from collect_support import (
     stored,
     write_,
 )
+from mcore_compat.run.part_results import Taken
 from support import event
 
 from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
@@ -40,7 +41,6 @@ from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.run import part_results as parts
 from mcore_compat.run.check_sets import GPU
-from mcore_compat.run.part_results import Taken
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""

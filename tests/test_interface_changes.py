@@ -262,7 +262,7 @@ def test_a_row_of_data_is_json(made: Made) -> None:
 
 def test_every_kind_has_its_words() -> None:
     for kind in words._KINDS:
-        assert words.told([InterfaceDifference(kind=kind, name="x", old="1", new="2")])
+        assert words.summary([InterfaceDifference(kind=kind, name="x", old="1", new="2")])
 
 
 def test_the_report_has_the_section_and_the_data(made: Made) -> None:

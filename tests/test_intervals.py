@@ -12,10 +12,14 @@ from support import event, stand_in_cell
 
 from mcore_compat.analysis import intervals
 from mcore_compat.analysis.intervals import Interval
+from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.evidence import Evidence
 
 Made = Callable[..., Evidence]
 RELEASES = tuple(f"0.{n}.0" for n in range(9, 20))
+
+
+ASKED = ("megatron-core", "restore", "gpt")
 
 
 def over(made: Made, **outcomes: str) -> tuple[Interval, ...]:
@@ -27,7 +31,9 @@ def over(made: Made, **outcomes: str) -> tuple[Interval, ...]:
         )
         for name, outcome in outcomes.items()
     ]
-    return intervals.intervals(found, "megatron-core", "restore", "gpt", RELEASES)
+    every = intervals.every(found, "megatron-core", RELEASES)
+    assert {(row.axis, row.kind, row.family) for row in every} <= {ASKED}
+    return every
 
 
 def test_a_run_has_a_first_and_a_last_release(made: Made) -> None:
@@ -95,13 +101,12 @@ def test_a_release_that_works_in_some_cells_only_is_partial(made: Made) -> None:
 
 @given(st.dictionaries(st.integers(9, 19), st.booleans()))
 def test_no_release_is_both_in_a_run_and_not_tested(answers: dict[int, bool]) -> None:
-    said = {f"0.{n}.0": frozenset({works}) for n, works in sorted(answers.items())}
-    given = intervals.ReleaseOutcomes(said=said)
-    made = intervals.from_answers(given, "megatron-core", "restore", "gpt", RELEASES)
-    tested = set(said)
-    for one in made:
-        assert not tested & set(one.not_tested)
-        first = one.version_added.removeprefix("≤")
-        assert True in said[first]
-        assert True in said[one.version_last]
-    assert bool(made) == any(answers.values())
+    words = {True: CheckOutcome.WORKS, False: CheckOutcome.BROKEN}
+    outcomes = {f"0.{n}.0": {words[works]} for n, works in answers.items()}
+    rows = list(intervals.of_check(outcomes, *ASKED, RELEASES))
+    for row in rows:
+        assert not set(outcomes) & set(row.not_tested)
+        first = row.version_added.removeprefix("≤")
+        assert CheckOutcome.WORKS in outcomes[first]
+        assert CheckOutcome.WORKS in outcomes[row.version_last]
+    assert bool(rows) == any(answers.values())

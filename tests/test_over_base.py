@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from mcore_compat.run.part_results import Taken
 from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base.errors import EvidenceError
@@ -28,7 +29,6 @@ from mcore_compat.results.from_events import Builder
 from mcore_compat.run import part_results as results
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import GPU, RANKS
-from mcore_compat.run.part_results import Taken
 
 LOCKED = "compat-0.16-modelopt0.41"
 VENDOR = f"{LOCKED}-te2.11-torch2.11.0+cu130"

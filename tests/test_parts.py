@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mcore_compat.run.part_results import Taken
 from parts_support import ONE, taken
 from support import START, event, stand_in_cell
 
@@ -22,7 +23,6 @@ from mcore_compat.run import cells, memory, pipeline
 from mcore_compat.run import part as running
 from mcore_compat.run import part_results as results
 from mcore_compat.run.check_sets import GPU, PARTS, RANKS, Part
-from mcore_compat.run.part_results import Taken
 
 
 @pytest.fixture

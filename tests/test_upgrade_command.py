@@ -41,7 +41,7 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Outcome
-from mcore_compat.upgrade import current, data, document, examples, text
+from mcore_compat.upgrade import data, document, examples, sides, text
 from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 
 LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
@@ -326,13 +326,13 @@ THERE = Installed(
 
 
 def test_what_is_installed_is_the_very_cell() -> None:
-    chosen = current.current(THERE, [record()])
+    chosen = sides.installed(THERE, [record()])
     assert chosen == ("compat-0.16-modelopt0.41", "FROM is what is installed", False)
 
 
 def test_the_nearest_stands_for_what_was_not_tested() -> None:
     other = replace(THERE, versions={**THERE.versions, "torch": "2.9.0"})
-    chosen = current.current(other, [record()])
+    chosen = sides.installed(other, [record()])
     assert chosen.name == "compat-0.16-modelopt0.41"
     assert chosen.note.endswith("unlike it in torch 2.9.0 (there 2.9.1)")
     assert chosen.stands_in
@@ -341,7 +341,7 @@ def test_the_nearest_stands_for_what_was_not_tested() -> None:
 def test_the_core_library_alone_tells_the_version_of_te() -> None:
     versions = {k: v for k, v in THERE.versions.items() if k != "transformer-engine"}
     core = replace(THERE, versions={**versions, "transformer-engine-cu12": "2.11.0"})
-    assert current.current(core, [record()])[1] == "FROM is what is installed"
+    assert sides.installed(core, [record()])[1] == "FROM is what is installed"
 
 
 @pytest.mark.parametrize(
@@ -354,9 +354,9 @@ def test_the_core_library_alone_tells_the_version_of_te() -> None:
 def test_what_cannot_stand_for_a_cell_is_told(versions: dict[str, str | None], said: str) -> None:
     there = {k: v for k, v in {**THERE.versions, **versions}.items() if v is not None}
     with pytest.raises(UsageError, match=said):
-        current.current(replace(THERE, versions=there), [record()])
+        sides.installed(replace(THERE, versions=there), [record()])
     with pytest.raises(UsageError, match="no cell was tested"):
-        current.current(THERE, [changed(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
+        sides.installed(THERE, [changed(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
 
 
 def test_current_is_answered_with_its_note(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ class Relation:
         return f"{self.package} {self.version} declares {self.on}{self.specifier or ' any'}{where}"
 
     def admits(self, version: str) -> bool:
-        return _contains(self.specifier, version)
+        return holds(self.specifier, version) is not False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,26 +89,27 @@ class Finding:
 
 
 @functools.cache
-def _contains(specifier: str, version: str) -> bool:
+def holds(specifier: str, version: str) -> bool | None:
+    """Whether a range has a version; None where it is no specifier."""
     try:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidSpecifier:
-        return True
+        return None
 
 
 def relations(package: str, version: str, releases: Releases) -> tuple[Relation, ...]:
     """What a release of an axis declares of the other axes. Sorted, each once."""
-    found: dict[tuple[str, str], set[str]] = {}
+    extras_of: dict[tuple[str, str], set[str]] = {}
     for name in (package, *PARTS.get(package, ())):
         release = next((r for r in releases.of(name) if r.version == version), None)
         if release is None:
             continue
         for text in release.requires:
-            for on, specifier, extra in _said(text):
+            for on, specifier, extra in _on_axis(text):
                 if on != package:
-                    found.setdefault((on, specifier), set()).add(extra)
+                    extras_of.setdefault((on, specifier), set()).add(extra)
         if release.requires_python:
-            found.setdefault(("python", release.requires_python), set()).add("requires-python")
+            extras_of.setdefault(("python", release.requires_python), set()).add("requires-python")
     return tuple(
         Relation(
             package=package,
@@ -117,12 +118,12 @@ def relations(package: str, version: str, releases: Releases) -> tuple[Relation,
             specifier=specifier,
             extra="" if "" in extras else ", ".join(sorted(extras)),
         )
-        for (on, specifier), extras in sorted(found.items())
+        for (on, specifier), extras in sorted(extras_of.items())
     )
 
 
 @functools.cache
-def _said(text: str) -> tuple[tuple[str, str, str], ...]:
+def _on_axis(text: str) -> tuple[tuple[str, str, str], ...]:
     """`(axis, specifier, extra)` of a requirement on an axis; empty for any other."""
     try:
         need = Requirement(text)
@@ -136,43 +137,43 @@ def _said(text: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def findings(
-    found: Sequence[Evidence], explained: Sequence[Explained], releases: Releases
+    evidence: Sequence[Evidence], explained: Sequence[Explained], releases: Releases
 ) -> tuple[Finding, ...]:
     """Everything worth telling, failures first, the one seen in most cells first."""
-    by_name = {e.cell: e for e in found}
-    asked = functools.cache(lambda package, version: relations(package, version, releases))
-    broken = [_of_failure(one, by_name, asked) for one in explained]
-    return (*broken, *_out_of_range(found, explained, asked), *_undeclared(found))
+    by_name = {e.cell: e for e in evidence}
+    declared = functools.cache(lambda package, version: relations(package, version, releases))
+    broken = [_of_failure(failure, by_name, declared) for failure in explained]
+    return (*broken, *_out_of_range(evidence, explained, declared), *_undeclared(evidence))
 
 
-Asked = Callable[[str, str], tuple[Relation, ...]]
+Declared = Callable[[str, str], tuple[Relation, ...]]
 """`relations` of a package and version, each looked up once."""
 
 
-def _of_failure(one: Explained, by_name: Mapping[str, Evidence], asked: Asked) -> Finding:
-    cells = tuple(sorted((s.cell for s in one.seen if s.broken), key=_newest(by_name)))
-    between = {name: _between(by_name[name], one, asked) for name in cells}
+def _of_failure(failure: Explained, by_name: Mapping[str, Evidence], declared: Declared) -> Finding:
+    cells = tuple(sorted((s.cell for s in failure.seen if s.broken), key=_newest(by_name)))
+    between = {name: _between(by_name[name], failure, declared) for name in cells}
     kinds = {name: _kind(between[name], by_name[name].pins) for name in cells}
     # The first that says most: within every range, of which nothing is said, within some.
     wanted = ((FINE, False), (NOT, False), (FINE, True), (KEPT, True))
     shown = next(name for kind in wanted for name in cells if kinds[name] == kind)
     return Finding(
         kind=kinds[shown][0],
-        package=" or ".join(one.attributed()) or "not known which",
-        subject=one.checks[0],
+        package=" or ".join(failure.attributed()) or "not known which",
+        subject=failure.checks[0],
         cells=(shown, *(name for name in cells if name != shown)),
         relations=between[shown],
-        rule="; or ".join(rule.text() for rule in one.rules),
-        fingerprint=one.fingerprint,
-        checks=one.checks,
+        rule="; or ".join(rule.text() for rule in failure.rules),
+        fingerprint=failure.fingerprint,
+        checks=failure.checks,
     )
 
 
-def _between(e: Evidence, one: Explained, asked: Asked) -> tuple[Relation, ...]:
+def _between(e: Evidence, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
     """What a cell's releases say of those that decide over a failure."""
-    every = [relation for package in DECLARING for relation in asked(package, e.pins[package])]
-    every += guards(e, one.fingerprint)
-    return tuple(r for r in every if _about(r, [rule.axes for rule in one.rules]))
+    every = [relation for package in DECLARING for relation in declared(package, e.pins[package])]
+    every += guards(e, failure.fingerprint)
+    return tuple(r for r in every if _about(r, [rule.axes for rule in failure.rules]))
 
 
 def _kind(between: Sequence[Relation], pins: Mapping[str, str]) -> tuple[str, bool]:
@@ -202,24 +203,21 @@ def guards(e: Evidence, fingerprint: str) -> tuple[Relation, ...]:
     if failed is None or failed.failure is None or recorded is None:
         return ()
     frames = re.findall(r'File "([^"]+)", line (\d+)', failed.failure.traceback)
-    found: set[Relation] = set()
+    passed: set[Relation] = set()
     for package, root in ROOTS.items():
-        known = list(_recorded(recorded, package, e.pins[package]))
+        recorded_guards = list(_recorded(recorded, package, e.pins[package]))
         for file, line in frames:
             if file.startswith(root):
-                found.update(_above(known, file.removeprefix(root), int(line)))
-    return tuple(sorted(r for r in found if r.admits(e.pins[r.on])))
+                passed.update(_above(recorded_guards, file.removeprefix(root), int(line)))
+    return tuple(sorted(guard for guard in passed if guard.admits(e.pins[guard.on])))
 
 
-def _above(known: Iterable[Relation], file: str, line: int) -> Iterator[Relation]:
+def _above(guards: Iterable[Relation], file: str, line: int) -> Iterator[Relation]:
     """The guards that stand last before a line of a file, and near it."""
-    lines = {r: int(r.asked_in.rpartition(":")[2]) for r in known if _file(r) == file}
+    places = ((guard, guard.asked_in.rpartition(":")) for guard in guards)
+    lines = {guard: int(at) for guard, (path, _, at) in places if path == file}
     last = max((at for at in lines.values() if line - NEAR <= at <= line), default=None)
-    yield from (relation for relation, at in lines.items() if at == last)
-
-
-def _file(guard: Relation) -> str:
-    return guard.asked_in.rpartition(":")[0]
+    yield from (guard for guard, at in lines.items() if at == last)
 
 
 def _recorded(result: CheckResult, package: str, version: str) -> Iterator[Relation]:
@@ -252,33 +250,30 @@ def _newest(by_name: Mapping[str, Evidence]) -> Callable[[str], tuple[Any, ...]]
     """A sort key: the cell of the newest releases first."""
 
     def key(name: str) -> tuple[Any, ...]:
-        pins = by_name[name].pins
-        return (
-            *(tuple(-part for part in Version(pins[axis]).release) for axis in AXES[:2]),
-            name,
-        )
+        versions = (Version(by_name[name].pins[axis]) for axis in AXES[:2])
+        return *(tuple(-part for part in version.release) for version in versions), name
 
     return key
 
 
 def _out_of_range(
-    found: Sequence[Evidence], explained: Sequence[Explained], asked: Asked
+    evidence: Sequence[Evidence], explained: Sequence[Explained], declared: Declared
 ) -> Iterator[Finding]:
     """Ranges that leave a version out with which everything restores, all that is asked for is
     imported, and nothing fails by the two releases together."""
-    together = {one.fingerprint: [set(rule.axes) for rule in one.rules] for one in explained}
+    deciding = {f.fingerprint: [set(rule.axes) for rule in f.rules] for f in explained}
     rows: dict[tuple[Relation, str], list[str]] = {}
-    for e in found:
+    for e in evidence:
         if not verdict.restores_all(e) or not _imports(e):
             continue
         failed = [c.failure.fingerprint for c in e.checks if c.failure]
-        decides = [axes for one in failed for axes in together.get(one, ())]
+        together = [axes for key in failed for axes in deciding.get(key, ())]
         for package in DECLARING:
-            for relation in asked(package, e.pins[package]):
+            for relation in declared(package, e.pins[package]):
                 out = not relation.admits(e.pins[relation.on])
-                if out and not _fail(relation, decides):
+                if out and not any({package, relation.on} <= axes for axes in together):
                     rows.setdefault((relation, e.pins[relation.on]), []).append(e.cell)
-    failing = {e.cell: verdict.failing(e) for e in found}
+    failing = {e.cell: verdict.failing(e) for e in evidence}
     for (relation, version), cells in sorted(rows.items()):
         yield Finding(
             kind=OUT,
@@ -295,20 +290,15 @@ def _imports(e: Evidence) -> bool:
     return not any(c.kind.startswith("import-") and c.outcome in FAILS for c in e.checks)
 
 
-def _fail(relation: Relation, decides: Iterable[Set[str]]) -> bool:
-    """Whether the two releases of a relation may decide together over one of the failures."""
-    return any({relation.package, relation.on} <= axes for axes in decides)
-
-
-def _undeclared(found: Sequence[Evidence]) -> Iterator[Finding]:
+def _undeclared(evidence: Sequence[Evidence]) -> Iterator[Finding]:
     """Imports that the suite saw, and that no requirement asks for."""
     rows: dict[tuple[str, str], dict[str, set[str]]] = {}
-    for e in found:
+    for e in evidence:
         for package, imports, module in verdict.undeclared(e):
             version = e.pins.get(package) or e.installed.get(package, "")
-            by = rows.setdefault((package, imports), {})
-            by.setdefault(e.cell, set()).add(f"{module} of {package} {version}".strip())
-    by_name = {e.cell: e for e in found}
+            by_cell = rows.setdefault((package, imports), {})
+            by_cell.setdefault(e.cell, set()).add(f"{module} of {package} {version}".strip())
+    by_name = {e.cell: e for e in evidence}
     for (package, imports), cells in sorted(rows.items()):
         order = tuple(sorted(cells, key=_newest(by_name)))
         yield Finding(

@@ -36,6 +36,10 @@ class Remark:
     help: str = ""
 
 
+def _fault(text: str, remedy: str) -> Remark:
+    return Remark(kind=FAULT, text=text, help=remedy)
+
+
 def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Remark, ...]:
     """Everything to say, faults first; empty where all is right."""
     faults = [
@@ -65,7 +69,7 @@ def _missing(there: Installed) -> Iterator[Remark]:
         if name not in there.versions and not (
             name == TE and any(c in there.versions for c in CORES)
         ):
-            yield Remark(kind=FAULT, text=f"{name} is not installed", help=f"install {name}")
+            yield _fault(f"{name} is not installed", f"install {name}")
 
 
 def _invalid(there: Installed) -> Iterator[Remark]:
@@ -74,16 +78,15 @@ def _invalid(there: Installed) -> Iterator[Remark]:
         version = there.versions.get(name)
         if version is not None and not valid(version):
             text = f'{name} has no valid version: "{version}"'
-            yield Remark(kind=FAULT, text=text, help=f"install {name} anew")
+            yield _fault(text, f"install {name} anew")
 
 
 def valid(version: str) -> bool:
     """Whether it is a version at all."""
     try:
-        Version(version)
+        return bool(Version(version))
     except InvalidVersion:
         return False
-    return True
 
 
 def _parts(there: Installed) -> Iterator[Remark]:
@@ -94,30 +97,26 @@ def _parts(there: Installed) -> Iterator[Remark]:
     core = next((n for n in CORES if n in parts), None)
     wanted = parts.get(core or TE) or next(iter(parts.values()))
     if EXTENSION not in parts and not there.extension:
-        yield Remark(
-            kind=FAULT,
-            text=f"{core or TE} {wanted} is installed without its extension for torch",
-            help=f"pip install --no-build-isolation {EXTENSION}=={wanted}",
+        yield _fault(
+            f"{core or TE} {wanted} is installed without its extension for torch",
+            f"pip install --no-build-isolation {EXTENSION}=={wanted}",
         )
     elif EXTENSION in parts and not there.extension:
-        yield Remark(
-            kind=FAULT,
-            text=f"{EXTENSION} {parts[EXTENSION]} is installed, but its compiled file is not there",
-            help=f"pip install --force-reinstall --no-deps {EXTENSION}=={parts[EXTENSION]}",
+        yield _fault(
+            f"{EXTENSION} {parts[EXTENSION]} is installed, but its compiled file is not there",
+            f"pip install --force-reinstall --no-deps {EXTENSION}=={parts[EXTENSION]}",
         )
     if core is None and not there.extension:
-        yield Remark(
-            kind=FAULT,
-            text=f"{TE} {wanted} is installed without its core library",
-            help=f"install {CORES[1]}=={wanted} or {CORES[2]}=={wanted}, as torch's CUDA is",
+        yield _fault(
+            f"{TE} {wanted} is installed without its core library",
+            f"install {CORES[1]}=={wanted} or {CORES[2]}=={wanted}, as torch's CUDA is",
         )
     other = {n: v for n, v in parts.items() if v.partition("+")[0] != wanted.partition("+")[0]}
     if other:
-        told = ", ".join(f"{n} {v}" for n, v in sorted(parts.items()))
-        yield Remark(
-            kind=FAULT,
-            text=f"the parts of Transformer Engine are of different versions: {told}",
-            help=f"install all of them at {wanted}",
+        versions = ", ".join(f"{n} {v}" for n, v in sorted(parts.items()))
+        yield _fault(
+            f"the parts of Transformer Engine are of different versions: {versions}",
+            f"install all of them at {wanted}",
         )
 
 
@@ -125,30 +124,27 @@ def _cuda(there: Installed) -> Iterator[Remark]:
     """TE's core library is built for one major version of CUDA, as torch is."""
     cores = [name for name in CORES if name in there.versions]
     if len(cores) > 1:
-        yield Remark(
-            kind=FAULT,
-            text=f"{' and '.join(cores)} are installed, and write over one another's files",
-            help="uninstall all of them, then install the one of torch's CUDA",
+        yield _fault(
+            f"{' and '.join(cores)} are installed, and write over one another's files",
+            "uninstall all of them, then install the one of torch's CUDA",
         )
     if "torch" not in there.versions or not cores:
         return
     if there.unread:
         return  # of which nothing is known nothing is wrong
     if there.cuda is None:
-        yield Remark(
-            kind=FAULT,
-            text=f"torch {there.versions['torch']} is built without CUDA, and Transformer Engine's "
+        yield _fault(
+            f"torch {there.versions['torch']} is built without CUDA, and Transformer Engine's "
             f"core library is {', '.join(cores)}",
-            help="install a torch that is built for CUDA",
+            "install a torch that is built for CUDA",
         )
         return
     major = there.cuda.partition(".")[0]
     if not any(name.endswith(f"cu{major}") for name in cores):
-        yield Remark(
-            kind=FAULT,
-            text=f"torch {there.versions.get('torch', '')} is built for CUDA {there.cuda}, and "
+        yield _fault(
+            f"torch {there.versions.get('torch', '')} is built for CUDA {there.cuda}, and "
             f"Transformer Engine's core library is {', '.join(cores)}",
-            help=f"replace it by transformer-engine-cu{major}=={there.versions[cores[0]]}",
+            f"replace it by transformer-engine-cu{major}=={there.versions[cores[0]]}",
         )
 
 
@@ -163,12 +159,11 @@ def _unread(there: Installed) -> Iterator[Remark]:
 def _abi(there: Installed) -> Iterator[Remark]:
     if there.unresolved:
         more = f" and {len(there.unresolved) - MOST} more" if len(there.unresolved) > MOST else ""
-        yield Remark(
-            kind=FAULT,
-            text="Transformer Engine's extension was built for another torch than "
+        yield _fault(
+            "Transformer Engine's extension was built for another torch than "
             f"{there.versions.get('torch', 'the installed one')}, which lacks "
             f"{', '.join(there.unresolved[:MOST])}{more}",
-            help="pip install --force-reinstall --no-deps --no-build-isolation --no-binary :all: "
+            "pip install --force-reinstall --no-deps --no-build-isolation --no-binary :all: "
             f"{EXTENSION}=={there.versions.get(EXTENSION, 'VERSION')}",
         )
 
@@ -187,11 +182,10 @@ def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
             have = there.versions.get(name)
             if have is None or not _meets(need.specifier, have):
                 state = f"{name} {have} is installed" if have else f"{name} is not installed"
-                yield Remark(
-                    kind=FAULT,
-                    text=f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
+                yield _fault(
+                    f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
                     f"does not ask for it; {state}",
-                    help=f"install '{text}'",
+                    f"install '{text}'",
                 )
 
 
@@ -209,11 +203,10 @@ def _requirements(there: Installed) -> Iterator[Remark]:
             if have is None or (need.marker and not need.marker.evaluate(where)):
                 continue  # pip and uv tell of what is missing; a range that is broken they may not
             if not _meets(need.specifier, have):
-                yield Remark(
-                    kind=FAULT,
-                    text=f"{package} {there.versions[package]} requires {name}{need.specifier}; "
+                yield _fault(
+                    f"{package} {there.versions[package]} requires {name}{need.specifier}; "
                     f"{name} {have} is installed",
-                    help=f"install '{name}{need.specifier}'",
+                    f"install '{name}{need.specifier}'",
                 )
 
 
@@ -230,12 +223,12 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
     if same:
         best = min(same, key=lambda c: c.device_class != "gpu")
         return list(_of_cell(best, known))
-    found = [_not_tested(pins, known)]
+    remarks = [_not_tested(pins, known)]
     for cause in known.causes:
         for fit in cause.rivals:
             if all(_holds(rule, pins) for rule in fit):
-                found += _of_cause(cause, fit, pins, known)
-    return found
+                remarks += _of_cause(cause, fit, pins, known)
+    return remarks
 
 
 def _of_cause(
@@ -316,24 +309,21 @@ def _better(
         for c in known.cells
         if c.pins["megatron-core"] == pins["megatron-core"] and c.device_class == device_class
     ]
-    found = {f: nearest(pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
-    return {check: other.name for check, other in found.items() if other is not None}
+    cells = {f: nearest(pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
+    return {check: cell.name for check, cell in cells.items() if cell is not None}
 
 
 def _holds(rule: str, pins: Mapping[str, str]) -> bool:
     """Whether a rule in words, `torch>=2.9 and nvidia-modelopt==0.41.0`, covers a combination."""
-    for part in rule.split(" and "):
-        need = Requirement(part)
-        if not need.specifier.contains(pins[canonicalize_name(need.name)]):
-            return False
-    return True
+    needs = map(Requirement, rule.split(" and "))
+    return all(need.specifier.contains(pins[canonicalize_name(need.name)]) for need in needs)
 
 
 def _not_tested(pins: Mapping[str, str], known: Compatibility) -> Remark:
-    told = ", ".join(f"{axis} {pins[axis]}" for axis in AXES)
+    versions = ", ".join(f"{axis} {pins[axis]}" for axis in AXES)
     near = nearest(pins, known.cells)
-    said = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
-    return Remark(kind=NOTE, text=f"this combination was not tested: {told}", help=said)
+    text = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
+    return Remark(kind=NOTE, text=f"this combination was not tested: {versions}", help=text)
 
 
 def nearest(pins: Mapping[str, str], cells: Sequence[CellRecord]) -> CellRecord | None:
@@ -344,10 +334,7 @@ def nearest(pins: Mapping[str, str], cells: Sequence[CellRecord]) -> CellRecord 
     def distance(cell: CellRecord) -> tuple[int, int, str]:
         other = [a for a in AXES if cell.pins[a] != pins[a]]
         series = [a for a in other if series_of(cell.pins[a]) != series_of(pins[a])]
-        return (
-            sum(weight.get(a, 1) for a in series),
-            sum(weight.get(a, 1) for a in other),
-            cell.name,
-        )
+        near, far = (sum(weight.get(a, 1) for a in axes) for axes in (series, other))
+        return near, far, cell.name
 
     return min(tested, key=distance, default=None)

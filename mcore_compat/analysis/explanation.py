@@ -36,12 +36,7 @@ SHOWN = 3
 
 OTHERWISE = FailureState.OTHERWISE
 
-_AFTER_WORKS = (
-    OTHERWISE,
-    FailureState.BLOCKED,
-    FailureState.NEEDS_GPU,
-    FailureState.UNSUPPORTED,
-)
+_AFTER_WORKS = (OTHERWISE, FailureState.BLOCKED, FailureState.NEEDS_GPU, FailureState.UNSUPPORTED)
 """What a cell's checks say of a failure where they neither fail so nor work, in this order."""
 
 _WITHOUT_CHECKS = {
@@ -77,15 +72,15 @@ class Explained:
         """The package, or the pair, whose version decides whether it fails so or works; several
         where that is not known. Axes that only keep out what fails otherwise decide nothing."""
         every = dict.fromkeys(rule.axes for rule in (*self.rules, *self.wider))
-        fewest = [axes for axes in every if not any(set(one) < set(axes) for one in every)]
+        fewest = [axes for axes in every if not any(set(other) < set(axes) for other in every)]
         return tuple(" with ".join(axes) for axes in fewest)
 
 
-def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
+def groups(evidence: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
     """By fingerprint: the checks that failed with it anywhere. Sorted."""
     checks: dict[str, set[str]] = {}
-    for evidence in found:
-        for check in evidence.checks:
+    for e in evidence:
+        for check in e.checks:
             if check.outcome in FAILURES and check.failure:
                 checks.setdefault(check.failure.fingerprint, set()).add(check.check)
     return {fingerprint: tuple(sorted(checks[fingerprint])) for fingerprint in sorted(checks)}
@@ -94,8 +89,8 @@ def groups(found: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
 class _CellSets:
     """All evidence by check: a matrix of thousands of cells is asked once for each failure."""
 
-    def __init__(self, found: Iterable[Evidence]) -> None:
-        order = sorted(found, key=lambda e: e.cell)
+    def __init__(self, evidence: Iterable[Evidence]) -> None:
+        order = sorted(evidence, key=lambda e: e.cell)
         self.grid = Grid([(e.cell, e.pins) for e in order])
         stopped: dict[FailureState, list[int]] = {}
         outcomes: dict[tuple[FailureState, str], list[int]] = {}
@@ -202,19 +197,19 @@ _OF_CHECK = {
 """What the outcome of a check says of a failure that it did not end with."""
 
 
-def of_failure(found: Iterable[Evidence], fingerprint: str) -> Explained:
+def of_failure(evidence: Iterable[Evidence], fingerprint: str) -> Explained:
     """One failure over all cells; KeyError where nothing failed so."""
-    every = tuple(found)
+    every = tuple(evidence)
     return _CellSets(every).explained(fingerprint, groups(every)[fingerprint])
 
 
 def explain(
-    found: Sequence[Evidence], untested: UntestedCells | None = None
+    evidence: Sequence[Evidence], untested: UntestedCells | None = None
 ) -> tuple[Explained, ...]:
     """Every failure over all cells of one device class, the one seen in most cells first. With
     `untested`, each with the cell of these that would tell most of it."""
-    sets = _CellSets(found)
-    failures = [sets.explained(key, checks, untested) for key, checks in groups(found).items()]
+    sets = _CellSets(evidence)
+    failures = [sets.explained(key, checks, untested) for key, checks in groups(evidence).items()]
     return tuple(sorted(failures, key=lambda e: (-e.broken, e.fingerprint)))
 
 

@@ -7,16 +7,15 @@ and set against the minutes that it costs. Pure: data in, data out.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
+from mcore_compat.analysis.declarations import holds
 from mcore_compat.analysis.explanation import Explained
-from mcore_compat.analysis.rules import Bound, Rule, inside, rivals
+from mcore_compat.analysis.rules import inside
 from mcore_compat.core.cells import AXES, Cell, series_of
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.evidence import Evidence
@@ -68,15 +67,15 @@ class TestedCells:
         self.built.update(keys)
 
 
-def state_of(found: Iterable[Evidence]) -> TestedCells:
+def state_of(evidence: Iterable[Evidence]) -> TestedCells:
     """What the evidence has tested; a cell that did not come to its checks tests nothing."""
-    state = TestedCells()
-    for evidence in found:
-        if evidence.checks:
-            state.add(evidence.cell, evidence.pins)
+    tested = TestedCells()
+    for e in evidence:
+        if e.checks:
+            tested.add(e.cell, e.pins)
         else:
-            state.names.add(evidence.cell)
-    return state
+            tested.names.add(e.cell)
+    return tested
 
 
 def _rest(axis: str, pins: Mapping[str, str]) -> tuple[str, ...]:
@@ -84,10 +83,10 @@ def _rest(axis: str, pins: Mapping[str, str]) -> tuple[str, ...]:
     return (axis, *(pins[other] for other in AXES if other != axis))
 
 
-def bases(found: Iterable[Evidence], explained: Sequence[Explained]) -> set[tuple[str, str]]:
+def bases(evidence: Iterable[Evidence], explained: Sequence[Explained]) -> set[tuple[str, str]]:
     """The pairs of megatron-core and ModelOpt from which to go on: of each series the one in which
     most checks work, and of each failure whose rule names TE or torch the newest."""
-    by_name = {e.cell: e for e in found if e.checks}
+    by_name = {e.cell: e for e in evidence if e.checks}
     best: dict[str, tuple[int, Version, Evidence]] = {}
     for e in by_name.values():
         works = sum(c.outcome is CheckOutcome.WORKS for c in e.checks)
@@ -96,23 +95,23 @@ def bases(found: Iterable[Evidence], explained: Sequence[Explained]) -> set[tupl
         if series not in best or row[:2] > best[series][:2]:
             best[series] = row
     chosen = [row[2] for row in best.values()]
-    for one in explained:
-        if any(axis in rule.axes for rule in one.rules for axis in VARIED):
-            failed = [by_name[s.cell] for s in one.seen if s.broken and s.cell in by_name]
+    for failure in explained:
+        if any(axis in rule.axes for rule in failure.rules for axis in VARIED):
+            failed = [by_name[s.cell] for s in failure.seen if s.broken and s.cell in by_name]
             chosen += sorted(failed, key=lambda e: Version(e.pins["megatron-core"]))[-1:]
     return {(e.pins["megatron-core"], e.pins["nvidia-modelopt"]) for e in chosen}
 
 
 def pairs(pins: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
     """`(axis, version, other axis, its version)` of a cell."""
-    for one, other in itertools.combinations(AXES, 2):
-        yield one, pins[one], other, pins[other]
+    for axis, other in itertools.combinations(AXES, 2):
+        yield axis, pins[axis], other, pins[other]
 
 
 def coverage(state: TestedCells, possible: Iterable[Cell]) -> tuple[int, int]:
     """How many pairs of versions were tested together, of those that can be installed."""
-    there = {pair for cell in possible for pair in pairs(cell.pins)}
-    return len(there & state.pairs), len(there)
+    every = {pair for cell in possible for pair in pairs(cell.pins)}
+    return len(every & state.pairs), len(every)
 
 
 def candidates(possible: Iterable[Cell], state: TestedCells) -> Iterator[Cell]:
@@ -129,61 +128,54 @@ def worth(
     cell: Cell, state: TestedCells, explained: Sequence[Explained], guards: Guards
 ) -> tuple[float, tuple[str, ...]]:
     """What running a cell would tell, and why, the weightiest reason first."""
-    found = [*_boundaries(cell, explained), *_divided(cell, explained)]
-    found += [*_few(cell, state), *_guarded(cell, state, guards)]
+    reasons = [*_boundaries(cell, explained), *_divided(cell, explained)]
+    reasons += [*_few(cell, state), *_guarded(cell, state, guards)]
     new = len(set(pairs(cell.pins)) - state.pairs)
     if new:
-        found.append((PAIR * new, f"{new} pairs of versions that no cell has"))
-    found.sort(key=lambda row: (-row[0], row[1]))
-    return sum(value for value, _ in found), tuple(reason for _, reason in found)
+        reasons.append((PAIR * new, f"{new} pairs of versions that no cell has"))
+    reasons.sort(key=lambda row: (-row[0], row[1]))
+    return sum(value for value, _ in reasons), tuple(text for _, text in reasons)
 
 
 def _boundaries(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[float, str]]:
     """The boundaries of rules between which the cell lies."""
-    for one in explained:
-        for rule in one.rules:
+    for failure in explained:
+        for rule in failure.rules:
             for bound in rule.bounds:
-                if bound.axis not in VARIED or not _others_hold(rule, bound, cell):
+                others = (axis for axis in rule.axes if axis != bound.axis)
+                if bound.axis not in VARIED or not all(
+                    rule.admits(axis, cell.pins[axis]) for axis in others
+                ):
                     continue
                 for ends in bound.gaps():
                     works, fails = sorted(ends, key=lambda v: inside(v, bound.low, bound.high))
-                    if _between(cell.pins[bound.axis], works, fails):
+                    low, high = sorted(map(Version, ends))
+                    if low < Version(cell.pins[bound.axis]) < high:
                         yield (
-                            BOUNDARY / len(one.rules),
-                            f"{one.checks[0]} works at {bound.axis} {works} and fails at {fails}: "
-                            f"{cell.pins[bound.axis]} lies between",
+                            BOUNDARY / len(failure.rules),
+                            f"{failure.checks[0]} works at {bound.axis} {works} and fails at "
+                            f"{fails}: {cell.pins[bound.axis]} lies between",
                         )
-
-
-def _others_hold(rule: Rule, bound: Bound, cell: Cell) -> bool:
-    return all(
-        inside(cell.pins[b.axis], b.low, b.high) for b in rule.bounds if b.axis != bound.axis
-    )
-
-
-def _between(version: str, one: str, other: str) -> bool:
-    low, high = sorted((Version(one), Version(other)))
-    return low < Version(version) < high
 
 
 def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[float, str]]:
     """The failures whose rules say different things of the cell."""
-    for one in explained:
-        for fit in rivals(one.rules):
+    for failure in explained:
+        for fit in failure.rivals():
             if 0 < sum(rule.holds(cell.pins) for rule in fit) < len(fit):
                 decides = " or ".join(dict.fromkeys(" with ".join(rule.axes) for rule in fit))
-                yield DIVIDES, f"tells whether {decides} decides over {one.checks[0]}"
+                yield DIVIDES, f"tells whether {decides} decides over {failure.checks[0]}"
 
 
 def _few(cell: Cell, state: TestedCells) -> Iterator[tuple[float, str]]:
     """The axes of which the cell's series was tested with few versions."""
     series = series_of(cell.mcore)
     for axis in VARIED:
-        known = state.versions.get((axis, series), set())
-        if cell.pins[axis] not in known and len(known) < WANTED:
-            count = f"{len(known)} version{'s' if len(known) > 1 else ''}"
+        tested = state.versions.get((axis, series), set())
+        if cell.pins[axis] not in tested and len(tested) < WANTED:
+            count = f"{len(tested)} version{'s' if len(tested) > 1 else ''}"
             yield (
-                FEW / max(1, len(known)),
+                FEW / max(1, len(tested)),
                 f"megatron-core {series} was tested with {count} of {axis}",
             )
 
@@ -196,9 +188,10 @@ def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[tuple[f
         axis = next((a for a in VARIED if text.startswith(a)), None)
         if axis is None:
             continue
-        mine = holds(text.removeprefix(axis), cell.pins[axis])
-        known = {holds(text.removeprefix(axis), v) for v in state.versions.get((axis, series), ())}
-        if mine is not None and mine not in known:
+        specifier = text.removeprefix(axis)
+        side = holds(specifier, cell.pins[axis])
+        tested = {holds(specifier, v) for v in state.versions.get((axis, series), ())}
+        if side is not None and side not in tested:
             crossed.append(text)
     if crossed:
         shown = ", ".join(crossed[:3]) + (", …" if len(crossed) > 3 else "")
@@ -208,25 +201,16 @@ def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[tuple[f
         )
 
 
-@functools.cache
-def holds(specifier: str, version: str) -> bool | None:
-    """Whether a guard lets a version pass; None where it is no specifier."""
-    try:
-        return SpecifierSet(specifier).contains(version, prereleases=True)
-    except InvalidSpecifier:
-        return None
-
-
-def guards_of(found: Iterable[Evidence]) -> Guards:
+def guards_of(evidence: Iterable[Evidence]) -> Guards:
     """By megatron-core series: the guards that its cells recorded. Sorted."""
     texts: dict[str, set[str]] = {}
-    for evidence in found:
-        for check in evidence.checks:
+    for e in evidence:
+        for check in e.checks:
             if check.kind == "version-guards":
-                mine = texts.setdefault(series_of(evidence.pins["megatron-core"]), set())
+                of_series = texts.setdefault(series_of(e.pins["megatron-core"]), set())
                 for package, places in check.details.items():
                     if package in AXES and isinstance(places, Mapping):
-                        mine.update(places)
+                        of_series.update(places)
     return {series: tuple(sorted(texts[series])) for series in sorted(texts)}
 
 

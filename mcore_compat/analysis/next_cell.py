@@ -26,8 +26,8 @@ MOST_TRIED = 30
 class UntestedCells:
     """All combinations of the declared axes but those of which there is evidence."""
 
-    def __init__(self, found: Iterable[Evidence], matrix: Matrix, releases: Releases) -> None:
-        self._tested = {e.cell for e in found}
+    def __init__(self, evidence: Iterable[Evidence], matrix: Matrix, releases: Releases) -> None:
+        self._tested = {e.cell for e in evidence}
         self._matrix, self._releases = matrix, releases
         by_axis = matrix.mcore_series, matrix.modelopt_series, matrix.te_series, matrix.torch_series
         self._versions = {
@@ -93,10 +93,7 @@ WhetherAsked = Callable[[str, str], bool | None]
 
 
 def next_cell(
-    rules: Sequence[Rule],
-    broken: Sequence[CellState],
-    asked: WhetherAsked,
-    untested: UntestedCells,
+    rules: Sequence[Rule], broken: Sequence[CellState], asked: WhetherAsked, untested: UntestedCells
 ) -> str | None:
     """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
     version makes the difference; newest releases first.

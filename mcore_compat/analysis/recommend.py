@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def parse(text: str) -> tuple[Constraint, ...]:
     Raises:
         UsageError: no such name, or neither version nor specifier; names the nearest.
     """
-    found: dict[str, Constraint] = {}
+    constraints: dict[str, Constraint] = {}
     for part in re.split(r",\s*(?=[A-Za-z])", text.strip().rstrip(",")):
         match = re.fullmatch(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*", part)
         if match is None:
@@ -73,11 +73,14 @@ def parse(text: str) -> tuple[Constraint, ...]:
             raise UsageError(f'no such axis "{match[1]}"{nearest(name, ALIASES)}')
         if value.lower() in ("", "any"):
             continue
-        one = _constraint(ALIASES[name], value, part)
-        if one.axis in found:
-            raise UsageError(f'"{one.text}": {one.axis} is constrained already; join them by ","')
-        found[one.axis] = one
-    return tuple(found[axis] for axis in sorted(found))
+        axis = ALIASES[name]
+        constraint = _constraint(axis, value, part)
+        if axis in constraints:
+            raise UsageError(
+                f'"{constraint.text}": {axis} is constrained already; join them by ","'
+            )
+        constraints[axis] = constraint
+    return tuple(constraints[axis] for axis in sorted(constraints))
 
 
 def _constraint(axis: str, value: str, part: str) -> Constraint:
@@ -144,25 +147,25 @@ def advise(constraints: Sequence[Constraint], cells: Sequence[CellRecord]) -> Ad
 
 def _closest(
     constraints: Sequence[Constraint], good: Sequence[CellRecord]
-) -> Iterator[tuple[tuple[Constraint, ...], CellRecord]]:
+) -> list[tuple[tuple[Constraint, ...], CellRecord]]:
+    """The smallest sets of constraints without which something fits, and the best that does."""
     for size in range(1, len(constraints) + 1):
-        found = False
+        rows = []
         for dropped in itertools.combinations(constraints, size):
             kept = [c for c in constraints if c not in dropped]
-            cell = next((x for x in good if all(c.fits(x) for c in kept)), None)
-            if cell is not None:
-                found = True
-                yield dropped, cell
-        if found:
-            return
+            rows += [(dropped, x) for x in good if all(c.fits(x) for c in kept)][:1]
+        if rows:
+            return rows
+    return []
 
 
 def line(cell: CellRecord) -> str:
     """One cell, in a line."""
     pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
     fails = failed(cell)
-    told = f"{len(fails)} checks fail" if fails else "no check fails"
-    return f"{cell.name} ({cell.device_class}, {cell.taken[:10]}): {pins}, CUDA {cell.cuda}; {told}"
+    count = f"{len(fails)} checks fail" if fails else "no check fails"
+    where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
+    return f"{where}: {pins}, CUDA {cell.cuda}; {count}"
 
 
 USE = "# Use: "
@@ -172,9 +175,9 @@ FILE = "THIS-FILE"
 def use(text: str, path: str) -> str | None:
     """How a constraints file says that it is used, as the file at `path`: it names all that is to
     be installed, as TE and its parts, for which megatron-core does not ask."""
-    said = (row.removeprefix(USE) for row in text.splitlines() if row.startswith(USE))
-    found = next(said, None)
-    return found.replace(FILE, path) if found else None
+    rows = (row.removeprefix(USE) for row in text.splitlines() if row.startswith(USE))
+    command = next(rows, None)
+    return command.replace(FILE, path) if command else None
 
 
 def _use(path: Path) -> str:
@@ -188,15 +191,14 @@ def _use(path: Path) -> str:
 
 def lines(advice: Advice, folder: Path, most: int) -> list[str]:
     """The advice in words; `folder` is where constraints files lie."""
-    said = list(advice.notes)
+    rows = list(advice.notes)
     for cell in advice.cells[:most]:
-        said += [line(cell), f"  {_use(folder / f'{cell.name}.txt')}"]
+        rows += [line(cell), f"  {_use(folder / f'{cell.name}.txt')}"]
     if len(advice.cells) > most:
-        said.append(f"and {len(advice.cells) - most} more")
-    if advice.cells:
-        return said
-    said.append("no tested combination that restores every family fits all of this")
+        rows.append(f"and {len(advice.cells) - most} more")
+    if not advice.cells:
+        rows.append("no tested combination that restores every family fits all of this")
     for dropped, cell in advice.in_the_way:
         words = " and ".join(f'"{c.text}"' for c in dropped)
-        said += [f"without {words}:", f"  {line(cell)}"]
-    return said
+        rows += [f"without {words}:", f"  {line(cell)}"]
+    return rows

@@ -124,8 +124,8 @@ class Bound:
             (self.next_above, self.above, (self.high, self.above)),
         )
         return tuple(
-            (str(one), str(other))
-            for beside, works, (one, other) in sides
+            (str(low), str(high))
+            for beside, works, (low, high) in sides
             if works and beside and beside.state is WORKS
         )
 
@@ -277,7 +277,7 @@ def wider(grid: Grid, states: CellsByState) -> tuple[Rule, ...]:
     costs = _costs(grid, states)
     least = min(costs.values(), default=(1, 0, 0))
     clean = [axes for axes, (works, *_) in costs.items() if not works] if not least[0] else []
-    smallest = [axes for axes in clean if not any(set(one) < set(axes) for one in clean)]
+    smallest = [axes for axes in clean if not any(set(other) < set(axes) for other in clean)]
     return tuple(
         _rule(grid, states, axes)
         for axes in smallest

@@ -1,5 +1,5 @@
 """From one cell to another: go, go with changes, or no, and why.
 
-evidence → answer → document → terminal, Markdown, JSON. `command.py` runs what is not fresh before
+evidence → answer → document → terminal, Markdown, JSON. `run.py` runs what is not fresh before
 that; all else is pure.
 """

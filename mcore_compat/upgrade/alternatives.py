@@ -33,7 +33,7 @@ class Alternative:
 def alternatives(
     origin: Evidence,
     target: Mapping[str, str],
-    found: Sequence[Evidence],
+    evidence: Sequence[Evidence],
     loads: Callable[[str], Checkpoints],
     accepted: Sequence[str] = (),
 ) -> tuple[Alternative, ...]:
@@ -45,40 +45,40 @@ def alternatives(
         for c in origin.checks
         if c.outcome is CheckOutcome.WORKS and not named(c.check, accepted)
     }
-    versions = {axis: sorted({e.pins[axis] for e in found}, key=parsed) for axis in AXES}
-    made = []
-    for e in found if wanted else ():
-        there = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
+    versions = {axis: sorted({e.pins[axis] for e in evidence}, key=parsed) for axis in AXES}
+    rows = []
+    for e in evidence if wanted else ():
+        works = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
         # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
         moves = set(moving(origin.pins, e.pins)) & {*PAIR}
         wrong = moves & (set(back(origin.pins, e.pins)) ^ set(back(origin.pins, target)))
         away = moving(target, e.pins)
-        if not (moves and not wrong and away and wanted <= there and known_good(e)):
+        if not (moves and not wrong and away and wanted <= works and known_good(e)):
             continue
-        told = _checkpoints(loads(e.cell))
-        if told is not None:
+        known = _checkpoints(loads(e.cell))
+        if known is not None:
             steps = sum(_steps(versions[axis], target[axis], e.pins[axis]) for axis in away)
-            made.append(
+            rows.append(
                 Alternative(
-                    cell=e.cell, pins=dict(e.pins), moved=away, steps=steps, checkpoints=told
+                    cell=e.cell, pins=dict(e.pins), moved=away, steps=steps, checkpoints=known
                 )
             )
-    return tuple(sorted(made, key=lambda a: (len(a.moved), a.steps, a.cell))[:MOST])
+    return tuple(sorted(rows, key=lambda a: (len(a.moved), a.steps, a.cell))[:MOST])
 
 
-def _steps(versions: Sequence[str], one: str, other: str) -> int:
+def _steps(versions: Sequence[str], start: str, end: str) -> int:
     """How many of the tested versions one goes over."""
-    low, high = sorted((parsed(one), parsed(other)))
+    low, high = sorted((parsed(start), parsed(end)))
     return sum(low < parsed(version) <= high for version in versions)
 
 
-def _checkpoints(there: Checkpoints) -> str | None:
+def _checkpoints(checkpoints: Checkpoints) -> str | None:
     """What is known of FROM's checkpoints; None where some do not load there by themselves."""
-    lost = (r for load in (Load.LOST, Load.OPEN, Load.THROUGH) for r in there.of(load))
+    lost = (r for load in (Load.LOST, Load.OPEN, Load.THROUGH) for r in checkpoints.of(load))
     if any(not r.accepted for r in lost):
         return None
-    if there.state == NOT_TESTED or not there.routes or there.of(Load.UNTESTED):
+    if checkpoints.state == NOT_TESTED or not checkpoints.routes or checkpoints.of(Load.UNTESTED):
         return NOT_TESTED
-    if there.state != FRESH:
-        return f"load, but {there.state} since"
-    return Load.NOT_ASKED.value if there.of(Load.NOT_ASKED) else "load"
+    if checkpoints.state != FRESH:
+        return f"load, but {checkpoints.state} since"
+    return Load.NOT_ASKED.value if checkpoints.of(Load.NOT_ASKED) else "load"

@@ -38,7 +38,7 @@ class Word(Enum):
 RANK = tuple(Word)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class UpgradeReason:
     """Why the answer is not better than `word`; `GO`: only worth knowing. `names` are what the
     text counts, `why` a failure in one line, `command` what tells more."""
@@ -76,11 +76,15 @@ def answer(
 ) -> UpgradeAnswer:
     """From what is known. `accepted` are patterns of checks that may be lost."""
     old, new = origin.found, target.found
-    made = comparison.difference(old, new) if old and new else None
-    there_too = bool(new and new.checks)
-    lost = losses.losses(origin, target, made, known, accepted) if made and there_too else ()
+    difference = comparison.difference(old, new) if old and new else None
+    target_checked = bool(new and new.checks)
+    lost = (
+        losses.losses(origin, target, difference, known, accepted)
+        if difference and target_checked
+        else ()
+    )
     exchange = Exchange(exchanged=known.loads, found=known.found, checks=known.checks)
-    there = loads.checkpoints(old, target.name, exchange, accepted) if old else None
+    over = loads.checkpoints(old, target.name, exchange, accepted) if old else None
     changed = interfaces.interfaces(origin.pins, target.pins, known.found, known.all_.releases)
     bare = UpgradeAnswer(
         word=Word.GO,
@@ -91,9 +95,9 @@ def answer(
         moved=pins.moving(origin.pins, target.pins),
         packages=pins.packages(origin.lock, target.lock),
         undeclared=pins.undeclared(origin.pins, target.pins, known.all_.matrix),
-        difference=made,
+        difference=difference,
         losses=lost,
-        checkpoints=there,
+        checkpoints=over,
         interfaces=changed,
         numbers=numbers.numbers(old, new) if old and new else None,
     )
@@ -111,65 +115,70 @@ def answer(
     return replace(bare, word=word, reasons=reasons, alternatives=instead)
 
 
-def judged(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Every reason, in the order of the answer's parts."""
-    yield from _of_side("FROM", made.origin)
-    yield from _of_side("TO", made.target)
-    yield from _of_target(made)
-    if not made.target.outcomes():
+    yield from _of_side("FROM", answer.origin)
+    yield from _of_side("TO", answer.target)
+    yield from _of_target(answer)
+    if not answer.target.outcomes():
         return  # what it takes to get there is of no use
-    for loss in made.losses:
+    for loss in answer.losses:
         yield _of_loss(loss)
-    yield from _of_checkpoints(made)
-    yield from _not_recorded(made)
-    for one in made.interfaces:
-        if one.breaking:
+    yield from _of_checkpoints(answer)
+    yield from _not_recorded(answer)
+    for interface in answer.interfaces:
+        count = _count(len(interface.breaking), "function or spec", "functions or specs")
+        change = f"{interface.package} {interface.before} → {interface.after}"
+        if interface.breaking:
             yield UpgradeReason(
-                word=Word.CHANGES,
-                text=f"{one.package} {one.before} → {one.after} breaks calls that were right: "
-                f"{_count(len(one.breaking), 'function or spec', 'functions or specs')}",
-                names=tuple(c.name for c in one.breaking),
+                Word.CHANGES,
+                f"{change} breaks calls that were right: {count}",
+                names=tuple(c.name for c in interface.breaking),
             )
-    if made.undeclared:
+    if answer.undeclared:
         yield UpgradeReason(
-            word=Word.CHANGES,
-            text=f"TO has {_count(len(made.undeclared), 'requirement')} that nothing declares "
+            Word.CHANGES,
+            f"TO has {_count(len(answer.undeclared), 'requirement')} that nothing declares "
             "and FROM did not have: install by name",
-            names=tuple(text for text, *_ in made.undeclared),
+            names=tuple(text for text, *_ in answer.undeclared),
         )
-    yield from _back(made)
-    yield from _without_gpu(made)
-    if made.origin.outcomes() and made.difference and not made.difference.same_suite:
+    yield from _back(answer)
+    yield from _without_gpu(answer)
+    if answer.origin.outcomes() and answer.difference and not answer.difference.same_suite:
         yield UpgradeReason(
-            word=Word.GO, text="FROM and TO were taken with two suites: a difference may be theirs"
+            Word.GO, "FROM and TO were taken with two suites: a difference may be theirs"
         )
 
 
-def _back(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    back = tuple(one.package for one in made.interfaces if one.back)
+def _back(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
+    back = tuple(interface.package for interface in answer.interfaces if interface.back)
     if back:
         text = _count(len(back), "package goes", "packages go") + " back to an older release: what "
-        yield UpgradeReason(word=Word.GO, text=f"{text}that takes away is not compared", names=back)
+        yield UpgradeReason(Word.GO, f"{text}that takes away is not compared", names=back)
 
 
-def _not_recorded(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def _not_recorded(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Releases of which nobody knows what calls they take."""
-    gone = tuple(f"{one.package} {v}" for one in made.interfaces for v in one.not_recorded)
+    gone = tuple(
+        f"{interface.package} {v}"
+        for interface in answer.interfaces
+        for v in interface.not_recorded
+    )
     if gone:
         text = "whether calls break is not known: nothing was recorded of "
         text += _count(len(gone), "release")
-        yield UpgradeReason(word=Word.CHANGES, text=text, names=gone)
+        yield UpgradeReason(Word.CHANGES, text, names=gone)
 
 
-def _without_gpu(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def _without_gpu(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """What nobody knows on this device class, of either cell."""
-    ends = (made.origin.outcomes(), made.target.outcomes())
+    ends = (answer.origin.outcomes(), answer.target.outcomes())
     open_ = [{c for c, o in end.items() if o is CheckOutcome.NEEDS_GPU} for end in ends]
     both = sorted(open_[0] & open_[1])
     if both:
         text = _count(len(both), "check needs a GPU, and was", "checks need a GPU, and were")
         text += " asked in neither"
-        yield UpgradeReason(word=Word.GO, text=text, names=tuple(both))
+        yield UpgradeReason(Word.GO, text, names=tuple(both))
 
 
 def _count(number: int, noun: str, nouns: str = "") -> str:
@@ -184,33 +193,29 @@ def _of_side(end: str, side: Side) -> Iterator[UpgradeReason]:
     """Whether anything is known of it, and still holds."""
     if side.found is None:
         text = f"nothing is known of {end}: it was not tested"
-        yield UpgradeReason(word=Word.NO, text=text, command=f"nox -s {side.name}")
+        yield UpgradeReason(Word.NO, text, command=f"nox -s {side.name}")
     elif end == "FROM" and side.found.outcome not in ASKED:
         why = side.found.reason.message if side.found.reason else ""
         text = f"nothing is known of {end}: it is {side.found.outcome}"
         again = "" if side.state == FRESH else f"nox -s {side.name}"
-        yield UpgradeReason(word=Word.NO, text=text, why=why, command=again)
+        yield UpgradeReason(Word.NO, text, why=why, command=again)
     elif side.state != FRESH:
         text = f"the evidence of {end} does not hold any more: {side.state}"
-        yield UpgradeReason(word=Word.CHANGES, text=text, command=f"nox -s {side.name}")
+        yield UpgradeReason(Word.CHANGES, text, command=f"nox -s {side.name}")
     if side.stands_in:
         text = f"what is installed was not tested: {end} is only the nearest to it"
-        yield UpgradeReason(word=Word.CHANGES, text=text, command="mcore-compat doctor --run")
+        yield UpgradeReason(Word.CHANGES, text, command="mcore-compat doctor --run")
 
 
-def _of_target(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
+def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Whether TO works at all."""
-    found = made.target.found
-    if found and found.reason and not found.checks:
-        yield UpgradeReason(word=Word.NO, text=f"TO is {found.outcome}", why=found.reason.message)
-    elif found and found.outcome is CellOutcome.INCOMPATIBLE:
-        yield UpgradeReason(
-            word=Word.NO, text="TO is incompatible: no family's checkpoint restores there"
-        )
-    elif found and found.outcome not in comparison.GOOD:
-        yield UpgradeReason(
-            word=Word.NO, text=f"TO is {found.outcome}: no restore could be asked there"
-        )
+    evidence = answer.target.found
+    if evidence and evidence.reason and not evidence.checks:
+        yield UpgradeReason(Word.NO, f"TO is {evidence.outcome}", why=evidence.reason.message)
+    elif evidence and evidence.outcome is CellOutcome.INCOMPATIBLE:
+        yield UpgradeReason(Word.NO, "TO is incompatible: no family's checkpoint restores there")
+    elif evidence and evidence.outcome not in comparison.GOOD:
+        yield UpgradeReason(Word.NO, f"TO is {evidence.outcome}: no restore could be asked there")
 
 
 def _of_loss(loss: Loss) -> UpgradeReason:
@@ -222,7 +227,7 @@ def _of_loss(loss: Loss) -> UpgradeReason:
         word, text = Word.GO, f"{what} may be lost, and fails or is not asked in TO"
     elif loss.failed or gone:
         word, text = Word.NO, f"{what}, and not in TO"
-    return UpgradeReason(word=word, text=text, names=loss.checks, why=loss.why)
+    return UpgradeReason(word, text, names=loss.checks, why=loss.why)
 
 
 CHECKPOINTS = {
@@ -238,26 +243,20 @@ CHECKPOINTS = {
 }
 
 
-def _of_checkpoints(made: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    there = made.checkpoints
-    if there is None or not made.origin.outcomes():
+def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
+    over = answer.checkpoints
+    if over is None or not answer.origin.outcomes():
         return
-    command = exchange_command(made.origin.name, made.target.name)
+    command = loads.exchange_command(answer.origin.name, answer.target.name)
     for load, (word, text) in CHECKPOINTS.items():
-        routes = [r for r in there.of(load) if not r.accepted]
+        routes = [r for r in over.of(load) if not r.accepted]
         if routes:
             yield UpgradeReason(
-                word=word,
-                text=f"{_count(len(routes), 'checkpoint')} {text}",
+                word,
+                f"{_count(len(routes), 'checkpoint')} {text}",
                 names=tuple(r.check for r in routes),
                 command=command if load in (Load.UNTESTED, Load.OPEN) else "",
             )
-    if there.state not in (FRESH, loads.NOT_TESTED):
-        text = f"what is known of checkpoints does not hold any more: {there.state}"
-        yield UpgradeReason(word=Word.CHANGES, text=text, command=command)
-
-
-def exchange_command(origin: str, target: str) -> str:
-    """What loads FROM's checkpoints in TO, and in FROM: what does not load there either is not
-    lost."""
-    return f"nox -s exchange -- --from {origin} --to {origin} {target}"
+    if over.state not in (FRESH, loads.NOT_TESTED):
+        text = f"what is known of checkpoints does not hold any more: {over.state}"
+        yield UpgradeReason(Word.CHANGES, text, command=command)

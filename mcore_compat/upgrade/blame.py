@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcore_compat.analysis.bisect.halving import CheckState
+from mcore_compat.upgrade.text import Code, Item, Ours, item, names
 
 Moved = frozenset[str]
 """A combination: the axes that are moved."""
@@ -42,17 +43,26 @@ class Culprit:
 class Blame:
     """`culprits` are the minimal sets that were found, the smallest first.
 
-    `innocent`: combinations that work; `silent`: those that cannot be asked; `asked`: what was
-    asked for this, in order; `wanted`: what would be, in order. `whole`: there is no other minimal
-    set, unless one change repairs what others break or it needs what cannot be asked.
+    `innocent`: combinations that work; `silent`: those that cannot be asked. `whole`: there is no
+    other minimal set, unless one change repairs what others break or it needs what cannot be asked.
     """
 
     culprits: tuple[Culprit, ...]
     innocent: tuple[tuple[str, ...], ...]
     silent: tuple[tuple[str, ...], ...]
-    asked: tuple[tuple[str, ...], ...]
-    wanted: tuple[tuple[str, ...], ...]
     whole: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlameReport:
+    """What is to blame. `cells`: by combination, the cell that was asked; `why`: by combination,
+    why it cannot be; `open`: the cells that could still be asked; `seconds` for one of them."""
+
+    blame: Blame
+    cells: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    why: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    open: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 def combinations(axes: Sequence[str]) -> Iterator[Moved]:
@@ -73,19 +83,19 @@ def find(
     and nothing is asked twice. `hints` are asked first: that is cheaper where they are right.
     """
     search = _Search(axes, ask, known or {}, [frozenset(hint) for hint in hints])
-    found: list[Moved] = []
+    minimal: list[Moved] = []
     # Another minimal set lacks an axis of each that was found: leave them out, one by one.
     queue, seen = deque([Moved()]), {Moved()}
     whole = True
     while queue:
         out = queue.popleft()
         rest = search.every - out
-        culprit = next((one for one in found if one <= rest), None)
+        culprit = next((axes for axes in minimal if axes <= rest), None)
         if culprit is None:
             start = search.start(rest)
             if start is not None:
                 culprit = search.least(start)
-                found.append(culprit)
+                minimal.append(culprit)
         if culprit is None and rest and search.states[rest] is None:
             whole = False
         # What cannot be asked as a whole may hold smaller ones that fail.
@@ -95,7 +105,7 @@ def find(
             if further not in seen:
                 seen.add(further)
                 queue.append(further)
-    return search.blame(found, whole)
+    return search.blame(minimal, whole)
 
 
 class _Search:
@@ -118,7 +128,6 @@ class _Search:
             Moved(): CheckState.GOOD,
             self.every: CheckState.BAD,
         }
-        self._asked: list[Moved] = []
 
     def ordered(self, moved: Iterable[str]) -> tuple[str, ...]:
         """In the order in which the axes were given."""
@@ -127,10 +136,7 @@ class _Search:
     def bad(self, moved: Moved) -> bool:
         """Whether it fails with these moved; asks where that is not known."""
         if moved not in self.states:
-            state = self._ask(moved)
-            self.states[moved] = state
-            if state is not None:
-                self._asked.append(moved)
+            self.states[moved] = self._ask(moved)
         return self.states[moved] is CheckState.BAD
 
     def start(self, rest: Moved) -> Moved | None:
@@ -154,10 +160,8 @@ class _Search:
         hinted = [hint for hint in self._hints if hint and hint < moved]
         # Parts and what is left without them, ever finer; then all that is left to be asked, for
         # a change may repair what another breaks.
-        for one in itertools.chain(hinted, self._parts(moved), self._below(moved)):
-            if self.bad(one):
-                return one
-        return None
+        smaller = itertools.chain(hinted, self._parts(moved), self._below(moved))
+        return next((axes for axes in smaller if self.bad(axes)), None)
 
     def _parts(self, moved: Moved) -> Iterator[Moved]:
         order, count = self.ordered(moved), 2
@@ -176,34 +180,99 @@ class _Search:
         return combinations(self.ordered(moved))
 
     def _known_bad(self, among: Iterable[Moved]) -> Moved | None:
-        return next((one for one in among if self.states.get(one) is CheckState.BAD), None)
+        return next((axes for axes in among if self.states.get(axes) is CheckState.BAD), None)
 
-    def blame(self, found: Sequence[Moved], whole: bool) -> Blame:
+    def blame(self, minimal: Sequence[Moved], whole: bool) -> Blame:
         """What the search came to."""
         culprits = [
             Culprit(
-                axes=self.ordered(one),
-                silent=self._told(CheckState.SILENT, self._below(one)),
-                unknown=self._told(None, self._below(one)),
+                axes=self.ordered(axes),
+                silent=self._those(CheckState.SILENT, self._below(axes)),
+                unknown=self._those(None, self._below(axes)),
             )
-            for one in found
+            for axes in minimal
         ]
         every = [*self._below(self.every), self.every]
-        wanted = [moved for moved, state in self.states.items() if state is None]
         return Blame(
             culprits=tuple(sorted(culprits, key=lambda c: (len(c.axes), self._rank(c.axes)))),
-            innocent=self._told(CheckState.GOOD, every),
-            silent=self._told(CheckState.SILENT, every),
-            asked=tuple(map(self.ordered, self._asked)),
-            wanted=tuple(map(self.ordered, wanted)),
+            innocent=self._those(CheckState.GOOD, every),
+            silent=self._those(CheckState.SILENT, every),
             whole=whole,
         )
 
     def _rank(self, axes: Sequence[str]) -> tuple[int, ...]:
         return tuple(map(self._axes.index, axes))
 
-    def _told(
+    def _those(
         self, state: CheckState | None, among: Iterable[Moved]
     ) -> tuple[tuple[str, ...], ...]:
         """Those of which this is known; None: that they were not asked."""
-        return tuple(self.ordered(one) for one in among if self.states.get(one) is state)
+        return tuple(self.ordered(axes) for axes in among if self.states.get(axes) is state)
+
+
+MOST = 4
+"""Combinations of a kind that are named."""
+
+
+def items(report: BlameReport, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Item]:
+    """A line for each set that is to blame, then what is known of the others, and what would tell
+    more."""
+    for culprit in report.blame.culprits:
+        yield item(*_culprit(culprit, old, new), *_where(report, culprit.axes), level=1)
+        for text, smaller in (("not asked", culprit.unknown), ("cannot be asked", culprit.silent)):
+            if smaller:
+                count = f"{len(smaller)} smaller combination{'s' if len(smaller) > 1 else ''}"
+                named = _combinations(smaller, report.why)
+                yield item(Ours(f"{count} {text}: "), *named, level=2)
+    alone = [axes for axes in report.blame.innocent if len(axes) == 1]
+    for axes in alone:
+        yield item(Ours("not by itself: "), Code(axes[0]), *_where(report, axes), level=1)
+    if not report.blame.whole:
+        yield item(Ours("others may break it as well: not all was asked"), level=1)
+    if report.open:
+        yield item(*_price(report), level=1)
+
+
+def _culprit(culprit: Culprit, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    several = len(culprit.axes) > 1
+    yield Ours("to blame: " if culprit.proved or not several else "to blame, or some of them: ")
+    for place, axis in enumerate(culprit.axes):
+        if place:
+            yield Ours(", ")
+        yield Code(f"{axis} {old[axis]} → {new[axis]}")
+    if culprit.proved:
+        yield Ours(", only together" if several else ", alone")
+
+
+def _where(report: BlameReport, axes: Sequence[str]) -> Iterator[str]:
+    cell = report.cells.get(tuple(axes))
+    if cell is not None:
+        yield Ours(" (")
+        yield Code(cell)
+        yield Ours(")")
+
+
+def _combinations(
+    combinations: Sequence[Sequence[str]], why: Mapping[tuple[str, ...], str]
+) -> Iterator[str]:
+    """Those that cannot be asked for the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for axes in combinations:
+        reasons.setdefault(why.get(tuple(axes), ""), []).append(" + ".join(axes))
+    for place, (reason, same) in enumerate(reasons.items()):
+        if place:
+            yield Ours("; ")
+        yield from names(same, MOST)
+        if reason:
+            yield Ours(": ")
+            yield reason[:200]
+
+
+def _price(report: BlameReport) -> Iterator[str]:
+    minutes = max(1, round(report.seconds * len(report.open) / 60))
+    yield Code("--blame")
+    count = len(report.open)
+    cells = "1 cell" if count == 1 else f"at most {count} cells"
+    yield Ours(f" would run {cells}, about {minutes} min without builds and downloads; ")
+    yield Ours("one of them: ")
+    yield Code(report.open[0])

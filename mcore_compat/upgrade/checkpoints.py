@@ -12,7 +12,10 @@ from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
 from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
+from mcore_compat.exchange.report import HEADS
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.upgrade.sides import Side
+from mcore_compat.upgrade.text import Code, Item, Ours, Section, item, names
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""
@@ -26,10 +29,7 @@ WITHIN: Mapping[str, Place] = {
 }
 """By kind of check: from which kind of checkpoint to which a cell goes by itself."""
 
-IN_ORIGIN: Mapping[str, str] = {
-    "default-to-modelopt": "restore",
-    STATE: STATE_KIND,
-}
+IN_ORIGIN: Mapping[str, str] = {"default-to-modelopt": "restore", STATE: STATE_KIND}
 """By way: the check that asks the same of one cell alone."""
 
 
@@ -93,7 +93,7 @@ class Exchange:
     checks: str = ""
 
     def loads(self, cell: str) -> Exchanged | None:
-        return next((one for one in self.exchanged if one.cell == cell), None)
+        return next((exchanged for exchanged in self.exchanged if exchanged.cell == cell), None)
 
     def source(self, origin: str, target: str) -> Source | None:
         there = self.loads(target)
@@ -134,7 +134,7 @@ def _saved(origin: Evidence) -> Iterator[str]:
 
 def named(check: str, patterns: Iterable[str]) -> bool:
     """Whether one of the patterns, a check's id or a glob, means it. Brackets are no globs."""
-    return any(matching(one, [check]) for one in patterns)
+    return any(matching(pattern, [check]) for pattern in patterns)
 
 
 def _state(origin: Evidence, target: str, all_: Exchange) -> str:
@@ -158,18 +158,18 @@ def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange)
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
     asked = answer.outcome in FAILURES
     why = why if asked else answer.reason or answer.outcome.value
-    said = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
+    route = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
     if not asked and why.startswith(NOT_SAVED):
-        return replace(said, load=Load.NOT_SAVED)
+        return replace(route, load=Load.NOT_SAVED)
     own = _in_origin(origin, family, way, all_)
     if own in NONE:
-        return said  # TO takes nothing away
+        return route  # TO takes nothing away
     if not asked:
-        return replace(said, load=Load.NOT_ASKED)
+        return replace(route, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
     chain = shortest(edges(all_, family), start, end)
     lost = Load.LOST if own is CheckOutcome.WORKS else Load.OPEN
-    return replace(said, load=Load.THROUGH if chain else lost, chain=chain)
+    return replace(route, load=Load.THROUGH if chain else lost, chain=chain)
 
 
 NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
@@ -193,29 +193,32 @@ Edges = Mapping[Place, Sequence[tuple[Place, int]]]
 def edges(all_: Exchange, family: str) -> Edges:
     """Every load of a family's checkpoints that works, between cells and within one; none that was
     seen with other checks or locks than today's."""
-    made: dict[Place, set[tuple[Place, int]]] = {}
-    for one in all_.exchanged:
-        for origin, source in one.sources.items():
-            if not _holds(one, origin, source, all_):
+    steps_from: dict[Place, set[tuple[Place, int]]] = {}
+    for exchanged in all_.exchanged:
+        for origin, source in exchanged.sources.items():
+            if not _holds(exchanged, origin, source, all_):
                 continue
             for way, kind in WAYS.items():
                 answer = source.answers.get(f"{family}:{way}")
                 if answer is not None and answer.outcome is CheckOutcome.WORKS:
-                    step = (one.cell, INTO.get(way, kind)), int(one.cell != origin)
-                    made.setdefault((origin, kind), set()).add(step)
+                    step = (exchanged.cell, INTO.get(way, kind)), int(exchanged.cell != origin)
+                    steps_from.setdefault((origin, kind), set()).add(step)
     for e in all_.found:
         for c in e.checks:
             if c.family == family and c.kind in WITHIN and c.outcome is CheckOutcome.WORKS:
                 kind, other = WITHIN[c.kind]
-                made.setdefault((e.cell, kind), set()).add(((e.cell, other), 0))
-    return {place: sorted(steps) for place, steps in made.items()}
+                steps_from.setdefault((e.cell, kind), set()).add(((e.cell, other), 0))
+    return {place: sorted(steps) for place, steps in steps_from.items()}
 
 
-def _holds(one: Exchanged, origin: str, source: Source, all_: Exchange) -> bool:
-    """Whether what `one` loaded of `origin` is of today's checks and of the locks that were run."""
-    locks = {e.cell: e.lock for e in all_.found if e.cell in (one.cell, origin)}
-    there = one.lock == locks.get(one.cell, one.lock) and one.exchange == all_.checks
-    return there and source.lock == locks.get(origin, source.lock)
+def _holds(exchanged: Exchanged, origin: str, source: Source, all_: Exchange) -> bool:
+    """Whether what was loaded of `origin` is of today's checks and of the locks that were run."""
+    locks = {e.cell: e.lock for e in all_.found if e.cell in (exchanged.cell, origin)}
+    return (
+        exchanged.exchange == all_.checks
+        and exchanged.lock == locks.get(exchanged.cell, exchanged.lock)
+        and source.lock == locks.get(origin, source.lock)
+    )
 
 
 def shortest(edges: Edges, start: Place, end: Place) -> tuple[Place, ...]:
@@ -234,3 +237,53 @@ def shortest(edges: Edges, start: Place, end: Place) -> tuple[Place, ...]:
             if place not in done:
                 heapq.heappush(heap, (cells + other, loads + 1, (*path, place)))
     return ()
+
+
+def exchange_command(origin: str, target: str) -> str:
+    """What loads FROM's checkpoints in TO, and in FROM: what does not load there either is not
+    lost."""
+    return f"nox -s exchange -- --from {origin} --to {origin} {target}"
+
+
+def section(checkpoints: Checkpoints | None, origin: Side, target: Side) -> Section | None:
+    """How the checkpoints of FROM come over into TO, in words. None where FROM came to nothing that
+    saves, or TO to nothing that loads."""
+    if checkpoints is None or not origin.outcomes() or not target.outcomes():
+        return None
+    title = (Ours("Do checkpoints of FROM load in TO?"),)
+    command = exchange_command(origin.name, target.name)
+    if checkpoints.state == NOT_TESTED:
+        body: list[Item] = [item(Ours("not tested: "), Code(command))]
+        return Section(title=title, body=tuple(body))
+    body = [item(Ours("taken "), f"{checkpoints.taken[:10]}, {checkpoints.state}")]
+    for way in HEADS:
+        routes = [r for r in checkpoints.routes if r.way == way]
+        body += _way(way, routes) if routes else []
+    if checkpoints.of(Load.UNTESTED) or checkpoints.of(Load.OPEN):
+        body.append(item(Ours("what is not tested: "), Code(command)))
+    if checkpoints.of(Load.THROUGH):
+        text = "Of a way through others each step was tested by itself, with a checkpoint that the "
+        text += "cell before it made anew."
+        body.append(item(Ours(text)))
+    return Section(title=title, body=tuple(body))
+
+
+def _way(way: str, routes: Sequence[Route]) -> Iterator[Item]:
+    yield item(Code(way), Ours(": "), HEADS[way])
+    for load in Load:
+        same = [r for r in routes if r.load is load]
+        if load in (Load.WORKS, Load.UNTESTED) and same:
+            text = "load" if load is Load.WORKS else "not tested"
+            yield item(Ours(f"{text}: "), *names([r.family for r in same]), level=1)
+        elif same:
+            for route in same:
+                accepted = ", which may be lost" if route.accepted else ""
+                head = (Code(route.family), Ours(f": {load.value}{accepted}"))
+                yield item(*head, *_chain(route.chain), Ours("; "), route.why, level=1)
+
+
+def _chain(chain: Sequence[Place]) -> Iterator[str]:
+    for place, (cell, kind) in enumerate(chain):
+        yield Ours(" → " if place else ": ")
+        yield Code(cell)
+        yield Ours(f" ({kind})")

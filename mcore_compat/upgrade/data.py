@@ -32,200 +32,125 @@ means something else a major one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mcore_compat.base import files
 from mcore_compat.results import verdict
-from mcore_compat.results.comparison import Difference
 from mcore_compat.upgrade.answer import UpgradeAnswer
+from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
-from mcore_compat.upgrade.numbers import Numbers
 from mcore_compat.upgrade.sides import Side
-from mcore_compat.upgrade.trial import BlameReport
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 VERSION = "1.1.0"
 
 
-def text(made: UpgradeAnswer) -> str:
+def text(answer: UpgradeAnswer) -> str:
     """The file's text."""
-    return files.dump_json(data(made))
+    return files.dump_json(data(answer))
 
 
-def data(made: UpgradeAnswer) -> dict[str, Any]:
+def data(answer: UpgradeAnswer) -> dict[str, Any]:
     """What the file holds."""
+    checkpoints, numbers = answer.checkpoints, answer.numbers
     return {
         "schema": VERSION,
-        "answer": made.word.value,
-        "device_class": made.device_class,
-        "from": _side(made.origin),
-        "to": _side(made.target),
-        "reasons": [
-            {
-                "word": r.word.value,
-                "text": r.text,
-                "why": r.why,
-                "names": list(r.names),
-                "command": r.command,
-            }
-            for r in made.reasons
-        ],
-        "losses": [_loss(one) for one in made.losses],
-        "difference": _difference(made.difference) if made.difference else None,
-        "checkpoints": _checkpoints(made),
-        "pins": _pins(made),
-        "interfaces": {one.package: _interface(one) for one in made.interfaces},
-        "numbers": _numbers(made.numbers) if made.numbers else None,
-        "alternatives": [
-            {
-                "cell": one.cell,
-                "pins": dict(one.pins),
-                "unlike_to": list(one.moved),
-                "steps": one.steps,
-                "checkpoints": one.checkpoints,
-            }
-            for one in made.alternatives
-        ],
+        "answer": answer.word.value,
+        "device_class": answer.device_class,
+        "from": _side(answer.origin),
+        "to": _side(answer.target),
+        "reasons": [_row(reason) for reason in answer.reasons],
+        "losses": [_loss(loss) for loss in answer.losses],
+        "difference": _difference(answer),
+        "checkpoints": checkpoints
+        and {
+            **_row(checkpoints, routes=None),
+            "routes": [_row(route, cause="fingerprint") for route in checkpoints.routes],
+        },
+        "pins": _pins(answer),
+        "interfaces": {interface.package: _interface(interface) for interface in answer.interfaces},
+        "numbers": numbers and _row(numbers, counts=None, values="values_differ", shapes="tensors"),
+        "alternatives": [_row(cell, moved="unlike_to") for cell in answer.alternatives],
     }
 
 
-def _pins(made: UpgradeAnswer) -> dict[str, Any]:
-    old, new = made.origin.pins, made.target.pins
-    rest = made.packages
-    changed = rest.changed
+def _row(record: DataclassInstance, **names: str | None) -> dict[str, Any]:
+    """The fields of a record, by what they are called in the file: None is left out."""
+    named = {names.get(f.name, f.name): f.name for f in fields(record)}
+    return {key: msgspec.to_builtins(getattr(record, f)) for key, f in named.items() if key}
+
+
+def _pins(answer: UpgradeAnswer) -> dict[str, Any]:
+    old, new = answer.origin.pins, answer.target.pins
+    keys = ("requirement", "of", "imported_by")
     return {
-        "moved": {axis: [old[axis], new[axis]] for axis in made.moved},
-        "added": dict(rest.added) if rest.added is not None else None,
-        "removed": dict(rest.removed) if rest.removed is not None else None,
-        "changed": {n: list(v) for n, v in changed.items()} if changed is not None else None,
-        "undeclared": [
-            {"requirement": need, "of": of, "imported_by": by} for need, of, by in made.undeclared
-        ],
+        "moved": {axis: [old[axis], new[axis]] for axis in answer.moved},
+        **_row(answer.packages, complete=None),
+        "undeclared": [dict(zip(keys, need, strict=True)) for need in answer.undeclared],
     }
 
 
-def _interface(one: Interface) -> dict[str, Any]:
-    return {
-        "before": one.before,
-        "after": one.after,
-        "back": one.back,
-        "not_recorded": list(one.not_recorded),
-        "changed": [
-            {"name": c.name, "what": c.what, "breaks": c.breaks, "private": c.private}
-            for c in one.changed
-        ],
-    }
+def _interface(interface: Interface) -> dict[str, Any]:
+    changed = [{**_row(change), "private": change.private} for change in interface.changed]
+    return {**_row(interface, package=None, changed=None), "changed": changed}
 
 
 def _side(side: Side) -> dict[str, Any]:
-    found = side.found
+    evidence = side.found
     return {
         "cell": side.name,
         "pins": dict(side.pins),
         "state": side.state,
-        "outcome": found.outcome.value if found else None,
-        "taken": found.taken if found else None,
-        "restores": list(verdict.restoring(found)) if found else [],
+        "outcome": evidence.outcome.value if evidence else None,
+        "taken": evidence.taken if evidence else None,
+        "restores": list(verdict.restoring(evidence)) if evidence else [],
         "note": side.note,
     }
 
 
-def _loss(one: Loss) -> dict[str, Any]:
+def _loss(loss: Loss) -> dict[str, Any]:
+    keys = ("package", "old", "new")
+    names = {"cause": "fingerprint", "attributed": "attributed_to"}
     return {
-        "checks": list(one.checks),
-        "outcome": one.outcome.value if one.outcome else None,
-        "why": one.why,
-        "fingerprint": one.cause,
-        "frame": one.frame,
-        "declared": list(one.declared),
-        "rules": list(one.rules),
-        "attributed_to": list(one.attributed),
-        "accepted": one.accepted,
-        "mentions": [{"package": name, "old": old, "new": new} for name, old, new in one.mentions],
-        "blame": _blame(one.blamed) if one.blamed else None,
+        **_row(loss, same_with_gpu=None, mentions=None, blamed=None, **names),
+        "mentions": [dict(zip(keys, move, strict=True)) for move in loss.mentions],
+        "blame": _blame(loss.blamed) if loss.blamed else None,
     }
 
 
-def _blame(one: BlameReport) -> dict[str, Any]:
-    def rows(found: Iterable[Iterable[str]]) -> list[list[str]]:
-        return [list(axes) for axes in found]
-
+def _blame(report: BlameReport) -> dict[str, Any]:
+    blame = report.blame
     return {
         "culprits": [
-            {
-                "axes": list(c.axes),
-                "proved": c.proved,
-                "not_asked": rows(c.unknown),
-                "silent": rows(c.silent),
-            }
-            for c in one.blame.culprits
+            {**_row(culprit, unknown="not_asked"), "proved": culprit.proved}
+            for culprit in blame.culprits
         ],
-        "innocent": rows(one.blame.innocent),
-        "silent": [{"axes": list(axes), "why": one.why.get(axes, "")} for axes in one.blame.silent],
-        "cells": [{"axes": list(axes), "cell": cell} for axes, cell in one.cells.items()],
-        "open": list(one.open),
-        "whole": one.blame.whole,
+        "innocent": blame.innocent,
+        "silent": [{"axes": axes, "why": report.why.get(axes, "")} for axes in blame.silent],
+        "cells": [{"axes": axes, "cell": cell} for axes, cell in report.cells.items()],
+        "open": report.open,
+        "whole": blame.whole,
     }
 
 
-def _difference(one: Difference) -> dict[str, Any]:
-    lists = {
-        "regressed": one.broke,
-        "fixed": one.fixed,
-        "still_broken": [c for c in one.still if not c.otherwise],
-        "broken_otherwise": [c for c in one.still if c.otherwise],
-        "newly_untested": one.newly_untested,
-        "newly_failing": one.newly_failing,
-        "newly_working": one.newly_works,
-    }
-    told = {name: [c.check for c in changes] for name, changes in lists.items()}
-    return {**told, "same_suite": one.same_suite}
-
-
-def _checkpoints(made: UpgradeAnswer) -> dict[str, Any] | None:
-    found = made.checkpoints
-    if found is None:
+def _difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
+    difference = answer.difference
+    if difference is None:
         return None
-    return {
-        "state": found.state,
-        "taken": found.taken,
-        "routes": [
-            {
-                "family": r.family,
-                "way": r.way,
-                "load": r.load.value,
-                "chain": [list(place) for place in r.chain],
-                "why": r.why,
-                "fingerprint": r.cause,
-                "accepted": r.accepted,
-            }
-            for r in found.routes
-        ],
+    lists = {
+        "regressed": difference.broke,
+        "fixed": difference.fixed,
+        "still_broken": [c for c in difference.still if not c.otherwise],
+        "broken_otherwise": [c for c in difference.still if c.otherwise],
+        "newly_untested": difference.newly_untested,
+        "newly_failing": difference.newly_failing,
+        "newly_working": difference.newly_works,
     }
-
-
-def _numbers(one: Numbers) -> dict[str, Any]:
-    return {
-        "same": list(one.same),
-        "differ": list(one.differ),
-        "values_differ": list(one.values),
-        "tensors": [
-            {
-                "check": s.check,
-                "added": list(s.added),
-                "removed": list(s.removed),
-                "changed": list(s.changed),
-            }
-            for s in one.shapes
-        ],
-        "logits": [
-            {
-                "family": two.family,
-                "same": list(two.same),
-                "differ": list(two.differ),
-                "off": list(two.off),
-            }
-            for two in one.logits
-        ],
-    }
+    checks = {name: [change.check for change in changes] for name, changes in lists.items()}
+    return {**checks, "same_suite": difference.same_suite}

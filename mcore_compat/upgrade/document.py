@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change
-from mcore_compat.upgrade import blamed, loaded
+from mcore_compat.upgrade import blame, checkpoints
 from mcore_compat.upgrade.answer import UpgradeAnswer as Answer
 from mcore_compat.upgrade.answer import UpgradeReason as Reason
 from mcore_compat.upgrade.answer import Word
@@ -37,7 +37,7 @@ def sections(made: Answer) -> tuple[Section, ...]:
             _cells(made),
             _losses(made),
             _outcomes(made),
-            loaded.section(made),
+            checkpoints.section(made.checkpoints, made.origin, made.target),
             _pins(made),
             _interfaces(made.interfaces),
             _numbers(made),
@@ -140,7 +140,7 @@ def _loss(loss: Loss, made: Answer) -> Iterator[Item]:
         text = Code(f"{name} {old or 'none'} → {new or 'none'}")
         yield item(Ours("it names a package that changes with the pins: "), text, level=1)
     if loss.blamed is not None:
-        yield from blamed.items(loss.blamed, made.origin.pins, made.target.pins)
+        yield from blame.items(loss.blamed, made.origin.pins, made.target.pins)
 
 
 def _outcomes(made: Answer) -> Section | None:

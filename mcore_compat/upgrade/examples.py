@@ -74,9 +74,9 @@ def made(
     return answer(of.side(cells[0]), of.side(cells[1]), of)
 
 
-def markdown(one: UpgradeAnswer) -> str:
+def markdown(answer: UpgradeAnswer) -> str:
     """As `--format markdown` gives it."""
-    return text.markdown(document.sections(one))
+    return text.markdown(document.sections(answer))
 
 
 def texts(
@@ -87,9 +87,9 @@ def texts(
     def text_of(origin: str, target: str) -> str:
         return markdown(made(all_, exchanged, origin, target, workspace))
 
-    there = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
+    tested = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
     return {
         workspace.root / path_of(*pair): functools.partial(text_of, *pair)
         for pair in PAIRS
-        if {full_name(name) for name in pair} <= there
+        if {full_name(name) for name in pair} <= tested
     }

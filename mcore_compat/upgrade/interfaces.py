@@ -51,51 +51,47 @@ PACKAGES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
 
 
 def interfaces(
-    old: Mapping[str, str],
-    new: Mapping[str, str],
-    found: Sequence[Evidence],
-    releases: Releases,
+    old: Mapping[str, str], new: Mapping[str, str], evidence: Sequence[Evidence], releases: Releases
 ) -> tuple[Interface, ...]:
     """Of each package whose release differs, what was recorded of the one against the other."""
-    made = []
+    rows = []
     for package in PACKAGES:
         before, after = old[package], new[package]
         if before == after:
             continue
         if parsed(after) < parsed(before):
-            made.append(Interface(package=package, before=before, after=after, back=True))
+            rows.append(Interface(package=package, before=before, after=after, back=True))
             continue
         # Of these two releases alone: what came and went in between touches nobody.
-        both = [e for e in found if e.pins[package] in (before, after)]
+        both = [e for e in evidence if e.pins[package] in (before, after)]
         recorded = _recorded(package, both)
         gone = tuple(version for version in (before, after) if version not in recorded)
         if gone:
-            one = Interface(package=package, before=before, after=after, not_recorded=gone)
-            made.append(one)
+            rows.append(Interface(package=package, before=before, after=after, not_recorded=gone))
             continue
-        mine: dict[str, list[InterfaceDifference]] = {}
+        by_name: dict[str, list[InterfaceDifference]] = {}
         for change in changes.changes(both, releases):
             same = (change.subject.package, change.before, change.after)
             if same == (package, before, after):
-                mine.setdefault(change.subject.name, []).append(change.what)
-        changed = [_changed(name, what) for name, what in sorted(mine.items())]
-        told = tuple(c for c in changed if c is not None)
-        made.append(Interface(package=package, before=before, after=after, changed=told))
-    return tuple(made)
+                by_name.setdefault(change.subject.name, []).append(change.what)
+        changed = [_changed(name, what) for name, what in sorted(by_name.items())]
+        touching = tuple(c for c in changed if c is not None)
+        rows.append(Interface(package=package, before=before, after=after, changed=touching))
+    return tuple(rows)
 
 
-def _recorded(package: str, found: Sequence[Evidence]) -> set[str]:
+def _recorded(package: str, evidence: Sequence[Evidence]) -> set[str]:
     """The releases of a package of which something was recorded."""
-    seen = recorded.history(found).items()
+    seen = recorded.history(evidence).items()
     return {release for subject, by in seen if subject.package == package for release in by}
 
 
 def _changed(name: str, what: Sequence[InterfaceDifference]) -> ChangedInterface | None:
     """What touches callers; None where only annotations and the like differ."""
-    kept = [one for one in what if not one.minor]
+    kept = [difference for difference in what if not difference.minor]
     if not kept:
         return None
     breaks = words.breaks(kept)
     return ChangedInterface(
-        name=name, what=words.told(kept), breaks="" if breaks == "no" else breaks
+        name=name, what=words.summary(kept), breaks="" if breaks == "no" else breaks
     )

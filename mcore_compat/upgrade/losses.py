@@ -11,9 +11,10 @@ from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change, Difference
 from mcore_compat.results.evidence import CheckResult
 from mcore_compat.upgrade import pins
+from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
-from mcore_compat.upgrade.trial import BlameReport, Run, Trial
+from mcore_compat.upgrade.trial import Run, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Loss:
 def losses(
     origin: Side,
     target: Side,
-    made: Difference,
+    difference: Difference,
     known: UpgradeInputs,
     accepted: Sequence[str] = (),
     run: Run | None = None,
@@ -58,19 +59,21 @@ def losses(
     with most checks first. With `run`, cells are tested until it is known what is to blame."""
     assert target.found is not None  # nothing was lost in a cell of which nothing is known
     after = {c.check: c for c in target.found.checks}
-    gone = [c for c in made.newly_untested if c.old is CheckOutcome.WORKS]
+    gone = [c for c in difference.newly_untested if c.old is CheckOutcome.WORKS]
     groups: dict[tuple[bool, CheckOutcome | None, str], list[Change]] = {}
-    for change in (*made.broke, *gone):
-        may = named(change.check, accepted)
+    for change in (*difference.broke, *gone):
+        may_be_lost = named(change.check, accepted)
         cause = _cause(after.get(change.check))
-        groups.setdefault((may, change.new, cause), []).append(change)
-    found = []
-    for (may, outcome, _), changes in groups.items():
+        groups.setdefault((may_be_lost, change.new, cause), []).append(change)
+    rows = []
+    for (may_be_lost, outcome, _), changes in groups.items():
         checks = tuple(sorted(c.check for c in changes))
         result = after.get(checks[0])
-        one = Loss(checks=checks, outcome=outcome, why=_why(changes[0], result), accepted=may)
-        found.append(_told(one, result, origin, target, known, run))
-    return tuple(sorted(found, key=lambda o: (o.accepted, not o.failed, -len(o.checks), o.checks)))
+        loss = Loss(
+            checks=checks, outcome=outcome, why=_why(changes[0], result), accepted=may_be_lost
+        )
+        rows.append(_explained(loss, result, origin, target, known, run))
+    return tuple(sorted(rows, key=lambda o: (o.accepted, not o.failed, -len(o.checks), o.checks)))
 
 
 def _cause(result: CheckResult | None) -> str:
@@ -90,7 +93,7 @@ def _why(change: Change, result: CheckResult | None) -> str:
     return " ".join((result.reason or result.outcome.value).split())[:200]
 
 
-def _told(
+def _explained(
     loss: Loss,
     result: CheckResult | None,
     origin: Side,
@@ -103,10 +106,12 @@ def _told(
         return loss
     failure = result.failure
     explained = known.all_.explained[known.device_class] if failure else ()
-    one = next((e for e in explained if failure and e.fingerprint == failure.fingerprint), None)
+    rules_of = next(
+        (e for e in explained if failure and e.fingerprint == failure.fingerprint), None
+    )
     causes = verdict.causes(c for c in target.found.checks if c.check in loss.checks)
     declared = [verdict.declared(target.found, c, known.all_.matrix.expected) for c in causes]
-    hints = [rule.axes for rule in one.rules] if one else []
+    hints = [rule.axes for rule in rules_of.rules] if rules_of else []
     return Loss(
         checks=loss.checks,
         outcome=loss.outcome,
@@ -117,7 +122,7 @@ def _told(
         frame=failure.frame if failure else "",
         same_with_gpu=failure.gpu_independent if failure else None,
         declared=tuple(line for lines in declared for line in lines),
-        rules=tuple(explanation.lines(one)) if one else (),
-        attributed=one.attributed() if one else (),
-        blamed=Trial(loss.checks, result, origin, target, known, run).verdict(hints),
+        rules=tuple(explanation.lines(rules_of)) if rules_of else (),
+        attributed=rules_of.attributed() if rules_of else (),
+        blamed=Trial(loss.checks, result, origin, target, known, run).report(hints),
     )

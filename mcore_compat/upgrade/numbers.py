@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ class Numbers:
 
 def numbers(old: Evidence, new: Evidence) -> Numbers:
     """What both recorded, compared."""
-    pairs = [(one, other) for one, other in _both(old, new) if DIGEST in one.details]
-    pairs = [(one, other) for one, other in pairs if DIGEST in other.details]
+    both = _both(old, new)
+    pairs = [(a, b) for a, b in both if DIGEST in a.details and DIGEST in b.details]
     same = tuple(a.check for a, b in pairs if a.details[DIGEST] == b.details[DIGEST])
     differ = tuple(a.check for a, b in pairs if a.check not in same)
     counts = {
@@ -62,15 +62,15 @@ def numbers(old: Evidence, new: Evidence) -> Numbers:
         for a, b in pairs
         if a.check in differ and {"tensors"} <= {*a.details} & {*b.details}
     }
-    shapes = (_shape(a, b) for a, b in _both(old, new) if a.kind in MODELS)
-    logits = (_logits(a, b) for a, b in _both(old, new) if a.kind == LOGITS)
+    shapes = (_shape(a, b) for a, b in both if a.kind in MODELS)
+    logits = (_logits(a, b) for a, b in both if a.kind == LOGITS)
     return Numbers(
         same=same,
         differ=differ,
         counts=counts,
-        values=tuple(a.check for a, _ in pairs if a.check in differ and _alike(a, old, new)),
+        values=tuple(a.check for a, _ in pairs if a.check in differ and _alike(a, both)),
         shapes=tuple(s for s in shapes if s is not None),
-        logits=tuple(one for one in logits if one is not None),
+        logits=tuple(steps for steps in logits if steps is not None),
     )
 
 
@@ -81,10 +81,10 @@ def _both(old: Evidence, new: Evidence) -> list[tuple[CheckResult, CheckResult]]
     return [(c, after[c.check]) for c in sorted(works, key=lambda c: c.check)]
 
 
-def _alike(one: CheckResult, old: Evidence, new: Evidence) -> bool:
+def _alike(check: CheckResult, both: Sequence[tuple[CheckResult, CheckResult]]) -> bool:
     """Whether it restored a model that has the same tensors, by name and shape, in both."""
-    models = [(a, b) for a, b in _both(old, new) if a.kind in MODELS and a.family == one.family]
-    whole = one.kind.startswith("restore") and len(models) == len(MODELS)
+    models = [(a, b) for a, b in both if a.kind in MODELS and a.family == check.family]
+    whole = check.kind.startswith("restore") and len(models) == len(MODELS)
     return whole and all(a.details.get("tensors") == b.details.get("tensors") for a, b in models)
 
 
@@ -115,5 +115,5 @@ def _logits(old: CheckResult, new: CheckResult) -> Logits | None:
 
 
 def _off(details: Mapping[str, Any]) -> float | None:
-    found = details.get("differences")
-    return max(found.values(), default=None) if isinstance(found, Mapping) else None
+    differences = details.get("differences")
+    return max(differences.values(), default=None) if isinstance(differences, Mapping) else None

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mcore_compat.analysis.bisect.release_line import by_series
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import AXES, Cell, Request, parsed, series_of
+from mcore_compat.core.cells import AXES, Cell, Request, parsed
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 from mcore_compat.resolve.locks import Lock
@@ -88,9 +89,9 @@ def mixed(moved: Moved, old: Mapping[str, str], new: Mapping[str, str]) -> dict[
     return {axis: (new if axis in moved else old)[axis] for axis in AXES}
 
 
-def by_pins(found: Iterable[Evidence]) -> dict[tuple[str, ...], Evidence]:
+def by_pins(evidence: Iterable[Evidence]) -> dict[tuple[str, ...], Evidence]:
     """Evidence by its versions, in the order of the axes; of two the first by name."""
-    rows = sorted(found, key=lambda e: e.cell, reverse=True)
+    rows = sorted(evidence, key=lambda e: e.cell, reverse=True)
     return {tuple(e.pins[axis] for axis in AXES): e for e in rows}
 
 
@@ -101,11 +102,6 @@ def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell
         UsageError: a version that is no release, or a series that has no stack.
     """
 
-    def word(axis: str) -> str:
-        series = series_of(pins[axis])
-        newest = releases.newest(axis, series).version
-        return series if newest == pins[axis] else pins[axis]
-
-    mcore, modelopt, te, torch = (word(axis) for axis in AXES[:4])
-    asked = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
-    return combinations.cell(asked, matrix, releases)
+    mcore, modelopt, te, torch, python = (pins[axis] for axis in AXES)
+    request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=python)
+    return combinations.cell(by_series(request, releases), matrix, releases)

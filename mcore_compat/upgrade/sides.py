@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from mcore_compat.core.cells import Cell, moved
+from packaging.version import InvalidVersion
+
+from mcore_compat.analysis import doctor
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core.cells import AXES, Cell, moved, parsed
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange.evidence import Exchanged
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve.locks import Lock, asked_for
@@ -67,40 +74,79 @@ class UpgradeInputs:
     @property
     def loads(self) -> tuple[Exchanged, ...]:
         """The exchange's evidence of the device class."""
-        return tuple(one for one in self.exchanged if one.device_class == self.device_class)
+        return tuple(e for e in self.exchanged if e.device_class == self.device_class)
 
     def evidence_of(self, cell: str) -> Evidence | None:
         return next((e for e in self.found if e.cell == cell), None)
 
     def side(self, cell: Cell, note: str = "", *, stands_in: bool = False) -> Side:
         """What is known of a cell."""
-        found, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
-        state = self._state(cell, found, lock) if found else UNTESTED
-        return Side(cell=cell, found=found, lock=lock, state=state, note=note, stands_in=stands_in)
+        known, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
+        state = self._state(cell, known, lock) if known else UNTESTED
+        return Side(cell=cell, found=known, lock=lock, state=state, note=note, stands_in=stands_in)
 
-    def _state(self, cell: Cell, found: Evidence, lock: Lock | None) -> str:
+    def _state(self, cell: Cell, known: Evidence, lock: Lock | None) -> str:
         """Whether its evidence holds. Wheels are left out: those of this machine change nothing
         in what is known."""
-        newer = moved(cell, found.pins)
+        newer = moved(cell, known.pins)
         if newer:
             return ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
         digest = lock.digest if lock else ""
-        if found.outcome is CellOutcome.UNRESOLVABLE and lock is None:
+        if known.outcome is CellOutcome.UNRESOLVABLE and lock is None:
             digest = asked_for(cell, self.all_.matrix, self.all_.releases)
-        python = found.pins.get("python", "")
-        suite = found.suite if found.outcome is CellOutcome.UNRESOLVABLE else self.suite
-        said = evidence.freshness(found, lock=digest, suite=suite, python=python)
-        return FRESH if isinstance(said, Fresh) else said.why
+        python = known.pins.get("python", "")
+        suite = known.suite if known.outcome is CellOutcome.UNRESOLVABLE else self.suite
+        freshness = evidence.freshness(known, lock=digest, suite=suite, python=python)
+        return FRESH if isinstance(freshness, Fresh) else freshness.why
 
 
 def nearest_class(
-    found: Sequence[Evidence], cells: Sequence[str], mine: str, classes: Sequence[str]
+    known: Sequence[Evidence], cells: Sequence[str], preferred: str, classes: Sequence[str]
 ) -> str:
     """The device class to answer from: `mine` where both cells have evidence of it or no other has
     both."""
-    there = {(e.cell, e.device_class) for e in found}
+    there = {(e.cell, e.device_class) for e in known}
 
     def both(name: str) -> bool:
         return all((cell, name) in there for cell in cells)
 
-    return next((name for name in (mine, *classes) if both(name)), mine)
+    return next((name for name in (preferred, *classes) if both(name)), preferred)
+
+
+WORDS_FOR_INSTALLED = ("current", "FROM=current")
+
+
+class ChosenCell(NamedTuple):
+    """The cell's name, in words how near it is, and whether it is only the nearest."""
+
+    name: str
+    note: str
+    stands_in: bool
+
+
+def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
+    """The tested cell that is the same as what is installed, else the nearest.
+
+    Raises:
+        UsageError: an axis is not installed, or has a version that is none; nothing was tested.
+    """
+    pins = doctor.pins_of(there)
+    for axis in AXES:
+        if axis not in pins:
+            raise UsageError(
+                f"current: {axis} is not installed there; name a cell, or another environment "
+                "with --python"
+            )
+        try:
+            parsed(pins[axis])
+        except InvalidVersion:
+            raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"') from None
+    same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
+    if same:
+        return ChosenCell(min(same), "FROM is what is installed", stands_in=False)
+    near = doctor.nearest(pins, cells)
+    if near is None:
+        raise UsageError("current: no cell was tested that could stand for what is installed")
+    other = [f"{a} {pins[a]} (there {near.pins[a]})" for a in AXES if near.pins[a] != pins[a]]
+    note = f"what is installed was not tested; {near.name} is the nearest, unlike it in "
+    return ChosenCell(near.name, note + ", ".join(other), stands_in=True)

@@ -4,7 +4,6 @@ asked. Pure, but for who is given to test those that were not tested."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.base.errors import UsageError
@@ -13,51 +12,39 @@ from mcore_compat.core.cells import AXES, Cell
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade import blame, pins
-from mcore_compat.upgrade.blame import Blame, Moved
+from mcore_compat.upgrade.blame import BlameReport, Moved
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
 
 Run = Callable[[Cell], Evidence]
 """Tests a cell that was not tested."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlameReport:
-    """What is to blame. `cells`: by combination, the cell that was asked; `why`: by combination,
-    why it cannot be; `open`: the cells that could still be asked; `seconds` for one of them."""
-
-    blame: Blame
-    cells: Mapping[tuple[str, ...], str] = field(default_factory=dict)
-    why: Mapping[tuple[str, ...], str] = field(default_factory=dict)
-    open: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-
-def state_of(found: Evidence, checks: Sequence[str], failed: CheckResult) -> tuple[CheckState, str]:
+def state_of(
+    evidence: Evidence, names: Sequence[str], failed: CheckResult
+) -> tuple[CheckState, str]:
     """Whether a cell fails in these checks as `failed` did, and if it says neither, why."""
-    if not found.checks:
-        reason = f": {' '.join(found.reason.message.split())}" if found.reason else ""
-        return CheckState.SILENT, f"{found.outcome.value}{reason}"
-    there = {c.check: c for c in found.checks if c.check in checks}
-    if any(_alike(c, failed) for c in there.values()):
+    if not evidence.checks:
+        reason = f": {' '.join(evidence.reason.message.split())}" if evidence.reason else ""
+        return CheckState.SILENT, f"{evidence.outcome.value}{reason}"
+    checks = {c.check: c for c in evidence.checks if c.check in names}.values()
+    if any(_alike(c, failed) for c in checks):
         return CheckState.BAD, ""
-    if len(there) == len(checks) and all(c.outcome is CheckOutcome.WORKS for c in there.values()):
+    other = sorted({c.outcome.value for c in checks if c.outcome is not CheckOutcome.WORKS})
+    if len(checks) == len(names) and not other:
         return CheckState.GOOD, ""
-    other = sorted({c.outcome.value for c in there.values() if c.outcome is not CheckOutcome.WORKS})
-    otherwise = " for another reason" if any(c.outcome in FAILURES for c in there.values()) else ""
+    otherwise = " for another reason" if any(c.outcome in FAILURES for c in checks) else ""
     return CheckState.SILENT, f"{' and '.join(other) or 'not asked'} there{otherwise}"
 
 
-def _says(one: Evidence, suite: str) -> bool:
+def _comparable(evidence: Evidence, suite: str) -> bool:
     """Whether it may be compared with what TO's suite showed; no part of a suite, no network."""
-    whole = one.complete and one.outcome is not CellOutcome.ERROR
-    return whole and (not one.checks or one.suite == suite)
+    whole = evidence.complete and evidence.outcome is not CellOutcome.ERROR
+    return whole and (not evidence.checks or evidence.suite == suite)
 
 
-def _alike(one: CheckResult, failed: CheckResult) -> bool:
-    if one.outcome is not failed.outcome:
-        return False
-    causes = [c.failure.fingerprint if c.failure else "" for c in (one, failed)]
-    return causes[0] == causes[1]
+def _alike(check: CheckResult, failed: CheckResult) -> bool:
+    causes = [c.failure.fingerprint if c.failure else "" for c in (check, failed)]
+    return check.outcome is failed.outcome and causes[0] == causes[1]
 
 
 class Trial:
@@ -76,32 +63,29 @@ class Trial:
         self._old, self._new = origin.pins, target.pins
         self._known, self._run = known, run
         suite = target.found.suite if target.found else ""
-        self._tested = pins.by_pins(e for e in known.found if _says(e, suite))
+        self._tested = pins.by_pins(e for e in known.found if _comparable(e, suite))
         self._axes = pins.moving(self._old, self._new)
-        self._cells: dict[Moved, str] = {
-            Moved(): origin.name,
-            frozenset(self._axes): target.name,
-        }
+        self._cells: dict[Moved, str] = {Moved(): origin.name, frozenset(self._axes): target.name}
         self._why: dict[Moved, str] = {}
         self._open: dict[Moved, str] = {}
         self._seconds = sum(c.seconds or 0 for c in target.found.checks) if target.found else 0.0
 
-    def verdict(self, hints: Sequence[Sequence[str]]) -> BlameReport:
+    def report(self, hints: Sequence[Sequence[str]]) -> BlameReport:
         """What is to blame, by what is known, and by what `run` tells where there is one."""
         known = self._all()
         moves = [frozenset(hint) & frozenset(self._axes) for hint in hints]
-        found = blame.find(self._axes, self._ask, known, [m for m in moves if m])
+        search = blame.find(self._axes, self._ask, known, [m for m in moves if m])
 
-        def told(by: Mapping[Moved, str]) -> dict[tuple[str, ...], str]:
-            rows = {tuple(a for a in AXES if a in moved): text for moved, text in by.items()}
+        def by_axes(by_moved: Mapping[Moved, str]) -> dict[tuple[str, ...], str]:
+            rows = {tuple(a for a in AXES if a in moved): text for moved, text in by_moved.items()}
             return {axes: rows[axes] for axes in sorted(rows, key=lambda a: (len(a), a))}
 
-        open_ = [] if found.whole and all(not c.unknown for c in found.culprits) else self._open
+        complete = search.whole and all(not c.unknown for c in search.culprits)
         return BlameReport(
-            blame=found,
-            cells=told(self._cells),
-            why=told(self._why),
-            open=tuple(told(self._open).values()) if open_ else (),
+            blame=search,
+            cells=by_axes(self._cells),
+            why=by_axes(self._why),
+            open=() if complete else tuple(by_axes(self._open).values()),
             seconds=self._seconds,
         )
 
@@ -116,12 +100,12 @@ class Trial:
 
     def _from_evidence(self, moved: Moved) -> CheckState | None:
         wanted = pins.mixed(moved, self._old, self._new)
-        found = self._tested.get(tuple(wanted[axis] for axis in AXES))
-        return self._judged(moved, found) if found else None
+        evidence = self._tested.get(tuple(wanted[axis] for axis in AXES))
+        return self._judged(moved, evidence) if evidence else None
 
-    def _judged(self, moved: Moved, found: Evidence) -> CheckState:
-        state, why = state_of(found, self._checks, self._failed)
-        self._cells[moved] = found.cell
+    def _judged(self, moved: Moved, evidence: Evidence) -> CheckState:
+        state, why = state_of(evidence, self._checks, self._failed)
+        self._cells[moved] = evidence.cell
         if state is CheckState.SILENT:
             self._why[moved] = why
         return state
@@ -146,8 +130,8 @@ class Trial:
             return None
         wanted = pins.mixed(moved, self._old, self._new)
         cell = pins.cell_of(wanted, self._known.all_.matrix, self._known.all_.releases)
-        found = self._run(cell)
-        if {axis: found.pins[axis] for axis in AXES} != wanted:
+        evidence = self._run(cell)
+        if {axis: evidence.pins[axis] for axis in AXES} != wanted:
             self._why[moved] = f"{cell.name} is locked on other versions"
             return CheckState.SILENT
-        return self._judged(moved, found)
+        return self._judged(moved, evidence)

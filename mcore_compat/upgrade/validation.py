@@ -19,11 +19,10 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context, Options
 from mcore_compat.upgrade import answer as answers
-from mcore_compat.upgrade import current, examples, losses, sides
+from mcore_compat.upgrade import examples, losses, sides
 from mcore_compat.upgrade.answer import UpgradeAnswer
 from mcore_compat.upgrade.checkpoints import named
-from mcore_compat.upgrade.current import Chosen
-from mcore_compat.upgrade.sides import UpgradeInputs
+from mcore_compat.upgrade.sides import ChosenCell, UpgradeInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +65,22 @@ def validate(question: Question, context: Context) -> UpgradeAnswer:
     return answers.answer(origin, known.side(cells[1]), known, question.accept)
 
 
-def _cells(question: Question, context: Context) -> tuple[Chosen, str]:
+def _cells(question: Question, context: Context) -> tuple[ChosenCell, str]:
     """The cell FROM, and how it was chosen where that is what is installed; the name of TO."""
-    if question.target in current.WORDS:
+    if question.target in sides.WORDS_FOR_INSTALLED:
         raise UsageError("current: only FROM can be what is installed; name the cell TO")
     target = pairs.name_of(question.target, context)
-    if question.origin in current.WORDS:
+    if question.origin in sides.WORDS_FOR_INSTALLED:
         python = question.python or interpreters.active()
         rows = [
             published.record(compatibility_json.row(e, context.matrix))
             for e in evidence.load_all(context.workspace.results)
         ]
-        origin = current.current(scan.inspect(python, context.run), rows)
+        origin = sides.installed(scan.inspect(python, context.run), rows)
     elif question.python:
         raise UsageError(f'--python: FROM is a cell, "{question.origin}", and not current')
     else:
-        origin = Chosen(pairs.name_of(question.origin, context), note="", stands_in=False)
+        origin = ChosenCell(pairs.name_of(question.origin, context), note="", stands_in=False)
     if pipeline.chosen(origin.name, context).pins == pipeline.chosen(target, context).pins:
         raise UsageError(f"FROM and TO are the same cell, {target}: there is nothing to upgrade")
     return origin, target

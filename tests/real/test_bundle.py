@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from bundle_support import OFFLINE, offline
+from mcore_compat.run.part_results import Taken
 
 from mcore_compat.base import files, processes
 from mcore_compat.core import matrix, releases
@@ -25,7 +26,6 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import PARTS
-from mcore_compat.run.part_results import Taken
 
 CELL = "compat-0.16-modelopt0.41"
 BASE = "compat-0.16-modelopt0.40"

@@ -79,9 +79,9 @@ def nearest(states: Mapping[int, CheckState], count: int) -> tuple[int, int]:
     """The closest good point that has a bad one after it, with nothing else known between them;
     the first such pair where there are several."""
     points = sorted(p for p in states if states[p] is not CheckState.SILENT)
-    for one, other in itertools.pairwise(points):
-        if states[one] is CheckState.GOOD and states[other] is CheckState.BAD:
-            return one, other
+    for low, high in itertools.pairwise(points):
+        if states[low] is CheckState.GOOD and states[high] is CheckState.BAD:
+            return low, high
     return 0, count - 1
 
 
@@ -101,17 +101,15 @@ def lines(
     at = f"{axis} {first}".strip()
     seen = f"{was} at {last}, {is_now} at {first}"
     if answer.exact:
-        said = [f"{check} changes at {at}: {seen}"]
+        rows = [f"{check} changes at {at}: {seen}"]
     else:
-        said = [f"{check} changes after {last} and at {at} at the latest: {seen}"]
+        rows = [f"{check} changes after {last} and at {at} at the latest: {seen}"]
         cannot = [names[point] for point in answer.silent if point not in unrun]
         left = [names[point] for point in answer.silent if point in unrun]
-        if cannot:
-            said.append(f"could not be asked: {', '.join(cannot)}")
-        if left:
-            said.append(f"not run: {', '.join(left)}")
-        said.append(f"the change may be at any of them, or at {first}")
+        rows += [f"could not be asked: {', '.join(cannot)}"] if cannot else []
+        rows += [f"not run: {', '.join(left)}"] if left else []
+        rows.append(f"the change may be at any of them, or at {first}")
     if answer.against:
-        told = ", ".join(names[point] for point in answer.against)
-        said.append(f"there is more than one change: {told} say otherwise")
-    return said
+        others = ", ".join(names[point] for point in answer.against)
+        rows.append(f"there is more than one change: {others} say otherwise")
+    return rows

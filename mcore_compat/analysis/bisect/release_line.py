@@ -228,13 +228,13 @@ def _notes(bad: Cell, axis: str, points: Sequence[Point]) -> tuple[str, ...]:
     """What the bad end is instead of the cell that was named; the good one is always itself."""
     if any(point.cell.pins == bad.pins for point in points):
         return ()
-    (mine,) = (p.cell for p in (points[0], points[-1]) if bad.pins[axis] == p.version)
-    return (f"in the place of --bad {bad.name}: {mine.name}, as --good in all else",)
+    (end,) = (p.cell for p in (points[0], points[-1]) if bad.pins[axis] == p.version)
+    return (f"in the place of --bad {bad.name}: {end.name}, as --good in all else",)
 
 
-def stacks(line: ReleaseLine, one: int, other: int) -> dict[str, tuple[str, str]]:
+def stacks(line: ReleaseLine, low: int, high: int) -> dict[str, tuple[str, str]]:
     """What else changes between two points: by axis, the two versions."""
-    pins = [line.points[place].cell.pins for place in (one, other)]
+    pins = [line.points[place].cell.pins for place in (low, high)]
     return {
         axis: (pins[0][axis], pins[1][axis])
         for axis in AXES
@@ -242,7 +242,7 @@ def stacks(line: ReleaseLine, one: int, other: int) -> dict[str, tuple[str, str]
     }
 
 
-def skipped(line: ReleaseLine, one: int, other: int) -> tuple[str, ...]:
+def skipped(line: ReleaseLine, start: int, end: int) -> tuple[str, ...]:
     """The releases between two points that no point stands for."""
-    low, high = (Version(line.points[place].version) for place in (one, other))
+    low, high = (Version(line.points[place].version) for place in (start, end))
     return tuple(v for v in line.without if low < Version(v) < high)

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from mcore_compat.analysis.bisect import halving
 from mcore_compat.analysis.bisect.halving import ChangePoint, CheckState
@@ -47,7 +48,7 @@ class SearchResult:
 
     @property
     def unrun(self) -> frozenset[int]:
-        return frozenset(p for p, one in self.seen.items() if one.outcome == NOT_RUN)
+        return frozenset(p for p, point in self.seen.items() if point.outcome == NOT_RUN)
 
 
 def matching(pattern: str, checks: Iterable[str]) -> tuple[str, ...]:
@@ -69,52 +70,39 @@ def known_check(pattern: str, checks: Iterable[str]) -> None:
         raise UsageError(f'--check: no check is called "{pattern}"{nearest(pattern, names)}')
 
 
-def seen_in(found: Evidence, pattern: str, cell: Cell, source: str) -> PointState:
+def seen_in(evidence: Evidence, pattern: str, cell: Cell, source: str) -> PointState:
     """What evidence says of a check: good where all that apply work, bad where one failed."""
-    other = [axis for axis, version in cell.pins.items() if found.pins.get(axis) != version]
+
+    def point(
+        state: CheckState, outcome: Enum, why: str = "", failed: CheckResult | None = None
+    ) -> PointState:
+        return PointState(
+            state=state,
+            outcome=outcome.value,
+            source=source,
+            why=next(iter(why.strip().splitlines()), ""),
+            failed=(failed, evidence) if failed else None,
+        )
+
+    other = [axis for axis, version in cell.pins.items() if evidence.pins.get(axis) != version]
     if other:
-        told = ", ".join(f"{axis} {found.pins.get(axis)}" for axis in other)
-        return PointState(
-            state=CheckState.SILENT,
-            outcome=found.outcome.value,
-            source=source,
-            why=f"it is another combination here: {told}",
-        )
-    names = set(matching(pattern, (c.check for c in found.checks)))
-    mine = [c for c in found.checks if c.check in names]
-    if not mine:
-        why = found.reason.message if found.reason else "the cell was not asked this"
-        return PointState(
-            state=CheckState.SILENT, outcome=found.outcome.value, source=source, why=_first(why)
-        )
-    failed = next((c for c in mine if c.outcome in FAILURES), None)
+        versions = ", ".join(f"{axis} {evidence.pins.get(axis)}" for axis in other)
+        why = f"it is another combination here: {versions}"
+        return point(CheckState.SILENT, evidence.outcome, why)
+    names = set(matching(pattern, (c.check for c in evidence.checks)))
+    checks = [c for c in evidence.checks if c.check in names]
+    if not checks:
+        why = evidence.reason.message if evidence.reason else "the cell was not asked this"
+        return point(CheckState.SILENT, evidence.outcome, why)
+    failed = next((c for c in checks if c.outcome in FAILURES), None)
     if failed:
-        return PointState(
-            state=CheckState.BAD,
-            outcome=failed.outcome.value,
-            source=source,
-            failed=(failed, found),
-        )
-    for outcome in (CheckOutcome.BLOCKED, CheckOutcome.WORKS):
-        one = next((c for c in mine if c.outcome is outcome), None)
-        if one:
-            good = outcome is CheckOutcome.WORKS
-            return PointState(
-                state=CheckState.GOOD if good else CheckState.SILENT,
-                outcome=outcome.value,
-                source=source,
-                why="" if good else _first(one.reason or ""),
-            )
-    return PointState(
-        state=CheckState.SILENT,
-        outcome=mine[0].outcome.value,
-        source=source,
-        why=_first(mine[0].reason or ""),
-    )
-
-
-def _first(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "")
+        return point(CheckState.BAD, failed.outcome, failed=failed)
+    by_outcome = {c.outcome: c for c in reversed(checks)}
+    blocked = by_outcome.get(CheckOutcome.BLOCKED)
+    if not blocked and CheckOutcome.WORKS in by_outcome:
+        return point(CheckState.GOOD, CheckOutcome.WORKS)
+    silent = blocked or checks[0]
+    return point(CheckState.SILENT, silent.outcome, silent.reason or "")
 
 
 def refused(line: ReleaseLine) -> dict[int, PointState]:
@@ -158,7 +146,7 @@ def search(
         if end not in seen:
             ask(end)
             _verify(line, check, end, seen)
-    states = {place: _oriented(one.state, line) for place, one in seen.items()}
+    states = {place: _oriented(point.state, line) for place, point in seen.items()}
     answer = halving.bisect(len(line.points), ask, states)
     return SearchResult(answer=answer, seen=dict(sorted(seen.items())), ran=tuple(ran))
 
@@ -173,28 +161,26 @@ def _verify(line: ReleaseLine, check: str, end: int, seen: Mapping[int, PointSta
     """See that an end is what it was said to be, in one line where it is not."""
     good, bad = line.ends
     wanted, option = (CheckState.GOOD, "--good") if end == good else (CheckState.BAD, "--bad")
-    one = seen[end]
-    if one.state is wanted:
+    point = seen[end]
+    if point.state is wanted:
         return
     name = line.points[end].cell.name
-    if one.outcome == NOT_RUN:
+    if point.outcome == NOT_RUN:
         raise UsageError(f"{option} {name}: no fresh evidence says {check}; run it: nox -s {name}")
-    if one.state is not CheckState.SILENT:
-        why = (
-            f"{one.failed[0].check} is {one.outcome} there"
-            if one.failed
-            else f"{check} works there"
-        )
+    if point.state is not CheckState.SILENT:
+        why = f"{check} works there"
+        if point.failed:
+            why = f"{point.failed[0].check} is {point.outcome} there"
         if wanted is CheckState.BAD and line.notes:
             why += f" ({line.notes[0]}): what is held decides, try another --axis"
         other = seen.get(bad if end == good else good)
         if other and other.state is wanted:
             why += "; are --good and --bad the wrong way round?"
         raise UsageError(f"{option} {name}: {why}")
-    said = f" ({one.why})" if one.why else ""
-    hint = ": bisect what blocks it" if one.outcome == CheckOutcome.BLOCKED else ""
+    reason = f" ({point.why})" if point.why else ""
+    hint = ": bisect what blocks it" if point.outcome == CheckOutcome.BLOCKED else ""
     raise UsageError(
-        f"{option} {name}: {check} is {one.outcome} there{said}, neither good nor bad{hint}"
+        f"{option} {name}: {check} is {point.outcome} there{reason}, neither good nor bad{hint}"
     )
 
 
@@ -218,24 +204,25 @@ def most_runs(
     """
     ends = [end for end in line.ends if end not in known]
     states = {0: CheckState.GOOD, len(line.points) - 1: CheckState.BAD}
-    states |= {place: _oriented(one.state, line) for place, one in known.items()}
+    states |= {place: _oriented(point.state, line) for place, point in known.items()}
     low, high = halving.nearest(states, len(line.points))
     open_ = [place for place in range(low + 1, high) if place not in known]
     return ends, open_, math.ceil(math.log2(len(open_) + 1))
 
 
-def first_bad(line: ReleaseLine, found: SearchResult) -> int:
+def first_bad(line: ReleaseLine, result: SearchResult) -> int:
     """The bad one of the two points between which the check changes."""
-    return found.answer.last if line.fixed else found.answer.first
+    return result.answer.last if line.fixed else result.answer.first
 
 
-def changes(line: ReleaseLine, found: SearchResult) -> list[tuple[str, str]]:
+def changes(line: ReleaseLine, result: SearchResult) -> list[tuple[str, str]]:
     """Every change that was seen, as the versions on its two sides, oldest first."""
-    told = [p for p, one in found.seen.items() if one.state is not CheckState.SILENT]
+    seen = result.seen
+    places = [place for place, point in seen.items() if point.state is not CheckState.SILENT]
     return [
-        (line.points[one].version, line.points[other].version)
-        for one, other in itertools.pairwise(told)
-        if found.seen[one].state is not found.seen[other].state
+        (line.points[low].version, line.points[high].version)
+        for low, high in itertools.pairwise(places)
+        if seen[low].state is not seen[high].state
     ]
 
 

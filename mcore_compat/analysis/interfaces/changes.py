@@ -40,17 +40,17 @@ class InterfaceChange:
     not_recorded: tuple[str, ...] = ()
 
 
-def changes(found: Sequence[Evidence], releases: Releases) -> tuple[InterfaceChange, ...]:
+def changes(evidence: Sequence[Evidence], releases: Releases) -> tuple[InterfaceChange, ...]:
     """Everything that changed between two releases, sorted by package, releases and name."""
-    seen = recorded.history(found)
+    history = recorded.history(evidence)
     tested: dict[str, set[str]] = {}
-    for subject, by_release in seen.items():
+    for subject, by_release in history.items():
         tested.setdefault(subject.package, set()).update(by_release)
-    made: list[InterfaceChange] = []
-    for subject, by_release in seen.items():
+    rows: list[InterfaceChange] = []
+    for subject, by_release in history.items():
         order = sorted(by_release, key=Version)
         for version in order:
-            made += [
+            rows += [
                 InterfaceChange(subject=subject, before=version, after=version, what=what)
                 for what in _disagreement(by_release[version])
             ]
@@ -59,14 +59,14 @@ def changes(found: Sequence[Evidence], releases: Releases) -> tuple[InterfaceCha
             other = tested[subject.package]
             not_tested = _between(set(known) - other, before, after)
             not_recorded = _between(other, before, after)
-            made += [
+            rows += [
                 InterfaceChange(
                     subject=subject, before=before, after=after, what=what,
                     not_tested=not_tested, not_recorded=not_recorded,
                 )
-                for what in _differences(seen, subject, before, after)
+                for what in _differences(history, subject, before, after)
             ]  # fmt: skip
-    return tuple(sorted(_without_moved(made), key=_order))
+    return tuple(sorted(_without_moved(rows), key=_order))
 
 
 def _order(change: InterfaceChange) -> tuple[Any, ...]:
@@ -84,12 +84,12 @@ def _disagreement(seen: ReleaseSighting) -> Iterator[InterfaceDifference]:
     """Cells of one release that saw something else: said, and no side is taken."""
     values = sorted(seen.values, key=_text)
     for old, new in pairwise(values):
-        told = [", ".join(sorted(seen.values[value])) for value in (old, new)]
+        cells = [", ".join(sorted(seen.values[value])) for value in (old, new)]
         yield InterfaceDifference(
             kind="recorded differently",
             old=_text(old),
             new=_text(new),
-            why=f"the one in {told[0]}, the other in {told[1]}",
+            why=f"the one in {cells[0]}, the other in {cells[1]}",
             minor=all(d.minor for d in _compare(old, new)),
         )
 
@@ -103,13 +103,13 @@ def _text(value: str | Structure) -> str:
 
 
 def _differences(
-    seen: History, subject: Subject, before: str, after: str
+    history: History, subject: Subject, before: str, after: str
 ) -> Iterator[InterfaceDifference]:
-    old, new = seen[subject][before], seen[subject][after]
+    old, new = history[subject][before], history[subject][after]
     if not old.values and new.values:
         yield InterfaceDifference(kind="added", new=_text(min(new.values, key=_text)))
     elif old.values and not new.values:
-        yield from _gone(seen, subject, before, after)
+        yield from _gone(history, subject, before, after)
     else:
         yield from _common(old, new)
 
@@ -153,10 +153,10 @@ def _spec_differences(
 
 
 def _gone(
-    seen: History, subject: Subject, before: str, after: str
+    history: History, subject: Subject, before: str, after: str
 ) -> Iterator[InterfaceDifference]:
     """A subject that the latter release does not have: moved, or removed."""
-    old, new = seen[subject][before], seen[subject][after]
+    old, new = history[subject][before], history[subject][after]
     text = min(old.values, key=_text)
     users, guarded = new.users or old.users, new.guarded or old.guarded
     by_name = sorted(guarded if guarded and not users else users)
@@ -164,31 +164,31 @@ def _gone(
     breaking = bool(users) or not guarded
     if not breaking:
         why += ", behind a guard"
-    place = _moved_to(seen, subject, before, after)
+    place = _moved_to(history, subject, before, after)
     if place is None:
         yield InterfaceDifference(kind="removed", old=_text(text), breaking=breaking, why=why)
         return
     there = Subject(package=subject.package, name=place)
     yield InterfaceDifference(kind="moved", old=subject.name, new=place, breaking=breaking, why=why)
-    yield from _common(old, seen[there][after])
+    yield from _common(old, history[there][after])
 
 
-def _moved_to(seen: History, subject: Subject, before: str, after: str) -> str | None:
+def _moved_to(history: History, subject: Subject, before: str, after: str) -> str | None:
     """Where the latter release has a function of the same name, and alike, in another module.
 
     One that is new there comes before one that the former release has too.
     """
     _, _, attribute = subject.name.partition(":")
-    texts = seen[subject][before].values
-    found = []
-    for other, by_release in seen.items():
+    texts = history[subject][before].values
+    places = []
+    for other, by_release in history.items():
         if other == subject or not attribute or other.package != subject.package:
             continue
         there = by_release.get(after, ReleaseSighting()).values
         if other.name.endswith(f":{attribute}") and _alike(texts, there):
             was_there = bool(by_release.get(before, ReleaseSighting()).values)
-            found.append((was_there, other.name))
-    return min(found)[1] if found else None
+            places.append((was_there, other.name))
+    return min(places)[1] if places else None
 
 
 def _alike(old: Mapping[str | Structure, Any], new: Mapping[str | Structure, Any]) -> bool:
@@ -201,16 +201,16 @@ def _names(value: str | Structure) -> set[str]:
     return set(read.by_name) if read else {_text(value)}
 
 
-def _without_moved(made: Sequence[InterfaceChange]) -> Iterator[InterfaceChange]:
+def _without_moved(rows: Sequence[InterfaceChange]) -> Iterator[InterfaceChange]:
     """All but what is new only because it moved there."""
-    moved = {(c.subject.package, c.what.new, c.after) for c in made if c.what.kind == "moved"}
-    for change in made:
+    moved = {(c.subject.package, c.what.new, c.after) for c in rows if c.what.kind == "moved"}
+    for change in rows:
         key = (change.subject.package, change.subject.name, change.after)
         if change.what.kind != "added" or key not in moved:
             yield change
 
 
-def data(made: Sequence[InterfaceChange]) -> list[dict[str, Any]]:
+def data(rows: Sequence[InterfaceChange]) -> list[dict[str, Any]]:
     """The changes as JSON, one row each, in their order."""
     return [
         {
@@ -222,23 +222,23 @@ def data(made: Sequence[InterfaceChange]) -> list[dict[str, Any]]:
             "not_recorded": list(change.not_recorded),
             **asdict(change.what),
         }
-        for change in made
+        for change in rows
     ]
 
 
-def rows(made: Sequence[InterfaceChange]) -> Iterator[tuple[str, str, str, str, str]]:
+def rows(changes: Sequence[InterfaceChange]) -> Iterator[tuple[str, str, str, str, str]]:
     """`(from, to, names, what changed, whether callers break)`: one row for all that changed alike
     between the same two releases. Annotations are told only where nothing else changed."""
     by_subject: dict[tuple[str, str, str], list[InterfaceChange]] = {}
-    for change in made:
+    for change in changes:
         key = change.before, change.after, change.subject.name
         by_subject.setdefault(key, []).append(change)
     alike: dict[tuple[str, str, str, str], list[str]] = {}
-    for (before, after, name), mine in by_subject.items():
-        what = [c.what for c in mine if not c.what.minor]
-        what = what or [c.what for c in mine if c.what.kind == "annotation changed"]
-        gap = ", ".join(mine[0].not_recorded)
-        text = words.told(what) + (f" (nothing known of {gap})" if gap else "")
+    for (before, after, name), of_subject in by_subject.items():
+        what = [c.what for c in of_subject if not c.what.minor]
+        what = what or [c.what for c in of_subject if c.what.kind == "annotation changed"]
+        gap = ", ".join(of_subject[0].not_recorded)
+        text = words.summary(what) + (f" (nothing known of {gap})" if gap else "")
         if what:
             alike.setdefault((before, after, text, words.breaks(what)), []).append(name)
     for (before, after, text, breaks), names in alike.items():

@@ -54,27 +54,27 @@ History = dict[Subject, dict[str, ReleaseSighting]]
 """By subject and release; a release of which nothing is known has no entry."""
 
 
-def history(found: Iterable[Evidence]) -> History:
+def history(cells: Iterable[Evidence]) -> History:
     """What all cells saw. A cell that could not see a subject takes nothing from one that did."""
-    evidence = list(found)
+    evidence = list(cells)
     paths = _interface_paths(evidence)
-    made: History = {}
+    history: History = {}
     kept = _Shared()
-    for one in evidence:
-        whole = _imported(one, kept)
-        for check in one.checks:
+    for e in evidence:
+        whole = _imported(e, kept)
+        for check in e.checks:
             for name, value, by in _looked(check, paths, kept):
                 top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
                 if top not in OWNERS or (value is None and top not in whole):
                     continue  # what does not import hides what it has
-                release = one.pins[OWNERS[top]]
+                release = e.pins[OWNERS[top]]
                 subject = Subject(package=OWNERS[top], name=name)
-                seen = made.setdefault(subject, {}).setdefault(release, ReleaseSighting())
+                seen = history.setdefault(subject, {}).setdefault(release, ReleaseSighting())
                 if value is not None:
-                    seen.values.setdefault(value, set()).add(one.cell)
+                    seen.values.setdefault(value, set()).add(e.cell)
                 if by:
                     (seen.guarded if by[1] else seen.users).add(by[0])
-    return made
+    return history
 
 
 @dataclass
@@ -90,14 +90,14 @@ class _Shared:
             self.structures[id(value)] = structure(value)
         return self.structures[id(value)]
 
-    def imported(self, told: Any) -> tuple[set[str], set[str]]:
+    def imported(self, modules: Any) -> tuple[set[str], set[str]]:
         """The top-level packages of which modules were imported, and those of which one failed."""
-        if id(told) not in self.imports:
-            rows = told.items() if isinstance(told, Mapping) else ()
+        if id(modules) not in self.imports:
+            rows = modules.items() if isinstance(modules, Mapping) else ()
             works = {_top(module) for module, how in rows if how == "ok"}
             fails = {_top(module) for module, how in rows if how != "ok"}
-            self.imports[id(told)] = works, fails
-        return self.imports[id(told)]
+            self.imports[id(modules)] = works, fails
+        return self.imports[id(modules)]
 
 
 def structure(layers: Any) -> Structure:
@@ -158,22 +158,22 @@ def _spec_functions(check: CheckResult, paths: Iterable[str]) -> Iterator[_Looke
             yield f"{module}:{name}", None, None
 
 
-def _interface_paths(found: Iterable[Evidence]) -> dict[str, set[str]]:
+def _interface_paths(evidence: Iterable[Evidence]) -> dict[str, set[str]]:
     """By check: the dotted paths of functions that any cell recorded."""
     paths: dict[str, set[str]] = {}
-    for one in found:
-        for check in one.checks:
+    for e in evidence:
+        for check in e.checks:
             if check.kind.startswith("interface-"):
                 names = {n for n, v in check.details.items() if isinstance(v, str) and "." in n}
                 paths.setdefault(check.kind, set()).update(names)
     return paths
 
 
-def _imported(one: Evidence, kept: _Shared) -> set[str]:
+def _imported(e: Evidence, kept: _Shared) -> set[str]:
     """The top-level packages of which the cell imported something, and failed to import nothing."""
     works: set[str] = set()
     fails: set[str] = set()
-    for check in one.checks:
+    for check in e.checks:
         if not check.kind.startswith("import-"):
             continue
         for key in ("modules", "preload"):

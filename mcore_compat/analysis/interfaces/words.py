@@ -40,44 +40,49 @@ _KINDS = {
 _BELOW = {"submodule added", "submodule removed"}
 
 
-def told(what: Sequence[InterfaceDifference]) -> str:
+def summary(what: Sequence[InterfaceDifference]) -> str:
     """What changed; counts where there is much of a kind."""
-    said = []
+    parts = []
     for kind, words in _KINDS.items():
-        mine = [d for d in what if d.kind == kind]
-        if mine and "{names}" in words:
-            said.append(words.format(names=_names(kind, mine)))
-        elif len(mine) > FULL:
-            said.append(f"{kind}: {len(mine)} times")
-            said += [_say(words, d) for d in mine if d.breaking]
+        of_kind = [d for d in what if d.kind == kind]
+        if of_kind and "{names}" in words:
+            parts.append(words.format(names=_names(kind, of_kind)))
+        elif len(of_kind) > FULL:
+            parts.append(f"{kind}: {len(of_kind)} times")
+            parts += [_in_words(words, d) for d in of_kind if d.breaking]
         else:
-            said += [_say(words, d) for d in mine]
-    return "; ".join(said)
+            parts += [_in_words(words, d) for d in of_kind]
+    return "; ".join(parts)
 
 
 def breaks(what: Sequence[InterfaceDifference]) -> str:
     """Whether callers break, and why: each reason once, with the names that it is given for."""
     reasons: dict[str, list[str]] = {}
-    for one in what:
-        if one.breaking:
-            reasons.setdefault(one.why, []).append(one.name or "")
+    for difference in what:
+        if difference.breaking:
+            reasons.setdefault(difference.why, []).append(difference.name or "")
     if not reasons:
         return "no"
-    told = []
+    parts = []
     for why, names in reasons.items():
         named = ", ".join(names[:FULL]) + (f" and {len(names) - FULL} more" * (len(names) > FULL))
-        told.append(f"{named}: {why}" if named and len(what) > 1 else why)
-    by_position = all(one.kind == "order changed" for one in what if one.breaking)
-    return f"{'only by position' if by_position else 'yes'}: {'; '.join(told)}"
+        parts.append(f"{named}: {why}" if named and len(what) > 1 else why)
+    by_position = all(
+        difference.kind == "order changed" for difference in what if difference.breaking
+    )
+    return f"{'only by position' if by_position else 'yes'}: {'; '.join(parts)}"
 
 
-def _say(words: str, one: InterfaceDifference) -> str:
-    old, new = one.old or "none", one.new or "none"
-    if one.kind == "class changed":
+def _in_words(words: str, difference: InterfaceDifference) -> str:
+    old, new = difference.old or "none", difference.new or "none"
+    if difference.kind == "class changed":
         old, new = _short(old, new)
-    longest = LONGEST if one.kind.startswith(("default", "text")) else _WHOLE
+    longest = LONGEST if difference.kind.startswith(("default", "text")) else _WHOLE
     return words.format(
-        name=one.name or "the whole", old=_cut(old, longest), new=_cut(new, longest), why=one.why
+        name=difference.name or "the whole",
+        old=_cut(old, longest),
+        new=_cut(new, longest),
+        why=difference.why,
     )
 
 
@@ -92,17 +97,18 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _names(kind: str, mine: Sequence[InterfaceDifference]) -> str:
+def _names(kind: str, differences: Sequence[InterfaceDifference]) -> str:
     """The names, those that are required or lie above others said so; or how many."""
-    names = [d.name or "the whole" for d in mine]
+    names = [d.name or "the whole" for d in differences]
     if kind.startswith("submodule"):
         below = _topmost(names)
         names = [f"{n} (with {below[n]} below it)" if below[n] else n for n in below]
     elif kind == "parameter added":
-        names = [f"{n} (required)" if d.breaking else n for n, d in zip(names, mine, strict=True)]
+        required = [" (required)" * d.breaking for d in differences]
+        names = [name + word for name, word in zip(names, required, strict=True)]
     if len(names) <= FULL:
         return ", ".join(names)
-    breaking = [n for n, d in zip(names, mine, strict=False) if d.breaking]
+    breaking = [n for n, d in zip(names, differences, strict=False) if d.breaking]
     noun = "submodules" if kind.startswith("submodule") else "parameters"
     return ", ".join([f"{len(names)} {noun}", *breaking])
 
