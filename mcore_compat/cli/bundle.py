@@ -104,7 +104,7 @@ def bundle(args: argparse.Namespace) -> int:
     """Write a bundle of cells."""
     from mcore_compat.cli import commands
     from mcore_compat.core import combinations
-    from mcore_compat.environments import workplace
+    from mcore_compat.environments import build_folder
     from mcore_compat.offline import archive, base_list, packing
 
     if args.plan:
@@ -114,7 +114,9 @@ def bundle(args: argparse.Namespace) -> int:
     if not args.cells:
         raise UsageError("bundle: name a cell, or a --plan")
     if args.build_limit is not None:
-        os.environ[workplace.LIMIT] = str(workplace.seconds(str(args.build_limit), "--build-limit"))
+        os.environ[build_folder.LIMIT] = str(
+            build_folder.seconds(str(args.build_limit), "--build-limit")
+        )
     here = commands.context()
     size = size_of(args.part_size) if args.part_size else None
     names = [combinations.named(n, here.matrix, here.releases).name for n in args.cells]

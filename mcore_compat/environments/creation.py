@@ -51,19 +51,19 @@ def installed(site: Path) -> dict[str, str]:
 
     One that is there twice, half upgraded, is told under two names.
     """
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for info in sorted(site.glob("*.dist-info")):
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
         plain = re.sub(r"[-_.]+", "-", name).lower()
-        found[f"{plain} (once more)" if plain in found else plain] = version
-    return found
+        versions[f"{plain} (once more)" if plain in versions else plain] = version
+    return versions
 
 
 def wanted(lock: Lock, wheels: Sequence[Wheel]) -> dict[str, str]:
     """Name and version of everything that a cell's environment holds, no more and no less."""
-    found = {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)}
+    versions = {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)}
     assert {w.key.package for w in wheels} == {p.name for p in lock.source_only}
-    return {re.sub(r"[-_.]+", "-", name): version for name, version in found.items()}
+    return {re.sub(r"[-_.]+", "-", name): version for name, version in versions.items()}
 
 
 def _same(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
@@ -152,9 +152,9 @@ def _create(
     if wheels:
         steps.append([*install, *(w.path for w in wheels)])
     for argv in steps:
-        done = run(argv, timeout=INSTALL_LIMIT_S)
-        if not done.ok:
-            raise InfrastructureError(f"installing {folder.name} failed: {last_line(done)}")
+        completed = run(argv, timeout=INSTALL_LIMIT_S)
+        if not completed.ok:
+            raise InfrastructureError(f"installing {folder.name} failed: {last_line(completed)}")
     pinned.unlink()
     for number, name in enumerate(UNUSED):
         unused, gone = _site(folder) / name, folder.with_name(f".{folder.name}.gone{number}")
@@ -190,8 +190,10 @@ def tools(*, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) ->
         shutil.rmtree(part, ignore_errors=True)
         argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
         argv += ["--require-hashes", "-p", python, "--target", part, "-r", TOOLS_LOCK]
-        done = run(argv, timeout=300)
-        if not done.ok:
-            raise InfrastructureError(f"the suite's tools were not installed: {last_line(done)}")
+        completed = run(argv, timeout=300)
+        if not completed.ok:
+            raise InfrastructureError(
+                f"the suite's tools were not installed: {last_line(completed)}"
+            )
         os.replace(part, folder)
     return folder

@@ -22,7 +22,8 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
-from mcore_compat.environments import process_variables, recipes, toolkits, workplace
+from mcore_compat.environments import build_folder, process_variables, recipes, toolkits
+from mcore_compat.environments.build_folder import LIMIT
 from mcore_compat.environments.build_log import last_line, line_that_matters, surroundings
 from mcore_compat.environments.recipes import RECIPES, Recipe
 from mcore_compat.environments.toolkits import Toolkit
@@ -105,19 +106,19 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     toolkit = _toolkit(recipe, job)
     key = _key(pin, job.cell, _variant(pin, recipe, toolkit, job))
     place = folder() / str(key)
-    found = lookup(key)
-    if found:
-        return found
+    wheel = lookup(key)
+    if wheel:
+        return wheel
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / ".lock"), files.disk_errors(place):
         # Another process may have built it, or failed to, while this one waited.
-        made = lookup(key) or remembered(key, _inputs(toolkit, job))
-        if made is None:
-            made = _build(key, pin, recipe, toolkit, place, job)
-            if isinstance(made, Unbuildable) and made.log and not made.cut_off:
-                _remember(made, _inputs(toolkit, job))
-        return made
+        answer = lookup(key) or remembered(key, _inputs(toolkit, job))
+        if answer is None:
+            answer = _build(key, pin, recipe, toolkit, place, job)
+            if isinstance(answer, Unbuildable) and answer.log and not answer.cut_off:
+                _remember(answer, _inputs(toolkit, job))
+        return answer
 
 
 def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
@@ -188,10 +189,10 @@ def remembered(key: Key, inputs: str) -> Unbuildable | None:
     """A build of this key that failed a short while ago, from the very same `inputs`."""
     path = folder() / str(key) / "failed.json"
     try:
-        said = json.loads(path.read_text())
-        if said["inputs"] == inputs and time.time() - path.stat().st_mtime < REMEMBER_S:
+        failure = json.loads(path.read_text())
+        if failure["inputs"] == inputs and time.time() - path.stat().st_mtime < REMEMBER_S:
             return Unbuildable(
-                key=key, reason=said["reason"], help=said["help"], log=str(said["log"])
+                key=key, reason=failure["reason"], help=failure["help"], log=str(failure["log"])
             )
     except (OSError, KeyError, TypeError, ValueError):
         return None
@@ -199,13 +200,13 @@ def remembered(key: Key, inputs: str) -> Unbuildable | None:
 
 
 def _remember(failed: Unbuildable, inputs: str) -> None:
-    said = {
+    failure = {
         "help": failed.help,
         "inputs": inputs,
         "log": failed.log,
         "reason": failed.reason,
     }
-    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(said))
+    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(failure))
 
 
 def _build(
@@ -213,21 +214,21 @@ def _build(
 ) -> Wheel | Unbuildable:
     log = place / "build.log"
     log.unlink(missing_ok=True)
-    limit = workplace.limit()
+    limit = build_folder.limit()
     stamp = f"{_inputs(toolkit, job)} {recipe} {key}"
-    with workplace.opened(files.home() / "build", str(key), stamp) as base:
-        sdist = workplace.source(base, pin)
+    with build_folder.opened(files.home() / "build", str(key), stamp) as base:
+        sdist = build_folder.source(base, pin)
         if not recipe.without_cuda:
             if not recipes.has_cuda_sources(sdist):
                 toolkit = None  # the headers of torch's own CUDA serve, on every machine alike
             elif toolkit is None:
                 return _needs_nvcc(key, job)
-        made = _compiled(key, recipe, toolkit, base, log, limit, job)
-        if isinstance(made, Unbuildable):
-            if made.cut_off:
-                workplace.keep(base)
-            return made
-        wheel, seconds = made
+        built = _compiled(key, recipe, toolkit, base, log, limit, job)
+        if isinstance(built, Unbuildable):
+            if built.cut_off:
+                build_folder.keep(base)
+            return built
+        wheel, seconds = built
         return record(key, wheel, pin, toolkit, seconds)
 
 
@@ -244,15 +245,15 @@ def _compiled(
     started = time.monotonic()
     job.say(f"building {key} (minutes; log: {log})")
     with Heartbeat(job.say, f"a build environment for {key.package}"):
-        environment = workplace.environment(base, recipe, toolkit, job, log)
+        environment = build_folder.environment(base, recipe, toolkit, job, log)
     site = next((environment / "lib").glob("python3*/site-packages"))
-    variables = workplace.variables(site, recipe, toolkit, base, job)
+    variables = build_folder.variables(site, recipe, toolkit, base, job)
     out = base / "out"
     shutil.rmtree(out, ignore_errors=True)  # of a build that was killed after its wheel was made
     argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
     argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out]
     # A folder, not the archive: pip then builds in it, and what is compiled outlives it.
-    argv.append(workplace.unpacked(base))
+    argv.append(build_folder.unpacked(base))
     with Heartbeat(job.say, f"building {key.package}") as beat:
         done = job.run(argv, timeout=limit, env=variables, log=log, on_line=beat.step)
     wheels = sorted(out.glob("*.whl")) if done.ok else []
@@ -342,7 +343,7 @@ def _failed(key: Key, done: Completed, log: Path, limit: float) -> Unbuildable:
         return Unbuildable(
             key=key,
             reason=f"the build passed its limit of {limit:.0f} s",
-            help=f"run it again, it goes on where it stopped; {workplace.LIMIT} sets the seconds",
+            help=f"run it again, it goes on where it stopped; {LIMIT} sets the seconds",
             log=str(log),
             cut_off=True,
         )

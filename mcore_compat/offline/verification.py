@@ -8,13 +8,13 @@ from the lock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import msgspec
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import files
@@ -25,7 +25,6 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.offline.node.install import same
-from mcore_compat.offline.node.overlay import normal
 from mcore_compat.offline.node_result import (
     BaseReport,
     CheckEvent,
@@ -105,13 +104,14 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
         cell_evidence = replace(
             cell_evidence, complete=False, outcome=CellOutcome.ERROR, reason=CUT_SHORT
         )
-    installed = {normal(name): version for name, version in cell_evidence.installed.items()}
+    installed = _by_name(cell_evidence.installed.items())
+    pinned = _by_name((pin.name, pin.version) for pin in lock.all_pins)
     _refuse_wheels(result, lock)
     if result.base is None:
-        if not _same_but_local(installed, _pinned(lock)):
+        if not _same_but_local(installed, pinned):
             raise EvidenceError("what was installed is not what the lock says")
         return cell_evidence
-    return _over(cell_evidence, cell, _pinned(lock), installed, result.base, reference)
+    return _over(cell_evidence, cell, pinned, installed, result.base, reference)
 
 
 def _suite(result: NodeResult, reference: Reference) -> str:
@@ -185,8 +185,8 @@ def _cell(name: str, lock: Lock, reference: Reference) -> Cell:
     raise LockError(f"the lock of {name} is of other releases; remake it: nox -s lock -- {name}")
 
 
-def _pinned(lock: Lock) -> dict[str, str]:
-    return {normal(pin.name): pin.version for pin in (*lock.pins, *lock.source_only)}
+def _by_name(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {canonicalize_name(name): version for name, version in versions}
 
 
 def _same_but_local(installed: Mapping[str, str], pinned: Mapping[str, str]) -> bool:
@@ -201,7 +201,7 @@ def _refuse_wheels(result: NodeResult, lock: Lock) -> None:
         names = {str(parse_wheel_filename(name)[0]) for name in result.wheels}
     except InvalidWheelFilename as error:
         raise EvidenceError(str(error)) from None
-    wanted = {normal(pin.name) for pin in lock.source_only}
+    wanted = {canonicalize_name(pin.name) for pin in lock.source_only}
     if not names <= wanted or (result.base is None and names != wanted):
         raise EvidenceError("its locally built wheels are not those of the lock")
 

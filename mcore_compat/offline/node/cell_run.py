@@ -6,7 +6,6 @@ that a run which is cut short, however, leaves what it had learnt.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
@@ -14,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,43 +28,38 @@ from mcore_compat.run import machine, runner
 SCHEMA = 1
 
 
-def main(args: argparse.Namespace, root: Path, digest: str) -> int:
+def main(run: NodeRun) -> int:
     """Run the cells that were asked for; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    into = Path(args.into or root).resolve()
-    # Imported out of its wheel, for this Python need not have it.
-    sys.path.insert(0, str(sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1]))
-    here = NodeRun(root=root, digest=digest, into=into, args=args)
+    return _exit_code(lambda: _cells(run), run)
+
+
+def _cells(run: NodeRun) -> int:
+    args = run.args
+    if min(1.0 if args.limit is None else args.limit, args.suite_limit, args.j) <= 0:
+        raise UsageError("--limit, --suite-limit, -j: must be more than 0")
+    loopback()
+    run.into.mkdir(parents=True, exist_ok=True)
+    if args.j > 1 or args.results:
+        return parallel.run_cells(
+            args.cell, args.j, run, lambda c: _exit_code(lambda: run_cell(c, run), run)
+        )
+    for name in args.cell:
+        run_cell(name, run)
+    return 0
+
+
+def _exit_code(call: Callable[[], int | None], run: NodeRun) -> int:
+    """What `call` returned, or the exit code of what ended it, which is told in one line."""
     try:
-        if min(1.0 if args.limit is None else args.limit, args.suite_limit, args.j) <= 0:
-            raise UsageError("--limit, --suite-limit, -j: must be more than 0")
-        loopback()
-        with files.disk_errors(into):
-            into.mkdir(parents=True, exist_ok=True)
-            if args.j > 1 or args.results:
-                return parallel.run(args.cell, args.j, here, lambda cell: ended(cell, here))
-            for name in args.cell:
-                run_cell(name, here)
+        with files.disk_errors(run.into):
+            return call() or 0
     except CompatError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("run.py: interrupted", file=sys.stderr)
         return Interrupted.exit_code
-    return 0
-
-
-def ended(name: str, here: NodeRun) -> int:
-    """Run one cell in a process of its own; the exit code."""
-    try:
-        with files.disk_errors(here.into):
-            run_cell(name, here)
-    except CompatError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return Interrupted.exit_code
-    return 0
 
 
 def loopback() -> None:
@@ -85,7 +79,7 @@ def loopback() -> None:
             raise InfrastructureError(f"this machine has no loopback interface: {error}") from None
 
 
-def run_cell(name: str, here: NodeRun) -> None:
+def run_cell(name: str, run: NodeRun) -> None:
     """Run one cell: the parts of the suite that are asked for, else the main suite and, with a GPU,
     all parts.
 
@@ -93,30 +87,31 @@ def run_cell(name: str, here: NodeRun) -> None:
         CompatError: bad input, or a failure of the surroundings; evidence of what had come to its
             end is there then, and says that it is not complete.
     """
-    said = json.loads((here.root / "cells" / f"{name}.json").read_text(encoding="utf-8"))
-    asked: list[str | None] = [part for part in PARTS if getattr(here.args, part)]
-    if here.args.main:
+    text = (run.root / "cells" / f"{name}.json").read_text(encoding="utf-8")
+    cell = json.loads(text)
+    asked: list[str | None] = [part for part in PARTS if getattr(run.args, part)]
+    if run.args.main:
         asked.append(None)
-    with environment.alone(name, here), environment.made(said, here) as there:
-        if not asked and ask(said, None, there, here) == "gpu" and not here.args.only:
+    with environment.alone(name, run), environment.prepared(cell, run) as there:
+        if not asked and ask(cell, None, there, run) == "gpu" and not run.args.only:
             asked = [*PARTS]
         for part in asked:
-            ask(said, part, there, here)
+            ask(cell, part, there, run)
 
 
-def ask(said: Mapping[str, Any], part: str | None, there: NodeEnvironment, here: NodeRun) -> str:
+def ask(cell: Mapping[str, Any], part: str | None, there: NodeEnvironment, run: NodeRun) -> str:
     """Ask the checks of the main suite, or of one of its parts; the device class that they were
     asked on. Raises as `run_cell`."""
-    name = f"{said['cell']}.{part}" if part else said["cell"]
-    logs = here.into / "logs" / name
-    kept = ResultFile(said=said, part=part, there=there, here=here)
+    name = f"{cell['cell']}.{part}" if part else cell["cell"]
+    logs = run.into / "logs" / name
+    result = ResultFile(cell=cell, part=part, there=there, run=run)
     watch = machine.Watch(machine.device_class() if machine.driver() else None)
 
     def take(event: Mapping[str, Any]) -> None:
         watch.see(event)
-        kept.take(event)
+        result.take(event)
 
-    say(f"running {part or 'the suite'} in {said['cell']}")
+    say(f"running {part or 'the suite'} in {cell['cell']}")
     done = runner.run_suite(
         python=there.python,
         tools=there.tools,
@@ -125,32 +120,32 @@ def ask(said: Mapping[str, Any], part: str | None, there: NodeEnvironment, here:
         run=processes.run,
         on_event=take,
         on_line=lambda line: say(f"  {line}"),
-        only=here.args.only,
-        check_limit=here.args.limit,
-        checks=here.root / "suite" / part if part else None,
-        limit=here.args.suite_limit,
+        only=run.args.only,
+        check_limit=run.args.limit,
+        checks=run.root / "suite" / part if part else None,
+        limit=run.args.suite_limit,
     )
-    for event in kept.events:
+    for event in result.events:
         if event["event"] == "error":
             raise UsageError(f"the suite cannot run: {str(event['message']).splitlines()[0]}")
-    show(name, kept.events)
-    print(f"evidence: {kept.path}")
-    if kept.events[-1]["event"] != "end":
+    show(name, result.events)
+    print(f"evidence: {result.path}")
+    if result.events[-1]["event"] != "end":
         raise InfrastructureError(
             f"the suite ended early, with exit code {done.returncode} "
             f"(log: {logs / 'suite.log'}); the evidence is not complete"
         )
-    return str(kept.events[0]["device_class"])
+    return str(result.events[0]["device_class"])
 
 
 @dataclass(kw_only=True)
 class ResultFile:
     """The evidence of one run, as `collect` takes it: what the suite said so far."""
 
-    said: Mapping[str, Any]
+    cell: Mapping[str, Any]
     part: str | None
     there: NodeEnvironment
-    here: NodeRun
+    run: NodeRun
     events: list[Mapping[str, Any]] = field(default_factory=list)
     taken: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).strftime(
@@ -172,7 +167,7 @@ class ResultFile:
     @property
     def complete(self) -> bool:
         """Some of the checks, however many, are no verdict."""
-        return self.events[-1]["event"] == "end" and not self.here.args.only
+        return self.events[-1]["event"] == "end" and not self.run.args.only
 
     def _put_aside(self) -> None:
         """What an earlier run has learnt stays until this one has come to its end."""
@@ -187,19 +182,19 @@ class ResultFile:
     def path(self) -> Path:
         device = self.events[0]["device_class"]
         kind = f"{device}-base" if self.there.base else device
-        folder: Path = self.here.into / "evidence" / self.said["cell"]
+        folder: Path = self.run.into / "evidence" / self.cell["cell"]
         return folder / (f"{self.part}.{kind}.json" if self.part else f"{kind}.json")
 
     def text(self) -> str:
-        root, part = self.here.root, self.part
+        root, part = self.run.root, self.part
         suite = files.sha256_tree(root / "suite", deep=False)
         data = {
             "base": self.there.base,
-            "bundle": self.here.digest,
-            "cell": self.said["cell"],
+            "bundle": self.run.digest,
+            "cell": self.cell["cell"],
             "complete": self.complete,
             "folders": list(self.there.folders),
-            "lock": files.sha256_file(root / self.said["lock"]),
+            "lock": files.sha256_file(root / self.cell["lock"]),
             "part": part and {"name": part, "digest": runner.digest(suite, root / "suite" / part)},
             "schema": SCHEMA,
             "suite": suite,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import traceback
@@ -13,16 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from mcore_compat.offline.node.run_script import DETACHED, DONE, LOG, put
+from mcore_compat.offline.node.run_script import DETACHED, DONE, LOG, lock, write_whole
 
 
 def detach(into: Path, run: Callable[[], int]) -> int:
     """Do `run` in a session of its own; 0 at once, 2 where one runs in `into` already."""
     into.mkdir(parents=True, exist_ok=True)
-    lock = (into / DETACHED).open("a")  # held by the child as well, until it ends
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    file = (into / DETACHED).open("a")  # the child holds its lock as well, until it ends
+    if not lock(file):
         print(f"run.py: a run goes on in {into} already; ask it with --wait", file=sys.stderr)
         return 2
     (into / DONE).unlink(missing_ok=True)
@@ -51,5 +48,5 @@ def _child(into: Path, run: Callable[[], int]) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
     finally:
-        put(into / DONE, str(code).encode())
+        write_whole(into / DONE, str(code).encode())
         os._exit(code)
