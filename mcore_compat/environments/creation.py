@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from packaging.version import Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
@@ -59,20 +60,18 @@ def installed(site: Path) -> dict[str, str]:
     return versions
 
 
-def wanted(lock: Lock, wheels: Sequence[Wheel]) -> dict[str, str]:
+def wanted(lock: Lock) -> dict[str, str]:
     """Name and version of everything that a cell's environment holds, no more and no less."""
-    versions = {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)}
-    assert {w.key.package for w in wheels} == {p.name for p in lock.source_only}
-    return {re.sub(r"[-_.]+", "-", name): version for name, version in versions.items()}
+    return {re.sub(r"[-_.]+", "-", pin.name): pin.version for pin in lock.all_pins}
 
 
-def _same(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
-    """Equal, though folder names spell versions in their normal form (`1.5.0.post8`)."""
-    from packaging.version import Version
-
-    if a.keys() != b.keys():
-        return False
-    return all(Version(a[name].replace("_", "+")) == Version(b[name]) for name in a)
+def _is_exact(site: Path, lock: Lock) -> bool:
+    """Whether it is what the lock says, though folder names spell versions in their normal form
+    (`1.5.0.post8`)."""
+    there, pins = installed(site), wanted(lock)
+    return there.keys() == pins.keys() and all(
+        Version(there[name].replace("_", "+")) == Version(pins[name]) for name in pins
+    )
 
 
 def ensure(
@@ -90,6 +89,7 @@ def ensure(
     Raises:
         InfrastructureError: network or disk; a half-made environment is not taken next time.
     """
+    assert {wheel.key.package for wheel in wheels} == {pin.name for pin in lock.source_only}
     folder = files.home() / "envs" / cell.name
     mark = folder.with_name(f"{cell.name}.json")
     with files.disk_errors(folder):
@@ -100,13 +100,13 @@ def ensure(
         "wheels": {w.path.name: w.sha256 for w in wheels},
     }
     with FileLock(folder.with_name(f"{cell.name}.lock")):
-        reused = _is_exact(folder, mark, identity, lock, wheels)
+        reused = _is_kept(folder, mark, identity, lock)
         if not reused:
             say(f"creating the environment of {cell.name}: {len(lock.pins)} packages")
             mark.unlink(missing_ok=True)
             with Heartbeat(say, f"installing {cell.name}"):
                 _create(folder, lock, wheels, python, uv, run)
-            if not _same(installed(_site(folder)), wanted(lock, wheels)):
+            if not _is_exact(_site(folder), lock):
                 raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
             # Nobody waits for it: Python compiles by itself what is not linked yet.
             threading.Thread(target=bytecode.link, args=(_site(folder),)).start()
@@ -124,12 +124,9 @@ def _site(folder: Path) -> Path:
     return next((folder / "lib").glob("python3*/site-packages"))
 
 
-def _is_exact(
-    folder: Path, mark: Path, identity: Mapping[str, object], lock: Lock, wheels: Sequence[Wheel]
-) -> bool:
+def _is_kept(folder: Path, mark: Path, identity: Mapping[str, object], lock: Lock) -> bool:
     try:
-        same = json.loads(mark.read_text()) == identity
-        return same and _same(installed(_site(folder)), wanted(lock, wheels))
+        return json.loads(mark.read_text()) == identity and _is_exact(_site(folder), lock)
     except (OSError, ValueError, StopIteration):
         return False
 

@@ -12,17 +12,16 @@ import io
 import json
 import os
 import signal
-import sys
 import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from mcore_compat.base import processes
 from mcore_compat.base.errors import Interrupted
+from mcore_compat.offline.node.detached import in_session
 from mcore_compat.offline.node.environment import PARTS, NodeRun
 from mcore_compat.offline.node.run_script import RESULTS, SUMMARY, write_whole
 
@@ -89,37 +88,19 @@ def run_cells(names: Sequence[str], count: int, run: NodeRun, cell: Cell) -> int
 
 
 def _started(name: str, run: NodeRun, cell: Cell) -> RunningCell:
-    sys.stdout.flush()
-    sys.stderr.flush()
     parent, began = os.getpid(), time.time()
-    pid = os.fork()
-    if pid == 0:
-        _child(name, run, cell, parent)
-    return RunningCell(name=name, pid=pid, started=time.monotonic(), began=began)
 
-
-def _child(name: str, run: NodeRun, cell: Cell, parent: int) -> NoReturn:
-    """The whole life of a cell's process."""
-    code = 70
-    try:
-        os.setsid()  # Ctrl-C is the parent's to pass on
+    def call() -> int:
+        # Ctrl-C is the parent's to pass on.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         processes.die_with_parent(signal.SIGTERM)
         if os.getppid() != parent:  # it died before that was asked for
             raise KeyboardInterrupt
-        with (run.into / "logs" / f"{name}.log").open("w", buffering=1, encoding="utf-8") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            code = cell(name)
-    except BaseException:
-        import traceback
+        return cell(name)
 
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    pid = in_session(call, run.into / "logs" / f"{name}.log")
+    return RunningCell(name=name, pid=pid, started=time.monotonic(), began=began)
 
 
 def _reap(cells: Sequence[RunningCell], run: NodeRun) -> None:
