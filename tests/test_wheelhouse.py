@@ -112,7 +112,7 @@ def test_a_build_of_other_inputs_begins_anew(
     assert refused(tools).cut_off
     tools.ends.clear()
     tools.steps.clear()
-    monkeypatch.setattr(wheelhouse, "_inputs", lambda toolkit, job: "another lock")
+    monkeypatch.setattr(wheelhouse._Build, "inputs", "another lock")
     built(tools)
     assert "venv" in tools.steps
 
