@@ -131,9 +131,9 @@ def environment(base: Path, recipe: Recipe, toolkit: Toolkit | None, job: Job, l
         [*install, *dated, *tools],
     ]
     for argv in steps:
-        done = job.run(argv, timeout=1200, log=log)
-        if not done.ok:
-            raise InfrastructureError(f"no build environment: {last_line(done)} (log: {log})")
+        completed = job.run(argv, timeout=1200, log=log)
+        if not completed.ok:
+            raise InfrastructureError(f"no build environment: {last_line(completed)} (log: {log})")
     (base / _MADE).touch()
     return folder
 

@@ -68,9 +68,9 @@ def wanted(lock: Lock) -> dict[str, str]:
 def _is_exact(site: Path, lock: Lock) -> bool:
     """Whether it is what the lock says, though folder names spell versions in their normal form
     (`1.5.0.post8`)."""
-    there, pins = installed(site), wanted(lock)
-    return there.keys() == pins.keys() and all(
-        Version(there[name].replace("_", "+")) == Version(pins[name]) for name in pins
+    present, pins = installed(site), wanted(lock)
+    return present.keys() == pins.keys() and all(
+        Version(present[name].replace("_", "+")) == Version(pins[name]) for name in pins
     )
 
 

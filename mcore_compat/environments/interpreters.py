@@ -30,18 +30,18 @@ def candidates(series: str, run: Runner, uv: Path | None) -> Iterator[Path]:
     if on_path:
         yield Path(on_path)
     if uv:
-        done = run([uv, "python", "find", "--no-project", "--offline", series], timeout=60)
-        if done.ok:
-            yield from map(Path, done.output.strip().splitlines()[-1:])
+        completed = run([uv, "python", "find", "--no-project", "--offline", series], timeout=60)
+        if completed.ok:
+            yield from map(Path, completed.output.strip().splitlines()[-1:])
 
 
 def is_of(series: str, python: Path, run: Runner) -> bool:
     """Whether it is a Python of this series that really runs."""
     try:
-        done = run([python, "-I", "-c", _ASK], timeout=60)
+        completed = run([python, "-I", "-c", _ASK], timeout=60)
     except OSError:
         return False  # not there, not executable, or for another machine
-    return done.ok and done.output.strip() == series
+    return completed.ok and completed.output.strip() == series
 
 
 def find(series: str, run: Runner, uv: Path) -> Path:

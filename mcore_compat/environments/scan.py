@@ -56,8 +56,8 @@ def inspect(python: Path, run: Runner) -> Installed:
     """
     try:
         # -B: what a .pth file imports would be compiled into the environment.
-        done = run([python, "-B", "-c", _ASK], timeout=60)
-        version, folders = json.loads(done.output.strip().splitlines()[-1])
+        completed = run([python, "-B", "-c", _ASK], timeout=60)
+        version, folders = json.loads(completed.output.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError):
         raise UsageError(f"{python} is no Python that runs; name one with --python") from None
     return read([Path(folder) for folder in folders], ".".join(map(str, version)))

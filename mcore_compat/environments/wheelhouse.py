@@ -332,11 +332,13 @@ def _import_failure(build: _Build, site: Path, wheel: Path) -> str | None:
         f"importlib.import_module({recipe.module!r})\n"
     )
     variables = process_variables.variables(site, process_variables.driver_stub(site, job.run))
-    done = job.run([python, "-c", code], timeout=300, env=variables, log=log)
-    if done.ok or (not process_variables.has_driver() and _NO_DRIVER.search(last_line(done))):
+    imported = job.run([python, "-c", code], timeout=300, env=variables, log=log)
+    if imported.ok or (
+        not process_variables.has_driver() and _NO_DRIVER.search(last_line(imported))
+    ):
         return None
-    build.blame_surroundings(done)
-    return last_line(done)
+    build.blame_surroundings(imported)
+    return last_line(imported)
 
 
 def _key(pin: Pin, cell: Cell, variant: str = "") -> Key:

@@ -109,10 +109,10 @@ def client() -> Client:
 
 
 def _configured() -> str | None:
-    done = processes.run(
+    completed = processes.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"], timeout=30
     )
-    return done.output.strip() if done.ok else None
+    return completed.output.strip() if completed.ok else None
 
 
 def refresh(

@@ -40,13 +40,14 @@ def ensure(
     Raises:
         InfrastructureError: the index did not answer, lacks a file, or the disk is full.
     """
-    wanted = tuple(pins)
     paths: dict[str, Path] = {}
-    for pin in wanted:
-        there = {digest: path for digest in pin.hashes if (path := kept(digest))}
-        if len(there) == len(pin.hashes) or (pure and there):
-            paths.update(there)
-    missing = [pin for pin in wanted if not any(digest in paths for digest in pin.hashes)]
+    missing = []
+    for pin in pins:
+        wheels = {digest: path for digest in pin.hashes if (path := kept(digest))}
+        if len(wheels) == len(pin.hashes) or (pure and wheels):
+            paths.update(wheels)
+        else:
+            missing.append(pin)
     if missing:
         say(f"downloading the wheels of {len(missing)} packages")
         index = client()

@@ -122,10 +122,10 @@ def _suite(result: NodeResult, reference: Reference) -> str:
         if name not in reference.parts:
             raise EvidenceError(f'$.part.name: the suite has no part "{name}"')
         digests.append((f"{name} part of the suite", result.part.digest, reference.parts[name]))
-    for name, there, here in digests:
-        if there != here:
+    for name, digest, ours in digests:
+        if digest != ours:
             raise EvidenceError(
-                f"it is of another {name} ({there[:12]}, here {here[:12]}); make a new bundle"
+                f"it is of another {name} ({digest[:12]}, here {ours[:12]}); make a new bundle"
             )
     return digests[-1][1]
 
@@ -151,10 +151,10 @@ def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
         isinstance(event, EndEvent) for event in events[:-1]
     ):
         raise EvidenceError("its events are of more than one run")
-    asked = Counter(event.check for event in events if isinstance(event, CheckEvent))
+    ended = Counter(event.check for event in events if isinstance(event, CheckEvent))
     wanted = Counter(start.checks)
-    names = {*asked, *wanted} if complete else {*asked}
-    wrong = sorted(name for name in names if (asked[name], wanted[name]) != (1, 1))
+    names = {*ended, *wanted} if complete else {*ended}
+    wrong = sorted(name for name in names if (ended[name], wanted[name]) != (1, 1))
     if wrong:
         raise EvidenceError(
             f"its checks are not those that were to be asked, each once: {wrong[0]!r}"

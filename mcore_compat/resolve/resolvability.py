@@ -109,12 +109,12 @@ def sweep(
             if not unsaid or offline:
                 break
             # Most lack the same few files: once some have been asked for, others can be answered.
-            some = _examples(unsaid, answers)
-            say(f"asking the index what {len(some)} of {len(unsaid)} of them need")
-            answers.update(_asked(some, matrix, releases))
-            todo_now = {digest: cell for digest, cell in unsaid.items() if digest not in some}
+            examples = _examples(unsaid, answers)
+            say(f"asking the index what {len(examples)} of {len(unsaid)} of them need")
+            answers.update(_asked(examples, matrix, releases))
+            todo_now = {digest: cell for digest, cell in unsaid.items() if digest not in examples}
     finally:
-        keep({digest: found for digest, found in answers.items() if not found.unkept})
+        keep({digest: answer for digest, answer in answers.items() if not answer.unkept})
     return InstallAnswers(
         verdicts={name: answers[digest] for name, (digest, _) in digests.items()}, asked=len(todo)
     )
@@ -144,13 +144,13 @@ def _answered(
     if len(batches) == 1:
         yield from _batch(batches[0], matrix, releases)
         return
-    done = 0
+    count = 0
     with ProcessPoolExecutor(max_workers=jobs) as pool:
         rows = pool.map(_batch, batches, itertools.repeat(matrix), itertools.repeat(releases))
         for batch in rows:
             yield from batch
-            done += len(batch)
-            say(f"  {done} of {len(order)} answered")
+            count += len(batch)
+            say(f"  {count} of {len(order)} answered")
 
 
 def _batch(

@@ -239,8 +239,8 @@ def _need(requirement: Requirement) -> Need:
 @functools.cache
 def _needs(texts: tuple[str, ...], extras: frozenset[str], python: str) -> tuple[Need, ...]:
     """What a release with `extras` requires on the cell's machine."""
-    here = machine(python)
-    environments = [{**here, "extra": extra} for extra in (extras or {""})]
+    variables = machine(python)
+    environments = [{**variables, "extra": extra} for extra in (extras or {""})]
     needs = []
     for text in texts:
         try:
@@ -303,9 +303,9 @@ def _tags(python: str) -> frozenset[Tag]:
 @functools.cache
 def _wheel(wheels: tuple[str, ...], python: str) -> bool:
     """Whether one of a release's wheels fits; tags are compressed as in file names."""
-    known = _tags(python)
+    tags = _tags(python)
     for wheel in wheels:
         interpreters, abis, platforms = (part.split(".") for part in wheel.split("-", 2))
-        if any(Tag(i, a, p) in known for i in interpreters for a in abis for p in platforms):
+        if any(Tag(i, a, p) in tags for i in interpreters for a in abis for p in platforms):
             return True
     return False

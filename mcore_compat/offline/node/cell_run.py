@@ -69,12 +69,12 @@ def loopback() -> None:
     Raises:
         InfrastructureError: there is no loopback interface, or it is down.
     """
-    with socket.socket() as here, socket.socket() as other:
-        other.settimeout(5)
+    with socket.socket() as listener, socket.socket() as client:
+        client.settimeout(5)
         try:
-            here.bind(("127.0.0.1", 0))
-            here.listen()
-            other.connect(here.getsockname())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            client.connect(listener.getsockname())
         except OSError as error:
             raise InfrastructureError(f"this machine has no loopback interface: {error}") from None
 
@@ -89,22 +89,22 @@ def run_cell(name: str, run: NodeRun) -> None:
     """
     text = (run.root / "cells" / f"{name}.json").read_text(encoding="utf-8")
     cell = json.loads(text)
-    asked: list[str | None] = [part for part in PARTS if getattr(run.args, part)]
+    parts: list[str | None] = [part for part in PARTS if getattr(run.args, part)]
     if run.args.main:
-        asked.append(None)
-    with environment.alone(name, run), environment.prepared(cell, run) as there:
-        if not asked and ask(cell, None, there, run) == "gpu" and not run.args.only:
-            asked = [*PARTS]
-        for part in asked:
-            ask(cell, part, there, run)
+        parts.append(None)
+    with environment.alone(name, run), environment.prepared(cell, run) as prepared:
+        if not parts and ask(cell, None, prepared, run) == "gpu" and not run.args.only:
+            parts = [*PARTS]
+        for part in parts:
+            ask(cell, part, prepared, run)
 
 
-def ask(cell: Mapping[str, Any], part: str | None, there: NodeEnvironment, run: NodeRun) -> str:
+def ask(cell: Mapping[str, Any], part: str | None, prepared: NodeEnvironment, run: NodeRun) -> str:
     """Ask the checks of the main suite, or of one of its parts; the device class that they were
     asked on. Raises as `run_cell`."""
     name = f"{cell['cell']}.{part}" if part else cell["cell"]
     logs = run.into / "logs" / name
-    result = ResultFile(cell=cell, part=part, there=there, run=run)
+    result = ResultFile(cell=cell, part=part, there=prepared, run=run)
     watch = machine.Watch(machine.device_class() if machine.driver() else None)
 
     def take(event: Mapping[str, Any]) -> None:
@@ -112,10 +112,10 @@ def ask(cell: Mapping[str, Any], part: str | None, there: NodeEnvironment, run: 
         result.take(event)
 
     say(f"running {part or 'the suite'} in {cell['cell']}")
-    done = runner.run_suite(
-        python=there.python,
-        tools=there.tools,
-        variables=there.variables,
+    completed = runner.run_suite(
+        python=prepared.python,
+        tools=prepared.tools,
+        variables=prepared.variables,
         logs=logs,
         run=processes.run,
         on_event=take,
@@ -132,7 +132,7 @@ def ask(cell: Mapping[str, Any], part: str | None, there: NodeEnvironment, run: 
     print(f"evidence: {result.path}")
     if result.events[-1]["event"] != "end":
         raise InfrastructureError(
-            f"the suite ended early, with exit code {done.returncode} "
+            f"the suite ended early, with exit code {completed.returncode} "
             f"(log: {logs / 'suite.log'}); the evidence is not complete"
         )
     return str(result.events[0]["device_class"])

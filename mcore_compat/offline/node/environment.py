@@ -76,13 +76,13 @@ def alone(name: str, run: NodeRun) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
-            mine = lock(file)
+            held = lock(file)
         except OSError as error:
             raise InfrastructureError(
                 f"no lock can be taken in {run.into} ({error.strerror}); name a place on another "
                 "file system with --into"
             ) from None
-        if not mine:
+        if not held:
             raise InfrastructureError(
                 f"{name} is being run by another process in {run.into}; name another place with "
                 "--into"
@@ -135,8 +135,8 @@ def _own(
     packages = cell["packages"]
     wanted = {p["name"]: install.version_of(run.root, p) for p in packages}
     identity = {"bundle": run.digest, "python": os.path.realpath(interpreter)}
-    kept = mark.exists() and json.loads(mark.read_text()) == identity
-    if not (kept and install.same(install.versions([install.site_of(folder)]), wanted)):
+    is_kept = mark.exists() and json.loads(mark.read_text()) == identity
+    if not (is_kept and install.same(install.versions([install.site_of(folder)]), wanted)):
         say(f"creating the environment of {cell['cell']}: {len(packages)} packages")
         mark.unlink(missing_ok=True)
         site = install.create(folder, interpreter)
@@ -174,14 +174,15 @@ def _over(
             f"cell with -py{series} in its name"
         )
     paths = install.paths_here(run.root)
-    there, cuda = install.versions(paths), _cuda()
+    installed, cuda = install.versions(paths), _cuda()
     plan = overlay.plan(
         cell["packages"],
-        overlay.BasePython(installed=there, cuda=cuda),
+        overlay.BasePython(installed=installed, cuda=cuda),
         lambda package: install.requires(run.root, package),
         cell["cuda"],
     )
-    say(f"over torch {there['torch']} of this Python: {len(plan.install)} packages are installed")
+    count = len(plan.install)
+    say(f"over torch {installed['torch']} of this Python: {count} packages are installed")
     for line in plan.unmet:
         say(f"  not met: {line}")
     toolkit = _toolkit(cuda)

@@ -60,11 +60,11 @@ class Installer:
             first = [python, _tool_wheel(self.root, "pip") / "pip", "install", "--no-compile"]
             first += ["--no-cache-dir", "--disable-pip-version-check", "--root-user-action=ignore"]
         try:
-            done = processes.run([*first, *argv], timeout=LIMIT_S, env=_variables())
+            completed = processes.run([*first, *argv], timeout=LIMIT_S, env=_variables())
         finally:
             shutil.rmtree(cache, ignore_errors=True)
-        if not done.ok:
-            raise InfrastructureError(f"installing failed: {last_line(done)}")
+        if not completed.ok:
+            raise InfrastructureError(f"installing failed: {last_line(completed)}")
 
 
 def _variables() -> dict[str, str]:
@@ -86,8 +86,8 @@ def interpreter(series: str, named: str | None) -> Path:
         InterpreterError: there is none.
     """
     uv = shutil.which("uv")
-    known = interpreters.candidates(series, processes.run, Path(uv) if uv else None)
-    for path in (Path(named),) if named else (Path(sys.executable), *known):
+    candidates = interpreters.candidates(series, processes.run, Path(uv) if uv else None)
+    for path in (Path(named),) if named else (Path(sys.executable), *candidates):
         if interpreters.is_of(series, path, processes.run):
             return path
     where = named or "this Python, pyenv, PATH and what uv knows"
@@ -102,9 +102,9 @@ def create(folder: Path, python: Path) -> Path:
     """
     shutil.rmtree(folder, ignore_errors=True)
     argv: list[str | Path] = [python, "-I", "-m", "venv", "--without-pip", folder]
-    done = processes.run(argv, timeout=300)
-    if not done.ok:
-        raise InfrastructureError(f"no environment was made: {last_line(done)}")
+    completed = processes.run(argv, timeout=300)
+    if not completed.ok:
+        raise InfrastructureError(f"no environment was made: {last_line(completed)}")
     return site_of(folder)
 
 

@@ -80,11 +80,11 @@ def plan(
         why = _unfit(by_name[name], base, cuda)
         if why:
             raise UsageError(f"{name} of this bundle {why}; {_way_out(by_name[name])}")
-    there = {n: v for n, v in base.installed.items() if n not in wanted}
+    stays_there = {n: v for n, v in base.installed.items() if n not in wanted}
     unmet = sorted({
         f"{of['name']} {of['version']} requires {need.name}{need.specifier}, "
-        f"{there.get(need.name, 'none')} is there"
-        for need, of in _unmet(wanted, by_name, there, requires)
+        f"{stays_there.get(need.name, 'none')} is there"
+        for need, of in _unmet(wanted, by_name, stays_there, requires)
         if need.name not in wanted
     })  # fmt: skip
     missing = [f"{name} {why}" for name, why in sorted(unfit.items()) if name not in base.installed]
@@ -129,19 +129,19 @@ def _unfit(package: Mapping[str, Any], base: BasePython, cuda: int) -> str | Non
 
 def other_torch(base: BasePython, bound: str, cuda: int) -> str | None:
     """In what the torch that is there differs from the one that something was compiled for."""
-    here = base.installed["torch"]
-    if not _is_release(here, bound):
-        return f"was compiled for torch {bound}, this Python has {here}"
+    version = base.installed["torch"]
+    if not _is_release(version, bound):
+        return f"was compiled for torch {bound}, this Python has {version}"
     if base.cuda and int(base.cuda.split(".")[0]) != cuda:
         return f"was compiled for CUDA {cuda}, the torch here for {base.cuda}"
     return None
 
 
-def _is_release(here: str, release: str) -> bool:
+def _is_release(text: str, release: str) -> bool:
     """Whether a torch is that very release, whatever CUDA it was built for: no vendor's build of a
     state before or after it."""
     try:
-        version = Version(here)
+        version = Version(text)
     except InvalidVersion:
         return False
     return version.base_version == release and not version.is_prerelease

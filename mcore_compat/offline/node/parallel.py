@@ -64,16 +64,16 @@ def run_cells(names: Sequence[str], count: int, run: NodeRun, cell: Cell) -> int
     """Run cells, `count` at a time; the highest exit code of them."""
     (run.into / "logs").mkdir(parents=True, exist_ok=True)
     waiting, cells = list(names), list[RunningCell]()
-    printed = kept = time.monotonic()
+    printed = archived = time.monotonic()
     try:
         while waiting or any(c.code is None for c in cells):
             while waiting and sum(c.code is None for c in cells) < count:
                 cells.append(_started(waiting.pop(0), run, cell))
             _reap(cells, run)
             now = time.monotonic()
-            if now - kept > ARCHIVE_S:
+            if now - archived > ARCHIVE_S:
                 keep(cells, run)
-                kept = time.monotonic()
+                archived = time.monotonic()
             if now - printed > PROGRESS_S:
                 print("\n".join(line(c, run) for c in cells if c.code is None), flush=True)
                 printed = now
