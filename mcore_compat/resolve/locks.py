@@ -333,13 +333,9 @@ def read(path: Path) -> Lock:
 
 
 def binary_part(lock: Lock) -> str:
-    """Requirements of everything that is installed from the index: all but source-only."""
-    return pinned_text(lock.pins)
-
-
-def pinned_text(pins: Sequence[Pin]) -> str:
-    """Pins as a requirements file with hashes."""
+    """Requirements, with hashes, of everything that is installed from the index: all but
+    source-only."""
     return "".join(
-        f"{p.name}=={p.version} " + " ".join(f"--hash=sha256:{h}" for h in p.hashes) + "\n"
-        for p in pins
+        f"{pin.name}=={pin.version} {' '.join(f'--hash=sha256:{h}' for h in pin.hashes)}\n"
+        for pin in lock.pins
     )
