@@ -18,7 +18,7 @@ from types import TracebackType
 
 import pytest
 
-from mcore_compat.base import tied
+from mcore_compat.base import process_tree
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 DEBIAN = "apt-get install munge slurmctld slurmd slurm-client"
@@ -162,7 +162,7 @@ class Cluster:
         with (self.folder / f"{log or program}.out").open("wb") as out:
             self._daemons.append(
                 subprocess.Popen(  # ends with this process, however that ends
-                    tied.argv(program, *words),
+                    process_tree.argv(program, *words),
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

@@ -344,7 +344,7 @@ MAMBA = package("mamba-ssm", "2.2.5", bound="2.9.1", local=True)
 
 def planned(
     installed: dict[str, str], cuda: str | None = "12.8", *more: dict[str, Any]
-) -> overlay.Plan:
+) -> overlay.OverlayPlan:
     there = BasePython(installed=installed, cuda=cuda)
     return overlay.plan([*PACKAGES, *more], there, lambda p: NEEDS.get(p["name"], []), 12)
 

@@ -13,9 +13,9 @@ import pytest
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.cells import Cell
-from mcore_compat.index.metadata import NotKeptError, Store
+from mcore_compat.index.metadata import MetadataStore, NotKeptError
 from mcore_compat.resolve import resolvability, solver
-from mcore_compat.resolve.solver import Verdict, World, need
+from mcore_compat.resolve.solver import Installability, World, need
 
 DATE = "2026-06-01"
 
@@ -34,7 +34,7 @@ def row(version: str, **said: Any) -> dict[str, Any]:
 
 def store(
     folder: Path, rows: Mapping[str, list[dict[str, Any]]], needs: Mapping[str, list[str]]
-) -> Store:
+) -> MetadataStore:
     """A store that keeps `rows` by package, and requirements by `name version`."""
     folder.mkdir(parents=True, exist_ok=True)
     for package, page in rows.items():
@@ -42,7 +42,7 @@ def store(
         known = {**{r["version"]: [] for r in page}, **mine}
         data = {"asked": "2026-12-31", "page": page, "requires": known}
         (folder / f"{package}.json").write_text(json.dumps(data))
-    return Store(folder=folder)
+    return MetadataStore(folder=folder)
 
 
 def ask(
@@ -51,7 +51,7 @@ def ask(
     rows: Mapping[str, list[dict[str, Any]]],
     needs: Mapping[str, list[str]] | None = None,
     **world: Any,
-) -> Verdict:
+) -> Installability:
     standard: dict[str, Any] = {
         "python": "3.12",
         "until": DATE,
@@ -143,7 +143,7 @@ def test_what_is_not_kept_is_told_where_the_index_is_not_asked(tmp_path: Path) -
 def test_a_file_cut_short_is_asked_for_again(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"page": [')
     with pytest.raises(NotKeptError):
-        Store(folder=tmp_path).page("a", DATE)
+        MetadataStore(folder=tmp_path).page("a", DATE)
 
 
 class StandIn:
@@ -166,11 +166,11 @@ class StandIn:
 
 def test_a_page_is_read_again_only_for_a_later_world(tmp_path: Path) -> None:
     asked = StandIn()
-    mine = Store(folder=tmp_path, client=asked, today="2026-05-01")
+    mine = MetadataStore(folder=tmp_path, client=asked, today="2026-05-01")
     assert mine.page("a", DATE) == ()
     assert mine.page("a", DATE) == ()
     mine.save()
-    later = Store(folder=tmp_path, client=asked, today="2026-05-20")
+    later = MetadataStore(folder=tmp_path, client=asked, today="2026-05-20")
     later.page("a", "2026-04-01")
     assert asked.asked == 1
     later.page("a", DATE)
@@ -179,7 +179,7 @@ def test_a_page_is_read_again_only_for_a_later_world(tmp_path: Path) -> None:
 
 def test_an_index_that_does_not_answer_is_no_verdict(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="did not answer for a"):
-        Store(folder=tmp_path, client=StandIn(OSError("down"))).page("a", DATE)
+        MetadataStore(folder=tmp_path, client=StandIn(OSError("down"))).page("a", DATE)
 
 
 @pytest.fixture
@@ -196,9 +196,9 @@ def test_what_was_answered_is_not_asked_again(
 ) -> None:
     seen: list[str] = []
 
-    def verdict(cell: Cell, *_: object) -> Verdict:
+    def verdict(cell: Cell, *_: object) -> Installability:
         seen.append(cell.name)
-        return Verdict(installs=cell.name.endswith("0.41"), reason="a reason")
+        return Installability(installs=cell.name.endswith("0.41"), reason="a reason")
 
     monkeypatch.setattr(solver, "verdict", verdict)
     args = (matrix.load(), releases.load())
@@ -216,7 +216,7 @@ def test_what_was_answered_is_not_asked_again(
 def test_what_could_not_be_answered_offline_is_asked_again(
     cells: list[Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def verdict(*_: object) -> Verdict:
+    def verdict(*_: object) -> Installability:
         raise NotKeptError("nothing is kept of a")
 
     monkeypatch.setattr(solver, "verdict", verdict)
@@ -230,9 +230,9 @@ def test_what_could_not_be_answered_offline_is_asked_again(
 
 
 def test_what_took_too_long_is_left_to_uv() -> None:
-    assert resolvability.Answers(verdicts={"a": Verdict(installs=None)}, asked=1).counts() == {
-        resolvability.LEFT: 1
-    }
+    assert resolvability.InstallAnswers(
+        verdicts={"a": Installability(installs=None)}, asked=1
+    ).counts() == {resolvability.LEFT: 1}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"form": 1}', '{"form": 2, "answers": {"a": 1}}'])

@@ -31,7 +31,7 @@ from wheelhouse_support import (
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.environments import recipes, toolkits, wheelhouse, workplace
+from mcore_compat.environments import build_folder, recipes, toolkits, wheelhouse
 from mcore_compat.environments.recipes import RECIPES
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.environments.wheelhouse import Key, Wheel
@@ -112,7 +112,7 @@ def test_a_build_of_other_inputs_begins_anew(
     assert refused(tools).cut_off
     tools.ends.clear()
     tools.steps.clear()
-    monkeypatch.setattr(wheelhouse, "_inputs", lambda toolkit, job: "another lock")
+    monkeypatch.setattr(wheelhouse._Build, "inputs", "another lock")
     built(tools)
     assert "venv" in tools.steps
 
@@ -165,8 +165,8 @@ def test_nvcc_for_one_architecture_drops_all_others(tmp_path: Path) -> None:
 def test_a_limit_that_is_none_is_refused(
     tools: StandIn, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setenv(workplace.LIMIT, text)
-    with pytest.raises(UsageError, match=workplace.LIMIT):
+    monkeypatch.setenv(build_folder.LIMIT, text)
+    with pytest.raises(UsageError, match=build_folder.LIMIT):
         built(tools)
 
 

@@ -28,7 +28,13 @@ from wheelhouse_support import (
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed
-from mcore_compat.environments import build_log, process_variables, toolkits, wheelhouse, workplace
+from mcore_compat.environments import (
+    build_folder,
+    build_log,
+    process_variables,
+    toolkits,
+    wheelhouse,
+)
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.environments.wheelhouse import Unbuildable
 
@@ -216,7 +222,7 @@ def test_a_build_that_the_machine_ended_is_no_verdict(tools: StandIn, line: str,
 def test_a_build_over_its_limit_is_unbuildable_and_its_wheel_is_not_taken(
     tools: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(workplace.LIMIT, "71")
+    monkeypatch.setenv(build_folder.LIMIT, "71")
     tools.ends["build"] = ended("[2/9] c++ -c ext.cpp", -9, timed_out=True)
     said = refused(tools)
     assert "limit of 71 s" in said.reason

@@ -52,14 +52,14 @@ class Forked(Generic[T]):
         """
         with os.fdopen(self._from, "rb") as pipe:
             self._from = -1
-            told = pipe.read()
-        if not told:
+            pickled = pipe.read()
+        if not pickled:
             raise InfrastructureError("a process that was to write files was killed; try again")
-        worked, value = pickle.loads(told)
+        worked, value = pickle.loads(pickled)
         if not worked:
             raise value
-        found: T = value
-        return found
+        returned: T = value
+        return returned
 
     def __exit__(
         self,

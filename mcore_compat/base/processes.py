@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,57 +76,41 @@ def run(
     """
     words = tuple(os.fspath(a) for a in argv)
     started = time.monotonic()
-    # Before the process: what fails here must not leave one running.
-    sink: IO[str] | None = log.open("a", encoding="utf-8") if log else None
-    with contextlib.ExitStack() as kept:
-        if sink:
-            kept.enter_context(sink)
-        return _run(words, timeout, env, cwd, started, sink, on_line, grace)
-
-
-def _run(
-    words: tuple[str, ...],
-    timeout: float,
-    env: Mapping[str, str] | None,
-    cwd: Path | None,
-    started: float,
-    sink: IO[str] | None,
-    on_line: Callable[[str], None] | None,
-    grace: float,
-) -> Completed:
-    process = subprocess.Popen(
-        words,
-        env=None if env is None else dict(env),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    _RUNNING.add(process.pid)
     lines: list[str] = []
+    # The log before the process: what fails here must not leave one running.
+    with log.open("a", encoding="utf-8") if log else contextlib.nullcontext() as sink:
 
-    def take(raw: bytes) -> None:
-        line = raw.decode("utf-8", "replace").rstrip("\r\n")
-        lines.append(line)
-        if sink:
-            sink.write(line + "\n")
-            sink.flush()
-        if on_line:
-            on_line(line)
+        def take(raw: bytes) -> None:
+            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            lines.append(line)
+            if sink:
+                sink.write(line + "\n")
+                sink.flush()
+            if on_line:
+                on_line(line)
 
-    try:
-        timed_out = _pump(process, started + timeout, take)
-    finally:
-        if grace and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
-        kill_group(process.pid)
-        _RUNNING.discard(process.pid)
-        returncode = process.wait()
-        process.stdout.close()
+        process = subprocess.Popen(
+            words,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        _RUNNING.add(process.pid)
+        try:
+            timed_out = _pump(process, started + timeout, take)
+        finally:
+            if grace and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(grace)
+            kill_group(process.pid)
+            _RUNNING.discard(process.pid)
+            returncode = process.wait()
+            process.stdout.close()
     return Completed(
         argv=words,
         returncode=returncode,

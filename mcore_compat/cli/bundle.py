@@ -13,7 +13,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.core import combinations, workspace
 from mcore_compat.core.cells import full_name
-from mcore_compat.environments import workplace
+from mcore_compat.environments import build_folder
 from mcore_compat.offline import archive, base_list, packing, plan_file
 from mcore_compat.offline.archive import BundleFile
 from mcore_compat.offline.packing import PackingOptions
@@ -72,7 +72,9 @@ def call(args: Namespace) -> int:
     if not args.cells:
         raise UsageError("bundle: name a cell, or a --plan")
     if args.build_limit is not None:
-        os.environ[workplace.LIMIT] = str(workplace.seconds(str(args.build_limit), "--build-limit"))
+        os.environ[build_folder.LIMIT] = str(
+            build_folder.seconds(str(args.build_limit), "--build-limit")
+        )
     here = context()
     size = size_of(args.part_size) if args.part_size else None
     cells = [combinations.named(name, here.matrix, here.releases) for name in args.cells]

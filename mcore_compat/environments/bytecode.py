@@ -64,10 +64,10 @@ def keep(site: Path) -> int:
         place.mkdir(parents=True, exist_ok=True)
         for path in _compiled(site):
             with contextlib.suppress(OSError):  # without a source, or of a full disk
-                kept = place / f"{_key(source_of(path))}{_tag(path)}"
+                copy = place / f"{_key(source_of(path))}{_tag(path)}"
                 seen.add(path.relative_to(site).as_posix())
-                if not kept.exists():
-                    os.link(path, kept)
+                if not copy.exists():
+                    os.link(path, copy)
                     new += 1
         if new:
             with FileLock(place / f"{NAMES}.lock"):
@@ -83,10 +83,10 @@ def link(site: Path) -> int:
     for name in _names():
         path = site / name
         with contextlib.suppress(OSError):  # another cell's file, or compiled by nobody yet
-            kept = place / f"{_key(source_of(path))}{_tag(path)}"
+            copy = place / f"{_key(source_of(path))}{_tag(path)}"
             if not path.parent.exists():
                 path.parent.mkdir()
-            os.link(kept, path)
+            os.link(copy, path)
             count += 1
     return count
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from packaging.version import Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
@@ -50,28 +51,26 @@ def installed(site: Path) -> dict[str, str]:
 
     One that is there twice, half upgraded, is told under two names.
     """
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for info in sorted(site.glob("*.dist-info")):
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
         plain = re.sub(r"[-_.]+", "-", name).lower()
-        found[f"{plain} (once more)" if plain in found else plain] = version
-    return found
+        versions[f"{plain} (once more)" if plain in versions else plain] = version
+    return versions
 
 
-def wanted(lock: Lock, wheels: Sequence[Wheel]) -> dict[str, str]:
+def wanted(lock: Lock) -> dict[str, str]:
     """Name and version of everything that a cell's environment holds, no more and no less."""
-    found = {pin.name: pin.version for pin in (*lock.pins, *lock.source_only)}
-    assert {w.key.package for w in wheels} == {p.name for p in lock.source_only}
-    return {re.sub(r"[-_.]+", "-", name): version for name, version in found.items()}
+    return {re.sub(r"[-_.]+", "-", pin.name): pin.version for pin in lock.all_pins}
 
 
-def _same(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
-    """Equal, though folder names spell versions in their normal form (`1.5.0.post8`)."""
-    from packaging.version import Version
-
-    if a.keys() != b.keys():
-        return False
-    return all(Version(a[name].replace("_", "+")) == Version(b[name]) for name in a)
+def _is_exact(site: Path, lock: Lock) -> bool:
+    """Whether it is what the lock says, though folder names spell versions in their normal form
+    (`1.5.0.post8`)."""
+    present, pins = installed(site), wanted(lock)
+    return present.keys() == pins.keys() and all(
+        Version(present[name].replace("_", "+")) == Version(pins[name]) for name in pins
+    )
 
 
 def ensure(
@@ -89,6 +88,7 @@ def ensure(
     Raises:
         InfrastructureError: network or disk; a half-made environment is not taken next time.
     """
+    assert {wheel.key.package for wheel in wheels} == {pin.name for pin in lock.source_only}
     folder = files.home() / "envs" / cell.name
     mark = folder.with_name(f"{cell.name}.json")
     with files.disk_errors(folder):
@@ -99,13 +99,13 @@ def ensure(
         "wheels": {w.path.name: w.sha256 for w in wheels},
     }
     with FileLock(folder.with_name(f"{cell.name}.lock")):
-        reused = _is_exact(folder, mark, identity, lock, wheels)
+        reused = _is_kept(folder, mark, identity, lock)
         if not reused:
             say(f"creating the environment of {cell.name}: {len(lock.pins)} packages")
             mark.unlink(missing_ok=True)
             with Heartbeat(say, f"installing {cell.name}"):
                 _create(folder, lock, wheels, python, uv, run)
-            if not _same(installed(_site(folder)), wanted(lock, wheels)):
+            if not _is_exact(_site(folder), lock):
                 raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
             # Nobody waits for it: Python compiles by itself what is not linked yet.
             threading.Thread(target=bytecode.link, args=(_site(folder),)).start()
@@ -123,12 +123,9 @@ def _site(folder: Path) -> Path:
     return next((folder / "lib").glob("python3*/site-packages"))
 
 
-def _is_exact(
-    folder: Path, mark: Path, identity: Mapping[str, object], lock: Lock, wheels: Sequence[Wheel]
-) -> bool:
+def _is_kept(folder: Path, mark: Path, identity: Mapping[str, object], lock: Lock) -> bool:
     try:
-        same = json.loads(mark.read_text()) == identity
-        return same and _same(installed(_site(folder)), wanted(lock, wheels))
+        return json.loads(mark.read_text()) == identity and _is_exact(_site(folder), lock)
     except (OSError, ValueError, StopIteration):
         return False
 
@@ -151,9 +148,9 @@ def _create(
     if wheels:
         steps.append([*install, *(w.path for w in wheels)])
     for argv in steps:
-        done = run(argv, timeout=INSTALL_LIMIT_S)
-        if not done.ok:
-            raise InfrastructureError(f"installing {folder.name} failed: {last_line(done)}")
+        completed = run(argv, timeout=INSTALL_LIMIT_S)
+        if not completed.ok:
+            raise InfrastructureError(f"installing {folder.name} failed: {last_line(completed)}")
     pinned.unlink()
     for number, name in enumerate(UNUSED):
         unused, gone = _site(folder) / name, folder.with_name(f".{folder.name}.gone{number}")
@@ -189,8 +186,10 @@ def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str
         shutil.rmtree(part, ignore_errors=True)
         argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
         argv += ["--require-hashes", "-p", python, "--target", part, "-r", lock]
-        done = run(argv, timeout=300)
-        if not done.ok:
-            raise InfrastructureError(f"the suite's tools were not installed: {last_line(done)}")
+        completed = run(argv, timeout=300)
+        if not completed.ok:
+            raise InfrastructureError(
+                f"the suite's tools were not installed: {last_line(completed)}"
+            )
         os.replace(part, folder)
     return folder

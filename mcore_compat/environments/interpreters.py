@@ -16,7 +16,7 @@ from mcore_compat.base.processes import Runner
 _ASK = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
-def candidates(series: str, run: Runner, uv: Path) -> Iterator[Path]:
+def candidates(series: str, run: Runner, uv: Path | None) -> Iterator[Path]:
     """Where a Python of a series (`3.12`) may be; the newest patch of pyenv's first.
 
     pyenv's shims are passed over: they are on PATH and can fail although the Python is there.
@@ -25,16 +25,24 @@ def candidates(series: str, run: Runner, uv: Path) -> Iterator[Path]:
     patches = [p for p in pyenv.glob(f"{series}.*") if p.name.replace(".", "").isdigit()]
     for patch in sorted(patches, key=lambda p: Version(p.name), reverse=True):
         yield patch / "bin" / "python"
-    on_path = os.pathsep.join(
-        p for p in os.environ.get("PATH", "").split(os.pathsep) if Path(p).name != "shims"
-    )
-    found = shutil.which(f"python{series}", path=on_path)
-    if found:
-        yield Path(found)
-    done = run([uv, "python", "find", "--no-project", "--offline", series], timeout=60)
-    last = done.output.strip().splitlines()[-1:]
-    if done.ok and last:
-        yield Path(last[0])
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    no_shims = os.pathsep.join(folder for folder in folders if Path(folder).name != "shims")
+    on_path = shutil.which(f"python{series}", path=no_shims)
+    if on_path:
+        yield Path(on_path)
+    if uv:
+        completed = run([uv, "python", "find", "--no-project", "--offline", series], timeout=60)
+        if completed.ok:
+            yield from map(Path, completed.output.strip().splitlines()[-1:])
+
+
+def is_of(series: str, python: Path, run: Runner) -> bool:
+    """Whether it is a Python of this series that really runs."""
+    try:
+        completed = run([python, "-I", "-c", _ASK], timeout=60)
+    except OSError:
+        return False  # not there, not executable, or for another machine
+    return completed.ok and completed.output.strip() == series
 
 
 def find(series: str, run: Runner, uv: Path) -> Path:
@@ -44,13 +52,7 @@ def find(series: str, run: Runner, uv: Path) -> Path:
         InterpreterError: there is none; says where it was looked for and what to do.
     """
     for path in candidates(series, run, uv):
-        if not path.exists():
-            continue
-        try:
-            done = run([path, "-I", "-c", _ASK], timeout=60)
-        except OSError:
-            continue  # not executable, or for another machine
-        if done.ok and done.output.strip() == series:
+        if path.exists() and is_of(series, path, run):
             return path
     raise InterpreterError(
         f"python {series} was found neither in pyenv nor on PATH nor by uv; install it, e.g. "

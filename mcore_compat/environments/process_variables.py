@@ -29,23 +29,23 @@ def variables(
     CUDA libraries on LD_LIBRARY_PATH, and `for_te` says what else it looks for. `stub` is the
     folder of the driver's stand-in, last on that path, and None where there is a driver.
     """
-    found = {
+    values = {
         name: value
         for name, value in (os.environ if base is None else base).items()
         if not _DROPPED.match(name)
     }
     libraries = [str(p) for p in sorted((site / "nvidia").glob("*/lib"))]
-    libraries += [p for p in found.get("LD_LIBRARY_PATH", "").split(":") if p]
+    libraries += [p for p in values.get("LD_LIBRARY_PATH", "").split(":") if p]
     libraries += [str(stub)] if stub else []
-    found.update(
+    values.update(
         LD_LIBRARY_PATH=":".join(libraries),
         CUDA_HOME=str(site / "nvidia"),
         HF_HUB_OFFLINE="1",
         PYTHONNOUSERSITE="1",
-        PATH=f"{site.parents[2] / 'bin'}:{found.get('PATH', '/usr/bin:/bin')}",
+        PATH=f"{site.parents[2] / 'bin'}:{values.get('PATH', '/usr/bin:/bin')}",
     )
-    found.update(for_te(site))
-    return found
+    values.update(for_te(site))
+    return values
 
 
 def for_te(site: Path) -> dict[str, str]:
@@ -58,15 +58,15 @@ def for_te(site: Path) -> dict[str, str]:
     `cuda_runtime.h` from NVTE_CUDA_INCLUDE_DIR, else from CUDA_HOME (`common/util/rtc.cpp`).
     """
     nvidia = site / "nvidia"
-    found = {}
+    places = {}
     for name in ("cudnn", "nvrtc", "curand"):
         libraries = sorted(nvidia.glob(f"*/lib/lib{name}.so*"))
         if libraries:
-            found[f"{name.upper()}_HOME"] = str(libraries[0].parent.parent)
+            places[f"{name.upper()}_HOME"] = str(libraries[0].parent.parent)
     headers = sorted(nvidia.glob("*/include/cuda_runtime.h"))
     if headers:
-        found["NVTE_CUDA_INCLUDE_DIR"] = str(headers[0].parent)
-    return found
+        places["NVTE_CUDA_INCLUDE_DIR"] = str(headers[0].parent)
+    return places
 
 
 def inherited(
@@ -74,20 +74,20 @@ def inherited(
 ) -> dict[str, str]:
     """The variables for an environment of the user's own: what is set stays as it is, and what the
     packages could not be imported without is added. Python compiles nothing into it."""
-    found = dict(os.environ if base is None else base)
-    libraries = [p for p in found.get("LD_LIBRARY_PATH", "").split(":") if p]
+    values = dict(os.environ if base is None else base)
+    libraries = [p for p in values.get("LD_LIBRARY_PATH", "").split(":") if p]
     added = [*sorted((site / "nvidia").glob("*/lib")), *([stub] if stub else [])]
     libraries += [str(p) for p in added if str(p) not in libraries]
     if libraries:
-        found["LD_LIBRARY_PATH"] = ":".join(libraries)
-    if not found.get("CUDA_HOME") and (site / "nvidia").is_dir():
-        found["CUDA_HOME"] = found.get("CUDA_PATH") or str(site / "nvidia")
-    found["PYTHONDONTWRITEBYTECODE"] = "1"
-    found["HF_HUB_OFFLINE"] = "1"
-    path = found.get("PATH", "/usr/bin:/bin")
+        values["LD_LIBRARY_PATH"] = ":".join(libraries)
+    if not values.get("CUDA_HOME") and (site / "nvidia").is_dir():
+        values["CUDA_HOME"] = values.get("CUDA_PATH") or str(site / "nvidia")
+    values["PYTHONDONTWRITEBYTECODE"] = "1"
+    values["HF_HUB_OFFLINE"] = "1"
+    path = values.get("PATH", "/usr/bin:/bin")
     if path.split(":")[0] != str(python.parent):
-        found["PATH"] = f"{python.parent}:{path}"
-    return found
+        values["PATH"] = f"{python.parent}:{path}"
+    return values
 
 
 def has_driver() -> bool:

@@ -97,10 +97,10 @@ def header_root(site: Path, root: Path, cuda: str) -> None:
     Without it a build takes whatever toolkit the machine has; headers of another major version
     compile, and the structures that they declare are laid out otherwise than torch's.
     """
-    for kind, there in (("include", "include"), ("lib", "lib64")):
+    for kind, target in (("include", "include"), ("lib", "lib64")):
         for source in sorted((site / "nvidia").glob(f"*/{kind}")):
             for path in sorted(p for p in source.rglob("*") if not p.is_dir()):
-                link = root / there / path.relative_to(source)
+                link = root / target / path.relative_to(source)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 if not link.exists():
                     link.symlink_to(path)

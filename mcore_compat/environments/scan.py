@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.base.processes import Runner
+from mcore_compat.environments.toolkits import cuda_of_torch
 
 _ASK = "import json, sys; print(json.dumps([sys.version_info[:3], [p for p in sys.path if p]]))"
 
@@ -55,8 +56,8 @@ def inspect(python: Path, run: Runner) -> Installed:
     """
     try:
         # -B: what a .pth file imports would be compiled into the environment.
-        done = run([python, "-B", "-c", _ASK], timeout=60)
-        version, folders = json.loads(done.output.strip().splitlines()[-1])
+        completed = run([python, "-B", "-c", _ASK], timeout=60)
+        version, folders = json.loads(completed.output.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError):
         raise UsageError(f"{python} is no Python that runs; name one with --python") from None
     return read([Path(folder) for folder in folders], ".".join(map(str, version)))
@@ -67,15 +68,17 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     places = [folder for folder in folders if folder.is_dir()]
     versions: dict[str, str] = {}
     requires: dict[str, tuple[str, ...]] = {}
-    for one in importlib.metadata.distributions(path=[str(p) for p in places]):
-        name = canonicalize_name(_said(one, "Name"))
+    for distribution in importlib.metadata.distributions(path=[str(p) for p in places]):
+        name = canonicalize_name(_said(distribution, "Name"))
         if name and name not in versions:
-            versions[name] = _said(one, "Version")
-            requires[name] = tuple(one.requires or ())
+            versions[name] = _said(distribution, "Version")
+            requires[name] = tuple(distribution.requires or ())
     extensions = [p for folder in places for p in sorted(folder.glob(_EXTENSION))]
     extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
     torch = next((folder / "torch" for folder in places if (folder / "torch").is_dir()), None)
-    cuda, unread = _cuda(torch) if torch else (None, "no folder torch is where Python searches")
+    cuda, unread = (
+        cuda_of_torch(torch) if torch else (None, "no folder torch is where Python searches")
+    )
     return Installed(
         python=python,
         versions=dict(sorted(versions.items())),
@@ -88,24 +91,13 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     )
 
 
-def _said(one: importlib.metadata.Distribution, key: str) -> str:
+def _said(distribution: importlib.metadata.Distribution, key: str) -> str:
     """A field of its metadata; what a broken installation lacks is empty."""
-    values: list[str] = one.metadata.get_all(key) or [""]
+    values: list[str] = distribution.metadata.get_all(key) or [""]
     return values[0]
 
 
 _EXTENSION = "transformer_engine_torch*.so"
-
-
-def _cuda(torch: Path) -> tuple[str | None, str]:
-    """`12.8`, or None where it is built without, as torch's own `version.py` says; and why that
-    does not tell, or nothing."""
-    try:
-        text = (torch / "version.py").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None, "torch's version.py is not there"
-    said = re.search(r"^cuda(?:: [^=]+)? = (?:'([\d.]+)'|None$)", text, re.MULTILINE)
-    return (said[1], "") if said else (None, "torch's version.py does not tell it")
 
 
 def _unresolved(extension: Path, torch: Path) -> tuple[str, ...]:
@@ -130,8 +122,8 @@ def symbols(path: Path, *, defined: bool) -> set[bytes]:
             rows, text = table.data(), names.data()
     except (OSError, ELFError):
         return set()
-    found = set()
+    matching = set()
     for name, info, _, section, _, _ in _SYMBOL.iter_unpack(rows):
         if name and (section != 0) is defined and (defined or info >> 4 != _WEAK):
-            found.add(text[name : text.index(b"\0", name)])
-    return found
+            matching.add(text[name : text.index(b"\0", name)])
+    return matching

@@ -1,4 +1,4 @@
-"""CUDA toolkits of this machine: those whose nvcc runs."""
+"""CUDA toolkits of this machine: those whose nvcc runs; and which CUDA a torch was built for."""
 
 from __future__ import annotations
 
@@ -38,13 +38,24 @@ def found(run: Runner) -> tuple[Toolkit, ...]:
     for home in sorted(_homes(), key=lambda h: not (h / "include" / "cuda_runtime.h").is_file()):
         if not (home / "bin" / "nvcc").exists():
             continue
-        done = run([home / "bin" / "nvcc", "--version"], timeout=30)
-        match = re.search(r"release (\d+\.\d+)", done.output)
-        if done.ok and match:
+        completed = run([home / "bin" / "nvcc", "--version"], timeout=30)
+        match = re.search(r"release (\d+\.\d+)", completed.output)
+        if completed.ok and match:
             by_version.setdefault(match[1], Toolkit(home=home, version=match[1]))
     return tuple(by_version.values())
 
 
 def of_cuda(cuda: str | None, run: Runner) -> Toolkit | None:
     """The toolkit whose nvcc is of this CUDA (`13.0`), None where there is none."""
-    return next((one for one in found(run) if one.version == cuda), None)
+    return next((toolkit for toolkit in found(run) if toolkit.version == cuda), None)
+
+
+def cuda_of_torch(torch: Path) -> tuple[str | None, str]:
+    """`12.8`, or None where the torch in a folder is built without, as its `version.py` says; and
+    why that does not tell, or nothing."""
+    try:
+        text = (torch / "version.py").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None, "torch's version.py is not there"
+    match = re.search(r"^cuda(?:: [^=]+)? *= *(?:['\"]([\d.]+)['\"]|None$)", text, re.MULTILINE)
+    return (match[1], "") if match else (None, "torch's version.py does not tell it")

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,7 +22,8 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
-from mcore_compat.environments import process_variables, recipes, toolkits, workplace
+from mcore_compat.environments import build_folder, process_variables, recipes, toolkits
+from mcore_compat.environments.build_folder import LIMIT
 from mcore_compat.environments.build_log import last_line, line_that_matters, surroundings
 from mcore_compat.environments.recipes import RECIPES, Recipe
 from mcore_compat.environments.toolkits import Toolkit
@@ -105,19 +106,54 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     toolkit = _toolkit(recipe, job)
     key = _key(pin, job.cell, _variant(pin, recipe, toolkit, job))
     place = folder() / str(key)
-    found = lookup(key)
-    if found:
-        return found
+    wheel = lookup(key)
+    if wheel:
+        return wheel
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
+    build = _Build(key=key, pin=pin, recipe=recipe, toolkit=toolkit, job=job)
     with FileLock(place / ".lock"), files.disk_errors(place):
         # Another process may have built it, or failed to, while this one waited.
-        made = lookup(key) or remembered(key, _inputs(toolkit, job))
-        if made is None:
-            made = _build(key, pin, recipe, toolkit, place, job)
-            if isinstance(made, Unbuildable) and made.log and not made.cut_off:
-                _remember(made, _inputs(toolkit, job))
-        return made
+        answer = lookup(key) or remembered(key, build.inputs)
+        if answer is None:
+            answer = _built(build)
+            if isinstance(answer, Unbuildable) and answer.log and not answer.cut_off:
+                _remember(answer, build.inputs)
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    """One build, whose lock is held."""
+
+    key: Key
+    pin: Pin
+    recipe: Recipe
+    toolkit: Toolkit | None
+    job: Job
+
+    @property
+    def log(self) -> Path:
+        return folder() / str(self.key) / "build.log"
+
+    @property
+    def inputs(self) -> str:
+        """What decides how it ends, beside its key."""
+        toolkit = self.toolkit.version if self.toolkit else "no toolkit"
+        driver = "driver" if process_variables.has_driver() else "no driver"
+        return f"{self.job.lock.digest} {toolkit} {driver}"
+
+    def failed(self, reason: str, help: str = "", *, cut_off: bool = False) -> Unbuildable:
+        """Why there is no wheel, as the log says it."""
+        return Unbuildable(
+            key=self.key, reason=reason, help=help, log=str(self.log), cut_off=cut_off
+        )
+
+    def blame_surroundings(self, process: Completed) -> None:
+        """Raise InfrastructureError where a process ended for want of disk or memory."""
+        what = surroundings(process)
+        if what:
+            raise InfrastructureError(f"{what}: {self.key} could not be built (log: {self.log})")
 
 
 def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
@@ -178,91 +214,73 @@ REMEMBER_S = 3600.0
 """How long a failed build is not tried again: all cells of a run that need it share the answer."""
 
 
-def _inputs(toolkit: Toolkit | None, job: Job) -> str:
-    """What decides how a build ends, beside its key."""
-    driver = "driver" if process_variables.has_driver() else "no driver"
-    return f"{job.lock.digest} {toolkit.version if toolkit else 'no toolkit'} {driver}"
-
-
 def remembered(key: Key, inputs: str) -> Unbuildable | None:
     """A build of this key that failed a short while ago, from the very same `inputs`."""
     path = folder() / str(key) / "failed.json"
     try:
-        said = json.loads(path.read_text())
-        if said["inputs"] == inputs and time.time() - path.stat().st_mtime < REMEMBER_S:
-            return Unbuildable(
-                key=key, reason=said["reason"], help=said["help"], log=str(said["log"])
-            )
+        failure = json.loads(path.read_text())
+        if failure.pop("inputs") == inputs and time.time() - path.stat().st_mtime < REMEMBER_S:
+            return Unbuildable(key=key, **failure)
     except (OSError, KeyError, TypeError, ValueError):
         return None
     return None
 
 
 def _remember(failed: Unbuildable, inputs: str) -> None:
-    said = {
-        "help": failed.help,
-        "inputs": inputs,
-        "log": failed.log,
-        "reason": failed.reason,
-    }
-    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(said))
+    failure = {"help": failed.help, "inputs": inputs, "log": failed.log, "reason": failed.reason}
+    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(failure))
 
 
-def _build(
-    key: Key, pin: Pin, recipe: Recipe, toolkit: Toolkit | None, place: Path, job: Job
-) -> Wheel | Unbuildable:
-    log = place / "build.log"
-    log.unlink(missing_ok=True)
-    limit = workplace.limit()
-    stamp = f"{_inputs(toolkit, job)} {recipe} {key}"
-    with workplace.opened(files.home() / "build", str(key), stamp) as base:
-        sdist = workplace.source(base, pin)
+def _built(build: _Build) -> Wheel | Unbuildable:
+    build.log.unlink(missing_ok=True)
+    key, recipe, job = build.key, build.recipe, build.job
+    stamp = f"{build.inputs} {recipe} {key}"
+    limit = build_folder.limit()
+    with build_folder.opened(files.home() / "build", str(key), stamp) as base:
+        sdist = build_folder.source(base, build.pin)
         if not recipe.without_cuda:
             if not recipes.has_cuda_sources(sdist):
-                toolkit = None  # the headers of torch's own CUDA serve, on every machine alike
-            elif toolkit is None:
+                # The headers of torch's own CUDA serve, on every machine alike.
+                build = replace(build, toolkit=None)
+            elif build.toolkit is None:
                 return _needs_nvcc(key, job)
-        made = _compiled(key, recipe, toolkit, base, log, limit, job)
-        if isinstance(made, Unbuildable):
-            if made.cut_off:
-                workplace.keep(base)
-            return made
-        wheel, seconds = made
-        return record(key, wheel, pin, toolkit, seconds)
+        started = time.monotonic()
+        wheel = _compiled(build, base, limit)
+        if isinstance(wheel, Unbuildable):
+            if wheel.cut_off:
+                build_folder.keep(base)
+            return wheel
+        return record(key, wheel, build.pin, build.toolkit, time.monotonic() - started)
 
 
-def _compiled(
-    key: Key,
-    recipe: Recipe,
-    toolkit: Toolkit | None,
-    base: Path,
-    log: Path,
-    limit: float,
-    job: Job,
-) -> tuple[Path, float] | Unbuildable:
-    """The wheel, verified, and the seconds that this took."""
-    started = time.monotonic()
+def _compiled(build: _Build, base: Path, limit: float) -> Path | Unbuildable:
+    """The wheel, verified."""
+    key, recipe, job, log = build.key, build.recipe, build.job, build.log
     job.say(f"building {key} (minutes; log: {log})")
     with Heartbeat(job.say, f"a build environment for {key.package}"):
-        environment = workplace.environment(base, recipe, toolkit, job, log)
+        environment = build_folder.environment(base, recipe, build.toolkit, job, log)
     site = next((environment / "lib").glob("python3*/site-packages"))
-    variables = workplace.variables(site, recipe, toolkit, base, job)
+    variables = build_folder.variables(site, recipe, build.toolkit, base, job)
     out = base / "out"
     shutil.rmtree(out, ignore_errors=True)  # of a build that was killed after its wheel was made
     argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
     argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out]
     # A folder, not the archive: pip then builds in it, and what is compiled outlives it.
-    argv.append(workplace.unpacked(base))
+    argv.append(build_folder.unpacked(base))
     with Heartbeat(job.say, f"building {key.package}") as beat:
-        done = job.run(argv, timeout=limit, env=variables, log=log, on_line=beat.step)
-    wheels = sorted(out.glob("*.whl")) if done.ok else []
+        pip = job.run(argv, timeout=limit, env=variables, log=log, on_line=beat.step)
+    wheels = sorted(out.glob("*.whl")) if pip.ok else []
     if not wheels:
-        return _failed(key, done, log, limit)
-    problem = _verify(key, environment, site, wheels[0], recipe, toolkit, job, log)
-    if problem:
-        reason = f"built, but not importable: {problem}"
-        return Unbuildable(key=key, reason=reason, help="", log=str(log))
-    return wheels[0], time.monotonic() - started
+        build.blame_surroundings(pip)
+        if not pip.timed_out:
+            return build.failed(line_that_matters(pip.output))
+        return build.failed(
+            f"the build passed its limit of {limit:.0f} s",
+            f"run it again, it goes on where it stopped; {LIMIT} sets the seconds",
+            cut_off=True,
+        )
+    problem = _import_failure(build, site, wheels[0])
+    return build.failed(f"built, but not importable: {problem}") if problem else wheels[0]
 
 
 def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: float) -> Wheel:
@@ -296,57 +314,31 @@ def _needs_nvcc(key: Key, job: Job) -> Unbuildable:
     )
 
 
-def _verify(
-    key: Key,
-    environment: Path,
-    site: Path,
-    wheel: Path,
-    recipe: Recipe,
-    toolkit: Toolkit | None,
-    job: Job,
-    log: Path,
-) -> str | None:
-    """Import the wheel beside the lock's packages; the last line of what went wrong, or None."""
-    python = environment / "bin" / "python"
+def _import_failure(build: _Build, site: Path, wheel: Path) -> str | None:
+    """The last line of what goes wrong where the wheel is imported beside the lock's packages."""
+    key, recipe, job, log = build.key, build.recipe, build.job, build.log
+    python = site.parents[2] / "bin" / "python"
     argv: list[str | Path] = [job.uv, "pip", "install", "--quiet", "-p", python, "--no-deps", wheel]
-    installed = job.run(argv, timeout=300, log=log)
-    if not installed.ok:
-        _blame_surroundings(key, installed, log)
-        if installed.timed_out:
+    install = job.run(argv, timeout=300, log=log)
+    if not install.ok:
+        build.blame_surroundings(install)
+        if install.timed_out:
             raise InfrastructureError(f"installing {key} took over 300 s (log: {log})")
-        return last_line(installed)
-    stand_ins = recipe.stand_ins if toolkit is None else ()
+        return last_line(install)
+    stand_ins = recipe.stand_ins if build.toolkit is None else ()
     code = (
         "import sys, types, importlib, torch\n"
         f"for name in {stand_ins!r}: sys.modules[name] = types.ModuleType(name)\n"
         f"importlib.import_module({recipe.module!r})\n"
     )
     variables = process_variables.variables(site, process_variables.driver_stub(site, job.run))
-    done = job.run([python, "-c", code], timeout=300, env=variables, log=log)
-    if done.ok or (not process_variables.has_driver() and _NO_DRIVER.search(last_line(done))):
+    imported = job.run([python, "-c", code], timeout=300, env=variables, log=log)
+    if imported.ok or (
+        not process_variables.has_driver() and _NO_DRIVER.search(last_line(imported))
+    ):
         return None
-    _blame_surroundings(key, done, log)
-    return last_line(done)
-
-
-def _blame_surroundings(key: Key, done: Completed, log: Path) -> None:
-    """Raise InfrastructureError where a process ended for want of disk or memory."""
-    what = surroundings(done)
-    if what:
-        raise InfrastructureError(f"{what}: {key} could not be built (log: {log})")
-
-
-def _failed(key: Key, done: Completed, log: Path, limit: float) -> Unbuildable:
-    _blame_surroundings(key, done, log)
-    if done.timed_out:
-        return Unbuildable(
-            key=key,
-            reason=f"the build passed its limit of {limit:.0f} s",
-            help=f"run it again, it goes on where it stopped; {workplace.LIMIT} sets the seconds",
-            log=str(log),
-            cut_off=True,
-        )
-    return Unbuildable(key=key, reason=line_that_matters(done.output), help="", log=str(log))
+    build.blame_surroundings(imported)
+    return last_line(imported)
 
 
 def _key(pin: Pin, cell: Cell, variant: str = "") -> Key:

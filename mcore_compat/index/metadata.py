@@ -2,7 +2,7 @@
 again without a network: files by version, and Requires-Dist of the versions that were looked at.
 
 One JSON file a package below `<cache>/metadata/`. Metadata of a release never changes; the list of
-releases does, and is read again only when asked for (`Store.forget`).
+releases does, and is read again only when asked for (`MetadataStore.forget`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NotKeptError(CompatError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListedRelease:
     """One release as a package's page lists it. `uploaded`: ISO 8601, UTC, of its first file.
 
     `wheels`: tags of its wheels for x86-64 Linux, as in file names.
@@ -45,25 +45,25 @@ class Listed:
 
 
 @dataclass
-class Store:
+class MetadataStore:
     """Pages and requirements by package; `client` is None where the index is not to be asked."""
 
     folder: Path = field(default_factory=lambda: files.home() / "metadata")
     client: Client | None = None
     today: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    fitting: dict[tuple[str, str, bool], tuple[tuple[Listed, ...], tuple[Listed, ...]]] = field(
-        default_factory=dict
-    )
+    fitting: dict[
+        tuple[str, str, bool], tuple[tuple[ListedRelease, ...], tuple[ListedRelease, ...]]
+    ] = field(default_factory=dict)
     """For the resolver: by package, python and whether from source, a page and what fits of it."""
     _kept: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _pages: dict[str, tuple[Listed, ...]] = field(default_factory=dict)
+    _pages: dict[str, tuple[ListedRelease, ...]] = field(default_factory=dict)
     _files: dict[str, list[Any]] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
     _locks: defaultdict[str, threading.RLock] = field(
         default_factory=lambda: defaultdict(threading.RLock)
     )
 
-    def page(self, package: str, until: str) -> tuple[Listed, ...]:
+    def page(self, package: str, until: str) -> tuple[ListedRelease, ...]:
         """Every release of a package, newest first; empty where the index has none.
 
         `until`: the date up to which the page must know; one read earlier is read again, where
@@ -74,30 +74,29 @@ class Store:
             InfrastructureError: the index did not answer.
         """
         with self._locks[package]:
-            kept = self._load(package)
-            old = kept.get("asked", "") < min(until, self.today)
-            if "page" not in kept or (old and self.client is not None):
-                kept["page"] = package_index.listed(self._asked(package))
-                kept["asked"] = self.today
+            record = self._load(package)
+            outdated = record.get("asked", "") < min(until, self.today)
+            if "page" not in record or (outdated and self.client is not None):
+                record["page"] = package_index.listed(self._files_of(package))
+                record["asked"] = self.today
                 self._changed.add(package)
                 self._pages.pop(package, None)
             if package not in self._pages:
-                self._pages[package] = tuple(_rows(kept["page"]))
+                self._pages[package] = tuple(_rows(record["page"]))
             return self._pages[package]
 
     def requires(self, package: str, version: str) -> tuple[str, ...]:
         """Requires-Dist of a release; raises as `page`."""
         with self._locks[package]:
-            kept = self._load(package)
-            known = kept.setdefault("requires", {})
-            if version not in known:
-                mine = self._asked(package)
+            record = self._load(package)
+            by_version = record.setdefault("requires", {})
+            if version not in by_version:
+                listing = self._files_of(package)
                 assert self.client is not None
-                known[version] = list(
-                    package_index.requires_of(package, version, mine, self.client)
-                )
+                answer = package_index.requires_of(package, version, listing, self.client)
+                by_version[version] = list(answer)
                 self._changed.add(package)
-            return tuple(known[version])
+            return tuple(by_version[version])
 
     def save(self) -> None:
         """Write what was learnt."""
@@ -113,13 +112,13 @@ class Store:
     def _load(self, package: str) -> dict[str, Any]:
         if package not in self._kept:
             try:
-                kept = json.loads(self._path(package).read_text(encoding="utf-8"))
+                record = json.loads(self._path(package).read_text(encoding="utf-8"))
             except (OSError, ValueError):
-                kept = {}  # not kept, or cut short: asked again
-            self._kept[package] = kept if isinstance(kept, dict) else {}
+                record = {}  # not kept, or cut short: asked again
+            self._kept[package] = record if isinstance(record, dict) else {}
         return self._kept[package]
 
-    def _asked(self, package: str) -> list[Any]:
+    def _files_of(self, package: str) -> list[Any]:
         """The files of a package, asked for once."""
         if self.client is None:
             raise NotKeptError(f"nothing is kept of {package}; ask the index: nox -s static")
@@ -128,12 +127,12 @@ class Store:
         return self._files[package]
 
 
-def _rows(page: list[dict[str, Any]]) -> list[Listed]:
-    found = []
+def _rows(page: list[dict[str, Any]]) -> list[ListedRelease]:
+    releases = []
     for row in page:
         try:
             Version(row["version"])
         except InvalidVersion:
             continue  # no resolver would take it
-        found.append(Listed(**{**row, "wheels": tuple(row["wheels"])}))
-    return sorted(found, key=lambda r: Version(r.version), reverse=True)
+        releases.append(ListedRelease(**{**row, "wheels": tuple(row["wheels"])}))
+    return sorted(releases, key=lambda r: Version(r.version), reverse=True)

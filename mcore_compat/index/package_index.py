@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -9,7 +10,7 @@ import re
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,8 +98,8 @@ class PipIndex:
                 for member in source:
                     # The package's own, at the top: a vendored one lies deeper.
                     if member.name.count("/") == 1 and member.name.endswith("/PKG-INFO"):
-                        found = source.extractfile(member)
-                        return found.read().decode() if found else None
+                        content = source.extractfile(member)
+                        return content.read().decode() if content else None
         return None
 
 
@@ -108,15 +109,15 @@ def client() -> Client:
 
 
 def _configured() -> str | None:
-    done = processes.run(
+    completed = processes.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"], timeout=30
     )
-    return done.output.strip() if done.ok else None
+    return completed.output.strip() if completed.ok else None
 
 
 def refresh(
     known: Releases,
-    asked: Client,
+    index: Client,
     say: Callable[[str], None],
     packages: Sequence[str] = tuple(PACKAGES),
 ) -> Releases:
@@ -128,28 +129,30 @@ def refresh(
     by_package: dict[str, tuple[Release, ...]] = {}
     for package in packages:
         say(f"asking the index for {package}")
-        try:
-            by_package[package] = _releases(package, known, asked)
-        except Exception as error:
-            if not _is_network(error):
-                raise
-            raise InfrastructureError(
-                f"the index did not answer for {package}: {type(error).__name__}; "
-                "nothing was changed, try again"
-            ) from error
+        with _network(f"the index did not answer for {package}; nothing was changed"):
+            by_package[package] = _releases(package, known, index)
     return Releases(by_package)
 
 
-def _is_network(error: Exception) -> bool:
-    import requests
+@contextlib.contextmanager
+def _network(failure: str) -> Iterator[None]:
+    """Turn what is no error of ours into `failure`, with its kind, and what helps.
+
+    Raises:
+        InfrastructureError: the network failed, or the disk is full.
+    """
     from pypi_simple import DigestMismatchError, NoSuchProjectError
     from remotezip import RemoteIOError
 
-    of_network = (requests.RequestException, NoSuchProjectError, DigestMismatchError)
-    return isinstance(error, (*of_network, RemoteIOError, OSError))
+    try:
+        yield
+    except (OSError, NoSuchProjectError, DigestMismatchError, RemoteIOError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        kind = "the disk is full" if full else type(error).__name__
+        raise InfrastructureError(f"{failure}: {kind}; try again") from error
 
 
-def files_of(package: str, asked: Client) -> list[Any]:
+def files_of(package: str, index: Client) -> list[Any]:
     """The files of a package; empty where the index has no such package.
 
     Raises:
@@ -157,90 +160,66 @@ def files_of(package: str, asked: Client) -> list[Any]:
     """
     from pypi_simple import NoSuchProjectError
 
-    try:
-        return list(asked.get_project_page(package).packages)
-    except NoSuchProjectError:
-        return []
-    except Exception as error:
-        raise _silent(package, error) from error
+    with _network(f"the index did not answer for {package}"):
+        try:
+            return list(index.get_project_page(package).packages)
+        except NoSuchProjectError:
+            return []
 
 
-def listed(packages: Iterable[Any]) -> list[dict[str, Any]]:
-    """Every release among the files of a package, in the fields of `metadata.Listed`."""
-    found: dict[str, list[Any]] = {}
-    for file in packages:
+def listed(files: Iterable[Any]) -> list[dict[str, Any]]:
+    """Every release among the files of a package, in the fields of `metadata.ListedRelease`."""
+    by_version: dict[str, list[Any]] = {}
+    for file in files:
         if file.version:
-            found.setdefault(file.version, []).append(file)
-    rows = []
-    for version, mine in sorted(found.items()):
-        uploads = [p.upload_time for p in mine if p.upload_time]
-        wheels = [p.filename for p in mine if p.package_type == "wheel"]
-        rows.append(
-            {
-                "version": version,
-                "uploaded": min(uploads).strftime("%Y-%m-%dT%H:%M:%SZ") if uploads else "",
-                "requires_python": next((p.requires_python for p in mine if p.requires_python), ""),
-                "yanked": all(p.is_yanked for p in mine),
-                "sdist": any(p.package_type == "sdist" for p in mine),
-                "wheels": sorted(set(_tags(wheels))),
-            }
-        )
-    return rows
+            by_version.setdefault(file.version, []).append(file)
+    return [{"version": v, **_fields(by_version[v])} for v in sorted(by_version)]
 
 
-def requires_of(
-    package: str, version: str, packages: Iterable[Any], asked: Client
-) -> tuple[str, ...]:
+def _fields(files: Sequence[Any]) -> dict[str, Any]:
+    """What the files of a release say of it."""
+    uploads = [file.upload_time for file in files if file.upload_time]
+    return {
+        "uploaded": min(uploads).strftime("%Y-%m-%dT%H:%M:%SZ") if uploads else "",
+        "requires_python": next((f.requires_python for f in files if f.requires_python), ""),
+        "yanked": all(file.is_yanked for file in files),
+        "sdist": any(file.package_type == "sdist" for file in files),
+        "wheels": sorted(set(_tags(f.filename for f in files if f.package_type == "wheel"))),
+    }
+
+
+def requires_of(package: str, version: str, files: Iterable[Any], index: Client) -> tuple[str, ...]:
     """Requires-Dist of one release, given the files of its package; raises as `files_of`."""
-    try:
-        return _requires([p for p in packages if p.version == version], asked)
-    except Exception as error:
-        raise _silent(package, error) from error
+    with _network(f"the index did not answer for {package}"):
+        return _requires([file for file in files if file.version == version], index)
 
 
-def _silent(package: str, error: Exception) -> Exception:
-    """The error to raise where the index did not answer; another one as it is."""
-    if not _is_network(error):
-        return error
-    return InfrastructureError(
-        f"the index did not answer for {package}: {type(error).__name__}; try again"
-    )
-
-
-def _releases(package: str, known: Releases, asked: Client) -> tuple[Release, ...]:
+def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ...]:
     oldest = Version(PACKAGES.get(package, "0"))
-    found: dict[Version, list[Any]] = {}
-    for file in asked.get_project_page(package).packages:
+    by_version: dict[Version, list[Any]] = {}
+    for file in index.get_project_page(package).packages:
         try:
             version = Version(file.version or "")
         except InvalidVersion:
             continue
         # A development release of the oldest series is older than the series itself.
         if version >= oldest and not version.is_prerelease and not version.is_devrelease:
-            found.setdefault(version, []).append(file)
-    before = {Version(r.version): r for r in known.of(package)}
+            by_version.setdefault(version, []).append(file)
+    requires = {Version(release.version): release.requires for release in known.of(package)}
+
+    def release(version: Version) -> Release:
+        files = by_version[version]
+        fields = _fields(files)
+        return Release(
+            package=package,
+            version=str(version),
+            # Metadata of a release never changes: what was read once is kept.
+            requires=requires.get(version) or _requires(files, index),
+            **{**fields, "wheels": tuple(fields["wheels"])},
+        )
+
     with ThreadPoolExecutor(max_workers=8) as pool:
-        done = pool.map(lambda v: _release(package, v, found[v], before.get(v), asked), found)
-    return tuple(sorted(done, key=lambda r: Version(r.version)))
-
-
-def _release(
-    package: str, version: Version, packages: list[Any], before: Release | None, asked: Client
-) -> Release:
-    wheels = [p for p in packages if p.package_type == "wheel"]
-    # Metadata of a release never changes: what was read once is kept.
-    requires = before.requires if before and before.requires else _requires(packages, asked)
-    uploads = [p.upload_time for p in packages if p.upload_time]
-    return Release(
-        package=package,
-        version=str(version),
-        uploaded=min(uploads).strftime("%Y-%m-%dT%H:%M:%SZ") if uploads else "",
-        requires_python=next((p.requires_python for p in packages if p.requires_python), ""),
-        yanked=all(p.is_yanked for p in packages),
-        sdist=any(p.package_type == "sdist" for p in packages),
-        wheels=tuple(sorted(set(_tags(p.filename for p in wheels)))),
-        requires=requires,
-    )
+        return tuple(pool.map(release, sorted(by_version)))
 
 
 def _tags(names: Iterable[str]) -> Iterable[str]:
@@ -257,7 +236,7 @@ def _tags(names: Iterable[str]) -> Iterable[str]:
         yield f"{interpreters}-{abis}-{'.'.join(sorted({t.platform for t in tags}))}"
 
 
-def _requires(files: list[Any], asked: Client) -> tuple[str, ...]:
+def _requires(files: list[Any], index: Client) -> tuple[str, ...]:
     """Requires-Dist of a release: of a Linux wheel, else of any wheel, else of the source.
 
     A source's may be incomplete (its metadata is dynamic where setup.py decides).
@@ -265,7 +244,7 @@ def _requires(files: list[Any], asked: Client) -> tuple[str, ...]:
     wheels = [f for f in files if f.package_type == "wheel"]
     linux = [w for w in wheels if re.search(r"linux\w*_x86_64\.|-any\.", w.filename)]
     for file in (linux or wheels or [f for f in files if f.package_type == "sdist"])[:1]:
-        text = asked.metadata(file)
+        text = index.metadata(file)
         if text is not None:
             metadata = Metadata.from_email(text, validate=False)
             return tuple(sorted(str(r) for r in metadata.requires_dist or ()))
@@ -288,34 +267,22 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
     Raises:
         InfrastructureError: the index did not answer, or has no file with such a hash.
     """
-    asked = client()
-    try:
-        for file in asked.get_project_page(package).packages:
+    index = client()
+    with _network(f"{package} {version} could not be downloaded"):
+        for file in index.get_project_page(package).packages:
             if file.package_type == "sdist" and file.digests.get("sha256") in hashes:
                 path: Path = folder / file.filename
-                asked.download_package(file, path)
+                index.download_package(file, path)
                 return path
-    except Exception as error:
-        if not _is_network(error):
-            raise
-        raise InfrastructureError(
-            f"{package} {version} could not be downloaded: {type(error).__name__}"
-        ) from error
     raise InfrastructureError(f"the index has no source of {package} {version} of the lock's hash")
 
 
-def download(file: Any, path: Path, asked: Client) -> None:
+def download(file: Any, path: Path, index: Client) -> None:
     """One file of the index.
 
     Raises:
-        InfrastructureError: the index did not answer, or what it sent has another digest.
-        OSError: the disk is full.
+        InfrastructureError: the index did not answer, what it sent has another digest, or the disk
+            is full.
     """
-    try:
-        asked.download_package(file, path)
-    except Exception as error:
-        if not _is_network(error) or getattr(error, "errno", None) == errno.ENOSPC:
-            raise
-        raise InfrastructureError(
-            f"{file.filename} could not be downloaded: {type(error).__name__}; try again"
-        ) from error
+    with _network(f"{file.filename} could not be downloaded"):
+        index.download_package(file, path)

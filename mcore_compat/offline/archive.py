@@ -160,7 +160,7 @@ def manifest(bundle_files: Sequence[BundleFile]) -> str:
             digests[file.name] = files.sha256_bytes(file.source)
         else:
             digests[file.name] = file.sha256 or files.sha256_file(file.source)
-    return files.sha256_bytes(_sums(digests).encode())
+    return _manifest_digest(digests)
 
 
 def refuse(output: Path, part_size: int | None) -> None:
@@ -169,14 +169,14 @@ def refuse(output: Path, part_size: int | None) -> None:
     Raises:
         UsageError: there is one.
     """
-    there = output.parent / "run.py"
-    if not part_size or not there.exists():
+    script = output.parent / "run.py"
+    if not part_size or not script.exists():
         return
     ours = {files.sha256_file(RUN_SCRIPT)}
     with contextlib.suppress(RefusedError):  # there is no earlier bundle of that name
         ours.add(sums(_list_of_parts(output)).get("run.py", ""))
-    if not there.is_file() or files.sha256_file(there) not in ours:
-        raise UsageError(f"--output: {there} is of no bundle; name another folder for the parts")
+    if not script.is_file() or files.sha256_file(script) not in ours:
+        raise UsageError(f"--output: {script} is of no bundle; name another folder for the parts")
 
 
 def _put(folder: Path, output: Path) -> tuple[Path, ...]:
@@ -205,7 +205,7 @@ def _write(bundle_files: Sequence[BundleFile], out: _PartWriter) -> str:
             digests[file.name] = _checked(file, reader.sha256.hexdigest())
         for name, data in _manifest(digests):
             archive.addfile(_info(name, len(data)), io.BytesIO(data))
-    return files.sha256_bytes(_sums(digests).encode())
+    return _manifest_digest(digests)
 
 
 def lay_out(bundle_files: Sequence[BundleFile], folder: Path) -> str:
@@ -227,7 +227,7 @@ def lay_out(bundle_files: Sequence[BundleFile], folder: Path) -> str:
             digests[file.name] = _checked(file, files.sha256_file(path))
         for name, data in _manifest(digests):
             (folder / name).write_bytes(data)
-    return files.sha256_bytes(_sums(digests).encode())
+    return _manifest_digest(digests)
 
 
 def _link(source: Path, path: Path) -> None:
@@ -244,10 +244,13 @@ def _checked(file: BundleFile, digest: str) -> str:
     return digest
 
 
+def _manifest_digest(digests: dict[str, str]) -> str:
+    return files.sha256_bytes(_sums(digests).encode())
+
+
 def _manifest(digests: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    text = _sums(digests).encode()
-    yield SUMS, text
-    yield SUMS_DIGEST, _sums({SUMS: files.sha256_bytes(text)}).encode()
+    yield SUMS, _sums(digests).encode()
+    yield SUMS_DIGEST, _sums({SUMS: _manifest_digest(digests)}).encode()
 
 
 def _sums(digests: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import files
@@ -20,7 +21,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell
 from mcore_compat.offline.contents import group_of
 from mcore_compat.offline.node import overlay
-from mcore_compat.offline.node.overlay import UNKNOWN, BasePython, normal
+from mcore_compat.offline.node.overlay import UNKNOWN, BasePython
 from mcore_compat.resolve.locks import Lock
 
 _COMMENT = re.compile(r"#\s*(python|cuda):\s*([\d.]+)\s*")
@@ -90,7 +91,7 @@ def _line(line: str, where: str) -> tuple[str, str] | None:
         raise UsageError(
             f'{where}: "{text[:80]}" is no line of pip freeze, e.g. numpy==2.5.2'
         ) from None
-    return normal(requirement.name), version
+    return canonicalize_name(requirement.name), version
 
 
 def left_out(

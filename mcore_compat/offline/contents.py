@@ -35,6 +35,7 @@ NODE = (
     "base/processes.py",
     "environments/__init__.py",
     "environments/build_log.py",
+    "environments/interpreters.py",
     "environments/process_variables.py",
     "environments/toolkits.py",
     "offline/__init__.py",

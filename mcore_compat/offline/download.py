@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -40,13 +39,14 @@ def ensure(
     Raises:
         InfrastructureError: the index did not answer, lacks a file, or the disk is full.
     """
-    wanted = tuple(pins)
     paths: dict[str, Path] = {}
-    for pin in wanted:
-        there = {digest: path for digest in pin.hashes if (path := kept(digest))}
-        if len(there) == len(pin.hashes) or (pure and there):
-            paths.update(there)
-    missing = [pin for pin in wanted if not any(digest in paths for digest in pin.hashes)]
+    missing = []
+    for pin in pins:
+        wheels = {digest: path for digest in pin.hashes if (path := kept(digest))}
+        if len(wheels) == len(pin.hashes) or (pure and wheels):
+            paths.update(wheels)
+        else:
+            missing.append(pin)
     if missing:
         say(f"downloading the wheels of {len(missing)} packages")
         index = client()
@@ -75,16 +75,13 @@ def _fetched(file: Any, digest: str, index: Client, say: Callable[[str], None]) 
     size = getattr(file, "size", None)
     if size and size > 50_000_000:
         say(f"  {file.filename}, {size / 1e6:.0f} MB")
-    place: Path = folder() / digest
-    place.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place, suffix=".part")
-    os.close(handle)
-    try:
-        package_index.download(file, Path(name), index)
-        if files.sha256_file(Path(name)) != digest:
+    place: Path = folder() / digest / file.filename
+    folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder()) as part_folder:
+        part = Path(part_folder) / file.filename
+        package_index.download(file, part, index)
+        if files.sha256_file(part) != digest:
             raise InfrastructureError(f"{file.filename} came damaged; try again")
-        os.replace(name, place / file.filename)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-    return place / str(file.filename)
+        place.parent.mkdir(exist_ok=True)
+        os.replace(part, place)
+    return place

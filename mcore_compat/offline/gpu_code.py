@@ -101,21 +101,21 @@ def keep_only(data: bytearray, arch: int) -> int:
     Raises:
         UsageError: there is no machine code for `arch`; names what there is.
     """
-    every = [*containers(data)]
-    archs = {code.arch for c in every for code in c.entries if code.kind == MACHINE_CODE}
+    all_containers = [*containers(data)]
+    archs = {code.arch for c in all_containers for code in c.entries if code.kind == MACHINE_CODE}
     if arch not in archs:
         has = ", ".join(f"sm_{number}" for number in sorted(archs)) or "none"
         raise UsageError(f"--only-arch: it has no code for sm_{arch}; it has {has}")
-    left = 0
-    for container in every:
+    total = 0
+    for container in all_containers:
         entries = [c for c in container.entries if (c.arch, c.kind) == (arch, MACHINE_CODE)]
         spans = [(code.start, code.start + code.size) for code in entries or container.entries]
-        kept = b"".join(bytes(data[begin:end]) for begin, end in spans)
+        code_left = b"".join(bytes(data[begin:end]) for begin, end in spans)
         begin = container.start + container.head
-        data[begin : container.end] = kept.ljust(container.end - begin, b"\0")
-        struct.pack_into("<Q", data, container.start + 8, len(kept))
-        left += len(kept)
-    return left
+        data[begin : container.end] = code_left.ljust(container.end - begin, b"\0")
+        struct.pack_into("<Q", data, container.start + 8, len(code_left))
+        total += len(code_left)
+    return total
 
 
 def reduced(wheel: Path, arch: int, into: Path) -> Path:

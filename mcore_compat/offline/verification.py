@@ -8,13 +8,13 @@ from the lock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import cast
 
 import msgspec
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
@@ -25,7 +25,6 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline.node.install import same
-from mcore_compat.offline.node.overlay import normal
 from mcore_compat.offline.node_result import (
     BaseReport,
     CheckEvent,
@@ -106,13 +105,14 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
         main = cell_evidence.check_set == MAIN
         outcome = CellOutcome.ERROR if main else cell_evidence.outcome
         cell_evidence = replace(cell_evidence, complete=False, outcome=outcome, reason=CUT_SHORT)
-    installed = {normal(name): version for name, version in cell_evidence.installed.items()}
+    installed = _by_name(cell_evidence.installed.items())
+    pinned = _by_name((pin.name, pin.version) for pin in lock.all_pins)
     _refuse_wheels(result, lock)
     if result.base is None:
-        if not _same_but_local(installed, _pinned(lock)):
+        if not _same_but_local(installed, pinned):
             raise EvidenceError("what was installed is not what the lock says")
         return cell_evidence
-    return _over(cell_evidence, cell, _pinned(lock), installed, result.base, reference)
+    return _over(cell_evidence, cell, pinned, installed, result.base, reference)
 
 
 def _suite(result: NodeResult, reference: Reference) -> str:
@@ -123,10 +123,10 @@ def _suite(result: NodeResult, reference: Reference) -> str:
         if name not in reference.parts:
             raise EvidenceError(f'$.part.name: the suite has no part "{name}"')
         digests.append((f"{name} part of the suite", result.part.digest, reference.parts[name]))
-    for name, there, here in digests:
-        if there != here:
+    for name, digest, ours in digests:
+        if digest != ours:
             raise EvidenceError(
-                f"it is of another {name} ({there[:12]}, here {here[:12]}); make a new bundle"
+                f"it is of another {name} ({digest[:12]}, here {ours[:12]}); make a new bundle"
             )
     return digests[-1][1]
 
@@ -152,10 +152,10 @@ def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
         isinstance(event, EndEvent) for event in events[:-1]
     ):
         raise EvidenceError("its events are of more than one run")
-    asked = Counter(event.check for event in events if isinstance(event, CheckEvent))
+    ended = Counter(event.check for event in events if isinstance(event, CheckEvent))
     wanted = Counter(start.checks)
-    names = {*asked, *wanted} if complete else {*asked}
-    wrong = sorted(name for name in names if (asked[name], wanted[name]) != (1, 1))
+    names = {*ended, *wanted} if complete else {*ended}
+    wrong = sorted(name for name in names if (ended[name], wanted[name]) != (1, 1))
     if wrong:
         raise EvidenceError(
             f"its checks are not those that were to be asked, each once: {wrong[0]!r}"
@@ -186,8 +186,8 @@ def _cell(name: str, lock: Lock, reference: Reference) -> Cell:
     raise LockError(f"the lock of {name} is of other releases; remake it: nox -s lock -- {name}")
 
 
-def _pinned(lock: Lock) -> dict[str, str]:
-    return {normal(pin.name): pin.version for pin in (*lock.pins, *lock.source_only)}
+def _by_name(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {canonicalize_name(name): version for name, version in versions}
 
 
 def _same_but_local(installed: Mapping[str, str], pinned: Mapping[str, str]) -> bool:
@@ -202,7 +202,7 @@ def _refuse_wheels(result: NodeResult, lock: Lock) -> None:
         names = {str(parse_wheel_filename(name)[0]) for name in result.wheels}
     except InvalidWheelFilename as error:
         raise EvidenceError(str(error)) from None
-    wanted = {normal(pin.name) for pin in lock.source_only}
+    wanted = {canonicalize_name(pin.name) for pin in lock.source_only}
     if not names <= wanted or (result.base is None and names != wanted):
         raise EvidenceError("its locally built wheels are not those of the lock")
 

@@ -134,7 +134,7 @@ def overrides(cell: Cell, matrix: Matrix) -> tuple[SourceOnly, ...]:
 def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
     """Digest of everything that the resolver is asked: the same, and so is its answer."""
     bounds = bounds_of_extras(cell, releases)
-    asked = [
+    inputs = [
         PLATFORM,
         cell.python,
         exclude_newer(cell, releases),
@@ -142,7 +142,7 @@ def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
         *requirements(cell, matrix),
         *(text for package in sorted(bounds) for text in bounds[package]),
     ]
-    return files.sha256_bytes("\n".join(asked).encode())
+    return files.sha256_bytes("\n".join(inputs).encode())
 
 
 def make(
@@ -156,24 +156,24 @@ def make(
     Raises:
         InfrastructureError: the index did not answer, or the disk is full.
     """
-    made: Lock | Unresolvable
-    for bounds, said in choices(bounds_of_extras(cell, releases)):
-        made = _resolve(cell, matrix, releases, (bounds, said), uv=uv, run=run, offline=offline)
-        if isinstance(made, Lock):
+    answer: Lock | Unresolvable
+    for bounds, words in choices(bounds_of_extras(cell, releases)):
+        answer = _resolve(cell, matrix, releases, (bounds, words), uv=uv, run=run, offline=offline)
+        if isinstance(answer, Lock):
             break
-    return made
+    return answer
 
 
 def choices(bounds: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The ranges of extras to keep to, best first, each with the words for the lock's head."""
-    every = {text for texts in bounds.values() for text in texts}
-    yield tuple(sorted(every)), "kept to"
+    ranges = {text for texts in bounds.values() for text in texts}
+    yield tuple(sorted(ranges)), "kept to"
     names = [{Requirement(text).name for text in texts} for texts in bounds.values()]
     disputed = {name for name in set().union(*names) if sum(name in n for n in names) > 1}
     if disputed:
-        kept = {text for text in every if Requirement(text).name not in disputed}
-        yield tuple(sorted(kept)), f"kept to, but for {', '.join(sorted(disputed))}"
-    if every:
+        undisputed = {text for text in ranges if Requirement(text).name not in disputed}
+        yield tuple(sorted(undisputed)), f"kept to, but for {', '.join(sorted(disputed))}"
+    if ranges:
         yield (), "not kept to: they contradict one another"
 
 
@@ -190,17 +190,17 @@ def _resolve(
     sources = sorted({rule.package for rule in matrix.source_only})
     date = exclude_newer(cell, releases)
     with tempfile.TemporaryDirectory() as folder:
-        asked = Path(folder) / "requirements.in"
-        asked.write_text("\n".join(requirements(cell, matrix)) + "\n")
-        kept = Path(folder) / "constraints.in"
-        kept.write_text("".join(f"{line}\n" for line in bounds[0]))
+        wanted = Path(folder) / "requirements.in"
+        wanted.write_text("\n".join(requirements(cell, matrix)) + "\n")
+        constraints = Path(folder) / "constraints.in"
+        constraints.write_text("".join(f"{line}\n" for line in bounds[0]))
         config = Path(folder) / "uv.toml"
         config.write_text(settings(cell, matrix))
         # In this form the resolver tells the files that the platform takes; as requirements, the
         # hashes of every other platform's files too, ten times as much.
         out = Path(folder) / "pylock.toml"
-        argv: list[str | Path] = [uv, "pip", "compile", asked, "--output-file", out]
-        argv += ["--constraints", kept, "--quiet", "--no-header", "--no-annotate"]
+        argv: list[str | Path] = [uv, "pip", "compile", wanted, "--output-file", out]
+        argv += ["--constraints", constraints, "--quiet", "--no-header", "--no-annotate"]
         argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
         argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
         argv += ["--python-version", cell.python, "--only-binary", ":all:", "--no-build-isolation"]
@@ -208,9 +208,9 @@ def _resolve(
             argv += ["--no-binary", name]
         if offline:
             argv.append("--offline")
-        done = run(argv, timeout=RESOLVE_LIMIT_S)
-        if not done.ok:
-            return _refused(cell, done.output, done.timed_out)
+        completed = run(argv, timeout=RESOLVE_LIMIT_S)
+        if not completed.ok:
+            return _refused(cell, completed.output, completed.timed_out)
         body = body_of(out.read_text(encoding="utf-8"))
         text = head(cell, date, sources, extras=bounds[1], body=body) + body
     return parse(text, f"{cell.name}.txt")
@@ -273,25 +273,25 @@ def parse(text: str, where: str) -> Lock:
         LockError: a line of the head is missing, what follows it is not what was written, or an
             entry is no pin or has no hash; names the line and the way out.
     """
-    said: dict[str, str] = {}
+    head: dict[str, str] = {}
     rest = text
     while rest.startswith("# "):
         line, _, rest = rest.partition("\n")
         key, _, value = line[2:].partition(": ")
-        said[key] = value
+        head[key] = value
     first = text.splitlines()[0] if text else ""
     match = re.match(r"# Lock of (?P<cell>\S+)\. ", first)
-    if match is None or not {"pins", "exclude-newer", "source-only"} <= set(said):
+    if match is None or not {"pins", "exclude-newer", "source-only"} <= set(head):
         raise LockError(f"{where} is not a lock of ours; {_remake(where)}")
-    if said.get("sha256 of what follows") != files.sha256_bytes(rest.encode()):
+    if head.get("sha256 of what follows") != files.sha256_bytes(rest.encode()):
         raise LockError(f"{where} is cut short or was edited by hand; {_remake(where)}")
-    sources = set(said["source-only"].split())
+    sources = set(head["source-only"].split())
     pins = tuple(pins_of(text, where))
     return Lock(
         cell=match["cell"],
         text=text,
-        exclude_newer=said["exclude-newer"],
-        axes=dict(word.split("==", 1) for word in said["pins"].split() if "==" in word),
+        exclude_newer=head["exclude-newer"],
+        axes=dict(word.split("==", 1) for word in head["pins"].split() if "==" in word),
         pins=tuple(p for p in pins if p.name not in sources),
         source_only=tuple(p for p in pins if p.name in sources),
     )
@@ -333,13 +333,9 @@ def read(path: Path) -> Lock:
 
 
 def binary_part(lock: Lock) -> str:
-    """Requirements of everything that is installed from the index: all but source-only."""
-    return pinned_text(lock.pins)
-
-
-def pinned_text(pins: Sequence[Pin]) -> str:
-    """Pins as a requirements file with hashes."""
+    """Requirements, with hashes, of everything that is installed from the index: all but
+    source-only."""
     return "".join(
-        f"{p.name}=={p.version} " + " ".join(f"--hash=sha256:{h}" for h in p.hashes) + "\n"
-        for p in pins
+        f"{pin.name}=={pin.version} {' '.join(f'--hash=sha256:{h}' for h in pin.hashes)}\n"
+        for pin in lock.pins
     )

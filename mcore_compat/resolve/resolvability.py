@@ -15,9 +15,9 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 from mcore_compat.index import package_index
-from mcore_compat.index.metadata import NotKeptError, Store
+from mcore_compat.index.metadata import MetadataStore, NotKeptError
 from mcore_compat.resolve import locks, solver
-from mcore_compat.resolve.solver import Verdict
+from mcore_compat.resolve.solver import Installability
 
 ASKERS = 12
 """Threads that wait for the index."""
@@ -34,10 +34,10 @@ FORM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class InstallAnswers:
     """What the pass came to, by cell name; `asked` were answered now, the others before."""
 
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[str, Installability]
     asked: int
 
     def counts(self) -> Counter[str]:
@@ -47,8 +47,8 @@ class Answers:
 
     def reasons(self) -> list[tuple[str, int]]:
         """Why combinations cannot be installed, the most frequent first."""
-        found = Counter(v.reason for v in self.verdicts.values() if v.installs is False)
-        return sorted(found.items(), key=lambda row: (-row[1], row[0]))
+        counts = Counter(v.reason for v in self.verdicts.values() if v.installs is False)
+        return sorted(counts.items(), key=lambda row: (-row[1], row[0]))
 
 
 def path() -> Path:
@@ -56,22 +56,22 @@ def path() -> Path:
     return files.home() / "metadata" / "answers" / "static.json"
 
 
-def kept() -> dict[str, Verdict]:
+def kept() -> dict[str, Installability]:
     """The answers that are kept; none where the file is of another form or cut short."""
     try:
-        data = json.loads(path().read_text(encoding="utf-8"))
-        if data["form"] != FORM:
+        content = json.loads(path().read_text(encoding="utf-8"))
+        if content["form"] != FORM:
             return {}
-        reasons = data["reasons"]
+        reasons = content["reasons"]
         return {
-            digest: Verdict(installs=installs, reason=reasons[reason])
-            for digest, (installs, reason) in data["answers"].items()
+            digest: Installability(installs=installs, reason=reasons[reason])
+            for digest, (installs, reason) in content["answers"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # all are asked again
 
 
-def keep(answers: Mapping[str, Verdict]) -> None:
+def keep(answers: Mapping[str, Installability]) -> None:
     """Write answers; each reason once."""
     reasons = sorted({v.reason for v in answers.values()})
     place = {reason: number for number, reason in enumerate(reasons)}
@@ -91,41 +91,43 @@ def sweep(
     offline: bool,
     jobs: int,
     say: Callable[[str], None],
-) -> Answers:
+) -> InstallAnswers:
     """Whether each cell can be installed. With `offline`, the index is never asked.
 
     Raises:
         InfrastructureError: the index did not answer; what was answered before is kept.
     """
     digests = {c.name: (locks.asked_for(c, matrix, releases), c) for c in cells}
-    known = kept()
-    todo = {digest: cell for digest, cell in digests.values() if digest not in known}
-    left = todo
+    answers = kept()
+    todo = {digest: cell for digest, cell in digests.values() if digest not in answers}
+    todo_now = todo
     try:
-        while left:
-            say(f"{len(left)} of {len(digests)} combinations are to be answered")
-            known.update(_answered(left, matrix, releases, jobs, say))
-            unsaid = {digest: cell for digest, cell in left.items() if known[digest].unkept}
+        while todo_now:
+            say(f"{len(todo_now)} of {len(digests)} combinations are to be answered")
+            answers.update(_answered(todo_now, matrix, releases, jobs, say))
+            unsaid = {digest: cell for digest, cell in todo_now.items() if answers[digest].unkept}
             if not unsaid or offline:
                 break
             # Most lack the same few files: once some have been asked for, others can be answered.
-            some = _examples(unsaid, known)
-            say(f"asking the index what {len(some)} of {len(unsaid)} of them need")
-            known.update(_asked(some, matrix, releases))
-            left = {digest: cell for digest, cell in unsaid.items() if digest not in some}
+            examples = _examples(unsaid, answers)
+            say(f"asking the index what {len(examples)} of {len(unsaid)} of them need")
+            answers.update(_asked(examples, matrix, releases))
+            todo_now = {digest: cell for digest, cell in unsaid.items() if digest not in examples}
     finally:
-        keep({digest: found for digest, found in known.items() if not found.unkept})
-    return Answers(
-        verdicts={name: known[digest] for name, (digest, _) in digests.items()}, asked=len(todo)
+        keep({digest: answer for digest, answer in answers.items() if not answer.unkept})
+    return InstallAnswers(
+        verdicts={name: answers[digest] for name, (digest, _) in digests.items()}, asked=len(todo)
     )
 
 
-def _examples(cells: Mapping[str, Cell], known: Mapping[str, Verdict]) -> dict[str, Cell]:
+def _examples(cells: Mapping[str, Cell], answers: Mapping[str, Installability]) -> dict[str, Cell]:
     """Some cells for each file that is not kept."""
     by_reason: dict[str, list[str]] = {}
     for digest in cells:
-        by_reason.setdefault(known[digest].reason, []).append(digest)
-    return {d: cells[d] for mine in by_reason.values() for d in mine[:: max(1, len(mine) // 4)]}
+        by_reason.setdefault(answers[digest].reason, []).append(digest)
+    return {
+        d: cells[d] for digests in by_reason.values() for d in digests[:: max(1, len(digests) // 4)]
+    }
 
 
 def _answered(
@@ -134,7 +136,7 @@ def _answered(
     releases: Releases,
     jobs: int,
     say: Callable[[str], None],
-) -> Iterator[tuple[str, Verdict]]:
+) -> Iterator[tuple[str, Installability]]:
     """Answers from the cache alone, by `jobs` processes."""
     # Neighbours want the same packages: those of one world after one another.
     order = sorted(todo.items(), key=lambda row: (row[1].torch, row[1].te, row[1].name))
@@ -142,39 +144,39 @@ def _answered(
     if len(batches) == 1:
         yield from _batch(batches[0], matrix, releases)
         return
-    done = 0
+    count = 0
     with ProcessPoolExecutor(max_workers=jobs) as pool:
         rows = pool.map(_batch, batches, itertools.repeat(matrix), itertools.repeat(releases))
         for batch in rows:
             yield from batch
-            done += len(batch)
-            say(f"  {done} of {len(order)} answered")
+            count += len(batch)
+            say(f"  {count} of {len(order)} answered")
 
 
 def _batch(
     batch: Sequence[tuple[str, Cell]], matrix: Matrix, releases: Releases
-) -> list[tuple[str, Verdict]]:
-    store = Store()
-    return [(digest, _one(cell, matrix, releases, store)) for digest, cell in batch]
+) -> list[tuple[str, Installability]]:
+    store = MetadataStore()
+    return [(digest, _answer(cell, matrix, releases, store)) for digest, cell in batch]
 
 
-def _one(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Verdict:
+def _answer(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore) -> Installability:
     try:
         return solver.verdict(cell, matrix, releases, store)
     except NotKeptError as missing:
-        return Verdict(installs=None, reason=f"not kept: {missing}", unkept=True)
+        return Installability(installs=None, reason=f"not kept: {missing}", unkept=True)
 
 
 def _asked(
     todo: Mapping[str, Cell], matrix: Matrix, releases: Releases
-) -> Iterator[tuple[str, Verdict]]:
+) -> Iterator[tuple[str, Installability]]:
     """Answers with the index's help; most of the time is spent waiting for it."""
-    store = Store(client=package_index.client())
+    store = MetadataStore(client=package_index.client())
     try:
         with ThreadPoolExecutor(max_workers=ASKERS) as pool:
-            found = pool.map(
-                lambda row: (row[0], _one(row[1], matrix, releases, store)), todo.items()
+            rows = pool.map(
+                lambda row: (row[0], _answer(row[1], matrix, releases, store)), todo.items()
             )
-            yield from found
+            yield from rows
     finally:
         store.save()

@@ -25,7 +25,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.combinations import bounds_of_extras, machine, violations
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
-from mcore_compat.index.metadata import Listed, Store
+from mcore_compat.index.metadata import ListedRelease, MetadataStore
 from mcore_compat.resolve import locks
 
 MOST_ROUNDS = 3000
@@ -54,7 +54,7 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Installability:
     """`installs` is None where this pass came to no answer; `reason` says why, if not True.
 
     `unkept`: it came to none because a file is not kept, and may after the index was asked.
@@ -76,7 +76,7 @@ class World:
     bounds: tuple[str, ...]
 
 
-def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Verdict:
+def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore) -> Installability:
     """Whether a cell can be installed.
 
     Raises:
@@ -85,14 +85,14 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: Store) -> Ver
     """
     reasons = violations(cell, releases)
     if reasons:
-        return Verdict(installs=False, reason="; ".join(reasons))
+        return Installability(installs=False, reason="; ".join(reasons))
     wanted = [need(text) for text in locks.requirements(cell, matrix)]
-    found = Verdict(installs=None)
+    answer = Installability(installs=None)
     for bounds, _ in locks.choices(bounds_of_extras(cell, releases)):
-        found = resolved(wanted, _world(cell, matrix, releases, bounds), store)
-        if found.installs:
+        answer = resolved(wanted, _world(cell, matrix, releases, bounds), store)
+        if answer.installs:
             break
-    return found
+    return answer
 
 
 def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ...]) -> World:
@@ -106,42 +106,42 @@ def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ..
     )
 
 
-def resolved(wanted: Sequence[Need], world: World, store: Store) -> Verdict:
+def resolved(wanted: Sequence[Need], world: World, store: MetadataStore) -> Installability:
     """Whether requirements can be met together in a world; raises as `verdict`."""
     resolver: Resolver[Need, Candidate, Any] = Resolver(Provider(world, store), BaseReporter())
     try:
         resolver.resolve(wanted, max_rounds=MOST_ROUNDS)
     except ResolutionImpossible as impossible:
-        return Verdict(installs=False, reason=_reason(impossible.causes))
+        return Installability(installs=False, reason=_reason(impossible.causes))
     except ResolutionTooDeep:
-        return Verdict(installs=None, reason=f"no answer within {MOST_ROUNDS} rounds")
-    return Verdict(installs=True)
+        return Installability(installs=None, reason=f"no answer within {MOST_ROUNDS} rounds")
+    return Installability(installs=True)
 
 
 def _reason(causes: Iterable[Any]) -> str:
     """What contradicts what, in one line; a requirement of any version contradicts nothing."""
-    known = list(causes)
-    said = []
-    for cause in [c for c in known if c.requirement.specifier] or known:
+    listed = list(causes)
+    lines = []
+    for cause in [c for c in listed if c.requirement.specifier] or listed:
         what = f"{cause.requirement.name}{cause.requirement.specifier}"
         by = cause.parent
-        said.append(f"{by.name} {by.version} requires {what}" if by else f"{what} is asked for")
-    unique = sorted(set(said))
+        lines.append(f"{by.name} {by.version} requires {what}" if by else f"{what} is asked for")
+    unique = sorted(set(lines))
     more = f" and {len(unique) - MOST_CAUSES} more" if len(unique) > MOST_CAUSES else ""
     return "; ".join(unique[:MOST_CAUSES]) + more
 
 
 class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
-    """Answers resolvelib's questions for one world."""
+    """InstallAnswers resolvelib's questions for one world."""
 
-    def __init__(self, world: World, store: Store) -> None:
+    def __init__(self, world: World, store: MetadataStore) -> None:
         self._world = world
         self._store = store
         self._overrides = dict(world.overrides)
         self._bounds: dict[str, list[str]] = {}
         for text in world.bounds:
-            one = need(text)
-            self._bounds.setdefault(one.name, []).append(one.specifier)
+            bound = need(text)
+            self._bounds.setdefault(bound.name, []).append(bound.specifier)
 
     def identify(self, requirement_or_candidate: Need | Candidate) -> tuple[str, frozenset[str]]:
         return requirement_or_candidate.name, requirement_or_candidate.extras
@@ -155,7 +155,7 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         backtrack_causes: Any,
     ) -> tuple[bool, str]:
         # What is pinned first: nearly every contradiction is about the pins.
-        exact = any("==" in one.requirement.specifier for one in information[identifier])
+        exact = any("==" in item.requirement.specifier for item in information[identifier])
         return not exact, identifier[0]
 
     def narrow_requirement_selection(
@@ -166,18 +166,18 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         information: Any,
         backtrack_causes: Sequence[Any],
     ) -> Iterable[Any]:
-        known = list(identifiers)
+        listed = list(identifiers)
         blamed = {self.identify(cause.requirement) for cause in backtrack_causes}
         blamed |= {self.identify(c.parent) for c in backtrack_causes if c.parent}
-        return [one for one in known if one in blamed] or known
+        return [identifier for identifier in listed if identifier in blamed] or listed
 
     def find_matches(
         self, identifier: Any, requirements: Mapping[Any, Iterator[Need]], incompatibilities: Any
     ) -> Callable[[], Iterator[Candidate]]:
         name, extras = identifier
-        specifiers = {one.specifier for one in requirements[identifier]}
+        specifiers = {item.specifier for item in requirements[identifier]}
         specifiers.update(self._bounds.get(name, ()))
-        bad = {one.version for one in incompatibilities[identifier]}
+        bad = {item.version for item in incompatibilities[identifier]}
         # Lazily: nearly always the first one is taken.
         return lambda: self._matching(name, extras, specifiers - {""}, bad)
 
@@ -201,23 +201,23 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         # As uv does: a pre-release only where no release is left.
         yield from (Candidate(name, extras, version) for version in later)
 
-    def _fitting(self, name: str) -> tuple[Listed, ...]:
+    def _fitting(self, name: str) -> tuple[ListedRelease, ...]:
         """The releases of a package that its world's machine can take, newest first."""
         world = self._world
         page = self._store.page(name, world.until)
         key = (name, world.python, name in world.sources)
-        kept = self._store.fitting.get(key)
-        if kept is None or kept[0] is not page:
-            kept = (page, tuple(_fitting(page, *key[1:])))
-            self._store.fitting[key] = kept
-        return kept[1]
+        fitting = self._store.fitting.get(key)
+        if fitting is None or fitting[0] is not page:
+            fitting = (page, tuple(_fitting(page, *key[1:])))
+            self._store.fitting[key] = fitting
+        return fitting[1]
 
     def is_satisfied_by(self, requirement: Need, candidate: Candidate) -> bool:
         return _contains(requirement.specifier, candidate.version)
 
     def get_dependencies(self, candidate: Candidate) -> list[Need]:
-        told = self._overrides.get(candidate.name)
-        texts = told if told is not None else self._store.requires(*candidate[::2])
+        override = self._overrides.get(candidate.name)
+        texts = override if override is not None else self._store.requires(*candidate[::2])
         needs = list(_needs(tuple(texts), candidate.extras, self._world.python))
         if candidate.extras:
             # With an extra, the release itself is wanted as well, and of the same version.
@@ -228,32 +228,35 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
 @functools.cache
 def need(text: str) -> Need:
     """A requirement from its text; its marker is left out."""
-    found = Requirement(text)
-    return Need(canonicalize_name(found.name), frozenset(found.extras), str(found.specifier))
+    return _need(Requirement(text))
+
+
+def _need(requirement: Requirement) -> Need:
+    name = canonicalize_name(requirement.name)
+    return Need(name, frozenset(requirement.extras), str(requirement.specifier))
 
 
 @functools.cache
 def _needs(texts: tuple[str, ...], extras: frozenset[str], python: str) -> tuple[Need, ...]:
     """What a release with `extras` requires on the cell's machine."""
-    there = machine(python)
-    found = []
+    variables = machine(python)
+    environments = [{**variables, "extra": extra} for extra in (extras or {""})]
+    needs = []
     for text in texts:
         try:
-            one = Requirement(text)
+            requirement = Requirement(text)
         except InvalidRequirement:
             continue  # of another time; this pass only prunes, uv has the last word
-        asked = [{**there, "extra": extra} for extra in (extras or {""})]
-        if one.marker is None or any(one.marker.evaluate(where) for where in asked):
-            found.append(
-                Need(canonicalize_name(one.name), frozenset(one.extras), str(one.specifier))
-            )
-    return tuple(found)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate(environment) for environment in environments):
+            needs.append(_need(requirement))
+    return tuple(needs)
 
 
-def _fitting(page: Iterable[Listed], python: str, source: bool) -> Iterator[Listed]:
+def _fitting(page: Iterable[ListedRelease], python: str, source: bool) -> Iterator[ListedRelease]:
     for listed in page:
-        there = listed.sdist if source else _wheel(listed.wheels, python)
-        if there and _python_fits(listed.requires_python, python):
+        fits = listed.sdist if source else _wheel(listed.wheels, python)
+        if fits and _python_fits(listed.requires_python, python):
             yield listed
 
 
@@ -292,17 +295,17 @@ def _tags(python: str) -> frozenset[Tag]:
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
     platforms += ["linux_x86_64"]
     major, minor = map(int, python.split("."))
-    mine = cpython_tags((major, minor), platforms=platforms)
-    other = compatible_tags((major, minor), f"cp{major}{minor}", platforms)
-    return frozenset((*mine, *other))
+    of_cpython = cpython_tags((major, minor), platforms=platforms)
+    of_any = compatible_tags((major, minor), f"cp{major}{minor}", platforms)
+    return frozenset((*of_cpython, *of_any))
 
 
 @functools.cache
 def _wheel(wheels: tuple[str, ...], python: str) -> bool:
     """Whether one of a release's wheels fits; tags are compressed as in file names."""
-    known = _tags(python)
+    tags = _tags(python)
     for wheel in wheels:
         interpreters, abis, platforms = (part.split(".") for part in wheel.split("-", 2))
-        if any(Tag(i, a, p) in known for i in interpreters for a in abis for p in platforms):
+        if any(Tag(i, a, p) in tags for i in interpreters for a in abis for p in platforms):
             return True
     return False

@@ -6,7 +6,6 @@ that a run which is cut short, however, leaves what it had learnt.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
@@ -14,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,43 +33,38 @@ CHECK_SETS: Mapping[str | None, CheckSet] = {None: MAIN, "ranks": RANKS, "gpu": 
 """By the part of the suite that is asked for."""
 
 
-def main(args: argparse.Namespace, root: Path, digest: str) -> int:
+def main(run: NodeRun) -> int:
     """Run the cells that were asked for; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    into = Path(args.into or root).resolve()
-    # Imported out of its wheel, for this Python need not have it.
-    sys.path.insert(0, str(sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1]))
-    here = NodeRun(root=root, digest=digest, into=into, args=args)
+    return _exit_code(lambda: _cells(run), run)
+
+
+def _cells(run: NodeRun) -> int:
+    args = run.args
+    if min(1.0 if args.limit is None else args.limit, args.suite_limit, args.j) <= 0:
+        raise UsageError("--limit, --suite-limit, -j: must be more than 0")
+    loopback()
+    run.into.mkdir(parents=True, exist_ok=True)
+    if args.j > 1 or args.results:
+        return parallel.run_cells(
+            args.cell, args.j, run, lambda c: _exit_code(lambda: run_cell(c, run), run)
+        )
+    for name in args.cell:
+        run_cell(name, run)
+    return 0
+
+
+def _exit_code(call: Callable[[], int | None], run: NodeRun) -> int:
+    """What `call` returned, or the exit code of what ended it, which is told in one line."""
     try:
-        if min(1.0 if args.limit is None else args.limit, args.suite_limit, args.j) <= 0:
-            raise UsageError("--limit, --suite-limit, -j: must be more than 0")
-        loopback()
-        with files.disk_errors(into):
-            into.mkdir(parents=True, exist_ok=True)
-            if args.j > 1 or args.results:
-                return parallel.run(args.cell, args.j, here, lambda cell: ended(cell, here))
-            for name in args.cell:
-                run_cell(name, here)
+        with files.disk_errors(run.into):
+            return call() or 0
     except CompatError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("run.py: interrupted", file=sys.stderr)
         return Interrupted.exit_code
-    return 0
-
-
-def ended(name: str, here: NodeRun) -> int:
-    """Run one cell in a process of its own; the exit code."""
-    try:
-        with files.disk_errors(here.into):
-            run_cell(name, here)
-    except CompatError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return Interrupted.exit_code
-    return 0
 
 
 def loopback() -> None:
@@ -80,17 +74,17 @@ def loopback() -> None:
     Raises:
         InfrastructureError: there is no loopback interface, or it is down.
     """
-    with socket.socket() as here, socket.socket() as other:
-        other.settimeout(5)
+    with socket.socket() as listener, socket.socket() as client:
+        client.settimeout(5)
         try:
-            here.bind(("127.0.0.1", 0))
-            here.listen()
-            other.connect(here.getsockname())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            client.connect(listener.getsockname())
         except OSError as error:
             raise InfrastructureError(f"this machine has no loopback interface: {error}") from None
 
 
-def run_cell(name: str, here: NodeRun) -> None:
+def run_cell(name: str, run: NodeRun) -> None:
     """Run one cell: the parts of the suite that are asked for, else the main suite and, with a GPU,
     all parts.
 
@@ -98,58 +92,59 @@ def run_cell(name: str, here: NodeRun) -> None:
         CompatError: bad input, or a failure of the surroundings; evidence of what had come to its
             end is there then, and says that it is not complete.
     """
-    said = json.loads((here.root / "cells" / f"{name}.json").read_text(encoding="utf-8"))
-    asked: list[str | None] = [part for part in PARTS if getattr(here.args, part)]
-    if here.args.main:
-        asked.append(None)
-    with environment.alone(name, here), environment.made(said, here) as there:
-        if not asked and ask(said, None, there, here) == "gpu" and not here.args.only:
-            asked = [*PARTS]
-        for part in asked:
-            ask(said, part, there, here)
+    text = (run.root / "cells" / f"{name}.json").read_text(encoding="utf-8")
+    cell = json.loads(text)
+    parts: list[str | None] = [part for part in PARTS if getattr(run.args, part)]
+    if run.args.main:
+        parts.append(None)
+    with environment.alone(name, run), environment.prepared(cell, run) as prepared:
+        if not parts and ask(cell, None, prepared, run) == "gpu" and not run.args.only:
+            parts = [*PARTS]
+        for part in parts:
+            ask(cell, part, prepared, run)
 
 
-def ask(said: Mapping[str, Any], part: str | None, there: NodeEnvironment, here: NodeRun) -> str:
+def ask(cell: Mapping[str, Any], part: str | None, prepared: NodeEnvironment, run: NodeRun) -> str:
     """Ask the checks of the main suite, or of one of its parts; the device class that they were
     asked on. Raises as `run_cell`."""
-    name = f"{said['cell']}.{part}" if part else said["cell"]
-    kept = ResultFile(said=said, part=part, there=there, here=here)
+    name = f"{cell['cell']}.{part}" if part else cell["cell"]
+    result = ResultFile(cell=cell, part=part, there=prepared, run=run)
     place = Place(
-        name=said["cell"],
-        python=there.python,
-        tools=there.tools,
-        variables=there.variables,
-        suite=here.root / "suite",
-        logs=here.into / "logs" / name,
+        name=cell["cell"],
+        python=prepared.python,
+        tools=prepared.tools,
+        variables=prepared.variables,
+        suite=run.root / "suite",
+        logs=run.into / "logs" / name,
     )
-    say(f"running {part or 'the suite'} in {said['cell']}")
+    say(f"running {part or 'the suite'} in {cell['cell']}")
     try:
         runner.run_suite(
             CHECK_SETS[part],
             place,
             run=processes.run,
             say=say,
-            on_event=kept.take,
+            on_event=result.take,
             device_class=machine.device_class() if machine.driver() else None,
-            only=here.args.only,
-            check_limit=here.args.limit,
-            limit=here.args.suite_limit,
+            only=run.args.only,
+            check_limit=run.args.limit,
+            limit=run.args.suite_limit,
         )
     finally:
-        if any(event["event"] == "check" for event in kept.events):
-            show(name, kept.events)
-            print(f"evidence: {kept.path}")
-    return str(kept.events[0]["device_class"])
+        if any(event["event"] == "check" for event in result.events):
+            show(name, result.events)
+            print(f"evidence: {result.path}")
+    return str(result.events[0]["device_class"])
 
 
 @dataclass(kw_only=True)
 class ResultFile:
     """The evidence of one run, as `collect` takes it: what the suite said so far."""
 
-    said: Mapping[str, Any]
+    cell: Mapping[str, Any]
     part: str | None
     there: NodeEnvironment
-    here: NodeRun
+    run: NodeRun
     events: list[Mapping[str, Any]] = field(default_factory=list)
     taken: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).strftime(
@@ -171,7 +166,7 @@ class ResultFile:
     @property
     def complete(self) -> bool:
         """Some of the checks, however many, are no verdict."""
-        return self.events[-1]["event"] == "end" and not self.here.args.only
+        return self.events[-1]["event"] == "end" and not self.run.args.only
 
     def _put_aside(self) -> None:
         """What an earlier run has learnt stays until this one has come to its end."""
@@ -186,19 +181,19 @@ class ResultFile:
     def path(self) -> Path:
         device = self.events[0]["device_class"]
         kind = f"{device}-base" if self.there.base else device
-        folder: Path = self.here.into / "evidence" / self.said["cell"]
+        folder: Path = self.run.into / "evidence" / self.cell["cell"]
         return folder / f"{self.part or MAIN.name}.{kind}.json"
 
     def text(self) -> str:
-        root, part = self.here.root, self.part
+        root, part = self.run.root, self.part
         suite = root / "suite"
         data = {
             "base": self.there.base,
-            "bundle": self.here.digest,
-            "cell": self.said["cell"],
+            "bundle": self.run.digest,
+            "cell": self.cell["cell"],
             "complete": self.complete,
             "folders": list(self.there.folders),
-            "lock": files.sha256_file(root / self.said["lock"]),
+            "lock": files.sha256_file(root / self.cell["lock"]),
             "part": part and {"name": part, "digest": CHECK_SETS[part].digest(suite)},
             "schema": SCHEMA,
             "suite": MAIN.digest(suite),

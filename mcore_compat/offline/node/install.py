@@ -15,13 +15,15 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
+from mcore_compat.environments import interpreters
 from mcore_compat.environments.build_log import last_line
-from mcore_compat.offline.node.overlay import normal
 
 LIMIT_S = 3600.0
-_ASK = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 Package = Mapping[str, Any]
 
@@ -55,53 +57,40 @@ class Installer:
             first: list[str | Path] = [self.uv, "pip", "install", "--no-config", "--offline"]
             first += ["-p", python, "--cache-dir", cache, "--link-mode", "hardlink"]
         else:
-            first = [python, _one(self.root, "pip") / "pip", "install", "--no-compile"]
+            first = [python, _tool_wheel(self.root, "pip") / "pip", "install", "--no-compile"]
             first += ["--no-cache-dir", "--disable-pip-version-check", "--root-user-action=ignore"]
         try:
-            done = processes.run([*first, *argv], timeout=LIMIT_S, env=_variables())
+            completed = processes.run([*first, *argv], timeout=LIMIT_S, env=_variables())
         finally:
             shutil.rmtree(cache, ignore_errors=True)
-        if not done.ok:
-            raise InfrastructureError(f"installing failed: {last_line(done)}")
+        if not completed.ok:
+            raise InfrastructureError(f"installing failed: {last_line(completed)}")
 
 
 def _variables() -> dict[str, str]:
     """Nothing of what pip, uv and Python are told on this machine: it is not about the bundle."""
-    found = {n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "UV_", "PYTHON"))}
-    return {**found, "PIP_CONFIG_FILE": os.devnull}
+    own = {n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "UV_", "PYTHON"))}
+    return {**own, "PIP_CONFIG_FILE": os.devnull}
 
 
-def _one(root: Path, name: str) -> Path:
+def _tool_wheel(root: Path, name: str) -> Path:
     """The bundle's wheel of one of its tools, the newest where cells bring others."""
-    from packaging.utils import parse_wheel_filename
-
-    return max(
-        root.glob(f"wheels/{name}-*-none-any.whl"), key=lambda p: parse_wheel_filename(p.name)[1]
-    )
+    wheels = root.glob(f"wheels/{name}-*-none-any.whl")
+    return max(wheels, key=lambda path: parse_wheel_filename(path.name)[1])
 
 
 def interpreter(series: str, named: str | None) -> Path:
-    """A Python of a series: the one that was named, else this one, else one on PATH or of uv.
+    """A Python of a series: the one that was named, else this one, else one that is found.
 
     Raises:
         InterpreterError: there is none.
     """
-    if named:
-        found = [named]
-    else:
-        found = [sys.executable, shutil.which(f"python{series}") or ""]
-        uv = shutil.which("uv")
-        if uv:
-            argv = [uv, "python", "find", "--no-project", "--offline", series]
-            found += processes.run(argv, timeout=60).output.strip().splitlines()[-1:]
-    for path in filter(None, found):
-        try:
-            done = processes.run([path, "-I", "-c", _ASK], timeout=60)
-        except OSError:
-            continue  # not there, or no program
-        if done.ok and done.output.strip() == series:
-            return Path(path)
-    where = named or "this Python, PATH and what uv knows"
+    uv = shutil.which("uv")
+    candidates = interpreters.candidates(series, processes.run, Path(uv) if uv else None)
+    for path in (Path(named),) if named else (Path(sys.executable), *candidates):
+        if interpreters.is_of(series, path, processes.run):
+            return path
+    where = named or "this Python, pyenv, PATH and what uv knows"
     raise InterpreterError(f"no python {series} was found ({where}); name one with --python")
 
 
@@ -113,9 +102,9 @@ def create(folder: Path, python: Path) -> Path:
     """
     shutil.rmtree(folder, ignore_errors=True)
     argv: list[str | Path] = [python, "-I", "-m", "venv", "--without-pip", folder]
-    done = processes.run(argv, timeout=300)
-    if not done.ok:
-        raise InfrastructureError(f"no environment was made: {last_line(done)}")
+    completed = processes.run(argv, timeout=300)
+    if not completed.ok:
+        raise InfrastructureError(f"no environment was made: {last_line(completed)}")
     return site_of(folder)
 
 
@@ -134,30 +123,30 @@ def fill(
     if not packages:
         return
     root = installer.root
-    places = [root / name for p in packages for name in p["files"]]
+    wheels = [root / name for p in packages for name in p["files"]]
     folder = target or python.parents[1]
-    _room(folder, places)
-    pinned = folder.with_name(f"{folder.name}.txt")
-    hashes = {
-        p["name"]: " ".join(f"--hash=sha256:{h}" for h in p["files"].values()) for p in packages
-    }
-    lines = [f"{p['name']}=={version_of(root, p)} {hashes[p['name']]}\n" for p in packages]
-    files.write_text(pinned, lines, durable=False)
-    links = sorted({place.parent for place in places})
-    installer.install(pinned, links, python=python, target=target)
-    pinned.unlink()
+    _refuse_small_disk(folder, wheels)
+    requirements = folder.with_name(f"{folder.name}.txt")
+    lines = []
+    for package in packages:
+        hashes = " ".join(f"--hash=sha256:{digest}" for digest in package["files"].values())
+        lines.append(f"{package['name']}=={version_of(root, package)} {hashes}\n")
+    files.write_text(requirements, lines, durable=False)
+    links = sorted({wheel.parent for wheel in wheels})
+    installer.install(requirements, links, python=python, target=target)
+    requirements.unlink()
 
 
 def version_of(root: Path, package: Package) -> str:
     """The version as its wheel has it: a local build may add to what the lock says."""
-    return read(root, package)["Version"] if package["local"] else str(package["version"])
+    return metadata(root, package)["Version"] if package["local"] else str(package["version"])
 
 
-def _room(folder: Path, wheels: Iterable[Path]) -> None:
+def _refuse_small_disk(folder: Path, wheels: Iterable[Path]) -> None:
     need = 0
     for path in wheels:
         with zipfile.ZipFile(path) as wheel:
-            need += sum(one.file_size for one in wheel.infolist())
+            need += sum(member.file_size for member in wheel.infolist())
     free = shutil.disk_usage(folder).free
     if need * 1.05 > free:
         raise InfrastructureError(
@@ -180,7 +169,7 @@ def tools(installer: Installer, python: Path, work: Path) -> Path:
     return folder
 
 
-def read(root: Path, package: Package) -> Message[str, str]:
+def metadata(root: Path, package: Package) -> Message[str, str]:
     """The metadata of a package in the bundle."""
     with zipfile.ZipFile(root / next(iter(package["files"]))) as wheel:
         name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
@@ -189,39 +178,37 @@ def read(root: Path, package: Package) -> Message[str, str]:
 
 def requires(root: Path, package: Package) -> list[str]:
     """What a package of the bundle requires, in its own words."""
-    return list(read(root, package).get_all("Requires-Dist") or ()) if package["files"] else []
+    return list(metadata(root, package).get_all("Requires-Dist") or ()) if package["files"] else []
 
 
-def same(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+def same(installed: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Whether an environment has exactly these versions, however they are spelt."""
-    from packaging.version import Version
-
-    names = found.keys() == {normal(name) for name in wanted}
-    return names and all(Version(found[normal(n)]) == Version(v) for n, v in wanted.items())
+    spelt = {canonicalize_name(name): version for name, version in wanted.items()}
+    return installed.keys() == spelt.keys() and all(
+        Version(installed[name]) == Version(version) for name, version in spelt.items()
+    )
 
 
 def versions(paths: Iterable[str | Path]) -> dict[str, str]:
     """Version by name of what lies on `paths`; the first of a name is the one that is imported."""
-    found: dict[str, str] = {}
-    for one in importlib.metadata.distributions(path=[str(p) for p in paths]):
-        name = one.metadata["Name"]
+    installed: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions(path=[str(p) for p in paths]):
+        name = distribution.metadata["Name"]
         if name:
-            found.setdefault(normal(name), one.version)
-    return found
+            installed.setdefault(canonicalize_name(name), distribution.version)
+    return installed
 
 
 def paths_here(root: Path) -> tuple[Path, ...]:
     """Where this Python's packages lie, in its order: not its standard library, not the bundle, and
     no folder of sources, of which nobody could say what they are."""
     own = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
-    own |= {path / "lib-dynload" for path in own} | {root}
-    found = (Path(text).resolve() for text in sys.path if text)
-    resolved = {path.resolve() for path in own}
-    places = dict.fromkeys(p for p in found if p.is_dir() and p not in resolved)
-    return tuple(path for path in places if any(path.glob("*.dist-info")))
+    own = {path.resolve() for path in (*own, *(path / "lib-dynload" for path in own), root)}
+    paths = dict.fromkeys(Path(text).resolve() for text in sys.path if text)
+    return tuple(path for path in paths if path not in own and any(path.glob("*.dist-info")))
 
 
-def over(site: Path, paths: Sequence[Path]) -> None:
+def see(site: Path, paths: Sequence[Path]) -> None:
     """Let an environment see `paths` behind what it has itself, with what their own `.pth` files
     add. Nothing is written there."""
     lines = [f"import site; site.addsitedir({str(path)!r})\n" for path in paths]

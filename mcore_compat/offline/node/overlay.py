@@ -8,12 +8,12 @@ nothing can be asked, all else of that kind serves one family, which then says w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base.errors import UsageError
@@ -80,15 +80,15 @@ def plan(
         why = _unfit(by_name[name], base, cuda)
         if why:
             raise UsageError(f"{name} of this bundle {why}; {_way_out(by_name[name])}")
-    there = {n: v for n, v in base.installed.items() if n not in wanted}
-    said = sorted({
+    stays_there = {n: v for n, v in base.installed.items() if n not in wanted}
+    unmet = sorted({
         f"{of['name']} {of['version']} requires {need.name}{need.specifier}, "
-        f"{there.get(need.name, 'none')} is there"
-        for need, of in _unmet(wanted, by_name, there, requires)
+        f"{stays_there.get(need.name, 'none')} is there"
+        for need, of in _unmet(wanted, by_name, stays_there, requires)
         if need.name not in wanted
     })  # fmt: skip
     missing = [f"{name} {why}" for name, why in sorted(unfit.items()) if name not in base.installed]
-    return OverlayPlan(install=tuple(sorted(wanted)), unmet=(*said, *missing))
+    return OverlayPlan(install=tuple(sorted(wanted)), unmet=(*unmet, *missing))
 
 
 def _optional(package: Mapping[str, Any]) -> bool:
@@ -105,19 +105,19 @@ def _unmet(
     """The requirements of what is installed that what is there does not meet, with whose it is."""
     for name in wanted:
         for text in requires(by_name[name]):
-            need = Requirement(text)
-            need.name = normal(need.name)
-            if need.marker and not need.marker.evaluate({"extra": ""}):
+            requirement = Requirement(text)
+            requirement.name = canonicalize_name(requirement.name)
+            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
                 continue
-            version = there.get(need.name)
-            if version is None or not _admits(need, version):
-                yield need, by_name[name]
+            version = there.get(requirement.name)
+            if version is None or not _admits(requirement, version):
+                yield requirement, by_name[name]
 
 
-def _admits(need: Requirement, version: str) -> bool:
+def _admits(requirement: Requirement, version: str) -> bool:
     if version == UNKNOWN:
-        return not need.specifier
-    return need.specifier.contains(version, prereleases=True)
+        return not requirement.specifier
+    return requirement.specifier.contains(version, prereleases=True)
 
 
 def _unfit(package: Mapping[str, Any], base: BasePython, cuda: int) -> str | None:
@@ -129,30 +129,25 @@ def _unfit(package: Mapping[str, Any], base: BasePython, cuda: int) -> str | Non
 
 def other_torch(base: BasePython, bound: str, cuda: int) -> str | None:
     """In what the torch that is there differs from the one that something was compiled for."""
-    here = base.installed["torch"]
-    if not _is_release(here, bound):
-        return f"was compiled for torch {bound}, this Python has {here}"
+    version = base.installed["torch"]
+    if not _is_release(version, bound):
+        return f"was compiled for torch {bound}, this Python has {version}"
     if base.cuda and int(base.cuda.split(".")[0]) != cuda:
         return f"was compiled for CUDA {cuda}, the torch here for {base.cuda}"
     return None
 
 
-def _is_release(here: str, release: str) -> bool:
+def _is_release(text: str, release: str) -> bool:
     """Whether a torch is that very release, whatever CUDA it was built for: no vendor's build of a
     state before or after it."""
     try:
-        found = Version(here)
+        version = Version(text)
     except InvalidVersion:
         return False
-    return found.base_version == release and not found.is_prerelease
+    return version.base_version == release and not version.is_prerelease
 
 
 def _way_out(package: Mapping[str, Any]) -> str:
     if package["of"] == "te":
         return "take a Python that has TE as well, or a bundle of a cell with that torch"
     return "take a Python that has it, or a bundle with it"
-
-
-def normal(name: str) -> str:
-    """A distribution's name as the index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -12,19 +12,18 @@ import io
 import json
 import os
 import signal
-import sys
 import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from mcore_compat.base import processes
 from mcore_compat.base.errors import Interrupted
+from mcore_compat.offline.node.detached import in_session
 from mcore_compat.offline.node.environment import PARTS, NodeRun
-from mcore_compat.offline.node.run_script import RESULTS, SUMMARY, put
+from mcore_compat.offline.node.run_script import RESULTS, SUMMARY, write_whole
 
 PROGRESS_S, ARCHIVE_S = 15.0, 10.0
 """How often a line is printed of each cell, and the archive is made anew."""
@@ -61,108 +60,89 @@ class RunningCell:
     code: int | None = None
 
 
-def run(names: Sequence[str], count: int, here: NodeRun, cell: Cell) -> int:
+def run_cells(names: Sequence[str], count: int, run: NodeRun, cell: Cell) -> int:
     """Run cells, `count` at a time; the highest exit code of them."""
-    (here.into / "logs").mkdir(parents=True, exist_ok=True)
-    waiting, every = list(names), list[RunningCell]()
-    printed = kept = time.monotonic()
+    (run.into / "logs").mkdir(parents=True, exist_ok=True)
+    waiting, cells = list(names), list[RunningCell]()
+    printed = archived = time.monotonic()
     try:
-        while waiting or any(one.code is None for one in every):
-            while waiting and sum(one.code is None for one in every) < count:
-                every.append(_started(waiting.pop(0), here, cell))
-            _reap(every, here)
+        while waiting or any(c.code is None for c in cells):
+            while waiting and sum(c.code is None for c in cells) < count:
+                cells.append(_started(waiting.pop(0), run, cell))
+            _reap(cells, run)
             now = time.monotonic()
-            if now - kept > ARCHIVE_S:
-                keep(every, here)
-                kept = time.monotonic()
+            if now - archived > ARCHIVE_S:
+                keep(cells, run)
+                archived = time.monotonic()
             if now - printed > PROGRESS_S:
-                print("\n".join(line(one, here) for one in every if one.code is None), flush=True)
+                print("\n".join(line(c, run) for c in cells if c.code is None), flush=True)
                 printed = now
             time.sleep(0.1)
     except KeyboardInterrupt:
-        _end(every)
-        keep(every, here)
+        _end(cells)
+        keep(cells, run)
         return Interrupted.exit_code
-    keep(every, here)
-    print(_summary(every, here), flush=True)
-    return max((one.code or 0 for one in every), default=0)
+    keep(cells, run)
+    print(_summary(cells, run), flush=True)
+    return max((c.code or 0 for c in cells), default=0)
 
 
-def _started(name: str, here: NodeRun, cell: Cell) -> RunningCell:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _started(name: str, run: NodeRun, cell: Cell) -> RunningCell:
     parent, began = os.getpid(), time.time()
-    pid = os.fork()
-    if pid == 0:
-        _child(name, here, cell, parent)
-    return RunningCell(name=name, pid=pid, started=time.monotonic(), began=began)
 
-
-def _child(name: str, here: NodeRun, cell: Cell, parent: int) -> NoReturn:
-    """The whole life of a cell's process."""
-    code = 70
-    try:
-        os.setsid()  # Ctrl-C is the parent's to pass on
+    def call() -> int:
+        # Ctrl-C is the parent's to pass on.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         processes.die_with_parent(signal.SIGTERM)
         if os.getppid() != parent:  # it died before that was asked for
             raise KeyboardInterrupt
-        with (here.into / "logs" / f"{name}.log").open("w", buffering=1, encoding="utf-8") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            code = cell(name)
-    except BaseException:
-        import traceback
+        return cell(name)
 
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    pid = in_session(call, run.into / "logs" / f"{name}.log")
+    return RunningCell(name=name, pid=pid, started=time.monotonic(), began=began)
 
 
-def _reap(every: Sequence[RunningCell], here: NodeRun) -> None:
+def _reap(cells: Sequence[RunningCell], run: NodeRun) -> None:
     """Note which processes have ended, and say how."""
-    for one in every:
-        if one.code is None:
-            pid, status = os.waitpid(one.pid, os.WNOHANG)
+    for cell in cells:
+        if cell.code is None:
+            pid, status = os.waitpid(cell.pid, os.WNOHANG)
             if pid:
-                one.code = os.waitstatus_to_exitcode(status)
-                one.code = one.code if one.code >= 0 else 128 - one.code
-                one.seconds = time.monotonic() - one.started
-                print(line(one, here), flush=True)
+                code = os.waitstatus_to_exitcode(status)
+                cell.code = code if code >= 0 else 128 - code
+                cell.seconds = time.monotonic() - cell.started
+                print(line(cell, run), flush=True)
 
 
-def _end(every: Sequence[RunningCell]) -> None:
+def _end(cells: Sequence[RunningCell]) -> None:
     """Have all that run end, and what they have started."""
     deadline = time.monotonic() + ENDS_S
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for one in every:
-            if one.code is None:
-                os.kill(one.pid, number)
-        while any(one.code is None for one in every) and time.monotonic() < deadline:
-            for one in every:
-                if one.code is None and os.waitpid(one.pid, os.WNOHANG)[0]:
-                    one.code = Interrupted.exit_code
+        running = [cell for cell in cells if cell.code is None]
+        for cell in running:
+            os.kill(cell.pid, number)
+        while any(cell.code is None for cell in running) and time.monotonic() < deadline:
+            for cell in running:
+                if cell.code is None and os.waitpid(cell.pid, os.WNOHANG)[0]:
+                    cell.code = Interrupted.exit_code
             time.sleep(0.05)
 
 
-def counts(one: RunningCell, here: NodeRun) -> tuple[Counter[str], int]:
+def counts(cell: RunningCell, run: NodeRun) -> tuple[Counter[str], int]:
     """How many checks of a cell ended, by outcome, and how many are asked so far; in this run."""
-    found: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
     asked = 0
-    for name in (one.name, *(f"{one.name}.{part}" for part in PARTS)):
-        path = here.into / "logs" / name / "events.jsonl"
-        for raw in _lines(path, one.began):
+    for name in (cell.name, *(f"{cell.name}.{part}" for part in PARTS)):
+        for raw in _lines(run.into / "logs" / name / "events.jsonl", cell.began):
             if not raw.endswith(b"\n"):
                 continue  # still being written
             event = json.loads(raw)
             if event["event"] == "start":
                 asked += len(event["checks"])
             elif event["event"] == "check":
-                found[event["outcome"]] += 1
-    return found, asked
+                ended[event["outcome"]] += 1
+    return ended, asked
 
 
 def _lines(path: Path, began: float) -> list[bytes]:
@@ -173,14 +153,14 @@ def _lines(path: Path, began: float) -> list[bytes]:
     return []
 
 
-def line(one: RunningCell, here: NodeRun) -> str:
+def line(cell: RunningCell, run: NodeRun) -> str:
     """How far a cell is, or what it came to."""
-    found, asked = counts(one, here)
-    bad = sum(found[outcome] for outcome in BAD)
-    seconds = time.monotonic() - one.started if one.code is None else one.seconds
-    how = {None: "running", 0: "ended"}.get(one.code, f"failed with {one.code}")
-    log = _last(here.into / "logs" / f"{one.name}.log") if one.code else ""
-    text = f"{one.name}: {how}, {sum(found.values())}/{asked or '?'} checks, {bad} broken"
+    ended, asked = counts(cell, run)
+    bad = sum(ended[outcome] for outcome in BAD)
+    seconds = time.monotonic() - cell.started if cell.code is None else cell.seconds
+    state = {None: "running", 0: "ended"}.get(cell.code, f"failed with {cell.code}")
+    log = _last(run.into / "logs" / f"{cell.name}.log") if cell.code else ""
+    text = f"{cell.name}: {state}, {sum(ended.values())}/{asked or '?'} checks, {bad} broken"
     return f"{text}, {seconds:.0f} s" + (f"; {log}" if log else "")
 
 
@@ -190,27 +170,28 @@ def _last(path: Path) -> str:
     return lines[-1][:200] if lines else ""
 
 
-def _summary(every: Sequence[RunningCell], here: NodeRun) -> str:
+def _summary(cells: Sequence[RunningCell], run: NodeRun) -> str:
     rows = []
-    for one in every:
-        found = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts(one, here)[0].items()))
-        rows.append(f"{line(one, here)}\n  {found or 'no check'}")
+    for cell in cells:
+        ended, _ = counts(cell, run)
+        outcomes = ", ".join(f"{outcome} {n}" for outcome, n in sorted(ended.items()))
+        rows.append(f"{line(cell, run)}\n  {outcomes or 'no check'}")
     return "\n".join(rows)
 
 
-def keep(every: Sequence[RunningCell], here: NodeRun) -> None:
+def keep(cells: Sequence[RunningCell], run: NodeRun) -> None:
     """Write the archive of what came of the cells so far, and how they stand, whole or not at all;
     beside the bundle, and where `--results` says."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in _files(here.into):
+        for name, data in _files(run.into):
             info = tarfile.TarInfo(name)
             info.size, info.mode, info.mtime = len(data), 0o644, int(time.time())
             archive.addfile(info, io.BytesIO(data))
-    summary = f"{_summary(every, here)}\n".encode()
-    for folder in filter(None, (here.into, here.args.results and Path(here.args.results))):
-        put(folder / RESULTS, out.getvalue())
-        put(folder / SUMMARY, summary)
+    summary = f"{_summary(cells, run)}\n".encode()
+    for folder in filter(None, (run.into, run.args.results and Path(run.args.results))):
+        write_whole(folder / RESULTS, out.getvalue())
+        write_whole(folder / SUMMARY, summary)
 
 
 def _files(into: Path) -> Iterator[tuple[str, bytes]]:

@@ -14,14 +14,14 @@ if __name__ == "__main__":  # nothing that lies here is imported before it was v
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) != _HERE]
 
 import argparse
-import contextlib
 import fcntl
 import hashlib
 import shutil
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 SUMS = "SHA256SUMS"
 SUMS_DIGEST = "SHA256SUMS.sha256"
@@ -120,12 +120,12 @@ def verify(root: Path, digest: str | None = None) -> str:
         RefusedError: a file is missing, changed, or not of the bundle.
     """
     listed = sums(root / SUMS)
-    found = sha256(root / SUMS)
-    if sums(root / SUMS_DIGEST).get(SUMS) != found:
+    manifest = sha256(root / SUMS)
+    if sums(root / SUMS_DIGEST).get(SUMS) != manifest:
         raise RefusedError(f"{SUMS} is not what was made; copy the bundle again")
-    if digest is not None and digest != found:
-        raise RefusedError(f"this is another bundle: its {SUMS} has the digest {found}")
-    for path in sorted(_there(root)):
+    if digest is not None and digest != manifest:
+        raise RefusedError(f"this is another bundle: its {SUMS} has the digest {manifest}")
+    for path in sorted(_files(root)):
         name = path.relative_to(root).as_posix()
         if path.is_symlink() or name not in listed:
             raise RefusedError(f"{name} is not of this bundle; remove it")
@@ -137,20 +137,22 @@ def verify(root: Path, digest: str | None = None) -> str:
             raise RefusedError(
                 f"{name} was changed: its SHA-256 is not the manifest's; nothing is run"
             )
-    return found
+    return manifest
 
 
-def _there(root: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
     """What lies in a bundle, without its manifest and what runs left behind."""
     for base, folders, names in os.walk(root):
         here = Path(base)
         if "__pycache__" in folders:  # Python would take it for what is compiled of the sources
             _remove(here / "__pycache__")
-        aside = {"__pycache__", *(OURS if here == root else ())}
-        aside |= {name for name in folders if here == root and _of_results(here / name)}
-        folders[:] = sorted(name for name in folders if name not in aside)
+            folders.remove("__pycache__")
+        if here == root:
+            folders[:] = [n for n in folders if n not in OURS and not _has_results(root / n)]
+            names = [name for name in names if not _is_left_by_runs(name)]
+        folders.sort()
         yield from (here / name for name in folders if (here / name).is_symlink())
-        yield from (here / name for name in names if here != root or not _aside(name))
+        yield from (here / name for name in names)
 
 
 def _remove(folder: Path) -> None:
@@ -162,25 +164,38 @@ def _remove(folder: Path) -> None:
     raise RefusedError(f"{folder} cannot be removed, and is not of this bundle")
 
 
-def _aside(name: str) -> bool:
+def _is_left_by_runs(name: str) -> bool:
     """Whether a file at the top may be there: the manifest, what a run leaves, also one that was
     killed while it wrote, and what a scheduler writes."""
-    if name in (SUMS, SUMS_DIGEST, UNPACKED, DETACHED) or _left(name, RESULTS, SUMMARY, DONE):
+    if name in (SUMS, SUMS_DIGEST, UNPACKED, DETACHED) or _is_of(name, RESULTS, SUMMARY, DONE):
         return True
     return name.endswith((".out", ".err", ".log"))
 
 
-def _left(name: str, *written: str) -> bool:
-    """Whether `put` made a file of this name for one of `written`."""
-    return any(name == one or name.startswith(f".{one}.") for one in written)
+def _is_of(name: str, *written: str) -> bool:
+    """Whether `write_whole` made a file of this name for one of `written`."""
+    return any(name == target or name.startswith(f".{target}.") for target in written)
 
 
-def _of_results(folder: Path) -> bool:
+def _has_results(folder: Path) -> bool:
     """Whether a folder has nothing but what `--results` leaves."""
     return not folder.is_symlink() and all(
-        path.is_file() and not path.is_symlink() and _left(path.name, RESULTS, SUMMARY)
+        path.is_file() and not path.is_symlink() and _is_of(path.name, RESULTS, SUMMARY)
         for path in folder.iterdir()
     )
+
+
+def lock(file: IO[Any], *, wait: bool = False) -> bool:
+    """Take the lock on an open file; whether nobody else, here or on another machine, has it.
+
+    Raises:
+        OSError: this file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 class JoinedParts:
@@ -199,13 +214,10 @@ class JoinedParts:
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes, fewer at the end."""
-        while len(self._left) < size:
-            chunk = next(self._chunks, b"")
-            if not chunk:
-                break
+        while len(self._left) < size and (chunk := next(self._chunks, b"")):
             self._left += chunk
-        found, self._left = self._left[:size], self._left[size:]
-        return found
+        data, self._left = self._left[:size], self._left[size:]
+        return data
 
 
 def unpack(folder: Path) -> Path:
@@ -222,51 +234,47 @@ def unpack(folder: Path) -> Path:
             if lists
             else f"no bundle lies here: neither {SUMS} nor a list of parts, *{PARTS}"
         )
-    listed, by = sums(lists[0]), sha256(lists[0])
     into = folder / TOP
-    if not _unpacked(into, by):
-        with alone(folder / f"{TOP}.lock"):
-            if not _unpacked(into, by):  # by the run that was waited for
-                _unpack(lists[0], listed, into)
+    digest = sha256(lists[0])
+    if not _is_unpacked(into, digest):
+        with (folder / f"{TOP}.lock").open("a") as file:
+            _wait_for(file)
+            if not _is_unpacked(into, digest):  # by the run that was waited for
+                _unpack(lists[0], into)
     return into
 
 
-def _unpacked(into: Path, by: str) -> bool:
-    return (into / UNPACKED).is_file() and (into / UNPACKED).read_text() == by
+def _is_unpacked(into: Path, digest: str) -> bool:
+    return (into / UNPACKED).is_file() and (into / UNPACKED).read_text() == digest
 
 
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Wait until no other run, here or on another machine, holds the lock; then hold it.
+def _wait_for(file: IO[Any]) -> None:
+    """Hold a lock as soon as no other run does.
 
     Raises:
         RefusedError: this file system has no locks.
     """
-    with path.open("a") as lock:
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print("another run unpacks; waiting for it", file=sys.stderr, flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise RefusedError(
-                f"no lock can be taken in {path.parent} ({error.strerror}); copy the bundle to "
-                "another file system"
-            ) from None
-        yield
+    try:
+        if not lock(file):
+            print("another run unpacks; waiting for it", file=sys.stderr, flush=True)
+            lock(file, wait=True)
+    except OSError as error:
+        raise RefusedError(
+            f"no lock can be taken in {Path(file.name).parent} ({error.strerror}); copy the bundle "
+            "to another file system"
+        ) from None
 
 
-def _unpack(made: Path, listed: Mapping[str, str], into: Path) -> None:
-    """Verify the parts that the list `made` names, and unpack them; raises as `unpack`."""
-    folder = made.parent
+def _unpack(parts_list: Path, into: Path) -> None:
+    """Verify the parts that are listed, and unpack them; raises as `unpack`."""
+    folder, listed = parts_list.parent, sums(parts_list)
     missing = [name for name in listed if not (folder / name).is_file()]
     if missing:
         raise RefusedError(f"{', '.join(missing)} of {len(listed)} files is missing; copy it, too")
-    print(f"verifying {len(listed)} files of {made.name}", file=sys.stderr, flush=True)
+    print(f"verifying {len(listed)} files of {parts_list.name}", file=sys.stderr, flush=True)
     for name, wanted in listed.items():
         if sha256(folder / name) != wanted:
-            raise RefusedError(f"{name} was changed: its SHA-256 is not that of {made.name}")
+            raise RefusedError(f"{name} was changed: its SHA-256 is not that of {parts_list.name}")
     numbers = {int(end): name for name in listed if (end := name.rpartition(".")[2]).isdigit()}
     parts = [folder / numbers[number] for number in sorted(numbers)]
     fresh = folder / f"{TOP}.part"
@@ -277,7 +285,7 @@ def _unpack(made: Path, listed: Mapping[str, str], into: Path) -> None:
         for name in ("run.py", SUMS, SUMS_DIGEST):  # tarfile takes what is no header for the end
             if not (fresh / TOP / name).is_file():
                 raise RefusedError(f"the archive ends early, without {name}; make it again")
-        (fresh / TOP / UNPACKED).write_text(sha256(made))
+        (fresh / TOP / UNPACKED).write_text(sha256(parts_list))
         shutil.rmtree(into, ignore_errors=True)
         os.replace(fresh / TOP, into)
     finally:
@@ -306,37 +314,42 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     sys.dont_write_bytecode = True
     root = Path(__file__).resolve().parent
+    into = Path(args.into or root).resolve()
     try:
         if args.all and args.cell:
             raise RefusedError("--all and --cell exclude each other")
         if args.wait is not None:
-            return wait(Path(args.into or root).resolve(), args.wait, args.results)
+            return wait(into, args.wait, args.results)
         if not (root / SUMS).exists():
-            run = unpack(root) / "run.py"
-            os.execv(sys.executable, [sys.executable, str(run), *_elsewhere(args, argv, root)])
+            script = unpack(root) / "run.py"
+            # What is left goes beside the parts.
+            words = [*argv, *(() if args.into else ("--into", str(root)))]
+            os.execv(sys.executable, [sys.executable, str(script), *words])
         print("verifying the bundle", file=sys.stderr, flush=True)
         digest = verify(root, args.manifest)
-        known = sorted(path.stem for path in (root / "cells").glob("*.json"))
+        cells = sorted(path.stem for path in (root / "cells").glob("*.json"))
         for name in args.cell or ():
-            if name not in known:
-                raise RefusedError(f'this bundle has no cell "{name}"; it has {", ".join(known)}')
+            if name not in cells:
+                raise RefusedError(f'this bundle has no cell "{name}"; it has {", ".join(cells)}')
     except RefusedError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"run.py: {error.filename}: {error.strerror}", file=sys.stderr)
         return 3
-    args.cell = list(dict.fromkeys(args.cell or known))
-    sys.path.insert(0, str(root))
+    args.cell = list(dict.fromkeys(args.cell or cells))
+    # `packaging` out of its wheel, for this Python need not have it.
+    sys.path[:0] = [str(root), str(sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1])]
     from mcore_compat.offline.node import cell_run, detached
+    from mcore_compat.offline.node.environment import NodeRun
 
+    run = NodeRun(root=root, digest=digest, into=into, args=args)
     if args.detach:
-        into = Path(args.into or root).resolve()
-        return detached.detach(into, lambda: cell_run.main(args, root, digest))
-    return cell_run.main(args, root, digest)
+        return detached.detach(into, lambda: cell_run.main(run))
+    return cell_run.main(run)
 
 
-def put(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -356,7 +369,8 @@ def wait(into: Path, seconds: float, results: str | None) -> int:
     deadline = time.monotonic() + seconds
     log, shown = into / LOG, 0
     while True:
-        over = not _held(into / DETACHED)
+        with (into / DETACHED).open("a") as file:
+            over = lock(file)
         text = log.read_bytes() if log.exists() else b""
         sys.stdout.write(text[shown:].decode("utf-8", "replace"))
         sys.stdout.flush()
@@ -366,7 +380,7 @@ def wait(into: Path, seconds: float, results: str | None) -> int:
         time.sleep(0.5)
     for name in (RESULTS, SUMMARY) if results else ():
         if (into / name).exists():
-            put(Path(str(results)) / name, (into / name).read_bytes())
+            write_whole(Path(str(results)) / name, (into / name).read_bytes())
     if not over:
         return RUNNING
     try:
@@ -374,21 +388,6 @@ def wait(into: Path, seconds: float, results: str | None) -> int:
     except (OSError, ValueError):
         print("run.py: the run died before its end; what it left is kept", file=sys.stderr)
         return 3
-
-
-def _held(path: Path) -> bool:
-    """Whether another process holds the lock on a file."""
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _elsewhere(args: argparse.Namespace, argv: Sequence[str], folder: Path) -> list[str]:
-    """The arguments for the unpacked bundle: evidence goes beside the parts."""
-    return [*argv, *(() if args.into else ("--into", str(folder)))]
 
 
 if __name__ == "__main__":

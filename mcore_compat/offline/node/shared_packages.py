@@ -6,7 +6,6 @@ named by the hashes of what is in it, and stays for the next run of the bundle's
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import zipfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from mcore_compat.base import files
 from mcore_compat.offline.node.install import Installer, Package, fill
+from mcore_compat.offline.node.run_script import lock
 
 LEAST = 50_000_000
 """Bytes, unpacked, from which on it is worth it."""
@@ -23,24 +23,24 @@ LEAST = 50_000_000
 def groups(root: Path, packages: Iterable[Package]) -> list[list[Package]]:
     """The packages by the folder that they must lie in together: TE's three wheels are one package
     to Python, and look for each other there."""
-    found: list[tuple[set[str], list[Package]]] = []
+    groups: list[tuple[set[str], list[Package]]] = []
     for package in sorted(packages, key=lambda p: str(p["name"])):
-        tops, mine = _tops(root, package), [package]
-        for one in [one for one in found if one[0] & tops]:
-            found.remove(one)
-            tops, mine = tops | one[0], one[1] + mine
-        found.append((tops, mine))
-    return [mine for _, mine in found]
+        tops, members = _tops(root, package), [package]
+        for group in [group for group in groups if group[0] & tops]:
+            groups.remove(group)
+            tops, members = tops | group[0], group[1] + members
+        groups.append((tops, members))
+    return [members for _, members in groups]
 
 
 def shared(root: Path, packages: Sequence[Package], least: int = LEAST) -> list[list[Package]]:
     """Those of the groups that are worth a layer, and may be one: what has commands of its own
     belongs into an environment, which has the folder for them."""
     return [
-        mine
-        for mine in groups(root, packages)
-        if sum(_size(root, package) for package in mine) >= least
-        and not any(_has_commands(root, package) for package in mine)
+        group
+        for group in groups(root, packages)
+        if sum(member.file_size for package in group for member in _members(root, package)) >= least
+        and not any(_has_commands(root, package) for package in group)
     ]
 
 
@@ -53,8 +53,8 @@ def layer(installer: Installer, python: Path, packages: Sequence[Package], folde
     hashes = sorted(digest for package in packages for digest in package["files"].values())
     place = folder / files.sha256_bytes("\n".join(hashes).encode())[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a cell beside this one installs it
+    with place.with_suffix(".lock").open("a") as file:
+        lock(file, wait=True)  # a cell beside this one installs it
         if not place.is_dir():
             part = place.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
@@ -64,26 +64,23 @@ def layer(installer: Installer, python: Path, packages: Sequence[Package], folde
     return place
 
 
-def _names(root: Path, package: Package) -> list[zipfile.ZipInfo]:
-    found = []
+def _members(root: Path, package: Package) -> list[zipfile.ZipInfo]:
+    members = []
     for name in package["files"]:
         with zipfile.ZipFile(root / name) as wheel:
-            found += wheel.infolist()
-    return found
+            members += wheel.infolist()
+    return members
 
 
 def _tops(root: Path, package: Package) -> set[str]:
     """The names that a package has at the top of its folder, but for its own metadata."""
-    tops = {one.filename.split("/")[0] for one in _names(root, package)}
+    tops = {member.filename.split("/")[0] for member in _members(root, package)}
     return {top for top in tops if not top.endswith(".dist-info")}
 
 
-def _size(root: Path, package: Package) -> int:
-    return sum(one.file_size for one in _names(root, package))
-
-
 def _has_commands(root: Path, package: Package) -> bool:
-    tops = _tops(root, package)
-    return any(top.endswith(".data") for top in tops) or any(
-        one.filename.endswith(".dist-info/entry_points.txt") for one in _names(root, package)
+    names = [member.filename for member in _members(root, package)]
+    return any(
+        name.split("/")[0].endswith(".data") or name.endswith(".dist-info/entry_points.txt")
+        for name in names
     )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from mcore_compat.base import processes, tied
+from mcore_compat.base import process_tree, processes
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Runner
 from mcore_compat.schedule.jobs import records, states, worker
@@ -201,7 +201,7 @@ class LocalScheduler:
 
     def _work(self, batch: Batch, name: str) -> None:
         self._run(
-            tied.argv(sys.executable, "-u", "-m", worker.__name__, batch.folder, name),
+            process_tree.argv(sys.executable, "-u", "-m", worker.__name__, batch.folder, name),
             timeout=batch.minutes * 60 + 2 * worker.GRACE_S,
             log=batch.folder / "jobs" / f"{name}.log",
         )

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from mcore_compat.base import processes, tied
+from mcore_compat.base import process_tree, processes
 from mcore_compat.base.errors import Interrupted, UsageError
 from mcore_compat.results.evidence import now
 from mcore_compat.schedule.jobs import records
@@ -75,10 +75,10 @@ def _run(batch: Batch, task: Task, restarts: int) -> tuple[str, str]:
     if restarts > RESTARTS:
         return records.FAILED, f"the scheduler started it again {restarts} times"
     out_of_time = f"the job's time limit of {batch.minutes} min was reached"
-    tied.adopt_orphans()
+    process_tree.adopt_orphans()
     try:
         done = processes.run(
-            tied.argv(*task.argv),
+            process_tree.argv(*task.argv),
             timeout=batch.minutes * 60,
             on_line=lambda line: print(line, flush=True),
             grace=GRACE_S,
@@ -88,7 +88,7 @@ def _run(batch: Batch, task: Task, restarts: int) -> tuple[str, str]:
     except KeyboardInterrupt:
         return records.STOPPED, "it was interrupted"
     finally:
-        tied.end_children()
+        process_tree.end_children()
     return (records.FAILED, out_of_time) if done.timed_out else judged(done)
 
 

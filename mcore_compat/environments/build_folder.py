@@ -43,12 +43,12 @@ def limit() -> float:
 def seconds(text: str, name: str) -> float:
     """Seconds, more than none; raises UsageError with the `name` of where they were said."""
     try:
-        found = float(text)
+        number = float(text)
     except ValueError:
-        found = 0.0
-    if not math.isfinite(found) or found <= 0:
+        number = 0.0
+    if not math.isfinite(number) or number <= 0:
         raise UsageError(f'{name}: "{text}" is no number of seconds; write e.g. 7200')
-    return found
+    return number
 
 
 @contextmanager
@@ -88,9 +88,9 @@ def source(base: Path, pin: Pin) -> Path:
     Raises:
         InfrastructureError: it was not downloaded.
     """
-    there = next(iter(sorted((base / "sdist").glob("*.tar.gz"))), None)
-    if there and (base / "source").is_dir():
-        return there
+    sdist = next(iter(sorted((base / "sdist").glob("*.tar.gz"))), None)
+    if sdist and (base / "source").is_dir():
+        return sdist
     (base / "sdist").mkdir(exist_ok=True)
     sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, base / "sdist")
     fresh = base / "unpacking"
@@ -112,30 +112,30 @@ def environment(base: Path, recipe: Recipe, toolkit: Toolkit | None, job: Job, l
     Raises:
         InfrastructureError: it was not made.
     """
-    made = base / "env"
+    folder = base / "env"
     if (base / _MADE).exists():
-        return made
-    shutil.rmtree(made, ignore_errors=True)
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
     pinned = base / "lock.txt"
     pinned.write_text(locks.binary_part(job.lock))
     tools = ["pip", "wheel", "setuptools", "pybind11", "ninja", "packaging"]
     if recipe.cuda_headers and toolkit is None:
         tools += recipes.header_packages(job.cuda)
-    python = made / "bin" / "python"
+    python = folder / "bin" / "python"
     install: list[str | Path] = [job.uv, "pip", "install", "--quiet", "-p", python]
     dated: list[str | Path] = ["--exclude-newer", f"{job.lock.exclude_newer}T00:00:00Z"]
     steps: list[list[str | Path]] = [
-        [job.uv, "venv", "--quiet", "-p", job.python, made],
+        [job.uv, "venv", "--quiet", "-p", job.python, folder],
         [*install, "--no-deps", "--require-hashes", "-r", pinned],
         # Not upgraded: what the lock says of setuptools or packaging stays.
         [*install, *dated, *tools],
     ]
     for argv in steps:
-        done = job.run(argv, timeout=1200, log=log)
-        if not done.ok:
-            raise InfrastructureError(f"no build environment: {last_line(done)} (log: {log})")
+        completed = job.run(argv, timeout=1200, log=log)
+        if not completed.ok:
+            raise InfrastructureError(f"no build environment: {last_line(completed)} (log: {log})")
     (base / _MADE).touch()
-    return made
+    return folder
 
 
 def variables(
@@ -150,13 +150,13 @@ def variables(
     else:
         root = toolkit.home
     (base / "tmp").mkdir(exist_ok=True)
-    found = process_variables.variables(site, None)
-    found.update(recipe.variables)
+    values = process_variables.variables(site, None)
+    values.update(recipe.variables)
     if toolkit is None:
-        found.update(recipe.without_cuda)
+        values.update(recipe.without_cuda)
     elif recipe.archs and os.environ.get(recipe.archs):
-        found[recipe.archs] = os.environ[recipe.archs]
-    found.update(
+        values[recipe.archs] = os.environ[recipe.archs]
+    values.update(
         CUDA_HOME=str(root),
         CUDA_PATH=str(root),
         CPATH=":".join(str(p) for p in sorted((site / "nvidia").glob("*/include"))),
@@ -167,4 +167,4 @@ def variables(
         CXXFLAGS="-g0",
         PATH=f"{site.parents[2] / 'bin'}:{root / 'bin'}:/usr/bin:/bin",
     )
-    return found
+    return values

@@ -12,8 +12,8 @@ from mcore_compat.base import processes
 
 PARENT = """\
 import subprocess, sys, time
-from mcore_compat.base import tied
-child = subprocess.Popen(tied.argv(sys.executable, "-c", "import time; time.sleep(600)"))
+from mcore_compat.base import process_tree
+child = subprocess.Popen(process_tree.argv(sys.executable, "-c", "import time; time.sleep(600)"))
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -37,12 +37,12 @@ def test_a_tied_child_ends_with_its_killed_parent() -> None:
 
 ORPHANS = """\
 import subprocess, sys
-from mcore_compat.base import tied
-tied.adopt_orphans()
+from mcore_compat.base import process_tree
+process_tree.adopt_orphans()
 # A grandchild in a session of its own, whose parent has ended.
 inner = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
 subprocess.run([sys.executable, "-c", inner])
-print(tied.end_children(), tied.end_children())
+print(process_tree.end_children(), process_tree.end_children())
 """
 
 

@@ -1,7 +1,7 @@
 """Processes that end together: a child that ends with its parent, and what such a child leaves.
 
-`python -m mcore_compat.base.tied PARENT PROGRAM …` becomes PROGRAM, and gets SIGTERM when the
-process PARENT dies, however that dies.
+`python -m mcore_compat.base.process_tree PARENT PROGRAM …` becomes PROGRAM, and gets SIGTERM when
+the process PARENT dies, however that dies.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def end_children(limit: float = 10.0) -> int:
     """
     ended = 0
     deadline = time.monotonic() + limit
-    while (found := _children()) and time.monotonic() < deadline:
-        for pid in found:
+    while (children := _children()) and time.monotonic() < deadline:
+        for pid in children:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in found:
+        for pid in children:
             with contextlib.suppress(ChildProcessError):
                 ended += os.waitpid(pid, 0)[0] == pid
     return ended
