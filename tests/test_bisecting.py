@@ -114,37 +114,6 @@ def test_it_runs_what_the_answer_needs_and_tells_it(
     assert "  KeyError: 'decoder.weight'" in said
 
 
-def test_what_was_run_is_known_the_next_time(world: World) -> None:
-    world.know("0.31", "0.40")
-    bisect()
-    world.ran.clear()
-    assert bisect() == 0
-    assert world.ran == []
-
-
-def test_ends_of_which_nothing_is_known_are_run_first(world: World) -> None:
-    assert bisect() == 0
-    assert world.ran[:2] == [GOOD, BAD]
-    assert len(world.ran) == 4
-
-
-def test_the_words_may_leave_the_first_one_of_a_name_out(world: World) -> None:
-    world.know(*SERIES)
-    assert bisect(good="0.14-modelopt0.31", bad="0.14-modelopt0.40") == 0
-
-
-def test_what_was_fixed_is_found_from_the_other_side(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    world.outcomes = {s: "works" if s >= "0.37" else "broken" for s in SERIES}
-    world.know("0.31", "0.40")
-    assert bisect("--format", "json", good=BAD, bad=GOOD) == 0
-    said = said_of(capsys)
-    assert (said["last"], said["first"]) == ("0.35.1", "0.37.0")
-    assert said["answer"][0].endswith("broken at 0.35.1, works at 0.37.0")
-    assert said["failure"]["cell"] == "compat-0.14-modelopt0.35"
-
-
 def test_points_that_cannot_be_asked_make_it_a_range(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support import event, stand_in_evidence
@@ -53,11 +52,6 @@ def test_the_first_word_of_a_cells_name_may_be_left_out(
     assert "nvidia-modelopt has no release 9.9" in capsys.readouterr().err
 
 
-def test_cells_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["list"]) == 0
-    assert "compat-0.9-modelopt0.21: " in capsys.readouterr().out
-
-
 def test_the_names_after_s_are_taken() -> None:
     argv = ["nox", "-r", "-s", "compat-1", "tests", "--", "-s", "compat-2"]
     assert nox_sessions.requested(argv) == ("compat-1",)
@@ -101,13 +95,3 @@ def test_explain_names_the_cell_that_would_tell_most(
     other = combinations.named(told.split()[-1], matrix.load(), releases.load())
     assert other.name not in names
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1
-
-
-def test_a_corrupt_matrix_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bad = tmp_path / "matrix.toml"
-    bad.write_text("[axes")
-    monkeypatch.setattr(matrix.load, "__defaults__", (bad, None))
-    assert cli.main(["list"]) == 2
-    assert "matrix.toml is not valid TOML" in capsys.readouterr().err

@@ -327,6 +327,7 @@ class TestNight:
         assert again.code == 0
         assert again.out == "nothing new\nNo new release of megatron-core or ModelOpt.\n"
         assert not changed(played, "night", "night again")
+        assert played.seen["night again: wrote"] == []
 
 
 def test_no_process_is_left(played: Played) -> None:

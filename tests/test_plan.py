@@ -1,8 +1,6 @@
 """Which cells are run, in which order, at what cost; and how a run says how far it is."""
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from support import stand_in_cell
 
 from mcore_compat.base.errors import UsageError
-from mcore_compat.schedule import nox_engine, plan
+from mcore_compat.schedule import plan
 from mcore_compat.schedule.plan import Known, Progress
 
 
@@ -77,15 +75,6 @@ def test_an_outcome_that_does_not_exist_is_named_with_the_nearest() -> None:
 
 def test_that_no_cell_has_an_outcome_is_no_error() -> None:
     assert plan.narrowed([known()], only=["crashed"]) == ()
-
-
-def test_that_no_cell_has_an_outcome_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(nox_engine, "known_cells", lambda context: (stand_in_cell(),))
-    monkeypatch.setattr(nox_engine, "survey", lambda cells, context, device: [known()])
-    context: Any = SimpleNamespace(say=said.append)
-    assert nox_engine.selected(nox_engine.Selection(only=("crashed", "error")), context) == ()
-    assert said == ["no selected cell is crashed or error: nothing to run"]
 
 
 def test_that_nothing_is_stale_is_no_error() -> None:

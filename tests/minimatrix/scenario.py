@@ -250,8 +250,8 @@ def _night(toy: Project, played: Played) -> None:
     ended, seen = played.ended, played.seen
     ended["night"] = toy.run("nightly", "-j", "2")
     seen["night: times"] = views.times(toy)
-    before = seen["before the news: times"]
-    ran = [cell for cell, time in seen["night: times"].items() if before.get(cell) != time]
+    old = seen["before the news: times"]
+    ran = [cell for cell, time in seen["night: times"].items() if old.get(cell) != time]
     seen["night"] = {cell: views.result(toy, cell) for cell in ran}
     seen["night: locks"] = {cell: lock for cell, lock in views.locks(toy).items() if cell in ran}
     mended = ("--good", "1.3-modelopt0.50", "--bad", BAD, "--check", "restore[moe]")
@@ -260,5 +260,8 @@ def _night(toy: Project, played: Played) -> None:
         "night again": ("nightly", "-j", "2"),
         "bisect: mended": ("bisect", *mended, "--no-run", "--format", "json"),
     }
+    before = views.contents(toy.folder / "constraints")
     ended.update(toy.together(commands))
+    after = views.contents(toy.folder / "constraints")
+    seen["night again: wrote"] = [name for name in after if before.get(name) != after[name]]
     seen["night again: times"] = views.times(toy)
