@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from support import event
 
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.offline import collection
 from mcore_compat.offline import verification as whole
@@ -35,7 +36,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(name="cell", scope="module")
 def cell_() -> Cell:
-    return combinations.named(NAME, matrix.load(), releases.load())
+    return combinations.named(NAME, snapshot.matrix(), snapshot.releases())
 
 
 @pytest.fixture(name="lock", scope="module")
@@ -60,8 +61,8 @@ def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known
     (tmp_path / "locks" / f"{NAME}.txt").write_text(lock.text)
     monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / "stored" / part.name))
     return Known(
-        matrix=matrix.load(),
-        releases=releases.load(),
+        matrix=snapshot.matrix(),
+        releases=snapshot.releases(),
         suite=SUITE,
         parts={"gpu": TIER},
         locks=tmp_path / "locks",

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from support import event, stand_in_evidence
 
 from mcore_compat import cli
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
@@ -22,10 +23,12 @@ from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Context, Options, Outcome
 from mcore_compat.schedule import bisection, plan
 
+pytestmark = pytest.mark.usefixtures("on_snapshot")
+
 CHECK = "restore[gpt]"
 SERIES = ("0.31", "0.33", "0.35", "0.37", "0.39", "0.40")
 GOOD, BAD = (f"compat-0.14-modelopt{series}" for series in ("0.31", "0.40"))
-MATRIX, RELEASES = matrix.load(), releases.load()
+MATRIX, RELEASES = snapshot.matrix(), snapshot.releases()
 
 Outcomes = dict[str, str]
 """By ModelOpt series: how the check ends."""
@@ -45,7 +48,7 @@ class World:
     def evidence(self, cell: Cell) -> Evidence:
         outcome = self.outcomes[".".join(cell.modelopt.split(".")[:2])]
         made = stand_in_evidence(event(CHECK, outcome), event("signatures"), cell=cell)
-        lock = files.sha256_file(pipeline.lock_path(cell))
+        lock = files.sha256_file(snapshot.lock_path(cell))
         return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
 
     def know(self, *series: str, suite: str | None = None) -> None:
@@ -172,7 +175,7 @@ def test_a_wheel_that_is_not_built_yet_is_part_of_the_cost(
     for name, outcome in ((good, "works"), (bad, "broken")):
         cell = combinations.named(name, MATRIX, RELEASES)
         made = stand_in_evidence(event(CHECK, outcome), cell=cell)
-        lock = files.sha256_file(pipeline.lock_path(cell))
+        lock = files.sha256_file(snapshot.lock_path(cell))
         made = replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
         evidence.save(made, world.folder)
     assert bisect("--dry-run", "--format", "json", good=good, bad=bad) == 0
@@ -294,7 +297,7 @@ def test_over_megatron_core_what_moves_with_it_is_told(
 
     def of(cell: Cell) -> Evidence:
         made = stand_in_evidence(event(CHECK, outcomes[cell.mcore]), cell=cell)
-        lock = files.sha256_file(pipeline.lock_path(cell))
+        lock = files.sha256_file(snapshot.lock_path(cell))
         return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
 
     for name in (good, "compat-0.15-modelopt0.41", bad):

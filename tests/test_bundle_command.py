@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import snapshot
 from index_support import file
 from support import START, event, stand_in_cell
 
@@ -17,7 +18,6 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Completed
 from mcore_compat.cli import bundle, commands
-from mcore_compat.core import releases
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.offline import archive, collection, contents, download, overlay, packing
@@ -30,6 +30,8 @@ from mcore_compat.run import part_results as parts
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import GPU
 from mcore_compat.run.part_results import Taken
+
+pytestmark = pytest.mark.usefixtures("on_snapshot")
 
 WHEEL, PURE, SDIST = b"a wheel", b"a pure wheel", b"a source"
 
@@ -107,23 +109,6 @@ def test_what_comes_damaged_is_not_kept(home: Path) -> None:
 def test_a_hash_that_the_index_lacks_is_named() -> None:
     with pytest.raises(InfrastructureError, match=r"all wheels of a-stand-in 1\.0"):
         download.ensure([pin(WHEEL, b"taken away")], quiet, client=StandInIndex)
-
-
-def test_what_goes_with_torch_of_a_real_lock() -> None:
-    known, name = releases.load(), "compat-0.16-modelopt0.41"
-    lock = locks.read(files.ROOT / "constraints" / "locks" / f"{name}.txt")
-    found = contents.torch_group(lock, known)
-    assert {"torch", "triton", "nvidia-cublas-cu12", "nvidia-nccl-cu12"} <= found
-    assert not found & {"nvidia-modelopt", "nvidia-ml-py", "megatron-core", "numpy", "filelock"}
-    assert not [n for n in found if n.startswith("transformer-engine")]
-    assert contents.chosen(lock, ["torch", "nvidia-*"], found) == found
-
-
-def test_every_lock_can_be_described() -> None:
-    """torch's requirements are known for all locks, so that what goes with it is."""
-    known = releases.load()
-    for path in sorted((files.ROOT / "constraints" / "locks").glob("*.txt")):
-        assert "nvidia-modelopt" not in contents.torch_group(locks.read(path), known)
 
 
 @pytest.mark.parametrize(
@@ -411,3 +396,12 @@ def test_what_every_family_needs_may_not() -> None:
     without = package("einops", "0.8.1", files={})
     with pytest.raises(UsageError, match="einops of this bundle was left out"):
         planned(FITTING, "12.8", without)
+
+
+def test_what_goes_with_torch_of_a_real_lock() -> None:
+    lock = locks.read(snapshot.CONSTRAINTS / "locks" / "compat-0.16-modelopt0.41.txt")
+    found = contents.torch_group(lock, snapshot.releases())
+    assert {"torch", "triton", "nvidia-cublas-cu12", "nvidia-nccl-cu12"} <= found
+    assert not found & {"nvidia-modelopt", "nvidia-ml-py", "megatron-core", "numpy", "filelock"}
+    assert not [n for n in found if n.startswith("transformer-engine")]
+    assert contents.chosen(lock, ["torch", "nvidia-*"], found) == found

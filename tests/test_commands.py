@@ -4,14 +4,17 @@ import subprocess
 import sys
 
 import pytest
+import snapshot
 from support import event, stand_in_evidence
 
 from mcore_compat import cli
 from mcore_compat.base import files
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.results import evidence
 from mcore_compat.run import pipeline
 from mcore_compat.schedule import nox_sessions
+
+pytestmark = pytest.mark.usefixtures("on_snapshot")
 
 ROOT = files.ROOT
 
@@ -80,7 +83,7 @@ def test_explain_names_the_cell_that_would_tell_most(
 ) -> None:
     """Both cells are of the default stacks, of which TE and torch change together."""
     names = "compat-0.16-modelopt0.41", "compat-0.19-modelopt0.41"
-    cells = [combinations.named(name, matrix.load(), releases.load()) for name in names]
+    cells = [combinations.named(name, snapshot.matrix(), snapshot.releases()) for name in names]
     outcomes = "broken", "works"
     found = tuple(
         stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
@@ -92,6 +95,6 @@ def test_explain_names_the_cell_that_would_tell_most(
     out = capsys.readouterr().out
     assert f"torch=={cells[0].torch} (1 cells fail, 1 work" in out
     told = next(line for line in out.splitlines() if "what would tell most: nox -s " in line)
-    other = combinations.named(told.split()[-1], matrix.load(), releases.load())
+    other = combinations.named(told.split()[-1], snapshot.matrix(), snapshot.releases())
     assert other.name not in names
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1

@@ -21,6 +21,8 @@ from mcore_compat.environments import creation, process_variables, scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence
 
+pytestmark = pytest.mark.usefixtures("on_snapshot")
+
 END = {"event": "end", "seconds": 1.0}
 VERSIONS = {
     "megatron-core": "0.16.1",

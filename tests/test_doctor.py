@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import snapshot
 
-from mcore_compat.analysis import doctor, published
+from mcore_compat.analysis import doctor
 from mcore_compat.analysis.doctor import FAULT, KNOWN, NOTE
 from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import commands
-from mcore_compat.core import matrix
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
@@ -57,7 +57,7 @@ KNOWN_CELL = Compatibility("1.0.0", (record(),), ())
 @pytest.fixture(scope="module")
 def bare() -> Matrix:
     """The committed matrix without undeclared requirements."""
-    return replace(matrix.load(), undeclared=())
+    return replace(snapshot.matrix(), undeclared=())
 
 
 def said(there: Installed, declared: Matrix, known: Compatibility = KNOWN_CELL) -> list[str]:
@@ -132,7 +132,7 @@ def test_requirements_of_extras_and_other_platforms_do_not_bind(bare: Matrix) ->
 
 
 def test_an_undeclared_requirement_that_is_missing_is_named() -> None:
-    declared = matrix.load()
+    declared = snapshot.matrix()
     rule = next(r for r in declared.undeclared if r.when.contains(VERSIONS.get(r.of, "0")))
     (line, *_) = said(RIGHT, replace(declared, undeclared=(rule,)))
     assert line.startswith(f"fault: {rule.of} {VERSIONS[rule.of]} imports")
@@ -178,7 +178,7 @@ def test_what_has_no_valid_version_is_a_fault_and_ends_nothing(bare: Matrix) -> 
         f'{FAULT}: nvidia-modelopt has no valid version: ""',
         f'{FAULT}: torch has no valid version: "main"',
     ]
-    assert said(there, matrix.load())[:2] == said(there, bare)
+    assert said(there, snapshot.matrix())[:2] == said(there, bare)
 
 
 def test_a_core_library_alone_has_a_verdict_of_its_own(bare: Matrix) -> None:
@@ -188,9 +188,11 @@ def test_a_core_library_alone_has_a_verdict_of_its_own(bare: Matrix) -> None:
     assert line.startswith(f"{KNOWN}: compat-0.16-modelopt0.41 is partial")
 
 
+@pytest.mark.usefixtures("on_snapshot")
 def test_hostile_text_is_shown_as_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(published, "load", lambda: KNOWN_CELL)
     there = replace(RIGHT, versions={**VERSIONS, "torch": "1\x1b[31m\nfault: none\u202e"})
     monkeypatch.setattr(scan, "inspect", lambda python, run: there)
     commands.examined("x", verbose=True)
@@ -307,20 +309,6 @@ def test_what_is_declared_is_as_little_wrong_as_in_a_combination_that_was_tested
     assert remarks[1].help.startswith("state works in far; ")
 
 
-def test_the_published_evidence_never_contradicts_what_is_said_of_an_untested_neighbour(
-    bare: Matrix,
-) -> None:
-    """One that differs in torch alone from a cell, and lies within the same rules."""
-    known = published.load()
-    for cell in known.cells:
-        pins = {**cell.pins, "torch": f"{cell.pins['torch']}.1"}
-        there = replace(RIGHT, versions={**VERSIONS, **pins}, python=f"{pins['python']}.1")
-        for remark in doctor.diagnose(there, bare, known):
-            if remark.kind == KNOWN:
-                named = remark.text.partition(": ")[0].split(", ")
-                assert not [c for c in named if cell.checks.get(c) == "works"], cell.name
-
-
 def test_the_python_that_runs_this_is_read() -> None:
     there = scan.inspect(Path(sys.executable), processes.run)
     assert there.python == ".".join(map(str, sys.version_info[:3]))
@@ -366,7 +354,3 @@ def test_symbols_are_read_from_a_real_library(tmp_path: Path) -> None:
     assert any(n.startswith(b"Py") for n in scan.symbols(library, defined=False))
     (tmp_path / "x.so").write_text("no library")
     assert scan.symbols(tmp_path / "x.so", defined=True) == set()
-
-
-def test_the_published_data_can_be_asked() -> None:
-    assert doctor.nearest(PINS, published.load().cells) is not None

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import snapshot
 from support import event, stand_in_cell
 
 from mcore_compat.analysis.api import drift, wording
 from mcore_compat.analysis.api.drift import Change
 from mcore_compat.analysis.api.signatures import Difference
-from mcore_compat.core import matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.publish import data, report
 from mcore_compat.publish.collation import collate
@@ -270,8 +270,8 @@ def test_the_report_has_the_section_and_the_data(made: Made) -> None:
         for version, text in (("0.9.0", "(x)"), ("0.10.0", "(x, y)"))
     ]
     assert "## What changed in the interfaces" in report.markdown(
-        collate(found, [], matrix.load(), KNOWN)
+        collate(found, [], snapshot.matrix(), KNOWN)
     )
     assert [
-        row["name"] for row in data.data(collate(found, [], matrix.load(), KNOWN))["drift"]
+        row["name"] for row in data.data(collate(found, [], snapshot.matrix(), KNOWN))["drift"]
     ] == ["y"]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from resolver_support import pylock
 from support import START, event
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.core import matrix, releases
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import creation
@@ -92,8 +92,8 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
 
 def ran(stages: Stages, **options: Any) -> pipeline.Outcome:
     context = Context(
-        matrix=matrix.load(),
-        releases=releases.load(),
+        matrix=snapshot.matrix(),
+        releases=snapshot.releases(),
         run=stages.run,
         say=stages.said.append,
         uv=Path("uv"),
@@ -122,7 +122,7 @@ def test_a_reason_names_no_folder_of_this_machine(stages: Stages) -> None:
 
 def two_stacks(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A matrix whose first stack of 0.16 does not build, and whose second does."""
-    real = matrix.load()
+    real = snapshot.matrix()
     (first,) = real.stacks["0.16"]
     second = dataclasses.replace(first, te="2.10.0")
     declared = dataclasses.replace(real, stacks={**real.stacks, "0.16": (first, second)})
@@ -134,7 +134,7 @@ def two_stacks(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setattr(pipeline, "wheels_of", wheels)
     return Context(
         matrix=declared,
-        releases=releases.load(),
+        releases=snapshot.releases(),
         run=stages.run,
         say=stages.said.append,
         uv=Path("uv"),

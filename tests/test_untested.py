@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import snapshot
 from support import event, stand_in_evidence
 
-from mcore_compat.analysis import explanation
 from mcore_compat.analysis.untested import Untested
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import parsed
-from mcore_compat.results import evidence
 
-MATRIX, RELEASES = matrix.load(), releases.load()
+MATRIX, RELEASES = snapshot.matrix(), snapshot.releases()
 DEFAULTS = combinations.cells(MATRIX, RELEASES)
 NEWEST = max(DEFAULTS, key=lambda c: (parsed(c.mcore), parsed(c.modelopt)))
 
@@ -56,14 +55,3 @@ def test_what_cannot_be_installed_or_built_is_not_proposed(axis: str, version: s
     if axis in ("torch", "transformer-engine"):
         version = RELEASES.newest(axis, version).version
     assert Untested((), MATRIX, RELEASES).named({**NEWEST.pins, axis: version}) is None
-
-
-def test_what_is_proposed_of_the_published_evidence_can_be_installed_as_declared() -> None:
-    found = [e for e in evidence.load_all() if e.device_class == "host"]
-    every = explanation.explain(found, Untested(found, MATRIX, RELEASES))
-    proposed = {one.next_cell for one in every if one.next_cell}
-    assert not proposed & {e.cell for e in found}
-    for name in proposed:
-        cell = combinations.named(name, MATRIX, RELEASES)
-        assert cell.name == name
-        assert combinations.violations(cell, RELEASES) == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
 from test_doctor import record
@@ -28,7 +29,6 @@ from upgrade_support import (
 )
 
 from mcore_compat import cli
-from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.cli import exchange
 from mcore_compat.environments import scan
@@ -41,8 +41,10 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.pipeline import Outcome
-from mcore_compat.upgrade import current, data, document, examples, text
+from mcore_compat.upgrade import current, data, document, text
 from mcore_compat.upgrade.answer import Answer as Answered
+
+pytestmark = pytest.mark.usefixtures("on_snapshot")
 
 LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
 ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
@@ -50,7 +52,7 @@ ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
 
 def real(of: Any, *events: dict[str, Any]) -> Evidence:
     """Made-up evidence that holds for a real cell's lock and today's suite."""
-    lock = locks.read(pipeline.lock_path(of))
+    lock = locks.read(snapshot.lock_path(of))
     found = recorded(shows(of, *events))
     return replace(found, lock=lock.digest, suite=pipeline.suite_digest())
 
@@ -346,16 +348,3 @@ def test_where_another_cell_stands_for_what_is_installed_it_is_no_go(
 
 
 # The examples
-
-
-@pytest.mark.parametrize("pair", examples.PAIRS)
-def test_each_example_is_what_the_command_makes(pair: tuple[str, str], tmp_path: Path) -> None:
-    out = tmp_path / "made.md"
-    options = ["--no-run", "--device-class", "host", "--format", "markdown", "--output", str(out)]
-    assert cli.main(["upgrade", *pair, *options]) in (0, 1)
-    assert out.read_text(encoding="utf-8") == examples.path_of(*pair).read_text(encoding="utf-8")
-
-
-def test_no_other_example_lies_there() -> None:
-    there = set((files.ROOT / "docs" / "upgrade").iterdir())
-    assert there == {examples.path_of(*pair) for pair in examples.PAIRS}
