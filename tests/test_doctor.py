@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import snapshot
 
-from mcore_compat.analysis import doctor
+from mcore_compat.analysis import doctor, published
 from mcore_compat.analysis.doctor import FAULT, KNOWN, NOTE
 from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
 from mcore_compat.base import processes
