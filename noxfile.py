@@ -72,7 +72,8 @@ def _install(session: nox.Session, group: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tool's own tests: fast, no package under test is installed."""
     _install(session, "test")
-    session.run("pytest", "-m", "not real and not browser and not slurm", *session.posargs)
+    only = ("-m", "not real and not browser and not slurm")
+    session.run("pytest", "-n", "auto", *only, *session.posargs)
 
 
 @nox.session

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from support import event
 
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.offline import collection
 from mcore_compat.offline import verification as whole
-from mcore_compat.offline.verification import Reference
+from mcore_compat.offline.verification import Known
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence, verdict
@@ -35,7 +36,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(name="cell", scope="module")
 def cell_() -> Cell:
-    return combinations.named(NAME, matrix.load(), releases.load())
+    return combinations.named(NAME, snapshot.matrix(), snapshot.releases())
 
 
 @pytest.fixture(name="lock", scope="module")
@@ -50,7 +51,7 @@ def lock_(cell: Cell) -> Lock:
 
 
 @pytest.fixture(name="known")
-def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
+def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
     """What is compared with; evidence is stored below a temporary folder."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(evidence, "FOLDER", tmp_path / "stored" / "evidence")
@@ -59,9 +60,9 @@ def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refer
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / f"{NAME}.txt").write_text(lock.text)
     monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / "stored" / part.name))
-    return Reference(
-        matrix=matrix.load(),
-        releases=releases.load(),
+    return Known(
+        matrix=snapshot.matrix(),
+        releases=snapshot.releases(),
         suite=SUITE,
         parts={"gpu": TIER},
         locks=tmp_path / "locks",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from hypothesis import settings
 from support import START, stand_in_cell
 
@@ -31,6 +32,12 @@ def pytest_configure() -> None:
             "PYTHONPYCACHEPREFIX", str(caches / "mcore-compat-tests" / "pycache")
         )
         sys.dont_write_bytecode, sys.pycache_prefix = False, place
+
+
+@pytest.fixture
+def on_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program takes the constraints of `tests/snapshot/` for the project's."""
+    snapshot.use(monkeypatch)
 
 
 @pytest.fixture

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from support import stand_in_cell
 
 from mcore_compat import cli
-from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError
 from mcore_compat.offline import base_list, plan_file
-from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Pin
 
 LIST = """\
@@ -105,18 +102,6 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
 # Plans
 
 
-def test_the_committed_plan_is_whole() -> None:
-    plan = plan_file.read(files.ROOT / "constraints" / "gpu-run.toml")
-    assert plan.base_list is not None
-    assert plan.gpu_arch == "sm_90"
-    there = base_list.read(plan.base_list)
-    assert there.python is not None
-    for cell in plan.cells:
-        found = locks.read(files.ROOT / "constraints" / "locks" / f"{cell}.txt")
-        assert found.version("torch") == there.base.installed["torch"].partition("+")[0]
-        assert found.axes["python"] == there.python.rpartition(".")[0]
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -133,20 +118,6 @@ def test_a_bad_plan_is_told(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError) as raised:
         plan_file.read(tmp_path / "plan.toml")
     assert said in str(raised.value)
-
-
-def test_what_a_plan_lacks_is_told_and_nothing_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    plan = files.ROOT / "constraints" / "gpu-run.toml"
-    assert tomllib.loads(plan.read_text())["cells"]
-    assert cli.main(["bundle", "--plan", str(plan), "--check"]) == 1
-    out = capsys.readouterr().out
-    assert "missing: the wheel causal-conv1d-" in out
-    assert "-sm_90" in out
-    assert "missing: the wheel transformer-engine-torch-2.11.0-torch2.11.0-py3.12-cu13" in out
-    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(

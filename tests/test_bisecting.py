@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from support import event, stand_in_evidence
 
 from mcore_compat import cli
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
@@ -23,10 +24,12 @@ from mcore_compat.run.context import Context, Options
 from mcore_compat.run.pipeline import Outcome
 from mcore_compat.schedule import bisection, plan
 
+pytestmark = pytest.mark.usefixtures("on_snapshot")
+
 CHECK = "restore[gpt]"
 SERIES = ("0.31", "0.33", "0.35", "0.37", "0.39", "0.40")
 GOOD, BAD = (f"compat-0.14-modelopt{series}" for series in ("0.31", "0.40"))
-MATRIX, RELEASES = matrix.load(), releases.load()
+MATRIX, RELEASES = snapshot.matrix(), snapshot.releases()
 
 Outcomes = dict[str, str]
 """By ModelOpt series: how the check ends."""
@@ -46,7 +49,7 @@ class World:
     def evidence(self, cell: Cell) -> Evidence:
         outcome = self.outcomes[".".join(cell.modelopt.split(".")[:2])]
         made = stand_in_evidence(event(CHECK, outcome), event("signatures"), cell=cell)
-        lock = files.sha256_file(pipeline.lock_path(cell))
+        lock = files.sha256_file(snapshot.lock_path(cell))
         return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
 
     def know(self, *series: str, suite: str | None = None) -> None:
@@ -115,37 +118,6 @@ def test_it_runs_what_the_answer_needs_and_tells_it(
     assert "  KeyError: 'decoder.weight'" in said
 
 
-def test_what_was_run_is_known_the_next_time(world: World) -> None:
-    world.know("0.31", "0.40")
-    bisect()
-    world.ran.clear()
-    assert bisect() == 0
-    assert world.ran == []
-
-
-def test_ends_of_which_nothing_is_known_are_run_first(world: World) -> None:
-    assert bisect() == 0
-    assert world.ran[:2] == [GOOD, BAD]
-    assert len(world.ran) == 4
-
-
-def test_the_words_may_leave_the_first_one_of_a_name_out(world: World) -> None:
-    world.know(*SERIES)
-    assert bisect(good="0.14-modelopt0.31", bad="0.14-modelopt0.40") == 0
-
-
-def test_what_was_fixed_is_found_from_the_other_side(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    world.outcomes = {s: "works" if s >= "0.37" else "broken" for s in SERIES}
-    world.know("0.31", "0.40")
-    assert bisect("--format", "json", good=BAD, bad=GOOD) == 0
-    said = said_of(capsys)
-    assert (said["last"], said["first"]) == ("0.35.1", "0.37.0")
-    assert said["answer"][0].endswith("broken at 0.35.1, works at 0.37.0")
-    assert said["failure"]["cell"] == "compat-0.14-modelopt0.35"
-
-
 def test_points_that_cannot_be_asked_make_it_a_range(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,7 +176,7 @@ def test_a_wheel_that_is_not_built_yet_is_part_of_the_cost(
     for name, outcome in ((good, "works"), (bad, "broken")):
         cell = combinations.named(name, MATRIX, RELEASES)
         made = stand_in_evidence(event(CHECK, outcome), cell=cell)
-        lock = files.sha256_file(pipeline.lock_path(cell))
+        lock = files.sha256_file(snapshot.lock_path(cell))
         made = replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
         evidence.save(made, world.folder)
     assert bisect("--dry-run", "--format", "json", good=good, bad=bad) == 0
@@ -326,7 +298,7 @@ def test_over_megatron_core_what_moves_with_it_is_told(
 
     def of(cell: Cell) -> Evidence:
         made = stand_in_evidence(event(CHECK, outcomes[cell.mcore]), cell=cell)
-        lock = files.sha256_file(pipeline.lock_path(cell))
+        lock = files.sha256_file(snapshot.lock_path(cell))
         return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
 
     for name in (good, "compat-0.15-modelopt0.41", bad):

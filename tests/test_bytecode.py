@@ -17,6 +17,8 @@ from mcore_compat.environments import bytecode
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A site-packages with one package, compiled."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)  # compiled beside its source
+    monkeypatch.setattr(sys, "pycache_prefix", None)
     package = tmp_path / "one" / "package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("from package import inner\n")

@@ -23,6 +23,8 @@ from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence
 from mcore_compat.run import cells
 
+pytestmark = pytest.mark.usefixtures("on_snapshot")
+
 END = {"event": "end", "seconds": 1.0}
 VERSIONS = {
     "megatron-core": "0.16.1",

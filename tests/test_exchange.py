@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from support import HOSTILE, event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, MatrixError
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations, matrix
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.exchange import evidence as results
@@ -23,6 +24,8 @@ from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Reason
+
+pytestmark = pytest.mark.usefixtures("on_snapshot")
 
 Made = Callable[..., Evidence]
 WORKS = Answer(outcome=CheckOutcome.WORKS)
@@ -142,7 +145,7 @@ def test_by_default_state_goes_between_all_modelopt_series_of_one_series(made: M
         outcome=CellOutcome.UNRESOLVABLE,
         checks=(),
     )
-    declared = replace(matrix.load(), state_over="0.14")
+    declared = replace(snapshot.matrix(), state_over="0.14")
     pairs = {(p.origin, p.target): p.ways for p in plan.default(cells, [stopped], declared)}
     a, b, c = "compat-0.14-modelopt0.39", "compat-0.14-modelopt0.41", NEW
     assert pairs[a, b] == pairs[b, a] == pairs[a, a] == ("quantized",)
@@ -151,7 +154,7 @@ def test_by_default_state_goes_between_all_modelopt_series_of_one_series(made: M
 
 
 def test_the_matrix_plans_each_pair_once() -> None:
-    declared, known = matrix.load(), releases.load()
+    declared, known = snapshot.matrix(), snapshot.releases()
     pairs = plan.default(combinations.cells(declared, known), [], declared)
     assert len({(p.origin, p.target) for p in pairs}) == len(pairs)
     series = len(declared.mcore_series) ** 2
@@ -399,14 +402,6 @@ def test_what_does_not_hold_any_more_is_told() -> None:
 
 def test_where_nothing_was_exchanged_nothing_is_published() -> None:
     assert report.texts([]) == {}
-
-
-def test_what_is_published_is_what_the_evidence_makes() -> None:
-    found = results.load_all()
-    made = report.texts(found, run.outdated(found))
-    assert report.PATH.exists() == bool(made)
-    for path, text in made.items():
-        assert path.read_text(encoding="utf-8") == text, "make it again: nox -s report"
 
 
 def as_answer(**fields: Any) -> Answer:

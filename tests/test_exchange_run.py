@@ -32,6 +32,8 @@ from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results.evidence import CheckResult
 
+pytestmark = pytest.mark.usefixtures("on_snapshot")
+
 CELL = stand_in_cell()
 
 

@@ -15,7 +15,7 @@ from mcore_compat.base.errors import MatrixError
 from mcore_compat.core import matrix
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.run import cells
 
@@ -143,11 +143,6 @@ def test_the_report_refuses_what_a_run_of_a_few_cells_cannot_judge(
 def test_a_rule_behind_another_that_says_the_same_is_an_error() -> None:
     found = [with_outcomes(state=CheckOutcome.BROKEN)]
     assert len(verdict.unused(found, [RULE, replace(RULE, reason="another")])) == 1
-
-
-def test_no_rule_of_the_committed_matrix_is_wider_than_the_committed_evidence() -> None:
-    found, rules = evidence.load_all(), matrix.load(today=TODAY).expected
-    assert verdict.outlived(found, rules) == verdict.unused(found, rules) == ()
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,18 @@ import datetime
 from dataclasses import replace
 
 import pytest
+import snapshot
 from packaging.specifiers import SpecifierSet
 
 from mcore_compat.analysis.bisect import release_line
 from mcore_compat.analysis.bisect.release_line import Facts, ReleaseLine
 from mcore_compat.base.errors import UsageError
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, format_name, full_name, series_of
 from mcore_compat.core.matrix import Matrix, Pairs
 from mcore_compat.core.releases import Release, Releases
 
-MATRIX, RELEASES = matrix.load(), releases.load()
+MATRIX, RELEASES = snapshot.matrix(), snapshot.releases()
 
 
 def facts(declared: Matrix = MATRIX, known: Releases = RELEASES) -> Facts:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import snapshot
 from packaging.specifiers import SpecifierSet
 from resolver_support import (
     MCORE_RANGES,
@@ -11,14 +12,14 @@ from resolver_support import (
 )
 from support import stand_in_cell
 
-from mcore_compat.core import combinations, matrix
+from mcore_compat.core import combinations
 from mcore_compat.core.matrix import Matrix, SourceOnly, Undeclared
 from mcore_compat.resolve import locks
 
 
 @pytest.fixture(scope="module")
 def declared() -> Matrix:
-    return matrix.load()
+    return snapshot.matrix()
 
 
 @pytest.mark.parametrize(

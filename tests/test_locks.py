@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import snapshot
 from resolver_support import (
     BODY,
     MCORE_RANGES,
@@ -28,7 +29,7 @@ from support import stand_in_cell
 
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
@@ -38,12 +39,12 @@ from mcore_compat.resolve.locks import Lock, Unresolvable
 
 @pytest.fixture(scope="module")
 def known() -> Releases:
-    return releases.load()
+    return snapshot.releases()
 
 
 @pytest.fixture(scope="module")
 def declared() -> Matrix:
-    return matrix.load()
+    return snapshot.matrix()
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import datetime
 from dataclasses import replace
 
 import pytest
+import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcore_compat.base.errors import MatrixError, UsageError
-from mcore_compat.core import cells, combinations, matrix, releases
+from mcore_compat.core import cells, combinations, matrix
 from mcore_compat.core.cells import Request
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
@@ -31,12 +32,12 @@ RULE = 'megatron-core = "==0.16.*"\nnvidia-modelopt = ">=0.41"\nreason = "r"\n'
 
 @pytest.fixture(scope="module")
 def known() -> Releases:
-    return releases.load()
+    return snapshot.releases()
 
 
 @pytest.fixture(scope="module")
 def declared() -> Matrix:
-    return matrix.load()
+    return snapshot.matrix()
 
 
 def refused(text: str, known: Releases | None = None) -> str:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from jsonschema import Draft202012Validator
 from mcore_compat.run.part_results import Taken
 from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.cli import part_commands
-from mcore_compat.core import matrix, releases
 from mcore_compat.offline import collection
 from mcore_compat.publish import compatibility_json, compatibility_page, over_base, site
 from mcore_compat.publish import part_reports as parts
@@ -55,7 +55,7 @@ def over(e: Evidence, stale: str = "") -> OverBase:
 
 
 def made(*over: OverBase, locked: tuple[Evidence, ...] = ()) -> Collated:
-    return collate(locked, [stand_in_cell()], matrix.load(), releases.load(), over)
+    return collate(locked, [stand_in_cell()], snapshot.matrix(), snapshot.releases(), over)
 
 
 def taken(*events: dict[str, Any], base: dict[str, Any] | None = None, end: bool = True) -> Taken:

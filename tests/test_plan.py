@@ -1,8 +1,6 @@
 """Which cells are run, in which order, at what cost; and how a run says how far it is."""
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,14 +8,13 @@ from hypothesis import strategies as st
 from support import stand_in_cell
 
 from mcore_compat.base.errors import UsageError
-from mcore_compat.schedule import plan, selection
-from mcore_compat.schedule.jobs.drive import progress
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule import plan
+from mcore_compat.schedule.plan import Known, Progress
 
 
-def known(name: str = "a", state: str = "fresh", **fields: object) -> CellState:
+def known(name: str = "a", state: str = "fresh", **fields: object) -> Known:
     cell = replace(stand_in_cell(), name=name)
-    return CellState(cell=cell, state=state, **fields)  # type: ignore[arg-type]
+    return Known(cell=cell, state=state, **fields)  # type: ignore[arg-type]
 
 
 def test_what_is_fresh_is_not_run_unless_forced() -> None:
@@ -80,15 +77,6 @@ def test_that_no_cell_has_an_outcome_is_no_error() -> None:
     assert plan.narrowed([known()], only=["crashed"]) == ()
 
 
-def test_that_no_cell_has_an_outcome_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(selection, "known_cells", lambda context: (stand_in_cell(),))
-    monkeypatch.setattr(selection, "survey", lambda cells, context, device: [known()])
-    context: Any = SimpleNamespace(say=said.append)
-    assert selection.selected(selection.Selection(only=("crashed", "error")), context) == ()
-    assert said == ["no selected cell is crashed or error: nothing to run"]
-
-
 def test_that_nothing_is_stale_is_no_error() -> None:
     assert plan.narrowed([known()], stale=True) == ()
 
@@ -96,11 +84,12 @@ def test_that_nothing_is_stale_is_no_error() -> None:
 @given(st.integers(0, 50), st.integers(0, 4), st.integers(1, 50), st.floats(0, 1e5))
 def test_progress_adds_up(done: int, running: int, rest: int, seconds: float) -> None:
     total = done + running + rest
-    line = progress(done=done, total=total, running=running, seconds=seconds, outcomes={})
+    progress = Progress(done=done, total=total, running=running, seconds=seconds, outcomes={})
+    line = progress.line()
     assert line.startswith(f"{done} of {total} done, {running} running, {rest} left")
     assert ("min to go" in line) == (done > 0)
 
 
 def test_progress_tells_outcomes() -> None:
-    line = progress(done=2, total=4, running=1, seconds=120, outcomes={"partial": 2})
+    line = Progress(done=2, total=4, running=1, seconds=120, outcomes={"partial": 2}).line()
     assert line == "2 of 4 done, 1 running, 1 left, about 2 min to go; partial 2"

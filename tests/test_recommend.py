@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_doctor import PINS, changed, record
 
-from mcore_compat.analysis import published, recommend
+from mcore_compat.analysis import recommend
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.analysis.recommend import advise, parse
 from mcore_compat.base.errors import UsageError
@@ -129,14 +129,3 @@ def test_each_line_has_its_constraints_file(tmp_path: Path) -> None:
     assert said[2] == "and 2 more"
     gone = recommend.lines(advise((), CELLS), "nowhere", 1)
     assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"
-
-
-def test_what_is_to_be_installed_is_what_the_published_constraints_say() -> None:
-    """megatron-core asks for TE in an extra alone: who does not name it gets none."""
-    folder = "reports/constraints"
-    advice = advise((), published.load().cells)
-    said = recommend.lines(advice, folder, len(advice.cells))
-    commands = [row.strip() for row in said if row.startswith("  pip install ")]
-    assert len(commands) == len(advice.cells)
-    for command in commands:
-        assert {"transformer-engine", "transformer-engine-torch"} <= {*command.split()}

@@ -90,10 +90,6 @@ def test_defaults_are_left_out_and_come_back() -> None:
     ]
 
 
-def test_the_committed_file_is_as_it_would_be_written() -> None:
-    assert releases.dumps(releases.load()) == releases.PATH.read_text(encoding="utf-8")
-
-
 ROW = {"package": "a", "version": "1.0", "uploaded": ""}
 
 

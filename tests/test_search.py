@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import pytest
+import snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import event, stand_in_cell, stand_in_evidence
@@ -19,7 +20,7 @@ from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.analysis.bisect.release_line import Facts, ReleaseLine
 from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base.errors import UsageError
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import evidence
@@ -27,7 +28,7 @@ from mcore_compat.results.evidence import Evidence, Reason
 
 G, B, S = CheckState.GOOD, CheckState.BAD, CheckState.SILENT
 CHECK = "restore[gpt]"
-MATRIX, RELEASES = matrix.load(), releases.load()
+MATRIX, RELEASES = snapshot.matrix(), snapshot.releases()
 FACTS = Facts(
     matrix=MATRIX,
     releases=RELEASES,

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
@@ -18,7 +19,6 @@ from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evide
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core import matrix, releases
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.publish.rendering import address, issue, page, script_json, shown
@@ -29,7 +29,7 @@ from mcore_compat.results.evidence import Evidence
 
 def made(*found: Evidence) -> Collated:
     cells = [stand_in_cell(), stand_in_cell("0.17.1")]
-    return collate(found, cells, matrix.load(), releases.load())
+    return collate(found, cells, snapshot.matrix(), snapshot.releases())
 
 
 def pages(*found: Evidence) -> dict[str, str]:

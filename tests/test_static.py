@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.core import matrix, releases
 from mcore_compat.core.cells import Cell
 from mcore_compat.index.metadata import MetadataStore, NotKeptError
 from mcore_compat.resolve import resolvability, solver
@@ -188,7 +188,7 @@ def cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Cell]:
     from mcore_compat.core import combinations
 
     named = [f"compat-0.16-modelopt{s}" for s in ("0.40", "0.41")]
-    return [combinations.named(name, matrix.load(), releases.load()) for name in named]
+    return [combinations.named(name, snapshot.matrix(), snapshot.releases()) for name in named]
 
 
 def test_what_was_answered_is_not_asked_again(
@@ -201,7 +201,7 @@ def test_what_was_answered_is_not_asked_again(
         return Installability(installs=cell.name.endswith("0.41"), reason="a reason")
 
     monkeypatch.setattr(solver, "verdict", verdict)
-    args = (matrix.load(), releases.load())
+    args = (snapshot.matrix(), snapshot.releases())
     quiet: Any = {"offline": True, "jobs": 1, "say": lambda line: None}
     first = resolvability.sweep(cells, *args, **quiet)
     again = resolvability.sweep(cells, *args, **quiet)
@@ -220,7 +220,7 @@ def test_what_could_not_be_answered_offline_is_asked_again(
         raise NotKeptError("nothing is kept of a")
 
     monkeypatch.setattr(solver, "verdict", verdict)
-    args = (matrix.load(), releases.load())
+    args = (snapshot.matrix(), snapshot.releases())
     quiet: Any = {"offline": True, "jobs": 1, "say": lambda line: None}
     for _ in range(2):
         found = resolvability.sweep(cells, *args, **quiet)

@@ -6,10 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import snapshot
 from support import event, stand_in_evidence
 
 from mcore_compat.base import files, processes
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
@@ -34,8 +35,8 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
         evidence, "path_of", lambda cell, device: path_of(cell, device, tmp_path / "evidence")
     )
     return Context(
-        matrix=matrix.load(),
-        releases=releases.load(),
+        matrix=snapshot.matrix(),
+        releases=snapshot.releases(),
         run=processes.run,
         say=lambda line: None,
         uv=Path("uv"),

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import snapshot
 from support import event, stand_in_evidence
 
-from mcore_compat.core import matrix, releases
 from mcore_compat.core.cells import AXES, Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
@@ -22,8 +22,8 @@ from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 from mcore_compat.upgrade.answer import answer
 from mcore_compat.upgrade.sides import UpgradeInputs
 
-MATRIX: Matrix = replace(matrix.load(), undeclared=(), expected=())
-RELEASES: Releases = releases.load()
+MATRIX: Matrix = replace(snapshot.matrix(), undeclared=(), expected=())
+RELEASES: Releases = snapshot.releases()
 
 PINS = {
     "megatron-core": "0.16.1",

@@ -60,7 +60,13 @@ class Toy:
 
 
 def _megatron(
-    version: str, uploaded: str, *, option: str = "", new: bool = False, broken: bool = False
+    version: str,
+    uploaded: str,
+    *,
+    option: str = "",
+    new: bool = False,
+    broken: bool = False,
+    needs: str = "toy-math",
 ) -> Toy:
     code = MEGATRON.format(
         keys=NEW if new else OLD, option=option, renamed={"router": "moe_router"} if broken else {}
@@ -69,7 +75,7 @@ def _megatron(
         name="megatron-core",
         version=version,
         uploaded=uploaded,
-        requires=("torch", "toy-math"),
+        requires=("torch", needs),
         files={"megatron/core/__init__.py": code},
     )
 
@@ -122,7 +128,9 @@ RELEASES = (
 layers of 1.3; 0.52 requires what there is not."""
 
 LATER = (
+    _megatron("1.1.1", "2025-06-01", option=", layers=1", needs="toy-math>=2"),
     _megatron("1.3.1", "2025-06-10", option=", layers=1", new=True),
     _megatron("1.4.0", "2025-06-20", option=", layers=1", new=True),
 )
-"""What appears on the index overnight: a patch that mends 1.3, and a new series."""
+"""What appears on the index overnight: a patch that cannot be installed, one that mends 1.3, and a
+new series."""

@@ -61,12 +61,12 @@ class Project:
             "UV_DEFAULT_INDEX": self.url,
         }
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         """A command as a process group of its own."""
         return subprocess.Popen(
             [*self.program, *words],
             cwd=self.folder,
-            env=dict(self.variables),
+            env={**self.variables, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -74,13 +74,19 @@ class Project:
             text=True,
         )
 
-    def run(self, *words: str) -> Ended:
+    def run(self, *words: str, **variables: str) -> Ended:
         """A command to its end."""
-        return end(self.start(*words))
+        return end(self.start(*words, **variables))
 
-    def together(self, *commands: Sequence[str]) -> list[Ended]:
-        """Commands that do not bear on one another, all at once, each to its end."""
-        return [end(process) for process in [self.start(*words) for words in commands]]
+    def together(
+        self, commands: Mapping[str, Sequence[str]], **variables: Mapping[str, str]
+    ) -> dict[str, Ended]:
+        """Commands that do not bear on one another, all at once, each to its end. `variables`: of
+        one of them, by its name."""
+        started = {
+            name: self.start(*words, **variables.get(name, {})) for name, words in commands.items()
+        }
+        return {name: end(process) for name, process in started.items()}
 
     def processes(self) -> set[int]:
         """The processes that work for this project, by what they were started with."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from minimatrix.index import Index
 from minimatrix.project import Ended, Project
 
 GOOD, BAD = "1.0-modelopt0.50", "1.2-modelopt0.50"
+OFF = "1.0-modelopt0.50-torch2.10"
+OTHER = "1.1-modelopt0.50-torch2.10"
+BETWEEN = ("--good", GOOD, "--bad", "1.3-modelopt0.50", "--check", "restore[moe]")
 
 
 @dataclass
@@ -26,9 +30,8 @@ class Played:
 
     def dumps(self) -> str:
         """As text, for the other processes of a test run."""
-        return json.dumps(
-            {"ended": {k: asdict(v) for k, v in self.ended.items()}, "seen": self.seen}
-        )
+        ended = {name: asdict(one) for name, one in self.ended.items()}
+        return json.dumps({"ended": ended, "seen": self.seen})
 
 
 def loads(text: str) -> Played:
@@ -41,9 +44,10 @@ def play(folder: Path) -> Played:
     """Everything, in order."""
     played = Played()
     with project.opened(folder) as (toy, index):
-        for step in (_first_cell, _bisect, _matrix, _report, _answers, _upgrade):
+        for step in (_first_cell, _bisect, _matrix, _report, _answers, _upgrade, _edges, _meeting):
             step(toy, played)
-        _night(toy, index, played)
+        _news(toy, index, played)
+        _night(toy, played)
         played.seen["left behind"] = sorted(toy.processes())
     return played
 
@@ -53,38 +57,42 @@ def _first_cell(toy: Project, played: Played) -> None:
     ended["refresh"] = toy.run("refresh")
     seen["releases"] = views.releases(toy)
     ended["run"] = toy.run("run", GOOD)
-    seen["run"] = views.result(toy, f"compat-{GOOD}")
+    seen["run"] = views.result(toy, GOOD)
     seen["run: times"] = views.times(toy)
-    ended["run again"], ended["run of none"] = toy.together(
-        ("run", GOOD), ("run", "1.0-modelopt0.59")
-    )
+    commands = {
+        "run again": ("run", GOOD),
+        "run of none": ("run", "1.0-modelopt0.59"),
+        "bisect: dry": ("bisect", *BETWEEN, "--dry-run", "--format", "json"),
+    }
+    ended.update(toy.together(commands))
     seen["run again: times"] = views.times(toy)
+    seen["bisect: dry"] = views.answer(ended["bisect: dry"].out, ["most_minutes"])
 
 
 def _bisect(toy: Project, played: Played) -> None:
-    words = ("--good", GOOD, "--bad", "1.3-modelopt0.50", "--check", "restore[moe]")
-    ended = played.ended["bisect"] = toy.run("bisect", *words, "--format", "json")
+    ended = played.ended["bisect"] = toy.run("bisect", *BETWEEN, "--format", "json")
     played.seen["bisect"] = views.answer(ended.out, ["answer", "text_for_upstream"])
-    played.ended["bisect again"] = toy.run("bisect", *words, "--no-run", "--format", "json")
 
 
 def _matrix(toy: Project, played: Played) -> None:
-    """Stopped twice: as soon as a cell has the first part of its result, and as soon as one more
-    is complete; then to the end."""
+    """Stopped twice, while checks hang: in all cells that run, and in the last one; then to the
+    end. What ends it leaves two cells half done, and then one."""
     ended, seen = played.ended, played.seen
     known = seen["before: times"] = views.times(toy)
 
-    def begun() -> bool:
-        new = [cell for cell in views.cells(toy) if cell not in known]
-        return any((views.result(toy, cell) or {}).get("checks") for cell in new)
+    def half_done() -> bool:
+        return len(seen_of(lambda cell: cell not in known)) == 2
 
-    ended["SIGTERM"] = _stopped(toy, signal.SIGTERM, begun, seen)
-    done = {cell for cell in known if views.result(toy, cell)["checks"]}
+    def done_but_one() -> bool:
+        return len(seen_of(lambda cell: views.complete(toy, cell))) == len(known) + 3
 
-    def complete() -> bool:
-        return any(views.result(toy, cell)["checks"] for cell in {*views.times(toy)} - done)
+    def seen_of(which: Callable[[str], bool]) -> list[str]:
+        return [c for c in views.cells(toy) if which(c) and "restore[gpt]" in views.checks(toy, c)]
 
-    ended["SIGKILL"] = _stopped(toy, signal.SIGKILL, complete, seen)
+    at = {"TOY_HANGS_AT": "modelopt-state-fp8[gpt]"}
+    ended["SIGTERM"] = _stopped(toy, signal.SIGTERM, half_done, seen, **at)
+    seen["SIGTERM: half done"] = [views.result(toy, c) for c in seen_of(lambda c: c not in known)]
+    ended["SIGKILL"] = _stopped(toy, signal.SIGKILL, done_but_one, seen, **at, TOY_HANGS_IN="1.2")
     ended["matrix"] = toy.run("matrix", "-j", "2")
     seen["matrix"] = views.results(toy)
     seen["matrix: times"] = views.times(toy)
@@ -94,10 +102,14 @@ def _matrix(toy: Project, played: Played) -> None:
 
 
 def _stopped(
-    toy: Project, number: signal.Signals, when: Callable[[], object], seen: dict[str, Any]
+    toy: Project,
+    number: signal.Signals,
+    when: Callable[[], bool],
+    seen: dict[str, Any],
+    **variables: str,
 ) -> Ended:
     """The matrix, whose process group gets a signal; nothing of it goes on afterwards."""
-    process = toy.start("matrix", "-j", "2")
+    process = toy.start("matrix", "-j", "2", **variables)
     seen[f"{number.name}: came so far"] = project.wait_until(when)
     os.killpg(process.pid, number)
     ended = project.end(process)
@@ -115,47 +127,141 @@ def _report(toy: Project, played: Played) -> None:
 def _answers(toy: Project, played: Played) -> None:
     """Of what is published; none of them writes anything."""
     python = toy.home / "envs" / f"compat-{BAD}" / "bin" / "python"
-    asked = {
+    commands = {
         "check": ("report", "--check"),
+        "bisect: known": ("bisect", *BETWEEN, "--no-run"),
         "explain": ("explain", BAD),
         "explain: unresolvable": ("explain", "1.0-modelopt0.52"),
         "recommend": ("recommend", "megatron-core <1.1"),
         "recommend: none": ("recommend", "modelopt >=0.52"),
         "doctor": ("doctor", "--python", str(python)),
         "list": ("list",),
+        "matrix: none": ("matrix", "--only", "timed-out"),
     }
-    played.ended.update(zip(asked, toy.together(*asked.values()), strict=True))
+    played.ended.update(toy.together(commands))
+    played.seen["bisect: known"] = views.undated(played.ended["bisect: known"].out)
     table = toy.folder / "reports" / "COMPATIBILITY.md"
-    text = table.read_text()
-    table.write_text(text.replace("incompatible", "compatible"))
-    played.ended["check of an edited table"] = toy.run("report", "--check")
-    table.write_text(text)
+    with _edited(table, lambda text: text.replace("incompatible", "compatible")):
+        played.ended["check: edited"] = toy.run("report", "--check")
+    with _edited(toy.folder / "constraints" / "matrix.toml", lambda text: "[axes"):
+        played.ended["corrupt matrix"] = toy.run("list")
+
+
+@contextmanager
+def _edited(path: Path, change: Callable[[str], str]) -> Iterator[None]:
+    """A file of another text meanwhile."""
+    text, before = path.read_text(), path.stat()
+    path.write_text(change(text))
+    yield
+    path.write_text(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _upgrade(toy: Project, played: Played) -> None:
     ended = played.ended["upgrade"] = toy.run("upgrade", GOOD, BAD, "--format", "json")
     played.seen["upgrade"] = views.answer(ended.out)
-    played.ended["upgrade: go"] = toy.run("upgrade", GOOD, "1.1-modelopt0.50", "--format", "json")
+    fine = "1.1-modelopt0.50"
+    played.ended["upgrade: go"] = toy.run("upgrade", GOOD, fine, "--format", "json")
+    python = toy.home / "envs" / f"compat-{GOOD}" / "bin" / "python"
+    file = toy.home / "answer.md"
+    commands = {
+        "upgrade: current": ("upgrade", "current", fine, "--no-run", "--python", str(python)),
+        "upgrade: file": ("upgrade", GOOD, BAD, "--no-run", "--format", "markdown"),
+        "upgrade: accepted": ("upgrade", GOOD, BAD, "--no-run", "--accept", "*moe*"),
+        "upgrade: untested": ("upgrade", GOOD, "1.0-modelopt0.52", "--format", "json"),
+    }
+    commands["upgrade: file"] += ("--output", str(file))
+    played.ended.update(toy.together(commands))
+    played.seen["upgrade: file"] = views.undated(file.read_text())
 
 
-def _night(toy: Project, index: Index, played: Played) -> None:
+def _edges(toy: Project, played: Played) -> None:
+    """One cell each, what else may come of a run."""
+    evidence, locks = toy.folder / "reports" / "evidence", toy.folder / "constraints" / "locks"
+    commands = {
+        "forced": ("run", GOOD, "--force"),
+        "part": ("run", OTHER, "--only", "restore"),
+        "part of none": ("run", "1.1-modelopt0.50", "--only", "restoer"),
+        "ended early": ("run", OFF),
+        "no index": ("run", "1.2-modelopt0.50-torch2.10"),
+        "corrupt result": ("run", "1.1-modelopt0.51"),
+        "corrupt lock": ("run", "1.2-modelopt0.51"),
+        "other lock": ("run", "1.3-modelopt0.51"),
+    }
+    silent = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple/", "UV_HTTP_RETRIES": "0"}
+    variables = {"ended early": {"TOY_ENDS_AFTER": "2"}, "no index": silent}
+    with (
+        _edited(evidence / "compat-1.1-modelopt0.51" / "host.json", lambda text: "{"),
+        _edited(locks / "compat-1.2-modelopt0.51.txt", lambda text: "nonsense\n"),
+        _edited(
+            locks / "compat-1.3-modelopt0.51.txt",
+            lambda text: text.replace(
+                "# pins: megatron-core==1.3.0", "# pins: megatron-core==1.2.0"
+            ),
+        ),
+    ):
+        played.ended.update(toy.together(commands, **variables))
+    played.seen["edges: times"] = views.times(toy)
+    played.seen["edges"] = {
+        name: views.result(toy, commands[name][1]) for name in ("part", "ended early", "no index")
+    }
+    with _edited(toy.folder / "suite" / "run.py", lambda text: f"{text}# more\n"):
+        commands = {"suite changed": ("run", "1.1-modelopt0.51"), "ended": ("run", OFF)}
+        played.ended.update(toy.together(commands))
+    played.seen["suite changed: times"] = views.times(toy)
+    played.seen["ended"] = views.result(toy, OFF)
+
+
+def _meeting(toy: Project, played: Played) -> None:
+    """A second run of a cell whose first one hangs; then that is told to end."""
+    first = toy.start("run", OTHER, TOY_HANGS_AT="restore[gpt]")
+    project.wait_until(lambda: "signatures" in views.checks(toy, OTHER))
+    played.ended["second run"] = toy.run("run", OTHER)
+    first.terminate()
+    played.ended["first run"] = project.end(first)
+    played.seen["first run"] = views.result(toy, OTHER)
+
+
+def _news(toy: Project, index: Index, played: Played) -> None:
+    """New releases are seen, and join the matrix where that is asked for."""
     ended, seen = played.ended, played.seen
-    before = views.contents(toy.folder / "constraints")
+    seen["before the news: times"] = views.times(toy)
     index.add(packages.LATER)
-    ended["night: dry"] = toy.run("nightly", "--dry-run")
-    after = views.contents(toy.folder / "constraints")
-    seen["night: dry wrote"] = [name for name in after if before.get(name) != after[name]]
+    constraints = toy.folder / "constraints"
+    for name, words in (
+        ("night: dry", ("nightly", "--dry-run")),
+        ("refresh: news", ("refresh",)),
+        ("refresh: join", ("refresh", "--join")),
+    ):
+        before = views.contents(constraints)
+        ended[name] = toy.run(*words)
+        after = views.contents(constraints)
+        seen[f"{name}: wrote"] = sorted(k for k in after if before.get(k) != after[k])
+    seen["joined"] = views.declared(toy)
+    commands = {
+        f"night: list {part}": ("nightly", "--list", "--shard", part)
+        for part in ("1/1", "1/2", "2/2")
+    }
+    ended.update(toy.together(commands))
+
+
+def _night(toy: Project, played: Played) -> None:
+    """The night goes on where the refresh stopped."""
+    ended, seen = played.ended, played.seen
     ended["night"] = toy.run("nightly", "-j", "2")
     seen["night: times"] = views.times(toy)
-    seen["night"] = {
-        "matrix": views.declared(toy),
-        "results": {
-            cell: views.result(toy, cell)
-            for cell, time in seen["night: times"].items()
-            if seen["matrix: times"].get(cell) != time
-        },
+    old = seen["before the news: times"]
+    ran = [cell for cell, time in seen["night: times"].items() if old.get(cell) != time]
+    seen["night"] = {cell: views.result(toy, cell) for cell in ran}
+    seen["night: locks"] = {cell: lock for cell, lock in views.locks(toy).items() if cell in ran}
+    mended = ("--good", "1.3-modelopt0.50", "--bad", BAD, "--check", "restore[moe]")
+    commands = {
+        "night: check": ("report", "--check"),
+        "night again": ("nightly", "-j", "2"),
+        "bisect: mended": ("bisect", *mended, "--no-run", "--format", "json"),
     }
-    ended["night: check"], ended["night again"] = toy.together(
-        ("report", "--check"), ("nightly", "-j", "2")
-    )
+    before = views.contents(toy.folder / "constraints")
+    ended.update(toy.together(commands))
+    after = views.contents(toy.folder / "constraints")
+    seen["night again: wrote"] = [name for name in after if before.get(name) != after[name]]
     seen["night again: times"] = views.times(toy)

@@ -38,9 +38,15 @@ def read(path: Path) -> Any:
         return None
 
 
+def _stored(project: Project, cell: str) -> Any:
+    """A cell's result as it is stored; its name may lack the first word."""
+    name = f"compat-{cell.removeprefix('compat-')}"
+    return read(project.folder / "reports" / "evidence" / name / f"{DEVICE}.json")
+
+
 def result(project: Project, cell: str) -> Any:
     """What a cell's run showed; None where it was not run."""
-    data = read(project.folder / "reports" / "evidence" / cell / f"{DEVICE}.json")
+    data = _stored(project, cell)
     if data is None:
         return None
     failures = {c["check"]: c["failure"] for c in data["checks"] if c["failure"]}
@@ -57,6 +63,16 @@ def result(project: Project, cell: str) -> Any:
     }
 
 
+def checks(project: Project, cell: str) -> set[str]:
+    """The checks that a cell was asked so far."""
+    return {check["check"] for check in (_stored(project, cell) or {"checks": ()})["checks"]}
+
+
+def complete(project: Project, cell: str) -> bool:
+    """Whether a cell's run came to its end."""
+    return bool((_stored(project, cell) or {}).get("complete"))
+
+
 def cells(project: Project) -> list[str]:
     """The cells that have a result."""
     return sorted(p.name for p in (project.folder / "reports" / "evidence").glob("compat-*"))
@@ -69,12 +85,12 @@ def results(project: Project) -> dict[str, Any]:
 
 def times(project: Project) -> dict[str, int]:
     """When each complete result was written, to tell whether it was written again."""
-    found = {}
-    for cell in cells(project):
-        path = project.folder / "reports" / "evidence" / cell / f"{DEVICE}.json"
-        if (read(path) or {}).get("complete"):
-            found[cell] = path.stat().st_mtime_ns
-    return found
+    folder = project.folder / "reports" / "evidence"
+    return {
+        cell: (folder / cell / f"{DEVICE}.json").stat().st_mtime_ns
+        for cell in cells(project)
+        if complete(project, cell)
+    }
 
 
 def releases(project: Project) -> Any:
@@ -118,14 +134,14 @@ def answer(out: str, without: Collection[str] = ()) -> Any:
 
 
 def table(project: Project) -> str:
-    """The published table, without dates and the Python of this run."""
-    lines = []
-    for line in (project.folder / "reports" / "COMPATIBILITY.md").read_text().splitlines():
-        columns = line.split(" | ")
-        if line.startswith("| `compat-") and len(columns) > 10:
-            columns[6], columns[-1] = "PYTHON", "DATE |"
-        lines.append(" | ".join(columns))
-    return "\n".join(lines) + "\n"
+    """The published table."""
+    return undated((project.folder / "reports" / "COMPATIBILITY.md").read_text())
+
+
+def undated(text: str) -> str:
+    """Without dates and the Python of this run."""
+    text = re.sub(r"\b20\d\d-\d\d-\d\d(T[\d:]+Z)?", "DATE", text)
+    return re.sub(rf"(?<![\d.]){re.escape(PYTHON)}(?![\d.])", "PYTHON", text)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

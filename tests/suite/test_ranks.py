@@ -226,11 +226,13 @@ def check_it(tmp_path, record):
 """
 
 
-def asked(ask: Callable[..., Run], tmp_path: Path, source: str, limit: float = 20) -> Run:
+def asked(
+    ask: Callable[..., Run], tmp_path: Path, source: str, limit: float = 20, check_limit: int = 8
+) -> Run:
     (tmp_path / "ranks").rmdir() if (tmp_path / "ranks").exists() else None
     text = f"import json, os, signal, sys, time\nfolder = {str(tmp_path / 'ranks')!r}\n{source}"
     (tmp_path / "ranks.py").write_text(text)
-    return ask(ASK.format(limit=limit), "--timeout", "8")
+    return ask(ASK.format(limit=limit), "--timeout", str(check_limit))
 
 
 def test_a_rank_that_dies_makes_the_check_crash(ask: Callable[..., Run], tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_a_rank_that_ends_without_a_word_makes_the_check_crash(
 
 
 def test_ranks_that_hang_make_the_check_time_out(ask: Callable[..., Run], tmp_path: Path) -> None:
-    found = asked(ask, tmp_path, "time.sleep(60)", limit=1)["it"]
+    found = asked(ask, tmp_path, "time.sleep(60)", limit=1, check_limit=4)["it"]
     assert found["outcome"] == "timed-out"
 
 

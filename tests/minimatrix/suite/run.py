@@ -1,4 +1,8 @@
-"""The toy suite: speaks the protocol of `suite/run.py`, and asks toy packages a few checks."""
+"""The toy suite: speaks the protocol of `suite/run.py`, and asks toy packages a few checks.
+
+TOY_ENDS_AFTER ends it early after so many checks; TOY_HANGS_AT names a check that hangs, in cells
+whose megatron-core begins with TOY_HANGS_IN.
+"""
 
 from __future__ import annotations
 
@@ -160,6 +164,7 @@ def failure(error: BaseException) -> dict[str, Any]:
 def ask(do: Callable[[], Any], limit: float) -> dict[str, Any]:
     """In a child, so that what dies takes nothing with it."""
     read, write = os.pipe()
+    sys.stdout.flush()
     child = os.fork()
     if child == 0:
         said: dict[str, Any]
@@ -191,6 +196,12 @@ def ask(do: Callable[[], Any], limit: float) -> dict[str, Any]:
     }
 
 
+def hang(name: str) -> None:
+    in_this = metadata.version("megatron-core").startswith(os.environ.get("TOY_HANGS_IN", ""))
+    if os.environ.get("TOY_HANGS_AT") == name and in_this:
+        time.sleep(60)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=Path, required=True)
@@ -211,6 +222,9 @@ def main() -> int:
     checks = exchange_checks() if options.checks.name == "exchange" else main_checks()
     words = [word for word in options.only.split(",") if word]
     checks = [c for c in checks if not words or {c[0], c[1], c[2]} & {*words}]
+    if not checks:
+        say("error", message=f"no check matches {options.only!r}")
+        return 2
     installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}
     say(
         "start",
@@ -221,7 +235,10 @@ def main() -> int:
         checks=[check[0] for check in checks],
     )
     ended: dict[str, str] = {}
-    for name, kind, family, after, do in checks:
+    for number, (name, kind, family, after, do) in enumerate(checks):
+        if str(number) == os.environ.get("TOY_ENDS_AFTER"):
+            return 3
+        hang(name)
         started = time.monotonic()
         bad = [a for a in after if ended.get(a) in ("broken", "crashed", "timed-out", "blocked")]
         if bad:

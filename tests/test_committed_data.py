@@ -1,0 +1,175 @@
+"""What is committed: constraints, results and what is published of them. A night's commit may turn
+these red, and no other test."""
+
+from __future__ import annotations
+
+import datetime
+import doctest
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tomllib
+from jsonschema import Draft202012Validator
+from test_doctor import PINS, RIGHT, VERSIONS
+
+from mcore_compat import cli
+from mcore_compat.analysis import doctor, explanation, published, recommend
+from mcore_compat.analysis.published import Compatibility
+from mcore_compat.analysis.untested import Untested
+from mcore_compat.base import files
+from mcore_compat.cli import commands
+from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core.cells import Stack
+from mcore_compat.offline import base_list, contents, plan_file
+from mcore_compat.publish import data
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence, verdict
+from mcore_compat.run import part_results
+from mcore_compat.run.check_sets import PARTS
+from mcore_compat.schedule import new_releases
+from mcore_compat.upgrade import examples
+
+LOCKS = files.ROOT / "constraints" / "locks"
+
+
+@pytest.fixture(scope="module")
+def known() -> Compatibility:
+    return published.load()
+
+
+def test_what_is_published_is_what_the_evidence_makes() -> None:
+    """Reports, examples of upgrades, texts for upstream; and no rule of the matrix is wider than
+    what was seen."""
+    assert commands.report_(check=True) == 0
+
+
+def test_the_published_data_are_of_their_schema() -> None:
+    schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
+    committed = json.loads(published.PATH.read_text(encoding="utf-8"))
+    assert list(Draft202012Validator(schema).iter_errors(committed)) == []
+
+
+def test_every_cell_of_the_matrix_can_be_listed() -> None:
+    cells = combinations.cells(matrix.load(), releases.load())
+    assert set(verdict.listing(cells)) == {cell.name for cell in cells}
+
+
+def test_the_facts_are_as_they_would_be_written() -> None:
+    assert releases.dumps(releases.load()) == releases.PATH.read_text(encoding="utf-8")
+
+
+def test_the_matrix_can_be_joined() -> None:
+    text = matrix.PATH.read_text(encoding="utf-8")
+    before = matrix.parse(text, "matrix.toml", datetime.date.min)
+    stack = before.stacks[before.mcore_series[-1]][0]
+    joined = new_releases.join(text, [proposal(stack)])
+    after = tomllib.loads(joined)
+    assert after["stack"][:-1] == tomllib.loads(text)["stack"]
+    assert after["stack"][-1]["for"] == ["99.0"]
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert [line for line in joined.splitlines() if line.startswith("#")] == comments
+
+
+def proposal(stack: Stack) -> new_releases.Proposal:
+    """A series that there is not, on a stack whose note is hard to write."""
+    return new_releases.Proposal(
+        package=new_releases.MCORE,
+        series="99.0",
+        reason="a stand-in",
+        stack=replace(stack, note='a "note" of\nour own'),
+    )
+
+
+def test_what_is_proposed_can_be_installed_as_declared() -> None:
+    declared, facts = matrix.load(), releases.load()
+    results = [e for e in evidence.load_all() if e.device_class == "host"]
+    every = explanation.explain(results, Untested(results, declared, facts))
+    proposed = {one.next_cell for one in every if one.next_cell}
+    assert not proposed & {e.cell for e in results}
+    for name in proposed:
+        cell = combinations.named(name, declared, facts)
+        assert cell.name == name
+        assert combinations.violations(cell, facts) == ()
+
+
+def test_no_result_contradicts_what_is_said_of_an_untested_neighbour(known: Compatibility) -> None:
+    """One that differs in torch alone from a cell, and lies within the same rules."""
+    bare = replace(matrix.load(), undeclared=())
+    for cell in known.cells:
+        pins = {**cell.pins, "torch": f"{cell.pins['torch']}.1"}
+        there = replace(RIGHT, versions={**VERSIONS, **pins}, python=f"{pins['python']}.1")
+        for remark in doctor.diagnose(there, bare, known):
+            if remark.kind == doctor.KNOWN:
+                checks = remark.text.partition(": ")[0].split(", ")
+                assert not [c for c in checks if cell.checks.get(c) == "works"], cell.name
+
+
+def test_the_published_data_can_be_asked(known: Compatibility) -> None:
+    assert doctor.nearest(PINS, known.cells) is not None
+
+
+def test_the_examples_of_the_library_hold() -> None:
+    failed, asked = doctest.testmod(published)
+    assert (failed, asked > 3) == (0, True)
+
+
+def test_what_is_to_be_installed_is_what_the_constraints_say(known: Compatibility) -> None:
+    """megatron-core asks for TE in an extra alone: who does not name it gets none."""
+    advice = recommend.advise((), known.cells)
+    lines = recommend.lines(advice, "reports/constraints", len(advice.cells))
+    installs = [line.split() for line in lines if line.startswith("  pip install ")]
+    assert len(installs) == len(advice.cells)
+    for words in installs:
+        assert {"transformer-engine", "transformer-engine-torch"} <= {*words}
+
+
+def test_an_example_is_what_the_command_makes(tmp_path: Path) -> None:
+    pair, out = examples.PAIRS[-1], tmp_path / "made.md"
+    options = ["--no-run", "--device-class", "host", "--format", "markdown", "--output", str(out)]
+    assert cli.main(["upgrade", *pair, *options]) in (0, 1)
+    assert out.read_text(encoding="utf-8") == examples.path_of(*pair).read_text(encoding="utf-8")
+
+
+def test_no_other_example_lies_there() -> None:
+    there = set((files.ROOT / "docs" / "upgrade").iterdir())
+    assert there == {examples.path_of(*pair) for pair in examples.PAIRS}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_results_of_parts_are_whole(name: str) -> None:
+    for one in part_results.load_all(PARTS[name]):
+        assert (one.part, one.complete) == (name, True)
+
+
+def test_the_plan_of_a_bundle_is_whole() -> None:
+    plan = plan_file.read(files.ROOT / "constraints" / "gpu-run.toml")
+    assert plan.base_list is not None
+    assert plan.gpu_arch == "sm_90"
+    there = base_list.read(plan.base_list)
+    assert there.python is not None
+    for cell in plan.cells:
+        lock = locks.read(LOCKS / f"{cell}.txt")
+        assert lock.version("torch") == there.base.installed["torch"].partition("+")[0]
+        assert lock.axes["python"] == there.python.rpartition(".")[0]
+
+
+def test_what_the_plan_of_a_bundle_lacks_is_told_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    plan = files.ROOT / "constraints" / "gpu-run.toml"
+    assert cli.main(["bundle", "--plan", str(plan), "--check"]) == 1
+    out = capsys.readouterr().out
+    assert "missing: the wheel causal-conv1d-" in out
+    assert "-sm_90" in out
+    assert "missing: the wheel transformer-engine-torch-2.11.0-torch2.11.0-py3.12-cu13" in out
+    assert not (tmp_path / "home").exists()
+
+
+def test_every_lock_can_be_described() -> None:
+    """torch's requirements are known for all locks, so that what goes with it is."""
+    facts = releases.load()
+    for path in sorted(LOCKS.glob("*.txt")):
+        assert "nvidia-modelopt" not in contents.torch_group(locks.read(path), facts)
