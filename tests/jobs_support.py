@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcore_compat.base import files
+from support import ROOT
+
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch
 
-STAND_IN = files.ROOT / "tests" / "slurm_stand_in.py"
+STAND_IN = ROOT / "tests" / "slurm_stand_in.py"
 ENDS_S = 240.0
 
 
@@ -26,7 +27,7 @@ class Run:
     def __init__(self, folder: Path, environ: dict[str, str], scheduler: str = "slurm") -> None:
         self.folder = folder
         self.scheduler = scheduler
-        paths = os.pathsep.join([str(files.ROOT), str(files.ROOT / "tests")])
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
         self._environ = {**environ, "PYTHONPATH": paths}
         self._log = folder / "submitter.log"
         self._log.touch()

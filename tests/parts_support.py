@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcore_compat.run.part_results import Taken
 from support import START, event, stand_in_cell
 
 from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
 from mcore_compat.run import part_results as results
 from mcore_compat.run.check_sets import RANKS, Part
@@ -15,7 +15,7 @@ from mcore_compat.run.check_sets import RANKS, Part
 
 def taken(
     *events: dict[str, Any], part: Part = RANKS, device: str = "host", end: bool = True
-) -> Taken:
+) -> Evidence:
     base = evidence.start(stand_in_cell(), device_class=device, lock="l", suite="d")
     builder = Builder(base)
     for one in ({**START, "device_class": device}, *events):

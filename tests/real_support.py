@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from support import ROOT
+
 from mcore_compat.base import files, processes
 from mcore_compat.environments import creation, interpreters, process_variables
 from mcore_compat.run import pipeline
@@ -34,12 +36,12 @@ def asked(
     """Events by check of a run of a part of the suite; no evidence is stored."""
     python, tools, own = cell()
     events = tmp_path / "events.jsonl"
-    argv = [python, files.ROOT / "suite" / "run.py", "--tools", tools, "--events", events]
+    argv = [python, ROOT / "suite" / "run.py", "--tools", tools, "--events", events]
     done = processes.run(
-        [*argv, "--checks", files.ROOT / "suite" / part, "--only", only],
+        [*argv, "--checks", ROOT / "suite" / part, "--only", only],
         timeout=570,
         env={**own, **(variables or {})},
-        cwd=files.ROOT,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.output[-3000:]
     rows = [json.loads(line) for line in events.read_text().splitlines()]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout."""
 
 
 def stand_in_cell(mcore: str = "0.16.1", modelopt: str = "0.41.0") -> Cell:

@@ -11,25 +11,24 @@ from typing import Any
 import pytest
 import snapshot
 from index_support import file
-from support import START, event, stand_in_cell
+from mcore_compat.offline.overlay import Base
+from support import ROOT, START, event, stand_in_cell
 
 from mcore_compat import cli
-from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Completed
 from mcore_compat.cli import bundle, commands
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.offline import archive, collection, contents, download, overlay, packing
-from mcore_compat.offline.overlay import Base
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
 from mcore_compat.run import part_results as parts
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import GPU
-from mcore_compat.run.part_results import Taken
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
 
@@ -189,7 +188,7 @@ def test_a_base_that_cannot_be_is_refused_before_anything_is_built(
         over(monkeypatch, python="3.9.1")
 
 
-def stand_in_taken(outcome: str, **fields: Any) -> Taken:
+def stand_in_taken(outcome: str, **fields: Any) -> Evidence:
     """Evidence of the GPU tier, made up."""
     builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
     for one in (START, event("quantized-fp8[gpt]", outcome), {"event": "end", "seconds": 1.0}):
@@ -215,7 +214,7 @@ class OverBase:
         said = "run.py: it passed its limit" if self.code else ""
         return Completed(argv=(), returncode=self.code, output=said, seconds=0.0)
 
-    def take(self, paths: Any) -> list[Taken]:
+    def take(self, paths: Any) -> list[Evidence]:
         self.taken += 1
         return [stand_in_taken(self.outcome)]
 
@@ -256,7 +255,7 @@ def test_what_came_of_a_part_is_told(
 ) -> None:
     base = {"cell": CELL, "differs": {"torch": {"lock": "2.9.1", "there": "2.8.0a0"}}}
     one = stand_in_taken("broken", base=base)
-    path = files.ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
+    path = ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
     found = [collection.Collected(path, one, 60, None)]
     monkeypatch.setattr(collection, "collect", lambda paths, known: found)
     assert bundle.taken([]) == [one]

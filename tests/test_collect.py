@@ -30,7 +30,6 @@ from collect_support import (
     stored,
     write_,
 )
-from mcore_compat.run.part_results import Taken
 from support import event
 
 from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
@@ -39,6 +38,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import part_results as parts
 from mcore_compat.run.check_sets import GPU
 
@@ -140,7 +140,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     assert path == tmp_path / "stored" / "gpu" / f"{NAME}.gpu.json"
     assert stored(tmp_path) == [f"gpu/{NAME}.gpu.json"]
     assert parts.load_all(GPU) == (one,)
-    assert isinstance(one, Taken)
+    assert isinstance(one, Evidence)
     assert (one.part, one.lock, one.digest) == ("gpu", carried["lock"], TIER)
     assert (one.taken, one.pins, one.base) == (TAKEN, cell.pins, None)
     assert [c.outcome.value for c in one.checks] == ["broken", "works"]

@@ -11,19 +11,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import snapshot
 from parts_support import taken
 from support import event, stand_in_evidence
 
 from mcore_compat import cli
-from mcore_compat.base import files
 from mcore_compat.cli import parsing, registry
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations, matrix
 from mcore_compat.resolve import resolvability
 from mcore_compat.results import evidence, verdict
 from mcore_compat.run import check_sets, part_results, pipeline
 from mcore_compat.schedule import nox_sessions
 
-ROOT = files.ROOT
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_explain_names_the_cell_that_would_tell_most(
 ) -> None:
     """Both cells are of the default stacks, of which TE and torch change together."""
     names = "compat-0.16-modelopt0.41", "compat-0.19-modelopt0.41"
-    cells = [combinations.named(name, matrix.load(), releases.load()) for name in names]
+    cells = [combinations.named(name, snapshot.matrix(), snapshot.releases()) for name in names]
     outcomes = "broken", "works"
     found = tuple(
         stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
@@ -174,7 +174,7 @@ def test_explain_names_the_cell_that_would_tell_most(
     out = capsys.readouterr().out
     assert f"torch=={cells[0].torch} (1 cells fail, 1 work" in out
     told = next(line for line in out.splitlines() if "what would tell most: nox -s " in line)
-    other = combinations.named(told.split()[-1], matrix.load(), releases.load())
+    other = combinations.named(told.split()[-1], snapshot.matrix(), snapshot.releases())
     assert other.name not in names
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1
 
@@ -197,7 +197,7 @@ def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_what_is_known_of_a_cell_is_shown_without_a_run(
     outcome: str, code: int, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cell = combinations.named("compat-0.16-modelopt0.41", matrix.load(), releases.load())
+    cell = combinations.named("compat-0.16-modelopt0.41", snapshot.matrix(), snapshot.releases())
     shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
     for device in ("host", "gpu"):
         evidence.save(replace(shown, device_class=device), results)

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import tomllib
 from jsonschema import Draft202012Validator
+from mcore_compat.analysis.untested import Untested
+from support import ROOT
 from test_doctor import PINS, RIGHT, VERSIONS
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor, explanation, published, recommend
 from mcore_compat.analysis.published import Compatibility
-from mcore_compat.analysis.untested import Untested
-from mcore_compat.base import files
 from mcore_compat.cli import commands
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import Stack
@@ -31,7 +31,7 @@ from mcore_compat.run.check_sets import PARTS
 from mcore_compat.schedule import new_releases
 from mcore_compat.upgrade import examples
 
-LOCKS = files.ROOT / "constraints" / "locks"
+LOCKS = ROOT / "constraints" / "locks"
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_an_example_is_what_the_command_makes(tmp_path: Path) -> None:
 
 
 def test_no_other_example_lies_there() -> None:
-    there = set((files.ROOT / "docs" / "upgrade").iterdir())
+    there = set((ROOT / "docs" / "upgrade").iterdir())
     assert there == {examples.path_of(*pair) for pair in examples.PAIRS}
 
 
@@ -144,7 +144,7 @@ def test_results_of_parts_are_whole(name: str) -> None:
 
 
 def test_the_plan_of_a_bundle_is_whole() -> None:
-    plan = plan_file.read(files.ROOT / "constraints" / "gpu-run.toml")
+    plan = plan_file.read(ROOT / "constraints" / "gpu-run.toml")
     assert plan.base_list is not None
     assert plan.gpu_arch == "sm_90"
     there = base_list.read(plan.base_list)
@@ -159,7 +159,7 @@ def test_what_the_plan_of_a_bundle_lacks_is_told_and_nothing_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    plan = files.ROOT / "constraints" / "gpu-run.toml"
+    plan = ROOT / "constraints" / "gpu-run.toml"
     assert cli.main(["bundle", "--plan", str(plan), "--check"]) == 1
     out = capsys.readouterr().out
     assert "missing: the wheel causal-conv1d-" in out

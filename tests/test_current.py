@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import START, event
+from support import ROOT, START, event
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor as remarks
 from mcore_compat.analysis import doctor_run
-from mcore_compat.base import files, processes
+from mcore_compat.base import processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import creation, interpreters, process_variables, scan
@@ -166,7 +166,7 @@ def test_without_tools_and_network_it_says_so_in_one_line(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--output", str(files.ROOT / "reports" / "x.json")], "lies in reports/"),
+        (["--output", str(ROOT / "reports" / "x.json")], "lies in reports/"),
         (["--output", "."], "is a folder"),
         (["--output", "no/where.json"], "has no folder"),
         (["--output", "env/lib/python3.12/site-packages/x.json"], "lies in the environment"),

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcore_compat.analysis import declarations, explanation
 from mcore_compat.analysis.declarations import FINE, KEPT, NOT, OUT, Finding
-from mcore_compat.core import matrix
 from mcore_compat.core.cells import Cell, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.releases import Release, Releases
@@ -110,7 +110,7 @@ def test_a_failure_outside_of_what_is_declared_is_nothing_to_send_upstream() -> 
     assert one.relations[0].extra == "dev"
     assert issue_drafts.texts([one], {e.cell: e for e in found}) == {}
     known = releases('nvidia-modelopt<0.41; extra == "dev"')
-    text = compatibility_page.markdown(collate(found, [], matrix.load(), known))
+    text = compatibility_page.markdown(collate(found, [], snapshot.matrix(), known))
     assert f"| {KEPT}" in text
     assert "](upstream/" not in text
 

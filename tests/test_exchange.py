@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import snapshot
-from support import HOSTILE, event, stand_in_cell
+from support import HOSTILE, ROOT, event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base import files
@@ -69,8 +69,8 @@ BROKEN = Answer(outcome=CheckOutcome.BROKEN, cause="0123456789ab")
 def test_the_host_and_the_suite_mean_the_same() -> None:
     import sys
 
-    if str(files.ROOT) not in sys.path:
-        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))  # `suite` is not installed
     from suite.exchange import kept
     from suite.outcomes import FAMILIES
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import snapshot
 from support import event, stand_in_cell
 
 from mcore_compat.analysis.interfaces import changes as interfaces
 from mcore_compat.analysis.interfaces import words
 from mcore_compat.analysis.interfaces.changes import InterfaceChange
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
-from mcore_compat.core import matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.publish import compatibility_json, compatibility_page
 from mcore_compat.publish.collation import collate
@@ -214,7 +214,7 @@ def test_hostile_text_shows_as_text(made: Made) -> None:
             spec({"layer": {HOSTILE: HOSTILE}}),
         ],
     )
-    all_ = collate(found, [], matrix.load(), KNOWN)
+    all_ = collate(found, [], snapshot.matrix(), KNOWN)
     assert len(all_.drift) == 3
     text = dict(series.pages(Site(all_, {})))["releases/megatron-core-0.10.html"]
     assert "## head [x](y)" in text
@@ -270,13 +270,13 @@ def test_the_report_has_the_section_and_the_data(made: Made) -> None:
         made(IMPORTS, signs(a_f=text), cell=stand_in_cell(version))
         for version, text in (("0.9.0", "(x)"), ("0.10.0", "(x, y)"))
     ]
-    text = compatibility_page.markdown(collate(found, [], matrix.load(), KNOWN))
+    text = compatibility_page.markdown(collate(found, [], snapshot.matrix(), KNOWN))
     row = "| megatron-core | 0.9.0 | [0.10.0](site/releases/megatron-core-0.10.html) | 1 | 0 | 0 |"
     assert row in text
     assert "Nothing that was recorded changed." in compatibility_page.markdown(
-        collate([], [], matrix.load(), KNOWN)
+        collate([], [], snapshot.matrix(), KNOWN)
     )
     assert [
         row["name"]
-        for row in compatibility_json.data(collate(found, [], matrix.load(), KNOWN))["drift"]
+        for row in compatibility_json.data(collate(found, [], snapshot.matrix(), KNOWN))["drift"]
     ] == ["y"]

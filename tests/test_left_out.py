@@ -9,9 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support import START, event, stand_in_cell
+from support import ROOT, START, event, stand_in_cell
 
-from mcore_compat.base import files
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results import evidence, missing_kernels
 from mcore_compat.results.evidence import CheckResult
@@ -103,8 +102,8 @@ def test_on_a_host_nothing_is_judged_anew(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_both_sides_mean_the_same_modules() -> None:
-    if str(files.ROOT) not in sys.path:
-        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))  # `suite` is not installed
     from suite import preload
 
     suites = {module: name.replace("-", "_") for name, module in preload.COMPILED.items()}

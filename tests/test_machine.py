@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import START, event
+from support import ROOT, START, event
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.run import machine
 from mcore_compat.run.machine import NO_GPU, Watch
@@ -168,8 +167,8 @@ def test_a_machine_with_a_driver_is_a_host_to_whom_no_device_is_lent(
 
 
 def test_both_sides_look_for_the_driver_at_the_same_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    if str(files.ROOT) not in sys.path:
-        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))  # `suite` is not installed
     from suite import machine as suites
 
     asked: list[Path] = []

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import snapshot
 from jsonschema import Draft202012Validator
-from mcore_compat.run.part_results import Taken
 from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base.errors import EvidenceError
@@ -58,7 +57,9 @@ def made(*over: OverBase, locked: tuple[Evidence, ...] = ()) -> Collated:
     return collate(locked, [stand_in_cell()], snapshot.matrix(), snapshot.releases(), over)
 
 
-def taken(*events: dict[str, Any], base: dict[str, Any] | None = None, end: bool = True) -> Taken:
+def taken(
+    *events: dict[str, Any], base: dict[str, Any] | None = None, end: bool = True
+) -> Evidence:
     start = evidence.start(stand_in_cell(), device_class="gpu", lock="l", suite="d")
     builder = Builder(start)
     on = {"gpu": "a stand-in", "capability": "9.0", "driver": "1.0", "gpus": 1}

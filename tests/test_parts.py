@@ -11,14 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mcore_compat.run.part_results import Taken
 from parts_support import ONE, taken
-from support import START, event, stand_in_cell
+from support import ROOT, START, event, stand_in_cell
 
 from mcore_compat import cli
-from mcore_compat.base import files, processes
+from mcore_compat.base import processes
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.publish import part_reports
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells, memory, pipeline
 from mcore_compat.run import part as running
 from mcore_compat.run import part_results as results
@@ -33,8 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_both_sides_mean_the_same_folders_and_words() -> None:
-    if str(files.ROOT) not in sys.path:
-        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))  # `suite` is not installed
     from suite.gpu import conftest
 
     assert conftest.MEMORY == part_reports.MEMORY
@@ -198,7 +198,7 @@ def cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
     return made
 
 
-def run(part: Part, only: str | None = None) -> Taken:
+def run(part: Part, only: str | None = None) -> Evidence:
     here: Any = SimpleNamespace(
         matrix=SimpleNamespace(gpu_memory=8192), run=None, say=lambda line: None
     )
@@ -217,8 +217,8 @@ def test_a_part_holds_as_many_devices_as_it_takes_while_it_runs(
 
 
 def test_as_many_devices_as_ranks() -> None:
-    if str(files.ROOT) not in sys.path:
-        sys.path.append(str(files.ROOT))  # `suite` is not installed
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))  # `suite` is not installed
     from suite.ranks import launch
 
     assert RANKS.devices == launch.RANKS
@@ -294,7 +294,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("main")
         return 0
 
-    def part(cell: Any, which: Part, *_: Any) -> Taken:
+    def part(cell: Any, which: Part, *_: Any) -> Evidence:
         done.append(which.name)
         broken = event("x[gpt]", "broken")
         return taken(broken if which is GPU else ONE, part=which)

@@ -9,11 +9,11 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from support import HOSTILE, event, stand_in_cell, stand_in_evidence
 
-from mcore_compat.core import matrix, releases
 from mcore_compat.publish import pictures
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.results import verdict
@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def made(*found: Evidence) -> Collated:
-    return collate(found, [stand_in_cell()], matrix.load(), releases.load())
+    return collate(found, [stand_in_cell()], snapshot.matrix(), snapshot.releases())
 
 
 def restoring(works: int, broken: int = 0) -> Evidence:
@@ -48,7 +48,7 @@ def test_each_square_shows_its_outcome_and_what_restores() -> None:
     root, texts = parsed(picture(found))
     assert f"{verdict.SYMBOLS[found.outcome.value]} 2/3" in texts
     squares = [r for r in root.iter(f"{SVG}rect") if r.get("width") == "48"]
-    declared = matrix.load()
+    declared = snapshot.matrix()
     assert len(squares) == len(declared.mcore_series) * len(declared.modelopt_series)
     classes = [r.get("class") for r in squares]
     assert classes.count("untested") == len(squares) - 1
@@ -70,7 +70,7 @@ def test_an_off_stack_cell_never_stands_for_its_pair() -> None:
 def test_badges_count_the_series_in_which_all_families_restore() -> None:
     texts = pictures.texts(made(restoring(4)))
     shown = json.loads(texts["badges/host/mcore-0.16.json"])
-    of = len(matrix.load().modelopt_series)
+    of = len(snapshot.matrix().modelopt_series)
     assert shown == {
         "schemaVersion": 1,
         "label": "megatron-core 0.16 (host)",

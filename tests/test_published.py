@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -21,7 +22,6 @@ from test_declared import cell, check, seen
 import mcore_compat
 from mcore_compat.analysis import published
 from mcore_compat.base.errors import EvidenceError, UsageError
-from mcore_compat.core import matrix, releases
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish import compatibility_json, csv_and_constraints
 from mcore_compat.publish.collation import collate
@@ -49,9 +49,9 @@ def found() -> list[Evidence]:
 
 
 def made(found: list[Evidence]) -> dict[str, Any]:
-    text = compatibility_json.text(collate(found, [], matrix.load(), releases.load()))
+    text = compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases()))
     assert text == compatibility_json.text(
-        collate(reversed(found), [], matrix.load(), releases.load())
+        collate(reversed(found), [], snapshot.matrix(), snapshot.releases())
     )
     loaded: dict[str, Any] = json.loads(text)
     return loaded
@@ -76,7 +76,7 @@ def test_what_is_committed_is_of_the_schema() -> None:
 def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
     path.write_text(
-        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases())),
         encoding="utf-8",
     )
     known = mcore_compat.load(path)
@@ -96,7 +96,7 @@ def test_what_does_not_exist_is_told_with_the_nearest(
 ) -> None:
     path = tmp_path / "compatibility.json"
     path.write_text(
-        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases())),
         encoding="utf-8",
     )
     known = published.load(path)
@@ -143,7 +143,7 @@ def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path)
     pandas = pytest.importorskip("pandas", reason="a frame needs pandas, which is optional")
     path = tmp_path / "compatibility.json"
     path.write_text(
-        compatibility_json.text(collate(found, [], matrix.load(), releases.load())),
+        compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases())),
         encoding="utf-8",
     )
     frame = published.load(path).frame()

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import snapshot
 from rich.console import Console
 from support import event, stand_in_cell
 
 from mcore_compat.cli import publication
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish import compatibility_page, csv_and_constraints, report
@@ -24,7 +25,7 @@ Made = Callable[..., Evidence]
 
 @pytest.fixture(scope="module")
 def declared() -> Matrix:
-    return matrix.load()
+    return snapshot.matrix()
 
 
 def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
@@ -205,5 +206,5 @@ def test_undeclared_requirements_are_those_without_a_guard(made: Made) -> None:
 
 
 def test_every_cell_of_the_matrix_can_be_listed() -> None:
-    cells = combinations.cells(matrix.load(), releases.load())
+    cells = combinations.cells(snapshot.matrix(), snapshot.releases())
     assert set(verdict.listing(cells)) == {c.name for c in cells}

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ROOT
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
@@ -200,7 +200,7 @@ def test_a_value_that_another_process_packed_meanwhile_is_found(tmp_path: Path) 
             "large_values.pack(pathlib.Path(sys.argv[1]))",
             str(tmp_path),
         ],
-        cwd=files.ROOT,
+        cwd=ROOT,
         timeout=60,
     )
     assert done.returncode == 0

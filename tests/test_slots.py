@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed
 from mcore_compat.run import gpu_slots
@@ -158,8 +158,8 @@ def test_a_killed_holder_leaves_its_device_free(tmp_path: Path) -> None:
         [sys.executable, "-c", HOLDER, str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=files.ROOT,
-        env={**os.environ, "PYTHONPATH": str(files.ROOT)},
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "taken\n"

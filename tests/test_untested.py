@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import snapshot
+from mcore_compat.analysis.untested import Untested
 from support import event, stand_in_evidence
 
-from mcore_compat.analysis.untested import Untested
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import parsed
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base import files
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import series_of
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import collate
@@ -33,7 +34,7 @@ UNTESTED = "compat-0.16-modelopt0.39"
 
 @pytest.fixture(scope="session")
 def sample() -> Site:
-    declared, known = matrix.load(), releases.load()
+    declared, known = snapshot.matrix(), snapshot.releases()
     found = [
         e
         for e in evidence.load_all()

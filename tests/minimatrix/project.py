@@ -56,7 +56,7 @@ class Project:
             "CUDA_VISIBLE_DEVICES": "",
             "MCORE_COMPAT_HOME": str(self.home),
             "PIP_INDEX_URL": self.url,
-            "PYTHONPATH": str(self.folder),
+            "PYTHONPATH": str(REPOSITORY),
             "UV_CACHE_DIR": str(self.home / "uv"),
             "UV_DEFAULT_INDEX": self.url,
         }
@@ -111,30 +111,15 @@ def end(process: subprocess.Popen[str]) -> Ended:
 
 
 def make(folder: Path, url: str) -> Project:
-    """A toy project in an empty folder.
-
-    The program takes what lies beside it, so it is copied there; once it can be pointed at a
-    folder, this is the one place to change.
-    """
+    """A toy project in an empty folder: a workspace, with a suite of its own."""
     place = folder / "project"
-    for name in ("mcore_compat", "noxfile.py", "pyproject.toml"):
-        _copy(REPOSITORY / name, place / name)
-    _copy(HERE / "suite", place / "suite")
+    shutil.copytree(HERE / "suite", place / "suite", ignore=shutil.ignore_patterns("__pycache__"))
     constraints = place / "constraints"
     constraints.mkdir()
-    _copy(REPOSITORY / "constraints" / "matrix.schema.json", constraints / "matrix.schema.json")
     declared = (HERE / "matrix.toml").read_text().replace("PYTHON", PYTHON)
     (constraints / "matrix.toml").write_text(declared)
     (constraints / "suite-tools.txt").write_text(_tools())
     return Project(folder=place, home=folder / "home", url=url)
-
-
-def _copy(source: Path, to: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, to, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, to)
 
 
 def _tools() -> str:

@@ -177,7 +177,7 @@ def _upgrade(toy: Project, played: Played) -> None:
 
 def _edges(toy: Project, played: Played) -> None:
     """One cell each, what else may come of a run."""
-    evidence, locks = toy.folder / "reports" / "evidence", toy.folder / "constraints" / "locks"
+    evidence, locks = toy.folder / "reports" / "results", toy.folder / "constraints" / "locks"
     commands = {
         "forced": ("run", GOOD, "--force"),
         "part": ("run", OTHER, "--only", "restore"),
@@ -191,7 +191,7 @@ def _edges(toy: Project, played: Played) -> None:
     silent = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple/", "UV_HTTP_RETRIES": "0"}
     variables = {"ended early": {"TOY_ENDS_AFTER": "2"}, "no index": silent}
     with (
-        _edited(evidence / "compat-1.1-modelopt0.51" / "host.json", lambda text: "{"),
+        _edited(evidence / "compat-1.1-modelopt0.51" / "main.host.json", lambda text: "{"),
         _edited(locks / "compat-1.2-modelopt0.51.txt", lambda text: "nonsense\n"),
         _edited(
             locks / "compat-1.3-modelopt0.51.txt",

@@ -41,7 +41,7 @@ def read(path: Path) -> Any:
 def _stored(project: Project, cell: str) -> Any:
     """A cell's result as it is stored; its name may lack the first word."""
     name = f"compat-{cell.removeprefix('compat-')}"
-    return read(project.folder / "reports" / "evidence" / name / f"{DEVICE}.json")
+    return read(project.folder / "reports" / "results" / name / f"main.{DEVICE}.json")
 
 
 def result(project: Project, cell: str) -> Any:
@@ -75,7 +75,7 @@ def complete(project: Project, cell: str) -> bool:
 
 def cells(project: Project) -> list[str]:
     """The cells that have a result."""
-    return sorted(p.name for p in (project.folder / "reports" / "evidence").glob("compat-*"))
+    return sorted(p.name for p in (project.folder / "reports" / "results").glob("compat-*"))
 
 
 def results(project: Project) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def results(project: Project) -> dict[str, Any]:
 
 def times(project: Project) -> dict[str, int]:
     """When each complete result was written, to tell whether it was written again."""
-    folder = project.folder / "reports" / "evidence"
+    folder = project.folder / "reports" / "results"
     return {
-        cell: (folder / cell / f"{DEVICE}.json").stat().st_mtime_ns
+        cell: (folder / cell / f"main.{DEVICE}.json").stat().st_mtime_ns
         for cell in cells(project)
         if complete(project, cell)
     }
@@ -123,7 +123,7 @@ def published(project: Project) -> Any:
         if row["kind"] == "restore"
     ]
     names = [p.relative_to(reports).as_posix() for p in reports.rglob("*") if p.is_file()]
-    kept = sorted(name for name in names if not name.startswith(("evidence/", "site/")))
+    kept = sorted(name for name in names if not name.startswith(("results/", "site/")))
     pages = sorted(name for name in names if re.fullmatch(r"site/[^/]+\.html", name))
     return {**data, "files": [*kept, *pages]}
 

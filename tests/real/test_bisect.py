@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mcore_compat.base import files
+from support import ROOT
 
 pytestmark = pytest.mark.real
 
@@ -31,10 +30,10 @@ MOST = 3
 def copy(tmp_path: Path) -> Path:
     """What a run reads of the repository, with the evidence of this line alone."""
     for name in ("mcore_compat", "suite", "constraints"):
-        shutil.copytree(files.ROOT / name, tmp_path / name)
+        shutil.copytree(ROOT / name, tmp_path / name)
     evidence = Path("reports/evidence")
     for name in (GOOD, BAD, *BETWEEN):
-        shutil.copytree(files.ROOT / evidence / name, tmp_path / evidence / name)
+        shutil.copytree(ROOT / evidence / name, tmp_path / evidence / name)
     return tmp_path
 
 

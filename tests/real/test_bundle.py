@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bundle_support import OFFLINE, offline
-from mcore_compat.run.part_results import Taken
+from support import ROOT
 
 from mcore_compat.base import files, processes
 from mcore_compat.core import matrix, releases
@@ -51,7 +51,7 @@ def made(space: Path, *words: str) -> Path:
     target = space / "carried" / "cell.tar"
     argv = [sys.executable, "-m", "mcore_compat.cli", "bundle", CELL, "--output", str(target)]
     variables = {**os.environ, "MCORE_COMPAT_HOME": str(space / "home")}
-    subprocess.run([*argv, *words], env=variables, cwd=files.ROOT, check=True, timeout=3600)
+    subprocess.run([*argv, *words], env=variables, cwd=ROOT, check=True, timeout=3600)
     shutil.rmtree(space / "home" / "downloads")
     return target.parent
 
@@ -77,7 +77,7 @@ def taken(path: Path) -> Evidence:
     return found
 
 
-def read(path: Path) -> Evidence | Taken:
+def read(path: Path) -> Evidence | Evidence:
     known = Reference(
         matrix=matrix.load(),
         releases=releases.load(),
@@ -120,7 +120,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     done = run(folder, "--gpu", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     tier = read(folder / "evidence" / CELL / "gpu.host.json")
-    assert isinstance(tier, Taken)
+    assert isinstance(tier, Evidence)
     assert {check.outcome.value for check in tier.checks} <= {"needs-gpu", "unsupported"}
     # One byte of the largest file, and nothing is run.
     wheel = max((folder / TOP / "wheels").iterdir(), key=lambda p: p.stat().st_size)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.results import evidence
@@ -56,7 +57,7 @@ def everything(folder: Path) -> dict[str, tuple[int, int, int]]:
 def variables() -> dict[str, str]:
     """The caller's, with nothing that keeps Python from writing compiled files."""
     kept = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPATH": str(files.ROOT)}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 def doctor(env: Path, cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -101,5 +102,5 @@ def test_the_whole_suite_gives_evidence_and_nothing_changes(env: Path, tmp_path:
     assert found.pins["megatron-core"] == found.installed["megatron-core"]
     assert {c.check: c.outcome.value for c in found.checks}["restore[gpt]"] == "works"
     assert str(env) not in written.read_text(encoding="utf-8")
-    published = json.loads((files.ROOT / "reports" / "verdicts.json").read_text())["verdicts"]
+    published = json.loads((ROOT / "reports" / "verdicts.json").read_text())["verdicts"]
     assert "compat-current" not in published

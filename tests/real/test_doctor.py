@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.run import pipeline
@@ -52,7 +53,7 @@ def environment_of(cell: str) -> Path:
     if not made.is_dir():
         # Fresh evidence alone would make no environment; one check asked does, and stores nothing.
         argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell, "--only", "import-packages"]
-        subprocess.run(argv, check=False, cwd=files.ROOT, timeout=3600)
+        subprocess.run(argv, check=False, cwd=ROOT, timeout=3600)
     return made
 
 
@@ -72,7 +73,7 @@ def _linked(source: str, target: str) -> None:
 
 def doctor(python: Path) -> tuple[int, str]:
     argv = [sys.executable, "-m", "mcore_compat.cli", "doctor", "--python", python]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=files.ROOT, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=120)
     return done.returncode, done.stdout
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from real_support import CELL, cell
+from support import ROOT
 
-from mcore_compat.base import files, processes
+from mcore_compat.base import processes
 from mcore_compat.environments import process_variables
 
 pytestmark = pytest.mark.real
@@ -55,10 +56,10 @@ def found(
         )
     folder = tmp_path_factory.mktemp("plumbing")
     done = processes.run(
-        [python, SCRIPT, files.ROOT, tools, folder, request.param],
+        [python, SCRIPT, ROOT, tools, folder, request.param],
         timeout=570,
         env={**variables, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"},
-        cwd=files.ROOT,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.output[-3000:]
     told = json.loads(done.output.strip().splitlines()[-1])

@@ -23,12 +23,13 @@ from typing import Any
 import pytest
 import tomllib
 from bundle_support import OFFLINE, offline
+from support import ROOT
 
-from mcore_compat.base import files, processes
+from mcore_compat.base import processes
 from mcore_compat.environments import interpreters
 from mcore_compat.run import pipeline
 
-PLAN = files.ROOT / "constraints" / "gpu-run.toml"
+PLAN = ROOT / "constraints" / "gpu-run.toml"
 CELLS = 6
 """How many of the planned cells are run side by side."""
 
@@ -54,15 +55,15 @@ def plan() -> dict[str, Any]:
 def parts(plan: Mapping[str, Any]) -> Path:
     """The folder of the prepared parts; what is missing of them is made."""
     argv = [sys.executable, "-m", "mcore_compat.cli", "bundle", "--plan", str(PLAN)]
-    subprocess.run(argv, cwd=files.ROOT, check=True, timeout=3600)
-    return (files.ROOT / plan["output"]).parent
+    subprocess.run(argv, cwd=ROOT, check=True, timeout=3600)
+    return (ROOT / plan["output"]).parent
 
 
 @pytest.fixture(scope="module")
 def python(plan: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Python with what the base's list has: exact versions where it says them, else the newest of
     the day that it was read."""
-    text = (files.ROOT / plan["base-list"]).read_text(encoding="utf-8")
+    text = (ROOT / plan["base-list"]).read_text(encoding="utf-8")
     told = dict(re.findall(r"^# (python|read): (\S+)$", text, re.M))
     folder = tmp_path_factory.mktemp("base")
     wanted = folder / "wanted.txt"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
 from mcore_compat.base import files, processes
 from mcore_compat.environments import creation, interpreters, process_variables
@@ -34,12 +35,12 @@ def asked(kind: str | None, only: str, tmp_path: Path, limit: float = 120) -> di
     )
     if kind:
         variables["MCORE_COMPAT_SABOTAGE"] = kind
-    argv = [folder / "bin" / "python", files.ROOT / "suite" / "run.py", "--tools", tools]
+    argv = [folder / "bin" / "python", ROOT / "suite" / "run.py", "--tools", tools]
     done = processes.run(
         [*argv, "--events", events, "--only", only, "--timeout", str(limit)],
         timeout=570,
         env=variables,
-        cwd=files.ROOT,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.output[-3000:]
     rows = [json.loads(line) for line in events.read_text().splitlines()]
@@ -119,7 +120,7 @@ def test_logits_that_differ_are_told_whatever_the_step(tmp_path: Path) -> None:
     # The judgement alone, on numbers of ours: the logits themselves need a GPU.
     folder = files.home() / "envs" / CELL
     done = processes.run(
-        [folder / "bin" / "python", "-c", LOGITS, files.ROOT],
+        [folder / "bin" / "python", "-c", LOGITS, ROOT],
         timeout=120,
         env={**os.environ, "PYTHONPATH": str(_tools(folder))},
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.results import evidence, large_values
@@ -56,7 +57,7 @@ def start() -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "mcore_compat.cli", "matrix", *SELECTED]
     return subprocess.Popen(
         argv,
-        cwd=files.ROOT,
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

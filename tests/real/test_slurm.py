@@ -20,8 +20,8 @@ import pytest
 from jobs_support import ENDS_S, Run, finish, started
 from slurm_accounting import Accounted
 from slurm_support import Cluster, wait_for
+from support import ROOT
 
-from mcore_compat.base import files
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch
@@ -139,7 +139,7 @@ def test_what_a_person_cancels_is_not_submitted_again(slurm: Cluster, tmp_path: 
 def test_a_partition_that_does_not_exist_is_one_line(slurm: Cluster, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "mcore_compat.cli", "matrix", "--executor", "slurm"]
     argv += ["--tag", "newest", "--force", "--partition", "nowhere"]
-    environ = {**slurm.environ, "MCORE_COMPAT_HOME": str(tmp_path), "PYTHONPATH": str(files.ROOT)}
+    environ = {**slurm.environ, "MCORE_COMPAT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         argv, env=environ, capture_output=True, text=True, timeout=120, check=False
     )

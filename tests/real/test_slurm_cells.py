@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from slurm_support import Cluster, wait_for
+from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.core.outcomes import CellOutcome
@@ -47,7 +48,7 @@ def kept(cells: tuple[str, ...], tmp_path: Path) -> Iterator[dict[str, Path]]:
     Values that evidence keeps apart are left in `reports/evidence/shared/`: other cells may have
     come to name them meanwhile. `nox -s report` takes away what nobody names.
     """
-    index = files.ROOT / "reports" / "verdicts.json"
+    index = ROOT / "reports" / "verdicts.json"
     shutil.copy2(index, tmp_path / "verdicts.json")
     paths = {name: evidence.path_of(name, "host") for name in cells}
     for name, path in paths.items():
@@ -72,14 +73,14 @@ class Submitter:
         self._argv += ["--modelopt", f">={first},<={last}.99"]
         self._argv += ["--executor", "slurm", "--partition", "main", "--time", "10"]
         self._argv += ["--array-parallelism", "2", "--poll", "2"]
-        self._environ = {**slurm.environ, "PYTHONPATH": str(files.ROOT)}
+        self._environ = {**slurm.environ, "PYTHONPATH": str(ROOT)}
         self._log = log
 
     def start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as out:
             return subprocess.Popen(
                 self._argv,
-                cwd=files.ROOT,
+                cwd=ROOT,
                 env=self._environ,
                 stdout=out,
                 stderr=out,

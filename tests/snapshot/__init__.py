@@ -13,35 +13,25 @@ import pytest
 
 from mcore_compat.core import matrix as matrices
 from mcore_compat.core import releases as facts
-from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
-from mcore_compat.run import pipeline
+from mcore_compat.core.workspace import VARIABLE, Workspace
 
-CONSTRAINTS = Path(__file__).resolve().parent / "constraints"
-MATRIX, RELEASES = CONSTRAINTS / "matrix.toml", CONSTRAINTS / "releases.json"
+WORKSPACE = Workspace(Path(__file__).resolve().parent)
 DAY = datetime.date(2026, 11, 28)
 
 
 def matrix() -> Matrix:
     """The matrix of that day, read on that day: none of its rules has expired."""
-    return matrices.load(MATRIX, DAY)
+    return matrices.load(WORKSPACE.matrix, DAY)
 
 
 def releases() -> Releases:
     """What was known of releases."""
-    return facts.load(RELEASES)
-
-
-def lock_path(cell: Cell) -> Path:
-    """Where a cell's lock lies; only those that tests need are there."""
-    return CONSTRAINTS / "locks" / f"{cell.name}.txt"
+    return facts.load(WORKSPACE.releases)
 
 
 def use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the program take these for the project's; once it can be pointed at a folder, that."""
-    monkeypatch.setattr(matrices, "PATH", MATRIX)
-    monkeypatch.setattr(matrices.load, "__defaults__", (MATRIX, DAY))
-    monkeypatch.setattr(facts, "PATH", RELEASES)
-    monkeypatch.setattr(facts.load, "__defaults__", (RELEASES,))
-    monkeypatch.setattr(pipeline, "lock_path", lock_path)
+    """Let the program take these for the project's, as on that day."""
+    monkeypatch.setenv(VARIABLE, str(WORKSPACE.root))
+    monkeypatch.setattr(matrices.load, "__defaults__", (DAY,))
