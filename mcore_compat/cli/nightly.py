@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mcore_compat.cli import options, publication
 from mcore_compat.cli.registry import VERDICT
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.context import Context, context, say
 from mcore_compat.schedule import matrix_run, new_releases, nightly, plan, summary
 from mcore_compat.schedule.jobs import job_options
@@ -46,7 +45,7 @@ def call(args: Namespace) -> int:
         every=args.all_stale,
         before=args.before,
     )
-    before = nightly.earlier(night.before, say)
+    nightly.check_folder(night.before)
     here = context()
     new = nightly.kept(here.workspace)
     if night.does("prepare") and not args.list:
@@ -64,7 +63,7 @@ def call(args: Namespace) -> int:
         planned = plan.make(selected(Selection(names=names), here))
         print("\n".join(matrix_run.describe(planned, _jobs(night), here.workspace)))
         return 0
-    return _run(night, here, names, new, before)
+    return _run(night, here, names, new)
 
 
 def _run(
@@ -72,7 +71,6 @@ def _run(
     here: Context,
     names: tuple[str, ...],
     new: Sequence[new_releases.NewRelease],
-    before: Sequence[Evidence],
 ) -> int:
     """The steps that write."""
     if night.does("prepare"):
@@ -84,6 +82,7 @@ def _run(
         if night.shard == WHOLE:  # a part of the evidence is no report
             code = max(code, publication.write(say))
         now = tuple(nightly.all_in(here.workspace.results, say))
+        before = nightly.earlier(night.before, say)  # with what this night has replaced
         print("\n".join(nightly.summary(new, here.releases, now, before)))
         for left in nightly.settle(here, new):
             release = f"{left.package} {left.version}"

@@ -165,14 +165,14 @@ def keep_replaced(states: Sequence[CellState], folder: Path) -> None:
             files.write_text(to, evidence.dumps(old))
 
 
-def earlier(folder: Path | None, say: Callable[[str], None]) -> tuple[Evidence, ...]:
-    """Evidence that was there before: in `folder`, and kept when it was replaced.
-
-    Raises:
-        UsageError: there is no such folder.
-    """
+def check_folder(folder: Path | None) -> None:
+    """Raises UsageError where the folder of what was there before is none."""
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--before: {folder} is not a folder of evidence")
+
+
+def earlier(folder: Path | None, say: Callable[[str], None]) -> tuple[Evidence, ...]:
+    """Evidence that was there before: in `folder`, and kept when it was replaced."""
     places = (folder, replaced()) if folder is not None else (replaced(),)
     return tuple(each for place in places for each in all_in(place, say))
 
