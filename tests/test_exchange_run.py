@@ -232,9 +232,9 @@ def test_of_several_cells_an_interruption_ends_all_processes(
         ran.done.append(f"{cell.name} {ended.returncode}")
         raise InfrastructureError("it ended early")
 
-    running = processes._run
+    running = processes._pump
     monkeypatch.setattr(run, "save", save)
-    monkeypatch.setattr(processes, "_run", lambda *words: began.set() or running(*words))
+    monkeypatch.setattr(processes, "_pump", lambda *words: began.set() or running(*words))
     start = time.monotonic()
     assert cli.main([*BOTH, "-j", "2"]) == 130
     assert time.monotonic() - start < 20
