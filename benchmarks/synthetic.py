@@ -40,7 +40,9 @@ ODD = 50
 def evidence_of(count: int, folder: Path) -> None:
     """Write evidence of `count` cells: each is that of the real cell that stands at the same place
     between the oldest and the newest, with other pins, durations and here and there a message."""
-    real = [json.loads(p.read_text()) for p in sorted(evidence.FOLDER.glob("compat-*/main.host.json"))]
+    real = [
+        json.loads(p.read_text()) for p in sorted(evidence.FOLDER.glob("compat-*/main.host.json"))
+    ]
     by_pair = {tuple(series_of(row["pins"][axis]) for axis in AXES[:2]): row for row in real}
     rows = sorted({pair[0] for pair in by_pair}, key=parsed)
     columns = sorted({pair[1] for pair in by_pair}, key=parsed)
