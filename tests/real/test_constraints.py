@@ -12,7 +12,7 @@ import pytest
 from mcore_compat.base import processes
 from mcore_compat.environments import interpreters
 from mcore_compat.publish import csv_and_constraints, report
-from mcore_compat.run import pipeline
+from mcore_compat.run import context
 
 pytestmark = pytest.mark.real
 
@@ -29,7 +29,7 @@ def sample() -> list[Path]:
 def test_uv_takes_a_constraints_file_as_it_is(path: Path, tmp_path: Path) -> None:
     pins = dict(line.split("==") for line in path.read_text().splitlines() if "#" not in line)
     python = path.read_text().split("# python ")[1].split(",")[0]
-    uv = pipeline.find_uv()
+    uv = context.find_uv()
     env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     found = interpreters.find(python, processes.run, uv)
     made = [uv, "venv", "-q", "--python", found, tmp_path / "venv"]
