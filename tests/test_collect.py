@@ -3,14 +3,17 @@ else. All of it is made up here."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from collect_support import (
     BEFORE,
+    LATER,
     NAME,
     SUITE,
     TAKEN,
@@ -35,10 +38,11 @@ from support import event
 from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.offline import collection
+from mcore_compat.offline import collection, take_back
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.run.check_sets import GPU, MAIN
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
@@ -277,6 +281,33 @@ def test_over_a_base_the_subjects_must_be_the_cells(
     data["events"][0]["installed"]["nvidia-modelopt"] = "0.40.0"
     with pytest.raises(EvidenceError, match=r"nvidia-modelopt 0.40.0 ran, not 0.41"):
         collection.collect([write(data)], known)
+
+
+@pytest.mark.usefixtures("on_snapshot")
+def test_what_came_of_a_part_over_a_base_is_told(
+    carried: Carried, known: Reference, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = known.workspace
+    for path in (here.matrix, here.releases):
+        shutil.copyfile(snapshot.WORKSPACE.constraints / path.name, path)
+    data = of_a_part(over_base(carried))
+    data["suite"], data["part"]["digest"] = MAIN.digest(here.suite), GPU.digest(here.suite)
+    ask(data, event("quantized-fp8[gpt]", "broken", reason="a stand-in"))
+    (one,) = take_back.take_back([write(data, "gpu.host-base")], here)
+    assert evidence.load_all(here.over_base, "gpu") == (one,)
+    first, *rest = capsys.readouterr().out.splitlines()
+    told = (
+        f"{one.cell}, gpu, device class host: ✓ works 1, ✗ broken 1; over a base, with the lock of "
+        f"{NAME}"
+    )
+    assert first == f"{told}; {here.over_base / one.cell / 'gpu.host.json'}"
+    assert rest[:2] == ["  quantized-fp8[gpt]", "    ✗ broken: a stand-in"]
+    assert f"  torch: lock {one.base['differs']['torch']['lock']}, there {VENDOR}" in rest  # type: ignore[index]
+    assert "  transformer-engine-torch: lock 2.11.0, there none" in rest
+    data.update(complete=False, taken=LATER, events=data["events"][:2])
+    take_back.take_back([write(data, "gpu.host-base")], here)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert f"; incomplete: 1 of 2 checks; not taken: what is of {TAKEN} stays" in first
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
