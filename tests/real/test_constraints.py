@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from mcore_compat.base import processes
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
-from mcore_compat.publish import csv_and_constraints, report
+from mcore_compat.publish import csv_and_constraints
 from mcore_compat.run import context
 
 pytestmark = pytest.mark.real
@@ -21,7 +23,7 @@ SAMPLE = 10
 
 def sample() -> list[Path]:
     """Ten files spread over all of them, from the oldest to the newest."""
-    files = sorted((report.FOLDER / csv_and_constraints.CONSTRAINTS).glob("*.txt"))
+    files = sorted((Workspace(ROOT).reports / csv_and_constraints.CONSTRAINTS).glob("*.txt"))
     return [files[place * (len(files) - 1) // (SAMPLE - 1)] for place in range(SAMPLE)]
 
 
