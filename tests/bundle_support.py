@@ -20,12 +20,13 @@ from support import stand_in_cell
 
 from mcore_compat.base import files
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments.wheelhouse import Key, Wheel
 from mcore_compat.offline import archive, contents
 from mcore_compat.offline.archive import BundleFile
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.run import pipeline
+from mcore_compat.run import context
 
 SERIES = ".".join(map(str, sys.version_info[:2]))
 CELL = replace(stand_in_cell(), python=SERIES)
@@ -140,9 +141,9 @@ def pinned(paths: Iterable[Path]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """A repository of stand-ins, and one cell of it."""
+    """A workspace of stand-ins, and one cell of it."""
 
-    root: Path
+    workspace: Workspace
     lock: Lock
     local: tuple[Wheel, ...]
     downloads: Mapping[str, Path]
@@ -166,7 +167,7 @@ class StandIn:
 
     def bundle_files(self, without: Sequence[str] = ()) -> list[BundleFile]:
         """All of a bundle of the cell."""
-        return contents.bundle_files([self.packed(without)], self.tools, self.root)
+        return contents.bundle_files([self.packed(without)], self.tools, self.workspace)
 
     def laid_out(self, folder: Path, without: Sequence[str] = ()) -> Path:
         """The bundle, unpacked."""
@@ -211,7 +212,7 @@ def stand_in(root: Path, core: bytes = b"") -> StandIn:
     )
     head = locks.head(CELL, "2026-01-01", list(source_only), extras="kept to", body=body)
     return StandIn(
-        root=root,
+        workspace=Workspace(root),
         lock=locks.parse(head + body, f"{CELL.name}.txt"),
         local=local,
         downloads={files.sha256_file(path): path for path in mine},
@@ -262,7 +263,7 @@ def run(
     folder: Path, *words: str, python: str | Path = sys.executable, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """`python run.py` in a bundle's folder, without a network where the machine can do that."""
-    path = f"{pipeline.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{context.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": "", **variables}
     return subprocess.run(
         [*(OFFLINE if offline() else ()), str(python), "run.py", *words],
@@ -277,7 +278,7 @@ def run(
 
 def base_python(folder: Path, *wheels: Path) -> Path:
     """A Python that has packages of its own; stands in for a vendor's container."""
-    uv = pipeline.find_uv()
+    uv = context.find_uv()
     subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder], check=True)
     python = folder / "bin" / "python"
     subprocess.run(

@@ -14,13 +14,10 @@ from support import event
 
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
-from mcore_compat.offline import collection
-from mcore_compat.offline import verification as whole
-from mcore_compat.offline.verification import Known
+from mcore_compat.core.workspace import Workspace
+from mcore_compat.offline.verification import SUBJECTS, Reference
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence, verdict
-from mcore_compat.run.check_sets import Part
 
 NAME = "compat-0.16-modelopt0.41"
 SUITE, TIER = "5" * 64, "9" * 64
@@ -28,7 +25,7 @@ TE_TORCH = "transformer_engine_torch-2.11.0-cp312-cp312-linux_x86_64.whl"
 VENDOR = "2.8.0a0+5228986c39.nv25.6"
 
 TAKEN, BEFORE = "2021-06-01T10:00:00Z", "2021-05-01T10:00:00Z"
-LATER = "2021-07-01T10:00:00Z"
+LATER, AT_LAST = "2021-07-01T10:00:00Z", "2021-08-01T10:00:00Z"
 
 Carried = dict[str, Any]
 Write = Callable[..., Path]
@@ -42,7 +39,7 @@ def cell_() -> Cell:
 @pytest.fixture(name="lock", scope="module")
 def lock_(cell: Cell) -> Lock:
     """Of a few packages; the real one has more."""
-    pins = {name: cell.pins[name] for name in whole.SUBJECTS}
+    pins = {name: cell.pins[name] for name in SUBJECTS}
     pins |= {"torch": cell.torch, "transformer-engine": cell.te, "numpy": "2.4.4"}
     pins["transformer-engine-torch"] = cell.te
     body = "".join(f"{n}=={v} \\\n    --hash=sha256:{'ab' * 32}\n" for n, v in sorted(pins.items()))
@@ -51,21 +48,18 @@ def lock_(cell: Cell) -> Lock:
 
 
 @pytest.fixture(name="known")
-def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
-    """What is compared with; evidence is stored below a temporary folder."""
+def known_(lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
+    """What is compared with; the workspace has the lock, and no results yet."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(evidence, "FOLDER", tmp_path / "stored" / "evidence")
-    monkeypatch.setattr(collection, "FOLDER", tmp_path / "stored" / "over-base")
-    monkeypatch.setattr(verdict, "note", lambda found: None)
-    (tmp_path / "locks").mkdir()
-    (tmp_path / "locks" / f"{NAME}.txt").write_text(lock.text)
-    monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / "stored" / part.name))
-    return Known(
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.locks.mkdir(parents=True)
+    workspace.lock(NAME).write_text(lock.text)
+    return Reference(
+        workspace=workspace,
         matrix=snapshot.matrix(),
         releases=snapshot.releases(),
         suite=SUITE,
         parts={"gpu": TIER},
-        locks=tmp_path / "locks",
     )
 
 
@@ -98,7 +92,7 @@ def carried_(lock: Lock, cell: Cell) -> Carried:
 
 @pytest.fixture(name="write")
 def write_(tmp_path: Path) -> Write:
-    def put(data: Carried, name: str = "host", folder: str = "back") -> Path:
+    def put(data: Carried, name: str = "main.host", folder: str = "back") -> Path:
         path = tmp_path / folder / "evidence" / NAME / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data))
@@ -144,6 +138,7 @@ def of_a_part(data: Carried) -> Carried:
     return {**copy.deepcopy(data), "part": {"name": "gpu", "digest": TIER}}
 
 
-def stored(tmp_path: Path) -> list[str]:
-    place = tmp_path / "stored"
-    return sorted(p.relative_to(place).as_posix() for p in place.rglob("*.json"))
+def stored(known: Reference) -> list[str]:
+    """The results that were taken, below `reports/`."""
+    reports = known.workspace.reports
+    return sorted(p.relative_to(reports).as_posix() for p in reports.glob("*/compat-*/*.json"))

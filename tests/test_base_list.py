@@ -116,7 +116,7 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
 def test_a_bad_plan_is_told(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "plan.toml").write_text(text)
     with pytest.raises(UsageError) as raised:
-        plan_file.read(tmp_path / "plan.toml")
+        plan_file.read(tmp_path / "plan.toml", tmp_path)
     assert said in str(raised.value)
 
 

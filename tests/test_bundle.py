@@ -34,9 +34,9 @@ from bundle_support import (
 
 from mcore_compat.base import files
 from mcore_compat.offline import archive, contents, node_result
-from mcore_compat.offline.node.environment import PARTS as PARTS_THERE
-from mcore_compat.run import runner
-from mcore_compat.run.check_sets import PARTS
+from mcore_compat.offline.node import cell_run
+from mcore_compat.offline.node.environment import PARTS
+from mcore_compat.run.check_sets import GPU, MAIN, ON_A_GPU
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_it_runs_without_a_network_and_writes_evidence(made: StandIn, bundle: Pa
     assert done.returncode == 0, done.stderr
     found = evidence_of(bundle)
     assert found["lock"] == made.lock.digest
-    assert found["suite"] == files.sha256_tree(made.root / "suite", deep=False)
+    assert found["suite"] == files.sha256_tree(made.workspace.suite, deep=False)
     assert found["wheels"] == {one.path.name: one.sha256 for one in made.local}
     assert found["base"] is None
     assert found["part"] is None
@@ -83,7 +83,9 @@ def test_pip_of_the_bundle_does_it_as_well(bundle: Path, made: StandIn, tmp_path
     if not bundled:
         pytest.skip("this Python comes without the wheel of pip that the test takes")
     tools = {**made.tools, files.sha256_file(bundled[0]): bundled[0]}
-    archive.lay_out(contents.bundle_files([made.packed()], tools, made.root), tmp_path / "with-pip")
+    archive.lay_out(
+        contents.bundle_files([made.packed()], tools, made.workspace), tmp_path / "with-pip"
+    )
     done = run(tmp_path / "with-pip", "--installer", "pip", PIP_INDEX_URL="http://index.invalid")
     assert done.returncode == 0, done.stderr
     assert run(bundle, "--installer", "uv").returncode == 0
@@ -120,7 +122,8 @@ def test_of_some_checks_the_evidence_is_not_complete(bundle: Path) -> None:
 
 
 def test_both_sides_have_the_same_parts_of_the_suite() -> None:
-    assert tuple(PARTS) == PARTS_THERE
+    assert tuple(ON_A_GPU) == PARTS
+    assert {None: MAIN, **ON_A_GPU} == cell_run.CHECK_SETS
 
 
 def test_a_part_of_the_suite_is_run_in_its_place(bundle: Path, made: StandIn) -> None:
@@ -130,27 +133,25 @@ def test_a_part_of_the_suite_is_run_in_its_place(bundle: Path, made: StandIn) ->
     assert written(bundle) == ["gpu.host.json"]
     found = evidence_of(bundle, EVIDENCE.with_name("gpu.host.json"))
     node_result.parse(json.dumps(found), "it")
-    suite = files.sha256_tree(made.root / "suite", deep=False)
-    assert found["suite"] == suite
-    digest = runner.digest(suite, made.root / "suite" / "gpu")
-    assert found["part"] == {"name": "gpu", "digest": digest}
+    assert found["suite"] == files.sha256_tree(made.workspace.suite, deep=False)
+    assert found["part"] == {"name": "gpu", "digest": GPU.digest(made.workspace.suite)}
     assert [e.get("check") for e in found["events"]][1] == "gpu-megatron_core"  # type: ignore[attr-defined]
 
 
 def test_with_a_gpu_a_whole_run_has_all_parts(bundle: Path) -> None:
     done = run(bundle, "--only", "import-torch", STAND_IN_DEVICE="gpu")
     assert done.returncode == 0, done.stderr
-    assert written(bundle) == ["gpu.json"]
+    assert written(bundle) == ["main.gpu.json"]
     done = run(bundle, STAND_IN_DEVICE="gpu")
     assert done.returncode == 0, done.stderr
-    assert written(bundle) == ["gpu.gpu.json", "gpu.json", "ranks.gpu.json"]
+    assert written(bundle) == ["gpu.gpu.json", "main.gpu.json", "ranks.gpu.json"]
 
 
 def test_two_cells_of_a_bundle_run_at_the_same_time(made: StandIn, tmp_path: Path) -> None:
     other = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
     packed = [made.packed(), made.packed(cell=other)]
     bundle = tmp_path / "bundle"
-    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), bundle)
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.workspace), bundle)
     with hanging(bundle, tmp_path / "pid", "--cell", CELL.name):
         used = environments(bundle)
         done = run(bundle, "--cell", other.name)
@@ -216,7 +217,7 @@ def test_a_suite_past_its_limit_is_killed(bundle: Path, tmp_path: Path) -> None:
 @contextmanager
 def hanging(bundle: Path, pid: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """A run whose suite hangs, from then on; it is ended with the block."""
-    path = f"{bundle_support.pipeline.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{bundle_support.context.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(
         [sys.executable, "run.py", *words],
         cwd=bundle,

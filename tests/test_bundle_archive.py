@@ -37,7 +37,7 @@ def bundle(made: StandIn, tmp_path: Path) -> Path:
 
 def test_the_same_input_makes_the_same_bytes(made: StandIn, tmp_path: Path) -> None:
     first = archive.save(made.bundle_files(), tmp_path / "a.tar")
-    os.utime(made.root / "suite" / "check_it.py", (1, 1))
+    os.utime(made.workspace.suite / "check_it.py", (1, 1))
     second = archive.save(list(reversed(made.bundle_files())), tmp_path / "b.tar")
     assert first.manifest == second.manifest
     assert first.files[0].read_bytes() == second.files[0].read_bytes()
@@ -104,7 +104,7 @@ def test_a_bundle_is_whole_or_not_there(made: StandIn, tmp_path: Path) -> None:
 def test_what_cells_share_is_there_once(made: StandIn) -> None:
     other = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
     packed = [made.packed(), made.packed(cell=other)]
-    names = [e.name for e in contents.bundle_files(packed, made.tools, made.root)]
+    names = [e.name for e in contents.bundle_files(packed, made.tools, made.workspace)]
     assert len(names) == len(set(names))
     assert sum("torch-2.9.1" in name for name in names if name.startswith("wheels/")) == 1
     assert {f"cells/{CELL.name}.json", f"cells/{other.name}.json"} <= set(names)

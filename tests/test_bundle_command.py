@@ -11,23 +11,24 @@ from typing import Any
 import pytest
 import snapshot
 from index_support import file
-from mcore_compat.offline.overlay import Base
-from support import ROOT, START, event, stand_in_cell
+from support import START, event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Completed
-from mcore_compat.cli import bundle, commands
+from mcore_compat.cli import bundle
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
-from mcore_compat.offline import archive, collection, contents, download, overlay, packing
+from mcore_compat.offline import contents, download, packing, run_over_base, take_back
+from mcore_compat.offline.node import overlay
+from mcore_compat.offline.node.overlay import BasePython
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
-from mcore_compat.run import part_results as parts
-from mcore_compat.run import pipeline
+from mcore_compat.run import context, pipeline
 from mcore_compat.run.check_sets import GPU
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
@@ -151,7 +152,7 @@ def over(
     monkeypatch: pytest.MonkeyPatch, python: str | None = None, **versions: str
 ) -> dict[str, tuple[str, ...]]:
     """What a bundle of the cell is made without, over a Python that has these packages."""
-    here = commands.context()
+    here = context.context()
     cell = pipeline.chosen(CELL, here)
     there = {"torch": cell.torch, "transformer_engine": cell.te, **versions}
     found = Installed(
@@ -160,13 +161,13 @@ def over(
         requires={},
     )
     monkeypatch.setattr(scan, "inspect", lambda python, run: found)
-    return bundle.fitting([CELL], Path("python"), here)
+    return run_over_base.fitting([CELL], Path("python"), here)
 
 
 def test_over_the_cells_own_torch_all_that_was_compiled_for_it_comes_along(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert over(monkeypatch) == {CELL: bundle.CURRENT}
+    assert over(monkeypatch) == {CELL: run_over_base.CURRENT}
 
 
 def test_over_another_torch_nothing_is_built_that_would_not_fit(
@@ -188,12 +189,13 @@ def test_a_base_that_cannot_be_is_refused_before_anything_is_built(
         over(monkeypatch, python="3.9.1")
 
 
-def stand_in_taken(outcome: str, **fields: Any) -> Evidence:
+def stand_in_taken(outcome: str) -> Evidence:
     """Evidence of the GPU tier, made up."""
-    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    base = evidence.start(stand_in_cell(), device_class="host", check_set=GPU.name)
+    builder = Builder(base)
     for one in (START, event("quantized-fp8[gpt]", outcome), {"event": "end", "seconds": 1.0}):
         builder.take(one)
-    return replace(parts.of(builder.evidence(), GPU), **fields)
+    return builder.evidence()
 
 
 @dataclass
@@ -214,7 +216,7 @@ class OverBase:
         said = "run.py: it passed its limit" if self.code else ""
         return Completed(argv=(), returncode=self.code, output=said, seconds=0.0)
 
-    def take(self, paths: Any) -> list[Evidence]:
+    def take(self, paths: Any, workspace: Workspace) -> list[Evidence]:
         self.taken += 1
         return [stand_in_taken(self.outcome)]
 
@@ -222,12 +224,11 @@ class OverBase:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     made = OverBase()
-    here = SimpleNamespace(run=made.run, say=quiet)
-    monkeypatch.setattr(commands, "context", lambda: here)
-    monkeypatch.setattr(bundle, "fitting", lambda *_: {})
-    monkeypatch.setattr(packing, "entries", lambda *_: [])
-    monkeypatch.setattr(archive, "lay_out", lambda *_: "")
-    monkeypatch.setattr(bundle, "taken", made.take)
+    here = replace(context.context(), run=made.run, say=quiet)
+    monkeypatch.setattr(context, "context", lambda: here)
+    monkeypatch.setattr(run_over_base, "fitting", lambda *_: {})
+    monkeypatch.setattr(packing, "bundle_files", lambda *_: [])
+    monkeypatch.setattr(take_back, "take_back", made.take)
     return made
 
 
@@ -250,34 +251,13 @@ def test_what_a_run_over_a_base_learnt_before_it_failed_is_kept(
     assert stand_in.taken == 1
 
 
-def test_what_came_of_a_part_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    base = {"cell": CELL, "differs": {"torch": {"lock": "2.9.1", "there": "2.8.0a0"}}}
-    one = stand_in_taken("broken", base=base)
-    path = ROOT / "reports" / "over-base" / "gpu" / "c.host.json"
-    found = [collection.Collected(path, one, 60, None)]
-    monkeypatch.setattr(collection, "collect", lambda paths, known: found)
-    assert bundle.taken([]) == [one]
-    first, *_, last = capsys.readouterr().out.splitlines()
-    assert first == (
-        f"{CELL}, gpu, device class host: ✗ broken 1; over a base, with the lock of {CELL}; "
-        "reports/over-base/gpu/c.host.json"
-    )
-    assert last == "  torch: lock 2.9.1, there 2.8.0a0"
-    found[0] = collection.Collected(path, replace(one, complete=False), 60, "2021-06-01T10:00:00Z")
-    bundle.taken([])
-    first, *_ = capsys.readouterr().out.splitlines()
-    assert "; incomplete: 1 of 60 checks; not taken: what is of 2021-06-01T10:00:00Z stays" in first
-
-
 def test_a_script_in_the_way_is_told_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def entries(*_: Any) -> Any:
+    def bundle_files(*_: Any) -> Any:
         raise AssertionError("nothing is built")
 
-    monkeypatch.setattr(packing, "entries", entries)
+    monkeypatch.setattr(packing, "bundle_files", bundle_files)
     (tmp_path / "run.py").write_text("the user's")
     words = ["--part-size", "2G", "--output", str(tmp_path / "a.tar")]
     assert cli.main(["bundle", CELL, *words]) == 2
@@ -316,8 +296,8 @@ MAMBA = package("mamba-ssm", "2.2.5", bound="2.9.1", local=True)
 
 def planned(
     installed: dict[str, str], cuda: str | None = "12.8", *more: dict[str, Any]
-) -> overlay.Plan:
-    there = Base(installed=installed, cuda=cuda)
+) -> overlay.OverlayPlan:
+    there = BasePython(installed=installed, cuda=cuda)
     return overlay.plan([*PACKAGES, *more], there, lambda p: NEEDS.get(p["name"], []), 12)
 
 
@@ -359,11 +339,11 @@ def test_te_of_the_bundle_only_over_its_own_torch() -> None:
 
 def test_what_was_left_out_and_does_not_fit_is_told_and_no_error() -> None:
     left_out = [{**p, "files": {}} if p["name"] == "transformers" else p for p in PACKAGES]
-    there = Base(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
+    there = BasePython(installed={**THERE, "transformers": "4.50.0"}, cuda="12.8")
     made = overlay.plan(left_out, there, lambda p: NEEDS.get(p["name"], []), 12)
     assert "transformers" not in made.install
     assert made.unmet == ("nvidia-modelopt 0.41.0 requires transformers>=4.56, 4.50.0 is there",)
-    missing = Base(installed=THERE, cuda="12.8")
+    missing = BasePython(installed=THERE, cuda="12.8")
     with pytest.raises(UsageError, match="transformers of this bundle was left out"):
         overlay.plan(left_out, missing, lambda p: NEEDS.get(p["name"], []), 12)
 
@@ -398,9 +378,9 @@ def test_what_every_family_needs_may_not() -> None:
 
 
 def test_what_goes_with_torch_of_a_real_lock() -> None:
-    lock = locks.read(snapshot.CONSTRAINTS / "locks" / "compat-0.16-modelopt0.41.txt")
+    lock = locks.read(snapshot.WORKSPACE.lock(CELL))
     found = contents.torch_group(lock, snapshot.releases())
     assert {"torch", "triton", "nvidia-cublas-cu12", "nvidia-nccl-cu12"} <= found
     assert not found & {"nvidia-modelopt", "nvidia-ml-py", "megatron-core", "numpy", "filelock"}
     assert not [n for n in found if n.startswith("transformer-engine")]
-    assert contents.chosen(lock, ["torch", "nvidia-*"], found) == found
+    assert contents.left_out(lock, ["torch", "nvidia-*"], found) == found

@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
 def bundle(made: StandIn, tmp_path: Path) -> Path:
     """A bundle of two cells."""
     packed = [made.packed(), made.packed(cell=OTHER)]
-    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), tmp_path / "bundle")
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.workspace), tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
@@ -71,7 +71,7 @@ def gone(pid: int) -> bool:
 
 
 def started(bundle: Path, *words: str, **variables: str) -> subprocess.Popen[bytes]:
-    path = f"{bundle_support.pipeline.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{bundle_support.context.find_uv().parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
         [sys.executable, "run.py", *words],
         cwd=bundle,
@@ -103,7 +103,7 @@ def test_another_run_in_the_same_folder_counts_its_own_checks(bundle: Path) -> N
     assert f"{CELL.name}: ended, 2/2 checks" in again.stdout
     with tarfile.open(bundle / "out" / RESULTS) as source:
         found = [name for name in source.getnames() if name.startswith("evidence/")]
-    assert [name.split("/")[2] for name in found] == ["gpu.host.json", "host.json"], "of both"
+    assert [name.split("/")[2] for name in found] == ["gpu.host.json", "main.host.json"], "of both"
     (bundle / "out" / "more.py").touch()
     refused = run(bundle, "--main", *words)
     assert refused.returncode == 2
@@ -116,11 +116,11 @@ def test_what_an_earlier_run_learnt_stays_until_another_is_whole(bundle: Path) -
     assert run(bundle, *words).returncode == 0
     taken = json.loads((place / "main.host.json").read_text())["taken"]
     assert run(bundle, *words, "--only", "import-torch").returncode == 0
-    aside = place / f"host.{taken.replace(':', '')}.json"
+    aside = place / f"main.host.{taken.replace(':', '')}.json"
     assert json.loads(aside.read_text())["complete"] is True
     assert checks(json.loads((place / "main.host.json").read_text())) == ["import-torch"]
     assert run(bundle, *words).returncode == 0
-    assert [path.name for path in place.iterdir()] == ["host.json"]
+    assert [path.name for path in place.iterdir()] == ["main.host.json"]
 
 
 def test_an_archive_goes_through_a_narrow_door(
@@ -128,7 +128,7 @@ def test_an_archive_goes_through_a_narrow_door(
 ) -> None:
     monkeypatch.setattr(parallel, "ARCHIVE_BYTES", 100_000)
     here = NodeRun(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
-    bundle_support.put(tmp_path / "evidence" / "compat-a" / "host.json", "e" * 60_000)
+    bundle_support.put(tmp_path / "evidence" / "compat-a" / "main.host.json", "e" * 60_000)
     for name in "abcd":
         bundle_support.put(tmp_path / "logs" / f"compat-{name}" / "suite.log", "l" * 50_000 + name)
     parallel.keep([], here)

@@ -18,7 +18,7 @@ from bundle_support import CELL, StandIn, base_python, contents_of, run, wheel
 from mcore_compat.base import files
 from mcore_compat.offline import archive, contents
 from mcore_compat.offline.node import install, shared_packages
-from mcore_compat.run import pipeline
+from mcore_compat.run import context
 
 OTHER = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
 LARGE = 60_000_000
@@ -81,7 +81,7 @@ def test_only_what_is_large_and_has_no_commands_is_shared(root: Path) -> None:
 
 
 def test_a_layer_is_made_once_and_by_what_is_in_it(root: Path) -> None:
-    installer = install.Installer(root=root, uv=pipeline.find_uv())
+    installer = install.Installer(root=root, uv=context.find_uv())
     packages = [package(root, "large")]
     python = Path(sys.executable)
     first = shared_packages.layer(installer, python, packages, root / "layers")
@@ -97,7 +97,7 @@ def test_a_layer_is_made_once_and_by_what_is_in_it(root: Path) -> None:
 
 
 def test_what_an_installation_that_was_killed_left_is_no_layer(root: Path) -> None:
-    installer = install.Installer(root=root, uv=pipeline.find_uv())
+    installer = install.Installer(root=root, uv=context.find_uv())
     packages = [package(root, "large")]
     first = shared_packages.layer(installer, Path(sys.executable), packages, root / "layers")
     first.rename(first.with_suffix(".part"))
@@ -114,7 +114,7 @@ def test_two_cells_over_a_base_share_what_is_large(made: StandIn, tmp_path: Path
     )
     bundle = tmp_path / "bundle"
     packed = [made.packed(["torch"], cell) for cell in (CELL, OTHER)]
-    archive.lay_out(contents.bundle_files(packed, made.tools, made.root), bundle)
+    archive.lay_out(contents.bundle_files(packed, made.tools, made.workspace), bundle)
     before = contents_of(tmp_path / "base")
     # The base's TE is not the cell's: what would stay is taken away, and TE of the bundle comes.
     shutil.rmtree(next((tmp_path / "base").glob("lib/*/site-packages/transformer_engine_cu12-*")))

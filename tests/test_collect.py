@@ -3,14 +3,17 @@ else. All of it is made up here."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from collect_support import (
     BEFORE,
+    LATER,
     NAME,
     SUITE,
     TAKEN,
@@ -35,12 +38,11 @@ from support import event
 from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.offline import collection
+from mcore_compat.offline import collection, take_back
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import part_results as parts
-from mcore_compat.run.check_sets import GPU
+from mcore_compat.run.check_sets import GPU, MAIN
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
@@ -55,7 +57,7 @@ def test_evidence_of_the_lock_is_the_cells(
     write(carried)
     ((path, one, _, later),) = collection.collect([tmp_path / "back"], known)
     assert later is None
-    assert path == tmp_path / "stored" / "evidence" / NAME / "main.host.json"
+    assert path == evidence.path_of(NAME, "host", known.workspace.results)
     found = evidence.load(path)
     assert found == one
     assert (found.cell, found.pins, found.base) == (NAME, cell.pins, None)
@@ -72,21 +74,21 @@ def test_device_classes_stand_side_by_side(
     carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
-    before = (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes()
-    collection.collect([write(on_a_gpu(carried), "gpu")], known)
-    assert stored(tmp_path) == [f"evidence/{NAME}/main.gpu.json", f"evidence/{NAME}/main.host.json"]
-    assert (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes() == before
+    before = (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes()
+    collection.collect([write(on_a_gpu(carried), "main.gpu")], known)
+    assert stored(known) == [f"results/{NAME}/main.gpu.json", f"results/{NAME}/main.host.json"]
+    assert (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes() == before
 
 
 def test_older_evidence_never_replaces_newer(
     carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
-    before = (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes()
+    before = (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes()
     older = {**carried, "taken": BEFORE}
     ((*_, later),) = collection.collect([write(older)], known)
     assert later == TAKEN
-    assert (tmp_path / "stored" / "evidence" / NAME / "main.host.json").read_bytes() == before
+    assert (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes() == before
 
 
 def test_over_a_base_it_is_never_the_locked_cells(
@@ -94,9 +96,9 @@ def test_over_a_base_it_is_never_the_locked_cells(
 ) -> None:
     brought = over_base(carried)
     brought["base"]["changed"] = {"transformer-engine-cu13": "GPU code of sm_90 only"}
-    ((path, one, *_),) = collection.collect([write(brought, "host-base")], known)
+    ((path, one, *_),) = collection.collect([write(brought, "main.host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
-    assert path == tmp_path / "stored" / "over-base" / name / "main.host.json"
+    assert path == known.workspace.over_base / name / "main.host.json"
     assert one.cell == name
     assert (one.pins["torch"], one.pins["transformer-engine"]) == (VENDOR, "2.4.0+3cd6870")
     assert one.base is not None
@@ -109,7 +111,7 @@ def test_over_a_base_it_is_never_the_locked_cells(
         "transformer-engine-torch": {"lock": cell.te, "there": None},
     }
     assert evidence.load(path) == one
-    assert not evidence.load_all(tmp_path / "stored" / "evidence")
+    assert not evidence.load_all(known.workspace.results)
     assert one.installed["apex"] == "0.1"
 
 
@@ -117,15 +119,18 @@ def test_of_releases_it_has_the_name_of_their_cell(
     carried: Carried, known: Reference, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     same = over_base(carried, te=cell.te, torch=cell.torch)
-    ((path, one, *_),) = collection.collect([write(same, "host-base")], known)
-    assert path == tmp_path / "stored" / "over-base" / NAME / "main.host.json", (
-        "never beside the locked"
-    )
+    ((path, one, *_),) = collection.collect([write(same, "main.host-base")], known)
+    assert path == known.workspace.over_base / NAME / "main.host.json", "never beside the locked"
     assert one.base is not None
     assert set(one.base["differs"]) == {"transformer-engine-torch"}
     other = over_base(carried, te=cell.te, torch="2.8.0")
-    ((path, one, *_),) = collection.collect([write(other, "host-base")], known)
+    ((path, one, *_),) = collection.collect([write(other, "main.host-base")], known)
     assert path.parent.name == f"{NAME}-torch2.8"
+
+
+def tier(known: Reference) -> tuple[Evidence, ...]:
+    """What is stored of the GPU tier."""
+    return evidence.load_all(known.workspace.results, "gpu")
 
 
 def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
@@ -137,11 +142,11 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     ask(data, broken)
     ((path, one, _, later),) = collection.collect([write(data, "gpu.gpu")], known)
     assert later is None
-    assert path == tmp_path / "stored" / "gpu" / f"{NAME}.gpu.json"
-    assert stored(tmp_path) == [f"gpu/{NAME}.gpu.json"]
-    assert parts.load_all(GPU) == (one,)
-    assert isinstance(one, Evidence)
-    assert (one.part, one.lock, one.digest) == ("gpu", carried["lock"], TIER)
+    assert path == evidence.path_of(NAME, "gpu", known.workspace.results, "gpu")
+    assert stored(known) == [f"results/{NAME}/gpu.gpu.json"]
+    assert tier(known) == (one,)
+    assert not evidence.load_all(known.workspace.results), "no verdict of the cell"
+    assert (one.check_set, one.lock, one.suite) == ("gpu", carried["lock"], TIER)
     assert (one.taken, one.pins, one.base) == (TAKEN, cell.pins, None)
     assert [c.outcome.value for c in one.checks] == ["broken", "works"]
     assert one.checks[0].failure
@@ -153,10 +158,10 @@ def test_older_evidence_of_a_part_never_replaces_newer(
 ) -> None:
     data = of_a_part(carried)
     collection.collect([write(data, "gpu.host")], known)
-    before = parts.load_all(GPU)
+    before = tier(known)
     ((*_, later),) = collection.collect([write({**data, "taken": BEFORE}, "gpu.host")], known)
     assert later == TAKEN
-    assert parts.load_all(GPU) == before
+    assert tier(known) == before
 
 
 def test_of_a_part_over_a_base_it_is_kept_apart(
@@ -165,11 +170,11 @@ def test_of_a_part_over_a_base_it_is_kept_apart(
     data = of_a_part(over_base(carried))
     ((path, one, *_),) = collection.collect([write(data, "gpu.host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
-    assert path == tmp_path / "stored" / "over-base" / "gpu" / f"{name}.host.json"
-    assert parts.load(path) == one
+    assert path == known.workspace.over_base / name / "gpu.host.json"
+    assert evidence.load(path) == one
     assert one.base is not None
     assert one.base["differs"]["torch"]["there"] == VENDOR
-    assert parts.load_all(GPU) == ()
+    assert tier(known) == ()
 
 
 def test_a_clock_that_is_a_little_ahead_is_taken(
@@ -266,7 +271,7 @@ def test_what_is_not_of_here_is_refused(
     assert refused.value.exit_code == 2
     assert str(bad) in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert not stored(tmp_path), "not the good one either"
+    assert not stored(known), "not the good one either"
 
 
 def test_over_a_base_the_subjects_must_be_the_cells(
@@ -278,15 +283,42 @@ def test_over_a_base_the_subjects_must_be_the_cells(
         collection.collect([write(data)], known)
 
 
+@pytest.mark.usefixtures("on_snapshot")
+def test_what_came_of_a_part_over_a_base_is_told(
+    carried: Carried, known: Reference, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = known.workspace
+    for path in (here.matrix, here.releases):
+        shutil.copyfile(snapshot.WORKSPACE.constraints / path.name, path)
+    data = of_a_part(over_base(carried))
+    data["suite"], data["part"]["digest"] = MAIN.digest(here.suite), GPU.digest(here.suite)
+    ask(data, event("quantized-fp8[gpt]", "broken", reason="a stand-in"))
+    (one,) = take_back.take_back([write(data, "gpu.host-base")], here)
+    assert evidence.load_all(here.over_base, "gpu") == (one,)
+    first, *rest = capsys.readouterr().out.splitlines()
+    told = (
+        f"{one.cell}, gpu, device class host: ✓ works 1, ✗ broken 1; over a base, with the lock of "
+        f"{NAME}"
+    )
+    assert first == f"{told}; {here.over_base / one.cell / 'gpu.host.json'}"
+    assert rest[:2] == ["  quantized-fp8[gpt]", "    ✗ broken: a stand-in"]
+    assert f"  torch: lock {one.base['differs']['torch']['lock']}, there {VENDOR}" in rest  # type: ignore[index]
+    assert "  transformer-engine-torch: lock 2.11.0, there none" in rest
+    data.update(complete=False, taken=LATER, events=data["events"][:2])
+    take_back.take_back([write(data, "gpu.host-base")], here)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert f"; incomplete: 1 of 2 checks; not taken: what is of {TAKEN} stays" in first
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
 def test_what_is_no_evidence_is_refused(known: Reference, tmp_path: Path, text: str) -> None:
-    (tmp_path / "host.json").write_text(text)
-    with pytest.raises(EvidenceError, match=r"host\.json"):
+    (tmp_path / "main.host.json").write_text(text)
+    with pytest.raises(EvidenceError, match=r"main\.host\.json"):
         collection.collect([tmp_path / "main.host.json"], known)
 
 
 def test_a_folder_without_evidence(known: Reference, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no evidence"):
-        collection.collect([tmp_path / "locks"], known)
+        collection.collect([known.workspace.constraints], known)
     with pytest.raises(UsageError, match="is not there"):
         collection.collect([tmp_path / "nowhere"], known)

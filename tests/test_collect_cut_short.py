@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from collect_support import (
+    AT_LAST,
     BEFORE,
     LATER,
     NAME,
@@ -24,6 +25,7 @@ from collect_support import (
     lock_,
     of_a_part,
     on_a_gpu,
+    over_base,
     write_,
 )
 from support import event
@@ -32,9 +34,7 @@ from mcore_compat.base.errors import EvidenceError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence, verdict
-from mcore_compat.run import part_results as parts
-from mcore_compat.run.check_sets import GPU
+from mcore_compat.results import evidence
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
@@ -76,33 +76,56 @@ def test_of_a_part_neither(carried: Carried, known: Reference, write: Write) -> 
     short = {**cut_short(data), "taken": LATER}
     ((*_, stays),) = collection.collect([write(short, "gpu.gpu")], known)
     assert stays == TAKEN
-    assert parts.load_all(GPU) == (whole,)
+    assert evidence.load_all(known.workspace.results, "gpu") == (whole,)
 
 
-def test_of_two_that_were_cut_short_that_of_more_checks_stays(
-    carried: Carried, known: Reference, write: Write
+@pytest.mark.parametrize("part", [False, True])
+def test_of_two_that_were_cut_short_what_both_asked_is_kept(
+    carried: Carried, known: Reference, write: Write, part: bool
 ) -> None:
-    more = cut_short(carried)
-    ask(more, event("restore[llama4-moe]"))
-    ((path, one, asked, _),) = collection.collect([write(more)], known)
+    first = of_a_part(cut_short(carried)) if part else cut_short(carried)
+    second = copy.deepcopy({**first, "taken": LATER})
+    ask(first, event("restore[llama4-moe]"))
+    second["events"].append(event("restore[mla-moe]", "broken"))
+    ((_, one, asked, _),) = collection.collect([write(first)], known)
     assert (len(one.checks), asked) == (2, 3)
-    ((*_, stays),) = collection.collect([write({**cut_short(carried), "taken": LATER})], known)
-    assert stays == TAKEN
-    assert evidence.load(path, whole=False) == one
-    ((*_, stays),) = collection.collect([write({**more, "taken": LATER})], known)
+    ((path, one, *_, stays),) = collection.collect([write(second)], known)
     assert stays is None
+    found = evidence.load(path)
+    assert {check.check: check.outcome.value for check in found.checks} == {
+        "restore[gpt]": "works",
+        "restore[llama4-moe]": "works",
+        "restore[mla-moe]": "broken",
+    }
+    assert not found.complete, "no verdict, whatever they asked together"
+    assert found.taken == LATER
+    # Of another driver, it is another machine's.
+    second["events"][0]["platform"]["driver"] = "2.0"
+    collection.collect([write(second)], known)
+    found = evidence.load(path)
+    assert [check.check for check in found.checks] == ["restore[gpt]", "restore[mla-moe]"]
 
 
 def test_only_what_is_whole_and_stored_is_a_verdict(
-    carried: Carried, known: Reference, write: Write, monkeypatch: pytest.MonkeyPatch
+    carried: Carried, known: Reference, write: Write
 ) -> None:
-    noted: list[str] = []
-    monkeypatch.setattr(verdict, "note", lambda found: noted.append(found.taken))
+    def verdicts() -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = json.loads(known.workspace.verdicts.read_text())
+        return found["verdicts"]
+
+    worse = copy.deepcopy(carried)
+    ask(worse, event("modelopt-state[gpt]", "broken"))
     collection.collect([write(cut_short(carried))], known)
-    assert noted == []
-    collection.collect([write({**carried, "taken": LATER})], known)
-    collection.collect([write({**carried, "taken": BEFORE})], known)
-    assert noted == [LATER]
+    collection.collect([write(of_a_part(carried), "gpu.host")], known)
+    collection.collect([write(over_base(carried), "main.host-base")], known)
+    assert not known.workspace.verdicts.exists()
+    ((_, one, *_),) = collection.collect([write({**carried, "taken": LATER})], known)
+    assert verdicts() == {NAME: {"host": one.outcome.value}}
+    ((_, other, *_),) = collection.collect([write({**worse, "taken": BEFORE})], known)
+    assert other.outcome is not one.outcome
+    assert verdicts() == {NAME: {"host": one.outcome.value}}, "it was not stored"
+    collection.collect([write({**worse, "taken": AT_LAST})], known)
+    assert verdicts() == {NAME: {"host": other.outcome.value}}
 
 
 def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ import snapshot
 from jsonschema import Draft202012Validator
 from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
 
+from mcore_compat.analysis import published
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.cli import part_commands
-from mcore_compat.offline import collection
-from mcore_compat.publish import compatibility_json, compatibility_page, over_base, site
+from mcore_compat.core.workspace import Workspace
+from mcore_compat.publish import (
+    compatibility_json,
+    compatibility_page,
+    over_base,
+    part_files,
+    site,
+)
 from mcore_compat.publish import part_reports as parts
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.publish.over_base import OverBase
@@ -25,9 +32,7 @@ from mcore_compat.publish.site.view import Site
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
-from mcore_compat.run import part_results as results
-from mcore_compat.run import pipeline
-from mcore_compat.run.check_sets import GPU, RANKS
+from mcore_compat.run.check_sets import GPU, MAIN, CheckSet
 
 LOCKED = "compat-0.16-modelopt0.41"
 VENDOR = f"{LOCKED}-te2.11-torch2.11.0+cu130"
@@ -60,13 +65,15 @@ def made(*over: OverBase, locked: tuple[Evidence, ...] = ()) -> Collated:
 def taken(
     *events: dict[str, Any], base: dict[str, Any] | None = None, end: bool = True
 ) -> Evidence:
-    start = evidence.start(stand_in_cell(), device_class="gpu", lock="l", suite="d")
+    start = evidence.start(
+        stand_in_cell(), device_class="gpu", lock="l", suite="d", check_set=GPU.name
+    )
     builder = Builder(start)
     on = {"gpu": "a stand-in", "capability": "9.0", "driver": "1.0", "gpus": 1}
     ended = [{"event": "end", "seconds": 1.0}] if end else []
     for one in ({**START, "device_class": "gpu", "platform": on}, *events, *ended):
         builder.take(one)
-    return replace(results.of(builder.evidence(), GPU), base=base)
+    return replace(builder.evidence(), base=base)
 
 
 def test_what_differs_is_told_whole() -> None:
@@ -81,37 +88,60 @@ def test_what_differs_is_told_whole() -> None:
     assert "CUDA toolkit" not in dict(over_base.facts(BASE)), "not recorded is not none"
 
 
-def test_a_result_of_another_lock_or_suite_is_stale(tmp_path: Path) -> None:
-    lock = tmp_path / f"{LOCKED}.txt"
-    assert over_base.stale(BASE, "l", "s", "s", tmp_path) == "the lock is gone"
-    lock.write_text("a lock")
-    digest = hashlib.sha256(b"a lock").hexdigest()
-    assert over_base.stale(BASE, digest, "s", "s", tmp_path) == ""
-    assert over_base.stale(BASE, digest, "s", "t", tmp_path) == "the suite changed"
-    assert over_base.stale(BASE, "l", "s", "s", tmp_path) == "the lock changed"
-
-
-def test_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(name="workspace")
+def workspace_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """One with a suite and a lock, and no results."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    for module in (collection, over_base):
-        monkeypatch.setattr(module, "FOLDER", tmp_path / "over-base")
-    assert over_base.load_all() == ()
-    e = there(suite=pipeline.suite_digest())
-    evidence.save(e, tmp_path / "over-base")
-    results.save(taken(event("fp8[gpt]"), base=BASE), GPU, tmp_path / "over-base" / "gpu")
-    assert [one.evidence for one in over_base.load_all()] == [e]
-    assert [one.stale for one in over_base.load_all()] == ["the lock changed"]
-    texts = part_commands.texts()
-    assert "Never run" not in texts[GPU.report]()
-    assert f"`{LOCKED}` (over a base)" in texts[GPU.report]()
-    assert "**stale**: the lock changed" in texts[GPU.report]()
-    assert "over a base" not in texts[RANKS.report]()
-    evidence.save(replace(e, base=None), tmp_path / "over-base")
-    with pytest.raises(EvidenceError, match="tells of no base"):
-        over_base.load_all()
-    results.save(taken(event("fp8[gpt]")), GPU, tmp_path / "over-base" / "gpu")
-    with pytest.raises(EvidenceError, match="tells of no base"):
-        part_commands.texts()
+    made = Workspace(tmp_path / "workspace")
+    for name in ("run.py", "gpu/check_more.py"):
+        path = made.root / "suite" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# a stand-in\n")
+    made.locks.mkdir(parents=True)
+    made.lock(LOCKED).write_text("a lock")
+    return made
+
+
+@pytest.mark.parametrize("check_set", [MAIN, GPU], ids=lambda one: one.name)
+def test_a_result_of_another_lock_or_suite_is_stale(
+    workspace: Workspace, check_set: CheckSet
+) -> None:
+    def why(**fields: str) -> str:
+        return over_base.stale(there(check_set=check_set.name, **fields), check_set, workspace)
+
+    lock, suite = hashlib.sha256(b"a lock").hexdigest(), check_set.digest(workspace.suite)
+    assert why(lock=lock, suite=suite) == ""
+    assert why(lock=lock, suite="t") == "the suite changed"
+    assert why(lock="l", suite=suite) == "the lock changed"
+    checks = check_set.folder(workspace.suite) / "check_new.py"
+    checks.write_text("# a check\n")
+    assert why(lock=lock, suite=suite) == "the suite changed"
+    checks.unlink()
+    assert why(lock=lock, suite=suite) == ""
+    workspace.lock(LOCKED).unlink()
+    assert why(lock=lock, suite=suite) == "the lock is gone"
+
+
+def test_the_folder_is_read(workspace: Workspace) -> None:
+    assert over_base.load_all(workspace) == ()
+    e = there(suite=MAIN.digest(workspace.suite))
+    evidence.save(e, workspace.over_base)
+    evidence.save(taken(event("fp8[gpt]"), base=BASE), workspace.over_base)
+    assert [one.evidence for one in over_base.load_all(workspace)] == [e]
+    assert [one.stale for one in over_base.load_all(workspace)] == ["the lock changed"]
+    texts = {path.name: text() for path, text in part_files.texts(workspace).items()}
+    assert "Never run" not in texts["GPU.md"]
+    assert f"`{LOCKED}` (over a base)" in texts["GPU.md"]
+    assert "**stale**: the lock changed" in texts["GPU.md"]
+    assert "over a base" not in texts["RANKS.md"]
+    evidence.save(replace(e, base=None), workspace.over_base)
+    with pytest.raises(
+        EvidenceError, match=rf"{re.escape(VENDOR)}/main\.gpu\.json tells of no base"
+    ):
+        over_base.load_all(workspace)
+    evidence.save(taken(event("fp8[gpt]")), workspace.over_base)
+    with pytest.raises(EvidenceError, match=rf"{LOCKED}/gpu\.gpu\.json tells of no base"):
+        part_files.texts(workspace)
 
 
 def test_the_gpu_is_named_where_there_was_one() -> None:
@@ -142,8 +172,11 @@ def test_the_data_keeps_it_apart_and_follows_the_schema() -> None:
     written = json.loads(
         compatibility_json.text(made(over(there()), over(cut, "the lock changed")))
     )
-    schema = json.loads(compatibility_json.SCHEMA.read_text(encoding="utf-8"))
-    assert list(Draft202012Validator(schema).iter_errors(written)) == []
+    schema = Draft202012Validator(published.json_schema())
+    assert list(schema.iter_errors(written)) == []
+    for name in ("base", "complete", "stale"):
+        lacks = {n: value for n, value in written["over_base"][0].items() if n != name}
+        assert list(schema.iter_errors({**written, "over_base": [lacks]})), name
     assert written["cells"] == []
     short, whole = written["over_base"]
     assert (whole["cell"], whole["outcome"], whole["complete"]) == (VENDOR, "compatible", True)

@@ -18,15 +18,17 @@ from support import ROOT
 
 from mcore_compat.base import files, processes
 from mcore_compat.core import matrix, releases
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
 from mcore_compat.offline.node.run_script import TOP
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
-from mcore_compat.run.check_sets import PARTS
+from mcore_compat.run import context
+from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 
+WORKSPACE = Workspace(ROOT)
 CELL = "compat-0.16-modelopt0.41"
 BASE = "compat-0.16-modelopt0.40"
 """Whose environment stands in for a container: it has the torch and TE of the cell."""
@@ -72,17 +74,13 @@ def run(folder: Path, *words: str, python: str | Path = sys.executable) -> Any:
 
 
 def taken(path: Path) -> Evidence:
-    found = read(path)
-    assert isinstance(found, Evidence)
-    return found
-
-
-def read(path: Path) -> Evidence | Evidence:
+    """What `collect` would store; it stores nothing here."""
     known = Reference(
-        matrix=matrix.load(),
-        releases=releases.load(),
-        suite=pipeline.suite_digest(),
-        parts={name: part.digest() for name, part in PARTS.items()},
+        workspace=WORKSPACE,
+        matrix=matrix.load(WORKSPACE.matrix),
+        releases=releases.load(WORKSPACE.releases),
+        suite=MAIN.digest(WORKSPACE.suite),
+        parts={name: part.digest(WORKSPACE.suite) for name, part in ON_A_GPU.items()},
     )
     text = collection.ResultText(where=str(path), text=path.read_text())
     return collection.verified(text, known)[0]
@@ -97,7 +95,7 @@ def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
 
 
 def committed() -> Evidence:
-    return evidence.load(evidence.path_of(CELL, "host"))
+    return evidence.load(evidence.path_of(CELL, "host", WORKSPACE.results))
 
 
 @pytest.mark.skipif(not offline(), reason="this machine makes no network namespace for a test")
@@ -107,7 +105,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     folder = made(space, "--part-size", "2G")
     assert len(list(folder.glob("cell.tar.[0-9]*"))) > 1
     # Named: what a version manager keeps may be on no PATH, and is not looked for over there.
-    found = interpreters.find(committed().pins["python"], processes.run, pipeline.find_uv())
+    found = interpreters.find(committed().pins["python"], processes.run, context.find_uv())
     done = run(folder, "--keep", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
@@ -119,8 +117,8 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     # The GPU tier comes along; without a GPU it says so.
     done = run(folder, "--gpu", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
-    tier = read(folder / "evidence" / CELL / "gpu.host.json")
-    assert isinstance(tier, Evidence)
+    tier = taken(folder / "evidence" / CELL / "gpu.host.json")
+    assert tier.check_set == "gpu"
     assert {check.outcome.value for check in tier.checks} <= {"needs-gpu", "unsupported"}
     # One byte of the largest file, and nothing is run.
     wheel = max((folder / TOP / "wheels").iterdir(), key=lambda p: p.stat().st_size)

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from mcore_compat.base import processes
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
-from mcore_compat.publish import csv_and_constraints, report
-from mcore_compat.run import pipeline
+from mcore_compat.publish import csv_and_constraints
+from mcore_compat.run import context
 
 pytestmark = pytest.mark.real
 
@@ -21,7 +23,7 @@ SAMPLE = 10
 
 def sample() -> list[Path]:
     """Ten files spread over all of them, from the oldest to the newest."""
-    files = sorted((report.FOLDER / csv_and_constraints.CONSTRAINTS).glob("*.txt"))
+    files = sorted((Workspace(ROOT).reports / csv_and_constraints.CONSTRAINTS).glob("*.txt"))
     return [files[place * (len(files) - 1) // (SAMPLE - 1)] for place in range(SAMPLE)]
 
 
@@ -29,7 +31,7 @@ def sample() -> list[Path]:
 def test_uv_takes_a_constraints_file_as_it_is(path: Path, tmp_path: Path) -> None:
     pins = dict(line.split("==") for line in path.read_text().splitlines() if "#" not in line)
     python = path.read_text().split("# python ")[1].split(",")[0]
-    uv = pipeline.find_uv()
+    uv = context.find_uv()
     env = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     found = interpreters.find(python, processes.run, uv)
     made = [uv, "venv", "-q", "--python", found, tmp_path / "venv"]

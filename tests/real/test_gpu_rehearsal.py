@@ -27,7 +27,7 @@ from support import ROOT
 
 from mcore_compat.base import processes
 from mcore_compat.environments import interpreters
-from mcore_compat.run import pipeline
+from mcore_compat.run import context
 
 PLAN = ROOT / "constraints" / "gpu-run.toml"
 CELLS = 6
@@ -69,7 +69,7 @@ def python(plan: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     wanted = folder / "wanted.txt"
     wanted.write_text(re.sub(r"\+cu\d+", "", text))
     series = ".".join(told["python"].split(".")[:2])
-    uv = pipeline.find_uv()
+    uv = context.find_uv()
     found = interpreters.find(series, processes.run, uv)
     subprocess.run([uv, "venv", "-q", "-p", found, folder / "env"], check=True, timeout=300)
     there = folder / "env" / "bin" / "python"
