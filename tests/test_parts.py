@@ -161,8 +161,9 @@ def test_a_file_that_is_not_whole_is_named(place: Workspace, harm: Any) -> None:
     before = path.read_text()
     path.write_text(harm(before))
     assert path.read_text() != before
-    with pytest.raises(EvidenceError, match=rf"{found.cell}/ranks\.host\.json"):
+    with pytest.raises(EvidenceError, match=rf"{found.cell}/ranks\.host\.json") as caught:
         stored(place, RANKS)
+    assert f"nox -s {found.cell} -- --ranks --force" in str(caught.value)
     short = taken(ONE, end=False)
     keep(short, place)
     assert stored(place, RANKS) == (short,)
