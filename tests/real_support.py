@@ -10,8 +10,9 @@ from typing import Any
 from support import ROOT
 
 from mcore_compat.base import files, processes
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, interpreters, process_variables
-from mcore_compat.run import pipeline
+from mcore_compat.run import context
 
 CELL = "compat-0.16-modelopt0.41"
 
@@ -21,9 +22,10 @@ def cell() -> tuple[Path, Path, dict[str, str]]:
     folder = files.home() / "envs" / CELL
     assert folder.exists(), f"make the environment first: nox -s {CELL}"
     site = next((folder / "lib").glob("python3*/site-packages"))
-    uv = pipeline.find_uv()
+    uv = context.find_uv()
     python = interpreters.find(site.parent.name.removeprefix("python"), processes.run, uv)
-    tools = creation.tools(python=python, uv=uv, run=processes.run, say=print)
+    lock = Workspace(ROOT).suite_tools
+    tools = creation.tools(lock, python=python, uv=uv, run=processes.run, say=print)
     variables = process_variables.variables(
         site, process_variables.driver_stub(site, processes.run)
     )
