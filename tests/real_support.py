@@ -24,9 +24,8 @@ def cell() -> tuple[Path, Path, dict[str, str]]:
     site = next((folder / "lib").glob("python3*/site-packages"))
     uv = context.find_uv()
     python = interpreters.find(site.parent.name.removeprefix("python"), processes.run, uv)
-    tools = creation.tools(
-        Workspace(ROOT).suite_tools, python=python, uv=uv, run=processes.run, say=print
-    )
+    lock = Workspace(ROOT).suite_tools
+    tools = creation.tools(lock, python=python, uv=uv, run=processes.run, say=print)
     variables = process_variables.variables(
         site, process_variables.driver_stub(site, processes.run)
     )

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
+from engine_support import END, SuiteProcess
 from support import ROOT, START, event
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor as remarks
-from mcore_compat.analysis import doctor_run
+from mcore_compat.analysis import published
 from mcore_compat.base import processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, interpreters, process_variables, scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence
-from mcore_compat.run import cells
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import cells, pipeline
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
 
-END = {"event": "end", "seconds": 1.0}
 VERSIONS = {
     "megatron-core": "0.16.1",
     "nvidia-modelopt": "0.41.0",
@@ -38,17 +41,10 @@ class Stages:
     """What stands in for the environment and its suite, and what the suite was started with."""
 
     def __init__(self, site: Path) -> None:
-        self.events: list[dict[str, Any]] = [START, event("restore[gpt]"), END]
+        self.suite = SuiteProcess([START, event("restore[gpt]"), END], returncode=1)
         self.there = Installed(
             python="3.12.1", versions=dict(VERSIONS), requires={}, cuda="12.8", places=(site,)
         )
-        self.asked: dict[str, Any] = {}
-
-    def suite(self, **options: Any) -> processes.Completed:
-        self.asked = options
-        for one in self.events:
-            options["on_event"](one)
-        return processes.Completed(argv=(), returncode=1, output="", seconds=1)
 
 
 @pytest.fixture
@@ -63,12 +59,18 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(interpreters, "active", lambda: python)
     monkeypatch.setattr(scan, "inspect", lambda *_: found.there)
     monkeypatch.setattr(remarks, "diagnose", lambda *_: ())
-    monkeypatch.setattr(cells, "other_results", tuple)
-    monkeypatch.setattr(creation, "tools", lambda **_: tmp_path / "tools")
+    monkeypatch.setattr(published, "load", lambda path: None)  # the doctor alone looks into it
+    monkeypatch.setattr(cells, "other_results", lambda workspace: ())
+    monkeypatch.setattr(creation, "tools", lambda *_, **__: tmp_path / "tools")
     monkeypatch.setattr(process_variables, "driver_stub", lambda *_: None)
-    monkeypatch.setattr(doctor_run.pipeline, "device_class", lambda: "host")
-    monkeypatch.setattr(doctor_run.runner, "run_suite", found.suite)
+    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(processes, "run", found.suite)
     return found
+
+
+def written(path: Path) -> Evidence:
+    """Evidence from a file of the user's own, in which all values are."""
+    return evidence.parse(path.read_text(), path.name)
 
 
 def doctor(*options: str) -> int:
@@ -79,7 +81,7 @@ def test_its_evidence_is_written_where_it_is_run(
     stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert doctor() == 0
-    found = evidence.load(tmp_path / "compat-current.json")
+    found = written(tmp_path / "compat-current.json")
     assert found.cell == "compat-current"
     assert found.outcome is CellOutcome.COMPATIBLE
     assert (found.lock, dict(found.wheels), found.cuda) == ("", {}, 12)
@@ -94,7 +96,7 @@ def test_its_evidence_is_written_where_it_is_run(
 
 def test_the_file_is_of_the_users_choice(stages: Stages, tmp_path: Path) -> None:
     assert doctor("--output", "mine.json") == 0
-    assert evidence.load(tmp_path / "mine.json").complete
+    assert written(tmp_path / "mine.json").complete
     assert not (tmp_path / "compat-current.json").exists()
 
 
@@ -108,18 +110,18 @@ def test_a_project_that_is_searched_for_packages_may_hold_the_file(
 
 def test_the_suite_is_run_with_the_environments_own_python(stages: Stages, tmp_path: Path) -> None:
     doctor("--limit", "7", "--only", "restore*")
-    assert stages.asked["python"] == tmp_path / "env" / "bin" / "python"
-    assert stages.asked["tools"] == tmp_path / "tools"
-    assert stages.asked["only"] == "restore*"
-    assert stages.asked["check_limit"] == 7
-    assert stages.asked["variables"]["PYTHONDONTWRITEBYTECODE"] == "1"
-    assert stages.asked["logs"].is_relative_to(tmp_path / "home")
+    assert stages.suite.argv[0] == str(tmp_path / "env" / "bin" / "python")
+    assert stages.suite.after("--tools") == str(tmp_path / "tools")
+    assert stages.suite.after("--only") == "restore*"
+    assert stages.suite.after("--timeout") == "7.0"
+    assert stages.suite.options["env"]["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert stages.suite.options["log"].is_relative_to(tmp_path / "home")
 
 
 def test_a_failure_that_nothing_declares_ends_with_1(stages: Stages, tmp_path: Path) -> None:
-    stages.events.insert(1, event("build-default[mla-moe]", "broken"))
+    stages.suite.events.insert(1, event("build-default[mla-moe]", "broken"))
     assert doctor() == 1
-    assert evidence.load(tmp_path / "compat-current.json").outcome is CellOutcome.PARTIAL
+    assert written(tmp_path / "compat-current.json").outcome is CellOutcome.PARTIAL
 
 
 def test_of_a_part_of_the_suite_nothing_is_written(
@@ -135,16 +137,18 @@ def test_of_a_part_of_the_suite_nothing_is_written(
 def test_a_suite_that_ends_early_writes_nothing(
     left: int, stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    del stages.events[left:]
+    del stages.suite.events[left:]
     assert doctor() == InfrastructureError.exit_code
     assert not (tmp_path / "compat-current.json").exists()
-    assert "the suite ended early, with exit code 1" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"the suite ended early in the environment of {tmp_path / 'env'}" in error
+    assert "with exit code 1" in error
 
 
 def test_a_word_that_no_check_has_is_one_line(
     stages: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages.events[:] = [{"event": "error", "message": "--only: no check matches 'x'\nmore"}]
+    stages.suite.events[:] = [{"event": "error", "message": "--only: no check matches 'x'\nmore"}]
     assert doctor("--only", "x") == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("--only: no check matches 'x'")
 
@@ -152,7 +156,7 @@ def test_a_word_that_no_check_has_is_one_line(
 def test_without_tools_and_network_it_says_so_in_one_line(
     stages: Stages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def tools(**_: object) -> Path:
+    def tools(*_: object, **__: object) -> Path:
         raise InfrastructureError("the suite's tools were not installed: no route to host")
 
     monkeypatch.setattr(creation, "tools", tools)
@@ -160,13 +164,13 @@ def test_without_tools_and_network_it_says_so_in_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "pytest is fetched once, beside the environment, and that failed" in error
-    assert stages.asked == {}
+    assert stages.suite.runs == 0
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--output", str(ROOT / "reports" / "x.json")], "lies in reports/"),
+        (["--output", str(snapshot.WORKSPACE.reports / "x.json")], "lies in reports/"),
         (["--output", "."], "is a folder"),
         (["--output", "no/where.json"], "has no folder"),
         (["--output", "env/lib/python3.12/site-packages/x.json"], "lies in the environment"),
@@ -181,7 +185,7 @@ def test_bad_input_is_one_line_before_anything_runs(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
-    assert stages.asked == {}
+    assert stages.suite.runs == 0
 
 
 @pytest.mark.parametrize("options", [["--output", "x"], ["--only", "x"], ["--limit", "3"]])
@@ -209,7 +213,7 @@ def test_an_environment_that_cannot_be_asked_is_told_so(
     )
     assert doctor() == 2
     assert said in capsys.readouterr().err
-    assert stages.asked == {}
+    assert stages.suite.runs == 0
 
 
 def test_a_transformer_engine_that_is_its_core_alone_has_its_version(
@@ -223,7 +227,7 @@ def test_a_transformer_engine_that_is_its_core_alone_has_its_version(
         places=stages.there.places,
     )
     doctor()
-    found = evidence.load(tmp_path / "compat-current.json")
+    found = written(tmp_path / "compat-current.json")
     assert found.pins["transformer-engine"] == "2.11.0"
     assert found.cuda == 0
 
@@ -287,7 +291,13 @@ def test_to_look_at_an_environment_compiles_nothing_into_it(
     there = scan.inspect(python, run)
     assert site in there.places
     with pytest.raises(RuntimeError, match="went on to"):
-        creation.tools(python=python, uv=Path("uv"), run=_stops(run), say=lambda line: None)
+        creation.tools(
+            Workspace(ROOT).suite_tools,
+            python=python,
+            uv=Path("uv"),
+            run=_stops(run),
+            say=lambda line: None,
+        )
     assert not list(site.rglob("__pycache__"))
     run([python, "-c", ""], timeout=60)
     assert list(site.rglob("__pycache__")), "the proof can fail"

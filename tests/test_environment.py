@@ -322,16 +322,16 @@ def test_test_data_of_third_packages_is_taken_out(wheel: Wheel) -> None:
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def asked(tmp_path: Path) -> Path:
     """A stand-in for the suite's own lock."""
     path = tmp_path / "suite-tools.txt"
     path.write_text("pytest==8.3.0 --hash=sha256:00\n")
-    monkeypatch.setattr(creation, "TOOLS_LOCK", path)
     return path
 
 
-def tools(uv: Uv, said: list[str] | None = None) -> Path:
+def tools(asked: Path, uv: Uv, said: list[str] | None = None) -> Path:
     return creation.tools(
+        asked,
         python=Path("py"),
         uv=Path("uv"),
         run=uv,
@@ -341,7 +341,7 @@ def tools(uv: Uv, said: list[str] | None = None) -> Path:
 
 def test_the_suites_tools_are_installed_once(asked: Path, home: Path) -> None:
     uv, said = Uv(), list[str]()
-    folder = tools(uv, said)
+    folder = tools(asked, uv, said)
     assert (folder / "pytest").is_dir()
     assert folder.is_relative_to(home / "tools")
     assert len(said) == 1
@@ -350,28 +350,28 @@ def test_the_suites_tools_are_installed_once(asked: Path, home: Path) -> None:
     assert "--no-deps" in install
     assert install[install.index("-r") + 1] == str(asked)
     again, heard = Uv(), list[str]()
-    assert tools(again, heard) == folder
+    assert tools(asked, again, heard) == folder
     assert heard == []
     assert not any("install" in call for call in again.calls)
 
 
 def test_every_python_series_and_every_list_of_tools_has_a_folder_of_its_own(asked: Path) -> None:
-    first = tools(Uv())
-    older = tools(Uv(series="3.11"))
+    first = tools(asked, Uv())
+    older = tools(asked, Uv(series="3.11"))
     assert older != first
     assert older.name.endswith("-py3.11")
     asked.write_text("pytest==8.4.0 --hash=sha256:00\n")
-    assert tools(Uv()) not in (first, older)
+    assert tools(asked, Uv()) not in (first, older)
 
 
 def test_tools_that_were_installed_half_way_are_not_taken(asked: Path, home: Path) -> None:
     with pytest.raises(InfrastructureError, match="No space left on device"):
-        tools(Uv(breaks="tools"))
+        tools(asked, Uv(breaks="tools"))
     assert not [p for p in (home / "tools").glob("*-py3.12") if p.is_dir()]
     (part,) = (home / "tools").glob("*.part")
     (part / "leftover").touch()
     uv = Uv()
-    folder = tools(uv)
+    folder = tools(asked, uv)
     assert uv.step("install")
     assert not (folder / "leftover").exists()
     assert not list((home / "tools").glob("*.part"))

@@ -46,6 +46,40 @@ def test_an_interrupted_run_never_replaces_a_complete_one(made: Made, tmp_path: 
     assert evidence.load(path) == whole
 
 
+def test_what_two_interrupted_runs_asked_is_added_up(made: Made, tmp_path: Path) -> None:
+    asked = (event("a[gpt]", "broken"), event("b[gpt]")), (event("a[gpt]"),)
+    for events in asked:
+        path = evidence.save(made(*events, end=False), tmp_path)
+    found = evidence.load(path)
+    assert [(c.check, c.outcome.value) for c in found.checks] == [
+        ("a[gpt]", "works"),
+        ("b[gpt]", "works"),
+    ]
+    assert found.outcome is CellOutcome.ERROR
+    assert not found.complete
+    alone = dataclasses.replace(made(event("c[gpt]"), end=False), suite="other")
+    evidence.save(alone, tmp_path)
+    assert evidence.load(path) == alone
+
+
+def test_a_result_in_the_place_of_another_is_refused(made: Made, tmp_path: Path) -> None:
+    path = evidence.save(made(event("restore[gpt]")), tmp_path)
+    for name in ("main.gpu.json", "ranks.host.json"):
+        other = path.with_name(name)
+        other.write_bytes(path.read_bytes())
+        with pytest.raises(EvidenceError, match=rf"{name} is that of {path.parent.name}/main"):
+            evidence.load(other)
+
+
+def test_check_sets_of_a_cell_lie_side_by_side(made: Made, tmp_path: Path) -> None:
+    main = made(event("restore[gpt]"))
+    ranks = dataclasses.replace(main, check_set="ranks", outcome=CellOutcome.UNTESTED)
+    paths = [evidence.save(one, tmp_path) for one in (main, ranks)]
+    assert [p.name for p in paths] == ["main.host.json", "ranks.host.json"]
+    assert evidence.load_all(tmp_path) == (main,)
+    assert evidence.load_all(tmp_path, "ranks") == (ranks,)
+
+
 def test_an_error_never_replaces_a_verdict(made: Made, tmp_path: Path) -> None:
     whole = made(event("restore[gpt]"))
     path = evidence.save(whole, tmp_path)
@@ -53,7 +87,7 @@ def test_an_error_never_replaces_a_verdict(made: Made, tmp_path: Path) -> None:
     assert evidence.load(path) == whole
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"schema": 2}', "[]", '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["", "{", '{"format": 2}', "[]", '{"format": 1}', '{"schema": 1}'])
 def test_a_corrupt_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> None:
     path = tmp_path / "compat-0.16-modelopt0.41" / "main.host.json"
     path.parent.mkdir()
@@ -123,8 +157,15 @@ def test_events_of_another_protocol_are_refused() -> None:
 
 
 def test_the_file_is_plain_sorted_json(made: Made) -> None:
-    data = json.loads(evidence.dumps(made(event("restore[gpt]"))))
-    assert list(data) == sorted(data)
+    found = made(event("restore[gpt]"), event("build[gpt]"))
+    text = evidence.dumps(found)
+    data = json.loads(text)
+    assert data["format"] == evidence.FORMAT
+    *others, last = data
+    assert (others, last) == (sorted(others), "checks"), "the checks last"
+    rows = [line.strip(" ,") for line in text.splitlines() if '"kind"' in line]
+    assert [json.loads(row) for row in rows] == data["checks"], "each a line"
+    assert all(list(check) == sorted(check) for check in data["checks"])
 
 
 def test_a_part_of_the_checks_is_no_verdict(made: Made) -> None:

@@ -3,6 +3,8 @@ are made up."""
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +20,11 @@ from mcore_compat.base.errors import EvidenceError, MatrixError
 from mcore_compat.core import combinations, matrix
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
 from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Reason
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
@@ -57,7 +59,7 @@ def source(pins: tuple[str, str] = ("0.9.0", "0.21.1"), **answers: Answer) -> So
 
 def exchanged(pins: tuple[str, str] = ("0.16.1", "0.41.0"), cell: str = NEW) -> Exchanged:
     named = {"megatron-core": pins[0], "nvidia-modelopt": pins[1]}
-    return Exchanged(cell=cell, device_class="host", pins=named, lock="l", exchange="e")
+    return Exchanged(cell=cell, device_class="host", pins=named, cuda=12, lock="l", exchange="e")
 
 
 BROKEN = Answer(outcome=CheckOutcome.BROKEN, cause="0123456789ab")
@@ -91,12 +93,22 @@ def test_a_part_below_the_suite_leaves_its_digest_as_it_is(tmp_path: Path) -> No
     assert files.sha256_tree(tmp_path, deep=False) != before
 
 
-def test_the_exchange_is_stale_with_the_suite_that_it_is_made_of(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = run.digest()
-    monkeypatch.setattr(run.pipeline, "suite_digest", lambda: "another")
-    assert run.digest() != before
+def test_the_exchange_is_stale_with_the_suite_that_it_is_made_of(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    digests = []
+    for name, text in (
+        ("run.py", "1"),
+        ("exchange/check_save.py", "1"),
+        ("run.py", "2"),
+        ("exchange/check_save.py", "2"),
+        ("gpu/check_it.py", "1"),
+    ):
+        (place.root / "suite" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.root / "suite" / name).write_text(text)
+        digests.append(run.digest(place))
+    *_, before, after = digests
+    assert len({*digests}) == 4
+    assert before == after, "the GPU tier is none of its parts"
 
 
 # What is planned
@@ -164,7 +176,9 @@ def test_the_matrix_plans_each_pair_once() -> None:
 def test_a_series_that_is_not_on_the_axis_is_an_error_of_the_matrix() -> None:
     import datetime
 
-    text = matrix.PATH.read_text().replace('state-over = "0.14"', 'state-over = "0.41"')
+    text = snapshot.WORKSPACE.matrix.read_text().replace(
+        'state-over = "0.14"', 'state-over = "0.41"'
+    )
     with pytest.raises(MatrixError, match=r"state-over: .0\.41. is not on the axis"):
         matrix.parse(text, "matrix.toml", datetime.date(2026, 1, 1))
 
@@ -188,8 +202,10 @@ def test_full_versions_mean_the_cell_of_their_series_unless_they_were_tested_by_
     argv = ["exchange", "--from", OLD, "--to", "0.16.1-modelopt0.41.0", "--force", "--dry-run"]
     assert cli.main(argv) == 0
     assert f"{NEW}: loads from 1 cells" in capsys.readouterr().out
-    (tmp_path / "compat-0.16.1-modelopt0.41.0").mkdir()
-    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    place = Workspace(tmp_path)
+    shutil.copytree(snapshot.WORKSPACE.constraints, place.constraints)
+    (place.results / "compat-0.16.1-modelopt0.41.0").mkdir(parents=True)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert cli.main(argv) == 0
     assert "compat-0.16.1-modelopt0.41.0: loads from 1 cells" in capsys.readouterr().out
 
@@ -234,19 +250,32 @@ def test_a_check_names_its_cell_family_and_way() -> None:
 
 
 def test_evidence_is_read_as_it_was_written_and_written_alike(tmp_path: Path) -> None:
-    found = results.with_source(exchanged(), OLD, source(gpt__default=BROKEN), [failure()])
+    needs = Answer(outcome=CheckOutcome.NEEDS_GPU, reason="there is no GPU")
+    noted = replace(WORKS, notes={"other keys": {"a": "b"}})
+    given = source(gpt__default=BROKEN, gpt__modelopt=needs, mla_moe__quantized=noted)
+    found = results.with_source(exchanged(), OLD, given, [failure()])
     results.save(found, tmp_path)
     (again,) = results.load_all(tmp_path)
     assert again == found
-    assert results.dumps(again) == results.dumps(found)
+    path = results.path_of(NEW, "host", tmp_path)
+    assert path == tmp_path / NEW / "exchange.host.json"
+    before = path.read_bytes()
+    results.save(again, tmp_path)
+    assert path.read_bytes() == before
 
 
-def test_a_failure_is_kept_once_short_and_only_while_something_names_it() -> None:
-    long = failure("x" * 5000)
+def test_a_failure_is_kept_once_told_short_and_only_while_something_names_it(
+    tmp_path: Path,
+) -> None:
+    long = replace(failure("x" * 1000), traceback="a long traceback\n" * 50)
     both = source(gpt__default=BROKEN, gpt__modelopt=BROKEN)
     found = results.with_source(exchanged(), OLD, both, [long, failure("other", "ffffffffffff")])
     assert list(found.failures) == ["0123456789ab"]
-    assert len(found.failures["0123456789ab"].message) == results.MESSAGE
+    results.save(found, tmp_path)
+    texts = [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert sum(text.count("a long traceback") for text in texts) == 50, "once, for two checks"
+    told = re.findall("x{20,}", report.markdown([found]))
+    assert [report.LONGEST - 3 <= len(text) <= report.LONGEST for text in told] == [True]
     assert not results.with_source(found, OLD, source(), []).failures
 
 
@@ -263,18 +292,30 @@ def test_ways_that_were_not_asked_again_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "{}", '{"format": 2}', None],
+    "harm",
+    [
+        lambda text: "",
+        lambda text: "{}",
+        lambda text: text.replace('"format": 2', '"format": 1'),
+        lambda text: text.replace(f'"restore-from[{OLD}:gpt', f'"restore-from[{NEW}:gpt'),
+        lambda text: text.replace('"check": "restore-from[', '"check": "restore['),
+        lambda text: text.replace('"failure": {', '"failure": null, "was": {'),
+    ],
 )
 def test_a_file_that_is_not_whole_is_one_line_with_the_way_out(
-    text: str | None, tmp_path: Path
+    harm: Callable[[str], str], tmp_path: Path
 ) -> None:
-    if text is None:  # a cause that it does not tell
-        found = replace(exchanged(), sources={OLD: source(gpt__default=BROKEN)})
-        text = results.dumps(found)
-    (tmp_path / f"{NEW}.host.json").write_text(text)
-    with pytest.raises(EvidenceError, match="remove it and run nox -s exchange"):
+    results.save(
+        results.with_source(exchanged(), OLD, source(gpt__default=BROKEN), [failure()]), tmp_path
+    )
+    path = results.path_of(NEW, "host", tmp_path)
+    before = path.read_text()
+    path.write_text(harm(before))
+    assert path.read_text() != before
+    with pytest.raises(EvidenceError, match="remove it and run nox -s exchange") as caught:
         results.load_all(tmp_path)
+    assert str(caught.value).startswith(f"{NEW}/exchange.host.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_pair_is_fresh_only_while_all_of_it_holds() -> None:

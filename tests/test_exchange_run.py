@@ -3,16 +3,19 @@ stand-in here."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import event, stand_in_cell
+import snapshot
+from engine_support import END, SuiteProcess
+from support import START, event, stand_in_cell
 from test_exchange import BROKEN, NEW, OLD, WORKS, exchanged, failure, source
 
 from mcore_compat import cli
@@ -24,13 +27,20 @@ from mcore_compat.base.errors import (
     Interrupted,
     UsageError,
 )
+from mcore_compat.base.processes import Runner
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.workspace import VARIABLE, Workspace
+from mcore_compat.environments import creation
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
+from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult
+from mcore_compat.run import pipeline
+from mcore_compat.run.context import Context
+from mcore_compat.run.engine import ResolvedCell
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
 
@@ -107,48 +117,118 @@ def test_what_was_not_compared_or_not_saved_is_no_answer(
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home of the tool, of which the suite is not run."""
-    lock = Lock(cell=NEW, text="", exclude_newer="", axes=CELL.pins, pins=(), source_only=())
+    """The home of the tool; in it a workspace with constraints and no result, which is meant."""
+    place = Workspace(tmp_path / "workspace")
+    shutil.copytree(snapshot.WORKSPACE.constraints, place.constraints)
+    monkeypatch.setenv(VARIABLE, str(place.root))
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
-    monkeypatch.setattr(run, "lock_of", lambda cell, context: lock)
     return tmp_path
 
 
-def saves(*families: str) -> Callable[..., None]:
-    """Stands for the suite, which saves a checkpoint of each family."""
+LOCK = Lock(cell=NEW, text="", exclude_newer="", axes=CELL.pins, pins=(), source_only=())
 
-    def ask(cell: Any, lock: Any, context: Any, builder: Any, variables: Any) -> None:
-        for family in families:
-            place = Path(variables[run.SAVE_INTO]) / family / "default"
+
+@pytest.fixture
+def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Runner], Context]:
+    """A cell that is resolved and has an environment; its suite is the process that is given."""
+    python = here / "python"
+    there = creation.Environment(python=python, site=here, variables={}, reused=True)
+    ready = ResolvedCell(cell=CELL, lock=LOCK, python=python, wheels=())
+    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(pipeline, "resolved_cell", lambda *_: ready)
+    monkeypatch.setattr(creation, "ensure", lambda *_, **__: there)
+    monkeypatch.setattr(creation, "tools", lambda *_, **__: here)
+    (here / "envs").mkdir()
+
+    def make(suite: Runner) -> Context:
+        return Context(
+            workspace=Workspace(here / "workspace"),
+            matrix=snapshot.matrix(),
+            releases=snapshot.releases(),
+            run=suite,
+            say=lambda line: None,
+            uv=Path("uv"),
+        )
+
+    return make
+
+
+def saves(*families: str) -> Runner:
+    """Stands for the suite, which saves a checkpoint of each family."""
+    process = SuiteProcess([START, *(event(f"save-default[{name}]") for name in families), END])
+
+    def suite(argv: Any, **options: Any) -> processes.Completed:
+        for name in families:
+            place = Path(options["env"][run.SAVE_INTO]) / name / "default"
             place.mkdir(parents=True)
             (place / "manifest.json").write_text("{}")
-            builder.take(event(f"save-default[{family}]"))
+        return process(argv, **options)
 
-    return ask
+    return suite
 
 
 def test_nothing_of_what_a_cell_kept_before_is_left(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, cell: Callable[[Runner], Context]
 ) -> None:
     """What cannot be saved any more would else be loaded from what lies there."""
-    context: Any = SimpleNamespace(say=lambda line: None)
-    monkeypatch.setattr(run, "ask", saves("gpt", "mla-moe"))
+    context = cell(saves("gpt", "mla-moe"))
     before = run.save(CELL, context)
-    assert run.kept(CELL, run.lock_of(CELL, context)) == before
-    monkeypatch.setattr(run, "ask", saves("gpt"))
-    after = run.save(CELL, context)
+    assert run.kept(CELL, LOCK, context.workspace) == before
+    after = run.save(CELL, cell(saves("gpt")))
     assert not (here / "checkpoints" / NEW / "mla-moe").exists()
     assert before.manifests != after.manifests
     assert sorted(after.answers) == ["gpt:default"]
 
 
-def test_what_a_disk_changed_is_not_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context: Any = SimpleNamespace(say=lambda line: None)
-    monkeypatch.setattr(run, "ask", saves("gpt"))
+def test_what_a_disk_changed_is_not_kept(here: Path, cell: Callable[[Runner], Context]) -> None:
+    context = cell(saves("gpt"))
     run.save(CELL, context)
     manifest = here / "checkpoints" / NEW / "gpt" / "default" / "manifest.json"
     manifest.write_text("{ }")
-    assert run.kept(CELL, run.lock_of(CELL, context)) is None
+    assert run.kept(CELL, LOCK, context.workspace) is None
+
+
+def test_what_was_not_saved_to_its_end_is_not_kept(
+    here: Path, cell: Callable[[Runner], Context]
+) -> None:
+    context = cell(saves("gpt"))
+    run.save(CELL, context)
+    with pytest.raises(InfrastructureError, match="exchange ended early"):
+        run.save(CELL, cell(SuiteProcess([START, event("save-default[gpt]")])))
+    assert run.kept(CELL, LOCK, context.workspace) is None
+
+
+OTHER = "compat-0.10-modelopt0.23"
+
+
+@pytest.mark.parametrize(("whole", "stored"), [(True, [OTHER, OLD]), (False, [OLD])])
+def test_all_that_one_cell_saved_is_stored_as_soon_as_it_was_loaded(
+    whole: bool, stored: list[str], cell: Callable[[Runner], Context]
+) -> None:
+    checks = [f"restore-from[{origin}:gpt:default]" for origin in (OLD, OTHER)]
+    process = SuiteProcess(
+        [{**START, "checks": checks}, event(checks[0]), event(checks[1], "broken"), END]
+    )
+    if not whole:
+        process.events[2:] = []
+        process.raises = KeyboardInterrupt()
+    context = cell(process)
+    pairs = [Pair(target=NEW, origin=origin, ways=("default",)) for origin in (OLD, OTHER)]
+    saved = {p.origin: kept_of(cell=p.origin, answers={"gpt:default": WORKS}) for p in pairs}
+    with contextlib.nullcontext() if whole else pytest.raises(KeyboardInterrupt):
+        run.load(CELL, pairs, saved, context)
+    env = process.options["env"]
+    assert env[run.LOAD_FROM] == str(run.folder())
+    assert env[run.LOADED].split(",") == sorted(f"{origin}:default" for origin in (OLD, OTHER))
+    assert process.after("--checks") == str(context.workspace.suite / "exchange")
+    (found,) = results.load_all(context.workspace.results)
+    assert sorted(found.sources) == stored
+    assert (found.cell, found.lock, found.cuda) == (NEW, LOCK.digest, CELL.cuda)
+    assert found.sources[OLD].answers["gpt:default"].outcome is CheckOutcome.WORKS
+    if whole:
+        answer = found.sources[OTHER].answers["gpt:default"]
+        assert found.failures[str(answer.cause)].type == "KeyError"
+    assert evidence.load_all(context.workspace.results) == (), "no verdict on the cell"
 
 
 class Ran:
@@ -171,8 +251,6 @@ class Ran:
 @pytest.fixture
 def ran(here: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     made = Ran()
-    monkeypatch.setattr(results, "FOLDER", here / "exchange")
-    monkeypatch.setattr(results, "load_all", lambda: ())
     monkeypatch.setattr(run, "save", made.save)
     monkeypatch.setattr(run, "load", made.load)
     return made

@@ -132,9 +132,18 @@ def test_json_is_as_the_standard_librarys(data: object) -> None:
     assert files.dump_json(data) == expected + "\n"
 
 
-def test_json_in_pieces_is_the_same() -> None:
+@pytest.mark.parametrize("rows", [[], [{"d": 1, "c": [2, {"f": "\u00d7", "e": 0}]}, "text", []]])
+def test_json_with_rows_is_the_same_with_each_in_a_line(rows: list[object]) -> None:
     data = {"b": [{"d": 1, "c": [2]}, "text", []], "a": "text", "empty": []}
-    assert "".join(files.json_parts(data)) == files.dump_json(data)
+    text = files.json_with_rows(data, "rows", rows)
+    assert json.loads(text) == {**data, "rows": rows}
+    assert text.startswith(files.dump_json(data)[:-3])
+    lines = text.splitlines()[-len(rows) - 2 : -2]
+    assert [line.strip(" ,") for line in lines] == [
+        json.dumps(row, sort_keys=True, ensure_ascii=False) for row in rows
+    ]
+    assert text.endswith("}\n")
+    assert "".join(files.json_pieces(data, "rows", iter(rows))) == text
 
 
 def test_digests_are_sha256_whatever_the_size(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Parts of the suite that are run by themselves, the host's side. All evidence here is made up."""
+"""The check sets beside the main one, the host's side. All evidence here is made up."""
 
 from __future__ import annotations
 
@@ -7,29 +7,44 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import snapshot
+from engine_support import END, SuiteProcess
 from parts_support import ONE, taken
 from support import ROOT, START, event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base import processes
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.core.workspace import Workspace
+from mcore_compat.environments import creation
 from mcore_compat.publish import part_reports
-from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import cells, memory, pipeline
-from mcore_compat.run import part as running
-from mcore_compat.run import part_results as results
-from mcore_compat.run.check_sets import GPU, PARTS, RANKS, Part
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence, Fresh
+from mcore_compat.run import cells, gpu_slots, memory, parts, pipeline
+from mcore_compat.run.check_sets import EXCHANGE, GPU, MAIN, ON_A_GPU, RANKS, CheckSet
+from mcore_compat.run.context import Context, Options
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Parts keep their evidence here."""
-    monkeypatch.setattr(Part, "folder", property(lambda part: tmp_path / part.name))
-    return tmp_path
+def place(tmp_path: Path) -> Workspace:
+    """A workspace, empty, with the checkout's suite."""
+    return Workspace(tmp_path / "workspace")
+
+
+def stored(place: Workspace, part: CheckSet) -> tuple[Evidence, ...]:
+    return evidence.load_all(place.results, part.name)
+
+
+def keep(found: Evidence, place: Workspace) -> Path:
+    return evidence.save(found, place.results)
+
+
+def is_fresh(found: Evidence, *, lock: str = "l", suite: str = "d") -> bool:
+    return isinstance(evidence.freshness(found, lock=lock, suite=suite, python="3.12"), Fresh)
 
 
 def test_both_sides_mean_the_same_folders_and_words() -> None:
@@ -38,41 +53,50 @@ def test_both_sides_mean_the_same_folders_and_words() -> None:
     from suite.gpu import conftest
 
     assert conftest.MEMORY == part_reports.MEMORY
-    for part in PARTS.values():
-        assert list(part.checks.glob("check_*.py"))
+    for part in (*ON_A_GPU.values(), EXCHANGE):
+        assert list(part.folder(ROOT / "suite").glob("check_*.py"))
 
 
-def test_a_part_is_stale_with_its_own_checks_and_those_of_the_suite(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    before = RANKS.digest()
-    assert before != GPU.digest()
-    monkeypatch.setattr(pipeline, "suite_digest", lambda: "another")
-    assert RANKS.digest() != before
+def test_a_part_is_stale_with_its_own_checks_and_those_of_the_suite(tmp_path: Path) -> None:
+    for name in ("run.py", "ranks/check_it.py", "gpu/check_it.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    sets = (MAIN, RANKS, GPU)
+
+    def changed(name: str) -> list[bool]:
+        before = [one.digest(tmp_path) for one in sets]
+        assert len({*before}) == 3
+        (tmp_path / name).write_text("2")
+        return [one.digest(tmp_path) != old for one, old in zip(sets, before, strict=True)]
+
+    assert changed("run.py") == [True, True, True]
+    assert changed("ranks/check_it.py") == [False, True, False]
+    assert changed("gpu/check_it.py") == [False, False, True]
 
 
-def test_the_main_evidence_does_not_know_of_parts(folder: Path) -> None:
-    results.save(taken(ONE), RANKS)
-    assert not list(folder.glob(f"compat-*{'/'}*.json"))
-    assert results.path_of(RANKS, "c", "gpu").parent.parent == folder
+def test_the_main_evidence_does_not_know_of_parts(place: Workspace) -> None:
+    path = keep(taken(ONE), place)
+    assert path == place.results / taken(ONE).cell / "ranks.host.json"
+    assert evidence.load_all(place.results) == ()
+    assert not cells.installed(stand_in_cell(), place)
+    assert cells.other_results(place) == ()
 
 
-def test_evidence_is_read_as_it_was_written(folder: Path) -> None:
+def test_evidence_is_read_as_it_was_written(place: Workspace) -> None:
     found = taken(ONE, event("restore-pp1-to-pp2[gpt]", "broken"))
-    results.save(found, RANKS)
-    assert results.load_all(RANKS) == (found,)
-    assert results.load_all(GPU) == ()
+    path = keep(found, place)
+    assert stored(place, RANKS) == (found,)
+    assert stored(place, GPU) == ()
     assert found.checks[1].details == {"tensors": 3}
-    path = results.path_of(RANKS, found.cell, "host")
-    assert path.read_text() == results.dumps(results.load(path))
+    assert path.read_text() == evidence.dumps(evidence.load(path))
 
 
 def test_evidence_is_fresh_of_its_lock_and_its_checks_alone() -> None:
     found = taken(ONE)
-    assert found.fresh(lock="l", digest="d")
-    assert not found.fresh(lock="other", digest="d")
-    assert not found.fresh(lock="l", digest="other")
-    assert not taken(ONE, end=False).fresh(lock="l", digest="d")
+    assert is_fresh(found)
+    assert not is_fresh(found, lock="other")
+    assert not is_fresh(found, suite="other")
+    assert not is_fresh(taken(ONE, end=False))
 
 
 def test_what_was_broken_on_purpose_is_no_evidence() -> None:
@@ -80,100 +104,104 @@ def test_what_was_broken_on_purpose_is_no_evidence() -> None:
         taken({**ONE, "details": {"sabotage": "swap-shards"}})
 
 
-def test_what_was_cut_short_never_replaces_what_was_whole_and_still_holds(folder: Path) -> None:
+def test_what_was_cut_short_never_replaces_what_was_whole_and_still_holds(
+    place: Workspace,
+) -> None:
     whole = taken(ONE)
-    results.save(whole, RANKS)
-    results.save(taken(ONE, end=False), RANKS)
-    assert results.load_all(RANKS) == (whole,)
-    short = replace(taken(ONE, end=False), digest="newer")
-    results.save(short, RANKS)
-    assert results.load_all(RANKS) == (short,)
-    results.save(whole, RANKS)
-    assert results.load_all(RANKS) == (whole,)
+    keep(whole, place)
+    keep(taken(ONE, end=False), place)
+    assert stored(place, RANKS) == (whole,)
+    short = replace(taken(ONE, end=False), suite="newer")
+    keep(short, place)
+    assert stored(place, RANKS) == (short,)
+    keep(whole, place)
+    assert stored(place, RANKS) == (whole,)
 
 
-def test_runs_of_some_checks_add_up_and_the_latest_counts(folder: Path) -> None:
+def test_runs_of_some_checks_add_up_and_the_latest_counts(place: Workspace) -> None:
     a, b = event("a[gpt]", "broken"), event("b[gpt]")
     for events in ((a,), (b,), (event("a[gpt]"),)):
-        results.save(taken(*events, end=False), RANKS)
-    (found,) = results.load_all(RANKS)
+        keep(taken(*events, end=False), place)
+    (found,) = stored(place, RANKS)
     assert [(c.check, c.outcome.value) for c in found.checks] == [
         ("a[gpt]", "works"),
         ("b[gpt]", "works"),
     ]
     assert not found.complete
-    assert not found.fresh(lock="l", digest="d")
+    assert not is_fresh(found)
 
 
 @pytest.mark.parametrize(
-    "other", [{"lock": "other"}, {"digest": "other"}, {"platform": {"gpu": "another"}}]
+    "other", [{"lock": "other"}, {"suite": "other"}, {"platform": {"gpu": "another"}}]
 )
 def test_runs_of_other_checks_locks_and_machines_do_not_add_up(
-    folder: Path, other: dict[str, Any]
+    place: Workspace, other: dict[str, Any]
 ) -> None:
-    results.save(replace(taken(event("a[gpt]"), end=False), **other), RANKS)
+    keep(replace(taken(event("a[gpt]"), end=False), **other), place)
     after = taken(event("b[gpt]"), end=False)
-    results.save(after, RANKS)
-    assert results.load_all(RANKS) == (after,)
+    keep(after, place)
+    assert stored(place, RANKS) == (after,)
 
 
 @pytest.mark.parametrize(
     "harm",
     [
         lambda text: text[:-30],
-        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace('"format": 2', '"format": 3'),
         lambda text: text.replace('"works"', '"fine"'),
         lambda text: text.replace('"host"', '"tpu"'),
         lambda text: text.replace('"ranks"', '"gpu"'),
         lambda text: "[]",
     ],
 )
-def test_a_file_that_is_not_whole_is_named(folder: Path, harm: Any) -> None:
+def test_a_file_that_is_not_whole_is_named(place: Workspace, harm: Any) -> None:
     found = taken(ONE)
-    results.save(found, RANKS)
-    path = results.path_of(RANKS, found.cell, "host")
-    path.write_text(harm(path.read_text()))
-    with pytest.raises(EvidenceError, match=rf"reports/ranks/{found.cell}\.host\.json"):
-        results.load_all(RANKS)
+    path = keep(found, place)
+    before = path.read_text()
+    path.write_text(harm(before))
+    assert path.read_text() != before
+    with pytest.raises(EvidenceError, match=rf"{found.cell}/ranks\.host\.json") as caught:
+        stored(place, RANKS)
+    assert f"nox -s {found.cell} -- --ranks --force" in str(caught.value)
     short = taken(ONE, end=False)
-    results.save(short, RANKS)
-    assert results.load_all(RANKS) == (short,)
+    keep(short, place)
+    assert stored(place, RANKS) == (short,)
 
 
-def test_a_whole_run_lacks_the_parts_that_are_missing_stale_or_corrupt(folder: Path) -> None:
-    wanted, cell = results.wanted("gpu"), stand_in_cell().name
-    assert results.wanted("host") == {}
-    assert wanted == {part.name: part.digest() for part in PARTS.values()}
+def test_a_whole_run_lacks_the_parts_that_are_missing_stale_or_corrupt(place: Workspace) -> None:
+    digests = {name: part.digest(place.suite) for name, part in ON_A_GPU.items()}
+    main = taken(ONE, part=MAIN, device="gpu")
 
     def lacking() -> tuple[str, ...]:
-        return results.lacking(cell, device_class="gpu", lock="l", wanted=wanted)
+        return parts.lacking(main, digests, place)
 
     assert lacking() == ("ranks", "gpu")
-    for part in PARTS.values():
-        results.save(replace(taken(ONE, part=part, device="gpu"), digest=part.digest()), part)
+    for name, part in ON_A_GPU.items():
+        keep(replace(taken(ONE, part=part, device="gpu"), suite=digests[name]), place)
     assert lacking() == ()
-    results.save(replace(taken(ONE, part=GPU, device="gpu"), digest="older"), GPU)
-    results.path_of(RANKS, cell, "gpu").write_text("{")
+    older = replace(taken(ONE, part=GPU, device="gpu"), suite="older")
+    keep(older, place)
+    evidence.path_of(main.cell, "gpu", place.results, "ranks").write_text("{")
     assert lacking() == ("ranks", "gpu")
-    assert results.lacking(cell, device_class="gpu", lock="l", wanted={}) == ()
+    assert parts.lacking(main, {}, place) == ()
 
 
 # In a cell, with stand-ins for its environment, the devices and the suite
 
 
 class Cell:
-    """What the suite says, what it was run with, and which devices were held meanwhile."""
+    """A cell whose suite stands in: what it was run with, and which devices were held meanwhile."""
 
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
+    def __init__(self, place: Workspace) -> None:
+        gpu = {**START, "device_class": "gpu"}
+        self.suite = SuiteProcess([gpu, ONE, END])
         self.held: dict[str, Any] = {}
-        self.options: dict[str, Any] = {}
+        self.held_then: dict[str, Any] = {}
+        self.place = place
 
-    def suite(self, *, on_event: Any, **options: Any) -> processes.Completed:
-        self.options = {**options, "held": dict(self.held)}
-        for one in self.events:
-            on_event(one)
-        return processes.Completed(argv=(), returncode=0, output="", seconds=1)
+    def run(self, argv: Any, **options: Any) -> processes.Completed:
+        self.held_then = dict(self.held)
+        return self.suite(argv, **options)
 
     @contextlib.contextmanager
     def slot(self, need: int, *_: Any, **options: Any) -> Iterator[dict[str, str]]:
@@ -183,36 +211,51 @@ class Cell:
 
 
 @pytest.fixture
-def cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
-    made = Cell()
-    lock = SimpleNamespace(digest="l")
-    there = SimpleNamespace(python=folder, variables={"A": "b"})
-    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
-    monkeypatch.setattr(running, "lock_of", lambda *_: lock)
-    monkeypatch.setattr(
-        running, "environment_of", lambda *_: contextlib.nullcontext((there, folder))
+def cell(place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "envs").mkdir(parents=True)
+    made = Cell(place)
+    there = creation.Environment(
+        python=tmp_path / "python", site=tmp_path, variables={"A": "b"}, reused=False
     )
-    monkeypatch.setattr(running.gpu_slots, "slot", made.slot)
-    monkeypatch.setattr(running.runner, "run_suite", made.suite)
-    made.events = [{**START, "device_class": "gpu"}, ONE, {"event": "end", "seconds": 1.0}]
+    lock = Lock(
+        cell=stand_in_cell().name,
+        text="l",
+        exclude_newer="",
+        axes=stand_in_cell().pins,
+        pins=(),
+        source_only=(),
+    )
+    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
+    monkeypatch.setattr(pipeline, "lock_of", lambda *_: lock)
+    monkeypatch.setattr(pipeline.interpreters, "find", lambda *_: tmp_path / "python")
+    monkeypatch.setattr(creation, "ensure", lambda *_, **__: there)
+    monkeypatch.setattr(creation, "tools", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(gpu_slots, "slot", made.slot)
     return made
 
 
-def run(part: Part, only: str | None = None) -> Evidence:
-    here: Any = SimpleNamespace(
-        matrix=SimpleNamespace(gpu_memory=8192), run=None, say=lambda line: None
+def run(cell: Cell, part: CheckSet, only: str | None = None) -> Evidence:
+    here = Context(
+        workspace=cell.place,
+        matrix=replace(snapshot.matrix(), gpu_memory=8192),
+        releases=snapshot.releases(),
+        run=cell.run,
+        say=lambda line: None,
+        uv=Path("uv"),
     )
-    return running.run(stand_in_cell(), part, pipeline.Options(only=only), here)
+    return parts.run(stand_in_cell(), part, Options(only=only), here)
 
 
 @pytest.mark.parametrize(("part", "count"), [(GPU, 1), (RANKS, 2)])
 def test_a_part_holds_as_many_devices_as_it_takes_while_it_runs(
-    part: Part, count: int, cell: Cell
+    part: CheckSet, count: int, cell: Cell
 ) -> None:
-    assert run(part).complete
-    assert cell.options["held"] == {"need": 8192, "gpu": True, "count": count}
-    assert cell.options["variables"] == {"A": "b", "CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}
-    assert cell.options["limit"] == part.limit
+    assert run(cell, part).complete
+    assert cell.held_then == {"need": 8192, "gpu": True, "count": count}
+    assert cell.suite.options["env"] == {"A": "b", "CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}
+    assert cell.suite.options["timeout"] == part.limit
+    assert cell.suite.after("--checks") == str(part.folder(ROOT / "suite"))
     assert cell.held == {}
 
 
@@ -225,39 +268,53 @@ def test_as_many_devices_as_ranks() -> None:
 
 
 def test_a_part_of_which_some_checks_are_asked_is_stored_as_incomplete(cell: Cell) -> None:
-    found = run(GPU, only="restore")
+    found = run(cell, GPU, only="restore")
+    assert cell.suite.after("--only") == "restore"
     assert not found.complete
-    assert results.load_all(GPU) == (found,)
+    assert stored(cell.place, GPU) == (found,)
     assert any("incomplete" in line for line in cells.part_lines(found))
-    assert not any("incomplete" in line for line in cells.part_lines(run(GPU)))
-    run(GPU, only="restore")
-    assert results.load_all(GPU)[0].complete
+    assert not any("incomplete" in line for line in cells.part_lines(run(cell, GPU)))
+    run(cell, GPU, only="restore")
+    assert stored(cell.place, GPU)[0].complete
 
 
 @pytest.mark.parametrize("end", [InfrastructureError("its limit"), KeyboardInterrupt()])
-def test_a_part_that_is_cut_short_leaves_what_was_learnt(
-    cell: Cell, end: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def suite(**options: Any) -> None:
-        cell.suite(**options)
-        raise end
-
-    cell.events.pop()
-    monkeypatch.setattr(running.runner, "run_suite", suite)
+def test_a_part_that_is_cut_short_leaves_what_was_learnt(cell: Cell, end: BaseException) -> None:
+    cell.suite.events.pop()
+    cell.suite.raises = end
     with pytest.raises(type(end)):
-        run(GPU)
-    (found,) = results.load_all(GPU)
+        run(cell, GPU)
+    (found,) = stored(cell.place, GPU)
     assert [check.check for check in found.checks] == [ONE["check"]]
     assert not found.complete
+
+
+def test_what_was_learnt_is_there_while_the_part_still_runs(cell: Cell) -> None:
+    """Whatever ends this process, also by force, takes nothing of it away."""
+    seen: list[tuple[str, ...]] = []
+
+    def look(argv: Any, **options: Any) -> processes.Completed:
+        line = options["on_line"]
+
+        def on_line(text: str) -> None:
+            line(text)
+            seen.append(tuple(c.check for found in stored(cell.place, GPU) for c in found.checks))
+
+        return cell.suite(argv, **{**options, "on_line": on_line})
+
+    cell.run = look  # type: ignore[method-assign]
+    cell.suite.events[2:2] = [event("x[gpt]")]
+    run(cell, GPU)
+    assert seen == [(), (ONE["check"],), (ONE["check"], "x[gpt]")]
 
 
 def test_a_part_that_the_machine_fails_keeps_the_checks_before_it(cell: Cell) -> None:
     lost = event("x[gpt]", "broken")
     lost["failure"].update(type="OutOfMemoryError", message="CUDA out of memory. Tried to")
-    cell.events[2:2] = [lost]
+    cell.suite.events[2:2] = [lost]
     with pytest.raises(InfrastructureError):
-        run(GPU)
-    assert [check.check for check in results.load_all(GPU)[0].checks] == [ONE["check"]]
+        run(cell, GPU)
+    assert [check.check for check in stored(cell.place, GPU)[0].checks] == [ONE["check"]]
 
 
 def test_a_part_whose_only_check_the_machine_fails_is_an_error_and_nothing_is_stored(
@@ -270,23 +327,23 @@ def test_a_part_whose_only_check_the_machine_fails_is_an_error_and_nothing_is_st
     counted = iter([3, 3, 4])  # stands in for the kernel's count, for the first run and the second
     monkeypatch.setattr(memory, "kills", lambda: next(counted))
     for one in (lost, killed):
-        cell.events[1:2] = [one]
+        cell.suite.events[1:2] = [one]
         with pytest.raises(InfrastructureError):
-            run(GPU)
-    assert results.load_all(GPU) == ()
+            run(cell, GPU)
+    assert stored(cell.place, GPU) == ()
 
 
 def test_a_part_that_finds_no_gpu_is_an_error(cell: Cell) -> None:
-    cell.events[0] = START
+    cell.suite.events[0] = START
     with pytest.raises(InfrastructureError, match="no GPU that can be used"):
-        run(GPU)
+        run(cell, GPU)
 
 
 # The command line
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ran(monkeypatch: pytest.MonkeyPatch, on_snapshot: None) -> list[str]:
     """What was run, with stand-ins for all that runs."""
     done: list[str] = []
 
@@ -294,15 +351,15 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("main")
         return 0
 
-    def part(cell: Any, which: Part, *_: Any) -> Evidence:
+    def part(cell: Any, which: CheckSet, *_: Any) -> Evidence:
         done.append(which.name)
         broken = event("x[gpt]", "broken")
         return taken(broken if which is GPU else ONE, part=which)
 
     monkeypatch.setattr(cells, "run_suite", main)
-    monkeypatch.setattr(running, "run", part)
-    monkeypatch.setattr(running, "kept", lambda *_: None)
-    monkeypatch.setattr(cells, "installed", lambda cell: True)
+    monkeypatch.setattr(parts, "run", part)
+    monkeypatch.setattr(parts, "kept", lambda *_: None)
+    monkeypatch.setattr(cells, "installed", lambda *_: True)
     return done
 
 
@@ -312,7 +369,7 @@ def ask(*words: str) -> int:
 
 def test_parts_are_chosen_by_name(ran: list[str]) -> None:
     ask("--gpu", "--ranks")
-    assert ran == [*PARTS]
+    assert ran == [*ON_A_GPU]
 
 
 def test_a_part_is_run_in_place_of_the_main_suite(
@@ -340,7 +397,7 @@ def test_with_a_gpu_a_whole_run_has_all_parts_but_not_a_run_of_some_checks(
     assert ran == ["main", "ranks", "gpu"]
     ask("--only", "restore")
     assert ran[3:] == ["main"]
-    monkeypatch.setattr(cells, "installed", lambda cell: False)
+    monkeypatch.setattr(cells, "installed", lambda *_: False)
     assert ask() == 0
     assert ran[4:] == ["main"]
 

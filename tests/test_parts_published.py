@@ -1,16 +1,14 @@
-"""What is published of the parts. All evidence here is made up, but for what is committed."""
+"""What is published of the check sets beside the main one. All evidence here is made up."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from parts_support import ONE, taken
 from support import HOSTILE, event, hostile_event
 
-from mcore_compat.publish import part_files, part_reports
-from mcore_compat.run import part_results as results
-from mcore_compat.run.check_sets import GPU, PARTS, RANKS
+from mcore_compat.publish import part_reports
+from mcore_compat.run.check_sets import GPU, RANKS
 
 
 def test_without_evidence_of_a_gpu_the_tier_says_that_it_was_never_run() -> None:
@@ -53,13 +51,3 @@ def test_foreign_text_is_escaped() -> None:
     text = part_reports.markdown(RANKS, [taken(hostile_event("y[gpt]"), odd)])
     assert "<script>" not in text
     assert "\x1b" not in text
-
-
-def test_committed_evidence_of_parts_is_whole_and_published() -> None:
-    made = part_files.texts()
-    for part in PARTS.values():
-        found = results.load_all(part)
-        assert part.report.read_text(encoding="utf-8") == made[part.report]()
-        for one in found:
-            assert one.complete
-            assert json.loads(results.dumps(one))["part"] == part.name

@@ -7,75 +7,71 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import snapshot
+from engine_support import END, SuiteProcess, is_suite
 from resolver_support import pylock
 from support import START, event
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation
 from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import memory, pipeline
-from mcore_compat.run.pipeline import Context, Options
+from mcore_compat.run import gpu_slots, machine, memory, pipeline
+from mcore_compat.run.context import Context, Options
 
 CELL = "compat-0.16-modelopt0.41"
-END = {"event": "end", "seconds": 1.0}
 
 
 class Stages:
-    """What stands in for the stages, and what they were asked."""
+    """A workspace, what stands in for its processes, and what was said."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.workspace = Workspace(folder)
         self.said: list[str] = []
-        self.suites = 0
-        self.events: list[dict[str, Any]] = [START, event("restore[gpt]"), END]
+        self.suite = SuiteProcess([START, event("restore[gpt]"), END])
         self.resolver = processes.Completed(argv=(), returncode=0, output="", seconds=0)
         self.wheel: Wheel | Unbuildable | None = None
 
     def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> processes.Completed:
+        if is_suite(argv):
+            return self.suite(argv, **options)
         words = [os.fspath(word) for word in argv]
         if "compile" in words and self.resolver.ok:
             out = Path(words[words.index("--output-file") + 1])
             out.write_text(pylock(f"torch==2.9.1 --hash=sha256:{'0' * 64}\n"))
         return self.resolver
 
-    def suite(
-        self, *, on_event: Callable[[Mapping[str, Any]], None], **_: Any
-    ) -> processes.Completed:
-        self.suites += 1
-        for one in self.events:
-            on_event(one)
-        return processes.Completed(argv=(), returncode=0, output="", seconds=1)
+    def context(self, declared: Matrix | None = None) -> Context:
+        return Context(
+            workspace=self.workspace,
+            matrix=declared or snapshot.matrix(),
+            releases=snapshot.releases(),
+            run=self.run,
+            say=self.said.append,
+            uv=Path("uv"),
+        )
 
-    @property
-    def stored(self) -> Evidence:
-        return evidence.load(self.folder / "evidence" / CELL / "host.json")
+    def stored(self, device: str = "host") -> Evidence:
+        return evidence.load(evidence.path_of(CELL, device, self.workspace.results))
 
 
 @pytest.fixture
 def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
-    found = Stages(tmp_path)
+    found = Stages(tmp_path / "workspace")
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(pipeline, "device_class", lambda: "host")
-    monkeypatch.setattr(pipeline, "lock_path", lambda cell: tmp_path / f"{cell.name}.txt")
     monkeypatch.setattr(pipeline, "toolkit_of", lambda context: None)
-    kept = tmp_path / "evidence"
-    save, path_of = evidence.save, evidence.path_of
-    monkeypatch.setattr(evidence, "save", lambda one: save(one, kept))
-    monkeypatch.setattr(
-        evidence, "path_of", lambda cell, device, folder=kept: path_of(cell, device, folder)
-    )
-    monkeypatch.setattr(pipeline.verdict, "note", lambda one: None)
     monkeypatch.setattr(
         pipeline.interpreters, "find", lambda series, run, uv: Path("/usr/bin/python3")
     )
@@ -84,21 +80,13 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     )
     there = creation.Environment(python=Path("python"), site=tmp_path, variables={}, reused=False)
     monkeypatch.setattr(creation, "ensure", lambda *_, **__: there)
-    monkeypatch.setattr(creation, "tools", lambda **_: tmp_path)
-    monkeypatch.setattr(pipeline.runner, "run_suite", found.suite)
+    monkeypatch.setattr(creation, "tools", lambda *_, **__: tmp_path)
     (tmp_path / "home" / "envs").mkdir(parents=True)
     return found
 
 
 def ran(stages: Stages, **options: Any) -> pipeline.Outcome:
-    context = Context(
-        matrix=snapshot.matrix(),
-        releases=snapshot.releases(),
-        run=stages.run,
-        say=stages.said.append,
-        uv=Path("uv"),
-    )
-    return pipeline.run_cell(CELL, Options(**options), context)
+    return pipeline.run_cell(CELL, Options(**options), stages.context())
 
 
 def test_an_unbuildable_package_ends_the_cell_with_what_would_help(stages: Stages) -> None:
@@ -108,7 +96,7 @@ def test_an_unbuildable_package_ends_the_cell_with_what_would_help(stages: Stage
     assert outcome.evidence.outcome is CellOutcome.UNBUILDABLE
     assert outcome.evidence.reason is not None
     assert outcome.evidence.reason.help == "install it"
-    assert stages.suites == 0
+    assert stages.suite.runs == 0
 
 
 def test_a_reason_names_no_folder_of_this_machine(stages: Stages) -> None:
@@ -132,13 +120,7 @@ def two_stacks(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Context:
         return () if cell.te == second.te else Unbuildable(key=key, reason="why", help="")
 
     monkeypatch.setattr(pipeline, "wheels_of", wheels)
-    return Context(
-        matrix=declared,
-        releases=snapshot.releases(),
-        run=stages.run,
-        say=stages.said.append,
-        uv=Path("uv"),
-    )
+    return stages.context(declared)
 
 
 def test_where_the_first_stack_does_not_build_the_next_is_taken(
@@ -168,7 +150,7 @@ def test_a_lock_that_a_run_has_used_is_not_left_for_another_stack(
     context = two_stacks(stages, monkeypatch)
     cell = pipeline.chosen(CELL, context)
     pipeline.lock_of(cell, context)
-    evidence.save(evidence.start(cell, device_class="host"))
+    evidence.save(evidence.start(cell, device_class="host"), context.workspace.results)
     assert pipeline.run_cell(CELL, Options(), context).evidence.outcome is CellOutcome.UNBUILDABLE
 
 
@@ -180,12 +162,12 @@ def test_a_check_that_the_machine_killed_for_memory_is_no_verdict(
     monkeypatch.setattr(memory, "kills", lambda: next(counted))
     died = event("restore[gpt]", "broken")
     died["outcome"], died["failure"]["type"] = "crashed", kind
-    stages.events = [START, event("build-default[gpt]"), died, END]
+    stages.suite.events = [START, event("build-default[gpt]"), died, END]
     if is_error:
         with pytest.raises(InfrastructureError, match="ran out of memory"):
             ran(stages)
-        assert stages.stored.outcome is CellOutcome.ERROR
-        assert [c.check for c in stages.stored.checks] == ["build-default[gpt]"]
+        assert stages.stored().outcome is CellOutcome.ERROR
+        assert [c.check for c in stages.stored().checks] == ["build-default[gpt]"]
     else:
         assert ran(stages).evidence.outcome is CellOutcome.INCOMPATIBLE
 
@@ -194,8 +176,8 @@ def test_a_check_that_the_machine_killed_for_memory_is_no_verdict(
 def gpu(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Stages:
     """The same on what stands in for a machine with a driver, but no nvidia-smi."""
     monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
-    monkeypatch.setattr(pipeline.gpu_slots.shutil, "which", lambda name: None)
-    monkeypatch.setattr(pipeline.gpu_slots.machine, "lent_none", lambda environ: False)
+    monkeypatch.setattr(gpu_slots.shutil, "which", lambda name: None)
+    monkeypatch.setattr(machine, "lent_none", lambda environ: False)
     return stages
 
 
@@ -205,11 +187,11 @@ def test_a_gpu_that_fails_is_no_verdict_of_the_cell(gpu: Stages) -> None:
         type="AcceleratorError", message="CUDA error: uncorrectable ECC error encountered"
     )
     start = {**START, "device_class": "gpu"}
-    gpu.events = [start, event("build-default[gpt]"), failed, event("x[gpt]"), END]
+    gpu.suite.events = [start, event("build-default[gpt]"), failed, event("x[gpt]"), END]
     with pytest.raises(InfrastructureError, match="uncorrectable ECC error") as caught:
         ran(gpu)
     assert caught.value.exit_code == 3
-    stored = evidence.load(gpu.folder / "evidence" / CELL / "gpu.json")
+    stored = gpu.stored("gpu")
     assert stored.outcome is CellOutcome.ERROR
     assert [c.check for c in stored.checks] == ["build-default[gpt]"]
 
@@ -219,7 +201,7 @@ def test_a_suite_that_finds_no_gpu_where_one_was_taken_is_no_evidence_of_a_host(
 ) -> None:
     with pytest.raises(InfrastructureError, match="no GPU that can be used"):
         ran(gpu)
-    assert not (gpu.folder / "evidence").exists()
+    assert not gpu.workspace.results.exists()
 
 
 def test_the_kernels_count_is_read(tmp_path: Path) -> None:

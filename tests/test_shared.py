@@ -48,8 +48,8 @@ def made(modelopt: str, details: dict[str, Any]) -> Evidence:
         failure=None,
         details=details,
     )
-    base = evidence.start(cell(modelopt), device_class="host", outcome=CellOutcome.COMPATIBLE)
-    return replace(base, checks=(check,))
+    base = evidence.start(cell(modelopt), device_class="host")
+    return replace(base, outcome=CellOutcome.COMPATIBLE, checks=(check,))
 
 
 def kept(folder: Path) -> list[Path]:

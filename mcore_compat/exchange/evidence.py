@@ -176,7 +176,10 @@ def exchanged_of(result: Evidence) -> Exchanged:
     for check in result.checks:
         match = CHECK.fullmatch(check.check)
         if match is None or match["cell"] not in answers:
-            raise EvidenceError(f"{check.check} is of no cell that saved")
+            where = f"{result.cell}/{EXCHANGE.name}.{result.device_class}.json"
+            raise EvidenceError(
+                f"{where}: {check.check} is of no cell that saved; {evidence.way_out(where)}"
+            )
         answers[match["cell"]][match["key"]] = Answer(
             outcome=check.outcome,
             cause=check.failure.fingerprint if check.failure else None,

@@ -240,9 +240,9 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data["checks"] = [whole(row) for row in data["checks"]]
         return _refreshed(msgspec.convert(data, Evidence))
     except (EvidenceError, msgspec.MsgspecError) as error:
-        raise EvidenceError(f"{where}: {error}; {_way_out(where)}") from None
+        raise EvidenceError(f"{where}: {error}; {way_out(where)}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvidenceError(f"{where} is corrupt ({error!r}); {_way_out(where)}") from None
+        raise EvidenceError(f"{where} is corrupt ({error!r}); {way_out(where)}") from None
 
 
 @functools.cache
@@ -269,8 +269,14 @@ def _refreshed(found: Evidence) -> Evidence:
     return replace(found, checks=tuple(checks))
 
 
-def _way_out(where: str) -> str:
-    return f"run the cell again with --force: nox -s {Path(where).parent.name or 'CELL'} -- --force"
+def way_out(where: str) -> str:
+    """What puts right a file of evidence that is of no use, by its cell's folder and its name."""
+    check_set = Path(where).name.partition(".")[0]
+    if check_set == "exchange":
+        return "remove it and run nox -s exchange"
+    options = f"--{check_set} --force" if check_set in ("ranks", "gpu") else "--force"
+    cell = Path(where).parent.name or "CELL"
+    return f"run the cell again with --force: nox -s {cell} -- {options}"
 
 
 def load(path: Path, *, whole: bool = True) -> Evidence:
@@ -286,7 +292,7 @@ def load(path: Path, *, whole: bool = True) -> Evidence:
     found = parse(text, where, folder=path.parent.parent if whole else None)
     name = f"{found.cell}/{found.check_set}.{found.device_class}.json"
     if name != where:
-        raise EvidenceError(f"{where} is that of {name}; {_way_out(where)}")
+        raise EvidenceError(f"{where} is that of {name}; {way_out(where)}")
     return found
 
 

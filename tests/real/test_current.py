@@ -19,8 +19,9 @@ import pytest
 from support import ROOT
 
 from mcore_compat.base import files
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import MAIN
 
 pytestmark = pytest.mark.real
 
@@ -93,14 +94,14 @@ def test_the_whole_suite_gives_evidence_and_nothing_changes(env: Path, tmp_path:
     assert done.returncode in (0, 1), done.stderr[-2000:]
     assert everything(env) == before
     (written,) = tmp_path.iterdir()
-    found = evidence.load(written)
+    found = evidence.parse(written.read_text(encoding="utf-8"), written.name)
     assert (written.name, found.cell, found.lock) == ("compat-current.json", "compat-current", "")
-    assert found.suite == pipeline.suite_digest()
+    assert found.suite == MAIN.digest(Workspace(ROOT).suite)
     assert found.complete
     infos = list((env / "lib").glob("python3*/site-packages/*.dist-info"))
     assert len(found.installed) >= len(infos) > 50
     assert found.pins["megatron-core"] == found.installed["megatron-core"]
     assert {c.check: c.outcome.value for c in found.checks}["restore[gpt]"] == "works"
     assert str(env) not in written.read_text(encoding="utf-8")
-    published = json.loads((ROOT / "reports" / "verdicts.json").read_text())["verdicts"]
+    published = json.loads(Workspace(ROOT).verdicts.read_text())["verdicts"]
     assert "compat-current" not in published

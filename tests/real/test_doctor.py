@@ -17,7 +17,7 @@ import pytest
 from support import ROOT
 
 from mcore_compat.base import files
-from mcore_compat.run import pipeline
+from mcore_compat.run import context
 
 pytestmark = pytest.mark.real
 
@@ -97,7 +97,7 @@ def test_it_takes_less_than_3_s() -> None:
 
 @pytest.mark.parametrize("how", sorted(BREAK))
 def test_it_names_what_is_wrong(how: str, python: Path) -> None:
-    uv = pipeline.find_uv()
+    uv = context.find_uv()
     first, *rest = BREAK[how]
     if how == "another CUDA":
         gone = [uv, "pip", "uninstall", "--python", python, "transformer-engine-cu12"]

@@ -15,8 +15,9 @@ import pytest
 from support import ROOT
 
 from mcore_compat.base import files, processes
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, interpreters, process_variables
-from mcore_compat.run import pipeline
+from mcore_compat.run import context
 
 CELL = "compat-0.16-modelopt0.41"
 
@@ -51,9 +52,10 @@ def asked(kind: str | None, only: str, tmp_path: Path, limit: float = 120) -> di
 
 def _tools(folder: Path) -> Path:
     version = next((folder / "lib").glob("python3*")).name.removeprefix("python")
-    uv = pipeline.find_uv()
+    uv = context.find_uv()
     python = interpreters.find(version, processes.run, uv)
-    return creation.tools(python=python, uv=uv, run=processes.run, say=print)
+    lock = Workspace(ROOT).suite_tools
+    return creation.tools(lock, python=python, uv=uv, run=processes.run, say=print)
 
 
 def test_unharmed_the_checks_work(tmp_path: Path) -> None:

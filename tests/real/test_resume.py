@@ -20,8 +20,10 @@ import pytest
 from support import ROOT
 
 from mcore_compat.base import files
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence, large_values
 
+RESULTS = Workspace(ROOT).results
 CELLS = tuple(f"compat-0.16-modelopt{series}" for series in ("0.40", "0.41", "0.42"))
 SELECTED = ["--tag", "mcore-0.16", "--tag", "stack-default", "--modelopt", ">=0.40,<0.43"]
 KILLS = 10
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[dict[str, Path]]:
     """Where each cell's evidence lies; none is there, and what was is put back afterwards."""
-    paths = {name: evidence.path_of(name, "host") for name in CELLS}
+    paths = {name: evidence.path_of(name, "host", RESULTS) for name in CELLS}
     for name, path in paths.items():
         if path.exists():
             shutil.copy2(path, tmp_path / name)
@@ -45,7 +47,7 @@ def kept(tmp_path: Path) -> Iterator[dict[str, Path]]:
         path.unlink(missing_ok=True)
         if (tmp_path / name).exists():
             files.write_text(path, (tmp_path / name).read_text(encoding="utf-8"))
-    large_values.pack(evidence.FOLDER)  # drops the values that no evidence names any more
+    large_values.pack(RESULTS)  # drops the values that no evidence names any more
 
 
 def hears_ctrl_c() -> None:
