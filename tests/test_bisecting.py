@@ -248,9 +248,7 @@ def test_where_the_surroundings_fail_it_ends_and_what_was_run_is_kept(
     world.raises["compat-0.14-modelopt0.35"] = InfrastructureError("no network")
     assert bisect() == 3
     assert capsys.readouterr().err.endswith("mcore-compat: no network\n")
-    assert evidence.path_of(
-        "compat-0.14-modelopt0.37", "host", world.workspace.results
-    ).exists()
+    assert evidence.path_of("compat-0.14-modelopt0.37", "host", world.workspace.results).exists()
 
 
 def test_a_declared_failure_is_told_with_its_rule(

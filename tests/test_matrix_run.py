@@ -113,7 +113,12 @@ def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
     world.exits = "a=30 b=333 c=1 d=2"
     result = world.run(*map(state, "abcd"))
     ran = world.ran()
-    assert {name: ran.count(f"run compat-{name}") for name in "abcd"} == {"a": 2, "b": 3, "c": 1, "d": 1}
+    assert {name: ran.count(f"run compat-{name}") for name in "abcd"} == {
+        "a": 2,
+        "b": 3,
+        "c": 1,
+        "d": 1,
+    }
     assert result.failed == {"compat-b": "the disk is full", "compat-d": "the disk is full"}
     assert world.errors() == result.failed
     assert "compat-a: job 1: the disk is full; attempt 1 of 3, tried again" in world.said

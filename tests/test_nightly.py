@@ -88,7 +88,9 @@ def known(uploaded: str = "2026-01-02") -> Releases:
 def test_the_summary_tells_what_a_patch_broke_in_its_own_cell(made: Made) -> None:
     old = made(event("restore[gpt]"), event("build[gpt]"), cell=stand_in_cell("0.16.0"))
     new = made(event("restore[gpt]", "broken"), event("build[gpt]"), cell=stand_in_cell("0.16.1"))
-    lines = nightly.summary([NewRelease(package="megatron-core", version="0.16.1")], known(), [new], [old])
+    lines = nightly.summary(
+        [NewRelease(package="megatron-core", version="0.16.1")], known(), [new], [old]
+    )
     assert lines[0] == "## megatron-core 0.16.1, of 2026-01-02"
     assert "against `compat-0.16-modelopt0.41` (megatron-core 0.16.0, compatible)" in lines[2]
     assert "  - broke: `restore[gpt]`: KeyError: 'decoder.weight'" in lines
