@@ -4,6 +4,7 @@ what runs a cell stands in."""
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.pipeline import Outcome
 from mcore_compat.schedule import bisection, plan
@@ -40,31 +43,39 @@ BROKEN_FROM_37 = {s: "broken" if s >= "0.37" else "works" for s in SERIES}
 class World:
     """Cells of which each outcome is settled; `ran` are those that were run, in order."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
         self.outcomes: Outcomes = dict(BROKEN_FROM_37)
         self.ran: list[str] = []
         self.raises: dict[str, Exception] = {}
 
     def evidence(self, cell: Cell) -> Evidence:
         outcome = self.outcomes[".".join(cell.modelopt.split(".")[:2])]
-        made = stand_in_evidence(event(CHECK, outcome), event("signatures"), cell=cell)
-        lock = files.sha256_file(snapshot.lock_path(cell))
-        return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
+        return self.ran_now(event(CHECK, outcome), event("signatures"), cell=cell)
+
+    def ran_now(self, *events: dict[str, Any], cell: Cell) -> Evidence:
+        """Evidence of the cell's lock and of the suite as they are."""
+        lock = files.sha256_file(self.workspace.lock(cell.name))
+        suite = MAIN.digest(self.workspace.suite)
+        made = stand_in_evidence(*events, cell=cell)
+        return replace(made, lock=lock, suite=suite, wheels={})
+
+    def save(self, found: Evidence) -> None:
+        evidence.save(found, self.workspace.results)
 
     def know(self, *series: str, suite: str | None = None) -> None:
         """Store evidence; of another suite where one is named, so that it is stale."""
         for one in series:
             found = self.evidence(cell_of(one))
             found = replace(found, suite=suite or found.suite)
-            evidence.save(found, self.folder)
+            self.save(found)
 
     def run_cell(self, name: str, options: Options, context: Context) -> Outcome:
         self.ran.append(name)
         if name in self.raises:
             raise self.raises[name]
         found = self.evidence(pipeline.chosen(name, context))
-        evidence.save(found, self.folder)
+        self.save(found)
         return Outcome(evidence=found)
 
 
@@ -74,12 +85,9 @@ def cell_of(series: str) -> Cell:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    found = World(tmp_path / "evidence")
-    path_of = evidence.path_of
-    monkeypatch.setattr(evidence, "FOLDER", found.folder)
-    monkeypatch.setattr(
-        evidence, "path_of", lambda cell, device, folder=found.folder: path_of(cell, device, folder)
-    )
+    shutil.copytree(snapshot.WORKSPACE.constraints, tmp_path / "constraints")
+    found = World(Workspace(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.setattr(pipeline, "device_class", lambda: "host")
     monkeypatch.setattr(pipeline, "run_cell", found.run_cell)
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
@@ -175,10 +183,7 @@ def test_a_wheel_that_is_not_built_yet_is_part_of_the_cost(
     good, bad = (f"compat-0.17-modelopt0.41-te2.{n}-torch2.9" for n in (9, 11))
     for name, outcome in ((good, "works"), (bad, "broken")):
         cell = combinations.named(name, MATRIX, RELEASES)
-        made = stand_in_evidence(event(CHECK, outcome), cell=cell)
-        lock = files.sha256_file(snapshot.lock_path(cell))
-        made = replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
-        evidence.save(made, world.folder)
+        world.save(world.ran_now(event(CHECK, outcome), cell=cell))
     assert bisect("--dry-run", "--format", "json", good=good, bad=bad) == 0
     said = said_of(capsys)
     assert said["may_be_run"] == ["compat-0.17-modelopt0.41-te2.10-torch2.9"]
@@ -243,7 +248,7 @@ def test_where_the_surroundings_fail_it_ends_and_what_was_run_is_kept(
     world.raises["compat-0.14-modelopt0.35"] = InfrastructureError("no network")
     assert bisect() == 3
     assert capsys.readouterr().err.endswith("mcore-compat: no network\n")
-    assert (world.folder / "compat-0.14-modelopt0.37" / "main.host.json").exists()
+    assert evidence.path_of("compat-0.14-modelopt0.37", "host", world.workspace.results).exists()
 
 
 def test_a_declared_failure_is_told_with_its_rule(
@@ -291,18 +296,13 @@ def test_bad_input_is_one_line_and_nothing_runs(
 
 
 def test_over_megatron_core_what_moves_with_it_is_told(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, bad = "compat-0.14-modelopt0.41", "compat-0.16-modelopt0.41"
     outcomes = {"0.14.0": "works", "0.15.3": "works", "0.16.1": "broken"}
-
-    def of(cell: Cell) -> Evidence:
-        made = stand_in_evidence(event(CHECK, outcomes[cell.mcore]), cell=cell)
-        lock = files.sha256_file(snapshot.lock_path(cell))
-        return replace(made, lock=lock, suite=pipeline.suite_digest(), wheels={})
-
     for name in (good, "compat-0.15-modelopt0.41", bad):
-        evidence.save(of(combinations.named(name, MATRIX, RELEASES)), world.folder)
+        cell = combinations.named(name, MATRIX, RELEASES)
+        world.save(world.ran_now(event(CHECK, outcomes[cell.mcore]), cell=cell))
     assert bisect(good=good, bad=bad) == 0
     said = capsys.readouterr().out
     assert "changes at megatron-core 0.16.1" in said

@@ -16,6 +16,7 @@ from support import event, stand_in_cell
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.schedule import matrix_run
@@ -303,9 +304,10 @@ Made = Callable[..., Evidence]
 
 def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_path: Path) -> None:
     cell = stand_in_cell()
-    evidence.save(made(event("restore[gpt]", "broken"), end=False), tmp_path)
-    matrix_run.note_error(cell, "host", "its node failed", tmp_path, index=tmp_path / "index.json")
-    found = evidence.load(evidence.path_of(cell.name, "host", tmp_path))
+    workspace = Workspace(tmp_path)
+    evidence.save(made(event("restore[gpt]", "broken"), end=False), workspace.results)
+    matrix_run.note_error(cell, "host", "its node failed", workspace)
+    found = evidence.load(evidence.path_of(cell.name, "host", workspace.results))
     assert found.outcome is CellOutcome.ERROR
     assert found.reason is not None
     assert found.reason.message == "its node failed"
@@ -314,6 +316,7 @@ def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_pa
 
 def test_an_error_takes_no_verdict_away(made: Made, tmp_path: Path) -> None:
     whole = made(event("restore[gpt]"))
-    path = evidence.save(whole, tmp_path)
-    matrix_run.note_error(stand_in_cell(), "host", "x", tmp_path, index=tmp_path / "index.json")
+    workspace = Workspace(tmp_path)
+    path = evidence.save(whole, workspace.results)
+    matrix_run.note_error(stand_in_cell(), "host", "x", workspace)
     assert evidence.load(path) == whole

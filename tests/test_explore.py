@@ -50,13 +50,13 @@ def check(kind: str, *, works: bool = True, **details: Any) -> CheckResult:
 
 
 def seen(of: Cell, *checks: CheckResult) -> Evidence:
-    base = evidence.start(of, device_class="host", outcome=CellOutcome.PARTIAL)
-    return replace(base, checks=checks or (check("restore"),))
+    base = evidence.start(of, device_class="host")
+    return replace(base, outcome=CellOutcome.PARTIAL, checks=checks or (check("restore"),))
 
 
 def chosen(
     found: Sequence[Evidence], minutes: float = 100.0, **more: Any
-) -> list[exploration.Choice]:
+) -> list[exploration.CellChoice]:
     standard: dict[str, Any] = {"cost": {}, "cell_minutes": 1.0}
     return list(
         exploration.choose(

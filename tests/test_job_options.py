@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from mcore_compat import cli
 from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import parsing
 from mcore_compat.schedule import matrix_run
 from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.jobs.job_options import JobOptions
 
 
 def parsed(*words: str) -> JobOptions:
-    return job_options.of(cli.parser().parse_args(["matrix", *words]))
+    return job_options.of(parsing.parse(["matrix", *words])[1])
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_time_limit_is_read_as_slurm_does(text: str, minutes: int) -> None:
         (("--executor", "slurm", "--slurm-option", "time=9"), "write --time"),
         (("--executor", "slurm", "--slurm-option", "mem="), '"mem=" is no option'),
         (("--executor", "slurm", "--slurm-option", "a=1\n#SBATCH"), "is no option"),
-        (("-j", "0"), "--jobs: at least one must run at a time"),
+        (("-j", "0"), "-j: at least one must run at a time"),
         (("--executor", "slurmm"), 'did you mean "slurm"?'),
         *(
             (("--executor", "slurm", "--poll", odd), "--poll: must be a number of seconds")

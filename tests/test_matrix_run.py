@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from support import stand_in_cell
 
-from mcore_compat.base import processes
+from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.cells import Cell
-from mcore_compat.run.pipeline import Context
+from mcore_compat.core.workspace import Workspace
+from mcore_compat.resolve import locks
+from mcore_compat.results import evidence
+from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.job_options import JobOptions
@@ -32,29 +35,31 @@ with log.open("a") as out:
 codes = dict(pair.split("=") for pair in exits.split())
 tries = log.read_text().splitlines().count(" ".join(what))
 print("mcore-compat: the disk is full")
-sys.exit(int(codes.get(what[1], "0")[tries - 1 :][:1] or "0"))
+sys.exit(int(codes.get(what[1].removeprefix("compat-"), "0")[tries - 1 :][:1] or "0"))
 """
 
 
 def state(name: str, *missing: str) -> CellState:
-    cell = dataclasses.replace(stand_in_cell(), name=name)
+    cell = dataclasses.replace(stand_in_cell(), name=f"compat-{name}")
     return CellState(cell=cell, state="untested", missing=missing)
+
+
+def lock(cell: Cell, workspace: Workspace) -> None:
+    """A lock of no packages."""
+    head = locks.head(cell, "2026-01-01", [], extras="kept", body="")
+    files.write_text(workspace.lock(cell.name), head)
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Cells whose commands write down that they ran, and end with the codes of `exits`."""
-    world = SimpleNamespace(log=tmp_path / "log", exits="", said=[], errors={}, states=())
+    workspace = Workspace(tmp_path / "workspace")
+    world = SimpleNamespace(
+        log=tmp_path / "log", exits="", said=[], states=(), unlocked=(), workspace=workspace
+    )
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    lock = tmp_path / "lock"
-    lock.touch()
-    monkeypatch.setattr(matrix_run.pipeline, "locked", lambda cell: True)
-    monkeypatch.setattr(matrix_run.pipeline, "lock_path", lambda cell: lock)
     monkeypatch.setattr(matrix_run.pipeline, "device_class", lambda: "host")
     monkeypatch.setattr(matrix_run, "survey", lambda cells, here, device: world.states)
-    monkeypatch.setattr(
-        matrix_run, "note_error", lambda cell, _, reason: world.errors.update({cell.name: reason})
-    )
     monkeypatch.setattr(
         matrix_run,
         "_command",
@@ -63,8 +68,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def run(*states: CellState, **more: Any) -> MatrixResult:
         world.states = states
+        for each in states:
+            if each.cell.name not in world.unlocked:
+                lock(each.cell, workspace)
         nothing: Any = None
         here = Context(
+            workspace=workspace,
             matrix=nothing,
             releases=nothing,
             run=processes.run,
@@ -74,6 +83,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return matrix_run.run(states, here, JobOptions(parallel=2, poll=0.05), **more)
 
     world.run = run
+    world.errors = lambda: {
+        each.cell: each.reason.message for each in evidence.load_all(workspace.results)
+    }
     world.ran = lambda: world.log.read_text().splitlines() if world.log.exists() else []
     return world
 
@@ -82,8 +94,8 @@ def test_each_wheel_is_built_once_and_before_any_cell(world: SimpleNamespace) ->
     result = world.run(state("a", TE), state("b", TE, MAMBA), state("c"))
     assert result.failed == {}
     ran = world.ran()
-    assert ran[:2] == ["build b mamba-ssm", "build a transformer-engine-torch"]
-    assert sorted(ran[2:]) == ["run a", "run b", "run c"]
+    assert ran[:2] == ["build compat-b mamba-ssm", "build compat-a transformer-engine-torch"]
+    assert sorted(ran[2:]) == ["run compat-a", "run compat-b", "run compat-c"]
     assert any(line.startswith("running 3 cells; what each prints is in ") for line in world.said)
 
 
@@ -92,7 +104,7 @@ def test_what_is_fresh_is_not_run_unless_forced(world: SimpleNamespace) -> None:
     assert world.run(fresh) == MatrixResult(states=(fresh,))
     assert world.ran() == []
     world.run(fresh, force=True)
-    assert world.ran() == ["run a --force"]
+    assert world.ran() == ["run compat-a --force"]
 
 
 def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
@@ -101,29 +113,32 @@ def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
     world.exits = "a=30 b=333 c=1 d=2"
     result = world.run(*map(state, "abcd"))
     ran = world.ran()
-    assert {name: ran.count(f"run {name}") for name in "abcd"} == {"a": 2, "b": 3, "c": 1, "d": 1}
-    assert result.failed == {"b": "the disk is full", "d": "the disk is full"}
-    assert world.errors == result.failed
-    assert "a: job 1: the disk is full; attempt 1 of 3, tried again" in world.said
+    assert {name: ran.count(f"run compat-{name}") for name in "abcd"} == {
+        "a": 2,
+        "b": 3,
+        "c": 1,
+        "d": 1,
+    }
+    assert result.failed == {"compat-b": "the disk is full", "compat-d": "the disk is full"}
+    assert world.errors() == result.failed
+    assert "compat-a: job 1: the disk is full; attempt 1 of 3, tried again" in world.said
 
 
 def test_a_cell_that_cannot_be_locked_for_the_index_is_said_and_the_others_run(
-    world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lock_of(cell: Cell, _: Context) -> None:
         raise InfrastructureError("the index did not answer")
 
-    monkeypatch.setattr(matrix_run.pipeline, "locked", lambda cell: cell.name != "a")
-    monkeypatch.setattr(matrix_run.pipeline, "lock_path", lambda cell: tmp_path / f"{cell.name}.l")
-    (tmp_path / "b.l").touch()
+    world.unlocked = ("compat-a",)
     monkeypatch.setattr(matrix_run.pipeline, "lock_of", lock_of)
     result = world.run(state("a"), state("b"))
-    assert result.failed == {"a": "the index did not answer"}
-    assert world.ran() == ["run b"]
+    assert result.failed == {"compat-a": "the index did not answer"}
+    assert world.ran() == ["run compat-b"]
 
 
 def test_no_later_run_takes_over_what_ended_with_its_submitter(world: SimpleNamespace) -> None:
     world.run(state("a"))
     assert records.open_batches(records.folder(), "local") == ()
     world.run(state("a"))
-    assert world.ran() == ["run a"] * 2
+    assert world.ran() == ["run compat-a"] * 2

@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from index_support import StandIn, day, file
 from support import event, stand_in_cell
 
 from mcore_compat import cli
-from mcore_compat.base.errors import MatrixError, UsageError
+from mcore_compat.base import files
+from mcore_compat.base.errors import UsageError
 from mcore_compat.core.releases import Release, Releases
+from mcore_compat.core.workspace import VARIABLE, Workspace
+from mcore_compat.index import package_index
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.schedule import nightly
-from mcore_compat.schedule.new_releases import New
-from mcore_compat.schedule.plan import Known
+from mcore_compat.schedule import new_releases, nightly
+from mcore_compat.schedule.new_releases import NewRelease
+from mcore_compat.schedule.plan import CellState
 
 Made = Callable[..., Evidence]
 
@@ -36,10 +40,24 @@ note = "a stand-in"
 """
 
 
-def test_a_matrix_that_would_not_be_valid_is_refused() -> None:
-    text = TEXT.replace('["0.16"]', '["0.16", "0.17"]', 1)
-    with pytest.raises(MatrixError, match=r"megatron-core 0\.17 has no \[\[stack\]\]"):
-        nightly.checked(text, Releases({}))
+def test_a_matrix_that_would_not_be_valid_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace(tmp_path)
+    files.write_text(workspace.matrix, TEXT)
+    wheel = file("megatron_core-0.17.0-py3-none-any.whl", "0.17.0", upload_time=day(2))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setattr(package_index, "client", lambda: StandIn({"megatron-core": [wheel]}))
+    monkeypatch.setattr(package_index.refresh, "__defaults__", (("megatron-core",),))
+    monkeypatch.setattr(
+        new_releases, "join", lambda text, found: text.replace('["0.16"]', '["0.16", "0.17"]', 1)
+    )
+    assert cli.main(["refresh", "--join"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "mcore-compat: matrix.toml: megatron-core 0.17 has no [[stack]]"
+    )
+    assert workspace.matrix.read_text() == TEXT
+    assert [path.name for path in workspace.constraints.iterdir()] == ["matrix.toml"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +88,9 @@ def known(uploaded: str = "2026-01-02") -> Releases:
 def test_the_summary_tells_what_a_patch_broke_in_its_own_cell(made: Made) -> None:
     old = made(event("restore[gpt]"), event("build[gpt]"), cell=stand_in_cell("0.16.0"))
     new = made(event("restore[gpt]", "broken"), event("build[gpt]"), cell=stand_in_cell("0.16.1"))
-    lines = nightly.summary([New(package="megatron-core", version="0.16.1")], known(), [new], [old])
+    lines = nightly.summary(
+        [NewRelease(package="megatron-core", version="0.16.1")], known(), [new], [old]
+    )
     assert lines[0] == "## megatron-core 0.16.1, of 2026-01-02"
     assert "against `compat-0.16-modelopt0.41` (megatron-core 0.16.0, compatible)" in lines[2]
     assert "  - broke: `restore[gpt]`: KeyError: 'decoder.weight'" in lines
@@ -80,7 +100,7 @@ def test_what_a_patch_fixed_is_told_although_the_known_good_cell_is_older(made: 
     good = made(event("restore[gpt]"), cell=stand_in_cell("0.15.0"))
     bad = made(event("restore[gpt]", "broken"), cell=stand_in_cell("0.16.0"))
     new = made(event("restore[gpt]"), cell=stand_in_cell("0.16.1"))
-    news = [New(package="megatron-core", version="0.16.1")]
+    news = [NewRelease(package="megatron-core", version="0.16.1")]
     text = "\n".join(nightly.summary(news, known(), [good, new], [bad]))
     assert "megatron-core 0.15.0, compatible): broke 0, fixed 0" in text
     assert "megatron-core 0.16.0, incompatible): broke 0, fixed 1" in text
@@ -89,7 +109,7 @@ def test_what_a_patch_fixed_is_told_although_the_known_good_cell_is_older(made: 
 
 def test_without_news_and_without_older_evidence_the_summary_says_so(made: Made) -> None:
     assert nightly.summary([], known(), [], []) == ["No new release of megatron-core or ModelOpt."]
-    news = [New(package="megatron-core", version="0.16.1")]
+    news = [NewRelease(package="megatron-core", version="0.16.1")]
     new = made(event("restore[gpt]"), cell=stand_in_cell("0.16.1"))
     assert "nothing older to compare with" in "\n".join(nightly.summary(news, known(), [new], []))
 
@@ -99,19 +119,15 @@ def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
 ) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     folder = tmp_path / "evidence"
-    path_of = evidence.path_of
-    monkeypatch.setattr(
-        evidence, "path_of", lambda cell, device, to=folder: path_of(cell, device, to)
-    )
     monkeypatch.setattr(nightly.pipeline, "device_class", lambda: "host")
     old = made(event("restore[gpt]"), cell=stand_in_cell("0.16.0"))
     evidence.save(old, folder)
-    one = Known(cell=stand_in_cell(), state="0.16.1 is out", behind=True)
-    nightly.keep_replaced([one])
+    one = CellState(cell=stand_in_cell(), state="0.16.1 is out", behind=True)
+    nightly.keep_replaced([one], folder)
     # The night goes on: the new patch was run, and what it replaced is still there.
     evidence.save(replace(old, pins={**old.pins, "megatron-core": "0.16.1"}), folder)
-    nightly.keep_replaced([replace(one, behind=False)])
+    nightly.keep_replaced([replace(one, behind=False)], folder)
     assert [e.pins["megatron-core"] for e in nightly.earlier(None, print)] == ["0.16.0"]
     assert len(nightly.earlier(folder, print)) == 2
     with pytest.raises(UsageError):
-        nightly.earlier(tmp_path / "none", print)
+        nightly.check_folder(tmp_path / "none")

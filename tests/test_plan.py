@@ -9,12 +9,13 @@ from support import stand_in_cell
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.schedule import plan
-from mcore_compat.schedule.plan import Known, Progress
+from mcore_compat.schedule.jobs.drive import progress
+from mcore_compat.schedule.plan import CellState
 
 
-def known(name: str = "a", state: str = "fresh", **fields: object) -> Known:
+def known(name: str = "a", state: str = "fresh", **fields: object) -> CellState:
     cell = replace(stand_in_cell(), name=name)
-    return Known(cell=cell, state=state, **fields)  # type: ignore[arg-type]
+    return CellState(cell=cell, state=state, **fields)  # type: ignore[arg-type]
 
 
 def test_what_is_fresh_is_not_run_unless_forced() -> None:
@@ -84,12 +85,11 @@ def test_that_nothing_is_stale_is_no_error() -> None:
 @given(st.integers(0, 50), st.integers(0, 4), st.integers(1, 50), st.floats(0, 1e5))
 def test_progress_adds_up(done: int, running: int, rest: int, seconds: float) -> None:
     total = done + running + rest
-    progress = Progress(done=done, total=total, running=running, seconds=seconds, outcomes={})
-    line = progress.line()
+    line = progress(done=done, total=total, running=running, seconds=seconds, outcomes={})
     assert line.startswith(f"{done} of {total} done, {running} running, {rest} left")
     assert ("min to go" in line) == (done > 0)
 
 
 def test_progress_tells_outcomes() -> None:
-    line = Progress(done=2, total=4, running=1, seconds=120, outcomes={"partial": 2}).line()
+    line = progress(done=2, total=4, running=1, seconds=120, outcomes={"partial": 2})
     assert line == "2 of 4 done, 1 running, 1 left, about 2 min to go; partial 2"

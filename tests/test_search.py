@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import snapshot
@@ -60,9 +60,8 @@ def evidence_of(state: CheckState, cell: Cell, how: str) -> Evidence:
     if state is B:
         return stand_in_evidence(event(CHECK, how), cell=cell)
     if how in ("unresolvable", "unbuildable"):
-        return evidence.start(
-            cell,
-            device_class="host",
+        return replace(
+            evidence.start(cell, device_class="host"),
             outcome=CellOutcome(how),
             reason=Reason(kind=how, message="a made-up reason", help=""),
         )

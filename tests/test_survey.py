@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import snapshot
@@ -12,11 +13,13 @@ from support import event, stand_in_evidence
 from mcore_compat.base import files, processes
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
 from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import GPU, MAIN, RANKS, CheckSet
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import survey
 
@@ -27,14 +30,9 @@ PIN = Pin(name="causal-conv1d", version="1.7.0", hashes=("0" * 64,))
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(wheelhouse, "folder", lambda: tmp_path / "wheelhouse")
-    monkeypatch.setattr(pipeline, "lock_path", lambda cell: tmp_path / f"{cell.name}.txt")
     monkeypatch.setattr(pipeline, "toolkit_of", lambda context: None)
-    path_of = evidence.path_of
-    monkeypatch.setattr(
-        evidence, "path_of", lambda cell, device: path_of(cell, device, tmp_path / "evidence")
-    )
     return Context(
+        workspace=Workspace(tmp_path),
         matrix=snapshot.matrix(),
         releases=snapshot.releases(),
         run=processes.run,
@@ -49,7 +47,7 @@ def locked(torch: str, context: Context) -> Cell:
     cell = combinations.named(name, context.matrix, context.releases)
     body = f"{PIN.name}=={PIN.version} --hash=sha256:{PIN.hashes[0]}\n"
     head = locks.head(cell, "2026-01-01", [PIN.name], extras="kept", body=body)
-    pipeline.lock_path(cell).write_text(head + body)
+    files.write_text(context.workspace.lock(cell.name), head + body)
     return cell
 
 
@@ -64,42 +62,49 @@ def build(cell: Cell, content: str) -> str:
     return digest
 
 
-def ran(cell: Cell, digest: str) -> None:
-    """Evidence of the cell with a wheel of that digest."""
+def ran(
+    cell: Cell,
+    context: Context,
+    digest: str,
+    check_set: CheckSet = MAIN,
+    device: Literal["host", "gpu"] = "host",
+) -> None:
+    """Evidence of a check set in the cell, with a wheel of that digest."""
+    workspace = context.workspace
     found = dataclasses.replace(
         stand_in_evidence(event("restore[gpt]"), cell=cell),
-        lock=files.sha256_file(pipeline.lock_path(cell)),
-        suite=pipeline.suite_digest(),
+        check_set=check_set.name,
+        device_class=device,
+        lock=files.sha256_file(workspace.lock(cell.name)),
+        suite=check_set.digest(workspace.suite),
         wheels={NAME: digest},
     )
-    path = evidence.path_of(cell.name, "host")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(evidence.dumps(found))
+    evidence.save(found, workspace.results)
 
 
-def state(cell: Cell, context: Context) -> str:
-    (known,) = survey.survey([cell], context, "host")
+def state(cell: Cell, context: Context, device: str = "host") -> str:
+    (known,) = survey.survey([cell], context, device)
     return known.state
 
 
 def test_a_wheel_that_this_machine_built_anew_makes_nothing_stale(context: Context) -> None:
     """The same source for the same torch: the bytes differ with every build."""
     cell = locked("2.8", context)
-    ran(cell, "what was built elsewhere")
+    ran(cell, context, "what was built elsewhere")
     build(cell, "built here")
     assert state(cell, context) == "fresh"
 
 
-def test_with_a_gpu_a_cell_is_not_fresh_before_all_parts_of_the_suite_were_asked(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_a_gpu_a_cell_is_not_fresh_before_all_check_sets_were_asked(context: Context) -> None:
     cell = locked("2.8", context)
-    ran(cell, "any")
-    monkeypatch.setattr(survey.parted, "wanted", lambda device: {"gpu": "g", "ranks": "r"})
-    monkeypatch.setattr(survey.parted, "lacking", lambda cell, **_: ("gpu",))
-    assert state(cell, context) == "its gpu checks were not asked"
-    monkeypatch.setattr(survey.parted, "lacking", lambda cell, **_: ())
-    assert state(cell, context) == "fresh"
+    ran(cell, context, "any", device="gpu")
+    assert state(cell, context, "gpu") == "its ranks and gpu checks were not asked"
+    ran(cell, context, "any", RANKS, "gpu")
+    assert state(cell, context, "gpu") == "its gpu checks were not asked"
+    ran(cell, context, "any", GPU, "gpu")
+    assert state(cell, context, "gpu") == "fresh"
+    ran(cell, context, "any")
+    assert state(cell, context) == "fresh"  # on a host they are not wanted
 
 
 def test_a_wheel_that_is_not_there_is_missing_under_the_key_of_the_cells_own_torch(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import snapshot
-from mcore_compat.analysis.untested import Untested
 from support import event, stand_in_evidence
 
+from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import parsed
 
@@ -16,7 +16,7 @@ NEWEST = max(DEFAULTS, key=lambda c: (parsed(c.mcore), parsed(c.modelopt)))
 
 
 def test_the_other_versions_of_an_axis_come_nearest_first() -> None:
-    untested = Untested((), MATRIX, RELEASES)
+    untested = UntestedCells((), MATRIX, RELEASES)
     beside = [parsed(v) for v in untested.beside("torch", NEWEST.torch)]
     assert beside == sorted(beside, reverse=True)
     assert parsed(NEWEST.torch) not in beside
@@ -28,7 +28,7 @@ def test_the_other_versions_of_an_axis_come_nearest_first() -> None:
 
 
 def test_a_cell_has_the_name_that_runs_it() -> None:
-    untested = Untested((), MATRIX, RELEASES)
+    untested = UntestedCells((), MATRIX, RELEASES)
     assert untested.named(NEWEST.pins) == NEWEST.name
     older = untested.beside("torch", NEWEST.torch)[0]
     name = untested.named({**NEWEST.pins, "torch": older})
@@ -38,7 +38,7 @@ def test_a_cell_has_the_name_that_runs_it() -> None:
 
 def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
     found = stand_in_evidence(event("restore[gpt]"), cell=NEWEST)
-    assert Untested([found], MATRIX, RELEASES).named(NEWEST.pins) is None
+    assert UntestedCells([found], MATRIX, RELEASES).named(NEWEST.pins) is None
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
 def test_what_cannot_be_installed_or_built_is_not_proposed(axis: str, version: str) -> None:
     if axis in ("torch", "transformer-engine"):
         version = RELEASES.newest(axis, version).version
-    assert Untested((), MATRIX, RELEASES).named({**NEWEST.pins, axis: version}) is None
+    assert UntestedCells((), MATRIX, RELEASES).named({**NEWEST.pins, axis: version}) is None

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import snapshot
-from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence
+from support import HOSTILE, ROOT, event, hostile_event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base import files
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import series_of
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import collate
 from mcore_compat.publish.site.view import Site
@@ -37,7 +38,7 @@ def sample() -> Site:
     declared, known = snapshot.matrix(), snapshot.releases()
     found = [
         e
-        for e in evidence.load_all()
+        for e in evidence.load_all(Workspace(ROOT).results)
         if series_of(e.pins["megatron-core"]) in SAMPLE and e.cell != UNTESTED
     ]
     made = stand_in_evidence(

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from support import ROOT
 
+from mcore_compat.core.workspace import Workspace
+
 pytestmark = pytest.mark.real
 
 GOOD, BAD = "compat-0.16-modelopt0.41", "compat-0.16-modelopt0.33"
@@ -31,9 +33,8 @@ def copy(tmp_path: Path) -> Path:
     """What a run reads of the repository, with the evidence of this line alone."""
     for name in ("mcore_compat", "suite", "constraints"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    evidence = Path("reports/evidence")
     for name in (GOOD, BAD, *BETWEEN):
-        shutil.copytree(ROOT / evidence / name, tmp_path / evidence / name)
+        shutil.copytree(Workspace(ROOT).results / name, Workspace(tmp_path).results / name)
     return tmp_path
 
 
@@ -56,7 +57,7 @@ def test_with_what_lies_between_hidden_it_comes_to_what_all_evidence_says(copy: 
     code, whole = bisect(copy, "--no-run")
     assert (code, whole["ran"]) == (0, [])
     for name in BETWEEN:
-        shutil.rmtree(copy / "reports" / "evidence" / name)
+        shutil.rmtree(Workspace(copy).results / name)
     code, hidden = bisect(copy, "--no-run")
     assert code == 1
     assert (hidden["last"], hidden["first"]) == (
@@ -69,8 +70,6 @@ def test_with_what_lies_between_hidden_it_comes_to_what_all_evidence_says(copy: 
     assert 1 <= len(found["ran"]) <= MOST
     assert set(found["ran"]) <= set(BETWEEN)
     assert found["failure"]["fingerprint"] == whole["failure"]["fingerprint"]
-    stored = {
-        path.parent.name for path in (copy / "reports/evidence").glob("compat-*/main.host.json")
-    }
+    stored = {path.parent.name for path in Workspace(copy).results.glob("compat-*/main.host.json")}
     assert stored == {GOOD, BAD, *found["ran"]}
     assert bisect(copy)[1]["ran"] == []  # what was run is kept

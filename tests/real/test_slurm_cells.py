@@ -1,8 +1,8 @@
 """Real cells as jobs of a real Slurm, one worker killed, one node down, one job out of time, and
 the submitter killed: a quarter of an hour; by hand, `nox -s slurm -- -m "slurm and real"`.
 
-The cells' environments should be there already. The stored evidence is left as it was;
-`MCORE_COMPAT_SLURM_LOG` names a file that gets what the submitter said.
+The cells' environments should be there already. They run in a workspace of their own, with the
+locks of the checkout; `MCORE_COMPAT_SLURM_LOG` names a file that gets what the submitter said.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm_support import Cluster, wait_for
 from support import ROOT
 
-from mcore_compat.base import files
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch
@@ -42,33 +41,22 @@ def cells() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def kept(cells: tuple[str, ...], tmp_path: Path) -> Iterator[dict[str, Path]]:
-    """Where each cell's evidence lies; none is there, and what was is put back afterwards.
-
-    Values that evidence keeps apart are left in `reports/evidence/shared/`: other cells may have
-    come to name them meanwhile. `nox -s report` takes away what nobody names.
-    """
-    index = ROOT / "reports" / "verdicts.json"
-    shutil.copy2(index, tmp_path / "verdicts.json")
-    paths = {name: evidence.path_of(name, "host") for name in cells}
-    for name, path in paths.items():
-        if path.exists():
-            shutil.copy2(path, tmp_path / name)
-            path.unlink()
-    yield paths
-    for name, path in paths.items():
-        path.unlink(missing_ok=True)
-        if (tmp_path / name).exists():
-            files.write_text(path, (tmp_path / name).read_text(encoding="utf-8"))
-    files.write_text(index, (tmp_path / "verdicts.json").read_text(encoding="utf-8"))
+def workspace(tmp_path: Path) -> Workspace:
+    """The matrix and its locks, without any result."""
+    made = Workspace(tmp_path / "workspace")
+    shutil.copytree(Workspace(ROOT).constraints, made.constraints)
+    return made
 
 
 class Submitter:
     """`mcore-compat matrix --executor slurm`, started as often as it is killed."""
 
-    def __init__(self, cells: tuple[str, ...], slurm: Cluster, log: Path) -> None:
+    def __init__(
+        self, cells: tuple[str, ...], slurm: Cluster, workspace: Workspace, log: Path
+    ) -> None:
         first, last = (SERIES[0], cells[-1].rpartition("modelopt")[2])
         self._argv = [sys.executable, "-u", "-m", "mcore_compat.cli", "matrix", "--force"]
+        self._argv += ["--workspace", str(workspace.root)]
         self._argv += ["--mcore", "==0.15.*", "--tag", "stack-default"]
         self._argv += ["--modelopt", f">={first},<={last}.99"]
         self._argv += ["--executor", "slurm", "--partition", "main", "--time", "10"]
@@ -99,37 +87,39 @@ def batches(since: float) -> list[Batch]:
     return [batch for batch in new if batch.kind == records.CELLS]
 
 
-def is_running(batch: Batch, name: str) -> bool:
+def is_running(batch: Batch, name: str, workspace: Workspace) -> bool:
     """Whether the suite has stored a check of this start of the cell."""
-    path = evidence.path_of(name, "host")
+    path = evidence.path_of(name, "host", workspace.results)
     return bool(records.starts(batch, name)) and path.exists()
 
 
 def test_real_cells_are_complete_in_the_end(
-    cells: tuple[str, ...], kept: dict[str, Path], tmp_path: Path
+    cells: tuple[str, ...], workspace: Workspace, tmp_path: Path
 ) -> None:
     began = time.time()
     log = Path(os.environ.get("MCORE_COMPAT_SLURM_LOG", tmp_path / "submitter.log"))
     log.unlink(missing_ok=True)
     killed, node, late, *_ = cells
     with Cluster(2) as slurm:
-        submitter = Submitter(cells, slurm, log)
+        submitter = Submitter(cells, slurm, workspace, log)
         process = submitter.start()
         try:
             wait_for("submitted", lambda: "submitted" in submitter.said)
             (batch,) = batches(began)
             jobs = {name: batch.job_of(name) for name in cells}
 
-            wait_for(f"{killed} stored a check", lambda: is_running(batch, killed), ENDS_S)
+            wait_for(
+                f"{killed} stored a check", lambda: is_running(batch, killed, workspace), ENDS_S
+            )
             os.kill(slurm.worker_of(jobs[killed]), signal.SIGKILL)
             process.kill()
             process.wait()
             process = submitter.start()
 
-            wait_for(f"{node} stored a check", lambda: is_running(batch, node), ENDS_S)
+            wait_for(f"{node} stored a check", lambda: is_running(batch, node, workspace), ENDS_S)
             slurm.take_down(jobs[node])
 
-            wait_for(f"{late} stored a check", lambda: is_running(batch, late), ENDS_S)
+            wait_for(f"{late} stored a check", lambda: is_running(batch, late, workspace), ENDS_S)
             # Stopped, it comes to no end before its time limit does.
             os.kill(slurm.worker_of(jobs[late], b"mcore_compat.cli"), signal.SIGSTOP)
             assert process.wait(ENDS_S) in (0, 1), submitter.said
@@ -137,8 +127,8 @@ def test_real_cells_are_complete_in_the_end(
             process.kill()
             process.wait()
 
-    for name, path in kept.items():
-        found = evidence.load(path)
+    for name in cells:
+        found = evidence.load(evidence.path_of(name, "host", workspace.results))
         assert found.complete, name
         assert found.outcome not in (CellOutcome.ERROR, CellOutcome.INCOMPATIBLE), name
     submitted = Counter(task.name for one in batches(began) for task in one.tasks)

@@ -47,13 +47,7 @@ class JobOptions:
 
 
 def here(jobs: int) -> JobOptions:
-    """On this machine, so many cells at a time.
-
-    Raises:
-        UsageError: none at a time.
-    """
-    if jobs < 1:
-        raise UsageError("--jobs: at least one must run at a time")
+    """On this machine, so many cells at a time."""
     return JobOptions(parallel=jobs)
 
 
