@@ -133,8 +133,8 @@ def test_an_example_is_what_the_command_makes(tmp_path: Path) -> None:
 
 
 def test_no_other_example_lies_there() -> None:
-    there = set((ROOT / "docs" / "upgrade").iterdir())
-    assert there == {examples.path_of(*pair) for pair in examples.PAIRS}
+    there = set((ROOT / examples.FOLDER).iterdir())
+    assert there == {ROOT / examples.path_of(*pair) for pair in examples.PAIRS}
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -276,8 +276,8 @@ def test_hostile_text_shows_as_text() -> None:
 @pytest.mark.parametrize(
     ("part", "shown"),
     [
-        (text.Code("a`b|c\nd"), "`a'b\\|c d`"),
-        ("a|b <i>", "a\\|b &lt;i&gt;"),
+        (text.Code("a`b|c\nd"), "``a`b\\|c d``"),
+        ("a|b <i>", "a\\|b &lt;i>"),
         (text.Ours("**x**"), "**x**"),
         (text.Code(HOSTILE), None),
     ],
