@@ -12,18 +12,16 @@ from types import SimpleNamespace
 
 import pytest
 import snapshot
-from parts_support import taken
-from support import event, stand_in_evidence
+from support import ROOT, event, stand_in_evidence
 
 from mcore_compat import cli
 from mcore_compat.cli import parsing, registry
-from mcore_compat.core import combinations, matrix
+from mcore_compat.core import combinations
+from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.resolve import resolvability
 from mcore_compat.results import evidence, verdict
-from mcore_compat.run import check_sets, part_results, pipeline
+from mcore_compat.run import check_sets, pipeline
 from mcore_compat.schedule import nox_sessions
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +35,10 @@ ROOT = Path(__file__).resolve().parents[1]
         (["compat", "0.16", "9.9"], "9.9"),
         (["lock", "compat-0.16"], "is not the name of a cell"),
         ([], "required"),
-        (["explain", "x", "--dry-run"], 'explain: no such option "--dry-run"; valid: -h, --help\n'),
+        (
+            ["explain", "x", "--dry-run"],
+            'explain: no such option "--dry-run"; valid: -h, --help, --workspace\n',
+        ),
         (["exchange", "--jbos", "2"], 'exchange: no such option "--jbos"; did you mean "--jobs"?'),
         (["bisect", "--good", "x", "--bad", "y"], "bisect: the following arguments are required"),
         (["matrix", "-j", "two"], "matrix: argument --jobs/-j: invalid number value: 'two'"),
@@ -157,18 +158,26 @@ def test_listing_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where results of a workspace lie, none yet; a run would be an error."""
+
+    def run_cell(*_: object) -> None:
+        raise AssertionError("nothing runs")
+
+    monkeypatch.setattr(pipeline, "run_cell", run_cell)
+    return snapshot.workspace_in(tmp_path, monkeypatch).results
+
+
 def test_explain_names_the_cell_that_would_tell_most(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both cells are of the default stacks, of which TE and torch change together."""
     names = "compat-0.16-modelopt0.41", "compat-0.19-modelopt0.41"
     cells = [combinations.named(name, snapshot.matrix(), snapshot.releases()) for name in names]
     outcomes = "broken", "works"
-    found = tuple(
-        stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
-        for cell, outcome in zip(cells, outcomes, strict=True)
-    )
-    monkeypatch.setattr(evidence, "load_all", lambda: found)
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        evidence.save(stand_in_evidence(event("restore[gpt]", outcome), cell=cell), results)
     monkeypatch.setattr(pipeline, "device_class", lambda: "host")
     assert cli.main(["explain", names[0]]) == 0
     out = capsys.readouterr().out
@@ -179,20 +188,6 @@ def test_explain_names_the_cell_that_would_tell_most(
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1
 
 
-@pytest.fixture
-def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder of results; a run would be an error."""
-
-    def run_cell(*_: object) -> None:
-        raise AssertionError("nothing runs")
-
-    monkeypatch.setattr(evidence.path_of, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
-    monkeypatch.setattr(check_sets.Part, "folder", property(lambda part: tmp_path / part.name))
-    monkeypatch.setattr(pipeline, "run_cell", run_cell)
-    return tmp_path
-
-
 @pytest.mark.parametrize(("outcome", "code"), [("works", 0), ("broken", 1)])
 def test_what_is_known_of_a_cell_is_shown_without_a_run(
     outcome: str, code: int, results: Path, capsys: pytest.CaptureFixture[str]
@@ -201,8 +196,8 @@ def test_what_is_known_of_a_cell_is_shown_without_a_run(
     shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
     for device in ("host", "gpu"):
         evidence.save(replace(shown, device_class=device), results)
-    ranks = taken(event("ranks-tp2[gpt]", "broken"), part=check_sets.RANKS)
-    part_results.save(replace(ranks, cell=cell.name), check_sets.RANKS)
+    ranks = stand_in_evidence(event("ranks-tp2[gpt]", "broken"), cell=cell)
+    evidence.save(replace(ranks, check_set=check_sets.RANKS.name), results)
     assert cli.main(["show", "0.16-modelopt0.41"]) == code
     told = capsys.readouterr().out
     for device in ("host", "gpu"):
@@ -228,8 +223,9 @@ def test_of_a_cell_without_a_result_it_says_why_or_how_to_get_one(
 def test_a_corrupt_matrix_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = tmp_path / "matrix.toml"
-    bad.write_text("[axes")
-    monkeypatch.setattr(matrix.load, "__defaults__", (bad, None))
+    bad = Workspace(tmp_path)
+    bad.constraints.mkdir()
+    bad.matrix.write_text("[axes")
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert cli.main(["list"]) == 2
     assert "matrix.toml is not valid TOML" in capsys.readouterr().err

@@ -6,62 +6,103 @@ from __future__ import annotations
 import datetime
 import doctest
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tomllib
 from jsonschema import Draft202012Validator
-from mcore_compat.analysis.untested import Untested
 from support import ROOT
 from test_doctor import PINS, RIGHT, VERSIONS
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor, explanation, published, recommend
+from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.analysis.published import Compatibility
-from mcore_compat.cli import commands
+from mcore_compat.cli import publication
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import Stack
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.releases import Releases
+from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.offline import base_list, contents, plan_file
-from mcore_compat.publish import data
+from mcore_compat.publish import compatibility_json, compatibility_page, csv_and_constraints
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence, verdict
-from mcore_compat.run import part_results
-from mcore_compat.run.check_sets import PARTS
+from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.schedule import new_releases
 from mcore_compat.upgrade import examples
 
-LOCKS = ROOT / "constraints" / "locks"
+HERE = Workspace(ROOT)
+
+
+@pytest.fixture(autouse=True)
+def committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program takes for its workspace."""
+    monkeypatch.setenv(VARIABLE, str(ROOT))
 
 
 @pytest.fixture(scope="module")
 def known() -> Compatibility:
-    return published.load()
+    return published.load(HERE.published)
+
+
+@pytest.fixture(scope="module")
+def declared() -> Matrix:
+    return matrix.load(HERE.matrix)
+
+
+@pytest.fixture(scope="module")
+def facts() -> Releases:
+    return releases.load(HERE.releases)
 
 
 def test_what_is_published_is_what_the_evidence_makes() -> None:
     """Reports, examples of upgrades, texts for upstream; and no rule of the matrix is wider than
     what was seen."""
-    assert commands.report_(check=True) == 0
+    assert publication.check(print) == 0
 
 
 def test_the_published_data_are_of_their_schema() -> None:
-    schema = json.loads(data.SCHEMA.read_text(encoding="utf-8"))
-    committed = json.loads(published.PATH.read_text(encoding="utf-8"))
-    assert list(Draft202012Validator(schema).iter_errors(committed)) == []
+    path = HERE.reports / compatibility_json.SCHEMA
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    data = json.loads(HERE.published.read_text(encoding="utf-8"))
+    assert list(Draft202012Validator(schema).iter_errors(data)) == []
 
 
-def test_every_cell_of_the_matrix_can_be_listed() -> None:
-    cells = combinations.cells(matrix.load(), releases.load())
-    assert set(verdict.listing(cells)) == {cell.name for cell in cells}
+def test_the_page_is_short_and_its_links_are_to_what_is_there() -> None:
+    """All of a cause, a cell or a release is in the data and the site, which the page links to."""
+    text = (HERE.reports / compatibility_page.NAME).read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 350
+    assert len(text.split()) < 5000
+    links = set(re.findall(r"\]\(([^)]+)\)", text))
+    assert any(link.startswith("upstream/") for link in links)
+    there = [link for link in links if not link.startswith("site/") and link != "GPU.md"]
+    assert [link for link in there if not (HERE.reports / link).exists()] == []
+    data = json.loads(HERE.published.read_text(encoding="utf-8"))
+    causes = {link for link in links if link.startswith("site/causes/")}
+    assert causes == {f"site/causes/{one['fingerprint']}.html" for one in data["causes"]}
+    told = {"message", "frame", "gpu_independent", "checks", "cells", "rules", "wider_rules"}
+    assert all(told <= one.keys() for one in data["causes"])
+    cells = {one["cell"]: one for one in data["cells"]}
+    assert all(f"`{name}`" in text for name, one in cells.items() if one["reason"])
+    drafts = {link for link in links if link.startswith("upstream/")}
+    assert drafts == {f"upstream/{path.name}" for path in (HERE.reports / "upstream").iterdir()}
 
 
-def test_the_facts_are_as_they_would_be_written() -> None:
-    assert releases.dumps(releases.load()) == releases.PATH.read_text(encoding="utf-8")
+def test_every_cell_of_the_matrix_can_be_listed(declared: Matrix, facts: Releases) -> None:
+    cells = combinations.cells(declared, facts)
+    assert set(verdict.listing(cells, HERE.verdicts)) == {cell.name for cell in cells}
+
+
+def test_the_facts_are_as_they_would_be_written(facts: Releases) -> None:
+    assert releases.dumps(facts) == HERE.releases.read_text(encoding="utf-8")
 
 
 def test_the_matrix_can_be_joined() -> None:
-    text = matrix.PATH.read_text(encoding="utf-8")
+    text = HERE.matrix.read_text(encoding="utf-8")
     before = matrix.parse(text, "matrix.toml", datetime.date.min)
     stack = before.stacks[before.mcore_series[-1]][0]
     joined = new_releases.join(text, [proposal(stack)])
@@ -82,10 +123,9 @@ def proposal(stack: Stack) -> new_releases.Proposal:
     )
 
 
-def test_what_is_proposed_can_be_installed_as_declared() -> None:
-    declared, facts = matrix.load(), releases.load()
-    results = [e for e in evidence.load_all() if e.device_class == "host"]
-    every = explanation.explain(results, Untested(results, declared, facts))
+def test_what_is_proposed_can_be_installed_as_declared(declared: Matrix, facts: Releases) -> None:
+    results = [e for e in evidence.load_all(HERE.results) if e.device_class == "host"]
+    every = explanation.explain(results, UntestedCells(results, declared, facts))
     proposed = {one.next_cell for one in every if one.next_cell}
     assert not proposed & {e.cell for e in results}
     for name in proposed:
@@ -94,9 +134,11 @@ def test_what_is_proposed_can_be_installed_as_declared() -> None:
         assert combinations.violations(cell, facts) == ()
 
 
-def test_no_result_contradicts_what_is_said_of_an_untested_neighbour(known: Compatibility) -> None:
+def test_no_result_contradicts_what_is_said_of_an_untested_neighbour(
+    known: Compatibility, declared: Matrix
+) -> None:
     """One that differs in torch alone from a cell, and lies within the same rules."""
-    bare = replace(matrix.load(), undeclared=())
+    bare = replace(declared, undeclared=())
     for cell in known.cells:
         pins = {**cell.pins, "torch": f"{cell.pins['torch']}.1"}
         there = replace(RIGHT, versions={**VERSIONS, **pins}, python=f"{pins['python']}.1")
@@ -118,7 +160,9 @@ def test_the_examples_of_the_library_hold() -> None:
 def test_what_is_to_be_installed_is_what_the_constraints_say(known: Compatibility) -> None:
     """megatron-core asks for TE in an extra alone: who does not name it gets none."""
     advice = recommend.advise((), known.cells)
-    lines = recommend.lines(advice, "reports/constraints", len(advice.cells))
+    lines = recommend.lines(
+        advice, HERE.reports / csv_and_constraints.CONSTRAINTS, len(advice.cells)
+    )
     installs = [line.split() for line in lines if line.startswith("  pip install ")]
     assert len(installs) == len(advice.cells)
     for words in installs:
@@ -129,28 +173,30 @@ def test_an_example_is_what_the_command_makes(tmp_path: Path) -> None:
     pair, out = examples.PAIRS[-1], tmp_path / "made.md"
     options = ["--no-run", "--device-class", "host", "--format", "markdown", "--output", str(out)]
     assert cli.main(["upgrade", *pair, *options]) in (0, 1)
-    assert out.read_text(encoding="utf-8") == examples.path_of(*pair).read_text(encoding="utf-8")
+    assert out.read_text(encoding="utf-8") == (ROOT / examples.path_of(*pair)).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_no_other_example_lies_there() -> None:
-    there = set((ROOT / "docs" / "upgrade").iterdir())
-    assert there == {examples.path_of(*pair) for pair in examples.PAIRS}
+    there = set((ROOT / examples.FOLDER).iterdir())
+    assert there == {ROOT / examples.path_of(*pair) for pair in examples.PAIRS}
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_results_of_parts_are_whole(name: str) -> None:
-    for one in part_results.load_all(PARTS[name]):
-        assert (one.part, one.complete) == (name, True)
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_results_of_the_other_check_sets_are_whole(name: str) -> None:
+    for one in evidence.load_all(HERE.results, name):
+        assert (one.check_set, one.complete) == (name, True)
 
 
 def test_the_plan_of_a_bundle_is_whole() -> None:
-    plan = plan_file.read(ROOT / "constraints" / "gpu-run.toml")
+    plan = plan_file.read(HERE.constraints / "gpu-run.toml", ROOT)
     assert plan.base_list is not None
     assert plan.gpu_arch == "sm_90"
     there = base_list.read(plan.base_list)
     assert there.python is not None
     for cell in plan.cells:
-        lock = locks.read(LOCKS / f"{cell}.txt")
+        lock = locks.read(HERE.lock(cell))
         assert lock.version("torch") == there.base.installed["torch"].partition("+")[0]
         assert lock.axes["python"] == there.python.rpartition(".")[0]
 
@@ -159,7 +205,7 @@ def test_what_the_plan_of_a_bundle_lacks_is_told_and_nothing_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    plan = ROOT / "constraints" / "gpu-run.toml"
+    plan = HERE.constraints / "gpu-run.toml"
     assert cli.main(["bundle", "--plan", str(plan), "--check"]) == 1
     out = capsys.readouterr().out
     assert "missing: the wheel causal-conv1d-" in out
@@ -168,8 +214,7 @@ def test_what_the_plan_of_a_bundle_lacks_is_told_and_nothing_is_made(
     assert not (tmp_path / "home").exists()
 
 
-def test_every_lock_can_be_described() -> None:
+def test_every_lock_can_be_described(facts: Releases) -> None:
     """torch's requirements are known for all locks, so that what goes with it is."""
-    facts = releases.load()
-    for path in sorted(LOCKS.glob("*.txt")):
+    for path in sorted(HERE.locks.glob("*.txt")):
         assert "nvidia-modelopt" not in contents.torch_group(locks.read(path), facts)

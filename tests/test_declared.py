@@ -56,8 +56,8 @@ def check(name: str = "restore", *, works: bool = True, message: str = "no") -> 
 
 
 def seen(of: Cell, *checks: CheckResult) -> Evidence:
-    base = evidence.start(of, device_class="host", outcome=CellOutcome.PARTIAL)
-    return replace(base, checks=checks)
+    base = evidence.start(of, device_class="host")
+    return replace(base, outcome=CellOutcome.PARTIAL, checks=checks)
 
 
 def releases(*requires: str, python: str = "", modelopt: tuple[str, ...] = ()) -> Releases:

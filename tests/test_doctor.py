@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import snapshot
+from msgspec import structs
 
+from mcore_compat import cli
 from mcore_compat.analysis import doctor, published
 from mcore_compat.analysis.doctor import FAULT, KNOWN, NOTE
-from mcore_compat.analysis.published import Cause, CellRecord, Compatibility
+from mcore_compat.analysis.published import (
+    CellRecord,
+    Compatibility,
+    PublishedCause,
+    PublishedRule,
+)
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
-from mcore_compat.cli import commands
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
@@ -43,7 +51,8 @@ def record(pins: dict[str, str] = PINS, unexpected: tuple[str, ...] = ()) -> Cel
         pins=pins,
         cuda=12,
         taken="2026-11-23T00:00:00Z",
-        checks={"restore[gpt]": "works"},
+        digests={},
+        by_outcome={"works": ("restore[gpt]",)},
         causes={},
         reasons={},
         restores=("gpt",),
@@ -51,7 +60,29 @@ def record(pins: dict[str, str] = PINS, unexpected: tuple[str, ...] = ()) -> Cel
     )
 
 
-KNOWN_CELL = Compatibility("1.0.0", (record(),), ())
+def changed(cell: CellRecord, checks: Mapping[str, str] | None = None, **fields: Any) -> CellRecord:
+    """Another cell, with these outcomes by check."""
+    if checks is not None:
+        outcomes = set(checks.values())
+        fields["by_outcome"] = {o: tuple(c for c in checks if checks[c] == o) for o in outcomes}
+    return structs.replace(cell, **fields)
+
+
+def published_of(*cells: CellRecord, causes: Sequence[PublishedCause] = ()) -> Compatibility:
+    """What is published where these are all cells and causes."""
+    return Compatibility(
+        schema="1.0.0",
+        made_by="",
+        axes={},
+        cells=cells,
+        causes=tuple(causes),
+        findings=(),
+        intervals=(),
+        drift=(),
+    )
+
+
+KNOWN_CELL = published_of(record())
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +171,7 @@ def test_an_undeclared_requirement_that_is_missing_is_named() -> None:
 
 
 def test_what_evidence_says_of_the_very_combination_is_told(bare: Matrix) -> None:
-    known = Compatibility("1.0.0", (record(unexpected=("restore[gpt]",)),), ())
+    known = published_of(record(unexpected=("restore[gpt]",)))
     assert said(RIGHT, bare, known) == [
         f"{KNOWN}: compat-0.16-modelopt0.41 is partial (host, 2026-11-23): restore[gpt] fail"
     ]
@@ -151,25 +182,25 @@ def test_a_restore_that_fails_is_told_also_where_that_is_declared(
     outcome: str, bare: Matrix
 ) -> None:
     checks = {"restore[gpt]": outcome, "restore[mla-moe]": "works", "restore[x]": "unsupported"}
-    cell = replace(record(), checks=checks, outcome="partial")
-    assert said(RIGHT, bare, Compatibility("1.0.0", (cell,), ())) == [
+    cell = changed(record(), checks=checks, outcome="partial")
+    assert said(RIGHT, bare, published_of(cell)) == [
         f"{KNOWN}: compat-0.16-modelopt0.41 is partial (host, 2026-11-23): restore[gpt] fail"
     ]
 
 
 def test_a_declared_failure_is_noted_where_another_cell_does_better(bare: Matrix) -> None:
     state = {"restore[gpt]": "works", "state": "broken"}
-    cell = replace(record(), checks=state)
-    near = replace(record({**PINS, "nvidia-modelopt": "0.42.0"}), name="near")
-    near = replace(near, checks={**state, "state": "works"})
-    other = replace(near, name="other", pins={**near.pins, "megatron-core": "0.15.0"})
-    (remark,) = doctor.diagnose(RIGHT, bare, Compatibility("1.0.0", (cell, near, other), ()))
+    cell = changed(record(), checks=state)
+    near = changed(record({**PINS, "nvidia-modelopt": "0.42.0"}), name="near")
+    near = changed(near, checks={**state, "state": "works"})
+    other = changed(near, name="other", pins={**near.pins, "megatron-core": "0.15.0"})
+    (remark,) = doctor.diagnose(RIGHT, bare, published_of(cell, near, other))
     assert remark.kind == NOTE
     assert remark.text.endswith(
         "(host, 2026-11-23): state fail, and work in other cells of megatron-core 0.16.1"
     )
     assert remark.help.startswith("state works in near; ")
-    assert said(RIGHT, bare, Compatibility("1.0.0", (cell, other), ())) == []
+    assert said(RIGHT, bare, published_of(cell, other)) == []
 
 
 def test_what_has_no_valid_version_is_a_fault_and_ends_nothing(bare: Matrix) -> None:
@@ -183,8 +214,8 @@ def test_what_has_no_valid_version_is_a_fault_and_ends_nothing(bare: Matrix) -> 
 
 def test_a_core_library_alone_has_a_verdict_of_its_own(bare: Matrix) -> None:
     there = replace(RIGHT, versions=without("transformer-engine"))
-    cell = replace(record(), checks={"restore[gpt]": "broken"})
-    (line,) = said(there, bare, Compatibility("1.0.0", (cell,), ()))
+    cell = changed(record(), checks={"restore[gpt]": "broken"})
+    (line,) = said(there, bare, published_of(cell))
     assert line.startswith(f"{KNOWN}: compat-0.16-modelopt0.41 is partial")
 
 
@@ -192,10 +223,10 @@ def test_a_core_library_alone_has_a_verdict_of_its_own(bare: Matrix) -> None:
 def test_hostile_text_is_shown_as_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(published, "load", lambda: KNOWN_CELL)
+    monkeypatch.setattr(published, "load", lambda _: KNOWN_CELL)
     there = replace(RIGHT, versions={**VERSIONS, "torch": "1\x1b[31m\nfault: none\u202e"})
     monkeypatch.setattr(scan, "inspect", lambda python, run: there)
-    commands.examined("x", verbose=True)
+    cli.main(["doctor", "--python", "x", "--verbose"])
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\u202e" not in out
@@ -211,16 +242,16 @@ def test_a_distribution_without_a_version_is_read(tmp_path: Path) -> None:
 
 def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix) -> None:
     near = record({**PINS, "torch": "2.10.0"})
-    far = replace(record({**PINS, "megatron-core": "0.9.0"}), name="far")
-    (remark,) = doctor.diagnose(RIGHT, bare, Compatibility("1.0.0", (far, near), ()))
+    far = changed(record({**PINS, "megatron-core": "0.9.0"}), name="far")
+    (remark,) = doctor.diagnose(RIGHT, bare, published_of(far, near))
     assert remark.kind == NOTE
     assert near.name in remark.help
 
 
 def cause(
     *checks: str, rivals: tuple[tuple[str, ...], ...] = (("nvidia-modelopt==0.41.0",),)
-) -> Cause:
-    return Cause(
+) -> PublishedCause:
+    return PublishedCause(
         device_class="host",
         fingerprint="0" * 12,
         type="TypeError",
@@ -229,14 +260,18 @@ def cause(
         checks=checks,
         cells=(),
         attributed_to=(),
-        rules=tuple(rule for fit in rivals for rule in fit),
-        rivals=rivals,
+        gpu_independent=None,
+        bounded_rules=tuple(
+            PublishedRule(text=text, checks=(str(place),))
+            for place, texts in enumerate(rivals)
+            for text in texts
+        ),
     )
 
 
 def neighbour(torch: str, unexpected: tuple[str, ...] = (), **checks: str) -> CellRecord:
     """A cell that is unlike RIGHT in torch. A check is `works`, or the fingerprint of its cause."""
-    return replace(
+    return changed(
         record({**PINS, "torch": torch}, unexpected),
         name=f"torch{torch}",
         checks={c: "works" if o == "works" else "broken" for c, o in checks.items()},
@@ -261,7 +296,7 @@ def test_a_rule_applies_where_all_that_fit_the_evidence_do(
     rivals: tuple[tuple[str, ...], ...], told: bool, bare: Matrix
 ) -> None:
     cells = (neighbour("2.10.0", ("state",), state=MINE),)
-    lines = said(RIGHT, bare, Compatibility("1.0.0", cells, (cause("state", rivals=rivals),)))
+    lines = said(RIGHT, bare, published_of(*cells, causes=[cause("state", rivals=rivals)]))
     assert any(line.startswith(f"{KNOWN}: state") for line in lines) is told
 
 
@@ -286,7 +321,7 @@ def test_a_rule_applies_where_all_that_fit_the_evidence_do(
 def test_of_a_causes_checks_only_those_that_fail_within_its_rules_are_told(
     cells: tuple[CellRecord, ...], told: str, bare: Matrix
 ) -> None:
-    known = Compatibility("1.0.0", cells, (cause("one", "two"),))
+    known = published_of(*cells, causes=[cause("one", "two")])
     (line,) = [x for x in said(RIGHT, bare, known) if x.startswith(KNOWN)]
     assert line == f"{KNOWN}: {told}: TypeError in f, seen at nvidia-modelopt==0.41.0"
 
@@ -295,14 +330,14 @@ def test_what_is_declared_is_as_little_wrong_as_in_a_combination_that_was_tested
     bare: Matrix,
 ) -> None:
     """A restore that fails is told in any case; else only where another cell does better."""
-    far = replace(
+    far = changed(
         neighbour("2.9.1", state="works"), pins={**PINS, "nvidia-modelopt": "0.42.0"}, name="far"
     )
     causes = (cause("state", "restore[gpt]"),)
     cells = (neighbour("2.10.0", **{"state": MINE, "restore[gpt]": MINE}),)
     first = f"{KNOWN}: restore[gpt]: TypeError in f, seen at nvidia-modelopt==0.41.0"
-    assert said(RIGHT, bare, Compatibility("1.0.0", cells, causes))[1:] == [first]
-    _, *remarks = doctor.diagnose(RIGHT, bare, Compatibility("1.0.0", (*cells, far), causes))
+    assert said(RIGHT, bare, published_of(*cells, causes=causes))[1:] == [first]
+    _, *remarks = doctor.diagnose(RIGHT, bare, published_of(*cells, far, causes=causes))
     assert [r.kind for r in remarks] == [KNOWN, NOTE]
     assert remarks[1].text.startswith("state: TypeError in f, seen at ")
     assert remarks[1].text.endswith("; work in other cells of megatron-core 0.16.1")

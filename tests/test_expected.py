@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import snapshot
 from packaging.specifiers import SpecifierSet
 from test_declared import cell, check, seen
 
@@ -180,7 +181,7 @@ def text(**changed: str) -> str:
         for key, value in fields.items()
         if value
     )
-    return matrix.PATH.read_text(encoding="utf-8") + f"\n[[expect]]\n{rows}\n"
+    return snapshot.WORKSPACE.matrix.read_text(encoding="utf-8") + f"\n[[expect]]\n{rows}\n"
 
 
 TODAY = datetime.date(2026, 11, 23)

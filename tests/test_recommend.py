@@ -93,7 +93,7 @@ def test_two_that_stand_in_the_way_together_are_named_together() -> None:
 def test_a_version_of_which_cells_know_less_is_said_to_be_taken_otherwise() -> None:
     advice = advise(parse("cuda 12.8, python 3.12.3, torch 2.9.1"), CELLS)
     assert [c.name for c in advice.cells] == ["mid"]
-    assert recommend.lines(advice, "x", 1)[:2] == [
+    assert recommend.lines(advice, Path("x"), 1)[:2] == [
         '"cuda 12.8" is taken as cuda 12: cells are told apart by CUDA\'s major version',
         '"python 3.12.3" is taken as python 3.12: cells are told apart by Python\'s series',
     ]
@@ -123,9 +123,9 @@ def test_no_text_is_more_than_a_usage_error(text: str) -> None:
 
 def test_each_line_has_its_constraints_file(tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("# Use: pip install -c THIS-FILE a b\na==1\n")
-    said = recommend.lines(advise((), CELLS), str(tmp_path), 1)
+    said = recommend.lines(advise((), CELLS), tmp_path, 1)
     assert said[0].startswith("new (host, 2026-11-23): megatron-core 0.19.2")
     assert said[1] == f"  pip install -c {tmp_path}/new.txt a b"
     assert said[2] == "and 2 more"
-    gone = recommend.lines(advise((), CELLS), "nowhere", 1)
+    gone = recommend.lines(advise((), CELLS), Path("nowhere"), 1)
     assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"

@@ -1,7 +1,6 @@
 """The table and the verdict say what the evidence says, and nothing a package may slip in."""
 
 import io
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,6 @@ import snapshot
 from rich.console import Console
 from support import event, stand_in_cell
 
-from mcore_compat.cli import publication
-from mcore_compat.core import combinations
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish import compatibility_page, csv_and_constraints, report
@@ -32,10 +29,6 @@ def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
     out = io.StringIO()
     verdict.show(found, others, Console(file=out, width=80, highlight=False))
     return out.getvalue()
-
-
-def test_what_is_published_is_what_the_evidence_makes() -> None:
-    assert publication.check(print) == 0
 
 
 def test_drift_is_seen(tmp_path: Path) -> None:
@@ -115,18 +108,6 @@ def test_cells_without_checks_stand_together_by_their_reason(made: Made, declare
     assert f"- ⊘ unresolvable, {names}: a needs b<2\n" in text
 
 
-def test_the_page_is_short_and_its_links_are_to_what_is_there() -> None:
-    """All of a cause, a cell or a release is in the data and the site, which the page links to."""
-    path = report.FOLDER / compatibility_page.NAME
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 350
-    assert len(text.split()) < 5000
-    links = set(re.findall(r"\]\(([^)]+)\)", text))
-    assert any(link.startswith("upstream/") for link in links)
-    there = [link for link in links if not link.startswith("site/") and link != "GPU.md"]
-    assert [link for link in there if not (report.FOLDER / link).exists()] == []
-
-
 HOSTILE = "<script>alert(1)</script> | a `b` \x1b[31m\n## head [x](y) ![i](j) *b* _c_"
 
 
@@ -203,8 +184,3 @@ def test_undeclared_requirements_are_those_without_a_guard(made: Made) -> None:
     ]
     found = made(event("import-undeclared", details={"undeclared": rows}))
     assert verdict.undeclared(found) == (("megatron-core", "einops", "a.b"),)
-
-
-def test_every_cell_of_the_matrix_can_be_listed() -> None:
-    cells = combinations.cells(snapshot.matrix(), snapshot.releases())
-    assert set(verdict.listing(cells)) == {c.name for c in cells}

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import snapshot
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
-from test_doctor import record
+from test_doctor import changed, record
 from upgrade_support import (
     ALL_LOAD,
     BROKEN,
@@ -29,22 +30,23 @@ from upgrade_support import (
 )
 
 from mcore_compat import cli
-from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.cli import exchange
+from mcore_compat.base.errors import CompatError, InfrastructureError, UsageError
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
+from mcore_compat.exchange import drive
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run as exchange_run
 from mcore_compat.exchange.evidence import Answer, Exchanged
+from mcore_compat.exchange.pairs import Work
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.pipeline import Outcome
-from mcore_compat.upgrade import current, data, document, text
-from mcore_compat.upgrade.answer import Answer as Answered
-
-pytestmark = pytest.mark.usefixtures("on_snapshot")
+from mcore_compat.upgrade import data, document, sides, text
+from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 
 LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
 ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
@@ -52,54 +54,63 @@ ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
 
 def real(of: Any, *events: dict[str, Any]) -> Evidence:
     """Made-up evidence that holds for a real cell's lock and today's suite."""
-    lock = locks.read(snapshot.lock_path(of))
-    found = recorded(shows(of, *events))
-    return replace(found, lock=lock.digest, suite=pipeline.suite_digest())
+    lock = locks.read(snapshot.WORKSPACE.lock(of.name))
+    return replace(today(of, *events), lock=lock.digest)
 
 
 def today(of: Any, *events: dict[str, Any]) -> Evidence:
     """Made-up evidence of today's suite, of a cell that has no lock."""
-    return replace(recorded(shows(of, *events)), suite=pipeline.suite_digest())
+    return replace(recorded(shows(of, *events)), suite=MAIN.digest(snapshot.WORKSPACE.suite))
 
 
 def loads(found: Sequence[Evidence]) -> Exchanged:
     """FROM's checkpoints, all loaded in TO, with today's checks."""
     digests = {e.cell: e.lock for e in found}
-    one = exchanged(TO, FROM, ALL_LOAD, exchange=exchange_run.digest(), lock=digests[TO.name])
+    checks = exchange_run.digest(snapshot.WORKSPACE)
+    one = exchanged(TO, FROM, ALL_LOAD, exchange=checks, lock=digests[TO.name])
     source = replace(one.sources[FROM.name], lock=digests[FROM.name])
     return replace(one, sources={FROM.name: source})
 
 
 class Place:
-    """What there is, and what was run."""
+    """The results of a workspace, and what was run: a run shows what lies there."""
 
-    def __init__(self) -> None:
-        self.found = [real(FROM, *GOOD), real(TO, *GOOD)]
-        self.loads = [loads(self.found)]
+    def __init__(self, workspace: Workspace) -> None:
+        self.results = workspace.results
         self.ran: list[str] = []
-        self.code = 0
+        self.failed: dict[str, CompatError] = {}
+        good = real(FROM, *GOOD), real(TO, *GOOD)
+        self.keep(*good, loaded=loads(good))
+
+    def keep(self, *found: Evidence, loaded: Exchanged | None = None) -> None:
+        """These are all results there are."""
+        shutil.rmtree(self.results, ignore_errors=True)
+        for one in found:
+            evidence.save(one, self.results)
+        if loaded:
+            results.save(loaded, self.results)
 
     def lose(self) -> None:
-        self.found[1] = real(TO, *LOST)
+        evidence.save(real(TO, *LOST), self.results)
 
     def run(self, name: str, *_: Any) -> Outcome:
         self.ran.append(name)
-        return Outcome(evidence=next(e for e in self.found if e.cell == name))
+        return Outcome(evidence=evidence.load(evidence.path_of(name, "host", self.results)))
 
-    def exchange(self, asked: exchange.Asked, *, force: bool, dry_run: bool) -> int:
-        self.ran.append(f"{' '.join(asked.origins)} > {' '.join(asked.targets)}")
-        print("what the exchange prints")
-        return self.code
+    def exchange(
+        self, work: Work, _: object, tell: Callable[[str], None]
+    ) -> dict[str, CompatError]:
+        self.ran += [f"{pair.origin} > {pair.target}" for pair in work.pairs]
+        tell("what the exchange prints")
+        return self.failed
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Place:
-    made = Place()
-    monkeypatch.setattr(evidence, "load_all", lambda: tuple(made.found))
-    monkeypatch.setattr(results, "load_all", lambda: tuple(made.loads))
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
+    made = Place(snapshot.workspace_in(tmp_path, monkeypatch))
     monkeypatch.setattr(pipeline, "run_cell", made.run)
     monkeypatch.setattr(pipeline, "device_class", lambda: "host")
-    monkeypatch.setattr(exchange, "exchange", made.exchange)
+    monkeypatch.setattr(drive, "exchange", made.exchange)
     return made
 
 
@@ -107,7 +118,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def test_go_with_changes_is_1_unless_changes_are_fine(place: Place) -> None:
-    place.loads = []
+    place.keep(real(FROM, *GOOD), real(TO, *GOOD))
     assert cli.main([*ARGV, "--no-run"]) == 1
     assert cli.main([*ARGV, "--no-run", "--changes-ok"]) == 0
 
@@ -171,8 +182,9 @@ def test_without_leave_nothing_is_run(place: Place) -> None:
 def test_a_failure_of_the_surroundings_answers_nothing(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.code = InfrastructureError.exit_code
+    place.failed = {FROM.name: InfrastructureError("the disk is full")}
     assert cli.main(ARGV) == 3
+    assert f"{FROM.name} > {TO.name}" in place.ran
     assert capsys.readouterr().out == ""
 
 
@@ -183,11 +195,12 @@ def test_blame_runs_what_is_open_and_answers_with_what_that_showed(
     far = replace(FROM, name="compat-0.16-modelopt0.42-te2.9", modelopt="0.42.0", te="2.9.0")
     alone = replace(FROM, name="compat-0.16-modelopt0.41-te2.9", te="2.9.0")
     monkeypatch.setattr(pipeline, "chosen", lambda name, here: {FROM.name: FROM}.get(name, far))
-    place.found = [real(FROM, *GOOD), real(TO, *GOOD), today(far, *LOST)]
+    good = real(FROM, *GOOD), real(TO, *GOOD)
+    place.keep(*good, today(far, *LOST), loaded=loads(good))
 
     def run(name: str, *_: Any) -> Outcome:
         if name == alone.name:
-            place.found.append(today(alone, *LOST))
+            evidence.save(today(alone, *LOST), place.results)
         return Place.run(place, name)
 
     monkeypatch.setattr(pipeline, "run_cell", run)
@@ -208,7 +221,8 @@ def test_blame_runs_what_is_open_and_answers_with_what_that_showed(
 def test_what_is_known_of_another_device_class_is_told_as_such(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.found = [replace(e, device_class="gpu") for e in place.found]
+    there = evidence.load_all(place.results)
+    place.keep(*(replace(e, device_class="gpu") for e in there))
     cli.main([*ARGV, "--no-run", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["device_class"] == "gpu"
 
@@ -276,8 +290,8 @@ def test_hostile_text_shows_as_text() -> None:
 @pytest.mark.parametrize(
     ("part", "shown"),
     [
-        (text.Code("a`b|c\nd"), "`a'b\\|c d`"),
-        ("a|b <i>", "a\\|b &lt;i&gt;"),
+        (text.Code("a`b|c\nd"), "``a`b\\|c d``"),
+        ("a|b <i>", "a\\|b &lt;i>"),
         (text.Ours("**x**"), "**x**"),
         (text.Code(HOSTILE), None),
     ],
@@ -303,13 +317,13 @@ THERE = Installed(
 
 
 def test_what_is_installed_is_the_very_cell() -> None:
-    chosen = current.current(THERE, [record()])
+    chosen = sides.installed(THERE, [record()])
     assert chosen == ("compat-0.16-modelopt0.41", "FROM is what is installed", False)
 
 
 def test_the_nearest_stands_for_what_was_not_tested() -> None:
     other = replace(THERE, versions={**THERE.versions, "torch": "2.9.0"})
-    chosen = current.current(other, [record()])
+    chosen = sides.installed(other, [record()])
     assert chosen.name == "compat-0.16-modelopt0.41"
     assert chosen.note.endswith("unlike it in torch 2.9.0 (there 2.9.1)")
     assert chosen.stands_in
@@ -318,22 +332,22 @@ def test_the_nearest_stands_for_what_was_not_tested() -> None:
 def test_the_core_library_alone_tells_the_version_of_te() -> None:
     versions = {k: v for k, v in THERE.versions.items() if k != "transformer-engine"}
     core = replace(THERE, versions={**versions, "transformer-engine-cu12": "2.11.0"})
-    assert current.current(core, [record()])[1] == "FROM is what is installed"
+    assert sides.installed(core, [record()])[1] == "FROM is what is installed"
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("versions", "said"),
     [
         ({"megatron-core": None}, "megatron-core is not installed there"),
         ({"torch": "main"}, 'torch has no valid version: "main"'),
     ],
 )
-def test_what_cannot_stand_for_a_cell_is_told(changed: dict[str, str | None], said: str) -> None:
-    versions = {k: v for k, v in {**THERE.versions, **changed}.items() if v is not None}
+def test_what_cannot_stand_for_a_cell_is_told(versions: dict[str, str | None], said: str) -> None:
+    there = {k: v for k, v in {**THERE.versions, **versions}.items() if v is not None}
     with pytest.raises(UsageError, match=said):
-        current.current(replace(THERE, versions=versions), [record()])
+        sides.installed(replace(THERE, versions=there), [record()])
     with pytest.raises(UsageError, match="no cell was tested"):
-        current.current(THERE, [replace(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
+        sides.installed(THERE, [changed(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
 
 
 def test_where_another_cell_stands_for_what_is_installed_it_is_no_go(
@@ -345,6 +359,3 @@ def test_where_another_cell_stands_for_what_is_installed_it_is_no_go(
     out = capsys.readouterr().out
     assert out.startswith(f"Upgrade {FROM.name} → {TO.name}: go with changes\n")
     assert "what is installed was not tested" in out
-
-
-# The examples

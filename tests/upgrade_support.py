@@ -101,6 +101,7 @@ def exchanged(
         "cell": target.name,
         "device_class": "host",
         "pins": target.pins,
+        "cuda": target.cuda,
         "lock": lock(target).digest,
         "exchange": "e",
         "sources": {origin.name: source},
@@ -123,7 +124,7 @@ LOADS = (exchanged(TO, FROM, ALL_LOAD),)
 
 def unresolvable(of: Cell) -> Evidence:
     reason = Reason(kind="unresolvable", message="the index says no", help="")
-    return start(of, device_class="host", outcome=CellOutcome.UNRESOLVABLE, reason=reason)
+    return replace(start(of, device_class="host"), outcome=CellOutcome.UNRESOLVABLE, reason=reason)
 
 
 def known(

@@ -124,8 +124,9 @@ class PublishedRule(Struct, frozen=True, kw_only=True):
 
 class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
     """A failure over all cells of a device class. `message` is untrusted text of a package under
-    test. `rules` are equally small; `wider_rules` hold no cell that works either, but more that
-    fail otherwise or are blocked. `next_cell`: the untested one that would tell most."""
+    test. `bounded_rules` (`rules` in the file) are equally small; `wider_rules` hold no cell that
+    works either, but more that fail otherwise or are blocked. `next_cell`: the untested one that
+    would tell most."""
 
     device_class: DeviceClass
     fingerprint: Fingerprint
@@ -136,15 +137,20 @@ class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
     checks: tuple[str, ...]
     cells: tuple[str, ...]
     attributed_to: tuple[str, ...]
-    rules: tuple[PublishedRule, ...]
+    bounded_rules: tuple[PublishedRule, ...] = field(name="rules")
     wider_rules: tuple[PublishedRule, ...] = ()
     next_cell: str | None = None
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules as specifiers, in words."""
+        return tuple(rule.text for rule in self.bounded_rules)
 
     @cached_property
     def rivals(self) -> tuple[tuple[str, ...], ...]:
         """The texts of rules about the same checks together: they cannot be told apart."""
         texts: dict[tuple[str, ...], list[str]] = {}
-        for rule in self.rules:
+        for rule in self.bounded_rules:
             texts.setdefault(rule.checks, []).append(rule.text)
         return tuple(map(tuple, texts.values()))
 

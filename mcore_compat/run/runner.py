@@ -88,12 +88,13 @@ def run_suite(
     """
     watch = machine.Watch(device_class)
     problems: list[str] = []
-    last = ""
+    last, checks = "", 0
 
     def take(event: Mapping[str, Any]) -> None:
-        nonlocal last
+        nonlocal last, checks
         watch.see(event)
         last = event["event"]
+        checks += last == "check"
         if last == "error":
             problems.append(str(event.get("message")).partition("\n")[0])
         on_event(event)
@@ -132,7 +133,7 @@ def run_suite(
     if last != "end":
         raise InfrastructureError(
             f"{what} ended early in {place.name}, with exit code {done.returncode} (log: {log}); "
-            "what it had come to is kept, run it again"
+            f"the {checks} checks that it had come to are kept, run it again"
         )
 
 

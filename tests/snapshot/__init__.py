@@ -31,7 +31,15 @@ def releases() -> Releases:
     return facts.load(WORKSPACE.releases)
 
 
-def use(monkeypatch: pytest.MonkeyPatch) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, place: Workspace = WORKSPACE) -> None:
     """Let the program take these for the project's, as on that day."""
-    monkeypatch.setenv(VARIABLE, str(WORKSPACE.root))
+    monkeypatch.setenv(VARIABLE, str(place.root))
     monkeypatch.setattr(matrices.load, "__defaults__", (DAY,))
+
+
+def workspace_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace with these constraints and nothing else, which the program takes for its own."""
+    place = Workspace(folder)
+    place.constraints.symlink_to(WORKSPACE.constraints)
+    use(monkeypatch, place)
+    return place
