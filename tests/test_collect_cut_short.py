@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,13 @@ def test_of_a_part_neither(carried: Carried, known: Reference, write: Write) -> 
     assert evidence.load_all(known.workspace.results, "gpu") == (whole,)
 
 
-@pytest.mark.parametrize("part", [False, True])
+@pytest.mark.parametrize(
+    "kind", [copy.deepcopy, of_a_part, over_base], ids=["main", "part", "base"]
+)
 def test_of_two_that_were_cut_short_what_both_asked_is_kept(
-    carried: Carried, known: Reference, write: Write, part: bool
+    carried: Carried, known: Reference, write: Write, kind: Callable[[Carried], Carried]
 ) -> None:
-    first = of_a_part(cut_short(carried)) if part else cut_short(carried)
+    first = kind(cut_short(carried))
     second = copy.deepcopy({**first, "taken": LATER})
     ask(first, event("restore[llama4-moe]"))
     second["events"].append(event("restore[mla-moe]", "broken"))

@@ -62,9 +62,7 @@ def made(*over: OverBase, locked: tuple[Evidence, ...] = ()) -> Collated:
     return collate(locked, [stand_in_cell()], snapshot.matrix(), snapshot.releases(), over)
 
 
-def taken(
-    *events: dict[str, Any], base: dict[str, Any] | None = None, end: bool = True
-) -> Evidence:
+def taken(*events: dict[str, Any], base: Any = None, end: bool = True) -> Evidence:
     start = evidence.start(
         stand_in_cell(), device_class="gpu", lock="l", suite="d", check_set=GPU.name
     )
