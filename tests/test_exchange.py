@@ -176,7 +176,9 @@ def test_the_matrix_plans_each_pair_once() -> None:
 def test_a_series_that_is_not_on_the_axis_is_an_error_of_the_matrix() -> None:
     import datetime
 
-    text = snapshot.WORKSPACE.matrix.read_text().replace('state-over = "0.14"', 'state-over = "0.41"')
+    text = snapshot.WORKSPACE.matrix.read_text().replace(
+        'state-over = "0.14"', 'state-over = "0.41"'
+    )
     with pytest.raises(MatrixError, match=r"state-over: .0\.41. is not on the axis"):
         matrix.parse(text, "matrix.toml", datetime.date(2026, 1, 1))
 

@@ -29,7 +29,6 @@ from mcore_compat.run.check_sets import EXCHANGE, GPU, MAIN, ON_A_GPU, RANKS, Ch
 from mcore_compat.run.context import Context, Options
 
 
-
 @pytest.fixture
 def place(tmp_path: Path) -> Workspace:
     """A workspace, empty, with the checkout's suite."""
