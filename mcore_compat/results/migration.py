@@ -10,54 +10,61 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from mcore_compat.base.errors import EvidenceError
 from mcore_compat.results import evidence, large_values
 from mcore_compat.results.evidence import Evidence
 
 PARTS = ("ranks", "gpu")
+FOLDERS = ("evidence", "exchange", *PARTS)
+MAIN = ("host.json", "gpu.json")
 
 
 def migrate(reports: Path) -> int:
     """Bring all results below a folder `reports` to format 2; how many there were.
 
     Raises:
-        EvidenceError: a value that a result names is missing or corrupt; nothing is removed then.
-        msgspec.ValidationError: a file is not of format 1; nothing is removed then.
+        EvidenceError: a file is not of format 1, or a value that it names is missing or corrupt;
+            nothing has changed then.
     """
-    count, old = 0, []
-    for source, target in ((reports, "results"), (reports / "over-base", "over-base")):
-        folder = reports / target
-        for result in _results(source, source / "evidence" if target == "results" else source):
-            evidence.save(result, folder)
-            count += 1
-        old += [source / name for name in ("evidence", "exchange", *PARTS)]
-        old += sorted((reports / "over-base").glob("compat-*/[hg]*.json"))
-        if folder.is_dir():
-            large_values.pack(folder)
+    over_base = reports / "over-base"
+    results = [(reports / "results", r) for r in _results(reports, reports / "evidence")]
+    results += [(over_base, r) for r in _results(over_base, over_base)]
+    old = [source / name for source in (reports, over_base) for name in FOLDERS]
+    old += [path for name in MAIN for path in over_base.glob(f"compat-*/{name}")]
+    for folder, result in results:
+        evidence.save(result, folder)
+    for folder in {folder for folder, _ in results}:
+        large_values.pack(folder)
     for path in old:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return count
+    return len(results)
 
 
 def _results(source: Path, main: Path) -> Iterator[Evidence]:
-    for path in sorted(main.glob("compat-*/*.json")):
-        if path.name in ("host.json", "gpu.json"):
-            yield _main(_read(path), main)
+    for name in MAIN:
+        for path in sorted(main.glob(f"compat-*/{name}")):
+            yield _read(path, lambda data: _main(data, main))
     for part in PARTS:
         for path in sorted((source / part).glob("compat-*.json")):
-            yield _part(_read(path))
+            yield _read(path, _part)
     for path in sorted((source / "exchange").glob("compat-*.json")):
-        yield _exchange(_read(path))
+        yield _read(path, _exchange)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return data
+def _read(path: Path, result_of: Callable[[dict[str, Any]], Evidence]) -> Evidence:
+    try:
+        return result_of(json.loads(path.read_text(encoding="utf-8")))
+    except EvidenceError as error:
+        raise EvidenceError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(f"{error!r}".split())
+        raise EvidenceError(f"{path} is not of format 1 ({reason}); nothing is changed") from None
 
 
 def _main(data: dict[str, Any], folder: Path) -> Evidence:
@@ -128,5 +135,9 @@ def _answer(
 
 
 if __name__ == "__main__":
-    moved = migrate(Path(sys.argv[1] if len(sys.argv) > 1 else "reports"))
+    try:
+        moved = migrate(Path(sys.argv[1] if len(sys.argv) > 1 else "reports"))
+    except EvidenceError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     print(f"{moved} results are of the format {evidence.FORMAT} now")
