@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.measure import Row, disk_usage
+from benchmarks.measure import HERE, Row, disk_usage
 from benchmarks.side_by_side import side_by_side
 from benchmarks.site import site
 from mcore_compat.base import files, processes
@@ -38,14 +38,14 @@ SAMPLE = 40
 
 SUITES = 3
 CELL = "compat-0.16-modelopt0.41"
-RESULTS = files.ROOT / "benchmarks" / "results.json"
+RESULTS = HERE.root / "benchmarks" / "results.json"
 
 
 def timed(argv: Sequence[str | os.PathLike[str]], repeats: int = REPEATS) -> float:
     """Median seconds of a command over `repeats` runs, after one that warms the caches."""
     seconds: list[float] = []
     for _ in range(repeats + 1):
-        done = processes.run(argv, timeout=600, cwd=files.ROOT)
+        done = processes.run(argv, timeout=600, cwd=HERE.root)
         if done.returncode not in (0, 1):
             raise SystemExit(f"{' '.join(map(str, argv))} failed:\n{done.output[-2000:]}")
         seconds.append(done.seconds)
@@ -92,20 +92,20 @@ def fresh() -> list[Row]:
 
 def suite() -> list[Row]:
     """The whole suite in an environment that exists, and of that the checks alone."""
-    path = files.ROOT / "reports" / "evidence" / CELL / "main.host.json"
+    path = evidence.path_of(CELL, "host", HERE.results)
     before = path.read_bytes() if path.exists() else None
     seconds = []
     for _ in range(SUITES):
         done = processes.run(
             [sys.executable, "-m", "mcore_compat.cli", "run", CELL, "--force"],
             timeout=1800,
-            cwd=files.ROOT,
+            cwd=HERE.root,
         )
         seconds.append(done.seconds)
         checks = json.loads(path.read_text())["checks"]
     if before is not None:  # a measurement publishes nothing
         path.write_bytes(before)
-        large_values.pack(evidence.FOLDER)
+        large_values.pack(HERE.results)
     spread = " to ".join(f"{s:.0f}" for s in (min(seconds), max(seconds)))
     return [
         Row(
@@ -144,7 +144,7 @@ def environment() -> list[Row]:
     """
     here = context()
     cell = combinations.named(CELL, here.matrix, here.releases)
-    lock = locks.read(pipeline.lock_path(cell))
+    lock = locks.read(here.workspace.lock(cell.name))
     python = interpreters.find(cell.python, processes.run, here.uv)
     wheels = pipeline.wheels_of(cell, lock, python, here)
     if isinstance(wheels, wheelhouse.Unbuildable):
@@ -237,7 +237,7 @@ def static() -> list[Row]:
 def nothing() -> list[Row]:
     """`nox -s matrix` over all declared cells where there is nothing to do."""
     argv: list[str | os.PathLike[str]] = [_nox(), "-s", "matrix"]
-    plan = processes.run([*argv, "--", "--dry-run"], timeout=600, cwd=files.ROOT)
+    plan = processes.run([*argv, "--", "--dry-run"], timeout=600, cwd=HERE.root)
     idle = "\n0 cells to run" in plan.output
     seconds = timed(argv if idle else [*argv, "--", "--dry-run"])
     what = "nox -s matrix, nothing to do" if idle else "nox -s matrix -- --dry-run"

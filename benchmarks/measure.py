@@ -6,6 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcore_compat.core.workspace import Workspace
+
+HERE = Workspace(Path(__file__).resolve().parents[1])
+"""The checkout."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

@@ -22,13 +22,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Row, disk_usage
+from benchmarks.measure import HERE, Row, disk_usage
 from mcore_compat.base import files, processes
 from mcore_compat.core import combinations
-from mcore_compat.environments import creation, interpreters, process_variables, wheelhouse
+from mcore_compat.environments import interpreters, process_variables, wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence, large_values
-from mcore_compat.run import pipeline
+from mcore_compat.run import engine, pipeline
 from mcore_compat.run.context import context
 
 CELLS = ("compat-0.9-modelopt0.21", "compat-0.10-modelopt0.23", "compat-0.11-modelopt0.25")
@@ -203,7 +203,7 @@ def work_in(folder: Path) -> Work:
     python = Path()
     for name in CELLS:
         cell = pipeline.chosen(name, here)
-        lock = locks.read(pipeline.lock_path(cell))
+        lock = locks.read(here.workspace.lock(cell.name))
         python = interpreters.find(cell.python, processes.run, here.uv)
         wheels = pipeline.wheels_of(cell, lock, python, here)
         if isinstance(wheels, wheelhouse.Unbuildable):
@@ -212,11 +212,11 @@ def work_in(folder: Path) -> Work:
         rows[name] = folder / f"{name}.txt"
         rows[name].write_text(locks.binary_part(lock) + local)
         modelopt[name] = cell.modelopt
-    tools = creation.tools(python=python, uv=here.uv, run=processes.run, say=print)
+    tools = engine.tools_of(python, here)
     sites = sorted((files.home() / "envs" / CELLS[-1] / "lib").glob("python3*/site-packages"))
     stub = process_variables.driver_stub(sites[0], processes.run) if sites else None
     launch = folder / "launch.py"
-    suite = files.ROOT / "suite" / "run.py"
+    suite = here.workspace.suite / "run.py"
     launched = folder / "launched"
     places = {"stub": stub or "", "suite": suite, "tools": tools, "launched": launched}
     places["folder"] = folder
@@ -243,7 +243,7 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
     }
     if tool.home:
         base["MCORE_COMPAT_HOME"] = str(place / tool.home)
-    cwd = files.ROOT if tool.home else place
+    cwd = HERE.root if tool.home else place
 
     def run(*, one: bool, reuse: bool) -> float:
         words, more = tool.only(one)
@@ -289,7 +289,7 @@ def side_by_side() -> list[Row]:
         for name in CELLS
         if (
             path := evidence.path_of(
-                combinations.named(name, here.matrix, here.releases).name, "host"
+                combinations.named(name, here.matrix, here.releases).name, "host", HERE.results
             )
         )
         and path.exists()
@@ -305,7 +305,7 @@ def side_by_side() -> list[Row]:
             print(f"    {told}", file=sys.stderr, flush=True)
     for path, data in kept.items():  # a measurement publishes nothing
         path.write_bytes(data)
-    large_values.pack(evidence.FOLDER)
+    large_values.pack(HERE.results)
     return [_row(figure, found) for figure in FIGURES]
 
 

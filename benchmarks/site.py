@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import synthetic
-from benchmarks.measure import Row
-from mcore_compat.base import files, processes
+from benchmarks.measure import HERE, Row
+from mcore_compat.base import processes
 
 CELLS = 5000
 FILTERS = (
@@ -40,7 +40,7 @@ def site() -> list[Row]:
         source, out = Path(folder) / "evidence", Path(folder) / "reports"
         synthetic.evidence_of(CELLS, source)
         argv = [sys.executable, "-m", "benchmarks.synthetic", str(source), str(out)]
-        done = processes.run(argv, timeout=900, cwd=files.ROOT)
+        done = processes.run(argv, timeout=900, cwd=HERE.root)
         if done.returncode:
             raise SystemExit(done.output[-2000:])
         print(done.output)

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import HERE
 from mcore_compat.base import files
 from mcore_compat.base.forks import Forked
 from mcore_compat.core import matrix, releases
@@ -40,13 +41,12 @@ ODD = 50
 def evidence_of(count: int, folder: Path) -> None:
     """Write evidence of `count` cells: each is that of the real cell that stands at the same place
     between the oldest and the newest, with other pins, durations and here and there a message."""
-    real = [
-        json.loads(p.read_text()) for p in sorted(evidence.FOLDER.glob("compat-*/main.host.json"))
-    ]
+    paths = sorted(HERE.results.glob("compat-*/main.host.json"))
+    real = [json.loads(path.read_text()) for path in paths]
     by_pair = {tuple(series_of(row["pins"][axis]) for axis in AXES[:2]): row for row in real}
     rows = sorted({pair[0] for pair in by_pair}, key=parsed)
     columns = sorted({pair[1] for pair in by_pair}, key=parsed)
-    shutil.copytree(evidence.FOLDER / large_values.FOLDER, folder / large_values.FOLDER)
+    shutil.copytree(HERE.results / large_values.FOLDER, folder / large_values.FOLDER)
     chance = random.Random(5000)
     places = [
         (i, j, stack) for stack in STACKS for i in range(len(MCORE)) for j in range(len(MODELOPT))
@@ -80,8 +80,8 @@ def _changed(
             failure = {**failure, "message": f"{failure['message']} odd{'x' * (number // ODD)}"}
         seconds = round(check["seconds"] * (0.8 + 0.4 * chance.random()), 1)
         checks.append({**check, "seconds": seconds, "failure": failure})
-    digests = {**source["digests"], "lock": f"{chance.getrandbits(256):064x}"}
-    return {**source, "cell": name, "pins": pins, "checks": checks, "digests": digests}
+    lock = f"{chance.getrandbits(256):064x}"
+    return {**source, "cell": name, "pins": pins, "checks": checks, "lock": lock}
 
 
 def known(found: Mapping[str, evidence.Evidence], real: Releases) -> Releases:
@@ -111,7 +111,9 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     found = evidence.load_all(source)
     lap(f"{len(found)} cells loaded")
     by_name = {e.cell: e for e in found}
-    declared = replace(matrix.load(), mcore_series=tuple(MCORE), modelopt_series=tuple(MODELOPT))
+    declared = replace(
+        matrix.load(HERE.matrix), mcore_series=tuple(MCORE), modelopt_series=tuple(MODELOPT)
+    )
     words = "mcore", "modelopt", "te", "torch", "python"
     cells = [
         Cell(
@@ -122,14 +124,13 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
         )
         for e in found
     ]
-    all_ = collation.collate(found, cells, declared, known(by_name, releases.load()))
+    all_ = collation.collate(found, cells, declared, known(by_name, releases.load(HERE.releases)))
     for name in ("causes", "explained", "findings", "drift", "intervals"):
         getattr(all_, name)
         lap(name)
 
     def texts() -> None:
-        for path, make in report.texts(all_).items():
-            files.write_text(out / path.relative_to(report.FOLDER), make(), durable=False)
+        report.write(report.texts(all_, out))
 
     with Forked(texts) as other:
         pages = files.write_folder(out / site.FOLDER, *site.halves(Site(all_, {})))
