@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import loads_support
 import pytest
 import snapshot
+from loads_support import answer, failure, loaded, nothing
 from support import HOSTILE, ROOT, event, stand_in_cell
 
 from mcore_compat import cli
@@ -23,46 +24,41 @@ from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
-from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Reason
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import CheckResult, Evidence, Reason, Source
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
 
 Made = Callable[..., Evidence]
-WORKS = Answer(outcome=CheckOutcome.WORKS)
+WORKS = answer()
+BROKEN = answer(CheckOutcome.BROKEN, failure=failure())
 OLD, NEW = "compat-0.9-modelopt0.21", "compat-0.16-modelopt0.41"
+OLD_PINS, NEW_PINS = ("0.9.0", "0.21.1"), ("0.16.1", "0.41.0")
 
 
-def failure(message: str = "EOF", fingerprint: str = "0123456789ab") -> Failure:
-    return Failure(
-        type="EOFError",
-        message=message,
-        frame="modelopt.x:load",
-        fingerprint=fingerprint,
-        traceback="Traceback",
-        gpu_independent="a stand-in says so",
-    )
+def pins(versions: tuple[str, str]) -> dict[str, str]:
+    return {"megatron-core": versions[0], "nvidia-modelopt": versions[1]}
 
 
-def source(pins: tuple[str, str] = ("0.9.0", "0.21.1"), **answers: Answer) -> Source:
-    given = {key.replace("__", ":").replace("_", "-"): one for key, one in answers.items()}
-    return Source(
-        lock="lock",
-        manifests="m",
-        pins={"megatron-core": pins[0], "nvidia-modelopt": pins[1]},
-        taken="2026-01-01T00:00:00Z",
-        ways=tuple(plan.WAYS),
-        answers=given or {"gpt:default": WORKS},
-    )
+def exchanged(versions: tuple[str, str] = NEW_PINS, cell: str = NEW) -> Evidence:
+    """A cell that has loaded nothing yet."""
+    return nothing(cell, pins(versions))
 
 
-def exchanged(pins: tuple[str, str] = ("0.16.1", "0.41.0"), cell: str = NEW) -> Exchanged:
-    named = {"megatron-core": pins[0], "nvidia-modelopt": pins[1]}
-    return Exchanged(cell=cell, device_class="host", pins=named, cuda=12, lock="l", exchange="e")
+def source(versions: tuple[str, str] = OLD_PINS, ways: Iterable[str] = plan.WAYS) -> Source:
+    return loads_support.source(pins(versions), ways)
 
 
-BROKEN = Answer(outcome=CheckOutcome.BROKEN, cause="0123456789ab")
+def with_source(
+    result: Evidence,
+    origin: str = OLD,
+    given: Source | None = None,
+    **answers: CheckResult,
+) -> Evidence:
+    """`result` with answers by `family__way`; where none is given, a default one that works."""
+    by_key = {key.replace("__", ":").replace("_", "-"): one for key, one in answers.items()}
+    return loaded(result, origin, given or source(), by_key or {"gpt:default": WORKS})
 
 
 # What both sides must agree on
@@ -229,9 +225,10 @@ def test_only_checkpoints_that_were_saved_are_asked_for() -> None:
 
 
 def test_what_was_not_saved_says_why() -> None:
-    unsupported = Answer(outcome=CheckOutcome.UNSUPPORTED, reason="no spec")
+    unsupported = answer(CheckOutcome.UNSUPPORTED, reason="no spec")
     saved = {"gpt:default": WORKS, "gpt:quantized": BROKEN, "mla-moe:default": unsupported}
-    told = loading.not_saved(saved, tuple(plan.WAYS))
+    checks = loading.not_saved(OLD, saved, tuple(plan.WAYS))
+    told = {(results.parsed(one.check) or ("", ""))[1]: one for one in checks}
     assert sorted(told) == ["gpt:quantized", "mla-moe:default", "mla-moe:default-to-modelopt"]
     assert told["mla-moe:default"].outcome is CheckOutcome.UNSUPPORTED
     assert told["mla-moe:default"].reason == "not saved: no spec"
@@ -242,53 +239,51 @@ def test_what_was_not_saved_says_why() -> None:
 
 
 def test_a_check_names_its_cell_family_and_way() -> None:
-    assert loading.parsed(f"restore-from[{OLD}:gpt:quantized]") == (OLD, "gpt:quantized")
-    assert loading.parsed("build-default[gpt]") is None
+    assert results.parsed(f"restore-from[{OLD}:gpt:quantized]") == (OLD, "gpt:quantized")
+    assert results.parsed("build-default[gpt]") is None
 
 
 # What is kept
 
 
 def test_evidence_is_read_as_it_was_written_and_written_alike(tmp_path: Path) -> None:
-    needs = Answer(outcome=CheckOutcome.NEEDS_GPU, reason="there is no GPU")
-    noted = replace(WORKS, notes={"other keys": {"a": "b"}})
-    given = source(gpt__default=BROKEN, gpt__modelopt=needs, mla_moe__quantized=noted)
-    found = results.with_source(exchanged(), OLD, given, [failure()])
-    results.save(found, tmp_path)
-    (again,) = results.load_all(tmp_path)
+    needs = answer(CheckOutcome.NEEDS_GPU, reason="there is no GPU")
+    noted = replace(WORKS, details={"other keys": {"a": "b"}})
+    found = with_source(
+        exchanged(), gpt__default=BROKEN, gpt__modelopt=needs, mla_moe__quantized=noted
+    )
+    path = evidence.save(found, tmp_path)
+    (again,) = evidence.load_all(tmp_path, "exchange")
     assert again == found
-    path = results.path_of(NEW, "host", tmp_path)
     assert path == tmp_path / NEW / "exchange.host.json"
     before = path.read_bytes()
-    results.save(again, tmp_path)
+    evidence.save(again, tmp_path)
     assert path.read_bytes() == before
 
 
-def test_a_failure_is_kept_once_told_short_and_only_while_something_names_it(
-    tmp_path: Path,
-) -> None:
+def test_a_long_failure_is_kept_once_and_told_short(tmp_path: Path) -> None:
     long = replace(failure("x" * 1000), traceback="a long traceback\n" * 50)
-    both = source(gpt__default=BROKEN, gpt__modelopt=BROKEN)
-    found = results.with_source(exchanged(), OLD, both, [long, failure("other", "ffffffffffff")])
-    assert list(found.failures) == ["0123456789ab"]
-    results.save(found, tmp_path)
+    broken = replace(BROKEN, failure=long)
+    found = with_source(exchanged(), gpt__default=broken, gpt__modelopt=broken)
+    evidence.save(found, tmp_path)
     texts = [path.read_text() for path in tmp_path.rglob("*.json")]
     assert sum(text.count("a long traceback") for text in texts) == 50, "once, for two checks"
     told = re.findall("x{20,}", report.markdown([found]))
     assert [report.LONGEST - 3 <= len(text) <= report.LONGEST for text in told] == [True]
-    assert not results.with_source(found, OLD, source(), []).failures
+    assert not [c for c in with_source(found).checks if c.failure], "it is asked anew, and works"
 
 
 def test_ways_that_were_not_asked_again_stay() -> None:
-    before = results.with_source(
-        exchanged(), OLD, source(gpt__default=WORKS, gpt__quantized=BROKEN), [failure()]
-    )
-    again = replace(source(gpt__quantized=WORKS), ways=("quantized",))
-    after = results.with_source(before, OLD, again, []).sources[OLD]
-    assert after.answers == {"gpt:default": WORKS, "gpt:quantized": WORKS}
-    assert set(after.ways) == set(plan.WAYS)
+    before = with_source(exchanged(), gpt__default=WORKS, gpt__quantized=BROKEN)
+    again = source(ways=("quantized",))
+    after = with_source(before, OLD, again, gpt__quantized=WORKS)
+    outcomes = {key: one.outcome for key, one in results.answers(after)[OLD].items()}
+    assert outcomes == dict.fromkeys(("gpt:default", "gpt:quantized"), CheckOutcome.WORKS)
+    assert set(after.sources[OLD].ways) == set(plan.WAYS)
     other = replace(again, manifests="other")
-    assert results.with_source(before, OLD, other, []).sources[OLD] == other
+    anew = with_source(before, OLD, other, gpt__quantized=WORKS)
+    assert anew.sources[OLD] == other
+    assert [*results.answers(anew)[OLD]] == ["gpt:quantized"]
 
 
 @pytest.mark.parametrize(
@@ -305,42 +300,36 @@ def test_ways_that_were_not_asked_again_stay() -> None:
 def test_a_file_that_is_not_whole_is_one_line_with_the_way_out(
     harm: Callable[[str], str], tmp_path: Path
 ) -> None:
-    results.save(
-        results.with_source(exchanged(), OLD, source(gpt__default=BROKEN), [failure()]), tmp_path
-    )
-    path = results.path_of(NEW, "host", tmp_path)
+    path = evidence.save(with_source(exchanged(), gpt__default=BROKEN), tmp_path)
     before = path.read_text()
     path.write_text(harm(before))
     assert path.read_text() != before
     with pytest.raises(EvidenceError, match="remove it and run nox -s exchange") as caught:
-        results.load_all(tmp_path)
+        evidence.load_all(tmp_path, "exchange")
     assert str(caught.value).startswith(f"{NEW}/exchange.host.json")
     assert "\n" not in str(caught.value)
 
 
 def test_a_pair_is_fresh_only_while_all_of_it_holds() -> None:
-    found = results.with_source(exchanged(), OLD, source(), [])
+    found = with_source(exchanged())
     fresh = {"lock": "lock", "manifests": "m"}
-    assert found.fresh(OLD, plan.WAYS, **fresh)
-    assert found.fresh(OLD, ("default",), lock="lock", manifests=None)
-    assert not found.fresh(OLD, plan.WAYS, **{**fresh, "lock": "other"})
-    assert not found.fresh(OLD, plan.WAYS, **{**fresh, "manifests": "other"})
-    assert not found.fresh(NEW, plan.WAYS, **fresh)
-    only = replace(source(), ways=("quantized",))
-    part = results.with_source(exchanged(), OLD, only, [])
-    assert not part.fresh(OLD, plan.WAYS, **fresh)
+    assert results.is_fresh(found, OLD, plan.WAYS, **fresh)
+    assert results.is_fresh(found, OLD, ("default",), lock="lock", manifests=None)
+    assert not results.is_fresh(found, OLD, plan.WAYS, **{**fresh, "lock": "other"})
+    assert not results.is_fresh(found, OLD, plan.WAYS, **{**fresh, "manifests": "other"})
+    assert not results.is_fresh(found, NEW, plan.WAYS, **fresh)
+    part = with_source(exchanged(), OLD, source(ways=("quantized",)))
+    assert not results.is_fresh(part, OLD, plan.WAYS, **fresh)
 
 
 # What is told
 
 
-def two() -> list[Exchanged]:
-    old = exchanged(("0.9.0", "0.21.1"), OLD)
-    back = source(("0.16.1", "0.41.0"), gpt__default=BROKEN, gpt__quantized=BROKEN)
-    there = source(gpt__default=WORKS, gpt__quantized=WORKS)
+def two() -> list[Evidence]:
+    old, back = exchanged(OLD_PINS, OLD), source(NEW_PINS)
     return [
-        results.with_source(exchanged(), OLD, there, []),
-        results.with_source(old, NEW, back, [failure()]),
+        with_source(exchanged(), gpt__default=WORKS, gpt__quantized=WORKS),
+        with_source(old, NEW, back, gpt__default=BROKEN, gpt__quantized=BROKEN),
     ]
 
 
@@ -365,10 +354,9 @@ def test_a_pair_that_was_asked_by_itself_is_a_line_and_no_row_of_gaps() -> None:
         one = exchanged((f"{target}.0", "0.41.0"), f"compat-{target}-modelopt0.41")
         for origin in series:
             given = source((f"{origin}.0", "0.41.0"))
-            one = results.with_source(one, f"compat-{origin}-modelopt0.41", given, [])
+            one = with_source(one, f"compat-{origin}-modelopt0.41", given)
         found.append(one)
-    alone = source(gpt__default=BROKEN, mla_moe__default=WORKS)
-    found.append(results.with_source(exchanged(), OLD, alone, [failure()]))
+    found.append(with_source(exchanged(), gpt__default=BROKEN, mla_moe__default=WORKS))
     lines = report.markdown(found).splitlines()
     heads = " | ".join(f"{one} / 0.41" for one in series)
     assert f"| saved with ↓, loaded with → | {heads} |" in lines
@@ -383,8 +371,8 @@ def test_a_pair_that_was_asked_by_itself_is_a_line_and_no_row_of_gaps() -> None:
 
 def test_quantized_state_has_a_table_over_modelopt_series() -> None:
     first = exchanged(("0.14.0", "0.39.0"), "compat-0.14-modelopt0.39")
-    given = source(("0.14.0", "0.21.1"), gpt__quantized=BROKEN)
-    found = results.with_source(first, "compat-0.14-modelopt0.21", given, [failure()])
+    given = source(("0.14.0", "0.21.1"))
+    found = with_source(first, "compat-0.14-modelopt0.21", given, gpt__quantized=BROKEN)
     text = report.markdown([found])
     assert "over ModelOpt series with megatron-core 0.14\n\nFamily: gpt." in text
     assert "| 0.14 / 0.21 | · | ✗ |" in text
@@ -396,9 +384,10 @@ def test_the_report_depends_on_nothing_but_the_evidence() -> None:
 
 def test_foreign_text_cannot_make_markup() -> None:
     hostile = replace(failure(HOSTILE), type=HOSTILE, frame=HOSTILE, gpu_independent=HOSTILE)
-    told = Answer(outcome=CheckOutcome.UNSUPPORTED, reason=HOSTILE)
-    given = source(gpt__default=BROKEN, gpt__modelopt=told)
-    text = report.markdown([results.with_source(exchanged(), OLD, given, [hostile])])
+    told = answer(CheckOutcome.UNSUPPORTED, reason=HOSTILE)
+    broken = replace(BROKEN, failure=hostile)
+    found = with_source(exchanged(), gpt__default=broken, gpt__modelopt=told)
+    text = report.markdown([found])
     assert "<script" not in text
     assert "<img" not in text
     assert "\x1b" not in text
@@ -406,11 +395,10 @@ def test_foreign_text_cannot_make_markup() -> None:
 
 def test_a_cell_off_the_default_stack_has_a_row_of_its_own() -> None:
     off = exchanged(cell=f"{NEW}-te2.9-torch2.8")
-    default, other = source(), source(gpt__default=BROKEN)
     found = [
-        results.with_source(exchanged(), OLD, default, []),
-        results.with_source(off, OLD, other, [failure()]),
-        results.with_source(exchanged(cell="compat-0.16.1-modelopt0.41"), OLD, default, []),
+        with_source(exchanged()),
+        with_source(off, gpt__default=BROKEN),
+        with_source(exchanged(cell="compat-0.16.1-modelopt0.41")),
     ]
     text = report.markdown(found)
     heads = "0.9 / 0.21 | 0.16 / 0.41 | 0.16 / 0.41 te2.9 torch2.8 | 0.16.1 / 0.41 |"
@@ -420,15 +408,15 @@ def test_a_cell_off_the_default_stack_has_a_row_of_its_own() -> None:
 
 def test_what_is_renamed_is_listed_also_where_it_works() -> None:
     keys = {f"a{place}": f"x{place} -> y" for place in range(8)}
-    moved = replace(WORKS, notes={"other keys": keys})
-    text = report.markdown([results.with_source(exchanged(), OLD, source(gpt__default=moved), [])])
+    moved = replace(WORKS, details={"other keys": keys})
+    text = report.markdown([with_source(exchanged(), gpt__default=moved)])
     assert "another key than TO asks for: a0: x0 -> y; " in text
     assert "; a5: x5 -> y; and 2 more" in text
     assert "  - into 0.16 / 0.41 from 0.9 / 0.21: gpt (default)" in text
 
 
 def test_what_does_not_hold_any_more_is_told() -> None:
-    found = results.with_source(exchanged(), OLD, source(), [])
+    found = with_source(exchanged())
     locks = {OLD: "lock", NEW: "l"}
     assert results.outdated([found], "e", locks) == []
     assert results.outdated([found], "other", locks) == [
@@ -445,22 +433,11 @@ def test_where_nothing_was_exchanged_nothing_is_published() -> None:
     assert report.texts([]) == {}
 
 
-def as_answer(**fields: Any) -> Answer:
-    result = CheckResult(
-        check="c",
-        kind="c",
-        family=None,
-        outcome=CheckOutcome.BROKEN,
-        seconds=1.0,
-        reason="r",
-        failure=failure(),
-        details={"other keys": {"a": "b"}, "lenient load loses": [], "saved with": {}},
-    )
-    return results.answer(replace(result, **fields))
-
-
 def test_an_answer_keeps_the_cause_and_what_is_worth_noting() -> None:
-    one = as_answer()
-    assert (one.cause, one.reason, one.notes) == ("0123456789ab", None, {"other keys": {"a": "b"}})
-    lacks = as_answer(outcome=CheckOutcome.NEEDS_GPU)
-    assert (lacks.cause, lacks.reason) == (None, "r")
+    details = {"other keys": {"a": "b"}, "lenient load loses": [], "saved with": {}}
+    check = answer(CheckOutcome.BROKEN, reason="r", failure=failure(), details=details)
+    kept = results.kept(check)
+    assert (kept.failure, kept.reason) == (failure(), None)
+    assert kept.details == {"other keys": {"a": "b"}}
+    lacks = results.kept(replace(check, outcome=CheckOutcome.NEEDS_GPU))
+    assert (lacks.failure, lacks.reason) == (None, "r")

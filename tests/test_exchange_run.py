@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import snapshot
 from engine_support import END, SuiteProcess
+from loads_support import CAUSE
 from support import START, event, stand_in_cell
-from test_exchange import BROKEN, NEW, OLD, WORKS, exchanged, failure, source
+from test_exchange import BROKEN, NEW, OLD, WORKS, exchanged, source
 
 from mcore_compat import cli
 from mcore_compat.base import processes
@@ -57,7 +58,6 @@ def kept_of(**fields: Any) -> run.Saved:
         "manifests": "m",
         "contents": "c",
         "answers": {"gpt:default": WORKS, "mla-moe:default": BROKEN},
-        "failures": {"0123456789ab": failure()},
         **fields,
     }
     return run.Saved(**given)
@@ -90,14 +90,14 @@ def checked(check: str) -> CheckResult:
 
 def test_all_that_was_saved_is_an_answer() -> None:
     state = loaded("gpt:default", "gpt:default-to-modelopt")
-    answers = state.found.sources[OLD].answers
+    answers = results.answers(state.result)[OLD]
     assert {key: one.outcome.value for key, one in answers.items()} == {
         "gpt:default": "works",
         "gpt:default-to-modelopt": "works",
         "mla-moe:default": "blocked",
         "mla-moe:default-to-modelopt": "blocked",
     }
-    assert set(state.found.failures) == {"0123456789ab"}
+    assert {c.failure.fingerprint for c in answers.values() if c.failure} == {CAUSE}
 
 
 @pytest.mark.parametrize(
@@ -221,13 +221,15 @@ def test_all_that_one_cell_saved_is_stored_as_soon_as_it_was_loaded(
     assert env[run.LOAD_FROM] == str(run.folder())
     assert env[run.LOADED].split(",") == sorted(f"{origin}:default" for origin in (OLD, OTHER))
     assert process.after("--checks") == str(context.workspace.suite / "exchange")
-    (found,) = results.load_all(context.workspace.results)
+    (found,) = evidence.load_all(context.workspace.results, "exchange")
     assert sorted(found.sources) == stored
     assert (found.cell, found.lock, found.cuda) == (NEW, LOCK.digest, CELL.cuda)
-    assert found.sources[OLD].answers["gpt:default"].outcome is CheckOutcome.WORKS
+    answers = results.answers(found)
+    assert answers[OLD]["gpt:default"].outcome is CheckOutcome.WORKS
     if whole:
-        answer = found.sources[OTHER].answers["gpt:default"]
-        assert found.failures[str(answer.cause)].type == "KeyError"
+        failed = answers[OTHER]["gpt:default"].failure
+        assert failed is not None
+        assert failed.type == "KeyError"
     assert evidence.load_all(context.workspace.results) == (), "no verdict on the cell"
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from loads_support import answer
 from packaging.specifiers import SpecifierSet
 from support import event
 from upgrade_support import (
@@ -29,7 +30,6 @@ from upgrade_support import (
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Undeclared
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.exchange.evidence import Answer
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade import document, pins
 from mcore_compat.upgrade.answer import Word
@@ -267,7 +267,7 @@ def test_of_checkpoints_that_were_not_loaded_nothing_is_said() -> None:
 def test_a_cell_into_which_checkpoints_do_not_load_is_no_alternative() -> None:
     near = cell("compat-0.16-modelopt0.43", modelopt="0.43.0")
     found = [shows(FROM, *GOOD), shows(TO, GOOD[0], FAILED), shows(near, *GOOD)]
-    refused = exchanged(near, FROM, {**ALL_LOAD, "gpt:default": Answer(outcome=BROKEN)})
+    refused = exchanged(near, FROM, {**ALL_LOAD, "gpt:default": answer(BROKEN)})
     assert answered(known(found, [*LOADS, refused])).alternatives == ()
     (one,) = answered(known(found, [*LOADS, exchanged(near, FROM, ALL_LOAD)])).alternatives
     assert one.checkpoints == "load"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loads_support import answer
 from support import event
 from upgrade_support import (
     ALL_LOAD,
@@ -24,18 +25,18 @@ from upgrade_support import (
 )
 
 from mcore_compat.core.outcomes import CheckOutcome
-from mcore_compat.exchange.evidence import Answer, Exchanged
 from mcore_compat.exchange.plan import WAYS
+from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import Edges, Load, Place, Route, shortest
 
 GOOD = (event("restore[gpt]"),)
-REFUSED = Answer(outcome=BROKEN)
+REFUSED = answer(BROKEN)
 MIDDLE = cell("compat-0.16-modelopt0.41.5", modelopt="0.41.5")
 
 
 def over(
-    *loads: Exchanged, before: tuple[dict[str, Any], ...] = GOOD, after: Any = GOOD
+    *loads: Evidence, before: tuple[dict[str, Any], ...] = GOOD, after: Any = GOOD
 ) -> tuple[Word, dict[str, Route]]:
     """The answer, and each route by family and way."""
     found = [shows(FROM, *before), shows(TO, *after)]
@@ -44,7 +45,13 @@ def over(
     return made.word, {f"{r.family}:{r.way}": r for r in made.checkpoints.routes}
 
 
-def only(**ways: Answer) -> dict[str, Answer]:
+def also(one: Evidence, other: Evidence) -> Evidence:
+    """What a cell loaded of two others."""
+    sources = {**one.sources, **other.sources}
+    return replace(one, sources=sources, checks=(*one.checks, *other.checks))
+
+
+def only(**ways: CheckResult) -> dict[str, CheckResult]:
     given = {f"gpt:{way.replace('_', '-')}": answer for way, answer in ways.items()}
     return {**ALL_LOAD, **given}
 
@@ -78,8 +85,8 @@ OPEN = (CheckOutcome.BLOCKED, CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU)
 
 @pytest.mark.parametrize("outcome", OPEN)
 def test_what_from_could_not_save_is_not_lost(outcome: CheckOutcome) -> None:
-    answer = Answer(outcome=outcome, reason="not saved: because")
-    word, routes = over(exchanged(TO, FROM, only(quantized=answer)))
+    given = answer(outcome, reason="not saved: because")
+    word, routes = over(exchanged(TO, FROM, only(quantized=given)))
     assert word is Word.GO
     assert routes["gpt:quantized"].load is Load.NOT_SAVED
     assert routes["gpt:quantized"].why == "not saved: because"
@@ -87,32 +94,32 @@ def test_what_from_could_not_save_is_not_lost(outcome: CheckOutcome) -> None:
 
 @pytest.mark.parametrize("outcome", OPEN)
 def test_what_was_saved_and_cannot_be_asked_in_to_is_no_go(outcome: CheckOutcome) -> None:
-    answer = Answer(outcome=outcome, reason="because")
-    word, routes = over(exchanged(TO, FROM, only(quantized=answer)))
+    given = answer(outcome, reason="because")
+    word, routes = over(exchanged(TO, FROM, only(quantized=given)))
     assert word is Word.CHANGES
     assert routes["gpt:quantized"].load is Load.NOT_ASKED
     assert routes["gpt:quantized"].why == "because"
 
 
-@pytest.mark.parametrize("there", [REFUSED, Answer(outcome=CheckOutcome.UNSUPPORTED)])
-def test_a_way_that_from_does_not_have_is_not_taken_away(there: Answer) -> None:
-    own = Answer(outcome=CheckOutcome.UNSUPPORTED, reason="no such spec")
+@pytest.mark.parametrize("there", [REFUSED, answer(CheckOutcome.UNSUPPORTED)])
+def test_a_way_that_from_does_not_have_is_not_taken_away(there: CheckResult) -> None:
+    own = answer(CheckOutcome.UNSUPPORTED, reason="no such spec")
     loads = exchanged(TO, FROM, only(default_to_modelopt=there))
     word, routes = over(loads, exchanged(FROM, FROM, only(default_to_modelopt=own)))
     assert word is Word.GO
     assert routes["gpt:default-to-modelopt"].load is Load.BEFORE
     both = (*GOOD, event("restore[x]", "unsupported"))
-    x = {f"x:{key.partition(':')[2]}": answer for key, answer in ALL_LOAD.items()}
+    x = {f"x:{key.partition(':')[2]}": one for key, one in ALL_LOAD.items()}
     x["x:default-to-modelopt"] = there
     _, routes = over(exchanged(TO, FROM, {**ALL_LOAD, **x}), before=both, after=both)
     assert routes["x:default-to-modelopt"].load is Load.BEFORE
 
 
-@pytest.mark.parametrize("changed", [{"exchange": "old"}, {"lock": "old"}])
+@pytest.mark.parametrize("changed", [{"suite": "old"}, {"lock": "old"}])
 def test_no_way_goes_over_what_does_not_hold_any_more(changed: dict[str, str]) -> None:
     both = exchanged(TO, FROM, only(quantized=REFUSED))
-    sources = {**both.sources, **exchanged(TO, MIDDLE, ALL_LOAD).sources}
-    of = [replace(both, sources=sources), exchanged(MIDDLE, FROM, ALL_LOAD), ITSELF]
+    both = also(both, exchanged(TO, MIDDLE, ALL_LOAD))
+    of = [both, exchanged(MIDDLE, FROM, ALL_LOAD), ITSELF]
     found = [shows(FROM, *GOOD), shows(TO, *GOOD), shows(MIDDLE, *GOOD)]
     assert answered(known(found, of)).word is Word.CHANGES
     stale = replace(of[1], **changed)
@@ -161,7 +168,7 @@ def test_where_from_did_not_load_its_own_its_suite_is_asked() -> None:
 @pytest.mark.parametrize(
     ("changed", "state"),
     [
-        ({"exchange": "old"}, "the checks changed"),
+        ({"suite": "old"}, "the checks changed"),
         ({"lock": "old"}, "a lock changed"),
     ],
 )
@@ -183,8 +190,8 @@ def test_evidence_of_another_device_class_says_nothing() -> None:
 
 def test_a_way_through_another_cell_is_found() -> None:
     both = exchanged(TO, FROM, only(quantized=REFUSED))
-    sources = {**both.sources, **exchanged(TO, MIDDLE, ALL_LOAD).sources}
-    word, routes = over(replace(both, sources=sources), exchanged(MIDDLE, FROM, ALL_LOAD))
+    both = also(both, exchanged(TO, MIDDLE, ALL_LOAD))
+    word, routes = over(both, exchanged(MIDDLE, FROM, ALL_LOAD))
     assert word is Word.CHANGES
     assert routes["gpt:quantized"].chain == (
         (FROM.name, "quantized"),
@@ -207,8 +214,8 @@ def test_a_change_of_spec_within_a_cell_needs_no_other_one() -> None:
 def test_a_family_does_not_go_by_another_ones_way() -> None:
     both = exchanged(TO, FROM, only(quantized=REFUSED))
     loads = {f"mla-moe:{key.partition(':')[2]}": WORKS for key in ALL_LOAD}
-    sources = {**both.sources, **exchanged(TO, MIDDLE, loads).sources}
-    word, _ = over(replace(both, sources=sources), exchanged(MIDDLE, FROM, loads), ITSELF)
+    both = also(both, exchanged(TO, MIDDLE, loads))
+    word, _ = over(both, exchanged(MIDDLE, FROM, loads), ITSELF)
     assert word is Word.NO
 
 

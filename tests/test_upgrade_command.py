@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import snapshot
+from loads_support import answer
 from rich.console import Console
 from support import HOSTILE, event, hostile_event
 from test_doctor import changed, record
@@ -35,9 +36,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange import drive
-from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run as exchange_run
-from mcore_compat.exchange.evidence import Answer, Exchanged
 from mcore_compat.exchange.pairs import Work
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
@@ -63,11 +62,11 @@ def today(of: Any, *events: dict[str, Any]) -> Evidence:
     return replace(recorded(shows(of, *events)), suite=MAIN.digest(snapshot.WORKSPACE.suite))
 
 
-def loads(found: Sequence[Evidence]) -> Exchanged:
+def loads(found: Sequence[Evidence]) -> Evidence:
     """FROM's checkpoints, all loaded in TO, with today's checks."""
     digests = {e.cell: e.lock for e in found}
     checks = exchange_run.digest(snapshot.WORKSPACE)
-    one = exchanged(TO, FROM, ALL_LOAD, exchange=checks, lock=digests[TO.name])
+    one = exchanged(TO, FROM, ALL_LOAD, suite=checks, lock=digests[TO.name])
     source = replace(one.sources[FROM.name], lock=digests[FROM.name])
     return replace(one, sources={FROM.name: source})
 
@@ -82,13 +81,13 @@ class Place:
         good = real(FROM, *GOOD), real(TO, *GOOD)
         self.keep(*good, loaded=loads(good))
 
-    def keep(self, *found: Evidence, loaded: Exchanged | None = None) -> None:
+    def keep(self, *found: Evidence, loaded: Evidence | None = None) -> None:
         """These are all results there are."""
         shutil.rmtree(self.results, ignore_errors=True)
         for one in found:
             evidence.save(one, self.results)
         if loaded:
-            results.save(loaded, self.results)
+            evidence.save(loaded, self.results)
 
     def lose(self) -> None:
         evidence.save(real(TO, *LOST), self.results)
@@ -253,7 +252,7 @@ def test_a_file_is_written_and_said(
 
 def full_answer() -> Answered:
     """One with something in every part."""
-    refused = {**ALL_LOAD, "gpt:quantized": Answer(outcome=BROKEN)}
+    refused = {**ALL_LOAD, "gpt:quantized": answer(BROKEN)}
     return answered(known([shows(FROM, *GOOD), shows(TO, *LOST)], [exchanged(TO, FROM, refused)]))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import snapshot
+from loads_support import answer, loaded, nothing, source
 from support import event, stand_in_evidence
 
 from mcore_compat.core.cells import AXES, Cell
@@ -14,12 +15,11 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.exchange import plan
-from mcore_compat.exchange.evidence import Answer, Exchanged, Source
 from mcore_compat.publish.collation import collate
 from mcore_compat.resolve.locks import Lock, Pin
-from mcore_compat.results.evidence import Evidence, Reason, start
+from mcore_compat.results.evidence import CheckResult, Evidence, Reason, start
 from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
-from mcore_compat.upgrade.answer import answer
+from mcore_compat.upgrade.answer import answer as answer_of
 from mcore_compat.upgrade.sides import UpgradeInputs
 
 MATRIX: Matrix = replace(snapshot.matrix(), undeclared=(), expected=())
@@ -34,7 +34,7 @@ PINS = {
 }
 """Of the cell that stands for FROM."""
 
-WORKS, BROKEN = Answer(outcome=CheckOutcome.WORKS), CheckOutcome.BROKEN
+WORKS, BROKEN = answer(), CheckOutcome.BROKEN
 
 
 def cell(name: str, **pins: str) -> Cell:
@@ -86,28 +86,12 @@ def recorded(found: Evidence) -> Evidence:
 
 
 def exchanged(
-    target: Cell, origin: Cell, answers: Mapping[str, Answer], **fields: Any
-) -> Exchanged:
+    target: Cell, origin: Cell, answers: Mapping[str, CheckResult], **fields: Any
+) -> Evidence:
     """What a cell loaded of another's."""
-    source = Source(
-        lock=lock(origin).digest,
-        manifests="m",
-        pins=origin.pins,
-        taken="2026-01-01T00:00:00Z",
-        ways=tuple(plan.WAYS),
-        answers=answers,
-    )
-    given = {
-        "cell": target.name,
-        "device_class": "host",
-        "pins": target.pins,
-        "cuda": target.cuda,
-        "lock": lock(target).digest,
-        "exchange": "e",
-        "sources": {origin.name: source},
-        **fields,
-    }
-    return Exchanged(**given)
+    given = {"lock": lock(target).digest, "cuda": target.cuda, **fields}
+    of_origin = source(origin.pins, plan.WAYS, lock=lock(origin).digest)
+    return loaded(nothing(target.name, target.pins, **given), origin.name, of_origin, answers)
 
 
 ALL_LOAD = {f"gpt:{way}": WORKS for way in plan.WAYS}
@@ -129,7 +113,7 @@ def unresolvable(of: Cell) -> Evidence:
 
 def known(
     found: Sequence[Evidence],
-    loads: Sequence[Exchanged] = (),
+    loads: Sequence[Evidence] = (),
     locks: Sequence[Lock] | None = None,
     declared: Matrix = MATRIX,
 ) -> UpgradeInputs:
@@ -146,4 +130,4 @@ def known(
 
 def answered(of: UpgradeInputs, *accepted: str, target: Cell = TO) -> Answered:
     """The answer from FROM to TO."""
-    return answer(of.side(FROM), of.side(target), of, accepted)
+    return answer_of(of.side(FROM), of.side(target), of, accepted)

@@ -14,7 +14,6 @@ from mcore_compat.base.forks import Forked
 from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.exchange import evidence as exchange_results
 from mcore_compat.exchange import report as exchange_report
 from mcore_compat.exchange import run as exchange_run
 from mcore_compat.publish import collation, over_base, part_files, report, site
@@ -23,7 +22,7 @@ from mcore_compat.publish.site.view import Site
 from mcore_compat.results import evidence, large_values, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells
-from mcore_compat.run.check_sets import MAIN
+from mcore_compat.run.check_sets import EXCHANGE, MAIN
 from mcore_compat.upgrade import examples
 
 Tell = Callable[[str], None]
@@ -54,7 +53,7 @@ def collect() -> Publication:
     collated = collation.collate(
         results, declared_cells, declared, known, over_base.load_all(place)
     )
-    exchanged = exchange_results.load_all(place.results)
+    exchanged = evidence.load_all(place.results, EXCHANGE.name)
     exchange_texts = exchange_report.texts(exchanged, exchange_run.outdated(exchanged, place))
     texts: dict[Path, Text] = {
         **report.texts(collated, place.reports),

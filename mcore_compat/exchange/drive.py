@@ -11,11 +11,14 @@ from dataclasses import replace
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import CompatError, InfrastructureError
 from mcore_compat.core.outcomes import CheckOutcome
-from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import plan, report, run
+from mcore_compat.exchange.evidence import answers
 from mcore_compat.exchange.pairs import Work
 from mcore_compat.exchange.plan import Pair
+from mcore_compat.results import evidence
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context
 
 
@@ -35,7 +38,7 @@ def exchange(
         with run.alone():
             _run(work, failed, context, jobs)
     place = context.workspace
-    stored = results.load_all(place.results)
+    stored = evidence.load_all(place.results, EXCHANGE.name)
     texts = report.texts(stored, run.outdated(stored, place))
     for name, text in texts.items():
         files.write_text(place.reports / name, text)
@@ -103,14 +106,13 @@ def _noted(name: str, failed: dict[str, CompatError], context: Context) -> Itera
         failed[name] = error
 
 
-def _summary(pairs: Sequence[Pair], stored: Sequence[results.Exchanged]) -> Iterator[str]:
+def _summary(pairs: Sequence[Pair], stored: Sequence[Evidence]) -> Iterator[str]:
     """How the pairs that were meant ended, way by way."""
-    by_cell = {one.cell: one for one in stored if one.device_class == pipeline.device_class()}
+    device = pipeline.device_class()
+    by_cell = {result.cell: answers(result) for result in stored if result.device_class == device}
     ended: dict[str, list[CheckOutcome]] = {way: [] for way in plan.WAYS}
     for pair in pairs:
-        one = by_cell.get(pair.target)
-        source = one.sources.get(pair.origin) if one else None
-        for key, answer in source.answers.items() if source else ():
+        for key, answer in by_cell.get(pair.target, {}).get(pair.origin, {}).items():
             if key.partition(":")[2] in pair.ways:
                 ended[key.partition(":")[2]].append(answer.outcome)
     for way, outcomes in ended.items():

@@ -2,60 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from mcore_compat.core.outcomes import CheckOutcome
-from mcore_compat.exchange.evidence import CHECK, Answer
+from mcore_compat.exchange.evidence import Answers
 from mcore_compat.exchange.plan import WAYS, Pair
+from mcore_compat.results.evidence import CheckResult
 
 NOT_SAVED = "not saved: "
 """Begins the reason of a load whose checkpoint could not be saved."""
 
 
-def parsed(check: str) -> tuple[str, str] | None:
-    """`(cell that saved, "family:way")` of a check's id; None for a check of another kind."""
-    match = CHECK.fullmatch(check)
-    return (match["cell"], match["key"]) if match else None
-
-
-def words(pairs: Sequence[Pair], saved: Mapping[str, Mapping[str, Answer]]) -> list[str]:
+def words(pairs: Sequence[Pair], saved: Mapping[str, Answers]) -> list[str]:
     """What the suite is told to load, `CELL:WAY`: of those that have such a checkpoint.
 
     `saved`: how each save ended, by cell and by `family:kind`.
     """
-    found = []
+    names = []
     for pair in pairs:
-        kinds = {
-            key.partition(":")[2]
-            for key, one in saved[pair.origin].items()
-            if one.outcome is CheckOutcome.WORKS
-        }
-        found += [f"{pair.origin}:{way}" for way in pair.ways if WAYS[way] in kinds]
-    return sorted(found)
+        kinds = {key.partition(":")[2] for key in _works(saved[pair.origin])}
+        names += [f"{pair.origin}:{way}" for way in pair.ways if WAYS[way] in kinds]
+    return sorted(names)
 
 
-def wanted(saved: Mapping[str, Answer], ways: Sequence[str]) -> set[str]:
+def _works(saved: Answers) -> list[str]:
+    return [key for key, check in saved.items() if check.outcome is CheckOutcome.WORKS]
+
+
+def wanted(saved: Answers, ways: Sequence[str]) -> set[str]:
     """By `family:way`: what is to be loaded of a cell, all that it saved."""
-    works = (key.partition(":") for key, one in saved.items() if one.outcome is CheckOutcome.WORKS)
+    works = (key.partition(":") for key in _works(saved))
     return {f"{family}:{way}" for family, _, kind in works for way in ways if WAYS[way] == kind}
 
 
-def not_saved(saved: Mapping[str, Answer], ways: Sequence[str]) -> dict[str, Answer]:
-    """By `family:way`: what stands for a load whose checkpoint could not be saved.
+def not_saved(origin: str, saved: Answers, ways: Sequence[str]) -> Iterator[CheckResult]:
+    """What stands for the loads whose checkpoint could not be saved.
 
     A save that failed blocks it; a save that cannot be asked passes on why.
     """
-    found = {}
-    for key, one in saved.items():
+    for key, check in saved.items():
         family, _, kind = key.partition(":")
-        if one.outcome is CheckOutcome.WORKS:
+        if check.outcome is CheckOutcome.WORKS:
             continue
-        outcome, reason = one.outcome, one.reason
+        outcome, reason = check.outcome, check.reason
         if outcome not in (CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU):
-            cause = f" ({one.cause})" if one.cause else ""
+            cause = f" ({check.failure.fingerprint})" if check.failure else ""
             outcome, reason = CheckOutcome.BLOCKED, f"save-{kind}[{family}] is {outcome}{cause}"
         for way in ways:
             if WAYS[way] == kind:
-                told = Answer(outcome=outcome, cause=one.cause, reason=f"{NOT_SAVED}{reason}")
-                found[f"{family}:{way}"] = told
-    return found
+                yield replace(
+                    check,
+                    check=f"restore-from[{origin}:{family}:{way}]",
+                    kind="restore-from",
+                    outcome=outcome,
+                    reason=f"{NOT_SAVED}{reason}",
+                    seconds=None,
+                    details={},
+                )

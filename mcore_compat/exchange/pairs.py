@@ -97,14 +97,16 @@ def is_fresh(
 ) -> bool:
     """Whether the evidence of a pair still holds: both locks, the checks, the checkpoints."""
     digests = [_lock_digest(cells[name], workspace) for name in (pair.target, pair.origin)]
-    path = results.path_of(pair.target, pipeline.device_class(), workspace.results)
+    path = run.path_of(pair.target, workspace)
     if None in digests or not path.exists():
         return False
-    result = results.load(path)
-    if (result.lock, result.exchange) != (digests[0], run.digest(workspace)):
+    result = evidence.load(path)
+    if (result.lock, result.suite) != (digests[0], run.digest(workspace)):
         return False
     manifests = kept.manifests if kept else None
-    return result.fresh(pair.origin, pair.ways, lock=str(digests[1]), manifests=manifests)
+    return results.is_fresh(
+        result, pair.origin, pair.ways, lock=str(digests[1]), manifests=manifests
+    )
 
 
 def _lock_digest(cell: Cell, workspace: Workspace) -> str | None:

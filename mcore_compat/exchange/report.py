@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcore_compat.core.cells import PREFIX, parsed, series_of
-from mcore_compat.exchange.evidence import Answer, Exchanged, gist
+from mcore_compat.exchange.evidence import answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import Failure
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 NAME = "EXCHANGE.md"
 """In the folder of all that is published."""
@@ -43,18 +43,18 @@ class Transfer:
     target: Ends
     family: str
     way: str
-    answer: Answer
+    answer: CheckResult
 
 
-def transfers(found: Iterable[Exchanged]) -> Iterator[Transfer]:
+def transfers(found: Iterable[Evidence]) -> Iterator[Transfer]:
     """Every answer of the evidence, one by one."""
-    for one in found:
-        for name, source in one.sources.items():
-            for key, answer in source.answers.items():
+    for result in found:
+        for name, by_key in answers(result).items():
+            for key, answer in by_key.items():
                 family, _, way = key.partition(":")
                 yield Transfer(
-                    origin=_ends(name, source.pins),
-                    target=_ends(one.cell, one.pins),
+                    origin=_ends(name, result.sources[name].pins),
+                    target=_ends(result.cell, result.pins),
                     family=family,
                     way=way,
                     answer=answer,
@@ -90,7 +90,7 @@ class Place:
     what: Mapping[str, str]
 
 
-def markdown(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> str:
+def markdown(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> str:
     """The whole report; `outdated`: in words, what does not hold any more."""
     classes = sorted({one.device_class for one in found}) or ["host"]
     return render(
@@ -102,7 +102,7 @@ def markdown(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> str:
     )
 
 
-def _of_class(found: Sequence[Exchanged]) -> dict[str, Any]:
+def _of_class(found: Sequence[Evidence]) -> dict[str, Any]:
     every = list(transfers(found))
     main = _main([t for t in every if t.way != STATE])
     shown: set[int] = set()
@@ -129,7 +129,7 @@ def _of_class(found: Sequence[Exchanged]) -> dict[str, Any]:
         "grids": grids,
         "families": sorted({t.family for t in others}),
         "others": list(_others(others)),
-        "causes": _causes(found, every),
+        "causes": _causes(every),
         "notes": _notes(every),
         "reasons": list(_reasons(every)),
     }
@@ -177,18 +177,17 @@ def _others(every: Sequence[Transfer]) -> Iterator[tuple[str, str, str, tuple[st
 
 
 def _causes(
-    found: Sequence[Exchanged], every: Sequence[Transfer]
+    every: Sequence[Transfer],
 ) -> list[tuple[str, Failure, str, int, list[Place]]]:
     """Each failure once, those first that stand in most ways: fingerprint, failure, what it says,
     how many loads it ended, and where."""
     failures: dict[str, Failure] = {}
-    for one in sorted(found, key=lambda e: _rank(_ends(e.cell, e.pins))):
-        for name, failure in sorted(one.failures.items()):
-            failures.setdefault(name, failure)
     members: dict[str, list[Transfer]] = {}
-    for transfer in every:
-        if transfer.answer.cause is not None:
-            members.setdefault(transfer.answer.cause, []).append(transfer)
+    for transfer in sorted(every, key=lambda t: _rank(t.target)):
+        failure = transfer.answer.failure
+        if failure is not None:
+            failures.setdefault(failure.fingerprint, failure)
+            members.setdefault(failure.fingerprint, []).append(transfer)
     return [
         (name, failures[name], gist(failures[name]), len(mine), _places(mine))
         for name, mine in sorted(members.items(), key=lambda g: (-len(g[1]), g[0]))
@@ -243,7 +242,7 @@ def _notes(every: Sequence[Transfer]) -> list[tuple[str, str, list[Place]]]:
     """What is renamed, and what else was seen of loads that may have worked."""
     members: dict[tuple[str, str], list[Transfer]] = {}
     for transfer in every:
-        for name, value in transfer.answer.notes.items():
+        for name, value in transfer.answer.details.items():
             members.setdefault((name, "; ".join(_entries(value))), []).append(transfer)
     order = sorted(members, key=lambda key: (key[0], -len(members[key]), key[1]))
     return [(RECORDED.get(name, name), text, _places(members[name, text])) for name, text in order]
@@ -279,6 +278,6 @@ def _reasons(
         yield outcome, side, cells, _by_ways(sorted({(t.family, t.way) for t in mine})), reason
 
 
-def texts(found: Sequence[Exchanged], outdated: Sequence[str] = ()) -> dict[str, str]:
+def texts(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> dict[str, str]:
     """The published file and its text; none where nothing was exchanged."""
     return {NAME: markdown(found, outdated)} if found else {}

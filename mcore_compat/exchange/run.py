@@ -15,15 +15,14 @@ from filelock import FileLock, Timeout
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading
-from mcore_compat.exchange.evidence import Answer, Exchanged
+from mcore_compat.exchange.evidence import Answers
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.run import engine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context, Options
@@ -49,8 +48,7 @@ class Saved:
     pins: Mapping[str, str]
     manifests: str
     contents: str
-    answers: Mapping[str, Answer]
-    failures: Mapping[str, Failure]
+    answers: Answers
 
 
 def digest(workspace: Workspace) -> str:
@@ -111,8 +109,7 @@ def save(cell: Cell, context: Context) -> Saved:
         pins=cell.pins,
         manifests=manifests(into),
         contents=contents(into),
-        answers={name: results.answer(c) for name, c in sorted(ended.items())},
-        failures={c.failure.fingerprint: c.failure for c in ended.values() if c.failure},
+        answers={name: results.kept(check) for name, check in sorted(ended.items())},
     )
     files.write_text(into / SAVED, files.dump_json(msgspec.to_builtins(found)))
     return found
@@ -125,37 +122,41 @@ def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context:
         CompatError: as `save`; what was stored before stays.
     """
     ready = pipeline.resolved_cell(cell, context)
-    state = Loading(
-        stored(cell, ready.lock, context.workspace), {p.origin: p for p in pairs}, saved
-    )
+    state = Loading(stored(ready, context.workspace), {p.origin: p for p in pairs}, saved)
     words = loading.words(pairs, {name: one.answers for name, one in saved.items()})
     if words:
 
         def keep(result: CheckResult) -> None:
             if state.take(result):
-                results.save(state.found, context.workspace.results)
+                evidence.save(state.result, context.workspace.results)
 
         context.say(f"{cell.name} loads the checkpoints of {len(pairs)} cells")
         variables = {LOAD_FROM: str(folder()), LOADED: ",".join(words)}
         _ask(ready, context, variables, Listener(start=state.expect, check=keep))
     state.finish()
-    results.save(state.found, context.workspace.results)
+    evidence.save(state.result, context.workspace.results)
 
 
-def stored(cell: Cell, lock: Lock, workspace: Workspace) -> Exchanged:
+def stored(ready: ResolvedCell, workspace: Workspace) -> Evidence:
     """What the cell loaded before, without what no longer holds."""
-    device = pipeline.device_class()
-    path = results.path_of(cell.name, device, workspace.results)
-    found = results.load(path) if path.exists() else None
-    if found is not None and (found.lock, found.exchange) == (lock.digest, digest(workspace)):
-        return found
-    return Exchanged(
-        cell=cell.name,
-        device_class=device,
-        pins=cell.pins,
-        cuda=cell.cuda,
-        lock=lock.digest,
-        exchange=digest(workspace),
+    empty = _start(ready, workspace)
+    path = path_of(ready.cell.name, workspace)
+    result = evidence.load(path) if path.exists() else empty
+    return result if (result.lock, result.suite) == (empty.lock, empty.suite) else empty
+
+
+def path_of(cell: str, workspace: Workspace) -> Path:
+    """Where it lies what a cell loaded on this machine's device class."""
+    return evidence.path_of(cell, pipeline.device_class(), workspace.results, EXCHANGE.name)
+
+
+def _start(ready: ResolvedCell, workspace: Workspace) -> Evidence:
+    return evidence.start(
+        ready.cell,
+        device_class=pipeline.device_class(),
+        lock=ready.lock.digest,
+        suite=digest(workspace),
+        check_set=EXCHANGE.name,
     )
 
 
@@ -163,9 +164,9 @@ class Loading:
     """Collects the checks of one cell that loads, by the cell that saved."""
 
     def __init__(
-        self, found: Exchanged, pairs: Mapping[str, Pair], saved: Mapping[str, Saved]
+        self, result: Evidence, pairs: Mapping[str, Pair], saved: Mapping[str, Saved]
     ) -> None:
-        self.found = found
+        self.result = result
         self._pairs = pairs
         self._saved = saved
         self._open: dict[str, set[str]] = {}
@@ -174,13 +175,13 @@ class Loading:
     def expect(self, checks: Sequence[str]) -> None:
         """The checks that will be asked."""
         for name in checks:
-            which = loading.parsed(name)
+            which = results.parsed(name)
             if which:
                 self._open.setdefault(which[0], set()).add(name)
 
     def take(self, result: CheckResult) -> bool:
         """Take one check; whether all of one cell's checkpoints were asked now."""
-        which = loading.parsed(result.check)
+        which = results.parsed(result.check)
         if which is None:
             return False
         origin, key = which
@@ -203,20 +204,16 @@ class Loading:
             raise EvidenceError(
                 f"the exchange cannot run: of {origin} it asked {sorted(done)}, not {wanted}"
             )
-        source = results.Source(
+        source = evidence.Source(
             lock=saved.lock,
             manifests=saved.manifests,
             pins=saved.pins,
             taken=evidence.now(),
             ways=pair.ways,
-            answers={
-                **loading.not_saved(saved.answers, pair.ways),
-                **{key: results.answer(result) for key, result in sorted(done.items())},
-            },
         )
-        failures = [c.failure for c in done.values() if c.failure and c.outcome in FAILURES]
-        failures += saved.failures.values()
-        self.found = results.with_source(self.found, origin, source, failures)
+        checks = [*loading.not_saved(origin, saved.answers, pair.ways)]
+        checks += map(results.kept, done.values())
+        self.result = results.with_source(self.result, origin, source, checks)
 
 
 @contextmanager
@@ -234,7 +231,7 @@ def alone() -> Iterator[None]:
         raise InfrastructureError("another exchange is running") from None
 
 
-def outdated(found: Sequence[Exchanged], workspace: Workspace) -> list[str]:
+def outdated(found: Sequence[Evidence], workspace: Workspace) -> list[str]:
     """What of it does not hold any more, in words."""
     names = {name for one in found for name in (one.cell, *one.sources)}
     paths = {name: workspace.lock(name) for name in names}
@@ -246,13 +243,8 @@ def _ask(
     ready: ResolvedCell, context: Context, variables: Mapping[str, str], listener: Listener
 ) -> Evidence:
     """Run the exchange's checks in the cell; raises as `engine.ask`."""
-    base = evidence.start(
-        ready.cell,
-        device_class=pipeline.device_class(),
-        lock=ready.lock.digest,
-        suite=digest(context.workspace),
-        check_set=EXCHANGE.name,
-    )
     with engine.place_of(ready, EXCHANGE, context) as place:
         place = replace(place, variables={**place.variables, **variables})
-        return engine.ask(EXCHANGE, base, place, Options(), context, listener)
+        return engine.ask(
+            EXCHANGE, _start(ready, context.workspace), place, Options(), context, listener
+        )

@@ -29,6 +29,9 @@ DEVICE_CLASSES = ("host", "gpu")
 MAIN = "main"
 """The check set that gives a cell its verdict."""
 
+EXCHANGE = "exchange"
+"""The check set whose checks load what other cells saved: `sources`."""
+
 CellName = Annotated[str, Meta(pattern="^compat-")]
 Moment = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z$")]
 """ISO 8601, UTC."""
@@ -274,13 +277,16 @@ def _refreshed(found: Evidence) -> Evidence:
     """With the fingerprints made anew: causes that are told apart better by now are so everywhere.
 
     Raises:
-        EvidenceError: a check that is broken does not say why.
+        EvidenceError: a check that is broken does not say why, or one that loads not of whom.
     """
     checks = []
     for check in found.checks:
         failure = check.failure
         if failure is None and check.outcome is CheckOutcome.BROKEN:
             raise EvidenceError(f"{check.check} is broken, and has no failure")
+        loads = tuple(f"restore-from[{name}:" for name in found.sources)
+        if found.check_set == EXCHANGE and not check.check.startswith(loads):
+            raise EvidenceError(f"{check.check} is of no cell whose checkpoints were loaded")
         if failure is not None and found.check_set == MAIN:
             anew = fingerprint.of(failure.type, failure.message, failure.frame)
             if anew != failure.fingerprint:

@@ -9,11 +9,11 @@ from enum import Enum
 
 from mcore_compat.analysis.bisect.search import matching
 from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
-from mcore_compat.exchange.evidence import Exchanged, Source, gist
+from mcore_compat.exchange.evidence import answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
 from mcore_compat.exchange.report import HEADS
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.evidence import CheckResult, Evidence, Source
 from mcore_compat.upgrade.sides import Side
 from mcore_compat.upgrade.text import Code, Item, Ours, Section, item, names
 
@@ -88,12 +88,16 @@ class Exchange:
     """The evidence of one device class that routes are found in, and today's digest of the checks
     that it is to have."""
 
-    exchanged: Sequence[Exchanged]
+    exchanged: Sequence[Evidence]
     found: Sequence[Evidence]
     checks: str = ""
 
-    def loads(self, cell: str) -> Exchanged | None:
+    def loads(self, cell: str) -> Evidence | None:
         return next((exchanged for exchanged in self.exchanged if exchanged.cell == cell), None)
+
+    def answers(self, origin: str, target: str) -> Mapping[str, CheckResult]:
+        there = self.loads(target)
+        return answers(there).get(origin, {}) if there else {}
 
     def source(self, origin: str, target: str) -> Source | None:
         there = self.loads(target)
@@ -106,7 +110,7 @@ def checkpoints(
     """What comes over from `origin` into the cell `target`. `accepted` are patterns of what may be
     lost, as `restore-from[gpt:quantized]`."""
     source = all_.source(origin.cell, target)
-    asked = source.answers if source else {}
+    asked = all_.answers(origin.cell, target)
     routes = []
     for key in sorted({*_saved(origin), *asked}):
         family, _, way = key.partition(":")
@@ -141,24 +145,28 @@ def _state(origin: Evidence, target: str, all_: Exchange) -> str:
     there, source = all_.loads(target), all_.source(origin.cell, target)
     if there is None or source is None:
         return NOT_TESTED
-    if there.exchange != all_.checks:
+    if there.suite != all_.checks:
         return "the checks changed"
     return "fresh" if _holds(there, origin.cell, source, all_) else "a lock changed"
 
 
 def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange) -> Route:
     """What became of a checkpoint that was asked for."""
-    there, source = all_.loads(target), all_.source(origin.cell, target)
-    assert there is not None
-    assert source is not None  # it was asked for
-    answer = source.answers[f"{family}:{way}"]
+    answer = all_.answers(origin.cell, target)[f"{family}:{way}"]
     if answer.outcome is CheckOutcome.WORKS:
         return Route(family=family, way=way, load=Load.WORKS)
-    failure = there.failures.get(answer.cause or "")
+    failure = answer.failure
+    cause = failure.fingerprint if failure else None
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
     asked = answer.outcome in FAILURES
     why = why if asked else answer.reason or answer.outcome.value
-    route = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
+    route = Route(
+        family=family,
+        way=way,
+        load=Load.BEFORE,
+        why=why,
+        cause=cause,
+    )
     if not asked and why.startswith(NOT_SAVED):
         return replace(route, load=Load.NOT_SAVED)
     own = _in_origin(origin, family, way, all_)
@@ -178,8 +186,7 @@ NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
 
 def _in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> CheckOutcome | None:
     """How FROM loads its own checkpoint so; None where it was not asked."""
-    itself = all_.source(origin.cell, origin.cell)
-    own = itself.answers.get(f"{family}:{way}") if itself else None
+    own = all_.answers(origin.cell, origin.cell).get(f"{family}:{way}")
     if own is not None:
         return own.outcome
     check = f"{IN_ORIGIN.get(way, '')}[{family}]"
@@ -195,11 +202,11 @@ def edges(all_: Exchange, family: str) -> Edges:
     seen with other checks or locks than today's."""
     steps_from: dict[Place, set[tuple[Place, int]]] = {}
     for exchanged in all_.exchanged:
-        for origin, source in exchanged.sources.items():
-            if not _holds(exchanged, origin, source, all_):
+        for origin, by_key in answers(exchanged).items():
+            if not _holds(exchanged, origin, exchanged.sources[origin], all_):
                 continue
             for way, kind in WAYS.items():
-                answer = source.answers.get(f"{family}:{way}")
+                answer = by_key.get(f"{family}:{way}")
                 if answer is not None and answer.outcome is CheckOutcome.WORKS:
                     step = (exchanged.cell, INTO.get(way, kind)), int(exchanged.cell != origin)
                     steps_from.setdefault((origin, kind), set()).add(step)
@@ -211,11 +218,11 @@ def edges(all_: Exchange, family: str) -> Edges:
     return {place: sorted(steps) for place, steps in steps_from.items()}
 
 
-def _holds(exchanged: Exchanged, origin: str, source: Source, all_: Exchange) -> bool:
+def _holds(exchanged: Evidence, origin: str, source: Source, all_: Exchange) -> bool:
     """Whether what was loaded of `origin` is of today's checks and of the locks that were run."""
     locks = {e.cell: e.lock for e in all_.found if e.cell in (exchanged.cell, origin)}
     return (
-        exchanged.exchange == all_.checks
+        exchanged.suite == all_.checks
         and exchanged.lock == locks.get(exchanged.cell, exchanged.lock)
         and source.lock == locks.get(origin, source.lock)
     )

@@ -11,9 +11,9 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, full_name
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import run
-from mcore_compat.exchange.evidence import Exchanged
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import locks
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.upgrade import document, text
 from mcore_compat.upgrade.answer import UpgradeAnswer, answer
@@ -41,7 +41,7 @@ def path_of(origin: str, target: str) -> Path:
 def known(
     all_: Collated,
     device_class: str,
-    exchanged: Sequence[Exchanged],
+    exchanged: Sequence[Evidence],
     cells: Sequence[Cell],
     workspace: Workspace,
 ) -> UpgradeInputs:
@@ -63,7 +63,7 @@ def known(
 
 def made(
     all_: Collated,
-    exchanged: Sequence[Exchanged],
+    exchanged: Sequence[Evidence],
     origin: str,
     target: str,
     workspace: Workspace,
@@ -80,7 +80,7 @@ def markdown(answer: UpgradeAnswer) -> str:
 
 
 def texts(
-    all_: Collated, exchanged: Sequence[Exchanged], workspace: Workspace
+    all_: Collated, exchanged: Sequence[Evidence], workspace: Workspace
 ) -> Mapping[Path, Callable[[], str]]:
     """By file: how its text is made. An example of which nothing is known is left out."""
 

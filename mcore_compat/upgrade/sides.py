@@ -14,7 +14,6 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import AXES, Cell, moved, parsed
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.environments.scan import Installed
-from mcore_compat.exchange.evidence import Exchanged
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve.locks import Lock, asked_for
 from mcore_compat.results import evidence
@@ -63,7 +62,7 @@ class UpgradeInputs:
     device_class: str
     suite: str
     checks: str = ""
-    exchanged: tuple[Exchanged, ...] = ()
+    exchanged: tuple[Evidence, ...] = ()
     locks: Mapping[str, Lock] = field(default_factory=dict)
 
     @property
@@ -72,7 +71,7 @@ class UpgradeInputs:
         return self.all_.by_class.get(self.device_class, ())
 
     @property
-    def loads(self) -> tuple[Exchanged, ...]:
+    def loads(self) -> tuple[Evidence, ...]:
         """The exchange's evidence of the device class."""
         return tuple(e for e in self.exchanged if e.device_class == self.device_class)
 

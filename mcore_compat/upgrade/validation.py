@@ -12,11 +12,11 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
-from mcore_compat.exchange import evidence as results
 from mcore_compat.publish import collation, compatibility_json
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
+from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context, Options
 from mcore_compat.upgrade import answer as answers
 from mcore_compat.upgrade import examples, losses, sides
@@ -107,7 +107,7 @@ def _known(
         names = [cell.name for cell in cells]
         device_class = sides.nearest_class(stored, names, device_class, evidence.DEVICE_CLASSES)
     declared = combinations.cells(context.matrix, context.releases)
-    exchanged = results.load_all(context.workspace.results)
+    exchanged = evidence.load_all(context.workspace.results, EXCHANGE.name)
     collated = collation.collate(stored, declared, context.matrix, context.releases)
     return examples.known(collated, device_class, exchanged, cells, context.workspace)
 
