@@ -368,14 +368,15 @@ _MACHINE = ("gpu", "driver", "python")
 
 
 def added(before: Evidence, after: Evidence) -> Evidence:
-    """`after` with the checks of `before` that it did not ask, where neither came to its end and
-    both are of the same lock, checks, base and machine; else `after` alone."""
+    """Both as one result, where neither came to its end and both are of the same lock, checks, base
+    and machine; else `after` alone. Of a check that both asked, the later run's outcome counts."""
     if before.complete or any(getattr(before, name) != getattr(after, name) for name in _SAME):
         return after
     if any(before.platform.get(name) != after.platform.get(name) for name in _MACHINE):
         return after
-    checks = {check.check: check for check in (*before.checks, *after.checks)}
-    return replace(after, checks=tuple(checks[name] for name in sorted(checks)))
+    older, newer = sorted((before, after), key=lambda result: result.taken)
+    checks = {check.check: check for check in (*older.checks, *newer.checks)}
+    return replace(newer, checks=tuple(checks[name] for name in sorted(checks)))
 
 
 def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
