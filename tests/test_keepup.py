@@ -9,7 +9,6 @@ import datetime
 from dataclasses import replace
 
 import pytest
-import tomllib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import stand_in_cell
@@ -303,22 +302,6 @@ def test_a_file_that_ends_with_its_stacks_is_joined_as_well() -> None:
     short = TEXT[: TEXT.index("\n# About")].rstrip("\n")
     text = new_releases.join(short, new_releases.proposals(declared(short), both()))
     assert declared(text).mcore_series == ("0.16", "0.17", "0.18")
-
-
-def test_the_committed_matrix_can_be_joined() -> None:
-    text = matrix.PATH.read_text(encoding="utf-8")
-    found = new_releases.Proposal(
-        package=MCORE,
-        series="99.0",
-        reason="a stand-in",
-        stack=replace(declared().stacks["0.16"][0], note='a "note" of\nour own'),
-    )
-    joined = new_releases.join(text, [found])
-    before, after = tomllib.loads(text), tomllib.loads(joined)
-    assert after["stack"][:-1] == before["stack"]
-    assert after["stack"][-1]["for"] == ["99.0"]
-    comments = [line for line in text.splitlines() if line.startswith("#")]
-    assert [line for line in joined.splitlines() if line.startswith("#")] == comments
 
 
 series = st.lists(st.integers(17, 60), min_size=1, max_size=5, unique=True).map(sorted)
