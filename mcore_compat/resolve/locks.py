@@ -203,7 +203,8 @@ def _resolve(
         argv += ["--constraints", constraints, "--quiet", "--no-header", "--no-annotate"]
         argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
         argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
-        argv += ["--python-version", cell.python, "--only-binary", ":all:", "--no-build-isolation"]
+        argv += ["--python-version", cell.python, "--no-python-downloads"]
+        argv += ["--only-binary", ":all:", "--no-build-isolation"]
         for name in sources:
             argv += ["--no-binary", name]
         if offline:
