@@ -11,7 +11,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base.errors import UsageError
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, UsageError
 
 VARIABLE = "MCORE_COMPAT_WORKSPACE"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -127,12 +128,22 @@ def make(folder: Path) -> Workspace:
 
     Raises:
         UsageError: there is one already, or something that is no folder.
+        InfrastructureError: the disk is full or not writable; there is no workspace then.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is there, and no folder")
     if (folder / "constraints").exists():
         raise UsageError(f"{folder} has constraints/ already; name another folder")
     source = SNAPSHOT if SNAPSHOT.is_dir() else PACKAGE.parent
+    try:
+        with files.disk_errors(folder):
+            _copy(source, folder)
+    except shutil.Error as error:  # of a folder: what failed, file by file
+        raise InfrastructureError(f"cannot write {folder}: {error.args[0][0][2]}") from None
+    return Workspace(folder.resolve())
+
+
+def _copy(source: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # What makes it a workspace comes last, and at once: one that is half made is none.
     part = folder / ".constraints.part"
@@ -145,4 +156,3 @@ def make(folder: Path) -> Workspace:
         elif (source / name).exists():
             shutil.copyfile(source / name, target)
     part.rename(folder / "constraints")
-    return Workspace(folder.resolve())

@@ -25,8 +25,6 @@ from mcore_compat.environments.wheelhouse import Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 
-"""What the suite itself needs (pytest), pinned; it lies beside a cell's environment, not in it."""
-
 INSTALL_LIMIT_S = 1800.0
 
 IGNORE = {"ignore_errors": True}
