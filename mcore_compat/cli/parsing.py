@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from mcore_compat.analysis import published
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.cli import registry
 from mcore_compat.cli.registry import Command
@@ -63,6 +62,8 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
 
 def _tell_date(snapshot: Workspace) -> None:
     """Say on stderr of what date the answers are."""
+    from mcore_compat.analysis import published  # not on the way to `nox -l`
+
     newest = max(cell.taken for cell in published.load(snapshot.published).cells)
     print(
         f"mcore-compat: from the results up to {newest[:10]} that came with this package; newer "

@@ -132,8 +132,8 @@ def run_suite(
         raise EvidenceError(f"{what} cannot run: {problems[0]}")
     if last != "end":
         raise InfrastructureError(
-            f"{what} ended early in {place.name}, with exit code {done.returncode} (log: {log}); "
-            f"the {checks} checks that it had come to are kept, run it again"
+            f"{what} ended early in {place.name}, after {checks} checks, with exit code "
+            f"{done.returncode} (log: {log}); run it again"
         )
 
 
