@@ -176,7 +176,8 @@ def test_only_the_suites_own_word_for_it_is_an_end(tmp_path: Path, returncode: i
     run_suite(SuiteProcess(EVENTS, returncode=returncode), tmp_path)  # 1: something failed
     suite = SuiteProcess(EVENTS[:2], returncode=returncode)
     seen: list[Any] = []
-    with pytest.raises(InfrastructureError, match=rf"in {CELL}, with exit code {returncode} "):
+    early = rf"in {CELL}, after \d checks, with exit code {returncode} "
+    with pytest.raises(InfrastructureError, match=early):
         run_suite(suite, tmp_path, seen)
     assert EVENTS[1] in seen
 
