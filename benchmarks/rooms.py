@@ -1,8 +1,8 @@
 """The rooms of the program and the arrows between them: `python -m benchmarks.rooms [FOLDER]`.
 
-FOLDER is a checkout (default: this one), so that two can be compared. An arrow goes from a room to one
-whose modules it imports when it is imported; it goes up where that room is not below. The order is that
-of the contract in `pyproject.toml`, which `lint-imports` holds; what is not on it is its own room.
+FOLDER is a checkout (default: this one), so that two can be compared. An arrow goes from a room to
+one whose modules it imports; it goes up where that room is not below. The order is that of the
+contract in `pyproject.toml`, which `lint-imports` holds; what is not on it is its own room.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return module.partition(".")[2].partition(".")[0]
 
 
 def main() -> None:
