@@ -279,12 +279,11 @@ def _refreshed(found: Evidence) -> Evidence:
     Raises:
         EvidenceError: a check that is broken does not say why, or one that loads not of whom.
     """
-    checks = []
+    checks, loads = [], tuple(f"restore-from[{name}:" for name in found.sources)
     for check in found.checks:
         failure = check.failure
         if failure is None and check.outcome is CheckOutcome.BROKEN:
             raise EvidenceError(f"{check.check} is broken, and has no failure")
-        loads = tuple(f"restore-from[{name}:" for name in found.sources)
         if found.check_set == EXCHANGE and not check.check.startswith(loads):
             raise EvidenceError(f"{check.check} is of no cell whose checkpoints were loaded")
         if failure is not None and found.check_set == MAIN:
