@@ -12,10 +12,7 @@ from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
 from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
-from mcore_compat.exchange.report import HEADS
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.upgrade.sides import Side
-from mcore_compat.upgrade.text import Code, Item, Ours, Section, item, names
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""
@@ -243,47 +240,3 @@ def exchange_command(origin: str, target: str) -> str:
     """What loads FROM's checkpoints in TO, and in FROM: what does not load there either is not
     lost."""
     return f"nox -s exchange -- --from {origin} --to {origin} {target}"
-
-
-def section(checkpoints: Checkpoints | None, origin: Side, target: Side) -> Section | None:
-    """How the checkpoints of FROM come over into TO, in words. None where FROM came to nothing that
-    saves, or TO to nothing that loads."""
-    if checkpoints is None or not origin.outcomes() or not target.outcomes():
-        return None
-    title = (Ours("Do checkpoints of FROM load in TO?"),)
-    command = exchange_command(origin.name, target.name)
-    if checkpoints.state == NOT_TESTED:
-        body: list[Item] = [item(Ours("not tested: "), Code(command))]
-        return Section(title=title, body=tuple(body))
-    body = [item(Ours("taken "), f"{checkpoints.taken[:10]}, {checkpoints.state}")]
-    for way in HEADS:
-        routes = [r for r in checkpoints.routes if r.way == way]
-        body += _way(way, routes) if routes else []
-    if checkpoints.of(Load.UNTESTED) or checkpoints.of(Load.OPEN):
-        body.append(item(Ours("what is not tested: "), Code(command)))
-    if checkpoints.of(Load.THROUGH):
-        text = "Of a way through others each step was tested by itself, with a checkpoint that the "
-        text += "cell before it made anew."
-        body.append(item(Ours(text)))
-    return Section(title=title, body=tuple(body))
-
-
-def _way(way: str, routes: Sequence[Route]) -> Iterator[Item]:
-    yield item(Code(way), Ours(": "), HEADS[way])
-    for load in Load:
-        same = [r for r in routes if r.load is load]
-        if load in (Load.WORKS, Load.UNTESTED) and same:
-            text = "load" if load is Load.WORKS else "not tested"
-            yield item(Ours(f"{text}: "), *names([r.family for r in same]), level=1)
-        elif same:
-            for route in same:
-                accepted = ", which may be lost" if route.accepted else ""
-                head = (Code(route.family), Ours(f": {load.value}{accepted}"))
-                yield item(*head, *_chain(route.chain), Ours("; "), route.why, level=1)
-
-
-def _chain(chain: Sequence[Place]) -> Iterator[str]:
-    for place, (cell, kind) in enumerate(chain):
-        yield Ours(" → " if place else ": ")
-        yield Code(cell)
-        yield Ours(f" ({kind})")

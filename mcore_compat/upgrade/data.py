@@ -67,7 +67,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
         "to": _side(answer.target),
         "reasons": [_row(reason) for reason in answer.reasons],
         "losses": [_loss(loss) for loss in answer.losses],
-        "difference": _difference(answer),
+        "difference": difference(answer),
         "checkpoints": checkpoints
         and {
             **_row(checkpoints, routes=None),
@@ -139,18 +139,19 @@ def _blame(report: BlameReport) -> dict[str, Any]:
     }
 
 
-def _difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
-    difference = answer.difference
-    if difference is None:
+def difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
+    """By kind: the checks that changed so, and whether both cells ran the same suite."""
+    change = answer.difference
+    if change is None:
         return None
     lists = {
-        "regressed": difference.broke,
-        "fixed": difference.fixed,
-        "still_broken": [c for c in difference.still if not c.otherwise],
-        "broken_otherwise": [c for c in difference.still if c.otherwise],
-        "newly_untested": difference.newly_untested,
-        "newly_failing": difference.newly_failing,
-        "newly_working": difference.newly_works,
+        "regressed": change.broke,
+        "fixed": change.fixed,
+        "still_broken": [c for c in change.still if not c.otherwise],
+        "broken_otherwise": [c for c in change.still if c.otherwise],
+        "newly_untested": change.newly_untested,
+        "newly_failing": change.newly_failing,
+        "newly_working": change.newly_works,
     }
-    checks = {name: [change.check for change in changes] for name, changes in lists.items()}
-    return {**checks, "same_suite": difference.same_suite}
+    checks = {name: [c.check for c in rows] for name, rows in lists.items()}
+    return {**checks, "same_suite": change.same_suite}

@@ -15,7 +15,7 @@ from mcore_compat.exchange.evidence import Exchanged
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import locks
 from mcore_compat.run.check_sets import MAIN
-from mcore_compat.upgrade import document, text
+from mcore_compat.upgrade import document
 from mcore_compat.upgrade.answer import UpgradeAnswer, answer
 from mcore_compat.upgrade.sides import UpgradeInputs
 
@@ -74,18 +74,13 @@ def made(
     return answer(of.side(cells[0]), of.side(cells[1]), of)
 
 
-def markdown(answer: UpgradeAnswer) -> str:
-    """As `--format markdown` gives it."""
-    return text.markdown(document.sections(answer))
-
-
 def texts(
     all_: Collated, exchanged: Sequence[Exchanged], workspace: Workspace
 ) -> Mapping[Path, Callable[[], str]]:
     """By file: how its text is made. An example of which nothing is known is left out."""
 
     def text_of(origin: str, target: str) -> str:
-        return markdown(made(all_, exchanged, origin, target, workspace))
+        return document.markdown(made(all_, exchanged, origin, target, workspace))
 
     tested = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
     return {

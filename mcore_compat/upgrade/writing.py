@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mcore_compat.base import files
-from mcore_compat.upgrade import data, document, examples, text
+from mcore_compat.upgrade import data, document
 from mcore_compat.upgrade.answer import UpgradeAnswer
 
 FORMATS = ("terminal", "markdown", "json")
@@ -22,14 +22,14 @@ def write(answer: UpgradeAnswer, form: str, output: Path | None) -> None:
     """Print an answer in one of `FORMATS`, or write it to `output` and print it in a line."""
     if form == "terminal" and output is None:
         width = None if sys.stdout.isatty() else WIDTH
-        text.show(document.sections(answer), Console(highlight=False, width=width))
+        document.show(answer, Console(highlight=False, width=width))
         return
     if form == "terminal":
         out = io.StringIO()
-        text.show(document.sections(answer), Console(file=out, highlight=False, width=WIDTH))
+        document.show(answer, Console(file=out, highlight=False, width=WIDTH))
         whole = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
     else:
-        whole = data.text(answer) if form == "json" else examples.markdown(answer)
+        whole = data.text(answer) if form == "json" else document.markdown(answer)
     if output is None:
         sys.stdout.write(whole)
         return
