@@ -15,9 +15,9 @@ from mcore_compat.analysis.next_cell import UntestedCells, next_cell
 from mcore_compat.analysis.rules import (
     FAILS,
     WORKS,
-    CellState,
+    CellGrid,
+    CellSighting,
     FailureState,
-    Grid,
     Rule,
     bits,
     boxes,
@@ -54,7 +54,7 @@ class Explained:
 
     fingerprint: str
     checks: tuple[str, ...]
-    seen: tuple[CellState, ...]
+    seen: tuple[CellSighting, ...]
     rules: tuple[Rule, ...]
     wider: tuple[Rule, ...] = ()
     next_cell: str | None = None
@@ -91,7 +91,7 @@ class _CellSets:
 
     def __init__(self, evidence: Iterable[Evidence]) -> None:
         order = sorted(evidence, key=lambda e: e.cell)
-        self.grid = Grid([(e.cell, e.pins) for e in order])
+        self.grid = CellGrid([(e.cell, e.pins) for e in order])
         stopped: dict[FailureState, list[int]] = {}
         outcomes: dict[tuple[FailureState, str], list[int]] = {}
         failed: dict[tuple[str, str], list[int]] = {}

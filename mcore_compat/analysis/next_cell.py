@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mcore_compat.analysis import declarations
 from mcore_compat.analysis.declarations import Relation
-from mcore_compat.analysis.rules import CellState, Rule, rivals
+from mcore_compat.analysis.rules import CellSighting, Rule, rivals
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, parsed, series_of
@@ -89,11 +89,14 @@ def _newest(axis: str, series: str, releases: Releases) -> str | None:
 
 
 WhetherAsked = Callable[[str, str], bool | None]
-"""As `rules.Grid.asked`, of an axis and a version."""
+"""As `rules.CellGrid.asked`, of an axis and a version."""
 
 
 def next_cell(
-    rules: Sequence[Rule], broken: Sequence[CellState], asked: WhetherAsked, untested: UntestedCells
+    rules: Sequence[Rule],
+    broken: Sequence[CellSighting],
+    asked: WhetherAsked,
+    untested: UntestedCells,
 ) -> str | None:
     """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
     version makes the difference; newest releases first.

@@ -190,24 +190,21 @@ class _Search:
 
     def blame(self, minimal: Sequence[Moved], whole: bool) -> Blame:
         """What the search came to."""
-        culprits = [
-            Culprit(
-                axes=self.ordered(axes),
-                silent=self._those(CheckState.SILENT, self._below(axes)),
-                unknown=self._those(None, self._below(axes)),
-            )
-            for axes in minimal
-        ]
         every = [*self._below(self.every), self.every]
         return Blame(
-            culprits=tuple(sorted(culprits, key=lambda c: (len(c.axes), self._rank(c.axes)))),
+            culprits=tuple(
+                Culprit(
+                    axes=self.ordered(axes),
+                    silent=self._those(CheckState.SILENT, self._below(axes)),
+                    unknown=self._those(None, self._below(axes)),
+                )
+                for axes in every
+                if axes in minimal
+            ),
             innocent=self._those(CheckState.GOOD, every),
             silent=self._those(CheckState.SILENT, every),
             whole=whole,
         )
-
-    def _rank(self, axes: Sequence[str]) -> tuple[int, ...]:
-        return tuple(map(self._axes.index, axes))
 
     def _those(
         self, state: CheckState | None, among: Iterable[Moved]

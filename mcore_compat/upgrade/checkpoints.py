@@ -13,6 +13,7 @@ from mcore_compat.exchange.evidence import Exchanged, Source, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.upgrade.sides import UpgradeInputs
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""
@@ -80,41 +81,24 @@ class Checkpoints:
         return tuple(r for r in self.routes if r.load is load)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """The evidence of one device class that routes are found in, and today's digest of the checks
-    that it is to have."""
-
-    exchanged: Sequence[Exchanged]
-    found: Sequence[Evidence]
-    checks: str = ""
-
-    def loads(self, cell: str) -> Exchanged | None:
-        return next((exchanged for exchanged in self.exchanged if exchanged.cell == cell), None)
-
-    def source(self, origin: str, target: str) -> Source | None:
-        there = self.loads(target)
-        return there.sources.get(origin) if there else None
-
-
 def checkpoints(
-    origin: Evidence, target: str, all_: Exchange, accepted: Sequence[str] = ()
+    origin: Evidence, target: str, known: UpgradeInputs, accepted: Sequence[str] = ()
 ) -> Checkpoints:
     """What comes over from `origin` into the cell `target`. `accepted` are patterns of what may be
     lost, as `restore-from[gpt:quantized]`."""
-    source = all_.source(origin.cell, target)
+    source = known.source(origin.cell, target)
     asked = source.answers if source else {}
     routes = []
     for key in sorted({*_saved(origin), *asked}):
         family, _, way = key.partition(":")
         if key in asked:
-            routes.append(_route(origin, target, family, way, all_))
+            routes.append(_route(origin, target, family, way, known))
         elif source is None or way not in source.ways:
             routes.append(Route(family=family, way=way, load=Load.UNTESTED))
         # else the family has no such checkpoint
     return Checkpoints(
         routes=tuple(replace(r, accepted=named(r.check, accepted)) for r in routes),
-        state=_state(origin, target, all_),
+        state=_state(origin, target, known),
         taken=source.taken if source else "",
     )
 
@@ -134,18 +118,18 @@ def named(check: str, patterns: Iterable[str]) -> bool:
     return any(matching(pattern, [check]) for pattern in patterns)
 
 
-def _state(origin: Evidence, target: str, all_: Exchange) -> str:
-    there, source = all_.loads(target), all_.source(origin.cell, target)
+def _state(origin: Evidence, target: str, known: UpgradeInputs) -> str:
+    there, source = known.loaded(target), known.source(origin.cell, target)
     if there is None or source is None:
         return NOT_TESTED
-    if there.exchange != all_.checks:
+    if there.exchange != known.checks:
         return "the checks changed"
-    return "fresh" if _holds(there, origin.cell, source, all_) else "a lock changed"
+    return "fresh" if _holds(there, origin.cell, source, known) else "a lock changed"
 
 
-def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange) -> Route:
+def _route(origin: Evidence, target: str, family: str, way: str, known: UpgradeInputs) -> Route:
     """What became of a checkpoint that was asked for."""
-    there, source = all_.loads(target), all_.source(origin.cell, target)
+    there, source = known.loaded(target), known.source(origin.cell, target)
     assert there is not None
     assert source is not None  # it was asked for
     answer = source.answers[f"{family}:{way}"]
@@ -158,13 +142,13 @@ def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange)
     route = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=answer.cause)
     if not asked and why.startswith(NOT_SAVED):
         return replace(route, load=Load.NOT_SAVED)
-    own = _in_origin(origin, family, way, all_)
+    own = _in_origin(origin, family, way, known)
     if own in NONE:
         return route  # TO takes nothing away
     if not asked:
         return replace(route, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
-    chain = shortest(edges(all_, family), start, end)
+    chain = shortest(edges(known, family), start, end)
     lost = Load.LOST if own is CheckOutcome.WORKS else Load.OPEN
     return replace(route, load=Load.THROUGH if chain else lost, chain=chain)
 
@@ -173,9 +157,11 @@ NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
 """Outcomes of which it is known that a release does not do what was asked."""
 
 
-def _in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> CheckOutcome | None:
+def _in_origin(
+    origin: Evidence, family: str, way: str, known: UpgradeInputs
+) -> CheckOutcome | None:
     """How FROM loads its own checkpoint so; None where it was not asked."""
-    itself = all_.source(origin.cell, origin.cell)
+    itself = known.source(origin.cell, origin.cell)
     own = itself.answers.get(f"{family}:{way}") if itself else None
     if own is not None:
         return own.outcome
@@ -187,20 +173,20 @@ Edges = Mapping[Place, Sequence[tuple[Place, int]]]
 """By place: where it goes on to, and whether that is into another cell (1) or not (0)."""
 
 
-def edges(all_: Exchange, family: str) -> Edges:
+def edges(known: UpgradeInputs, family: str) -> Edges:
     """Every load of a family's checkpoints that works, between cells and within one; none that was
     seen with other checks or locks than today's."""
     steps_from: dict[Place, set[tuple[Place, int]]] = {}
-    for exchanged in all_.exchanged:
+    for exchanged in known.loads:
         for origin, source in exchanged.sources.items():
-            if not _holds(exchanged, origin, source, all_):
+            if not _holds(exchanged, origin, source, known):
                 continue
             for way, kind in WAYS.items():
                 answer = source.answers.get(f"{family}:{way}")
                 if answer is not None and answer.outcome is CheckOutcome.WORKS:
                     step = (exchanged.cell, INTO.get(way, kind)), int(exchanged.cell != origin)
                     steps_from.setdefault((origin, kind), set()).add(step)
-    for e in all_.found:
+    for e in known.found:
         for c in e.checks:
             if c.family == family and c.kind in WITHIN and c.outcome is CheckOutcome.WORKS:
                 kind, other = WITHIN[c.kind]
@@ -208,11 +194,11 @@ def edges(all_: Exchange, family: str) -> Edges:
     return {place: sorted(steps) for place, steps in steps_from.items()}
 
 
-def _holds(exchanged: Exchanged, origin: str, source: Source, all_: Exchange) -> bool:
+def _holds(exchanged: Exchanged, origin: str, source: Source, known: UpgradeInputs) -> bool:
     """Whether what was loaded of `origin` is of today's checks and of the locks that were run."""
-    locks = {e.cell: e.lock for e in all_.found if e.cell in (exchanged.cell, origin)}
+    locks = {e.cell: e.lock for e in known.found if e.cell in (exchanged.cell, origin)}
     return (
-        exchanged.exchange == all_.checks
+        exchanged.exchange == known.checks
         and exchanged.lock == locks.get(exchanged.cell, exchanged.lock)
         and source.lock == locks.get(origin, source.lock)
     )

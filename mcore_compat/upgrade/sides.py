@@ -14,7 +14,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import AXES, Cell, moved, parsed
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.environments.scan import Installed
-from mcore_compat.exchange.evidence import Exchanged
+from mcore_compat.exchange.evidence import Exchanged, Source
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve.locks import Lock, asked_for
 from mcore_compat.results import evidence
@@ -76,6 +76,15 @@ class UpgradeInputs:
         """The exchange's evidence of the device class."""
         return tuple(e for e in self.exchanged if e.device_class == self.device_class)
 
+    def loaded(self, cell: str) -> Exchanged | None:
+        """What a cell loaded of others."""
+        return next((exchanged for exchanged in self.loads if exchanged.cell == cell), None)
+
+    def source(self, origin: str, target: str) -> Source | None:
+        """What a cell loaded of another."""
+        there = self.loaded(target)
+        return there.sources.get(origin) if there else None
+
     def evidence_of(self, cell: str) -> Evidence | None:
         return next((e for e in self.found if e.cell == cell), None)
 
@@ -106,11 +115,8 @@ def nearest_class(
     """The device class to answer from: `mine` where both cells have evidence of it or no other has
     both."""
     there = {(e.cell, e.device_class) for e in known}
-
-    def both(name: str) -> bool:
-        return all((cell, name) in there for cell in cells)
-
-    return next((name for name in (preferred, *classes) if both(name)), preferred)
+    both = (name for name in (preferred, *classes) if all((cell, name) in there for cell in cells))
+    return next(both, preferred)
 
 
 WORDS_FOR_INSTALLED = ("current", "FROM=current")
