@@ -79,13 +79,11 @@ class UntestedCells:
 
 
 def _newest(axis: str, series: str, releases: Releases) -> str | None:
-    """The newest release of a series; None where none is known."""
-    if not any(series_of(r.version) == series for r in releases.of(axis)):
-        return None
+    """The newest release of a series; None where none is known, or all of them are yanked."""
     try:
         return releases.newest(axis, series).version
     except UsageError:
-        return None  # all of them are yanked
+        return None
 
 
 WhetherAsked = Callable[[str, str], bool | None]

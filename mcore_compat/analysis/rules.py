@@ -18,7 +18,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 
@@ -28,7 +28,7 @@ MOST_AXES = 3
 """A rule over more axes than these explains nothing."""
 
 
-class FailureState(str, Enum):
+class FailureState(StrEnum):
     """What a cell says of a failure; what tells most comes first."""
 
     FAILS = "fails"
@@ -39,9 +39,6 @@ class FailureState(str, Enum):
     UNSUPPORTED = "unsupported"
     UNRESOLVABLE = "unresolvable"
     UNBUILDABLE = "unbuildable"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 FAILS, WORKS = FailureState.FAILS, FailureState.WORKS

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.comparison import known_good
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, checkpoints, named
-from mcore_compat.upgrade.pins import back, moving
+from mcore_compat.upgrade.pins import back
 from mcore_compat.upgrade.sides import FRESH, UpgradeInputs
 
 MOST = 3
@@ -48,9 +49,9 @@ def alternatives(
     for e in known.found if wanted else ():
         works = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
         # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
-        moves = set(moving(origin.pins, e.pins)) & {*PAIR}
+        moves = set(differing(origin.pins, e.pins)) & {*PAIR}
         wrong = moves & (set(back(origin.pins, e.pins)) ^ set(back(origin.pins, target)))
-        away = moving(target, e.pins)
+        away = differing(target, e.pins)
         if not (moves and not wrong and away and wanted <= works and known_good(e)):
             continue
         load = _checkpoints(checkpoints(origin, e.cell, known, accepted))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import comparison
 from mcore_compat.results.comparison import Difference
@@ -91,7 +92,7 @@ def answer(
         device_class=known.device_class,
         origin=origin,
         target=target,
-        moved=pins.moving(origin.pins, target.pins),
+        moved=differing(origin.pins, target.pins),
         packages=pins.packages(origin.lock, target.lock),
         undeclared=pins.undeclared(origin.pins, target.pins, known.all_.matrix),
         difference=difference,

@@ -29,11 +29,6 @@ class Packages:
     changed: Mapping[str, tuple[str, str]] | None = None
 
 
-def moving(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
-    """The axes that differ, in their order."""
-    return tuple(axis for axis in AXES if old[axis] != new[axis])
-
-
 def back(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
     """The axes that move to an older version."""
     return tuple(axis for axis in AXES if parsed(new[axis]) < parsed(old[axis]))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from mcore_compat.analysis.bisect.halving import CheckState
+from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell
@@ -64,7 +65,7 @@ class Trial:
         self._known, self._run = known, run
         suite = target.found.suite if target.found else ""
         self._tested = pins.by_pins(e for e in known.found if _comparable(e, suite))
-        self._axes = pins.moving(self._old, self._new)
+        self._axes = differing(self._old, self._new)
         self._cells: dict[Moved, str] = {Moved(): origin.name, frozenset(self._axes): target.name}
         self._why: dict[Moved, str] = {}
         self._open: dict[Moved, str] = {}
