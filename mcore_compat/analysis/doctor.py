@@ -65,10 +65,8 @@ def pins_of(there: Installed) -> dict[str, str]:
 
 
 def _missing(there: Installed) -> Iterator[Remark]:
-    for name in AXES[:-1]:
-        if name not in there.versions and not (
-            name == TE and any(c in there.versions for c in CORES)
-        ):
+    for name in AXES:
+        if name not in pins_of(there):
             yield _fault(f"{name} is not installed", f"install {name}")
 
 
@@ -128,9 +126,7 @@ def _cuda(there: Installed) -> Iterator[Remark]:
             f"{' and '.join(cores)} are installed, and write over one another's files",
             "uninstall all of them, then install the one of torch's CUDA",
         )
-    if "torch" not in there.versions or not cores:
-        return
-    if there.unread:
+    if "torch" not in there.versions or not cores or there.unread:
         return  # of which nothing is known nothing is wrong
     if there.cuda is None:
         yield _fault(

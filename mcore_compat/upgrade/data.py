@@ -33,7 +33,7 @@ means something else a major one.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -44,9 +44,6 @@ from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.sides import Side
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 VERSION = "1.1.0"
 
@@ -80,7 +77,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
     }
 
 
-def _row(record: DataclassInstance, **names: str | None) -> dict[str, Any]:
+def _row(record: Any, **names: str | None) -> dict[str, Any]:
     """The fields of a record, by what they are called in the file: None is left out."""
     named = {names.get(f.name, f.name): f.name for f in fields(record)}
     return {key: msgspec.to_builtins(getattr(record, f)) for key, f in named.items() if key}

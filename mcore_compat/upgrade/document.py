@@ -1,9 +1,15 @@
-"""An answer as a document for people: Markdown, and that on the terminal. Pure but for `show`."""
+"""An answer as a document for people: Markdown, and that on the terminal; and as it is written, in
+each format that there is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import sys
+from pathlib import Path
 
+from rich.console import Console
+
+from mcore_compat.base import files
 from mcore_compat.exchange.report import HEADS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import verdict
@@ -11,13 +17,15 @@ from mcore_compat.upgrade import data
 from mcore_compat.upgrade.answer import UpgradeAnswer, Word
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Load, exchange_command
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 STYLES = {Word.GO: "bold green", Word.CHANGES: "bold yellow", Word.NO: "bold red"}
 """Beside the word, which says the same."""
 
 CONSTRAINTS = "reports/constraints"
+
+FORMATS = ("terminal", "markdown", "json")
+
+WIDTH = 100
+"""Of the terminal's form where it is not written to a terminal."""
 
 
 def markdown(answer: UpgradeAnswer) -> str:
@@ -88,3 +96,22 @@ def show(answer: UpgradeAnswer, console: Console) -> None:
                 # A name that is broken in two cannot be copied.
                 elif any(part.type == "code_inline" for part in parts):
                     grid.columns[len(row) - 1].no_wrap = True
+
+
+def write(answer: UpgradeAnswer, form: str, output: Path | None) -> None:
+    """Print an answer in one of `FORMATS`, or write it to `output` and print it in a line."""
+    if form == "terminal" and output is None:
+        width = None if sys.stdout.isatty() else WIDTH
+        show(answer, Console(highlight=False, width=width))
+        return
+    if form == "terminal":
+        out = io.StringIO()
+        show(answer, Console(file=out, highlight=False, width=WIDTH))
+        whole = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    else:
+        whole = data.text(answer) if form == "json" else markdown(answer)
+    if output is None:
+        sys.stdout.write(whole)
+        return
+    files.write_text(output, whole)
+    print(f"{answer.origin.name} → {answer.target.name}: {answer.word.value}; {output}")

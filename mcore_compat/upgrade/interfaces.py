@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcore_compat.analysis.interfaces import changes, recorded, words
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
@@ -59,15 +59,16 @@ def interfaces(
         before, after = old[package], new[package]
         if before == after:
             continue
+        row = Interface(package=package, before=before, after=after)
         if parsed(after) < parsed(before):
-            rows.append(Interface(package=package, before=before, after=after, back=True))
+            rows.append(replace(row, back=True))
             continue
         # Of these two releases alone: what came and went in between touches nobody.
         both = [e for e in evidence if e.pins[package] in (before, after)]
         recorded = _recorded(package, both)
         gone = tuple(version for version in (before, after) if version not in recorded)
         if gone:
-            rows.append(Interface(package=package, before=before, after=after, not_recorded=gone))
+            rows.append(replace(row, not_recorded=gone))
             continue
         by_name: dict[str, list[InterfaceDifference]] = {}
         for change in changes.changes(both, releases):
@@ -75,8 +76,7 @@ def interfaces(
             if same == (package, before, after):
                 by_name.setdefault(change.subject.name, []).append(change.what)
         changed = [_changed(name, what) for name, what in sorted(by_name.items())]
-        touching = tuple(c for c in changed if c is not None)
-        rows.append(Interface(package=package, before=before, after=after, changed=touching))
+        rows.append(replace(row, changed=tuple(c for c in changed if c is not None)))
     return tuple(rows)
 
 
