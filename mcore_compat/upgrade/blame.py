@@ -102,10 +102,10 @@ def find(
             if start is not None:
                 culprit = search.least(start)
                 minimal.append(culprit)
-        if culprit is None and rest and search.states[rest] is None:
+        if culprit is None and search.states[rest] is None:
             whole = False
         # What cannot be asked as a whole may hold smaller ones that fail.
-        silent = culprit is None and bool(rest) and search.states[rest] is CheckState.SILENT
+        silent = culprit is None and search.states[rest] is CheckState.SILENT
         for axis in search.ordered(rest if silent else culprit or ()):
             further = out | {axis}
             if further not in seen:
@@ -147,17 +147,13 @@ class _Search:
 
     def start(self, rest: Moved) -> Moved | None:
         """A combination within `rest` that fails: one that is known, else `rest` itself."""
-        if not rest:
-            return None
         return self._known_bad(self._below(rest)) or (rest if self.bad(rest) else None)
 
     def least(self, moved: Moved) -> Moved:
         """A combination within `moved`, which fails, of which no smaller one was seen to fail."""
-        while True:
-            smaller = self._smaller(moved)
-            if smaller is None:
-                return moved
+        while smaller := self._smaller(moved):
             moved = smaller
+        return moved
 
     def _smaller(self, moved: Moved) -> Moved | None:
         known = self._known_bad(self._below(moved))

@@ -86,19 +86,19 @@ def checkpoints(
 ) -> Checkpoints:
     """What comes over from `origin` into the cell `target`. `accepted` are patterns of what may be
     lost, as `restore-from[gpt:quantized]`."""
-    source = known.source(origin.cell, target)
+    there, source = known.loaded(target), known.source(origin.cell, target)
     asked = source.answers if source else {}
     routes = []
     for key in sorted({*_saved(origin), *asked}):
         family, _, way = key.partition(":")
-        if key in asked:
-            routes.append(_route(origin, target, family, way, known))
+        if there and key in asked:
+            routes.append(_route(origin, there, family, way, known))
         elif source is None or way not in source.ways:
             routes.append(Route(family=family, way=way, load=Load.UNTESTED))
         # else the family has no such checkpoint
     return Checkpoints(
         routes=tuple(replace(r, accepted=named(r.check, accepted)) for r in routes),
-        state=_state(origin, target, known),
+        state=_state(there, source, origin.cell, known) if there and source else NOT_TESTED,
         taken=source.taken if source else "",
     )
 
@@ -118,21 +118,17 @@ def named(check: str, patterns: Iterable[str]) -> bool:
     return any(matching(pattern, [check]) for pattern in patterns)
 
 
-def _state(origin: Evidence, target: str, known: UpgradeInputs) -> str:
-    there, source = known.loaded(target), known.source(origin.cell, target)
-    if there is None or source is None:
-        return NOT_TESTED
+def _state(there: Exchanged, source: Source, origin: str, known: UpgradeInputs) -> str:
     if there.exchange != known.checks:
         return "the checks changed"
-    return "fresh" if _holds(there, origin.cell, source, known) else "a lock changed"
+    return "fresh" if _holds(there, origin, source, known) else "a lock changed"
 
 
-def _route(origin: Evidence, target: str, family: str, way: str, known: UpgradeInputs) -> Route:
+def _route(
+    origin: Evidence, there: Exchanged, family: str, way: str, known: UpgradeInputs
+) -> Route:
     """What became of a checkpoint that was asked for."""
-    there, source = known.loaded(target), known.source(origin.cell, target)
-    assert there is not None
-    assert source is not None  # it was asked for
-    answer = source.answers[f"{family}:{way}"]
+    answer = there.sources[origin.cell].answers[f"{family}:{way}"]
     if answer.outcome is CheckOutcome.WORKS:
         return Route(family=family, way=way, load=Load.WORKS)
     failure = there.failures.get(answer.cause or "")
@@ -147,7 +143,7 @@ def _route(origin: Evidence, target: str, family: str, way: str, known: UpgradeI
         return route  # TO takes nothing away
     if not asked:
         return replace(route, load=Load.NOT_ASKED)
-    start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
+    start, end = (origin.cell, WAYS[way]), (there.cell, INTO.get(way, WAYS[way]))
     chain = shortest(edges(known, family), start, end)
     lost = Load.LOST if own is CheckOutcome.WORKS else Load.OPEN
     return replace(route, load=Load.THROUGH if chain else lost, chain=chain)

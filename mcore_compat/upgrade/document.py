@@ -35,10 +35,13 @@ def markdown(answer: UpgradeAnswer) -> str:
     restores = target.found and verdict.restores_all(target.found)
     moves = {name: f"{old} → {new}" for name, (old, new) in (packages.changed or {}).items()}
     rest = {"added": packages.added, "removed": packages.removed, "changed": moves}
+    tested = answer.checkpoints and answer.checkpoints.state != NOT_TESTED
+    loads = {r.load for r in answer.checkpoints.routes} if answer.checkpoints and tested else set()
+    all_load = loads and loads <= {Load.WORKS, Load.NOT_SAVED}
     return render(
         "upgrade.md",
         answer=answer,
-        fine=answer.word is Word.GO and not answer.losses and _all_load(answer),
+        fine=answer.word is Word.GO and not answer.losses and all_load,
         changes=data.difference(answer),
         rest={t: [f"{n} {v}" for n, v in (rows or {}).items()] for t, rows in rest.items()},
         constraints=f"{CONSTRAINTS}/{target.name}.txt" if restores else "",
@@ -47,15 +50,6 @@ def markdown(answer: UpgradeAnswer) -> str:
         restoring=verdict.restoring,
         ways=HEADS,
     )
-
-
-def _all_load(answer: UpgradeAnswer) -> bool:
-    """Whether every checkpoint that FROM saves was loaded in TO, and there is any."""
-    checkpoints = answer.checkpoints
-    if checkpoints is None or checkpoints.state == NOT_TESTED:
-        return False
-    loads = {r.load for r in checkpoints.routes}
-    return bool(loads) and loads <= {Load.WORKS, Load.NOT_SAVED}
 
 
 def show(answer: UpgradeAnswer, console: Console) -> None:

@@ -85,12 +85,10 @@ class UpgradeInputs:
         there = self.loaded(target)
         return there.sources.get(origin) if there else None
 
-    def evidence_of(self, cell: str) -> Evidence | None:
-        return next((e for e in self.found if e.cell == cell), None)
-
     def side(self, cell: Cell, note: str = "", *, stands_in: bool = False) -> Side:
         """What is known of a cell."""
-        known, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
+        known = next((e for e in self.found if e.cell == cell.name), None)
+        lock = self.locks.get(cell.name)
         state = self._state(cell, known, lock) if known else UNTESTED
         return Side(cell=cell, found=known, lock=lock, state=state, note=note, stands_in=stands_in)
 
