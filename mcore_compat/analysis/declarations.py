@@ -263,7 +263,8 @@ def _out_of_range(
     deciding = {f.fingerprint: [set(rule.axes) for rule in f.rules] for f in explained}
     rows: dict[tuple[Relation, str], list[str]] = {}
     for e in evidence:
-        if not verdict.restores_all(e) or not _imports(e):
+        imports = [c.outcome for c in e.checks if c.kind.startswith("import-")]
+        if not verdict.restores_all(e) or any(outcome in FAILS for outcome in imports):
             continue
         failed = [c.failure.fingerprint for c in e.checks if c.failure]
         together = [axes for key in failed for axes in deciding.get(key, ())]
@@ -282,11 +283,6 @@ def _out_of_range(
             relations=(relation,),
             rule=f"{relation.package}=={relation.version} and {relation.on}=={version}",
         )
-
-
-def _imports(e: Evidence) -> bool:
-    """Whether no check of an import fails, or could not be asked."""
-    return not any(c.kind.startswith("import-") and c.outcome in FAILS for c in e.checks)
 
 
 def _undeclared(evidence: Sequence[Evidence]) -> Iterator[Finding]:

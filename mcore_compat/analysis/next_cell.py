@@ -50,13 +50,11 @@ class UntestedCells:
     def named(self, pins: Mapping[str, str]) -> str | None:
         """The cell of these pins; None where it was tested or cannot be proposed."""
         mcore, modelopt, te, torch = (series_of(pins[axis]) for axis in AXES[:-1])
-        if mcore not in self._matrix.stacks:
-            return None
         request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
         try:
             cell = combinations.cell(request, self._matrix, self._releases)
         except UsageError:
-            return None  # evidence may be of a release that the facts do not have any more
+            return None  # evidence may be of a release, or a series, that is not declared any more
         tested = cell.name in self._tested or cell.pins != pins
         return None if tested or not self._possible(cell) else cell.name
 

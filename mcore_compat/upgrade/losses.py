@@ -23,10 +23,10 @@ class Loss:
     """Checks that work in FROM and not in TO, for one reason.
 
     `outcome`: theirs in TO, None where they are not there. `cause`: the fingerprint of their
-    failure; `rules`: over which versions that was seen, in words; `holds`: whether one of them
-    covers TO. `declared`: why the matrix expects it. `accepted`: somebody said that this may be
-    lost. `mentions`: packages that the failure names and that change beside the axes: name, old and
-    new version. `blamed` is None where nothing can be blamed.
+    failure; `rules`: over which versions that was seen, in words. `declared`: why the matrix
+    expects it. `accepted`: somebody said that this may be lost. `mentions`: packages that the
+    failure names and that change beside the axes: name, old and new version. `blamed` is None where
+    nothing can be blamed.
     """
 
     checks: tuple[str, ...]

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from packaging.version import InvalidVersion
-
 from mcore_compat.analysis import doctor
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
-from mcore_compat.core.cells import AXES, Cell, moved, parsed
+from mcore_compat.core.cells import AXES, Cell, moved
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange.evidence import Exchanged, Source
@@ -141,10 +139,8 @@ def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
                 f"current: {axis} is not installed there; name a cell, or another environment "
                 "with --python"
             )
-        try:
-            parsed(pins[axis])
-        except InvalidVersion:
-            raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"') from None
+        if not doctor.valid(pins[axis]):
+            raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"')
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:
         return ChosenCell(min(same), "FROM is what is installed", stands_in=False)

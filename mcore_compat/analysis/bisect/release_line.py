@@ -104,7 +104,8 @@ def between(
             in the one that is.
     """
     other = differing(good.pins, bad.pins)
-    moves = _stacks_move(good, bad, other)
+    # What differs in the stack does so only because each has its series' default.
+    moves = MCORE in other and good.default and bad.default and bool({*STACK} & {*other})
     axis = axis or _only(other, moves, good, bad)
     if axis not in other:
         raise UsageError(f"{good.name} and {bad.name} have the same {axis}: {good.pins[axis]}")
@@ -128,12 +129,6 @@ def between(
         without=tuple(v for v in known if v not in chosen),
         notes=_notes(bad, axis, points),
     )
-
-
-def _stacks_move(good: Cell, bad: Cell, other: Collection[str]) -> bool:
-    """Whether what differs in the stack does so only because each has its series' default."""
-    series = MCORE in other and good.default and bad.default
-    return series and any(axis in other for axis in STACK)
 
 
 def _only(other: Sequence[str], moves: bool, good: Cell, bad: Cell) -> str:
