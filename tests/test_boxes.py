@@ -18,10 +18,10 @@ from mcore_compat.analysis.rules import (
     MOST_AXES,
     NO_CHECKS,
     Beside,
+    CellGrid,
     CellsByState,
-    CellState,
+    CellSighting,
     FailureState,
-    Grid,
     Rule,
     bits,
     boxes,
@@ -33,27 +33,27 @@ from mcore_compat.core.cells import AXES
 FAILS, WORKS, OTHERWISE = FailureState.FAILS, FailureState.WORKS, FailureState.OTHERWISE
 
 
-def seen(said: FailureState | bool, name: str = "", **pins: str) -> CellState:
+def seen(said: FailureState | bool, name: str = "", **pins: str) -> CellSighting:
     """A cell; True is one that fails, False one that works."""
     base = dict.fromkeys(AXES, "1")
     base.update({axis.replace("_", "-"): version for axis, version in pins.items()})
     if isinstance(said, bool):
         said = FAILS if said else WORKS
-    return CellState(cell=name or str(sorted(pins.items())), pins=base, state=said)
+    return CellSighting(cell=name or str(sorted(pins.items())), pins=base, state=said)
 
 
-def gridded(cells: Sequence[CellState]) -> tuple[Grid, CellsByState]:
+def gridded(cells: Sequence[CellSighting]) -> tuple[CellGrid, CellsByState]:
     """The cells by place, and which of them say what."""
     here = {state: [p for p, c in enumerate(cells) if c.state is state] for state in FailureState}
-    grid = Grid([(cell.cell, cell.pins) for cell in cells])
+    grid = CellGrid([(cell.cell, cell.pins) for cell in cells])
     return grid, {state: bits(at, len(cells)) for state, at in here.items() if at}
 
 
-def rules_for(cells: Sequence[CellState]) -> tuple[Rule, ...]:
+def rules_for(cells: Sequence[CellSighting]) -> tuple[Rule, ...]:
     return boxes(*gridded(cells))
 
 
-def by_torch(**said: FailureState) -> list[CellState]:
+def by_torch(**said: FailureState) -> list[CellSighting]:
     """Cells that differ in torch alone: `v1=WORKS`."""
     return [seen(one, torch=name.removeprefix("v")) for name, one in said.items()]
 
@@ -161,7 +161,7 @@ def test_a_wider_rule_that_only_other_failures_speak_against_is_kept_beside() ->
         ),
     ],
 )
-def test_beside_a_bound_stands_what_was_seen_there(cells: list[CellState], edges: str) -> None:
+def test_beside_a_bound_stands_what_was_seen_there(cells: list[CellSighting], edges: str) -> None:
     (rule,) = rules_for(cells)
     assert rule.bounds[0].edges() == edges
 
@@ -212,7 +212,7 @@ CELLS = st.dictionaries(
 )
 
 
-def held(cells: list[CellState], axes: tuple[str, ...]) -> list[CellState]:
+def held(cells: list[CellSighting], axes: tuple[str, ...]) -> list[CellSighting]:
     """The cells in the box over these axes."""
     spans = {axis: sorted(int(c.pins[axis]) for c in cells if c.broken) for axis in axes}
     return [
@@ -220,13 +220,13 @@ def held(cells: list[CellState], axes: tuple[str, ...]) -> list[CellState]:
     ]
 
 
-def worth(cells: list[CellState]) -> tuple[int, int]:
+def worth(cells: list[CellSighting]) -> tuple[int, int]:
     said = [c.state for c in cells]
     return said.count(WORKS), said.count(OTHERWISE) + said.count(FailureState.BLOCKED)
 
 
 @given(CELLS)
-def test_every_rule_holds_what_it_says_and_none_is_better(cells: list[CellState]) -> None:
+def test_every_rule_holds_what_it_says_and_none_is_better(cells: list[CellSighting]) -> None:
     rules = rules_for(cells)
     broken = {c.cell for c in cells if c.broken}
     assert bool(rules) == bool(broken and any(c.state is WORKS for c in cells))
@@ -250,7 +250,7 @@ def test_every_rule_holds_what_it_says_and_none_is_better(cells: list[CellState]
 
 
 @given(CELLS)
-def test_the_edges_of_every_rule_are_true(cells: list[CellState]) -> None:
+def test_the_edges_of_every_rule_are_true(cells: list[CellSighting]) -> None:
     for rule in rules_for(cells):
         for bound in rule.bounds:
             beside = [c for c in cells if all_else_holds(rule, bound.axis, c)]
@@ -262,11 +262,11 @@ def test_the_edges_of_every_rule_are_true(cells: list[CellState]) -> None:
             assert bound.above == works(upper, bound.axis, min)
 
 
-def all_else_holds(rule: Rule, axis: str, one: CellState) -> bool:
+def all_else_holds(rule: Rule, axis: str, one: CellSighting) -> bool:
     return all(rule.admits(other, one.pins[other]) for other in rule.axes if other != axis)
 
 
-def nearest(cells: list[CellState], axis: str, pick: Callable[..., Any]) -> Beside | None:
+def nearest(cells: list[CellSighting], axis: str, pick: Callable[..., Any]) -> Beside | None:
     asked = [c for c in cells if c.state not in NO_CHECKS] or cells
     if not asked:
         return None
@@ -275,7 +275,7 @@ def nearest(cells: list[CellState], axis: str, pick: Callable[..., Any]) -> Besi
     return Beside(version=version, state=next(said for said in FailureState if said in here))
 
 
-def works(cells: list[CellState], axis: str, pick: Callable[..., Any]) -> str | None:
+def works(cells: list[CellSighting], axis: str, pick: Callable[..., Any]) -> str | None:
     return pick((c.pins[axis] for c in cells if c.state is WORKS), key=int, default=None)
 
 

@@ -8,15 +8,15 @@ from functools import partial
 from test_boxes import gridded
 
 from mcore_compat.analysis.next_cell import next_cell
-from mcore_compat.analysis.rules import CellState, FailureState, boxes
+from mcore_compat.analysis.rules import CellSighting, FailureState, boxes
 from mcore_compat.core.cells import AXES
 
 FAILS, WORKS = FailureState.FAILS, FailureState.WORKS
 
 
-def seen(said: FailureState, **pins: str) -> CellState:
+def seen(said: FailureState, **pins: str) -> CellSighting:
     base = dict.fromkeys(AXES, "1") | {axis.replace("_", "-"): v for axis, v in pins.items()}
-    return CellState(cell=str(sorted(pins.items())), pins=base, state=said)
+    return CellSighting(cell=str(sorted(pins.items())), pins=base, state=said)
 
 
 class Proposals:
@@ -35,7 +35,7 @@ class Proposals:
         return None if name in self._refused else name
 
 
-def proposed(cells: Sequence[CellState], untested: Proposals) -> str | None:
+def proposed(cells: Sequence[CellSighting], untested: Proposals) -> str | None:
     grid, said = gridded(cells)
     broken = [one for one in cells if one.broken]
     return next_cell(boxes(grid, said), broken, partial(grid.asked, said), untested)

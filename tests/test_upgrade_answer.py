@@ -34,7 +34,6 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade import document, pins
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import named
-from mcore_compat.upgrade.text import markdown
 
 
 def one_word(*events: dict[str, Any], before: tuple[dict[str, Any], ...] = GOOD) -> Word:
@@ -110,7 +109,7 @@ def test_what_needs_a_gpu_in_both_is_told_with_a_go() -> None:
     (reason,) = made.reasons
     assert reason.names == ("inference-numbers[gpt]",)
     assert reason.text == "1 check needs a GPU, and was asked in neither"
-    shown = markdown(document.sections(made))
+    shown = document.markdown(made)
     assert "all that works in FROM works in TO" in shown
     lost = answered(known([shows(FROM, *both), shows(TO, *both[:2])], LOADS))
     assert lost.reasons == ()
@@ -181,7 +180,7 @@ def test_where_nothing_works_in_from_nothing_is_said_of_what_works_there() -> No
     found = [unresolvable(FROM), *(shows(c, *GOOD) for c in (TO, near))]
     made = answered(known(found, locks=[lock(TO)]))
     assert made.alternatives == ()
-    shown = markdown(document.sections(made))
+    shown = document.markdown(made)
     assert "works in FROM" not in shown
     assert "heckpoint" not in shown
 
@@ -191,7 +190,7 @@ def test_a_go_without_checkpoints_does_not_say_that_they_load() -> None:
     found = [replace(e, outcome=CellOutcome.PARTIAL) for e in found]
     made = answered(known(found))
     assert made.word is Word.GO
-    assert "its checkpoints load there" not in markdown(document.sections(made))
+    assert "its checkpoints load there" not in document.markdown(made)
 
 
 def test_an_incompatible_cell_is_a_no_even_where_nothing_is_lost() -> None:

@@ -44,7 +44,7 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.pipeline import Outcome
-from mcore_compat.upgrade import data, document, sides, text
+from mcore_compat.upgrade import data, document, sides
 from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 
 LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
@@ -272,37 +272,38 @@ def hostile() -> Answered:
 
 
 def test_hostile_text_shows_as_text() -> None:
-    sections = document.sections(hostile())
-    made = text.markdown(sections)
+    made = document.markdown(hostile())
     assert "owned" in made
     outside = [part for line in made.splitlines() for part in line.split("`")[::2]]
     assert not any("<script" in part or "<img" in part for part in outside)
     assert "\x1b" not in made
     assert "\u202e" not in made
     out = io.StringIO()
-    text.show(sections, Console(file=out, highlight=False, width=80))
+    document.show(hostile(), Console(file=out, highlight=False, width=80))
     assert "\x1b" not in out.getvalue()
     assert "\u202e" not in out.getvalue()
     json.loads(data.text(hostile()))
 
 
-@pytest.mark.parametrize(
-    ("part", "shown"),
-    [
-        (text.Code("a`b|c\nd"), "``a`b\\|c d``"),
-        ("a|b <i>", "a\\|b &lt;i>"),
-        (text.Ours("**x**"), "**x**"),
-        (text.Code(HOSTILE), None),
-    ],
-)
-def test_a_cell_of_a_table_stays_one(part: str, shown: str | None) -> None:
-    table = text.Table(head=("a",), rows=((part,),))
-    section = text.Section(title=(text.Ours("t"),), body=(table,))
-    *_, row = text.markdown([section]).splitlines()
-    assert row.startswith("| ")
-    assert row.replace("\\|", "").count("|") == 2
+@pytest.mark.parametrize(("state", "shown"), [("a|b <i>\nc", "a\\|b &lt;i> c"), (HOSTILE, None)])
+def test_a_cell_of_a_table_stays_one(state: str, shown: str | None) -> None:
+    answer = full_answer()
+    lines = document.markdown(replace(answer, target=replace(answer.target, state=state)))
+    (row,) = (line for line in lines.splitlines() if line.startswith("| TO |"))
+    assert row.replace("\\|", "").count("|") == 6
     if shown is not None:
-        assert row == f"| {shown} |"
+        assert row.endswith(f", {shown} |")
+
+
+@pytest.mark.parametrize("name", ["a`b|c\nd", HOSTILE])
+def test_a_name_in_a_cell_of_a_table_stays_one(name: str) -> None:
+    answer = full_answer()
+    target = replace(answer.target, cell=replace(answer.target.cell, name=name))
+    lines = document.markdown(replace(answer, target=target))
+    (row,) = (line for line in lines.splitlines() if line.startswith("| TO |"))
+    assert row.replace("\\|", "").count("|") == 6
+    if "`b" in name:
+        assert row.startswith("| TO | ``a`b\\|c d`` |")
 
 
 # What is installed

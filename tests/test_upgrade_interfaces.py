@@ -24,7 +24,6 @@ from upgrade_support import (
 from mcore_compat.core.cells import Cell
 from mcore_compat.upgrade import data, document
 from mcore_compat.upgrade.answer import Word
-from mcore_compat.upgrade.text import markdown
 
 
 def signs(text: str | None, name: str = "modelopt.torch.opt:f") -> dict[str, Any]:
@@ -76,7 +75,7 @@ def test_a_release_of_which_nothing_was_recorded_is_not_called_unchanged(bare: C
     assert made.word is Word.CHANGES
     version = bare.pins["nvidia-modelopt"]
     assert [r.names for r in made.reasons] == [(f"nvidia-modelopt {version}",)]
-    shown = markdown(document.sections(made))
+    shown = document.markdown(made)
     assert f"nothing was recorded of `{version}`" in shown
     assert "nothing recorded changed" not in shown
     interfaces = json.loads(data.text(made))["interfaces"]

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
-from mcore_compat.core.cells import AXES
+from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.core.releases import Releases
 from mcore_compat.results import verdict
@@ -248,12 +247,12 @@ def _about(relation: Relation, rules: Sequence[Sequence[str]]) -> bool:
 
 def _newest(by_name: Mapping[str, Evidence]) -> Callable[[str], tuple[Any, ...]]:
     """A sort key: the cell of the newest releases first."""
+    return lambda name: (*newest_first(by_name[name].pins, AXES[:2]), name)
 
-    def key(name: str) -> tuple[Any, ...]:
-        versions = (Version(by_name[name].pins[axis]) for axis in AXES[:2])
-        return *(tuple(-part for part in version.release) for version in versions), name
 
-    return key
+def newest_first(pins: Mapping[str, str], axes: Sequence[str]) -> list[tuple[int, ...]]:
+    """A sort key, by these axes."""
+    return [tuple(-part for part in parsed(pins[axis]).release) for axis in axes]
 
 
 def _out_of_range(
@@ -264,7 +263,8 @@ def _out_of_range(
     deciding = {f.fingerprint: [set(rule.axes) for rule in f.rules] for f in explained}
     rows: dict[tuple[Relation, str], list[str]] = {}
     for e in evidence:
-        if not verdict.restores_all(e) or not _imports(e):
+        imports = [c.outcome for c in e.checks if c.kind.startswith("import-")]
+        if not verdict.restores_all(e) or any(outcome in FAILS for outcome in imports):
             continue
         failed = [c.failure.fingerprint for c in e.checks if c.failure]
         together = [axes for key in failed for axes in deciding.get(key, ())]
@@ -283,11 +283,6 @@ def _out_of_range(
             relations=(relation,),
             rule=f"{relation.package}=={relation.version} and {relation.on}=={version}",
         )
-
-
-def _imports(e: Evidence) -> bool:
-    """Whether no check of an import fails, or could not be asked."""
-    return not any(c.kind.startswith("import-") and c.outcome in FAILS for c in e.checks)
 
 
 def _undeclared(evidence: Sequence[Evidence]) -> Iterator[Finding]:

@@ -65,10 +65,8 @@ def pins_of(there: Installed) -> dict[str, str]:
 
 
 def _missing(there: Installed) -> Iterator[Remark]:
-    for name in AXES[:-1]:
-        if name not in there.versions and not (
-            name == TE and any(c in there.versions for c in CORES)
-        ):
+    for name in AXES:
+        if name not in pins_of(there):
             yield _fault(f"{name} is not installed", f"install {name}")
 
 
@@ -128,9 +126,7 @@ def _cuda(there: Installed) -> Iterator[Remark]:
             f"{' and '.join(cores)} are installed, and write over one another's files",
             "uninstall all of them, then install the one of torch's CUDA",
         )
-    if "torch" not in there.versions or not cores:
-        return
-    if there.unread:
+    if "torch" not in there.versions or not cores or there.unread:
         return  # of which nothing is known nothing is wrong
     if there.cuda is None:
         yield _fault(
@@ -260,11 +256,8 @@ def _of_cause(
         text = f"{_listed(sorted(wrong))}: {seen}"
         yield Remark(kind=KNOWN, text=text, help=f"as in {near.name}; {how}")
     others = [check for check in fails if check not in wrong]
-    better = _better(pins, cause.device_class, others, known)
-    if better:
-        text = f"{_listed(sorted(better))}: {seen}; {_elsewhere(pins)}"
-        check, other = min(better.items())
-        yield Remark(kind=NOTE, text=text, help=f"{check} works in {other}; {how}")
+    for checks, where, help_ in _elsewhere(pins, cause.device_class, others, known):
+        yield Remark(kind=NOTE, text=f"{checks}: {seen}; {where}", help=f"{help_}; {how}")
 
 
 def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
@@ -276,19 +269,13 @@ def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
     core = [check for check in fails if check.startswith(CORE)]
     wrong = sorted({*core, *cell.unexpected})
     how = f"mcore-compat explain {cell.name}"
+    spelt = f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]})"
     if wrong:
-        text = f"{_spelt(cell)}: {_listed(wrong)} fail"
-        yield Remark(kind=KNOWN, text=text, help=how)
+        yield Remark(kind=KNOWN, text=f"{spelt}: {_listed(wrong)} fail", help=how)
     others = [check for check in fails if check not in wrong]
-    better = _better(cell.pins, cell.device_class, others, known)
-    if better:
-        check, other = min(better.items())
-        text = f"{_spelt(cell)}: {_listed(sorted(better))} fail, and {_elsewhere(cell.pins)}"
-        yield Remark(kind=NOTE, text=text, help=f"{check} works in {other}; {how}")
-
-
-def _spelt(cell: CellRecord) -> str:
-    return f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]})"
+    for checks, where, help_ in _elsewhere(cell.pins, cell.device_class, others, known):
+        text = f"{spelt}: {checks} fail, and {where}"
+        yield Remark(kind=NOTE, text=text, help=f"{help_}; {how}")
 
 
 def _listed(checks: Sequence[str]) -> str:
@@ -296,21 +283,20 @@ def _listed(checks: Sequence[str]) -> str:
     return f"{', '.join(checks[:MOST])}{more}"
 
 
-def _elsewhere(pins: Mapping[str, str]) -> str:
-    return f"work in other cells of megatron-core {pins['megatron-core']}"
-
-
-def _better(
+def _elsewhere(
     pins: Mapping[str, str], device_class: str, fails: Sequence[str], known: Compatibility
-) -> dict[str, str]:
-    """By check that fails: the nearest cell of the same megatron-core in which it works."""
-    same = [
-        c
-        for c in known.cells
-        if c.pins["megatron-core"] == pins["megatron-core"] and c.device_class == device_class
-    ]
+) -> Iterator[tuple[str, str, str]]:
+    """Those of the checks that work in another cell of the same megatron-core, where, and the
+    nearest such cell of the first; nothing where none does."""
+    version = pins["megatron-core"]
+    same = [c for c in known.cells if c.pins["megatron-core"] == version]
+    same = [c for c in same if c.device_class == device_class]
     cells = {f: nearest(pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
-    return {check: cell.name for check, cell in cells.items() if cell is not None}
+    better = sorted((check, cell.name) for check, cell in cells.items() if cell is not None)
+    if better:
+        check, cell_name = better[0]
+        where = f"work in other cells of megatron-core {version}"
+        yield _listed([c for c, _ in better]), where, f"{check} works in {cell_name}"
 
 
 def _holds(rule: str, pins: Mapping[str, str]) -> bool:

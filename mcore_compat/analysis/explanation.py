@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from mcore_compat.analysis.next_cell import UntestedCells, next_cell
 from mcore_compat.analysis.rules import (
     FAILS,
+    NO_CHECKS,
     WORKS,
-    CellState,
+    CellGrid,
+    CellSighting,
     FailureState,
-    Grid,
     Rule,
     bits,
     boxes,
@@ -25,7 +26,7 @@ from mcore_compat.analysis.rules import (
     rivals,
     wider,
 )
-from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.results.evidence import Evidence
 
 MOST_PARTS = 3
@@ -39,10 +40,9 @@ OTHERWISE = FailureState.OTHERWISE
 _AFTER_WORKS = (OTHERWISE, FailureState.BLOCKED, FailureState.NEEDS_GPU, FailureState.UNSUPPORTED)
 """What a cell's checks say of a failure where they neither fail so nor work, in this order."""
 
-_WITHOUT_CHECKS = {
-    CellOutcome.UNRESOLVABLE: FailureState.UNRESOLVABLE,
-    CellOutcome.UNBUILDABLE: FailureState.UNBUILDABLE,
-}
+_STATES = {state.value: state for state in FailureState}
+"""What the outcome of a cell without checks, or of a check that did not end so, says of a failure;
+one that has no word of its own: that it fails otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Explained:
 
     fingerprint: str
     checks: tuple[str, ...]
-    seen: tuple[CellState, ...]
+    seen: tuple[CellSighting, ...]
     rules: tuple[Rule, ...]
     wider: tuple[Rule, ...] = ()
     next_cell: str | None = None
@@ -91,27 +91,26 @@ class _CellSets:
 
     def __init__(self, evidence: Iterable[Evidence]) -> None:
         order = sorted(evidence, key=lambda e: e.cell)
-        self.grid = Grid([(e.cell, e.pins) for e in order])
-        stopped: dict[FailureState, list[int]] = {}
-        outcomes: dict[tuple[FailureState, str], list[int]] = {}
-        failed: dict[tuple[str, str], list[int]] = {}
+        self.grid = CellGrid([(e.cell, e.pins) for e in order])
+        cells: dict[tuple[str, ...], list[int]] = {}
         for place, e in enumerate(order):
-            if not e.checks and e.outcome in _WITHOUT_CHECKS:
-                stopped.setdefault(_WITHOUT_CHECKS[e.outcome], []).append(place)
+            stopped = _STATES.get(e.outcome.value)
+            if not e.checks and stopped in NO_CHECKS:
+                cells.setdefault((stopped,), []).append(place)
             for c in e.checks:
                 if c.failure and c.outcome in FAILURES:
-                    failed.setdefault((c.failure.fingerprint, c.check), []).append(place)
-                outcomes.setdefault((_OF_CHECK[c.outcome], c.check), []).append(place)
-        self._stopped = {state: bits(cells, len(order)) for state, cells in stopped.items()}
-        self._outcomes = {key: bits(cells, len(order)) for key, cells in outcomes.items()}
-        self._failed = {key: bits(cells, len(order)) for key, cells in failed.items()}
+                    cells.setdefault((c.failure.fingerprint, c.check), []).append(place)
+                state = _STATES.get(c.outcome.value, OTHERWISE)
+                cells.setdefault((state, c.check), []).append(place)
+        self._cells = {key: bits(there, len(order)) for key, there in cells.items()}
+        """By what they say: a cell's state, a check's, or the fingerprint of its failure."""
 
     def explained(
         self, fingerprint: str, checks: Sequence[str], untested: UntestedCells | None = None
     ) -> Explained:
         """One failure, with the rules of all of its checks; where those would hold cells in which
         they work, and the checks do not fail together, with the rules of each part."""
-        failed = {check: self._failed.get((fingerprint, check), 0) for check in checks}
+        failed = {check: self._cells.get((fingerprint, check), 0) for check in checks}
         states = self._states(failed, _union(failed.values()))
         rules = boxes(self.grid, states)
         if any(rule.contradicted for rule in rules):
@@ -132,7 +131,7 @@ class _CellSets:
 
     def _any(self, state: FailureState, checks: Iterable[str]) -> int:
         """Where at least one of the checks says so."""
-        return _union(self._outcomes.get((state, check), 0) for check in checks)
+        return _union(self._cells.get((state, check), 0) for check in checks)
 
     def _always(self, failed: Mapping[str, int], broken: int) -> list[str]:
         """The checks that fail so in each of the broken cells in which they could be asked. Where
@@ -152,7 +151,8 @@ class _CellSets:
         if not always:  # none stands for the others: all that could be asked must work
             works &= ~(self._any(OTHERWISE, asked) | self._any(FailureState.BLOCKED, asked))
         rest = {state: self._any(state, asked) for state in _AFTER_WORKS}
-        states = {FAILS: broken, WORKS: works, **rest, **self._stopped}
+        stopped = {state: self._cells.get((state,), 0) for state in NO_CHECKS}
+        states = {FAILS: broken, WORKS: works, **rest, **stopped}
         before = _union(failed.values()) & ~broken
         for state, cells in states.items():
             states[state] = cells & ~before
@@ -183,18 +183,6 @@ class _CellSets:
 
 def _union(sets: Iterable[int]) -> int:
     return functools.reduce(operator.or_, sets, 0)
-
-
-_OF_CHECK = {
-    CheckOutcome.WORKS: FailureState.WORKS,
-    CheckOutcome.BROKEN: FailureState.OTHERWISE,
-    CheckOutcome.CRASHED: FailureState.OTHERWISE,
-    CheckOutcome.TIMED_OUT: FailureState.OTHERWISE,
-    CheckOutcome.BLOCKED: FailureState.BLOCKED,
-    CheckOutcome.NEEDS_GPU: FailureState.NEEDS_GPU,
-    CheckOutcome.UNSUPPORTED: FailureState.UNSUPPORTED,
-}
-"""What the outcome of a check says of a failure that it did not end with."""
 
 
 def of_failure(evidence: Iterable[Evidence], fingerprint: str) -> Explained:

@@ -233,8 +233,7 @@ def choose(
     chosen: list[CellChoice] = []
     spent = 0.0
     while True:
-        best: tuple[float, str] | None = None
-        pick: tuple[Cell, tuple[str, ...], float] | None = None
+        options: list[tuple[float, str, CellChoice]] = []
         for cell in candidates(possible, state):
             keys, each = cost.get(cell.name, ((), 0.0))
             if set(keys) & set(refused):
@@ -244,12 +243,13 @@ def choose(
                 continue
             value, reasons = worth(cell, state, explained, guards)
             # A wheel that is built once serves every later cell of its stack: half its price.
-            rank = (-value / (cell_minutes + (price - cell_minutes) / 2), cell.name)
-            if value and (best is None or rank < best):
-                best, pick = rank, (cell, reasons, price)
-        if pick is None:
+            rank = -value / (cell_minutes + (price - cell_minutes) / 2)
+            if value:
+                choice = CellChoice(cell=cell, reasons=reasons, minutes=price)
+                options.append((rank, cell.name, choice))
+        if not options:
             return tuple(chosen)
-        cell, reasons, price = pick
-        chosen.append(CellChoice(cell=cell, reasons=reasons, minutes=price))
-        spent += price
-        state.add(cell.name, cell.pins, cost.get(cell.name, ((), 0.0))[0])
+        *_, choice = min(options, key=lambda option: option[:2])
+        chosen.append(choice)
+        spent += choice.minutes
+        state.add(choice.cell.name, choice.cell.pins, cost.get(choice.cell.name, ((), 0.0))[0])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mcore_compat.analysis import declarations
 from mcore_compat.analysis.declarations import Relation
-from mcore_compat.analysis.rules import CellState, Rule, rivals
+from mcore_compat.analysis.rules import CellSighting, Rule, rivals
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, parsed, series_of
@@ -50,13 +50,11 @@ class UntestedCells:
     def named(self, pins: Mapping[str, str]) -> str | None:
         """The cell of these pins; None where it was tested or cannot be proposed."""
         mcore, modelopt, te, torch = (series_of(pins[axis]) for axis in AXES[:-1])
-        if mcore not in self._matrix.stacks:
-            return None
         request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
         try:
             cell = combinations.cell(request, self._matrix, self._releases)
         except UsageError:
-            return None  # evidence may be of a release that the facts do not have any more
+            return None  # evidence may be of a release, or a series, that is not declared any more
         tested = cell.name in self._tested or cell.pins != pins
         return None if tested or not self._possible(cell) else cell.name
 
@@ -79,21 +77,22 @@ class UntestedCells:
 
 
 def _newest(axis: str, series: str, releases: Releases) -> str | None:
-    """The newest release of a series; None where none is known."""
-    if not any(series_of(r.version) == series for r in releases.of(axis)):
-        return None
+    """The newest release of a series; None where none is known, or all of them are yanked."""
     try:
         return releases.newest(axis, series).version
     except UsageError:
-        return None  # all of them are yanked
+        return None
 
 
 WhetherAsked = Callable[[str, str], bool | None]
-"""As `rules.Grid.asked`, of an axis and a version."""
+"""As `rules.CellGrid.asked`, of an axis and a version."""
 
 
 def next_cell(
-    rules: Sequence[Rule], broken: Sequence[CellState], asked: WhetherAsked, untested: UntestedCells
+    rules: Sequence[Rule],
+    broken: Sequence[CellSighting],
+    asked: WhetherAsked,
+    untested: UntestedCells,
 ) -> str | None:
     """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
     version makes the difference; newest releases first.

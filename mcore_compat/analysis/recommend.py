@@ -11,10 +11,11 @@ from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from mcore_compat.analysis.declarations import newest_first
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
-from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
 
 ALIASES = {
@@ -124,12 +125,11 @@ def failed(cell: CellRecord) -> list[str]:
 
 def rank(cell: CellRecord) -> tuple[object, ...]:
     """Best first: evidence of a GPU, undeclared failures, all failures, then the newest."""
-    versions = (tuple(-part for part in parsed(cell.pins[axis]).release) for axis in AXES[:4])
     return (
         cell.device_class != "gpu",
         len(cell.unexpected),
         len(failed(cell)),
-        *versions,
+        *newest_first(cell.pins, AXES[:4]),
         cell.name,
     )
 

@@ -18,7 +18,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 
@@ -28,7 +28,7 @@ MOST_AXES = 3
 """A rule over more axes than these explains nothing."""
 
 
-class FailureState(str, Enum):
+class FailureState(StrEnum):
     """What a cell says of a failure; what tells most comes first."""
 
     FAILS = "fails"
@@ -39,9 +39,6 @@ class FailureState(str, Enum):
     UNSUPPORTED = "unsupported"
     UNRESOLVABLE = "unresolvable"
     UNBUILDABLE = "unbuildable"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 FAILS, WORKS = FailureState.FAILS, FailureState.WORKS
@@ -64,7 +61,7 @@ CellsByState = Mapping[FailureState, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellState:
+class CellSighting:
     """What one cell says of a failure."""
 
     cell: str
@@ -148,7 +145,7 @@ class Rule:
     support: tuple[str, ...]
     works: int
     contradicted: tuple[str, ...]
-    others: tuple[CellState, ...] = ()
+    others: tuple[CellSighting, ...] = ()
     checks: tuple[str, ...] = ()
 
     def text(self) -> str:
@@ -205,7 +202,7 @@ def places(cells: int) -> Iterator[int]:
         cells ^= lowest
 
 
-class Grid:
+class CellGrid:
     """Cells by place, and by their versions."""
 
     def __init__(self, cells: Sequence[tuple[str, Mapping[str, str]]]) -> None:
@@ -234,11 +231,11 @@ class Grid:
         within = (at for v, at in self._at[axis].items() if inside(v, versions[0], versions[-1]))
         return functools.reduce(operator.or_, within, 0)
 
-    def states(self, states: CellsByState) -> tuple[CellState, ...]:
+    def states(self, states: CellsByState) -> tuple[CellSighting, ...]:
         """What each cell says, by place."""
         rows = sorted((place, state) for state, cells in states.items() for place in places(cells))
         return tuple(
-            CellState(cell=self.cells[place][0], pins=self.cells[place][1], state=state)
+            CellSighting(cell=self.cells[place][0], pins=self.cells[place][1], state=state)
             for place, state in rows
         )
 
@@ -254,7 +251,7 @@ class Grid:
         return bool(here & (states.get(FAILS, 0) | states.get(WORKS, 0)))
 
 
-def boxes(grid: Grid, states: CellsByState, checks: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+def boxes(grid: CellGrid, states: CellsByState, checks: tuple[str, ...] = ()) -> tuple[Rule, ...]:
     """The smallest rules: of those that hold the fewest cells in which the checks work, then the
     fewest in which they fail otherwise or are blocked, all those over the fewest axes.
 
@@ -271,7 +268,7 @@ def boxes(grid: Grid, states: CellsByState, checks: tuple[str, ...] = ()) -> tup
     return tuple(_rule(grid, states, axes, checks) for axes in best)
 
 
-def wider(grid: Grid, states: CellsByState) -> tuple[Rule, ...]:
+def wider(grid: CellGrid, states: CellsByState) -> tuple[Rule, ...]:
     """Rules over as few axes that hold no cell that works either, but more in which the checks
     fail otherwise or are blocked: what fails there may hide that they are right."""
     costs = _costs(grid, states)
@@ -285,7 +282,7 @@ def wider(grid: Grid, states: CellsByState) -> tuple[Rule, ...]:
     )
 
 
-def _costs(grid: Grid, states: CellsByState) -> dict[tuple[str, ...], tuple[int, int, int]]:
+def _costs(grid: CellGrid, states: CellsByState) -> dict[tuple[str, ...], tuple[int, int, int]]:
     """By axes: how many cells the box over them holds in which the checks work, how many in which
     they fail otherwise or are blocked, and how many axes they are. The least is the best."""
     broken, works = states.get(FAILS, 0), states.get(WORKS, 0)
@@ -304,7 +301,7 @@ def _costs(grid: Grid, states: CellsByState) -> dict[tuple[str, ...], tuple[int,
 
 
 def _rule(
-    grid: Grid, states: CellsByState, axes: Sequence[str], checks: tuple[str, ...] = ()
+    grid: CellGrid, states: CellsByState, axes: Sequence[str], checks: tuple[str, ...] = ()
 ) -> Rule:
     spans = {axis: grid.span(axis, states[FAILS]) for axis in axes}
     box = functools.reduce(operator.and_, spans.values())
@@ -319,7 +316,7 @@ def _rule(
     )
 
 
-def _bound(grid: Grid, states: CellsByState, axis: str, spans: Mapping[str, int]) -> Bound:
+def _bound(grid: CellGrid, states: CellsByState, axis: str, spans: Mapping[str, int]) -> Bound:
     """An axis' interval, with what lies beside it, all other axes being within theirs."""
     rest = functools.reduce(operator.and_, (spans[a] for a in spans if a != axis), grid.all)
     failed = grid.versions(axis, states[FAILS])
@@ -340,7 +337,7 @@ def _bound(grid: Grid, states: CellsByState, axis: str, spans: Mapping[str, int]
 
 
 def _nearest(
-    grid: Grid, states: CellsByState, axis: str, versions: Sequence[str], rest: int
+    grid: CellGrid, states: CellsByState, axis: str, versions: Sequence[str], rest: int
 ) -> Beside | None:
     """The first of the versions that was tested, and what tells most of it. Cells that did not
     come to their checks say something only where no other does."""

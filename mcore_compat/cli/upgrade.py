@@ -9,7 +9,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.results.evidence import DEVICE_CLASSES
 from mcore_compat.run.context import context
-from mcore_compat.upgrade import writing
+from mcore_compat.upgrade import document
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.validation import Question, validate
 
@@ -40,7 +40,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--changes-ok", action="store_true", help="exit code 0 for go with changes, too"
     )
-    formats = writing.FORMATS
+    formats = document.FORMATS
     options.choice(parser, "--format", formats, default=formats[0], help=f"default: {formats[0]}")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the answer there")
     parser.add_argument(
@@ -74,6 +74,6 @@ def call(args: Namespace) -> int:
         device_class=args.device_class,
     )
     answer = validate(question, here)
-    writing.write(answer, args.format, args.output)
+    document.write(answer, args.format, args.output)
     fine = {Word.GO, Word.CHANGES} if args.changes_ok else {Word.GO}
     return 0 if answer.word in fine else 1

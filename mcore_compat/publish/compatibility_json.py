@@ -14,7 +14,7 @@ from typing import Any
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.rules import Beside, Bound, Rule
-from mcore_compat.analysis.rules import CellState as Seen
+from mcore_compat.analysis.rules import CellSighting as Seen
 from mcore_compat.base import files
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.publish import over_base

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.comparison import known_good
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, named
-from mcore_compat.upgrade.pins import back, moving
-from mcore_compat.upgrade.sides import FRESH
+from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, checkpoints, named
+from mcore_compat.upgrade.pins import back
+from mcore_compat.upgrade.sides import FRESH, UpgradeInputs
 
 MOST = 3
 PAIR = ("megatron-core", "nvidia-modelopt")
@@ -33,34 +34,32 @@ class Alternative:
 def alternatives(
     origin: Evidence,
     target: Mapping[str, str],
-    evidence: Sequence[Evidence],
-    loads: Callable[[str], Checkpoints],
+    known: UpgradeInputs,
     accepted: Sequence[str] = (),
 ) -> tuple[Alternative, ...]:
     """The nearest to TO, with the fewest and lowest moves, in its direction from FROM; at most
-    `MOST`, and none where nothing works in FROM. `loads`: what is known of FROM's checkpoints in
-    a cell."""
+    `MOST`, and none where nothing works in FROM."""
     wanted = {
         c.check
         for c in origin.checks
         if c.outcome is CheckOutcome.WORKS and not named(c.check, accepted)
     }
-    versions = {axis: sorted({e.pins[axis] for e in evidence}, key=parsed) for axis in AXES}
+    versions = {axis: sorted({e.pins[axis] for e in known.found}, key=parsed) for axis in AXES}
     rows = []
-    for e in evidence if wanted else ():
+    for e in known.found if wanted else ():
         works = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
         # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
-        moves = set(moving(origin.pins, e.pins)) & {*PAIR}
+        moves = set(differing(origin.pins, e.pins)) & {*PAIR}
         wrong = moves & (set(back(origin.pins, e.pins)) ^ set(back(origin.pins, target)))
-        away = moving(target, e.pins)
+        away = differing(target, e.pins)
         if not (moves and not wrong and away and wanted <= works and known_good(e)):
             continue
-        known = _checkpoints(loads(e.cell))
-        if known is not None:
+        load = _checkpoints(checkpoints(origin, e.cell, known, accepted))
+        if load is not None:
             steps = sum(_steps(versions[axis], target[axis], e.pins[axis]) for axis in away)
             rows.append(
                 Alternative(
-                    cell=e.cell, pins=dict(e.pins), moved=away, steps=steps, checkpoints=known
+                    cell=e.cell, pins=dict(e.pins), moved=away, steps=steps, checkpoints=load
                 )
             )
     return tuple(sorted(rows, key=lambda a: (len(a.moved), a.steps, a.cell))[:MOST])
@@ -72,13 +71,13 @@ def _steps(versions: Sequence[str], start: str, end: str) -> int:
     return sum(low < parsed(version) <= high for version in versions)
 
 
-def _checkpoints(checkpoints: Checkpoints) -> str | None:
+def _checkpoints(over: Checkpoints) -> str | None:
     """What is known of FROM's checkpoints; None where some do not load there by themselves."""
-    lost = (r for load in (Load.LOST, Load.OPEN, Load.THROUGH) for r in checkpoints.of(load))
+    lost = (r for load in (Load.LOST, Load.OPEN, Load.THROUGH) for r in over.of(load))
     if any(not r.accepted for r in lost):
         return None
-    if checkpoints.state == NOT_TESTED or not checkpoints.routes or checkpoints.of(Load.UNTESTED):
+    if over.state == NOT_TESTED or not over.routes or over.of(Load.UNTESTED):
         return NOT_TESTED
-    if checkpoints.state != FRESH:
-        return f"load, but {checkpoints.state} since"
-    return Load.NOT_ASKED.value if checkpoints.of(Load.NOT_ASKED) else "load"
+    if over.state != FRESH:
+        return f"load, but {over.state} since"
+    return Load.NOT_ASKED.value if over.of(Load.NOT_ASKED) else "load"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import comparison
 from mcore_compat.results.comparison import Difference
@@ -13,7 +14,7 @@ from mcore_compat.upgrade import alternatives as others
 from mcore_compat.upgrade import checkpoints as loads
 from mcore_compat.upgrade import interfaces, losses, numbers, pins
 from mcore_compat.upgrade.alternatives import Alternative
-from mcore_compat.upgrade.checkpoints import Checkpoints, Exchange, Load
+from mcore_compat.upgrade.checkpoints import Checkpoints, Load
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
@@ -83,8 +84,7 @@ def answer(
         if difference and target_checked
         else ()
     )
-    exchange = Exchange(exchanged=known.loads, found=known.found, checks=known.checks)
-    over = loads.checkpoints(old, target.name, exchange, accepted) if old else None
+    over = loads.checkpoints(old, target.name, known, accepted) if old else None
     changed = interfaces.interfaces(origin.pins, target.pins, known.found, known.all_.releases)
     bare = UpgradeAnswer(
         word=Word.GO,
@@ -92,7 +92,7 @@ def answer(
         device_class=known.device_class,
         origin=origin,
         target=target,
-        moved=pins.moving(origin.pins, target.pins),
+        moved=differing(origin.pins, target.pins),
         packages=pins.packages(origin.lock, target.lock),
         undeclared=pins.undeclared(origin.pins, target.pins, known.all_.matrix),
         difference=difference,
@@ -105,13 +105,7 @@ def answer(
     word = max((r.word for r in reasons), key=RANK.index, default=Word.GO)
     instead: tuple[Alternative, ...] = ()
     if old and word is Word.NO:
-        instead = others.alternatives(
-            old,
-            target.pins,
-            known.found,
-            lambda cell: loads.checkpoints(old, cell, exchange, accepted),
-            accepted,
-        )
+        instead = others.alternatives(old, target.pins, known, accepted)
     return replace(bare, word=word, reasons=reasons, alternatives=instead)
 
 
@@ -125,64 +119,51 @@ def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     for loss in answer.losses:
         yield _of_loss(loss)
     yield from _of_checkpoints(answer)
-    yield from _not_recorded(answer)
-    for interface in answer.interfaces:
-        count = _count(len(interface.breaking), "function or spec", "functions or specs")
-        change = f"{interface.package} {interface.before} → {interface.after}"
-        if interface.breaking:
-            yield UpgradeReason(
-                Word.CHANGES,
-                f"{change} breaks calls that were right: {count}",
-                names=tuple(c.name for c in interface.breaking),
-            )
-    if answer.undeclared:
-        yield UpgradeReason(
-            Word.CHANGES,
-            f"TO has {_count(len(answer.undeclared), 'requirement')} that nothing declares "
-            "and FROM did not have: install by name",
-            names=tuple(text for text, *_ in answer.undeclared),
-        )
-    yield from _back(answer)
-    yield from _without_gpu(answer)
+    yield from _counted(
+        Word.CHANGES,
+        [f"{i.package} {version}" for i in answer.interfaces for version in i.not_recorded],
+        "whether calls break is not known: nothing was recorded of {}",
+        "release",
+    )
+    for i in answer.interfaces:
+        text = f"{i.package} {i.before} → {i.after} breaks calls that were right: {{}}"
+        names = [change.name for change in i.breaking]
+        yield from _counted(Word.CHANGES, names, text, "function or spec", "functions or specs")
+    yield from _counted(
+        Word.CHANGES,
+        [text for text, *_ in answer.undeclared],
+        "TO has {} that nothing declares and FROM did not have: install by name",
+        "requirement",
+    )
+    yield from _counted(
+        Word.GO,
+        [interface.package for interface in answer.interfaces if interface.back],
+        "{} back to an older release: what that takes away is not compared",
+        "package goes",
+        "packages go",
+    )
+    ends = (answer.origin.outcomes(), answer.target.outcomes())
+    open_ = [{c for c, o in end.items() if o is CheckOutcome.NEEDS_GPU} for end in ends]
+    yield from _counted(
+        Word.GO,
+        sorted(open_[0] & open_[1]),
+        "{} asked in neither",
+        "check needs a GPU, and was",
+        "checks need a GPU, and were",
+    )
     if answer.origin.outcomes() and answer.difference and not answer.difference.same_suite:
         yield UpgradeReason(
             Word.GO, "FROM and TO were taken with two suites: a difference may be theirs"
         )
 
 
-def _back(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    back = tuple(interface.package for interface in answer.interfaces if interface.back)
-    if back:
-        text = _count(len(back), "package goes", "packages go") + " back to an older release: what "
-        yield UpgradeReason(Word.GO, f"{text}that takes away is not compared", names=back)
-
-
-def _not_recorded(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """Releases of which nobody knows what calls they take."""
-    gone = tuple(
-        f"{interface.package} {v}"
-        for interface in answer.interfaces
-        for v in interface.not_recorded
-    )
-    if gone:
-        text = "whether calls break is not known: nothing was recorded of "
-        text += _count(len(gone), "release")
-        yield UpgradeReason(Word.CHANGES, text, names=gone)
-
-
-def _without_gpu(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """What nobody knows on this device class, of either cell."""
-    ends = (answer.origin.outcomes(), answer.target.outcomes())
-    open_ = [{c for c, o in end.items() if o is CheckOutcome.NEEDS_GPU} for end in ends]
-    both = sorted(open_[0] & open_[1])
-    if both:
-        text = _count(len(both), "check needs a GPU, and was", "checks need a GPU, and were")
-        text += " asked in neither"
-        yield UpgradeReason(Word.GO, text, names=tuple(both))
-
-
-def _count(number: int, noun: str, nouns: str = "") -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
+def _counted(
+    word: Word, names: Sequence[str], text: str, noun: str, nouns: str = "", command: str = ""
+) -> Iterator[UpgradeReason]:
+    """The reason that has these names, their number put into its text; none without names."""
+    if names:
+        count = f"{len(names)} {noun if len(names) == 1 else nouns or noun + 's'}"
+        yield UpgradeReason(word, text.format(count), names=tuple(names), command=command)
 
 
 ASKED = frozenset({*comparison.GOOD, CellOutcome.INCOMPATIBLE})
@@ -249,14 +230,9 @@ def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         return
     command = loads.exchange_command(answer.origin.name, answer.target.name)
     for load, (word, text) in CHECKPOINTS.items():
-        routes = [r for r in over.of(load) if not r.accepted]
-        if routes:
-            yield UpgradeReason(
-                word,
-                f"{_count(len(routes), 'checkpoint')} {text}",
-                names=tuple(r.check for r in routes),
-                command=command if load in (Load.UNTESTED, Load.OPEN) else "",
-            )
+        checks = [r.check for r in over.of(load) if not r.accepted]
+        how = command if load in (Load.UNTESTED, Load.OPEN) else ""
+        yield from _counted(word, checks, f"{{}} {text}", "checkpoint", command=how)
     if over.state not in (FRESH, loads.NOT_TESTED):
         text = f"what is known of checkpoints does not hold any more: {over.state}"
         yield UpgradeReason(Word.CHANGES, text, command=command)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 
 from mcore_compat.analysis.bisect.halving import CheckState
-from mcore_compat.upgrade.text import Code, Item, Ours, item, names
 
 Moved = frozenset[str]
 """A combination: the axes that are moved."""
@@ -64,6 +63,13 @@ class BlameReport:
     open: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    def reasons(self, combinations: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
+        """Combinations by why they cannot be asked; empty where that is not known."""
+        reasons: dict[str, list[str]] = {}
+        for axes in combinations:
+            reasons.setdefault(self.why.get(axes, ""), []).append(" + ".join(axes))
+        return reasons
+
 
 def combinations(axes: Sequence[str]) -> Iterator[Moved]:
     """Every combination that moves some and not all, the smallest first."""
@@ -96,10 +102,10 @@ def find(
             if start is not None:
                 culprit = search.least(start)
                 minimal.append(culprit)
-        if culprit is None and rest and search.states[rest] is None:
+        if culprit is None and search.states[rest] is None:
             whole = False
         # What cannot be asked as a whole may hold smaller ones that fail.
-        silent = culprit is None and bool(rest) and search.states[rest] is CheckState.SILENT
+        silent = culprit is None and search.states[rest] is CheckState.SILENT
         for axis in search.ordered(rest if silent else culprit or ()):
             further = out | {axis}
             if further not in seen:
@@ -141,17 +147,13 @@ class _Search:
 
     def start(self, rest: Moved) -> Moved | None:
         """A combination within `rest` that fails: one that is known, else `rest` itself."""
-        if not rest:
-            return None
         return self._known_bad(self._below(rest)) or (rest if self.bad(rest) else None)
 
     def least(self, moved: Moved) -> Moved:
         """A combination within `moved`, which fails, of which no smaller one was seen to fail."""
-        while True:
-            smaller = self._smaller(moved)
-            if smaller is None:
-                return moved
+        while smaller := self._smaller(moved):
             moved = smaller
+        return moved
 
     def _smaller(self, moved: Moved) -> Moved | None:
         known = self._known_bad(self._below(moved))
@@ -184,95 +186,24 @@ class _Search:
 
     def blame(self, minimal: Sequence[Moved], whole: bool) -> Blame:
         """What the search came to."""
-        culprits = [
-            Culprit(
-                axes=self.ordered(axes),
-                silent=self._those(CheckState.SILENT, self._below(axes)),
-                unknown=self._those(None, self._below(axes)),
-            )
-            for axes in minimal
-        ]
         every = [*self._below(self.every), self.every]
         return Blame(
-            culprits=tuple(sorted(culprits, key=lambda c: (len(c.axes), self._rank(c.axes)))),
+            culprits=tuple(
+                Culprit(
+                    axes=self.ordered(axes),
+                    silent=self._those(CheckState.SILENT, self._below(axes)),
+                    unknown=self._those(None, self._below(axes)),
+                )
+                for axes in every
+                if axes in minimal
+            ),
             innocent=self._those(CheckState.GOOD, every),
             silent=self._those(CheckState.SILENT, every),
             whole=whole,
         )
-
-    def _rank(self, axes: Sequence[str]) -> tuple[int, ...]:
-        return tuple(map(self._axes.index, axes))
 
     def _those(
         self, state: CheckState | None, among: Iterable[Moved]
     ) -> tuple[tuple[str, ...], ...]:
         """Those of which this is known; None: that they were not asked."""
         return tuple(self.ordered(axes) for axes in among if self.states.get(axes) is state)
-
-
-MOST = 4
-"""Combinations of a kind that are named."""
-
-
-def items(report: BlameReport, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Item]:
-    """A line for each set that is to blame, then what is known of the others, and what would tell
-    more."""
-    for culprit in report.blame.culprits:
-        yield item(*_culprit(culprit, old, new), *_where(report, culprit.axes), level=1)
-        for text, smaller in (("not asked", culprit.unknown), ("cannot be asked", culprit.silent)):
-            if smaller:
-                count = f"{len(smaller)} smaller combination{'s' if len(smaller) > 1 else ''}"
-                named = _combinations(smaller, report.why)
-                yield item(Ours(f"{count} {text}: "), *named, level=2)
-    alone = [axes for axes in report.blame.innocent if len(axes) == 1]
-    for axes in alone:
-        yield item(Ours("not by itself: "), Code(axes[0]), *_where(report, axes), level=1)
-    if not report.blame.whole:
-        yield item(Ours("others may break it as well: not all was asked"), level=1)
-    if report.open:
-        yield item(*_price(report), level=1)
-
-
-def _culprit(culprit: Culprit, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    several = len(culprit.axes) > 1
-    yield Ours("to blame: " if culprit.proved or not several else "to blame, or some of them: ")
-    for place, axis in enumerate(culprit.axes):
-        if place:
-            yield Ours(", ")
-        yield Code(f"{axis} {old[axis]} → {new[axis]}")
-    if culprit.proved:
-        yield Ours(", only together" if several else ", alone")
-
-
-def _where(report: BlameReport, axes: Sequence[str]) -> Iterator[str]:
-    cell = report.cells.get(tuple(axes))
-    if cell is not None:
-        yield Ours(" (")
-        yield Code(cell)
-        yield Ours(")")
-
-
-def _combinations(
-    combinations: Sequence[Sequence[str]], why: Mapping[tuple[str, ...], str]
-) -> Iterator[str]:
-    """Those that cannot be asked for the same reason together."""
-    reasons: dict[str, list[str]] = {}
-    for axes in combinations:
-        reasons.setdefault(why.get(tuple(axes), ""), []).append(" + ".join(axes))
-    for place, (reason, same) in enumerate(reasons.items()):
-        if place:
-            yield Ours("; ")
-        yield from names(same, MOST)
-        if reason:
-            yield Ours(": ")
-            yield reason[:200]
-
-
-def _price(report: BlameReport) -> Iterator[str]:
-    minutes = max(1, round(report.seconds * len(report.open) / 60))
-    yield Code("--blame")
-    count = len(report.open)
-    cells = "1 cell" if count == 1 else f"at most {count} cells"
-    yield Ours(f" would run {cells}, about {minutes} min without builds and downloads; ")
-    yield Ours("one of them: ")
-    yield Code(report.open[0])

@@ -12,10 +12,8 @@ from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
 from mcore_compat.exchange.evidence import answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
-from mcore_compat.exchange.report import HEADS
-from mcore_compat.results.evidence import CheckResult, Evidence, Source
-from mcore_compat.upgrade.sides import Side
-from mcore_compat.upgrade.text import Code, Item, Ours, Section, item, names
+from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.upgrade.sides import UpgradeInputs
 
 Place = tuple[str, str]
 """A cell and the kind of checkpoint that is held there."""
@@ -83,45 +81,24 @@ class Checkpoints:
         return tuple(r for r in self.routes if r.load is load)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """The evidence of one device class that routes are found in, and today's digest of the checks
-    that it is to have."""
-
-    exchanged: Sequence[Evidence]
-    found: Sequence[Evidence]
-    checks: str = ""
-
-    def loads(self, cell: str) -> Evidence | None:
-        return next((exchanged for exchanged in self.exchanged if exchanged.cell == cell), None)
-
-    def answers(self, origin: str, target: str) -> Mapping[str, CheckResult]:
-        there = self.loads(target)
-        return answers(there).get(origin, {}) if there else {}
-
-    def source(self, origin: str, target: str) -> Source | None:
-        there = self.loads(target)
-        return there.sources.get(origin) if there else None
-
-
 def checkpoints(
-    origin: Evidence, target: str, all_: Exchange, accepted: Sequence[str] = ()
+    origin: Evidence, target: str, known: UpgradeInputs, accepted: Sequence[str] = ()
 ) -> Checkpoints:
     """What comes over from `origin` into the cell `target`. `accepted` are patterns of what may be
     lost, as `restore-from[gpt:quantized]`."""
-    source = all_.source(origin.cell, target)
-    asked = all_.answers(origin.cell, target)
+    there, asked = known.loaded(target), known.answers(origin.cell, target)
+    source = there.sources.get(origin.cell) if there else None
     routes = []
     for key in sorted({*_saved(origin), *asked}):
         family, _, way = key.partition(":")
         if key in asked:
-            routes.append(_route(origin, target, family, way, all_))
+            routes.append(_route(origin, target, asked[key], family, way, known))
         elif source is None or way not in source.ways:
             routes.append(Route(family=family, way=way, load=Load.UNTESTED))
         # else the family has no such checkpoint
     return Checkpoints(
         routes=tuple(replace(r, accepted=named(r.check, accepted)) for r in routes),
-        state=_state(origin, target, all_),
+        state=_state(there, origin.cell, known) if there and source else NOT_TESTED,
         taken=source.taken if source else "",
     )
 
@@ -141,18 +118,21 @@ def named(check: str, patterns: Iterable[str]) -> bool:
     return any(matching(pattern, [check]) for pattern in patterns)
 
 
-def _state(origin: Evidence, target: str, all_: Exchange) -> str:
-    there, source = all_.loads(target), all_.source(origin.cell, target)
-    if there is None or source is None:
-        return NOT_TESTED
-    if there.suite != all_.checks:
+def _state(there: Evidence, origin: str, known: UpgradeInputs) -> str:
+    if there.suite != known.checks:
         return "the checks changed"
-    return "fresh" if _holds(there, origin.cell, source, all_) else "a lock changed"
+    return "fresh" if _holds(there, origin, known) else "a lock changed"
 
 
-def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange) -> Route:
+def _route(
+    origin: Evidence,
+    target: str,
+    answer: CheckResult,
+    family: str,
+    way: str,
+    known: UpgradeInputs,
+) -> Route:
     """What became of a checkpoint that was asked for."""
-    answer = all_.answers(origin.cell, target)[f"{family}:{way}"]
     if answer.outcome is CheckOutcome.WORKS:
         return Route(family=family, way=way, load=Load.WORKS)
     failure = answer.failure
@@ -160,22 +140,16 @@ def _route(origin: Evidence, target: str, family: str, way: str, all_: Exchange)
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
     asked = answer.outcome in FAILURES
     why = why if asked else answer.reason or answer.outcome.value
-    route = Route(
-        family=family,
-        way=way,
-        load=Load.BEFORE,
-        why=why,
-        cause=cause,
-    )
+    route = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=cause)
     if not asked and why.startswith(NOT_SAVED):
         return replace(route, load=Load.NOT_SAVED)
-    own = _in_origin(origin, family, way, all_)
+    own = _in_origin(origin, family, way, known)
     if own in NONE:
         return route  # TO takes nothing away
     if not asked:
         return replace(route, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
-    chain = shortest(edges(all_, family), start, end)
+    chain = shortest(edges(known, family), start, end)
     lost = Load.LOST if own is CheckOutcome.WORKS else Load.OPEN
     return replace(route, load=Load.THROUGH if chain else lost, chain=chain)
 
@@ -184,9 +158,11 @@ NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
 """Outcomes of which it is known that a release does not do what was asked."""
 
 
-def _in_origin(origin: Evidence, family: str, way: str, all_: Exchange) -> CheckOutcome | None:
+def _in_origin(
+    origin: Evidence, family: str, way: str, known: UpgradeInputs
+) -> CheckOutcome | None:
     """How FROM loads its own checkpoint so; None where it was not asked."""
-    own = all_.answers(origin.cell, origin.cell).get(f"{family}:{way}")
+    own = known.answers(origin.cell, origin.cell).get(f"{family}:{way}")
     if own is not None:
         return own.outcome
     check = f"{IN_ORIGIN.get(way, '')}[{family}]"
@@ -197,20 +173,20 @@ Edges = Mapping[Place, Sequence[tuple[Place, int]]]
 """By place: where it goes on to, and whether that is into another cell (1) or not (0)."""
 
 
-def edges(all_: Exchange, family: str) -> Edges:
+def edges(known: UpgradeInputs, family: str) -> Edges:
     """Every load of a family's checkpoints that works, between cells and within one; none that was
     seen with other checks or locks than today's."""
     steps_from: dict[Place, set[tuple[Place, int]]] = {}
-    for exchanged in all_.exchanged:
+    for exchanged in known.loads:
         for origin, by_key in answers(exchanged).items():
-            if not _holds(exchanged, origin, exchanged.sources[origin], all_):
+            if not _holds(exchanged, origin, known):
                 continue
             for way, kind in WAYS.items():
                 answer = by_key.get(f"{family}:{way}")
                 if answer is not None and answer.outcome is CheckOutcome.WORKS:
                     step = (exchanged.cell, INTO.get(way, kind)), int(exchanged.cell != origin)
                     steps_from.setdefault((origin, kind), set()).add(step)
-    for e in all_.found:
+    for e in known.found:
         for c in e.checks:
             if c.family == family and c.kind in WITHIN and c.outcome is CheckOutcome.WORKS:
                 kind, other = WITHIN[c.kind]
@@ -218,13 +194,13 @@ def edges(all_: Exchange, family: str) -> Edges:
     return {place: sorted(steps) for place, steps in steps_from.items()}
 
 
-def _holds(exchanged: Evidence, origin: str, source: Source, all_: Exchange) -> bool:
+def _holds(exchanged: Evidence, origin: str, known: UpgradeInputs) -> bool:
     """Whether what was loaded of `origin` is of today's checks and of the locks that were run."""
-    locks = {e.cell: e.lock for e in all_.found if e.cell in (exchanged.cell, origin)}
+    locks = {e.cell: e.lock for e in known.found if e.cell in (exchanged.cell, origin)}
     return (
-        exchanged.suite == all_.checks
+        exchanged.suite == known.checks
         and exchanged.lock == locks.get(exchanged.cell, exchanged.lock)
-        and source.lock == locks.get(origin, source.lock)
+        and exchanged.sources[origin].lock == locks.get(origin, exchanged.sources[origin].lock)
     )
 
 
@@ -250,47 +226,3 @@ def exchange_command(origin: str, target: str) -> str:
     """What loads FROM's checkpoints in TO, and in FROM: what does not load there either is not
     lost."""
     return f"nox -s exchange -- --from {origin} --to {origin} {target}"
-
-
-def section(checkpoints: Checkpoints | None, origin: Side, target: Side) -> Section | None:
-    """How the checkpoints of FROM come over into TO, in words. None where FROM came to nothing that
-    saves, or TO to nothing that loads."""
-    if checkpoints is None or not origin.outcomes() or not target.outcomes():
-        return None
-    title = (Ours("Do checkpoints of FROM load in TO?"),)
-    command = exchange_command(origin.name, target.name)
-    if checkpoints.state == NOT_TESTED:
-        body: list[Item] = [item(Ours("not tested: "), Code(command))]
-        return Section(title=title, body=tuple(body))
-    body = [item(Ours("taken "), f"{checkpoints.taken[:10]}, {checkpoints.state}")]
-    for way in HEADS:
-        routes = [r for r in checkpoints.routes if r.way == way]
-        body += _way(way, routes) if routes else []
-    if checkpoints.of(Load.UNTESTED) or checkpoints.of(Load.OPEN):
-        body.append(item(Ours("what is not tested: "), Code(command)))
-    if checkpoints.of(Load.THROUGH):
-        text = "Of a way through others each step was tested by itself, with a checkpoint that the "
-        text += "cell before it made anew."
-        body.append(item(Ours(text)))
-    return Section(title=title, body=tuple(body))
-
-
-def _way(way: str, routes: Sequence[Route]) -> Iterator[Item]:
-    yield item(Code(way), Ours(": "), HEADS[way])
-    for load in Load:
-        same = [r for r in routes if r.load is load]
-        if load in (Load.WORKS, Load.UNTESTED) and same:
-            text = "load" if load is Load.WORKS else "not tested"
-            yield item(Ours(f"{text}: "), *names([r.family for r in same]), level=1)
-        elif same:
-            for route in same:
-                accepted = ", which may be lost" if route.accepted else ""
-                head = (Code(route.family), Ours(f": {load.value}{accepted}"))
-                yield item(*head, *_chain(route.chain), Ours("; "), route.why, level=1)
-
-
-def _chain(chain: Sequence[Place]) -> Iterator[str]:
-    for place, (cell, kind) in enumerate(chain):
-        yield Ours(" → " if place else ": ")
-        yield Code(cell)
-        yield Ours(f" ({kind})")

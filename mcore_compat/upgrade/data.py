@@ -33,7 +33,7 @@ means something else a major one.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -44,9 +44,6 @@ from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.sides import Side
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 VERSION = "1.1.0"
 
@@ -67,7 +64,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
         "to": _side(answer.target),
         "reasons": [_row(reason) for reason in answer.reasons],
         "losses": [_loss(loss) for loss in answer.losses],
-        "difference": _difference(answer),
+        "difference": difference(answer),
         "checkpoints": checkpoints
         and {
             **_row(checkpoints, routes=None),
@@ -80,7 +77,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
     }
 
 
-def _row(record: DataclassInstance, **names: str | None) -> dict[str, Any]:
+def _row(record: Any, **names: str | None) -> dict[str, Any]:
     """The fields of a record, by what they are called in the file: None is left out."""
     named = {names.get(f.name, f.name): f.name for f in fields(record)}
     return {key: msgspec.to_builtins(getattr(record, f)) for key, f in named.items() if key}
@@ -139,18 +136,19 @@ def _blame(report: BlameReport) -> dict[str, Any]:
     }
 
 
-def _difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
-    difference = answer.difference
-    if difference is None:
+def difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
+    """By kind: the checks that changed so, and whether both cells ran the same suite."""
+    change = answer.difference
+    if change is None:
         return None
     lists = {
-        "regressed": difference.broke,
-        "fixed": difference.fixed,
-        "still_broken": [c for c in difference.still if not c.otherwise],
-        "broken_otherwise": [c for c in difference.still if c.otherwise],
-        "newly_untested": difference.newly_untested,
-        "newly_failing": difference.newly_failing,
-        "newly_working": difference.newly_works,
+        "regressed": change.broke,
+        "fixed": change.fixed,
+        "still_broken": [c for c in change.still if not c.otherwise],
+        "broken_otherwise": [c for c in change.still if c.otherwise],
+        "newly_untested": change.newly_untested,
+        "newly_failing": change.newly_failing,
+        "newly_working": change.newly_works,
     }
-    checks = {name: [change.check for change in changes] for name, changes in lists.items()}
-    return {**checks, "same_suite": difference.same_suite}
+    checks = {name: [c.check for c in rows] for name, rows in lists.items()}
+    return {**checks, "same_suite": change.same_suite}

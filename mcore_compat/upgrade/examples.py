@@ -15,8 +15,8 @@ from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import locks
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.check_sets import MAIN
-from mcore_compat.upgrade import document, text
-from mcore_compat.upgrade.answer import UpgradeAnswer, answer
+from mcore_compat.upgrade import document
+from mcore_compat.upgrade.answer import answer
 from mcore_compat.upgrade.sides import UpgradeInputs
 
 FOLDER = Path("docs", "upgrade")
@@ -61,35 +61,21 @@ def known(
     )
 
 
-def made(
-    all_: Collated,
-    exchanged: Sequence[Evidence],
-    origin: str,
-    target: str,
-    workspace: Workspace,
-) -> UpgradeAnswer:
-    """The answer to one example."""
-    cells = [combinations.named(full_name(n), all_.matrix, all_.releases) for n in (origin, target)]
-    of = known(all_, DEVICE_CLASS, exchanged, cells, workspace)
-    return answer(of.side(cells[0]), of.side(cells[1]), of)
-
-
-def markdown(answer: UpgradeAnswer) -> str:
-    """As `--format markdown` gives it."""
-    return text.markdown(document.sections(answer))
-
-
 def texts(
     all_: Collated, exchanged: Sequence[Evidence], workspace: Workspace
 ) -> Mapping[Path, Callable[[], str]]:
     """By file: how its text is made. An example of which nothing is known is left out."""
 
-    def text_of(origin: str, target: str) -> str:
-        return markdown(made(all_, exchanged, origin, target, workspace))
+    def text_of(names: Sequence[str]) -> str:
+        cells = [combinations.named(name, all_.matrix, all_.releases) for name in names]
+        of = known(all_, DEVICE_CLASS, exchanged, cells, workspace)
+        origin, target = map(of.side, cells)
+        return document.markdown(answer(origin, target, of))
 
     tested = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
+    full = {pair: tuple(map(full_name, pair)) for pair in PAIRS}
     return {
-        workspace.root / path_of(*pair): functools.partial(text_of, *pair)
-        for pair in PAIRS
-        if {full_name(name) for name in pair} <= tested
+        workspace.root / path_of(*pair): functools.partial(text_of, names)
+        for pair, names in full.items()
+        if {*names} <= tested
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcore_compat.analysis.interfaces import changes, recorded, words
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
@@ -59,24 +59,28 @@ def interfaces(
         before, after = old[package], new[package]
         if before == after:
             continue
+        row = Interface(package=package, before=before, after=after)
         if parsed(after) < parsed(before):
-            rows.append(Interface(package=package, before=before, after=after, back=True))
+            rows.append(replace(row, back=True))
             continue
         # Of these two releases alone: what came and went in between touches nobody.
         both = [e for e in evidence if e.pins[package] in (before, after)]
         recorded = _recorded(package, both)
         gone = tuple(version for version in (before, after) if version not in recorded)
         if gone:
-            rows.append(Interface(package=package, before=before, after=after, not_recorded=gone))
+            rows.append(replace(row, not_recorded=gone))
             continue
         by_name: dict[str, list[InterfaceDifference]] = {}
         for change in changes.changes(both, releases):
             same = (change.subject.package, change.before, change.after)
-            if same == (package, before, after):
+            # What differs in annotations and the like touches no caller.
+            if same == (package, before, after) and not change.what.minor:
                 by_name.setdefault(change.subject.name, []).append(change.what)
-        changed = [_changed(name, what) for name, what in sorted(by_name.items())]
-        touching = tuple(c for c in changed if c is not None)
-        rows.append(Interface(package=package, before=before, after=after, changed=touching))
+        changed = []
+        for name, what in sorted(by_name.items()):
+            breaks = words.breaks(what).removeprefix("no")
+            changed.append(ChangedInterface(name=name, what=words.summary(what), breaks=breaks))
+        rows.append(replace(row, changed=tuple(changed)))
     return tuple(rows)
 
 
@@ -84,14 +88,3 @@ def _recorded(package: str, evidence: Sequence[Evidence]) -> set[str]:
     """The releases of a package of which something was recorded."""
     seen = recorded.history(evidence).items()
     return {release for subject, by in seen if subject.package == package for release in by}
-
-
-def _changed(name: str, what: Sequence[InterfaceDifference]) -> ChangedInterface | None:
-    """What touches callers; None where only annotations and the like differ."""
-    kept = [difference for difference in what if not difference.minor]
-    if not kept:
-        return None
-    breaks = words.breaks(kept)
-    return ChangedInterface(
-        name=name, what=words.summary(kept), breaks="" if breaks == "no" else breaks
-    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcore_compat.analysis import explanation
 from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
@@ -22,10 +23,10 @@ class Loss:
     """Checks that work in FROM and not in TO, for one reason.
 
     `outcome`: theirs in TO, None where they are not there. `cause`: the fingerprint of their
-    failure; `rules`: over which versions that was seen, in words; `holds`: whether one of them
-    covers TO. `declared`: why the matrix expects it. `accepted`: somebody said that this may be
-    lost. `mentions`: packages that the failure names and that change beside the axes: name, old and
-    new version. `blamed` is None where nothing can be blamed.
+    failure; `rules`: over which versions that was seen, in words. `declared`: why the matrix
+    expects it. `accepted`: somebody said that this may be lost. `mentions`: packages that the
+    failure names and that change beside the axes: name, old and new version. `blamed` is None where
+    nothing can be blamed.
     """
 
     checks: tuple[str, ...]
@@ -104,25 +105,22 @@ def _explained(
     """With its rules and what is to blame, where it is a failure of its own."""
     if result is None or result.outcome not in FAILURES or target.found is None:
         return loss
-    failure = result.failure
-    explained = known.all_.explained[known.device_class] if failure else ()
-    rules_of = next(
-        (e for e in explained if failure and e.fingerprint == failure.fingerprint), None
-    )
     causes = verdict.causes(c for c in target.found.checks if c.check in loss.checks)
     declared = [verdict.declared(target.found, c, known.all_.matrix.expected) for c in causes]
-    hints = [rule.axes for rule in rules_of.rules] if rules_of else []
-    return Loss(
-        checks=loss.checks,
-        outcome=loss.outcome,
-        why=loss.why,
-        accepted=loss.accepted,
+    loss = replace(
+        loss,
         mentions=pins.mentioned(loss.why, pins.packages(origin.lock, target.lock)),
-        cause=failure.fingerprint if failure else None,
-        frame=failure.frame if failure else "",
-        same_with_gpu=failure.gpu_independent if failure else None,
-        declared=tuple(line for lines in declared for line in lines),
-        rules=tuple(explanation.lines(rules_of)) if rules_of else (),
-        attributed=rules_of.attributed() if rules_of else (),
-        blamed=Trial(loss.checks, result, origin, target, known, run).report(hints),
+        declared=tuple(itertools.chain.from_iterable(declared)),
     )
+    explained = None
+    if failure := result.failure:
+        loss = replace(loss, cause=failure.fingerprint, frame=failure.frame)
+        loss = replace(loss, same_with_gpu=failure.gpu_independent)
+        every = known.all_.explained[known.device_class]
+        explained = next((e for e in every if e.fingerprint == failure.fingerprint), None)
+    if explained:
+        rules = tuple(explanation.lines(explained))
+        loss = replace(loss, rules=rules, attributed=explained.attributed())
+    hints = [rule.axes for rule in explained.rules] if explained else []
+    trial = Trial(loss.checks, result, origin, target, known, run)
+    return replace(loss, blamed=trial.report(hints))

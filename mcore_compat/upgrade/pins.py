@@ -9,14 +9,9 @@ from dataclasses import dataclass
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mcore_compat.analysis.bisect.release_line import by_series
-from mcore_compat.core import combinations
-from mcore_compat.core.cells import AXES, Cell, Request, parsed
+from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.matrix import Matrix
-from mcore_compat.core.releases import Releases
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results.evidence import Evidence
-from mcore_compat.upgrade.blame import Moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +22,6 @@ class Packages:
     added: Mapping[str, str] | None = None
     removed: Mapping[str, str] | None = None
     changed: Mapping[str, tuple[str, str]] | None = None
-
-
-def moving(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
-    """The axes that differ, in their order."""
-    return tuple(axis for axis in AXES if old[axis] != new[axis])
 
 
 def back(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
@@ -82,26 +72,3 @@ def _undeclared(pins: Mapping[str, str], matrix: Matrix) -> Iterable[tuple[str, 
             for text in rule.requires:
                 name = canonicalize_name(Requirement(text).name)
                 yield name, text, f"{rule.of} {pins[rule.of]}", rule.imported_by
-
-
-def mixed(moved: Moved, old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
-    """The old pins, those of `moved` being the new ones."""
-    return {axis: (new if axis in moved else old)[axis] for axis in AXES}
-
-
-def by_pins(evidence: Iterable[Evidence]) -> dict[tuple[str, ...], Evidence]:
-    """Evidence by its versions, in the order of the axes; of two the first by name."""
-    rows = sorted(evidence, key=lambda e: e.cell, reverse=True)
-    return {tuple(e.pins[axis] for axis in AXES): e for e in rows}
-
-
-def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell:
-    """The cell of these versions, under the name that it would be run by.
-
-    Raises:
-        UsageError: a version that is no release, or a series that has no stack.
-    """
-
-    mcore, modelopt, te, torch, python = (pins[axis] for axis in AXES)
-    request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=python)
-    return combinations.cell(by_series(request, releases), matrix, releases)

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from packaging.version import InvalidVersion
-
 from mcore_compat.analysis import doctor
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
-from mcore_compat.core.cells import AXES, Cell, moved, parsed
+from mcore_compat.core.cells import AXES, Cell, moved
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.environments.scan import Installed
+from mcore_compat.exchange.evidence import Answers, answers
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve.locks import Lock, asked_for
 from mcore_compat.results import evidence
@@ -75,12 +74,19 @@ class UpgradeInputs:
         """The exchange's evidence of the device class."""
         return tuple(e for e in self.exchanged if e.device_class == self.device_class)
 
-    def evidence_of(self, cell: str) -> Evidence | None:
-        return next((e for e in self.found if e.cell == cell), None)
+    def loaded(self, cell: str) -> Evidence | None:
+        """What a cell loaded of others."""
+        return next((exchanged for exchanged in self.loads if exchanged.cell == cell), None)
+
+    def answers(self, origin: str, target: str) -> Answers:
+        """How what a cell loaded of another came over; empty where it was not asked."""
+        there = self.loaded(target)
+        return answers(there).get(origin, {}) if there else {}
 
     def side(self, cell: Cell, note: str = "", *, stands_in: bool = False) -> Side:
         """What is known of a cell."""
-        known, lock = self.evidence_of(cell.name), self.locks.get(cell.name)
+        known = next((e for e in self.found if e.cell == cell.name), None)
+        lock = self.locks.get(cell.name)
         state = self._state(cell, known, lock) if known else UNTESTED
         return Side(cell=cell, found=known, lock=lock, state=state, note=note, stands_in=stands_in)
 
@@ -105,11 +111,8 @@ def nearest_class(
     """The device class to answer from: `mine` where both cells have evidence of it or no other has
     both."""
     there = {(e.cell, e.device_class) for e in known}
-
-    def both(name: str) -> bool:
-        return all((cell, name) in there for cell in cells)
-
-    return next((name for name in (preferred, *classes) if both(name)), preferred)
+    both = (name for name in (preferred, *classes) if all((cell, name) in there for cell in cells))
+    return next(both, preferred)
 
 
 WORDS_FOR_INSTALLED = ("current", "FROM=current")
@@ -136,10 +139,8 @@ def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
                 f"current: {axis} is not installed there; name a cell, or another environment "
                 "with --python"
             )
-        try:
-            parsed(pins[axis])
-        except InvalidVersion:
-            raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"') from None
+        if not doctor.valid(pins[axis]):
+            raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"')
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:
         return ChosenCell(min(same), "FROM is what is installed", stands_in=False)

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from mcore_compat.analysis.bisect.halving import CheckState
+from mcore_compat.analysis.bisect.release_line import by_series, differing
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.cells import AXES, Cell, Request
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
-from mcore_compat.upgrade import blame, pins
+from mcore_compat.upgrade import blame
 from mcore_compat.upgrade.blame import BlameReport, Moved
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
 
@@ -63,8 +64,12 @@ class Trial:
         self._old, self._new = origin.pins, target.pins
         self._known, self._run = known, run
         suite = target.found.suite if target.found else ""
-        self._tested = pins.by_pins(e for e in known.found if _comparable(e, suite))
-        self._axes = pins.moving(self._old, self._new)
+        # By versions; of two the first by name.
+        tested = sorted(known.found, key=lambda e: e.cell, reverse=True)
+        self._tested = {
+            tuple(e.pins[axis] for axis in AXES): e for e in tested if _comparable(e, suite)
+        }
+        self._axes = differing(self._old, self._new)
         self._cells: dict[Moved, str] = {Moved(): origin.name, frozenset(self._axes): target.name}
         self._why: dict[Moved, str] = {}
         self._open: dict[Moved, str] = {}
@@ -93,45 +98,53 @@ class Trial:
         """The combinations of which something is known: tested, or known not to be installable."""
         known = {}
         for moved in blame.combinations(self._axes):
-            state = self._from_evidence(moved) or self._from_metadata(moved)
+            evidence = self._tested.get(tuple(self._pins(moved).values()))
+            state = self._judged(moved, evidence) if evidence else self._from_metadata(moved)
             if state is not None:
                 known[moved] = state
         return known
 
-    def _from_evidence(self, moved: Moved) -> CheckState | None:
-        wanted = pins.mixed(moved, self._old, self._new)
-        evidence = self._tested.get(tuple(wanted[axis] for axis in AXES))
-        return self._judged(moved, evidence) if evidence else None
+    def _pins(self, moved: Moved) -> dict[str, str]:
+        """The old pins, those of `moved` being the new ones, in the order of the axes."""
+        return {axis: (self._new if axis in moved else self._old)[axis] for axis in AXES}
+
+    def _cell(self, moved: Moved) -> Cell:
+        """The cell of a combination, under the name that it would be run by.
+
+        Raises:
+            UsageError: a version that is no release, or a series that has no stack.
+        """
+        mcore, modelopt, te, torch, python = self._pins(moved).values()
+        request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=python)
+        all_ = self._known.all_
+        return combinations.cell(by_series(request, all_.releases), all_.matrix, all_.releases)
 
     def _judged(self, moved: Moved, evidence: Evidence) -> CheckState:
         state, why = state_of(evidence, self._checks, self._failed)
         self._cells[moved] = evidence.cell
-        if state is CheckState.SILENT:
-            self._why[moved] = why
-        return state
+        return self._silent(moved, why) if state is CheckState.SILENT else state
+
+    def _silent(self, moved: Moved, why: str) -> CheckState:
+        self._why[moved] = why
+        return CheckState.SILENT
 
     def _from_metadata(self, moved: Moved) -> CheckState | None:
         """Whether the releases themselves say that they cannot be installed together."""
-        all_ = self._known.all_
         try:
-            wanted = pins.mixed(moved, self._old, self._new)
-            cell = pins.cell_of(wanted, all_.matrix, all_.releases)
-            reasons = combinations.violations(cell, all_.releases)
+            cell = self._cell(moved)
+            reasons = combinations.violations(cell, self._known.all_.releases)
         except UsageError as error:
-            reasons = (str(error),)
+            return self._silent(moved, str(error))
         if reasons:
-            self._why[moved] = "; ".join(reasons)
-            return CheckState.SILENT
+            return self._silent(moved, "; ".join(reasons))
         self._open[moved] = cell.name
         return None
 
     def _ask(self, moved: Moved) -> CheckState | None:
         if self._run is None:
             return None
-        wanted = pins.mixed(moved, self._old, self._new)
-        cell = pins.cell_of(wanted, self._known.all_.matrix, self._known.all_.releases)
+        cell = self._cell(moved)
         evidence = self._run(cell)
-        if {axis: evidence.pins[axis] for axis in AXES} != wanted:
-            self._why[moved] = f"{cell.name} is locked on other versions"
-            return CheckState.SILENT
+        if differing(evidence.pins, self._pins(moved)):
+            return self._silent(moved, f"{cell.name} is locked on other versions")
         return self._judged(moved, evidence)

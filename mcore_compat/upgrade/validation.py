@@ -13,7 +13,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
 from mcore_compat.publish import collation, compatibility_json
-from mcore_compat.results import comparison, evidence
+from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import EXCHANGE
@@ -130,18 +130,10 @@ def _blame(
 ) -> bool:
     """Run cells between the two until it is known what is to blame; whether any was run."""
     origin, target = (known.side(cell) for cell in cells)
-    if not origin.outcomes() or not target.outcomes():
-        return False
-    assert origin.found is not None
-    assert target.found is not None
-    difference = comparison.difference(origin.found, target.found)
-    blamed = [
-        loss.blamed
-        for loss in losses.losses(origin, target, difference, known, accepted)
-        if loss.blamed
-    ]
+    answer = answers.answer(origin, target, known, accepted)
+    blamed = [loss.blamed for loss in answer.losses if loss.blamed]
     open_cells = {cell for blame in blamed for cell in blame.open}
-    if not open_cells:
+    if not open_cells or answer.difference is None:
         return False
     minutes = max(blame.seconds for blame in blamed) * len(open_cells) / 60
     context.say(
@@ -152,5 +144,5 @@ def _blame(
     def test(cell: Cell) -> Evidence:
         return pipeline.run_cell(cell.name, Options(), context).evidence
 
-    losses.losses(origin, target, difference, known, accepted, test)
+    losses.losses(origin, target, answer.difference, known, accepted, test)
     return True

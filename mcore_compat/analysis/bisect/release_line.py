@@ -80,9 +80,9 @@ def axis_of(word: str) -> str:
     return axis
 
 
-def differing(good: Cell, bad: Cell) -> tuple[str, ...]:
-    """The axes in which two cells differ."""
-    return tuple(axis for axis in AXES if good.pins[axis] != bad.pins[axis])
+def differing(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """The axes in which two combinations differ, in their order."""
+    return tuple(axis for axis in AXES if old[axis] != new[axis])
 
 
 def between(
@@ -103,8 +103,9 @@ def between(
         UsageError: the cells are the same, or differ in several axes and none is named, or not
             in the one that is.
     """
-    other = differing(good, bad)
-    moves = _stacks_move(good, bad, other)
+    other = differing(good.pins, bad.pins)
+    # What differs in the stack does so only because each has its series' default.
+    moves = MCORE in other and good.default and bad.default and bool({*STACK} & {*other})
     axis = axis or _only(other, moves, good, bad)
     if axis not in other:
         raise UsageError(f"{good.name} and {bad.name} have the same {axis}: {good.pins[axis]}")
@@ -114,7 +115,11 @@ def between(
     known = _releases(axis, old, new, facts)
     chosen = known if patches or series_of(old) == series_of(new) else _newest(known, new)
     chosen = [v for v in chosen if axis != MCORE or series_of(v) in facts.matrix.stacks]
-    points = [_point(v, axis, held, moving, facts) for v in (old, *chosen, new)]
+    cells = {v: _cell({**held, axis: v}, moving, facts) for v in (old, *chosen, new)}
+    points = [
+        Point(version=version, cell=cell, refused="; ".join(_refusals(cell, facts)))
+        for version, cell in cells.items()
+    ]
     return ReleaseLine(
         axis=axis,
         points=tuple(points),
@@ -124,12 +129,6 @@ def between(
         without=tuple(v for v in known if v not in chosen),
         notes=_notes(bad, axis, points),
     )
-
-
-def _stacks_move(good: Cell, bad: Cell, other: Collection[str]) -> bool:
-    """Whether what differs in the stack does so only because each has its series' default."""
-    series = MCORE in other and good.default and bad.default
-    return series and any(axis in other for axis in STACK)
 
 
 def _only(other: Sequence[str], moves: bool, good: Cell, bad: Cell) -> str:
@@ -163,13 +162,6 @@ def _newest(known: Sequence[str], new: str) -> list[str]:
     """The newest of each series, but of the one that the newer end stands for."""
     by_series = {series_of(version): version for version in known}
     return [version for series, version in by_series.items() if series != series_of(new)]
-
-
-def _point(
-    version: str, axis: str, held: Mapping[str, str], moving: Collection[str], facts: Facts
-) -> Point:
-    cell = _cell({**held, axis: version}, moving, facts)
-    return Point(version=version, cell=cell, refused="; ".join(_refusals(cell, facts)))
 
 
 def _cell(pins: Mapping[str, str], moving: Collection[str], facts: Facts) -> Cell:
@@ -234,12 +226,8 @@ def _notes(bad: Cell, axis: str, points: Sequence[Point]) -> tuple[str, ...]:
 
 def stacks(line: ReleaseLine, low: int, high: int) -> dict[str, tuple[str, str]]:
     """What else changes between two points: by axis, the two versions."""
-    pins = [line.points[place].cell.pins for place in (low, high)]
-    return {
-        axis: (pins[0][axis], pins[1][axis])
-        for axis in AXES
-        if axis != line.axis and pins[0][axis] != pins[1][axis]
-    }
+    old, new = (line.points[place].cell.pins for place in (low, high))
+    return {axis: (old[axis], new[axis]) for axis in differing(old, new) if axis != line.axis}
 
 
 def skipped(line: ReleaseLine, start: int, end: int) -> tuple[str, ...]:

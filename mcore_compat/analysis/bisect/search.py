@@ -145,7 +145,7 @@ def search(
     for end in line.ends:
         if end not in seen:
             ask(end)
-            _verify(line, check, end, seen)
+            verify_known(line, check, seen)
     states = {place: _oriented(point.state, line) for place, point in seen.items()}
     answer = halving.bisect(len(line.points), ask, states)
     return SearchResult(answer=answer, seen=dict(sorted(seen.items())), ran=tuple(ran))
@@ -157,42 +157,35 @@ def _oriented(state: CheckState, line: ReleaseLine) -> CheckState:
     return turned.get(state, state) if line.fixed else state
 
 
-def _verify(line: ReleaseLine, check: str, end: int, seen: Mapping[int, PointState]) -> None:
-    """See that an end is what it was said to be, in one line where it is not."""
-    good, bad = line.ends
-    wanted, option = (CheckState.GOOD, "--good") if end == good else (CheckState.BAD, "--bad")
-    point = seen[end]
-    if point.state is wanted:
-        return
-    name = line.points[end].cell.name
-    if point.outcome == NOT_RUN:
-        raise UsageError(f"{option} {name}: no fresh evidence says {check}; run it: nox -s {name}")
-    if point.state is not CheckState.SILENT:
-        why = f"{check} works there"
-        if point.failed:
-            why = f"{point.failed[0].check} is {point.outcome} there"
-        if wanted is CheckState.BAD and line.notes:
-            why += f" ({line.notes[0]}): what is held decides, try another --axis"
-        other = seen.get(bad if end == good else good)
-        if other and other.state is wanted:
-            why += "; are --good and --bad the wrong way round?"
-        raise UsageError(f"{option} {name}: {why}")
-    reason = f" ({point.why})" if point.why else ""
-    hint = ": bisect what blocks it" if point.outcome == CheckOutcome.BLOCKED else ""
-    raise UsageError(
-        f"{option} {name}: {check} is {point.outcome} there{reason}, neither good nor bad{hint}"
-    )
-
-
 def verify_known(line: ReleaseLine, check: str, known: Mapping[int, PointState]) -> None:
     """See that the ends of which something is known are what they were said to be.
 
     Raises:
-        UsageError: one is not.
+        UsageError: one is not, in one line.
     """
-    for end in line.ends:
-        if end in known:
-            _verify(line, check, end, known)
+    good, bad = line.ends
+    for end, other, wanted, option in (
+        (good, bad, CheckState.GOOD, "--good"),
+        (bad, good, CheckState.BAD, "--bad"),
+    ):
+        point, name = known.get(end), line.points[end].cell.name
+        if point is None or point.state is wanted:
+            continue
+        if point.outcome == NOT_RUN:
+            why = f"no fresh evidence says {check}; run it: nox -s {name}"
+        elif point.state is CheckState.SILENT:
+            reason = f" ({point.why})" if point.why else ""
+            hint = ": bisect what blocks it" if point.outcome == CheckOutcome.BLOCKED else ""
+            why = f"{check} is {point.outcome} there{reason}, neither good nor bad{hint}"
+        else:
+            why = f"{check} works there"
+            if point.failed:
+                why = f"{point.failed[0].check} is {point.outcome} there"
+            if wanted is CheckState.BAD and line.notes:
+                why += f" ({line.notes[0]}): what is held decides, try another --axis"
+            if other in known and known[other].state is wanted:
+                why += "; are --good and --bad the wrong way round?"
+        raise UsageError(f"{option} {name}: {why}")
 
 
 def most_runs(

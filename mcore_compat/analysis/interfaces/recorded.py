@@ -7,9 +7,9 @@ packages take from one another, `spec-modules` at the structure of the ModelOpt 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
@@ -21,6 +21,8 @@ OWNERS = {
     "transformer_engine": "transformer-engine",
 }
 """By top-level module: the package whose release decides."""
+
+T = TypeVar("T")
 
 _ASKED = (CheckOutcome.WORKS, CheckOutcome.UNSUPPORTED)
 
@@ -59,11 +61,11 @@ def history(cells: Iterable[Evidence]) -> History:
     evidence = list(cells)
     paths = _interface_paths(evidence)
     history: History = {}
-    kept = _Shared()
+    structures, tops = _shared(structure), _shared(_tops)
     for e in evidence:
-        whole = _imported(e, kept)
+        whole = _imported(e, tops)
         for check in e.checks:
-            for name, value, by in _looked(check, paths, kept):
+            for name, value, by in _looked(check, paths, structures):
                 top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
                 if top not in OWNERS or (value is None and top not in whole):
                     continue  # what does not import hides what it has
@@ -77,27 +79,24 @@ def history(cells: Iterable[Evidence]) -> History:
     return history
 
 
-@dataclass
-class _Shared:
-    """What was made of a value that cells share, by its identity: thousands of them are alike.
-    To be used while all evidence is held."""
+def _shared(make: Callable[[Any], T]) -> Callable[[Any], T]:
+    """`make`, once for each value, by its identity: thousands of cells share theirs. To be used
+    while all evidence is held."""
+    known: dict[int, T] = {}
 
-    structures: dict[int, Structure] = field(default_factory=dict)
-    imports: dict[int, tuple[set[str], set[str]]] = field(default_factory=dict)
+    def get(value: Any) -> T:
+        if id(value) not in known:
+            known[id(value)] = make(value)
+        return known[id(value)]
 
-    def structure(self, value: Any) -> Structure:
-        if id(value) not in self.structures:
-            self.structures[id(value)] = structure(value)
-        return self.structures[id(value)]
+    return get
 
-    def imported(self, modules: Any) -> tuple[set[str], set[str]]:
-        """The top-level packages of which modules were imported, and those of which one failed."""
-        if id(modules) not in self.imports:
-            rows = modules.items() if isinstance(modules, Mapping) else ()
-            works = {_top(module) for module, how in rows if how == "ok"}
-            fails = {_top(module) for module, how in rows if how != "ok"}
-            self.imports[id(modules)] = works, fails
-        return self.imports[id(modules)]
+
+def _tops(modules: Any) -> tuple[set[str], set[str]]:
+    """The top-level packages of which modules were imported, and those of which one failed."""
+    rows = modules.items() if isinstance(modules, Mapping) else ()
+    works = {_top(module) for module, how in rows if how == "ok"}
+    return works, {_top(module) for module, how in rows if how != "ok"}
 
 
 def structure(layers: Any) -> Structure:
@@ -125,7 +124,9 @@ _Looked = tuple[str, str | Structure | None, tuple[str, bool] | None]
 """A name, what was found there, and who takes it, behind a guard or not."""
 
 
-def _looked(check: CheckResult, paths: Mapping[str, set[str]], kept: _Shared) -> Iterator[_Looked]:
+def _looked(
+    check: CheckResult, paths: Mapping[str, set[str]], structures: Callable[[Any], Structure]
+) -> Iterator[_Looked]:
     """What a check recorded; nothing of what is not in the form that it records."""
     if check.kind == "signatures":
         for name, value in check.details.items():
@@ -140,7 +141,7 @@ def _looked(check: CheckResult, paths: Mapping[str, set[str]], kept: _Shared) ->
     elif check.kind.startswith("interface-"):
         yield from _spec_functions(check, paths[check.kind])
     elif check.kind == "spec-modules":
-        modules = kept.structure(check.details.get("modules"))
+        modules = structures(check.details.get("modules"))
         if modules or check.outcome is CheckOutcome.UNSUPPORTED:
             yield f"ModelOpt spec of {check.family}", modules or None, None
 
@@ -169,7 +170,7 @@ def _interface_paths(evidence: Iterable[Evidence]) -> dict[str, set[str]]:
     return paths
 
 
-def _imported(e: Evidence, kept: _Shared) -> set[str]:
+def _imported(e: Evidence, tops: Callable[[Any], tuple[set[str], set[str]]]) -> set[str]:
     """The top-level packages of which the cell imported something, and failed to import nothing."""
     works: set[str] = set()
     fails: set[str] = set()
@@ -177,7 +178,7 @@ def _imported(e: Evidence, kept: _Shared) -> set[str]:
         if not check.kind.startswith("import-"):
             continue
         for key in ("modules", "preload"):
-            there, failed = kept.imported(check.details.get(key))
+            there, failed = tops(check.details.get(key))
             works |= there
             fails |= failed
         if check.outcome not in _ASKED:
