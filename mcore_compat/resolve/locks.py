@@ -85,13 +85,8 @@ class Unresolvable:
 
 def exclude_newer(cell: Cell, releases: Releases) -> str:
     """The date of a cell's world: `SETTLE` after the upload of the newest release it pins."""
-    pinned = [
-        releases.get("megatron-core", cell.mcore),
-        releases.get("nvidia-modelopt", cell.modelopt),
-        releases.get("transformer-engine", cell.te),
-        releases.get("torch", cell.torch),
-    ]
-    newest = max(r.uploaded for r in pinned)
+    packages = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
+    newest = max(releases.get(name, cell.pins[name]).uploaded for name in packages)
     moment = datetime.datetime.fromisoformat(newest.replace("Z", "+00:00")) + SETTLE
     return moment.strftime("%Y-%m-%d")
 
