@@ -110,14 +110,12 @@ def requirements(cell: Cell, matrix: Matrix) -> tuple[str, ...]:
 
 def settings(cell: Cell, matrix: Matrix) -> str:
     """A uv configuration with the metadata of source-only packages, so that none is built."""
-    lines: list[str] = []
-    for rule in overrides(cell, matrix):
-        lines += [
-            "[[dependency-metadata]]",
-            f'name = "{rule.package}"',
-            f"requires-dist = {json.dumps(list(rule.requires))}",
-        ]
-    return "\n".join(lines) + "\n"
+    tables = (
+        f'[[dependency-metadata]]\nname = "{rule.package}"\n'
+        f"requires-dist = {json.dumps(rule.requires)}"
+        for rule in overrides(cell, matrix)
+    )
+    return "\n".join(tables) + "\n"
 
 
 def overrides(cell: Cell, matrix: Matrix) -> tuple[SourceOnly, ...]:
