@@ -34,9 +34,7 @@ from bundle_support import (
 
 from mcore_compat.base import files
 from mcore_compat.offline import archive, contents, node_result
-from mcore_compat.offline.node import cell_run
-from mcore_compat.offline.node.environment import PARTS
-from mcore_compat.run.check_sets import GPU, MAIN, ON_A_GPU
+from mcore_compat.run.check_sets import GPU
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +117,6 @@ def test_of_some_checks_the_evidence_is_not_complete(bundle: Path) -> None:
     found = evidence_of(bundle)
     assert found["complete"] is False
     node_result.parse(json.dumps(found), "it")
-
-
-def test_both_sides_have_the_same_parts_of_the_suite() -> None:
-    assert tuple(ON_A_GPU) == PARTS
-    assert {None: MAIN, **ON_A_GPU} == cell_run.CHECK_SETS
 
 
 def test_a_part_of_the_suite_is_run_in_its_place(bundle: Path, made: StandIn) -> None:

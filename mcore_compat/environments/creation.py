@@ -27,8 +27,6 @@ from mcore_compat.resolve.locks import Lock
 
 INSTALL_LIMIT_S = 1800.0
 
-IGNORE = {"ignore_errors": True}
-
 UNUSED = ("onnx/backend/test/data",)
 """Test data of third packages that is taken out: its 3,600 folders hold a few files each, and
 folders, 4 KiB each, cannot be hard-linked as files can."""
@@ -97,7 +95,10 @@ def ensure(
         "wheels": {w.path.name: w.sha256 for w in wheels},
     }
     with FileLock(folder.with_name(f"{cell.name}.lock")):
-        reused = _is_kept(folder, mark, identity, lock)
+        try:
+            reused = json.loads(mark.read_text()) == identity and _is_exact(_site(folder), lock)
+        except (OSError, ValueError, StopIteration):
+            reused = False
         if not reused:
             say(f"creating the environment of {cell.name}: {len(lock.pins)} packages")
             mark.unlink(missing_ok=True)
@@ -119,13 +120,6 @@ def ensure(
 
 def _site(folder: Path) -> Path:
     return next((folder / "lib").glob("python3*/site-packages"))
-
-
-def _is_kept(folder: Path, mark: Path, identity: Mapping[str, object], lock: Lock) -> bool:
-    try:
-        return json.loads(mark.read_text()) == identity and _is_exact(_site(folder), lock)
-    except (OSError, ValueError, StopIteration):
-        return False
 
 
 def _create(
@@ -156,7 +150,7 @@ def _create(
             shutil.rmtree(gone, ignore_errors=True)
             os.rename(unused, gone)
             # Nobody has to wait for thousands of folders to go.
-            threading.Thread(target=shutil.rmtree, args=(gone,), kwargs=IGNORE).start()
+            threading.Thread(target=shutil.rmtree, args=(gone, True)).start()
 
 
 def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
@@ -173,13 +167,11 @@ def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str
         raise InterpreterError(f"{python} does not run: {last_line(series)}")
     digest = files.sha256_file(lock)[:16]
     folder = files.home() / "tools" / f"{digest}-py{series.output.strip()}"
-    if folder.exists():
-        return folder
-    say("installing the suite's own tools")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.exists():
             return folder
+        say("installing the suite's own tools")
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]

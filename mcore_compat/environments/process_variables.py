@@ -16,9 +16,6 @@ _DROPPED = re.compile(
     r"(PYTHON(PATH|HOME|STARTUP|DONTWRITEBYTECODE|PYCACHEPREFIX)|VIRTUAL_ENV|CUDA_(HOME|PATH)|NVTE_|CPATH|UV_)"
 )
 
-_NO_DEVICE = 100
-"""CUDA_ERROR_NO_DEVICE of the CUDA driver API."""
-
 
 def variables(
     site: Path, stub: Path | None, base: Mapping[str, str] | None = None
@@ -29,11 +26,8 @@ def variables(
     CUDA libraries on LD_LIBRARY_PATH, and `for_te` says what else it looks for. `stub` is the
     folder of the driver's stand-in, last on that path, and None where there is a driver.
     """
-    values = {
-        name: value
-        for name, value in (os.environ if base is None else base).items()
-        if not _DROPPED.match(name)
-    }
+    there = os.environ if base is None else base
+    values = {name: value for name, value in there.items() if not _DROPPED.match(name)}
     libraries = [str(p) for p in sorted((site / "nvidia").glob("*/lib"))]
     libraries += [p for p in values.get("LD_LIBRARY_PATH", "").split(":") if p]
     libraries += [str(stub)] if stub else []
@@ -112,25 +106,17 @@ def driver_stub(site: Path, run: Runner) -> Path | None:
     dynamic = run(["readelf", "-d", cores[0]], timeout=60).output
     if "libcuda.so.1" not in dynamic:
         return None
-    symbols = sorted(
-        set(re.findall(r" U (cu[A-Z]\w*)", run(["nm", "-D", cores[0]], timeout=60).output))
-    )
-    source = "".join(f"int {name}(void) {{ return {_NO_DEVICE}; }}\n" for name in symbols)
+    needed = run(["nm", "-D", cores[0]], timeout=60).output
+    symbols = sorted(set(re.findall(r" U (cu[A-Z]\w*)", needed)))
+    # 100 is CUDA_ERROR_NO_DEVICE of the driver's API.
+    source = "".join(f"int {name}(void) {{ return 100; }}\n" for name in symbols)
     folder = files.home() / "libcuda-stub" / files.sha256_bytes(source.encode())[:16]
     if (folder / "libcuda.so.1").exists():
         return folder
     files.write_text(folder / "stub.c", source)
     part = folder / f"part-{os.getpid()}.so"
-    argv: list[str | Path] = [
-        compiler,
-        "-shared",
-        "-fPIC",
-        "-Wl,-soname,libcuda.so.1",
-        "-o",
-        part,
-        folder / "stub.c",
-    ]
-    if not run(argv, timeout=60).ok:
+    flags = ("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1")
+    if not run([compiler, *flags, "-o", part, folder / "stub.c"], timeout=60).ok:
         return None
     os.replace(part, folder / "libcuda.so.1")
     return folder

@@ -91,6 +91,12 @@ esac
 """
 
 
+def _link(link: Path, path: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(path)
+
+
 def header_root(site: Path, root: Path, cuda: str) -> None:
     """Lay out `root` as a CUDA toolkit of exactly torch's version: headers, libraries, no compiler.
 
@@ -100,14 +106,10 @@ def header_root(site: Path, root: Path, cuda: str) -> None:
     for kind, target in (("include", "include"), ("lib", "lib64")):
         for source in sorted((site / "nvidia").glob(f"*/{kind}")):
             for path in sorted(p for p in source.rglob("*") if not p.is_dir()):
-                link = root / target / path.relative_to(source)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.exists():
-                    link.symlink_to(path)
+                _link(root / target / path.relative_to(source), path)
     for library in sorted((root / "lib64").glob("lib*.so.*")):
         plain = library.with_name(library.name.split(".so.")[0] + ".so")
-        if not plain.exists():
-            plain.symlink_to(library.resolve())
+        _link(plain, library.resolve())
     nvcc = root / "bin" / "nvcc"
     nvcc.parent.mkdir(parents=True, exist_ok=True)
     nvcc.write_text(VERSION_ONLY_NVCC.format(cuda=cuda))
@@ -137,10 +139,7 @@ def one_arch_root(site: Path, root: Path, toolkit: Toolkit, arch: str) -> None:
     """Lay out `root` as `header_root` does, with the toolkit's compiler for `arch` (`sm_90`)."""
     header_root(site, root, toolkit.version)
     for path in sorted((toolkit.home / "include").glob("*")):  # what torch's packages lack: crt/
-        link = root / "include" / path.name
-        link.parent.mkdir(exist_ok=True)
-        if not link.exists():
-            link.symlink_to(path)
+        _link(root / "include" / path.name, path)
     text = ONE_ARCH_NVCC.format(
         nvcc=shlex.quote(str(toolkit.home / "bin" / "nvcc")), arch=arch.removeprefix("sm_")
     )

@@ -69,9 +69,9 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     versions: dict[str, str] = {}
     requires: dict[str, tuple[str, ...]] = {}
     for distribution in importlib.metadata.distributions(path=[str(p) for p in places]):
-        name = canonicalize_name(_said(distribution, "Name"))
+        name = canonicalize_name(_field(distribution, "Name"))
         if name and name not in versions:
-            versions[name] = _said(distribution, "Version")
+            versions[name] = _field(distribution, "Version")
             requires[name] = tuple(distribution.requires or ())
     extensions = [p for folder in places for p in sorted(folder.glob(_EXTENSION))]
     extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
@@ -91,7 +91,7 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     )
 
 
-def _said(distribution: importlib.metadata.Distribution, key: str) -> str:
+def _field(distribution: importlib.metadata.Distribution, key: str) -> str:
     """A field of its metadata; what a broken installation lacks is empty."""
     values: list[str] = distribution.metadata.get_all(key) or [""]
     return values[0]

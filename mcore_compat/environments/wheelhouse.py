@@ -145,9 +145,8 @@ class _Build:
 
     def failed(self, reason: str, help: str = "", *, cut_off: bool = False) -> Unbuildable:
         """Why there is no wheel, as the log says it."""
-        return Unbuildable(
-            key=self.key, reason=reason, help=help, log=str(self.log), cut_off=cut_off
-        )
+        log = str(self.log)
+        return Unbuildable(key=self.key, reason=reason, help=help, log=log, cut_off=cut_off)
 
     def blame_surroundings(self, process: Completed) -> None:
         """Raise InfrastructureError where a process ended for want of disk or memory."""
@@ -333,9 +332,8 @@ def _import_failure(build: _Build, site: Path, wheel: Path) -> str | None:
     )
     variables = process_variables.variables(site, process_variables.driver_stub(site, job.run))
     imported = job.run([python, "-c", code], timeout=300, env=variables, log=log)
-    if imported.ok or (
-        not process_variables.has_driver() and _NO_DRIVER.search(last_line(imported))
-    ):
+    no_driver = _NO_DRIVER.search(last_line(imported)) and not process_variables.has_driver()
+    if imported.ok or no_driver:
         return None
     build.blame_surroundings(imported)
     return last_line(imported)

@@ -7,6 +7,7 @@ releases does, and is read again only when asked for (`MetadataStore.forget`).
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import threading
@@ -19,6 +20,7 @@ from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import CompatError, InfrastructureError
+from mcore_compat.core.releases import Release
 from mcore_compat.index import package_index
 from mcore_compat.index.package_index import Client
 
@@ -29,21 +31,6 @@ class NotKeptError(CompatError):
     exit_code = InfrastructureError.exit_code
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListedRelease:
-    """One release as a package's page lists it. `uploaded`: ISO 8601, UTC, of its first file.
-
-    `wheels`: tags of its wheels for x86-64 Linux, as in file names.
-    """
-
-    version: str
-    uploaded: str
-    requires_python: str
-    yanked: bool
-    sdist: bool
-    wheels: tuple[str, ...]
-
-
 @dataclass
 class MetadataStore:
     """Pages and requirements by package; `client` is None where the index is not to be asked."""
@@ -51,19 +38,19 @@ class MetadataStore:
     folder: Path = field(default_factory=lambda: files.home() / "metadata")
     client: Client | None = None
     today: str = field(default_factory=lambda: datetime.date.today().isoformat())
-    fitting: dict[
-        tuple[str, str, bool], tuple[tuple[ListedRelease, ...], tuple[ListedRelease, ...]]
-    ] = field(default_factory=dict)
+    fitting: dict[tuple[str, str, bool], tuple[tuple[Release, ...], tuple[Release, ...]]] = field(
+        default_factory=dict
+    )
     """For the resolver: by package, python and whether from source, a page and what fits of it."""
     _kept: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _pages: dict[str, tuple[ListedRelease, ...]] = field(default_factory=dict)
+    _pages: dict[str, tuple[Release, ...]] = field(default_factory=dict)
     _files: dict[str, list[Any]] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
     _locks: defaultdict[str, threading.RLock] = field(
         default_factory=lambda: defaultdict(threading.RLock)
     )
 
-    def page(self, package: str, until: str) -> tuple[ListedRelease, ...]:
+    def page(self, package: str, until: str) -> tuple[Release, ...]:
         """Every release of a package, newest first; empty where the index has none.
 
         `until`: the date up to which the page must know; one read earlier is read again, where
@@ -82,7 +69,7 @@ class MetadataStore:
                 self._changed.add(package)
                 self._pages.pop(package, None)
             if package not in self._pages:
-                self._pages[package] = tuple(_rows(record["page"]))
+                self._pages[package] = tuple(_rows(package, record["page"]))
             return self._pages[package]
 
     def requires(self, package: str, version: str) -> tuple[str, ...]:
@@ -127,12 +114,10 @@ class MetadataStore:
         return self._files[package]
 
 
-def _rows(page: list[dict[str, Any]]) -> list[ListedRelease]:
+def _rows(package: str, page: list[dict[str, Any]]) -> list[Release]:
     releases = []
     for row in page:
-        try:
+        with contextlib.suppress(InvalidVersion):  # no resolver would take it
             Version(row["version"])
-        except InvalidVersion:
-            continue  # no resolver would take it
-        releases.append(ListedRelease(**{**row, "wheels": tuple(row["wheels"])}))
+            releases.append(Release(package=package, **{**row, "wheels": tuple(row["wheels"])}))
     return sorted(releases, key=lambda r: Version(r.version), reverse=True)

@@ -55,7 +55,11 @@ class PipIndex:
 
         # nox shows what any library logs; a line for each request hides the progress.
         logging.getLogger("urllib3").setLevel(logging.WARNING)
-        address = os.environ.get("PIP_INDEX_URL") or _configured()
+        address = os.environ.get("PIP_INDEX_URL")
+        if not address:
+            argv = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+            completed = processes.run(argv, timeout=30)
+            address = completed.output.strip() if completed.ok else None
         self._simple = pypi_simple.PyPISimple(address or pypi_simple.PYPI_SIMPLE_ENDPOINT)
 
     def get_project_page(self, project: str) -> Any:
@@ -106,13 +110,6 @@ class PipIndex:
 def client() -> Client:
     """A client for pip's index."""
     return PipIndex()
-
-
-def _configured() -> str | None:
-    completed = processes.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], timeout=30
-    )
-    return completed.output.strip() if completed.ok else None
 
 
 def refresh(
@@ -168,7 +165,7 @@ def files_of(package: str, index: Client) -> list[Any]:
 
 
 def listed(files: Iterable[Any]) -> list[dict[str, Any]]:
-    """Every release among the files of a package, in the fields of `metadata.ListedRelease`."""
+    """Every release among the files of a package, in the fields of `Release`."""
     by_version: dict[str, list[Any]] = {}
     for file in files:
         if file.version:
@@ -184,7 +181,7 @@ def _fields(files: Sequence[Any]) -> dict[str, Any]:
         "requires_python": next((f.requires_python for f in files if f.requires_python), ""),
         "yanked": all(file.is_yanked for file in files),
         "sdist": any(file.package_type == "sdist" for file in files),
-        "wheels": sorted(set(_tags(f.filename for f in files if f.package_type == "wheel"))),
+        "wheels": tuple(sorted({*_tags(f.filename for f in files if f.package_type == "wheel")})),
     }
 
 
@@ -209,13 +206,12 @@ def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ..
 
     def release(version: Version) -> Release:
         files = by_version[version]
-        fields = _fields(files)
         return Release(
             package=package,
             version=str(version),
             # Metadata of a release never changes: what was read once is kept.
             requires=requires.get(version) or _requires(files, index),
-            **{**fields, "wheels": tuple(fields["wheels"])},
+            **_fields(files),
         )
 
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -199,7 +199,12 @@ def _write(bundle_files: Sequence[BundleFile], out: _PartWriter) -> str:
     # In a stream, so that the parts need no second pass.
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for file in sorted(bundle_files, key=lambda f: f.name):
-            with _opened(file) as (source, size):
+            content = file.source
+            source: BinaryIO
+            source = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+            with source:
+                size = source.seek(0, io.SEEK_END)
+                source.seek(0)
                 reader = _HashedReader(source)
                 archive.addfile(_info(file.name, size), reader)
             digests[file.name] = _checked(file, reader.sha256.hexdigest())
@@ -256,15 +261,6 @@ def _manifest(digests: dict[str, str]) -> Iterator[tuple[str, bytes]]:
 def _sums(digests: dict[str, str]) -> str:
     """In the form of `sha256sum`, which can check it, too."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-
-
-@contextlib.contextmanager
-def _opened(file: BundleFile) -> Iterator[tuple[BinaryIO, int]]:
-    if isinstance(file.source, bytes):
-        yield io.BytesIO(file.source), len(file.source)
-        return
-    with file.source.open("rb") as source:
-        yield source, os.fstat(source.fileno()).st_size
 
 
 def _info(name: str, size: int) -> tarfile.TarInfo:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
-from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
@@ -36,7 +35,7 @@ class CollectedResult(NamedTuple):
     to be asked. `stays`: when that was taken which is there and was not replaced."""
 
     path: Path
-    one: Evidence
+    result: Evidence
     asked: int
     stays: str | None
 
@@ -49,8 +48,7 @@ def result_texts(paths: Iterable[Path]) -> list[ResultText]:
         EvidenceError: one cannot be read.
         UsageError: one is not there, or has no evidence.
     """
-    every = [text for path in paths for text in _texts(path)]
-    return list({text.where: text for text in every}.values())
+    return list({text.where: text for path in paths for text in _texts(path)}.values())
 
 
 def _texts(path: Path) -> list[ResultText]:
@@ -76,11 +74,11 @@ def _of_file(path: Path) -> ResultText:
 
 def _of_archive(path: Path) -> list[ResultText]:
     """The results in an archive; nothing of it is written anywhere."""
-    texts = []
+    texts, evidence_name = [], r"evidence/compat-[^/]+/[^/]+\.json"
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                if not (member.isreg() and _EVIDENCE.fullmatch(member.name)):
+                if not (member.isreg() and re.fullmatch(evidence_name, member.name)):
                     continue  # a log
                 content = archive.extractfile(member)
                 assert content is not None
@@ -91,9 +89,6 @@ def _of_archive(path: Path) -> list[ResultText]:
     if not texts:
         raise UsageError(f"{path} has no evidence: no evidence/compat-*/*.json in it")
     return texts
-
-
-_EVIDENCE = re.compile(r"evidence/compat-[^/]+/[^/]+\.json")
 
 
 def verified(source: ResultText, reference: Reference) -> tuple[Evidence, int]:
@@ -112,26 +107,15 @@ def verified(source: ResultText, reference: Reference) -> tuple[Evidence, int]:
         raise EvidenceError(f"{source.where} is no evidence of a bundle's run: {error}") from None
 
 
-def place(one: Evidence, workspace: Workspace) -> Path:
-    """Where this evidence lies."""
-    return evidence.path_of(one.cell, one.device_class, folder_of(one, workspace), one.check_set)
-
-
-def folder_of(one: Evidence, workspace: Workspace) -> Path:
-    """Of all evidence, or of all that ran over a base."""
-    return workspace.over_base if one.base else workspace.results
-
-
-def outranked(one: Evidence, workspace: Workspace) -> bool:
-    """Whether the evidence that is here already outranks `one`: of the same lock and suite, it is
-    whole and newer. What two runs that were cut short have asked is added up."""
-    path = place(one, workspace)
+def _is_outranked(result: Evidence, path: Path) -> bool:
+    """Whether the evidence that is here already outranks a result: of the same lock and suite, it
+    is whole and newer. What two runs that were cut short have asked is added up."""
     if not path.exists():
         return False
     here = evidence.load(path, whole=False)
-    still = (here.lock, here.suite) == (one.lock, one.suite)
+    still = (here.lock, here.suite) == (result.lock, result.suite)
     # What is not complete never replaces what is: storing it sees to that.
-    return still and here.complete and here.taken > one.taken
+    return still and here.complete and here.taken > result.taken
 
 
 def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult]:
@@ -141,17 +125,19 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
         CompatError: as `result_texts` and `verified`; nothing is stored then.
     """
     workspace = reference.workspace
-    every = [verified(source, reference) for source in result_texts(paths)]
-    done = []
-    for one, asked in every:
-        if not outranked(one, workspace):
-            evidence.save(one, folder_of(one, workspace))
+    results = [verified(source, reference) for source in result_texts(paths)]
+    collected = []
+    for result, asked in results:
+        folder = workspace.over_base if result.base else workspace.results
+        path = evidence.path_of(result.cell, result.device_class, folder, result.check_set)
+        if not _is_outranked(result, path):
+            evidence.save(result, folder)
         # Asked of the file: what stores evidence leaves what is worth more, too.
-        there = str(json.loads(place(one, workspace).read_text(encoding="utf-8"))["taken"])
-        stays = None if there == one.taken else there
-        if stays is None and one.base is None and one.check_set == MAIN and one.complete:
-            verdict.note(one, workspace.verdicts)
-        done.append(CollectedResult(place(one, workspace), one, asked, stays))
-    if any(one.base for one, _ in every):
+        there = str(json.loads(path.read_text(encoding="utf-8"))["taken"])
+        stays = None if there == result.taken else there
+        if stays is None and not result.base and result.check_set == MAIN and result.complete:
+            verdict.note(result, workspace.verdicts)
+        collected.append(CollectedResult(path, result, asked, stays))
+    if any(result.base for result, _ in results):
         large_values.pack(workspace.over_base)
-    return done
+    return collected

@@ -59,11 +59,6 @@ class ChangedWheel:
     sha256: str
     what: str
 
-    @property
-    def place(self) -> str:
-        """Where a bundle has it."""
-        return f"changed/{self.path.name}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PackedCell:
@@ -119,21 +114,17 @@ def bundle_files(
     cells: Sequence[PackedCell], tools: Mapping[str, Path], workspace: Workspace
 ) -> list[BundleFile]:
     """Every file of a bundle, each once. `tools` are the wheels of the tools by hash."""
-    suite = workspace.suite
+    suite, constraints = workspace.suite, workspace.constraints
     checks = [p for p in suite.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     listed = [
         BundleFile(name="run.py", source=RUN_SCRIPT),
         *(_index_wheel(path, digest) for digest, path in tools.items()),
         *(BundleFile(name=f"mcore_compat/{name}", source=PACKAGE / name) for name in NODE),
-        *(_below("suite", path.relative_to(suite).as_posix(), suite) for path in checks),
-        *(_below("constraints", name, workspace.constraints) for name in TOOLS),
+        *(BundleFile(name=f"suite/{p.relative_to(suite).as_posix()}", source=p) for p in checks),
+        *(BundleFile(name=f"constraints/{name}", source=constraints / name) for name in TOOLS),
         *(file for cell in cells for file in _of_cell(cell)),
     ]
     return list({file.name: file for file in listed}.values())
-
-
-def _below(place: str, name: str, folder: Path) -> BundleFile:
-    return BundleFile(name=f"{place}/{name}", source=folder / name)
 
 
 def _index_wheel(path: Path, digest: str) -> BundleFile:
@@ -145,23 +136,33 @@ def _of_cell(packed: PackedCell) -> Iterable[BundleFile]:
     description = files.dump_json(cell_description(packed))
     yield BundleFile(name=lock_place(name), source=packed.lock.text.encode())
     yield BundleFile(name=f"cells/{name}.json", source=description.encode())
-    replaced = {h for pin in packed.lock.pins if pin.name in packed.changed for h in pin.hashes}
-    yield from (_index_wheel(p, h) for h, p in packed.downloads.items() if h not in replaced)
-    for changed in packed.changed.values():
-        yield BundleFile(name=changed.place, source=changed.path, sha256=changed.sha256)
-    for wheel in packed.wheels:
-        yield BundleFile(name=wheelhouse_place(wheel), source=wheel.path, sha256=wheel.sha256)
+    for pin in packed.lock.all_pins:
+        yield from _of_package(pin, packed)
+
+
+def _of_package(pin: Pin, packed: PackedCell) -> list[BundleFile]:
+    """What a package is installed from; of the wheelhouse by its key, for wheels of several torch
+    releases have one name."""
+    if pin.name in packed.left_out:
+        return []
+    changed, wheel = packed.changed.get(pin.name), _local_wheel(pin, packed)
+    if changed:
+        place = f"changed/{changed.path.name}"
+        return [BundleFile(name=place, source=changed.path, sha256=changed.sha256)]
+    if wheel:
+        place = f"wheelhouse/{wheel.key}/{wheel.path.name}"
+        return [BundleFile(name=place, source=wheel.path, sha256=wheel.sha256)]
+    paths = {h: packed.downloads[h] for h in pin.hashes if h in packed.downloads}
+    return [_index_wheel(path, digest) for digest, path in paths.items()]
+
+
+def _local_wheel(pin: Pin, packed: PackedCell) -> Wheel | None:
+    return next((wheel for wheel in packed.wheels if wheel.key.package == pin.name), None)
 
 
 def lock_place(cell: str) -> str:
     """Where a bundle has a cell's lock: as the repository has it."""
     return f"constraints/locks/{cell}.txt"
-
-
-def wheelhouse_place(wheel: Wheel) -> str:
-    """Where a bundle has a wheel of the wheelhouse: by its key, for those of several torch
-    releases have one name."""
-    return f"wheelhouse/{wheel.key}/{wheel.path.name}"
 
 
 def cell_description(packed: PackedCell) -> dict[str, Any]:
@@ -194,33 +195,19 @@ def group_of(name: str, torch: Collection[str]) -> str | None:
 
 
 def _package(pin: Pin, packed: PackedCell) -> dict[str, Any]:
-    wheel = next((w for w in packed.wheels if w.key.package == pin.name), None)
-    bound = _is_compiled(wheel) if wheel else pin in packed.lock.source_only
+    wheel, bound = _local_wheel(pin, packed), pin in packed.lock.source_only
+    if wheel:
+        bound = any(tag.abi != "none" for tag in parse_wheel_filename(wheel.path.name)[3])
     changed = packed.changed.get(pin.name)
     return {
         "bound": packed.cell.torch if bound else None,
         "changed": changed.what if changed else None,
-        "files": {} if pin.name in packed.left_out else _hashes(pin, wheel, packed),
+        "files": {file.name: file.sha256 for file in _of_package(pin, packed)},
         "local": wheel is not None,
         "name": pin.name,
         "of": group_of(pin.name, packed.torch),
         "version": pin.version,
     }
-
-
-def _hashes(pin: Pin, wheel: Wheel | None, packed: PackedCell) -> dict[str, str]:
-    """Hash by place in the bundle."""
-    changed = packed.changed.get(pin.name)
-    if changed:
-        return {changed.place: changed.sha256}
-    if wheel:
-        return {wheelhouse_place(wheel): wheel.sha256}
-    paths = {h: packed.downloads[h] for h in pin.hashes if h in packed.downloads}
-    return {f"wheels/{path.name}": digest for digest, path in paths.items()}
-
-
-def _is_compiled(wheel: Wheel) -> bool:
-    return any(tag.abi != "none" for tag in parse_wheel_filename(wheel.path.name)[3])
 
 
 def tool_pins(workspace: Workspace) -> tuple[Pin, ...]:

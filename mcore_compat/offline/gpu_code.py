@@ -142,13 +142,8 @@ def reduced(wheel: Path, arch: int, into: Path) -> Path:
                 digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
                 lines[info.filename] = f"{info.filename},sha256={digest.decode()},{len(data)}"
             elif info.filename.endswith(".dist-info/RECORD"):
-                data = _record(data.decode("utf-8"), lines).encode()
+                rows = data.decode("utf-8").splitlines()
+                data = "".join(f"{lines.get(r.split(',')[0], r)}\n" for r in rows).encode()
             out.writestr(info, data, zipfile.ZIP_DEFLATED, 6)
     part.replace(into / wheel.name)
     return into / wheel.name
-
-
-def _record(text: str, lines: dict[str, str]) -> str:
-    """A wheel's list of files, with the lines of those that were changed."""
-    rows = [lines.get(row.split(",")[0], row) for row in text.splitlines()]
-    return "\n".join(rows) + "\n"

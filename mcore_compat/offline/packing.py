@@ -60,8 +60,9 @@ def pack(name: str, options: PackingOptions, context: Context) -> PackedCell:
         raise UsageError(f"{name} cannot be installed: {lock.reason}")
     torch = contents.torch_group(lock, context.releases)
     left_out = contents.left_out(lock, options.without, torch)
-    if options.there:
-        left_out |= _on_base_list(options.there, cell, lock, torch, context)
+    there = options.there
+    if there:
+        left_out |= _on_base_list(there, cell, lock, torch, context)
     downloads = download.ensure([p for p in lock.pins if p.name not in left_out], context.say)
     arch = options.gpu_arch
     packed = PackedCell(
@@ -73,9 +74,9 @@ def pack(name: str, options: PackingOptions, context: Context) -> PackedCell:
         torch=torch,
         without=options.without,
         left_out=left_out,
-        base_list=options.there.identity if options.there else None,
+        base_list=there.identity if there else None,
     )
-    if options.there:
+    if there:
         context.say(_sizes(packed))
     return packed
 

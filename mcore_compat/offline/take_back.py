@@ -28,7 +28,7 @@ def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
         matrix=matrix.load(workspace.matrix),
         releases=releases.load(workspace.releases),
         suite=MAIN_SET.digest(workspace.suite),
-        parts={name: one.digest(workspace.suite) for name, one in ON_A_GPU.items()},
+        parts={name: part.digest(workspace.suite) for name, part in ON_A_GPU.items()},
     )
     collected = collection.collect(paths, known)
     for path, result, asked, stays in collected:
@@ -39,7 +39,7 @@ def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
             print("\n".join([f"{first}; {files.shown(path)}", *more]))
         for name, versions in sorted((result.base["differs"] if result.base else {}).items()):
             print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
-    return [file.one for file in collected]
+    return [file.result for file in collected]
 
 
 def _lines(result: Evidence, asked: int) -> list[str]:

@@ -40,8 +40,6 @@ from mcore_compat.results.evidence import MAIN, Base, Evidence, Reason
 from mcore_compat.results.from_events import Builder
 
 SUBJECTS = ("megatron-core", "nvidia-modelopt")
-OF_A_GPU = ("gpu", "capability", "driver")
-"""What evidence of a GPU names it by."""
 
 CUT_SHORT = Reason(
     kind="cut-short",
@@ -109,7 +107,9 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
     pinned = _by_name((pin.name, pin.version) for pin in lock.all_pins)
     _refuse_wheels(result, lock)
     if result.base is None:
-        if not _same_but_local(installed, pinned):
+        # A local build adds to a version.
+        public = [{n: v.partition("+")[0] for n, v in of.items()} for of in (installed, pinned)]
+        if not same(*public):
             raise EvidenceError("what was installed is not what the lock says")
         return cell_evidence
     return _over(cell_evidence, cell, pinned, installed, result.base, reference)
@@ -169,7 +169,8 @@ def _refuse_platform(start: StartEvent, cell: Cell) -> None:
     platform = start.platform
     if str(platform.get("python")).rpartition(".")[0] != cell.python:
         raise EvidenceError(f"it ran on python {platform.get('python')}")
-    missing = [n for n in OF_A_GPU if not (isinstance(platform.get(n), str) and platform[n])]
+    names = ("gpu", "capability", "driver")
+    missing = [n for n in names if not (isinstance(platform.get(n), str) and platform[n])]
     if start.device_class == "gpu" and missing:
         raise EvidenceError(f"of its GPU it does not say: {', '.join(missing)}")
 
@@ -188,12 +189,6 @@ def _cell(name: str, lock: Lock, reference: Reference) -> Cell:
 
 def _by_name(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in versions}
-
-
-def _same_but_local(installed: Mapping[str, str], pinned: Mapping[str, str]) -> bool:
-    """Equal but for what a local build adds to a version."""
-    public = {name: version.partition("+")[0] for name, version in installed.items()}
-    return same(public, {n: v.partition("+")[0] for n, v in pinned.items()})
 
 
 def _refuse_wheels(result: NodeResult, lock: Lock) -> None:

@@ -85,13 +85,8 @@ class Unresolvable:
 
 def exclude_newer(cell: Cell, releases: Releases) -> str:
     """The date of a cell's world: `SETTLE` after the upload of the newest release it pins."""
-    pinned = [
-        releases.get("megatron-core", cell.mcore),
-        releases.get("nvidia-modelopt", cell.modelopt),
-        releases.get("transformer-engine", cell.te),
-        releases.get("torch", cell.torch),
-    ]
-    newest = max(r.uploaded for r in pinned)
+    packages = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
+    newest = max(releases.get(name, cell.pins[name]).uploaded for name in packages)
     moment = datetime.datetime.fromisoformat(newest.replace("Z", "+00:00")) + SETTLE
     return moment.strftime("%Y-%m-%d")
 
@@ -115,14 +110,12 @@ def requirements(cell: Cell, matrix: Matrix) -> tuple[str, ...]:
 
 def settings(cell: Cell, matrix: Matrix) -> str:
     """A uv configuration with the metadata of source-only packages, so that none is built."""
-    lines: list[str] = []
-    for rule in overrides(cell, matrix):
-        lines += [
-            "[[dependency-metadata]]",
-            f'name = "{rule.package}"',
-            f"requires-dist = {json.dumps(list(rule.requires))}",
-        ]
-    return "\n".join(lines) + "\n"
+    tables = (
+        f'[[dependency-metadata]]\nname = "{rule.package}"\n'
+        f"requires-dist = {json.dumps(rule.requires)}"
+        for rule in overrides(cell, matrix)
+    )
+    return "\n".join(tables) + "\n"
 
 
 def overrides(cell: Cell, matrix: Matrix) -> tuple[SourceOnly, ...]:

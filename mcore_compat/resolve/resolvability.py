@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
 
 from mcore_compat.base import files
 from mcore_compat.core.cells import Cell
@@ -29,8 +32,14 @@ LEFT = "left to uv"
 UNKNOWN = "not known: no metadata kept; run without --offline"
 """What a combination came to that this pass does not answer, and one that it could not ask."""
 
-FORM = 2
-"""Of the kept answers; raised where `static` would answer otherwise."""
+
+class KeptAnswers(Struct, kw_only=True, frozen=True):
+    """The answers as they are kept: by what was asked, the answer, and where its
+    reason is in `reasons`. The form is raised where `static` would answer otherwise."""
+
+    form: Literal[2] = 2
+    reasons: list[str]
+    answers: dict[str, tuple[bool | None, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +68,12 @@ def path() -> Path:
 def kept() -> dict[str, Installability]:
     """The answers that are kept; none where the file is of another form or cut short."""
     try:
-        content = json.loads(path().read_text(encoding="utf-8"))
-        if content["form"] != FORM:
-            return {}
-        reasons = content["reasons"]
+        content = msgspec.json.decode(path().read_bytes(), type=KeptAnswers)
         return {
-            digest: Installability(installs=installs, reason=reasons[reason])
-            for digest, (installs, reason) in content["answers"].items()
+            digest: Installability(installs=installs, reason=content.reasons[reason])
+            for digest, (installs, reason) in content.answers.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, msgspec.DecodeError, IndexError):
         return {}  # all are asked again
 
 
@@ -75,12 +81,9 @@ def keep(answers: Mapping[str, Installability]) -> None:
     """Write answers; each reason once."""
     reasons = sorted({v.reason for v in answers.values()})
     place = {reason: number for number, reason in enumerate(reasons)}
-    data = {
-        "form": FORM,
-        "reasons": reasons,
-        "answers": {d: [v.installs, place[v.reason]] for d, v in sorted(answers.items())},
-    }
-    files.write_text(path(), json.dumps(data, separators=(",", ":")) + "\n", durable=False)
+    rows = {digest: (v.installs, place[v.reason]) for digest, v in sorted(answers.items())}
+    text = msgspec.json.encode(KeptAnswers(reasons=reasons, answers=rows)).decode()
+    files.write_text(path(), text + "\n", durable=False)
 
 
 def sweep(

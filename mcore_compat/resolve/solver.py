@@ -24,8 +24,8 @@ from resolvelib.resolvers import ResolutionTooDeep
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.combinations import bounds_of_extras, machine, violations
 from mcore_compat.core.matrix import Matrix
-from mcore_compat.core.releases import Releases
-from mcore_compat.index.metadata import ListedRelease, MetadataStore
+from mcore_compat.core.releases import Release, Releases
+from mcore_compat.index.metadata import MetadataStore
 from mcore_compat.resolve import locks
 
 MOST_ROUNDS = 3000
@@ -96,12 +96,11 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
 
 
 def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ...]) -> World:
-    overrides = {rule.package: rule.requires for rule in locks.overrides(cell, matrix)}
     return World(
         python=cell.python,
         until=locks.exclude_newer(cell, releases),
         sources=frozenset(rule.package for rule in matrix.source_only),
-        overrides=tuple(sorted(overrides.items())),
+        overrides=tuple((r.package, r.requires) for r in locks.overrides(cell, matrix)),
         bounds=bounds,
     )
 
@@ -132,12 +131,11 @@ def _reason(causes: Iterable[Any]) -> str:
 
 
 class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
-    """InstallAnswers resolvelib's questions for one world."""
+    """Answers resolvelib's questions for one world."""
 
     def __init__(self, world: World, store: MetadataStore) -> None:
         self._world = world
         self._store = store
-        self._overrides = dict(world.overrides)
         self._bounds: dict[str, list[str]] = {}
         for text in world.bounds:
             bound = need(text)
@@ -194,14 +192,14 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
                 and (exact or not listed.yanked)
                 and all(_contains(specifier, version) for specifier in specifiers)
             ):
-                if _is_prerelease(version):
+                if _version(version).is_prerelease:
                     later.append(version)
                 else:
                     yield Candidate(name, extras, version)
         # As uv does: a pre-release only where no release is left.
         yield from (Candidate(name, extras, version) for version in later)
 
-    def _fitting(self, name: str) -> tuple[ListedRelease, ...]:
+    def _fitting(self, name: str) -> tuple[Release, ...]:
         """The releases of a package that its world's machine can take, newest first."""
         world = self._world
         page = self._store.page(name, world.until)
@@ -216,9 +214,10 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         return _contains(requirement.specifier, candidate.version)
 
     def get_dependencies(self, candidate: Candidate) -> list[Need]:
-        override = self._overrides.get(candidate.name)
-        texts = override if override is not None else self._store.requires(*candidate[::2])
-        needs = list(_needs(tuple(texts), candidate.extras, self._world.python))
+        texts = dict(self._world.overrides).get(candidate.name)
+        if texts is None:
+            texts = self._store.requires(candidate.name, candidate.version)
+        needs = list(_needs(texts, candidate.extras, self._world.python))
         if candidate.extras:
             # With an extra, the release itself is wanted as well, and of the same version.
             needs.append(Need(candidate.name, frozenset(), f"=={candidate.version}"))
@@ -228,10 +227,7 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
 @functools.cache
 def need(text: str) -> Need:
     """A requirement from its text; its marker is left out."""
-    return _need(Requirement(text))
-
-
-def _need(requirement: Requirement) -> Need:
+    requirement = Requirement(text)
     name = canonicalize_name(requirement.name)
     return Need(name, frozenset(requirement.extras), str(requirement.specifier))
 
@@ -249,25 +245,19 @@ def _needs(texts: tuple[str, ...], extras: frozenset[str], python: str) -> tuple
             continue  # of another time; this pass only prunes, uv has the last word
         marker = requirement.marker
         if marker is None or any(marker.evaluate(environment) for environment in environments):
-            needs.append(_need(requirement))
+            needs.append(need(text))
     return tuple(needs)
 
 
-def _fitting(page: Iterable[ListedRelease], python: str, source: bool) -> Iterator[ListedRelease]:
+def _fitting(page: Iterable[Release], python: str, source: bool) -> Iterator[Release]:
     for listed in page:
         fits = listed.sdist if source else _wheel(listed.wheels, python)
         if fits and _python_fits(listed.requires_python, python):
             yield listed
 
 
-@functools.cache
-def _is_prerelease(version: str) -> bool:
-    return Version(version).is_prerelease
-
-
-@functools.cache
-def _specifier(text: str) -> SpecifierSet:
-    return SpecifierSet(text)
+_version = functools.cache(Version)
+_specifier = functools.cache(SpecifierSet)
 
 
 @functools.cache

@@ -6,12 +6,12 @@ that a run which is cut short, however, leaves what it had learnt.
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +24,8 @@ from mcore_compat.offline.node import environment, parallel
 from mcore_compat.offline.node.environment import PARTS, NodeEnvironment, NodeRun, say
 from mcore_compat.offline.node.parallel import BAD
 from mcore_compat.run import machine, runner
-from mcore_compat.run.check_sets import GPU, MAIN, RANKS, CheckSet
+from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.runner import Place
-
-SCHEMA = 1
-
-CHECK_SETS: Mapping[str | None, CheckSet] = {None: MAIN, "ranks": RANKS, "gpu": GPU}
-"""By the part of the suite that is asked for."""
 
 
 def main(run: NodeRun) -> int:
@@ -92,8 +87,7 @@ def run_cell(name: str, run: NodeRun) -> None:
         CompatError: bad input, or a failure of the surroundings; evidence of what had come to its
             end is there then, and says that it is not complete.
     """
-    text = (run.root / "cells" / f"{name}.json").read_text(encoding="utf-8")
-    cell = json.loads(text)
+    cell = json.loads((run.root / "cells" / f"{name}.json").read_text(encoding="utf-8"))
     parts: list[str | None] = [part for part in PARTS if getattr(run.args, part)]
     if run.args.main:
         parts.append(None)
@@ -120,7 +114,7 @@ def ask(cell: Mapping[str, Any], part: str | None, prepared: NodeEnvironment, ru
     say(f"running {part or 'the suite'} in {cell['cell']}")
     try:
         runner.run_suite(
-            CHECK_SETS[part],
+            ON_A_GPU[part] if part else MAIN,
             place,
             run=processes.run,
             say=say,
@@ -146,36 +140,26 @@ class ResultFile:
     there: NodeEnvironment
     run: NodeRun
     events: list[Mapping[str, Any]] = field(default_factory=list)
-    taken: str = field(
-        default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        )
-    )
+    taken: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Keep an event; the file is written anew where something was learnt by it."""
         self.events.append(event)
         if event["event"] == "start":
-            self._put_aside()
+            # What an earlier run has learnt stays until this one has come to its end.
+            if self.path.exists():
+                taken = json.loads(self.path.read_text(encoding="utf-8"))["taken"]
+                os.replace(self.path, self.path.with_suffix(f".{taken.replace(':', '')}.json"))
         elif event["event"] in ("check", "end"):
             files.write_text(self.path, self.text(), durable=False)
             if self.complete:
-                for path in self._aside():
+                for path in sorted(self.path.parent.glob(f"{self.path.stem}.[0-9]*Z.json")):
                     path.unlink()
 
     @property
     def complete(self) -> bool:
         """Some of the checks, however many, are no verdict."""
         return self.events[-1]["event"] == "end" and not self.run.args.only
-
-    def _put_aside(self) -> None:
-        """What an earlier run has learnt stays until this one has come to its end."""
-        if self.path.exists():
-            taken = json.loads(self.path.read_text(encoding="utf-8"))["taken"]
-            os.replace(self.path, self.path.with_suffix(f".{taken.replace(':', '')}.json"))
-
-    def _aside(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f"{self.path.stem}.[0-9]*Z.json"))
 
     @property
     def path(self) -> Path:
@@ -194,8 +178,8 @@ class ResultFile:
             "complete": self.complete,
             "folders": list(self.there.folders),
             "lock": files.sha256_file(root / self.cell["lock"]),
-            "part": part and {"name": part, "digest": CHECK_SETS[part].digest(suite)},
-            "schema": SCHEMA,
+            "part": part and {"name": part, "digest": ON_A_GPU[part].digest(suite)},
+            "schema": 1,
             "suite": MAIN.digest(suite),
             "taken": self.taken,
             "wheels": dict(self.there.wheels),

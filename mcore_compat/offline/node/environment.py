@@ -22,8 +22,9 @@ from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.offline.node import install, overlay, shared_packages
 from mcore_compat.offline.node.install import Installer
 from mcore_compat.offline.node.run_script import lock
+from mcore_compat.run.check_sets import ON_A_GPU
 
-PARTS = ("ranks", "gpu")
+PARTS = tuple(ON_A_GPU)
 """Parts of the suite that are run by themselves: folders below `suite/`, and options."""
 
 EXTENSIONS = "TORCH_EXTENSIONS_DIR"
@@ -174,18 +175,25 @@ def _over(
             f"cell with -py{series} in its name"
         )
     paths = install.paths_here(run.root)
-    installed, cuda = install.versions(paths), _cuda()
+    installed, spec = install.versions(paths), importlib.util.find_spec("torch")
+    torch = Path(spec.origin).parent if spec and spec.origin else None  # without an import of it
+    cuda = toolkits.cuda_of_torch(torch)[0] if torch else None
     plan = overlay.plan(
         cell["packages"],
         overlay.BasePython(installed=installed, cuda=cuda),
         lambda package: install.requires(run.root, package),
         cell["cuda"],
     )
+    assert torch is not None  # the plan refuses where there is none
     count = len(plan.install)
     say(f"over torch {installed['torch']} of this Python: {count} packages are installed")
     for line in plan.unmet:
         say(f"  not met: {line}")
-    toolkit = _toolkit(cuda)
+    toolkit = toolkits.of_cuda(cuda, processes.run)
+    if toolkit:
+        say(f"  nvcc of CUDA {toolkit.version}, in {toolkit.home}")
+    else:
+        say(f"  no nvcc of torch's CUDA, {cuda}: what packages would compile here stays uncompiled")
     folder = work / "environment-base"
     python = folder / "bin" / "python"
     site = install.create(folder, Path(sys.executable))
@@ -199,7 +207,7 @@ def _over(
     return NodeEnvironment(
         python=python,
         tools=install.tools(installer, python, work),
-        variables=_variables(folder, work, toolkit, run),
+        variables=_variables(torch.parent, folder, work, toolkit, run),
         wheels=_local_wheels(packages),
         folders=(*_folders(run, work), *map(str, paths)),
         base={
@@ -212,33 +220,10 @@ def _over(
     )
 
 
-def _toolkit(cuda: str | None) -> Toolkit | None:
-    """The toolkit that packages may compile with here, None where there is none; says so."""
-    toolkit = toolkits.of_cuda(cuda, processes.run)
-    if toolkit:
-        say(f"  nvcc of CUDA {toolkit.version}, in {toolkit.home}")
-    else:
-        say(f"  no nvcc of torch's CUDA, {cuda}: what packages would compile here stays uncompiled")
-    return toolkit
-
-
-def _torch() -> Path | None:
-    """The folder of this Python's torch; it is not imported."""
-    spec = importlib.util.find_spec("torch")
-    return Path(spec.origin).parent if spec and spec.origin else None
-
-
-def _cuda() -> str | None:
-    """The CUDA that this Python's torch was built for."""
-    torch = _torch()
-    return toolkits.cuda_of_torch(torch)[0] if torch else None
-
-
-def _variables(folder: Path, work: Path, toolkit: Toolkit | None, run: NodeRun) -> dict[str, str]:
-    """What the cell's processes need, whatever this machine says itself."""
-    torch = _torch()
-    assert torch is not None  # the plan refuses where there is none
-    site = torch.parent
+def _variables(
+    site: Path, folder: Path, work: Path, toolkit: Toolkit | None, run: NodeRun
+) -> dict[str, str]:
+    """What the cell's processes need, whatever this machine says itself; `site` has its torch."""
     variables = process_variables.variables(
         site, process_variables.driver_stub(site, processes.run)
     )

@@ -62,7 +62,9 @@ def plan(
     te = any(name.startswith("transformer-engine") for name in base.installed)
     stays = {p["name"] for p in packages if p["of"] == "torch" or (p["of"] == "te" and te)}
     by_name = {p["name"]: p for p in packages if p["name"] not in stays}
-    unfit = {n: why for n, p in by_name.items() if _optional(p) and (why := _unfit(p, base, cuda))}
+    # Compiled for torch, and not TE: a cell can be asked without it.
+    optional = {n: p for n, p in by_name.items() if p["bound"] is not None and p["of"] != "te"}
+    unfit = {n: why for n, p in optional.items() if (why := _unfit(p, base, cuda))}
     by_name = {name: package for name, package in by_name.items() if name not in unfit}
     wanted = {n for n in by_name if n in SUBJECTS or n not in base.installed}
     while True:
@@ -79,7 +81,10 @@ def plan(
     for name in sorted(wanted):
         why = _unfit(by_name[name], base, cuda)
         if why:
-            raise UsageError(f"{name} of this bundle {why}; {_way_out(by_name[name])}")
+            way_out = "take a Python that has it, or a bundle with it"
+            if by_name[name]["of"] == "te":
+                way_out = "take a Python that has TE as well, or a bundle of a cell with that torch"
+            raise UsageError(f"{name} of this bundle {why}; {way_out}")
     stays_there = {n: v for n, v in base.installed.items() if n not in wanted}
     unmet = sorted({
         f"{of['name']} {of['version']} requires {need.name}{need.specifier}, "
@@ -89,11 +94,6 @@ def plan(
     })  # fmt: skip
     missing = [f"{name} {why}" for name, why in sorted(unfit.items()) if name not in base.installed]
     return OverlayPlan(install=tuple(sorted(wanted)), unmet=(*unmet, *missing))
-
-
-def _optional(package: Mapping[str, Any]) -> bool:
-    """Whether a cell can be asked without it: compiled for torch, and not TE."""
-    return package["bound"] is not None and package["of"] != "te"
 
 
 def _unmet(
@@ -145,9 +145,3 @@ def _is_release(text: str, release: str) -> bool:
     except InvalidVersion:
         return False
     return version.base_version == release and not version.is_prerelease
-
-
-def _way_out(package: Mapping[str, Any]) -> str:
-    if package["of"] == "te":
-        return "take a Python that has TE as well, or a bundle of a cell with that torch"
-    return "take a Python that has it, or a bundle with it"

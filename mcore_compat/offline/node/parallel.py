@@ -159,15 +159,13 @@ def line(cell: RunningCell, run: NodeRun) -> str:
     bad = sum(ended[outcome] for outcome in BAD)
     seconds = time.monotonic() - cell.started if cell.code is None else cell.seconds
     state = {None: "running", 0: "ended"}.get(cell.code, f"failed with {cell.code}")
-    log = _last(run.into / "logs" / f"{cell.name}.log") if cell.code else ""
+    log = ""
+    with contextlib.suppress(OSError, IndexError):  # none, or an empty one
+        if cell.code:
+            path = run.into / "logs" / f"{cell.name}.log"
+            log = path.read_text(encoding="utf-8", errors="replace").splitlines()[-1][:200]
     text = f"{cell.name}: {state}, {sum(ended.values())}/{asked or '?'} checks, {bad} broken"
     return f"{text}, {seconds:.0f} s" + (f"; {log}" if log else "")
-
-
-def _last(path: Path) -> str:
-    """The last line of a log."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return lines[-1][:200] if lines else ""
 
 
 def _summary(cells: Sequence[RunningCell], run: NodeRun) -> str:
@@ -204,12 +202,7 @@ def _files(into: Path) -> Iterator[tuple[str, bytes]]:
     logs = sorted((into / "logs").rglob("*.log"))
     each = min(LOG_BYTES, room // max(len(logs), 1) - ROW_BYTES)
     for path in logs if each > 0 else ():
-        with contextlib.suppress(FileNotFoundError):  # a suite that starts removes the last one's
-            yield path.relative_to(into).as_posix(), _end_of(path, each)
-
-
-def _end_of(path: Path, size: int) -> bytes:
-    """The last bytes of a file."""
-    with path.open("rb") as source:
-        source.seek(max(0, path.stat().st_size - size))
-        return source.read(size)
+        # A suite that starts removes the last one's.
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as source:
+            source.seek(max(0, path.stat().st_size - each))
+            yield path.relative_to(into).as_posix(), source.read(each)

@@ -167,9 +167,8 @@ def _remove(folder: Path) -> None:
 def _is_left_by_runs(name: str) -> bool:
     """Whether a file at the top may be there: the manifest, what a run leaves, also one that was
     killed while it wrote, and what a scheduler writes."""
-    if name in (SUMS, SUMS_DIGEST, UNPACKED, DETACHED) or _is_of(name, RESULTS, SUMMARY, DONE):
-        return True
-    return name.endswith((".out", ".err", ".log"))
+    own = name in (SUMS, SUMS_DIGEST, UNPACKED, DETACHED) or _is_of(name, RESULTS, SUMMARY, DONE)
+    return own or name.endswith((".out", ".err", ".log"))
 
 
 def _is_of(name: str, *written: str) -> bool:

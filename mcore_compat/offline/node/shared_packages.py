@@ -7,6 +7,7 @@ named by the hashes of what is in it, and stays for the next run of the bundle's
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,9 @@ def groups(root: Path, packages: Iterable[Package]) -> list[list[Package]]:
     to Python, and look for each other there."""
     groups: list[tuple[set[str], list[Package]]] = []
     for package in sorted(packages, key=lambda p: str(p["name"])):
-        tops, members = _tops(root, package), [package]
+        names = {member.filename.split("/")[0] for member in _members(root, package)}
+        tops = {name for name in names if not name.endswith(".dist-info")}
+        members = [package]
         for group in [group for group in groups if group[0] & tops]:
             groups.remove(group)
             tops, members = tops | group[0], group[1] + members
@@ -72,15 +75,6 @@ def _members(root: Path, package: Package) -> list[zipfile.ZipInfo]:
     return members
 
 
-def _tops(root: Path, package: Package) -> set[str]:
-    """The names that a package has at the top of its folder, but for its own metadata."""
-    tops = {member.filename.split("/")[0] for member in _members(root, package)}
-    return {top for top in tops if not top.endswith(".dist-info")}
-
-
 def _has_commands(root: Path, package: Package) -> bool:
     names = [member.filename for member in _members(root, package)]
-    return any(
-        name.split("/")[0].endswith(".data") or name.endswith(".dist-info/entry_points.txt")
-        for name in names
-    )
+    return any(re.match(r"[^/]*\.data/|.*\.dist-info/entry_points\.txt$", name) for name in names)
