@@ -27,7 +27,7 @@ from mcore_compat.results.from_events import Builder
 from mcore_compat.run import gpu_slots, runner
 from mcore_compat.run.check_sets import CheckSet
 from mcore_compat.run.context import Context, Options
-from mcore_compat.run.runner import Place
+from mcore_compat.run.runner import SuiteEnvironment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Listener:
 def ask(
     check_set: CheckSet,
     base: Evidence,
-    place: Place,
+    place: SuiteEnvironment,
     options: Options,
     context: Context,
     listener: Listener | None = None,
@@ -101,7 +101,9 @@ def _words(check_set: CheckSet) -> str:
 
 
 @contextmanager
-def place_of(resolved: ResolvedCell, check_set: CheckSet, context: Context) -> Iterator[Place]:
+def place_of(
+    resolved: ResolvedCell, check_set: CheckSet, context: Context
+) -> Iterator[SuiteEnvironment]:
     """The environment of a cell, made where it is not there; no other run uses it meanwhile.
 
     Raises:
@@ -121,7 +123,7 @@ def place_of(resolved: ResolvedCell, check_set: CheckSet, context: Context) -> I
     try:
         # Two runs of one cell would write the same events.
         with FileLock(files.home() / "envs" / f"{name}.run", timeout=0):
-            yield Place(
+            yield SuiteEnvironment(
                 name=name,
                 python=environment.python,
                 tools=tools,

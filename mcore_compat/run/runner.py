@@ -27,7 +27,7 @@ def need_limit(limit: float | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class SuiteEnvironment:
     """Where checks run: an environment's Python and variables, pytest's folder (`tools`), the
     suite, and where logs go. `name` is that of the cell."""
 
@@ -65,7 +65,7 @@ class EventTail:
 
 def run_suite(
     check_set: CheckSet,
-    place: Place,
+    place: SuiteEnvironment,
     *,
     run: Runner,
     say: Callable[[str], None],
@@ -138,7 +138,11 @@ def run_suite(
 
 
 def _command(
-    check_set: CheckSet, place: Place, events: Path, only: str | None, check_limit: float | None
+    check_set: CheckSet,
+    place: SuiteEnvironment,
+    events: Path,
+    only: str | None,
+    check_limit: float | None,
 ) -> list[str | os.PathLike[str]]:
     argv: list[str | os.PathLike[str]] = [place.python, "-u", place.suite / "run.py"]
     argv += ["--tools", place.tools, "--events", events]
