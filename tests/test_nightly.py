@@ -127,7 +127,7 @@ def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
     # The night goes on: the new patch was run, and what it replaced is still there.
     evidence.save(replace(old, pins={**old.pins, "megatron-core": "0.16.1"}), folder)
     nightly.keep_replaced([replace(one, behind=False)], folder)
-    assert [e.pins["megatron-core"] for e in nightly.earlier(None, print)] == ["0.16.0"]
-    assert len(nightly.earlier(folder, print)) == 2
+    assert [e.pins["megatron-core"] for e in nightly.earlier(None)] == ["0.16.0"]
+    assert len(nightly.earlier(folder)) == 2
     with pytest.raises(UsageError):
         nightly.check_folder(tmp_path / "none")

@@ -39,6 +39,11 @@ class ResolvedCell:
     python: Path
     wheels: tuple[Wheel, ...]
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of its wheels, by file name."""
+        return {wheel.path.name: wheel.sha256 for wheel in self.wheels}
+
 
 def _nothing(*_: object) -> None:
     """Where nobody wants to know."""
@@ -51,7 +56,7 @@ class Listener:
 
     start: Callable[[Sequence[str]], None] = _nothing
     check: Callable[[CheckResult], None] = _nothing
-    so_far: Callable[[Evidence], None] = _nothing
+    so_far: Callable[[Evidence], object] = _nothing
 
 
 def ask(

@@ -6,31 +6,27 @@ unresolvable, unbuildable) and the promise that what was learnt is kept.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcore_compat.base.errors import LockError, UsageError
+from mcore_compat.base.errors import EvidenceError, LockError, UsageError
 from mcore_compat.base.files import home, write_text
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.environments import (
-    interpreters,
-    recipes,
-    toolkits,
-    wheelhouse,
-)
+from mcore_compat.environments import interpreters, recipes, toolkits, wheelhouse
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Evidence, Fresh, Reason
 from mcore_compat.run import engine, machine
-from mcore_compat.run.check_sets import MAIN
+from mcore_compat.run.check_sets import MAIN, CheckSet
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.engine import Listener, ResolvedCell
 
@@ -164,16 +160,15 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         return _ended(base, context.workspace)
     base = replace(base, lock=resolved.digest)
     if not options.force and not options.only:
-        kept = _fresh(cell, base, resolved, results)
-        if kept:
-            return Outcome(evidence=kept, fresh=True)
+        stored = kept(base, results)
+        if stored:
+            return Outcome(evidence=stored, fresh=True)
     ready = ready_cell(cell, resolved, context)
     if isinstance(ready, Unbuildable):
         other = None if decided else _on_next_stack(cell, ready, context)
         if other:  # its lock is there now, and decides
             return run_cell(name, options, context)
         return _ended(_unbuildable(base, ready), context.workspace)
-    base = replace(base, wheels={w.path.name: w.sha256 for w in ready.wheels})
     return _suite(base, ready, options, context)
 
 
@@ -241,19 +236,33 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
     return found if found.outcome is CellOutcome.UNRESOLVABLE and found.lock == asked else None
 
 
-def _fresh(cell: Cell, base: Evidence, lock: Lock, results: Path) -> Evidence | None:
-    """The stored evidence where it still holds. A corrupt file is an error that names it."""
-    path = evidence.path_of(cell.name, base.device_class, results)
+def kept(base: Evidence, results: Path, *, whole: bool = True) -> Evidence | None:
+    """The stored result of what `base` is the beginning of, where it still holds.
+
+    Raises:
+        EvidenceError: it is corrupt.
+    """
+    path = evidence.path_of(base.cell, base.device_class, results, base.check_set)
     if not path.exists():
         return None
-    found = evidence.load(path)
+    stored = evidence.load(path, whole=whole)
     state = evidence.freshness(
-        found,
-        lock=lock.digest,
-        suite=base.suite,
-        python=cell.python,
+        stored, lock=base.lock, suite=base.suite, python=base.pins.get("python", "")
     )
-    return found if isinstance(state, Fresh) else None
+    return stored if isinstance(state, Fresh) else None
+
+
+def lacking(main: Evidence, digests: Mapping[str, str], workspace: Workspace) -> tuple[str, ...]:
+    """Which check sets of `digests` have no result of the cell of `main`, or none that
+    still holds. Reads files only; what is corrupt does not count."""
+
+    def holds(name: str, digest: str) -> bool:
+        base = replace(main, check_set=name, suite=digest)
+        with contextlib.suppress(EvidenceError):
+            return kept(base, workspace.results, whole=False) is not None
+        return False
+
+    return tuple(name for name, digest in digests.items() if not holds(name, digest))
 
 
 def wheels_of(
@@ -292,17 +301,47 @@ def wheels_of(
 
 def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
     results = context.workspace.results
-    kept = Listener() if options.only else Listener(so_far=lambda found: _keep(found, results))
+    base = replace(base, wheels=ready.digests)
+    listener = Listener() if options.only else Listener(so_far=lambda e: evidence.save(e, results))
     with engine.place_of(ready, MAIN, context) as place:
-        found = engine.ask(MAIN, base, place, options, context, kept)
-    return Outcome(evidence=found) if options.only else _ended(found, context.workspace)
+        result = engine.ask(MAIN, base, place, options, context, listener)
+    return Outcome(evidence=result) if options.only else _ended(result, context.workspace)
 
 
-def _keep(found: Evidence, results: Path) -> None:
-    evidence.save(found, results)
+def _ended(result: Evidence, workspace: Workspace) -> Outcome:
+    evidence.save(result, workspace.results)
+    verdict.note(result, workspace.verdicts)
+    return Outcome(evidence=result)
 
 
-def _ended(found: Evidence, workspace: Workspace) -> Outcome:
-    evidence.save(found, workspace.results)
-    verdict.note(found, workspace.verdicts)
-    return Outcome(evidence=found)
+def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context) -> Outcome:
+    """Ask a check set beside the main one in the cell, or find that its result still holds. What
+    was learnt is stored, also of a run that ends early or asks only some of the checks: as
+    incomplete, which is never fresh.
+
+    Raises:
+        EvidenceError: the checks cannot run, something was broken on purpose, or what is stored is
+            corrupt.
+        InfrastructureError: they did not come to their end, or the surroundings failed.
+        UsageError: the cell cannot be installed or built.
+    """
+    workspace = context.workspace
+    digest = check_set.digest(workspace.suite)
+    base = evidence.start(cell, device_class=device_class(), suite=digest, check_set=check_set.name)
+    if not options.force and not options.only and locked(cell, workspace):
+        lock = locks.read(workspace.lock(cell.name))
+        stored = kept(replace(base, lock=lock.digest), workspace.results)
+        if stored:
+            return Outcome(evidence=stored, fresh=True)
+    ready = resolved_cell(cell, context)
+    base = replace(base, lock=ready.lock.digest, wheels=ready.digests)
+
+    def keep(result: Evidence, *, whole: bool = False) -> Outcome:
+        result = replace(result, complete=result.complete and whole)
+        evidence.save(result, workspace.results)
+        return Outcome(evidence=result)
+
+    # Kept as it comes: whatever ends this process takes nothing away.
+    with engine.place_of(ready, check_set, context) as place:
+        result = engine.ask(check_set, base, place, options, context, Listener(so_far=keep))
+    return keep(result, whole=not options.only)

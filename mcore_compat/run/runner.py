@@ -6,24 +6,17 @@ Standard library only: a bundle carries this to machines that have nothing else.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
+from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.base.processes import Runner
 from mcore_compat.run import machine
 from mcore_compat.run.check_sets import CheckSet
 from mcore_compat.run.machine import VISIBLE
-
-
-def need_limit(limit: float | None) -> None:
-    """Raises UsageError where `--limit` is given and is no time that can pass."""
-    if limit is not None and not 0 < limit < math.inf:
-        raise UsageError("--limit: a time limit must be more than 0 s, and a number")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline, runner
+from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context, Options, context
 from mcore_compat.schedule import exploration_run, matrix_run, plan, survey
 
@@ -34,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
     """
-    runner.need_limit(args.limit)
     here = context()
     line = line_of(args, here)
     search.known_check(args.check, (c.check for e in stored(here.workspace) for c in e.checks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Reason
-from mcore_compat.run import pipeline
+from mcore_compat.run import cells, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.schedule import plan
@@ -242,3 +243,24 @@ def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> No
     failed = replace(base, outcome=CellOutcome.ERROR, reason=why, complete=False)
     evidence.save(failed, workspace.results)
     verdict.note(failed, workspace.verdicts)
+
+
+def report(run_result: MatrixResult, context: Context, device: str) -> int:
+    """Print what a run came to; the exit code: 0 where all are as expected."""
+    left = {state.cell.name: state.state for state in run_result.states if not state.fresh}
+    left.update(run_result.failed)
+    cell_outcomes = {outcome.value for outcome in CellOutcome}
+    outcomes = Counter(o for s in run_result.states for o in s.outcomes if o in cell_outcomes)
+    print(
+        f"{len(run_result.states)} cells: "
+        + ", ".join(f"{o} {n}" for o, n in sorted(outcomes.items()))
+    )
+    for name, why in sorted(left.items()):
+        print(f"{name}: not done: {why}")
+    if left:
+        return InfrastructureError.exit_code
+    folder = context.workspace.results
+    paths = [evidence.path_of(state.cell.name, device, folder) for state in run_result.states]
+    results = [evidence.load(path, whole=False) for path in paths]
+    expected = all(cells.as_expected(result, context.matrix) for result in results)
+    return cells.outlived(results, context.matrix) or (0 if expected else 1)

@@ -22,7 +22,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.index import package_index
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import cells, pipeline
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, new_releases
 from mcore_compat.schedule.new_releases import NewRelease, Proposal
@@ -171,19 +171,10 @@ def check_folder(folder: Path | None) -> None:
         raise UsageError(f"--before: {folder} is not a folder of evidence")
 
 
-def earlier(folder: Path | None, say: Callable[[str], None]) -> tuple[Evidence, ...]:
+def earlier(folder: Path | None) -> tuple[Evidence, ...]:
     """Evidence that was there before: in `folder`, and kept when it was replaced."""
     places = (folder, replaced()) if folder is not None else (replaced(),)
-    return tuple(each for place in places for each in all_in(place, say))
-
-
-def all_in(folder: Path, say: Callable[[str], None]) -> Iterator[Evidence]:
-    """All evidence below `folder`; one corrupt file must not take a night's summary away."""
-    for path in sorted(folder.glob("compat-*/main.*.json")):
-        try:
-            yield evidence.load(path, whole=False)
-        except CompatError as error:
-            say(f"mcore-compat: passed over: {error}")
+    return tuple(each for place in places for each in cells.other_results(place))
 
 
 def summary(

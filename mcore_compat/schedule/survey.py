@@ -14,7 +14,7 @@ from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence, Stale
-from mcore_compat.run import parts, pipeline
+from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.context import Context
 from mcore_compat.schedule.plan import CellState
@@ -96,7 +96,7 @@ def _freshness(last: Evidence, lock: str, digests: Mapping[str, str], context: C
         return state.why
     if not last.checks:
         return "fresh"
-    lacks = parts.lacking(
+    lacks = pipeline.lacking(
         last, {n: d for n, d in digests.items() if n != "main"}, context.workspace
     )
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
