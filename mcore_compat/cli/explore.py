@@ -23,7 +23,7 @@ def call(args: Namespace) -> int:
     here = context()
     if args.dry_run:
         view = exploration_run.view(here, args.budget, args.jobs, offline=args.offline)
-        print("\n".join(view.lines()))
+        print(view.description(), end="")
         return 0
     names = exploration_run.run(here, minutes=args.budget, jobs=args.jobs, offline=args.offline)
     print(f"{len(names)} cells were run: {', '.join(names) or 'none'}")

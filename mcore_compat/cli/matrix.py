@@ -14,7 +14,7 @@ from mcore_compat.run.context import context
 from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.jobs.job_options import LOCAL, SLURM
-from mcore_compat.schedule.selection import Selection, selected
+from mcore_compat.schedule.survey import Selection, selected
 
 ANSWERS = VERDICT
 
@@ -85,7 +85,7 @@ def call(args: Namespace) -> int:
     states = selected(_selection(args), here, device)
     if args.dry_run:
         planned = plan.make(states, force=args.force)
-        print("\n".join(matrix_run.describe(planned, jobs, here.workspace)))
+        print(matrix_run.describe(planned, jobs, here.workspace), end="")
         return 0
     return matrix_run.report(matrix_run.run(states, here, jobs, force=args.force), here, device)
 

@@ -14,7 +14,7 @@ from mcore_compat.run import cells
 from mcore_compat.run.context import Context, context, say
 from mcore_compat.schedule import matrix_run, new_releases, nightly, plan
 from mcore_compat.schedule.jobs import job_options
-from mcore_compat.schedule.selection import WHOLE, Selection, selected
+from mcore_compat.schedule.survey import WHOLE, Selection, selected
 
 ANSWERS = VERDICT
 
@@ -49,7 +49,7 @@ def call(args: Namespace) -> int:
         refreshed = nightly.ask(here.workspace, say, join=True)
         if not args.dry_run:
             nightly.write(refreshed, here.workspace)
-        print("\n".join(refreshed.lines()))
+        print(refreshed.description(), end="")
         here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
         new = refreshed.new
     names = nightly.to_run(here, new, night)
@@ -59,7 +59,7 @@ def call(args: Namespace) -> int:
     if args.dry_run:
         planned = plan.make(selected(Selection(names=names), here))
         jobs = job_options.here(night.jobs)
-        print("\n".join(matrix_run.describe(planned, jobs, here.workspace)))
+        print(matrix_run.describe(planned, jobs, here.workspace), end="")
         return 0
     return _run(night, here, names, new)
 

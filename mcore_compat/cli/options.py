@@ -119,7 +119,7 @@ def force(parser: ArgumentParser) -> None:
 
 def shard(parser: ArgumentParser) -> None:
     """One part of the cells."""
-    from mcore_compat.schedule.selection import parse_shard
+    from mcore_compat.schedule.survey import parse_shard
 
     parser.add_argument(
         "--shard", type=parse_shard, metavar="K/N", default="1/1", help="one part of N, e.g. 2/8"

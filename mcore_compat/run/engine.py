@@ -87,7 +87,7 @@ def ask(
 
     gpu, need = base.device_class == "gpu", context.matrix.gpu_memory
     with gpu_slots.slot(need, context.run, context.say, gpu=gpu, count=check_set.devices) as device:
-        context.say(f"running {_words(check_set)} in {place.name}")
+        context.say(f"running {check_set.words} in {place.name}")
         runner.run_suite(
             check_set,
             replace(place, variables={**place.variables, **device}),
@@ -99,10 +99,6 @@ def ask(
             check_limit=options.limit,
         )
     return builder.evidence()
-
-
-def _words(check_set: CheckSet) -> str:
-    return "the suite" if check_set.name == "main" else check_set.name
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,8 +83,7 @@ def toolkit_of(context: Context) -> str | None:
         for stack in stacks
         if stack.toolkit
     }
-    found = _toolkits(context.run)
-    return next(iter(sorted(asked & found)), None)
+    return min(asked & _toolkits(context.run), default=None)
 
 
 @functools.cache
@@ -104,20 +104,20 @@ def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unres
     """
     path = context.workspace.lock(cell.name)
     if path.exists() and not anew:
-        found = locks.read(path)
-        if not _holds(found.axes, cell):
+        lock = locks.read(path)
+        if not _holds(lock.axes, cell):
             raise LockError(
                 f"{path.name} was made for other versions; remake it: nox -s lock -- {cell.name}"
             )
-        behind = moved(cell, found.axes)
+        behind = moved(cell, lock.axes)
         if not behind:
-            return found
-        said = ", ".join(f"{axis} {found.axes[axis]} -> {cell.pins[axis]}" for axis in behind)
-        context.say(f"{path.name} is remade for the newest of its series: {said}")
-        made = _resolved(cell, context)
-        if isinstance(made, Unresolvable):
+            return lock
+        changes = ", ".join(f"{axis} {lock.axes[axis]} -> {cell.pins[axis]}" for axis in behind)
+        context.say(f"{path.name} is remade for the newest of its series: {changes}")
+        newest = _resolved(cell, context)
+        if isinstance(newest, Unresolvable):
             path.unlink()
-        return made
+        return newest
     return _resolved(cell, context)
 
 
@@ -126,10 +126,10 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     if reasons:
         return Unresolvable(reason="; ".join(reasons))
     context.say(f"resolving {cell.name}")
-    made = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
-    if isinstance(made, Lock):
-        write_text(context.workspace.lock(cell.name), made.text)
-    return made
+    lock = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
+    if isinstance(lock, Lock):
+        write_text(context.workspace.lock(cell.name), lock.text)
+    return lock
 
 
 def run_cell(name: str, options: Options, context: Context) -> Outcome:
@@ -202,8 +202,10 @@ def resolved_cell(cell: Cell, context: Context) -> ResolvedCell:
 
 
 def _unbuildable(base: Evidence, failed: Unbuildable) -> Evidence:
-    told = [fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)]
-    reason = Reason(kind="unbuildable", message=told[0], help=told[1])
+    message, advice = (
+        fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)
+    )
+    reason = Reason(kind="unbuildable", message=message, help=advice)
     return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)
 
 
@@ -213,17 +215,19 @@ def _on_next_stack(cell: Cell, failed: Unbuildable, context: Context) -> Cell | 
     Only for a cell that no run has decided: after that it is the same combination everywhere.
     """
     stacks = context.matrix.stacks[series_of(cell.mcore)] if cell.default else ()
-    mine = [(s.te, s.torch, s.python) == (cell.te, cell.torch, cell.python) for s in stacks]
-    if True not in mine or mine.index(True) + 1 == len(stacks):
+    mine = (cell.te, cell.torch, cell.python)
+    pairs = itertools.pairwise(stacks)
+    stack = next(
+        (s for before, s in pairs if (before.te, before.torch, before.python) == mine), None
+    )
+    if stack is None:
         return None
-    stack = stacks[mine.index(True) + 1]
     other = combinations.on_stack(cell, stack, context.matrix, context.releases)
     context.say(
         f"{failed.reason}; on to the next stack of megatron-core {series_of(cell.mcore)}: "
         f"TE {stack.te}, torch {stack.torch}, python {stack.python}"
     )
-    made = lock_of(other, context, anew=True)
-    return other if isinstance(made, Lock) else None
+    return other if isinstance(lock_of(other, context, anew=True), Lock) else None
 
 
 def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:
@@ -231,9 +235,9 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
     path = evidence.path_of(cell.name, base.device_class, context.workspace.results)
     if context.workspace.lock(cell.name).exists() or not path.exists():
         return None
-    found = evidence.load(path)
+    last = evidence.load(path)
     asked = locks.asked_for(cell, context.matrix, context.releases)
-    return found if found.outcome is CellOutcome.UNRESOLVABLE and found.lock == asked else None
+    return last if last.outcome is CellOutcome.UNRESOLVABLE and last.lock == asked else None
 
 
 def kept(base: Evidence, results: Path, *, whole: bool = True) -> Evidence | None:
@@ -289,14 +293,14 @@ def wheels_of(
         arch=arch,
     )
     order = list(recipes.RECIPES)
-    found: list[Wheel] = []
+    wheels: list[Wheel] = []
     wanted = [pin for pin in lock.source_only if only in (None, pin.name)]
     for pin in sorted(wanted, key=lambda p: order.index(p.name)):
-        made = wheelhouse.ensure(pin, job)
-        if isinstance(made, Unbuildable):
-            return made
-        found.append(made)
-    return tuple(found)
+        wheel = wheelhouse.ensure(pin, job)
+        if isinstance(wheel, Unbuildable):
+            return wheel
+        wheels.append(wheel)
+    return tuple(wheels)
 
 
 def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:

@@ -115,7 +115,7 @@ def run_suite(
         )
     finally:
         tail.drain()
-    what = "the suite" if check_set.name == "main" else check_set.name
+    what = check_set.words
     if tail.seen == 0:
         output = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
         raise InfrastructureError(f"{what} did not start: {output[0]} (log: {log})")

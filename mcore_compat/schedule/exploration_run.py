@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -16,6 +16,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import wheelhouse
+from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
@@ -40,20 +41,9 @@ class ExplorationView:
     covered: tuple[int, int]
     choices: tuple[CellChoice, ...]
 
-    def lines(self) -> Iterator[str]:
+    def description(self) -> str:
         """What would be run next, and why."""
-        covered, total = self.covered
-        share = 100 * covered / total if total else 100.0
-        yield (
-            f"pairs of versions tested together: {covered} of {total} installable ones "
-            f"({share:.0f} %)"
-        )
-        for choice in self.choices:
-            yield f"{choice.cell.name} (about {choice.minutes:.0f} min)"
-            for reason in choice.reasons:
-                yield f"  {reason}"
-        if not self.choices:
-            yield "nothing fits into the budget, or nothing is left that would tell more"
+        return render("exploration.txt", covered=self.covered, choices=self.choices)
 
 
 def minutes_of(text: str) -> float:
@@ -137,8 +127,7 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
     ran: list[str] = []
     while True:
         seen = view(context, (ends - time.monotonic()) / 60, jobs, offline=offline)
-        for line in seen.lines():
-            context.say(line)
+        context.say(seen.description().rstrip())
         cells = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
         if not cells:
             return ran

@@ -17,6 +17,7 @@ from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
+from mcore_compat.publish.rendering import render
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Reason
@@ -54,26 +55,15 @@ def device_class(options: JobOptions) -> str:
     return "gpu" if options.with_gpus() else "host"
 
 
-def describe(run_plan: RunPlan, options: JobOptions, workspace: Workspace) -> Iterator[str]:
-    """The plan and its cost, line by line."""
-    for state in run_plan.todo:
-        first = f"; builds first: {', '.join(state.missing)}" if state.missing else ""
-        yield f"{state.cell.name}: {state.state}{first}"
-    yield f"{len(run_plan.todo)} cells to run, {len(run_plan.fresh)} fresh"
-    if run_plan.todo:
-        unlocked = sum(not pipeline.locked(state.cell, workspace) for state in run_plan.todo)
-        if unlocked:
-            why = "have no lock of their newest patches yet: resolved first, about 2 s each"
-            yield f"{unlocked} of them {why}"
-        yield f"builds: {len(run_plan.builds)}"
-        yield f"disk for environments: at most {run_plan.disk_gb():.1f} GB"
-        minutes = run_plan.minutes(options.parallel, recorded_builds())
-        yield (
-            f"time: about {minutes:.0f} min, {options.parallel} at a time; "
-            "downloads on a cold cache come on top"
-        )
-    if options.scheduler != LOCAL:
-        yield f"as jobs of {options.scheduler}, each of at most {options.minutes} min"
+def describe(run_plan: RunPlan, options: JobOptions, workspace: Workspace) -> str:
+    """The plan and its cost."""
+    return render(
+        "run_plan.txt",
+        plan=run_plan,
+        options=options,
+        unlocked=sum(not pipeline.locked(state.cell, workspace) for state in run_plan.todo),
+        minutes=run_plan.minutes(options.parallel, recorded_builds()),
+    )
 
 
 def recorded_builds() -> dict[str, float]:
@@ -110,18 +100,14 @@ def _alone(scheduler: Scheduler) -> Iterator[None]:
     folder = records.folder()
     with files.disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if not scheduler.outlives:
+    with contextlib.ExitStack() as held:
+        if scheduler.outlives:
+            try:
+                held.enter_context(FileLock(folder / "submitter.lock", timeout=0))
+            except Timeout:
+                why = "another process submits jobs already; it goes on"
+                raise InfrastructureError(why) from None
         yield
-        return
-    lock = FileLock(folder / "submitter.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InfrastructureError("another process submits jobs already; it goes on") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run(

@@ -6,7 +6,7 @@ What is new and what is proposed is decided in `new_releases`, what differs in `
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.index import package_index
+from mcore_compat.publish.rendering import render
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells, pipeline
@@ -27,8 +28,7 @@ from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, new_releases
 from mcore_compat.schedule.new_releases import NewRelease, Proposal
 from mcore_compat.schedule.plan import CellState
-from mcore_compat.schedule.selection import WHOLE, Shard, known_cells
-from mcore_compat.schedule.survey import survey
+from mcore_compat.schedule.survey import WHOLE, Shard, known_cells, survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +60,21 @@ class Refresh:
     proposals: tuple[Proposal, ...]
     joined: bool
 
-    def lines(self) -> Iterator[str]:
+    def description(self) -> str:
         """What is new and what the matrix lacks, in words."""
-        for release in self.added:
-            yield f"new: {release.package} {release.version} of {release.uploaded[:10]}"
-        if not self.added:
-            yield "nothing new"
-        for new in self.new:
-            yield f"to be run: the cells of {new.package} {new.version}; nox -s nightly"
-        for proposal in self.proposals:
-            done = self.joined and not proposal.refused
-            yield f"{'joins the matrix' if done else 'not in the matrix'}: {proposal.line()}"
-        if not self.joined and any(not p.refused for p in self.proposals):
-            yield "they join by: nox -s refresh -- --join"
-        for lack in new_releases.missing(self.declared, self.known):
-            proposed = {p.series for p in self.proposals if p.package == lack.package}
-            rest = [s for s in (*lack.older, *lack.newer) if s not in proposed]
-            if rest:
-                yield f"not on its axis, and left to you: {lack.package} {', '.join(rest)}"
+        proposed = {(proposal.package, proposal.series) for proposal in self.proposals}
+        left = {
+            gap.package: [s for s in (*gap.older, *gap.newer) if (gap.package, s) not in proposed]
+            for gap in new_releases.missing(self.declared, self.known)
+        }
+        return render(
+            "refresh.txt",
+            added=self.added,
+            new=self.new,
+            proposals=self.proposals,
+            joined=self.joined,
+            left={package: series for package, series in left.items() if series},
+        )
 
 
 def ask(workspace: Workspace, say: Callable[[str], None], *, join: bool) -> Refresh:

@@ -74,7 +74,7 @@ def package_of(key: str) -> str:
 
 def outcome_words() -> tuple[str, ...]:
     """The words that select by outcome: of cells and of checks."""
-    return tuple(dict.fromkeys([*(o.value for o in CellOutcome), *(o.value for o in CheckOutcome)]))
+    return tuple(dict.fromkeys(o.value for o in (*CellOutcome, *CheckOutcome)))
 
 
 def narrowed(
