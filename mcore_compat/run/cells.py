@@ -36,7 +36,8 @@ def run_cells(
     code = 0
     if not parts:
         code = max((run_suite(name, options, context) for name in names), default=0)
-    check_sets = [ON_A_GPU[part] for part in parts] or with_a_gpu(options.only)
+    whole = not parts and not options.only and pipeline.device_class() == "gpu"
+    check_sets = ON_A_GPU.values() if whole else [ON_A_GPU[part] for part in parts]
     for name in names if check_sets else ():
         cell = pipeline.chosen(name, context)
         if not parts and not installed(cell, context.workspace):
@@ -95,11 +96,6 @@ def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = Fal
     for line in lines:
         say(f"mcore-compat: {line}")
     return MatrixError.exit_code if lines else 0
-
-
-def with_a_gpu(only: str | None) -> list[CheckSet]:
-    """The parts that a whole run of a cell has: all where there is a GPU, else none."""
-    return list(ON_A_GPU.values()) if pipeline.device_class() == "gpu" and not only else []
 
 
 def installed(cell: Cell, workspace: Workspace) -> bool:

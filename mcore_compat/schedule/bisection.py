@@ -196,13 +196,10 @@ def _head(line: ReleaseLine, check: str) -> dict[str, Any]:
 
 def _row(line: ReleaseLine, place: int, seen: PointState | None) -> dict[str, Any]:
     point = line.points[place]
-    return {
-        "version": point.version,
-        "cell": point.cell.name,
-        "outcome": seen.outcome if seen else "not asked",
-        "source": seen.source if seen else "",
-        "why": seen.why if seen else "",
-    }
+    row = {"version": point.version, "cell": point.cell.name}
+    if seen is None:
+        return {**row, "outcome": "not asked", "source": "", "why": ""}
+    return {**row, "outcome": seen.outcome, "source": seen.source, "why": seen.why}
 
 
 def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:

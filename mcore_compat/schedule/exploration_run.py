@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -76,6 +76,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> Explo
     near = tuple(c for c in possible if (c.mcore, c.modelopt) in pairs)
     keys = {cell.name: te_key(cell) for cell in near}
     built = build_records()
+    failed = {k for k in keys.values() if (wheelhouse.folder() / k / "failed.json").exists()}
     build_minutes = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
     choices = exploration.choose(
         near,
@@ -87,7 +88,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> Explo
             name: ((key,) if key not in built else (), build_minutes) for name, key in keys.items()
         },
         cell_minutes=_cell_minutes(results) / jobs,
-        refused=_refused(keys.values()) | _without_nvcc(near, keys, context),
+        refused=failed | _without_nvcc(near, keys, context),
     )
     return ExplorationView(covered=exploration.coverage(state, possible), choices=choices)
 
@@ -100,11 +101,6 @@ def te_key(cell: Cell) -> str:
 def _cell_minutes(results: Sequence[Evidence]) -> float:
     seconds = [sum(c.seconds or 0 for c in e.checks) for e in results if e.checks]
     return (statistics.median(seconds) * SUITE_PARTS if seconds else plan.CELL_S) / 60
-
-
-def _refused(keys: Iterable[str]) -> set[str]:
-    """Keys whose last build failed."""
-    return {key for key in keys if (wheelhouse.folder() / key / "failed.json").exists()}
 
 
 def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context) -> set[str]:
