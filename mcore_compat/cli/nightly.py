@@ -75,7 +75,10 @@ def _run(
         nightly.prepare(here, names)
     code = 0
     if night.does("cells") and names:
-        code = _cells(names, job_options.here(night.jobs))
+        jobs = job_options.here(night.jobs)
+        here = context()  # by the matrix as it is now written
+        result = matrix_run.run(selected(Selection(names=names), here), here, jobs)
+        code = matrix_run.report(result, here, matrix_run.device_class(jobs))
     if night.does("report"):
         if night.shard == WHOLE:  # a part of the evidence is no report
             code = max(code, publication.write(say))
@@ -86,12 +89,3 @@ def _run(
             release = f"{left.package} {left.version}"
             print(f"not all cells of {release} are run yet; the next night goes on")
     return code
-
-
-def _cells(names: tuple[str, ...], jobs: job_options.JobOptions) -> int:
-    """Run the cells, by the matrix as it is now written; 0 where all are as expected."""
-    here = context()
-    states = selected(Selection(names=names), here)
-    return matrix_run.report(
-        matrix_run.run(states, here, jobs), here, matrix_run.device_class(jobs)
-    )

@@ -94,20 +94,23 @@ class Pairs:
         """Whether a pair is meant."""
         return self.mcore.contains(mcore) and self.modelopt.contains(modelopt)
 
+    @cached_property
+    def _specifiers(self) -> dict[str, SpecifierSet]:
+        return {
+            "megatron-core": self.mcore,
+            "nvidia-modelopt": self.modelopt,
+            "transformer-engine": self.te,
+            "torch": self.torch,
+        }
+
     def covers_pins(self, pins: Mapping[str, str]) -> bool:
         """Whether a cell is meant, by its version of each axis."""
-        return (
-            self._holds("mcore", pins["megatron-core"])
-            and self._holds("modelopt", pins["nvidia-modelopt"])
-            and self._holds("te", pins["transformer-engine"])
-            and self._holds("torch", pins["torch"])
-        )
+        return all(self._holds(axis, pins[axis]) for axis in self._specifiers)
 
     def _holds(self, axis: str, version: str) -> bool:
         known = self._known.get((axis, version))
         if known is None:
-            specifier: SpecifierSet = getattr(self, axis)
-            known = self._known[axis, version] = specifier.contains(version)
+            known = self._known[axis, version] = self._specifiers[axis].contains(version)
         return known
 
     @cached_property
@@ -117,13 +120,7 @@ class Pairs:
 
     def interval(self) -> str:
         """The cells as specifiers: `megatron-core>=0.16 nvidia-modelopt<0.42`."""
-        named = {
-            "megatron-core": self.mcore,
-            "nvidia-modelopt": self.modelopt,
-            "transformer-engine": self.te,
-            "torch": self.torch,
-        }
-        return " ".join(f"{axis}{spec}" for axis, spec in named.items() if str(spec))
+        return " ".join(f"{axis}{spec}" for axis, spec in self._specifiers.items() if str(spec))
 
 
 @functools.cache

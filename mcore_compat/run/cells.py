@@ -49,7 +49,7 @@ def run_cells(
 
 def run_suite(name: str, options: Options, context: Context) -> int:
     """Run the main suite in a cell and print the verdict; 0 where that is as expected."""
-    result = _said_fresh(pipeline.run_cell(name, options, context))
+    result = _evidence_of(pipeline.run_cell(name, options, context))
     # A part of the suite is no verdict: nothing to compare with other cells'.
     show(result, context, advice=not options.only)
     return 0 if options.only or as_expected(result, context.matrix) else 1
@@ -105,7 +105,7 @@ def installed(cell: Cell, workspace: Workspace) -> bool:
 
 
 def _run_part(cell: Cell, part: CheckSet, options: Options, context: Context) -> int:
-    result = _said_fresh(pipeline.run_part(cell, part, options, context))
+    result = _evidence_of(pipeline.run_part(cell, part, options, context))
     print("\n".join(part_lines(result)))
     return 1 if fails(result) else 0
 
@@ -115,7 +115,7 @@ def fails(result: Evidence) -> bool:
     return any(check.outcome in FAILS for check in result.checks)
 
 
-def _said_fresh(outcome: pipeline.Outcome) -> Evidence:
+def _evidence_of(outcome: pipeline.Outcome) -> Evidence:
     """The evidence of a run, told where it was there already."""
     result = outcome.evidence
     if outcome.fresh:

@@ -144,7 +144,7 @@ def plan_of(
     }
 
 
-def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellState:
+def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellStatus:
     """A point as a cell to run; without a lock, with the one build that it is sure to need."""
     (state,) = survey.survey([line.points[place].cell], here)
     key = exploration_run.te_key(state.cell)

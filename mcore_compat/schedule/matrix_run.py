@@ -31,7 +31,7 @@ from mcore_compat.schedule.jobs.job_options import LOCAL, JobOptions
 from mcore_compat.schedule.jobs.records import Task
 from mcore_compat.schedule.jobs.schedulers import Scheduler
 from mcore_compat.schedule.jobs.states import Fate
-from mcore_compat.schedule.plan import CellState, RunPlan
+from mcore_compat.schedule.plan import CellStatus, RunPlan
 from mcore_compat.schedule.survey import build_records, survey
 
 BUILD_MINUTES = 60
@@ -44,7 +44,7 @@ RESOLVERS = 12
 class MatrixResult:
     """The state of every cell that was meant, and by name why cells came to no verdict."""
 
-    states: tuple[CellState, ...]
+    states: tuple[CellStatus, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -76,7 +76,7 @@ def recorded_builds() -> dict[str, float]:
 
 
 def run(
-    states: Sequence[CellState], context: Context, options: JobOptions, *, force: bool = False
+    states: Sequence[CellStatus], context: Context, options: JobOptions, *, force: bool = False
 ) -> MatrixResult:
     """Run those cells that are not fresh, each as a job.
 
@@ -111,7 +111,7 @@ def _alone(scheduler: Scheduler) -> Iterator[None]:
 
 
 def _run(
-    states: Sequence[CellState],
+    states: Sequence[CellStatus],
     scheduler: Scheduler,
     options: JobOptions,
     context: Context,
@@ -169,7 +169,7 @@ def _run(
     return failed
 
 
-def resolve(todo: Sequence[CellState], context: Context) -> dict[str, str]:
+def resolve(todo: Sequence[CellStatus], context: Context) -> dict[str, str]:
     """Make the locks that are missing or of an older patch; what cannot be resolved gets its
     evidence here and now. By name, why cells have no lock: the index did not answer."""
     failed: dict[str, str] = {}
@@ -194,7 +194,7 @@ def resolve(todo: Sequence[CellState], context: Context) -> dict[str, str]:
     return failed
 
 
-def builders(todo: Sequence[CellState]) -> dict[str, str]:
+def builders(todo: Sequence[CellStatus]) -> dict[str, str]:
     """By key of a wheel that is missing: the first cell that needs it, which builds it for all."""
     by_key: dict[str, str] = {}
     for state in todo:

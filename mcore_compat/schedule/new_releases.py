@@ -25,7 +25,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, Request, Stack, format_name, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 
 MCORE, MODELOPT = "megatron-core", "nvidia-modelopt"
 TE, TORCH = "transformer-engine", "torch"
@@ -84,7 +84,7 @@ def loads(text: str) -> tuple[NewRelease, ...]:
 
 
 def touched(
-    states: Iterable[CellState], new: Sequence[NewRelease], *, every: bool = False
+    states: Iterable[CellStatus], new: Sequence[NewRelease], *, every: bool = False
 ) -> tuple[str, ...]:
     """The cells to run: not fresh, and of a new release or last run with an older patch of a
     series. With `every`, all that are not fresh."""
@@ -95,7 +95,7 @@ def touched(
     )
 
 
-def unsettled(states: Sequence[CellState], new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
+def unsettled(states: Sequence[CellStatus], new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
     """The new releases of which a cell is still to be run, or that have none yet."""
     fresh = {n: [state.fresh for state in states if _has(state.cell, n)] for n in new}
     return tuple(n for n in new if not fresh[n] or not all(fresh[n]))

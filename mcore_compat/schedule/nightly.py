@@ -27,7 +27,7 @@ from mcore_compat.run import cells, pipeline
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, new_releases
 from mcore_compat.schedule.new_releases import NewRelease, Proposal
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 from mcore_compat.schedule.survey import WHOLE, Shard, known_cells, survey
 
 
@@ -151,7 +151,7 @@ def replaced() -> Path:
     return files.home() / "replaced"
 
 
-def keep_replaced(states: Sequence[CellState], folder: Path) -> None:
+def keep_replaced(states: Sequence[CellStatus], folder: Path) -> None:
     """Copy evidence of older patches away. A run that was cut short finds the copies of the first
     one: what is not behind any more is not copied."""
     for state in states:

@@ -23,7 +23,7 @@ from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import plan
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 
 SUITE_PARTS = 1.25
 """A cell takes this much longer than its checks together: imports, environment, writing."""
@@ -31,7 +31,7 @@ SUITE_PARTS = 1.25
 
 def survey(
     cells: Iterable[Cell], context: Context, device: str | None = None
-) -> tuple[CellState, ...]:
+) -> tuple[CellStatus, ...]:
     """The state of each cell on a device class (None: this machine's). Reads files only;
     resolves, builds and runs nothing.
 
@@ -64,17 +64,17 @@ def _state_of(
     digests: Mapping[str, str],
     device: str,
     built: Set[str],
-) -> CellState:
+) -> CellStatus:
     lock = context.workspace.lock(cell.name)
     digest = sha256_file(lock) if lock.exists() else None
     path = evidence.path_of(cell.name, device, context.workspace.results)
     missing = _missing(cell, context, built)
     if not path.exists():
-        return CellState(cell=cell, state="untested", missing=missing)
+        return CellStatus(cell=cell, state="untested", missing=missing)
     try:
         last = evidence.load(path, whole=False)
     except CompatError:
-        return CellState(cell=cell, state="its evidence is corrupt")
+        return CellStatus(cell=cell, state="its evidence is corrupt")
     if last.outcome is CellOutcome.UNRESOLVABLE:
         asked = locks.asked_for(cell, context.matrix, context.releases)
         same = digest is None and last.lock == asked
@@ -84,7 +84,7 @@ def _state_of(
     newer = moved(cell, last.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
-    return CellState(
+    return CellStatus(
         cell=cell,
         state=state,
         outcomes=frozenset({last.outcome.value, *(check.outcome.value for check in last.checks)}),
@@ -171,7 +171,7 @@ class Selection:
 
 def selected(
     selection: Selection, context: Context, device: str | None = None
-) -> tuple[CellState, ...]:
+) -> tuple[CellStatus, ...]:
     """The state of every cell that is meant, on a device class (None: this machine's).
 
     Raises:
