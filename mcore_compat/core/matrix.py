@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import functools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,7 +88,8 @@ class Pairs:
 
     def says(self, message: str) -> bool:
         """Whether a failure with this message is the one that is meant."""
-        return not self.message or _wild(self.message, one=False).search(message) is not None
+        pattern = self.message.replace("[", "[[]").replace("?", "[?]")
+        return not self.message or fnmatch.fnmatchcase(message, f"*{pattern}*")
 
     def covers(self, mcore: str, modelopt: str) -> bool:
         """Whether a pair is meant."""
@@ -125,15 +126,7 @@ class Pairs:
 
 @functools.cache
 def _means(text: str, check: str) -> bool:
-    return _wild(text).fullmatch(check) is not None
-
-
-@functools.cache
-def _wild(text: str, *, one: bool = True) -> re.Pattern[str]:
-    """A pattern in which `*` stands for any text and, with `one`, `?` for any character."""
-    signs = {re.escape("*"): ".*", **({re.escape("?"): "."} if one else {})}
-    parts = (signs.get(re.escape(sign), re.escape(sign)) for sign in text)
-    return re.compile("".join(parts), re.DOTALL)
+    return fnmatch.fnmatchcase(check, text.replace("[", "[[]"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,9 +102,8 @@ def _freshness(last: Evidence, lock: str, digests: Mapping[str, str], context: C
         return state.why
     if not last.checks:
         return "fresh"
-    lacks = pipeline.lacking(
-        last, {n: d for n, d in digests.items() if n != "main"}, context.workspace
-    )
+    parts = {name: digest for name, digest in digests.items() if name != "main"}
+    lacks = pipeline.lacking(last, parts, context.workspace)
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 
