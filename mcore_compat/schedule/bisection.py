@@ -15,7 +15,6 @@ from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError, UsageError
-from mcore_compat.core.cells import full_name
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
@@ -55,8 +54,7 @@ def _print(data: dict[str, Any], form: str) -> None:
 
 def stored(workspace: Workspace) -> tuple[Evidence, ...]:
     """All stored evidence of this device class."""
-    name = f"compat-*/main.{pipeline.device_class()}.json"
-    paths = sorted(workspace.results.glob(name))
+    paths = sorted(workspace.results.glob(f"compat-*/main.{pipeline.device_class()}.json"))
     return tuple(evidence.load(path, whole=False) for path in paths)
 
 
@@ -71,7 +69,7 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
         releases=here.releases,
         cell_of=lambda name: pipeline.chosen(name, here),
     )
-    good, bad = (facts.cell_of(full_name(name)) for name in (args.good, args.bad))
+    good, bad = (facts.cell_of(name) for name in (args.good, args.bad))
     hold = [lines.axis_of(word.strip()) for word in args.hold.split(",") if word.strip()]
     for axis in hold:
         if axis not in lines.STACK:
@@ -134,8 +132,7 @@ def plan_of(
     cost = {place: cell_plan.minutes(1, recorded) for place, cell_plan in plans.items()}
     dearest = sorted((cost[place] for place in may), reverse=True)[:most]
     return {
-        **_head(line, check),
-        "points": [_row(line, place, known.get(place)) for place in range(len(line.points))],
+        **_head(line, check, known),
         "ends_to_run": [line.points[place].cell.name for place in ends],
         "may_be_run": [line.points[place].cell.name for place in may],
         "may_be_built": sorted({key for cell_plan in plans.values() for key in cell_plan.builds}),
@@ -166,22 +163,24 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         unrun=result.unrun,
     )
     return {
-        **_head(line, check),
+        **_head(line, check, result.seen),
         "exact": result.answer.exact,
         "last": line.points[last].version,
         "first": line.points[first].version,
         "against": [line.points[place].version for place in result.answer.against],
-        "changes": [list(pair) for pair in search.changes(line, result)],
+        "changes": search.changes(line, result),
         "moves_too": lines.stacks(line, last, first),
-        "not_looked_at": list(lines.skipped(line, last, first)),
-        "ran": list(result.ran),
+        "not_looked_at": lines.skipped(line, last, first),
+        "ran": result.ran,
         "answer": words,
-        "points": [_row(line, place, result.seen.get(place)) for place in range(len(line.points))],
         "failure": _failure(result.seen[bad], here),
     }
 
 
-def _head(line: ReleaseLine, check: str) -> dict[str, Any]:
+def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict[str, Any]:
+    """What is asked, and what is known of every point of the line."""
+    nothing = PointState(state=CheckState.SILENT, outcome="not asked", source="")
+    states = [seen.get(place, nothing) for place in range(len(line.points))]
     good, bad = (line.points[place].cell.name for place in line.ends)
     return {
         "check": check,
@@ -189,17 +188,14 @@ def _head(line: ReleaseLine, check: str) -> dict[str, Any]:
         "good": good,
         "bad": bad,
         "held": dict(line.held),
-        "moving": list(line.moving),
-        "notes": list(line.notes),
+        "moving": line.moving,
+        "notes": line.notes,
+        "points": [
+            {"version": point.version, "cell": point.cell.name}
+            | {"outcome": state.outcome, "source": state.source, "why": state.why}
+            for point, state in zip(line.points, states, strict=True)
+        ],
     }
-
-
-def _row(line: ReleaseLine, place: int, seen: PointState | None) -> dict[str, Any]:
-    point = line.points[place]
-    row = {"version": point.version, "cell": point.cell.name}
-    if seen is None:
-        return {**row, "outcome": "not asked", "source": "", "why": ""}
-    return {**row, "outcome": seen.outcome, "source": seen.source, "why": seen.why}
 
 
 def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,29 +128,23 @@ def _run(
         s for s in plan.make(states, force=force).todo if pipeline.locked(s.cell, context.workspace)
     ]
 
-    def driver(kind: str, tasks: Sequence[Task], minutes: int) -> Driver:
-        return Driver(
-            kind=kind,
-            tasks=tasks,
-            scheduler=scheduler,
-            among=records.folder(),
-            minutes=minutes,
-            attempts=options.attempts,
-            poll=options.poll,
-            say=context.say,
-            outcome_of=lambda name: (
-                _outcome(name, device, context.workspace.results)
-                if kind == records.CELLS
-                else "done"
-            ),
-        )
-
+    driver = functools.partial(
+        Driver,
+        scheduler=scheduler,
+        among=records.folder(),
+        attempts=options.attempts,
+        poll=options.poll,
+        say=context.say,
+    )
     builds = [
         Task(name=key, argv=_command("build", cell, plan.package_of(key)))
         for key, cell in sorted(builders(todo).items())
     ]
     if builds:
-        driver(records.BUILDS, builds, max(options.minutes, BUILD_MINUTES)).run()
+        minutes = max(options.minutes, BUILD_MINUTES)
+        driver(
+            kind=records.BUILDS, tasks=builds, minutes=minutes, outcome_of=lambda _: "done"
+        ).run()
     again = ("--force",) if force else ()
     suite = MAIN.digest(context.workspace.suite)
     tasks = [
@@ -160,7 +155,12 @@ def _run(
         )
         for state in todo
     ]
-    results = driver(records.CELLS, tasks, options.minutes).run()
+    results = driver(
+        kind=records.CELLS,
+        tasks=tasks,
+        minutes=options.minutes,
+        outcome_of=lambda name: _outcome(name, device, context.workspace.results),
+    ).run()
     for state in todo:
         result = results[state.cell.name]
         if result.fate is not Fate.DONE:

@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.version import Version
-
 from mcore_compat.base import files
 from mcore_compat.base.errors import CompatError, UsageError
 from mcore_compat.core import combinations, matrix, releases
-from mcore_compat.core.cells import series_of
+from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import Workspace
@@ -185,17 +183,11 @@ def summary(
         package, version = release.package, release.version
         lines += [f"## {package} {version}, of {known.get(package, version).uploaded[:10]}", ""]
         results = [e for e in now if e.complete and e.pins[package] == version]
-        for result in sorted(results, key=_order):
+        results.sort(key=lambda e: ([parsed(series_of(e.pins[axis])) for axis in AXES[:2]], e.cell))
+        for result in results:
             lines += _compared(result, package, (*now, *before))
         lines += [""] if results else ["No cell was run.", ""]
     return lines
-
-
-def _order(result: Evidence) -> tuple[Version, Version, str]:
-    mcore, modelopt = (
-        Version(series_of(result.pins[axis])) for axis in ("megatron-core", "nvidia-modelopt")
-    )
-    return mcore, modelopt, result.cell
 
 
 def _compared(result: Evidence, package: str, others: Sequence[Evidence]) -> list[str]:
