@@ -25,7 +25,7 @@ from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.pipeline import Outcome
-from mcore_compat.schedule import bisection, plan
+from mcore_compat.schedule import plan
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
 
@@ -226,9 +226,13 @@ def test_where_there_is_more_than_one_change_nothing_is_assumed_of_the_rest(
     assert "1 of 6 points were not asked: there may be more changes there" in said
 
 
-def test_hostile_text_is_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    bisection._print({}, ["a\x1b[31m\u202eb"], "terminal")
-    assert capsys.readouterr().out == "a�[31m�b\n"
+def test_hostile_text_is_shown_as_text(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.know("0.31", "0.40")
+    hostile = "a\x1b[31m\u202eb"
+    world.raises["compat-0.14-modelopt0.37"] = InterpreterError(hostile)
+    assert bisect() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("run now: a\ufffd[31m\ufffdb") for line in lines)
 
 
 def test_a_missing_python_is_a_point_that_cannot_be_asked(

@@ -19,7 +19,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.schedule import new_releases
 from mcore_compat.schedule.new_releases import MCORE, MODELOPT, TE, TORCH, NewRelease
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 
 TODAY = datetime.date(2026, 1, 1)
 
@@ -138,9 +138,9 @@ def test_news_are_read_back() -> None:
         new_releases.loads('{"new": [{"package": "x"}]}')
 
 
-def known(name: str, state: str, mcore: str = "0.16.1", **fields: object) -> CellState:
+def known(name: str, state: str, mcore: str = "0.16.1", **fields: object) -> CellStatus:
     cell = replace(stand_in_cell(), name=name, mcore=mcore)
-    return CellState(cell=cell, state=state, **fields)  # type: ignore[arg-type]
+    return CellStatus(cell=cell, state=state, **fields)  # type: ignore[arg-type]
 
 
 def test_a_night_runs_what_new_releases_touch() -> None:

@@ -22,7 +22,7 @@ from mcore_compat.schedule import matrix_run
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.job_options import JobOptions
 from mcore_compat.schedule.matrix_run import MatrixResult
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 
 TE = "transformer-engine-torch-2.11.0-torch2.9.1"
 MAMBA = "mamba-ssm-2.3.0-torch2.9.1"
@@ -39,9 +39,9 @@ sys.exit(int(codes.get(what[1].removeprefix("compat-"), "0")[tries - 1 :][:1] or
 """
 
 
-def state(name: str, *missing: str) -> CellState:
+def state(name: str, *missing: str) -> CellStatus:
     cell = dataclasses.replace(stand_in_cell(), name=f"compat-{name}")
-    return CellState(cell=cell, state="untested", missing=missing)
+    return CellStatus(cell=cell, state="untested", missing=missing)
 
 
 def lock(cell: Cell, workspace: Workspace) -> None:
@@ -66,7 +66,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         lambda *words: (sys.executable, "-c", COMMAND, str(world.log), world.exits, *words),
     )
 
-    def run(*states: CellState, **more: Any) -> MatrixResult:
+    def run(*states: CellStatus, **more: Any) -> MatrixResult:
         world.states = states
         for each in states:
             if each.cell.name not in world.unlocked:

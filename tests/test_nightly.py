@@ -20,7 +20,7 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.schedule import new_releases, nightly
 from mcore_compat.schedule.new_releases import NewRelease
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 
 Made = Callable[..., Evidence]
 
@@ -122,12 +122,12 @@ def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
     monkeypatch.setattr(nightly.pipeline, "device_class", lambda: "host")
     old = made(event("restore[gpt]"), cell=stand_in_cell("0.16.0"))
     evidence.save(old, folder)
-    one = CellState(cell=stand_in_cell(), state="0.16.1 is out", behind=True)
+    one = CellStatus(cell=stand_in_cell(), state="0.16.1 is out", behind=True)
     nightly.keep_replaced([one], folder)
     # The night goes on: the new patch was run, and what it replaced is still there.
     evidence.save(replace(old, pins={**old.pins, "megatron-core": "0.16.1"}), folder)
     nightly.keep_replaced([replace(one, behind=False)], folder)
-    assert [e.pins["megatron-core"] for e in nightly.earlier(None, print)] == ["0.16.0"]
-    assert len(nightly.earlier(folder, print)) == 2
+    assert [e.pins["megatron-core"] for e in nightly.earlier(None)] == ["0.16.0"]
+    assert len(nightly.earlier(folder)) == 2
     with pytest.raises(UsageError):
         nightly.check_folder(tmp_path / "none")

@@ -24,9 +24,10 @@ from mcore_compat.publish import part_reports
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence, Fresh
-from mcore_compat.run import cells, gpu_slots, memory, parts, pipeline
+from mcore_compat.run import cells, gpu_slots, memory, pipeline
 from mcore_compat.run.check_sets import EXCHANGE, GPU, MAIN, ON_A_GPU, RANKS, CheckSet
 from mcore_compat.run.context import Context, Options
+from mcore_compat.run.pipeline import Outcome
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_the_main_evidence_does_not_know_of_parts(place: Workspace) -> None:
     assert path == place.results / taken(ONE).cell / "ranks.host.json"
     assert evidence.load_all(place.results) == ()
     assert not cells.installed(stand_in_cell(), place)
-    assert cells.other_results(place) == ()
+    assert cells.other_results(place.results) == ()
 
 
 def test_evidence_is_read_as_it_was_written(place: Workspace) -> None:
@@ -173,7 +174,7 @@ def test_a_whole_run_lacks_the_parts_that_are_missing_stale_or_corrupt(place: Wo
     main = taken(ONE, part=MAIN, device="gpu")
 
     def lacking() -> tuple[str, ...]:
-        return parts.lacking(main, digests, place)
+        return pipeline.lacking(main, digests, place)
 
     assert lacking() == ("ranks", "gpu")
     for name, part in ON_A_GPU.items():
@@ -183,7 +184,7 @@ def test_a_whole_run_lacks_the_parts_that_are_missing_stale_or_corrupt(place: Wo
     keep(older, place)
     evidence.path_of(main.cell, "gpu", place.results, "ranks").write_text("{")
     assert lacking() == ("ranks", "gpu")
-    assert parts.lacking(main, {}, place) == ()
+    assert pipeline.lacking(main, {}, place) == ()
 
 
 # In a cell, with stand-ins for its environment, the devices and the suite
@@ -244,7 +245,8 @@ def run(cell: Cell, part: CheckSet, only: str | None = None) -> Evidence:
         say=lambda line: None,
         uv=Path("uv"),
     )
-    return parts.run(stand_in_cell(), part, Options(only=only), here)
+    options = Options(only=only, force=True)
+    return pipeline.run_part(stand_in_cell(), part, options, here).evidence
 
 
 @pytest.mark.parametrize(("part", "count"), [(GPU, 1), (RANKS, 2)])
@@ -351,14 +353,13 @@ def ran(monkeypatch: pytest.MonkeyPatch, on_snapshot: None) -> list[str]:
         done.append("main")
         return 0
 
-    def part(cell: Any, which: CheckSet, *_: Any) -> Evidence:
+    def part(cell: Any, which: CheckSet, *_: Any) -> Outcome:
         done.append(which.name)
         broken = event("x[gpt]", "broken")
-        return taken(broken if which is GPU else ONE, part=which)
+        return Outcome(evidence=taken(broken if which is GPU else ONE, part=which))
 
     monkeypatch.setattr(cells, "run_suite", main)
-    monkeypatch.setattr(parts, "run", part)
-    monkeypatch.setattr(parts, "kept", lambda *_: None)
+    monkeypatch.setattr(pipeline, "run_part", part)
     monkeypatch.setattr(cells, "installed", lambda *_: True)
     return done
 

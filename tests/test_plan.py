@@ -10,12 +10,12 @@ from support import stand_in_cell
 from mcore_compat.base.errors import UsageError
 from mcore_compat.schedule import plan
 from mcore_compat.schedule.jobs.drive import progress
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 
 
-def known(name: str = "a", state: str = "fresh", **fields: object) -> CellState:
+def known(name: str = "a", state: str = "fresh", **fields: object) -> CellStatus:
     cell = replace(stand_in_cell(), name=name)
-    return CellState(cell=cell, state=state, **fields)  # type: ignore[arg-type]
+    return CellStatus(cell=cell, state=state, **fields)  # type: ignore[arg-type]
 
 
 def test_what_is_fresh_is_not_run_unless_forced() -> None:

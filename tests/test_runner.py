@@ -18,7 +18,7 @@ from support import ROOT, START, event
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import GPU, MAIN, SUITE_LIMIT_S
-from mcore_compat.run.runner import EventTail, Place
+from mcore_compat.run.runner import EventTail, SuiteEnvironment
 
 CELL = "compat-0.16-modelopt0.41"
 
@@ -81,7 +81,7 @@ def run_suite(
 ) -> None:
     """Run the stand-in; `seen` gets events and lines in the order in which they were handed on."""
     take = [].append if seen is None else seen.append
-    place = Place(
+    place = SuiteEnvironment(
         name=CELL,
         python=Path("cell") / "python",
         tools=Path("tools"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcore_compat.base.errors import UsageError
-from mcore_compat.schedule.selection import WHOLE, Shard, parse_shard
+from mcore_compat.schedule.survey import WHOLE, Shard, parse_shard
 
 
 @given(st.sets(st.text(min_size=1)), st.integers(1, 40))

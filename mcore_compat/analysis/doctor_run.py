@@ -24,7 +24,7 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import engine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
-from mcore_compat.run.runner import Place
+from mcore_compat.run.runner import SuiteEnvironment
 
 NAME = "compat-current"
 OLDEST = (3, 10)
@@ -52,7 +52,7 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
         ) from None
     logs = engine.logs_of(NAME, MAIN)
     logs.mkdir(parents=True, exist_ok=True)
-    place = Place(
+    place = SuiteEnvironment(
         name=f"the environment of {python}",
         python=python,
         tools=tools,

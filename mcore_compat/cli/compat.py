@@ -22,11 +22,4 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Run the cell; 0 where it is as expected."""
-    request = Request(
-        mcore=args.mcore,
-        modelopt=args.modelopt,
-        te=args.te,
-        torch=args.torch,
-        python=args.python,
-    )
-    return options.run_named([format_name(request)], args)
+    return options.run_named([format_name(options.taken(Request, args))], args)

@@ -9,7 +9,10 @@ from mcore_compat.schedule import exploration_run
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--budget", default="60m", metavar="TIME", help="e.g. 90m or 2h (60m)")
+    budget = exploration_run.minutes_of
+    parser.add_argument(
+        "--budget", type=budget, default="60m", metavar="TIME", help="e.g. 90m or 2h (60m)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and why")
     parser.add_argument("--offline", action="store_true", help="never ask the index")
     options.jobs(parser)
@@ -17,12 +20,11 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Run them, or print which would be; 0, whatever they come to."""
-    minutes = exploration_run.minutes_of(args.budget)
     here = context()
     if args.dry_run:
-        view = exploration_run.view(here, minutes, args.jobs, offline=args.offline)
-        print("\n".join(view.lines()))
+        view = exploration_run.view(here, args.budget, args.jobs, offline=args.offline)
+        print(view.description(), end="")
         return 0
-    names = exploration_run.run(here, minutes=minutes, jobs=args.jobs, offline=args.offline)
+    names = exploration_run.run(here, minutes=args.budget, jobs=args.jobs, offline=args.offline)
     print(f"{len(names)} cells were run: {', '.join(names) or 'none'}")
     return 0

@@ -14,7 +14,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Make it; 0."""
-    made = workspace.make(args.folder)
+    place = workspace.make(args.folder)
     print(f"{args.folder} is a workspace, with all that is known so far; in it: mcore-compat list")
-    print(f"or from anywhere: mcore-compat list --workspace {made.root}")
+    print(f"or from anywhere: mcore-compat list --workspace {place.root}")
     return 0

@@ -11,10 +11,10 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.cli.registry import VERDICT
 from mcore_compat.run.context import context
-from mcore_compat.schedule import matrix_run, plan, summary
+from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.jobs.job_options import LOCAL, SLURM
-from mcore_compat.schedule.selection import Selection, parse_shard, selected
+from mcore_compat.schedule.survey import Selection, selected
 
 ANSWERS = VERDICT
 
@@ -23,7 +23,14 @@ def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--mcore", metavar="SPEC", help="version specifier, e.g. '>=0.14'")
     parser.add_argument("--modelopt", metavar="SPEC", help="version specifier, e.g. '==0.41.*'")
-    parser.add_argument("--tag", action="append", default=[], help="e.g. mcore-0.16; repeatable")
+    parser.add_argument(
+        "--tag",
+        dest="tags",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="e.g. mcore-0.16; repeatable",
+    )
     parser.add_argument(
         "--only", action="append", default=[], metavar="OUTCOME", help="e.g. broken; repeatable"
     )
@@ -41,6 +48,7 @@ def _add_jobs_options(parser: ArgumentParser) -> None:
         group,
         "--executor",
         (LOCAL, SLURM),
+        dest="scheduler",
         default=LOCAL,
         help="this machine, or Slurm (local)",
     )
@@ -48,16 +56,26 @@ def _add_jobs_options(parser: ArgumentParser) -> None:
     add("--partition", help="Slurm's partition")
     add("--build-partition", metavar="P", help="for builds; default: the same")
     add("--account", help="Slurm's account")
-    add("--gpus-per-task", type=int, default=0, metavar="N", help="for a cell (0)")
-    add("--time", help="limit of a job: MIN, H:MM:SS or D-H (Slurm: 60; local: none to speak of)")
-    jobs = f"jobs at a time ({job_options.PARALLEL}; local: -j)"
-    add("--array-parallelism", type=int, metavar="N", help=jobs)
-    option = "of sbatch, e.g. mem=32G; repeatable"
-    add("--slurm-option", action="append", default=[], metavar="KEY=VALUE", help=option)
-    attempts = job_options.ATTEMPTS
-    tries = f"jobs for a cell whose job died ({attempts})"
-    add("--attempts", type=int, default=attempts, metavar="N", help=tries)
-    add("--poll", type=float, metavar="S", help="looks every S s (Slurm: 10)")
+    gpus = options.at_least(0, "--gpus-per-task: must be at least 0")
+    add("--gpus-per-task", dest="gpus", type=gpus, default=0, metavar="N", help="for a cell (0)")
+    limit = "limit of a job: MIN, H:MM:SS or D-H (Slurm: 60; local: none to speak of)"
+    add("--time", dest="minutes", type=job_options.minutes, metavar="TIME", help=limit)
+    jobs = options.at_least(1, "--array-parallelism: must be at least 1")
+    more = f"jobs at a time ({job_options.PARALLEL}; local: -j)"
+    add("--array-parallelism", dest="parallel", type=jobs, metavar="N", help=more)
+    add(
+        "--slurm-option",
+        dest="options",
+        action="append",
+        type=job_options.option,
+        default=[],
+        metavar="KEY=VALUE",
+        help="of sbatch, e.g. mem=32G; repeatable",
+    )
+    tries = options.at_least(1, "--attempts: must be at least 1")
+    died = f"jobs for a cell whose job died ({job_options.ATTEMPTS})"
+    add("--attempts", type=tries, default=job_options.ATTEMPTS, metavar="N", help=died)
+    add("--poll", type=job_options.seconds, metavar="S", help="looks every S s (Slurm: 10)")
 
 
 def call(args: Namespace) -> int:
@@ -67,9 +85,9 @@ def call(args: Namespace) -> int:
     states = selected(_selection(args), here, device)
     if args.dry_run:
         planned = plan.make(states, force=args.force)
-        print("\n".join(matrix_run.describe(planned, jobs, here.workspace)))
+        print(matrix_run.describe(planned, jobs, here.workspace), end="")
         return 0
-    return summary.report(matrix_run.run(states, here, jobs, force=args.force), here, device)
+    return matrix_run.report(matrix_run.run(states, here, jobs, force=args.force), here, device)
 
 
 def _selection(args: Namespace) -> Selection:
@@ -78,11 +96,4 @@ def _selection(args: Namespace) -> Selection:
             SpecifierSet(getattr(args, option) or "")
         except InvalidSpecifier as error:
             raise UsageError(f"--{option}: {error}; write e.g. '>=0.14' or '==0.41.*'") from None
-    return Selection(
-        mcore=args.mcore,
-        modelopt=args.modelopt,
-        tags=tuple(args.tag),
-        only=tuple(args.only),
-        stale=args.stale,
-        shard=parse_shard(args.shard),
-    )
+    return options.taken(Selection, args)

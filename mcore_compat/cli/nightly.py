@@ -10,10 +10,11 @@ from pathlib import Path
 
 from mcore_compat.cli import options, publication
 from mcore_compat.cli.registry import VERDICT
+from mcore_compat.run import cells
 from mcore_compat.run.context import Context, context, say
-from mcore_compat.schedule import matrix_run, new_releases, nightly, plan, summary
+from mcore_compat.schedule import matrix_run, new_releases, nightly, plan
 from mcore_compat.schedule.jobs import job_options
-from mcore_compat.schedule.selection import WHOLE, Selection, parse_shard, selected
+from mcore_compat.schedule.survey import WHOLE, Selection, selected
 
 ANSWERS = VERDICT
 
@@ -23,7 +24,9 @@ def add_options(parser: ArgumentParser) -> None:
     options.jobs(parser)
     options.shard(parser)
     parser.add_argument("--dry-run", action="store_true", help="write nothing; say what would run")
-    parser.add_argument("--all-stale", action="store_true", help="run all that is not fresh")
+    parser.add_argument(
+        "--all-stale", dest="every", action="store_true", help="run all that is not fresh"
+    )
     options.choice(
         parser,
         "--step",
@@ -38,13 +41,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Do what a night does; 0 where every cell that ran is as expected."""
-    night = nightly.NightOptions(
-        jobs=args.jobs,
-        shard=parse_shard(args.shard),
-        step=args.step,
-        every=args.all_stale,
-        before=args.before,
-    )
+    night = options.taken(nightly.NightOptions, args)
     nightly.check_folder(night.before)
     here = context()
     new = nightly.kept(here.workspace)
@@ -52,7 +49,7 @@ def call(args: Namespace) -> int:
         refreshed = nightly.ask(here.workspace, say, join=True)
         if not args.dry_run:
             nightly.write(refreshed, here.workspace)
-        print("\n".join(refreshed.lines()))
+        print(refreshed.description(), end="")
         here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
         new = refreshed.new
     names = nightly.to_run(here, new, night)
@@ -61,7 +58,8 @@ def call(args: Namespace) -> int:
         return 0
     if args.dry_run:
         planned = plan.make(selected(Selection(names=names), here))
-        print("\n".join(matrix_run.describe(planned, _jobs(night), here.workspace)))
+        jobs = job_options.here(night.jobs)
+        print(matrix_run.describe(planned, jobs, here.workspace), end="")
         return 0
     return _run(night, here, names, new)
 
@@ -77,25 +75,17 @@ def _run(
         nightly.prepare(here, names)
     code = 0
     if night.does("cells") and names:
-        code = _cells(names, _jobs(night))
+        jobs = job_options.here(night.jobs)
+        here = context()  # by the matrix as it is now written
+        result = matrix_run.run(selected(Selection(names=names), here), here, jobs)
+        code = matrix_run.report(result, here, matrix_run.device_class(jobs))
     if night.does("report"):
         if night.shard == WHOLE:  # a part of the evidence is no report
             code = max(code, publication.write(say))
-        now = tuple(nightly.all_in(here.workspace.results, say))
-        before = nightly.earlier(night.before, say)  # with what this night has replaced
+        now = cells.other_results(here.workspace.results)
+        before = nightly.earlier(night.before)  # with what this night has replaced
         print("\n".join(nightly.summary(new, here.releases, now, before)))
         for left in nightly.settle(here, new):
             release = f"{left.package} {left.version}"
             print(f"not all cells of {release} are run yet; the next night goes on")
     return code
-
-
-def _jobs(night: nightly.NightOptions) -> job_options.JobOptions:
-    return job_options.here(night.jobs)
-
-
-def _cells(names: tuple[str, ...], jobs: job_options.JobOptions) -> int:
-    """Run the cells, by the matrix as it is now written; 0 where all are as expected."""
-    here = context()
-    states = selected(Selection(names=names), here)
-    return summary.report(matrix_run.run(states, here, jobs), here, matrix_run.device_class(jobs))

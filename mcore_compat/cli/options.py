@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import full_name
+
+T = TypeVar("T")
 
 CELL = "a cell, e.g. 0.16-modelopt0.41"
 
@@ -36,19 +41,28 @@ def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
     return checked
 
 
-def jobs(parser: ArgumentParser, default: int = 2, what: str = "cells") -> None:
-    """How many run at a time."""
+def at_least(least: int, why: str) -> Callable[[str], int]:
+    """What takes a number, and for a smaller one raises UsageError: `why`."""
 
-    def at_least_one(word: str) -> int:
-        if int(word) < 1:  # what is no number at all is refused by argparse
-            raise UsageError("-j: at least one must run at a time")
+    def number(word: str) -> int:  # what is none at all is refused by argparse, by this name
+        if int(word) < least:
+            raise UsageError(why)
         return int(word)
 
-    at_least_one.__name__ = "number"  # as argparse calls it where it is none
+    return number
+
+
+def taken(kind: type[T], args: Namespace) -> T:
+    """What was asked, as a class whose fields are called as the options are."""
+    return msgspec.convert(args, kind, from_attributes=True)
+
+
+def jobs(parser: ArgumentParser, default: int = 2, what: str = "cells") -> None:
+    """How many run at a time."""
     parser.add_argument(
         "--jobs",
         "-j",
-        type=at_least_one,
+        type=at_least(1, "-j: at least one must run at a time"),
         default=default,
         metavar="N",
         help=f"{what} at a time ({default})",
@@ -69,9 +83,8 @@ def limit(parser: ArgumentParser) -> None:
     """The time limit of each check."""
 
     def seconds(word: str) -> float:
-        from mcore_compat.run.runner import need_limit
-
-        need_limit(float(word))
+        if not 0 < float(word) < math.inf:
+            raise UsageError("--limit: a time limit must be more than 0 s, and a number")
         return float(word)
 
     parser.add_argument(
@@ -106,7 +119,11 @@ def force(parser: ArgumentParser) -> None:
 
 def shard(parser: ArgumentParser) -> None:
     """One part of the cells."""
-    parser.add_argument("--shard", metavar="K/N", default="1/1", help="one part of N, e.g. 2/8")
+    from mcore_compat.schedule.survey import parse_shard
+
+    parser.add_argument(
+        "--shard", type=parse_shard, metavar="K/N", default="1/1", help="one part of N, e.g. 2/8"
+    )
 
 
 def run_named(names: Sequence[str], args: Namespace) -> int:
@@ -115,7 +132,7 @@ def run_named(names: Sequence[str], args: Namespace) -> int:
     from mcore_compat.run.context import Options, context
 
     parts = [part for part in ("ranks", "gpu") if getattr(args, part)]
-    options = Options(force=args.force, only=args.only, limit=args.limit)
+    options = taken(Options, args)
     if args.base:  # never fresh, so --force has nothing to add
         from mcore_compat.offline.run_over_base import run_over_base
 

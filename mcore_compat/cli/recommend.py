@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from mcore_compat.analysis import published, recommend
-from mcore_compat.base.errors import UsageError
+from mcore_compat.cli import options
 from mcore_compat.core import workspace
 from mcore_compat.publish import csv_and_constraints
 
@@ -15,13 +15,12 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "constraints", nargs="?", default="", metavar="TEXT", help='"torch 2.9, modelopt >=0.39"'
     )
-    parser.add_argument("-n", type=int, default=5, metavar="N", help="how many to show (5)")
+    least = options.at_least(1, "-n: at least one must be shown")
+    parser.add_argument("-n", type=least, default=5, metavar="N", help="how many to show (5)")
 
 
 def call(args: Namespace) -> int:
     """Print them; 1 where none fits."""
-    if args.n < 1:
-        raise UsageError("-n: at least one must be shown")
     wanted = recommend.parse(args.constraints) if args.constraints else ()
     place = workspace.find()
     advice = recommend.advise(wanted, published.load(place.published).cells)

@@ -17,6 +17,5 @@ def call(args: Namespace) -> int:
     place = workspace.find()
     refreshed = nightly.ask(place, say, join=args.join)
     nightly.write(refreshed, place)
-    for line in refreshed.lines():
-        print(line)
+    print(refreshed.description(), end="")
     return 0

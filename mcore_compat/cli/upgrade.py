@@ -23,7 +23,10 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("target", metavar="TO", help=options.CELL)
     parser.add_argument(
-        "--no-run", action="store_true", help="answer from what is known; say what is stale"
+        "--no-run",
+        dest="run",
+        action="store_false",
+        help="answer from what is known; say what is stale",
     )
     parser.add_argument(
         "--blame",
@@ -62,18 +65,9 @@ def call(args: Namespace) -> int:
     if args.output and args.output.is_dir():
         raise UsageError(f"--output: {args.output} is a folder; name a file")
     here = context()
-    if not args.no_run:
+    if args.run:
         here.workspace.need_writable()
-    question = Question(
-        origin=args.origin,
-        target=args.target,
-        run=not args.no_run,
-        blame=args.blame,
-        accept=args.accept,
-        python=args.python,
-        device_class=args.device_class,
-    )
-    answer = validate(question, here)
+    answer = validate(options.taken(Question, args), here)
     document.write(answer, args.format, args.output)
     fine = {Word.GO, Word.CHANGES} if args.changes_ok else {Word.GO}
     return 0 if answer.word in fine else 1

@@ -44,8 +44,8 @@ def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tup
         c for c in pairs if not any(rule.covers(c.mcore, c.modelopt) for rule in matrix.exclusions)
     ]
     newest = kept[-1].name if kept else ""
-    found = [replace(c, tags=(*c.tags, "newest")) if c.name == newest else c for c in kept]
-    names = {c.name for c in found}
+    declared = [replace(c, tags=(*c.tags, "newest")) if c.name == newest else c for c in kept]
+    names = {c.name for c in declared}
     for name in matrix.extra:
         try:
             extra = named(name, matrix, releases, toolkit)
@@ -53,8 +53,8 @@ def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tup
             raise MatrixError(f"matrix.toml: cells.extra: {error}") from None
         if extra.name in names:
             raise MatrixError(f'matrix.toml: cells.extra: "{name}" is a cell already')
-        found.append(extra)
-    return tuple(found)
+        declared.append(extra)
+    return tuple(declared)
 
 
 def _check_rules(matrix: Matrix, pairs: Sequence[Cell], releases: Releases) -> None:
@@ -68,14 +68,8 @@ def _check_rules(matrix: Matrix, pairs: Sequence[Cell], releases: Releases) -> N
                     raise MatrixError(
                         f'matrix.toml: {kind}: "{rule.reason}" matches no release of {axis}'
                     )
-    versions = {
-        "megatron-core": {c.mcore for c in pairs},
-        "nvidia-modelopt": {c.modelopt for c in pairs},
-        "transformer-engine": {c.te for c in pairs},
-        "torch": {c.torch for c in pairs},
-    }
     for need in matrix.undeclared:
-        if not any(need.when.contains(v) for v in versions[need.of]):
+        if not any(need.when.contains(c.pins[need.of]) for c in pairs):
             raise MatrixError(f'matrix.toml: undeclared: "{need.of} {need.when}" matches no cell')
 
 
@@ -206,9 +200,9 @@ def cuda_of(torch: str, matrix: Matrix, releases: Releases) -> str:
     Raises:
         MatrixError: neither says.
     """
-    said = releases.cuda_of_torch(torch)
-    if said:
-        return said
+    known = releases.cuda_of_torch(torch)
+    if known:
+        return known
     for specifier, version in matrix.cuda:
         if specifier.contains(torch):
             return version
@@ -217,8 +211,7 @@ def cuda_of(torch: str, matrix: Matrix, releases: Releases) -> str:
 
 def undeclared_for(of: Cell, matrix: Matrix) -> tuple[Undeclared, ...]:
     """The undeclared requirements of the releases that a cell pins."""
-    pins = of.pins
-    return tuple(rule for rule in matrix.undeclared if rule.when.contains(pins[rule.of]))
+    return tuple(rule for rule in matrix.undeclared if rule.when.contains(of.pins[rule.of]))
 
 
 def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ...]]:
@@ -237,15 +230,15 @@ def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ..
 @functools.cache
 def _bounds(requires: tuple[str, ...], python: str) -> tuple[str, ...]:
     axes = {"megatron-core", "nvidia-modelopt", "torch", "triton"}
-    found: set[str] = set()
+    bounds: set[str] = set()
     for text in requires:
         need = Requirement(text)
         name = canonicalize_name(need.name)
         if name in axes or name.startswith("transformer-engine") or not need.specifier:
             continue
         if need.marker and "extra" in str(need.marker) and _applies(need.marker, python):
-            found.add(f"{name}{need.specifier}")
-    return tuple(sorted(found))
+            bounds.add(f"{name}{need.specifier}")
+    return tuple(sorted(bounds))
 
 
 def _applies(marker: Marker, python: str) -> bool:
@@ -286,19 +279,19 @@ def select(
     for tag in wanted:
         if tag not in every:
             raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, every)}')
-    found = tuple(
+    chosen = tuple(
         c
         for c in known
         if (mcore is None or SpecifierSet(mcore).contains(c.mcore))
         and (modelopt is None or SpecifierSet(modelopt).contains(c.modelopt))
         and all(tag in c.tags for tag in wanted)
     )
-    if not found:
+    if not chosen:
         raise UsageError(
             f"no cell matches mcore {mcore or 'any'}, modelopt {modelopt or 'any'}, "
             f"tags {', '.join(wanted) or 'any'}"
         )
-    return found
+    return chosen
 
 
 def te_core(of: Cell) -> str:
@@ -314,33 +307,33 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
     - no wheel for the cell's python
     - what megatron-core and modelopt require of the other pins, by the facts that are known offline
     """
-    found: list[str] = []
+    reasons: list[str] = []
     pinned = [
         releases.get("megatron-core", of.mcore),
         releases.get("nvidia-modelopt", of.modelopt),
         releases.get("torch", of.torch),
     ]
     for release in pinned:
-        said = release.requires_python
-        if said and not SpecifierSet(said).contains(f"{of.python}.0"):
-            found.append(
-                f"{release.package} {release.version} requires python {said}, "
+        admitted = release.requires_python
+        if admitted and not SpecifierSet(admitted).contains(f"{of.python}.0"):
+            reasons.append(
+                f"{release.package} {release.version} requires python {admitted}, "
                 f"the cell has {of.python}"
             )
         elif not _has_wheel(release, of.python):
-            found.append(
+            reasons.append(
                 f"{release.package} {release.version} has no wheel for python {of.python} on "
                 "x86-64 Linux"
             )
-    found += [line for release in pinned[:2] for line in _contradicted(release, of)]
+    reasons += [line for release in pinned[:2] for line in _contradicted(release, of)]
     cores = releases.of(te_core(of))
     if of.te not in {r.version for r in cores}:
         since = f"; its first is {cores[0].version}" if cores else ""
-        found.append(
+        reasons.append(
             f"torch {of.torch} is built for CUDA {of.cuda}, and transformer-engine {of.te} has no "
             f"core library for it ({te_core(of)} {of.te}{since})"
         )
-    return tuple(found)
+    return tuple(reasons)
 
 
 def _contradicted(release: Release, of: Cell) -> Iterator[str]:

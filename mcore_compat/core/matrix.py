@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import functools
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -20,6 +21,17 @@ from mcore_compat.base.errors import MatrixError, nearest
 from mcore_compat.core.cells import Stack
 
 SCHEMA = Path(__file__).with_name("matrix.schema.json")
+
+T = TypeVar("T")
+
+_FIELDS = {
+    "megatron-core": "mcore",
+    "nvidia-modelopt": "modelopt",
+    "transformer-engine": "te",
+    "imported-by": "imported_by",
+    "check": "checks",
+}
+"""Keys of the file that the classes below call otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,26 +88,30 @@ class Pairs:
 
     def says(self, message: str) -> bool:
         """Whether a failure with this message is the one that is meant."""
-        return not self.message or _wild(self.message, one=False).search(message) is not None
+        pattern = self.message.replace("[", "[[]").replace("?", "[?]")
+        return not self.message or fnmatch.fnmatchcase(message, f"*{pattern}*")
 
     def covers(self, mcore: str, modelopt: str) -> bool:
         """Whether a pair is meant."""
         return self.mcore.contains(mcore) and self.modelopt.contains(modelopt)
 
+    @cached_property
+    def _specifiers(self) -> dict[str, SpecifierSet]:
+        return {
+            "megatron-core": self.mcore,
+            "nvidia-modelopt": self.modelopt,
+            "transformer-engine": self.te,
+            "torch": self.torch,
+        }
+
     def covers_pins(self, pins: Mapping[str, str]) -> bool:
         """Whether a cell is meant, by its version of each axis."""
-        return (
-            self._holds("mcore", pins["megatron-core"])
-            and self._holds("modelopt", pins["nvidia-modelopt"])
-            and self._holds("te", pins["transformer-engine"])
-            and self._holds("torch", pins["torch"])
-        )
+        return all(self._holds(axis, pins[axis]) for axis in self._specifiers)
 
     def _holds(self, axis: str, version: str) -> bool:
         known = self._known.get((axis, version))
         if known is None:
-            specifier: SpecifierSet = getattr(self, axis)
-            known = self._known[axis, version] = specifier.contains(version)
+            known = self._known[axis, version] = self._specifiers[axis].contains(version)
         return known
 
     @cached_property
@@ -105,26 +121,12 @@ class Pairs:
 
     def interval(self) -> str:
         """The cells as specifiers: `megatron-core>=0.16 nvidia-modelopt<0.42`."""
-        named = {
-            "megatron-core": self.mcore,
-            "nvidia-modelopt": self.modelopt,
-            "transformer-engine": self.te,
-            "torch": self.torch,
-        }
-        return " ".join(f"{axis}{spec}" for axis, spec in named.items() if str(spec))
+        return " ".join(f"{axis}{spec}" for axis, spec in self._specifiers.items() if str(spec))
 
 
 @functools.cache
 def _means(text: str, check: str) -> bool:
-    return _wild(text).fullmatch(check) is not None
-
-
-@functools.cache
-def _wild(text: str, *, one: bool = True) -> re.Pattern[str]:
-    """A pattern in which `*` stands for any text and, with `one`, `?` for any character."""
-    signs = {re.escape("*"): ".*", **({re.escape("?"): "."} if one else {})}
-    parts = (signs.get(re.escape(sign), re.escape(sign)) for sign in text)
-    return re.compile("".join(parts), re.DOTALL)
+    return fnmatch.fnmatchcase(check, text.replace("[", "[[]"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,7 @@ def parse(text: str, where: str, today: datetime.date) -> Matrix:
     except tomllib.TOMLDecodeError as error:
         raise MatrixError(f"{where} is not valid TOML: {error}") from None
     _validate(data, where)
-    matrix = _build(data, where)
+    matrix = _build(data)
     _check(matrix, where, today)
     return matrix
 
@@ -180,7 +182,8 @@ def _validate(data: Mapping[str, Any], where: str) -> None:
     from jsonschema import Draft202012Validator
 
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    errors = sorted(Draft202012Validator(schema).iter_errors(data), key=lambda e: e.json_path)
+    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    errors = sorted(validator.iter_errors(data), key=lambda e: e.json_path)
     if not errors:
         return
     error = errors[0]
@@ -195,86 +198,47 @@ def _validate(data: Mapping[str, Any], where: str) -> None:
     raise MatrixError(f"{where}: {at}: {error.message}")
 
 
-def _build(data: Mapping[str, Any], where: str) -> Matrix:
+def _build(data: Mapping[str, Any]) -> Matrix:
+    axes = data["axes"]
     stacks: dict[str, list[Stack]] = {}
     for row in data["stack"]:
-        stack = Stack(
-            python=row["python"],
-            torch=row["torch"],
-            te=row["transformer-engine"],
-            toolkit=row.get("toolkit", False),
-            note=row["note"],
-        )
         for series in row["for"]:
-            stacks.setdefault(series, []).append(stack)
+            stacks.setdefault(series, []).append(_row(Stack, row))
     return Matrix(
-        mcore_series=tuple(data["axes"]["megatron-core"]),
-        modelopt_series=tuple(data["axes"]["nvidia-modelopt"]),
-        stacks={series: tuple(found) for series, found in stacks.items()},
-        te_series=tuple(data["axes"].get("transformer-engine", ())),
-        torch_series=tuple(data["axes"].get("torch", ())),
-        cuda=tuple((SpecifierSet(r["torch"]), r["version"]) for r in data.get("cuda", ())),
-        source_only=tuple(
-            SourceOnly(
-                package=r["package"],
-                when=SpecifierSet(r["when"]),
-                requires=_requirements(r["requires"], where),
-            )
-            for r in data.get("source-only", ())
-        ),
-        undeclared=tuple(
-            Undeclared(
-                of=r["of"],
-                when=SpecifierSet(r["when"]),
-                requires=_requirements(r["requires"], where),
-                imported_by=r["imported-by"],
-                reason=r["reason"],
-            )
-            for r in data.get("undeclared", ())
-        ),
+        mcore_series=tuple(axes["megatron-core"]),
+        modelopt_series=tuple(axes["nvidia-modelopt"]),
+        stacks={series: tuple(rows) for series, rows in stacks.items()},
+        te_series=tuple(axes.get("transformer-engine", ())),
+        torch_series=tuple(axes.get("torch", ())),
+        cuda=tuple((SpecifierSet(row["torch"]), row["version"]) for row in data.get("cuda", ())),
+        source_only=tuple(_row(SourceOnly, row) for row in data.get("source-only", ())),
+        undeclared=tuple(_row(Undeclared, row) for row in data.get("undeclared", ())),
         extra=tuple(data.get("cells", {}).get("extra", ())),
-        exclusions=tuple(_pairs(r, where) for r in data.get("exclude", ())),
-        expected=tuple(_pairs(r, where) for r in data.get("expect", ())),
+        exclusions=tuple(_row(Pairs, row) for row in data.get("exclude", ())),
+        expected=tuple(_row(Pairs, row) for row in data.get("expect", ())),
         state_over=data.get("exchange", {}).get("state-over"),
         gpu_memory=data.get("gpu", {}).get("memory-mib", 0),
     )
 
 
-def _requirements(texts: Iterable[str], where: str) -> tuple[str, ...]:
-    for text in texts:
-        try:
-            Requirement(text)
-        except InvalidRequirement as error:
-            raise MatrixError(f'{where}: "{text}" is not a requirement: {_first(error)}') from None
-    return tuple(texts)
-
-
-def _first(error: Exception) -> str:
-    return str(error).splitlines()[0]
-
-
-def _pairs(row: Mapping[str, Any], where: str) -> Pairs:
-    try:
-        expires = datetime.date.fromisoformat(row["expires"])
-    except ValueError:
-        raise MatrixError(f'{where}: expires: "{row["expires"]}" is not a date') from None
-    checks = row.get("check", ())
-    return Pairs(
-        mcore=SpecifierSet(row["megatron-core"]),
-        modelopt=SpecifierSet(row["nvidia-modelopt"]),
-        reason=row["reason"],
-        expires=expires,
-        checks=(checks,) if isinstance(checks, str) else tuple(checks),
-        message=row.get("message", ""),
-        te=SpecifierSet(row.get("transformer-engine", "")),
-        torch=SpecifierSet(row.get("torch", "")),
-        owner=row.get("owner", ""),
-        upstream=row.get("upstream", ""),
-    )
+def _row(kind: type[T], row: Mapping[str, Any]) -> T:
+    """A row of the file as the class that has its keys as fields."""
+    fields = {_FIELDS.get(key, key): value for key, value in row.items()}
+    if isinstance(fields.get("checks"), str):
+        fields["checks"] = [fields["checks"]]
+    return msgspec.convert(fields, kind, dec_hook=lambda specifier, text: specifier(text))
 
 
 def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
     """What a schema cannot say."""
+    needs: tuple[SourceOnly | Undeclared, ...] = (*matrix.source_only, *matrix.undeclared)
+    for need in needs:
+        for text in need.requires:
+            try:
+                Requirement(text)
+            except InvalidRequirement as error:
+                why = str(error).splitlines()[0]
+                raise MatrixError(f'{where}: "{text}" is not a requirement: {why}') from None
     for series in matrix.mcore_series:
         if series not in matrix.stacks:
             raise MatrixError(f"{where}: megatron-core {series} has no [[stack]]")

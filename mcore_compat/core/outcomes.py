@@ -6,10 +6,10 @@ Pure: no I/O. The words are those of the published tables.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import StrEnum
 
 
-class CheckOutcome(str, Enum):
+class CheckOutcome(StrEnum):
     """How one check ended; exactly one of these."""
 
     WORKS = "works"
@@ -20,11 +20,8 @@ class CheckOutcome(str, Enum):
     CRASHED = "crashed"
     TIMED_OUT = "timed-out"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class CellOutcome(str, Enum):
+class CellOutcome(StrEnum):
     """How a cell ended; exactly one of these. `ERROR` is never published as incompatibility."""
 
     COMPATIBLE = "compatible"
@@ -34,9 +31,6 @@ class CellOutcome(str, Enum):
     UNBUILDABLE = "unbuildable"
     UNTESTED = "untested"
     ERROR = "error"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 FAILURES = frozenset({CheckOutcome.BROKEN, CheckOutcome.CRASHED, CheckOutcome.TIMED_OUT})
@@ -58,12 +52,11 @@ def cell_outcome(checks: Iterable[tuple[str, CheckOutcome]]) -> CellOutcome:
     - `partial`: everything else.
     """
     seen = list(checks)
-    asserted = [o for _, o in seen if o is CheckOutcome.WORKS or o in FAILURES]
-    if not asserted:
+    if not any(o is CheckOutcome.WORKS or o in FAILURES for _, o in seen):
         return CellOutcome.UNTESTED
     core = [o for kind, o in seen if kind == CORE_KIND]
     if CheckOutcome.WORKS not in core:
-        asked = [o for o in core if o in FAILURES or o is CheckOutcome.BLOCKED]
+        asked = any(o in FAILS for o in core)
         return CellOutcome.INCOMPATIBLE if asked else CellOutcome.UNTESTED
-    failed = any(o in FAILURES or o is CheckOutcome.BLOCKED for _, o in seen)
+    failed = any(o in FAILS for _, o in seen)
     return CellOutcome.PARTIAL if failed else CellOutcome.COMPATIBLE

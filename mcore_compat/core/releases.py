@@ -53,12 +53,11 @@ class Releases:
         Raises:
             UsageError: there is none of that version; names the nearest.
         """
-        exact = self._exact.get((package, version))
-        if exact is not None:
-            return exact
-        for release in self.of(package):
-            if Version(release.version) == Version(version):
-                return release
+        release = self._exact.get((package, version)) or next(
+            (r for r in self.of(package) if Version(r.version) == Version(version)), None
+        )
+        if release is not None:
+            return release
         known = [r.version for r in self.of(package)]
         raise UsageError(f"{package} has no release {version}{nearest(version, known)}")
 
@@ -84,13 +83,12 @@ class Releases:
 
     @cached_property
     def _cuda(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for release in self.of("torch"):
-            for text in release.requires:
-                match = _CUDA_PIN.match(text)
-                if match:
-                    found[release.version] = ".".join(match["version"].split(".")[:2])
-        return found
+        return {
+            release.version: ".".join(match["version"].split(".")[:2])
+            for release in self.of("torch")
+            for text in release.requires
+            if (match := _CUDA_PIN.match(text))
+        }
 
     def cuda_of_torch(self, version: str) -> str | None:
         """`12.8` for the CUDA that the index's torch of this version was built with.
@@ -106,26 +104,23 @@ _CUDA_PIN = re.compile(
 )
 
 
+def _numbers(version: str) -> tuple[int, int, int]:
+    parsed = Version(version)
+    return parsed.major, parsed.minor, parsed.micro
+
+
 def _nearest_version(wanted: str, known: Iterable[str]) -> str:
     """Versions are near when their numbers are; text likeness calls 0.2 near 0.20."""
     choices = list(known)
     try:
-        target = Version(wanted)
+        target = _numbers(wanted)
     except ValueError:
         return nearest(wanted, choices)
-    if not choices:
-        return ""
 
-    def distance(text: str) -> tuple[int, ...]:
-        other = Version(text)
-        return (
-            abs(target.major - other.major),
-            abs(target.minor - other.minor),
-            abs(target.micro - other.micro),
-            len(text),
-        )
+    def distance(text: str) -> tuple[list[int], int]:
+        return [abs(a - b) for a, b in zip(_numbers(text), target, strict=True)], len(text)
 
-    return f'; did you mean "{min(choices, key=distance)}"?'
+    return f'; did you mean "{min(choices, key=distance)}"?' if choices else ""
 
 
 def parse(text: str, where: str) -> Releases:
@@ -149,8 +144,8 @@ def parse(text: str, where: str) -> Releases:
         raise MatrixError(f"{where} is not valid ({error}); remake it: nox -s refresh") from None
     return Releases(
         {
-            package: tuple(sorted(found, key=lambda r: Version(r.version)))
-            for package, found in sorted(by_package.items())
+            package: tuple(sorted(rows, key=lambda r: Version(r.version)))
+            for package, rows in sorted(by_package.items())
         }
     )
 
@@ -181,9 +176,9 @@ def dumps(releases: Releases) -> str:
 
 def requirement_names(release: Release) -> frozenset[str]:
     """Normalised names of what a release requires without extras."""
-    found = set()
-    for text in release.requires:
-        requirement = Requirement(text)
-        if requirement.marker is None or "extra" not in str(requirement.marker):
-            found.add(requirement.name.lower().replace("_", "-"))
-    return frozenset(found)
+    requirements = map(Requirement, release.requires)
+    return frozenset(
+        requirement.name.lower().replace("_", "-")
+        for requirement in requirements
+        if requirement.marker is None or "extra" not in str(requirement.marker)
+    )

@@ -27,40 +27,42 @@ CARRIED = (
 """What a snapshot has of a workspace; the suite comes with it (`pyproject.toml` names the same)."""
 
 
+class _Within:
+    """A path of a workspace, below its root."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __get__(self, workspace: Workspace, owner: type[Workspace]) -> Path:
+        return workspace.root / self._path
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The files of one workspace, by what they are; none of them need be there."""
 
     root: Path
 
-    @property
-    def constraints(self) -> Path:
-        return self.root / "constraints"
+    constraints = _Within("constraints")
+    matrix = _Within("constraints/matrix.toml")
+    releases = _Within("constraints/releases.json")
+    new_releases = _Within("constraints/news.json")
+    locks = _Within("constraints/locks")
+    suite_tools = _Within("constraints/suite-tools.txt")
+    """The lock of what the suite needs beside the packages under test."""
 
-    @property
-    def matrix(self) -> Path:
-        return self.constraints / "matrix.toml"
+    reports = _Within("reports")
+    results = _Within("reports/results")
+    over_base = _Within("reports/over-base")
+    """Results that are of no locked cell (`mcore_compat.publish.over_base`)."""
 
-    @property
-    def releases(self) -> Path:
-        return self.constraints / "releases.json"
-
-    @property
-    def new_releases(self) -> Path:
-        return self.constraints / "news.json"
-
-    @property
-    def locks(self) -> Path:
-        return self.constraints / "locks"
+    published = _Within("reports/compatibility.json")
+    verdicts = _Within("reports/verdicts.json")
+    """The verdicts alone, for `nox -l`."""
 
     def lock(self, cell: str) -> Path:
         """Where a cell's lock lies."""
         return self.locks / f"{cell}.txt"
-
-    @property
-    def suite_tools(self) -> Path:
-        """The lock of what the suite needs beside the packages under test."""
-        return self.constraints / "suite-tools.txt"
 
     @property
     def suite(self) -> Path:
@@ -68,28 +70,6 @@ class Workspace:
         own = self.root / "suite"
         places = (own, SNAPSHOT / "suite", PACKAGE.parent / "suite")
         return next((place for place in places if (place / "run.py").exists()), own)
-
-    @property
-    def reports(self) -> Path:
-        return self.root / "reports"
-
-    @property
-    def results(self) -> Path:
-        return self.reports / "results"
-
-    @property
-    def over_base(self) -> Path:
-        """Results that are of no locked cell (`mcore_compat.publish.over_base`)."""
-        return self.reports / "over-base"
-
-    @property
-    def verdicts(self) -> Path:
-        """The verdicts alone, for `nox -l`."""
-        return self.reports / "verdicts.json"
-
-    @property
-    def published(self) -> Path:
-        return self.reports / "compatibility.json"
 
     @property
     def is_snapshot(self) -> bool:

@@ -88,6 +88,10 @@ def _put_markdown(value: Any) -> Markup:
     return value if isinstance(value, Markup) else markdown(str(value))
 
 
+def _put_text(value: Any) -> Markup:
+    return Markup(shown(str(value)))
+
+
 def code(text: str, *, table: bool = False) -> Markup:
     """A name or a command as code in Markdown; `table`: within a row of a table."""
     line = _line(text) or "-"
@@ -168,7 +172,8 @@ def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
 
 def render(template: str, **values: Any) -> str:
     """A template's text."""
-    put = _put_markdown if template.endswith(".md") else _put_html
+    puts = {"md": _put_markdown, "txt": _put_text}
+    put = puts.get(template.rpartition(".")[2], _put_html)
     return environment(put).get_template(template).render(**values)
 
 

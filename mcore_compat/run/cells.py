@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from mcore_compat.base.errors import CompatError, MatrixError
 from mcore_compat.core import combinations
@@ -15,7 +16,6 @@ from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import parts as part_run
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
 from mcore_compat.run.context import Context, Options, say
@@ -36,7 +36,8 @@ def run_cells(
     code = 0
     if not parts:
         code = max((run_suite(name, options, context) for name in names), default=0)
-    check_sets = [ON_A_GPU[part] for part in parts] or with_a_gpu(options.only)
+    whole = not parts and not options.only and pipeline.device_class() == "gpu"
+    check_sets = ON_A_GPU.values() if whole else [ON_A_GPU[part] for part in parts]
     for name in names if check_sets else ():
         cell = pipeline.chosen(name, context)
         if not parts and not installed(cell, context.workspace):
@@ -48,10 +49,7 @@ def run_cells(
 
 def run_suite(name: str, options: Options, context: Context) -> int:
     """Run the main suite in a cell and print the verdict; 0 where that is as expected."""
-    outcome = pipeline.run_cell(name, options, context)
-    result = outcome.evidence
-    if outcome.fresh:
-        print(f"{result.cell}: fresh evidence of {result.taken}; --force runs it again")
+    result = _evidence_of(pipeline.run_cell(name, options, context))
     # A part of the suite is no verdict: nothing to compare with other cells'.
     show(result, context, advice=not options.only)
     return 0 if options.only or as_expected(result, context.matrix) else 1
@@ -63,14 +61,14 @@ def show(result: Evidence, context: Context, *, advice: bool = True) -> None:
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     compatible = result.outcome is CellOutcome.COMPATIBLE
-    others = None if not advice else () if compatible else other_results(context.workspace)
+    others = None if not advice else () if compatible else other_results(context.workspace.results)
     verdict.show(result, others, console, context.matrix.expected)
 
 
-def other_results(workspace: Workspace) -> tuple[Evidence, ...]:
-    """All stored results, for advice; one corrupt file must not take the verdict away."""
+def other_results(folder: Path) -> tuple[Evidence, ...]:
+    """All results of main suites in a folder; one corrupt file must not take the rest away."""
     results = []
-    for path in sorted(workspace.results.glob("compat-*/main.*.json")):
+    for path in sorted(folder.glob("compat-*/main.*.json")):
         try:
             results.append(evidence.load(path, whole=False))
         except CompatError as error:
@@ -100,11 +98,6 @@ def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = Fal
     return MatrixError.exit_code if lines else 0
 
 
-def with_a_gpu(only: str | None) -> list[CheckSet]:
-    """The parts that a whole run of a cell has: all where there is a GPU, else none."""
-    return list(ON_A_GPU.values()) if pipeline.device_class() == "gpu" and not only else []
-
-
 def installed(cell: Cell, workspace: Workspace) -> bool:
     """Whether a run of the cell's main suite came to its checks."""
     path = evidence.path_of(cell.name, pipeline.device_class(), workspace.results)
@@ -112,10 +105,7 @@ def installed(cell: Cell, workspace: Workspace) -> bool:
 
 
 def _run_part(cell: Cell, part: CheckSet, options: Options, context: Context) -> int:
-    fresh = None if options.force or options.only else part_run.kept(cell, part, context.workspace)
-    if fresh:
-        print(f"{cell.name}: fresh evidence of {fresh.taken}; --force runs it again")
-    result = fresh or part_run.run(cell, part, options, context)
+    result = _evidence_of(pipeline.run_part(cell, part, options, context))
     print("\n".join(part_lines(result)))
     return 1 if fails(result) else 0
 
@@ -123,6 +113,14 @@ def _run_part(cell: Cell, part: CheckSet, options: Options, context: Context) ->
 def fails(result: Evidence) -> bool:
     """Whether something that a part asked failed."""
     return any(check.outcome in FAILS for check in result.checks)
+
+
+def _evidence_of(outcome: pipeline.Outcome) -> Evidence:
+    """The evidence of a run, told where it was there already."""
+    result = outcome.evidence
+    if outcome.fresh:
+        print(f"{result.cell}: fresh evidence of {result.taken}; --force runs it again")
+    return result
 
 
 def part_lines(result: Evidence) -> Iterable[str]:

@@ -23,6 +23,11 @@ class CheckSet:
     devices: int = 1
     limit: float = SUITE_LIMIT_S
 
+    @property
+    def words(self) -> str:
+        """What it is called in a sentence."""
+        return "the suite" if self.name == "main" else self.name
+
     def folder(self, suite: Path) -> Path:
         """The folder of its checks; `suite` is that of the whole suite."""
         return suite if self.name == "main" else suite / self.name

@@ -27,7 +27,7 @@ from mcore_compat.results.from_events import Builder
 from mcore_compat.run import gpu_slots, runner
 from mcore_compat.run.check_sets import CheckSet
 from mcore_compat.run.context import Context, Options
-from mcore_compat.run.runner import Place
+from mcore_compat.run.runner import SuiteEnvironment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,11 @@ class ResolvedCell:
     lock: Lock
     python: Path
     wheels: tuple[Wheel, ...]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of its wheels, by file name."""
+        return {wheel.path.name: wheel.sha256 for wheel in self.wheels}
 
 
 def _nothing(*_: object) -> None:
@@ -51,13 +56,13 @@ class Listener:
 
     start: Callable[[Sequence[str]], None] = _nothing
     check: Callable[[CheckResult], None] = _nothing
-    so_far: Callable[[Evidence], None] = _nothing
+    so_far: Callable[[Evidence], object] = _nothing
 
 
 def ask(
     check_set: CheckSet,
     base: Evidence,
-    place: Place,
+    place: SuiteEnvironment,
     options: Options,
     context: Context,
     listener: Listener | None = None,
@@ -82,7 +87,7 @@ def ask(
 
     gpu, need = base.device_class == "gpu", context.matrix.gpu_memory
     with gpu_slots.slot(need, context.run, context.say, gpu=gpu, count=check_set.devices) as device:
-        context.say(f"running {_words(check_set)} in {place.name}")
+        context.say(f"running {check_set.words} in {place.name}")
         runner.run_suite(
             check_set,
             replace(place, variables={**place.variables, **device}),
@@ -96,12 +101,10 @@ def ask(
     return builder.evidence()
 
 
-def _words(check_set: CheckSet) -> str:
-    return "the suite" if check_set.name == "main" else check_set.name
-
-
 @contextmanager
-def place_of(resolved: ResolvedCell, check_set: CheckSet, context: Context) -> Iterator[Place]:
+def place_of(
+    resolved: ResolvedCell, check_set: CheckSet, context: Context
+) -> Iterator[SuiteEnvironment]:
     """The environment of a cell, made where it is not there; no other run uses it meanwhile.
 
     Raises:
@@ -121,7 +124,7 @@ def place_of(resolved: ResolvedCell, check_set: CheckSet, context: Context) -> I
     try:
         # Two runs of one cell would write the same events.
         with FileLock(files.home() / "envs" / f"{name}.run", timeout=0):
-            yield Place(
+            yield SuiteEnvironment(
                 name=name,
                 python=environment.python,
                 tools=tools,

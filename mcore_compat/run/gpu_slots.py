@@ -26,7 +26,7 @@ WAIT_S = 12 * 3600.0
 POLL_S = 2.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Device:
     """A GPU as nvidia-smi tells of it; memory in MiB, None where it is not told."""
 
@@ -55,27 +55,16 @@ def parse(text: str) -> tuple[Device, ...]:
     Raises:
         InfrastructureError: not such an answer; carries its first line.
     """
-    found = []
+    devices = []
     for line in text.strip().splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) < 5 or not parts[0].isdigit() or not parts[1].startswith("GPU-"):
             raise InfrastructureError(f"nvidia-smi does not tell the devices: {line.strip()}")
         index, uuid, *name, total, free = parts
-        found.append(
-            Device(
-                index=index,
-                uuid=uuid,
-                name=", ".join(name),
-                total=_number(total),
-                free=_number(free),
-            )
-        )
-    return tuple(found)
-
-
-def _number(text: str) -> int | None:
-    """`[N/A]` and the like, where the memory is not the device's own, are None."""
-    return int(text) if text.isdigit() else None
+        # `[N/A]` and the like: the memory is not the device's own.
+        memory = (int(mib) if mib.isdigit() else None for mib in (total, free))
+        devices.append(Device(index, uuid, ", ".join(name), *memory))
+    return tuple(devices)
 
 
 def visible(devices: Sequence[Device], environ: Mapping[str, str]) -> tuple[Device, ...]:
@@ -89,16 +78,16 @@ def visible(devices: Sequence[Device], environ: Mapping[str, str]) -> tuple[Devi
     named = environ.get(VISIBLE)
     if named is None:
         return tuple(devices)
-    found: list[Device] = []
+    chosen: list[Device] = []
     for word in (part.strip() for part in named.split(",")):
         if word.startswith("MIG-"):
-            found.append(Device(index="", uuid=word, name="MIG", total=None, free=None))
+            chosen.append(Device(index="", uuid=word, name="MIG", total=None, free=None))
             continue
         same = [d for d in devices if d.index == word or (word and d.uuid.startswith(word))]
         if len(same) != 1:
             break  # as CUDA: what comes after one that is not valid does not count
-        found += same
-    return tuple(found)
+        chosen += same
+    return tuple(chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,54 +117,43 @@ class Slots:
         wanted = min(count, never.count(None))
         self.folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self.wait
-        said: set[str] = set()
+        reasons: set[str] = set()
         while True:
             with contextlib.ExitStack() as held:
-                mine = self._free(need, wanted, held, said)
+                mine: list[Device] = []
+                for device in self.query():
+                    if device.never(need) or len(mine) == wanted:
+                        continue
+                    why = self._refused(device, need, held)
+                    if why is None:
+                        mine.append(device)
+                    elif why not in reasons:
+                        reasons.add(why)
+                        self.say(why)
                 # All or none: two that each wait for what the other holds would wait for ever.
                 if len(mine) == wanted:
-                    yield mine
+                    yield tuple(mine)
                     return
             if time.monotonic() > deadline:
-                why = "; ".join(sorted(said))
-                raise InfrastructureError(f"no GPU was free for {self.wait:.0f} s: {why}")
+                last = "; ".join(sorted(reasons))
+                raise InfrastructureError(f"no GPU was free for {self.wait:.0f} s: {last}")
             time.sleep(self.poll)
 
-    def _free(
-        self, need: int, wanted: int, held: contextlib.ExitStack, said: set[str]
-    ) -> tuple[Device, ...]:
-        """Devices that are free, up to so many; `held` gives their locks back."""
-        mine: list[Device] = []
-        for device in self.query():
-            if len(mine) == wanted:
-                break
-            lock = None if device.never(need) else self._held(device, need, said)
-            if lock is not None:
-                held.callback(lock.release)
-                mine.append(device)
-        return tuple(mine)
-
-    def _held(self, device: Device, need: int, said: set[str]) -> FileLock | None:
-        """The lock of a device, taken; None where another has it, or too little memory is free."""
+    def _refused(self, device: Device, need: int, held: contextlib.ExitStack) -> str | None:
+        """Why a device cannot be had now; None where it is taken, until `held` gives it back."""
         lock = FileLock(self.folder / f"{device.uuid}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self._once(f"{device.name} ({device.uuid}) is taken by another cell", said)
-            return None
+            return f"{device.name} ({device.uuid}) is taken by another cell"
         # Asked again: whoever had the device before has ended by now.
         now = next((d for d in self.query() if d.uuid == device.uuid), None)
         why = f"{device.uuid} is gone" if now is None else now.short(need)
         if why is None:
-            return lock
+            held.callback(lock.release)
+            return None
         lock.release()
-        self._once(f"{why}, {need} MiB are needed: not taken", said)
-        return None
-
-    def _once(self, line: str, said: set[str]) -> None:
-        if line not in said:
-            said.add(line)
-            self.say(line)
+        return f"{why}, {need} MiB are needed: not taken"
 
 
 def _ask(run: Runner) -> tuple[Device, ...]:

@@ -85,10 +85,10 @@ def fault(event: Mapping[str, Any]) -> str | None:
         return None
     # A traceback's own lines are indented: sources, which may name what they are prepared for.
     passed_on = [line for line in failure["traceback"].splitlines() if line[:1].strip()]
-    said = [f"{failure['type']}: {failure['message']}", *passed_on]
+    lines = [f"{failure['type']}: {failure['message']}", *passed_on]
     if event["outcome"] != "broken":  # it had no time to raise
-        said += str(event.get("output") or "").splitlines()
-    for line in "\n".join(said).splitlines():
+        lines += str(event.get("output") or "").splitlines()
+    for line in "\n".join(lines).splitlines():
         kind = line.partition(":")[0].rpartition(".")[2]
         if kind in _TYPES or _FAULT.search(line):
             return "".join(c if c.isprintable() else "�" for c in line.strip()[:300])

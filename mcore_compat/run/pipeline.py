@@ -6,31 +6,28 @@ unresolvable, unbuildable) and the promise that what was learnt is kept.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcore_compat.base.errors import LockError, UsageError
+from mcore_compat.base.errors import EvidenceError, LockError, UsageError
 from mcore_compat.base.files import home, write_text
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.environments import (
-    interpreters,
-    recipes,
-    toolkits,
-    wheelhouse,
-)
+from mcore_compat.environments import interpreters, recipes, toolkits, wheelhouse
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Evidence, Fresh, Reason
 from mcore_compat.run import engine, machine
-from mcore_compat.run.check_sets import MAIN
+from mcore_compat.run.check_sets import MAIN, CheckSet
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.engine import Listener, ResolvedCell
 
@@ -86,8 +83,7 @@ def toolkit_of(context: Context) -> str | None:
         for stack in stacks
         if stack.toolkit
     }
-    found = _toolkits(context.run)
-    return next(iter(sorted(asked & found)), None)
+    return min(asked & _toolkits(context.run), default=None)
 
 
 @functools.cache
@@ -108,20 +104,20 @@ def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unres
     """
     path = context.workspace.lock(cell.name)
     if path.exists() and not anew:
-        found = locks.read(path)
-        if not _holds(found.axes, cell):
+        lock = locks.read(path)
+        if not _holds(lock.axes, cell):
             raise LockError(
                 f"{path.name} was made for other versions; remake it: nox -s lock -- {cell.name}"
             )
-        behind = moved(cell, found.axes)
+        behind = moved(cell, lock.axes)
         if not behind:
-            return found
-        said = ", ".join(f"{axis} {found.axes[axis]} -> {cell.pins[axis]}" for axis in behind)
-        context.say(f"{path.name} is remade for the newest of its series: {said}")
-        made = _resolved(cell, context)
-        if isinstance(made, Unresolvable):
+            return lock
+        changes = ", ".join(f"{axis} {lock.axes[axis]} -> {cell.pins[axis]}" for axis in behind)
+        context.say(f"{path.name} is remade for the newest of its series: {changes}")
+        newest = _resolved(cell, context)
+        if isinstance(newest, Unresolvable):
             path.unlink()
-        return made
+        return newest
     return _resolved(cell, context)
 
 
@@ -130,10 +126,10 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     if reasons:
         return Unresolvable(reason="; ".join(reasons))
     context.say(f"resolving {cell.name}")
-    made = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
-    if isinstance(made, Lock):
-        write_text(context.workspace.lock(cell.name), made.text)
-    return made
+    lock = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
+    if isinstance(lock, Lock):
+        write_text(context.workspace.lock(cell.name), lock.text)
+    return lock
 
 
 def run_cell(name: str, options: Options, context: Context) -> Outcome:
@@ -164,16 +160,15 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         return _ended(base, context.workspace)
     base = replace(base, lock=resolved.digest)
     if not options.force and not options.only:
-        kept = _fresh(cell, base, resolved, results)
-        if kept:
-            return Outcome(evidence=kept, fresh=True)
+        stored = kept(base, results)
+        if stored:
+            return Outcome(evidence=stored, fresh=True)
     ready = ready_cell(cell, resolved, context)
     if isinstance(ready, Unbuildable):
         other = None if decided else _on_next_stack(cell, ready, context)
         if other:  # its lock is there now, and decides
             return run_cell(name, options, context)
         return _ended(_unbuildable(base, ready), context.workspace)
-    base = replace(base, wheels={w.path.name: w.sha256 for w in ready.wheels})
     return _suite(base, ready, options, context)
 
 
@@ -207,8 +202,10 @@ def resolved_cell(cell: Cell, context: Context) -> ResolvedCell:
 
 
 def _unbuildable(base: Evidence, failed: Unbuildable) -> Evidence:
-    told = [fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)]
-    reason = Reason(kind="unbuildable", message=told[0], help=told[1])
+    message, advice = (
+        fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)
+    )
+    reason = Reason(kind="unbuildable", message=message, help=advice)
     return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)
 
 
@@ -218,17 +215,19 @@ def _on_next_stack(cell: Cell, failed: Unbuildable, context: Context) -> Cell | 
     Only for a cell that no run has decided: after that it is the same combination everywhere.
     """
     stacks = context.matrix.stacks[series_of(cell.mcore)] if cell.default else ()
-    mine = [(s.te, s.torch, s.python) == (cell.te, cell.torch, cell.python) for s in stacks]
-    if True not in mine or mine.index(True) + 1 == len(stacks):
+    mine = (cell.te, cell.torch, cell.python)
+    pairs = itertools.pairwise(stacks)
+    stack = next(
+        (s for before, s in pairs if (before.te, before.torch, before.python) == mine), None
+    )
+    if stack is None:
         return None
-    stack = stacks[mine.index(True) + 1]
     other = combinations.on_stack(cell, stack, context.matrix, context.releases)
     context.say(
         f"{failed.reason}; on to the next stack of megatron-core {series_of(cell.mcore)}: "
         f"TE {stack.te}, torch {stack.torch}, python {stack.python}"
     )
-    made = lock_of(other, context, anew=True)
-    return other if isinstance(made, Lock) else None
+    return other if isinstance(lock_of(other, context, anew=True), Lock) else None
 
 
 def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:
@@ -236,24 +235,38 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
     path = evidence.path_of(cell.name, base.device_class, context.workspace.results)
     if context.workspace.lock(cell.name).exists() or not path.exists():
         return None
-    found = evidence.load(path)
+    last = evidence.load(path)
     asked = locks.asked_for(cell, context.matrix, context.releases)
-    return found if found.outcome is CellOutcome.UNRESOLVABLE and found.lock == asked else None
+    return last if last.outcome is CellOutcome.UNRESOLVABLE and last.lock == asked else None
 
 
-def _fresh(cell: Cell, base: Evidence, lock: Lock, results: Path) -> Evidence | None:
-    """The stored evidence where it still holds. A corrupt file is an error that names it."""
-    path = evidence.path_of(cell.name, base.device_class, results)
+def kept(base: Evidence, results: Path, *, whole: bool = True) -> Evidence | None:
+    """The stored result of what `base` is the beginning of, where it still holds.
+
+    Raises:
+        EvidenceError: it is corrupt.
+    """
+    path = evidence.path_of(base.cell, base.device_class, results, base.check_set)
     if not path.exists():
         return None
-    found = evidence.load(path)
+    stored = evidence.load(path, whole=whole)
     state = evidence.freshness(
-        found,
-        lock=lock.digest,
-        suite=base.suite,
-        python=cell.python,
+        stored, lock=base.lock, suite=base.suite, python=base.pins.get("python", "")
     )
-    return found if isinstance(state, Fresh) else None
+    return stored if isinstance(state, Fresh) else None
+
+
+def lacking(main: Evidence, digests: Mapping[str, str], workspace: Workspace) -> tuple[str, ...]:
+    """Which check sets of `digests` have no result of the cell of `main`, or none that
+    still holds. Reads files only; what is corrupt does not count."""
+
+    def holds(name: str, digest: str) -> bool:
+        base = replace(main, check_set=name, suite=digest)
+        with contextlib.suppress(EvidenceError):
+            return kept(base, workspace.results, whole=False) is not None
+        return False
+
+    return tuple(name for name, digest in digests.items() if not holds(name, digest))
 
 
 def wheels_of(
@@ -280,29 +293,59 @@ def wheels_of(
         arch=arch,
     )
     order = list(recipes.RECIPES)
-    found: list[Wheel] = []
+    wheels: list[Wheel] = []
     wanted = [pin for pin in lock.source_only if only in (None, pin.name)]
     for pin in sorted(wanted, key=lambda p: order.index(p.name)):
-        made = wheelhouse.ensure(pin, job)
-        if isinstance(made, Unbuildable):
-            return made
-        found.append(made)
-    return tuple(found)
+        wheel = wheelhouse.ensure(pin, job)
+        if isinstance(wheel, Unbuildable):
+            return wheel
+        wheels.append(wheel)
+    return tuple(wheels)
 
 
 def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
     results = context.workspace.results
-    kept = Listener() if options.only else Listener(so_far=lambda found: _keep(found, results))
+    base = replace(base, wheels=ready.digests)
+    listener = Listener() if options.only else Listener(so_far=lambda e: evidence.save(e, results))
     with engine.place_of(ready, MAIN, context) as place:
-        found = engine.ask(MAIN, base, place, options, context, kept)
-    return Outcome(evidence=found) if options.only else _ended(found, context.workspace)
+        result = engine.ask(MAIN, base, place, options, context, listener)
+    return Outcome(evidence=result) if options.only else _ended(result, context.workspace)
 
 
-def _keep(found: Evidence, results: Path) -> None:
-    evidence.save(found, results)
+def _ended(result: Evidence, workspace: Workspace) -> Outcome:
+    evidence.save(result, workspace.results)
+    verdict.note(result, workspace.verdicts)
+    return Outcome(evidence=result)
 
 
-def _ended(found: Evidence, workspace: Workspace) -> Outcome:
-    evidence.save(found, workspace.results)
-    verdict.note(found, workspace.verdicts)
-    return Outcome(evidence=found)
+def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context) -> Outcome:
+    """Ask a check set beside the main one in the cell, or find that its result still holds. What
+    was learnt is stored, also of a run that ends early or asks only some of the checks: as
+    incomplete, which is never fresh.
+
+    Raises:
+        EvidenceError: the checks cannot run, something was broken on purpose, or what is stored is
+            corrupt.
+        InfrastructureError: they did not come to their end, or the surroundings failed.
+        UsageError: the cell cannot be installed or built.
+    """
+    workspace = context.workspace
+    digest = check_set.digest(workspace.suite)
+    base = evidence.start(cell, device_class=device_class(), suite=digest, check_set=check_set.name)
+    if not options.force and not options.only and locked(cell, workspace):
+        lock = locks.read(workspace.lock(cell.name))
+        stored = kept(replace(base, lock=lock.digest), workspace.results)
+        if stored:
+            return Outcome(evidence=stored, fresh=True)
+    ready = resolved_cell(cell, context)
+    base = replace(base, lock=ready.lock.digest, wheels=ready.digests)
+
+    def keep(result: Evidence, *, whole: bool = False) -> Outcome:
+        result = replace(result, complete=result.complete and whole)
+        evidence.save(result, workspace.results)
+        return Outcome(evidence=result)
+
+    # Kept as it comes: whatever ends this process takes nothing away.
+    with engine.place_of(ready, check_set, context) as place:
+        result = engine.ask(check_set, base, place, options, context, Listener(so_far=keep))
+    return keep(result, whole=not options.only)

@@ -6,28 +6,21 @@ Standard library only: a bundle carries this to machines that have nothing else.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, UsageError
+from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.base.processes import Runner
 from mcore_compat.run import machine
 from mcore_compat.run.check_sets import CheckSet
 from mcore_compat.run.machine import VISIBLE
 
 
-def need_limit(limit: float | None) -> None:
-    """Raises UsageError where `--limit` is given and is no time that can pass."""
-    if limit is not None and not 0 < limit < math.inf:
-        raise UsageError("--limit: a time limit must be more than 0 s, and a number")
-
-
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class SuiteEnvironment:
     """Where checks run: an environment's Python and variables, pytest's folder (`tools`), the
     suite, and where logs go. `name` is that of the cell."""
 
@@ -65,7 +58,7 @@ class EventTail:
 
 def run_suite(
     check_set: CheckSet,
-    place: Place,
+    place: SuiteEnvironment,
     *,
     run: Runner,
     say: Callable[[str], None],
@@ -122,7 +115,7 @@ def run_suite(
         )
     finally:
         tail.drain()
-    what = "the suite" if check_set.name == "main" else check_set.name
+    what = check_set.words
     if tail.seen == 0:
         output = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
         raise InfrastructureError(f"{what} did not start: {output[0]} (log: {log})")
@@ -138,7 +131,11 @@ def run_suite(
 
 
 def _command(
-    check_set: CheckSet, place: Place, events: Path, only: str | None, check_limit: float | None
+    check_set: CheckSet,
+    place: SuiteEnvironment,
+    events: Path,
+    only: str | None,
+    check_limit: float | None,
 ) -> list[str | os.PathLike[str]]:
     argv: list[str | os.PathLike[str]] = [place.python, "-u", place.suite / "run.py"]
     argv += ["--tools", place.tools, "--events", events]

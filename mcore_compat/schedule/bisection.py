@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +15,13 @@ from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError, UsageError
-from mcore_compat.core.cells import full_name
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
+from mcore_compat.publish.rendering import render
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.results.fingerprint import plain
-from mcore_compat.run import pipeline, runner
+from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context, Options, context
 from mcore_compat.schedule import exploration_run, matrix_run, plan, survey
 
@@ -34,31 +33,28 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
     """
-    runner.need_limit(args.limit)
     here = context()
     line = line_of(args, here)
     search.known_check(args.check, (c.check for e in stored(here.workspace) for c in e.checks))
     known = {**known_of(line, args.check, here, stale=args.stale), **search.refused(line)}
     if args.dry_run:
         planned = plan_of(line, args.check, known, here)
-        _print(planned, _plan_lines(planned), args.format)
+        _print(planned, args.format)
         return 0
     ask = None if args.no_run else _runner(line, args.check, here, args.limit)
     result = search.search(line, args.check, known, ask)
     report = report_of(line, args.check, result, here)
-    _print(report, _report_lines(report), args.format)
+    _print(report, args.format)
     return 0 if result.answer.exact and not result.answer.against else 1
 
 
-def _print(data: dict[str, Any], lines: Iterable[str], form: str) -> None:
-    text = files.dump_json(data) if form == "json" else "".join(f"{plain(x)}\n" for x in lines)
-    print(text, end="")
+def _print(data: dict[str, Any], form: str) -> None:
+    print(files.dump_json(data) if form == "json" else render("bisection.txt", **data), end="")
 
 
 def stored(workspace: Workspace) -> tuple[Evidence, ...]:
     """All stored evidence of this device class."""
-    name = f"compat-*/main.{pipeline.device_class()}.json"
-    paths = sorted(workspace.results.glob(name))
+    paths = sorted(workspace.results.glob(f"compat-*/main.{pipeline.device_class()}.json"))
     return tuple(evidence.load(path, whole=False) for path in paths)
 
 
@@ -73,7 +69,7 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
         releases=here.releases,
         cell_of=lambda name: pipeline.chosen(name, here),
     )
-    good, bad = (facts.cell_of(full_name(name)) for name in (args.good, args.bad))
+    good, bad = (facts.cell_of(name) for name in (args.good, args.bad))
     hold = [lines.axis_of(word.strip()) for word in args.hold.split(",") if word.strip()]
     for axis in hold:
         if axis not in lines.STACK:
@@ -136,8 +132,7 @@ def plan_of(
     cost = {place: cell_plan.minutes(1, recorded) for place, cell_plan in plans.items()}
     dearest = sorted((cost[place] for place in may), reverse=True)[:most]
     return {
-        **_head(line, check),
-        "points": [_row(line, place, known.get(place)) for place in range(len(line.points))],
+        **_head(line, check, known),
         "ends_to_run": [line.points[place].cell.name for place in ends],
         "may_be_run": [line.points[place].cell.name for place in may],
         "may_be_built": sorted({key for cell_plan in plans.values() for key in cell_plan.builds}),
@@ -146,7 +141,7 @@ def plan_of(
     }
 
 
-def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellState:
+def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellStatus:
     """A point as a cell to run; without a lock, with the one build that it is sure to need."""
     (state,) = survey.survey([line.points[place].cell], here)
     key = exploration_run.te_key(state.cell)
@@ -168,22 +163,24 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         unrun=result.unrun,
     )
     return {
-        **_head(line, check),
+        **_head(line, check, result.seen),
         "exact": result.answer.exact,
         "last": line.points[last].version,
         "first": line.points[first].version,
         "against": [line.points[place].version for place in result.answer.against],
-        "changes": [list(pair) for pair in search.changes(line, result)],
+        "changes": search.changes(line, result),
         "moves_too": lines.stacks(line, last, first),
-        "not_looked_at": list(lines.skipped(line, last, first)),
-        "ran": list(result.ran),
+        "not_looked_at": lines.skipped(line, last, first),
+        "ran": result.ran,
         "answer": words,
-        "points": [_row(line, place, result.seen.get(place)) for place in range(len(line.points))],
         "failure": _failure(result.seen[bad], here),
     }
 
 
-def _head(line: ReleaseLine, check: str) -> dict[str, Any]:
+def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict[str, Any]:
+    """What is asked, and what is known of every point of the line."""
+    nothing = PointState(state=CheckState.SILENT, outcome="not asked", source="")
+    states = [seen.get(place, nothing) for place in range(len(line.points))]
     good, bad = (line.points[place].cell.name for place in line.ends)
     return {
         "check": check,
@@ -191,19 +188,13 @@ def _head(line: ReleaseLine, check: str) -> dict[str, Any]:
         "good": good,
         "bad": bad,
         "held": dict(line.held),
-        "moving": list(line.moving),
-        "notes": list(line.notes),
-    }
-
-
-def _row(line: ReleaseLine, place: int, seen: PointState | None) -> dict[str, Any]:
-    point = line.points[place]
-    return {
-        "version": point.version,
-        "cell": point.cell.name,
-        "outcome": seen.outcome if seen else "not asked",
-        "source": seen.source if seen else "",
-        "why": seen.why if seen else "",
+        "moving": line.moving,
+        "notes": line.notes,
+        "points": [
+            {"version": point.version, "cell": point.cell.name}
+            | {"outcome": state.outcome, "source": state.source, "why": state.why}
+            for point, state in zip(line.points, states, strict=True)
+        ],
     }
 
 
@@ -233,80 +224,3 @@ def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
         "rules": explanation.lines(explanation.of_failure(others.values(), key)),
         "text_for_upstream": files.shown(texts[0]) if texts else None,
     }
-
-
-def _report_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """The report for a person."""
-    yield from report["answer"]
-    if report["not_looked_at"]:
-        between = ", ".join(report["not_looked_at"])
-        yield f"between them lie also {between}, not asked: it may be there; --patches asks them"
-    if report["moves_too"]:
-        also = ", ".join(f"{a} {old} -> {new}" for a, (old, new) in report["moves_too"].items())
-        yield f"at the same step moves {also}: any of them may be the cause"
-        yield "to tell them apart: --hold te,torch,python"
-    rest = "it is assumed that nothing else changes there"
-    if report["against"]:
-        yield f"changes seen: {', '.join(' -> '.join(pair) for pair in report['changes'])}"
-        rest = "there may be more changes there"
-    left = sum(row["outcome"] == "not asked" for row in report["points"])
-    if left:
-        yield f"{left} of {len(report['points'])} points were not asked: {rest}"
-    yield f"run for this: {', '.join(report['ran']) or 'nothing'}"
-    yield from _line_lines(report)
-    if report["failure"]:
-        yield from _failure_lines(report["failure"])
-
-
-def _failure_lines(failure: Mapping[str, Any]) -> Iterator[str]:
-    yield f"why not in {failure['cell']}: {failure['check']}"
-    yield f"  {failure['type']}: {failure['message']}"
-    if failure.get("fingerprint"):
-        yield f"  in {failure['frame'] or 'unknown'}; fingerprint {failure['fingerprint']}"
-    if failure.get("gpu_independent"):
-        yield f"  the same with a GPU: {failure['gpu_independent']}"
-    if failure["declared"]:
-        yield f"  declared: {failure['declared']}"
-    for rule in failure.get("rules", ()):
-        yield f"  rule: {rule}"
-    if failure.get("text_for_upstream"):
-        yield f"  ready to be sent upstream: {failure['text_for_upstream']}"
-
-
-def _line_lines(data: Mapping[str, Any]) -> Iterator[str]:
-    """What the line is made of, and its points as a table."""
-    yield f"held: {', '.join(f'{axis} {version}' for axis, version in data['held'].items())}"
-    if data["moving"]:
-        yield f"moving with {data['axis']}, each series' own stack: {', '.join(data['moving'])}"
-    yield from data["notes"]
-    symbols, untested = verdict.SYMBOLS, verdict.SYMBOLS["untested"]
-    rows = [
-        (
-            row["version"],
-            f"{symbols.get(row['outcome'], untested)} {row['outcome']}",
-            row["cell"],
-            (row["source"] + (f": {row['why']}" if row["why"] else ""))[:160],
-        )
-        for row in data["points"]
-    ]
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]] + [0]
-    for row in rows:
-        yield "  " + "  ".join(map(str.ljust, row, widths)).rstrip()
-
-
-def _plan_lines(planned: Mapping[str, Any]) -> Iterator[str]:
-    """The plan for a person."""
-    yield f"{planned['check']} over {planned['axis']}: {planned['good']} -> {planned['bad']}"
-    yield from _line_lines(planned)
-    for name in planned["ends_to_run"]:
-        yield f"would run, to see that the end is what it was said to be: {name}"
-    most = planned["most_runs"]
-    if not most:
-        yield "nothing would be run: what is known answers it"
-        return
-    if planned["may_be_built"]:
-        yield f"may have to be built first: {', '.join(planned['may_be_built'])}"
-    yield (
-        f"would run at most {most} {'cell' if most == 1 else 'cells'}, about "
-        f"{planned['most_minutes']:.0f} min, and one more for each that cannot be asked"
-    )

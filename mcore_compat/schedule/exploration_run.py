@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -16,6 +16,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import wheelhouse
+from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
@@ -40,20 +41,9 @@ class ExplorationView:
     covered: tuple[int, int]
     choices: tuple[CellChoice, ...]
 
-    def lines(self) -> Iterator[str]:
+    def description(self) -> str:
         """What would be run next, and why."""
-        covered, total = self.covered
-        share = 100 * covered / total if total else 100.0
-        yield (
-            f"pairs of versions tested together: {covered} of {total} installable ones "
-            f"({share:.0f} %)"
-        )
-        for choice in self.choices:
-            yield f"{choice.cell.name} (about {choice.minutes:.0f} min)"
-            for reason in choice.reasons:
-                yield f"  {reason}"
-        if not self.choices:
-            yield "nothing fits into the budget, or nothing is left that would tell more"
+        return render("exploration.txt", covered=self.covered, choices=self.choices)
 
 
 def minutes_of(text: str) -> float:
@@ -86,6 +76,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> Explo
     near = tuple(c for c in possible if (c.mcore, c.modelopt) in pairs)
     keys = {cell.name: te_key(cell) for cell in near}
     built = build_records()
+    failed = {k for k in keys.values() if (wheelhouse.folder() / k / "failed.json").exists()}
     build_minutes = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
     choices = exploration.choose(
         near,
@@ -97,7 +88,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> Explo
             name: ((key,) if key not in built else (), build_minutes) for name, key in keys.items()
         },
         cell_minutes=_cell_minutes(results) / jobs,
-        refused=_refused(keys.values()) | _without_nvcc(near, keys, context),
+        refused=failed | _without_nvcc(near, keys, context),
     )
     return ExplorationView(covered=exploration.coverage(state, possible), choices=choices)
 
@@ -110,11 +101,6 @@ def te_key(cell: Cell) -> str:
 def _cell_minutes(results: Sequence[Evidence]) -> float:
     seconds = [sum(c.seconds or 0 for c in e.checks) for e in results if e.checks]
     return (statistics.median(seconds) * SUITE_PARTS if seconds else plan.CELL_S) / 60
-
-
-def _refused(keys: Iterable[str]) -> set[str]:
-    """Keys whose last build failed."""
-    return {key for key in keys if (wheelhouse.folder() / key / "failed.json").exists()}
 
 
 def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context) -> set[str]:
@@ -137,8 +123,7 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
     ran: list[str] = []
     while True:
         seen = view(context, (ends - time.monotonic()) / 60, jobs, offline=offline)
-        for line in seen.lines():
-            context.say(line)
+        context.say(seen.description().rstrip())
         cells = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
         if not cells:
             return ran

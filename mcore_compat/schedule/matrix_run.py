@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,10 +18,11 @@ from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
+from mcore_compat.publish.rendering import render
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
 from mcore_compat.results.evidence import Reason
-from mcore_compat.run import pipeline
+from mcore_compat.run import cells, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.schedule import plan
@@ -29,7 +32,7 @@ from mcore_compat.schedule.jobs.job_options import LOCAL, JobOptions
 from mcore_compat.schedule.jobs.records import Task
 from mcore_compat.schedule.jobs.schedulers import Scheduler
 from mcore_compat.schedule.jobs.states import Fate
-from mcore_compat.schedule.plan import CellState, RunPlan
+from mcore_compat.schedule.plan import CellStatus, RunPlan
 from mcore_compat.schedule.survey import build_records, survey
 
 BUILD_MINUTES = 60
@@ -42,7 +45,7 @@ RESOLVERS = 12
 class MatrixResult:
     """The state of every cell that was meant, and by name why cells came to no verdict."""
 
-    states: tuple[CellState, ...]
+    states: tuple[CellStatus, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,26 +56,15 @@ def device_class(options: JobOptions) -> str:
     return "gpu" if options.with_gpus() else "host"
 
 
-def describe(run_plan: RunPlan, options: JobOptions, workspace: Workspace) -> Iterator[str]:
-    """The plan and its cost, line by line."""
-    for state in run_plan.todo:
-        first = f"; builds first: {', '.join(state.missing)}" if state.missing else ""
-        yield f"{state.cell.name}: {state.state}{first}"
-    yield f"{len(run_plan.todo)} cells to run, {len(run_plan.fresh)} fresh"
-    if run_plan.todo:
-        unlocked = sum(not pipeline.locked(state.cell, workspace) for state in run_plan.todo)
-        if unlocked:
-            why = "have no lock of their newest patches yet: resolved first, about 2 s each"
-            yield f"{unlocked} of them {why}"
-        yield f"builds: {len(run_plan.builds)}"
-        yield f"disk for environments: at most {run_plan.disk_gb():.1f} GB"
-        minutes = run_plan.minutes(options.parallel, recorded_builds())
-        yield (
-            f"time: about {minutes:.0f} min, {options.parallel} at a time; "
-            "downloads on a cold cache come on top"
-        )
-    if options.scheduler != LOCAL:
-        yield f"as jobs of {options.scheduler}, each of at most {options.minutes} min"
+def describe(run_plan: RunPlan, options: JobOptions, workspace: Workspace) -> str:
+    """The plan and its cost."""
+    return render(
+        "run_plan.txt",
+        plan=run_plan,
+        options=options,
+        unlocked=sum(not pipeline.locked(state.cell, workspace) for state in run_plan.todo),
+        minutes=run_plan.minutes(options.parallel, recorded_builds()),
+    )
 
 
 def recorded_builds() -> dict[str, float]:
@@ -85,7 +77,7 @@ def recorded_builds() -> dict[str, float]:
 
 
 def run(
-    states: Sequence[CellState], context: Context, options: JobOptions, *, force: bool = False
+    states: Sequence[CellStatus], context: Context, options: JobOptions, *, force: bool = False
 ) -> MatrixResult:
     """Run those cells that are not fresh, each as a job.
 
@@ -109,22 +101,18 @@ def _alone(scheduler: Scheduler) -> Iterator[None]:
     folder = records.folder()
     with files.disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if not scheduler.outlives:
+    with contextlib.ExitStack() as held:
+        if scheduler.outlives:
+            try:
+                held.enter_context(FileLock(folder / "submitter.lock", timeout=0))
+            except Timeout:
+                why = "another process submits jobs already; it goes on"
+                raise InfrastructureError(why) from None
         yield
-        return
-    lock = FileLock(folder / "submitter.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InfrastructureError("another process submits jobs already; it goes on") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run(
-    states: Sequence[CellState],
+    states: Sequence[CellStatus],
     scheduler: Scheduler,
     options: JobOptions,
     context: Context,
@@ -140,29 +128,23 @@ def _run(
         s for s in plan.make(states, force=force).todo if pipeline.locked(s.cell, context.workspace)
     ]
 
-    def driver(kind: str, tasks: Sequence[Task], minutes: int) -> Driver:
-        return Driver(
-            kind=kind,
-            tasks=tasks,
-            scheduler=scheduler,
-            among=records.folder(),
-            minutes=minutes,
-            attempts=options.attempts,
-            poll=options.poll,
-            say=context.say,
-            outcome_of=lambda name: (
-                _outcome(name, device, context.workspace.results)
-                if kind == records.CELLS
-                else "done"
-            ),
-        )
-
+    driver = functools.partial(
+        Driver,
+        scheduler=scheduler,
+        among=records.folder(),
+        attempts=options.attempts,
+        poll=options.poll,
+        say=context.say,
+    )
     builds = [
         Task(name=key, argv=_command("build", cell, plan.package_of(key)))
         for key, cell in sorted(builders(todo).items())
     ]
     if builds:
-        driver(records.BUILDS, builds, max(options.minutes, BUILD_MINUTES)).run()
+        minutes = max(options.minutes, BUILD_MINUTES)
+        driver(
+            kind=records.BUILDS, tasks=builds, minutes=minutes, outcome_of=lambda _: "done"
+        ).run()
     again = ("--force",) if force else ()
     suite = MAIN.digest(context.workspace.suite)
     tasks = [
@@ -173,7 +155,12 @@ def _run(
         )
         for state in todo
     ]
-    results = driver(records.CELLS, tasks, options.minutes).run()
+    results = driver(
+        kind=records.CELLS,
+        tasks=tasks,
+        minutes=options.minutes,
+        outcome_of=lambda name: _outcome(name, device, context.workspace.results),
+    ).run()
     for state in todo:
         result = results[state.cell.name]
         if result.fate is not Fate.DONE:
@@ -182,7 +169,7 @@ def _run(
     return failed
 
 
-def resolve(todo: Sequence[CellState], context: Context) -> dict[str, str]:
+def resolve(todo: Sequence[CellStatus], context: Context) -> dict[str, str]:
     """Make the locks that are missing or of an older patch; what cannot be resolved gets its
     evidence here and now. By name, why cells have no lock: the index did not answer."""
     failed: dict[str, str] = {}
@@ -207,7 +194,7 @@ def resolve(todo: Sequence[CellState], context: Context) -> dict[str, str]:
     return failed
 
 
-def builders(todo: Sequence[CellState]) -> dict[str, str]:
+def builders(todo: Sequence[CellStatus]) -> dict[str, str]:
     """By key of a wheel that is missing: the first cell that needs it, which builds it for all."""
     by_key: dict[str, str] = {}
     for state in todo:
@@ -242,3 +229,24 @@ def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> No
     failed = replace(base, outcome=CellOutcome.ERROR, reason=why, complete=False)
     evidence.save(failed, workspace.results)
     verdict.note(failed, workspace.verdicts)
+
+
+def report(run_result: MatrixResult, context: Context, device: str) -> int:
+    """Print what a run came to; the exit code: 0 where all are as expected."""
+    left = {state.cell.name: state.state for state in run_result.states if not state.fresh}
+    left.update(run_result.failed)
+    cell_outcomes = {outcome.value for outcome in CellOutcome}
+    outcomes = Counter(o for s in run_result.states for o in s.outcomes if o in cell_outcomes)
+    print(
+        f"{len(run_result.states)} cells: "
+        + ", ".join(f"{o} {n}" for o, n in sorted(outcomes.items()))
+    )
+    for name, why in sorted(left.items()):
+        print(f"{name}: not done: {why}")
+    if left:
+        return InfrastructureError.exit_code
+    folder = context.workspace.results
+    paths = [evidence.path_of(state.cell.name, device, folder) for state in run_result.states]
+    results = [evidence.load(path, whole=False) for path in paths]
+    expected = all(cells.as_expected(result, context.matrix) for result in results)
+    return cells.outlived(results, context.matrix) or (0 if expected else 1)

@@ -6,16 +6,18 @@ until all their cells have been run, so that a night that was cut short goes on.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import tomlkit
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from tomlkit.items import AoT, Array, Comment, Table, Whitespace
+from tomlkit.items import AoT, Comment, Whitespace
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import MatrixError
@@ -23,7 +25,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, Request, Stack, format_name, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule.plan import CellStatus
 
 MCORE, MODELOPT = "megatron-core", "nvidia-modelopt"
 TE, TORCH = "transformer-engine", "torch"
@@ -82,7 +84,7 @@ def loads(text: str) -> tuple[NewRelease, ...]:
 
 
 def touched(
-    states: Iterable[CellState], new: Sequence[NewRelease], *, every: bool = False
+    states: Iterable[CellStatus], new: Sequence[NewRelease], *, every: bool = False
 ) -> tuple[str, ...]:
     """The cells to run: not fresh, and of a new release or last run with an older patch of a
     series. With `every`, all that are not fresh."""
@@ -93,7 +95,7 @@ def touched(
     )
 
 
-def unsettled(states: Sequence[CellState], new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
+def unsettled(states: Sequence[CellStatus], new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
     """The new releases of which a cell is still to be run, or that have none yet."""
     fresh = {n: [state.fresh for state in states if _has(state.cell, n)] for n in new}
     return tuple(n for n in new if not fresh[n] or not all(fresh[n]))
@@ -114,14 +116,11 @@ class AxisGap:
 
 def missing(matrix: Matrix, releases: Releases) -> tuple[AxisGap, ...]:
     """What each declared axis lacks. Oldest first."""
-    axes = {
-        MCORE: matrix.mcore_series,
-        MODELOPT: matrix.modelopt_series,
-        TE: matrix.te_series,
-        TORCH: matrix.torch_series,
-    }
+    series_on = matrix.mcore_series, matrix.modelopt_series, matrix.te_series, matrix.torch_series
     gaps = []
-    for package, axis in ((package, axis) for package, axis in axes.items() if axis):
+    for package, axis in zip((MCORE, MODELOPT, TE, TORCH), series_on, strict=True):
+        if not axis:
+            continue
         series = dict.fromkeys(series_of(r.version) for r in releases.of(package) if not r.yanked)
         off = [s for s in series if s not in axis]
         newer = tuple(s for s in off if parsed(s) > max(map(parsed, axis)))
@@ -175,20 +174,19 @@ def _with_stack(series: str, matrix: Matrix, releases: Releases) -> Proposal:
         why = f"it requires python {release.requires_python}, which no series after {usual} is"
         return replace(refused, reason=why)
     note = f"the newest TE and torch that were out with {release.version}"
-    reasons = []
-    for te in _candidates(TE, release, releases):
-        for torch in _candidates(TORCH, release, releases):
-            stack = Stack(python=python, torch=torch, te=te, note=f"proposed: {note}")
-            why = _impossible(stack, series, release, matrix, releases)
-            if not why:
-                reason = (
-                    f"{note}, on {release.uploaded[:10]}, and fit one another; python as "
-                    f"megatron-core {last} where it admits that"
-                )
-                return replace(refused, refused=False, stack=stack, reason=reason)
-            reasons.append(f"TE {te} with torch {torch}: {why}")
-    why = reasons[0] if reasons else "no TE and torch that it admits were out with it"
-    return replace(refused, reason=why)
+    first = "no TE and torch that it admits were out with it"
+    pairs = (_candidates(package, release, releases) for package in (TE, TORCH))
+    for number, (te, torch) in enumerate(itertools.product(*pairs)):
+        stack = Stack(python=python, torch=torch, te=te, note=f"proposed: {note}")
+        why = _impossible(stack, series, release, matrix, releases)
+        if not why:
+            reason = (
+                f"{note}, on {release.uploaded[:10]}, and fit one another; python as "
+                f"megatron-core {last} where it admits that"
+            )
+            return replace(refused, refused=False, stack=stack, reason=reason)
+        first = first if number else f"TE {te} with torch {torch}: {why}"
+    return replace(refused, reason=first)
 
 
 def _python(release: Release, usual: str) -> str | None:
@@ -256,38 +254,31 @@ def join(text: str, proposals: Sequence[Proposal]) -> str:
 
     Comments and layout stay; what is on an axis already is not added again.
     """
-    document = tomlkit.parse(text if text.endswith("\n") else text + "\n")
-    axes, stacks = document["axes"], document["stack"]
-    assert isinstance(axes, Table)
-    assert isinstance(stacks, AoT)
+    document: Any = tomlkit.parse(text if text.endswith("\n") else text + "\n")
     added = False
     for proposal in proposals:
-        axis = axes[proposal.package]
-        assert isinstance(axis, Array)
+        axis = document["axes"][proposal.package]
         if proposal.refused or proposal.series in axis:
             continue
         axis.append(proposal.series)
         added = True
         if proposal.stack is not None:
-            _append(stacks, proposal.series, proposal.stack)
+            _append(document["stack"], proposal.series, proposal.stack)
     return tomlkit.dumps(document) if added else text
 
 
 def _append(stacks: AoT, series: str, stack: Stack) -> None:
     """One `[[stack]]` after the last one, before the comment of whatever follows it."""
     table = tomlkit.table()
-    table["for"] = [series]
-    table["python"] = stack.python
-    table["torch"] = stack.torch
-    table["transformer-engine"] = stack.te
-    table["note"] = stack.note
+    pins = {"python": stack.python, "torch": stack.torch, "transformer-engine": stack.te}
+    table.update({"for": [series], **pins, "note": stack.note})
     # To the parser, the blank lines and comments after a table are its own.
     body = stacks[-1].value.body
-    behind = []
-    while body and isinstance(body[-1][1], (Comment, Whitespace)):
-        behind.append(body.pop()[1])
+    behind: list[Comment | Whitespace] = []
+    while body and isinstance(item := body[-1][1], (Comment, Whitespace)):
+        behind.append(item)
+        body.pop()
     stacks[-1].add(tomlkit.nl())
     for item in reversed(behind):
-        assert isinstance(item, (Comment, Whitespace))
         table.add(item)
     stacks.append(table)

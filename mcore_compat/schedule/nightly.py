@@ -6,29 +6,27 @@ What is new and what is proposed is decided in `new_releases`, what differs in `
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from packaging.version import Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import CompatError, UsageError
 from mcore_compat.core import combinations, matrix, releases
-from mcore_compat.core.cells import series_of
+from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.index import package_index
+from mcore_compat.publish.rendering import render
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import cells, pipeline
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, new_releases
 from mcore_compat.schedule.new_releases import NewRelease, Proposal
-from mcore_compat.schedule.plan import CellState
-from mcore_compat.schedule.selection import WHOLE, Shard, known_cells
-from mcore_compat.schedule.survey import survey
+from mcore_compat.schedule.plan import CellStatus
+from mcore_compat.schedule.survey import WHOLE, Shard, known_cells, survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +58,21 @@ class Refresh:
     proposals: tuple[Proposal, ...]
     joined: bool
 
-    def lines(self) -> Iterator[str]:
+    def description(self) -> str:
         """What is new and what the matrix lacks, in words."""
-        for release in self.added:
-            yield f"new: {release.package} {release.version} of {release.uploaded[:10]}"
-        if not self.added:
-            yield "nothing new"
-        for new in self.new:
-            yield f"to be run: the cells of {new.package} {new.version}; nox -s nightly"
-        for proposal in self.proposals:
-            done = self.joined and not proposal.refused
-            yield f"{'joins the matrix' if done else 'not in the matrix'}: {proposal.line()}"
-        if not self.joined and any(not p.refused for p in self.proposals):
-            yield "they join by: nox -s refresh -- --join"
-        for lack in new_releases.missing(self.declared, self.known):
-            proposed = {p.series for p in self.proposals if p.package == lack.package}
-            rest = [s for s in (*lack.older, *lack.newer) if s not in proposed]
-            if rest:
-                yield f"not on its axis, and left to you: {lack.package} {', '.join(rest)}"
+        proposed = {(proposal.package, proposal.series) for proposal in self.proposals}
+        left = {
+            gap.package: [s for s in (*gap.older, *gap.newer) if (gap.package, s) not in proposed]
+            for gap in new_releases.missing(self.declared, self.known)
+        }
+        return render(
+            "refresh.txt",
+            added=self.added,
+            new=self.new,
+            proposals=self.proposals,
+            joined=self.joined,
+            left={package: series for package, series in left.items() if series},
+        )
 
 
 def ask(workspace: Workspace, say: Callable[[str], None], *, join: bool) -> Refresh:
@@ -154,7 +149,7 @@ def replaced() -> Path:
     return files.home() / "replaced"
 
 
-def keep_replaced(states: Sequence[CellState], folder: Path) -> None:
+def keep_replaced(states: Sequence[CellStatus], folder: Path) -> None:
     """Copy evidence of older patches away. A run that was cut short finds the copies of the first
     one: what is not behind any more is not copied."""
     for state in states:
@@ -171,19 +166,10 @@ def check_folder(folder: Path | None) -> None:
         raise UsageError(f"--before: {folder} is not a folder of evidence")
 
 
-def earlier(folder: Path | None, say: Callable[[str], None]) -> tuple[Evidence, ...]:
+def earlier(folder: Path | None) -> tuple[Evidence, ...]:
     """Evidence that was there before: in `folder`, and kept when it was replaced."""
     places = (folder, replaced()) if folder is not None else (replaced(),)
-    return tuple(each for place in places for each in all_in(place, say))
-
-
-def all_in(folder: Path, say: Callable[[str], None]) -> Iterator[Evidence]:
-    """All evidence below `folder`; one corrupt file must not take a night's summary away."""
-    for path in sorted(folder.glob("compat-*/main.*.json")):
-        try:
-            yield evidence.load(path, whole=False)
-        except CompatError as error:
-            say(f"mcore-compat: passed over: {error}")
+    return tuple(each for place in places for each in cells.other_results(place))
 
 
 def summary(
@@ -197,17 +183,11 @@ def summary(
         package, version = release.package, release.version
         lines += [f"## {package} {version}, of {known.get(package, version).uploaded[:10]}", ""]
         results = [e for e in now if e.complete and e.pins[package] == version]
-        for result in sorted(results, key=_order):
+        results.sort(key=lambda e: ([parsed(series_of(e.pins[axis])) for axis in AXES[:2]], e.cell))
+        for result in results:
             lines += _compared(result, package, (*now, *before))
         lines += [""] if results else ["No cell was run.", ""]
     return lines
-
-
-def _order(result: Evidence) -> tuple[Version, Version, str]:
-    mcore, modelopt = (
-        Version(series_of(result.pins[axis])) for axis in ("megatron-core", "nvidia-modelopt")
-    )
-    return mcore, modelopt, result.cell
 
 
 def _compared(result: Evidence, package: str, others: Sequence[Evidence]) -> list[str]:

@@ -5,6 +5,8 @@ Everything here is on the way to `nox -l`: nothing heavy is imported.
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,18 +65,10 @@ def requested(argv: Sequence[str]) -> tuple[str, ...]:
 
 def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
     """What `options` are given in nox's `argv`, before `--`: `-s a b`, `--session=a`."""
-    given: list[str] = []
-    taking = False
-    for word in argv[1:]:
-        if word == "--":
-            break
-        if word.startswith("-"):
-            option, _, value = word.partition("=")
-            taking = option in options
-            given += [value] if taking and value else []
-        elif taking:
-            given.append(word)
-    return tuple(given)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(*options, dest="values", nargs="*", action="extend", default=[])
+    ours = itertools.takewhile(lambda word: word != "--", argv[1:])
+    return tuple(parser.parse_known_args([*ours])[0].values)
 
 
 def newest(sessions: Sequence[CellSession]) -> str:

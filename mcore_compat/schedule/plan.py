@@ -21,7 +21,7 @@ FIRST_MB, NEXT_MB = 7500.0, 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellState:
+class CellStatus:
     """What is known of a cell before it runs.
 
     `state` is `fresh`, or in words why the evidence does not hold; `outcomes` are those of the
@@ -47,8 +47,8 @@ class CellState:
 class RunPlan:
     """The cells to run, in order, and the wheels that must be built before them, each once."""
 
-    todo: tuple[CellState, ...]
-    fresh: tuple[CellState, ...]
+    todo: tuple[CellStatus, ...]
+    fresh: tuple[CellStatus, ...]
     builds: tuple[str, ...]
 
     def minutes(self, jobs: int, recorded: Mapping[str, float]) -> float:
@@ -74,12 +74,12 @@ def package_of(key: str) -> str:
 
 def outcome_words() -> tuple[str, ...]:
     """The words that select by outcome: of cells and of checks."""
-    return tuple(dict.fromkeys([*(o.value for o in CellOutcome), *(o.value for o in CheckOutcome)]))
+    return tuple(dict.fromkeys(o.value for o in (*CellOutcome, *CheckOutcome)))
 
 
 def narrowed(
-    states: Sequence[CellState], *, only: Sequence[str] = (), stale: bool = False
-) -> tuple[CellState, ...]:
+    states: Sequence[CellStatus], *, only: Sequence[str] = (), stale: bool = False
+) -> tuple[CellStatus, ...]:
     """The cells whose last evidence has one of the outcomes `only`; with `stale`, only those
     that have evidence which no longer holds. That may be none.
 
@@ -97,7 +97,7 @@ def narrowed(
     )
 
 
-def make(states: Iterable[CellState], *, force: bool = False) -> RunPlan:
+def make(states: Iterable[CellStatus], *, force: bool = False) -> RunPlan:
     """What to run: all that is not fresh. Those of one stack stand together, and those that need
     no build come first: a build that its surroundings failed is tried again by its cell."""
     cells = tuple(states)

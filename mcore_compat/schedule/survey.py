@@ -1,23 +1,29 @@
-"""What is known of cells before they run: read from locks, evidence and the wheelhouse."""
+"""Which cells are meant, and what is known of them before they run: read from locks, evidence and
+the wheelhouse."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
-from mcore_compat.base.errors import CompatError
-from mcore_compat.base.files import sha256_file
+from mcore_compat.base.errors import CompatError, UsageError
+from mcore_compat.base.files import sha256_bytes, sha256_file
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence, Stale
-from mcore_compat.run import parts, pipeline
+from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.context import Context
-from mcore_compat.schedule.plan import CellState
+from mcore_compat.schedule import plan
+from mcore_compat.schedule.plan import CellStatus
 
 SUITE_PARTS = 1.25
 """A cell takes this much longer than its checks together: imports, environment, writing."""
@@ -25,7 +31,7 @@ SUITE_PARTS = 1.25
 
 def survey(
     cells: Iterable[Cell], context: Context, device: str | None = None
-) -> tuple[CellState, ...]:
+) -> tuple[CellStatus, ...]:
     """The state of each cell on a device class (None: this machine's). Reads files only;
     resolves, builds and runs nothing.
 
@@ -58,17 +64,17 @@ def _state_of(
     digests: Mapping[str, str],
     device: str,
     built: Set[str],
-) -> CellState:
+) -> CellStatus:
     lock = context.workspace.lock(cell.name)
     digest = sha256_file(lock) if lock.exists() else None
     path = evidence.path_of(cell.name, device, context.workspace.results)
     missing = _missing(cell, context, built)
     if not path.exists():
-        return CellState(cell=cell, state="untested", missing=missing)
+        return CellStatus(cell=cell, state="untested", missing=missing)
     try:
         last = evidence.load(path, whole=False)
     except CompatError:
-        return CellState(cell=cell, state="its evidence is corrupt")
+        return CellStatus(cell=cell, state="its evidence is corrupt")
     if last.outcome is CellOutcome.UNRESOLVABLE:
         asked = locks.asked_for(cell, context.matrix, context.releases)
         same = digest is None and last.lock == asked
@@ -78,7 +84,7 @@ def _state_of(
     newer = moved(cell, last.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
-    return CellState(
+    return CellStatus(
         cell=cell,
         state=state,
         outcomes=frozenset({last.outcome.value, *(check.outcome.value for check in last.checks)}),
@@ -96,9 +102,8 @@ def _freshness(last: Evidence, lock: str, digests: Mapping[str, str], context: C
         return state.why
     if not last.checks:
         return "fresh"
-    lacks = parts.lacking(
-        last, {n: d for n, d in digests.items() if n != "main"}, context.workspace
-    )
+    parts = {name: digest for name, digest in digests.items() if name != "main"}
+    lacks = pipeline.lacking(last, parts, context.workspace)
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 
@@ -113,3 +118,88 @@ def _missing(cell: Cell, context: Context, built: Set[str]) -> tuple[str, ...]:
     # Of each package, any of its keys will do.
     wanted = [[str(key) for key in wheelhouse.keys_of(pin, chosen)] for pin in pins]
     return tuple(keys[-1] for keys in wanted if not built & set(keys))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """The `number`-th of `of` parts of a run, counted from 1: each cell is in exactly one."""
+
+    number: int
+    of: int
+
+    def holds(self, name: str) -> bool:
+        """Whether a cell belongs here. By its name's digest, not by its place among the cells
+        that are left: two machines that know of different evidence still share them out."""
+        return int(sha256_bytes(name.encode())[:12], 16) % self.of == self.number - 1
+
+    def part(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of `names` that belong here, in their order."""
+        return tuple(name for name in names if self.holds(name))
+
+
+WHOLE = Shard(number=1, of=1)
+
+
+def parse_shard(text: str) -> Shard:
+    """`2/8` as a shard.
+
+    Raises:
+        UsageError: not two numbers, or there is no such part.
+    """
+    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    if match is None:
+        raise UsageError(f'--shard: "{text}" is not a part of a run; write e.g. 2/8')
+    number, of = int(match[1]), int(match[2])
+    if not 1 <= number <= of:
+        raise UsageError(f"--shard: there is no part {number} of {of}; write 1/{max(of, 1)}")
+    return Shard(number=number, of=of)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which cells of the matrix are meant; the same words everywhere."""
+
+    mcore: str | None = None
+    modelopt: str | None = None
+    tags: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    stale: bool = False
+    names: tuple[str, ...] | None = None
+    shard: Shard = WHOLE
+
+
+def selected(
+    selection: Selection, context: Context, device: str | None = None
+) -> tuple[CellStatus, ...]:
+    """The state of every cell that is meant, on a device class (None: this machine's).
+
+    Raises:
+        UsageError: a tag or an outcome that does not exist, or no cell is meant.
+    """
+    cells = combinations.select(
+        known_cells(context),
+        mcore=selection.mcore,
+        modelopt=selection.modelopt,
+        tags=selection.tags,
+    )
+    if selection.names is not None:
+        cells = tuple(cell for cell in cells if cell.name in selection.names)
+    states = plan.narrowed(
+        survey(cells, context, device), only=selection.only, stale=selection.stale
+    )
+    if not states and selection.only:
+        stale = " and stale" if selection.stale else ""
+        context.say(f"no selected cell is {' or '.join(selection.only)}{stale}: nothing to run")
+    return tuple(state for state in states if selection.shard.holds(state.cell.name))
+
+
+def known_cells(context: Context) -> tuple[Cell, ...]:
+    """The cells of the matrix, then the others that have evidence: explored, or run by name."""
+    declared = combinations.cells(context.matrix, context.releases)
+    names = {cell.name for cell in declared}
+    others = []
+    for path in sorted(context.workspace.results.glob("compat-*")):
+        if path.name not in names:
+            with contextlib.suppress(UsageError):  # of a release that is not known any more
+                others.append(pipeline.chosen(path.name, context))
+    return (*declared, *(cell for cell in others if cell.name not in names))

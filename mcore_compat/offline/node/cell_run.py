@@ -25,7 +25,7 @@ from mcore_compat.offline.node.environment import PARTS, NodeEnvironment, NodeRu
 from mcore_compat.offline.node.parallel import BAD
 from mcore_compat.run import machine, runner
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
-from mcore_compat.run.runner import Place
+from mcore_compat.run.runner import SuiteEnvironment
 
 
 def main(run: NodeRun) -> int:
@@ -103,7 +103,7 @@ def ask(cell: Mapping[str, Any], part: str | None, prepared: NodeEnvironment, ru
     asked on. Raises as `run_cell`."""
     name = f"{cell['cell']}.{part}" if part else cell["cell"]
     result = ResultFile(cell=cell, part=part, there=prepared, run=run)
-    place = Place(
+    place = SuiteEnvironment(
         name=cell["cell"],
         python=prepared.python,
         tools=prepared.tools,

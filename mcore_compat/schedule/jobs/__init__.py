@@ -1,2 +1,1 @@
-"""Where cells run beside this process: one GPU each on one machine (`slots`), or as jobs of Slurm
-or of this machine through submitit (`command`, `drive`)."""
+"""Cells and builds as jobs: of this machine, or of Slurm through submitit."""

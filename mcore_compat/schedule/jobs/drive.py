@@ -107,7 +107,7 @@ class Driver:
             InfrastructureError: it does not answer at the start.
             KeyboardInterrupt: where jobs go on without this process, the next run finds them.
         """
-        began, said_at, said = time.monotonic(), 0.0, ""
+        began, last_at, last = time.monotonic(), 0.0, ""
         self._adopt()
         while left := [each for each in self._all if each.result is None]:
             if not any(each.batch for each in left):
@@ -116,8 +116,8 @@ class Driver:
             if not any(each.batch for each in left):
                 continue
             line = self._progress(time.monotonic() - began)
-            if line != said and time.monotonic() > said_at + SAY_S:
-                said, said_at = line, time.monotonic()
+            if line != last and time.monotonic() > last_at + SAY_S:
+                last, last_at = line, time.monotonic()
                 self.say(f"  {line}")
             time.sleep(self.poll)
         self._close()

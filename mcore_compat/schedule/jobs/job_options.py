@@ -6,6 +6,8 @@ import argparse
 import re
 from dataclasses import dataclass
 
+import msgspec
+
 from mcore_compat.base.errors import UsageError
 
 LOCAL, SLURM = "local", "slurm"
@@ -51,45 +53,43 @@ def here(jobs: int) -> JobOptions:
     return JobOptions(parallel=jobs)
 
 
-_OF_SLURM = ("partition", "build_partition", "account", "gpus_per_task", "slurm_option")
+_OF_SLURM = {
+    "partition": "--partition",
+    "build_partition": "--build-partition",
+    "account": "--account",
+    "gpus": "--gpus-per-task",
+    "options": "--slurm-option",
+}
 
 
 def of(args: argparse.Namespace) -> JobOptions:
-    """What was asked for.
+    """What was asked for; the options are called as the fields.
 
     Raises:
-        UsageError: an option of Slurm without it, or one that is not valid.
+        UsageError: an option of Slurm without it.
     """
-    scheduler = args.executor
-    for name in _OF_SLURM if scheduler == LOCAL else ():
+    local = args.scheduler == LOCAL
+    for name, option_of_slurm in _OF_SLURM.items() if local else ():
         if getattr(args, name):
-            spelt = "--" + name.replace("_", "-")
-            raise UsageError(f"{spelt} is for jobs of Slurm: add --executor slurm")
-    parallel = args.array_parallelism
-    if parallel is None:
-        parallel = here(args.jobs).parallel if scheduler == LOCAL else PARALLEL
-    for spelt, value, least in (
-        ("--array-parallelism", parallel, 1),
-        ("--attempts", args.attempts, 1),
-        ("--gpus-per-task", args.gpus_per_task, 0),
-    ):
-        if value < least:
-            raise UsageError(f"{spelt}: must be at least {least}")
-    poll = POLL_S[scheduler] if args.poll is None else args.poll
-    if not 0 < poll <= POLL_MOST:  # nor what is no number
+            raise UsageError(f"{option_of_slurm} is for jobs of Slurm: add --executor slurm")
+    usual = {
+        "minutes": MINUTES[args.scheduler],
+        "parallel": args.jobs if local else PARALLEL,
+        "poll": POLL_S[args.scheduler],
+    }
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    return msgspec.convert({**usual, **given}, JobOptions)
+
+
+def seconds(text: str) -> float:
+    """The seconds between two looks.
+
+    Raises:
+        UsageError: not so many.
+    """
+    if not 0 < float(text) <= POLL_MOST:  # nor what is no number
         raise UsageError(f"--poll: must be a number of seconds, more than 0, up to {POLL_MOST}")
-    return JobOptions(
-        scheduler=scheduler,
-        partition=args.partition,
-        build_partition=args.build_partition,
-        account=args.account,
-        gpus=args.gpus_per_task,
-        minutes=MINUTES[scheduler] if args.time is None else minutes(args.time),
-        parallel=parallel,
-        options=tuple(option(text) for text in args.slurm_option),
-        attempts=args.attempts,
-        poll=poll,
-    )
+    return float(text)
 
 
 def minutes(text: str) -> int:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from mcore_compat.base import files
 from mcore_compat.results.evidence import now
 
@@ -60,7 +62,7 @@ class JobEnd:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Batch:
     """Tasks that were submitted together; `jobs` are their jobs in order, None while that is not
     known. `name` is that of its folder and of its jobs."""
@@ -100,15 +102,7 @@ def new(
     used = [_number(path) for path in among.glob("mcore-compat-*")]
     # The scheduler knows its jobs by this name, and may have those of another folder, too.
     place = among / f"mcore-compat-{max(used, default=0) + 1}-{secrets.token_hex(3)}"
-    batch = Batch(
-        folder=place,
-        kind=kind,
-        scheduler=scheduler,
-        tasks=tuple(tasks),
-        minutes=minutes,
-        taken=now(),
-        open=open,
-    )
+    batch = Batch(place, kind, scheduler, tuple(tasks), minutes, taken=now(), open=open)
     write(batch)
     return batch
 
@@ -121,10 +115,8 @@ def write(batch: Batch) -> None:
 
 def read(place: Path) -> Batch:
     """The batch of a folder."""
-    data = json.loads((place / BATCH).read_text(encoding="utf-8"))
-    tasks = tuple(Task(**{**row, "argv": tuple(row["argv"])}) for row in data.pop("tasks"))
-    jobs = data.pop("jobs")
-    return Batch(**data, folder=place, tasks=tasks, jobs=None if jobs is None else tuple(jobs))
+    data = msgspec.json.decode((place / BATCH).read_bytes())
+    return msgspec.convert({**data, "folder": place}, Batch)
 
 
 def _batches(among: Path) -> list[Batch]:
@@ -172,9 +164,8 @@ def note_start(batch: Batch, name: str, start: JobStart) -> None:
 def starts(batch: Batch, name: str) -> tuple[JobStart, ...]:
     """All starts of a task's job; one that is being written is read the next time."""
     path = batch.folder / f"{name}.starts"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    whole, _, _ = text.rpartition("\n")
-    return tuple(JobStart(**json.loads(line)) for line in whole.splitlines())
+    whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
+    return tuple(msgspec.json.Decoder(JobStart).decode_lines(whole))
 
 
 def note_end(batch: Batch, name: str, ended: JobEnd) -> None:
@@ -188,6 +179,4 @@ def note_end(batch: Batch, name: str, ended: JobEnd) -> None:
 def end(batch: Batch, name: str) -> JobEnd | None:
     """How a task's command ended; None while it has not, or where its job died hard."""
     path = batch.folder / f"{name}.ended.json"
-    if not path.exists():
-        return None
-    return JobEnd(**json.loads(path.read_text(encoding="utf-8")))
+    return msgspec.json.decode(path.read_bytes(), type=JobEnd) if path.exists() else None

@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 from mcore_compat.base import process_tree, processes
 from mcore_compat.base.errors import InfrastructureError, UsageError
@@ -33,7 +34,7 @@ END_S = 15.0
 """What jobs on this machine get to end, once told to."""
 
 
-class Scheduler(Protocol):
+class Scheduler(ABC):
     """What the driver needs of a scheduler."""
 
     name: str
@@ -43,23 +44,26 @@ class Scheduler(Protocol):
     grace: float
     """Seconds until what a job wrote is seen here, after the scheduler says that it ended."""
 
+    @abstractmethod
     def submit(self, batch: Batch) -> Sequence[str]:
         """Submit a batch; its jobs, in the order of its tasks."""
 
-    def find(self, batch: Batch) -> Sequence[str] | None:
-        """The jobs of a batch whose submitter died before it wrote them down; None: none."""
-
-    def cancel(self, job: str) -> None:
-        """End a job that is queued; one that is gone is no error."""
-
+    @abstractmethod
     def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
         """By job: what is known; None where the scheduler does not answer."""
 
-    def close(self) -> None:
+    def find(self, batch: Batch) -> Sequence[str] | None:
+        """The jobs of a batch whose submitter died before it wrote them down; None: none."""
+        return None
+
+    def cancel(self, job: str) -> None:  # noqa: B027
+        """End a job that is queued; one that is gone is no error."""
+
+    def close(self) -> None:  # noqa: B027
         """End the jobs that do not outlive their submitter."""
 
 
-class SlurmScheduler:
+class SlurmScheduler(Scheduler):
     """Slurm: a batch is an array, which throttles itself."""
 
     name = "slurm"
@@ -139,9 +143,6 @@ class SlurmScheduler:
     def cancel(self, job: str) -> None:
         self._ask(f"scancel {job}")
 
-    def close(self) -> None:
-        """Jobs of Slurm go on."""
-
     def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
         queued = self._squeue()
         if queued is None:
@@ -175,7 +176,7 @@ class SlurmScheduler:
         return done.output if done.ok else None
 
 
-class LocalScheduler:
+class LocalScheduler(Scheduler):
     """This machine: so many processes at a time as there are to be; builds, which take all cores,
     one by one. They end with their submitter, however that ends."""
 
@@ -205,12 +206,6 @@ class LocalScheduler:
             timeout=batch.minutes * 60 + 2 * worker.GRACE_S,
             log=batch.folder / "jobs" / f"{name}.log",
         )
-
-    def find(self, batch: Batch) -> Sequence[str] | None:
-        return None
-
-    def cancel(self, job: str) -> None:
-        """No job is ever held here."""
 
     def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
         """As `Scheduler.look`.
@@ -247,6 +242,4 @@ def of(options: JobOptions, run: Runner) -> Scheduler:
     Raises:
         UsageError: submitit is not installed.
     """
-    kind: type[LocalScheduler | SlurmScheduler]
-    kind = LocalScheduler if options.scheduler == LOCAL else SlurmScheduler
-    return kind(options, run)
+    return (LocalScheduler if options.scheduler == LOCAL else SlurmScheduler)(options, run)

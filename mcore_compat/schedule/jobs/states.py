@@ -34,7 +34,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class JobState:
     """A job as the scheduler tells of it."""
 
@@ -46,24 +46,18 @@ class JobState:
 
 def parse_squeue(text: str) -> dict[str, JobState]:
     """By job: what squeue says, in the format `SQUEUE`."""
-    jobs: dict[str, JobState] = {}
-    for line in text.splitlines():
-        parts = line.split("|", 4)
-        if len(parts) == 5:
-            job, state, node, name, reason = parts
-            jobs[job] = JobState(state=state, node=node, name=name, reason=reason)
-    return jobs
+    rows = (line.split("|", 4) for line in text.splitlines())
+    return {job: JobState(*more) for job, *more in rows if len(more) == 4}
 
 
 def parse_sacct(text: str) -> dict[str, JobState]:
     """By job: what sacct says with `--parsable2 --format=JobID,State,NodeList,JobName`."""
-    jobs: dict[str, JobState] = {}
-    for line in text.splitlines():
-        job, state, node, name = (*line.split("|", 3), "", "", "")[:4]
-        if re.fullmatch(r"[0-9]+(_[0-9]+)?", job) and state:
-            state = state.split()[0]  # `CANCELLED by 1000`
-            jobs[job] = JobState(state=state, node=node, name=name)
-    return jobs
+    rows = (line.split("|", 3) for line in text.splitlines())
+    return {
+        job: JobState(state.split()[0], *more)  # `CANCELLED by 1000`
+        for job, state, *more in rows
+        if re.fullmatch(r"[0-9]+(_[0-9]+)?", job) and state
+    }
 
 
 class Fate(Enum):
