@@ -13,7 +13,7 @@ from mcore_compat.analysis import recommend
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.core.cells import parsed, series_of
 from mcore_compat.publish import compatibility_json
-from mcore_compat.publish.rendering import NAMES, page, script_json
+from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Site
 
 ROWS = 20
@@ -29,9 +29,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     uses = {c.name: recommend.use(site.constraints[c.name], f"{c.name}.txt") or "" for c in good}
     yield (
         "choose.html",
-        page(
+        render(
             "choose.html",
-            "",
+            root="",
             asked=[(axis, LABELS[axis], choices(good, axis)) for axis in ASKED],
             good=good[:ROWS],
             total=len(good),
