@@ -276,7 +276,5 @@ def test_the_report_has_the_section_and_the_data(made: Made) -> None:
     assert "Nothing that was recorded changed." in compatibility_page.markdown(
         collate([], [], snapshot.matrix(), KNOWN)
     )
-    assert [
-        row["name"]
-        for row in compatibility_json.data(collate(found, [], snapshot.matrix(), KNOWN))["drift"]
-    ] == ["y"]
+    written = "".join(compatibility_json.text(collate(found, [], snapshot.matrix(), KNOWN)))
+    assert [row["name"] for row in json.loads(written)["drift"]] == ["y"]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,14 @@ def found() -> list[Evidence]:
     ]
 
 
+def written(found: Iterable[Evidence]) -> str:
+    all_ = collate(found, [], snapshot.matrix(), snapshot.releases())
+    return "".join(compatibility_json.text(all_))
+
+
 def made(found: list[Evidence]) -> dict[str, Any]:
-    text = compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases()))
-    assert text == compatibility_json.text(
-        collate(reversed(found), [], snapshot.matrix(), snapshot.releases())
-    )
+    text = written(found)
+    assert text == written(reversed(found))
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
@@ -117,10 +121,7 @@ def test_what_is_damaged_is_not_of_the_schema(
 
 def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(
-        compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases())),
-        encoding="utf-8",
-    )
+    path.write_text(written(found), encoding="utf-8")
     known = mcore_compat.load(path)
     one = known.cell(found[1].cell)
     assert one.outcome == "partial"
@@ -140,10 +141,7 @@ def test_what_does_not_exist_is_told_with_the_nearest(
     found: list[Evidence], tmp_path: Path
 ) -> None:
     path = tmp_path / "compatibility.json"
-    path.write_text(
-        compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases())),
-        encoding="utf-8",
-    )
+    path.write_text(written(found), encoding="utf-8")
     known = published.load(path)
     with pytest.raises(UsageError, match="did you mean"):
         known.cell(found[0].cell.replace("0.16", "0.61"))
@@ -184,10 +182,7 @@ def test_a_newer_minor_version_can_be_read(tmp_path: Path) -> None:
 def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas", reason="a frame needs pandas, which is optional")
     path = tmp_path / "compatibility.json"
-    path.write_text(
-        compatibility_json.text(collate(found, [], snapshot.matrix(), snapshot.releases())),
-        encoding="utf-8",
-    )
+    path.write_text(written(found), encoding="utf-8")
     frame = published.load(path).frame()
     assert isinstance(frame, pandas.DataFrame)
     assert len(frame) == 4

@@ -314,11 +314,6 @@ def load(path: Path | str | None = None) -> Compatibility:
         ) from None
 
 
-def record(row: Mapping[str, Any]) -> CellRecord:
-    """A cell's record from its row of the data."""
-    return msgspec.convert(row, CellRecord)
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of what is published."""
     draft = "https://json-schema.org/draft/2020-12/schema"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,8 @@ from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.next_cell import UntestedCells as Untested
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.matrix import Matrix
-from mcore_compat.core.outcomes import FAILS, CheckOutcome
+from mcore_compat.core.matrix import Matrix, Pairs
+from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
@@ -31,6 +32,24 @@ def order(e: Evidence) -> tuple[Version, Version, str, str]:
     """Cells by their releases, then by name and device class."""
     mcore, modelopt = Version(e.pins["megatron-core"]), Version(e.pins["nvidia-modelopt"])
     return mcore, modelopt, e.cell, e.device_class
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenCause:
+    """A cause over all cells, its `members`. `explained` is by device class, `declared` are the
+    rules of the matrix for its failures; `undeclared` counts the cells in which one has none."""
+
+    cause: Cause
+    checks: tuple[str, ...]
+    members: Sequence[tuple[Evidence, Cause]]
+    explained: Mapping[str, Explained]
+    declared: tuple[Pairs, ...]
+    undeclared: int
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of its checks. Sorted."""
+        return sorted({check.partition("[")[0] for check in self.checks})
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,36 @@ class Collated:
         }
 
     @cached_property
+    def failures(self) -> tuple[SeenCause, ...]:
+        """Every cause over all device classes, the one that was seen in most cells first."""
+        explained = {
+            (name, failure.fingerprint): failure
+            for name in self.classes
+            for failure in self.explained[name]
+        }
+        causes = []
+        for fingerprint, members in self.by_cause.items():
+            rules = [
+                [verdict.rule_for(e, check, self.matrix.expected) for check in cause.checks]
+                for e, cause in members
+            ]
+            causes.append(
+                SeenCause(
+                    cause=members[0][1],
+                    checks=tuple(sorted({c for _, cause in members for c in cause.checks})),
+                    members=members,
+                    explained={
+                        name: explained[name, fingerprint]
+                        for name in self.classes
+                        if (name, fingerprint) in explained
+                    },
+                    declared=tuple(dict.fromkeys(filter(None, itertools.chain(*rules)))),
+                    undeclared=sum(None in of_cell for of_cell in rules),
+                )
+            )
+        return tuple(sorted(causes, key=lambda c: (-len(c.members), c.cause.fingerprint)))
+
+    @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What is declared beside what was seen, of the device class with most evidence."""
         most = max(self.classes, key=lambda name: len(self.by_class[name]), default="")
@@ -123,7 +172,7 @@ def counts(e: Evidence) -> Counts:
     outcomes = [c.outcome for c in e.checks]
     return Counts(
         works=outcomes.count(CheckOutcome.WORKS),
-        fails=sum(o in FAILS for o in outcomes),
+        fails=verdict.failing(e),
         needs_gpu=outcomes.count(CheckOutcome.NEEDS_GPU),
         unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),
     )

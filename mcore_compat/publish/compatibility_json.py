@@ -8,17 +8,18 @@ or means something else a major one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import to_builtins
 
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
-from mcore_compat.analysis.rules import Beside, Bound, Rule
-from mcore_compat.analysis.rules import CellSighting as Seen
+from mcore_compat.analysis.published import CellRecord, PublishedCause, PublishedRule
+from mcore_compat.analysis.rules import CellSighting, Rule
 from mcore_compat.base import files
 from mcore_compat.core.matrix import Matrix
-from mcore_compat.publish import over_base
 from mcore_compat.publish.collation import Collated
+from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
 
@@ -28,117 +29,99 @@ SCHEMA = "compatibility.schema.json"
 VERSION = "1.2.0"
 
 
-def text(all_: Collated) -> str:
-    """The file's text."""
-    return "".join(parts(all_))
-
-
-def parts(all_: Collated) -> Iterator[str]:
+def text(all_: Collated) -> Iterator[str]:
     """The file's text in pieces."""
-    return files.json_pieces(_few(all_), "cells", (row(e, all_.matrix) for e in all_.ordered))
-
-
-def data(all_: Collated) -> dict[str, Any]:
-    """Everything that is published, as the schema says it; sorted."""
-    return {**_few(all_), "cells": [row(e, all_.matrix) for e in all_.ordered]}
+    rows = (to_builtins(record(e, all_.matrix)) for e in all_.ordered)
+    return files.json_pieces(_few(all_), "cells", rows)
 
 
 def _few(all_: Collated) -> dict[str, Any]:
-    """All but the cells."""
+    """All but the cells, as the schema says it; sorted."""
     return {
         "schema": VERSION,
         "made_by": "nox -s report",
         "axes": {
-            "megatron-core": list(all_.matrix.mcore_series),
-            "nvidia-modelopt": list(all_.matrix.modelopt_series),
+            "megatron-core": all_.matrix.mcore_series,
+            "nvidia-modelopt": all_.matrix.modelopt_series,
         },
-        "causes": [row for name in all_.classes for row in _causes(all_, name)],
-        "findings": [asdict(one) for one in all_.findings],
+        "causes": to_builtins([row for name in all_.classes for row in _causes(all_, name)]),
+        "findings": to_builtins(all_.findings),
         "intervals": [
-            {"device_class": name, **asdict(one)}
-            for (name, _), made in all_.intervals.items()
-            for one in made
+            {"device_class": name, **to_builtins(interval)}
+            for (name, _), intervals in all_.intervals.items()
+            for interval in intervals
         ],
         "drift": drift.data(all_.drift),
-        "over_base": [{**row(o.evidence, all_.matrix), **over_base.data(o)} for o in all_.over],
+        "over_base": [_over_base(result, all_.matrix) for result in all_.over],
     }
 
 
-def row(e: Evidence, matrix: Matrix) -> dict[str, Any]:
+def record(e: Evidence, matrix: Matrix) -> CellRecord:
     """One cell on one device class."""
     checks: dict[str, list[str]] = {}
     for c in e.checks:
         checks.setdefault(c.outcome.value, []).append(c.check)
-    unexpected = {c.check for c in verdict.unexpected(e, matrix.expected)}
-    failed = [c for c in e.checks if c.failure]
-    return {
-        "cell": e.cell,
-        "device_class": e.device_class,
-        "outcome": e.outcome.value,
-        "reason": e.reason.message if e.reason else None,
-        "pins": dict(e.pins),
-        "cuda": e.cuda,
-        "taken": e.taken,
-        "digests": {"lock": e.lock, "suite": e.suite},
-        "restores": list(verdict.restoring(e)),
-        "checks": {outcome: sorted(checks[outcome]) for outcome in sorted(checks)},
-        "causes": {c.check: c.failure.fingerprint for c in failed if c.failure},
-        "reasons": {c.check: c.reason for c in e.checks if c.reason and not c.failure},
-        "unexpected": sorted(unexpected),
-    }
+    return CellRecord(
+        name=e.cell,
+        device_class=e.device_class,
+        outcome=e.outcome.value,
+        reason=e.reason.message if e.reason else None,
+        pins=e.pins,
+        cuda=e.cuda,
+        taken=e.taken,
+        digests={"lock": e.lock, "suite": e.suite},
+        restores=verdict.restoring(e),
+        by_outcome={outcome: tuple(sorted(checks[outcome])) for outcome in sorted(checks)},
+        causes={c.check: c.failure.fingerprint for c in e.checks if c.failure},
+        reasons={c.check: c.reason for c in e.checks if c.reason and not c.failure},
+        unexpected=tuple(sorted({c.check for c in verdict.unexpected(e, matrix.expected)})),
+    )
 
 
-def _causes(all_: Collated, device_class: str) -> list[dict[str, Any]]:
+def _over_base(result: OverBase, matrix: Matrix) -> dict[str, Any]:
+    """What is said of a cell, and what tells that it is none."""
+    e = result.evidence
+    cut = {} if e.complete else {"outcome": None}  # what it came to is no verdict
+    beside = {"complete": e.complete, "stale": result.stale or None, "base": e.base}
+    return {**to_builtins(record(e, matrix)), **cut, **beside}
+
+
+def _causes(all_: Collated, device_class: str) -> Iterator[PublishedCause]:
     """Each failure once, with the versions over which it was seen."""
-    rows = []
-    for one in all_.explained[device_class]:
-        cause = next(c for e, c in all_.by_cause[one.fingerprint] if e.device_class == device_class)
-        rows.append(
-            {
-                "device_class": device_class,
-                "fingerprint": one.fingerprint,
-                "type": cause.type,
-                "message": verdict.gist(cause.message),
-                "frame": cause.frame,
-                "gpu_independent": cause.gpu_independent,
-                "checks": list(one.checks),
-                "cells": [seen.cell for seen in one.seen if seen.broken],
-                "attributed_to": list(one.attributed()),
-                "rules": _rules(one, one.rules),
-                "wider_rules": _rules(one, one.wider),
-                "next_cell": one.next_cell,
-            }
+    for failure in all_.explained[device_class]:
+        members = all_.by_cause[failure.fingerprint]
+        cause = next(c for e, c in members if e.device_class == device_class)
+        yield PublishedCause(
+            device_class=device_class,
+            fingerprint=cause.fingerprint,
+            type=cause.type,
+            message=verdict.gist(cause.message),
+            frame=cause.frame,
+            gpu_independent=cause.gpu_independent,
+            checks=failure.checks,
+            cells=tuple(seen.cell for seen in failure.seen if seen.broken),
+            attributed_to=failure.attributed(),
+            bounded_rules=_rules(failure, failure.rules),
+            wider_rules=_rules(failure, failure.wider),
+            next_cell=failure.next_cell,
         )
-    return rows
 
 
-def _rules(one: Explained, rules: Iterable[Rule]) -> list[dict[str, Any]]:
-    return [
-        {
-            "text": rule.text(),
-            "checks": list(rule.checks or one.checks),
-            "bounds": [_bound(bound) for bound in rule.bounds],
-            "contradicted_by": list(rule.contradicted),
-            "others_within": _by_what_they_said(rule.others),
-        }
+def _rules(failure: Explained, rules: Iterable[Rule]) -> tuple[PublishedRule, ...]:
+    return tuple(
+        PublishedRule(
+            text=rule.text(),
+            checks=rule.checks or failure.checks,
+            bounds=rule.bounds,
+            contradicted_by=rule.contradicted,
+            others_within=_by_state(rule.others),
+        )
         for rule in rules
-    ]
+    )
 
 
-def _bound(bound: Bound) -> dict[str, Any]:
-    return {
-        **asdict(bound),
-        "next_below": _beside(bound.next_below),
-        "next_above": _beside(bound.next_above),
-    }
-
-
-def _beside(one: Beside | None) -> dict[str, str] | None:
-    return {"version": one.version, "said": one.state.value} if one else None
-
-
-def _by_what_they_said(others: Iterable[Seen]) -> dict[str, list[str]]:
-    cells: dict[str, list[str]] = {}
-    for one in others:
-        cells.setdefault(one.state.value, []).append(one.cell)
+def _by_state(others: Iterable[CellSighting]) -> dict[str, tuple[str, ...]]:
+    cells: dict[str, tuple[str, ...]] = {}
+    for cell in others:
+        cells[cell.state.value] = (*cells.get(cell.state.value, ()), cell.cell)
     return cells

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from packaging.version import Version
 
@@ -14,85 +15,13 @@ from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CORE_KIND, CellOutcome, CheckOutcome
 from mcore_compat.publish import issue_drafts, over_base, pictures
-from mcore_compat.publish.collation import INTERVAL_AXES, Collated, counts, order
+from mcore_compat.publish.collation import INTERVAL_AXES, Collated, SeenCause, counts, order
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.results.verdict import Cause
 
 NAME = "COMPATIBILITY.md"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairTable:
-    """The pairs of series on their default stacks: `rows` by series of megatron-core."""
-
-    asked: int
-    declared: int
-    columns: tuple[str, ...]
-    rows: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreTable:
-    """With which ModelOpt each family's checkpoint restores, by series of megatron-core; `others`:
-    cells on another stack that came to their checks, by how their families end."""
-
-    families: tuple[str, ...]
-    rows: Mapping[str, tuple[str, ...]]
-    others: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reach:
-    """From which release of an axis to which the checkpoint of `families` restores."""
-
-    families: tuple[str, ...]
-    axis: str
-    first: str
-    last: str
-    broken_from: str
-    partial: str
-    untested: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CauseLine:
-    """A cause of failures: `where` counts its cells by device class, `rules` are the smallest ones
-    by device class, each list of those that cannot be told apart."""
-
-    cause: Cause
-    where: Mapping[str, int]
-    kinds: tuple[str, ...]
-    rules: Mapping[str, tuple[tuple[str, ...], ...]]
-    unexpected: int
-    declared: str
-    draft: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DriftStep:
-    """How many functions and specs changed between two releases of a package, by what that means
-    for callers."""
-
-    package: str
-    before: str
-    after: str
-    breaking: int
-    by_position: int
-    others: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class UndeclaredImport:
-    """Something that a package imports and no requirement of it asks for."""
-
-    package: str
-    requires: str
-    module: str
-    versions: tuple[str, ...]
-    draft: str
 
 
 def markdown(all_: Collated) -> str:
@@ -116,46 +45,42 @@ def markdown(all_: Collated) -> str:
     )
 
 
-def _pairs(all_: Collated, device_class: str) -> PairTable:
-    found = pictures.pairs(all_.by_class.get(device_class, ()))
-    columns = tuple(s for s in all_.matrix.modelopt_series if any(pair[1] == s for pair in found))
-    names = {cell.name for cell in all_.cells if cell.default}
-    rows = {}
-    for mcore in all_.matrix.mcore_series:
-        cells = (found.get((mcore, modelopt)) for modelopt in columns)
-        rows[mcore] = tuple(pictures.pair_label(e) for e in cells)
-    return PairTable(
-        asked=len(found),
-        declared=len(names | {e.cell for e in found.values()}),
-        columns=columns,
-        rows=rows,
-    )
+def _pairs(all_: Collated, device_class: str) -> dict[str, Any]:
+    """The pairs of series on their default stacks: `rows` by series of megatron-core."""
+    cells = pictures.pairs(all_.by_class.get(device_class, ()))
+    columns = [s for s in all_.matrix.modelopt_series if any(pair[1] == s for pair in cells)]
+    declared = {cell.name for cell in all_.cells if cell.default} | {e.cell for e in cells.values()}
+    rows = {
+        mcore: [pictures.pair_label(cells.get((mcore, modelopt))) for modelopt in columns]
+        for mcore in all_.matrix.mcore_series
+    }
+    return {"asked": len(cells), "declared": len(declared), "columns": columns, "rows": rows}
 
 
-def _restores(all_: Collated, device_class: str) -> RestoreTable:
-    found = all_.by_class.get(device_class, ())
-    families = tuple(sorted({c.family for e in found for c in e.checks if c.family}))
-    pairs = pictures.pairs(found)
+def _restores(all_: Collated, device_class: str) -> dict[str, Any]:
+    """With which ModelOpt each family's checkpoint restores, by series of megatron-core; `others`:
+    cells on another stack that came to their checks, by how their families end."""
+    results = all_.by_class.get(device_class, ())
+    families = sorted({family for e in results for family in e.families()})
+    pairs = pictures.pairs(results)
     rows = {}
     for mcore in all_.matrix.mcore_series:
         mine = {m: _core(e) for (row, m), e in pairs.items() if row == mcore and e.checks}
         if mine:
             columns = [m for m in all_.matrix.modelopt_series if m in mine]
-            rows[mcore] = tuple(
+            rows[mcore] = [
                 ", ".join(_runs([(mine[m].get(family), m) for m in columns])) for family in families
-            )
+            ]
     default = {e.cell for e in pairs.values()}
     others: dict[str, list[str]] = {}
-    for e in sorted(found, key=order):
+    for e in sorted(results, key=order):
         if e.checks and e.cell not in default:
             by_outcome: dict[CheckOutcome, list[str]] = {}
             for family, outcome in sorted(_core(e).items()):
                 by_outcome.setdefault(outcome, []).append(family)
-            said = (f"{verdict.spelt(o)}: {', '.join(f)}" for o, f in by_outcome.items())
-            others.setdefault("; ".join(said), []).append(e.cell)
-    return RestoreTable(
-        families=families, rows=rows, others={text: tuple(cells) for text, cells in others.items()}
-    )
+            ends = (f"{verdict.spelt(o)}: {', '.join(f)}" for o, f in by_outcome.items())
+            others.setdefault("; ".join(ends), []).append(e.cell)
+    return {"families": families, "rows": rows, "others": others}
 
 
 def _core(e: Evidence) -> dict[str, CheckOutcome]:
@@ -170,102 +95,67 @@ def _runs(row: Sequence[tuple[CheckOutcome | None, str]]) -> Iterator[str]:
             yield f"{verdict.SYMBOLS[outcome.value]} {pictures.span(series)}"
 
 
-def _reaches(all_: Collated, device_class: str) -> list[Reach]:
-    rows: dict[tuple[str, str, str, str, str, int], list[str]] = {}
+def _reaches(all_: Collated, device_class: str) -> dict[tuple[str | int, ...], list[str]]:
+    """From which release of an axis to which checkpoints restore, and of which families: the first
+    and the last release, from which on it is broken, where in part, how many were not tested."""
+    rows: dict[tuple[str | int, ...], list[str]] = {}
     for axis in INTERVAL_AXES:
         for interval in all_.intervals.get((device_class, axis), ()):
             if interval.kind == CORE_KIND:
                 some = interval.partial
                 key = (
                     axis,
-                    interval.version_added or "none",
-                    interval.version_last or "none",
+                    interval.version_added,
+                    interval.version_last,
                     interval.version_removed or "not known",
                     f"{len(some)}: {pictures.span(some)}" if len(some) > 1 else "".join(some),
                     len(interval.not_tested),
                 )
                 rows.setdefault(key, []).append(interval.family or "")
-    return [
-        Reach(
-            axis=axis,
-            families=tuple(families),
-            first=first,
-            last=last,
-            broken_from=broken_from,
-            partial=partial or "none",
-            untested=untested,
-        )
-        for (axis, first, last, broken_from, partial, untested), families in rows.items()
-    ]
+    return rows
 
 
-def _causes(all_: Collated) -> Iterator[CauseLine]:
-    """The one that was seen in most cells first."""
-    explained = {
-        (device_class, one.fingerprint): one
-        for device_class in all_.classes
-        for one in all_.explained[device_class]
-    }
-    findings = {one.fingerprint: one for one in all_.findings if one.fingerprint}
-    rules = all_.matrix.expected
-    for fingerprint, members in sorted(all_.by_cause.items(), key=lambda g: (-len(g[1]), g[0])):
-        classes = [e.device_class for e, _ in members]
-        finding = findings.get(fingerprint)
-        checks = {check for _, cause in members for check in cause.checks}
-        fits = {name: explained[name, fingerprint].rivals() for name in sorted(set(classes))}
-        yield CauseLine(
-            cause=members[0][1],
-            where={name: classes.count(name) for name in fits},
-            kinds=tuple(sorted({check.partition("[")[0] for check in checks})),
-            rules={
-                name: tuple(tuple(rule.text() for rule in fit) for fit in rivals)
-                for name, rivals in fits.items()
-            },
-            unexpected=sum(
-                any(verdict.rule_for(e, check, rules) is None for check in cause.checks)
-                for e, cause in members
-            ),
-            declared=finding.kind if finding else "",
-            draft=issue_drafts.path(finding) if finding and finding.kind != KEPT else "",
-        )
+def _causes(all_: Collated) -> Iterator[tuple[SeenCause, str, str]]:
+    """Each with what is declared of it, and the draft that says so."""
+    findings = {finding.fingerprint: finding for finding in all_.findings}
+    for cause in all_.failures:
+        finding = findings.get(cause.cause.fingerprint)
+        draft = issue_drafts.path(finding) if finding and finding.kind != KEPT else ""
+        yield cause, finding.kind if finding else "", draft
 
 
-def _stopped(found: Iterable[Evidence]) -> Mapping[tuple[CellOutcome, str], tuple[str, ...]]:
+def _stopped(results: Iterable[Evidence]) -> Mapping[tuple[CellOutcome, str], list[str]]:
     """Cells that did not come to their checks, by outcome and reason."""
     rows: dict[tuple[CellOutcome, str], list[str]] = {}
-    for e in found:
+    for e in results:
         if e.reason:
             rows.setdefault((e.outcome, e.reason.message), []).append(e.cell)
-    return {key: tuple(cells) for key, cells in rows.items()}
+    return rows
 
 
-def _left_out(all_: Collated) -> Mapping[str, tuple[tuple[str, int, str], ...]]:
+def _left_out(all_: Collated) -> list[tuple[str, list[tuple[str, int, str]]]]:
     """By release: what its declared ranges leave out although it works, in how many cells, and
     the draft that says so."""
     rows: dict[str, list[tuple[str, int, str]]] = {}
     for finding in all_.findings:
         if finding.kind == OUT:
             release, _, other = finding.subject.partition(" with ")
-            rows.setdefault(release, []).append(
-                (other, len(finding.cells), issue_drafts.path(finding))
-            )
-    return {release: tuple(rows[release]) for release in sorted(rows)}
+            row = other, len(finding.cells), issue_drafts.path(finding)
+            rows.setdefault(release, []).append(row)
+    return sorted(rows.items())
 
 
-def _undeclared(all_: Collated) -> Iterator[UndeclaredImport]:
-    drafts = {one.subject: issue_drafts.path(one) for one in all_.findings if one.imported_in}
+def _undeclared(all_: Collated) -> Iterator[tuple[str, str, str, list[str], str]]:
+    """Each package that imports what no requirement of it asks for, what that is, in which module,
+    in which releases, and the draft that says so."""
+    drafts = {f.subject: issue_drafts.path(f) for f in all_.findings if f.imported_in}
     rows: dict[tuple[str, str, str], set[str]] = {}
     for e in all_.found:
         for row in verdict.undeclared(e):
             rows.setdefault(row, set()).add(e.pins.get(row[0], "") or e.installed.get(row[0], ""))
     for (package, requires, module), versions in sorted(rows.items()):
-        yield UndeclaredImport(
-            package=package,
-            requires=requires,
-            module=module,
-            versions=tuple(sorted(filter(None, versions), key=Version)),
-            draft=drafts.get(f"{package} imports {requires}", ""),
-        )
+        draft = drafts.get(f"{package} imports {requires}", "")
+        yield package, requires, module, sorted(filter(None, versions), key=Version), draft
 
 
 def _over(one: OverBase) -> Iterator[tuple[str, str]]:
@@ -278,23 +168,17 @@ def _over(one: OverBase) -> Iterator[tuple[str, str]]:
         yield f"fails, {', '.join(cause.checks)}", f"{cause.type}: {verdict.gist(cause.message)}"
 
 
-def _drift(changes: Sequence[Change]) -> list[DriftStep]:
+def _drift(changes: Sequence[Change]) -> list[tuple[tuple[str, str, str], Counter[str]]]:
+    """How many functions and specs changed between two releases of a package, by whether that
+    breaks callers."""
     steps: dict[tuple[str, str, str], dict[str, list[Change]]] = {}
     for change in changes:
         key = change.subject.package, change.before, change.after
         steps.setdefault(key, {}).setdefault(change.subject.name, []).append(change)
-    rows = []
-    for (package, before, after), by_subject in steps.items():
-        words = [wording.breaks([c.what for c in mine]) for mine in by_subject.values()]
-        told = [text.partition(":")[0] for text in words]
-        rows.append(
-            DriftStep(
-                package=package,
-                before=before,
-                after=after,
-                breaking=told.count("yes"),
-                by_position=told.count("only by position"),
-                others=told.count("no"),
-            )
+    rows = {
+        step: Counter(
+            wording.breaks([c.what for c in mine]).partition(":")[0] for mine in by_subject.values()
         )
-    return sorted(rows, key=lambda s: (AXES.index(s.package), Version(s.before)))
+        for step, by_subject in steps.items()
+    }
+    return sorted(rows.items(), key=lambda row: (AXES.index(row[0][0]), Version(row[0][1])))

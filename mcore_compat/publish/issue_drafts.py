@@ -19,8 +19,6 @@ REPEAT = """\
 nox -s {} -- --force"""
 
 MOST_CELLS = 12
-TRACEBACK = 40
-"""Lines of a traceback that are quoted, from its end."""
 
 
 def path(one: Finding) -> str:
@@ -40,7 +38,6 @@ def text(one: Finding, by_name: Mapping[str, Evidence]) -> str:
     check = next(
         (c for c in e.checks if c.failure and c.failure.fingerprint == one.fingerprint), None
     )
-    traceback = check.failure.traceback if check and check.failure else ""
     inside = [r for r in one.relations if r.admits(e.pins[r.on])]
     return render(
         "issue_draft.md",
@@ -50,7 +47,6 @@ def text(one: Finding, by_name: Mapping[str, Evidence]) -> str:
         kinds={"none": NOT, "out": OUT},
         title=_title(one, e, check),
         repeat=REPEAT.format(e.cell) + (f" --only '{check.check}'" if check else ""),
-        traceback="\n".join(traceback.rstrip().splitlines()[-TRACEBACK:]),
         failing=[c.check for c in e.checks if c.outcome in FAILS],
         most_cells=MOST_CELLS,
         inside=inside,

@@ -122,6 +122,11 @@ def short(text: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+def tail(traceback: str) -> str:
+    """The end of a traceback, as much of it as is shown."""
+    return "\n".join(traceback.rstrip().splitlines()[-40:])
+
+
 def script_json(value: Any) -> Markup:
     """Data for a `<script type="application/json">`: nothing in it can end the script."""
     text = json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"))
@@ -166,17 +171,13 @@ def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
     templates.globals.update(address=address, issue=issue, symbols=verdict.SYMBOLS, names=NAMES)
     templates.globals.update(axes=AXES, cell_outcomes=tuple(CellOutcome), spelt=verdict.spelt)
     templates.globals.update(check_outcomes=tuple(CheckOutcome), series_of=series_of)
-    templates.filters.update(code=code, codes=codes, block=block, short=short, gist=verdict.gist)
+    templates.filters.update(code=code, codes=codes, block=block, short=short)
+    templates.filters.update(gist=verdict.gist, tail=tail)
     return templates
 
 
 def render(template: str, **values: Any) -> str:
-    """A template's text."""
+    """A template's text. A page takes `root`, the way to the site's root: empty or `../`."""
     puts = {"md": _put_markdown, "txt": _put_text}
     put = puts.get(template.rpartition(".")[2], _put_html)
     return environment(put).get_template(template).render(**values)
-
-
-def page(template: str, root: str, **values: Any) -> str:
-    """A page's text; `root` is the way from it to the site's root: empty or `../`."""
-    return render(template, root=root, **values)

@@ -43,7 +43,7 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
     return {
         **{reports / name: functools.partial(str, text) for name, text in made.items()},
         reports / compatibility_page.NAME: lambda: compatibility_page.markdown(all_),
-        reports / compatibility_json.NAME: lambda: compatibility_json.parts(all_),
+        reports / compatibility_json.NAME: lambda: compatibility_json.text(all_),
         reports / compatibility_json.SCHEMA: lambda: files.dump_json(published.json_schema()),
         reports / "compatibility.csv": lambda: csv_and_constraints.csv_text(all_.found),
         reports / "verdicts.json": lambda: verdict.index_text(verdicts),

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import to_builtins
 from packaging.version import Version
 
 from mcore_compat.base import files
 from mcore_compat.core.cells import AXES, Cell
-from mcore_compat.core.outcomes import CORE_KIND, FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import CORE_KIND, FAILS, FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mcore_compat.core.matrix import Pairs
-    from mcore_compat.results.evidence import CheckResult, Evidence
 
 SYMBOLS = {
     "works": "✓",
@@ -55,15 +56,11 @@ def spelt(outcome: CheckOutcome | CellOutcome) -> str:
     return f"{SYMBOLS[outcome.value]} {outcome.value}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """Failures with one fingerprint. `checks` are the ids of the checks that it ended."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cause(Failure):
+    """Failures with one fingerprint, as the first of them tells it. `checks` are the ids of the
+    checks that it ended."""
 
-    fingerprint: str
-    type: str
-    message: str
-    frame: str
-    gpu_independent: str | None
     checks: tuple[str, ...]
 
 
@@ -73,21 +70,11 @@ def causes(results: Iterable[CheckResult]) -> tuple[Cause, ...]:
     for result in results:
         if result.outcome in FAILURES and result.failure:
             groups.setdefault(result.failure.fingerprint, []).append(result)
-    found = []
-    for fingerprint, members in groups.items():
-        failure = members[0].failure
-        assert failure is not None
-        found.append(
-            Cause(
-                fingerprint=fingerprint,
-                type=failure.type,
-                message=failure.message,
-                frame=failure.frame,
-                gpu_independent=failure.gpu_independent,
-                checks=tuple(sorted(m.check for m in members)),
-            )
-        )
-    return tuple(sorted(found, key=lambda c: (-len(c.checks), c.fingerprint)))
+    each = [
+        Cause(**to_builtins(members[0].failure), checks=tuple(sorted(m.check for m in members)))
+        for members in groups.values()
+    ]
+    return tuple(sorted(each, key=lambda c: (-len(c.checks), c.fingerprint)))
 
 
 def gist(message: str) -> str:
@@ -206,8 +193,7 @@ def restores_all(found: Evidence) -> bool:
 
 def failing(found: Evidence) -> int:
     """How many checks failed, or could not be asked because one before them failed."""
-    bad = {*FAILURES, CheckOutcome.BLOCKED}
-    return sum(c.outcome in bad for c in found.checks)
+    return sum(c.outcome in FAILS for c in found.checks)
 
 
 def nearest_better(found: Evidence, others: Iterable[Evidence]) -> Evidence | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.analysis import published
 from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
@@ -73,7 +72,7 @@ def _cells(question: Question, context: Context) -> tuple[ChosenCell, str]:
     if question.origin in sides.WORDS_FOR_INSTALLED:
         python = question.python or interpreters.active()
         rows = [
-            published.record(compatibility_json.row(e, context.matrix))
+            compatibility_json.record(e, context.matrix)
             for e in evidence.load_all(context.workspace.results)
         ]
         origin = sides.installed(scan.inspect(python, context.run), rows)

@@ -10,15 +10,12 @@ from markupsafe import Markup
 
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.matrix import Pairs
-from mcore_compat.core.outcomes import FAILURES, CellOutcome
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.collation import Counts, counts
-from mcore_compat.publish.rendering import environment, page, shown
+from mcore_compat.publish.rendering import environment, render, shown
 from mcore_compat.publish.site.view import Entry, Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
-
-TRACEBACK = 40
-"""Lines of a traceback that are shown, from its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +24,6 @@ class Group:
     cells fail so, and there is a page of it."""
 
     cause: verdict.Cause
-    traceback: str
     declared: tuple[Pairs, ...]
     unexpected: tuple[str, ...]
     known: bool
@@ -56,9 +52,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 def text(site: Site, one: Entry) -> str:
     """One page."""
     good = one.name in site.constraints
-    return page(
+    return render(
         "cell.html",
-        "../",
+        root="../",
         one=one,
         outcomes=[(d, e.outcome.value) for d, e in one.by_class.items()]
         or [("", CellOutcome.UNTESTED.value)],
@@ -173,22 +169,11 @@ def _rendered(group: Group, device_class: str) -> Markup:
 
 def _groups(site: Site, e: Evidence, causes: Iterable[verdict.Cause]) -> Iterator[Group]:
     rules = site.all_.matrix.expected
-    tracebacks = {
-        c.failure.fingerprint: c.failure.traceback
-        for c in reversed(e.checks)
-        if c.failure and c.outcome in FAILURES
-    }
     for cause in causes:
         by_check = {check: verdict.rule_for(e, check, rules) for check in cause.checks}
         yield Group(
             cause=cause,
-            traceback=excerpt(tracebacks[cause.fingerprint]),
             declared=tuple(dict.fromkeys(rule for rule in by_check.values() if rule)),
             unexpected=tuple(check for check, rule in by_check.items() if rule is None),
             known=cause.fingerprint in site.all_.by_cause,
         )
-
-
-def excerpt(traceback: str) -> str:
-    """The end of a traceback."""
-    return "\n".join(traceback.rstrip().splitlines()[-TRACEBACK:])

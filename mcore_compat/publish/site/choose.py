@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mcore_compat.analysis import published, recommend
+from mcore_compat.analysis import recommend
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.core.cells import parsed, series_of
 from mcore_compat.publish import compatibility_json
-from mcore_compat.publish.rendering import NAMES, page, script_json
+from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Site
 
 ROWS = 20
@@ -29,9 +29,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     uses = {c.name: recommend.use(site.constraints[c.name], f"{c.name}.txt") or "" for c in good}
     yield (
         "choose.html",
-        page(
+        render(
             "choose.html",
-            "",
+            root="",
             asked=[(axis, LABELS[axis], choices(good, axis)) for axis in ASKED],
             good=good[:ROWS],
             total=len(good),
@@ -47,7 +47,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 def ranked(site: Site) -> list[CellRecord]:
     """The cells in which every family restores, best first."""
     every = (
-        published.record(compatibility_json.row(e, site.all_.matrix))
+        compatibility_json.record(e, site.all_.matrix)
         for e in site.all_.found
         if e.cell in site.constraints
     )

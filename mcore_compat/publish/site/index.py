@@ -10,7 +10,7 @@ from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish.collation import Counts, counts
 from mcore_compat.publish.over_base import INTRO
-from mcore_compat.publish.rendering import NAMES, page, script_json
+from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Entry, Site, restores
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
 from mcore_compat.results.verdict import SYMBOLS
@@ -55,9 +55,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     families = sorted({c.family for e in site.all_.found for c in e.checks if c.family})
     yield (
         "index.html",
-        page(
+        render(
             "index.html",
-            "",
+            root="",
             mcore=mcore,
             modelopt=modelopt,
             squares=squares(site, device_class),
@@ -79,7 +79,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     )
     yield (
         "cells/index.html",
-        page("cells.html", "../", rows=list(rows(site))),
+        render("cells.html", root="../", rows=list(rows(site))),
     )
 
 

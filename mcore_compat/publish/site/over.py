@@ -9,7 +9,7 @@ from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import parse_name
 from mcore_compat.publish import over_base
 from mcore_compat.publish.over_base import OverBase
-from mcore_compat.publish.rendering import page
+from mcore_compat.publish.rendering import render
 from mcore_compat.publish.site import cell
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import verdict
@@ -28,9 +28,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def _text(site: Site, name: str, mine: list[OverBase]) -> str:
-    return page(
+    return render(
         "over.html",
-        "../",
+        root="../",
         name=name,
         pins=mine[0].evidence.pins,
         known=site.entries,

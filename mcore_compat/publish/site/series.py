@@ -11,7 +11,7 @@ from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Release
 from mcore_compat.publish.collation import counts
-from mcore_compat.publish.rendering import NAMES, page
+from mcore_compat.publish.rendering import NAMES, render
 from mcore_compat.publish.site.view import Site, restores
 from mcore_compat.results import comparison
 from mcore_compat.results.evidence import Evidence
@@ -80,9 +80,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             beside = against(package, before.found, one.found) if before else None
             yield (
                 f"releases/{package}-{name}.html",
-                page(
+                render(
                     "series.html",
-                    "../",
+                    root="../",
                     one=one,
                     against=beside,
                     drift=list(interface_changes.rows(changes.get((package, name), ()))),
@@ -90,7 +90,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                     stale=site.stale,
                 ),
             )
-    yield "releases/index.html", page("releases.html", "../", packages=every)
+    yield "releases/index.html", render("releases.html", root="../", packages=every)
 
 
 def _series(site: Site, package: str) -> dict[str, Series]:
