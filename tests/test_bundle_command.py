@@ -20,7 +20,7 @@ from mcore_compat.cli import bundle
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
-from mcore_compat.offline import contents, download, packing, run_over_base, take_back
+from mcore_compat.offline import collection, contents, download, packing, run_over_base
 from mcore_compat.offline.node import overlay
 from mcore_compat.offline.node.overlay import BasePython
 from mcore_compat.resolve import locks
@@ -228,7 +228,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     monkeypatch.setattr(context, "context", lambda: here)
     monkeypatch.setattr(run_over_base, "fitting", lambda *_: {})
     monkeypatch.setattr(packing, "bundle_files", lambda *_: [])
-    monkeypatch.setattr(take_back, "take_back", made.take)
+    monkeypatch.setattr(collection, "take_back", made.take)
     return made
 
 

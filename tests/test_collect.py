@@ -38,7 +38,7 @@ from support import event
 from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.offline import collection, take_back
+from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
@@ -293,7 +293,7 @@ def test_what_came_of_a_part_over_a_base_is_told(
     data = of_a_part(over_base(carried))
     data["suite"], data["part"]["digest"] = MAIN.digest(here.suite), GPU.digest(here.suite)
     ask(data, event("quantized-fp8[gpt]", "broken", reason="a stand-in"))
-    (one,) = take_back.take_back([write(data, "gpu.host-base")], here)
+    (one,) = collection.take_back([write(data, "gpu.host-base")], here)
     assert evidence.load_all(here.over_base, "gpu") == (one,)
     first, *rest = capsys.readouterr().out.splitlines()
     told = (
@@ -305,7 +305,7 @@ def test_what_came_of_a_part_over_a_base_is_told(
     assert f"  torch: lock {one.base['differs']['torch']['lock']}, there {VENDOR}" in rest  # type: ignore[index]
     assert "  transformer-engine-torch: lock 2.11.0, there none" in rest
     data.update(complete=False, taken=LATER, events=data["events"][:2])
-    take_back.take_back([write(data, "gpu.host-base")], here)
+    collection.take_back([write(data, "gpu.host-base")], here)
     first, *_ = capsys.readouterr().out.splitlines()
     assert f"; incomplete: 1 of 2 checks; not taken: what is of {TAKEN} stays" in first
 

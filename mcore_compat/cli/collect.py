@@ -4,7 +4,7 @@ beside the results of this one."""
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mcore_compat.offline.take_back import take_back
+from mcore_compat.offline.collection import take_back
 from mcore_compat.run.context import context
 
 ANSWERS = "0 all were taken, whatever they show"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import re
@@ -166,11 +167,9 @@ def files_of(package: str, index: Client) -> list[Any]:
 
 def listed(files: Iterable[Any]) -> list[dict[str, Any]]:
     """Every release among the files of a package, in the fields of `Release`."""
-    by_version: dict[str, list[Any]] = {}
-    for file in files:
-        if file.version:
-            by_version.setdefault(file.version, []).append(file)
-    return [{"version": v, **_fields(by_version[v])} for v in sorted(by_version)]
+    by_version = sorted((file for file in files if file.version), key=lambda f: str(f.version))
+    groups = itertools.groupby(by_version, key=lambda f: str(f.version))
+    return [{"version": version, **_fields(list(group))} for version, group in groups]
 
 
 def _fields(files: Sequence[Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Evidence that a bundle's run brought back → evidence of the cell, after it was verified.
+"""Evidence that a bundle's run brought back → evidence of the cell, after it was verified; what
+each file showed is printed.
 
 Of a part of the suite it lies where that of a run here does. What ran over packages that were
 there before lies in `reports/over-base/`, which no table of the cells reads.
@@ -14,12 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError, LockError, UsageError
+from mcore_compat.core import matrix, releases
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence, large_values, verdict
 from mcore_compat.results.evidence import MAIN, Evidence
+from mcore_compat.run import cells
+from mcore_compat.run.check_sets import MAIN as MAIN_SET
+from mcore_compat.run.check_sets import ON_A_GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,3 +148,39 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
     if any(result.base for result, _ in results):
         large_values.pack(workspace.over_base)
     return collected
+
+
+def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
+    """Take results back and print them, one line for each file and each difference to a lock.
+
+    Raises:
+        CompatError: a file is refused; nothing is stored then.
+    """
+    known = Reference(
+        workspace=workspace,
+        matrix=matrix.load(workspace.matrix),
+        releases=releases.load(workspace.releases),
+        suite=MAIN_SET.digest(workspace.suite),
+        parts={name: part.digest(workspace.suite) for name, part in ON_A_GPU.items()},
+    )
+    collected = collect(paths, known)
+    for path, result, asked, stays in collected:
+        first, *more = _lines(result, asked)
+        if stays:
+            print(f"{first}; not taken: what is of {stays} stays, this is of {result.taken}")
+        else:
+            print("\n".join([f"{first}; {files.shown(path)}", *more]))
+        for name, versions in sorted((result.base["differs"] if result.base else {}).items()):
+            print(f"  {name}: lock {versions['lock']}, there {versions['there'] or 'none'}")
+    return [file.result for file in collected]
+
+
+def _lines(result: Evidence, asked: int) -> list[str]:
+    """What came of it: a line, and for a part of the suite why checks did not work."""
+    over = f"; over a base, with the lock of {result.base['cell']}" if result.base else ""
+    if not result.complete:
+        over += f"; incomplete: {len(result.checks)} of {asked} checks"
+    if result.check_set != MAIN:
+        first, *more = cells.part_lines(result)
+        return [f"{first}{over}", *more]
+    return [f"{result.cell} ({result.device_class}): {verdict.spelt(result.outcome)}{over}"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import scan
-from mcore_compat.offline import archive, packing, take_back
+from mcore_compat.offline import archive, collection, packing
 from mcore_compat.offline.node.overlay import NO_TORCH, BasePython, other_torch
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results.evidence import MAIN, Evidence
@@ -38,9 +38,7 @@ def run_over_base(
     without = fitting(names, Path(python), context)
     with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
         folder = Path(name)
-        choices = {
-            name: packing.PackingOptions(without=patterns) for name, patterns in without.items()
-        }
+        choices = {n: packing.PackingOptions(without=names) for n, names in without.items()}
         archive.lay_out(packing.bundle_files(choices, context), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]
         argv += () if options.limit is None else ("--limit", str(options.limit))
@@ -49,7 +47,7 @@ def run_over_base(
         run = context.run(argv, timeout=24 * 3600.0, on_line=context.say, grace=30.0)
         # Of one that ended early as well: what was learnt is kept.
         learnt = any(folder.glob("evidence/*/*.json"))
-        results = take_back.take_back([folder], context.workspace) if learnt else []
+        results = collection.take_back([folder], context.workspace) if learnt else []
         if not run.ok:
             last = (run.output.strip().splitlines() or ["it printed nothing"])[-1]
             kind = UsageError if run.returncode == UsageError.exit_code else InfrastructureError

@@ -183,15 +183,13 @@ def _resolve(
     sources = sorted({rule.package for rule in matrix.source_only})
     date = exclude_newer(cell, releases)
     with tempfile.TemporaryDirectory() as folder:
-        wanted = Path(folder) / "requirements.in"
-        wanted.write_text("\n".join(requirements(cell, matrix)) + "\n")
-        constraints = Path(folder) / "constraints.in"
+        names = ("requirements.in", "constraints.in", "uv.toml", "pylock.toml")
+        wanted, constraints, config, out = (Path(folder) / name for name in names)
+        wanted.write_text("".join(f"{line}\n" for line in requirements(cell, matrix)))
         constraints.write_text("".join(f"{line}\n" for line in bounds[0]))
-        config = Path(folder) / "uv.toml"
         config.write_text(settings(cell, matrix))
         # In this form the resolver tells the files that the platform takes; as requirements, the
         # hashes of every other platform's files too, ten times as much.
-        out = Path(folder) / "pylock.toml"
         argv: list[str | Path] = [uv, "pip", "compile", wanted, "--output-file", out]
         argv += ["--constraints", constraints, "--quiet", "--no-header", "--no-annotate"]
         argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]

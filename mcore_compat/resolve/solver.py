@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.tags import Tag, compatible_tags, cpython_tags, parse_tag
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, Resolver
@@ -120,12 +120,12 @@ def resolved(wanted: Sequence[Need], world: World, store: MetadataStore) -> Inst
 def _reason(causes: Iterable[Any]) -> str:
     """What contradicts what, in one line; a requirement of any version contradicts nothing."""
     listed = list(causes)
-    lines = []
+    lines = set()
     for cause in [c for c in listed if c.requirement.specifier] or listed:
         what = f"{cause.requirement.name}{cause.requirement.specifier}"
         by = cause.parent
-        lines.append(f"{by.name} {by.version} requires {what}" if by else f"{what} is asked for")
-    unique = sorted(set(lines))
+        lines.add(f"{by.name} {by.version} requires {what}" if by else f"{what} is asked for")
+    unique = sorted(lines)
     more = f" and {len(unique) - MOST_CAUSES} more" if len(unique) > MOST_CAUSES else ""
     return "; ".join(unique[:MOST_CAUSES]) + more
 
@@ -293,9 +293,4 @@ def _tags(python: str) -> frozenset[Tag]:
 @functools.cache
 def _wheel(wheels: tuple[str, ...], python: str) -> bool:
     """Whether one of a release's wheels fits; tags are compressed as in file names."""
-    tags = _tags(python)
-    for wheel in wheels:
-        interpreters, abis, platforms = (part.split(".") for part in wheel.split("-", 2))
-        if any(Tag(i, a, p) in tags for i in interpreters for a in abis for p in platforms):
-            return True
-    return False
+    return any(not _tags(python).isdisjoint(parse_tag(wheel)) for wheel in wheels)

@@ -171,9 +171,9 @@ def line(cell: RunningCell, run: NodeRun) -> str:
 def _summary(cells: Sequence[RunningCell], run: NodeRun) -> str:
     rows = []
     for cell in cells:
-        ended, _ = counts(cell, run)
-        outcomes = ", ".join(f"{outcome} {n}" for outcome, n in sorted(ended.items()))
-        rows.append(f"{line(cell, run)}\n  {outcomes or 'no check'}")
+        ended = sorted(counts(cell, run)[0].items())
+        outcomes = ", ".join(f"{outcome} {n}" for outcome, n in ended) or "no check"
+        rows.append(f"{line(cell, run)}\n  {outcomes}")
     return "\n".join(rows)
 
 
