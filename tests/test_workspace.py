@@ -8,12 +8,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import snapshot
+import tomllib
 from support import ROOT
 
 from mcore_compat import cli

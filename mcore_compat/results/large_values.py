@@ -1,7 +1,7 @@
 """Evidence in a compact form: what many cells recorded alike is kept once, by its digest.
 
 In a file of evidence, a large value of a check's `details`, and a long traceback, is
-`{"shared": DIGEST}`. The value itself is a file `reports/evidence/shared/DIGEST.json` as long as
+`{"shared": DIGEST}`. The value itself is a file `reports/results/shared/DIGEST.json` as long as
 it is new, so that the evidence of several machines can be put together by copying. `nox -s report`
 packs it: `pack-X.json` has all values whose digests begin with X, one a line. DIGEST is the first
 16 hex digits of the SHA-256 of the value as compact, sorted JSON with a final newline.
