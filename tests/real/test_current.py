@@ -57,7 +57,8 @@ def everything(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def variables() -> dict[str, str]:
     """The caller's, with nothing that keeps Python from writing compiled files."""
-    kept = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
+    others = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")  # `conftest.py` sets the latter
+    kept = {n: v for n, v in os.environ.items() if n not in others}
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
