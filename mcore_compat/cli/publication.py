@@ -16,7 +16,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import report as exchange_report
 from mcore_compat.exchange import run as exchange_run
-from mcore_compat.publish import collation, over_base, part_files, report, site
+from mcore_compat.publish import collation, over_base, part_reports, report, site
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import evidence, large_values, verdict
@@ -62,7 +62,7 @@ def collect() -> Publication:
             for name, text in exchange_texts.items()
         },
         **examples.texts(collated, exchanged, place),
-        **part_files.texts(place),
+        **part_reports.texts(place),
     }
     return Publication(
         workspace=place, declared=declared, results=results, collated=collated, texts=texts

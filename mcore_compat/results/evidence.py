@@ -140,6 +140,13 @@ class Evidence:
         """The families that were asked, sorted."""
         return tuple(sorted({c.family for c in self.checks if c.family}))
 
+    def by_kind(self) -> dict[str, dict[str, CheckResult]]:
+        """By kind: the checks by family, empty for one that is of none."""
+        checks: dict[str, dict[str, CheckResult]] = {}
+        for c in self.checks:
+            checks.setdefault(c.kind, {})[c.family or ""] = c
+        return checks
+
 
 @dataclass(frozen=True)
 class Fresh:

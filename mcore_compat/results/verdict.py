@@ -324,20 +324,10 @@ def _table(found: Evidence, table_class: type) -> object:
     table.add_column("check", overflow="fold")  # cut short, two names could be the same
     for family in families:
         table.add_column(family)
-    by_kind: dict[str, dict[str | None, CheckOutcome]] = {}
-    for result in found.checks:
-        by_kind.setdefault(result.kind, {})[result.family] = result.outcome
-
-    def cell(outcome: CheckOutcome | None) -> Text:
-        if outcome is None:
-            return Text("")
-        return Text(spelt(outcome), _STYLES.get(outcome.value, ""))
-
-    for kind, outcomes in sorted(by_kind.items()):
-        if None in outcomes:
-            table.add_row(kind, cell(outcomes[None]))
-        else:
-            table.add_row(kind, *(cell(outcomes.get(family)) for family in families))
+    for kind, checks in sorted(found.by_kind().items()):
+        outcomes = [checks[f].outcome if f in checks else None for f in families]
+        row = [checks[""].outcome] if "" in checks else outcomes
+        table.add_row(kind, *(Text(spelt(o), _STYLES.get(o.value, "")) if o else "" for o in row))
     return table
 
 

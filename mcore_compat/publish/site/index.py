@@ -9,7 +9,6 @@ from typing import Any
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish.collation import Counts, counts
-from mcore_compat.publish.over_base import INTRO
 from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Entry, Site, restores
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
@@ -72,7 +71,6 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             check_outcomes=list(CheckOutcome),
             totals=_totals(site, device_class),
             over=site.all_.over,
-            over_intro=INTRO,
             known=site.entries,
             data=script_json(data(site, mcore, modelopt)),
         ),
