@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat.base import files
-from mcore_compat.base.forks import Forked
+from mcore_compat.base.forks import forked
 from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.workspace import Workspace
@@ -85,9 +85,9 @@ def check(tell: Tell) -> int:
 def write(tell: Tell) -> int:
     """Write all files, and tell each cell's verdict and what was written; the exit code."""
     published = collect()
-    with Forked(lambda: report.write(published.texts)) as texts:
+    with forked(lambda: report.write(published.texts)) as texts:
         pages = _write_site(published.collated, published.workspace)
-        texts.result()
+        texts()
     large_values.pack(published.workspace.results)
     for result in published.results:
         why = result.reason.message if result.reason else verdict.summary(result)

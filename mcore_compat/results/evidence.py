@@ -148,18 +148,6 @@ class Evidence:
         return checks
 
 
-@dataclass(frozen=True)
-class Fresh:
-    """Evidence that still holds."""
-
-
-@dataclass(frozen=True)
-class Stale:
-    """Evidence that does not hold any more; `why` in a few words."""
-
-    why: str
-
-
 def now() -> str:
     """This moment as evidence spells it."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -170,23 +158,22 @@ def path_of(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -
     return folder / cell / f"{check_set}.{device_class}.json"
 
 
-def freshness(found: Evidence, *, lock: str, suite: str, python: str) -> Fresh | Stale:
-    """Whether evidence still holds: the same lock, suite, python, and it ran to its end.
+def stale(found: Evidence, *, lock: str, suite: str, python: str) -> str:
+    """Why evidence does not hold any more, in a few words; empty where it does: the same lock,
+    suite, python, and it ran to its end.
 
     Of locally built wheels it records the bytes, which do not count: the lock names their sources,
     and what their ABI depends on is the cell's; no two builds give the same bytes.
     """
     if not found.complete:
-        return Stale("the run was interrupted")
+        return "the run was interrupted"
     if found.outcome is CellOutcome.ERROR:
-        return Stale("the surroundings failed")
+        return "the surroundings failed"
     if found.lock != lock:
-        return Stale("the lock changed")
+        return "the lock changed"
     if found.suite != suite and found.outcome is not CellOutcome.UNBUILDABLE:
-        return Stale("the suite changed")
-    if found.pins.get("python", python) != python:
-        return Stale("the python changed")
-    return Fresh()
+        return "the suite changed"
+    return "" if found.pins.get("python", python) == python else "the python changed"
 
 
 def start(

@@ -242,19 +242,26 @@ def summary(found: Evidence) -> str:
 
 def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
     """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
-    try:
-        known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
-    except (OSError, ValueError, KeyError):
-        known = {}  # the verdicts only decorate the listing; `report --check` tells of the drift
+    known = _verdicts(index)
     lines = {}
     for cell in cells:
         verdicts = known.get(cell.name) or {}
-        said = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
+        ends = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
         lines[cell.name] = (
-            f"{said}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
+            f"{ends}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
             f"torch {cell.torch}, python {cell.python}"
         )
     return lines
+
+
+def _verdicts(index: Path) -> dict[str, dict[str, str]]:
+    """Those of an index by cell and device class; none where it cannot be read: they only decorate
+    a listing, and `report --check` tells of the drift."""
+    try:
+        verdicts: dict[str, dict[str, str]] = json.loads(index.read_text("utf-8"))["verdicts"]
+        return verdicts
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
@@ -269,10 +276,7 @@ def note(found: Evidence, index: Path) -> None:
     with files.disk_errors(index):
         files.home().mkdir(parents=True, exist_ok=True)
     with FileLock(files.home() / "verdicts.lock"):
-        try:
-            known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
-        except (OSError, ValueError, KeyError):
-            known = {}
+        known = _verdicts(index)
         known.setdefault(found.cell, {})[found.device_class] = found.outcome.value
         files.write_text(index, index_text(known))
 

@@ -11,7 +11,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence, Fresh
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import engine, pipeline
 from mcore_compat.run.check_sets import CheckSet
 from mcore_compat.run.context import Context, Options
@@ -32,10 +32,8 @@ def kept(cell: Cell, check_set: CheckSet, workspace: Workspace) -> Evidence | No
         return None
     found = evidence.load(path)
     lock = locks.read(workspace.lock(cell.name)).digest
-    state = evidence.freshness(
-        found, lock=lock, suite=check_set.digest(workspace.suite), python=cell.python
-    )
-    return found if isinstance(state, Fresh) else None
+    suite = check_set.digest(workspace.suite)
+    return None if evidence.stale(found, lock=lock, suite=suite, python=cell.python) else found
 
 
 def run(cell: Cell, check_set: CheckSet, options: Options, context: Context) -> Evidence:
@@ -87,5 +85,4 @@ def _holds(name: str, digest: str, main: Evidence, workspace: Workspace) -> bool
     except (FileNotFoundError, EvidenceError):
         return False
     python = found.pins.get("python", "")
-    state = evidence.freshness(found, lock=main.lock, suite=digest, python=python)
-    return isinstance(state, Fresh)
+    return not evidence.stale(found, lock=main.lock, suite=digest, python=python)

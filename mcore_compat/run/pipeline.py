@@ -28,7 +28,7 @@ from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
-from mcore_compat.results.evidence import Evidence, Fresh, Reason
+from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
@@ -247,13 +247,8 @@ def _fresh(cell: Cell, base: Evidence, lock: Lock, results: Path) -> Evidence | 
     if not path.exists():
         return None
     found = evidence.load(path)
-    state = evidence.freshness(
-        found,
-        lock=lock.digest,
-        suite=base.suite,
-        python=cell.python,
-    )
-    return found if isinstance(state, Fresh) else None
+    why = evidence.stale(found, lock=lock.digest, suite=base.suite, python=cell.python)
+    return None if why else found
 
 
 def wheels_of(
