@@ -233,7 +233,11 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data = msgspec.json.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        whole = large_values.without if folder is None else _expander(str(folder))
+        whole = (
+            large_values.without
+            if folder is None
+            else functools.partial(large_values.expand, folder=folder)
+        )
         data["checks"] = [_sharing(whole(row)) for row in data["checks"]]
         data["installed"] = _interned(data.get("installed", {}))
         return _refreshed(msgspec.convert(data, Evidence))
@@ -260,11 +264,6 @@ def _interned(values: Any) -> Any:
 def _same(text: str) -> str:
     """The first string that is equal."""
     return text
-
-
-@functools.cache
-def _expander(folder: str) -> Any:
-    return functools.partial(large_values.expand, folder=Path(folder))
 
 
 def _refreshed(found: Evidence) -> Evidence:

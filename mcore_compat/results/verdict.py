@@ -165,17 +165,16 @@ def declared(found: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str
 
 def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
     """`(importing package, undeclared requirement, importing module)` that the suite saw."""
-    rows = set()
-    for result in found.checks:
-        for entry in result.details.get("undeclared") or ():
-            if isinstance(entry, Mapping) and not entry.get("guarded"):
-                rows.add(
-                    (
-                        str(entry.get("package", "")),
-                        str(entry.get("requires") or entry.get("module") or ""),
-                        str(entry.get("imported_by", "")),
-                    )
-                )
+    rows = {
+        (
+            str(entry.get("package", "")),
+            str(entry.get("requires") or entry.get("module") or ""),
+            str(entry.get("imported_by", "")),
+        )
+        for result in found.checks
+        for entry in result.details.get("undeclared") or ()
+        if isinstance(entry, Mapping) and not entry.get("guarded")
+    }
     return tuple(sorted(rows))
 
 
