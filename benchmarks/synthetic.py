@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.measure import HERE
 from mcore_compat.base import files
-from mcore_compat.base.forks import Forked
+from mcore_compat.base.forks import forked
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.cells import AXES, Cell, parsed, series_of
 from mcore_compat.core.releases import Release, Releases
@@ -132,9 +132,9 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     def texts() -> None:
         report.write(report.texts(all_, out))
 
-    with Forked(texts) as other:
+    with forked(texts) as other:
         pages = files.write_folder(out / site.FOLDER, *site.halves(Site(all_, {})))
-        other.result()
+        other()
     lap(f"report and site of {pages} files written")
     say(f"{time.monotonic() - wall:6.2f} s on the clock")
 

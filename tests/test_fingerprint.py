@@ -1,5 +1,8 @@
 """Equal for equal causes, different for different ones."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +14,10 @@ FRAMES = [
     {"module": "megatron.core.dist_checkpointing.serialization", "function": "load"},
     {"module": "json.decoder", "function": "decode"},
 ]
+
+
+def of(kind: str, message: str, frames: Sequence[Mapping[str, Any]]) -> str:
+    return fingerprint.of(kind, message, fingerprint.frame_of(frames))
 
 
 @given(
@@ -25,23 +32,23 @@ def test_addresses_paths_timings_and_temporary_names_do_not_matter(
     def text(a: int, p: int, s: float, n: str) -> str:
         return f"<X at {a:#x}> pid {p} after {s:.3f} s in /some/where/{n}/file.py tmp{n}"
 
-    one = fingerprint.fingerprint("KeyError", text(0x7F0000000000, 1, 1.5, "aaaaaa"), FRAMES)
-    two = fingerprint.fingerprint("KeyError", text(address, pid, seconds, name), FRAMES)
+    one = of("KeyError", text(0x7F0000000000, 1, 1.5, "aaaaaa"), FRAMES)
+    two = of("KeyError", text(address, pid, seconds, name), FRAMES)
     assert one == two
 
 
 def test_line_numbers_do_not_matter() -> None:
     moved = [{**frame, "line": 7} for frame in FRAMES]
-    a, b = (fingerprint.fingerprint("KeyError", "x", f) for f in (FRAMES, moved))
+    a, b = (of("KeyError", "x", f) for f in (FRAMES, moved))
     assert a == b
 
 
 def test_type_function_and_words_matter() -> None:
-    base = fingerprint.fingerprint("KeyError", "no such key", FRAMES)
+    base = of("KeyError", "no such key", FRAMES)
     other = [FRAMES[0], {**FRAMES[1], "function": "save"}]
-    assert base != fingerprint.fingerprint("TypeError", "no such key", FRAMES)
-    assert base != fingerprint.fingerprint("KeyError", "no such tensor", FRAMES)
-    assert base != fingerprint.fingerprint("KeyError", "no such key", other)
+    assert base != of("TypeError", "no such key", FRAMES)
+    assert base != of("KeyError", "no such tensor", FRAMES)
+    assert base != of("KeyError", "no such key", other)
 
 
 def test_the_innermost_frame_in_a_package_under_test_counts() -> None:

@@ -22,7 +22,6 @@ from mcore_compat.publish import (
     compatibility_json,
     compatibility_page,
     over_base,
-    part_files,
     site,
 )
 from mcore_compat.publish import part_reports as parts
@@ -127,7 +126,7 @@ def test_the_folder_is_read(workspace: Workspace) -> None:
     evidence.save(taken(event("fp8[gpt]"), base=BASE), workspace.over_base)
     assert [one.evidence for one in over_base.load_all(workspace)] == [e]
     assert [one.stale for one in over_base.load_all(workspace)] == ["the lock changed"]
-    texts = {path.name: text() for path, text in part_files.texts(workspace).items()}
+    texts = {path.name: text() for path, text in parts.texts(workspace).items()}
     assert "Never run" not in texts["GPU.md"]
     assert f"`{LOCKED}` (over a base)" in texts["GPU.md"]
     assert "**stale**: the lock changed" in texts["GPU.md"]
@@ -139,7 +138,7 @@ def test_the_folder_is_read(workspace: Workspace) -> None:
         over_base.load_all(workspace)
     evidence.save(taken(event("fp8[gpt]")), workspace.over_base)
     with pytest.raises(EvidenceError, match=rf"{LOCKED}/gpu\.gpu\.json tells of no base"):
-        part_files.texts(workspace)
+        parts.texts(workspace)
 
 
 def test_the_gpu_is_named_where_there_was_one() -> None:

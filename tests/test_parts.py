@@ -22,7 +22,7 @@ from mcore_compat.environments import creation
 from mcore_compat.publish import part_reports
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence, Fresh
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells, gpu_slots, memory, pipeline
 from mcore_compat.run.check_sets import EXCHANGE, GPU, MAIN, ON_A_GPU, RANKS, CheckSet
 from mcore_compat.run.context import Context, Options
@@ -43,7 +43,7 @@ def keep(found: Evidence, place: Workspace) -> Path:
 
 
 def is_fresh(found: Evidence, *, lock: str = "l", suite: str = "d") -> bool:
-    return isinstance(evidence.freshness(found, lock=lock, suite=suite, python="3.12"), Fresh)
+    return not evidence.stale(found, lock=lock, suite=suite, python="3.12")
 
 
 def test_both_sides_mean_the_same_folders_and_words() -> None:

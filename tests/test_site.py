@@ -21,7 +21,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import Collated, collate
-from mcore_compat.publish.rendering import address, issue, page, script_json, shown
+from mcore_compat.publish.rendering import address, issue, render, script_json, shown
 from mcore_compat.publish.site import choose, index, series, staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results.evidence import Evidence
@@ -176,7 +176,7 @@ def test_a_series_says_what_it_broke_and_fixed() -> None:
 
 def test_a_template_passes_over_no_undefined_name() -> None:
     with pytest.raises(Exception, match="undefined"):
-        page("causes.html", "../")
+        render("causes.html", root="../")
 
 
 def test_a_folder_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:

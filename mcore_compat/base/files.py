@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.base.forks import Forked
+from mcore_compat.base.forks import forked
 
 
 def home() -> Path:
@@ -85,8 +85,8 @@ def write_folder(
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            with Forked(lambda: _write_all(beside, also)) as other:
-                count = _write_all(beside, made) + other.result()
+            with forked(lambda: _write_all(beside, also)) as other:
+                count = _write_all(beside, made) + other()
             beside.chmod(0o755)
             if folder.exists():
                 old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))

@@ -2,72 +2,52 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import sys
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from mcore_compat.base.errors import InfrastructureError
 
 T = TypeVar("T")
 
 
-class Forked(Generic[T]):
-    """Runs `call` in a forked process from the start of the `with` block on; `result` waits.
+@contextlib.contextmanager
+def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Run `call` in a forked process from the start of the `with` block on; what is yielded waits
+    for it, returns what it returned and raises what it raised, or an InfrastructureError where the
+    process was killed, as where memory is short. One that nobody has waited for is ended.
 
     Only for processes of one thread. What `call` returns or raises must be picklable.
     """
+    import multiprocessing  # slow to import, and most commands fork nothing
 
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call = call
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(call, sender))
+    child.start()
+    sender.close()
 
-    def __enter__(self) -> Forked[T]:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._from, into = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            os.close(self._from)
-            self._child(into)
-        os.close(into)
-        return self
-
-    def _child(self, into: int) -> None:
-        answer: tuple[bool, Any]
+    def result() -> T:
         try:
-            answer = True, self._call()
-        except BaseException as error:
-            answer = False, error
-        with os.fdopen(into, "wb") as pipe:
-            pickle.dump(answer, pipe)
-        os._exit(0)
-
-    def result(self) -> T:
-        """What the call returned; raises what it raised.
-
-        Raises:
-            InfrastructureError: the process was killed, as where memory is short.
-        """
-        with os.fdopen(self._from, "rb") as pipe:
-            self._from = -1
-            pickled = pipe.read()
-        if not pickled:
-            raise InfrastructureError("a process that was to write files was killed; try again")
-        worked, value = pickle.loads(pickled)
-        if not worked:
-            raise value
+            value, error = receiver.recv()
+        except EOFError:
+            why = "a process that was to write files was killed; try again"
+            raise InfrastructureError(why) from None
+        if error is not None:
+            raise error
         returned: T = value
         return returned
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._from >= 0:  # nobody waits for it any more
-            os.close(self._from)
-            os.kill(self._pid, 9)
-        os.waitpid(self._pid, 0)
+    try:
+        yield result
+    finally:
+        child.kill()  # what it had to say is said, or nobody waits for it any more
+        child.join()
+        receiver.close()
+
+
+def _answer(call: Callable[[], object], sender: Any) -> None:
+    try:
+        sender.send((call(), None))
+    except BaseException as error:
+        sender.send((None, error))

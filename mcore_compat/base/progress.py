@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 EVERY_S = 15.0
 
@@ -42,11 +41,6 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat.base import files
-from mcore_compat.base.forks import Forked
+from mcore_compat.base.forks import forked
 from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import report as exchange_report
 from mcore_compat.exchange import run as exchange_run
-from mcore_compat.publish import collation, over_base, part_files, report, site
+from mcore_compat.publish import collation, over_base, part_reports, report, site
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import evidence, large_values, verdict
@@ -62,7 +62,7 @@ def collect() -> Publication:
             for name, text in exchange_texts.items()
         },
         **examples.texts(collated, exchanged, place),
-        **part_files.texts(place),
+        **part_reports.texts(place),
     }
     return Publication(
         workspace=place, declared=declared, results=results, collated=collated, texts=texts
@@ -85,9 +85,9 @@ def check(tell: Tell) -> int:
 def write(tell: Tell) -> int:
     """Write all files, and tell each cell's verdict and what was written; the exit code."""
     published = collect()
-    with Forked(lambda: report.write(published.texts)) as texts:
+    with forked(lambda: report.write(published.texts)) as texts:
         pages = _write_site(published.collated, published.workspace)
-        texts.result()
+        texts()
     large_values.pack(published.workspace.results)
     for result in published.results:
         why = result.reason.message if result.reason else verdict.summary(result)

@@ -8,6 +8,7 @@ from mcore_compat.cli.registry import VERDICT
 from mcore_compat.core import combinations
 from mcore_compat.publish import one_cell
 from mcore_compat.run import cells
+from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.run.context import context
 
 ANSWERS = VERDICT
@@ -23,7 +24,7 @@ def call(args: Namespace) -> int:
     here = context()
     cell = combinations.named(args.cell, here.matrix, here.releases)
     results = one_cell.results_of(cell, here.workspace)
-    parts = one_cell.parts_of(cell, here.workspace)
+    parts = one_cell.results_of(cell, here.workspace, ON_A_GPU)
     if not results and not parts:
         print(one_cell.without_result(cell, here))
         return 1

@@ -41,7 +41,6 @@ def markdown(all_: Collated) -> str:
         undeclared=list(_undeclared(all_)),
         drift=_drift(all_.drift),
         over=[(one, counts(one.evidence), _over(one)) for one in all_.over],
-        over_intro=over_base.INTRO,
     )
 
 
@@ -163,7 +162,7 @@ def _over(one: OverBase) -> Iterator[tuple[str, str]]:
     e = one.evidence
     if e.platform.get("gpu"):
         yield "GPU", over_base.gpu(e.platform)
-    yield from over_base.facts(e.base or {})
+    yield from over_base.facts(e.base)
     for cause in verdict.causes(e.checks):
         yield f"fails, {', '.join(cause.checks)}", f"{cause.type}: {verdict.gist(cause.message)}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mcore_compat.analysis import explanation
 from mcore_compat.base.errors import UsageError
@@ -12,25 +12,20 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import collation
 from mcore_compat.resolve import resolvability
 from mcore_compat.results import evidence, verdict
-from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
-from mcore_compat.run.check_sets import ON_A_GPU
+from mcore_compat.results.evidence import DEVICE_CLASSES, MAIN, Evidence
 from mcore_compat.run.context import Context
 
 
-def results_of(cell: Cell, workspace: Workspace) -> tuple[Evidence, ...]:
-    """The stored results of a cell's main suite, one for each device class that has one."""
-    paths = (evidence.path_of(cell.name, device, workspace.results) for device in DEVICE_CLASSES)
-    return tuple(evidence.load(path, whole=False) for path in paths if path.exists())
-
-
-def parts_of(cell: Cell, workspace: Workspace) -> tuple[Evidence, ...]:
-    """The stored results of the check sets beside the main one."""
+def results_of(
+    cell: Cell, workspace: Workspace, check_sets: Iterable[str] = (MAIN,)
+) -> tuple[Evidence, ...]:
+    """The stored results of check sets in a cell, one for each device class that has one."""
     paths = (
         evidence.path_of(cell.name, device, workspace.results, name)
-        for name in ON_A_GPU
+        for name in check_sets
         for device in DEVICE_CLASSES
     )
-    return tuple(evidence.load(path) for path in paths if path.exists())
+    return tuple(evidence.load(path, whole=False) for path in paths if path.exists())
 
 
 def without_result(cell: Cell, context: Context) -> str:

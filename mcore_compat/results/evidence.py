@@ -140,17 +140,12 @@ class Evidence:
         """The families that were asked, sorted."""
         return tuple(sorted({c.family for c in self.checks if c.family}))
 
-
-@dataclass(frozen=True)
-class Fresh:
-    """Evidence that still holds."""
-
-
-@dataclass(frozen=True)
-class Stale:
-    """Evidence that does not hold any more; `why` in a few words."""
-
-    why: str
+    def by_kind(self) -> dict[str, dict[str, CheckResult]]:
+        """By kind: the checks by family, empty for one that is of none."""
+        checks: dict[str, dict[str, CheckResult]] = {}
+        for c in self.checks:
+            checks.setdefault(c.kind, {})[c.family or ""] = c
+        return checks
 
 
 def now() -> str:
@@ -163,23 +158,22 @@ def path_of(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -
     return folder / cell / f"{check_set}.{device_class}.json"
 
 
-def freshness(found: Evidence, *, lock: str, suite: str, python: str) -> Fresh | Stale:
-    """Whether evidence still holds: the same lock, suite, python, and it ran to its end.
+def stale(found: Evidence, *, lock: str, suite: str, python: str) -> str:
+    """Why evidence does not hold any more, in a few words; empty where it does: the same lock,
+    suite, python, and it ran to its end.
 
     Of locally built wheels it records the bytes, which do not count: the lock names their sources,
     and what their ABI depends on is the cell's; no two builds give the same bytes.
     """
     if not found.complete:
-        return Stale("the run was interrupted")
+        return "the run was interrupted"
     if found.outcome is CellOutcome.ERROR:
-        return Stale("the surroundings failed")
+        return "the surroundings failed"
     if found.lock != lock:
-        return Stale("the lock changed")
+        return "the lock changed"
     if found.suite != suite and found.outcome is not CellOutcome.UNBUILDABLE:
-        return Stale("the suite changed")
-    if found.pins.get("python", python) != python:
-        return Stale("the python changed")
-    return Fresh()
+        return "the suite changed"
+    return "" if found.pins.get("python", python) == python else "the python changed"
 
 
 def start(
@@ -239,7 +233,11 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data = msgspec.json.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        whole = large_values.without if folder is None else _expander(str(folder))
+        whole = (
+            large_values.without
+            if folder is None
+            else functools.partial(large_values.expand, folder=folder)
+        )
         data["checks"] = [_sharing(whole(row)) for row in data["checks"]]
         data["installed"] = _interned(data.get("installed", {}))
         return _refreshed(msgspec.convert(data, Evidence))
@@ -266,11 +264,6 @@ def _interned(values: Any) -> Any:
 def _same(text: str) -> str:
     """The first string that is equal."""
     return text
-
-
-@functools.cache
-def _expander(folder: str) -> Any:
-    return functools.partial(large_values.expand, folder=Path(folder))
 
 
 def _refreshed(found: Evidence) -> Evidence:

@@ -122,13 +122,8 @@ MESSAGE = 2000
 """Characters of a message that are kept and that bear on the fingerprint."""
 
 
-def fingerprint(kind: str, message: str, frames: Sequence[Mapping[str, Any]]) -> str:
-    """Twelve hex digits for an exception of type `kind` with `message`, raised in `frames`."""
-    return of(kind, message, frame_of(frames))
-
-
 @functools.cache
 def of(kind: str, message: str, frame: str) -> str:
-    """As `fingerprint`, where `frame_of` the frames is known."""
+    """Twelve hex digits for an exception of type `kind` with `message`, raised in `frame`."""
     text = "\0".join((kind, frame, normalised(message[:MESSAGE])))
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]

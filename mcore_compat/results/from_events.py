@@ -97,12 +97,12 @@ class Builder:
         raw = event.get("failure")
         failure = None
         if raw:
-            message = self._clean(raw["message"])
+            message, frame = self._clean(raw["message"]), fingerprint.frame_of(raw["frames"])
             failure = Failure(
                 type=raw["type"],
                 message=message[: fingerprint.MESSAGE],
-                frame=fingerprint.frame_of(raw["frames"]),
-                fingerprint=fingerprint.fingerprint(raw["type"], message, raw["frames"]),
+                frame=frame,
+                fingerprint=fingerprint.of(raw["type"], message, frame),
                 traceback=self._clean(raw["traceback"])[-_TRACEBACK:],
                 gpu_independent=self._clean(raw["gpu_independent"]),
             )

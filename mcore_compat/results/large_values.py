@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +59,15 @@ def name_of(text: str) -> str:
 def compact(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
     """A check's row with the large values of its `details` and a long traceback replaced; their
     texts, by digest, are put `into`."""
-    found = {**row, "details": {k: _apart(v, into) for k, v in row["details"].items()}}
-    if row["failure"]:
-        traceback = _apart(row["failure"]["traceback"], into)
-        found["failure"] = {**row["failure"], "traceback": traceback}
-    return found
+    return _changed(row, lambda value: _apart(value, into))
+
+
+def _changed(row: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A check's row with each value of its `details`, and its traceback, as `change` gives it."""
+    failure = row["failure"]
+    if failure:
+        failure = {**failure, "traceback": change(failure["traceback"])}
+    return {**row, "details": {k: change(v) for k, v in row["details"].items()}, "failure": failure}
 
 
 def _apart(value: Any, into: dict[str, str]) -> Any:
@@ -82,12 +86,7 @@ def expand(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         EvidenceError: a value is not there, or is not what its digest says.
     """
-    details = {k: _whole(v, folder) if type(v) is dict else v for k, v in row["details"].items()}
-    found = {**row, "details": details}
-    if row["failure"]:
-        traceback = _whole(row["failure"]["traceback"], folder)
-        found["failure"] = {**row["failure"], "traceback": traceback}
-    return found
+    return _changed(row, lambda value: _whole(value, folder) if type(value) is dict else value)
 
 
 def _whole(value: Any, folder: Path) -> Any:

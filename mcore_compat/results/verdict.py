@@ -165,17 +165,16 @@ def declared(found: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str
 
 def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
     """`(importing package, undeclared requirement, importing module)` that the suite saw."""
-    rows = set()
-    for result in found.checks:
-        for entry in result.details.get("undeclared") or ():
-            if isinstance(entry, Mapping) and not entry.get("guarded"):
-                rows.add(
-                    (
-                        str(entry.get("package", "")),
-                        str(entry.get("requires") or entry.get("module") or ""),
-                        str(entry.get("imported_by", "")),
-                    )
-                )
+    rows = {
+        (
+            str(entry.get("package", "")),
+            str(entry.get("requires") or entry.get("module") or ""),
+            str(entry.get("imported_by", "")),
+        )
+        for result in found.checks
+        for entry in result.details.get("undeclared") or ()
+        if isinstance(entry, Mapping) and not entry.get("guarded")
+    }
     return tuple(sorted(rows))
 
 
@@ -242,19 +241,26 @@ def summary(found: Evidence) -> str:
 
 def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
     """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
-    try:
-        known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
-    except (OSError, ValueError, KeyError):
-        known = {}  # the verdicts only decorate the listing; `report --check` tells of the drift
+    known = _verdicts(index)
     lines = {}
     for cell in cells:
         verdicts = known.get(cell.name) or {}
-        said = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
+        ends = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
         lines[cell.name] = (
-            f"{said}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
+            f"{ends}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
             f"torch {cell.torch}, python {cell.python}"
         )
     return lines
+
+
+def _verdicts(index: Path) -> dict[str, dict[str, str]]:
+    """Those of an index by cell and device class; none where it cannot be read: they only decorate
+    a listing, and `report --check` tells of the drift."""
+    try:
+        verdicts: dict[str, dict[str, str]] = json.loads(index.read_text("utf-8"))["verdicts"]
+        return verdicts
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
@@ -269,10 +275,7 @@ def note(found: Evidence, index: Path) -> None:
     with files.disk_errors(index):
         files.home().mkdir(parents=True, exist_ok=True)
     with FileLock(files.home() / "verdicts.lock"):
-        try:
-            known = json.loads(index.read_text(encoding="utf-8"))["verdicts"]
-        except (OSError, ValueError, KeyError):
-            known = {}
+        known = _verdicts(index)
         known.setdefault(found.cell, {})[found.device_class] = found.outcome.value
         files.write_text(index, index_text(known))
 
@@ -324,20 +327,10 @@ def _table(found: Evidence, table_class: type) -> object:
     table.add_column("check", overflow="fold")  # cut short, two names could be the same
     for family in families:
         table.add_column(family)
-    by_kind: dict[str, dict[str | None, CheckOutcome]] = {}
-    for result in found.checks:
-        by_kind.setdefault(result.kind, {})[result.family] = result.outcome
-
-    def cell(outcome: CheckOutcome | None) -> Text:
-        if outcome is None:
-            return Text("")
-        return Text(spelt(outcome), _STYLES.get(outcome.value, ""))
-
-    for kind, outcomes in sorted(by_kind.items()):
-        if None in outcomes:
-            table.add_row(kind, cell(outcomes[None]))
-        else:
-            table.add_row(kind, *(cell(outcomes.get(family)) for family in families))
+    for kind, checks in sorted(found.by_kind().items()):
+        outcomes = [checks[f].outcome if f in checks else None for f in families]
+        row = [checks[""].outcome] if "" in checks else outcomes
+        table.add_row(kind, *(Text(spelt(o), _STYLES.get(o.value, "")) if o else "" for o in row))
     return table
 
 

@@ -25,7 +25,7 @@ from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict
-from mcore_compat.results.evidence import Evidence, Fresh, Reason
+from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN, CheckSet
 from mcore_compat.run.context import Context, Options
@@ -250,10 +250,9 @@ def kept(base: Evidence, results: Path, *, whole: bool = True) -> Evidence | Non
     if not path.exists():
         return None
     stored = evidence.load(path, whole=whole)
-    state = evidence.freshness(
-        stored, lock=base.lock, suite=base.suite, python=base.pins.get("python", "")
-    )
-    return stored if isinstance(state, Fresh) else None
+    python = base.pins.get("python", "")
+    why = evidence.stale(stored, lock=base.lock, suite=base.suite, python=python)
+    return None if why else stored
 
 
 def lacking(main: Evidence, digests: Mapping[str, str], workspace: Workspace) -> tuple[str, ...]:

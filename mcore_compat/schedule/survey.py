@@ -18,7 +18,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence, Stale
+from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.context import Context
@@ -97,9 +97,9 @@ def _state_of(
 def _freshness(last: Evidence, lock: str, digests: Mapping[str, str], context: Context) -> str:
     """`fresh`, or why not; `digests`: of the check sets that a whole run has."""
     python = last.pins.get("python", "")
-    state = evidence.freshness(last, lock=lock, suite=digests["main"], python=python)
-    if isinstance(state, Stale):
-        return state.why
+    why = evidence.stale(last, lock=lock, suite=digests["main"], python=python)
+    if why:
+        return why
     if not last.checks:
         return "fresh"
     parts = {name: digest for name, digest in digests.items() if name != "main"}

@@ -16,7 +16,7 @@ from mcore_compat.exchange.evidence import Answers, answers
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve.locks import Lock, asked_for
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence, Fresh
+from mcore_compat.results.evidence import Evidence
 
 FRESH, UNTESTED = "fresh", "untested"
 
@@ -101,8 +101,7 @@ class UpgradeInputs:
             digest = asked_for(cell, self.all_.matrix, self.all_.releases)
         python = known.pins.get("python", "")
         suite = known.suite if known.outcome is CellOutcome.UNRESOLVABLE else self.suite
-        freshness = evidence.freshness(known, lock=digest, suite=suite, python=python)
-        return FRESH if isinstance(freshness, Fresh) else freshness.why
+        return evidence.stale(known, lock=digest, suite=suite, python=python) or FRESH
 
 
 def nearest_class(

@@ -92,11 +92,8 @@ def table(e: Evidence) -> Markup:
     here and not in a template: a matrix has hundreds of thousands of squares, most of them alike.
     """
     families = e.families()
-    by_kind: dict[str, dict[str, CheckResult]] = {}
-    for c in e.checks:
-        by_kind.setdefault(c.kind, {})[c.family or ""] = c
     lines = []
-    for kind, results in by_kind.items():
+    for kind, results in e.by_kind().items():
         if "" in results:
             squares = [_square_of(results[""], e.device_class, len(families) or 1)]
         else:

@@ -8,8 +8,7 @@ from typing import Any
 
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.publish.collation import Counts, counts
-from mcore_compat.publish.over_base import INTRO
+from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Entry, Site, restores
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
@@ -32,24 +31,11 @@ class Square:
     stale: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class CellRow:
-    """A cell on a device class, in the list."""
-
-    entry: Entry
-    device_class: str
-    outcome: str
-    counts: Counts | None
-    restores: str
-    taken: str
-    stale: str
-
-
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`index.html`, and every cell in one plain list."""
     pairs = [one.pair for one in site.entries.values()]
     mcore, modelopt = (sorted({pair[i] for pair in pairs}, key=parsed) for i in range(2))
-    off = [row for row in rows(site) if not row.entry.default]
+    off = [row for row in rows(site) if not row[0].default]
     device_class = site.device_class
     kinds = sorted({c.kind for e in site.all_.found for c in e.checks})
     families = sorted({c.family for e in site.all_.found for c in e.checks if c.family})
@@ -68,18 +54,17 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             choices={axis: _series(site, axis) for axis in AXES[2:]},
             rows=off[:ROWS],
             off=len(off),
-            cell_outcomes=list(CellOutcome),
-            check_outcomes=list(CheckOutcome),
+            counts=counts,
+            stale=site.stale,
             totals=_totals(site, device_class),
             over=site.all_.over,
-            over_intro=INTRO,
             known=site.entries,
             data=script_json(data(site, mcore, modelopt)),
         ),
     )
     yield (
         "cells/index.html",
-        render("cells.html", root="../", rows=list(rows(site))),
+        render("cells.html", root="../", rows=rows(site), restores=restores, stale=site.stale),
     )
 
 
@@ -121,29 +106,11 @@ def _notes(site: Site, one: Entry, device_class: str, others: int) -> Iterator[s
         yield f"+{others} off-stack"
 
 
-def rows(site: Site) -> Iterator[CellRow]:
+def rows(site: Site) -> Iterator[tuple[Entry, Evidence | None]]:
     """Every cell on each device class of which there is evidence; untested ones too."""
-    for one in site.entries.values():
-        for device_class, e in one.by_class.items():
-            yield CellRow(
-                entry=one,
-                device_class=device_class,
-                outcome=e.outcome.value,
-                counts=counts(e) if e.checks else None,
-                restores=restores(e) if e.checks else "",
-                taken=e.taken[:10],
-                stale=site.stale.get((one.name, device_class), ""),
-            )
-        if not one.by_class:
-            yield CellRow(
-                entry=one,
-                device_class="",
-                outcome=CellOutcome.UNTESTED.value,
-                counts=None,
-                restores="",
-                taken="",
-                stale="",
-            )
+    for cell in site.entries.values():
+        for result in cell.by_class.values() or (None,):
+            yield cell, result
 
 
 def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str, Any]:

@@ -34,11 +34,10 @@ def _text(site: Site, name: str, mine: list[OverBase]) -> str:
         name=name,
         pins=mine[0].evidence.pins,
         known=site.entries,
-        over_intro=over_base.INTRO,
         sections=[
             (o, cell.made(site, o.evidence, verdict.causes(o.evidence.checks), o.stale))
             for o in mine
         ],
         gpu=over_base.gpu,
-        facts=[over_base.facts(o.evidence.base or {})[1:] for o in mine],
+        facts=[over_base.facts(o.evidence.base)[1:] for o in mine],
     )

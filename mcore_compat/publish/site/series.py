@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mcore_compat.analysis.interfaces import changes as interface_changes
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
@@ -22,14 +23,16 @@ PACKAGES = AXES[:-1]
 _PAIR = {AXES[0]: AXES[1], AXES[1]: AXES[0]}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChangedCheck:
-    """A check that answers otherwise than in the series before; `cells` as new and old one."""
+class ChangedCheck(NamedTuple):
+    """A check that answers otherwise than in the series before, and the failure of the newer."""
 
     check: str
     why: str
     fingerprint: str
-    cells: tuple[tuple[str, str], ...]
+
+
+Changed = Mapping[ChangedCheck, Sequence[tuple[str, str]]]
+"""With the cells in which it does, as new and old one; sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +41,11 @@ class Against:
     else others differ too, by axis in `also`, and may be the cause."""
 
     exact: bool
-    pairs: tuple[tuple[Evidence, Evidence], ...]
-    broke: tuple[ChangedCheck, ...]
-    fixed: tuple[ChangedCheck, ...]
-    also: tuple[str, ...] = ()
-    suites_differ: int = 0
+    pairs: Sequence[tuple[Evidence, Evidence]]
+    broke: Changed
+    fixed: Changed
+    also: tuple[str, ...]
+    suites_differ: int
 
 
 @dataclass
@@ -133,12 +136,33 @@ def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> A
     """What differs, where cells can be compared; of those whose other pins are all the same
     where there are any."""
     others = [axis for axis in AXES if axis != package]
-    pairs = _pairs(others, old, new)
-    if pairs:
-        return _against(package, pairs, exact=True)
-    if package in _PAIR:
-        pairs = _pairs([_PAIR[package]], old, new)
-    return _against(package, pairs, exact=False) if pairs else None
+    exact = _pairs(others, old, new)
+    pairs = exact or (_pairs([_PAIR[package]], old, new) if package in _PAIR else [])
+    if not pairs:
+        return None
+    broke: dict[ChangedCheck, list[tuple[str, str]]] = {}
+    fixed: dict[ChangedCheck, list[tuple[str, str]]] = {}
+    also: set[str] = set()
+    for before, after in pairs:
+        also.update(comparison.other_pins(before, after, package))
+        if _answers(before) == _answers(after):
+            continue
+        difference = comparison.difference(before, after)
+        failures = {c.check: c.failure.fingerprint for c in after.checks if c.failure}
+        for change in difference.broke:
+            key = ChangedCheck(change.check, change.why, failures.get(change.check, ""))
+            broke.setdefault(key, []).append((after.cell, before.cell))
+        for change in difference.fixed:
+            key = ChangedCheck(change.check, "", "")
+            fixed.setdefault(key, []).append((after.cell, before.cell))
+    return Against(
+        exact=bool(exact),
+        pairs=pairs,
+        broke=dict(sorted(broke.items())),
+        fixed=dict(sorted(fixed.items())),
+        also=tuple(axis for axis in AXES if axis in also),
+        suites_differ=sum(before.suite != after.suite for before, after in pairs),
+    )
 
 
 def _pairs(
@@ -147,53 +171,13 @@ def _pairs(
     """Each newer piece of evidence that came to its checks, with the older one that shares
     `axes`: of several, the first by name, which is that of the default stack."""
 
-    def key(e: Evidence) -> tuple[str, ...]:
-        return e.device_class, *(e.pins[axis] for axis in axes)
+    def by_pins(results: Sequence[Evidence]) -> dict[tuple[str, ...], Evidence]:
+        last_first = sorted(results, key=lambda e: e.cell, reverse=True)
+        return {(e.device_class, *(e.pins[a] for a in axes)): e for e in last_first if e.checks}
 
-    before: dict[tuple[str, ...], Evidence] = {}
-    for e in sorted(old, key=lambda e: e.cell, reverse=True):
-        if e.checks:
-            before[key(e)] = e
-    after: dict[tuple[str, ...], Evidence] = {}
-    for e in sorted(new, key=lambda e: e.cell, reverse=True):
-        if e.checks:
-            after[key(e)] = e
-    return [(before[at], e) for at, e in sorted(after.items()) if at in before]
-
-
-def _against(package: str, pairs: Sequence[tuple[Evidence, Evidence]], *, exact: bool) -> Against:
-    broke: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    fixed: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    also: dict[str, None] = {}
-    suites = 0
-    for old, new in pairs:
-        suites += old.suite != new.suite
-        also.update(dict.fromkeys(comparison.other_pins(old, new, package)))
-        if _answers(old) == _answers(new):
-            continue
-        made = comparison.difference(old, new)
-        prints = {c.check: c.failure.fingerprint for c in new.checks if c.failure}
-        for change in made.broke:
-            key = change.check, change.why, prints.get(change.check, "")
-            broke.setdefault(key, []).append((new.cell, old.cell))
-        for change in made.fixed:
-            fixed.setdefault((change.check, "", ""), []).append((new.cell, old.cell))
-    return Against(
-        exact=exact,
-        pairs=tuple(pairs),
-        broke=_lines(broke),
-        fixed=_lines(fixed),
-        also=tuple(axis for axis in AXES if axis in also),
-        suites_differ=suites,
-    )
+    before, after = by_pins(old), by_pins(new)
+    return [(before[pins], after[pins]) for pins in sorted({*before} & {*after})]
 
 
 def _answers(e: Evidence) -> list[tuple[str, str]]:
     return [(c.check, c.outcome.value) for c in e.checks]
-
-
-def _lines(found: Mapping[tuple[str, str, str], list[tuple[str, str]]]) -> tuple[ChangedCheck, ...]:
-    return tuple(
-        ChangedCheck(check=check, why=why, fingerprint=fingerprint, cells=tuple(cells))
-        for (check, why, fingerprint), cells in sorted(found.items())
-    )

@@ -12,7 +12,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence, Stale
+from mcore_compat.results.evidence import Evidence
 
 Staleness = Mapping[tuple[str, str], str]
 """By cell and device class: why its evidence is stale; those that are fresh are left out."""
@@ -39,5 +39,4 @@ def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) 
         ):
             return ""
         return "what the resolver is asked changed"
-    state = evidence.freshness(e, lock=lock, suite=suite, python=e.pins.get("python", ""))
-    return state.why if isinstance(state, Stale) else ""
+    return evidence.stale(e, lock=lock, suite=suite, python=e.pins.get("python", ""))
