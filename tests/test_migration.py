@@ -247,8 +247,8 @@ def test_of_the_other_sets_too_and_they_are_no_verdict(old: str, new: str, repor
 
 def test_what_was_exchanged_is_as_it_was_by_the_cell_that_saved(reports: Path) -> None:
     migration.migrate(reports)
-    (found,) = exchanges.load_all(reports / "results")
-    assert (found.cell, found.lock, found.exchange) == (CELL, "l", "of the exchange")
+    (found,) = evidence.load_all(reports / "results", evidence.EXCHANGE)
+    assert (found.cell, found.lock, found.suite) == (CELL, "l", "of the exchange")
     assert found.pins == PINS
     assert sorted(found.sources) == sorted(EXCHANGE["from"])
     for origin, before in EXCHANGE["from"].items():
@@ -256,14 +256,17 @@ def test_what_was_exchanged_is_as_it_was_by_the_cell_that_saved(reports: Path) -
         assert (source.lock, source.manifests) == tuple(before["digests"].values())
         assert (source.pins, source.taken) == (before["pins"], before["taken"])
         assert list(source.ways) == before["ways"]
-        assert sorted(source.answers) == sorted(before["answers"])
+        answers = exchanges.answers(found)[origin]
+        assert sorted(answers) == sorted(before["answers"])
         for key, answer in before["answers"].items():
             fields = {"outcome": answer} if isinstance(answer, str) else answer
-            now = source.answers[key]
+            now = answers[key]
+            cause = now.failure.fingerprint if now.failure else None
             assert now.outcome.value == fields["outcome"]
-            assert (now.cause, now.reason) == (fields.get("cause"), fields.get("reason"))
-            assert now.notes == fields.get("notes", {})
-    assert {name: one.traceback for name, one in found.failures.items()} == {
+            assert (cause, now.reason) == (fields.get("cause"), fields.get("reason"))
+            assert now.details == fields.get("notes", {})
+    failures = [check.failure for check in found.checks if check.failure]
+    assert {failure.fingerprint: failure.traceback for failure in failures} == {
         name: one["traceback"] for name, one in EXCHANGE["failures"].items()
     }
     assert result(reports, f"results/{CELL}/exchange.host.json").taken == "2026-02-02T03:04:05Z"

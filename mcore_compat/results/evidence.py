@@ -233,12 +233,9 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data = msgspec.json.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        whole = (
-            large_values.without
-            if folder is None
-            else functools.partial(large_values.expand, folder=folder)
-        )
-        data["checks"] = [_sharing(whole(row)) for row in data["checks"]]
+        for place, row in enumerate(data["checks"]):
+            whole = large_values.expand(row, folder) if folder else large_values.without(row)
+            data["checks"][place] = _sharing(whole)
         data["installed"] = _interned(data.get("installed", {}))
         return _refreshed(msgspec.convert(data, Evidence))
     except (EvidenceError, msgspec.MsgspecError) as error:
