@@ -18,6 +18,7 @@ from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from mcore_compat.core.matrix import Pairs
 
@@ -209,14 +210,10 @@ def nearest_better(found: Evidence, others: Iterable[Evidence]) -> Evidence | No
         fewer = failing(other) < failing(found)
         return other.outcome is CellOutcome.COMPATIBLE or there > here or (there == here and fewer)
 
-    def rank(other: Evidence) -> tuple[bool, int, int, int, str]:
-        return (
-            other.outcome is not CellOutcome.COMPATIBLE,
-            -len(restoring(other)),
-            abs(_number(found.pins["megatron-core"]) - _number(other.pins["megatron-core"])),
-            abs(_number(found.pins["nvidia-modelopt"]) - _number(other.pins["nvidia-modelopt"])),
-            other.cell,
-        )
+    def rank(other: Evidence) -> tuple[object, ...]:
+        apart = [abs(_number(found.pins[a]) - _number(other.pins[a])) for a in AXES[:2]]
+        best = other.outcome is not CellOutcome.COMPATIBLE, -len(restoring(other))
+        return *best, *apart, other.cell
 
     candidates = [
         o
@@ -291,64 +288,58 @@ def show(
     `others` are the cells that advice is taken from, None for no advice; `rules` are the expected
     failures that the matrix declares.
     """
+    from rich.text import Text
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style))
+
+    head = Text(f"{found.cell}: ").append(spelt(found.outcome), _style(found.outcome))
+    console.print(head.append(f" (device class {found.device_class})"))
+    say("  " + ", ".join(f"{axis} {found.pins[axis]}" for axis in AXES))
+    if found.reason:
+        say(f"  {found.reason.kind}: {found.reason.message}")
+        if found.reason.help:
+            say(f"  what would help: {found.reason.help}")
+    if found.checks:
+        say(f"  {summary(found)}")
+        console.print(_table(found))
+    for cause in causes(found.checks):
+        say(f"why not: {', '.join(cause.checks)}", "bold")
+        say(f"  {cause.type}: {gist(cause.message)}")
+        say(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}")
+        if cause.gpu_independent:
+            say(f"  the same with a GPU: {cause.gpu_independent}")
+        for reason in declared(found, cause, rules):
+            say(f"  declared: {reason}")
+    if others is not None and found.outcome is not CellOutcome.COMPATIBLE:
+        say(f"what to try: {_advice(found, others)}")
+
+
+def _style(outcome: CheckOutcome | CellOutcome) -> str:
+    return _STYLES.get(outcome.value, "")
+
+
+def _table(found: Evidence) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    pins = ", ".join(f"{axis} {found.pins[axis]}" for axis in AXES)
-    head = Text(f"{found.cell}: ")
-    head.append(spelt(found.outcome), _STYLES.get(found.outcome.value, ""))
-    head.append(f" (device class {found.device_class})")
-    console.print(head)
-    console.print(Text(f"  {pins}"))
-    if found.reason:
-        console.print(Text(f"  {found.reason.kind}: {found.reason.message}"))
-        if found.reason.help:
-            console.print(Text(f"  what would help: {found.reason.help}"))
-    if found.checks:
-        console.print(Text(f"  {summary(found)}"))
-        console.print(_table(found, Table))
-        for cause in causes(found.checks):
-            console.print(Text(f"why not: {', '.join(cause.checks)}", "bold"))
-            console.print(Text(f"  {cause.type}: {gist(cause.message)}"))
-            console.print(Text(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}"))
-            if cause.gpu_independent:
-                console.print(Text(f"  the same with a GPU: {cause.gpu_independent}"))
-            for reason in declared(found, cause, rules):
-                console.print(Text(f"  declared: {reason}"))
-    if others is not None:
-        _advice(found, others, console)
-
-
-def _table(found: Evidence, table_class: type) -> object:
-    from rich.text import Text
-
     families = found.families()
-    table = table_class(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("check", overflow="fold")  # cut short, two names could be the same
     for family in families:
         table.add_column(family)
     for kind, checks in sorted(found.by_kind().items()):
         outcomes = [checks[f].outcome if f in checks else None for f in families]
         row = [checks[""].outcome] if "" in checks else outcomes
-        table.add_row(kind, *(Text(spelt(o), _STYLES.get(o.value, "")) if o else "" for o in row))
+        table.add_row(kind, *(Text(spelt(o), _style(o)) if o else "" for o in row))
     return table
 
 
-def _advice(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
-    from rich.text import Text
-
-    if found.outcome is CellOutcome.COMPATIBLE:
-        return
+def _advice(found: Evidence, others: Sequence[Evidence]) -> str:
     near = nearest_better(found, others)
     if near is None:
-        console.print(Text("what to try: no known cell does better; nox -l lists them all"))
-        return
+        return "no known cell does better; nox -l lists them all"
     families = ", ".join(restoring(near)) or "no family"
-    fail = f"{failing(near)} checks fail there" + (
-        f", {failing(found)} here" if found.checks else ""
-    )
-    console.print(
-        Text(
-            f"what to try: nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; {fail})"
-        )
-    )
+    here = f", {failing(found)} here" if found.checks else ""
+    fail = f"{failing(near)} checks fail there{here}"
+    return f"nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; {fail})"

@@ -13,7 +13,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.collation import Counts, counts
 from mcore_compat.publish.rendering import environment, render, shown
-from mcore_compat.publish.site.view import Entry, Site
+from mcore_compat.publish.site.view import Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 
@@ -46,31 +46,32 @@ class CellSection:
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`cells/NAME.html`."""
     for one in site.entries.values():
-        yield f"cells/{one.name}.html", text(site, one)
-
-
-def text(site: Site, one: Entry) -> str:
-    """One page."""
-    good = one.name in site.constraints
-    return render(
-        "cell.html",
-        root="../",
-        one=one,
-        outcomes=[(d, e.outcome.value) for d, e in one.by_class.items()]
-        or [("", CellOutcome.UNTESTED.value)],
-        sections=[section(site, e) for e in one.by_class.values()],
-        over=[o for o in site.all_.over if o.lock_of == one.name],
-        pinned=[(axis, one.pins[axis], series_of(one.pins[axis])) for axis in AXES],
-        cuda=next((e.cuda for e in one.by_class.values()), None),
-        constraints=good,
-        instead=None if good else site.instead.of(one),
-    )
-
-
-def section(site: Site, e: Evidence) -> CellSection:
-    """What is said of one device class."""
-    stale = site.stale.get((e.cell, e.device_class), "")
-    return made(site, e, site.all_.causes[e.cell, e.device_class], stale)
+        good = one.name in site.constraints
+        results = one.by_class.values()
+        yield (
+            f"cells/{one.name}.html",
+            render(
+                "cell.html",
+                root="../",
+                one=one,
+                outcomes=[(d, e.outcome.value) for d, e in one.by_class.items()]
+                or [("", CellOutcome.UNTESTED.value)],
+                sections=[
+                    made(
+                        site,
+                        e,
+                        site.all_.causes[e.cell, e.device_class],
+                        site.stale.get((e.cell, e.device_class), ""),
+                    )
+                    for e in results
+                ],
+                over=[o for o in site.all_.over if o.lock_of == one.name],
+                pinned=[(axis, one.pins[axis], series_of(one.pins[axis])) for axis in AXES],
+                cuda=next((e.cuda for e in results), None),
+                constraints=good,
+                instead=None if good else site.instead.of(one),
+            ),
+        )
 
 
 def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> CellSection:

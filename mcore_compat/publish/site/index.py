@@ -10,7 +10,7 @@ from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render, script_json
-from mcore_compat.publish.site.view import Entry, Site, restores
+from mcore_compat.publish.site.view import Entry, Site, restores, totals
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
 from mcore_compat.results.verdict import SYMBOLS
 
@@ -56,7 +56,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             off=len(off),
             counts=counts,
             stale=site.stale,
-            totals=_totals(site, device_class),
+            totals=totals(one.outcome(device_class) for one in site.entries.values()),
             over=site.all_.over,
             known=site.entries,
             data=script_json(data(site, mcore, modelopt)),
@@ -70,12 +70,6 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 def _series(site: Site, axis: str) -> list[str]:
     return sorted({series_of(one.pins[axis]) for one in site.entries.values()}, key=parsed)
-
-
-def _totals(site: Site, device_class: str) -> list[tuple[str, int]]:
-    """How many cells of each outcome."""
-    outcomes = [one.outcome(device_class) for one in site.entries.values()]
-    return [(o.value, outcomes.count(o)) for o in CellOutcome if o in outcomes]
 
 
 def squares(site: Site, device_class: str) -> dict[tuple[str, str], Square]:
@@ -125,27 +119,19 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
     outcomes = [o.value for o in CellOutcome]
     texts: dict[str, int] = {"": 0}
     whys: dict[str, int] = {"": 0}
-    told = []
-    for one in site.entries.values():
-        pins = [index[axis][one.pins[axis]] for axis in AXES]
-        for device_class, e in one.by_class.items():
-            why = site.stale.get((one.name, device_class), "")
-            told.append(
-                [
-                    one.name,
-                    DEVICE_CLASSES.index(device_class),
-                    outcomes.index(e.outcome.value),
-                    *pins,
-                    int(one.default),
-                    texts.setdefault(_letters(e, place), len(texts)),
-                    whys.setdefault(why, len(whys)),
-                    e.taken[:10],
-                ]
-            )
-        if not one.by_class:
-            told.append(
-                [one.name, -1, outcomes.index("untested"), *pins, int(one.default), 0, 0, ""]
-            )
+    cells = [
+        [
+            cell.name,
+            DEVICE_CLASSES.index(e.device_class) if e else -1,
+            outcomes.index(e.outcome.value if e else CellOutcome.UNTESTED.value),
+            *(index[axis][cell.pins[axis]] for axis in AXES),
+            int(cell.default),
+            texts.setdefault(_letters(e, place), len(texts)) if e else 0,
+            whys.setdefault(site.stale.get((cell.name, e.device_class), ""), len(whys)) if e else 0,
+            e.taken[:10] if e else "",
+        ]
+        for cell, e in rows(site)
+    ]
     return {
         "axes": list(AXES),
         "names": [NAMES[axis] for axis in AXES],
@@ -160,7 +146,7 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
         "texts": list(texts),
         "stale": list(whys),
         "rows": ROWS,
-        "cells": told,
+        "cells": cells,
     }
 
 

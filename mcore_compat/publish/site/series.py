@@ -13,7 +13,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Release
 from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render
-from mcore_compat.publish.site.view import Site, restores
+from mcore_compat.publish.site.view import Site, restores, totals
 from mcore_compat.results import comparison
 from mcore_compat.results.evidence import Evidence
 
@@ -67,8 +67,7 @@ class Series:
 
     def totals(self) -> list[tuple[str, int]]:
         outcomes = [e.outcome for e in self.found]
-        outcomes += [CellOutcome.UNTESTED] * len(self.untested)
-        return [(o.value, outcomes.count(o)) for o in CellOutcome if o in outcomes]
+        return totals([*outcomes, *([CellOutcome.UNTESTED] * len(self.untested))])
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:

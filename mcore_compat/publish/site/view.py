@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -137,11 +138,10 @@ class Instead:
 
     def _index(self, keep: tuple[int, ...]) -> dict[tuple[str, ...], list[Entry]]:
         if keep not in self._by:
-            made: dict[tuple[str, ...], list[Entry]] = {}
+            cells = self._by[keep] = {}
             for one in self._good:
                 series = self._series[one.name]
-                made.setdefault(tuple(series[i] for i in keep), []).append(one)
-            self._by[keep] = made
+                cells.setdefault(tuple(series[i] for i in keep), []).append(one)
         return self._by[keep]
 
 
@@ -154,6 +154,12 @@ def _distance(one: str, other: str) -> int:
     numbers = [(parsed(v).major * 1000 + parsed(v).minor) * 100 + parsed(v).micro
                for v in (one, other)]  # fmt: skip
     return abs(numbers[0] - numbers[1])
+
+
+def totals(outcomes: Iterable[CellOutcome]) -> list[tuple[str, int]]:
+    """How many cells came to each outcome."""
+    counts = Counter(outcomes)
+    return [(o.value, counts[o]) for o in CellOutcome if counts[o]]
 
 
 def restores(e: Evidence) -> str:
