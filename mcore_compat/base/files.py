@@ -71,7 +71,7 @@ def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -
 
 
 def write_folder(
-    folder: Path, made: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
+    folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
 ) -> int:
     """Put files, each a path within it and a text, in the place of `folder`; how many.
 
@@ -86,7 +86,7 @@ def write_folder(
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             with forked(lambda: _write_all(beside, also)) as other:
-                count = _write_all(beside, made) + other()
+                count = _write_all(beside, pages) + other()
             beside.chmod(0o755)
             if folder.exists():
                 old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -100,9 +100,9 @@ def write_folder(
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write_all(folder: Path, made: Iterable[tuple[str, str]]) -> int:
+def _write_all(folder: Path, pages: Iterable[tuple[str, str]]) -> int:
     count, there = 0, {""}
-    for name, text in made:
+    for name, text in pages:
         count += 1
         parent = name.rpartition("/")[0]
         if parent not in there:

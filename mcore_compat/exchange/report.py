@@ -70,24 +70,9 @@ def _rank(ends: Ends) -> tuple[object, ...]:
     return parsed(ends[0]), parsed(ends[1]), ends[2]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """One way between cells: in `rows`, by the cell that saved, the symbols of `families` for each
-    of `ends`, the cells that loaded; one symbol where all families ended alike."""
-
-    head: str
-    families: tuple[str, ...]
-    ends: tuple[str, ...]
-    rows: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Transfers between the same cells; `what`: the ways of families that share them."""
-
-    targets: tuple[str, ...]
-    origins: tuple[str, ...]
-    what: Mapping[str, str]
+Place = tuple[list[str], list[str], dict[str, str]]
+"""Transfers between the same cells, those that loaded and those that saved; last, the ways of the
+families that share them."""
 
 
 def markdown(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> str:
@@ -129,7 +114,7 @@ def _of_class(found: Sequence[Evidence]) -> dict[str, Any]:
         "grids": grids,
         "families": sorted({t.family for t in others}),
         "others": list(_others(others)),
-        "causes": _causes(every),
+        "causes": list(_causes(every)),
         "notes": _notes(every),
         "reasons": list(_reasons(every)),
     }
@@ -146,21 +131,19 @@ def _main(every: Sequence[Transfer]) -> list[Ends]:
     return sorted((end for end, others in with_.items() if 3 * len(others) >= most), key=_rank)
 
 
-def _grid(head: str, every: Sequence[Transfer], ends: Sequence[Ends]) -> Grid:
-    families = tuple(sorted({t.family for t in every}))
+def _grid(head: str, every: Sequence[Transfer], ends: Sequence[Ends]) -> dict[str, Any]:
+    """One way between cells: in `rows`, by the cell that saved, the symbols of `families` for each
+    of `ends`, the cells that loaded; one symbol where all families ended alike."""
+    families = sorted({t.family for t in every})
     outcomes = {(t.origin, t.target, t.family): t.answer.outcome.value for t in every}
 
     def square(origin: Ends, target: Ends) -> str:
-        found = (outcomes.get((origin, target, family), "untested") for family in families)
-        symbols = [verdict.SYMBOLS[outcome] for outcome in found]
+        ended = (outcomes.get((origin, target, family), "untested") for family in families)
+        symbols = [verdict.SYMBOLS[outcome] for outcome in ended]
         return symbols[0] if len({*symbols}) == 1 else "".join(symbols)
 
-    return Grid(
-        head=head,
-        families=families,
-        ends=tuple(end[2] for end in ends),
-        rows={origin[2]: tuple(square(origin, target) for target in ends) for origin in ends},
-    )
+    rows = {origin[2]: [square(origin, target) for target in ends] for origin in ends}
+    return {"head": head, "families": families, "ends": [end[2] for end in ends], "rows": rows}
 
 
 def _others(every: Sequence[Transfer]) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
@@ -176,22 +159,16 @@ def _others(every: Sequence[Transfer]) -> Iterator[tuple[str, str, str, tuple[st
                 yield origin[2], target[2], HEADS[way], symbols
 
 
-def _causes(
-    every: Sequence[Transfer],
-) -> list[tuple[str, Failure, str, int, list[Place]]]:
-    """Each failure once, those first that stand in most ways: fingerprint, failure, what it says,
-    how many loads it ended, and where."""
-    failures: dict[str, Failure] = {}
-    members: dict[str, list[Transfer]] = {}
+def _causes(every: Sequence[Transfer]) -> Iterator[tuple[Failure, str, int, list[Place]]]:
+    """Each failure once, those first that ended most loads: what it says, how many, and where. A
+    load that was blocked by one that failed has its failure, too."""
+    members: dict[str, list[tuple[Failure, Transfer]]] = {}
     for transfer in sorted(every, key=lambda t: _rank(t.target)):
-        failure = transfer.answer.failure
-        if failure is not None:
-            failures.setdefault(failure.fingerprint, failure)
-            members.setdefault(failure.fingerprint, []).append(transfer)
-    return [
-        (name, failures[name], gist(failures[name]), len(mine), _places(mine))
-        for name, mine in sorted(members.items(), key=lambda g: (-len(g[1]), g[0]))
-    ]
+        if failure := transfer.answer.failure:
+            members.setdefault(failure.fingerprint, []).append((failure, transfer))
+    for _, mine in sorted(members.items(), key=lambda g: (-len(g[1]), g[0])):
+        failure = mine[0][0]
+        yield failure, gist(failure), len(mine), _places([transfer for _, transfer in mine])
 
 
 def _places(mine: Sequence[Transfer]) -> list[Place]:
@@ -208,11 +185,7 @@ def _places(mine: Sequence[Transfer]) -> list[Place]:
         asked = tuple(sorted(what[target, from_]))
         targets.setdefault((from_, asked), []).append(target)
     return [
-        Place(
-            targets=tuple(end[2] for end in into),
-            origins=tuple(end[2] for end in from_),
-            what=_by_ways(asked),
-        )
+        ([end[2] for end in into], [end[2] for end in from_], _by_ways(asked))
         for (from_, asked), into in targets.items()
     ]
 

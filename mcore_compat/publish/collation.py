@@ -179,7 +179,7 @@ def counts(e: Evidence) -> Counts:
 
 
 def collate(
-    found: Iterable[Evidence],
+    results: Iterable[Evidence],
     cells: Sequence[Cell],
     matrix: Matrix,
     releases: Releases | None = None,
@@ -187,6 +187,6 @@ def collate(
 ) -> Collated:
     """Everything that was found, with the matrix; `releases` are needed to name those that were
     not tested."""
-    by_path = tuple(sorted(found, key=lambda e: (e.cell, e.device_class)))
+    by_path = tuple(sorted(results, key=lambda e: (e.cell, e.device_class)))
     there = tuple(sorted(over, key=lambda o: (o.evidence.cell, o.evidence.device_class)))
     return Collated(by_path, tuple(cells), matrix, releases or Releases({}), there)

@@ -40,7 +40,7 @@ def markdown(all_: Collated) -> str:
         left_out=_left_out(all_),
         undeclared=list(_undeclared(all_)),
         drift=_drift(all_.drift),
-        over=[(one, counts(one.evidence), _over(one)) for one in all_.over],
+        over=[(result, counts(result.evidence), _over(result)) for result in all_.over],
     )
 
 
@@ -88,7 +88,7 @@ def _core(e: Evidence) -> dict[str, CheckOutcome]:
 
 def _runs(row: Sequence[tuple[CheckOutcome | None, str]]) -> Iterator[str]:
     """`✗ 0.21 to 0.33`: neighbours that ended alike together."""
-    for outcome, run in groupby(row, key=lambda one: one[0]):
+    for outcome, run in groupby(row, key=lambda result: result[0]):
         if outcome is not None:
             series = [name for _, name in run]
             yield f"{verdict.SYMBOLS[outcome.value]} {pictures.span(series)}"
@@ -157,9 +157,9 @@ def _undeclared(all_: Collated) -> Iterator[tuple[str, str, str, list[str], str]
         yield package, requires, module, sorted(filter(None, versions), key=Version), draft
 
 
-def _over(one: OverBase) -> Iterator[tuple[str, str]]:
+def _over(result: OverBase) -> Iterator[tuple[str, str]]:
     """What is told of a result over a base, each with its name."""
-    e = one.evidence
+    e = result.evidence
     if e.platform.get("gpu"):
         yield "GPU", over_base.gpu(e.platform)
     yield from over_base.facts(e.base)

@@ -17,15 +17,15 @@ CONSTRAINTS = "constraints"
 """Beside the report."""
 
 
-def csv_text(found: Sequence[Evidence]) -> str:
+def csv_text(results: Sequence[Evidence]) -> str:
     """A row for each cell, device class and family; a column for each kind of check that is asked
     of families. RFC 4180 but for the line ends, which are as in every other file; UTF-8."""
-    kinds = sorted({c.kind for e in found for c in e.checks if c.family})
+    kinds = sorted({c.kind for e in results for c in e.checks if c.family})
     head = ["cell", "device_class", "cell_outcome", *AXES, "cuda", "taken", "family", *kinds]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
-    for e in sorted(found, key=order):
+    for e in sorted(results, key=order):
         start = [e.cell, e.device_class, e.outcome.value, *(e.pins[axis] for axis in AXES)]
         start += [str(e.cuda), e.taken]
         by_family: dict[str, dict[str, str]] = {"": {}} if not e.families() else {}
@@ -44,12 +44,12 @@ def cell(value: str) -> str:
     return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value
 
 
-def constraints(found: Sequence[Evidence]) -> dict[str, str]:
+def constraints(results: Sequence[Evidence]) -> dict[str, str]:
     """By cell name: constraints that pip and uv accept, of each cell that can be recommended.
 
     Of a cell with evidence of two device classes, that of the GPU is told.
     """
-    best = {e.cell: e for e in sorted(found, key=lambda e: e.device_class != "host")}
+    best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
     return {
         name: _constraints(best[name]) for name in sorted(best) if verdict.restores_all(best[name])
     }

@@ -40,23 +40,25 @@ Badge = tuple[str, str, str]
 
 def texts(all_: Collated) -> dict[str, str]:
     """Every picture's text by its path beside the report."""
-    made: dict[str, str] = {}
+    by_path: dict[str, str] = {}
     for device_class in all_.classes:
         table = pairs(all_.by_class[device_class])
         rows, columns = all_.matrix.mcore_series, all_.matrix.modelopt_series
-        made[f"{PICTURES}/matrix-{device_class}.svg"] = matrix(table, rows, columns, device_class)
+        by_path[f"{PICTURES}/matrix-{device_class}.svg"] = matrix(
+            table, rows, columns, device_class
+        )
         for name, (label, message, color) in badges(table, rows, columns, device_class).items():
             stem = f"{BADGES}/{device_class}/{name}"
-            made[f"{stem}.svg"] = badge(label, message, color)
-            made[f"{stem}.json"] = endpoint(label, message, color)
-    return dict(sorted(made.items()))
+            by_path[f"{stem}.svg"] = badge(label, message, color)
+            by_path[f"{stem}.json"] = endpoint(label, message, color)
+    return dict(sorted(by_path.items()))
 
 
-def pairs(found: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
+def pairs(results: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
     """By series of megatron-core and ModelOpt: the evidence of the pair on its default stack."""
     return {
         (series_of(e.pins["megatron-core"]), series_of(e.pins["nvidia-modelopt"])): e
-        for e in found
+        for e in results
         if re.fullmatch(r"compat-\d+\.\d+-modelopt\d+\.\d+", e.cell)
     }
 
@@ -110,7 +112,7 @@ def badges(
     table: Table, rows: Sequence[str], columns: Sequence[str], device_class: str
 ) -> dict[str, Badge]:
     """By file name: a badge for each series of either package, and one for the newest pair."""
-    made: dict[str, Badge] = {}
+    by_name: dict[str, Badge] = {}
     for axis, stem, mine, other in (
         ("megatron-core", "mcore", rows, "ModelOpt"),
         ("ModelOpt", "modelopt", columns, "megatron-core"),
@@ -123,7 +125,7 @@ def badges(
             if len(seen) < of:
                 message += f", {of - len(seen)} untested"
             color = "green" if good == of else "yellow" if good else "red"
-            made[f"{stem}-{series}"] = (
+            by_name[f"{stem}-{series}"] = (
                 f"{axis} {series} ({device_class})",
                 message if seen else "untested",
                 color if seen else "grey",
@@ -133,12 +135,12 @@ def badges(
         e = table[newest]
         name = f"megatron-core {e.pins['megatron-core']} × ModelOpt {e.pins['nvidia-modelopt']}"
         shade = {"compatible": "green", "partial": "yellow", "incompatible": "red"}
-        made["newest"] = (
+        by_name["newest"] = (
             f"{name} ({device_class})",
             e.outcome.value,
             shade.get(e.outcome.value, "grey"),
         )
-    return made
+    return by_name
 
 
 def endpoint(label: str, message: str, color: str) -> str:

@@ -74,10 +74,10 @@ def markdown(text: str) -> Markup:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    found = match[0]
+    mark = match[0]
     if match.lastgroup == "mark":
-        return "".join(f"\\{character}" for character in found)
-    return {"&": "&amp;", "<": "&lt;"}.get(found, found)
+        return "".join(f"\\{character}" for character in mark)
+    return {"&": "&amp;", "<": "&lt;"}.get(mark, mark)
 
 
 def _line(text: str) -> str:

@@ -29,7 +29,7 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
     for e in all_.found:
         verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
     by_name = {e.cell: e for e in all_.found}
-    made: dict[str, str] = {
+    by_path: dict[str, str] = {
         **{
             f"{issue_drafts.FOLDER}/{name}": text
             for name, text in issue_drafts.texts(all_.findings, by_name).items()
@@ -41,7 +41,7 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
         **pictures.texts(all_),
     }
     return {
-        **{reports / name: functools.partial(str, text) for name, text in made.items()},
+        **{reports / name: functools.partial(str, text) for name, text in by_path.items()},
         reports / compatibility_page.NAME: lambda: compatibility_page.markdown(all_),
         reports / compatibility_json.NAME: lambda: compatibility_json.text(all_),
         reports / compatibility_json.SCHEMA: lambda: files.dump_json(published.json_schema()),
@@ -50,34 +50,36 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
     }
 
 
-def drift(made: Texts) -> list[Path]:
+def drift(by_path: Texts) -> list[Path]:
     """The published files that are not what the evidence makes."""
     changed = [
         path
-        for path, make in made.items()
+        for path, make in by_path.items()
         if not path.exists() or path.read_text(encoding="utf-8") != "".join(make())
     ]
-    return [*changed, *_outdated(made)]
+    return [*changed, *_outdated(by_path)]
 
 
-def _outdated(made: Texts) -> list[Path]:
+def _outdated(by_path: Texts) -> list[Path]:
     """Texts of findings, constraints of cells, and pictures, that are none any more."""
-    roots = [path.parent for path in made if path.name == compatibility_page.NAME]
+    roots = [path.parent for path in by_path if path.name == compatibility_page.NAME]
     kinds = (
         f"{issue_drafts.FOLDER}/*.md",
         f"{csv_and_constraints.CONSTRAINTS}/*.txt",
         f"{pictures.PICTURES}/*.svg",
         f"{pictures.BADGES}/*/*.*",
     )
-    return sorted(p for root in roots for kind in kinds for p in root.glob(kind) if p not in made)
+    return sorted(
+        p for root in roots for kind in kinds for p in root.glob(kind) if p not in by_path
+    )
 
 
-def write(made: Texts) -> None:
+def write(by_path: Texts) -> None:
     """Write every published file, each whole or not at all."""
-    for path, make in made.items():
+    for path, make in by_path.items():
         text = make()
         same = isinstance(text, str) and path.exists() and path.read_text("utf-8") == text
         if not same:  # else of thousands of files each would be put in the place of its equal
             files.write_text(path, text, durable=False)  # made again from evidence at any time
-    for path in _outdated(made):
+    for path in _outdated(by_path):
         path.unlink()

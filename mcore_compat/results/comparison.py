@@ -59,13 +59,13 @@ def difference(old: Evidence, new: Evidence) -> Difference:
         raise ValueError(f"evidence of {old.device_class} and {new.device_class}")
     before = {c.check: c for c in old.checks}
     after = {c.check: c for c in new.checks}
-    found: dict[str, list[Change]] = {}
+    by_kind: dict[str, list[Change]] = {}
     for check in sorted({*before, *after}):
         change = _change(check, before.get(check), after.get(check))
         kind = _KINDS.get((_answer(change.old), _answer(change.new)))
         if kind:
-            found.setdefault(kind, []).append(change)
-    lists = {kind: tuple(changes) for kind, changes in found.items()}
+            by_kind.setdefault(kind, []).append(change)
+    lists = {kind: tuple(changes) for kind, changes in by_kind.items()}
     return Difference(**lists, same_suite=old.suite == new.suite)
 
 
@@ -99,18 +99,18 @@ def _change(check: str, old: CheckResult | None, new: CheckResult | None) -> Cha
 
 def _why(result: CheckResult) -> str:
     if result.failure:
-        said = verdict.gist(result.failure.message).split("\n")[0]
-        return f"{result.failure.type}: {' '.join(said.split())[:200]}"
+        message = verdict.gist(result.failure.message).split("\n")[0]
+        return f"{result.failure.type}: {' '.join(message.split())[:200]}"
     return (result.reason or result.outcome.value)[:200]
 
 
-def known_good(found: Evidence) -> bool:
+def known_good(result: Evidence) -> bool:
     """Whether a checkpoint restores there for at least one family."""
-    return found.outcome in GOOD
+    return result.outcome in GOOD
 
 
 def baseline(
-    new: Evidence, package: str, found: Iterable[Evidence], *, good: bool = True
+    new: Evidence, package: str, results: Iterable[Evidence], *, good: bool = True
 ) -> Evidence | None:
     """What a release of `package` is compared with: evidence of an older one of it.
 
@@ -120,7 +120,7 @@ def baseline(
     """
     pool = [
         e
-        for e in found
+        for e in results
         if e.complete
         and e.checks
         and e.device_class == new.device_class
@@ -161,27 +161,28 @@ def other_pins(old: Evidence, new: Evidence, package: str) -> Mapping[str, tuple
 
 def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
     """A comparison in words, as a Markdown list: what the newer one broke and fixed."""
-    made = difference(old, new)
+    compared = difference(old, new)
     also = ", ".join(f"{a} {x} -> {y}" for a, (x, y) in other_pins(old, new, package).items())
     head = (
         f"- `{new.cell}`: {new.outcome.value}; against `{old.cell}` "
         f"({package} {old.pins[package]}, {old.outcome.value}): "
-        f"broke {len(made.broke)}, fixed {len(made.fixed)}, still fails {len(made.still)}, "
-        f"not asked any more {len(made.newly_untested)}"
+        f"broke {len(compared.broke)}, fixed {len(compared.fixed)}, "
+        f"still fails {len(compared.still)}, "
+        f"not asked any more {len(compared.newly_untested)}"
     )
-    said = [head]
+    rows = [head]
     if new.reason:
-        said.append(f"  - {new.reason.kind}: {' '.join(new.reason.message.split())[:300]}")
+        rows.append(f"  - {new.reason.kind}: {' '.join(new.reason.message.split())[:300]}")
     if also:
-        said.append(f"  - other pins differ too: {also}")
-    if not made.same_suite:
-        said.append("  - taken with two suites: a difference may be the suite's")
+        rows.append(f"  - other pins differ too: {also}")
+    if not compared.same_suite:
+        rows.append("  - taken with two suites: a difference may be the suite's")
     for word, changes in (
-        ("broke", made.broke),
-        ("fixed", made.fixed),
-        ("fails otherwise", tuple(c for c in made.still if c.otherwise)),
-        ("fails, not asked before", made.newly_failing),
+        ("broke", compared.broke),
+        ("fixed", compared.fixed),
+        ("fails otherwise", tuple(c for c in compared.still if c.otherwise)),
+        ("fails, not asked before", compared.newly_failing),
     ):
-        said += [f"  - {word}: `{c.check}`" + (f": {c.why}" if c.why else "") for c in changes]
-    works = ", ".join(f"`{c.check}`" for c in made.newly_works)
-    return [*said, f"  - works, not asked before: {works}"] if works else said
+        rows += [f"  - {word}: `{c.check}`" + (f": {c.why}" if c.why else "") for c in changes]
+    works = ", ".join(f"`{c.check}`" for c in compared.newly_works)
+    return [*rows, f"  - works, not asked before: {works}"] if works else rows

@@ -158,22 +158,22 @@ def path_of(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -
     return folder / cell / f"{check_set}.{device_class}.json"
 
 
-def stale(found: Evidence, *, lock: str, suite: str, python: str) -> str:
+def stale(result: Evidence, *, lock: str, suite: str, python: str) -> str:
     """Why evidence does not hold any more, in a few words; empty where it does: the same lock,
     suite, python, and it ran to its end.
 
     Of locally built wheels it records the bytes, which do not count: the lock names their sources,
     and what their ABI depends on is the cell's; no two builds give the same bytes.
     """
-    if not found.complete:
+    if not result.complete:
         return "the run was interrupted"
-    if found.outcome is CellOutcome.ERROR:
+    if result.outcome is CellOutcome.ERROR:
         return "the surroundings failed"
-    if found.lock != lock:
+    if result.lock != lock:
         return "the lock changed"
-    if found.suite != suite and found.outcome is not CellOutcome.UNBUILDABLE:
+    if result.suite != suite and result.outcome is not CellOutcome.UNBUILDABLE:
         return "the suite changed"
-    return "" if found.pins.get("python", python) == python else "the python changed"
+    return "" if result.pins.get("python", python) == python else "the python changed"
 
 
 def start(
@@ -206,10 +206,10 @@ def device_class_of(name: str) -> Literal["host", "gpu"]:
     return "gpu" if name == "gpu" else "host"
 
 
-def dumps(found: Evidence, apart: dict[str, str] | None = None) -> str:
+def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
     """The file's text: sorted, the checks last, each a line. With `apart`, large values are put
     there instead, by their digest (see `mcore_compat.results.large_values`)."""
-    data = msgspec.to_builtins(replace(found))  # msgspec leaves out what only the class has
+    data = msgspec.to_builtins(replace(result))  # msgspec leaves out what only the class has
     rows = data.pop("checks")
     if apart is not None:
         rows = [large_values.compact(row, apart) for row in rows]
@@ -233,12 +233,9 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data = msgspec.json.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        whole = (
-            large_values.without
-            if folder is None
-            else functools.partial(large_values.expand, folder=folder)
-        )
-        data["checks"] = [_sharing(whole(row)) for row in data["checks"]]
+        for place, row in enumerate(data["checks"]):
+            whole = large_values.expand(row, folder) if folder else large_values.without(row)
+            data["checks"][place] = _sharing(whole)
         data["installed"] = _interned(data.get("installed", {}))
         return _refreshed(msgspec.convert(data, Evidence))
     except (EvidenceError, msgspec.MsgspecError) as error:
@@ -266,25 +263,25 @@ def _same(text: str) -> str:
     return text
 
 
-def _refreshed(found: Evidence) -> Evidence:
+def _refreshed(result: Evidence) -> Evidence:
     """With the fingerprints made anew: causes that are told apart better by now are so everywhere.
 
     Raises:
         EvidenceError: a check that is broken does not say why, or one that loads not of whom.
     """
-    checks, loads = [], tuple(f"restore-from[{name}:" for name in found.sources)
-    for check in found.checks:
+    checks, loads = [], tuple(f"restore-from[{name}:" for name in result.sources)
+    for check in result.checks:
         failure = check.failure
         if failure is None and check.outcome is CheckOutcome.BROKEN:
             raise EvidenceError(f"{check.check} is broken, and has no failure")
-        if found.check_set == EXCHANGE and not check.check.startswith(loads):
+        if result.check_set == EXCHANGE and not check.check.startswith(loads):
             raise EvidenceError(f"{check.check} is of no cell whose checkpoints were loaded")
-        if failure is not None and found.check_set == MAIN:
+        if failure is not None and result.check_set == MAIN:
             anew = fingerprint.of(failure.type, failure.message, failure.frame)
             if anew != failure.fingerprint:
                 check = replace(check, failure=replace(failure, fingerprint=anew))
         checks.append(check)
-    return replace(found, checks=tuple(checks))
+    return replace(result, checks=tuple(checks))
 
 
 def way_out(where: str) -> str:
@@ -307,14 +304,14 @@ def load(path: Path, *, whole: bool = True) -> Evidence:
     """
     where = f"{path.parent.name}/{path.name}"
     text = path.read_text(encoding="utf-8", errors="replace")
-    found = parse(text, where, folder=path.parent.parent if whole else None)
-    name = f"{found.cell}/{found.check_set}.{found.device_class}.json"
+    result = parse(text, where, folder=path.parent.parent if whole else None)
+    name = f"{result.cell}/{result.check_set}.{result.device_class}.json"
     if name != where:
         raise EvidenceError(f"{where} is that of {name}; {way_out(where)}")
-    return found
+    return result
 
 
-def save(found: Evidence, folder: Path) -> Path:
+def save(result: Evidence, folder: Path) -> Path:
     """Write evidence whole or not at all.
 
     A failure of the surroundings, or an interrupted run, never replaces complete evidence that is
@@ -325,14 +322,14 @@ def save(found: Evidence, folder: Path) -> Path:
         EvidenceError: it does not follow its own format; nothing is written.
         InfrastructureError: the disk is full.
     """
-    path = path_of(found.cell, found.device_class, folder, found.check_set)
-    if found.outcome is CellOutcome.ERROR or not found.complete:
+    path = path_of(result.cell, result.device_class, folder, result.check_set)
+    if result.outcome is CellOutcome.ERROR or not result.complete:
         before = _readable(path)
-        if before is not None and _outranks(before, found):
+        if before is not None and _outranks(before, result):
             return path
-        found = added(before, found) if before else found
+        result = added(before, result) if before else result
     apart: dict[str, str] = {}
-    text = dumps(found, apart)
+    text = dumps(result, apart)
     parse(text, f"{path.parent.name}/{path.name}")
     with large_values.lock():
         large_values.write(apart, folder)  # first: what a file of evidence names is there
@@ -348,10 +345,10 @@ def _readable(path: Path) -> Evidence | None:
         return None
 
 
-def _outranks(before: Evidence, found: Evidence) -> bool:
-    same = (before.lock, before.suite) == (found.lock, found.suite)
+def _outranks(before: Evidence, result: Evidence) -> bool:
+    same = (before.lock, before.suite) == (result.lock, result.suite)
     whole = before.complete and before.outcome is not CellOutcome.ERROR
-    return whole and (same or found.check_set == MAIN)
+    return whole and (same or result.check_set == MAIN)
 
 
 _SAME = ("check_set", "cell", "device_class", "lock", "suite", "pins", "base")

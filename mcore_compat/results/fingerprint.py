@@ -79,23 +79,23 @@ def _aside(text: str, start: int) -> int:
 def without_names(message: str) -> str:
     """Every list of a model's names as the set of what in them bears on the cause."""
     pieces: list[str] = []
-    found: set[str] = set()
+    causes: set[str] = set()
     place = 0
     for match in _NAME.finditer(message):
         if match.start() < place:
             continue  # within a remark
         between = message[place : match.start()]
-        if found and not _BETWEEN.fullmatch(between):
-            pieces.append(f"<{', '.join(sorted(found))}>")
-            found = set()
-        if not found:
+        if causes and not _BETWEEN.fullmatch(between):
+            pieces.append(f"<{', '.join(sorted(causes))}>")
+            causes = set()
+        if not causes:
             pieces.append(between)
-        found.add(_cause(match["rest"]))
+        causes.add(_cause(match["rest"]))
         place = _aside(message, match.end())
-    if found:
-        pieces.append(f"<{', '.join(sorted(found))}>")
+    if causes:
+        pieces.append(f"<{', '.join(sorted(causes))}>")
     rest = message[place:]
-    return "".join(pieces) + (re.sub(r"^ and \d+ more", "", rest) if found else rest)
+    return "".join(pieces) + (re.sub(r"^ and \d+ more", "", rest) if causes else rest)
 
 
 def normalised(message: str) -> str:

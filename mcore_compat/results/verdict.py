@@ -18,6 +18,7 @@ from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from mcore_compat.core.matrix import Pairs
 
@@ -85,29 +86,29 @@ def gist(message: str) -> str:
     return "\n  ".join(lines)[:600]
 
 
-def rule_for(found: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
+def rule_for(evidence: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
     """The rule of the matrix that declares this check's failure in this cell: it names the check,
     covers the cell, and where it says what the failure's message is, that is it."""
     for rule in rules:
-        meant = rule.naming(check) and rule.covers_pins(found.pins)
-        if meant and (not rule.message or rule.says(_message(found, check))):
+        meant = rule.naming(check) and rule.covers_pins(evidence.pins)
+        if meant and (not rule.message or rule.says(_message(evidence, check))):
             return rule
     return None
 
 
-def _message(found: Evidence, check: str) -> str:
+def _message(evidence: Evidence, check: str) -> str:
     """How a check failed; of one that died or hung, what is said of that."""
-    for result in found.checks:
+    for result in evidence.checks:
         if result.check == check:
             return result.failure.message if result.failure else result.reason or ""
     return ""
 
 
-def outlived(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+def outlived(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
     """What is wrong with rules that declare failures, by the evidence: a line for each check that
     a rule names and that works in a cell that it covers."""
     works: dict[tuple[int, str], list[str]] = {}
-    for e in found:
+    for e in evidence:
         working = [c.check for c in e.checks if c.outcome is CheckOutcome.WORKS]
         for place, rule in enumerate(rules):
             if rule.covers_pins(e.pins):
@@ -125,12 +126,12 @@ def _some(cells: Sequence[str]) -> str:
     return ", ".join(cells[:3]) + (" and others" if len(cells) > 3 else "")
 
 
-def unused(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+def unused(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
     """A line for each name of a check in a rule that declares no failure of all evidence: a slip
     of the pen, or what it declared is no more."""
     used: set[tuple[int, str]] = set()
     places = {id(rule): place for place, rule in enumerate(rules)}
-    for e in found:
+    for e in evidence:
         for result in e.checks:
             rule = rule_for(e, result.check, rules) if result.outcome in FAILURES else None
             if rule is not None:
@@ -144,16 +145,18 @@ def unused(found: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]
     )
 
 
-def unexpected(found: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
+def unexpected(evidence: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
     """The failures of a cell that no rule of the matrix declares as expected."""
     return tuple(
-        c for c in found.checks if c.outcome in FAILURES and rule_for(found, c.check, rules) is None
+        c
+        for c in evidence.checks
+        if c.outcome in FAILURES and rule_for(evidence, c.check, rules) is None
     )
 
 
-def declared(found: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
+def declared(evidence: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
     """Why the matrix expects these failures, each reason once; empty where it does not."""
-    every = (rule_for(found, check, rules) for check in cause.checks)
+    every = (rule_for(evidence, check, rules) for check in cause.checks)
     return tuple(
         dict.fromkeys(
             f"{rule.reason} ({rule.owner}, {rule.upstream}; until {rule.expires})"
@@ -163,7 +166,7 @@ def declared(found: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str
     )
 
 
-def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
+def undeclared(evidence: Evidence) -> tuple[tuple[str, str, str], ...]:
     """`(importing package, undeclared requirement, importing module)` that the suite saw."""
     rows = {
         (
@@ -171,57 +174,53 @@ def undeclared(found: Evidence) -> tuple[tuple[str, str, str], ...]:
             str(entry.get("requires") or entry.get("module") or ""),
             str(entry.get("imported_by", "")),
         )
-        for result in found.checks
+        for result in evidence.checks
         for entry in result.details.get("undeclared") or ()
         if isinstance(entry, Mapping) and not entry.get("guarded")
     }
     return tuple(sorted(rows))
 
 
-def restoring(found: Evidence) -> tuple[str, ...]:
+def restoring(evidence: Evidence) -> tuple[str, ...]:
     """The families whose checkpoint restores. Sorted."""
-    core = [c for c in found.checks if c.kind == CORE_KIND and c.family]
+    core = [c for c in evidence.checks if c.kind == CORE_KIND and c.family]
     return tuple(sorted(c.family or "" for c in core if c.outcome is CheckOutcome.WORKS))
 
 
-def restores_all(found: Evidence) -> bool:
+def restores_all(evidence: Evidence) -> bool:
     """Whether the checkpoint restores for every family that the release has."""
-    core = {c.outcome for c in found.checks if c.kind == CORE_KIND}
+    core = {c.outcome for c in evidence.checks if c.kind == CORE_KIND}
     return core - {CheckOutcome.UNSUPPORTED} == {CheckOutcome.WORKS}
 
 
-def failing(found: Evidence) -> int:
+def failing(evidence: Evidence) -> int:
     """How many checks failed, or could not be asked because one before them failed."""
-    return sum(c.outcome in FAILS for c in found.checks)
+    return sum(c.outcome in FAILS for c in evidence.checks)
 
 
-def nearest_better(found: Evidence, others: Iterable[Evidence]) -> Evidence | None:
+def nearest_better(evidence: Evidence, others: Iterable[Evidence]) -> Evidence | None:
     """What to take instead, from evidence of the same device class; None where nothing is better.
 
     Better is a compatible cell, or one that restores every family that this one does and more,
     or as many with fewer failures. Of those that restore most, the closest in megatron-core,
     then in ModelOpt.
     """
-    here = set(restoring(found))
+    here = set(restoring(evidence))
 
     def better(other: Evidence) -> bool:
         there = set(restoring(other))
-        fewer = failing(other) < failing(found)
+        fewer = failing(other) < failing(evidence)
         return other.outcome is CellOutcome.COMPATIBLE or there > here or (there == here and fewer)
 
-    def rank(other: Evidence) -> tuple[bool, int, int, int, str]:
-        return (
-            other.outcome is not CellOutcome.COMPATIBLE,
-            -len(restoring(other)),
-            abs(_number(found.pins["megatron-core"]) - _number(other.pins["megatron-core"])),
-            abs(_number(found.pins["nvidia-modelopt"]) - _number(other.pins["nvidia-modelopt"])),
-            other.cell,
-        )
+    def rank(other: Evidence) -> tuple[object, ...]:
+        apart = [abs(_number(evidence.pins[a]) - _number(other.pins[a])) for a in AXES[:2]]
+        best = other.outcome is not CellOutcome.COMPATIBLE, -len(restoring(other))
+        return *best, *apart, other.cell
 
     candidates = [
         o
         for o in others
-        if o.checks and o.device_class == found.device_class and o.cell != found.cell
+        if o.checks and o.device_class == evidence.device_class and o.cell != evidence.cell
     ]
     return min(filter(better, candidates), key=rank, default=None)
 
@@ -231,11 +230,11 @@ def _number(version: str) -> int:
     return parsed.major * 1000 + parsed.minor
 
 
-def summary(found: Evidence) -> str:
+def summary(evidence: Evidence) -> str:
     """One line: the families that restore, and what was not asked."""
-    gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in found.checks)
-    asked = any(c.kind == CORE_KIND for c in found.checks)
-    text = f"restores: {', '.join(restoring(found)) or ('no family' if asked else 'not asked')}"
+    gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in evidence.checks)
+    asked = any(c.kind == CORE_KIND for c in evidence.checks)
+    text = f"restores: {', '.join(restoring(evidence)) or ('no family' if asked else 'not asked')}"
     return text + (f"; {gpu} checks need a GPU" if gpu else "")
 
 
@@ -268,7 +267,7 @@ def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
     return files.dump_json({"made_by": "nox -s report", "verdicts": verdicts})
 
 
-def note(found: Evidence, index: Path) -> None:
+def note(evidence: Evidence, index: Path) -> None:
     """Put one cell's verdict into the index that `nox -l` reads; cells may end at the same time."""
     from filelock import FileLock
 
@@ -276,12 +275,12 @@ def note(found: Evidence, index: Path) -> None:
         files.home().mkdir(parents=True, exist_ok=True)
     with FileLock(files.home() / "verdicts.lock"):
         known = _verdicts(index)
-        known.setdefault(found.cell, {})[found.device_class] = found.outcome.value
+        known.setdefault(evidence.cell, {})[evidence.device_class] = evidence.outcome.value
         files.write_text(index, index_text(known))
 
 
 def show(
-    found: Evidence,
+    evidence: Evidence,
     others: Sequence[Evidence] | None,
     console: Console,
     rules: Sequence[Pairs] = (),
@@ -291,64 +290,58 @@ def show(
     `others` are the cells that advice is taken from, None for no advice; `rules` are the expected
     failures that the matrix declares.
     """
+    from rich.text import Text
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style))
+
+    head = Text(f"{evidence.cell}: ").append(spelt(evidence.outcome), _style(evidence.outcome))
+    console.print(head.append(f" (device class {evidence.device_class})"))
+    say("  " + ", ".join(f"{axis} {evidence.pins[axis]}" for axis in AXES))
+    if evidence.reason:
+        say(f"  {evidence.reason.kind}: {evidence.reason.message}")
+        if evidence.reason.help:
+            say(f"  what would help: {evidence.reason.help}")
+    if evidence.checks:
+        say(f"  {summary(evidence)}")
+        console.print(_table(evidence))
+    for cause in causes(evidence.checks):
+        say(f"why not: {', '.join(cause.checks)}", "bold")
+        say(f"  {cause.type}: {gist(cause.message)}")
+        say(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}")
+        if cause.gpu_independent:
+            say(f"  the same with a GPU: {cause.gpu_independent}")
+        for reason in declared(evidence, cause, rules):
+            say(f"  declared: {reason}")
+    if others is not None and evidence.outcome is not CellOutcome.COMPATIBLE:
+        say(f"what to try: {_advice(evidence, others)}")
+
+
+def _style(outcome: CheckOutcome | CellOutcome) -> str:
+    return _STYLES.get(outcome.value, "")
+
+
+def _table(evidence: Evidence) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    pins = ", ".join(f"{axis} {found.pins[axis]}" for axis in AXES)
-    head = Text(f"{found.cell}: ")
-    head.append(spelt(found.outcome), _STYLES.get(found.outcome.value, ""))
-    head.append(f" (device class {found.device_class})")
-    console.print(head)
-    console.print(Text(f"  {pins}"))
-    if found.reason:
-        console.print(Text(f"  {found.reason.kind}: {found.reason.message}"))
-        if found.reason.help:
-            console.print(Text(f"  what would help: {found.reason.help}"))
-    if found.checks:
-        console.print(Text(f"  {summary(found)}"))
-        console.print(_table(found, Table))
-        for cause in causes(found.checks):
-            console.print(Text(f"why not: {', '.join(cause.checks)}", "bold"))
-            console.print(Text(f"  {cause.type}: {gist(cause.message)}"))
-            console.print(Text(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}"))
-            if cause.gpu_independent:
-                console.print(Text(f"  the same with a GPU: {cause.gpu_independent}"))
-            for reason in declared(found, cause, rules):
-                console.print(Text(f"  declared: {reason}"))
-    if others is not None:
-        _advice(found, others, console)
-
-
-def _table(found: Evidence, table_class: type) -> object:
-    from rich.text import Text
-
-    families = found.families()
-    table = table_class(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    families = evidence.families()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("check", overflow="fold")  # cut short, two names could be the same
     for family in families:
         table.add_column(family)
-    for kind, checks in sorted(found.by_kind().items()):
+    for kind, checks in sorted(evidence.by_kind().items()):
         outcomes = [checks[f].outcome if f in checks else None for f in families]
         row = [checks[""].outcome] if "" in checks else outcomes
-        table.add_row(kind, *(Text(spelt(o), _STYLES.get(o.value, "")) if o else "" for o in row))
+        table.add_row(kind, *(Text(spelt(o), _style(o)) if o else "" for o in row))
     return table
 
 
-def _advice(found: Evidence, others: Sequence[Evidence], console: Console) -> None:
-    from rich.text import Text
-
-    if found.outcome is CellOutcome.COMPATIBLE:
-        return
-    near = nearest_better(found, others)
+def _advice(evidence: Evidence, others: Sequence[Evidence]) -> str:
+    near = nearest_better(evidence, others)
     if near is None:
-        console.print(Text("what to try: no known cell does better; nox -l lists them all"))
-        return
+        return "no known cell does better; nox -l lists them all"
     families = ", ".join(restoring(near)) or "no family"
-    fail = f"{failing(near)} checks fail there" + (
-        f", {failing(found)} here" if found.checks else ""
-    )
-    console.print(
-        Text(
-            f"what to try: nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; {fail})"
-        )
-    )
+    here = f", {failing(evidence)} here" if evidence.checks else ""
+    fail = f"{failing(near)} checks fail there{here}"
+    return f"nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; {fail})"

@@ -13,7 +13,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.collation import Counts, counts
 from mcore_compat.publish.rendering import environment, render, shown
-from mcore_compat.publish.site.view import Entry, Site
+from mcore_compat.publish.site.view import Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 
@@ -45,35 +45,36 @@ class CellSection:
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`cells/NAME.html`."""
-    for one in site.entries.values():
-        yield f"cells/{one.name}.html", text(site, one)
+    for entry in site.entries.values():
+        good = entry.name in site.constraints
+        results = entry.by_class.values()
+        yield (
+            f"cells/{entry.name}.html",
+            render(
+                "cell.html",
+                root="../",
+                one=entry,
+                outcomes=[(d, e.outcome.value) for d, e in entry.by_class.items()]
+                or [("", CellOutcome.UNTESTED.value)],
+                sections=[
+                    section(
+                        site,
+                        e,
+                        site.all_.causes[e.cell, e.device_class],
+                        site.stale.get((e.cell, e.device_class), ""),
+                    )
+                    for e in results
+                ],
+                over=[o for o in site.all_.over if o.lock_of == entry.name],
+                pinned=[(axis, entry.pins[axis], series_of(entry.pins[axis])) for axis in AXES],
+                cuda=next((e.cuda for e in results), None),
+                constraints=good,
+                instead=None if good else site.instead.of(entry),
+            ),
+        )
 
 
-def text(site: Site, one: Entry) -> str:
-    """One page."""
-    good = one.name in site.constraints
-    return render(
-        "cell.html",
-        root="../",
-        one=one,
-        outcomes=[(d, e.outcome.value) for d, e in one.by_class.items()]
-        or [("", CellOutcome.UNTESTED.value)],
-        sections=[section(site, e) for e in one.by_class.values()],
-        over=[o for o in site.all_.over if o.lock_of == one.name],
-        pinned=[(axis, one.pins[axis], series_of(one.pins[axis])) for axis in AXES],
-        cuda=next((e.cuda for e in one.by_class.values()), None),
-        constraints=good,
-        instead=None if good else site.instead.of(one),
-    )
-
-
-def section(site: Site, e: Evidence) -> CellSection:
-    """What is said of one device class."""
-    stale = site.stale.get((e.cell, e.device_class), "")
-    return made(site, e, site.all_.causes[e.cell, e.device_class], stale)
-
-
-def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> CellSection:
+def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> CellSection:
     """What is said of evidence that fails for these `causes`."""
     return CellSection(
         evidence=e,
@@ -81,7 +82,7 @@ def made(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -
         restores=verdict.restoring(e),
         families=e.families(),
         table=table(e),
-        groups=tuple(_rendered(one, e.device_class) for one in _groups(site, e, causes)),
+        groups=tuple(_rendered(entry, e.device_class) for entry in _groups(site, e, causes)),
         stale=stale,
         seconds=sum(c.seconds or 0 for c in e.checks),
     )
@@ -122,14 +123,14 @@ def _square_of(c: CheckResult, device_class: str, columns: int) -> Markup:
 def _square(
     outcome: str, seconds: float, fingerprint: str, device_class: str, columns: int
 ) -> Markup:
-    said = Markup('<span class="sym" aria-hidden="true">{}</span> {}').format(
+    words = Markup('<span class="sym" aria-hidden="true">{}</span> {}').format(
         verdict.SYMBOLS[outcome], outcome
     )
     if fingerprint:
-        said = Markup('<a href="#{}-{}">{}</a>').format(device_class, fingerprint, said)
+        words = Markup('<a href="#{}-{}">{}</a>').format(device_class, fingerprint, words)
     span = Markup(' colspan="{}"').format(columns) if columns > 1 else ""
     return Markup('<td{} class="o-{}">{} <small>{} s</small></td>').format(
-        span, outcome, said, f"{seconds:g}"
+        span, outcome, words, f"{seconds:g}"
     )
 
 

@@ -61,12 +61,12 @@ def choices(good: Sequence[CellRecord], axis: str) -> list[tuple[str, str]]:
     by_series: dict[str, set[str]] = {}
     for cell in good:
         by_series.setdefault(series_of(cell.pins[axis]), set()).add(cell.pins[axis])
-    made = []
+    offered = []
     for series in sorted(by_series, key=parsed, reverse=True):
-        made.append((series, series if axis == "python" else f"{series}.x"))
+        offered.append((series, series if axis == "python" else f"{series}.x"))
         if len(by_series[series]) > 1:
-            made += [(v, v) for v in sorted(by_series[series], key=parsed, reverse=True)]
-    return made
+            offered += [(v, v) for v in sorted(by_series[series], key=parsed, reverse=True)]
+    return offered
 
 
 def chosen_from(good: Sequence[CellRecord], uses: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render, script_json
-from mcore_compat.publish.site.view import Entry, Site, restores
+from mcore_compat.publish.site.view import Entry, Site, restores, totals
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
 from mcore_compat.results.verdict import SYMBOLS
 
@@ -33,7 +33,7 @@ class Square:
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`index.html`, and every cell in one plain list."""
-    pairs = [one.pair for one in site.entries.values()]
+    pairs = [entry.pair for entry in site.entries.values()]
     mcore, modelopt = (sorted({pair[i] for pair in pairs}, key=parsed) for i in range(2))
     off = [row for row in rows(site) if not row[0].default]
     device_class = site.device_class
@@ -56,7 +56,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             off=len(off),
             counts=counts,
             stale=site.stale,
-            totals=_totals(site, device_class),
+            totals=totals(entry.outcome(device_class) for entry in site.entries.values()),
             over=site.all_.over,
             known=site.entries,
             data=script_json(data(site, mcore, modelopt)),
@@ -69,38 +69,32 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def _series(site: Site, axis: str) -> list[str]:
-    return sorted({series_of(one.pins[axis]) for one in site.entries.values()}, key=parsed)
-
-
-def _totals(site: Site, device_class: str) -> list[tuple[str, int]]:
-    """How many cells of each outcome."""
-    outcomes = [one.outcome(device_class) for one in site.entries.values()]
-    return [(o.value, outcomes.count(o)) for o in CellOutcome if o in outcomes]
+    return sorted({series_of(entry.pins[axis]) for entry in site.entries.values()}, key=parsed)
 
 
 def squares(site: Site, device_class: str) -> dict[tuple[str, str], Square]:
     """By pair: the cell on the series' own stack."""
     others: dict[tuple[str, str], int] = {}
-    for one in site.entries.values():
-        others[one.pair] = others.get(one.pair, 0) + (not one.default)
+    for entry in site.entries.values():
+        others[entry.pair] = others.get(entry.pair, 0) + (not entry.default)
     return {
-        one.pair: Square(
-            entry=one,
-            outcome=one.outcome(device_class).value,
-            notes=tuple(_notes(site, one, device_class, others[one.pair])),
-            stale=site.stale.get((one.name, device_class), ""),
+        entry.pair: Square(
+            entry=entry,
+            outcome=entry.outcome(device_class).value,
+            notes=tuple(_notes(site, entry, device_class, others[entry.pair])),
+            stale=site.stale.get((entry.name, device_class), ""),
         )
-        for one in site.entries.values()
-        if one.default
+        for entry in site.entries.values()
+        if entry.default
     }
 
 
-def _notes(site: Site, one: Entry, device_class: str, others: int) -> Iterator[str]:
-    found = one.by_class.get(device_class)
-    needs_gpu = counts(found).needs_gpu if found else 0
+def _notes(site: Site, entry: Entry, device_class: str, others: int) -> Iterator[str]:
+    result = entry.by_class.get(device_class)
+    needs_gpu = counts(result).needs_gpu if result else 0
     if needs_gpu:
         yield f"{needs_gpu} need gpu"
-    if (one.name, device_class) in site.stale:
+    if (entry.name, device_class) in site.stale:
         yield "stale"
     if others:
         yield f"+{others} off-stack"
@@ -119,33 +113,26 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
                     .items())  # fmt: skip
     place = {check: i for i, (check, _) in enumerate(checks)}
     versions = {
-        axis: sorted({one.pins[axis] for one in site.entries.values()}, key=parsed) for axis in AXES
+        axis: sorted({entry.pins[axis] for entry in site.entries.values()}, key=parsed)
+        for axis in AXES
     }
     index = {axis: {v: i for i, v in enumerate(known)} for axis, known in versions.items()}
     outcomes = [o.value for o in CellOutcome]
     texts: dict[str, int] = {"": 0}
     whys: dict[str, int] = {"": 0}
-    told = []
-    for one in site.entries.values():
-        pins = [index[axis][one.pins[axis]] for axis in AXES]
-        for device_class, e in one.by_class.items():
-            why = site.stale.get((one.name, device_class), "")
-            told.append(
-                [
-                    one.name,
-                    DEVICE_CLASSES.index(device_class),
-                    outcomes.index(e.outcome.value),
-                    *pins,
-                    int(one.default),
-                    texts.setdefault(_letters(e, place), len(texts)),
-                    whys.setdefault(why, len(whys)),
-                    e.taken[:10],
-                ]
-            )
-        if not one.by_class:
-            told.append(
-                [one.name, -1, outcomes.index("untested"), *pins, int(one.default), 0, 0, ""]
-            )
+    cells = [
+        [
+            cell.name,
+            DEVICE_CLASSES.index(e.device_class) if e else -1,
+            outcomes.index(e.outcome.value if e else CellOutcome.UNTESTED.value),
+            *(index[axis][cell.pins[axis]] for axis in AXES),
+            int(cell.default),
+            texts.setdefault(_letters(e, place), len(texts)) if e else 0,
+            whys.setdefault(site.stale.get((cell.name, e.device_class), ""), len(whys)) if e else 0,
+            e.taken[:10] if e else "",
+        ]
+        for cell, e in rows(site)
+    ]
     return {
         "axes": list(AXES),
         "names": [NAMES[axis] for axis in AXES],
@@ -160,7 +147,7 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
         "texts": list(texts),
         "stale": list(whys),
         "rows": ROWS,
-        "cells": told,
+        "cells": cells,
     }
 
 

@@ -35,7 +35,7 @@ def _text(site: Site, name: str, mine: list[OverBase]) -> str:
         pins=mine[0].evidence.pins,
         known=site.entries,
         sections=[
-            (o, cell.made(site, o.evidence, verdict.causes(o.evidence.checks), o.stale))
+            (o, cell.section(site, o.evidence, verdict.causes(o.evidence.checks), o.stale))
             for o in mine
         ],
         gpu=over_base.gpu,

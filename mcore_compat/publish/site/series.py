@@ -13,7 +13,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Release
 from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render
-from mcore_compat.publish.site.view import Site, restores
+from mcore_compat.publish.site.view import Site, restores, totals
 from mcore_compat.results import comparison
 from mcore_compat.results.evidence import Evidence
 
@@ -58,7 +58,7 @@ class Series:
     after: str
     releases: tuple[Release, ...]
     tested: tuple[str, ...]
-    found: list[Evidence] = field(default_factory=list)
+    results: list[Evidence] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
 
     @property
@@ -66,9 +66,8 @@ class Series:
         return f"{NAMES[self.package]} {self.name}"
 
     def totals(self) -> list[tuple[str, int]]:
-        outcomes = [e.outcome for e in self.found]
-        outcomes += [CellOutcome.UNTESTED] * len(self.untested)
-        return [(o.value, outcomes.count(o)) for o in CellOutcome if o in outcomes]
+        outcomes = [e.outcome for e in self.results]
+        return totals([*outcomes, *([CellOutcome.UNTESTED] * len(self.untested))])
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
@@ -78,18 +77,18 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     for change in site.all_.drift:
         changes.setdefault((change.subject.package, series_of(change.after)), []).append(change)
     for package, by_name in every.items():
-        for name, one in by_name.items():
-            before = by_name.get(one.before)
-            beside = against(package, before.found, one.found) if before else None
+        for name, entry in by_name.items():
+            before = by_name.get(entry.before)
+            beside = against(package, before.results, entry.results) if before else None
             yield (
                 f"releases/{package}-{name}.html",
                 render(
                     "series.html",
                     root="../",
-                    one=one,
+                    one=entry,
                     against=beside,
                     drift=list(interface_changes.rows(changes.get((package, name), ()))),
-                    rows=[(e, counts(e), restores(e)) for e in _newest_first(one.found)],
+                    rows=[(e, counts(e), restores(e)) for e in _newest_first(entry.results)],
                     stale=site.stale,
                 ),
             )
@@ -99,14 +98,14 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 def _series(site: Site, package: str) -> dict[str, Series]:
     """Every series of a package that the matrix or evidence names, oldest first."""
     entries: dict[str, list[str]] = {}
-    for one in site.entries.values():
-        entries.setdefault(series_of(one.pins[package]), []).append(one.name)
+    for entry in site.entries.values():
+        entries.setdefault(series_of(entry.pins[package]), []).append(entry.name)
     order = sorted(entries, key=parsed)
-    made = {}
+    by_series = {}
     for i, name in enumerate(order):
         mine = [site.entries[cell] for cell in entries[name]]
-        found = [e for one in mine for e in one.by_class.values()]
-        made[name] = Series(
+        results = [e for entry in mine for e in entry.by_class.values()]
+        by_series[name] = Series(
             package=package,
             name=name,
             before=order[i - 1] if i else "",
@@ -114,16 +113,16 @@ def _series(site: Site, package: str) -> dict[str, Series]:
             releases=tuple(
                 r for r in site.all_.releases.of(package) if series_of(r.version) == name
             ),
-            tested=tuple(sorted({e.pins[package] for e in found}, key=parsed)),
-            found=found,
-            untested=[one.name for one in mine if not one.by_class],
+            tested=tuple(sorted({e.pins[package] for e in results}, key=parsed)),
+            results=results,
+            untested=[entry.name for entry in mine if not entry.by_class],
         )
-    return made
+    return by_series
 
 
-def _newest_first(found: Sequence[Evidence]) -> list[Evidence]:
+def _newest_first(results: Sequence[Evidence]) -> list[Evidence]:
     return sorted(
-        found,
+        results,
         key=lambda e: (
             *(tuple(-n for n in parsed(e.pins[axis]).release) for axis in AXES),
             e.cell,

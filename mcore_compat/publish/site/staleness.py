@@ -21,12 +21,12 @@ Staleness = Mapping[tuple[str, str], str]
 def stale(all_: Collated, suite: str, digests: Mapping[str, str]) -> Staleness:
     """`suite` is the digest of the suite as it is, `digests` that of each cell's lock."""
     cells = {cell.name: cell for cell in all_.cells}
-    found: dict[tuple[str, str], str] = {}
+    reasons: dict[tuple[str, str], str] = {}
     for e in all_.found:
         why = _why(e, cells.get(e.cell), all_, suite, digests.get(e.cell, ""))
         if why:
-            found[e.cell, e.device_class] = why
-    return found
+            reasons[e.cell, e.device_class] = why
+    return reasons
 
 
 def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) -> str:

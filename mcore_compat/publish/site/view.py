@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -72,7 +73,7 @@ class Site:
                     by_class={d: mine[d] for d in DEVICE_CLASSES if d in mine},
                 )
             )
-        return {one.name: one for one in sorted(entries, key=_order)}
+        return {entry.name: entry for entry in sorted(entries, key=_order)}
 
     @cached_property
     def device_class(self) -> str:
@@ -86,7 +87,7 @@ class Site:
 
     @cached_property
     def instead(self) -> Instead:
-        return Instead([one for one in self.entries.values() if one.name in self.constraints])
+        return Instead([entry for entry in self.entries.values() if entry.name in self.constraints])
 
 
 def _default(name: str) -> bool:
@@ -97,13 +98,18 @@ def _default(name: str) -> bool:
     return all(word == series_of(word) for word in (asked.mcore, asked.modelopt))
 
 
-def _order(one: Entry) -> tuple[object, ...]:
-    return (*(parsed(one.pins[axis]) for axis in AXES[:2]), not one.default, *rest(one), one.name)
+def _order(entry: Entry) -> tuple[object, ...]:
+    return (
+        *(parsed(entry.pins[axis]) for axis in AXES[:2]),
+        not entry.default,
+        *rest(entry),
+        entry.name,
+    )
 
 
-def rest(one: Entry) -> tuple[object, ...]:
+def rest(entry: Entry) -> tuple[object, ...]:
     """The stack, to sort by: the newest first."""
-    return tuple(tuple(-part for part in parsed(one.pins[axis]).release) for axis in AXES[2:])
+    return tuple(tuple(-part for part in parsed(entry.pins[axis]).release) for axis in AXES[2:])
 
 
 class Instead:
@@ -111,7 +117,9 @@ class Instead:
     those the one whose releases are nearest. Looked up by what is shared, not one by one."""
 
     def __init__(self, good: Sequence[Entry]) -> None:
-        self._series = {one.name: tuple(series_of(one.pins[axis]) for axis in AXES) for one in good}
+        self._series = {
+            entry.name: tuple(series_of(entry.pins[axis]) for axis in AXES) for entry in good
+        }
         self._good = good
         kept = [
             keep
@@ -122,38 +130,43 @@ class Instead:
         self._kept = sorted(kept, key=lambda keep: (cost[keep], keep))
         self._by: dict[tuple[int, ...], dict[tuple[str, ...], list[Entry]]] = {}
 
-    def of(self, one: Entry) -> Entry | None:
+    def of(self, entry: Entry) -> Entry | None:
         """None where no cell restores every family."""
-        mine = tuple(series_of(one.pins[axis]) for axis in AXES)
+        mine = tuple(series_of(entry.pins[axis]) for axis in AXES)
         for keep in self._kept:
             there = [
                 other
                 for other in self._index(keep).get(tuple(mine[i] for i in keep), ())
-                if other.name != one.name
+                if other.name != entry.name
             ]
             if there:
-                return min(there, key=lambda other: (_apart(one.pins, other.pins), other.name))
+                return min(there, key=lambda other: (_apart(entry.pins, other.pins), other.name))
         return None
 
     def _index(self, keep: tuple[int, ...]) -> dict[tuple[str, ...], list[Entry]]:
         if keep not in self._by:
-            made: dict[tuple[str, ...], list[Entry]] = {}
-            for one in self._good:
-                series = self._series[one.name]
-                made.setdefault(tuple(series[i] for i in keep), []).append(one)
-            self._by[keep] = made
+            cells = self._by[keep] = {}
+            for entry in self._good:
+                series = self._series[entry.name]
+                cells.setdefault(tuple(series[i] for i in keep), []).append(entry)
         return self._by[keep]
 
 
-def _apart(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, ...]:
-    return tuple(_distance(one[axis], other[axis]) for axis in AXES)
+def _apart(entry: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, ...]:
+    return tuple(_distance(entry[axis], other[axis]) for axis in AXES)
 
 
 @functools.cache
-def _distance(one: str, other: str) -> int:
+def _distance(entry: str, other: str) -> int:
     numbers = [(parsed(v).major * 1000 + parsed(v).minor) * 100 + parsed(v).micro
-               for v in (one, other)]  # fmt: skip
+               for v in (entry, other)]  # fmt: skip
     return abs(numbers[0] - numbers[1])
+
+
+def totals(outcomes: Iterable[CellOutcome]) -> list[tuple[str, int]]:
+    """How many cells came to each outcome."""
+    counts = Counter(outcomes)
+    return [(o.value, counts[o]) for o in CellOutcome if counts[o]]
 
 
 def restores(e: Evidence) -> str:
