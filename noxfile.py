@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -73,7 +74,8 @@ def tests(session: nox.Session) -> None:
     """The tool's own tests: fast, no package under test is installed."""
     _install(session, "test")
     only = ("-m", "not real and not browser and not slurm")
-    session.run("pytest", "-n", "auto", *only, *session.posargs)
+    workers = 2 * (os.cpu_count() or 1)  # half of the time tests wait for processes of theirs
+    session.run("pytest", "-n", str(workers), *only, *session.posargs)
 
 
 @nox.session
