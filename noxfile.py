@@ -74,7 +74,7 @@ def tests(session: nox.Session) -> None:
     """The tool's own tests: fast, no package under test is installed."""
     _install(session, "test")
     only = ("-m", "not real and not browser and not slurm")
-    workers = 2 * (os.cpu_count() or 1)  # half of the time tests wait for processes of theirs
+    workers = (os.cpu_count() or 1) + 1  # at times tests wait for processes of theirs
     session.run("pytest", "-n", str(workers), *only, *session.posargs)
 
 
