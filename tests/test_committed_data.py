@@ -29,7 +29,7 @@ from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.offline import base_list, contents, plan_file
 from mcore_compat.publish import compatibility_json, compatibility_page, csv_and_constraints
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import evidence, verdict_index
 from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.schedule import new_releases
 from mcore_compat.upgrade import examples
@@ -94,7 +94,7 @@ def test_the_page_is_short_and_its_links_are_to_what_is_there() -> None:
 
 def test_every_cell_of_the_matrix_can_be_listed(declared: Matrix, facts: Releases) -> None:
     cells = combinations.cells(declared, facts)
-    assert set(verdict.listing(cells, HERE.verdicts)) == {cell.name for cell in cells}
+    assert set(verdict_index.listing(cells, HERE.verdicts)) == {cell.name for cell in cells}
 
 
 def test_the_facts_are_as_they_would_be_written(facts: Releases) -> None:

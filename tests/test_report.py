@@ -14,7 +14,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish import compatibility_page, csv_and_constraints, report
 from mcore_compat.publish.collation import collate
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import evidence, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence, Reason
 
 Made = Callable[..., Evidence]
@@ -164,15 +164,15 @@ def test_every_outcome_has_a_symbol_of_its_own() -> None:
 def test_the_listing_survives_a_missing_or_corrupt_index(tmp_path: Path) -> None:
     cell = stand_in_cell()
     path = tmp_path / "verdicts.json"
-    assert verdict.listing([cell], path)[cell.name].startswith("untested: ")
+    assert verdict_index.listing([cell], path)[cell.name].startswith("untested: ")
     path.write_text("{")
-    assert verdict.listing([cell], path)[cell.name].startswith("untested: ")
+    assert verdict_index.listing([cell], path)[cell.name].startswith("untested: ")
 
 
 def test_a_noted_verdict_is_listed(made: Made, tmp_path: Path) -> None:
     path = tmp_path / "verdicts.json"
-    verdict.note(made(event("restore[gpt]")), path)
-    assert verdict.listing([stand_in_cell()], path)["compat-0.16-modelopt0.41"].startswith(
+    verdict_index.note(made(event("restore[gpt]")), path)
+    assert verdict_index.listing([stand_in_cell()], path)["compat-0.16-modelopt0.41"].startswith(
         "compatible (host): megatron-core 0.16.1"
     )
 

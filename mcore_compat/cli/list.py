@@ -3,13 +3,13 @@
 from argparse import Namespace
 
 from mcore_compat.core import combinations, matrix, releases, workspace
-from mcore_compat.results import verdict
+from mcore_compat.results import verdict_index
 
 
 def call(args: Namespace) -> int:
     """Print the list; 0."""
     place = workspace.find()
     cells = combinations.cells(matrix.load(place.matrix), releases.load(place.releases))
-    for name, line in verdict.listing(cells, place.verdicts).items():
+    for name, line in verdict_index.listing(cells, place.verdicts).items():
         print(f"{name}: {line}")
     return 0

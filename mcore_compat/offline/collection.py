@@ -22,7 +22,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence, large_values, verdict
+from mcore_compat.results import evidence, large_values, verdict, verdict_index
 from mcore_compat.results.evidence import MAIN, Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import MAIN as MAIN_SET
@@ -143,7 +143,7 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
         there = str(json.loads(path.read_text(encoding="utf-8"))["taken"])
         stays = None if there == result.taken else there
         if stays is None and not result.base and result.check_set == MAIN and result.complete:
-            verdict.note(result, workspace.verdicts)
+            verdict_index.note(result, workspace.verdicts)
         collected.append(CollectedResult(path, result, asked, stays))
     if any(result.base for result, _ in results):
         large_values.pack(workspace.over_base)

@@ -17,7 +17,7 @@ from mcore_compat.publish import (
     pictures,
 )
 from mcore_compat.publish.collation import Collated
-from mcore_compat.results import verdict
+from mcore_compat.results import verdict_index
 
 Texts = Mapping[Path, Callable[[], str | Iterable[str]]]
 """Files, and how the text of each, or its pieces, are made."""
@@ -46,7 +46,7 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
         reports / compatibility_json.NAME: lambda: compatibility_json.text(all_),
         reports / compatibility_json.SCHEMA: lambda: files.dump_json(published.json_schema()),
         reports / "compatibility.csv": lambda: csv_and_constraints.csv_text(all_.found),
-        reports / "verdicts.json": lambda: verdict.index_text(verdicts),
+        reports / "verdicts.json": lambda: verdict_index.index_text(verdicts),
     }
 
 

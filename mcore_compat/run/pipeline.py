@@ -24,7 +24,7 @@ from mcore_compat.environments import interpreters, recipes, toolkits, wheelhous
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
-from mcore_compat.results import evidence, fingerprint, verdict
+from mcore_compat.results import evidence, fingerprint, verdict_index
 from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN, CheckSet
@@ -313,7 +313,7 @@ def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Conte
 
 def _ended(result: Evidence, workspace: Workspace) -> Outcome:
     evidence.save(result, workspace.results)
-    verdict.note(result, workspace.verdicts)
+    verdict_index.note(result, workspace.verdicts)
     return Outcome(evidence=result)
 
 

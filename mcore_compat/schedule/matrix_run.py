@@ -20,7 +20,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve.locks import Unresolvable
-from mcore_compat.results import evidence, fingerprint, verdict
+from mcore_compat.results import evidence, fingerprint, verdict_index
 from mcore_compat.results.evidence import Reason
 from mcore_compat.run import cells, pipeline
 from mcore_compat.run.check_sets import MAIN
@@ -228,7 +228,7 @@ def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> No
             return
     failed = replace(base, outcome=CellOutcome.ERROR, reason=why, complete=False)
     evidence.save(failed, workspace.results)
-    verdict.note(failed, workspace.verdicts)
+    verdict_index.note(failed, workspace.verdicts)
 
 
 def report(run_result: MatrixResult, context: Context, device: str) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mcore_compat.base.errors import CompatError, UsageError, nearest
 from mcore_compat.core import combinations, matrix, releases, workspace
-from mcore_compat.results import verdict
+from mcore_compat.results import verdict_index
 
 if TYPE_CHECKING:
     import nox
@@ -47,7 +47,7 @@ def listed(argv: Sequence[str]) -> tuple[CellSession, ...]:
         for name in requested(argv):
             # Under the name that was typed, which may spell out what the stack has anyway.
             cells.setdefault(name, combinations.named(name, declared, facts))
-        descriptions = verdict.listing(cells.values(), place.verdicts)
+        descriptions = verdict_index.listing(cells.values(), place.verdicts)
     except CompatError as error:
         print(f"mcore-compat: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

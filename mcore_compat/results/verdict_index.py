@@ -1,0 +1,55 @@
+"""The verdicts alone, in one small file: what `nox -l` shows beside each cell. Imports little."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcore_compat.base import files
+from mcore_compat.core.cells import Cell
+
+if TYPE_CHECKING:
+    from mcore_compat.results.evidence import Evidence
+
+
+def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
+    """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
+    known = _verdicts(index)
+    lines = {}
+    for cell in cells:
+        verdicts = known.get(cell.name) or {}
+        ends = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
+        lines[cell.name] = (
+            f"{ends}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
+            f"torch {cell.torch}, python {cell.python}"
+        )
+    return lines
+
+
+def _verdicts(index: Path) -> dict[str, dict[str, str]]:
+    """Those of an index by cell and device class; none where it cannot be read: they only decorate
+    a listing, and `report --check` tells of the drift."""
+    try:
+        verdicts: dict[str, dict[str, str]] = json.loads(index.read_text("utf-8"))["verdicts"]
+        return verdicts
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
+    """The text of `reports/verdicts.json`: outcome by cell and device class."""
+    return files.dump_json({"made_by": "nox -s report", "verdicts": verdicts})
+
+
+def note(evidence: Evidence, index: Path) -> None:
+    """Put one cell's verdict into the index that `nox -l` reads; cells may end at the same time."""
+    from filelock import FileLock
+
+    with files.disk_errors(index):
+        files.home().mkdir(parents=True, exist_ok=True)
+    with FileLock(files.home() / "verdicts.lock"):
+        known = _verdicts(index)
+        known.setdefault(evidence.cell, {})[evidence.device_class] = evidence.outcome.value
+        files.write_text(index, index_text(known))
