@@ -185,10 +185,12 @@ def _union(sets: Iterable[int]) -> int:
     return functools.reduce(operator.or_, sets, 0)
 
 
-def of_failure(evidence: Iterable[Evidence], fingerprint: str) -> Explained:
-    """One failure over all cells; KeyError where nothing failed so."""
+def of_failure(
+    evidence: Iterable[Evidence], fingerprint: str, untested: UntestedCells | None = None
+) -> Explained:
+    """One failure over all cells, as `explain` has it; KeyError where nothing failed so."""
     every = tuple(evidence)
-    return _CellSets(every).explained(fingerprint, groups(every)[fingerprint])
+    return _CellSets(every).explained(fingerprint, groups(every)[fingerprint], untested)
 
 
 def explain(

@@ -232,7 +232,7 @@ def _bounds(requires: tuple[str, ...], python: str) -> tuple[str, ...]:
     axes = {"megatron-core", "nvidia-modelopt", "torch", "triton"}
     bounds: set[str] = set()
     for text in requires:
-        need = Requirement(text)
+        need = _requirement(text)
         name = canonicalize_name(need.name)
         if name in axes or name.startswith("transformer-engine") or not need.specifier:
             continue
@@ -336,11 +336,17 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+@functools.cache
+def _requirement(text: str) -> Requirement:
+    """Read once: thousands of cells are held against the same few hundred lines."""
+    return Requirement(text)
+
+
 def _contradicted(release: Release, of: Cell) -> Iterator[str]:
     """What a release requires of another pin, not in an extra, and the cell does not have."""
     pins = of.pins
     for text in release.requires:
-        need = Requirement(text)
+        need = _requirement(text)
         name = canonicalize_name(need.name)
         if name not in pins or need.specifier.contains(pins[name], prereleases=True):
             continue

@@ -98,9 +98,17 @@ class Collated:
     def explained(self) -> Mapping[str, tuple[Explained, ...]]:
         """By device class: every failure, and the versions over which it was seen."""
         return {
-            name: explanation.explain(found, Untested(found, self.matrix, self.releases))
+            name: explanation.explain(found, self._untested(name))
             for name, found in self.by_class.items()
         }
+
+    def explained_one(self, device_class: str, fingerprint: str) -> Explained:
+        """One of `explained`, without the time that all others take; KeyError where none is it."""
+        found = self.by_class[device_class]
+        return explanation.of_failure(found, fingerprint, self._untested(device_class))
+
+    def _untested(self, device_class: str) -> Untested:
+        return Untested(self.by_class[device_class], self.matrix, self.releases)
 
     @cached_property
     def failures(self) -> tuple[SeenCause, ...]:

@@ -50,14 +50,14 @@ def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> I
         yield f"{result.reason.kind}: {result.reason.message}"
     cells = combinations.cells(context.matrix, context.releases)
     collated = collation.collate(results, cells, context.matrix, context.releases)
-    explained = {one.fingerprint: one for one in collated.explained[result.device_class]}
     failures = verdict.causes(result.checks)
     for cause in failures:
         yield ", ".join(cause.checks)
         yield f"  {cause.type}: {verdict.gist(cause.message)}"
         for reason in verdict.declared(result, cause, context.matrix.expected):
             yield f"  declared: {reason}"
-        for line in explanation.lines(explained[cause.fingerprint]):
+        explained = collated.explained_one(result.device_class, cause.fingerprint)
+        for line in explanation.lines(explained):
             yield f"  {line}"
     if not failures and not result.reason:
         yield f"{result.cell}: nothing fails"

@@ -127,12 +127,12 @@ def read(folder: str, digest: str) -> Any:
         EvidenceError: it is not there, or is not what its digest says.
     """
     # What lies alone comes first: a run puts right so what is corrupt in a pack.
-    where, text = f"{FOLDER}/{digest}.json", _alone(Path(folder), digest)
+    where, text = f"{FOLDER}/{digest}.json", _alone(folder, digest)
     if text is None:
-        where, text = f"{FOLDER}/{pack_of(digest)}", _packed(Path(folder), digest)
+        where, text = f"{FOLDER}/{pack_of(digest)}", _packed(folder, digest)
     if text is None:  # packed by another process since the pack was read here
         _pack.cache_clear()
-        text = _packed(Path(folder), digest)
+        text = _packed(folder, digest)
     if text is None:
         raise EvidenceError(f"{FOLDER}/{digest}.json cannot be read, and {where} does not have it")
     if name_of(text) != digest:
@@ -140,9 +140,10 @@ def read(folder: str, digest: str) -> Any:
     return json.loads(text)
 
 
-def _alone(folder: Path, digest: str) -> str | None:
-    try:
-        return (folder / FOLDER / f"{digest}.json").read_text(encoding="utf-8")
+def _alone(folder: str, digest: str) -> str | None:
+    try:  # no Path: of thousands of values, making them takes longer than reading
+        with open(f"{folder}/{FOLDER}/{digest}.json", encoding="utf-8") as file:
+            return file.read()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -154,19 +155,19 @@ def pack_of(digest: str) -> str:
     return f"pack-{digest[0]}.json"
 
 
-def _packed(folder: Path, digest: str) -> str | None:
-    return _pack(folder / FOLDER / pack_of(digest)).get(digest)
+def _packed(folder: str, digest: str) -> str | None:
+    return _pack(f"{folder}/{FOLDER}/{pack_of(digest)}").get(digest)
 
 
 @functools.cache
-def _pack(path: Path) -> Mapping[str, str]:
+def _pack(path: str) -> Mapping[str, str]:
     """The texts of a pack by digest; none where there is no pack."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise EvidenceError(f"{FOLDER}/{path.name} cannot be read ({error})") from None
+        raise EvidenceError(f"{FOLDER}/{Path(path).name} cannot be read ({error})") from None
     # Not `splitlines`: a value may hold other characters that end a line for Unicode.
     matches = filter(None, map(_LINE.fullmatch, text.split("\n")))
     return {match[1]: match[2] + "\n" for match in matches}
@@ -177,7 +178,7 @@ def write(texts: Mapping[str, str], folder: Path) -> None:
     _pack.cache_clear()
     for digest, text in sorted(texts.items()):
         try:
-            if text in (_packed(folder, digest), _alone(folder, digest)):
+            if text in (_packed(str(folder), digest), _alone(str(folder), digest)):
                 continue
         except EvidenceError:
             pass  # not readable: written below

@@ -54,14 +54,14 @@ def markdown(answer: UpgradeAnswer) -> str:
 
 def show(answer: UpgradeAnswer, console: Console) -> None:
     """Print it: readable in 80 columns, in a pipe and without colour."""
-    from rich.markdown import Markdown
+    from markdown_it import MarkdownIt
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     level, style, tag = 0, STYLES[answer.word], ""
     grid, row = Table(), list[Text]()
-    for token in Markdown(markdown(answer)).parsed:
+    for token in MarkdownIt().enable("table").parse(markdown(answer)):
         level += {"bullet_list_open": 2, "bullet_list_close": -2}.get(token.type, 0)
         if token.type in ("heading_open", "list_item_open", "th_open", "td_open"):
             tag = token.tag

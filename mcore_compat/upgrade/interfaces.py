@@ -65,16 +65,16 @@ def interfaces(
             continue
         # Of these two releases alone: what came and went in between touches nobody.
         both = [e for e in evidence if e.pins[package] in (before, after)]
-        recorded = _recorded(package, both)
-        gone = tuple(version for version in (before, after) if version not in recorded)
+        history = {s: by for s, by in recorded.history(both).items() if s.package == package}
+        releases_seen = {release for by in history.values() for release in by}
+        gone = tuple(version for version in (before, after) if version not in releases_seen)
         if gone:
             rows.append(replace(row, not_recorded=gone))
             continue
         by_name: dict[str, list[InterfaceDifference]] = {}
-        for change in changes.changes(both, releases):
-            same = (change.subject.package, change.before, change.after)
+        for change in changes.of_history(history, releases):
             # What differs in annotations and the like touches no caller.
-            if same == (package, before, after) and not change.what.minor:
+            if (change.before, change.after) == (before, after) and not change.what.minor:
                 by_name.setdefault(change.subject.name, []).append(change.what)
         changed = []
         for name, what in sorted(by_name.items()):
@@ -82,9 +82,3 @@ def interfaces(
             changed.append(ChangedInterface(name=name, what=words.summary(what), breaks=breaks))
         rows.append(replace(row, changed=tuple(changed)))
     return tuple(rows)
-
-
-def _recorded(package: str, evidence: Sequence[Evidence]) -> set[str]:
-    """The releases of a package of which something was recorded."""
-    seen = recorded.history(evidence).items()
-    return {release for subject, by in seen if subject.package == package for release in by}

@@ -116,8 +116,7 @@ def _explained(
     if failure := result.failure:
         loss = replace(loss, cause=failure.fingerprint, frame=failure.frame)
         loss = replace(loss, same_with_gpu=failure.gpu_independent)
-        every = known.all_.explained[known.device_class]
-        explained = next((e for e in every if e.fingerprint == failure.fingerprint), None)
+        explained = known.all_.explained_one(known.device_class, failure.fingerprint)
     if explained:
         rules = tuple(explanation.lines(explained))
         loss = replace(loss, rules=rules, attributed=explained.attributed())

@@ -42,7 +42,11 @@ class InterfaceChange:
 
 def changes(evidence: Sequence[Evidence], releases: Releases) -> tuple[InterfaceChange, ...]:
     """Everything that changed between two releases, sorted by package, releases and name."""
-    history = recorded.history(evidence)
+    return of_history(recorded.history(evidence), releases)
+
+
+def of_history(history: History, releases: Releases) -> tuple[InterfaceChange, ...]:
+    """As `changes`, of what was recorded already, or of a package's part of it."""
     tested: dict[str, set[str]] = {}
     for subject, by_release in history.items():
         tested.setdefault(subject.package, set()).update(by_release)

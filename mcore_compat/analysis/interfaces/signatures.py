@@ -29,6 +29,8 @@ MOST_BY_POSITION = 8
 """No caller gives more arguments than these by position: what moves behind them breaks nobody."""
 
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
+_TOKEN = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|->|[^'"()\[\]{}<>,=-]+|.""", re.DOTALL)
+"""A quoted text, an arrow, a run of what means nothing here, or one character."""
 _NAMED = re.compile(r"(\*{0,2})([^\W\d]\w*)\s*([:=].*)?", re.DOTALL)
 
 
@@ -106,30 +108,27 @@ def parse(text: str) -> Signature | None:
 
 
 def _outside(text: str) -> Iterator[int]:
-    """The places in `text` outside brackets and quotes.
+    """The places in `text` where something begins outside brackets and quotes.
 
     Raises:
         ValueError: a bracket or a quote is left open, or closed without being open.
     """
     waiting: list[str] = []
-    quote, escaped = "", False
-    for place, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quote:
-            escaped = char == "\\"
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in _CLOSING:
-            waiting.append(_CLOSING[char])
-        elif char in _CLOSING.values() and text[max(place - 1, 0) : place + 1] != "->":
-            if not waiting or waiting.pop() != char:
-                raise ValueError(f"{char} at {place} closes nothing")
-        elif not waiting:
+    for match in _TOKEN.finditer(text):
+        token, place = match[0], match.start()
+        if token in _CLOSING:
+            waiting.append(_CLOSING[token])
+        elif token in _CLOSING.values():
+            if not waiting or waiting.pop() != token:
+                raise ValueError(f"{token} at {place} closes nothing")
+        elif token in ("'", '"'):
+            break
+        elif not waiting and token[0] not in "'\"":
             yield place
-    if waiting or quote:
-        raise ValueError("a bracket or a quote is left open")
+    else:
+        if not waiting:
+            return
+    raise ValueError("a bracket or a quote is left open")
 
 
 def _parameters(text: str) -> Iterator[Parameter]:
