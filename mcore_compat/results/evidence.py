@@ -235,7 +235,9 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
             raise EvidenceError(f"it is not of the format {FORMAT}")
         for place, row in enumerate(data["checks"]):
             whole = large_values.expand(row, folder) if folder else large_values.without(row)
-            data["checks"][place] = _sharing(whole)
+            for name in ("details", "failure"):
+                whole[name] = _interned(whole[name])
+            data["checks"][place] = _interned(whole)
         data["installed"] = _interned(data.get("installed", {}))
         return _refreshed(msgspec.convert(data, Evidence))
     except (EvidenceError, msgspec.MsgspecError) as error:
@@ -244,14 +246,9 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         raise EvidenceError(f"{where} is corrupt ({error!r}); {way_out(where)}") from None
 
 
-def _sharing(row: dict[str, Any]) -> dict[str, Any]:
-    """A check's row, whose texts are the same objects in all cells: most are alike, and of
-    thousands of cells they are most of the memory."""
-    parts = {name: _interned(row[name]) for name in ("details", "failure")}
-    return {**_interned(row), **parts}
-
-
 def _interned(values: Any) -> Any:
+    """A mapping, where it is one, whose texts are the same objects in all cells: most are alike,
+    and of thousands of cells they are most of the memory."""
     if type(values) is not dict:
         return values
     return {_same(k): _same(v) if type(v) is str else v for k, v in values.items()}

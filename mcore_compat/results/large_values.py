@@ -80,18 +80,19 @@ def _apart(value: Any, into: dict[str, str]) -> Any:
     return {KEY: name_of(text)}
 
 
-def expand(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A check's row whole again, with the values kept below `folder`, the folder of all evidence.
+def expand(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make a check's row whole again, in place, with the values kept below `folder`, the folder of
+    all evidence.
 
     Raises:
         EvidenceError: a value is not there, or is not what its digest says.
     """
-    return _changed(row, lambda value: _whole(value, folder) if type(value) is dict else value)
-
-
-def _whole(value: Any, folder: Path) -> Any:
-    digest = digest_in(value)
-    return read(str(folder), digest) if digest else value
+    where = str(folder)
+    for values in (row["details"], row["failure"] or {}):
+        for name, value in values.items():
+            if type(value) is dict and (digest := digest_in(value)):
+                values[name] = read(where, digest)
+    return row
 
 
 def without(row: Mapping[str, Any]) -> dict[str, Any]:
