@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ START = {
 
 
 def stand_in_evidence(*events: dict[str, Any], cell: Cell | None = None) -> Evidence:
-    """Evidence of a run that came to its end."""
+    """Evidence of a run that came to its end, the same whenever it is made."""
     base = evidence.start(
         cell or stand_in_cell(), device_class="host", lock="l", suite="s", wheels={"w": "1"}
     )
-    builder = Builder(base)
+    builder = Builder(replace(base, taken="2026-01-01T00:00:00Z"))
     for one in (START, *events, {"event": "end", "seconds": 1.0}):
         builder.take(one)
     return builder.evidence()
