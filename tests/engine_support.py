@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,25 +44,17 @@ class SuiteProcess:
     options: dict[str, Any] = field(default_factory=dict)
     runs: int = 0
 
-    def __call__(
-        self,
-        argv: Sequence[str | os.PathLike[str]],
-        *,
-        timeout: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        log: Path | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
+    def __call__(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
         self.runs += 1
         self.argv = [os.fspath(a) for a in argv]
-        self.options = {"timeout": timeout, "env": env, "cwd": cwd, "log": log}
+        tell = options.pop("on_line", None)
+        self.options = options
         path = Path(self.after("--events"))
         for number, one in enumerate(self.events, start=1):
             with path.open("ab") as out:
                 out.write(line_of(one))
-            if on_line and number < len(self.events):
-                on_line(f"line {number}")
+            if tell and number < len(self.events):
+                tell(f"line {number}")
         if self.raises:
             raise self.raises
         return Completed(

@@ -1,9 +1,10 @@
 """A stand-in for the resolver and for the facts it works on, shared by the tests of locks."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import stand_in_cell
@@ -75,21 +76,11 @@ class StandIn:
     files: list[dict[str, str]] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
 
-    def __call__(
-        self,
-        argv: Sequence[str | os.PathLike[str]],
-        *,
-        timeout: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        log: Path | None = None,
-        on_line: Callable[[str], None] | None = None,
-        grace: float = 0.0,
-    ) -> Completed:
+    def __call__(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
         words = tuple(os.fspath(a) for a in argv)
         answer = self.answers[len(self.argvs)]
         self.argvs.append(words)
-        self.limits.append(timeout)
+        self.limits.append(options["timeout"])
         self.files.append(
             {
                 "requirements": Path(words[3]).read_text(),

@@ -4,7 +4,7 @@ No Python is run here: files stand in for interpreters, and a stand-in answers f
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,7 @@ class Machine:
     crash: set[Path] = field(default_factory=set)
     asked: list[Path] = field(default_factory=list)
 
-    def __call__(
-        self,
-        argv: Sequence[str | os.PathLike[str]],
-        *,
-        timeout: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        log: Path | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
+    def __call__(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
         program = Path(argv[0])
         self.asked.append(program)
         if program == UV:

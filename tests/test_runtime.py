@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,16 +117,7 @@ class Binutils:
     programs: list[str] = field(default_factory=list)
     source: str = ""
 
-    def __call__(
-        self,
-        argv: Sequence[str | os.PathLike[str]],
-        *,
-        timeout: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        log: Path | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
+    def __call__(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
         words = [os.fspath(a) for a in argv]
         self.programs.append(words[0])
         if words[0] == "readelf":

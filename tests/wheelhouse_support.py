@@ -4,9 +4,10 @@ import io
 import os
 import tarfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import stand_in_cell
@@ -63,24 +64,16 @@ class StandIn:
     seen: dict[str, tuple[tuple[str, ...], Mapping[str, str], float]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
-    def __call__(
-        self,
-        argv: Sequence[str | os.PathLike[str]],
-        *,
-        timeout: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        log: Path | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
+    def __call__(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
         words = tuple(os.fspath(a) for a in argv)
         step = step_of(words)
         self.steps.append(step)
-        self.seen[step] = (words, env or {}, timeout)
+        env = options.get("env") or {}
+        self.seen[step] = (words, env, options["timeout"])
         if step == "venv":
             (Path(words[-1]) / "lib" / "python3.12" / "site-packages").mkdir(parents=True)
         elif step == "build":
-            self._build(words, env or {})
+            self._build(words, env)
         elif "-r" in words:
             self.texts["requirements"] = Path(words[words.index("-r") + 1]).read_text()
         return self.ends.get(step, ended())

@@ -150,20 +150,28 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
     return collected
 
 
-def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
-    """Take results back and print them, one line for each file and each difference to a lock.
+def reference(workspace: Workspace) -> Reference:
+    """What results are compared with, as a workspace has it now.
 
     Raises:
-        CompatError: a file is refused; nothing is stored then.
+        CompatError: its matrix or its facts cannot be read.
     """
-    known = Reference(
+    return Reference(
         workspace=workspace,
         matrix=matrix.load(workspace.matrix),
         releases=releases.load(workspace.releases),
         suite=MAIN_SET.digest(workspace.suite),
         parts={name: part.digest(workspace.suite) for name, part in ON_A_GPU.items()},
     )
-    collected = collect(paths, known)
+
+
+def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
+    """Take results back and print them, one line for each file and each difference to a lock.
+
+    Raises:
+        CompatError: a file is refused; nothing is stored then.
+    """
+    collected = collect(paths, reference(workspace))
     for path, result, asked, stays in collected:
         first, *more = _lines(result, asked)
         if stays:

@@ -81,7 +81,7 @@ class Index:
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
         """Content type and content of a path; None where there is nothing."""
-        if match := re.fullmatch(r"/simple/([^/]+)/", path):
+        if match := re.fullmatch(r"/projects/([^/]+)/", path):
             files = self._pages.get(match[1])
             page = {"meta": {"api-version": "1.1"}, "name": match[1], "files": files}
             page["versions"] = sorted(f["filename"].split("-")[1] for f in files or ())
@@ -113,7 +113,7 @@ def served(index: Index) -> Iterator[Index]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        index.url = f"http://127.0.0.1:{server.server_address[1]}/simple/"
+        index.url = f"http://{server.server_address[0]!s}:{server.server_address[1]}/projects/"
         yield index
     finally:
         server.shutdown()

@@ -188,7 +188,7 @@ def _edges(toy: Project, played: Played) -> None:
         "corrupt lock": ("run", "1.2-modelopt0.51"),
         "other lock": ("run", "1.3-modelopt0.51"),
     }
-    silent = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple/", "UV_HTTP_RETRIES": "0"}
+    silent = {"UV_DEFAULT_INDEX": "http://index.invalid", "UV_HTTP_RETRIES": "0"}
     variables = {"ended early": {"TOY_ENDS_AFTER": "2"}, "no index": silent}
     with (
         _edited(evidence / "compat-1.1-modelopt0.51" / "main.host.json", lambda text: "{"),

@@ -17,16 +17,13 @@ from bundle_support import OFFLINE, offline
 from support import ROOT
 
 from mcore_compat.base import files, processes
-from mcore_compat.core import matrix, releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
 from mcore_compat.offline.node.run_script import TOP
-from mcore_compat.offline.verification import Reference
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import context
-from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 
 WORKSPACE = Workspace(ROOT)
 CELL = "compat-0.16-modelopt0.41"
@@ -75,15 +72,8 @@ def run(folder: Path, *words: str, python: str | Path = sys.executable) -> Any:
 
 def taken(path: Path) -> Evidence:
     """What `collect` would store; it stores nothing here."""
-    known = Reference(
-        workspace=WORKSPACE,
-        matrix=matrix.load(WORKSPACE.matrix),
-        releases=releases.load(WORKSPACE.releases),
-        suite=MAIN.digest(WORKSPACE.suite),
-        parts={name: part.digest(WORKSPACE.suite) for name, part in ON_A_GPU.items()},
-    )
     text = collection.ResultText(where=str(path), text=path.read_text())
-    return collection.verified(text, known)[0]
+    return collection.verified(text, collection.reference(WORKSPACE))[0]
 
 
 def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
