@@ -21,7 +21,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.pipeline import Outcome
@@ -88,7 +88,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     shutil.copytree(snapshot.WORKSPACE.constraints, tmp_path / "constraints")
     found = World(Workspace(tmp_path))
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     monkeypatch.setattr(pipeline, "run_cell", found.run_cell)
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()

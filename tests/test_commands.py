@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import os
 import pkgutil
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +22,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.resolve import resolvability
 from mcore_compat.results import evidence, verdict
-from mcore_compat.run import check_sets, pipeline
+from mcore_compat.run import check_sets, machine, pipeline
 from mcore_compat.schedule import nox_sessions
 
 
@@ -47,6 +49,15 @@ from mcore_compat.schedule import nox_sessions
         (["matrix", "compat-0.16-modelopt0.41"], 'matrix: there is no use for "compat-0.16-'),
         (["upgrade", "a", "b", "--format", "xml"], "valid: terminal, markdown, json\n"),
         (["matrix", "--executor", "slrum"], 'did you mean "slurm"'),
+        (["compat", "0.16", "0.41", "--python", "3.12.1"], 'did you mean "3.12"?'),
+        (["compat", "0.16", "0.41", "--python", "3.12rc1"], 'did you mean "3.12"?'),
+        (["compat", "0.16", "0.41", "--python", "12"], 'did you mean "3.12"?'),
+        (["build", "0.16-modelopt0.41", "mamba-sms"], 'did you mean "mamba-ssm"?'),
+        (["init", f"{__file__}/x"], f"{__file__} is there, and no folder"),
+        (
+            ["upgrade", "0.16-modelopt0.41", "0.17-modelopt0.41", "--output", f"{__file__}/x"],
+            f"--output: {__file__} is a file, and no folder",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
@@ -139,6 +150,10 @@ def test_the_names_after_s_are_taken() -> None:
     argv = ["nox", "-r", "-s", "compat-1", "tests", "--", "-s", "compat-2"]
     assert nox_sessions.requested(argv) == ("compat-1",)
     assert nox_sessions.requested(["nox", "--session=compat-3"]) == ("compat-3",)
+    assert nox_sessions.requested(["nox", "-Rs", "compat-4", "compat-5"]) == (
+        "compat-4",
+        "compat-5",
+    )
 
 
 def test_a_wrong_session_ends_nox_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,14 +193,28 @@ def test_explain_names_the_cell_that_would_tell_most(
     outcomes = "broken", "works"
     for cell, outcome in zip(cells, outcomes, strict=True):
         evidence.save(stand_in_evidence(event("restore[gpt]", outcome), cell=cell), results)
-    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "gpu")  # who asks has none of his own
     assert cli.main(["explain", names[0]]) == 0
     out = capsys.readouterr().out
+    assert "host:" not in out
     assert f"torch=={cells[0].torch} (1 cells fail, 1 work" in out
     told = next(line for line in out.splitlines() if "what would tell most: nox -s " in line)
     other = combinations.named(told.split()[-1], snapshot.matrix(), snapshot.releases())
     assert other.name not in names
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1
+
+
+def test_explain_tells_device_classes_apart(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = combinations.named("compat-0.16-modelopt0.41", snapshot.matrix(), snapshot.releases())
+    for device, outcome in (("host", "works"), ("gpu", "broken")):
+        shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
+        evidence.save(replace(shown, device_class=device), results)
+    assert cli.main(["explain", cell.name]) == 0
+    of_gpu, of_host = capsys.readouterr().out.split("host:\n")
+    assert of_gpu.startswith("gpu:\nrestore[gpt]\n")
+    assert of_host == f"{cell.name}: nothing fails\n"
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("works", 0), ("broken", 1)])
@@ -229,3 +258,40 @@ def test_a_corrupt_matrix_is_one_line(
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert cli.main(["list"]) == 2
     assert "matrix.toml is not valid TOML" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_text_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Workspace(tmp_path)
+    home.constraints.mkdir()
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    for name in ("matrix.toml", "releases.json"):
+        for each in ("matrix.toml", "releases.json"):
+            shutil.copy(ROOT / "constraints" / each, home.constraints / each)
+        path = home.constraints / name
+        path.write_bytes(path.read_bytes() + b"\xe9")
+        assert cli.main(["list"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"mcore-compat: {name} cannot be read: ")
+        assert error.count("\n") == 1
+
+
+def test_what_the_system_refuses_is_one_line_that_names_the_file(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = results / "compat-0.16-modelopt0.41" / "main.host.json"
+    path.mkdir(parents=True)
+    assert cli.main(["show", "0.16-modelopt0.41"]) == 3
+    assert capsys.readouterr().err == f"mcore-compat: {path}: Is a directory\n"
+
+
+def test_who_reads_may_have_enough() -> None:
+    code = "from mcore_compat import cli; raise SystemExit(cli.main(['list']))"
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, cwd=ROOT, check=False
+        )
+    assert (done.returncode, done.stderr) == (3, b"")

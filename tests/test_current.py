@@ -25,7 +25,7 @@ from mcore_compat.environments import creation, interpreters, process_variables,
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import cells, pipeline
+from mcore_compat.run import cells, machine
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
 
@@ -63,7 +63,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(cells, "other_results", lambda workspace: ())
     monkeypatch.setattr(creation, "tools", lambda *_, **__: tmp_path / "tools")
     monkeypatch.setattr(process_variables, "driver_stub", lambda *_: None)
-    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     monkeypatch.setattr(processes, "run", found.suite)
     return found
 

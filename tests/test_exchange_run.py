@@ -39,7 +39,7 @@ from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context
 from mcore_compat.run.engine import ResolvedCell
 
@@ -134,7 +134,7 @@ def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Runner], Cont
     python = here / "python"
     there = creation.Environment(python=python, site=here, variables={}, reused=True)
     ready = ResolvedCell(cell=CELL, lock=LOCK, python=python, wheels=())
-    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     monkeypatch.setattr(pipeline, "resolved_cell", lambda *_: ready)
     monkeypatch.setattr(creation, "ensure", lambda *_, **__: there)
     monkeypatch.setattr(creation, "tools", lambda *_, **__: here)

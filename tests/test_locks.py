@@ -68,7 +68,7 @@ def test_a_real_cell_is_resolved_for_its_own_world(
     assert {"--no-emit-index-url", "--no-emit-find-links"} < set(words)
     assert run.limits == [locks.RESOLVE_LIMIT_S]
     (files,) = run.files
-    assert files["requirements"].splitlines() == list(locks.requirements(cell, declared))
+    assert files["requirements"].splitlines() == list(locks.requirements(cell, declared, known))
     bounds = combinations.bounds_of_extras(cell, known)
     assert any(text.startswith("transformers") for text in bounds["nvidia-modelopt"])
     assert set(files["constraints"].splitlines()) == {t for b in bounds.values() for t in b}

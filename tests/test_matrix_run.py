@@ -17,6 +17,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
+from mcore_compat.run import machine
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run
 from mcore_compat.schedule.jobs import records
@@ -58,7 +59,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         log=tmp_path / "log", exits="", said=[], states=(), unlocked=(), workspace=workspace
     )
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(matrix_run.pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     monkeypatch.setattr(matrix_run, "survey", lambda cells, here, device: world.states)
     monkeypatch.setattr(
         matrix_run,

@@ -18,6 +18,7 @@ from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.index import package_index
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.run import machine
 from mcore_compat.schedule import new_releases, nightly
 from mcore_compat.schedule.new_releases import NewRelease
 from mcore_compat.schedule.plan import CellStatus
@@ -119,7 +120,7 @@ def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
 ) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     folder = tmp_path / "evidence"
-    monkeypatch.setattr(nightly.pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     old = made(event("restore[gpt]"), cell=stand_in_cell("0.16.0"))
     evidence.save(old, folder)
     one = CellStatus(cell=stand_in_cell(), state="0.16.1 is out", behind=True)

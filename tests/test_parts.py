@@ -23,7 +23,7 @@ from mcore_compat.publish import part_reports
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import cells, gpu_slots, memory, pipeline
+from mcore_compat.run import cells, gpu_slots, machine, memory, pipeline
 from mcore_compat.run.check_sets import EXCHANGE, GPU, MAIN, ON_A_GPU, RANKS, CheckSet
 from mcore_compat.run.context import Context, Options
 
@@ -225,7 +225,7 @@ def cell(place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         pins=(),
         source_only=(),
     )
-    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
+    monkeypatch.setattr(machine, "device_class", lambda: "gpu")
     monkeypatch.setattr(pipeline, "lock_of", lambda *_: lock)
     monkeypatch.setattr(pipeline.interpreters, "find", lambda *_: tmp_path / "python")
     monkeypatch.setattr(creation, "ensure", lambda *_, **__: there)

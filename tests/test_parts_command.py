@@ -9,7 +9,7 @@ from parts_support import ONE, taken
 from support import event
 
 from mcore_compat import cli
-from mcore_compat.run import cells, pipeline
+from mcore_compat.run import cells, machine, pipeline
 from mcore_compat.run.check_sets import GPU, ON_A_GPU, CheckSet
 from mcore_compat.run.pipeline import Outcome
 
@@ -55,7 +55,7 @@ def test_a_part_is_run_in_place_of_the_main_suite(
 def test_on_a_host_a_whole_run_has_no_parts(
     ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     assert ask() == 0
     assert ran == ["main"]
 
@@ -63,7 +63,7 @@ def test_on_a_host_a_whole_run_has_no_parts(
 def test_with_a_gpu_a_whole_run_has_all_parts_but_not_a_run_of_some_checks(
     ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
+    monkeypatch.setattr(machine, "device_class", lambda: "gpu")
     assert ask() == 1
     assert ran == ["main", "ranks", "gpu"]
     ask("--only", "restore")

@@ -70,7 +70,7 @@ class Stages:
 def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     found = Stages(tmp_path / "workspace")
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     monkeypatch.setattr(pipeline, "toolkit_of", lambda context: None)
     monkeypatch.setattr(
         pipeline.interpreters, "find", lambda series, run, uv: Path("/usr/bin/python3")
@@ -175,7 +175,7 @@ def test_a_check_that_the_machine_killed_for_memory_is_no_verdict(
 @pytest.fixture
 def gpu(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Stages:
     """The same on what stands in for a machine with a driver, but no nvidia-smi."""
-    monkeypatch.setattr(pipeline, "device_class", lambda: "gpu")
+    monkeypatch.setattr(machine, "device_class", lambda: "gpu")
     monkeypatch.setattr(gpu_slots.shutil, "which", lambda name: None)
     monkeypatch.setattr(machine, "lent_none", lambda environ: False)
     return stages

@@ -241,9 +241,3 @@ def test_each_torch_has_its_own_cuda_and_no_other_package_counts() -> None:
     ]
     known = gathered(made)
     assert [known.cuda_of_torch(v) for v in ("2.5.0", "2.6.0", "1")] == ["12.4", "12.6", None]
-
-
-def test_the_names_that_a_release_requires_are_those_without_an_extra() -> None:
-    texts = ("Torch>=2", "flash_attn", 'einops; extra == "dev"', f"nvtx; {LINUX}")
-    release = Release(package="a", version="1", uploaded="", requires=texts)
-    assert releases.requirement_names(release) == {"torch", "flash-attn", "nvtx"}

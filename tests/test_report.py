@@ -165,8 +165,16 @@ def test_the_listing_survives_a_missing_or_corrupt_index(tmp_path: Path) -> None
     cell = stand_in_cell()
     path = tmp_path / "verdicts.json"
     assert verdict_index.listing([cell], path)[cell.name].startswith("untested: ")
-    path.write_text("{")
-    assert verdict_index.listing([cell], path)[cell.name].startswith("untested: ")
+    for text in ("{", "[]", '{"verdicts": []}', '{"verdicts": {"a": null}}'):
+        path.write_text(text)
+        assert verdict_index.listing([cell], path)[cell.name].startswith("untested: ")
+
+
+def test_a_damaged_index_keeps_what_it_has(made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.json"
+    path.write_text("<<<<<<< ours")
+    verdict_index.note(made(event("restore[gpt]")), path)
+    assert path.read_text() == "<<<<<<< ours"
 
 
 def test_a_noted_verdict_is_listed(made: Made, tmp_path: Path) -> None:

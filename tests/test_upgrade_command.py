@@ -41,7 +41,7 @@ from mcore_compat.exchange.pairs import Work
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.pipeline import Outcome
 from mcore_compat.upgrade import data, document, sides
@@ -108,7 +108,7 @@ class Place:
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
     made = Place(snapshot.workspace_in(tmp_path, monkeypatch))
     monkeypatch.setattr(pipeline, "run_cell", made.run)
-    monkeypatch.setattr(pipeline, "device_class", lambda: "host")
+    monkeypatch.setattr(machine, "device_class", lambda: "host")
     monkeypatch.setattr(drive, "exchange", made.exchange)
     return made
 

@@ -21,7 +21,7 @@ from mcore_compat.environments import process_variables
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import engine, pipeline
+from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.runner import SuiteEnvironment
@@ -84,7 +84,7 @@ def _base(python: Path, there: Installed, context: Context) -> Evidence:
             raise UsageError(f"{axis} beside {python} has no valid version: {version!r}")
     return Evidence(
         cell=NAME,
-        device_class=evidence.device_class_of(pipeline.device_class()),
+        device_class=evidence.device_class_of(machine.device_class()),
         outcome=CellOutcome.UNTESTED,
         reason=None,
         taken=evidence.now(),

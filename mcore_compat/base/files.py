@@ -43,6 +43,12 @@ def disk_errors(what: Path) -> Iterator[None]:
         raise
 
 
+def in_the_way(path: Path) -> Path | None:
+    """What stands where a folder of `path` must be, and is none; None where nothing does."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return None if there.is_dir() else there
+
+
 def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -> None:
     """Write `text`, or its pieces, to `path` through a temporary file, fsync and rename.
 

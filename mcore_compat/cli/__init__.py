@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from mcore_compat.base import files
-from mcore_compat.base.errors import CompatError, Interrupted
+from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted
 from mcore_compat.cli import parsing
 
 
@@ -18,12 +18,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As Ctrl-C: whoever runs a process ends its whole group on the way out.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with files.disk_errors(files.home()):
-            call, args = parsing.parse(sys.argv[1:] if argv is None else argv)
-            return call(args)
+        call, args = parsing.parse(sys.argv[1:] if argv is None else argv)
+        code = call(args)
+        sys.stdout.flush()
+        return code
     except CompatError as error:
         print(f"mcore-compat: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `| head`: who read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return InfrastructureError.exit_code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"mcore-compat: {where}{error.strerror or error}", file=sys.stderr)
+        return InfrastructureError.exit_code
     except KeyboardInterrupt:
         print("mcore-compat: interrupted; the next run continues", file=sys.stderr)
         return Interrupted.exit_code

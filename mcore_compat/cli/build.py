@@ -2,10 +2,11 @@
 
 from argparse import ArgumentParser, Namespace
 
+from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.cli import options
 from mcore_compat.environments import interpreters
 from mcore_compat.environments.wheelhouse import Unbuildable
-from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
 
@@ -20,7 +21,13 @@ def call(args: Namespace) -> int:
     """Build it; 0 also where it cannot be built: to tell that is the cell's."""
     here = context()
     cell = pipeline.chosen(args.cell, here)
-    lock = locks.read(here.workspace.lock(cell.name))
+    lock = pipeline.lock_of(cell, here)
+    if isinstance(lock, Unresolvable):
+        raise UsageError(f"{cell.name} cannot be installed: {lock.reason}")
+    names = [pin.name for pin in lock.source_only]
+    if args.package not in names:
+        hint = nearest(args.package, names)
+        raise UsageError(f'{cell.name} builds no package "{args.package}"{hint}')
     python = interpreters.find(cell.python, here.run, here.uv)
     wheels = pipeline.wheels_of(cell, lock, python, here, only=args.package)
     if isinstance(wheels, Unbuildable):

@@ -7,7 +7,6 @@ from mcore_compat.cli import options
 from mcore_compat.core import combinations
 from mcore_compat.publish import one_cell
 from mcore_compat.results import evidence
-from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
 
 
@@ -20,12 +19,13 @@ def call(args: Namespace) -> int:
     """Print the causes; 0, whatever they are."""
     here = context()
     cell = combinations.named(args.cell, here.matrix, here.releases)
-    device = pipeline.device_class()
     every = evidence.load_all(here.workspace.results)
-    results = [result for result in every if result.device_class == device]
-    for result in results:
-        if result.cell == cell.name:
-            print("\n".join(one_cell.causes(result, results, here)))
-            return 0
-    print(one_cell.without_result(cell, here))
+    mine = [result for result in every if result.cell == cell.name]
+    for result in mine:
+        if len(mine) > 1:
+            print(f"{result.device_class}:")
+        alike = [other for other in every if other.device_class == result.device_class]
+        print("\n".join(one_cell.causes(result, alike, here)))
+    if not mine:
+        print(one_cell.without_result(cell, here))
     return 0

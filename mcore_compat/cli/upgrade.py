@@ -5,6 +5,7 @@ the checkpoints of FROM loaded in both; with --no-run answers from what is publi
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.results.evidence import DEVICE_CLASSES
@@ -64,6 +65,8 @@ def call(args: Namespace) -> int:
     """Answer; 0 for go (and with `--changes-ok` for go with changes), else 1."""
     if args.output and args.output.is_dir():
         raise UsageError(f"--output: {args.output} is a folder; name a file")
+    if args.output and (file := files.in_the_way(args.output)):
+        raise UsageError(f"--output: {file} is a file, and no folder")
     here = context()
     if args.run:
         here.workspace.need_writable()

@@ -118,8 +118,10 @@ def cell(request: Request, matrix: Matrix, releases: Releases, toolkit: str | No
     te = releases.newest("transformer-engine", request.te).version if request.te else stack.te
     torch = releases.newest("torch", request.torch).version if request.torch else stack.torch
     python = request.python or stack.python
-    if len(Version(python).release) < 2:
-        raise UsageError(f'python "{python}" is not a series; did you mean "3.{python}"?')
+    if not re.fullmatch(r"\d+\.\d+", python):
+        series = ".".join(f"{part}" for part in Version(python).release[:2])
+        meant = series if "." in series else f"3.{series}"
+        raise UsageError(f'python "{python}" is not a series; did you mean "{meant}"?')
     # One combination, one name: what equals the stack is not spelt out.
     spelt = replace(
         request,

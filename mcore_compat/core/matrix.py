@@ -162,6 +162,8 @@ def load(path: Path, today: datetime.date | None = None) -> Matrix:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise MatrixError(f"{path.name} is not there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MatrixError(f"{path.name} cannot be read: {error}") from None
     return parse(text, path.name, today or datetime.date.today())
 
 

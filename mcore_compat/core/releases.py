@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.version import Version
 
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
@@ -157,9 +156,12 @@ def load(path: Path) -> Releases:
         MatrixError: it is not there or not valid.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"), path.name)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise MatrixError(f"{path.name} is not there; make it: nox -s refresh") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MatrixError(f"{path.name} cannot be read: {error}") from None
+    return parse(text, path.name)
 
 
 def dumps(releases: Releases) -> str:
@@ -172,13 +174,3 @@ def dumps(releases: Releases) -> str:
             lines.append("  " + json.dumps(row, ensure_ascii=False, sort_keys=True))
     head = '{\n "made_by": "nox -s refresh",\n "releases": [\n'
     return head + ",\n".join(lines) + "\n ]\n}\n"
-
-
-def requirement_names(release: Release) -> frozenset[str]:
-    """Normalised names of what a release requires without extras."""
-    requirements = map(Requirement, release.requires)
-    return frozenset(
-        requirement.name.lower().replace("_", "-")
-        for requirement in requirements
-        if requirement.marker is None or "extra" not in str(requirement.marker)
-    )

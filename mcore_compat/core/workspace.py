@@ -110,8 +110,8 @@ def make(folder: Path) -> Workspace:
         UsageError: there is one already, or something that is no folder.
         InfrastructureError: the disk is full or not writable; there is no workspace then.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is there, and no folder")
+    if file := files.in_the_way(folder / "constraints"):
+        raise UsageError(f"{file} is there, and no folder")
     if (folder / "constraints").exists():
         raise UsageError(f"{folder} has constraints/ already; name another folder")
     source = SNAPSHOT if SNAPSHOT.is_dir() else PACKAGE.parent

@@ -19,7 +19,7 @@ from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.base.processes import Runner
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
-from mcore_compat.environments import bytecode, process_variables
+from mcore_compat.environments import bytecode, interpreters, process_variables
 from mcore_compat.environments.build_log import last_line
 from mcore_compat.environments.wheelhouse import Wheel
 from mcore_compat.resolve import locks
@@ -160,9 +160,7 @@ def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str
         InfrastructureError: network or disk.
     """
     # By python: older ones need more than newer ones.
-    series = run(
-        [python, "-IB", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60
-    )
+    series = run([python, "-IB", "-c", interpreters.ASK_SERIES], timeout=60)
     if not series.ok:
         raise InterpreterError(f"{python} does not run: {last_line(series)}")
     digest = files.sha256_file(lock)[:16]

@@ -13,7 +13,8 @@ from packaging.version import Version
 from mcore_compat.base.errors import InterpreterError
 from mcore_compat.base.processes import Runner
 
-_ASK = "import sys; print('%d.%d' % sys.version_info[:2])"
+ASK_SERIES = "import sys; print('%d.%d' % sys.version_info[:2])"
+"""A program that prints the series of the Python that runs it, e.g. `3.12`."""
 
 
 def candidates(series: str, run: Runner, uv: Path | None) -> Iterator[Path]:
@@ -39,7 +40,7 @@ def candidates(series: str, run: Runner, uv: Path | None) -> Iterator[Path]:
 def is_of(series: str, python: Path, run: Runner) -> bool:
     """Whether it is a Python of this series that really runs."""
     try:
-        completed = run([python, "-I", "-c", _ASK], timeout=60)
+        completed = run([python, "-I", "-c", ASK_SERIES], timeout=60)
     except OSError:
         return False  # not there, not executable, or for another machine
     return completed.ok and completed.output.strip() == series

@@ -17,7 +17,7 @@ from mcore_compat.exchange.pairs import Work
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine
 from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context
 
@@ -108,7 +108,7 @@ def _noted(name: str, failed: dict[str, CompatError], context: Context) -> Itera
 
 def _summary(pairs: Sequence[Pair], stored: Sequence[Evidence]) -> Iterator[str]:
     """How the pairs that were meant ended, way by way."""
-    device = pipeline.device_class()
+    device = machine.device_class()
     by_cell = {result.cell: answers(result) for result in stored if result.device_class == device}
     ended: dict[str, list[CheckOutcome]] = {way: [] for way in plan.WAYS}
     for pair in pairs:

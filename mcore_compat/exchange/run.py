@@ -23,7 +23,7 @@ from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import CheckResult, Evidence
-from mcore_compat.run import engine, pipeline
+from mcore_compat.run import engine, machine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.engine import Listener, ResolvedCell
@@ -82,7 +82,7 @@ def kept(cell: Cell, lock: Lock, workspace: Workspace) -> Saved | None:
         found = msgspec.json.decode(path.read_bytes(), type=Saved)
     except (OSError, msgspec.MsgspecError):
         return None  # what is not whole is saved again
-    wanted = (lock.digest, digest(workspace), pipeline.device_class(), contents(path.parent))
+    wanted = (lock.digest, digest(workspace), machine.device_class(), contents(path.parent))
     is_so = (found.lock, found.exchange, found.device_class, found.contents)
     return found if is_so == wanted else None
 
@@ -147,13 +147,13 @@ def stored(ready: ResolvedCell, workspace: Workspace) -> Evidence:
 
 def path_of(cell: str, workspace: Workspace) -> Path:
     """Where it lies what a cell loaded on this machine's device class."""
-    return evidence.path_of(cell, pipeline.device_class(), workspace.results, EXCHANGE.name)
+    return evidence.path_of(cell, machine.device_class(), workspace.results, EXCHANGE.name)
 
 
 def _start(ready: ResolvedCell, workspace: Workspace) -> Evidence:
     return evidence.start(
         ready.cell,
-        device_class=pipeline.device_class(),
+        device_class=machine.device_class(),
         lock=ready.lock.digest,
         suite=digest(workspace),
         check_set=EXCHANGE.name,

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import tomllib
 from packaging.requirements import Requirement
-from packaging.version import Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, LockError
@@ -38,6 +37,7 @@ _NETWORK = re.compile(
     r"|temporary failure in name resolution",
     re.IGNORECASE,
 )
+_IN_EXTRA_TORCH = re.compile(r"""extra == ['"]torch['"]""")
 _DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -91,10 +91,11 @@ def exclude_newer(cell: Cell, releases: Releases) -> str:
     return moment.strftime("%Y-%m-%d")
 
 
-def requirements(cell: Cell, matrix: Matrix) -> tuple[str, ...]:
+def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, ...]:
     """What is asked of the resolver: the axes, TE's parts, undeclared requirements. Sorted."""
-    # The extra went away when torch became a plain requirement; asking for it is then a warning.
-    extra = "[torch]" if Version(cell.modelopt) < Version("0.33") else ""
+    # Later releases have no such extra, as they always require torch; asking for it is a warning.
+    modelopt = releases.get("nvidia-modelopt", cell.modelopt)
+    extra = "[torch]" if any(_IN_EXTRA_TORCH.search(text) for text in modelopt.requires) else ""
     wanted = {
         f"megatron-core=={cell.mcore}",
         f"nvidia-modelopt{extra}=={cell.modelopt}",
@@ -132,7 +133,7 @@ def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
         cell.python,
         exclude_newer(cell, releases),
         settings(cell, matrix),
-        *requirements(cell, matrix),
+        *requirements(cell, matrix, releases),
         *(text for package in sorted(bounds) for text in bounds[package]),
     ]
     return files.sha256_bytes("\n".join(inputs).encode())
@@ -185,7 +186,7 @@ def _resolve(
     with tempfile.TemporaryDirectory() as folder:
         names = ("requirements.in", "constraints.in", "uv.toml", "pylock.toml")
         wanted, constraints, config, out = (Path(folder) / name for name in names)
-        wanted.write_text("".join(f"{line}\n" for line in requirements(cell, matrix)))
+        wanted.write_text("".join(f"{line}\n" for line in requirements(cell, matrix, releases)))
         constraints.write_text("".join(f"{line}\n" for line in bounds[0]))
         config.write_text(settings(cell, matrix))
         # In this form the resolver tells the files that the platform takes; as requirements, the

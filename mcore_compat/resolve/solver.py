@@ -86,7 +86,7 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
     reasons = violations(cell, releases)
     if reasons:
         return Installability(installs=False, reason="; ".join(reasons))
-    wanted = [need(text) for text in locks.requirements(cell, matrix)]
+    wanted = [need(text) for text in locks.requirements(cell, matrix, releases)]
     answer = Installability(installs=None)
     for bounds, _ in locks.choices(bounds_of_extras(cell, releases)):
         answer = resolved(wanted, _world(cell, matrix, releases, bounds), store)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from mcore_compat.base import files
 from mcore_compat.core.cells import Cell
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
     """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
-    known = _verdicts(index)
+    known = _verdicts(index) or {}
     lines = {}
     for cell in cells:
         verdicts = known.get(cell.name) or {}
@@ -28,14 +29,21 @@ def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
     return lines
 
 
-def _verdicts(index: Path) -> dict[str, dict[str, str]]:
-    """Those of an index by cell and device class; none where it cannot be read: they only decorate
+class _Index(msgspec.Struct):
+    """The file: outcome by cell and device class."""
+
+    verdicts: dict[str, dict[str, str]]
+
+
+def _verdicts(index: Path) -> dict[str, dict[str, str]] | None:
+    """Those of an index by cell and device class; None where it cannot be read: they only decorate
     a listing, and `report --check` tells of the drift."""
     try:
-        verdicts: dict[str, dict[str, str]] = json.loads(index.read_text("utf-8"))["verdicts"]
-        return verdicts
-    except (OSError, ValueError, KeyError):
+        return msgspec.json.decode(index.read_bytes(), type=_Index).verdicts
+    except FileNotFoundError:
         return {}
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
@@ -51,5 +59,7 @@ def note(evidence: Evidence, index: Path) -> None:
         files.home().mkdir(parents=True, exist_ok=True)
     with FileLock(files.home() / "verdicts.lock"):
         known = _verdicts(index)
+        if known is None:  # what is damaged keeps the other verdicts: `nox -s report` makes it anew
+            return
         known.setdefault(evidence.cell, {})[evidence.device_class] = evidence.outcome.value
         files.write_text(index, index_text(known))

@@ -16,7 +16,7 @@ from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
 from mcore_compat.run.context import Context, Options, say
 
@@ -36,7 +36,7 @@ def run_cells(
     code = 0
     if not parts:
         code = max((run_suite(name, options, context) for name in names), default=0)
-    whole = not parts and not options.only and pipeline.device_class() == "gpu"
+    whole = not parts and not options.only and machine.device_class() == "gpu"
     check_sets = ON_A_GPU.values() if whole else [ON_A_GPU[part] for part in parts]
     for name in names if check_sets else ():
         cell = pipeline.chosen(name, context)
@@ -100,7 +100,7 @@ def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = Fal
 
 def installed(cell: Cell, workspace: Workspace) -> bool:
     """Whether a run of the cell's main suite came to its checks."""
-    path = evidence.path_of(cell.name, pipeline.device_class(), workspace.results)
+    path = evidence.path_of(cell.name, machine.device_class(), workspace.results)
     return path.exists() and bool(evidence.load(path, whole=False).checks)
 
 

@@ -40,12 +40,6 @@ class Outcome:
     fresh: bool = False
 
 
-def device_class() -> str:
-    """`gpu` where the NVIDIA driver is loaded and a device is lent to this process, else `host`;
-    asks no package under test."""
-    return machine.device_class()
-
-
 def chosen(name: str, context: Context) -> Cell:
     """The cell of a name, on the stack of its lock, else on the first stack that builds here.
 
@@ -144,7 +138,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     cell = chosen(name, context)
     results = context.workspace.results
     suite = MAIN.digest(context.workspace.suite)
-    device = device_class()
+    device = machine.device_class()
     base = evidence.start(cell, device_class=device, suite=suite)
     if not options.force:
         refused = _still_unresolvable(cell, base, context)
@@ -330,7 +324,9 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
     """
     workspace = context.workspace
     digest = check_set.digest(workspace.suite)
-    base = evidence.start(cell, device_class=device_class(), suite=digest, check_set=check_set.name)
+    base = evidence.start(
+        cell, device_class=machine.device_class(), suite=digest, check_set=check_set.name
+    )
     if not options.force and not options.only and locked(cell, workspace):
         lock = locks.read(workspace.lock(cell.name))
         stored = kept(replace(base, lock=lock.digest), workspace.results)

@@ -21,7 +21,7 @@ from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import evidence, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
 from mcore_compat.schedule import exploration_run, matrix_run, plan, survey
 
@@ -54,7 +54,7 @@ def _print(data: dict[str, Any], form: str) -> None:
 
 def stored(workspace: Workspace) -> tuple[Evidence, ...]:
     """All stored evidence of this device class."""
-    paths = sorted(workspace.results.glob(f"compat-*/main.{pipeline.device_class()}.json"))
+    paths = sorted(workspace.results.glob(f"compat-*/main.{machine.device_class()}.json"))
     return tuple(evidence.load(path, whole=False) for path in paths)
 
 
@@ -90,7 +90,7 @@ def known_of(line: ReleaseLine, check: str, here: Context, *, stale: bool) -> di
     for place, state in enumerate(survey.survey([point.cell for point in line.points], here)):
         if not state.outcomes or not (state.fresh or stale):
             continue
-        path = evidence.path_of(state.cell.name, pipeline.device_class(), here.workspace.results)
+        path = evidence.path_of(state.cell.name, machine.device_class(), here.workspace.results)
         e = evidence.load(path, whole=False)
         if e.complete and e.outcome is not CellOutcome.ERROR:
             source = f"evidence of {e.taken[:10]}"

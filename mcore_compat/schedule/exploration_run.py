@@ -21,7 +21,7 @@ from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
@@ -61,7 +61,7 @@ def minutes_of(text: str) -> float:
 
 def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> ExplorationView:
     """The evidence, what can be installed, and what is worth running within `minutes`."""
-    device = pipeline.device_class()
+    device = machine.device_class()
     results = tuple(
         e for e in evidence.load_all(context.workspace.results) if e.device_class == device
     )

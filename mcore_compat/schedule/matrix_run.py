@@ -22,7 +22,7 @@ from mcore_compat.publish.rendering import render
 from mcore_compat.resolve.locks import Unresolvable
 from mcore_compat.results import evidence, fingerprint, verdict_index
 from mcore_compat.results.evidence import Reason
-from mcore_compat.run import cells, pipeline
+from mcore_compat.run import cells, machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 from mcore_compat.schedule import plan
@@ -52,7 +52,7 @@ class MatrixResult:
 def device_class(options: JobOptions) -> str:
     """The device class that the jobs run on, which need not be this machine's."""
     if options.scheduler == LOCAL:
-        return pipeline.device_class()
+        return machine.device_class()
     return "gpu" if options.with_gpus() else "host"
 
 

@@ -21,7 +21,7 @@ from mcore_compat.index import package_index
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import comparison, evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import cells, pipeline
+from mcore_compat.run import cells, machine
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, new_releases
 from mcore_compat.schedule.new_releases import NewRelease, Proposal
@@ -154,7 +154,7 @@ def keep_replaced(states: Sequence[CellStatus], folder: Path) -> None:
     one: what is not behind any more is not copied."""
     for state in states:
         if state.behind:
-            path = evidence.path_of(state.cell.name, pipeline.device_class(), folder)
+            path = evidence.path_of(state.cell.name, machine.device_class(), folder)
             old = evidence.load(path, whole=False)
             to = evidence.path_of(state.cell.name, old.device_class, replaced())
             files.write_text(to, evidence.dumps(old))

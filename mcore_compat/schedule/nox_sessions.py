@@ -63,9 +63,15 @@ def requested(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n for n in names if n.startswith("compat-")))
 
 
+NOX_FLAGS = "hlNrRvx"
+"""The short options of nox that take no value."""
+
+
 def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
     """What `options` are given in nox's `argv`, before `--`: `-s a b`, `--session=a`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for letter in NOX_FLAGS:  # also as `-Rs CELL`: what takes no value joins what does
+        parser.add_argument(f"-{letter}", action="store_true")
     parser.add_argument(*options, dest="values", nargs="*", action="extend", default=[])
     ours = itertools.takewhile(lambda word: word != "--", argv[1:])
     return tuple(parser.parse_known_args([*ours])[0].values)
@@ -74,10 +80,6 @@ def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
 def newest(sessions: Sequence[CellSession]) -> str:
     """The session that plain `nox` runs."""
     return next(session.name for session in sessions if "newest" in session.tags)
-
-
-VERDICTS = {"upgrade": "the answer is not `go`"}
-"""What exit code 1 of a command means, where it is not that of a cell."""
 
 
 def exit_unless_ok(
@@ -90,7 +92,6 @@ def exit_unless_ok(
     """
     code = main(argv)
     if code == 1:
-        meaning = VERDICTS.get(argv[0], "the verdict is not `compatible`")
-        session.error(f"{meaning}; see above")
+        session.error(f"{argv[0]} ended with exit code 1; see above")
     if code != 0:
         raise SystemExit(code)

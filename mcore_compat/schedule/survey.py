@@ -19,7 +19,7 @@ from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import plan
@@ -38,7 +38,7 @@ def survey(
     Raises:
         CompatError: a lock is corrupt. Corrupt evidence only makes its cell stale.
     """
-    suite, device = context.workspace.suite, device or pipeline.device_class()
+    suite, device = context.workspace.suite, device or machine.device_class()
     sets = (MAIN, *(ON_A_GPU.values() if device == "gpu" else ()))
     digests = {check_set.name: check_set.digest(suite) for check_set in sets}
     built = build_records().keys()

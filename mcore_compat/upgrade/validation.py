@@ -14,7 +14,7 @@ from mcore_compat.exchange import drive, pairs
 from mcore_compat.publish import collation, compatibility_json
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import pipeline
+from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context, Options
 from mcore_compat.upgrade import answer as answers
@@ -45,7 +45,7 @@ def validate(question: Question, context: Context) -> UpgradeAnswer:
         UsageError: not two different cells, or options that contradict one another.
         CompatError: as `pipeline.run_cell`; nothing is answered then.
     """
-    mine = pipeline.device_class()
+    mine = machine.device_class()
     if question.blame and not question.run:
         raise UsageError("--blame runs cells, and --no-run runs none: leave out one of them")
     if question.run and question.device_class not in (None, mine):
