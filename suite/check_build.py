@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from suite import checkpoints
 from suite.plugin import Record
+
+pytestmark = pytest.mark.feature("interface")
 
 
 def check_build_default(family: str, record: Record, tmp_path: Path) -> None:

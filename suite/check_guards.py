@@ -19,7 +19,7 @@ AXES = (*PACKAGES, "torch")
 """Guards on other packages than those of the matrix are left out."""
 
 
-@pytest.mark.after("import-packages")
+@pytest.mark.record_only
 def check_version_guards(record: Record) -> None:
     known = 0
     for package, module in PACKAGES.items():

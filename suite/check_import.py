@@ -28,7 +28,7 @@ UNDER_TEST = {
     "transformer-engine": "transformer_engine",
 }
 
-pytestmark = pytest.mark.bare
+pytestmark = [pytest.mark.bare, pytest.mark.feature("install")]
 """Nothing stands in for CUDA here: an import has to get by without."""
 
 

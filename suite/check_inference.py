@@ -16,6 +16,8 @@ from suite import checkpoints, families, inference, noise
 from suite.outcomes import NeedsGpu
 from suite.plugin import Record
 
+pytestmark = pytest.mark.feature("inference")
+
 NO_KERNELS = "Transformer Engine's forward passes are CUDA kernels; they do not run on a CPU"
 
 STEPS = ("whole", "prefill", "decode")

@@ -18,6 +18,8 @@ from suite import checkpoints, compare
 from suite.outcomes import Unsupported
 from suite.plugin import Record
 
+pytestmark = pytest.mark.feature("quantize")
+
 CONSTANTS = {
     "int8": "INT8_DEFAULT_CFG",
     "fp8": "FP8_DEFAULT_CFG",

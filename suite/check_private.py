@@ -19,6 +19,8 @@ from suite import requirements
 from suite.check_interface import text
 from suite.record import Record
 
+pytestmark = pytest.mark.feature("install")
+
 PLACES = (
     "megatron.core.dist_checkpointing",
     "megatron.core.extensions.transformer_engine",

@@ -13,6 +13,8 @@ from suite import adapter, contracts, families, parallel, sabotage, specs
 from suite.outcomes import Unsupported
 from suite.record import Record
 
+pytestmark = pytest.mark.feature("interface")
+
 LAYERS = "megatron.core.post_training.modelopt.layers"
 FEATURES = ("gdn_layer", "dsa_layer", "mtp_block_spec")
 """Layers that upstream's local hybrid spec gained later."""

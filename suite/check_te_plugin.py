@@ -18,6 +18,8 @@ from suite.check_import import holds, quantised_modules
 from suite.outcomes import NeedsGpu, Unsupported
 from suite.plugin import Record
 
+pytestmark = pytest.mark.feature("quantize-te")
+
 CLASSES = {
     "linear": "Linear",
     "layernorm-linear": "LayerNormLinear",

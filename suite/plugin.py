@@ -2,7 +2,13 @@
 
 A check is a function `check_<kind>` in `check_*.py`; `check_build_default` is of the kind
 `build-default`. One that takes the fixture `family` is asked once for each family. It ends
-well by returning; by raising `Unsupported` or `NeedsGpu`, it says that it cannot be asked.
+well by returning; by raising `Unsupported` or `NeedsGpu`, it says that it cannot be asked, by
+raising `WorksWith` that it holds under a condition.
+
+Marks: `feature(NAME)`, which each check has; `families(NAME, ...)`, of whom alone it is asked;
+`after(KIND, ...)`, which must have worked before; `kind(NAME)`, where the function's name is not
+it; `limit(SECONDS)`; `bare`, without the CUDA stand-in; `record_only`, which makes it a record: data
+for comparing releases, without an outcome.
 """
 
 from __future__ import annotations
@@ -20,7 +26,18 @@ from _pytest.runner import runtestprotocol
 
 from suite import classify, failures, isolation, machine, preload, prerequisites, sabotage
 from suite.events import Events
-from suite.outcomes import BROKEN, CRASHED, FAMILIES, TIMED_OUT, WORKS, Unsupported
+from suite.outcomes import (
+    BLOCKED,
+    BROKEN,
+    CRASHED,
+    FAMILIES,
+    FEATURES,
+    TIMED_OUT,
+    WORKS,
+    WORKS_WITH,
+    Unsupported,
+    WorksWith,
+)
 from suite.prerequisites import Check
 from suite.record import Record
 
@@ -72,6 +89,7 @@ class Suite:
         self.installed = installed
         self.problems: list[str] = []
         self.ended: dict[str, tuple[str, str | None]] = {}
+        self.failed_imports: dict[tuple[Any, ...], str] = {}
 
     # Collection
 
@@ -82,7 +100,8 @@ class Suite:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "family" in metafunc.fixturenames:
-            metafunc.parametrize("family", FAMILIES, indirect=True)
+            only = metafunc.definition.get_closest_marker("families")
+            metafunc.parametrize("family", only.args if only else FAMILIES, indirect=True)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -97,6 +116,9 @@ class Suite:
             ids = [check.id for check in checks]
             twice = sorted({name for name in ids if ids.count(name) > 1})
             self.problems.append(f"checks of the same name: {', '.join(twice)}")
+        for check in checks:
+            if not check.record and check.feature not in FEATURES:
+                self.problems.append(f"{check.id} has no mark feature of {', '.join(FEATURES)}")
         for kind in prerequisites.unknown(checks):
             self.problems.append(f"no check is of the kind {kind!r} that another comes after")
         for word in self.only:
@@ -125,7 +147,7 @@ class Suite:
             installed=self.installed,
             preload=preload.OUTCOMES,
             sabotage=sabotage.active(),
-            checks=[item.stash[_check].id for item in session.items],
+            checks=[c.id for c in (item.stash[_check] for item in session.items) if not c.record],
         )
         for item in session.items:
             self._one(item)
@@ -135,24 +157,48 @@ class Suite:
     def _one(self, item: pytest.Item) -> None:
         check = item.stash[_check]
         self.events.write("begin", check=check.id)
-        settled = prerequisites.verdict(check, self.ended)
+        settled = None if check.record else prerequisites.verdict(check, self.ended)
         if settled:
             outcome, reason = settled
             fields: dict[str, Any] = {"seconds": 0.0, "failure": None, "details": {}}
-            fields.update(warnings=[], output="")
+            fields.update(condition=None, warnings=[], output="")
         else:
             outcome, reason, fields = self._asked(item)
-        self.ended[check.id] = (outcome, reason)
-        self.events.write(
-            "check",
-            check=check.id,
-            kind=check.kind,
-            family=check.family,
-            outcome=outcome,
-            reason=reason,
-            **fields,
-        )
+        if check.record:
+            said = {name: fields[name] for name in ("seconds", "failure", "details")}
+            self.events.write("record", record=check.kind, **said)
+            outcome = "recorded" if outcome == WORKS else f"not recorded: {reason}"
+        else:
+            outcome, reason, fields = self._of_one_cause(check, outcome, reason, fields)
+            self.ended[check.id] = (outcome, reason)
+            self.events.write(
+                "check",
+                check=check.id,
+                kind=check.kind,
+                family=check.family,
+                feature=check.feature,
+                outcome=outcome,
+                reason=reason,
+                **fields,
+            )
         print(f"{check.id} {outcome} {fields['seconds']:.1f} s", flush=True)
+
+    def _of_one_cause(
+        self, check: Check, outcome: str, reason: str | None, fields: dict[str, Any]
+    ) -> tuple[str, str | None, dict[str, Any]]:
+        """As it ended; but `blocked` where it failed by the very import that a check of imports
+        already failed by: one cause has one word, whoever meets it first."""
+        failure = fields["failure"]
+        if outcome != BROKEN or failure is None:
+            return outcome, reason, fields
+        last = failure["frames"][-1] if failure["frames"] else {}
+        cause = (failure["type"], failure["message"], last.get("file"), last.get("line"))
+        if cause in self.failed_imports:
+            why = f"{self.failed_imports[cause]} is {BROKEN}"
+            return BLOCKED, why, {**fields, "failure": None}
+        if check.kind.startswith("import-"):
+            self.failed_imports[cause] = check.id
+        return outcome, reason, fields
 
     def _asked(self, item: pytest.Item) -> tuple[str, str | None, dict[str, Any]]:
         """Ask in a child; `(outcome, reason, further fields of the event)`."""
@@ -175,9 +221,11 @@ class Suite:
             failure = failures.died(ended.signal or "Exited", reason, ended.stack)
         else:
             outcome, reason, failure = result["outcome"], result["reason"], result["failure"]
+        condition = result.get("condition") if outcome == WORKS_WITH else None
         fields = {
             "seconds": round(ended.seconds, 3),
             "failure": failure,
+            "condition": condition,
             "details": details,
             "warnings": result.get("warnings", []),
             "output": "" if outcome == WORKS else failures.clean(ended.output)[-_OUTPUT:],
@@ -237,8 +285,13 @@ def check_of(item: pytest.Item) -> Check:
     for marker in item.iter_markers("after"):
         after += marker.args
     words = {key: str(value) for key, value in parameters.items()}
+    feature = item.get_closest_marker("feature")
     return Check(
-        kind.format(**words), family, tuple(dict.fromkeys(name.format(**words) for name in after))
+        kind.format(**words),
+        family,
+        tuple(dict.fromkeys(name.format(**words) for name in after)),
+        feature.args[0].format(**words) if feature else None,
+        item.get_closest_marker("record_only") is not None,
     )
 
 
@@ -259,7 +312,12 @@ def matches(check: Check, word: str) -> bool:
 
 
 def judged(error: BaseException, *, host: bool, stated: str | None) -> dict[str, Any]:
-    """Outcome, reason and failure of a check that ended with `error`."""
+    """Outcome, reason, failure and condition of a check that ended with `error`."""
+    if isinstance(error, WorksWith):
+        refused = judged(error.refused, host=host, stated=stated)
+        if refused["outcome"] != BROKEN:
+            return refused
+        return {**refused, "outcome": WORKS_WITH, "condition": error.condition}
     if isinstance(error, pytest.skip.Exception):
         error = AssertionError(f"a check must not skip, but say what it misses: {error}")
     outcome, why = classify.classify(error, host=host, stated=stated)

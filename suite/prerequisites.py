@@ -10,11 +10,16 @@ from suite.outcomes import BLOCKED, FAILURES, NEEDS_GPU, UNSUPPORTED
 
 @dataclass(frozen=True)
 class Check:
-    """One question: `kind`, asked of `family` (None: of the combination as a whole)."""
+    """One question: `kind`, asked of `family` (None: of the combination as a whole).
+
+    A `record` is none: it only notes what is there, for comparing releases, and has no outcome.
+    """
 
     kind: str
     family: str | None = None
     after: tuple[str, ...] = field(default=())
+    feature: str | None = None
+    record: bool = False
 
     @property
     def id(self) -> str:

@@ -18,6 +18,8 @@ from suite.exchange import kept, models
 from suite.exchange.kept import Manifest
 from suite.plugin import Record
 
+pytestmark = pytest.mark.feature("restore")
+
 ROOT = Path(os.environ.get(kept.LOAD_FROM) or os.devnull)
 THERE = kept.there(ROOT, os.environ.get(kept.LOADED, "")) if ROOT.is_dir() else []
 WAYS = {way.name: way for way in kept.WAYS}

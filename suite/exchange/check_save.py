@@ -13,6 +13,8 @@ from suite.exchange import kept, models
 from suite.exchange.kept import Manifest, Tensor
 from suite.plugin import Record
 
+pytestmark = pytest.mark.feature("restore")
+
 
 def check_save_default(family: str, record: Record, tmp_path: Path) -> None:
     saved(family, "default", record, tmp_path)

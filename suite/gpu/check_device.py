@@ -13,8 +13,9 @@ from suite import checkpoints, compare, families, inference, noise
 from suite.gpu import models
 from suite.record import Record
 
+
 # The engine's stand-in is for hosts, where nothing of this is asked.
-pytestmark = pytest.mark.bare
+pytestmark = [pytest.mark.bare, pytest.mark.feature("inference")]
 
 STEPS = ("prefill", "decode")
 

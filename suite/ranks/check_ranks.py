@@ -17,6 +17,8 @@ from suite.plugin import Record
 from suite.ranks import launch, models, sabotage, shards
 from suite.ranks.models import ONE, Size
 
+pytestmark = pytest.mark.feature("parallel")
+
 RESTORED = "keys, offsets and tensors of a checkpoint are compared by Python code, on no device"
 
 
