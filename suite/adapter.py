@@ -130,6 +130,18 @@ def has_family(name: str) -> str | None:
     return None
 
 
+def has_experts() -> str | None:
+    """None where hybrid stacks of both specs have a layer with experts, else what was not found."""
+    stacks = {"default": stack_default_spec(), "ModelOpt": stack_modelopt_spec()}
+    for kind, found in stacks.items():
+        spec = found.object if found else None
+        spec = spec() if inspect.isfunction(spec) else spec
+        layer = getattr(getattr(spec, "submodules", None), "moe_layer", None)
+        if layer is None or "Identity" in str(getattr(layer, "module", layer)):
+            return f"the {kind} spec of hybrid stacks has no moe_layer"
+    return None
+
+
 def modules(family: str) -> tuple[str, ...]:
     """The modules that building, saving and restoring this family imports, as the release
     has them."""
@@ -220,8 +232,13 @@ def _there(found: Found | None, places: Places) -> Any:
     return found.object
 
 
-def build_model(family: str, spec: Any, config: Any) -> Any:
-    """A model of `spec`, with random weights, for `families.SEQUENCE` tokens."""
+def build_model(
+    family: str, spec: Any, config: Any, pattern: str = families.PATTERN, **chosen: Any
+) -> Any:
+    """A model of `spec`, with random weights, for `families.SEQUENCE` tokens.
+
+    `pattern` is that of a hybrid's layers; `chosen` are further arguments of the model's class.
+    """
     places = STACK_MODEL if family == "hybrid-mamba" else GPT_MODEL
     model = _there(find(places), places)
     takes = inspect.signature(model.__init__).parameters
@@ -236,8 +253,8 @@ def build_model(family: str, spec: Any, config: Any) -> Any:
     if family == "hybrid-mamba":
         name = "hybrid_layer_pattern"
         name = name if name in takes else "hybrid_override_pattern"
-        offered[name] = families.PATTERN
-    return call(model, offered)
+        offered[name] = pattern
+    return call(model, {**offered, **chosen})
 
 
 def sharded_state(model: Any) -> dict[str, Any]:

@@ -84,6 +84,5 @@ def pair(family: str, folder: Path) -> tuple[Any, Any]:
     checkpoints.distinct(default)
     checkpoints.save(default, folder / "checkpoint", quick=True)
     modelopt = checkpoints.model(family, "modelopt", folder, seed=99)
-    checkpoints.forget(modelopt)
-    checkpoints.load(modelopt, folder / "checkpoint")
+    checkpoints.load_somehow(modelopt, folder / "checkpoint")
     return default.cuda().eval(), modelopt.cuda().eval()

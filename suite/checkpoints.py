@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from suite import adapter, families, parallel, sabotage
-from suite.compare import EXTRA, Digest, digest
+from suite.compare import EXTRA, Digest, digest, last_line
+from suite.outcomes import WorksWith
 
 SENTINEL = -12345.0
 """Fills a model before a restore. No weight is drawn near it, and every dtype used holds it."""
@@ -20,14 +23,15 @@ SENTINEL = -12345.0
 def model(family: str, kind: str, folder: Path, seed: int = families.SEED, **changed: Any) -> Any:
     """The family's model of `kind` `default` or `modelopt`, with weights drawn from `seed`.
 
-    `changed` are values of the family's configuration.
+    `changed` are values of the family's configuration, `pattern` that of a hybrid's layers.
     """
     parallel.start(folder, seed)
+    pattern = changed.pop("pattern", families.PATTERN)
     config = families.config(family, **changed)
     spec = getattr(adapter, f"{kind}_spec")(family, config)
     if kind == "modelopt":
         spec = sabotage.spec(spec)
-    return adapter.build_model(family, spec, config)
+    return adapter.build_model(family, spec, config, pattern)
 
 
 def of_tensor(tensor: Any) -> Digest:
@@ -143,18 +147,102 @@ def failures() -> tuple[type[BaseException], ...]:
     return (Exception, api.CheckpointException)
 
 
-def load(model: Any, folder: Path, *, lenient: bool = False) -> Any:
-    """Load a distributed checkpoint into the model; what `load_state_dict` returns.
+@dataclass(frozen=True)
+class Condition:
+    """How a caller may load where a load with all defaults is refused.
 
-    As callers do, with all defaults, or `lenient`: what either side lacks is left out.
+    `text` is what to paste; `keys`: keys that one side lacks are logged, not refused; `module`:
+    `load_state_dict` takes a state dict that lacks some names.
     """
+
+    text: str
+    keys: bool
+    module: bool
+
+
+_LOG_ALL = (
+    "dist_checkpointing.load(model.sharded_state_dict(), path, strict=StrictHandling.LOG_ALL)"
+)
+CONDITIONS = (
+    Condition(f"model.load_state_dict({_LOG_ALL})", keys=True, module=False),
+    Condition(f"model.load_state_dict({_LOG_ALL}, strict=False)", keys=True, module=True),
+)
+"""What is tried, in this order: arguments that are public, and as few of them as it takes."""
+
+
+def load(model: Any, folder: Path, condition: Condition | None = None) -> Any:
+    """Load a distributed checkpoint into the model, as callers do with all defaults or under a
+    condition; what `load_state_dict` returns."""
     checkpointing = importlib.import_module("megatron.core.dist_checkpointing")
     options = {}
-    if lenient:
+    if condition is not None and condition.keys:
         validation = importlib.import_module("megatron.core.dist_checkpointing.validation")
         options["strict"] = validation.StrictHandling.LOG_ALL
     state = checkpointing.load(adapter.sharded_state(model), str(folder), **options)
     sabotage.restoring()
-    result = model.load_state_dict(sabotage.parameters(state), strict=not lenient)
+    strict = condition is None or not condition.module
+    result = model.load_state_dict(sabotage.parameters(state), strict=strict)
     sabotage.restored(model)
     return result
+
+
+def load_somehow(model: Any, folder: Path) -> tuple[Condition | None, str]:
+    """Load a checkpoint with all defaults or, where that is refused, under the first of
+    `CONDITIONS` that is not: which, and how the defaults were refused. What a check of the restore
+    has judged already, others take for granted. Raises what the load with defaults raises.
+    """
+    try:
+        load(model, folder)
+        return None, ""
+    except failures() as error:
+        for condition in CONDITIONS:
+            with contextlib.suppress(*failures()):
+                load(model, folder, condition)
+                return condition, f"{type(error).__name__}: {last_line(error)}"
+        raise
+
+
+def restore(
+    model: Any, folder: Path, judge: Callable[[Any], list[str]], record: Callable[[str, Any], None]
+) -> list[str]:
+    """Load a checkpoint into a model that was filled with the sentinel; what is wrong with it then.
+
+    As callers do with all defaults; where that is refused, under each of `CONDITIONS`. `judge` says
+    what is wrong with the model after a load, of what `load_state_dict` returned.
+
+    Raises:
+        WorksWith: it is refused, and under a condition nothing is lost.
+        AssertionError: it is refused, and under every condition something is lost.
+        Exception: it is refused, and so it is under every condition.
+    """
+
+    def under(condition: Condition | None) -> list[str]:
+        forget(model)  # what an earlier load has brought must not be taken for this one's
+        return judge(load(model, folder, condition))
+
+    return attempted(under, CONDITIONS, record)
+
+
+def attempted(
+    under: Callable[[Any], list[str]], conditions: Any, record: Callable[[str, Any], None]
+) -> list[str]:
+    """What is wrong after `under(None)`, a call with all defaults, or, where that is refused, after
+    `under(condition)` for each of `conditions`, which have a `text`. Raises as `restore`."""
+    try:
+        return under(None)
+    except failures() as error:
+        refused = f"{type(error).__name__}: {last_line(error)}"
+        record("with defaults", refused)
+        lost: dict[str, list[str]] = {}
+        for condition in conditions:
+            try:
+                lost[condition.text] = under(condition)
+            except failures() as again:
+                record(f"under {condition.text}", f"{type(again).__name__}: {last_line(again)}")
+                continue
+            if not lost[condition.text]:
+                raise WorksWith(condition.text, error) from None
+        if not lost:
+            raise
+        text = "; ".join(f"under {text}: {', '.join(found)}" for text, found in lost.items())
+        raise AssertionError(f"a load with all defaults raises {refused}; {text}") from error

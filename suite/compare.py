@@ -27,6 +27,9 @@ FUSED = (
 """Where a fused linear keeps its norm, and the norm of its own that stands for it. Known here
 apart from the packages' own maps, so that a wrong map does not prove itself right."""
 
+FUSED_END = ".layer_norm_"
+"""Ends the place of a norm that a linear has inside; what follows is `weight` or `bias`."""
+
 GROUPED = re.compile(r"experts\.(?P<linear>linear_fc[12]\.(?:weight|bias))(?P<expert>\d+)$")
 """How a linear that holds the matrices of all experts names them."""
 
@@ -62,6 +65,11 @@ def unfused(name: str) -> str:
         if inside in name:
             return name.replace(inside, own)
     return GROUPED.sub(r"experts.local_experts.\g<expert>.\g<linear>", name)
+
+
+def norm_of(name: str) -> str:
+    """The fused norm, `...layer_norm_`, of which a tensor is a part."""
+    return name[: name.index(FUSED_END) + len(FUSED_END)]
 
 
 def renamed(

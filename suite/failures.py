@@ -79,10 +79,12 @@ def text_of(error: BaseException) -> str:
 
 
 def headline(error: BaseException) -> str:
-    """One line of what `error` says: the first, or of a message that holds a whole traceback
-    (torch's checkpoint errors do) the last."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or ["no message"]
-    return lines[-1 if any(line.startswith("Traceback") for line in lines) else 0].strip()[:500]
+    """One line of what `error` says: the first, with the second where that only announces it, or
+    of a message that holds a whole traceback (torch's checkpoint errors do) the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    if any(line.startswith("Traceback") for line in lines):
+        return lines[-1][:500]
+    return " ".join(lines[: 1 + lines[0].endswith(":")])[:500]
 
 
 def root(error: BaseException) -> BaseException:

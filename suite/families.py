@@ -45,6 +45,22 @@ _HYBRID: dict[str, Any] = {
     "use_cpu_initialization": True,
 }
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "qk-layernorm": {"qk_layernorm": True},
+    "layernorm": {"normalization": "LayerNorm"},
+    "experts": {
+        "pattern": "M*E",
+        "num_moe_experts": 2,
+        "moe_ffn_hidden_size": 128,
+        "moe_shared_expert_intermediate_size": 128,
+        "add_bias_linear": False,
+    },
+}
+"""By name: what a family's configuration is made into; `pattern` is that of a hybrid's layers."""
+
+GROUPED = {"moe_grouped_gemm": True}
+"""How large models with experts are trained: one matrix product for all experts."""
+
 CONFIG = "megatron.core.transformer.transformer_config"
 
 

@@ -7,8 +7,8 @@ raising `WorksWith` that it holds under a condition.
 
 Marks: `feature(NAME)`, which each check has; `families(NAME, ...)`, of whom alone it is asked;
 `after(KIND, ...)`, which must have worked before; `kind(NAME)`, where the function's name is not
-it; `limit(SECONDS)`; `bare`, without the CUDA stand-in; `record_only`, which makes it a record: data
-for comparing releases, without an outcome.
+it; `limit(SECONDS)`; `bare`, without the CUDA stand-in; `record_only`, which makes it a record:
+data for comparing releases, without an outcome.
 """
 
 from __future__ import annotations

@@ -63,23 +63,12 @@ def restored(
     other_keys(manifest, model, record)
     strict = checkpoints.mismatched(model, checkpoint)
     problems = [] if strict is None else compare.keys(*strict)
-    try:
-        told = checkpoints.load(model, checkpoint)
-    except checkpoints.failures() as error:
-        if problems:
-            raise AssertionError("; ".join(problems)) from error
-        if strict is None or not strict[1]:
-            raise
-        # Only extra states are missing: a caller with all defaults gets this exception, so the
-        # check fails; whether a lenient load would lose anything is worth knowing all the same.
-        refused = refusal(error, record)
-        told = checkpoints.load(model, checkpoint, lenient=True)
-        lost = compared(manifest, sentinels, model, record)
-        record("lenient load loses", lost)
-        whole = "" if lost else "; with StrictHandling.LOG_ALL every tensor is restored"
-        problems.append(f"a load with all defaults raises {refused}{whole}")
-    problems += compare.keys(told.missing_keys, told.unexpected_keys)
-    return problems + compared(manifest, sentinels, model, record)
+
+    def judge(told: Any) -> list[str]:
+        lost = compare.keys(told.missing_keys, told.unexpected_keys)
+        return problems + lost + compared(manifest, sentinels, model, record)
+
+    return checkpoints.restore(model, checkpoint, judge, record)
 
 
 def restored_quantized(

@@ -58,8 +58,7 @@ def pair(family: str, dtype: str, folder: Path) -> tuple[Any, Any]:
     checkpoints.distinct(default)
     checkpoints.save(default, folder / "checkpoint", quick=True)
     modelopt = model(family, "modelopt", dtype, folder, seed=99)
-    checkpoints.forget(modelopt)
-    checkpoints.load(modelopt, folder / "checkpoint")
+    checkpoints.load_somehow(modelopt, folder / "checkpoint")
     return default, modelopt
 
 

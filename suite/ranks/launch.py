@@ -31,6 +31,10 @@ _KILLED = re.compile(r"exitcode\s*:\s*-(\d+)")
 TAIL = 3000
 
 
+class Refused(ValueError):  # noqa: N818 (what a rank said, not an error of ours)
+    """How a load with all defaults was refused in a rank, in its own words."""
+
+
 class RankEnded(Exception):  # noqa: N818 (what a rank said, not an error of ours)
     """A rank ended with an exception; `judgement` is what the suite makes of it there."""
 

@@ -78,19 +78,17 @@ def run(job: dict[str, Any], rank: int, stated: list[str]) -> dict[str, Any]:
         model.cuda()
     sentinels = checkpoints.forget(model)
     stated.append(LOADING)
-    told, problems = None, []
-    if sabotage.before_load(rank):
-        told = checkpoints.load(model, Path(job["load"]))
-        problems += compare.keys(told.missing_keys, told.unexpected_keys)
-    else:  # the others load together, so this rank does, into nothing
-        spare = models.model(job["family"], job["spec"], size, folder, seed=99)
-        checkpoints.load(spare, Path(job["load"]))
+    into = model
+    if not sabotage.before_load(rank):  # the others load together, so this rank does, into nothing
+        into = models.model(job["family"], job["spec"], size, folder, seed=99)
+    condition, refused = checkpoints.load_somehow(into, Path(job["load"]))
     sabotage.loaded(model, rank)
-    problems += compare.untouched(sentinels, checkpoints.parameters(model))
+    problems = compare.untouched(sentinels, checkpoints.parameters(model))
     stage = rank if size.axis == "pp" else 0
     held = models.held(model, rank, stage)
     checkpoints.save(model, Path(job["save"]), quick=True)
-    return {"rank": rank, "problems": problems, "held": shards.data(held)}
+    said = {"condition": condition and condition.text, "refused": refused}
+    return {"rank": rank, "problems": problems, "held": shards.data(held), **said}
 
 
 if __name__ == "__main__":
