@@ -56,12 +56,26 @@ def test_the_first_condition_that_loses_nothing_is_told() -> None:
     with pytest.raises(WorksWith) as ended:
         attempted(load)
     assert ended.value.condition == KEYS.text
-    assert load.calls == [None, KEYS]
+    assert load.calls == [None, KEYS, None]
+
+
+def test_a_refusal_of_the_moment_is_raised_as_it_was() -> None:
+    def under(condition: Condition | None, calls: list[Condition | None] = []) -> list[str]:  # noqa: B006
+        calls.append(condition)
+        if len(calls) == 1:
+            raise REFUSED
+        return []
+
+    with pytest.raises(RuntimeError) as ended:
+        checkpoints.attempted(under, CONDITIONS, lambda *_: None)
+    assert ended.value is REFUSED
 
 
 def test_a_condition_under_which_something_is_lost_is_none() -> None:
     load = Load({None: REFUSED, KEYS: ["1 not loaded, still the sentinel: w"], BOTH: ["2"]})
-    with pytest.raises(AssertionError, match="raises RuntimeError: the cause; under .*sentinel: w"):
+    with pytest.raises(
+        AssertionError, match=r"raises RuntimeError: the cause; under .*sentinel: w"
+    ):
         attempted(load)
 
 
