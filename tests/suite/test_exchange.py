@@ -182,7 +182,7 @@ def refused_once(then: Callable[[dict[str, Digest]], dict[str, Digest]]) -> Any:
 
 
 def test_what_only_a_lenient_load_gets_works_with_its_condition(load: Callable[..., Any]) -> None:
-    with pytest.raises(WorksWith, match="strict=StrictHandling.LOG_ALL") as caught:
+    with pytest.raises(WorksWith, match=r"strict=StrictHandling\.LOG_ALL") as caught:
         load(WHOLE, model(refusal=OSError("Missing key")), strict=(set(), {EXTRA_KEY}))
     assert str(caught.value.refused) == "Missing key"
 
