@@ -237,7 +237,8 @@ def build_model(
 ) -> Any:
     """A model of `spec`, with random weights, for `families.SEQUENCE` tokens.
 
-    `pattern` is that of a hybrid's layers; `chosen` are further arguments of the model's class.
+    `pattern` is that of a hybrid's layers; `chosen` are further arguments of the model's class,
+    which must take them.
     """
     places = STACK_MODEL if family == "hybrid-mamba" else GPT_MODEL
     model = _there(find(places), places)
@@ -254,7 +255,8 @@ def build_model(
         name = "hybrid_layer_pattern"
         name = name if name in takes else "hybrid_override_pattern"
         offered[name] = pattern
-    return call(model, {**offered, **chosen})
+    given = {name: value for name, value in offered.items() if name in takes}
+    return model(**{**given, **chosen})
 
 
 def sharded_state(model: Any) -> dict[str, Any]:

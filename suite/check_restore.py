@@ -35,7 +35,7 @@ LENIENT = Call("model.load_state_dict(state_dict, strict=False)")
 
 @pytest.mark.after(*BUILT)
 def check_restore(family: str, record: Record, tmp_path: Path) -> None:
-    restored(family, "default", "modelopt", record, tmp_path)
+    restored(family, "default", "modelopt", record, tmp_path, whole=family == FAMILIES[0])
 
 
 @pytest.mark.feature("restore-back")
@@ -55,6 +55,20 @@ def check_restore_grouped(family: str, record: Record, tmp_path: Path) -> None:
 @pytest.mark.after(*BUILT)
 def check_restore_qk_layernorm(family: str, record: Record, tmp_path: Path) -> None:
     restored(family, "default", "modelopt", record, tmp_path, **families.VARIANTS["qk-layernorm"])
+
+
+@pytest.mark.families("gpt")
+@pytest.mark.after(*BUILT)
+def check_restore_tied(family: str, record: Record, tmp_path: Path) -> None:
+    # Small models have one matrix for their embedding and their output layer.
+    restored(family, "default", "modelopt", record, tmp_path, **families.TIED)
+
+
+@pytest.mark.families("gpt")
+@pytest.mark.after(*BUILT)
+def check_restore_padded(family: str, record: Record, tmp_path: Path) -> None:
+    # How many rows a vocabulary is padded to depends on the parallel size: those of words count.
+    restored(family, "default", "modelopt", record, tmp_path, into=families.PADDED)
 
 
 @pytest.mark.families("hybrid-mamba")
@@ -81,28 +95,29 @@ def restored(
     record: Record,
     folder: Path,
     saved_as: dict[str, Any] | None = None,
+    into: dict[str, Any] | None = None,
+    whole: bool = False,
     **changed: Any,
 ) -> None:
     """Save a model of spec `source`, load it into one of spec `target`, compare.
 
-    `changed` are values of both models' configuration, `saved_as` of that of the saved one alone.
+    `changed` are values of both models' configuration, `saved_as` of that of the saved one alone,
+    `into` of the other's. `whole`: as the package writes, with the process that it spawns, which
+    for seconds only passes the writers' results on and knows nothing of families.
     """
     saved = checkpoints.model(family, source, folder, **changed, **(saved_as or {}))
     checkpoints.distinct(saved)
     given = compare.renamed(checkpoints.parameters(saved))
     record("extra_states saved", checkpoints.extras(saved))
-    # The package's own way to the end, once: the process that it spawns, for seconds, only passes
-    # the writers' results on, and knows nothing of families.
-    whole = family == FAMILIES[0] and target == "modelopt"
     record("collector", "spawned, as the package does" if whole else "forked")
     checkpoints.save(saved, folder / "checkpoint", quick=not whole)
-    model = checkpoints.model(family, target, folder, seed=99, **changed)
+    model = checkpoints.model(family, target, folder, seed=99, **changed, **(into or {}))
     record("extra_states asked for", checkpoints.extras(model))
     strict = checkpoints.mismatched(model, folder / "checkpoint")
     record("strict", None if strict is None else [sorted(names) for names in strict])
     asked = [] if strict is None else compare.keys(*strict)
     record.gpu_independent("names and Python objects of a checkpoint are compared, on no device")
-    sentinels = compare.renamed(checkpoints.forget(model))
+    sentinels = compare.renamed(checkpoints.forget(model, families.VOCABULARY))
 
     def judge(told: Any) -> list[str]:
         lost = compare.keys(told.missing_keys, told.unexpected_keys)
@@ -159,7 +174,7 @@ def compared(
     record: Record,
 ) -> list[str]:
     """What is wrong with a model that was restored from a checkpoint of the tensors `given`."""
-    there = compare.renamed(checkpoints.parameters(model))
+    there = compare.renamed(checkpoints.parameters(model, families.VOCABULARY))
     record("tensors", len(there))
     record("digest", compare.total(there))
     return compare.untouched(sentinels, there) + compare.tensors(given, there)

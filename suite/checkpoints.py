@@ -16,6 +16,9 @@ from suite import adapter, families, parallel, sabotage
 from suite.compare import EXTRA, Digest, digest, last_line
 from suite.outcomes import WorksWith
 
+OF_WORDS = ("word_embeddings.weight", "output_layer.weight")
+"""End the names of the matrices that have a row for each word of the vocabulary."""
+
 SENTINEL = -12345.0
 """Fills a model before a restore. No weight is drawn near it, and every dtype used holds it."""
 
@@ -23,15 +26,16 @@ SENTINEL = -12345.0
 def model(family: str, kind: str, folder: Path, seed: int = families.SEED, **changed: Any) -> Any:
     """The family's model of `kind` `default` or `modelopt`, with weights drawn from `seed`.
 
-    `changed` are values of the family's configuration, `pattern` that of a hybrid's layers.
+    `changed` are values of the family's configuration, or of those that `families.OF_MODEL` names.
     """
     parallel.start(folder, seed)
-    pattern = changed.pop("pattern", families.PATTERN)
-    config = families.config(family, **changed)
+    of_model = {name: value for name, value in changed.items() if name in families.OF_MODEL}
+    of_config = {name: value for name, value in changed.items() if name not in of_model}
+    config = families.config(family, **of_config)
     spec = getattr(adapter, f"{kind}_spec")(family, config)
     if kind == "modelopt":
         spec = sabotage.spec(spec)
-    return adapter.build_model(family, spec, config, pattern)
+    return adapter.build_model(family, spec, config, **of_model)
 
 
 def of_tensor(tensor: Any) -> Digest:
@@ -43,20 +47,23 @@ def of_tensor(tensor: Any) -> Digest:
     return digest(data, plain.shape, str(plain.dtype).removeprefix("torch."))
 
 
-def tensors(state: Mapping[str, Any]) -> dict[str, Digest]:
-    """The digests of the tensors in a state dict; extra states are no tensors of a model."""
+def tensors(state: Mapping[str, Any], words: int | None = None) -> dict[str, Digest]:
+    """The digests of the tensors in a state dict; extra states are no tensors of a model.
+
+    `words`: of a matrix with a row for each word, only so many rows; what follows is padding.
+    """
     import torch
 
     return {
-        name: of_tensor(value)
+        name: of_tensor(value[:words] if words and name.endswith(OF_WORDS) else value)
         for name, value in state.items()
         if EXTRA not in name and isinstance(value, torch.Tensor)
     }
 
 
-def parameters(model: Any) -> dict[str, Digest]:
+def parameters(model: Any, words: int | None = None) -> dict[str, Digest]:
     """The digests of all parameters and persistent buffers of a model, by name."""
-    return tensors(model.state_dict())
+    return tensors(model.state_dict(), words)
 
 
 def extras(model: Any) -> list[str]:
@@ -78,15 +85,16 @@ def distinct(model: Any, seed: int = families.SEED) -> None:
             tensor.add_(values.to(tensor.dtype).to(tensor.device))
 
 
-def forget(model: Any) -> dict[str, Digest]:
-    """Fill every floating-point tensor of the model with the sentinel; their digests."""
+def forget(model: Any, words: int | None = None) -> dict[str, Digest]:
+    """Fill every floating-point tensor of the model with the sentinel; their digests, as `tensors`
+    gives them."""
     import torch
 
     with torch.no_grad():
         floating = floating_of(model)
         for tensor in floating.values():
             tensor.fill_(SENTINEL)
-    return {name: of_tensor(tensor) for name, tensor in floating.items()}
+    return tensors(floating, words)
 
 
 def floating_of(model: Any) -> dict[str, Any]:

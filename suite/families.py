@@ -56,7 +56,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "add_bias_linear": False,
     },
 }
-"""By name: what a family's configuration is made into; `pattern` is that of a hybrid's layers."""
+"""By name: what a family's configuration is made into."""
+
+TIED = {"share_embeddings_and_output_weights": True}
+PADDED = {"vocab_size": VOCABULARY + 64}
+"""More rows than there are words, as a model over more ranks has them."""
+
+OF_MODEL = frozenset({"pattern", *TIED, *PADDED})
+"""What is no value of a configuration but an argument of the model; `pattern` is that of a hybrid's
+layers."""
 
 GROUPED = {"moe_grouped_gemm": True}
 """How large models with experts are trained: one matrix product for all experts."""
