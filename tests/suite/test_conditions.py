@@ -73,9 +73,7 @@ def test_a_refusal_of_the_moment_is_raised_as_it_was() -> None:
 
 def test_a_condition_under_which_something_is_lost_is_none() -> None:
     load = Load({None: REFUSED, KEYS: ["1 not loaded, still the sentinel: w"], BOTH: ["2"]})
-    with pytest.raises(
-        AssertionError, match=r"raises RuntimeError: the cause; under .*: w"
-    ):
+    with pytest.raises(AssertionError, match=r"raises RuntimeError: the cause; under .*: w"):
         attempted(load)
 
 
