@@ -77,6 +77,11 @@ def find(places: Places) -> Found | None:
     return Found(f"{module}.{name}", getattr(importlib.import_module(module), name))
 
 
+def has_module(module: str) -> bool:
+    """Whether the release has the module, by its source files; nothing is imported."""
+    return _source(module) is not None
+
+
 @functools.cache
 def _source(module: str) -> ast.Module | None:
     """The syntax tree of a module's file, None where the release has no such module."""
@@ -200,7 +205,7 @@ def modelopt_spec(family: str, config: Any, **chosen: Any) -> Any:
 
     `chosen` are further arguments for the spec function, which must take them.
     """
-    places = STACK_MODELOPT if family == "hybrid-mamba" else GPT_MODELOPT
+    places = modelopt_places(family)
     function = _there(find(places), places)
     offered = {
         "config": config,
@@ -214,14 +219,22 @@ def modelopt_spec(family: str, config: Any, **chosen: Any) -> Any:
     return function(**{**given, **chosen})
 
 
+def modelopt_places(family: str) -> Places:
+    """Where releases have the function that gives the family's ModelOpt spec."""
+    return STACK_MODELOPT if family == "hybrid-mamba" else GPT_MODELOPT
+
+
 def _there(found: Found | None, places: Places) -> Any:
     if found is None:
         raise AttributeError(f"the release has none of {', '.join('.'.join(p) for p in places)}")
     return found.object
 
 
-def build_model(family: str, spec: Any, config: Any) -> Any:
-    """A model of `spec`, with random weights, for `families.SEQUENCE` tokens."""
+def build_model(family: str, spec: Any, config: Any, pattern: str = families.PATTERN) -> Any:
+    """A model of `spec`, with random weights, for `families.SEQUENCE` tokens.
+
+    `pattern` names the layers of a hybrid, one letter each.
+    """
     places = STACK_MODEL if family == "hybrid-mamba" else GPT_MODEL
     model = _there(find(places), places)
     takes = inspect.signature(model.__init__).parameters
@@ -236,7 +249,7 @@ def build_model(family: str, spec: Any, config: Any) -> Any:
     if family == "hybrid-mamba":
         name = "hybrid_layer_pattern"
         name = name if name in takes else "hybrid_override_pattern"
-        offered[name] = families.PATTERN
+        offered[name] = pattern
     return call(model, offered)
 
 
