@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from suite import adapter, families, parallel, sabotage, specs, structure
+from suite import adapter, families, parallel, parts, sabotage, specs, structure
 from suite.outcomes import Unsupported
 from suite.record import Record
-from suite.structure import NORM, Part
 
 pytestmark = pytest.mark.feature("interface")
 
@@ -65,7 +64,7 @@ def check_structure_stack(record: Record) -> None:
         raise Unsupported("the release has no ModelOpt stack spec")
     assert default is not None, "there is a ModelOpt stack spec, but no default stack spec"
     spec = adapter.call(modelopt.object, {"remap_te_layernorm": True})
-    compared = structure.compare(structure.of_spec(default.object), structure.of_spec(spec))
+    compared = structure.compare(parts.of_spec(default.object), parts.of_spec(spec))
     record("layers", [sorted(specs.stack_layers(one)) for one in (default.object, spec)])
     told(compared, record)
     assert not compared.problems, "; ".join(compared.problems)
@@ -108,16 +107,16 @@ def assert_alike(
     parallel.start(folder, families.SEED)
     config = families.config(family, **changed)
     model = adapter.build_model(family, adapter.default_spec(family, config), config, pattern)
-    default = structure.of_model(model)
+    default = parts.of_model(model)
     # A configuration of its own: what a spec function changes in it must not change the other.
     other = families.config(family, **changed)
     takes = adapter.parameters_of(adapter.modelopt_places(family))
     given = {name: value for name, value in (chosen or {}).items() if name in takes}
     spec = sabotage.spec(adapter.modelopt_spec(family, other, **given))
-    modelopt = structure.of_model(adapter.build_model(family, spec, other, pattern))
+    modelopt = parts.of_model(adapter.build_model(family, spec, other, pattern))
     compared = structure.compare(default, modelopt)
     record("configured", {name: specs.text(value) for name, value in {**changed, **given}.items()})
-    record("norms", {p: list(part.facts.values()) for p, part in default.items() if is_norm(part)})
+    record("norms", {p: list(one.facts.values()) for p, one in default.items() if is_norm(one)})
     record("cores", {p: dict(one.facts) for p, one in modelopt.items() if is_core(one)})
     told(compared, record)
     qk_norm = configured_qk_norm(family, config)
@@ -127,12 +126,12 @@ def assert_alike(
     assert not problems, "; ".join(problems)
 
 
-def is_norm(part: Part) -> bool:
-    return part.kind == NORM
+def is_norm(part: parts.Part) -> bool:
+    return part.kind == parts.NORM
 
 
-def is_core(part: Part) -> bool:
-    return part.kind in structure.CORES
+def is_core(part: parts.Part) -> bool:
+    return part.kind in parts.CORES
 
 
 def configured_qk_norm(family: str, config: Any) -> str | None:
