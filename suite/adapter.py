@@ -77,6 +77,11 @@ def find(places: Places) -> Found | None:
     return Found(f"{module}.{name}", getattr(importlib.import_module(module), name))
 
 
+def has_module(module: str) -> bool:
+    """Whether the release has the module, by its source files; nothing is imported."""
+    return _source(module) is not None
+
+
 @functools.cache
 def _source(module: str) -> ast.Module | None:
     """The syntax tree of a module's file, None where the release has no such module."""
@@ -212,7 +217,7 @@ def modelopt_spec(family: str, config: Any, **chosen: Any) -> Any:
 
     `chosen` are further arguments for the spec function, which must take them.
     """
-    places = STACK_MODELOPT if family == "hybrid-mamba" else GPT_MODELOPT
+    places = modelopt_places(family)
     function = _there(find(places), places)
     offered = {
         "config": config,
@@ -226,6 +231,11 @@ def modelopt_spec(family: str, config: Any, **chosen: Any) -> Any:
     return function(**{**given, **chosen})
 
 
+def modelopt_places(family: str) -> Places:
+    """Where releases have the function that gives the family's ModelOpt spec."""
+    return STACK_MODELOPT if family == "hybrid-mamba" else GPT_MODELOPT
+
+
 def _there(found: Found | None, places: Places) -> Any:
     if found is None:
         raise AttributeError(f"the release has none of {', '.join('.'.join(p) for p in places)}")
@@ -237,7 +247,7 @@ def build_model(
 ) -> Any:
     """A model of `spec`, with random weights, for `families.SEQUENCE` tokens.
 
-    `pattern` is that of a hybrid's layers; `chosen` are further arguments of the model's class,
+    `pattern` names the layers of a hybrid, one letter each; `chosen` are further arguments of the model's class,
     which must take them.
     """
     places = STACK_MODEL if family == "hybrid-mamba" else GPT_MODEL

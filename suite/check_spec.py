@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from suite import adapter, contracts, families, parallel, sabotage, specs
+from suite import adapter, contracts, families, parallel, parts, sabotage, specs, structure
 from suite.outcomes import Unsupported
 from suite.record import Record
 
@@ -18,6 +20,17 @@ pytestmark = pytest.mark.feature("interface")
 LAYERS = "megatron.core.post_training.modelopt.layers"
 FEATURES = ("gdn_layer", "dsa_layer", "mtp_block_spec")
 """Layers that upstream's local hybrid spec gained later."""
+
+MARKS = ("tensor_model_parallel", "allreduce", "sequence_parallel")
+REFUSED: dict[str, dict[str, Any]] = {
+    "parallel_mode='column'": {"parallel_mode": "column"},
+    "parallel_mode='row'": {"parallel_mode": "row"},
+    "a group for a duplicated linear": {"parallel_mode": "duplicated", "tp_group": object()},
+}
+"""What a linear that every rank has whole must not take."""
+
+ABSORBED = (("AbsorbedMLASelfAttention", "MLASelfAttention"),)
+"""The same parameters; that they compute in another way is what `structure-stack` tells."""
 
 
 def native(thing: Any) -> bool:
@@ -107,20 +120,47 @@ def check_spec_default_switch(record: Record) -> None:
 
 @pytest.mark.after("import-modules[hybrid-mamba]")
 def check_spec_local_features(record: Record) -> None:
+    """Each feature of the default stack is in the local one: every module, every norm, every
+    linear; norms are ModelOpt's, and linears that every rank has whole can be told so."""
     spec = stack_function("local_core_attention")()
-    there = {name: getattr(spec.submodules, name, None) for name in FEATURES}
-    there = {name: part for name, part in there.items() if not specs.is_identity(part)}
+    there = features(spec)
     record("features", sorted(there))
     if not there:
         raise Unsupported(f"the local stack spec has none of {', '.join(FEATURES)}")
-    problems = []
-    for name, part in there.items():
-        standing = specs.places(part)
+    found = adapter.stack_default_spec()
+    default = features(found.object) if found else {}
+    record("features of the default", sorted(default))
+    problems = [f"{name} is missing" for name in default if name not in there]
+    for name, layer in there.items():
+        standing = specs.places(layer)
         record(name, {place: specs.name_of(thing) for place, thing in standing.items()})
+        if name in default:
+            wanted, actual = parts.of_spec(default[name]), parts.of_spec(layer)
+            compared = structure.compare(wanted, actual, also=ABSORBED)
+            problems += [f"{name}: {problem}" for problem in compared.problems]
         problems += [f"{name}: {problem}" for problem in specs.stray(standing, native)]
+        problems += [f"{name}: {problem}" for problem in unlike_modelopt(standing)]
         if not any(specs.is_linear(place) for place in standing):
             problems.append(f"{name}: has no linear")
     assert not problems, "; ".join(problems)
+
+
+def features(spec: Any) -> dict[str, Any]:
+    """The feature layers of a stack's spec, by field."""
+    return {name: one for name, one in specs.stack_layers(spec).items() if name in FEATURES}
+
+
+def unlike_modelopt(layer: dict[str, Any]) -> list[str]:
+    """In words, which norms of a layer are not ModelOpt's, whose state dict has no extra state,
+    and which of its own linears cannot be told that every rank has them whole."""
+    layers = importlib.import_module(LAYERS)
+    found = []
+    for place, thing in layer.items():
+        if specs.is_norm(place) and not specs.is_identity(thing) and thing is not layers.Norm:
+            found.append(f"{place} is {specs.name_of(thing)}, not {LAYERS}.Norm")
+        if thing is layers.Linear and "parallel_mode" not in inspect.signature(thing).parameters:
+            found.append(f"{place}: {specs.name_of(thing)} takes no parallel_mode")
+    return found
 
 
 @pytest.mark.after("import-modules[hybrid-mamba]")
@@ -145,16 +185,34 @@ def check_layers_linear_duplicated(record: Record) -> None:
     linear = importlib.import_module(LAYERS).Linear
     build = {"config": config, "init_method": config.init_method}
     built = linear(8, 4, **build, parallel_mode="duplicated")
+    marks = {name: getattr(built.weight, name, "(not set)") for name in MARKS}
     record("parallel_mode", built.parallel_mode)
+    record("marks of the weight", marks)
     shape = tuple(built.weight.shape)
     assert shape == (4, 8), f"the weight is {shape}, not (4, 8)"
     assert built.parallel_mode == "duplicated", f"parallel_mode is {built.parallel_mode!r}"
+    assert built.tp_group is None, "a linear that every rank has whole has a tensor-parallel group"
+    assert marks["tensor_model_parallel"] is False, (
+        f"the weight's tensor_model_parallel is {marks['tensor_model_parallel']}, not False"
+    )
+    plain = linear(8, 4, **build)
+    assert plain.parallel_mode is None, f"by default, parallel_mode is {plain.parallel_mode!r}"
+    for what, given in REFUSED.items():
+        refusal = refused(partial(linear, 8, 4, **build, **given))
+        record(what, refusal)
+        assert refusal is not None, f"{what} is taken by a linear that every rank has whole"
+        assert "tp_group" in given or "only supports parallel_mode" in refusal, (
+            f"{what}: the error does not say what is supported: {refusal}"
+        )
+
+
+def refused(build: Callable[[], Any]) -> str | None:
+    """The message of the ValueError that building raises, None where it raises none."""
     try:
-        linear(8, 4, **build, parallel_mode="column")
+        build()
     except ValueError as error:
-        record("column", str(error))
-    else:
-        raise AssertionError("parallel_mode='column' is taken by a linear that is not split")
+        return str(error)
+    return None
 
 
 def stack_function(parameter: str) -> Any:

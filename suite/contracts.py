@@ -1,7 +1,7 @@
 """What callers rely on of ModelOpt's spec functions, one contract for each release line.
 
 A line is told from another by what a release has (`present`, `absent`), never by its version.
-Pure, except for `applies` and `home`, which look.
+Pure, except for `applies`, `has` and `home`, which look.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from suite import adapter
+
 REQUIRED = inspect.Parameter.empty
 """As a default: the parameter has none."""
 
@@ -23,10 +25,11 @@ _PT = "megatron.core.post_training.modelopt"
 
 @dataclass(frozen=True)
 class Contract:
-    """The parameters of `function` in `module` that callers pass, by keyword, with defaults.
+    """The parameters of `function` in `module` that callers pass, in their order, with defaults.
 
     It holds for releases that have all of `present` and none of `absent`: dotted module paths,
-    `module:attribute`, or `module:attribute(parameter)`.
+    `module:attribute`, or `module:attribute(parameter)`. `exact`: the line promises that there is
+    no further parameter, not even one with a default.
     """
 
     module: str
@@ -34,6 +37,7 @@ class Contract:
     parameters: Mapping[str, Any]
     present: tuple[str, ...] = field(default=())
     absent: tuple[str, ...] = field(default=())
+    exact: bool = False
 
     @property
     def path(self) -> str:
@@ -59,15 +63,21 @@ GPT = (
     Contract(
         f"{_MS}.gpt.model_specs",
         _LAYER_SPEC,
-        {**_LAYER, **_EXPERTS},
+        {**_EXPERTS, **_LAYER},
         present=(_DECODER,),
         absent=(f"{_MS}.mamba",),
     ),
     Contract(
         f"{_MS}.gpt.model_specs",
         _LAYER_SPEC,
-        {**_LAYER, **_EXPERTS, "local_core_attention": False},
+        {
+            "num_experts": None,
+            "local_core_attention": False,
+            "moe_grouped_gemm": False,
+            **_LAYER,
+        },
         present=(_DECODER, f"{_MS}.mamba"),
+        exact=True,
     ),
     Contract(f"{_PT}.gpt.model_specs", "get_gpt_modelopt_spec", _BLOCK, present=(_MS,)),
     Contract(
@@ -79,8 +89,9 @@ GPT = (
 )
 
 STACK = (
-    Contract(f"{_MS}.mamba.model_specs", _STACK_SPEC, _STACK),
-    Contract(f"{_PT}.mamba.model_specs", _STACK_SPEC, _STACK, absent=(_PATTERN,)),
+    Contract(f"{_MS}.mamba.model_specs", _STACK_SPEC, _STACK, exact=True),
+    Contract(f"{_PT}.mamba.model_specs", _STACK_SPEC, _STACK, present=(_MS,), exact=True),
+    Contract(f"{_PT}.mamba.model_specs", _STACK_SPEC, _STACK, absent=(_MS, _PATTERN)),
     Contract(
         f"{_PT}.mamba.model_specs",
         _STACK_SPEC,
@@ -95,39 +106,56 @@ STACK = (
 )
 
 
-def compare(signature: inspect.Signature, parameters: Mapping[str, Any]) -> list[str]:
+def compare(
+    signature: inspect.Signature, parameters: Mapping[str, Any], *, exact: bool = False
+) -> list[str]:
     """In words, every way in which `signature` breaks the contract; empty where it holds.
 
-    A parameter must be there, must be one that can be given by keyword, and must have the
-    default; what a signature has beyond that is fine as long as it has a default.
+    Each parameter must be there, with its default, at its position, and must be one that can be
+    given by position and by keyword. What a signature has after them is fine as long as it has a
+    default; not where the contract is `exact`.
     """
     found = []
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     for name, default in parameters.items():
         there = signature.parameters.get(name)
         if there is None:
             found.append(f"parameter {name} is not there")
             continue
-        if there.kind not in named:
+        if there.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
             found.append(f"parameter {name} is {there.kind.description}")
         if not same_default(there.default, default):
             found.append(
                 f"parameter {name} {default_text(there.default)},"
                 f" where the contract says that it {default_text(default)}"
             )
-    for name in extras(signature, parameters):
-        if signature.parameters[name].default is REQUIRED:
+    found += _out_of_order(list(signature.parameters), list(parameters))
+    for name, parameter in signature.parameters.items():
+        if name in parameters:
+            continue
+        if exact:
+            found.append(f"parameter {name} is new, where the contract allows no other")
+        elif parameter.default is REQUIRED and parameter.kind not in _OPEN_ENDED:
             found.append(f"parameter {name} is new and has no default")
     return found
 
 
+_OPEN_ENDED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _out_of_order(there: list[str], wanted: list[str]) -> list[str]:
+    """In words, where the parameters that are there stand at other positions than `wanted`."""
+    known = [name for name in wanted if name in there]
+    if known != wanted or there[: len(wanted)] == wanted:
+        return []  # one that is not there is told of already
+    return [f"parameters are in the order {', '.join(there)}, not {', '.join(wanted)}"]
+
+
 def extras(signature: inspect.Signature, parameters: Mapping[str, Any]) -> list[str]:
     """Names of the parameters beyond the contract, without `*args` and `**kwargs`."""
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
         name
         for name, parameter in signature.parameters.items()
-        if name not in parameters and parameter.kind not in open_ended
+        if name not in parameters and parameter.kind not in _OPEN_ENDED
     ]
 
 
@@ -164,11 +192,14 @@ def has(what: str) -> bool:
 
 
 def home(path: str) -> bool:
-    """Whether a module of this dotted path can be found; it is not itself imported."""
+    """Whether there is a module of this dotted path; it is not itself imported.
+
+    Its parents are. Where one of them cannot be, for whatever reason, the sources tell.
+    """
     try:
         return importlib.util.find_spec(path) is not None
-    except ModuleNotFoundError:  # a parent is not there
-        return False
+    except Exception:
+        return adapter.has_module(path)
 
 
 def function_of(contract: Contract) -> Any:

@@ -52,6 +52,11 @@ def name_of(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
+def text(value: Any) -> Any:
+    """`value` as it may be recorded: a class or function by its name."""
+    return name_of(value) if hasattr(value, "__qualname__") else value
+
+
 def layers(spec: Any) -> dict[str, Any]:
     """The layer specs in `spec` by name: of a block, of a stack, or `spec` itself as one layer."""
     block = getattr(spec, "layer_specs", None)
@@ -64,6 +69,15 @@ def layers(spec: Any) -> dict[str, Any]:
         if name.endswith("_layer") and hasattr(value, "submodules")
     }
     return named or {"layer": spec}
+
+
+def stack_layers(spec: Any) -> dict[str, Any]:
+    """All that a stack's spec has for a letter of its pattern, or beside it, by field."""
+    return {
+        name: value
+        for name, value in _fields(spec.submodules)
+        if hasattr(value, "submodules") and not is_identity(value)
+    }
 
 
 def places(spec: Any) -> dict[str, Any]:
@@ -97,6 +111,32 @@ def _walk(spec: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _walk(value, _join(path, name))
 
 
+def parameters(spec: Any) -> dict[str, dict[str, Any]]:
+    """The arguments that `spec` gives to what it builds, by the places that `places` has."""
+    return {path: given for path, given in _given(spec, "") if given}
+
+
+def _given(spec: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(spec, (list, tuple)):
+        for index, item in enumerate(spec):
+            yield from _given(item, _join(path, str(index)))
+        return
+    if isinstance(spec, functools.partial):
+        given, submodules = spec.keywords, spec.keywords.get("submodules")
+    elif dataclasses.is_dataclass(spec) and not isinstance(spec, type):
+        whole = hasattr(spec, "module")
+        given = getattr(spec, "params", None) or {} if whole else {}
+        submodules = getattr(spec, "submodules", None) if whole else spec
+    else:
+        return
+    yield path, {name: value for name, value in given.items() if name != "submodules"}
+    if isinstance(submodules, (list, tuple)):
+        yield from _given(submodules, path)
+    for name, value in _fields(submodules):
+        if value is not None and name != "sharded_state_dict_keys_map":
+            yield from _given(value, _join(path, name))
+
+
 def _fields(submodules: Any) -> list[tuple[str, Any]]:
     if not dataclasses.is_dataclass(submodules) or isinstance(submodules, type):
         return []
@@ -114,13 +154,15 @@ def key_map(layer: Any) -> dict[str, str]:
     return dict(getattr(layer.submodules, "sharded_state_dict_keys_map", None) or {})
 
 
+def is_fused(thing: Any) -> bool:
+    """Whether it is a class of linears that have a norm inside."""
+    return "LayerNorm" in name_of(thing) and "Linear" in name_of(thing)
+
+
 def fused(layer: Any) -> list[str]:
     """Places of `layer` where a linear has its norm inside."""
-    return [
-        place
-        for place, thing in places(layer).items()
-        if is_linear(place) and "LayerNorm" in name_of(thing) and "Linear" in name_of(thing)
-    ]
+    there = places(layer).items()
+    return [place for place, thing in there if is_linear(place) and is_fused(thing)]
 
 
 def wanted_map(layer: Any) -> dict[str, str]:

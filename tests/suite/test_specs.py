@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from suite import check_spec, specs
 
@@ -143,3 +146,67 @@ def test_one_layer_stands_for_every_layer_of_a_block() -> None:
     block = specs.layers(Block([DEFAULT, DEFAULT]))
     pairs = check_spec.paired(specs.layers(DEFAULT), block)
     assert list(pairs) == ["layers.0", "layers.1"]
+
+
+@dataclass
+class Stack:
+    mamba_layer: Any = IdentityOp
+    dsa_layer: Any = IdentityOp
+    mtp_block_spec: Any = None
+
+
+def test_the_layers_of_a_stack_are_those_that_are_there() -> None:
+    stack = ModuleSpec(Layer, Stack(mamba_layer=DEFAULT, mtp_block_spec=DEFAULT))
+    assert list(specs.stack_layers(stack)) == ["mamba_layer", "mtp_block_spec"]
+    assert list(check_spec.features(stack)) == ["mtp_block_spec"]
+
+
+@dataclass
+class Given(ModuleSpec):
+    params: dict[str, Any] | None = None
+
+
+def test_what_a_spec_gives_to_its_modules_is_found_by_place() -> None:
+    attention = Given(object, Attention(), {"attn_mask_type": "causal"})
+    mlp = functools.partial(MLP, submodules=MLPSubmodules(), is_expert=True)
+    spec = ModuleSpec(Layer, Submodules(self_attention=attention, mlp=[mlp]))
+    assert specs.parameters(spec) == {
+        "self_attention": {"attn_mask_type": "causal"},
+        "mlp.0": {"is_expert": True},
+    }
+
+
+def test_every_place_with_arguments_is_one_of_the_places() -> None:
+    spec = ModuleSpec(Layer, Submodules(mlp=functools.partial(MLP, size=1)))
+    assert set(specs.parameters(spec)) <= set(specs.places(spec))
+
+
+class Linear:
+    def __init__(self, size: int) -> None: ...
+
+
+@pytest.fixture
+def layers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A stand-in for the module with ModelOpt's own norm and linear."""
+    module = ModuleType(check_spec.LAYERS)
+    module.Norm, module.Linear = Norm, Linear  # type: ignore[attr-defined]
+    monkeypatch.setattr(check_spec.importlib, "import_module", lambda name: module)
+    return module
+
+
+def test_norms_of_another_kind_than_modelopts_are_found(layers: Any) -> None:
+    there = {"out_norm": Norm, "q_layernorm": IdentityOp, "k_norm": MLP}
+    assert check_spec.unlike_modelopt(there) == [
+        f"k_norm is {__name__}.MLP, not {check_spec.LAYERS}.Norm"
+    ]
+
+
+def test_a_linear_that_cannot_be_told_to_be_whole_on_each_rank_is_found(layers: Any) -> None:
+    assert check_spec.unlike_modelopt({"linear_wk": Linear}) == [
+        f"linear_wk: {__name__}.Linear takes no parallel_mode"
+    ]
+
+    def init(self: Any, size: int, parallel_mode: str | None = None) -> None: ...
+
+    Linear.__init__ = init  # type: ignore[method-assign]
+    assert check_spec.unlike_modelopt({"linear_wk": Linear}) == []
