@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
 HELPERS = "tests.unit_tests"
 SEED = 123
 PASSED, FAILED, STOPPED, SKIPPED = "passed", "failed", "stopped", "skipped"
@@ -183,14 +185,13 @@ def asked(file: Path, folder: Path, limit: float) -> dict[str, Any]:
             return self.folder / "checkpoints"
 
     plugin = Plugin(folder / "test", limit)
-    pytest.main(
-        ["-q", "-s", "--assert=plain", "-p", "no:cacheprovider", "--import-mode=importlib"]
-        + ["--rootdir", str(file.parent), "-c", os.devnull, "--noconftest"]
-        + ["--basetemp", str(folder / "pytest"), str(file)],
-        plugins=[plugin],
-    )
+    argv = ["-q", "-s", "--assert=plain", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    argv += ["--rootdir", str(file.parent), "-c", os.devnull, "--noconftest"]
+    argv += ["--basetemp", str(folder / "pytest"), str(file)]
+    pytest.main(argv, plugins=[plugin])
     return {
         "megatron": megatron,
+        "installed": {name: importlib.metadata.version(name) for name in AXES},
         "preload": {name: said for name, said in preload.OUTCOMES.items() if said != "ok"},
         "stand_in": stand_in.installed_for(),
         "not_collected": plugin.not_collected,

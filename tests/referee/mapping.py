@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,9 @@ CHECKS: Mapping[str, Sequence[str]] = {
 }
 """By `Class.test` or `test`: our checks, the one that asks the same first; the others ask nearly
 the same, for results of an older suite."""
+
+KINDS = ("build-*", "restore*", "inference-shapes", "interface-*", "spec-*", "layers-*")
+"""Globs of all kinds of `CHECKS`, and of what those come after."""
 
 _SAME = {
     ("passed", "works"),
@@ -112,6 +116,13 @@ def verdict_of(upstream: str, ours: str) -> str:
     return DIFFER
 
 
+def total(lines: Sequence[Compared]) -> str:
+    """How many lines there are of each verdict, in words."""
+    counts = Counter(line.verdict for line in lines)
+    words = (AGREE, DIFFER, NOT_COMPARED, NOT_MAPPED)
+    return ", ".join(f"{word} {counts[word]}" for word in words if counts[word]) or "no test"
+
+
 def failed(lines: Sequence[Compared]) -> bool:
     """Whether something differs or is not mapped; also where there is nothing to compare."""
     return not lines or any(line.verdict in (DIFFER, NOT_MAPPED) for line in lines)
@@ -136,7 +147,10 @@ def as_text(lines: Sequence[Compared]) -> str:
 
 def as_markdown(lines: Sequence[Compared]) -> str:
     """A Markdown table of the comparison."""
-    rows = ["| upstream's test | upstream | our check | ours | |", "| --- | --- | --- | --- | --- |"]
+    rows = [
+        "| upstream's test | upstream | our check | ours | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for line in lines:
         check = f"`{line.check}`" if line.check else ""
         verdict = f"{line.verdict}; {line.note}" if line.note else line.verdict
