@@ -113,6 +113,18 @@ def problems_of_files(table: Table, found: Mapping[str, Sequence[str]]) -> list[
     return said
 
 
+def problems_of_tests(found: Mapping[str, Iterable[str]]) -> list[str]:
+    """In words, where `mapping.CHECKS` does not name each test of each tag, and no others."""
+    there = {test for tests in found.values() for test in tests}
+    said = [
+        f"{tag}: {test} has no check in mapping.py"
+        for tag, tests in found.items()
+        for test in tests
+        if test not in mapping.CHECKS
+    ]
+    return said + [f"no tag has {test}" for test in mapping.CHECKS if test not in there]
+
+
 def counted(source: str) -> int:
     """How many test functions a test file has."""
     return sum(
@@ -155,13 +167,15 @@ def check(checkout: Path, table: Table) -> list[str]:
         UsageError: it is no repository, or lacks a tag.
     """
     tags = [tag["name"] for tag in table["tag"]]
-    found = {tag: extraction.assertions(repository.source(checkout, tag)) for tag in tags}
+    sources = {tag: repository.source(checkout, tag) for tag in tags}
+    found = {tag: extraction.assertions(source) for tag, source in sources.items()}
     named = {tag: repository.naming_modelopt(checkout, tag) for tag in tags}
     for tag in tags:
         kinds = [sum(one.kind == kind for one in found[tag]) for kind in extraction.KINDS]
         parts = ", ".join(f"{kind} {n}" for kind, n in zip(extraction.KINDS, kinds, strict=True))
         print(f"{tag}: {len(found[tag])} ({parts})")
     said = problems(table, found) + problems_of_files(table, named)
+    said += problems_of_tests({tag: extraction.tests(source) for tag, source in sources.items()})
     for one in table["file"]:
         path = one["paths"][-1]
         number = counted(repository.git(checkout, "show", f"{tags[-1]}:{path}"))

@@ -93,3 +93,27 @@ def _name(node: ast.expr) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
+
+
+def tests(source: str) -> tuple[str, ...]:
+    """`Class.test` or `test` of everything in the file that pytest collects, inherited ones too."""
+    body = ast.parse(source).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    found = [node.name for node in body if isinstance(node, ast.FunctionDef) and _is_test(node)]
+    for name in classes:
+        if name.startswith("Test"):
+            found += [f"{name}.{test}" for test in _methods(name, classes)]
+    return tuple(found)
+
+
+def _methods(name: str, classes: dict[str, ast.ClassDef]) -> list[str]:
+    """Names of the tests of a class and of those of its bases that the file defines."""
+    mine = [n.name for n in classes[name].body if isinstance(n, ast.FunctionDef) and _is_test(n)]
+    for base in classes[name].bases:
+        if isinstance(base, ast.Name) and base.id in classes:
+            mine += _methods(base.id, classes)
+    return list(dict.fromkeys(mine))
+
+
+def _is_test(node: ast.FunctionDef) -> bool:
+    return node.name.startswith("test")

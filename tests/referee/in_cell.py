@@ -176,7 +176,19 @@ def asked(file: Path, folder: Path, limit: float) -> dict[str, Any]:
     megatron = under_test("megatron.core")
     stand_in.install()
     put_helpers()
+    plugin = collected(file, folder, limit)
+    return {
+        "megatron": megatron,
+        "installed": {name: importlib.metadata.version(name) for name in AXES},
+        "preload": {name: said for name, said in preload.OUTCOMES.items() if said != "ok"},
+        "stand_in": stand_in.installed_for(),
+        "not_collected": plugin.not_collected,
+        "tests": plugin.tests,
+    }
 
+
+def collected(file: Path, folder: Path, limit: float) -> Referee:
+    """The plugin, after pytest has collected `file` and it has run each test."""
     import pytest
 
     class Plugin(Referee):
@@ -189,14 +201,7 @@ def asked(file: Path, folder: Path, limit: float) -> dict[str, Any]:
     argv += ["--rootdir", str(file.parent), "-c", os.devnull, "--noconftest"]
     argv += ["--basetemp", str(folder / "pytest"), str(file)]
     pytest.main(argv, plugins=[plugin])
-    return {
-        "megatron": megatron,
-        "installed": {name: importlib.metadata.version(name) for name in AXES},
-        "preload": {name: said for name, said in preload.OUTCOMES.items() if said != "ok"},
-        "stand_in": stand_in.installed_for(),
-        "not_collected": plugin.not_collected,
-        "tests": plugin.tests,
-    }
+    return plugin
 
 
 if __name__ == "__main__":
