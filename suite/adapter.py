@@ -247,8 +247,8 @@ def build_model(
 ) -> Any:
     """A model of `spec`, with random weights, for `families.SEQUENCE` tokens.
 
-    `pattern` names the layers of a hybrid, one letter each; `chosen` are further arguments of the model's class,
-    which must take them.
+    `pattern` names the layers of a hybrid, one letter each; `chosen` are further arguments of the
+    model's class, which must take them.
     """
     places = STACK_MODEL if family == "hybrid-mamba" else GPT_MODEL
     model = _there(find(places), places)
