@@ -13,7 +13,6 @@ from suite import checkpoints, compare, families, inference, noise
 from suite.gpu import models
 from suite.record import Record
 
-
 # The engine's stand-in is for hosts, where nothing of this is asked.
 pytestmark = [pytest.mark.bare, pytest.mark.feature("inference")]
 

@@ -14,7 +14,6 @@ from suite.gpu import models, scales, tolerances
 from suite.outcomes import Unsupported
 from suite.record import Record
 
-
 pytestmark = [pytest.mark.bare, pytest.mark.feature("inference")]
 
 FORMATS = tuple(sorted(tolerances.FORMATS))
