@@ -1,4 +1,5 @@
-"""Does a quantized ModelOpt-spec model survive its checkpoint: quantizers, scales, weights?
+"""Does a quantized ModelOpt-spec model hold what its configuration asks for, and survive its
+checkpoint: quantizers, scales, weights?
 
 Weights are calibrated by their own maximum, which needs no forward pass. Scales of inputs,
 for which calibration would need one, are set to numbers of their own, so that each can be told
@@ -14,36 +15,36 @@ from typing import Any
 
 import pytest
 
-from suite import checkpoints, compare
+from suite import checkpoints, compare, formats, quantizer_config, quantizers, weight_scales
 from suite.outcomes import Unsupported
 from suite.plugin import Record
 
 pytestmark = pytest.mark.feature("quantize")
 
-CONSTANTS = {
-    "int8": "INT8_DEFAULT_CFG",
-    "fp8": "FP8_DEFAULT_CFG",
-    "nvfp4": "NVFP4_DEFAULT_CFG",
-    "int4": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG",
-}
+CONSTANTS = {name: fmt.constant for name, fmt in formats.FORMATS.items()}
 """By format: the release's own configuration that asks for it."""
 
 PLUGIN = "modelopt.torch.opt.plugins.mcore_dist_checkpointing"
 
 
 @pytest.mark.kind("modelopt-state-{fmt}")
-@pytest.mark.after("build-modelopt")
+@pytest.mark.after("build-modelopt", "import-modelopt-megatron-plugin")
 @pytest.mark.parametrize("fmt", sorted(CONSTANTS))
-def check_modelopt_state(fmt: str, family: str, record: Record, tmp_path: Path) -> None:
-    survives(family, "modelopt", fmt, record, tmp_path)
-
-
-def survives(
-    family: str, spec: str, fmt: str, record: Record, folder: Path, **changed: Any
+def check_modelopt_state(
+    fmt: str, family: str, record: Record, tmp_path: Path, on_host: bool
 ) -> None:
-    """Quantize a model of `spec`, save it, restore it into a fresh one, compare.
+    constant, plugin = needed(fmt)
+    model = checkpoints.model(family, "modelopt", tmp_path)
+    saved = quantized(model, constant, fmt, record, on_host=on_host)
+    fresh = checkpoints.model(family, "modelopt", tmp_path, seed=99)
+    survives(saved, fresh, plugin, record, tmp_path / "checkpoint")
 
-    `changed` are values of the family's configuration.
+
+def needed(fmt: str) -> tuple[Any, Any]:
+    """The release's configuration of the format, and its plugin for distributed checkpoints.
+
+    Raises:
+        Unsupported: it has not got one of them.
     """
     quantization = importlib.import_module("modelopt.torch.quantization")
     constant = getattr(quantization, CONSTANTS[fmt], None)
@@ -51,34 +52,80 @@ def survives(
         raise Unsupported(f"modelopt.torch.quantization has no {CONSTANTS[fmt]}")
     if importlib.util.find_spec(PLUGIN) is None:
         raise Unsupported(f"the release has no {PLUGIN}")
-    plugin = importlib.import_module(PLUGIN)
-    saved = checkpoints.model(family, spec, folder, **changed)
-    checkpoints.distinct(saved)
-    saved = quantization.quantize(saved, constant, forward_loop=None)
-    scaled = scale(saved)
-    quantizers = described(saved)
-    record("quantizers", len(quantizers))
-    record("enabled", sum(enabled for enabled, _ in quantizers.values()))
-    record("input scales set", scaled)
-    checkpoint = folder / "checkpoint"
+    return constant, importlib.import_module(PLUGIN)
+
+
+def quantized(model: Any, constant: Any, fmt: str, record: Record, *, on_host: bool) -> Any:
+    """The model, quantized as `constant` says; what it then is, beside what was asked for.
+
+    Raises:
+        AssertionError: a linear without an enabled quantizer, other weights than before, a scale
+            that its weight does not give, or a weight that is moved as the format may not.
+    """
+    checkpoints.distinct(model)
+    before = checkpoints.parameters(model)
+    linears = quantizers.linears(model)
+    record("linears", len(linears))
+    record("linears in a way of their own", quantizers.other_linears(model, linears))
+    quantization = importlib.import_module("modelopt.torch.quantization")
+    model = quantization.quantize(model, constant, forward_loop=None)
+    record("quantizers", len(quantizers.of(model)))
+    record("enabled", sum(map(quantizers.enabled, quantizers.of(model).values())))
+    rules = quantizer_config.rules(constant["quant_cfg"])
+    problems = quantizers.unlike(model, rules, linears)
+    after = {name: one for name, one in checkpoints.parameters(model).items() if name in before}
+    problems += [f"quantize() changes weights: {one}" for one in compare.tensors(before, after)]
+    found = list(quantizers.weighed(model, rules))
+    problems += other_bits(fmt, found)
+    compared, wrong = weight_scales.wrong_scales(found)
+    record("scales compared", compared)
+    problems += wrong if compared else ["no scale of a weight was compared"]
+    assert not problems, "; ".join(problems)
+    looked, wrong, why_not = weight_scales.wrong_weights(fmt, found, on_host=on_host)
+    record("fake-quantized weights", looked)
+    if why_not:
+        record("not fake-quantized here", why_not)
+    assert not wrong, "; ".join(wrong)
+    return model
+
+
+def other_bits(fmt: str, found: list[quantizers.Weighed]) -> list[str]:
+    """In words, where weights are not quantized to the format that was asked for."""
+    wanted = formats.FORMATS[fmt]
+    problems = []
+    for one in found:
+        bits = getattr(one.quantizer, "num_bits", None)
+        blocks = bool(getattr(one.quantizer, "block_sizes", None))
+        if bits != wanted.bits or blocks != wanted.blocks:
+            problems.append(f"{one.name} (num_bits {bits})")
+    if not found:
+        return ["no quantizer of a weight is enabled"]
+    return quantizers.listed(f"quantizers of weights not of the format {fmt}", problems)
+
+
+def survives(saved: Any, fresh: Any, plugin: Any, record: Record, checkpoint: Path) -> None:
+    """Save a quantized model, restore it into a fresh one that never was, compare."""
+    record("input scales set", scale(saved))
+    wanted = quantizers.described(saved)
     checkpoints.save(saved, checkpoint, quick=True)
     plugin.save_sharded_modelopt_state([saved], str(checkpoint))
     assert (checkpoint / "modelopt_state").is_dir(), "no modelopt_state was written"
 
-    fresh = checkpoints.model(family, spec, folder, seed=99, **changed)
-    assert not described(fresh), "a model that was never quantized has quantizers"
+    assert not quantizers.of(fresh), "a model that was never quantized has quantizers"
     sentinels = checkpoints.forget(fresh)
     restored, problems = restore(plugin, fresh, checkpoint)
     told = checkpoints.load(restored, checkpoint)
     tensors = checkpoints.parameters(restored)
     record("tensors", len(tensors))
     record("digest", compare.total(tensors))
-    problems += inserted(quantizers, tensors)
+    record("settings compared", len(wanted))
     problems += compare.keys(told.missing_keys, told.unexpected_keys)
-    problems += compare.differing(quantizers, described(restored), "quantizers")
+    problems += compare.differing(wanted, quantizers.described(restored), "settings of quantizers")
     problems += compare.untouched(sentinels, tensors)
     problems += compare.tensors(checkpoints.parameters(saved), tensors)
-    problems += compare.differing(modes(saved), modes(restored), "modelopt modes")
+    problems += compare.differing(
+        quantizers.mode_states(saved), quantizers.mode_states(restored), "settings of modes"
+    )
     assert not problems, "; ".join(problems)
 
 
@@ -95,48 +142,15 @@ def restore(plugin: Any, model: Any, checkpoint: Path) -> tuple[Any, list[str]]:
     return model, ["restore_sharded_modelopt_state puts None in its list in place of the model"]
 
 
-def quantizers_of(model: Any) -> dict[str, Any]:
-    """ModelOpt's quantizers in a model, by name."""
-    nn = importlib.import_module("modelopt.torch.quantization.nn")
-    return {n: m for n, m in model.named_modules() if isinstance(m, nn.TensorQuantizer)}
-
-
-def described(model: Any) -> dict[str, tuple[bool, str]]:
-    """Of each quantizer whether it is enabled, and what it says of its own settings."""
-    found = {}
-    for name, quantizer in quantizers_of(model).items():
-        found[name] = (not getattr(quantizer, "_disabled", False), quantizer.extra_repr())
-    return found
-
-
 def scale(model: Any) -> int:
     """Set a scale of its own for each enabled quantizer without one; how many."""
     import torch
 
     count = 0
-    for name, quantizer in quantizers_of(model).items():
-        idle = getattr(quantizer, "_disabled", False) or getattr(quantizer, "_dynamic", False)
+    for name, quantizer in quantizers.of(model).items():
+        idle = not quantizers.enabled(quantizer) or getattr(quantizer, "_dynamic", False)
         if idle or getattr(quantizer, "_amax", None) is not None or "output" in name:
             continue
         count += 1
         quantizer.amax = torch.tensor(1.0 + count / 64)
     return count
-
-
-def inserted(
-    quantizers: dict[str, tuple[bool, str]], tensors: dict[str, compare.Digest]
-) -> list[str]:
-    """What shows that the model was not really quantized."""
-    problems = []
-    if not any(enabled for enabled, _ in quantizers.values()):
-        problems.append(f"none of {len(quantizers)} quantizers is enabled")
-    if not any(name.endswith("weight_quantizer._amax") for name in tensors):
-        problems.append("no weight quantizer has a scale in the checkpoint")
-    return problems
-
-
-def modes(model: Any) -> dict[str, str]:
-    """ModelOpt's record of what was done to a model, by the order of it."""
-    opt = importlib.import_module("modelopt.torch.opt")
-    state = opt.modelopt_state(model)
-    return {str(place): mode for place, (mode, _) in enumerate(state["modelopt_state_dict"])}

@@ -13,8 +13,16 @@ from typing import Any
 
 import pytest
 
-from suite import check_modelopt_state, families, sabotage, te_calls
-from suite.check_import import holds, quantised_modules
+from suite import (
+    check_modelopt_state,
+    checkpoints,
+    families,
+    quantizers,
+    sabotage,
+    te_calls,
+    te_classes,
+)
+from suite.check_import import quantised_modules
 from suite.outcomes import NeedsGpu, Unsupported
 from suite.plugin import Record
 
@@ -29,10 +37,6 @@ WIDE, NARROW, ROWS, GEMMS = 64, 32, 8, 2
 """Outputs, inputs, rows of the input, and matrices of a grouped linear."""
 
 TE_FORMAT = "fp8"
-
-MEGATRON = ("TERowParallelLinear", "TELayerNormColumnParallelLinear")
-GROUPED = ("TEColumnParallelGroupedLinear", "TERowParallelGroupedLinear")
-"""Megatron's own classes of TE's linears, of which default-spec models are made."""
 
 
 @pytest.mark.kind("te-quantizers-{module}-{mode}")
@@ -72,8 +76,7 @@ def asked(module: str, kind: Any, record: Record, *, on_host: bool) -> list[str]
     config = {**quantization.FP8_DEFAULT_CFG, "algorithm": None}
     quantized = quantization.quantize(built, config, forward_loop=None)
     weights = [value for name, value in quantized.named_parameters() if name.startswith("weight")]
-    quantizers = check_modelopt_state.quantizers_of(quantized)
-    seen = te_calls.record(quantizers, mark=on_host)
+    seen = te_calls.record(quantizers.of(quantized), mark=on_host)
     sabotage.quantizers(quantized)
     problems = []
     if on_host:
@@ -132,25 +135,49 @@ def shape(value: Any) -> str:
 
 
 @pytest.mark.kind("te-modelopt-state")
-@pytest.mark.after("build-default", "import-modelopt-te-plugin")
-def check_te_modelopt_state(family: str, record: Record, tmp_path: Path) -> None:
-    there(*MEGATRON)
-    check_modelopt_state.survives(family, "default", TE_FORMAT, record, tmp_path)
+@pytest.mark.after("build-default", "import-modelopt-megatron-plugin", "import-modelopt-te-plugin")
+def check_te_modelopt_state(family: str, record: Record, tmp_path: Path, on_host: bool) -> None:
+    survives(family, record, tmp_path, on_host=on_host)
 
 
 @pytest.mark.kind("te-modelopt-state-grouped-moe")
-@pytest.mark.after("build-default[llama4-moe]", "import-modelopt-te-plugin")
-def check_te_modelopt_state_grouped_moe(record: Record, tmp_path: Path) -> None:
-    there(*MEGATRON, *GROUPED)
-    check_modelopt_state.survives(
-        "llama4-moe", "default", TE_FORMAT, record, tmp_path, moe_grouped_gemm=True
-    )
+@pytest.mark.after(
+    "build-default[llama4-moe]", "import-modelopt-megatron-plugin", "import-modelopt-te-plugin"
+)
+def check_te_modelopt_state_grouped_moe(record: Record, tmp_path: Path, on_host: bool) -> None:
+    survives("llama4-moe", record, tmp_path, on_host=on_host, moe_grouped_gemm=True)
 
 
-def there(*names: str) -> None:
-    """Raise `Unsupported` where ModelOpt does not quantize one of Megatron's TE linears."""
-    extensions = importlib.import_module("megatron.core.extensions.transformer_engine")
-    registry = quantised_modules()
-    lacking = [name for name in names if not holds(registry, extensions, name)]
+def survives(family: str, record: Record, folder: Path, *, on_host: bool, **changed: Any) -> None:
+    """Quantize a default-spec model, save it, restore it; `changed` are values of the family's
+    configuration."""
+    constant, plugin = check_modelopt_state.needed(TE_FORMAT)
+    model = checkpoints.model(family, "default", folder, **changed)
+    known(model, record)
+    saved = check_modelopt_state.quantized(model, constant, TE_FORMAT, record, on_host=on_host)
+    fresh = checkpoints.model(family, "default", folder, seed=99, **changed)
+    check_modelopt_state.survives(saved, fresh, plugin, record, folder / "checkpoint")
+
+
+def known(model: Any, record: Record) -> None:
+    """See that ModelOpt can quantize each class of TE's linears that the model has.
+
+    Raises:
+        Unsupported: the release registers none of them, going by its source.
+        AssertionError: it registers some, but not all are there: a model quantized in part.
+    """
+    there = te_classes.linears(model).values()
+    kinds = {kind.__name__: kind for kind in there}
+    assert kinds, "the default-spec model has no linear of Transformer Engine"
+    claimed = sorted(te_classes.claimed(te_classes.MEGATRON) & kinds.keys())
+    lacking = te_classes.lacking(kinds.values(), quantised_modules())
+    record("TE linears", sorted(kinds))
+    record("registered in the release's source", claimed)
+    if not claimed and len(lacking) == len(kinds):
+        raise Unsupported(f"ModelOpt registers none of Megatron's {', '.join(sorted(kinds))}")
     if lacking:
-        raise Unsupported(f"ModelOpt does not quantize Megatron's {', '.join(lacking)}")
+        others = sorted(kinds.keys() - set(lacking)) or claimed
+        raise AssertionError(
+            f"ModelOpt does not quantize Megatron's {', '.join(lacking)}, of which this model is"
+            f" made, too; its source registers {', '.join(others)}"
+        )

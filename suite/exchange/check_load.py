@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from suite import check_build, check_modelopt_state, checkpoints, compare
+from suite import check_build, check_modelopt_state, checkpoints, compare, quantizers
 from suite.exchange import kept, models
 from suite.exchange.kept import Manifest
 from suite.plugin import Record
@@ -95,9 +95,7 @@ def restored_quantized(
             raise
         return [*problems, f"a load with all defaults raises {refusal(error, record)}"]
     problems += compare.keys(told.missing_keys, told.unexpected_keys)
-    problems += compare.differing(
-        manifest.modes, check_modelopt_state.modes(model), "modelopt modes"
-    )
+    problems += compare.differing(manifest.modes, quantizers.modes(model), "modelopt modes")
     return problems + compared(manifest, sentinels, model, record)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from suite import check_modelopt_state, checkpoints, compare, families
+from suite import checkpoints, compare, families, quantizers
 from suite.exchange import kept, models
 from suite.exchange.kept import Manifest, Tensor
 from suite.plugin import Record
@@ -72,5 +72,5 @@ def manifest(family: str, kind: str, model: Any) -> Manifest:
         },
         extra_states=tuple(checkpoints.extras(model)),
         quantizers=models.quantizers(model) if quantized else {},
-        modes=check_modelopt_state.modes(model) if quantized else {},
+        modes=quantizers.modes(model) if quantized else {},
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from suite import adapter, check_modelopt_state, compare, families, machine
+from suite import quantizers as modelopt_quantizers
 from suite.events import plain
 from suite.outcomes import Unsupported
 
@@ -127,7 +128,7 @@ def quantizers(model: Any) -> dict[str, dict[str, Any]]:
     """By name: whether the quantizer is enabled, what it does, and its text, which releases word
     as they like."""
     found = {}
-    for name, one in check_modelopt_state.quantizers_of(model).items():
+    for name, one in modelopt_quantizers.of(model).items():
         said = {key: _asked(one, key) for key in DONE}
         off = bool(getattr(one, "_disabled", False))
         found[name] = {"enabled": not off, "text": one.extra_repr(), **said}

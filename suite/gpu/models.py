@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from suite import check_modelopt_state, checkpoints, families, inference, noise, preload
+from suite import quantizers as modelopt_quantizers
 from suite.gpu import scales
 from suite.outcomes import NeedsGpu, Unsupported
 
@@ -254,7 +255,7 @@ def compiled(ask: Callable[[], Any]) -> Any:
 
 def quantizers(model: Any) -> dict[str, Any]:
     """The quantizers that do something, by name."""
-    found = check_modelopt_state.quantizers_of(model)
+    found = modelopt_quantizers.of(model)
     return {name: one for name, one in found.items() if not getattr(one, "_disabled", False)}
 
 
