@@ -95,6 +95,13 @@ def test_a_difference_is_shown_with_both_reasons() -> None:
     assert f"| `{GPT}` | passed | `restore[gpt]` | broken | differ |" in mapping.as_markdown(lines)
 
 
+def test_a_cell_is_one_row_of_the_summary() -> None:
+    tests = [ended(GPT, "passed"), ended("TestModelOptGPTModel.test_inference", "stopped")]
+    results = {"restore[gpt]": Ours("works"), "inference-shapes[gpt]": Ours("needs-gpu")}
+    row = mapping.as_row(("cell", "tag"), mapping.compare(tests, results))
+    assert row == "| cell | tag | 1 passed, 1 stopped | agree 2 |"
+
+
 def test_each_mapped_check_is_a_kind_that_a_fresh_run_asks() -> None:
     for checks in mapping.CHECKS.values():
         for check in checks:
@@ -312,6 +319,16 @@ def test_fails():
 def test_stops():
     raise RuntimeError("CUDA error: no kernel image")
 
+FORWARD = "def forward():\\n    raise RuntimeError('odd device')"
+
+def test_stops_in_a_forward_pass():
+    space = {}
+    exec(compile(FORWARD, "/site/megatron/core/models/gpt_model.py", "exec"), space)
+    space["forward"]()
+
+def test_fails_for_a_reason_that_nobody_knows():
+    raise RuntimeError("odd device")
+
 def test_is_skipped():
     pytest.skip("not here")
 
@@ -359,6 +376,8 @@ def test_every_way_in_which_a_test_can_end_is_told_apart(tmp_path: Path) -> None
         "TestModel.test_passes": "passed",
         "test_fails": "failed",
         "test_stops": "stopped",
+        "test_stops_in_a_forward_pass": "stopped",
+        "test_fails_for_a_reason_that_nobody_knows": "failed",
         "test_is_skipped": "skipped",
         "test_hangs": "timed-out",
         "test_dies": "crashed",

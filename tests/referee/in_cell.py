@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -120,18 +121,31 @@ class Referee:
 def judged(error: BaseException) -> dict[str, str]:
     """`failed`, or `stopped` where the error comes from the missing GPU; and why.
 
-    The suite's rule tells the two apart. The reason is kept, so that a reader can judge it.
+    The suite's rule tells the two apart. What it cannot tell is taken for the missing GPU only
+    within a model's forward pass, which needs kernels. The reason is kept, so that a reader can
+    judge it.
     """
     from suite import classify, failures
     from suite.outcomes import BROKEN
 
-    outcome, _ = classify.classify(error, host=True)
+    stated = None if in_forward(error) else "raised outside of a forward pass"
+    outcome, _ = classify.classify(error, host=True, stated=stated)
     root = failures.root(error)
     last = failures.innermost(root)[-1]
-    place = f"{failures.module_of(failures.relative(last.filename))}.{last.name}"
-    said = failures.clean(f"{type(root).__name__}: {failures.headline(root)}")
-    reason = f"{said[:300]} (in {place})"
+    file = failures.relative(last.filename)
+    module = Path(file).stem if file.startswith("/") else failures.module_of(file)
+    text = failures.headline(root) if str(root).strip() else last.line
+    said = failures.clean(f"{type(root).__name__}: {text}")[:300]
+    reason = f"{said} (in {module}.{last.name})"
     return {"outcome": FAILED if outcome == BROKEN else STOPPED, "reason": reason}
+
+
+def in_forward(error: BaseException) -> bool:
+    """Whether `error` was raised below the forward pass of a model of Megatron's."""
+    return any(
+        entry.name == "forward" and "megatron/core/" in entry.filename
+        for entry in traceback.extract_tb(error.__traceback__)
+    )
 
 
 def under_test(name: str) -> str:

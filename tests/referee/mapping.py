@@ -156,3 +156,10 @@ def as_markdown(lines: Sequence[Compared]) -> str:
         verdict = f"{line.verdict}; {line.note}" if line.note else line.verdict
         rows.append(f"| `{line.test}` | {line.upstream} | {check} | {line.ours} | {verdict} |")
     return "\n".join(rows)
+
+
+def as_row(about: Sequence[str], lines: Sequence[Compared]) -> str:
+    """A row of Markdown: what was compared, how many tests ended how, and what came of it."""
+    outcomes = Counter(line.upstream for line in lines)
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    return f"| {' | '.join(about)} | {ended} | {total(lines)} |"

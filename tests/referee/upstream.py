@@ -1,6 +1,6 @@
 """Upstream's own test file as a referee of our outcomes (docs/referee.md).
 
-`python tests/referee/upstream.py CHECKOUT TAG CELL... [--fresh] [--markdown] [--limit SECONDS]`
+`python tests/referee/upstream.py CHECKOUT TAG CELL... [--fresh] [--markdown | --summary]`
 
 CHECKOUT is a git repository of Megatron-LM, with or without a work tree; TAG one of its tags.
 Each CELL needs its environment on this machine and a result for the device class `host`; with
@@ -144,7 +144,9 @@ def referee(
     lines = mapping.compare(report["tests"], results)
     total = mapping.total(lines)
     heading = f"{place.name}: tests of {tag} on {pins}"
-    if options.markdown:
+    if options.summary:
+        print(mapping.as_row((place.name, tag, pins, about), lines))
+    elif options.markdown:
         print(f"### {heading}\n\nOurs: {about}; {total}.\n\n{mapping.as_markdown(lines)}\n")
     else:
         print(f"{heading}\nours: {about}\n{mapping.as_text(lines)}\n{total}\n")
@@ -163,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("cells", nargs="+", metavar="CELL")
     parser.add_argument("--fresh", action="store_true", help="ask the suite now")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    parser.add_argument("--summary", action="store_true", help="print a row of Markdown a cell")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one test")
     options = parser.parse_args(argv)
     try:
