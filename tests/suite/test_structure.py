@@ -181,9 +181,9 @@ def test_a_difference_is_told(place: str, attributes: dict[str, Any], words: str
 
 
 def test_a_missing_layer_is_told_once_not_with_all_that_it_holds() -> None:
-    two = default()
-    vars(two)["other"] = copy.deepcopy(two.layer)  # type: ignore[attr-defined]
-    assert problems(two, default()) == ["missing TransformerLayer at other"]
+    one = default()
+    vars(one)["other"] = copy.deepcopy(one.layer)  # type: ignore[attr-defined]
+    assert problems(one, modelopt()) == ["missing TransformerLayer at other"]
 
 
 def test_a_difference_in_many_layers_is_told_once() -> None:
@@ -239,6 +239,13 @@ def test_a_whole_linear_for_a_split_one_is_wanted_in_down_projections_only() -> 
     split, whole = Part("TEColumnParallelLinear"), Part("Linear")
     for place, wrong in (("a.linear_q_down_proj", False), ("a.linear_fc1", True)):
         assert bool(structure.compare({place: split}, {place: whole}).problems) is wrong
+
+
+def test_a_linear_of_transformer_engine_must_not_be_left_in_the_modelopt_model() -> None:
+    assert problems(default(), default()) == [
+        "TELayerNormColumnParallelLinear is not replaced at"
+        " layer.self_attention.linear_qkv, layer.mlp.linear_fc1"
+    ]
 
 
 def test_every_wanted_difference_has_a_reason_and_is_of_a_kind_that_is_known() -> None:
