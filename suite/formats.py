@@ -28,10 +28,10 @@ FORMATS: Mapping[str, Format] = {
     "int4": Format("INT4_BLOCKWISE_WEIGHT_ONLY_CFG", 4, blocks=True, tight=True),
 }
 
-USED = 0.5
+USED = 0.75
 """The part of the largest step that some element of a weight must use: of thousands of elements at
-random one lies near the middle between two numbers of the format; a format of one bit more would
-stay below."""
+random some lie near the middle between two numbers of the format; with one bit more, steps are
+half as long, and none would use that much."""
 
 
 def half_step(fmt: str, magnitude: Any, largest: Any, of_block: Any) -> Any:
