@@ -134,7 +134,9 @@ def judged(error: BaseException) -> dict[str, str]:
     last = failures.innermost(root)[-1]
     file = failures.relative(last.filename)
     module = Path(file).stem if file.startswith("/") else failures.module_of(file)
-    text = failures.headline(root) if str(root).strip() else last.line
+    text = failures.headline(root) if str(root).strip() else str(last.line)
+    if text.endswith(":"):  # what it is about comes below
+        text = " ".join(str(root).split())
     said = failures.clean(f"{type(root).__name__}: {text}")[:300]
     reason = f"{said} (in {module}.{last.name})"
     return {"outcome": FAILED if outcome == BROKEN else STOPPED, "reason": reason}
