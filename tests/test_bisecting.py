@@ -51,7 +51,7 @@ class World:
 
     def evidence(self, cell: Cell) -> Evidence:
         outcome = self.outcomes[".".join(cell.modelopt.split(".")[:2])]
-        return self.ran_now(event(CHECK, outcome), event("signatures"), cell=cell)
+        return self.ran_now(event(CHECK, outcome), event("private-names"), cell=cell)
 
     def ran_now(self, *events: dict[str, Any], cell: Cell) -> Evidence:
         """Evidence of the cell's lock and of the suite as they are."""
@@ -276,7 +276,7 @@ def test_a_declared_failure_is_told_with_its_rule(
         ({"bad": "0.14-modelopt0.99"}, "nvidia-modelopt has no release 0.99"),
         ({"bad": GOOD}, "are the same combination"),
         ({"check": "restor[gpt]"}, 'did you mean "restore[gpt]"'),
-        ({"check": "signatures"}, "--bad compat-0.14-modelopt0.40: signatures works there"),
+        ({"check": "private-names"}, "--bad compat-0.14-modelopt0.40: private-names works there"),
         ({"good": BAD, "bad": GOOD}, "are --good and --bad the wrong way round?"),
         ({"options": ["--axis", "tech"]}, 'no such axis "tech"; did you mean "torch"'),
         ({"options": ["--axis", "torch"]}, "have the same torch"),

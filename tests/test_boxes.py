@@ -222,7 +222,8 @@ def held(cells: list[CellSighting], axes: tuple[str, ...]) -> list[CellSighting]
 
 def worth(cells: list[CellSighting]) -> tuple[int, int]:
     said = [c.state for c in cells]
-    return said.count(WORKS), said.count(OTHERWISE) + said.count(FailureState.BLOCKED)
+    neither = (FailureState.WORKS_WITH, OTHERWISE, FailureState.BLOCKED)
+    return said.count(WORKS), sum(map(said.count, neither))
 
 
 @given(CELLS)

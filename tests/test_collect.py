@@ -33,7 +33,7 @@ from collect_support import (
     stored,
     write_,
 )
-from support import event
+from support import CONDITION, event, record_event
 
 from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
 from mcore_compat.core.cells import Cell
@@ -68,6 +68,20 @@ def test_evidence_of_the_lock_is_the_cells(
     message = next(c.failure.message for c in found.checks if c.failure)
     assert message == "no suite/x.py", "no path of the other machine"
     assert '"base"' not in path.read_text()
+
+
+def test_conditions_features_and_records_come_back(
+    carried: Carried, known: Reference, write: Write, tmp_path: Path
+) -> None:
+    ask(carried, event("restore-back[gpt]", "works-with", feature="restore-back"))
+    carried["events"].insert(2, record_event("signatures", **{"megatron.a:f": "(x)"}))
+    write(carried)
+    ((path, *_),) = collection.collect([tmp_path / "back"], known)
+    found = evidence.load(path)
+    back = next(c for c in found.checks if c.check == "restore-back[gpt]")
+    assert (back.condition, back.feature) == (CONDITION, "restore-back")
+    assert found.recorded("signatures") == {"megatron.a:f": "(x)"}
+    assert found.outcome is CellOutcome.COMPATIBLE
 
 
 def test_device_classes_stand_side_by_side(

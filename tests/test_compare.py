@@ -15,15 +15,26 @@ from mcore_compat.results.evidence import Evidence
 Made = Callable[..., Evidence]
 
 WORKS, FAILS, UNASKED = (
-    {"works"},
+    {"works", "works-with"},
     {"broken", "crashed", "timed-out", "blocked"},
     {"unsupported", "needs-gpu", None},
 )
-LISTS = ("broke", "fixed", "still", "newly_untested", "newly_failing", "newly_works")
+LISTS = (
+    "needs",
+    "freed",
+    "broke",
+    "fixed",
+    "still",
+    "newly_untested",
+    "newly_failing",
+    "newly_works",
+)
 
 
 def expected(old: str | None, new: str | None) -> str | None:
     """The rule, said once more in other words than the code's."""
+    if {old, new} == WORKS:
+        return "needs" if old == "works" else "freed"
     if old in WORKS:
         return "broke" if new in FAILS else "newly_untested" if new in UNASKED else None
     if old in FAILS:

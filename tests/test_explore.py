@@ -15,7 +15,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import evidence
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Record
 from mcore_compat.schedule import exploration_run
 
 TES = ("2.7.0", "2.9.0", "2.11.0", "2.13.0", "2.15.0")
@@ -107,9 +107,11 @@ def test_rules_that_cannot_be_told_apart_are_told_apart() -> None:
 
 
 def test_the_other_side_of_a_guard_is_wanted() -> None:
-    guards = check("version-guards", **{"megatron-core": {"transformer-engine>=2.12": ["a.py:1"]}})
-    tested = [seen(cell(te), guards) for te in ("2.7.0", "2.9.0", "2.11.0")]
-    tested += [seen(cell(torch=torch), guards) for torch in ("2.8.0", "2.10.0")]
+    details = {"megatron-core": {"transformer-engine>=2.12": ["a.py:1"]}}
+    guards = {"version-guards": Record(seconds=1.0, failure=None, details=details)}
+    there = [cell(te) for te in ("2.7.0", "2.9.0", "2.11.0")]
+    there += [cell(torch=torch) for torch in ("2.8.0", "2.10.0")]
+    tested = [replace(seen(of, check("restore")), records=guards) for of in there]
     first, *_ = chosen(tested)
     assert first.cell.te in ("2.13.0", "2.15.0")
     assert any(

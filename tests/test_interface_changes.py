@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import snapshot
-from support import event, stand_in_cell
+from support import event, record_event, stand_in_cell
 
 from mcore_compat.analysis.interfaces import changes as interfaces
 from mcore_compat.analysis.interfaces import words
@@ -38,7 +38,7 @@ KNOWN = Releases(
 def signs(**recorded: str | None) -> dict[str, Any]:
     """A `signatures` event; `a_f` is `megatron.core.a:f`."""
     details = {f"megatron.core.{k.replace('_', ':', 1)}": v for k, v in recorded.items()}
-    return event("signatures", details=details)
+    return record_event("signatures", **details)
 
 
 def spec(modules: dict[str, dict[str, str]], outcome: str = "works") -> dict[str, Any]:

@@ -88,7 +88,7 @@ class TestRun:
     def test_a_part_of_the_suite_is_no_verdict(self, played: Played) -> None:
         assert played.ended["part"].code == 0
         assert "restore[gpt] works" in played.ended["part"].err
-        assert "signatures" not in played.ended["part"].err
+        assert "import" not in played.ended["part"].err
         assert played.seen["edges"]["part"] is None
 
     def test_a_part_that_there_is_not_is_told(self, played: Played) -> None:
@@ -102,7 +102,7 @@ class TestRun:
         one_line(played, "ended early", 3, "ended early", "after 2 checks")
         early, ended = played.seen["edges"]["ended early"], played.seen["ended"]
         assert (early["complete"], early["outcome"]) == (False, "error")
-        assert early["checks"] == {"import": "works", "signatures": "works"}
+        assert early["checks"] == {"import": "works", "restore[gpt]": "works"}
         assert (ended["complete"], ended["outcome"]) == (True, "compatible")
 
     def test_without_an_index_nothing_is_said_of_the_cell(self, played: Played) -> None:
@@ -125,7 +125,7 @@ class TestRun:
         one_line(played, "first run", 130, "interrupted")
         first = played.seen["first run"]
         assert (first["complete"], first["outcome"]) == (False, "error")
-        assert first["checks"] == {"import": "works", "signatures": "works"}
+        assert first["checks"] == {"import": "works"}
 
 
 class TestBisect:

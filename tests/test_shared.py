@@ -39,8 +39,8 @@ def cell(modelopt: str) -> Cell:
 
 def made(modelopt: str, details: dict[str, Any]) -> Evidence:
     check = CheckResult(
-        check="signatures",
-        kind="signatures",
+        check="private-names",
+        kind="private-names",
         family=None,
         outcome=CheckOutcome.WORKS,
         seconds=1.0,

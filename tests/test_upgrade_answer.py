@@ -65,6 +65,24 @@ def test_what_is_lost_decides(events: tuple[dict[str, Any], ...], word: Word) ->
     assert one_word(*events) is word
 
 
+def test_what_works_only_under_a_condition_is_a_change_that_names_it() -> None:
+    condition = 'load({"strict": False})'
+    needs = event("restore[gpt]", "works-with", condition=condition)
+    made = answered(known([shows(FROM, *GOOD), shows(TO, needs, GOOD[1])], LOADS))
+    assert made.word is Word.CHANGES
+    (reason,) = made.reasons
+    assert reason.text == f"1 check works in FROM, and in TO only with {condition}"
+    assert reason.names == ("restore[gpt]",)
+    assert reason.why == "KeyError: 'decoder.weight'"
+    assert made.losses == ()
+    assert made.target.works() == {"restore[gpt]", "modelopt-state-int8[gpt]"}
+    text = document.markdown(made)
+    assert "works only under a condition now 1: `restore[gpt]`" in text
+    assert "all that works in FROM works in TO, some of it under a condition" in text
+    assert one_word(*GOOD, before=(needs, GOOD[1])) is Word.GO
+    assert one_word(event("restore[gpt]", "broken"), GOOD[1], before=(needs, GOOD[1])) is Word.NO
+
+
 def test_what_fails_in_both_is_no_loss() -> None:
     both = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
     assert one_word(*both, before=both) is Word.GO

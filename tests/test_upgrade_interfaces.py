@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from support import event
+from support import event, record_event
 from upgrade_support import (
     ALL_LOAD,
     FROM,
@@ -27,7 +27,7 @@ from mcore_compat.upgrade.answer import Word
 
 
 def signs(text: str | None, name: str = "modelopt.torch.opt:f") -> dict[str, Any]:
-    return event("signatures", details={name: text})
+    return record_event("signatures", **{name: text})
 
 
 SEEN = event("import-packages", details={"modules": {"modelopt.torch": "ok"}})
@@ -69,7 +69,7 @@ def test_what_came_and_went_in_between_touches_nobody() -> None:
 
 @pytest.mark.parametrize("bare", [FROM, TO])
 def test_a_release_of_which_nothing_was_recorded_is_not_called_unchanged(bare: Cell) -> None:
-    other = event("signatures", details={"megatron.x:f": "()"})
+    other = record_event("signatures", **{"megatron.x:f": "()"})
     found = [shows(c, *GOOD, *([other] if c is bare else [])) for c in (FROM, TO)]
     made = answered(known(found, LOADS))
     assert made.word is Word.CHANGES

@@ -8,7 +8,7 @@ from typing import Any
 
 import snapshot
 from loads_support import answer, loaded, nothing, source
-from support import event, stand_in_evidence
+from support import event, record_event, stand_in_evidence
 
 from mcore_compat.core.cells import AXES, Cell
 from mcore_compat.core.matrix import Matrix
@@ -68,21 +68,19 @@ def shows(of: Cell, *events: dict[str, Any]) -> Evidence:
     return replace(stand_in_evidence(*events, cell=of), lock=lock(of).digest)
 
 
-SIGNATURES = event(
+SIGNATURES = record_event(
     "signatures",
-    seconds=0.0,
-    details={f"{name}.always:f": "()" for name in ("megatron", "modelopt", "torch")}
-    | {"transformer_engine.always:f": "()"},
+    **{f"{name}.always:f": "()" for name in ("megatron", "modelopt", "torch")},
+    **{"transformer_engine.always:f": "()"},
 )
 """What each release has, so that something was recorded of it."""
 
 
 def recorded(found: Evidence) -> Evidence:
     """Evidence as a suite leaves it, which came to its checks: with signatures."""
-    if not found.checks or any(c.kind == "signatures" for c in found.checks):
+    if not found.checks or "signatures" in found.records:
         return found
-    (one,) = stand_in_evidence(SIGNATURES).checks
-    return replace(found, checks=(*found.checks, one))
+    return replace(found, records=stand_in_evidence(SIGNATURES).records)
 
 
 def exchanged(

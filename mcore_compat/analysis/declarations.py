@@ -27,7 +27,7 @@ from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.core.releases import Releases
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.evidence import Evidence
 
 if TYPE_CHECKING:
     from mcore_compat.analysis.explanation import Explained
@@ -198,8 +198,8 @@ def guards(e: Evidence, fingerprint: str) -> tuple[Relation, ...]:
     """The version guards that let a cell's versions pass on the way to a failure: of each frame
     of its traceback those that stand last before its line. Sorted, each once."""
     failed = next((c for c in e.checks if c.failure and c.failure.fingerprint == fingerprint), None)
-    recorded = next((c for c in e.checks if c.kind == "version-guards"), None)
-    if failed is None or failed.failure is None or recorded is None:
+    recorded = e.recorded("version-guards")
+    if failed is None or failed.failure is None:
         return ()
     frames = re.findall(r'File "([^"]+)", line (\d+)', failed.failure.traceback)
     passed: set[Relation] = set()
@@ -219,9 +219,9 @@ def _above(guards: Iterable[Relation], file: str, line: int) -> Iterator[Relatio
     yield from (guard for guard, at in lines.items() if at == last)
 
 
-def _recorded(result: CheckResult, package: str, version: str) -> Iterator[Relation]:
+def _recorded(guards: Mapping[str, Any], package: str, version: str) -> Iterator[Relation]:
     """The guards on other axes that the suite found in a package's sources."""
-    noted = result.details.get(package)
+    noted = guards.get(package)
     for text, places in noted.items() if isinstance(noted, Mapping) else ():
         asks = re.fullmatch(r"([a-z-]+)([<>=!]=?)(\d.*)", str(text))
         if asks and asks[1] in AXES and asks[1] != package:

@@ -15,7 +15,8 @@ from mcore_compat.analysis.recommend import CORE
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.combinations import machine
 from mcore_compat.core.matrix import Matrix
-from mcore_compat.core.outcomes import FAILS
+from mcore_compat.core.outcomes import FAILS, HOLDS
+from mcore_compat.environments import plain_import
 from mcore_compat.environments.scan import Installed
 
 FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
@@ -40,8 +41,11 @@ def _fault(text: str, remedy: str) -> Remark:
     return Remark(kind=FAULT, text=text, help=remedy)
 
 
-def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Remark, ...]:
-    """Everything to say, faults first; empty where all is right."""
+def diagnose(
+    there: Installed, matrix: Matrix, known: Compatibility, environ: Mapping[str, str] | None = None
+) -> tuple[Remark, ...]:
+    """Everything to say, faults first; empty where all is right. `environ`: the variables that are
+    set there, none by default."""
     faults = [
         *_missing(there),
         *_invalid(there),
@@ -51,7 +55,32 @@ def diagnose(there: Installed, matrix: Matrix, known: Compatibility) -> tuple[Re
         *_undeclared(there, matrix),
         *_requirements(there),
     ]
-    return (*faults, *_unread(there), *_evidence(there, known))
+    unset = _unset(there, known, environ or {})
+    return (*faults, *_unread(there), *unset, *_evidence(there, known))
+
+
+def _unset(there: Installed, known: Compatibility, environ: Mapping[str, str]) -> Iterator[Remark]:
+    """Variables that are not set, and without which this TE was not imported beside this torch;
+    only a note where some are: a toolkit elsewhere may have what TE looks for."""
+    pins, axes = pins_of(there), (TE, "torch", "python")
+    site = next((place for place in there.places if (place / "nvidia").is_dir()), None)
+    same = (c for c in known.cells if c.variables and _alike(c.pins, pins, axes))
+    cell = next(same, None)
+    if cell is None or cell.variables is None or site is None:
+        return
+    missing = plain_import.lacking(cell.variables, environ, site)
+    if missing:
+        text = f"{TE} {pins[TE]} beside torch {pins['torch']} was imported only with "
+        lines = plain_import.exports({name: cell.variables[name] for name in missing})
+        yield Remark(
+            kind=NOTE if any(environ.get(name) for name in plain_import.OURS) else KNOWN,
+            text=f"{text}{' and '.join(missing)} set, as in {cell.name}",
+            help="; ".join(lines),
+        )
+
+
+def _alike(pins: Mapping[str, str], other: Mapping[str, str], axes: Sequence[str]) -> bool:
+    return all(pins[axis] == other.get(axis) for axis in axes)
 
 
 def pins_of(there: Installed) -> dict[str, str]:
@@ -245,7 +274,7 @@ def _of_cause(
     fails = {}
     for check in cause.checks:
         near = nearest(pins, [c for c in within if check in c.causes])
-        works = any(c.checks.get(check) == "works" for c in within)
+        works = any(c.checks.get(check) in HOLDS for c in within)
         if near and not works and near.causes[check] == cause.fingerprint:
             fails[check] = near
     wrong = [c for c, near in fails.items() if c.startswith(CORE) or c in near.unexpected]
@@ -272,6 +301,12 @@ def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
     spelt = f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]})"
     if wrong:
         yield Remark(kind=KNOWN, text=f"{spelt}: {_listed(wrong)} fail", help=how)
+    conditions: dict[str, list[str]] = {}
+    for check, condition in cell.conditions.items():
+        conditions.setdefault(condition, []).append(check)
+    for condition, held in conditions.items():
+        text = f"{spelt}: {_listed(held)} hold only with {condition}"
+        yield Remark(kind=NOTE, text=text, help=how)
     others = [check for check in fails if check not in wrong]
     for checks, where, help_ in _elsewhere(cell.pins, cell.device_class, others, known):
         text = f"{spelt}: {checks} fail, and {where}"
@@ -291,7 +326,7 @@ def _elsewhere(
     version = pins["megatron-core"]
     same = [c for c in known.cells if c.pins["megatron-core"] == version]
     same = [c for c in same if c.device_class == device_class]
-    cells = {f: nearest(pins, [c for c in same if c.checks.get(f) == "works"]) for f in fails}
+    cells = {f: nearest(pins, [c for c in same if c.checks.get(f) in HOLDS]) for f in fails}
     better = sorted((check, cell.name) for check, cell in cells.items() if cell is not None)
     if better:
         check, cell_name = better[0]

@@ -37,7 +37,15 @@ SHOWN = 3
 
 OTHERWISE = FailureState.OTHERWISE
 
-_AFTER_WORKS = (OTHERWISE, FailureState.BLOCKED, FailureState.NEEDS_GPU, FailureState.UNSUPPORTED)
+WORKS_WITH = FailureState.WORKS_WITH
+
+_AFTER_WORKS = (
+    WORKS_WITH,
+    OTHERWISE,
+    FailureState.BLOCKED,
+    FailureState.NEEDS_GPU,
+    FailureState.UNSUPPORTED,
+)
 """What a cell's checks say of a failure where they neither fail so nor work, in this order."""
 
 _STATES = {state.value: state for state in FailureState}
@@ -139,7 +147,9 @@ class _CellSets:
         return [
             check
             for check, cells in failed.items()
-            if not broken & ~cells & (self._any(WORKS, [check]) | self._any(OTHERWISE, [check]))
+            if not broken
+            & ~cells
+            & _union(self._any(state, [check]) for state in (WORKS, WORKS_WITH, OTHERWISE))
         ]
 
     def _states(self, failed: Mapping[str, int], broken: int) -> dict[FailureState, int]:
@@ -149,7 +159,8 @@ class _CellSets:
         asked: Collection[str] = always or failed
         works = self._any(WORKS, asked)
         if not always:  # none stands for the others: all that could be asked must work
-            works &= ~(self._any(OTHERWISE, asked) | self._any(FailureState.BLOCKED, asked))
+            not_all = (WORKS_WITH, OTHERWISE, FailureState.BLOCKED)
+            works &= ~_union(self._any(state, asked) for state in not_all)
         rest = {state: self._any(state, asked) for state in _AFTER_WORKS}
         stopped = {state: self._cells.get((state,), 0) for state in NO_CHECKS}
         states = {FAILS: broken, WORKS: works, **rest, **stopped}

@@ -17,7 +17,7 @@ from mcore_compat.analysis.declarations import holds
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.rules import inside
 from mcore_compat.core.cells import AXES, Cell, series_of
-from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.results.evidence import Evidence
 
 VARIED = ("transformer-engine", "torch")
@@ -89,7 +89,7 @@ def bases(evidence: Iterable[Evidence], explained: Sequence[Explained]) -> set[t
     by_name = {e.cell: e for e in evidence if e.checks}
     best: dict[str, tuple[int, Version, Evidence]] = {}
     for e in by_name.values():
-        works = sum(c.outcome is CheckOutcome.WORKS for c in e.checks)
+        works = sum(c.outcome in HOLDS for c in e.checks)
         row = (works, Version(e.pins["nvidia-modelopt"]), e)
         series = series_of(e.pins["megatron-core"])
         if series not in best or row[:2] > best[series][:2]:
@@ -205,13 +205,11 @@ def guards_of(evidence: Iterable[Evidence]) -> Guards:
     """By megatron-core series: the guards that its cells recorded. Sorted."""
     texts: dict[str, set[str]] = {}
     for e in evidence:
-        for check in e.checks:
-            if check.kind == "version-guards":
-                of_series = texts.setdefault(series_of(e.pins["megatron-core"]), set())
-                for package, places in check.details.items():
-                    if package in AXES and isinstance(places, Mapping):
-                        of_series.update(places)
-    return {series: tuple(sorted(texts[series])) for series in sorted(texts)}
+        of_series = texts.setdefault(series_of(e.pins["megatron-core"]), set())
+        for package, places in e.recorded("version-guards").items():
+            if package in AXES and isinstance(places, Mapping):
+                of_series.update(places)
+    return {series: tuple(sorted(texts[series])) for series in sorted(texts) if texts[series]}
 
 
 def choose(

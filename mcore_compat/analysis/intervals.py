@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.results.evidence import Evidence
 
 _SILENT = {CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU, CheckOutcome.BLOCKED}
@@ -68,7 +68,7 @@ def of_check(
 ) -> Iterator[Interval]:
     """The runs of releases at which a check works; none where it works nowhere."""
     answers = {
-        version: {outcome is CheckOutcome.WORKS for outcome in {*outcomes[version]} - _SILENT}
+        version: {outcome in HOLDS for outcome in {*outcomes[version]} - _SILENT}
         for version in sorted(outcomes, key=Version)
     }
     answering = [version for version in answers if answers[version]]

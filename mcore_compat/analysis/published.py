@@ -56,13 +56,16 @@ ByState = Annotated[
 ]
 
 
-class CellRecord(Struct, frozen=True, kw_only=True, dict=True):
+class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
     """One cell on one device class.
 
     `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
     and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
     failed check; `reasons`: why, by check, where that is no failure. `restores`: families whose
-    checkpoint restores. `unexpected`: failures that nothing declares. `reason`: why a cell did not
+    checkpoint restores. `conditions`: of each check that is `works-with`, the code under which
+    it holds; `features`: checks by what a person does that they are about, as far as the result
+    says. `variables`: what has to be set for Transformer Engine to be imported there, null where
+    that is not known. `unexpected`: failures that nothing declares. `reason`: why a cell did not
     come to its checks.
     """
 
@@ -79,6 +82,9 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True):
     causes: Mapping[str, Fingerprint]
     reasons: Mapping[str, str]
     unexpected: tuple[str, ...]
+    conditions: Mapping[str, str] = {}
+    features: Mapping[str, tuple[str, ...]] = {}
+    variables: Mapping[str, str] | None = None
 
     @cached_property
     def checks(self) -> Mapping[str, str]:

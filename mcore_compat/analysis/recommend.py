@@ -16,7 +16,7 @@ from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import AXES
-from mcore_compat.core.outcomes import FAILURES
+from mcore_compat.core.outcomes import FAILURES, HOLDS
 
 ALIASES = {
     "mcore": "megatron-core",
@@ -113,9 +113,10 @@ def _specifier(value: str, part: str) -> SpecifierSet:
 
 
 def works(cell: CellRecord) -> bool:
-    """Whether the checkpoint restores for every family that the release has."""
+    """Whether the checkpoint restores for every family that the release has, be it under a
+    condition."""
     core = {o for check, o in cell.checks.items() if check.startswith(CORE)} - {"unsupported"}
-    return core == {"works"}
+    return bool(core) and core <= HOLDS
 
 
 def failed(cell: CellRecord) -> list[str]:
@@ -124,11 +125,12 @@ def failed(cell: CellRecord) -> list[str]:
 
 
 def rank(cell: CellRecord) -> tuple[object, ...]:
-    """Best first: evidence of a GPU, undeclared failures, all failures, then the newest."""
+    """Best first: evidence of a GPU, undeclared failures, all failures, conditions, the newest."""
     return (
         cell.device_class != "gpu",
         len(cell.unexpected),
         len(failed(cell)),
+        len(cell.conditions),
         *newest_first(cell.pins, AXES[:4]),
         cell.name,
     )
@@ -164,6 +166,7 @@ def line(cell: CellRecord) -> str:
     pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
     fails = failed(cell)
     count = f"{len(fails)} checks fail" if fails else "no check fails"
+    count += f", {len(cell.conditions)} hold under a condition" if cell.conditions else ""
     where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
     return f"{where}: {pins}, CUDA {cell.cuda}; {count}"
 

@@ -33,6 +33,7 @@ class FailureState(StrEnum):
 
     FAILS = "fails"
     WORKS = "works"
+    WORKS_WITH = "works-with"
     OTHERWISE = "fails otherwise"
     BLOCKED = "blocked"
     NEEDS_GPU = "needs-gpu"
@@ -47,6 +48,7 @@ NO_CHECKS = (FailureState.UNRESOLVABLE, FailureState.UNBUILDABLE)
 """The cell did not come to its checks."""
 
 _OTHERS = {
+    FailureState.WORKS_WITH: ("works under a condition", "work under a condition"),
     FailureState.OTHERWISE: ("fails otherwise", "fail otherwise"),
     FailureState.BLOCKED: ("is blocked", "are blocked"),
     FailureState.NEEDS_GPU: ("needs a GPU", "need a GPU"),
@@ -288,7 +290,11 @@ def _costs(grid: CellGrid, states: CellsByState) -> dict[tuple[str, ...], tuple[
     broken, works = states.get(FAILS, 0), states.get(WORKS, 0)
     if not broken or not works:
         return {}
-    otherwise = states.get(FailureState.OTHERWISE, 0) | states.get(FailureState.BLOCKED, 0)
+    otherwise = (
+        states.get(FailureState.OTHERWISE, 0)
+        | states.get(FailureState.WORKS_WITH, 0)
+        | states.get(FailureState.BLOCKED, 0)
+    )
     spans = {axis: grid.span(axis, broken) for axis in AXES}
     costs: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for size in range(1, MOST_AXES + 1):

@@ -58,7 +58,8 @@ def call(args: Namespace) -> int:
 def _print_remarks(python: Path, there: scan.Installed, *, verbose: bool) -> bool:
     """Print all remarks on an environment; whether anything is wrong."""
     place = workspace.find()
-    remarks = doctor.diagnose(there, matrix.load(place.matrix), published.load(place.published))
+    known = published.load(place.published)
+    remarks = doctor.diagnose(there, matrix.load(place.matrix), known, os.environ)
     for remark in remarks:
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:

@@ -13,6 +13,7 @@ class CheckOutcome(StrEnum):
     """How one check ended; exactly one of these."""
 
     WORKS = "works"
+    WORKS_WITH = "works-with"
     BROKEN = "broken"
     UNSUPPORTED = "unsupported"
     NEEDS_GPU = "needs-gpu"
@@ -33,11 +34,27 @@ class CellOutcome(StrEnum):
     ERROR = "error"
 
 
+HOLDS = frozenset({CheckOutcome.WORKS, CheckOutcome.WORKS_WITH})
+"""Outcomes of which the assertion held: with all defaults, or under one public condition."""
+
 FAILURES = frozenset({CheckOutcome.BROKEN, CheckOutcome.CRASHED, CheckOutcome.TIMED_OUT})
 """Outcomes that speak against a combination; `blocked` follows from one of them."""
 
 FAILS = frozenset({*FAILURES, CheckOutcome.BLOCKED})
 """A blocked check could not be asked because one before it failed: it does not work either."""
+
+FEATURES = (
+    "install",
+    "interface",
+    "restore",
+    "quantize",
+    "quantize-te",
+    "restore-back",
+    "parallel",
+    "inference",
+)
+"""What a person does with a stack, in the order in which people need it: an order to show them in.
+One that the suite names and that is not among them comes after these."""
 
 CORE_KIND = "restore"
 """The kind of check that the project exists for: default-spec checkpoint into ModelOpt spec."""
@@ -48,14 +65,15 @@ def cell_outcome(checks: Iterable[tuple[str, CheckOutcome]]) -> CellOutcome:
 
     - `untested`: no check made an assertion (none, or all `needs-gpu`/`unsupported`).
     - `incompatible`: the core restore check works for no family (it was asked, or was blocked).
-    - `compatible`: no check failed and the core check works for at least one family.
+    - `compatible`: no check failed and the core check works for at least one family; `works-with`
+      is no failure, and counts as working.
     - `partial`: everything else.
     """
     seen = list(checks)
-    if not any(o is CheckOutcome.WORKS or o in FAILURES for _, o in seen):
+    if not any(o in HOLDS or o in FAILURES for _, o in seen):
         return CellOutcome.UNTESTED
     core = [o for kind, o in seen if kind == CORE_KIND]
-    if CheckOutcome.WORKS not in core:
+    if not HOLDS.intersection(core):
         asked = any(o in FAILS for o in core)
         return CellOutcome.INCOMPATIBLE if asked else CellOutcome.UNTESTED
     failed = any(o in FAILS for _, o in seen)

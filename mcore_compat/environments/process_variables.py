@@ -17,6 +17,9 @@ _DROPPED = re.compile(
 )
 
 
+DRIVER = "libcuda.so.1"
+
+
 def variables(
     site: Path, stub: Path | None, base: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -87,7 +90,7 @@ def inherited(
 def has_driver() -> bool:
     """Whether the loader finds the NVIDIA driver's library on this machine."""
     try:
-        ctypes.CDLL("libcuda.so.1")
+        ctypes.CDLL(DRIVER)
     except OSError:
         return False
     return True
@@ -104,19 +107,19 @@ def driver_stub(site: Path, run: Runner) -> Path | None:
     if has_driver() or not cores or not compiler or not shutil.which("nm"):
         return None
     dynamic = run(["readelf", "-d", cores[0]], timeout=60).output
-    if "libcuda.so.1" not in dynamic:
+    if DRIVER not in dynamic:
         return None
     needed = run(["nm", "-D", cores[0]], timeout=60).output
     symbols = sorted(set(re.findall(r" U (cu[A-Z]\w*)", needed)))
     # 100 is CUDA_ERROR_NO_DEVICE of the driver's API.
     source = "".join(f"int {name}(void) {{ return 100; }}\n" for name in symbols)
     folder = files.home() / "libcuda-stub" / files.sha256_bytes(source.encode())[:16]
-    if (folder / "libcuda.so.1").exists():
+    if (folder / DRIVER).exists():
         return folder
     files.write_text(folder / "stub.c", source)
     part = folder / f"part-{os.getpid()}.so"
-    flags = ("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1")
+    flags = ("-shared", "-fPIC", f"-Wl,-soname,{DRIVER}")
     if not run([compiler, *flags, "-o", part, folder / "stub.c"], timeout=60).ok:
         return None
-    os.replace(part, folder / "libcuda.so.1")
+    os.replace(part, folder / DRIVER)
     return folder

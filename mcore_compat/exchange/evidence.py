@@ -46,7 +46,7 @@ def answers(result: Evidence) -> dict[str, dict[str, CheckResult]]:
 
 def kept(check: CheckResult) -> CheckResult:
     """A check as it is worth keeping: a failure says why, else a reason does."""
-    failed = check.outcome in FAILURES
+    failed = check.outcome in FAILURES or check.condition is not None
     return replace(
         check,
         failure=check.failure if failed else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.exchange.evidence import Answers
 from mcore_compat.exchange.plan import WAYS, Pair
 from mcore_compat.results.evidence import CheckResult
@@ -27,7 +27,7 @@ def words(pairs: Sequence[Pair], saved: Mapping[str, Answers]) -> list[str]:
 
 
 def _works(saved: Answers) -> list[str]:
-    return [key for key, check in saved.items() if check.outcome is CheckOutcome.WORKS]
+    return [key for key, check in saved.items() if check.outcome in HOLDS]
 
 
 def wanted(saved: Answers, ways: Sequence[str]) -> set[str]:
@@ -43,7 +43,7 @@ def not_saved(origin: str, saved: Answers, ways: Sequence[str]) -> Iterator[Chec
     """
     for key, check in saved.items():
         family, _, kind = key.partition(":")
-        if check.outcome is CheckOutcome.WORKS:
+        if check.outcome in HOLDS:
             continue
         outcome, reason = check.outcome, check.reason
         if outcome not in (CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU):

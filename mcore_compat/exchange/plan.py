@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mcore_compat.core.cells import Cell, parsed, series_of
 from mcore_compat.core.matrix import Matrix
-from mcore_compat.core.outcomes import CORE_KIND, CheckOutcome
+from mcore_compat.core.outcomes import CORE_KIND, HOLDS
 from mcore_compat.results.evidence import Evidence
 
 WAYS: Mapping[str, str] = {
@@ -47,7 +47,7 @@ def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[C
     found = tuple(found)
     works = {
         e.cell: tuple(
-            sum(c.kind == kind and c.outcome is CheckOutcome.WORKS for c in e.checks)
+            sum(c.kind == kind and c.outcome in HOLDS for c in e.checks)
             for kind in (CORE_KIND, STATE_KIND)
         )
         for e in found

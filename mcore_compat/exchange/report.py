@@ -115,6 +115,7 @@ def _of_class(found: Sequence[Evidence]) -> dict[str, Any]:
         "families": sorted({t.family for t in others}),
         "others": list(_others(others)),
         "causes": list(_causes(every)),
+        "conditions": _conditions(every),
         "notes": _notes(every),
         "reasons": list(_reasons(every)),
     }
@@ -164,11 +165,21 @@ def _causes(every: Sequence[Transfer]) -> Iterator[tuple[Failure, str, int, list
     load that was blocked by one that failed has its failure, too."""
     members: dict[str, list[tuple[Failure, Transfer]]] = {}
     for transfer in sorted(every, key=lambda t: _rank(t.target)):
-        if failure := transfer.answer.failure:
+        failure = transfer.answer.failure
+        if failure and not transfer.answer.condition:
             members.setdefault(failure.fingerprint, []).append((failure, transfer))
     for _, mine in sorted(members.items(), key=lambda g: (-len(g[1]), g[0])):
         failure = mine[0][0]
         yield failure, gist(failure), len(mine), _places([transfer for _, transfer in mine])
+
+
+def _conditions(every: Sequence[Transfer]) -> dict[str, list[Place]]:
+    """By condition: the loads that lose nothing under it, and fail with all defaults."""
+    members: dict[str, list[Transfer]] = {}
+    for transfer in every:
+        if transfer.answer.condition:
+            members.setdefault(transfer.answer.condition, []).append(transfer)
+    return {condition: _places(members[condition]) for condition in sorted(members)}
 
 
 def _places(mine: Sequence[Transfer]) -> list[Place]:

@@ -48,20 +48,38 @@ class CheckEvent(Struct, tag_field="event", tag="check", kw_only=True, frozen=Tr
     kind: str
     family: str | None
     outcome: Literal[
-        "works", "broken", "unsupported", "needs-gpu", "blocked", "crashed", "timed-out"
+        "works",
+        "works-with",
+        "broken",
+        "unsupported",
+        "needs-gpu",
+        "blocked",
+        "crashed",
+        "timed-out",
     ]
     seconds: Annotated[float, Meta(ge=0)]
     reason: str | None
     failure: SuiteFailure | None
     details: dict[str, Any] = {}
     warnings: list[Any] = []
+    feature: str | None = None
+    condition: str | None = None
+
+
+class RecordEvent(Struct, tag_field="event", tag="record", kw_only=True, frozen=True):
+    """A record was taken: data without an outcome."""
+
+    record: str
+    seconds: Annotated[float, Meta(ge=0)]
+    failure: SuiteFailure | None
+    details: dict[str, Any] = {}
 
 
 class EndEvent(Struct, tag_field="event", tag="end", frozen=True):
     """The suite came to its end."""
 
 
-Event = StartEvent | BeginEvent | CheckEvent | EndEvent
+Event = StartEvent | BeginEvent | CheckEvent | RecordEvent | EndEvent
 
 
 class SuitePart(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.next_cell import UntestedCells as Untested
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix, Pairs
-from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
@@ -167,9 +167,10 @@ class Collated:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many checks of a cell ended how."""
+    """How many checks of a cell ended how; `conditional`: of those that work, under a condition."""
 
     works: int
+    conditional: int
     fails: int
     needs_gpu: int
     unsupported: int
@@ -179,7 +180,8 @@ def counts(e: Evidence) -> Counts:
     """`fails` has those that were blocked, too."""
     outcomes = [c.outcome for c in e.checks]
     return Counts(
-        works=outcomes.count(CheckOutcome.WORKS),
+        works=sum(outcome in HOLDS for outcome in outcomes),
+        conditional=outcomes.count(CheckOutcome.WORKS_WITH),
         fails=verdict.failing(e),
         needs_gpu=outcomes.count(CheckOutcome.NEEDS_GPU),
         unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),

@@ -26,7 +26,7 @@ from mcore_compat.results.evidence import Evidence
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
 """Published beside it."""
-VERSION = "1.2.0"
+VERSION = "1.3.0"
 
 
 def text(all_: Collated) -> Iterator[str]:
@@ -61,6 +61,10 @@ def record(e: Evidence, matrix: Matrix) -> CellRecord:
     checks: dict[str, list[str]] = {}
     for c in e.checks:
         checks.setdefault(c.outcome.value, []).append(c.check)
+    features: dict[str, list[str]] = {}
+    for c in e.checks:
+        if c.feature:
+            features.setdefault(c.feature, []).append(c.check)
     return CellRecord(
         name=e.cell,
         device_class=e.device_class,
@@ -74,6 +78,9 @@ def record(e: Evidence, matrix: Matrix) -> CellRecord:
         by_outcome={outcome: tuple(sorted(checks[outcome])) for outcome in sorted(checks)},
         causes={c.check: c.failure.fingerprint for c in e.checks if c.failure},
         reasons={c.check: c.reason for c in e.checks if c.reason and not c.failure},
+        conditions={c.check: c.condition for c in e.checks if c.condition},
+        features={name: tuple(sorted(features[name])) for name in sorted(features)},
+        variables=e.variables,
         unexpected=tuple(sorted({c.check for c in verdict.unexpected(e, matrix.expected)})),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
+from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import order
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
@@ -19,9 +20,20 @@ CONSTRAINTS = "constraints"
 
 def csv_text(results: Sequence[Evidence]) -> str:
     """A row for each cell, device class and family; a column for each kind of check that is asked
-    of families. RFC 4180 but for the line ends, which are as in every other file; UTF-8."""
+    of families; `conditions`: the public code under which those hold that are `works-with`. As RFC
+    4180 says but for the line ends, which are as in every other file; UTF-8."""
     kinds = sorted({c.kind for e in results for c in e.checks if c.family})
-    head = ["cell", "device_class", "cell_outcome", *AXES, "cuda", "taken", "family", *kinds]
+    head = [
+        "cell",
+        "device_class",
+        "cell_outcome",
+        *AXES,
+        "cuda",
+        "taken",
+        "family",
+        "conditions",
+        *kinds,
+    ]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
@@ -29,11 +41,15 @@ def csv_text(results: Sequence[Evidence]) -> str:
         start = [e.cell, e.device_class, e.outcome.value, *(e.pins[axis] for axis in AXES)]
         start += [str(e.cuda), e.taken]
         by_family: dict[str, dict[str, str]] = {"": {}} if not e.families() else {}
+        conditions: dict[str, list[str]] = {}
         for c in e.checks:
             if c.family:
                 by_family.setdefault(c.family, {})[c.kind] = c.outcome.value
+            if c.family and c.condition:
+                conditions.setdefault(c.family, []).append(f"{c.kind}: {c.condition}")
         for family in sorted(by_family):
-            row = [*start, family, *(by_family[family].get(kind, "") for kind in kinds)]
+            given = "; ".join(conditions.get(family, ()))
+            row = [*start, family, given, *(by_family[family].get(kind, "") for kind in kinds)]
             writer.writerow([cell(value) for value in row])
     return out.getvalue()
 
@@ -63,6 +79,12 @@ def _constraints(e: Evidence) -> str:
         f"# The checkpoint restores for: {', '.join(verdict.restoring(e))}.",
     ]
     lines += [f"# Fails: {check}" for check in failed]
+    for condition, checks in verdict.conditions(e.checks).items():
+        lines.append(f"# Works with a condition: {', '.join(c.check for c in checks)}:")
+        lines += [f"#   {plain(line)}" for line in condition.splitlines()]
+    if e.variables:
+        lines.append("# Transformer Engine is imported there only after this, in its environment:")
+        lines += [f"#   {line}" for line in plain_import.exports(e.variables)]
     wanted = ("megatron-core", "nvidia-modelopt", "transformer-engine")
     asked = [n for n in sorted(e.installed) if n.startswith(wanted)]
     lines += [

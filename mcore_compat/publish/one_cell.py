@@ -51,6 +51,11 @@ def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> I
     cells = combinations.cells(context.matrix, context.releases)
     collated = collation.collate(results, cells, context.matrix, context.releases)
     failures = verdict.causes(result.checks)
+    conditions = verdict.conditions(result.checks)
+    for condition, checks in conditions.items():
+        yield f"{', '.join(c.check for c in checks)}: works with"
+        yield from (f"  {line}" for line in condition.splitlines())
+        yield from (f"  without it: {failure}" for failure in verdict.refusals(checks))
     for cause in failures:
         yield ", ".join(cause.checks)
         yield f"  {cause.type}: {verdict.gist(cause.message)}"
@@ -60,4 +65,4 @@ def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> I
         for line in explanation.lines(explained):
             yield f"  {line}"
     if not failures and not result.reason:
-        yield f"{result.cell}: nothing fails"
+        yield f"{result.cell}: nothing fails" + (" under these conditions" if conditions else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcore_compat.core.cells import parsed
-from mcore_compat.core.outcomes import FAILURES, CheckOutcome
+from mcore_compat.core.outcomes import FAILURES, HOLDS
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import over_base
 from mcore_compat.publish.rendering import render
@@ -87,6 +87,10 @@ def _of_class(results: Sequence[Evidence], stale: Stale) -> dict[str, Any]:
             (cause, [(e, c) for e, c in checks if _fails_by(c) == cause.fingerprint])
             for cause in verdict.causes(check for _, check in checks)
         ],
+        "conditions": [
+            (condition, [(e, c) for e, c in checks if c.condition == condition])
+            for condition in verdict.conditions(check for _, check in checks)
+        ],
         "reasons": [(reason, list(pairs)) for reason, pairs in groupby(silent, _reason)],
         "costs": [(e, c) for e, c in checks if isinstance(c.details.get(MEMORY), int)],
     }
@@ -101,7 +105,7 @@ def _reason(pair: tuple[Evidence, CheckResult]) -> tuple[str, str]:
 
 
 def _not_asked(check: CheckResult) -> bool:
-    return check.outcome is not CheckOutcome.WORKS and check.outcome not in FAILURES
+    return check.outcome not in HOLDS and check.outcome not in FAILURES
 
 
 def _table(e: Evidence) -> tuple[list[str], dict[str, list[str]], dict[str, str]]:

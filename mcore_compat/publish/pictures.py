@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from mcore_compat.core.cells import parsed, series_of
-from mcore_compat.core.outcomes import CORE_KIND, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import CORE_KIND, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.rendering import render, shown
 from mcore_compat.results import verdict
@@ -68,7 +68,7 @@ def pair_label(e: Evidence | None) -> str:
     if e is None:
         return verdict.SYMBOLS[CellOutcome.UNTESTED.value]
     core = [c.outcome for c in e.checks if c.kind == CORE_KIND]
-    works = core.count(CheckOutcome.WORKS)
+    works = sum(o in HOLDS for o in core)
     there = len(core) - core.count(CheckOutcome.UNSUPPORTED)
     symbol = verdict.SYMBOLS[e.outcome.value]
     return f"{symbol} {works}/{there}" if works or there else symbol

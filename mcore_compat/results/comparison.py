@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mcore_compat.core.cells import AXES, parsed, series_of
-from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 
@@ -19,19 +19,23 @@ _PAIR = ("megatron-core", "nvidia-modelopt")
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """One check in both. An outcome is None where the check was not there; `why` is the newer
-    failure in one line; `otherwise`: it fails in both, from another cause than before."""
+    failure in one line; `otherwise`: it fails in both, from another cause than before;
+    `condition`: under which alone it holds now."""
 
     check: str
     old: CheckOutcome | None
     new: CheckOutcome | None
     why: str = ""
     otherwise: bool = False
+    condition: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """Every check that fails in one of the two, or works in only one. Sorted by check.
 
+    - `needs`: worked, holds only under a condition now, or under another one than before: a caller
+      with all defaults fails now. `freed`: held under a condition, needs none now.
     - `broke`: worked, fails now. `fixed`: failed, works now. `still`: fails in both.
     - `newly_untested`: worked or failed, and is not asked now (`needs-gpu`, `unsupported`, or it
       is not there): nothing is known of it, so it neither broke nor was fixed.
@@ -40,6 +44,8 @@ class Difference:
     Without `same_suite` a difference may be the suite's.
     """
 
+    needs: tuple[Change, ...] = ()
+    freed: tuple[Change, ...] = ()
     broke: tuple[Change, ...] = ()
     fixed: tuple[Change, ...] = ()
     still: tuple[Change, ...] = ()
@@ -63,6 +69,11 @@ def difference(old: Evidence, new: Evidence) -> Difference:
     for check in sorted({*before, *after}):
         change = _change(check, before.get(check), after.get(check))
         kind = _KINDS.get((_answer(change.old), _answer(change.new)))
+        if kind is None and change.condition and change.old in HOLDS:
+            same = before[check].condition == change.condition
+            kind = None if same else "needs"
+        elif kind is None and change.old is CheckOutcome.WORKS_WITH:
+            kind = "freed"
         if kind:
             by_kind.setdefault(kind, []).append(change)
     lists = {kind: tuple(changes) for kind, changes in by_kind.items()}
@@ -81,7 +92,7 @@ _KINDS = {
 
 
 def _answer(outcome: CheckOutcome | None) -> str:
-    if outcome is CheckOutcome.WORKS:
+    if outcome in HOLDS:
         return "works"
     return "fails" if outcome in FAILS else ""
 
@@ -92,8 +103,9 @@ def _change(check: str, old: CheckResult | None, new: CheckResult | None) -> Cha
         check=check,
         old=old.outcome if old else None,
         new=new.outcome if new else None,
-        why=_why(new) if new and new.outcome in FAILS else "",
+        why=_why(new) if new and (new.outcome in FAILS or new.condition) else "",
         otherwise=bool(causes[0] and causes[1] and causes[0] != causes[1]),
+        condition=new.condition or "" if new else "",
     )
 
 
@@ -159,6 +171,10 @@ def other_pins(old: Evidence, new: Evidence, package: str) -> Mapping[str, tuple
     }
 
 
+def _line(condition: str) -> str:
+    return "; ".join(line.strip() for line in condition.splitlines() if line.strip())
+
+
 def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
     """A comparison in words, as a Markdown list: what the newer one broke and fixed."""
     compared = difference(old, new)
@@ -184,5 +200,7 @@ def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
         ("fails, not asked before", compared.newly_failing),
     ):
         rows += [f"  - {word}: `{c.check}`" + (f": {c.why}" if c.why else "") for c in changes]
+    rows += [f"  - works only with `{_line(c.condition)}`: `{c.check}`" for c in compared.needs]
+    rows += [f"  - needs no condition any more: `{c.check}`" for c in compared.freed]
     works = ", ".join(f"`{c.check}`" for c in compared.newly_works)
     return [*rows, f"  - works, not asked before: {works}"] if works else rows

@@ -21,7 +21,7 @@ from msgspec import Meta
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
 from mcore_compat.results import fingerprint, large_values
 
 FORMAT = 2
@@ -51,7 +51,12 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckResult:
-    """How one check ended, after `seconds` (None: not recorded); `details` is what it recorded."""
+    """How one check ended, after `seconds` (None: not recorded); `details` is what it recorded.
+
+    `feature`: what a person does that it is about; None in results of a suite that did not say.
+    `condition`, only of `works-with`: public code under which it holds; without it, it fails as
+    `failure` says.
+    """
 
     check: str
     kind: str
@@ -61,6 +66,21 @@ class CheckResult:
     reason: str | None
     failure: Failure | None
     details: Mapping[str, Any]
+    feature: str | None = None
+    condition: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """Data for comparing releases, which counts for no verdict; `failure`: why it is not whole."""
+
+    seconds: Annotated[float, Meta(ge=0)] | None
+    failure: Failure | None
+    details: Mapping[str, Any]
+
+
+RECORDS = frozenset({"signatures", "version-guards"})
+"""Kinds of records that older suites asked as checks; they are read as records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +135,8 @@ class Evidence:
 
     `outcome` is a verdict on the cell for the check set `main` alone. `suite` is the digest of the
     check set. `base` is None where what ran is what the lock says. `sources`: by name, the cells
-    whose checkpoints were loaded (`exchange`).
+    whose checkpoints were loaded (`exchange`). `records`: by kind. `variables`: what has to be set
+    for Transformer Engine to be imported there (`environments.plain_import`; None: not known).
     """
 
     check_set: str = MAIN
@@ -135,6 +156,12 @@ class Evidence:
     checks: tuple[CheckResult, ...] = ()
     base: Base | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
+    records: Mapping[str, Record] = field(default_factory=dict)
+    variables: Mapping[str, str] | None = None
+
+    def recorded(self, kind: str) -> Mapping[str, Any]:
+        """What was recorded of a kind; empty where nothing was."""
+        return self.records[kind].details if kind in self.records else {}
 
     def families(self) -> tuple[str, ...]:
         """The families that were asked, sorted."""
@@ -211,11 +238,20 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
     there instead, by their digest (see `mcore_compat.results.large_values`)."""
     data = msgspec.to_builtins(replace(result))  # msgspec leaves out what only the class has
     rows = data.pop("checks")
+    for row in rows:
+        for name in ("feature", "condition"):
+            if row[name] is None:
+                del row[name]
     if apart is not None:
         rows = [large_values.compact(row, apart) for row in rows]
-    for name in ("base", "sources"):  # most results have neither
+        data["records"] = {
+            kind: large_values.compact(row, apart) for kind, row in data["records"].items()
+        }
+    for name in ("base", "sources", "records"):  # most results have not all of them
         if not data[name]:
             del data[name]
+    if data["variables"] is None:
+        del data["variables"]
     return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
 
 
@@ -233,17 +269,37 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data = msgspec.json.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        for place, row in enumerate(data["checks"]):
-            whole = large_values.expand(row, folder) if folder else large_values.without(row)
-            for name in ("details", "failure"):
-                whole[name] = _interned(whole[name])
-            data["checks"][place] = _interned(whole)
+        checks = [_whole(row, folder) for row in data["checks"]]
+        records = {kind: _whole(row, folder) for kind, row in data.get("records", {}).items()}
+        older = {row["kind"]: row for row in checks if row["kind"] in RECORDS}
+        for kind, row in older.items():
+            records[kind] = {name: row[name] for name in ("seconds", "failure", "details")}
+        data["checks"] = [row for row in checks if row["kind"] not in RECORDS]
+        data["records"] = records
         data["installed"] = _interned(data.get("installed", {}))
-        return _refreshed(msgspec.convert(data, Evidence))
+        result = msgspec.convert(data, Evidence)
+        return _refreshed(_judged_anew(result) if older else result)
     except (EvidenceError, msgspec.MsgspecError) as error:
         raise EvidenceError(f"{where}: {error}; {way_out(where)}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceError(f"{where} is corrupt ({error!r}); {way_out(where)}") from None
+
+
+def _whole(row: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """The row of a check or record, its texts shared; with what is kept apart where there is a
+    folder to look in."""
+    whole = large_values.expand(row, folder) if folder else large_values.without(row)
+    for name in ("details", "failure"):
+        whole[name] = _interned(whole[name])
+    interned: dict[str, Any] = _interned(whole)
+    return interned
+
+
+def _judged_anew(result: Evidence) -> Evidence:
+    """With the verdict that its checks give, of which some were none."""
+    if result.check_set != MAIN or not result.complete or result.outcome is CellOutcome.ERROR:
+        return result
+    return replace(result, outcome=cell_outcome((c.kind, c.outcome) for c in result.checks))
 
 
 def _interned(values: Any) -> Any:
@@ -264,13 +320,19 @@ def _refreshed(result: Evidence) -> Evidence:
     """With the fingerprints made anew: causes that are told apart better by now are so everywhere.
 
     Raises:
-        EvidenceError: a check that is broken does not say why, or one that loads not of whom.
+        EvidenceError: a check that is broken does not say why, one that works under a condition
+            not under which, or one that loads not of whom.
     """
     checks, loads = [], tuple(f"restore-from[{name}:" for name in result.sources)
     for check in result.checks:
         failure = check.failure
         if failure is None and check.outcome is CheckOutcome.BROKEN:
             raise EvidenceError(f"{check.check} is broken, and has no failure")
+        conditional = check.outcome is CheckOutcome.WORKS_WITH
+        if conditional and not (check.condition and failure):
+            raise EvidenceError(f"{check.check} is works-with, and has no condition or no failure")
+        if check.condition and not conditional:
+            raise EvidenceError(f"{check.check} is {check.outcome}, and has a condition")
         if result.check_set == EXCHANGE and not check.check.startswith(loads):
             raise EvidenceError(f"{check.check} is of no cell whose checkpoints were loaded")
         if failure is not None and result.check_set == MAIN:
@@ -362,7 +424,11 @@ def added(before: Evidence, after: Evidence) -> Evidence:
         return after
     older, newer = sorted((before, after), key=lambda result: result.taken)
     checks = {check.check: check for check in (*older.checks, *newer.checks)}
-    return replace(newer, checks=tuple(checks[name] for name in sorted(checks)))
+    return replace(
+        newer,
+        checks=tuple(checks[name] for name in sorted(checks)),
+        records={**older.records, **newer.records},
+    )
 
 
 def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:

@@ -12,7 +12,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
 from mcore_compat.results import fingerprint, missing_kernels
-from mcore_compat.results.evidence import MAIN, CheckResult, Evidence, Failure
+from mcore_compat.results.evidence import MAIN, RECORDS, CheckResult, Evidence, Failure, Record
 
 _TRACEBACK = 6000
 """Characters of a traceback that are kept, from its end."""
@@ -25,6 +25,7 @@ class Builder:
         """`folders`: of the machine that the events are from, that are cut out of what is kept."""
         self._base = replace(base, complete=False)
         self._checks: list[CheckResult] = []
+        self._records: dict[str, Record] = {}
         self._left_out: dict[str, str] = {}
         here = (files.home(), Path.home(), tempfile.gettempdir())
         self._folders = (*folders, *map(str, here))
@@ -45,6 +46,12 @@ class Builder:
                 device_class=event["device_class"],
                 platform=self._clean(event["platform"]),
                 installed=dict(event["installed"]),
+            )
+        elif kind == "record" or (kind == "check" and event["kind"] in RECORDS):
+            self._records[event.get("record") or event["kind"]] = Record(
+                seconds=round(float(event["seconds"]), 1),
+                failure=self._failure(event["failure"]),
+                details=dict(self._clean(event.get("details") or {})),
             )
         elif kind == "check":
             _refuse_sabotage((event.get("details") or {}).get("sabotage"))
@@ -69,7 +76,8 @@ class Builder:
             outcome = CellOutcome.UNTESTED  # the main set alone gives a verdict
         elif self._base.complete:
             outcome = cell_outcome((c.kind, c.outcome) for c in checks)
-        return replace(self._base, checks=checks, outcome=outcome)
+        records = dict(sorted(self._records.items()))
+        return replace(self._base, checks=checks, records=records, outcome=outcome)
 
     def _judged(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """The event of a check; on a GPU what failed for want of a wheel's CUDA part, and what was
@@ -93,19 +101,20 @@ class Builder:
             return [self._clean(v) for v in value]
         return value
 
+    def _failure(self, raw: Mapping[str, Any] | None) -> Failure | None:
+        if not raw:
+            return None
+        message, frame = self._clean(raw["message"]), fingerprint.frame_of(raw["frames"])
+        return Failure(
+            type=raw["type"],
+            message=message[: fingerprint.MESSAGE],
+            frame=frame,
+            fingerprint=fingerprint.of(raw["type"], message, frame),
+            traceback=self._clean(raw["traceback"])[-_TRACEBACK:],
+            gpu_independent=self._clean(raw["gpu_independent"]),
+        )
+
     def _result(self, event: Mapping[str, Any]) -> CheckResult:
-        raw = event.get("failure")
-        failure = None
-        if raw:
-            message, frame = self._clean(raw["message"]), fingerprint.frame_of(raw["frames"])
-            failure = Failure(
-                type=raw["type"],
-                message=message[: fingerprint.MESSAGE],
-                frame=frame,
-                fingerprint=fingerprint.of(raw["type"], message, frame),
-                traceback=self._clean(raw["traceback"])[-_TRACEBACK:],
-                gpu_independent=self._clean(raw["gpu_independent"]),
-            )
         details = dict(self._clean(event.get("details") or {}))
         if self._base.check_set != MAIN:
             details.pop("left_behind", None)  # processes of this run: says nothing lasting
@@ -118,8 +127,10 @@ class Builder:
             outcome=CheckOutcome(event["outcome"]),
             seconds=round(float(event["seconds"]), 1),
             reason=self._clean(event["reason"]),
-            failure=failure,
+            failure=self._failure(event.get("failure")),
             details=details,
+            feature=event.get("feature"),
+            condition=self._clean(event.get("condition")),
         )
 
 

@@ -57,8 +57,8 @@ def name_of(text: str) -> str:
 
 
 def compact(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
-    """A check's row with the large values of its `details` and a long traceback replaced; their
-    texts, by digest, are put `into`."""
+    """The row of a check or record with the large values of its `details` and a long traceback
+    replaced; their texts, by digest, are put `into`."""
     return _changed(row, lambda value: _apart(value, into))
 
 
@@ -112,9 +112,9 @@ def digest_in(value: Any) -> str | None:
     return None
 
 
-def named(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The digests that the checks of one file of evidence name."""
-    for row in checks:
+def named(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The digests that the checks and records of one file of evidence name."""
+    for row in rows:
         values = list(row["details"].values())
         values += [row["failure"]["traceback"]] if row["failure"] else []
         yield from filter(None, map(digest_in, values))
@@ -243,7 +243,8 @@ def _wanted(folder: Path) -> set[str]:
     wanted: set[str] = set()
     for path in folder.glob("compat-*/*.json"):
         try:
-            wanted.update(named(json.loads(path.read_text(encoding="utf-8"))["checks"]))
+            data = json.loads(path.read_text(encoding="utf-8"))
+            wanted.update(named([*data["checks"], *data.get("records", {}).values()]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error!r})") from None
     return wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,15 @@ from msgspec import to_builtins
 from packaging.version import Version
 
 from mcore_compat.core.cells import AXES
-from mcore_compat.core.outcomes import CORE_KIND, FAILS, FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import (
+    CORE_KIND,
+    FAILS,
+    FAILURES,
+    FEATURES,
+    HOLDS,
+    CellOutcome,
+    CheckOutcome,
+)
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 if TYPE_CHECKING:
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 
 SYMBOLS = {
     "works": "✓",
+    "works-with": "⊕",
     "broken": "✗",
     "unsupported": "–",
     "needs-gpu": "?",
@@ -39,6 +48,7 @@ SYMBOLS = {
 
 _STYLES = {
     "works": "green",
+    "works-with": "yellow",
     "compatible": "green",
     "partial": "yellow",
     "broken": "red",
@@ -106,7 +116,7 @@ def outlived(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str,
     a rule names and that works in a cell that it covers."""
     works: dict[tuple[int, str], list[str]] = {}
     for e in evidence:
-        working = [c.check for c in e.checks if c.outcome is CheckOutcome.WORKS]
+        working = [c.check for c in e.checks if c.outcome in HOLDS]
         for place, rule in enumerate(rules):
             if rule.covers_pins(e.pins):
                 for check in working:
@@ -179,15 +189,35 @@ def undeclared(evidence: Evidence) -> tuple[tuple[str, str, str], ...]:
 
 
 def restoring(evidence: Evidence) -> tuple[str, ...]:
-    """The families whose checkpoint restores. Sorted."""
+    """The families whose checkpoint restores, be it under a condition. Sorted."""
     core = [c for c in evidence.checks if c.kind == CORE_KIND and c.family]
-    return tuple(sorted(c.family or "" for c in core if c.outcome is CheckOutcome.WORKS))
+    return tuple(sorted(c.family or "" for c in core if c.outcome in HOLDS))
 
 
 def restores_all(evidence: Evidence) -> bool:
     """Whether the checkpoint restores for every family that the release has."""
     core = {c.outcome for c in evidence.checks if c.kind == CORE_KIND}
-    return core - {CheckOutcome.UNSUPPORTED} == {CheckOutcome.WORKS}
+    asked = core - {CheckOutcome.UNSUPPORTED}
+    return bool(asked) and asked <= HOLDS
+
+
+def conditions(results: Iterable[CheckResult]) -> dict[str, tuple[CheckResult, ...]]:
+    """By condition: the checks that hold under it, and fail with all defaults."""
+    groups: dict[str, list[CheckResult]] = {}
+    for result in results:
+        if result.condition:
+            groups.setdefault(result.condition, []).append(result)
+    return {condition: tuple(groups[condition]) for condition in sorted(groups)}
+
+
+def refusals(results: Iterable[CheckResult]) -> dict[str, list[str]]:
+    """How callers with all defaults fail, each failure in a line, with the checks that fail so."""
+    lines: dict[str, list[str]] = {}
+    for result in results:
+        if result.failure:
+            message = gist(result.failure.message).splitlines()[0]
+            lines.setdefault(f"{result.failure.type}: {message}", []).append(result.check)
+    return lines
 
 
 def failing(evidence: Evidence) -> int:
@@ -232,6 +262,8 @@ def summary(evidence: Evidence) -> str:
     gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in evidence.checks)
     asked = any(c.kind == CORE_KIND for c in evidence.checks)
     text = f"restores: {', '.join(restoring(evidence)) or ('no family' if asked else 'not asked')}"
+    conditional = sum(c.outcome is CheckOutcome.WORKS_WITH for c in evidence.checks)
+    text += f"; {conditional} checks hold only under a condition" if conditional else ""
     return text + (f"; {gpu} checks need a GPU" if gpu else "")
 
 
@@ -261,6 +293,7 @@ def show(
     if evidence.checks:
         say(f"  {summary(evidence)}")
         console.print(_table(evidence))
+    _show_conditions(evidence, say)
     for cause in causes(evidence.checks):
         say(f"why not: {', '.join(cause.checks)}", "bold")
         say(f"  {cause.type}: {gist(cause.message)}")
@@ -271,6 +304,20 @@ def show(
             say(f"  declared: {reason}")
     if others is not None and evidence.outcome is not CellOutcome.COMPATIBLE:
         say(f"what to try: {_advice(evidence, others)}")
+
+
+def _show_conditions(evidence: Evidence, say: Callable[..., None]) -> None:
+    """What the cell's checks, and Transformer Engine itself, take beside the packages."""
+    if evidence.variables:
+        values = " ".join(f"{name}={value}" for name, value in evidence.variables.items())
+        say(f"Transformer Engine is imported only with {values}")
+    for condition, members in conditions(evidence.checks).items():
+        say(f"works with: {', '.join(c.check for c in members)}", "bold")
+        for line in condition.splitlines():
+            say(f"  {line}")
+        for failure, checks in refusals(members).items():
+            of = "" if len(checks) == len(members) else f" ({', '.join(checks)})"
+            say(f"  without it{of}: {failure}")
 
 
 def _style(outcome: CheckOutcome | CellOutcome) -> str:
@@ -286,11 +333,28 @@ def _table(evidence: Evidence) -> Table:
     table.add_column("check", overflow="fold")  # cut short, two names could be the same
     for family in families:
         table.add_column(family)
-    for kind, checks in sorted(evidence.by_kind().items()):
-        outcomes = [checks[f].outcome if f in checks else None for f in families]
-        row = [checks[""].outcome] if "" in checks else outcomes
-        table.add_row(kind, *(Text(spelt(o), _style(o)) if o else "" for o in row))
+    for feature, kinds in by_feature(evidence).items():
+        if feature:
+            table.add_row(Text(f"{feature}:", "bold"))
+        for kind, checks in kinds.items():
+            outcomes = [checks[f].outcome if f in checks else None for f in families]
+            row = [checks[""].outcome] if "" in checks else outcomes
+            table.add_row(kind, *(Text(spelt(o), _style(o)) if o else "" for o in row))
     return table
+
+
+def by_feature(evidence: Evidence) -> dict[str, dict[str, dict[str, CheckResult]]]:
+    """By feature, in the order in which people need them, and by kind: the checks by family. Of
+    results that name no feature, all are of the feature ""."""
+
+    def rank(check: CheckResult) -> tuple[int, str, str]:
+        name = check.feature or ""
+        return FEATURES.index(name) if name in FEATURES else len(FEATURES), name, check.kind
+
+    groups: dict[str, dict[str, dict[str, CheckResult]]] = {}
+    for c in sorted(evidence.checks, key=rank):
+        groups.setdefault(c.feature or "", {}).setdefault(c.kind, {})[c.family or ""] = c
+    return groups
 
 
 def _advice(evidence: Evidence, others: Sequence[Evidence]) -> str:

@@ -135,7 +135,12 @@ def part_lines(result: Evidence) -> Iterable[str]:
     checks: dict[str, list[str]] = {}
     for check in result.checks:
         if check.outcome is not CheckOutcome.WORKS:
-            reason = f"{verdict.spelt(check.outcome)}: {check.reason}"
+            why = (
+                f"{check.condition}; without it: {check.reason}"
+                if check.condition
+                else check.reason
+            )
+            reason = f"{verdict.spelt(check.outcome)}: {why}"
             checks.setdefault(reason, []).append(check.check)
     for reason, names in checks.items():
         yield f"  {', '.join(names)}"

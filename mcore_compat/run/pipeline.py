@@ -20,7 +20,14 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.environments import interpreters, recipes, toolkits, wheelhouse
+from mcore_compat.environments import (
+    creation,
+    interpreters,
+    plain_import,
+    recipes,
+    toolkits,
+    wheelhouse,
+)
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
@@ -30,6 +37,7 @@ from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN, CheckSet
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.engine import Listener, ResolvedCell
+from mcore_compat.run.runner import SuiteEnvironment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,8 +309,18 @@ def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Conte
     base = replace(base, wheels=ready.digests)
     listener = Listener() if options.only else Listener(so_far=lambda e: evidence.save(e, results))
     with engine.place_of(ready, MAIN, context) as place:
+        if not options.only:
+            base = replace(base, variables=_variables(ready, place, context))
         result = engine.ask(MAIN, base, place, options, context, listener)
     return Outcome(evidence=result) if options.only else _ended(result, context.workspace)
+
+
+def _variables(
+    ready: ResolvedCell, place: SuiteEnvironment, context: Context
+) -> Mapping[str, str] | None:
+    """What who installs the cell's packages has to set; None where that cannot be told."""
+    pins = {"python": ready.cell.python, **creation.wanted(ready.lock)}
+    return plain_import.needed(place.python, place.variables, pins, context.run, context.say)
 
 
 def _ended(result: Evidence, workspace: Workspace) -> Outcome:

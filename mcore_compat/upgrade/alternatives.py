@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.core.cells import AXES, parsed
-from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.results.comparison import known_good
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, checkpoints, named
@@ -39,15 +39,11 @@ def alternatives(
 ) -> tuple[Alternative, ...]:
     """The nearest to TO, with the fewest and lowest moves, in its direction from FROM; at most
     `MOST`, and none where nothing works in FROM."""
-    wanted = {
-        c.check
-        for c in origin.checks
-        if c.outcome is CheckOutcome.WORKS and not named(c.check, accepted)
-    }
+    wanted = {c.check for c in origin.checks if c.outcome in HOLDS and not named(c.check, accepted)}
     versions = {axis: sorted({e.pins[axis] for e in known.found}, key=parsed) for axis in AXES}
     rows = []
     for e in known.found if wanted else ():
-        works = {c.check for c in e.checks if c.outcome is CheckOutcome.WORKS}
+        works = {c.check for c in e.checks if c.outcome in HOLDS}
         # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
         moves = set(differing(origin.pins, e.pins)) & {*PAIR}
         wrong = moves & (set(back(origin.pins, e.pins)) ^ set(back(origin.pins, target)))

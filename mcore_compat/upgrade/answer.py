@@ -9,7 +9,7 @@ from enum import Enum
 from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import comparison
-from mcore_compat.results.comparison import Difference
+from mcore_compat.results.comparison import Change, Difference
 from mcore_compat.upgrade import alternatives as others
 from mcore_compat.upgrade import checkpoints as loads
 from mcore_compat.upgrade import interfaces, losses, numbers, pins
@@ -118,6 +118,7 @@ def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         return  # what it takes to get there is of no use
     for loss in answer.losses:
         yield _of_loss(loss)
+    yield from _of_conditions(answer)
     yield from _of_checkpoints(answer)
     yield from _counted(
         Word.CHANGES,
@@ -209,6 +210,19 @@ def _of_loss(loss: Loss) -> UpgradeReason:
     elif loss.failed or gone:
         word, text = Word.NO, f"{what}, and not in TO"
     return UpgradeReason(word, text, names=loss.checks, why=loss.why)
+
+
+def _of_conditions(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
+    """What works in FROM with all defaults, and in TO only under a condition."""
+    by_condition: dict[str, list[Change]] = {}
+    for change in answer.difference.needs if answer.difference else ():
+        by_condition.setdefault(change.condition, []).append(change)
+    for condition, changes in by_condition.items():
+        names = [change.check for change in changes]
+        line = " ".join(condition.split()).replace("{", "{{").replace("}", "}}")
+        text = f"{{}} in FROM, and in TO only with {line}"
+        counted = _counted(Word.CHANGES, names, text, "check works", "checks work")
+        yield from (replace(reason, why=changes[0].why) for reason in counted)
 
 
 CHECKPOINTS = {

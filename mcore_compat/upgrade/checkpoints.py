@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from mcore_compat.analysis.bisect.search import matching
-from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
+from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
 from mcore_compat.exchange.evidence import answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
@@ -133,8 +133,9 @@ def _route(
     known: UpgradeInputs,
 ) -> Route:
     """What became of a checkpoint that was asked for."""
-    if answer.outcome is CheckOutcome.WORKS:
-        return Route(family=family, way=way, load=Load.WORKS)
+    if answer.outcome in HOLDS:
+        why = f"with {answer.condition}" if answer.condition else ""
+        return Route(family=family, way=way, load=Load.WORKS, why=why)
     failure = answer.failure
     cause = failure.fingerprint if failure else None
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
@@ -150,7 +151,7 @@ def _route(
         return replace(route, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
     chain = shortest(edges(known, family), start, end)
-    lost = Load.LOST if own is CheckOutcome.WORKS else Load.OPEN
+    lost = Load.LOST if own in HOLDS else Load.OPEN
     return replace(route, load=Load.THROUGH if chain else lost, chain=chain)
 
 
@@ -183,12 +184,12 @@ def edges(known: UpgradeInputs, family: str) -> Edges:
                 continue
             for way, kind in WAYS.items():
                 answer = by_key.get(f"{family}:{way}")
-                if answer is not None and answer.outcome is CheckOutcome.WORKS:
+                if answer is not None and answer.outcome in HOLDS:
                     step = (exchanged.cell, INTO.get(way, kind)), int(exchanged.cell != origin)
                     steps_from.setdefault((origin, kind), set()).add(step)
     for e in known.found:
         for c in e.checks:
-            if c.family == family and c.kind in WITHIN and c.outcome is CheckOutcome.WORKS:
+            if c.family == family and c.kind in WITHIN and c.outcome in HOLDS:
                 kind, other = WITHIN[c.kind]
                 steps_from.setdefault((e.cell, kind), set()).add(((e.cell, other), 0))
     return {place: sorted(steps) for place, steps in steps_from.items()}

@@ -3,7 +3,7 @@
 The file is one object; a key that is added is a minor version of `schema`, one that is gone or
 means something else a major one.
 
-- `schema`: `"1.1.0"`. `answer`: `go`, `go with changes` or `no`. `device_class`: `host` or `gpu`.
+- `schema`: `"1.2.0"`. `answer`: `go`, `go with changes` or `no`. `device_class`: `host` or `gpu`.
 - `from`, `to`: `cell`, `pins` by axis, `state` (`fresh`, `untested`, or why the evidence does not
   hold any more), `outcome`, `taken` and `restores` (families), the last three null or empty without
   evidence; `note`: how the cell was chosen, or empty.
@@ -16,8 +16,9 @@ means something else a major one.
   `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by combination,
   `open` (cells that could still be asked), `whole` (whether there is no other).
 - `difference`: lists of checks, `regressed`, `fixed`, `still_broken`, `broken_otherwise`,
-  `newly_untested`, `newly_failing`, `newly_working`, and `same_suite`; null without evidence of
-  both.
+  `newly_untested`, `newly_failing`, `newly_working`, `needs_condition` (worked with all
+  defaults, holds in TO only under a condition), `needs_none_now`, and `same_suite`; null without
+  evidence of both.
 - `checkpoints`: `state`, `taken`, `routes` (`family`, `way`, `load`, `chain` of cell and kind,
   `why`, `fingerprint`, `accepted`); null where FROM has no evidence.
 - `pins`: `moved` by axis, and of the rest of the locks `added`, `removed`, `changed`, null where
@@ -45,7 +46,7 @@ from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.sides import Side
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 
 
 def text(answer: UpgradeAnswer) -> str:
@@ -149,6 +150,8 @@ def difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
         "newly_untested": change.newly_untested,
         "newly_failing": change.newly_failing,
         "newly_working": change.newly_works,
+        "needs_condition": change.needs,
+        "needs_none_now": change.freed,
     }
     checks = {name: [c.check for c in rows] for name, rows in lists.items()}
     return {**checks, "same_suite": change.same_suite}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mcore_compat.analysis import explanation
-from mcore_compat.core.outcomes import FAILS, FAILURES, CheckOutcome
+from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change, Difference
 from mcore_compat.results.evidence import CheckResult
@@ -60,7 +60,7 @@ def losses(
     with most checks first. With `run`, cells are tested until it is known what is to blame."""
     assert target.found is not None  # nothing was lost in a cell of which nothing is known
     after = {c.check: c for c in target.found.checks}
-    gone = [c for c in difference.newly_untested if c.old is CheckOutcome.WORKS]
+    gone = [c for c in difference.newly_untested if c.old in HOLDS]
     groups: dict[tuple[bool, CheckOutcome | None, str], list[Change]] = {}
     for change in (*difference.broke, *gone):
         may_be_lost = named(change.check, accepted)

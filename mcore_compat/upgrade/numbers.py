@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.results.evidence import CheckResult, Evidence
 
 LOGITS = "inference-numbers"
@@ -76,8 +76,8 @@ def numbers(old: Evidence, new: Evidence) -> Numbers:
 
 def _both(old: Evidence, new: Evidence) -> list[tuple[CheckResult, CheckResult]]:
     """The checks that work in both, sorted."""
-    after = {c.check: c for c in new.checks if c.outcome is CheckOutcome.WORKS}
-    works = [c for c in old.checks if c.outcome is CheckOutcome.WORKS and c.check in after]
+    after = {c.check: c for c in new.checks if c.outcome in HOLDS}
+    works = [c for c in old.checks if c.outcome in HOLDS and c.check in after]
     return [(c, after[c.check]) for c in sorted(works, key=lambda c: c.check)]
 
 

@@ -10,7 +10,7 @@ from mcore_compat.analysis import doctor
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import AXES, Cell, moved
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange.evidence import Answers, answers
 from mcore_compat.publish.collation import Collated
@@ -48,8 +48,8 @@ class Side:
         return {c.check: c.outcome for c in self.found.checks} if self.found else {}
 
     def works(self) -> set[str]:
-        """The checks that work."""
-        return {check for check, o in self.outcomes().items() if o is CheckOutcome.WORKS}
+        """The checks that work, be it under a condition."""
+        return {check for check, o in self.outcomes().items() if o in HOLDS}
 
 
 @dataclass(frozen=True, kw_only=True)

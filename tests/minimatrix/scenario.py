@@ -189,7 +189,7 @@ def _edges(toy: Project, played: Played) -> None:
         "other lock": ("run", "1.3-modelopt0.51"),
     }
     silent = {"UV_DEFAULT_INDEX": "http://index.invalid", "UV_HTTP_RETRIES": "0"}
-    variables = {"ended early": {"TOY_ENDS_AFTER": "2"}, "no index": silent}
+    variables = {"ended early": {"TOY_ENDS_AFTER": "3"}, "no index": silent}
     with (
         _edited(evidence / "compat-1.1-modelopt0.51" / "main.host.json", lambda text: "{"),
         _edited(locks / "compat-1.2-modelopt0.51.txt", lambda text: "nonsense\n"),
@@ -215,7 +215,7 @@ def _edges(toy: Project, played: Played) -> None:
 def _meeting(toy: Project, played: Played) -> None:
     """A second run of a cell whose first one hangs; then that is told to end."""
     first = toy.start("run", OTHER, TOY_HANGS_AT="restore[gpt]")
-    project.wait_until(lambda: "signatures" in views.checks(toy, OTHER))
+    project.wait_until(lambda: "import" in views.checks(toy, OTHER))
     played.ended["second run"] = toy.run("run", OTHER)
     first.terminate()
     played.ended["first run"] = project.end(first)

@@ -31,8 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
 HEAD = """
 import ctypes, os, signal, subprocess, sys, time
 import pytest
-from suite.outcomes import NeedsGpu, Unsupported
+from suite.outcomes import NeedsGpu, Unsupported, WorksWith
+pytestmark = pytest.mark.feature("install")
 """
+"""What each toy's file begins with; every check needs a feature, most tests need no certain one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Run:
     def __getitem__(self, check: str) -> dict[str, Any]:
         """The event of one check."""
         return next(e for e in self.events if e["event"] == "check" and e["check"] == check)
+
+    def record(self, kind: str) -> dict[str, Any]:
+        """The event of one record."""
+        return next(e for e in self.events if e["event"] == "record" and e["record"] == kind)
 
     @property
     def outcomes(self) -> dict[str, str]:

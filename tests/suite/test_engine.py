@@ -178,6 +178,105 @@ def test_what_cannot_be_asked_says_so(ask: Ask) -> None:
     assert run["lacks"]["reason"] == "no such module"
 
 
+def test_what_holds_under_a_condition_says_which_and_how_it_fails_without(ask: Ask) -> None:
+    run = ask(
+        """
+        def strict(): raise KeyError("bias")
+        def check_lenient():
+            try:
+                strict()
+            except KeyError as error:
+                raise WorksWith("load(strict=False)", error) from error
+        @pytest.mark.after("lenient")
+        def check_next(): pass
+        """
+    )
+    assert run.outcomes == {"lenient": "works-with", "next": "works"}
+    assert run["lenient"]["condition"] == "load(strict=False)"
+    assert run["lenient"]["failure"]["type"] == "KeyError"
+    assert run["lenient"]["failure"]["frames"][-1]["function"] == "strict"
+    assert run["next"]["condition"] is None
+
+
+def test_a_refusal_that_comes_from_the_machine_is_no_condition(ask: Ask) -> None:
+    run = ask("def check_it(): raise WorksWith('load(strict=False)', NeedsGpu('a kernel'))")
+    assert run.outcomes == {"it": "needs-gpu"}
+    assert run["it"]["condition"] is None
+
+
+def test_a_check_carries_the_closest_feature(ask: Ask) -> None:
+    run = ask(
+        """
+        pytestmark = pytest.mark.feature("restore")
+        def check_there(): pass
+        @pytest.mark.feature("restore-back")
+        def check_back(): pass
+        @pytest.mark.feature("quantize{suffix}")
+        @pytest.mark.parametrize("suffix", ["-te"])
+        @pytest.mark.kind("quantized{suffix}")
+        def check_quantized(suffix): pass
+        """
+    )
+    features = {name: run[name]["feature"] for name in run.outcomes}
+    assert features == {"there": "restore", "back": "restore-back", "quantized-te": "quantize-te"}
+
+
+@pytest.mark.parametrize("mark", ["[]", "pytest.mark.feature('restroe')"])
+def test_a_check_without_a_known_feature_ends_the_run_as_an_error(ask: Ask, mark: str) -> None:
+    run = ask(f"pytestmark = {mark}\ndef check_it(): pass")
+    assert (run.code, run.outcomes) == (3, {})
+    assert "it has no mark feature of install, interface" in run.output
+
+
+def test_a_record_has_data_and_no_outcome(ask: Ask) -> None:
+    run = ask(
+        """
+        pytestmark = []
+        @pytest.mark.record_only
+        def check_seen(record): record("seen", 1)
+        @pytest.mark.record_only
+        def check_lost(record):
+            record("seen", 2)
+            raise KeyError("home")
+        """
+    )
+    assert (run.code, run.outcomes, run.events[0]["checks"]) == (0, {}, [])
+    assert run.record("seen")["details"] == {"seen": 1}
+    assert run.record("seen")["failure"] is None
+    assert run.record("lost")["details"] == {"seen": 2}
+    assert run.record("lost")["failure"]["type"] == "KeyError"
+
+
+def test_a_check_is_asked_of_the_families_that_its_mark_names_alone(ask: Ask) -> None:
+    run = ask(
+        """
+        @pytest.fixture
+        def family(request): return request.param
+        @pytest.mark.families("mla-moe", "llama4-moe")
+        def check_experts(family): pass
+        """
+    )
+    assert run.outcomes == {"experts[mla-moe]": "works", "experts[llama4-moe]": "works"}
+
+
+def test_one_failing_import_is_one_broken_check(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "toy_fails.py").write_text("raise TypeError('half a package')")
+    path = f"sys.path.insert(0, {str(tmp_path)!r})"
+    run = ask(
+        f"""
+        def load():
+            {path}
+            import toy_fails
+        def check_import_toy(): load()
+        def check_use(): load()
+        def check_other(): raise TypeError("half a package")
+        """
+    )
+    assert run.outcomes == {"import-toy": "broken", "use": "blocked", "other": "broken"}
+    assert run["use"]["reason"] == "import-toy is broken"
+    assert run["use"]["failure"] is None
+
+
 def test_a_skip_is_no_way_out(ask: Ask) -> None:
     assert ask("def check_it(): pytest.skip('no')").outcomes == {"it": "broken"}
 

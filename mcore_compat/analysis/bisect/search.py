@@ -99,8 +99,11 @@ def seen_in(evidence: Evidence, pattern: str, cell: Cell, source: str) -> PointS
         return point(CheckState.BAD, failed.outcome, failed=failed)
     by_outcome = {c.outcome: c for c in reversed(checks)}
     blocked = by_outcome.get(CheckOutcome.BLOCKED)
-    if not blocked and CheckOutcome.WORKS in by_outcome:
-        return point(CheckState.GOOD, CheckOutcome.WORKS)
+    holds = next(
+        (o for o in (CheckOutcome.WORKS_WITH, CheckOutcome.WORKS) if o in by_outcome), None
+    )
+    if holds and not blocked:
+        return point(CheckState.GOOD, holds)
     silent = blocked or checks[0]
     return point(CheckState.SILENT, silent.outcome, silent.reason or "")
 

@@ -1,17 +1,18 @@
 """Stage evidence → drift: what each cell saw of the interfaces that callers use. Pure.
 
-Three kinds of checks look: `signatures` and `interface-*` at functions, `private-names` at what the
+The record `signatures` and the checks `interface-*` look at functions, `private-names` at what the
 packages take from one another, `spec-modules` at the structure of the ModelOpt specs.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
 
 OWNERS = {
@@ -24,7 +25,7 @@ OWNERS = {
 
 T = TypeVar("T")
 
-_ASKED = (CheckOutcome.WORKS, CheckOutcome.UNSUPPORTED)
+_ASKED = frozenset({*HOLDS, CheckOutcome.UNSUPPORTED})
 
 
 Structure = tuple[tuple[str, tuple[str, ...]], ...]
@@ -64,18 +65,18 @@ def history(cells: Iterable[Evidence]) -> History:
     structures, tops = _shared(structure), _shared(_tops)
     for e in evidence:
         whole = _imported(e, tops)
-        for check in e.checks:
-            for name, value, by in _looked(check, paths, structures):
-                top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
-                if top not in OWNERS or (value is None and top not in whole):
-                    continue  # what does not import hides what it has
-                release = e.pins[OWNERS[top]]
-                subject = Subject(package=OWNERS[top], name=name)
-                seen = history.setdefault(subject, {}).setdefault(release, ReleaseSighting())
-                if value is not None:
-                    seen.values.setdefault(value, set()).add(e.cell)
-                if by:
-                    (seen.guarded if by[1] else seen.users).add(by[0])
+        looked = (_looked(check, paths, structures) for check in e.checks)
+        for name, value, by in itertools.chain(_signatures(e), *looked):
+            top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
+            if top not in OWNERS or (value is None and top not in whole):
+                continue  # what does not import hides what it has
+            release = e.pins[OWNERS[top]]
+            subject = Subject(package=OWNERS[top], name=name)
+            seen = history.setdefault(subject, {}).setdefault(release, ReleaseSighting())
+            if value is not None:
+                seen.values.setdefault(value, set()).add(e.cell)
+            if by:
+                (seen.guarded if by[1] else seen.users).add(by[0])
     return history
 
 
@@ -124,15 +125,18 @@ _Looked = tuple[str, str | Structure | None, tuple[str, bool] | None]
 """A name, what was found there, and who takes it, behind a guard or not."""
 
 
+def _signatures(e: Evidence) -> Iterator[_Looked]:
+    """The functions in the record of signatures."""
+    for name, value in e.recorded("signatures").items():
+        if ":" in name and (value is None or isinstance(value, str)):
+            yield name, value, None
+
+
 def _looked(
     check: CheckResult, paths: Mapping[str, set[str]], structures: Callable[[Any], Structure]
 ) -> Iterator[_Looked]:
     """What a check recorded; nothing of what is not in the form that it records."""
-    if check.kind == "signatures":
-        for name, value in check.details.items():
-            if ":" in name and (value is None or isinstance(value, str)):
-                yield name, value, None
-    elif check.kind == "private-names":
+    if check.kind == "private-names":
         for name, row in check.details.items():
             if ":" in name and isinstance(row, Mapping):
                 value = row.get("is")

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.matrix import Pairs
-from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import Counts, counts
 from mcore_compat.publish.rendering import environment, render, shown
 from mcore_compat.publish.site.view import Site
@@ -31,7 +32,8 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class CellSection:
-    """A cell on one device class."""
+    """A cell on one device class. `conditions`: each with the checks that hold under it, and how
+    they fail without it; `exports`: lines for a shell."""
 
     evidence: Evidence
     counts: Counts
@@ -39,6 +41,8 @@ class CellSection:
     families: tuple[str, ...]
     table: Markup
     groups: tuple[Markup, ...]
+    conditions: tuple[tuple[str, tuple[str, ...], Mapping[str, list[str]]], ...]
+    exports: tuple[str, ...]
     stale: str
     seconds: float
 
@@ -83,6 +87,11 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
         families=e.families(),
         table=table(e),
         groups=tuple(_rendered(entry, e.device_class) for entry in _groups(site, e, causes)),
+        conditions=tuple(
+            (condition, tuple(c.check for c in checks), verdict.refusals(checks))
+            for condition, checks in verdict.conditions(e.checks).items()
+        ),
+        exports=plain_import.exports(e.variables or {}),
         stale=stale,
         seconds=sum(c.seconds or 0 for c in e.checks),
     )
@@ -94,19 +103,30 @@ def table(e: Evidence) -> Markup:
     """
     families = e.families()
     lines = []
-    for kind, results in e.by_kind().items():
-        if "" in results:
-            squares = [_square_of(results[""], e.device_class, len(families) or 1)]
-        else:
-            squares = [
-                _square_of(results[f], e.device_class, 1) if f in results else _NONE
-                for f in families
-            ]
-        lines += [_head(kind), *squares, _reasons(_why(results)), "</tr>\n"]
+    for feature, kinds in verdict.by_feature(e).items():
+        if feature:
+            lines.append(_feature(feature, (len(families) or 1) + 2))
+        for kind, results in kinds.items():
+            if "" in results:
+                squares = [_square_of(results[""], e.device_class, len(families) or 1)]
+            else:
+                squares = [
+                    _square_of(results[f], e.device_class, 1) if f in results else _NONE
+                    for f in families
+                ]
+            lines += [_head(kind), *squares, _reasons(_why(results)), _END]
     return Markup("".join(lines))
 
 
+_END = Markup("</tr>\n")
 _NONE = Markup('<td class="o-none"><span class="vh">not asked</span></td>')
+
+
+@functools.cache
+def _feature(name: str, columns: int) -> Markup:
+    return Markup('<tr class="feature"><th scope="rowgroup" colspan="{}">{}</th></tr>\n').format(
+        columns, shown(name)
+    )
 
 
 @functools.cache
@@ -116,18 +136,17 @@ def _head(kind: str) -> Markup:
 
 def _square_of(c: CheckResult, device_class: str, columns: int) -> Markup:
     cause = c.failure.fingerprint if c.failure else ""
+    cause = CheckOutcome.WORKS_WITH.value if c.condition else cause  # a part of the page
     return _square(c.outcome.value, c.seconds, cause, device_class, columns)
 
 
 @functools.cache
-def _square(
-    outcome: str, seconds: float, fingerprint: str, device_class: str, columns: int
-) -> Markup:
+def _square(outcome: str, seconds: float, part: str, device_class: str, columns: int) -> Markup:
     words = Markup('<span class="sym" aria-hidden="true">{}</span> {}').format(
         verdict.SYMBOLS[outcome], outcome
     )
-    if fingerprint:
-        words = Markup('<a href="#{}-{}">{}</a>').format(device_class, fingerprint, words)
+    if part:
+        words = Markup('<a href="#{}-{}">{}</a>').format(device_class, part, words)
     span = Markup(' colspan="{}"').format(columns) if columns > 1 else ""
     return Markup('<td{} class="o-{}">{} <small>{} s</small></td>').format(
         span, outcome, words, f"{seconds:g}"

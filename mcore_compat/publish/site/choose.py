@@ -86,6 +86,7 @@ def chosen_from(good: Sequence[CellRecord], uses: Mapping[str, str]) -> dict[str
                 len(cell.unexpected),
                 cell.taken[:10],
                 uses[cell.name],
+                len(cell.conditions),
             ]
             for cell in good
         ],

@@ -14,7 +14,7 @@ from mcore_compat.publish.site.view import Entry, Site, restores, totals
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
 from mcore_compat.results.verdict import SYMBOLS
 
-LETTERS = dict(zip(CheckOutcome, "wbunkct", strict=True))
+LETTERS = dict(zip(CheckOutcome, "whbunkct", strict=True))
 """How the data spells a check's outcome; `.` where it was not there."""
 
 ROWS = 50

@@ -38,11 +38,13 @@ Changed = Mapping[ChangedCheck, Sequence[tuple[str, str]]]
 @dataclass(frozen=True, kw_only=True)
 class Against:
     """Cells of the series beside cells of the one before. `exact`: all other pins are the same;
-    else others differ too, by axis in `also`, and may be the cause."""
+    else others differ too, by axis in `also`, and may be the cause. `needs`: what works only under
+    a condition now."""
 
     exact: bool
     pairs: Sequence[tuple[Evidence, Evidence]]
     broke: Changed
+    needs: Changed
     fixed: Changed
     also: tuple[str, ...]
     suites_differ: int
@@ -140,6 +142,7 @@ def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> A
     if not pairs:
         return None
     broke: dict[ChangedCheck, list[tuple[str, str]]] = {}
+    needs: dict[ChangedCheck, list[tuple[str, str]]] = {}
     fixed: dict[ChangedCheck, list[tuple[str, str]]] = {}
     also: set[str] = set()
     for before, after in pairs:
@@ -151,13 +154,17 @@ def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> A
         for change in difference.broke:
             key = ChangedCheck(change.check, change.why, failures.get(change.check, ""))
             broke.setdefault(key, []).append((after.cell, before.cell))
-        for change in difference.fixed:
+        for change in difference.needs:
+            key = ChangedCheck(change.check, f"with {change.condition}", "")
+            needs.setdefault(key, []).append((after.cell, before.cell))
+        for change in (*difference.fixed, *difference.freed):
             key = ChangedCheck(change.check, "", "")
             fixed.setdefault(key, []).append((after.cell, before.cell))
     return Against(
         exact=bool(exact),
         pairs=pairs,
         broke=dict(sorted(broke.items())),
+        needs=dict(sorted(needs.items())),
         fixed=dict(sorted(fixed.items())),
         also=tuple(axis for axis in AXES if axis in also),
         suites_differ=sum(before.suite != after.suite for before, after in pairs),
@@ -178,5 +185,5 @@ def _pairs(
     return [(before[pins], after[pins]) for pins in sorted({*before} & {*after})]
 
 
-def _answers(e: Evidence) -> list[tuple[str, str]]:
-    return [(c.check, c.outcome.value) for c in e.checks]
+def _answers(e: Evidence) -> list[tuple[str, str, str | None]]:
+    return [(c.check, c.outcome.value, c.condition) for c in e.checks]

@@ -1,7 +1,7 @@
 """The toy suite: speaks the protocol of `suite/run.py`, and asks toy packages a few checks.
 
-TOY_ENDS_AFTER ends it early after so many checks; TOY_HANGS_AT names a check that hangs, in cells
-whose megatron-core begins with TOY_HANGS_IN.
+TOY_ENDS_AFTER ends it early after so many checks and records; TOY_HANGS_AT names a check that
+hangs, in cells whose megatron-core begins with TOY_HANGS_IN.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ FAMILIES = ("gpt", "moe")
 PACKAGES = ("megatron.core", "modelopt", "torch", "transformer_engine")
 KINDS = {"default": "default", "modelopt": "modelopt", "default-to-modelopt": "default"}
 KINDS["quantized"] = "quantized"
+
+FEATURES = {
+    "import": "install",
+    "restore": "restore",
+    "modelopt-state-fp8": "quantize",
+    "logits": "inference",
+}
 
 Check = tuple[str, str, str | None, tuple[str, ...], Callable[[], Any]]
 """Id, kind, family, the checks before it, and what it does; it returns details."""
@@ -232,7 +239,7 @@ def main() -> int:
         device_class="host",
         platform={"python": platform.python_version()},
         installed=installed,
-        checks=[check[0] for check in checks],
+        checks=[check[0] for check in checks if check[1] != "signatures"],
     )
     ended: dict[str, str] = {}
     for number, (name, kind, family, after, do) in enumerate(checks):
@@ -245,10 +252,14 @@ def main() -> int:
             said: dict[str, Any] = {"outcome": "blocked", "reason": f"{bad[0]} failed"}
         else:
             said = ask(do, options.timeout)
+        seconds = time.monotonic() - started
+        if kind == "signatures":
+            say("record", record=kind, seconds=seconds, failure=None, details=said["details"])
+            continue
         ended[name] = said["outcome"]
         fields = {"failure": None, "details": {}, "warnings": [], "output": "", **said}
-        seconds = time.monotonic() - started
-        say("check", check=name, kind=kind, family=family, seconds=seconds, **fields)
+        feature = {"feature": FEATURES.get(kind, "restore"), "condition": None}
+        say("check", check=name, kind=kind, family=family, seconds=seconds, **feature, **fields)
         print(name, said["outcome"], flush=True)
     say("end", seconds=0.0)
     return 0

@@ -124,12 +124,13 @@
       at: row.slice(3, 8), pins: row.slice(3, 8).map((v, i) => data.versions[i][v]),
       own: row[8] === 1, text: data.texts[row[9]], stale: data.stale[row[10]], taken: row[11],
     }));
+    const HOLDS = new Set(["works", "works-with"]);
     const FAILS = new Set(["broken", "crashed", "timed-out", "blocked"]);
     const counted = data.texts.map((text) => {
       const found = { works: 0, fails: 0, gpu: 0 };
       for (const letter of text) {
         const word = data.letters[letter];
-        if (word === "works") found.works += 1;
+        if (HOLDS.has(word)) found.works += 1;
         else if (FAILS.has(word)) found.fails += 1;
         else if (word === "needs-gpu") found.gpu += 1;
       }
@@ -174,11 +175,16 @@
       const words = places.map((i) => data.letters[text[i]]).filter(Boolean);
       if (!words.length) return { word: "untested", text: "not asked", gpu: 0 };
       if (words.length === 1) return { word: words[0], text: words[0], gpu: 0 };
-      const works = words.filter((w) => w === "works").length;
+      const works = words.filter((w) => HOLDS.has(w)).length;
+      const conditional = words.filter((w) => w === "works-with").length;
       const fails = words.filter((w) => FAILS.has(w)).length;
       const gpu = words.filter((w) => w === "needs-gpu").length;
       if (works && fails) return { word: "partial", text: `${works} of ${works + fails} work`, gpu };
-      if (works) return { word: "works", text: works === 1 ? "works" : `${works} work`, gpu };
+      if (works) {
+        const word = conditional ? "works-with" : "works";
+        const given = conditional && works > 1 ? `, ${conditional} with a condition` : "";
+        return { word, text: works === 1 ? word : `${works} work${given}`, gpu };
+      }
       if (fails) {
         const same = new Set(words.filter((w) => FAILS.has(w)));
         return { word: same.size === 1 ? [...same][0] : "broken", text: same.size === 1 && fails === 1 ? [...same][0] : `none of ${fails} works`, gpu };
@@ -443,8 +449,8 @@
 
   function choose() {
     const data = JSON.parse(document.getElementById("data").textContent);
-    const cells = data.cells.map(([name, device, outcome, values, restores, failed, unexpected, taken, use]) =>
-      ({ name, device, outcome, values, restores, failed, unexpected, taken, use }));
+    const cells = data.cells.map(([name, device, outcome, values, restores, failed, unexpected, taken, use, conditions]) =>
+      ({ name, device, outcome, values, restores, failed, unexpected, taken, use, conditions }));
     const symbols = { compatible: "✓", partial: "◐" };
     const more = document.getElementById("more");
     let limit = data.rows;
@@ -478,7 +484,8 @@
       head.append(there, " ", spelt({ symbols }, cell.outcome));
       const pins = make("p", "pinned");
       data.labels.forEach((label, i) => pins.append(i ? ", " : "", `${label} `, make("b", "", cell.values[i])));
-      const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} checks fail, ${cell.unexpected} of them undeclared; device class ${cell.device}, ${cell.taken}`);
+      const under = cell.conditions ? `; ${cell.conditions} hold under a condition` : "";
+      const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} checks fail, ${cell.unexpected} of them undeclared${under}; device class ${cell.device}, ${cell.taken}`);
       const install = make("p");
       const file = link("constraints", "constraints", `${cell.name}.txt`);
       file.download = "";
