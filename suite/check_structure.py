@@ -42,18 +42,10 @@ def check_structure_epsilon(family: str, record: Record, tmp_path: Path) -> None
 @pytest.mark.families("hybrid-mamba")
 @pytest.mark.after(*BUILT)
 def check_structure_experts(family: str, record: Record, tmp_path: Path) -> None:
-    default = adapter.stack_default_spec()
-    if default is None or not hasattr(default.object.submodules, "moe_layer"):
-        raise Unsupported("the default stack spec has no moe_layer")
-    assert_alike(
-        family,
-        record,
-        tmp_path,
-        pattern="M*E",
-        num_moe_experts=4,
-        moe_grouped_gemm=True,
-        add_bias_linear=False,
-    )
+    lacking = adapter.has_experts()
+    if lacking is not None:
+        raise Unsupported(lacking)
+    assert_alike(family, record, tmp_path, **families.GROUPED, **families.VARIANTS["experts"])
 
 
 @pytest.mark.after("import-modules[hybrid-mamba]")

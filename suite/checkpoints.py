@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,17 @@ def distinct(model: Any, seed: int = families.SEED) -> None:
             tensor.add_(values.to(tensor.dtype).to(tensor.device))
 
 
-def forget(model: Any, words: int | None = None) -> dict[str, Digest]:
-    """Fill every floating-point tensor of the model with the sentinel; their digests, as `tensors`
-    gives them."""
+def forget(
+    model: Any, words: int | None = None, names: Collection[str] | None = None
+) -> dict[str, Digest]:
+    """Fill every floating-point tensor of the model, or those of `names`, with the sentinel; their
+    digests, as `tensors` gives them."""
     import torch
 
     with torch.no_grad():
         floating = floating_of(model)
+        if names is not None:
+            floating = {name: value for name, value in floating.items() if name in names}
         for tensor in floating.values():
             tensor.fill_(SENTINEL)
     return tensors(floating, words)
@@ -211,9 +215,14 @@ def load_somehow(model: Any, folder: Path) -> tuple[Condition | None, str]:
 
 
 def restore(
-    model: Any, folder: Path, judge: Callable[[Any], list[str]], record: Callable[[str, Any], None]
+    model: Any,
+    folder: Path,
+    judge: Callable[[Any], list[str]],
+    record: Callable[[str, Any], None],
+    names: Collection[str] | None = None,
 ) -> list[str]:
-    """Load a checkpoint into a model that was filled with the sentinel; what is wrong with it then.
+    """Load a checkpoint into a model whose tensors, or those of `names`, are filled with the
+    sentinel; what is wrong with it then.
 
     As callers do with all defaults; where that is refused, under each of `CONDITIONS`. `judge` says
     what is wrong with the model after a load, of what `load_state_dict` returned.
@@ -225,7 +234,8 @@ def restore(
     """
 
     def under(condition: Condition | None) -> list[str]:
-        forget(model)  # what an earlier load has brought must not be taken for this one's
+        # What an earlier load has brought must not be taken for this one's.
+        forget(model, names=names)
         return judge(load(model, folder, condition))
 
     return attempted(under, CONDITIONS, record)
