@@ -24,6 +24,9 @@ pytestmark = pytest.mark.feature("quantize")
 CONSTANTS = {name: fmt.constant for name, fmt in formats.FORMATS.items()}
 """By format: the release's own configuration that asks for it."""
 
+IDLE_BITS = 6
+"""Set on a quantizer that is disabled; no default, and of no format here."""
+
 PLUGIN = "modelopt.torch.opt.plugins.mcore_dist_checkpointing"
 
 
@@ -106,6 +109,7 @@ def other_bits(fmt: str, found: list[quantizers.Weighed]) -> list[str]:
 def survives(saved: Any, fresh: Any, plugin: Any, record: Record, checkpoint: Path) -> None:
     """Save a quantized model, restore it into a fresh one that never was, compare."""
     record("input scales set", scale(saved))
+    record("disabled quantizer set", set_idle(saved))
     wanted = quantizers.described(saved)
     checkpoints.save(saved, checkpoint, quick=True)
     plugin.save_sharded_modelopt_state([saved], str(checkpoint))
@@ -160,3 +164,13 @@ def scale(model: Any) -> int:
         count += 1
         quantizer.amax = torch.tensor(1.0 + count / 64)
     return count
+
+
+def set_idle(model: Any) -> str | None:
+    """Give one disabled quantizer settings that are no default, so that losing them is seen; its
+    name, None where there is none."""
+    for name, quantizer in quantizers.of(model).items():
+        if not quantizers.enabled(quantizer) and name.endswith("output_quantizer"):
+            quantizer.num_bits = IDLE_BITS
+            return name
+    return None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from suite import check_modelopt_state, checkpoints
+from suite import check_modelopt_state, checkpoints, quantizers
 from suite.compare import Digest, digest
 from suite.exchange import check_load, kept, models
 from suite.exchange.kept import Manifest
@@ -101,7 +101,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         monkeypatch.setattr(models, "plugin", lambda: None)
         monkeypatch.setattr(models, "quantizers", lambda one: one.quantizers)
         monkeypatch.setattr(check_modelopt_state, "restore", restore)
-        monkeypatch.setattr(check_modelopt_state, "modes", lambda one: one.modes)
+        monkeypatch.setattr(quantizers, "modes", lambda one: one.modes)
         record = Record(tmp_path / "details.jsonl")
         spec = check_load.WAYS[way].target
         check_load.check_restore_from(CELL, "gpt", way, spec, record, tmp_path)
