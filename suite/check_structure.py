@@ -79,7 +79,7 @@ def options(family: str) -> dict[str, Any]:
         del gated["num_query_groups"]
         gated.update(moe_grouped_gemm=True)
     if family == "llama4-moe":
-        gated.update(moe_grouped_gemm=True, qk_layernorm=True)
+        gated.update(moe_grouped_gemm=True, qk_layernorm=True, **families.ROTARY)
     return {**gated, "layernorm_epsilon": 1e-4}
 
 
@@ -89,28 +89,28 @@ def assert_alike(
     folder: Path,
     *,
     chosen: dict[str, Any] | None = None,
-    pattern: str = families.PATTERN,
     **changed: Any,
 ) -> None:
-    """Build both models with the configuration `changed` so, and compare them.
+    """Build both models, `changed` so as `checkpoints.model` takes it, and compare them.
 
     `chosen` are arguments of the ModelOpt spec function, left out where it does not take them.
     """
     parallel.start(folder, families.SEED)
-    config = families.config(family, **changed)
+    of_config, of_model = families.split(changed)
+    config = families.config(family, **of_config)
     spec = adapter.default_spec(family, config)
     try:
-        default = parts.of_model(adapter.build_model(family, spec, config, pattern))
+        default = parts.of_model(adapter.build_model(family, spec, config, **of_model))
     except NameError as error:
         # Guarded imports of optional packages: without Apex, old default specs name what is not
         # there. That says nothing of the ModelOpt spec.
         raise Unsupported(f"the default spec needs a package for these settings: {error}") from None
     # A configuration of its own: what a spec function changes in it must not change the other.
-    other = families.config(family, **changed)
+    other = families.config(family, **of_config)
     takes = adapter.parameters_of(adapter.modelopt_places(family))
     given = {name: value for name, value in (chosen or {}).items() if name in takes}
     spec = sabotage.spec(adapter.modelopt_spec(family, other, **given))
-    modelopt = parts.of_model(adapter.build_model(family, spec, other, pattern))
+    modelopt = parts.of_model(adapter.build_model(family, spec, other, **of_model))
     compared = structure.compare(default, modelopt)
     record("configured", {name: specs.text(value) for name, value in {**changed, **given}.items()})
     record("norms", {p: list(one.facts.values()) for p, one in default.items() if is_norm(one)})

@@ -29,8 +29,7 @@ def model(family: str, kind: str, folder: Path, seed: int = families.SEED, **cha
     `changed` are values of the family's configuration, or of those that `families.OF_MODEL` names.
     """
     parallel.start(folder, seed)
-    of_model = {name: value for name, value in changed.items() if name in families.OF_MODEL}
-    of_config = {name: value for name, value in changed.items() if name not in of_model}
+    of_config, of_model = families.split(changed)
     config = families.config(family, **of_config)
     spec = getattr(adapter, f"{kind}_spec")(family, config)
     if kind == "modelopt":

@@ -62,12 +62,22 @@ TIED = {"share_embeddings_and_output_weights": True}
 PADDED = {"vocab_size": VOCABULARY + 64}
 """More rows than there are words, as a model over more ranks has them."""
 
-OF_MODEL = frozenset({"pattern", *TIED, *PADDED})
+ROTARY = {"position_embedding_type": "rope", "rotary_base": 500_000}
+"""As Llama has it, in place of learned positions."""
+
+OF_MODEL = frozenset({"pattern", *TIED, *PADDED, *ROTARY})
 """What is no value of a configuration but an argument of the model; `pattern` is that of a hybrid's
 layers."""
 
 GROUPED = {"moe_grouped_gemm": True}
 """How large models with experts are trained: one matrix product for all experts."""
+
+
+def split(changed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of what is changed: the values of a configuration, and the arguments of the model."""
+    of_model = {name: value for name, value in changed.items() if name in OF_MODEL}
+    return {n: value for n, value in changed.items() if n not in of_model}, of_model
+
 
 CONFIG = "megatron.core.transformer.transformer_config"
 

@@ -48,6 +48,7 @@ FIRST = (
     "spec",
     "layers",
     "build",
+    "structure",
     "restore",
     "modelopt",
     "te",

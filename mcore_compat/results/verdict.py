@@ -113,10 +113,11 @@ def _message(evidence: Evidence, check: str) -> str:
 
 def outlived(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
     """What is wrong with rules that declare failures, by the evidence: a line for each check that
-    a rule names and that works in a cell that it covers."""
+    a rule names and that works in a cell that it covers. One that only works under a condition
+    fails with all defaults, as a rule may say."""
     works: dict[tuple[int, str], list[str]] = {}
     for e in evidence:
-        working = [c.check for c in e.checks if c.outcome in HOLDS]
+        working = [c.check for c in e.checks if c.outcome is CheckOutcome.WORKS]
         for place, rule in enumerate(rules):
             if rule.covers_pins(e.pins):
                 for check in working:
