@@ -27,6 +27,8 @@ def site(tmp_path: Path) -> Path:
     """A folder like site-packages, with one package that has been imported before."""
     package = tmp_path / "site" / "top" / "inner"
     (package / "__pycache__").mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
     (package / "one.py").write_text("VALUE = 1\nOTHER = 2\n")
     (package / "two.py").write_text("from top.inner.one import VALUE\n")
     for name in ("one", "two"):
@@ -51,7 +53,7 @@ def test_texts_are_replaced_one_after_another(site: Path) -> None:
         ([variant(("GONE", "x"))], "top/inner/one.py has `GONE` 0 times, not once"),
         ([variant((" = ", "x"))], "top/inner/one.py has `=` 2 times, not once"),
         ([variant(("V", "W"), file="top/three.py")], "there is no top/three.py"),
-        ([variant(("V", "W"), file="top/inner/*.py")], "2 files fit top/inner/*.py"),
+        ([variant(("V", "W"), file="top/inner/*.py")], "3 files fit top/inner/*.py"),
         (
             [variant(("GONE", "x")), variant(("V", "W"), file="x.py")],
             "top/inner/one.py has `GONE` 0 times, not once; there is no x.py",
@@ -96,8 +98,8 @@ def test_the_changed_file_is_the_one_that_is_imported(site: Path, tmp_path: Path
     assert "cannot be located" in overlay.unused(
         python, patch, elsewhere, dict(os.environ), processes.run
     )
-    (folder / patch.file).unlink()
-    (folder / patch.file).parent.joinpath("one").mkdir()
+    (folder / "top/inner/one").mkdir()
+    (folder / "top/inner/one/__init__.py").touch()
     assert "would be imported from" in overlay.unused(
         python, patch, folder, dict(os.environ), processes.run
     )

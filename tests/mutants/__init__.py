@@ -3,6 +3,7 @@
     nox -s mutants                                  every fault, in the two cells of `CELLS`
     nox -s mutants -- --only 'restore-*,load-*'     some of them; the score file keeps the others
     nox -s mutants -- --unnoticed                   those that no check has noticed so far
+    nox -s mutants -- --resume                      those that this suite was not asked about yet
     nox -s mutants -- --cell NAME --jobs 2 --list   where they fit, without a run
 
 A fault is data, in `catalogue/*.toml`, one file an area:
@@ -18,7 +19,8 @@ A fault is data, in `catalogue/*.toml`, one file an area:
 
 Which variant fits a release is found by looking for its text, never by a version; a fault whose
 text is nowhere, or is there more than once, does not apply to that cell, and the score says why.
-A variant with `emptied = true` leaves an empty file.
+A variant with `emptied = true` leaves an empty file; in one with `times = 2` each text must be
+there twice, as names of symbols are in a library that is not stripped, and both are replaced.
 
 The environment itself is never written to. The package's top folder is linked, file by file, into
 a temporary folder; the one file that is broken is a new file there; and that folder comes first on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mcore_compat.base.errors import CompatError, InfrastructureError
+from mcore_compat.base import processes
+from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted
 from mcore_compat.run import context as contexts
 from mcore_compat.run import engine, pipeline
 from mcore_compat.run.check_sets import MAIN
@@ -28,6 +30,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--cell", action="append", help=f"default: {' and '.join(CELLS)}")
     parser.add_argument("--only", default="*", help="comma-separated ids of faults; globs")
     parser.add_argument("--unnoticed", action="store_true", help="only those not noticed so far")
+    parser.add_argument("--resume", action="store_true", help="only those not tried by this suite")
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
     parser.add_argument("--list", action="store_true", help="say where faults fit; run nothing")
     return parser.parse_args(argv)
@@ -36,6 +39,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     """0: all were noticed; 1: one was missed; else as the program's other commands end."""
     options = parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     faults = catalogue()
     words = options.only.split(",")
     chosen = {n: f for n, f in faults.items() if any(fnmatchcase(n, word) for word in words)}
@@ -47,15 +51,14 @@ def main(argv: list[str]) -> int:
     try:
         context = contexts.context()
         for name in options.cell or CELLS:
-            if options.unnoticed:
-                todo = {n: f for n, f in chosen.items() if score.of(known, name, n) != NOTICED}
-            else:
-                todo = chosen
             run = Session(name, context, faults)
+            todo = {n: f for n, f in chosen.items() if run.wanted(known, n, options)}
             ends += run.listed(todo) if options.list else run.tried(todo, options.jobs)
     except CompatError as error:
         print(f"mutants: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
     words_of = [end.word for end in ends]
     print(f"{words_of.count(NOTICED)} noticed, {words_of.count(MISSED)} missed of {len(ends)}")
     return 3 if ERROR in words_of else int(MISSED in words_of)
@@ -68,6 +71,14 @@ class Session:
         self.name, self.context, self.faults = name, context, faults
         self.suite = MAIN.digest(context.workspace.suite)[:12]
         self.lock = threading.Lock()
+
+    def wanted(self, known: score.Score, fault: str, options: argparse.Namespace) -> bool:
+        """Whether a fault is to be tried, going by what is known of it."""
+        told = known.get(self.name, {}).get(fault)
+        if told is None:
+            return True
+        done = options.resume and told["suite"] == self.suite
+        return not done and not (options.unnoticed and told["verdict"] == NOTICED)
 
     def listed(self, todo: Mapping[str, Fault]) -> list[Verdict]:
         """Say where each fault fits, and which checks must notice; nothing is broken."""
@@ -105,7 +116,12 @@ class Session:
                 return verdict
 
             with ThreadPoolExecutor(max_workers=jobs) as pool:
-                return list(pool.map(one, todo.values()))
+                try:
+                    return list(pool.map(one, todo.values()))
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    processes.end_all()
+                    raise
 
     def _keep(self, fault: Fault, verdict: Verdict) -> None:
         with self.lock:

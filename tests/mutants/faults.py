@@ -20,10 +20,11 @@ class DoesNotApplyError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """One file, below site-packages, and the texts in it that are replaced one after another;
-    without any, the file is emptied."""
+    without any, the file is emptied. `times`: how often each text must be there."""
 
     file: str
     edits: tuple[tuple[str, str], ...]
+    times: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,8 @@ def _variant(name: str, table: dict[str, Any]) -> Variant:
     )
     if not finds or len(finds) != len(replaces) or not all(finds):
         raise ValueError(f"{name}: {len(finds)} texts are replaced by {len(replaces)}")
-    return Variant(file=table["file"], edits=tuple(zip(finds, replaces, strict=True)))
+    edits = tuple(zip(finds, replaces, strict=True))
+    return Variant(file=table["file"], edits=edits, times=table.get("times", 1))
 
 
 def patch(fault: Fault, site: Path) -> Patch:
@@ -112,13 +114,14 @@ def patched(content: bytes, variant: Variant) -> bytes:
     """`content` with the texts of `variant` replaced.
 
     Raises:
-        DoesNotApplyError: a text is not there, or is there more than once.
+        DoesNotApplyError: a text is there more or less often than it must be.
     """
     for find, replace in variant.edits:
         count = content.count(find.encode())
-        if count != 1:
+        if count != variant.times:
             first = find.strip("\0\n ").splitlines()[0].strip()
-            raise DoesNotApplyError(f"{variant.file} has `{first}` {count} times, not once")
+            wanted = "once" if variant.times == 1 else f"{variant.times} times"
+            raise DoesNotApplyError(f"{variant.file} has `{first}` {count} times, not {wanted}")
         content = content.replace(find.encode(), replace.encode())
     return content
 
