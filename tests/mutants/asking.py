@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ NOTICED, MISSED, NOT_HERE, ERROR = "noticed", "missed", "does not apply", "error
 
 HOLDS = ("works", "works-with")
 FAILS = ("broken", "crashed", "timed-out")
+
+Take = Callable[[Mapping[str, Any]], None]
+"""What gets each event of the suite."""
 
 Outcomes = Mapping[str, str]
 """By the id of a check, how it ended."""
@@ -93,7 +96,7 @@ class Cell:
             self._suite(place, ",".join(checks), take)
         return found
 
-    def _suite(self, place: SuiteEnvironment, only: str | None, take: Any) -> None:
+    def _suite(self, place: SuiteEnvironment, only: str | None, take: Take) -> None:
         runner.run_suite(
             MAIN,
             place,
@@ -159,6 +162,6 @@ def judged(before: Outcomes, after: Outcomes) -> Verdict:
             others.append(f"{check} {now}")
     if noticed:
         return Verdict(word=NOTICED, detail=", ".join(noticed))
-    held = [check for check in sorted(before) if after.get(check) == before[check]]
-    told = [f"{', '.join(held)} still holds"] if held else []
+    same = [check for check in sorted(before) if after.get(check) == before[check]]
+    told = [f"{', '.join(same)} still holds"] if same else []
     return Verdict(word=MISSED, detail="; ".join([*others, *told]))
