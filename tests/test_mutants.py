@@ -134,6 +134,14 @@ def test_one_check_that_notices_is_enough() -> None:
     assert ends == Verdict(word=NOTICED, detail="b broken")
 
 
+def test_a_verdict_names_some_checks_and_counts_the_rest() -> None:
+    ends = dict.fromkeys("abcdef", "works")
+    assert judged(ends, ends).detail == "a, b, c, d and 2 more still hold"
+    assert judged(ends, dict.fromkeys("ab", "broken") | {"c": "works"}).detail == (
+        "a broken, b broken"
+    )
+
+
 def test_the_page_is_the_same_whenever_it_is_written(tmp_path: Path) -> None:
     known = {"x": fault(), "a": fault()}
     told = {"verdict": MISSED, "detail": "a still holds", "suite": "s"}

@@ -21,6 +21,9 @@ from mutants.faults import DoesNotApplyError, Fault, checks_of, patch
 CHECK_LIMIT_S = 150.0
 """Seconds that one check may take: one that hangs is to be seen soon, one on a busy machine not."""
 
+SHOWN = 4
+"""How many checks a verdict names before it only counts them."""
+
 RUN_LIMIT_S = 1200.0
 
 NOTICED, MISSED, NOT_HERE, ERROR = "noticed", "missed", "does not apply", "error"
@@ -161,7 +164,12 @@ def judged(before: Outcomes, after: Outcomes) -> Verdict:
         elif now != held:
             others.append(f"{check} {now}")
     if noticed:
-        return Verdict(word=NOTICED, detail=", ".join(noticed))
+        return Verdict(word=NOTICED, detail=_some(noticed))
     same = [check for check in sorted(before) if after.get(check) == before[check]]
-    told = [f"{', '.join(same)} still holds"] if same else []
+    told = [f"{_some(same)} {'still holds' if len(same) == 1 else 'still hold'}"] if same else []
     return Verdict(word=MISSED, detail="; ".join([*others, *told]))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
