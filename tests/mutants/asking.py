@@ -73,10 +73,11 @@ class Cell:
             if event["event"] == "start":
                 raise _ListedError(event["checks"])
 
-        try:
-            self._suite(self.place, None, stop)
-        except _ListedError as listed:
-            return listed.checks
+        with _folder() as logs:
+            try:
+                self._suite(replace(self.place, logs=logs), None, stop)
+            except _ListedError as listed:
+                return listed.checks
         return []
 
     def asked(self, checks: Sequence[str], folder: Path | None = None) -> dict[str, str]:
