@@ -51,9 +51,7 @@ class Session:
         if not todo:
             return []
         with self._cell() as (cell, lock):
-            there = cell.checks()
-            named = {check for fault in todo.values() for check in checks_of(fault, there)}
-            before = self._unharmed(cell, lock, named)
+            there, before = self._unharmed(cell, lock, todo)
 
             def one(fault: Fault) -> Verdict:
                 try:
@@ -78,17 +76,22 @@ class Session:
         with engine.place_of(resolved, MAIN, self.context) as place:
             yield Cell(place=place, run=self.context.run), resolved.lock.digest
 
-    def _unharmed(self, cell: Cell, lock: str, checks: set[str]) -> dict[str, str]:
-        """How the checks end in the cell as it is; asked once for a suite and a lock."""
+    def _unharmed(
+        self, cell: Cell, lock: str, todo: Mapping[str, Fault]
+    ) -> tuple[list[str], dict[str, str]]:
+        """The suite's checks, and how those that `todo` names end in the cell as it is; what was
+        asked once is kept for the same suite and lock."""
         path = files.home() / "mutants" / f"{self.name}.json"
         stamp = {"suite": self.suite, "lock": lock}
         kept = json.loads(path.read_text()) if path.exists() else {}
-        ends: dict[str, str] = kept["ends"] if kept.get("of") == stamp else {}
-        missing = sorted(checks - set(ends))
-        if missing:
-            ends = {**ends, **cell.asked(missing)}
-            files.write_text(path, files.dump_json({"of": stamp, "ends": ends}))
-        return ends
+        if kept.get("of") != stamp:
+            kept = {"of": stamp, "checks": cell.checks(), "ends": {}}
+        there, ends = kept["checks"], kept["ends"]
+        named = {check for fault in todo.values() for check in checks_of(fault, there)}
+        missing = sorted(named - set(ends))
+        ends.update(cell.asked(missing) if missing else {})
+        files.write_text(path, files.dump_json(kept))
+        return there, ends
 
     def _keep(self, fault: Fault, verdict: Verdict) -> None:
         with self._keeping:
