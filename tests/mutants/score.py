@@ -72,7 +72,8 @@ def rendered(score: Score, faults: Mapping[str, Fault]) -> str:
         parts += ["\n## Missed\n\n", *_missed(cells, score, missed)]
     for area in sorted({fault.area for fault in faults.values()}):
         own = [fault for fault in faults.values() if fault.area == area]
-        parts += [f"\n## {area.replace('_', ' ').capitalize()}\n\n", *_rows(cells, score, own)]
+        link = f"[{area}](../tests/mutants/catalogue/{area}.toml)"
+        parts += [f"\n## {link}\n\n", *_rows(cells, score, own)]
     return "".join(parts)
 
 
