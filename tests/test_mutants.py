@@ -144,13 +144,15 @@ def test_a_verdict_names_some_checks_and_counts_the_rest() -> None:
 
 def test_the_page_is_the_same_whenever_it_is_written(tmp_path: Path) -> None:
     known = {"x": fault(), "a": fault()}
-    told = {"verdict": MISSED, "detail": "a still holds", "suite": "s"}
+    told = {"verdict": MISSED, "detail": "a still holds", "suite": "s", "fault": fault().digest}
     page, path = tmp_path / "page.md", tmp_path / "score.json"
-    score.write({"c2": {"a": told, "gone": told}, "c1": {"a": told}}, known, path, page)
+    old = {**told, "fault": "of another text"}
+    score.write({"c2": {"a": told, "gone": told}, "c1": {"a": told, "x": old}}, known, path, page)
     first = page.read_text(), path.read_text()
     score.write(score.read(path), known, path, page)
     assert (page.read_text(), path.read_text()) == first
     assert "gone" not in first[1]
+    assert "another" not in first[1]
 
 
 def test_the_committed_page_is_written_from_the_committed_score() -> None:

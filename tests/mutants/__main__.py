@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         for name in options.cell or CELLS:
             run = Session(name, context, faults)
             asked = {"resume": options.resume, "unnoticed": options.unnoticed}
-            todo = {n: f for n, f in chosen.items() if run.wanted(known, n, **asked)}
+            todo = {n: f for n, f in chosen.items() if run.wanted(known, f, **asked)}
             ends += run.listed(todo) if options.list else run.tried(todo, options.jobs)
     except CompatError as error:
         print(f"mutants: {error}", file=sys.stderr)

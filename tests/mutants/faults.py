@@ -10,6 +10,8 @@ from typing import Any
 
 import tomllib
 
+from mcore_compat.base import files
+
 CATALOGUE = Path(__file__).parent / "catalogue"
 
 
@@ -38,6 +40,11 @@ class Fault:
     noticed_by: tuple[str, ...]
     variants: tuple[Variant, ...]
     host_cannot: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Of what is broken and who must notice: a verdict on another text is out of date."""
+        return files.sha256_bytes(repr((self.noticed_by, self.variants)).encode())[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +109,12 @@ def patch(fault: Fault, site: Path) -> Patch:
 
 
 def _fitted(variant: Variant, site: Path) -> Patch:
-    files = sorted(site.glob(variant.file))
-    if len(files) != 1:
-        there = "there is no" if not files else f"{len(files)} files fit"
+    fitting = sorted(site.glob(variant.file))
+    if len(fitting) != 1:
+        there = "there is no" if not fitting else f"{len(fitting)} files fit"
         raise DoesNotApplyError(f"{there} {variant.file}")
-    content = patched(files[0].read_bytes(), variant) if variant.edits else b""
-    return Patch(file=files[0].relative_to(site), content=content)
+    content = patched(fitting[0].read_bytes(), variant) if variant.edits else b""
+    return Patch(file=fitting[0].relative_to(site), content=content)
 
 
 def patched(content: bytes, variant: Variant) -> bytes:

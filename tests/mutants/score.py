@@ -17,7 +17,7 @@ SCORE = HERE / "score.json"
 PAGE = HERE.parents[1] / "docs" / "mutants.md"
 
 Score = dict[str, dict[str, dict[str, str]]]
-"""By cell and fault: `verdict`, `detail`, and the digest of the `suite` that was asked."""
+"""By cell and fault: `verdict`, `detail`, and the digests of the `fault` and of the `suite`."""
 
 
 def read(path: Path = SCORE) -> Score:
@@ -25,20 +25,27 @@ def read(path: Path = SCORE) -> Score:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def keep(cell: str, fault: str, verdict: Verdict, suite: str, faults: Mapping[str, Fault]) -> None:
+def keep(
+    cell: str, fault: Fault, verdict: Verdict, suite: str, faults: Mapping[str, Fault]
+) -> None:
     """Put a fault's verdict in place of the one before, in both files; another cell may be tried
     by another process meanwhile."""
     with FileLock(files.home() / "mutants.lock"):
         score = read()
-        told = {"verdict": verdict.word, "detail": verdict.detail, "suite": suite}
-        score.setdefault(cell, {})[fault] = told
+        told = {"verdict": verdict.word, "detail": verdict.detail}
+        told.update(fault=fault.digest, suite=suite)
+        score.setdefault(cell, {})[fault.id] = told
         write(score, faults)
 
 
 def write(score: Score, faults: Mapping[str, Fault], path: Path = SCORE, page: Path = PAGE) -> None:
-    """Write both files; faults that the catalogue no longer has are left out."""
+    """Write both files, without verdicts on faults that the catalogue has no longer or changed."""
     kept = {
-        cell: {name: told for name, told in sorted(by_fault.items()) if name in faults}
+        cell: {
+            name: told
+            for name, told in sorted(by_fault.items())
+            if name in faults and told["fault"] == faults[name].digest
+        }
         for cell, by_fault in sorted(score.items())
     }
     text = json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True)

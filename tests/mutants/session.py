@@ -26,10 +26,10 @@ class Session:
         self.suite = MAIN.digest(context.workspace.suite)[:12]
         self._keeping = threading.Lock()
 
-    def wanted(self, known: score.Score, fault: str, *, resume: bool, unnoticed: bool) -> bool:
+    def wanted(self, known: score.Score, fault: Fault, *, resume: bool, unnoticed: bool) -> bool:
         """Whether a fault is to be tried, going by what is known of it."""
-        told = known.get(self.name, {}).get(fault)
-        if told is None:
+        told = known.get(self.name, {}).get(fault.id)
+        if told is None or told["fault"] != fault.digest:
             return True
         done = resume and told["suite"] == self.suite
         return not done and not (unnoticed and told["verdict"] == NOTICED)
@@ -97,4 +97,4 @@ class Session:
         with self._keeping:
             print(f"{self.name} {fault.id}: {verdict.word}: {verdict.detail}", flush=True)
             if verdict.word != ERROR:  # the surroundings: tried again, never published
-                score.keep(self.name, fault.id, verdict, self.suite, self.faults)
+                score.keep(self.name, fault, verdict, self.suite, self.faults)
