@@ -44,7 +44,7 @@ def write(score: Score, faults: Mapping[str, Fault], path: Path = SCORE, page: P
         cell: {
             name: told
             for name, told in sorted(by_fault.items())
-            if name in faults and told["fault"] == faults[name].digest
+            if name in faults and told.get("fault") == faults[name].digest
         }
         for cell, by_fault in sorted(score.items())
     }

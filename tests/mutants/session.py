@@ -29,7 +29,7 @@ class Session:
     def wanted(self, known: score.Score, fault: Fault, *, resume: bool, unnoticed: bool) -> bool:
         """Whether a fault is to be tried, going by what is known of it."""
         told = known.get(self.name, {}).get(fault.id)
-        if told is None or told["fault"] != fault.digest:
+        if told is None or told.get("fault") != fault.digest:
             return True
         done = resume and told["suite"] == self.suite
         return not done and not (unnoticed and told["verdict"] == NOTICED)
