@@ -103,6 +103,13 @@ def real(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the packages of real cells, one fault at a time: do the checks notice? (an hour)"""
+    _install(session, "test")
+    session.run("python", "-m", "mutants", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
 def slurm(session: nox.Session) -> None:
     """A real Slurm on loopback (Debian's packages): jobs killed, nodes taken down (minutes)."""
     _install(session, "test")
