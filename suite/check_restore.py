@@ -23,6 +23,10 @@ ALWAYS = ("self_attention.linear_qkv.layer_norm_", "mlp.linear_fc1.layer_norm_")
 """Fused norms that the state-dict hook has always been for; others came later."""
 
 
+COMPARED = "names and Python objects of a checkpoint are compared, on no device"
+"""Why a failure to restore would be the same with a GPU."""
+
+
 @dataclass(frozen=True)
 class Call:
     """How a caller may load a state dict where a load with all defaults is refused."""
@@ -113,10 +117,10 @@ def restored(
     checkpoints.save(saved, folder / "checkpoint", quick=not whole)
     model = checkpoints.model(family, target, folder, seed=99, **changed, **(into or {}))
     record("extra_states asked for", checkpoints.extras(model))
+    record.gpu_independent(COMPARED)
     strict = checkpoints.mismatched(model, folder / "checkpoint")
     record("strict", None if strict is None else [sorted(names) for names in strict])
     asked = [] if strict is None else compare.keys(*strict)
-    record.gpu_independent("names and Python objects of a checkpoint are compared, on no device")
     sentinels = compare.renamed(checkpoints.forget(model, families.VOCABULARY))
 
     def judge(told: Any) -> list[str]:
@@ -142,6 +146,8 @@ def state_dict_restored(family: str, record: Record, folder: Path, **changed: An
     """Load a default-spec state dict into a ModelOpt-spec model by the release's pre-hook."""
     hook = adapter.state_dict_pre_hook()
     if hook is None:
+        there = [module for module, _ in adapter.PRE_HOOK if adapter.has_module(module)]
+        assert not there, f"{', '.join(there)} is there, without its {adapter.PRE_HOOK[0][1]}"
         raise Unsupported("the release has no pre-hook for default-spec state dicts")
     saved = checkpoints.model(family, "default", folder, **changed)
     checkpoints.distinct(saved)
