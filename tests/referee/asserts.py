@@ -156,8 +156,7 @@ def _line(row: Mapping[str, Any]) -> str:
     checks = ", ".join(f"`{name}`" for name in row.get("check", "").split(", ") if name)
     how = {ASKED: "", PARTLY: "**partly**", NOT: "**not asked**"}[row.get("how", ASKED)]
     ours = ": ".join(part for part in (how, row.get("ours", "")) if part)
-    mark = " †" if row.get("pending") else ""
-    return f"| {row['what']}{mark} | {row['tags']} | {checks} | {ours} |"
+    return f"| {row['what']} | {row['tags']} | {checks} | {ours} |"
 
 
 def check(checkout: Path, table: Table) -> list[str]:
