@@ -68,6 +68,7 @@ def check_restore_tied(family: str, record: Record, tmp_path: Path) -> None:
     restored(family, "default", "modelopt", record, tmp_path, **families.TIED)
 
 
+@pytest.mark.feature("parallel")
 @pytest.mark.families("gpt")
 @pytest.mark.after(*BUILT)
 def check_restore_padded(family: str, record: Record, tmp_path: Path) -> None:

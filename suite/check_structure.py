@@ -98,8 +98,8 @@ def assert_alike(
     parallel.start(folder, families.SEED)
     of_config, of_model = families.split(changed)
     config = families.config(family, **of_config)
-    spec = adapter.default_spec(family, config)
     try:
+        spec = adapter.default_spec(family, config)
         default = parts.of_model(adapter.build_model(family, spec, config, **of_model))
     except NameError as error:
         # Guarded imports of optional packages: without Apex, old default specs name what is not
