@@ -34,18 +34,26 @@ NEEDED = {"CUDA_HOME": f"{SITE}/nvidia", "LD_LIBRARY_PATH": f"{SITE}/nvidia/*/li
 
 
 class Machine:
-    """A machine on which TE is imported where `enough` are set, or always; `hangs`: it never is."""
+    """A machine on which TE is imported where `enough` are set, or always; `hangs`: it never is;
+    `after_torch`: it always is once torch was."""
 
-    def __init__(self, enough: Collection[str] | None, hangs: bool = False) -> None:
+    def __init__(
+        self, enough: Collection[str] | None, hangs: bool = False, after_torch: bool = False
+    ) -> None:
         self.enough = enough
         self.hangs = hangs
+        self.after_torch = after_torch
         self.asked: list[Mapping[str, str]] = []
 
     def __call__(self, argv: Any, *, timeout: float, env: Any = None, **_: Any) -> Completed:
-        assert argv[-1] == plain_import.IMPORT
+        bare = not {"CUDA_HOME", "CUDNN_HOME", "NVRTC_HOME"} & {*env} and "nvidia" not in env.get(
+            "LD_LIBRARY_PATH", ""
+        )
+        assert argv[-1] == (plain_import.AFTER_TORCH if bare else plain_import.IMPORT)
         assert timeout <= 180
         self.asked.append(env)
         ok = self.enough is not None and all("nvidia" in env.get(n, "") for n in self.enough)
+        ok = ok or (self.after_torch and argv[-1] == plain_import.AFTER_TORCH)
         return Completed(
             argv=tuple(map(str, argv)),
             returncode=0 if ok else 1,
@@ -91,6 +99,12 @@ def test_nothing_is_needed_where_a_plain_environment_is_enough(needed: Needed) -
     assert not names & {*run.asked[0]}
     assert run.asked[0]["LD_LIBRARY_PATH"].endswith("/stub")  # a machine with a GPU has the driver
     assert "/opt/cuda" not in run.asked[0]["PATH"]  # nor the toolkit of this machine
+
+
+def test_a_te_that_is_imported_after_torch_needs_nothing(needed: Needed) -> None:
+    run = Machine(enough=("LD_LIBRARY_PATH",), after_torch=True)
+    assert needed(run) == {}
+    assert len(run.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
 
     `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
     and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
-    failed check; `reasons`: why, by check, where that is no failure. `restores`: families whose
+    failed check; `reasons`: why, by check, where that is no failure; of one that works under a
+    condition, how it fails without. `restores`: families whose
     checkpoint restores. `conditions`: of each check that is `works-with`, the code under which
     it holds; `features`: checks by what a person does that they are about, as far as the result
     says. `variables`: what has to be set for Transformer Engine to be imported there, null where

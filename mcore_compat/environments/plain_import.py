@@ -2,8 +2,8 @@
 
 The runner sets variables for every cell. Who installs the same packages has none of them: where TE
 is imported only with them, that has to be told. Found by trying, once for each TE with all that its
-import depends on. TE is what is imported first there: with torch before it less may be enough, and
-what is found to be enough is so in either order.
+import depends on. A plain environment is enough where TE can be imported after torch, as Megatron
+imports it; where it cannot, what is told is enough in either order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SITE = "<site-packages>"
 """Stands for the folder of the packages, wherever they are installed."""
 
 IMPORT = "import transformer_engine.pytorch"
+AFTER_TORCH = f"import torch; {IMPORT}"
 LIMIT_S = 180.0
 """Seconds for one trial."""
 
@@ -55,7 +56,7 @@ def needed(
     written as below `SITE`.
     """
     deciding = {name: version for name, version in pins.items() if _DECIDING.match(name)}
-    digest = files.sha256_bytes(files.dump_json(deciding).encode())[:16]
+    digest = files.sha256_bytes(files.dump_json({**deciding, "": AFTER_TORCH}).encode())[:16]
     path = files.home() / "plain-import" / f"{digest}.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
@@ -74,14 +75,14 @@ def _tried(
 ) -> tuple[str, ...] | None:
     """The names of the fewest variables with which it is imported."""
 
-    def imports(names: tuple[str, ...]) -> bool | None:
+    def imports(names: tuple[str, ...], statement: str = IMPORT) -> bool | None:
         """Whether it is imported with these of ours; None: it took too long."""
         env = {**plain(python, variables), **{name: variables[name] for name in names}}
-        done = run([python, "-c", IMPORT], timeout=LIMIT_S, env=env)
+        done = run([python, "-c", statement], timeout=LIMIT_S, env=env)
         return None if done.timed_out else done.ok
 
     say("looking whether Transformer Engine is imported without the variables that are set here")
-    bare = imports(())
+    bare = imports((), AFTER_TORCH)
     if bare is not False:
         return () if bare else None
     ours = tuple(name for name in OURS if name in variables)

@@ -18,6 +18,7 @@ from mcore_compat.analysis.published import CellRecord, PublishedCause, Publishe
 from mcore_compat.analysis.rules import CellSighting, Rule
 from mcore_compat.base import files
 from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
@@ -76,8 +77,12 @@ def record(e: Evidence, matrix: Matrix) -> CellRecord:
         digests={"lock": e.lock, "suite": e.suite},
         restores=verdict.restoring(e),
         by_outcome={outcome: tuple(sorted(checks[outcome])) for outcome in sorted(checks)},
-        causes={c.check: c.failure.fingerprint for c in e.checks if c.failure},
-        reasons={c.check: c.reason for c in e.checks if c.reason and not c.failure},
+        causes={
+            c.check: c.failure.fingerprint for c in e.checks if c.failure and c.outcome in FAILURES
+        },
+        reasons={
+            c.check: c.reason for c in e.checks if c.reason and (c.condition or not c.failure)
+        },
         conditions={c.check: c.condition for c in e.checks if c.condition},
         features={name: tuple(sorted(features[name])) for name in sorted(features)},
         variables=e.variables,

@@ -12,7 +12,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
 from mcore_compat.results import fingerprint, missing_kernels
-from mcore_compat.results.evidence import MAIN, RECORDS, CheckResult, Evidence, Failure, Record
+from mcore_compat.results.evidence import MAIN, CheckResult, Evidence, Failure, Record
 
 _TRACEBACK = 6000
 """Characters of a traceback that are kept, from its end."""
@@ -47,8 +47,8 @@ class Builder:
                 platform=self._clean(event["platform"]),
                 installed=dict(event["installed"]),
             )
-        elif kind == "record" or (kind == "check" and event["kind"] in RECORDS):
-            self._records[event.get("record") or event["kind"]] = Record(
+        elif kind == "record":
+            self._records[event["record"]] = Record(
                 seconds=round(float(event["seconds"]), 1),
                 failure=self._failure(event["failure"]),
                 details=dict(self._clean(event.get("details") or {})),

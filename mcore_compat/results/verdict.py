@@ -216,7 +216,7 @@ def refusals(results: Iterable[CheckResult]) -> dict[str, list[str]]:
     lines: dict[str, list[str]] = {}
     for result in results:
         if result.failure:
-            message = gist(result.failure.message).splitlines()[0]
+            message = next(iter(gist(result.failure.message).splitlines()), "no message")
             lines.setdefault(f"{result.failure.type}: {message}", []).append(result.check)
     return lines
 

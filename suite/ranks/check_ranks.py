@@ -62,9 +62,11 @@ def check_restore_to_one(
     enough(on_host)
     whole = saved(family, tmp_path)
     given = compare.renamed(checkpoints.parameters(whole))
-    spread(family, "default", axis, whole, record, on_host, tmp_path)
+    refusal = spread(family, "default", axis, whole, record, on_host, tmp_path)
     problems = loaded(family, tmp_path / "again", given, record, tmp_path)
     assert not problems, "; ".join(problems)
+    if refusal:
+        raise refusal
 
 
 def said(record: Record) -> None:

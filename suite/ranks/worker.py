@@ -6,6 +6,7 @@ holds then, and takes part in saving it again.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -58,6 +59,23 @@ def judge(error: BaseException, job: dict[str, Any], stated: list[str]) -> dict[
     return plugin.judged(error, host=not job["device"], stated=why)
 
 
+def load(model: Any, folder: Path) -> tuple[Any, str]:
+    """As `checkpoints.load_somehow`, but what a refused load has put in place is filled with the
+    sentinel again: nothing has judged this load before."""
+    from suite import checkpoints, compare
+
+    try:
+        checkpoints.load(model, folder)
+        return None, ""
+    except checkpoints.failures() as error:
+        for condition in checkpoints.CONDITIONS:
+            checkpoints.forget(model)
+            with contextlib.suppress(*checkpoints.failures()):
+                checkpoints.load(model, folder, condition)
+                return condition, f"{type(error).__name__}: {compare.last_line(error)}"
+        raise
+
+
 def run(job: dict[str, Any], rank: int, stated: list[str]) -> dict[str, Any]:
     """Load, tell, save."""
     from suite import preload
@@ -81,7 +99,7 @@ def run(job: dict[str, Any], rank: int, stated: list[str]) -> dict[str, Any]:
     into = model
     if not sabotage.before_load(rank):  # the others load together, so this rank does, into nothing
         into = models.model(job["family"], job["spec"], size, folder, seed=99)
-    condition, refused = checkpoints.load_somehow(into, Path(job["load"]))
+    condition, refused = load(into, Path(job["load"]))
     sabotage.loaded(model, rank)
     problems = compare.untouched(sentinels, checkpoints.parameters(model))
     stage = rank if size.axis == "pp" else 0
