@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from referee import asserts, extraction, mapping, repository
+from referee import asserts, extraction, in_cell, mapping, repository
 from referee.mapping import AGREE, DIFFER, NOT_COMPARED, NOT_MAPPED, Ours
 from support import ROOT
 
@@ -76,12 +77,22 @@ def test_what_has_no_counterpart_is_said() -> None:
     assert lines[1].note == "not in our result"
     assert mapping.total(lines) == "not compared 1, not mapped 1"
     assert mapping.failed(lines)
-    assert not mapping.failed(lines[1:])
 
 
 def test_nothing_to_compare_is_no_agreement() -> None:
     assert mapping.failed(())
     assert mapping.total(()) == "no test"
+
+
+def test_where_nothing_was_compared_the_referee_fails() -> None:
+    inference = "TestModelOptGPTModel.test_inference"
+    tests = [ended(GPT, "passed"), ended(inference, "passed")]
+    ours = {"restore[gpt]": Ours("works"), "inference-shapes[gpt]": Ours("needs-gpu")}
+    lines = mapping.compare(tests, ours)
+    assert [line.verdict for line in lines] == [AGREE, NOT_COMPARED]
+    assert not mapping.failed(lines)
+    assert mapping.failed(lines[1:])
+    assert mapping.failed(mapping.compare(tests, {}))
 
 
 def test_a_difference_is_shown_with_both_reasons() -> None:
@@ -383,6 +394,27 @@ def test_every_way_in_which_a_test_can_end_is_told_apart(tmp_path: Path) -> None
         "test_dies": "crashed",
         "test_fails_after": "failed",
     }
+
+
+def test_what_a_cell_writes_is_below_the_folder_of_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def asked(file: Path, folder: Path, limit: float) -> dict[str, object]:
+        seen.append(folder)
+        assert folder.is_dir()
+        return {}
+
+    report = tmp_path / "report.json"
+    argv = ["--suite", "suite", "--tools", "tools", "--file", "file", "--report", str(report)]
+    monkeypatch.setattr(in_cell, "asked", asked)
+    monkeypatch.setattr(sys, "argv", ["in_cell.py", *argv])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    assert in_cell.main() == 0
+    assert [folder.parent for folder in seen] == [tmp_path]
+    assert list(tmp_path.iterdir()) == [report]
 
 
 def test_a_file_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:

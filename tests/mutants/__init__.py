@@ -12,6 +12,7 @@ A fault is data, in `catalogue/*.toml`, one file an area:
     breaks = "…"                           one sentence: why it matters
     noticed_by = ["restore[*]"]            checks, by id or glob; one of them must notice
     host_cannot = "…"                      optional: why no check can notice without a GPU
+    hangs = true                           optional: it never comes to an end, on purpose
     [[norm-bias-not-mapped.variant]]       one for each way in which releases write it
     file = "megatron/core/…/x.py"          below site-packages; may be a glob that fits one file
     find = '''…'''                         a text, or several, each there exactly once
@@ -27,11 +28,15 @@ a temporary folder; the one file that is broken is a new file there; and that fo
 PYTHONPATH. Each run first asks the cell's Python where it would import the broken file from.
 
 First the unchanged cell is asked all checks that any of the faults names. A fault is *noticed*
-where one of its checks that held there is then broken, crashed or timed-out, or holds only under
-a condition where it held without; else it is *missed*. A check that becomes unsupported, or that
-is only blocked, has not noticed.
+where one of its checks that held there is then broken or crashed, or holds only under a condition
+where it held without (works → works-with); else it is *missed*. A check that becomes unsupported,
+or that is only blocked, has not noticed. One that is timed-out has noticed a fault that hangs;
+of any other fault it says nothing, for a busy machine is slow, too. Such a fault, and one with
+which the run did not come to its end, is asked once more, alone, after all others; if nothing
+else comes of it, it is an *error*, and counts as not noticed.
 
 `score.json` beside this file has what each fault came to; `docs/mutants.md` is written from it.
+Only verdicts of one suite are counted, in each cell that of the run that was last.
 """
 
 CELLS = ("compat-0.16-modelopt0.41", "compat-0.19-modelopt0.46")

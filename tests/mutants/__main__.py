@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections import Counter
 from fnmatch import fnmatchcase
 
-from mcore_compat.base.errors import CompatError, Interrupted
+from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted
 from mcore_compat.run import context as contexts
 from mutants import CELLS, score
-from mutants.asking import ERROR, MISSED, NOTICED, Verdict
+from mutants.asking import ERROR, MISSED, NOTICED
 from mutants.faults import catalogue
-from mutants.session import Session
+from mutants.session import Ends, Session
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -28,8 +29,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    """0: all were noticed; 1: one was missed; else as the program's other commands end."""
+    """0: all were noticed that a host can notice; 1: one was missed; else as the program's other
+    commands end."""
     options = parse(argv)
+    if options.jobs < 1:
+        print(f"mutants: --jobs {options.jobs}: at least 1", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     faults = catalogue()
     words = options.only.split(",")
@@ -38,22 +43,39 @@ def main(argv: list[str]) -> int:
         print(f"no fault is named {options.only}", file=sys.stderr)
         return 2
     known = score.read()
-    ends: list[Verdict] = []
+    ends: Ends = []
     try:
         context = contexts.context()
         for name in options.cell or CELLS:
             run = Session(name, context, faults)
             asked = {"resume": options.resume, "unnoticed": options.unnoticed}
             todo = {n: f for n, f in chosen.items() if run.wanted(known, f, **asked)}
-            ends += run.listed(todo) if options.list else run.tried(todo, options.jobs)
+            if options.list:
+                run.listed(todo)
+            else:
+                ends += run.tried(todo, options.jobs)
     except CompatError as error:
         print(f"mutants: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return Interrupted.exit_code
-    words_of = [end.word for end in ends]
-    print(f"{words_of.count(NOTICED)} noticed, {words_of.count(MISSED)} missed of {len(ends)}")
-    return 3 if ERROR in words_of else int(MISSED in words_of)
+    if not options.list:
+        print(summary(ends))
+    return code(ends)
+
+
+def summary(ends: Ends) -> str:
+    """How many faults came to what, in a line."""
+    words = Counter(score.shown(verdict.word, fault) for fault, verdict in ends)
+    told = [f"{words[NOTICED]} noticed", f"{words[MISSED]} missed"]
+    told += [f"{words[word]} {word}" for word in (score.NO_HOST, ERROR) if words[word]]
+    return f"{'; '.join(told)}; of {len(ends)}"
+
+
+def code(ends: Ends) -> int:
+    """What the process ends with; a fault that no host can notice does not count."""
+    words = {score.shown(verdict.word, fault) for fault, verdict in ends}
+    return InfrastructureError.exit_code if ERROR in words else int(MISSED in words)
 
 
 if __name__ == "__main__":

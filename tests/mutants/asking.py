@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mcore_compat.base import files
+from mcore_compat.base.errors import CompatError, UsageError
 from mcore_compat.base.processes import Runner
+from mcore_compat.core.outcomes import FAILURES, HOLDS, CheckOutcome
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import MAIN
+from mcore_compat.run.machine import VISIBLE
 from mcore_compat.run.runner import SuiteEnvironment
 from mutants import overlay
 from mutants.faults import DoesNotApplyError, Fault, checks_of, patch
@@ -27,9 +31,6 @@ SHOWN = 4
 RUN_LIMIT_S = 1200.0
 
 NOTICED, MISSED, NOT_HERE, ERROR = "noticed", "missed", "does not apply", "error"
-
-HOLDS = ("works", "works-with")
-FAILS = ("broken", "crashed", "timed-out")
 
 Take = Callable[[Mapping[str, Any]], None]
 """What gets each event of the suite."""
@@ -84,7 +85,8 @@ class Cell:
         """How each of `checks` ends, with the overlay `folder` in front.
 
         Raises:
-            InfrastructureError: the run did not come to its end.
+            EvidenceError, InfrastructureError: the run did not come to its end.
+            UsageError: the suite itself is broken on purpose.
         """
         found: dict[str, str] = {}
 
@@ -101,13 +103,17 @@ class Cell:
         return found
 
     def _suite(self, place: SuiteEnvironment, only: str | None, take: Take) -> None:
+        def whole(event: Mapping[str, Any]) -> None:
+            refuse_sabotage(event)
+            take(event)
+
         runner.run_suite(
             MAIN,
-            place,
+            replace(place, variables={**place.variables, VISIBLE: ""}),
             run=self.run,
             say=lambda line: None,
-            on_event=take,
-            device_class=None,
+            on_event=whole,
+            device_class="host",
             only=only,
             check_limit=CHECK_LIMIT_S,
             limit=RUN_LIMIT_S,
@@ -117,7 +123,7 @@ class Cell:
         """What `fault` comes to; `there` are the suite's checks, `before` how they end unharmed.
 
         Raises:
-            InfrastructureError: the run did not come to its end.
+            As `asked`.
         """
         try:
             change = patch(fault, self.site)
@@ -133,7 +139,25 @@ class Cell:
             why = overlay.unused(place.python, change, folder, place.variables, self.run)
             if why:
                 return Verdict(word=ERROR, detail=why)
-            return judged({check: before[check] for check in able}, self.asked(able, folder))
+            after = self.asked(able, folder)
+            return judged({check: before[check] for check in able}, after, hangs=fault.hangs)
+
+
+def refuse_sabotage(event: Mapping[str, Any]) -> None:
+    """Let only events of a suite pass that is not broken itself.
+
+    Raises:
+        UsageError: it says that it is.
+    """
+    if event["event"] == "start" and event.get("sabotage"):
+        raise UsageError(f"the suite is broken on purpose, too: {event['sabotage']}")
+
+
+def not_ended(error: CompatError) -> Verdict:
+    """What a fault came to whose run did not come to its end; without paths of this machine."""
+    first = str(error).partition(" (log: ")[0].partition(" did not start")
+    said = f"{first[0]}{first[1]}".removesuffix("; run it again")
+    return Verdict(word=ERROR, detail=re.sub(r"(?<![\w.…-])(?:/[^\s/:]+){2,}", "…", said))
 
 
 @contextlib.contextmanager
@@ -155,17 +179,24 @@ def _unable(fault: Fault, checks: Sequence[str], before: Outcomes) -> str:
     return f"unharmed, {', '.join(ends)}"
 
 
-def judged(before: Outcomes, after: Outcomes) -> Verdict:
-    """What a fault came to, by how its checks ended without it (all of them held) and with it."""
-    noticed, others = [], []
+def judged(before: Outcomes, after: Outcomes, *, hangs: bool = False) -> Verdict:
+    """What a fault came to, by how its checks ended without it (all of them held) and with it;
+    an error where one only was too slow, and the fault is none that `hangs`."""
+    telling = FAILURES if hangs else FAILURES - {CheckOutcome.TIMED_OUT}
+    noticed, slow, others = [], [], []
     for check, held in sorted(before.items()):
         now = after.get(check, "not asked")
-        if now in FAILS or (held, now) == HOLDS:
+        conditional = held == CheckOutcome.WORKS and now == CheckOutcome.WORKS_WITH
+        if now in telling or conditional:
             noticed.append(f"{check} {now}")
+        elif now == CheckOutcome.TIMED_OUT:
+            slow.append(f"{check} {now}")
         elif now != held:
             others.append(f"{check} {now}")
     if noticed:
         return Verdict(word=NOTICED, detail=_some(noticed))
+    if slow:
+        return Verdict(word=ERROR, detail=_some(slow))
     same = [check for check in sorted(before) if after.get(check) == before[check]]
     told = [f"{_some(same)} {'still holds' if len(same) == 1 else 'still hold'}"] if same else []
     return Verdict(word=MISSED, detail="; ".join([*others, *told]))

@@ -32,7 +32,7 @@ class Variant:
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One way to break a package. `noticed_by`: ids or globs of checks; `host_cannot`: why none
-    can notice without a GPU, else empty."""
+    can notice without a GPU, else empty; `hangs`: what is broken never comes to an end."""
 
     id: str
     area: str
@@ -40,6 +40,7 @@ class Fault:
     noticed_by: tuple[str, ...]
     variants: tuple[Variant, ...]
     host_cannot: str = ""
+    hangs: bool = False
 
     @property
     def digest(self) -> str:
@@ -67,7 +68,7 @@ def catalogue(folder: Path = CATALOGUE) -> dict[str, Fault]:
 
 
 def _fault(name: str, area: str, table: dict[str, Any]) -> Fault:
-    known = {"breaks", "noticed_by", "variant", "host_cannot"}
+    known = {"breaks", "noticed_by", "variant", "host_cannot", "hangs"}
     if not {"breaks", "noticed_by", "variant"} <= set(table) <= known:
         raise ValueError(f"{name}: its keys are {', '.join(table)}")
     return Fault(
@@ -77,6 +78,7 @@ def _fault(name: str, area: str, table: dict[str, Any]) -> Fault:
         noticed_by=tuple(table["noticed_by"]),
         variants=tuple(_variant(name, one) for one in table["variant"]),
         host_cannot=table.get("host_cannot", ""),
+        hangs=table.get("hangs", False),
     )
 
 

@@ -9,24 +9,41 @@ kind of check at most once before any is drawn twice, so that the rare ones have
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-ASSERTED = ("works", "works-with", "broken", "unsupported")
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from mcore_compat.base.errors import CompatError  # noqa: E402
+from mcore_compat.core.outcomes import HOLDS, CheckOutcome  # noqa: E402
+from mcore_compat.results import evidence  # noqa: E402
+from mcore_compat.results.evidence import Evidence  # noqa: E402
+
+USAGE = "usage: python tests/referee/draw.py SEED COUNT [FOLDER]"
+ASSERTED = HOLDS | {CheckOutcome.BROKEN, CheckOutcome.UNSUPPORTED}
+
+
+def results(folder: Path) -> Iterator[Evidence]:
+    """The results of cells without a GPU, sorted by cell.
+
+    Raises:
+        EvidenceError: one is corrupt.
+    """
+    for path in sorted(folder.glob("compat-*/main.host.json")):
+        yield evidence.load(path, whole=False)
 
 
 def published(folder: Path, suite: str | None = None) -> Iterator[tuple[str, str, str]]:
     """`(cell, check, outcome)` of each check that was asked; `suite`: of results of that digest."""
-    for path in sorted(folder.glob("compat-*/main.host.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if suite is None or result["suite"] == suite:
-            for check in result["checks"]:
-                if check["outcome"] in ASSERTED:
-                    yield result["cell"], check["check"], check["outcome"]
+    for result in results(folder):
+        if suite is None or result.suite == suite:
+            for check in result.checks:
+                if check.outcome in ASSERTED:
+                    yield result.cell, check.check, str(check.outcome)
 
 
 def newest(folder: Path) -> str:
@@ -35,10 +52,10 @@ def newest(folder: Path) -> str:
     Raises:
         ValueError: there is no result.
     """
-    read = (
-        json.loads(p.read_text(encoding="utf-8")) for p in folder.glob("compat-*/main.host.json")
-    )
-    return str(max(read, key=lambda result: result["taken"])["suite"])
+    last = max(results(folder), key=lambda result: result.taken, default=None)
+    if last is None:
+        raise ValueError(f"no result below {folder}")
+    return last.suite
 
 
 def drawn(
@@ -60,9 +77,21 @@ def drawn(
 
 
 def main(argv: list[str]) -> int:
-    seed, count = int(argv[0]), int(argv[1])
-    folder = Path(argv[2] if len(argv) > 2 else "reports/results")
-    for row in drawn(published(folder, newest(folder)), seed, count):
+    """Print the rows that are drawn; 2 where the arguments or the results are wrong."""
+    try:
+        numbers, folders = [int(word) for word in argv[:2]], argv[2:]
+    except ValueError:
+        numbers, folders = [], []
+    if len(numbers) < 2 or numbers[1] < 1 or len(folders) > 1:
+        print(USAGE, file=sys.stderr)
+        return 2
+    folder = Path(folders[0] if folders else "reports/results")
+    try:
+        rows = list(published(folder, newest(folder)))
+    except (ValueError, CompatError) as error:
+        print(f"draw.py: {error}", file=sys.stderr)
+        return 2
+    for row in drawn(rows, *numbers):
         print(*row)
     return 0
 

@@ -174,7 +174,9 @@ def main() -> int:
     sys.path.append(str(options.suite.resolve().parent))
     sys.path.append(str(options.tools.resolve()))
     os.environ.update(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", CUDA_VISIBLE_DEVICES="")
-    folder = Path(tempfile.mkdtemp(prefix="mcore-compat-suite-"))
+    # Below the caller's own folder, which goes also when this process is killed.
+    above = options.report.resolve().parent
+    folder = Path(tempfile.mkdtemp(prefix="mcore-compat-suite-", dir=above))
     try:
         report = asked(options.file.resolve(), folder, options.limit)
     finally:

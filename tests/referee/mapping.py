@@ -124,8 +124,9 @@ def total(lines: Sequence[Compared]) -> str:
 
 
 def failed(lines: Sequence[Compared]) -> bool:
-    """Whether something differs or is not mapped; also where there is nothing to compare."""
-    return not lines or any(line.verdict in (DIFFER, NOT_MAPPED) for line in lines)
+    """Whether something differs or is not mapped; also where nothing at all was compared."""
+    verdicts = {line.verdict for line in lines}
+    return AGREE not in verdicts or bool(verdicts & {DIFFER, NOT_MAPPED})
 
 
 def as_text(lines: Sequence[Compared]) -> str:

@@ -7,8 +7,8 @@ Each CELL needs its environment on this machine and a result for the device clas
 `--fresh` the suite is asked there and then. A path in place of a CELL is an environment of
 one's own, of which there is no result: `--fresh` goes without saying.
 
-Exit code: 0 where nothing differs, 1 where something does or a test has no check of ours,
-2 where the input is wrong.
+Exit code: 0 where nothing differs, 1 where something does, a test has no check of ours, or
+nothing was compared, 2 where the input is wrong.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def asked_now(folder: Path, place: Place, context: Context) -> tuple[str, dict[s
 def referee(
     file: Path, tag: str, place: Place, options: argparse.Namespace, context: Context
 ) -> int:
-    """Run, compare and print one cell; 1 where something differs."""
+    """Run, compare and print one cell; 1 where something differs or nothing was compared."""
     report = run(file, place, options.limit, context)
     if place.result:
         about, results = published(place.result)
