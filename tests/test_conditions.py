@@ -31,7 +31,7 @@ from mcore_compat.core.outcomes import (
 from mcore_compat.exchange.evidence import kept
 from mcore_compat.publish import collation, compatibility_json, csv_and_constraints, part_reports
 from mcore_compat.publish.site import cell as cell_page
-from mcore_compat.publish.site import index
+from mcore_compat.publish.site import index, series
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import comparison, evidence, verdict
@@ -153,7 +153,7 @@ def test_the_terminal_tells_the_condition_and_the_failure_without_it() -> None:
     verdict.show(found, (), out)
     text = out.file.getvalue()  # type: ignore[attr-defined]
     assert "⊕ works-with" in text
-    assert "1 checks hold only under a condition" in text
+    assert "1 check holds only under a condition" in text
     assert f"works with: restore[gpt]\n  {CONDITION}\n" in text
     assert "without it: KeyError: 'decoder.weight'" in text
     assert text.index("install:") < text.index("restore:")
@@ -210,7 +210,7 @@ def test_advice_takes_it_after_what_needs_no_condition(declared: Matrix) -> None
         free.name,
         needs.name,
     ]
-    assert "1 hold under a condition" in recommend.line(needs)
+    assert "1 holds under a condition" in recommend.line(needs)
 
 
 def of(one: dict[str, object], modelopt: str = "0.41.0") -> Evidence:
@@ -241,6 +241,40 @@ def test_a_comparison_tells_what_needs_a_condition_now(
 def test_its_words_have_the_condition() -> None:
     text = "\n".join(comparison.lines(of(PLAIN), of(WITH, "0.43.0"), "nvidia-modelopt"))
     assert f"works only with `{CONDITION}`: `restore[gpt]`" in text
+    fixed = "\n".join(comparison.lines(of(BROKEN), of(WITH, "0.43.0"), "nvidia-modelopt"))
+    refused = "KeyError: 'decoder.weight'"
+    assert f"fixed: `restore[gpt]`, only with `{CONDITION}`; without it: {refused}" in fixed
+    other = of(event("build[gpt]"))
+    new = "\n".join(comparison.lines(other, of(WITH, "0.43.0"), "nvidia-modelopt"))
+    assert f"works, not asked before: `restore[gpt]`, only with `{CONDITION}`" in new
+    assert comparison.one_line("a = 1\n\n  f(a)\n") == "a = 1; f(a)"
+
+
+def test_a_series_page_has_the_condition_of_what_it_fixed() -> None:
+    beside = series.against("nvidia-modelopt", [of(BROKEN)], [of(WITH, "0.43.0")])
+    assert beside is not None
+    assert [line.why for line in beside.fixed] == [f"only with {CONDITION}"]
+
+
+def test_variables_that_are_not_looked_for_again_stay(tmp_path: Path) -> None:
+    knew = replace(stand_in_evidence(PLAIN), variables={"CUDA_HOME": "<site-packages>/nvidia"})
+    evidence.save(knew, tmp_path)
+    path = evidence.save(stand_in_evidence(WITH), tmp_path)
+    assert evidence.load(path).variables == knew.variables
+    assert evidence.load(path).checks[0].condition == CONDITION
+    evidence.save(replace(knew, variables={}), tmp_path)
+    assert evidence.load(path).variables == {}
+    evidence.save(replace(knew, lock="another", variables=None), tmp_path)
+    assert evidence.load(path).variables is None
+
+
+def test_constraints_have_the_variables_that_either_device_class_knows() -> None:
+    host = replace(stand_in_evidence(WITH), variables={"CUDA_HOME": "<site-packages>/nvidia"})
+    gpu = replace(host, device_class="gpu", variables=None)
+    for other, told in ((host, True), (replace(host, lock="another"), False)):
+        text = csv_and_constraints.constraints([gpu, other])[gpu.cell]
+        assert "device class gpu" in text
+        assert ("export CUDA_HOME=" in text) is told
 
 
 def test_a_condition_neither_is_nor_contradicts_a_failure() -> None:

@@ -439,5 +439,7 @@ def test_an_answer_keeps_the_cause_and_what_is_worth_noting() -> None:
     kept = results.kept(check)
     assert (kept.failure, kept.reason) == (failure(), None)
     assert kept.details == {"other keys": {"a": "b"}}
+    now = {"with defaults": "E: x", "under load(a)": "E: y", "understood": 1}
+    assert {*results.kept(replace(check, details=now)).details} == {*now} - {"understood"}
     lacks = results.kept(replace(check, outcome=CheckOutcome.NEEDS_GPU))
     assert (lacks.failure, lacks.reason) == (None, "r")

@@ -131,6 +131,16 @@ def test_a_rule_that_declares_no_failure_of_the_evidence_is_an_error(
     assert slip in line
 
 
+def test_a_rule_may_declare_what_fails_with_all_defaults_alone() -> None:
+    failing = check("state", works=False, message="two")
+    found = [seen(cell(), replace(failing, outcome=CheckOutcome.WORKS_WITH, condition="x()"))]
+    for rule in (RULE, replace(RULE, message="two")):
+        assert verdict.outlived(found, [rule]) == verdict.unused(found, [rule]) == ()
+    other = replace(RULE, message="another")
+    assert verdict.outlived(found, [other]) == ()
+    assert len(verdict.unused(found, [other])) == 1
+
+
 def test_the_report_refuses_what_a_run_of_a_few_cells_cannot_judge(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

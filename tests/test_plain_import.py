@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from support import ROOT, event, stand_in_evidence
 
 from mcore_compat.analysis import doctor
@@ -193,9 +194,11 @@ def told(there: Installed, environ: Mapping[str, str], variables: Any = NEEDED) 
 def test_doctor_tells_what_is_not_set(tmp_path: Path) -> None:
     (tmp_path / "nvidia").mkdir()
     versions = {"torch": "2.9.1", "transformer-engine": "2.11.0", "nvidia-modelopt": "0.43.0"}
-    there = Installed(python="3.12.1", versions=versions, requires={}, places=(tmp_path,))
+    there = Installed(
+        python="3.12.1", versions=versions, requires={}, places=(tmp_path,), cuda="12.8"
+    )
     (line,) = told(there, {})
-    assert line.startswith(f"{doctor.KNOWN}: transformer-engine 2.11.0 beside torch 2.9.1")
+    assert line.startswith(f"{doctor.NOTE}: transformer-engine 2.11.0 beside torch 2.9.1")
     assert "CUDA_HOME and LD_LIBRARY_PATH set" in line
     assert "export LD_LIBRARY_PATH=" in line
     right = {"CUDA_HOME": "/x", "LD_LIBRARY_PATH": f"/y:{tmp_path}/nvidia/cudnn/lib"}
@@ -207,3 +210,18 @@ def test_doctor_tells_what_is_not_set(tmp_path: Path) -> None:
         assert told(there, {}, nothing) == []
     other = replace(there, versions={**versions, "torch": "2.10.0"})
     assert told(other, {}) == []
+    assert told(replace(there, cuda="13.0"), {}) == []
+    assert told(replace(there, cuda=None, unread="it is editable"), {}) != []
+
+
+def test_doctor_says_nothing_where_a_cell_of_these_versions_needs_none(tmp_path: Path) -> None:
+    (tmp_path / "nvidia").mkdir()
+    versions = {"torch": "2.9.1", "transformer-engine": "2.11.0"}
+    there = Installed(
+        python="3.12.1", versions=versions, requires={}, places=(tmp_path,), cuda="12.8"
+    )
+    both = known(NEEDED)
+    both = structs.replace(both, cells=(*both.cells, *known({}).cells))
+    declared = matrix.load(ROOT / "constraints" / "matrix.toml")
+    remarks = doctor.diagnose(there, declared, both, {})
+    assert not any("was imported only with" in r.text for r in remarks)

@@ -151,7 +151,7 @@ def test_a_message_that_carries_a_traceback_is_told_by_its_last_line() -> None:
 
 def test_needs_gpu_is_counted_apart(made: Made) -> None:
     found = made(event("restore[gpt]"), event("inference-numbers[gpt]", "needs-gpu"))
-    assert "1 checks need a GPU" in verdict.summary(found)
+    assert "1 check needs a GPU" in verdict.summary(found)
     assert found.outcome is CellOutcome.COMPATIBLE
 
 

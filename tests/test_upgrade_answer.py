@@ -79,6 +79,9 @@ def test_what_works_only_under_a_condition_is_a_change_that_names_it() -> None:
     text = document.markdown(made)
     assert "works only under a condition now 1: `restore[gpt]`" in text
     assert "all that works in FROM works in TO, some of it under a condition" in text
+    assert f"`restore[gpt]`: in TO only with `{condition}`" in text
+    found = [shows(FROM, *GOOD), shows(TO, needs, GOOD[1])]
+    assert answered(known(found, LOADS), "restore*").word is Word.GO
     assert one_word(*GOOD, before=(needs, GOOD[1])) is Word.GO
     assert one_word(event("restore[gpt]", "broken"), GOOD[1], before=(needs, GOOD[1])) is Word.NO
 

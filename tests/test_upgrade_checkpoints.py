@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loads_support import answer
+from loads_support import answer, failure
 from support import event
 from upgrade_support import (
     ALL_LOAD,
@@ -27,6 +27,7 @@ from upgrade_support import (
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.plan import WAYS
 from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.upgrade import document
 from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import Edges, Load, Place, Route, shortest
 
@@ -60,6 +61,58 @@ def test_what_loads_is_told() -> None:
     word, routes = over(exchanged(TO, FROM, ALL_LOAD))
     assert word is Word.GO
     assert {r.load for r in routes.values()} == {Load.WORKS}
+
+
+CONDITION = "model.load(\n    strict={False}\n)"
+WITH = answer(CheckOutcome.WORKS_WITH, condition=CONDITION, failure=failure())
+
+
+def test_what_loads_only_under_a_condition_is_a_change_that_names_it() -> None:
+    found = [shows(FROM, *GOOD), shows(TO, *GOOD)]
+    of = known(found, [exchanged(TO, FROM, only(default=WITH, modelopt=WITH)), ITSELF])
+    made = answered(of)
+    assert made.word is Word.CHANGES
+    (reason,) = made.reasons
+    line = "model.load(; strict={False}; )"
+    assert reason.text == f"2 checkpoints of FROM to be loaded in TO only with {line}"
+    assert reason.names == ("restore-from[gpt:default]", "restore-from[gpt:modelopt]")
+    assert reason.why == "EOFError: EOF"
+    text = document.markdown(made)
+    assert f"  - `gpt`: loads only with `{line}`; without it: EOFError: EOF" in text
+    assert text.count("  - load: `gpt`") == 2
+    assert "its checkpoints load there" not in text
+    assert answered(of, "restore-from[gpt:default]").reasons[0].names == (reason.names[1],)
+    accepted = answered(of, "restore-from*")
+    assert accepted.word is Word.GO
+    assert "its checkpoints load there" not in document.markdown(accepted)
+
+
+@pytest.mark.parametrize(
+    ("own", "word", "told"),
+    [
+        (WITH, Word.GO, ", in FROM under the same condition alone, too;"),
+        (replace(WITH, condition="other()"), Word.CHANGES, ""),
+        (answer(BROKEN), Word.GO, ", not in FROM either;"),
+        (WORKS, Word.CHANGES, ""),
+    ],
+)
+def test_a_condition_that_from_needs_too_is_no_change(
+    own: CheckResult, word: Word, told: str
+) -> None:
+    loads = [exchanged(TO, FROM, only(default=WITH)), exchanged(FROM, FROM, only(default=own))]
+    made = answered(known([shows(FROM, *GOOD), shows(TO, *GOOD)], loads))
+    assert made.word is word
+    assert told in document.markdown(made)
+
+
+def test_where_from_did_not_load_its_own_its_suite_is_asked_for_the_condition() -> None:
+    before = (event("restore[gpt]", "works-with", condition=CONDITION),)
+    loads = exchanged(TO, FROM, only(default_to_modelopt=WITH))
+    word, routes = over(loads, before=before)
+    assert word is Word.GO
+    assert routes["gpt:default-to-modelopt"].as_in_origin
+    word, _ = over(loads)
+    assert word is Word.CHANGES
 
 
 ITSELF = exchanged(FROM, FROM, ALL_LOAD)

@@ -130,6 +130,7 @@ def test_releases_that_exclude_one_another_are_never_run() -> None:
     [
         ((FAILED,), CheckState.BAD),
         ((GOOD[1],), CheckState.GOOD),
+        ((event("modelopt-state-int8[gpt]", "works-with"),), CheckState.GOOD),
         ((event("modelopt-state-int8[gpt]", "needs-gpu"),), CheckState.SILENT),
         ((event("modelopt-state-int8[gpt]", "blocked"),), CheckState.SILENT),
         ((event("other"),), CheckState.SILENT),

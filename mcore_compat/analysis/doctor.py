@@ -60,20 +60,28 @@ def diagnose(
 
 
 def _unset(there: Installed, known: Compatibility, environ: Mapping[str, str]) -> Iterator[Remark]:
-    """Variables that are not set, and without which this TE was not imported beside this torch;
-    only a note where some are: a toolkit elsewhere may have what TE looks for."""
+    """Variables that are not set, and without which this TE was not imported beside this torch of
+    this CUDA, where it was in no such cell without; only a note: a toolkit elsewhere, which the
+    loader finds, sets no variable and may have what TE looks for."""
     pins, axes = pins_of(there), (TE, "torch", "python")
     site = next((place for place in there.places if (place / "nvidia").is_dir()), None)
-    same = (c for c in known.cells if c.variables and _alike(c.pins, pins, axes))
-    cell = next(same, None)
-    if cell is None or cell.variables is None or site is None:
+    cuda = (there.cuda or "").partition(".")[0]
+    same = [
+        c
+        for c in known.cells
+        if c.variables is not None
+        and _alike(c.pins, pins, axes)
+        and (there.unread or str(c.cuda) == cuda)
+    ]
+    cell = min(same, key=lambda c: len(c.variables or ()), default=None)
+    if cell is None or not cell.variables or site is None:
         return
     missing = plain_import.lacking(cell.variables, environ, site)
     if missing:
         text = f"{TE} {pins[TE]} beside torch {pins['torch']} was imported only with "
         lines = plain_import.exports({name: cell.variables[name] for name in missing})
         yield Remark(
-            kind=NOTE if any(environ.get(name) for name in plain_import.OURS) else KNOWN,
+            kind=NOTE,
             text=f"{text}{' and '.join(missing)} set, as in {cell.name}",
             help="; ".join(lines),
         )

@@ -65,9 +65,9 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     condition, how it fails without. `restores`: families whose
     checkpoint restores. `conditions`: of each check that is `works-with`, the code under which
     it holds; `features`: checks by what a person does that they are about, as far as the result
-    says. `variables`: what has to be set for Transformer Engine to be imported there, null where
-    that is not known. `unexpected`: failures that nothing declares. `reason`: why a cell did not
-    come to its checks.
+    says. `variables`: what has to be set for Transformer Engine to be imported there, left out
+    where that is not known. `unexpected`: failures that nothing declares. `reason`: why a cell did
+    not come to its checks.
     """
 
     name: CellName = field(name="cell")

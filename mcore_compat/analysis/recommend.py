@@ -165,8 +165,10 @@ def line(cell: CellRecord) -> str:
     """One cell, in a line."""
     pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
     fails = failed(cell)
-    count = f"{len(fails)} checks fail" if fails else "no check fails"
-    count += f", {len(cell.conditions)} hold under a condition" if cell.conditions else ""
+    verb = "check fails" if len(fails) == 1 else "checks fail"
+    count = f"{len(fails)} {verb}" if fails else "no check fails"
+    verb = "holds" if len(cell.conditions) == 1 else "hold"
+    count += f", {len(cell.conditions)} {verb} under a condition" if cell.conditions else ""
     where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
     return f"{where}: {pins}, CUDA {cell.cuda}; {count}"
 

@@ -13,13 +13,17 @@ from mcore_compat.results import fingerprint
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Source
 
 NOTED = (
+    "with defaults",
     "load with defaults",
-    "lenient load loses",
+    "lenient load loses",  # in older results
     "other keys",
     "other names",
     "disabled quantizers",
 )
 """What a check recorded that is worth keeping."""
+
+UNDER = "under "
+"""So begins the name of what was recorded of a load under a condition, which follows."""
 
 CHECK = re.compile(r"restore-from\[(?P<cell>[^:\]]+):(?P<key>[^:\]]+:[^:\]]+)\]")
 """The id of a check that loads: the cell that saved, and `family:way`."""
@@ -51,7 +55,11 @@ def kept(check: CheckResult) -> CheckResult:
         check,
         failure=check.failure if failed else None,
         reason=None if failed else check.reason,
-        details={name: check.details[name] for name in NOTED if check.details.get(name)},
+        details={
+            name: value
+            for name, value in check.details.items()
+            if value and (name in NOTED or name.startswith(UNDER))
+        },
     )
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcore_compat.core.cells import PREFIX, parsed, series_of
-from mcore_compat.exchange.evidence import answers, gist
+from mcore_compat.exchange.evidence import UNDER, answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import verdict
+from mcore_compat.results import comparison, verdict
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 NAME = "EXCHANGE.md"
@@ -216,8 +216,9 @@ RECORDED: Mapping[str, str] = {
     "other keys": "the same tensor under another key than TO asks for",
     "other names": "the same key, and another name of the parameter",
     "disabled quantizers": "quantizers that do nothing, and are not the same",
+    "with defaults": "a load with all defaults raises",
     "load with defaults": "a load with all defaults raises",
-    "lenient load loses": "what a lenient load loses",
+    "lenient load loses": "what a lenient load loses",  # in older results
 }
 """What checks noted of a load, whatever its outcome."""
 
@@ -229,7 +230,13 @@ def _notes(every: Sequence[Transfer]) -> list[tuple[str, str, list[Place]]]:
         for name, value in transfer.answer.details.items():
             members.setdefault((name, "; ".join(_entries(value))), []).append(transfer)
     order = sorted(members, key=lambda key: (key[0], -len(members[key]), key[1]))
-    return [(RECORDED.get(name, name), text, _places(members[name, text])) for name, text in order]
+    return [(_recorded(name), text, _places(members[name, text])) for name, text in order]
+
+
+def _recorded(name: str) -> str:
+    if name.startswith(UNDER):
+        return f"a load with {comparison.one_line(name.removeprefix(UNDER))} raises"
+    return RECORDED.get(name, name)
 
 
 def _entries(value: object) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
@@ -63,15 +63,19 @@ def cell(value: str) -> str:
 def constraints(results: Sequence[Evidence]) -> dict[str, str]:
     """By cell name: constraints that pip and uv accept, of each cell that can be recommended.
 
-    Of a cell with evidence of two device classes, that of the GPU is told.
+    Of a cell with evidence of two device classes, that of the GPU is told; variables, of either
+    that knows them and is of the same lock.
     """
+    known = {(e.cell, e.lock): e.variables for e in results if e.variables is not None}
     best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
     return {
-        name: _constraints(best[name]) for name in sorted(best) if verdict.restores_all(best[name])
+        name: _constraints(e, known.get((name, e.lock)) if e.variables is None else e.variables)
+        for name, e in sorted(best.items())
+        if verdict.restores_all(e)
     }
 
 
-def _constraints(e: Evidence) -> str:
+def _constraints(e: Evidence, variables: Mapping[str, str] | None) -> str:
     failed = sorted(c.check for c in e.checks if c.outcome in FAILURES)
     lines = [
         f"# {e.cell}: {e.outcome.value}, device class {e.device_class}, {e.taken[:10]}",
@@ -82,9 +86,9 @@ def _constraints(e: Evidence) -> str:
     for condition, checks in verdict.conditions(e.checks).items():
         lines.append(f"# Works with a condition: {', '.join(c.check for c in checks)}:")
         lines += [f"#   {plain(line)}" for line in condition.splitlines()]
-    if e.variables:
+    if variables:
         lines.append("# Transformer Engine is imported there only after this, in its environment:")
-        lines += [f"#   {line}" for line in plain_import.exports(e.variables)]
+        lines += [f"#   {line}" for line in plain_import.exports(variables)]
     wanted = ("megatron-core", "nvidia-modelopt", "transformer-engine")
     asked = [n for n in sorted(e.installed) if n.startswith(wanted)]
     lines += [

@@ -19,8 +19,8 @@ _PAIR = ("megatron-core", "nvidia-modelopt")
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """One check in both. An outcome is None where the check was not there; `why` is the newer
-    failure in one line; `otherwise`: it fails in both, from another cause than before;
-    `condition`: under which alone it holds now."""
+    failure in one line, of what holds under a condition that without it; `otherwise`: it fails in
+    both, from another cause than before; `condition`: under which alone it holds now."""
 
     check: str
     old: CheckOutcome | None
@@ -171,8 +171,21 @@ def other_pins(old: Evidence, new: Evidence, package: str) -> Mapping[str, tuple
     }
 
 
-def _line(condition: str) -> str:
+def one_line(condition: str) -> str:
+    """The code of a condition, its lines joined to one."""
     return "; ".join(line.strip() for line in condition.splitlines() if line.strip())
+
+
+def _named(change: Change) -> str:
+    """A check, with the condition where it holds under one alone."""
+    only = f", only with `{one_line(change.condition)}`" if change.condition else ""
+    return f"`{change.check}`{only}"
+
+
+def _because(change: Change) -> str:
+    if not change.why:
+        return ""
+    return f"; without it: {change.why}" if change.condition else f": {change.why}"
 
 
 def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
@@ -199,8 +212,10 @@ def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
         ("fails otherwise", tuple(c for c in compared.still if c.otherwise)),
         ("fails, not asked before", compared.newly_failing),
     ):
-        rows += [f"  - {word}: `{c.check}`" + (f": {c.why}" if c.why else "") for c in changes]
-    rows += [f"  - works only with `{_line(c.condition)}`: `{c.check}`" for c in compared.needs]
+        rows += [f"  - {word}: {_named(c)}{_because(c)}" for c in changes]
+    rows += [f"  - works only with `{one_line(c.condition)}`: `{c.check}`" for c in compared.needs]
     rows += [f"  - needs no condition any more: `{c.check}`" for c in compared.freed]
-    works = ", ".join(f"`{c.check}`" for c in compared.newly_works)
+    fresh = compared.newly_works
+    rows += [f"  - works, not asked before: {_named(c)}" for c in fresh if c.condition]
+    works = ", ".join(_named(c) for c in fresh if not c.condition)
     return [*rows, f"  - works, not asked before: {works}"] if works else rows

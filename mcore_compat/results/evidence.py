@@ -375,18 +375,22 @@ def save(result: Evidence, folder: Path) -> Path:
 
     A failure of the surroundings, or an interrupted run, never replaces complete evidence that is
     there already; of another set than the main one, not where that is of the same lock and checks.
-    What two interrupted runs have asked is added up.
+    What two interrupted runs have asked is added up. Variables that only the older knew stay where
+    it is of the same lock and base.
 
     Raises:
         EvidenceError: it does not follow its own format; nothing is written.
         InfrastructureError: the disk is full.
     """
     path = path_of(result.cell, result.device_class, folder, result.check_set)
-    if result.outcome is CellOutcome.ERROR or not result.complete:
-        before = _readable(path)
-        if before is not None and _outranks(before, result):
+    unsure = result.outcome is CellOutcome.ERROR or not result.complete
+    before = _readable(path) if unsure or result.variables is None else None
+    if before and unsure:
+        if _outranks(before, result):
             return path
-        result = added(before, result) if before else result
+        result = added(before, result)
+    if before and (before.lock, before.base) == (result.lock, result.base):
+        result = _with_variables(result, before.variables)
     apart: dict[str, str] = {}
     text = dumps(result, apart)
     parse(text, f"{path.parent.name}/{path.name}")
@@ -394,6 +398,11 @@ def save(result: Evidence, folder: Path) -> Path:
         large_values.write(apart, folder)  # first: what a file of evidence names is there
         files.write_text(path, text)
     return path
+
+
+def _with_variables(result: Evidence, known: Mapping[str, str] | None) -> Evidence:
+    """With these where it knows of none by itself."""
+    return result if result.variables is not None else replace(result, variables=known)
 
 
 def _readable(path: Path) -> Evidence | None:
@@ -425,7 +434,7 @@ def added(before: Evidence, after: Evidence) -> Evidence:
     older, newer = sorted((before, after), key=lambda result: result.taken)
     checks = {check.check: check for check in (*older.checks, *newer.checks)}
     return replace(
-        newer,
+        _with_variables(newer, older.variables),
         checks=tuple(checks[name] for name in sorted(checks)),
         records={**older.records, **newer.records},
     )

@@ -136,12 +136,14 @@ def _some(cells: Sequence[str]) -> str:
 
 def unused(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
     """A line for each name of a check in a rule that declares no failure of all evidence: a slip
-    of the pen, or what it declared is no more."""
+    of the pen, or what it declared is no more. What works under a condition fails with all
+    defaults, and that may be declared too."""
     used: set[tuple[int, str]] = set()
     places = {id(rule): place for place, rule in enumerate(rules)}
+    declarable = {*FAILURES, CheckOutcome.WORKS_WITH}
     for e in evidence:
         for result in e.checks:
-            rule = rule_for(e, result.check, rules) if result.outcome in FAILURES else None
+            rule = rule_for(e, result.check, rules) if result.outcome in declarable else None
             if rule is not None:
                 used.update((places[id(rule)], name) for name in rule.naming(result.check))
     return tuple(
@@ -264,8 +266,11 @@ def summary(evidence: Evidence) -> str:
     asked = any(c.kind == CORE_KIND for c in evidence.checks)
     text = f"restores: {', '.join(restoring(evidence)) or ('no family' if asked else 'not asked')}"
     conditional = sum(c.outcome is CheckOutcome.WORKS_WITH for c in evidence.checks)
-    text += f"; {conditional} checks hold only under a condition" if conditional else ""
-    return text + (f"; {gpu} checks need a GPU" if gpu else "")
+    if conditional:
+        verb = "check holds" if conditional == 1 else "checks hold"
+        text += f"; {conditional} {verb} only under a condition"
+    verb = "check needs" if gpu == 1 else "checks need"
+    return text + (f"; {gpu} {verb} a GPU" if gpu else "")
 
 
 def show(

@@ -76,4 +76,7 @@ def _checkpoints(over: Checkpoints) -> str | None:
         return NOT_TESTED
     if over.state != FRESH:
         return f"load, but {over.state} since"
-    return Load.NOT_ASKED.value if over.of(Load.NOT_ASKED) else "load"
+    if over.of(Load.NOT_ASKED):
+        return Load.NOT_ASKED.value
+    some = any(r.condition and not r.as_in_origin for r in over.routes)
+    return "load, some only under a condition" if some else "load"

@@ -14,7 +14,7 @@ from mcore_compat.upgrade import alternatives as others
 from mcore_compat.upgrade import checkpoints as loads
 from mcore_compat.upgrade import interfaces, losses, numbers, pins
 from mcore_compat.upgrade.alternatives import Alternative
-from mcore_compat.upgrade.checkpoints import Checkpoints, Load
+from mcore_compat.upgrade.checkpoints import Checkpoints, Load, Route
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.numbers import Numbers
@@ -54,7 +54,7 @@ class UpgradeReason:
 @dataclass(frozen=True, kw_only=True)
 class UpgradeAnswer:
     """Everything that is said of an upgrade. What needs evidence of both cells is None where one
-    has none; `checkpoints` where FROM has none."""
+    has none; `checkpoints` where FROM has none. `accepted`: patterns of checks that may be lost."""
 
     word: Word
     reasons: tuple[UpgradeReason, ...]
@@ -70,6 +70,7 @@ class UpgradeAnswer:
     interfaces: tuple[Interface, ...] = ()
     numbers: Numbers | None = None
     alternatives: tuple[Alternative, ...] = ()
+    accepted: tuple[str, ...] = ()
 
 
 def answer(
@@ -100,6 +101,7 @@ def answer(
         checkpoints=over,
         interfaces=changed,
         numbers=numbers.numbers(old, new) if old and new else None,
+        accepted=tuple(accepted),
     )
     reasons = tuple(sorted(judged(bare), key=lambda r: -RANK.index(r.word)))
     word = max((r.word for r in reasons), key=RANK.index, default=Word.GO)
@@ -214,15 +216,21 @@ def _of_loss(loss: Loss) -> UpgradeReason:
 
 def _of_conditions(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """What works in FROM with all defaults, and in TO only under a condition."""
-    by_condition: dict[str, list[Change]] = {}
+    by_condition: dict[tuple[bool, str], list[Change]] = {}
     for change in answer.difference.needs if answer.difference else ():
-        by_condition.setdefault(change.condition, []).append(change)
-    for condition, changes in by_condition.items():
+        key = loads.named(change.check, answer.accepted), change.condition
+        by_condition.setdefault(key, []).append(change)
+    for (may_be_lost, condition), changes in by_condition.items():
         names = [change.check for change in changes]
-        line = " ".join(condition.split()).replace("{", "{{").replace("}", "}}")
-        text = f"{{}} in FROM, and in TO only with {line}"
-        counted = _counted(Word.CHANGES, names, text, "check works", "checks work")
+        text = f"{{}} in FROM, and in TO only with {_literal(condition)}"
+        word = Word.GO if may_be_lost else Word.CHANGES
+        counted = _counted(word, names, text, "check works", "checks work")
         yield from (replace(reason, why=changes[0].why) for reason in counted)
+
+
+def _literal(condition: str) -> str:
+    """A condition on one line, for a text that is formatted."""
+    return comparison.one_line(condition).replace("{", "{{").replace("}", "}}")
 
 
 CHECKPOINTS = {
@@ -243,6 +251,14 @@ def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     if over is None or not answer.origin.outcomes():
         return
     command = loads.exchange_command(answer.origin.name, answer.target.name)
+    by_condition: dict[str, list[Route]] = {}
+    for route in over.routes:
+        if route.condition and not (route.as_in_origin or route.accepted):
+            by_condition.setdefault(route.condition, []).append(route)
+    for condition, routes in by_condition.items():
+        text = f"{{}} of FROM to be loaded in TO only with {_literal(condition)}"
+        counted = _counted(Word.CHANGES, [r.check for r in routes], text, "checkpoint")
+        yield from (replace(reason, why=routes[0].why) for reason in counted)
     for load, (word, text) in CHECKPOINTS.items():
         checks = [r.check for r in over.of(load) if not r.accepted]
         how = command if load in (Load.UNTESTED, Load.OPEN) else ""

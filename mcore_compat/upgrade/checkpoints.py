@@ -53,13 +53,17 @@ class Load(Enum):
 @dataclass(frozen=True, kw_only=True)
 class Route:
     """One kind of checkpoint of one family. `chain`: where it is held from FROM to TO, both
-    included, where it does not load by itself and this way is known; `why`: in one line;
+    included, where it does not load by itself and this way is known; `condition`: the public code
+    under which alone it loads in TO; `as_in_origin`: where that takes nothing away, how FROM loads
+    it by itself; `why`: its failure in one line, without the condition where there is one;
     `accepted`: somebody said that it may be lost."""
 
     family: str
     way: str
     load: Load
     chain: tuple[Place, ...] = ()
+    condition: str = ""
+    as_in_origin: str = ""
     why: str = ""
     cause: str | None = None
     accepted: bool = False
@@ -133,25 +137,28 @@ def _route(
     known: UpgradeInputs,
 ) -> Route:
     """What became of a checkpoint that was asked for."""
-    if answer.outcome in HOLDS:
-        why = f"with {answer.condition}" if answer.condition else ""
-        return Route(family=family, way=way, load=Load.WORKS, why=why)
     failure = answer.failure
     cause = failure.fingerprint if failure else None
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
+    own = _in_origin(origin, family, way, known)
+    if answer.outcome in HOLDS:
+        route = Route(family=family, way=way, load=Load.WORKS)
+        if answer.condition is None:
+            return route
+        as_ = _taking_nothing(own, answer.condition)
+        return replace(route, condition=answer.condition, as_in_origin=as_, why=why, cause=cause)
     asked = answer.outcome in FAILURES
     why = why if asked else answer.reason or answer.outcome.value
     route = Route(family=family, way=way, load=Load.BEFORE, why=why, cause=cause)
     if not asked and why.startswith(NOT_SAVED):
         return replace(route, load=Load.NOT_SAVED)
-    own = _in_origin(origin, family, way, known)
-    if own in NONE:
+    if own and own.outcome in NONE:
         return route  # TO takes nothing away
     if not asked:
         return replace(route, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
     chain = shortest(edges(known, family), start, end)
-    lost = Load.LOST if own in HOLDS else Load.OPEN
+    lost = Load.LOST if own and own.outcome in HOLDS else Load.OPEN
     return replace(route, load=Load.THROUGH if chain else lost, chain=chain)
 
 
@@ -159,15 +166,19 @@ NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
 """Outcomes of which it is known that a release does not do what was asked."""
 
 
-def _in_origin(
-    origin: Evidence, family: str, way: str, known: UpgradeInputs
-) -> CheckOutcome | None:
+def _taking_nothing(own: CheckResult | None, condition: str) -> str:
+    """Why a condition of TO takes nothing away, by how FROM loads its own; empty where it does, or
+    that is not known."""
+    if own and own.condition == condition:
+        return "in FROM under the same condition alone, too"
+    return "not in FROM either" if own and own.outcome in NONE else ""
+
+
+def _in_origin(origin: Evidence, family: str, way: str, known: UpgradeInputs) -> CheckResult | None:
     """How FROM loads its own checkpoint so; None where it was not asked."""
     own = known.answers(origin.cell, origin.cell).get(f"{family}:{way}")
-    if own is not None:
-        return own.outcome
     check = f"{IN_ORIGIN.get(way, '')}[{family}]"
-    return next((c.outcome for c in origin.checks if c.check == check), None)
+    return own or next((c for c in origin.checks if c.check == check), None)
 
 
 Edges = Mapping[Place, Sequence[tuple[Place, int]]]

@@ -3,7 +3,7 @@
 The file is one object; a key that is added is a minor version of `schema`, one that is gone or
 means something else a major one.
 
-- `schema`: `"1.2.0"`. `answer`: `go`, `go with changes` or `no`. `device_class`: `host` or `gpu`.
+- `schema`: `"1.3.0"`. `answer`: `go`, `go with changes` or `no`. `device_class`: `host` or `gpu`.
 - `from`, `to`: `cell`, `pins` by axis, `state` (`fresh`, `untested`, or why the evidence does not
   hold any more), `outcome`, `taken` and `restores` (families), the last three null or empty without
   evidence; `note`: how the cell was chosen, or empty.
@@ -17,10 +17,11 @@ means something else a major one.
   `open` (cells that could still be asked), `whole` (whether there is no other).
 - `difference`: lists of checks, `regressed`, `fixed`, `still_broken`, `broken_otherwise`,
   `newly_untested`, `newly_failing`, `newly_working`, `needs_condition` (worked with all
-  defaults, holds in TO only under a condition), `needs_none_now`, and `same_suite`; null without
-  evidence of both.
+  defaults, holds in TO only under a condition), `needs_none_now`; `conditions`, by check of
+  these that under which alone it holds in TO; and `same_suite`; null without evidence of both.
 - `checkpoints`: `state`, `taken`, `routes` (`family`, `way`, `load`, `chain` of cell and kind,
-  `why`, `fingerprint`, `accepted`); null where FROM has no evidence.
+  `condition` under which alone it loads, or empty, `as_in_origin` (why that is no change, or
+  empty), `why`, `fingerprint`, `accepted`); null where FROM has no evidence.
 - `pins`: `moved` by axis, and of the rest of the locks `added`, `removed`, `changed`, null where
   not both have one; `undeclared`: `requirement`, `of`, `imported_by`.
 - `interfaces`: by package `before`, `after`, `back` (to an older release), `not_recorded` (those
@@ -46,7 +47,7 @@ from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.sides import Side
 
-VERSION = "1.2.0"
+VERSION = "1.3.0"
 
 
 def text(answer: UpgradeAnswer) -> str:
@@ -154,4 +155,6 @@ def difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
         "needs_none_now": change.freed,
     }
     checks = {name: [c.check for c in rows] for name, rows in lists.items()}
-    return {**checks, "same_suite": change.same_suite}
+    changes = (*change.needs, *change.fixed, *change.newly_works)
+    conditions = {c.check: c.condition for c in changes if c.condition}
+    return {**checks, "conditions": conditions, "same_suite": change.same_suite}

@@ -12,7 +12,7 @@ from rich.console import Console
 from mcore_compat.base import files
 from mcore_compat.exchange.report import HEADS
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import verdict
+from mcore_compat.results import comparison, verdict
 from mcore_compat.upgrade import data
 from mcore_compat.upgrade.answer import UpgradeAnswer, Word
 from mcore_compat.upgrade.checkpoints import NOT_TESTED, Load, exchange_command
@@ -37,7 +37,11 @@ def markdown(answer: UpgradeAnswer) -> str:
     rest = {"added": packages.added, "removed": packages.removed, "changed": moves}
     tested = answer.checkpoints and answer.checkpoints.state != NOT_TESTED
     loads = {r.load for r in answer.checkpoints.routes} if answer.checkpoints and tested else set()
-    all_load = loads and loads <= {Load.WORKS, Load.NOT_SAVED}
+    routes = answer.checkpoints.routes if answer.checkpoints else ()
+    # What somebody accepts is lost all the same.
+    needs = any(r.condition and not r.as_in_origin for r in routes)
+    needs = needs or bool(answer.difference and answer.difference.needs)
+    all_load = loads and loads <= {Load.WORKS, Load.NOT_SAVED} and not needs
     return render(
         "upgrade.md",
         answer=answer,
@@ -49,6 +53,7 @@ def markdown(answer: UpgradeAnswer) -> str:
         loads=Load,
         restoring=verdict.restoring,
         ways=HEADS,
+        one_line=comparison.one_line,
     )
 
 

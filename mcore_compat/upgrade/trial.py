@@ -10,7 +10,7 @@ from mcore_compat.analysis.bisect.release_line import by_series, differing
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request
-from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import FAILURES, HOLDS, CellOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade import blame
 from mcore_compat.upgrade.blame import BlameReport, Moved
@@ -30,7 +30,7 @@ def state_of(
     checks = {c.check: c for c in evidence.checks if c.check in names}.values()
     if any(_alike(c, failed) for c in checks):
         return CheckState.BAD, ""
-    other = sorted({c.outcome.value for c in checks if c.outcome is not CheckOutcome.WORKS})
+    other = sorted({c.outcome.value for c in checks if c.outcome not in HOLDS})
     if len(checks) == len(names) and not other:
         return CheckState.GOOD, ""
     otherwise = " for another reason" if any(c.outcome in FAILURES for c in checks) else ""

@@ -24,7 +24,8 @@ _PAIR = {AXES[0]: AXES[1], AXES[1]: AXES[0]}
 
 
 class ChangedCheck(NamedTuple):
-    """A check that answers otherwise than in the series before, and the failure of the newer."""
+    """A check that answers otherwise than in the series before, and the failure of the newer, or
+    the condition under which alone it holds there."""
 
     check: str
     why: str
@@ -155,10 +156,10 @@ def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> A
             key = ChangedCheck(change.check, change.why, failures.get(change.check, ""))
             broke.setdefault(key, []).append((after.cell, before.cell))
         for change in difference.needs:
-            key = ChangedCheck(change.check, f"with {change.condition}", "")
+            key = ChangedCheck(change.check, _only(change), "")
             needs.setdefault(key, []).append((after.cell, before.cell))
         for change in (*difference.fixed, *difference.freed):
-            key = ChangedCheck(change.check, "", "")
+            key = ChangedCheck(change.check, _only(change), "")
             fixed.setdefault(key, []).append((after.cell, before.cell))
     return Against(
         exact=bool(exact),
@@ -169,6 +170,11 @@ def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> A
         also=tuple(axis for axis in AXES if axis in also),
         suites_differ=sum(before.suite != after.suite for before, after in pairs),
     )
+
+
+def _only(change: comparison.Change) -> str:
+    """The condition under which alone it holds; empty where it needs none."""
+    return f"only with {comparison.one_line(change.condition)}" if change.condition else ""
 
 
 def _pairs(

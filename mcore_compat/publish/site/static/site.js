@@ -484,8 +484,8 @@
       head.append(there, " ", spelt({ symbols }, cell.outcome));
       const pins = make("p", "pinned");
       data.labels.forEach((label, i) => pins.append(i ? ", " : "", `${label} `, make("b", "", cell.values[i])));
-      const under = cell.conditions ? `; ${cell.conditions} hold under a condition` : "";
-      const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} checks fail, ${cell.unexpected} of them undeclared${under}; device class ${cell.device}, ${cell.taken}`);
+      const under = cell.conditions ? `; ${cell.conditions} ${cell.conditions === 1 ? "holds" : "hold"} under a condition` : "";
+      const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} ${cell.failed === 1 ? "check fails" : "checks fail"}, ${cell.unexpected} of them undeclared${under}; device class ${cell.device}, ${cell.taken}`);
       const install = make("p");
       const file = link("constraints", "constraints", `${cell.name}.txt`);
       file.download = "";
