@@ -292,7 +292,7 @@ def test_a_suite_that_is_broken_itself_is_refused() -> None:
 
 def test_only_verdicts_of_the_last_run_s_suite_count() -> None:
     known = {name: named(name) for name in ("a", "b", "c", "d", "e")}
-    known["c"] = replace(known["c"], host_cannot="It needs a kernel.")
+    known["c"] = replace(known["c"], why_missed="It needs a kernel.")
     whole: score.Score = {}
     for name, word in (("a", NOTICED), ("b", NOTICED), ("c", MISSED), ("d", ERROR)):
         verdict = Verdict(word=word, detail="why")
@@ -300,7 +300,7 @@ def test_only_verdicts_of_the_last_run_s_suite_count() -> None:
     page = score.rendered(whole, known)
     assert "| cell | 1 of 5 | 0 | 1 | 0 | 1 | 2 | new |" in page
     assert "## Missed\n" not in page
-    assert "## Missed, and no host can notice\n\n- `c`: c. No host can notice: It needs" in page
+    assert "## Missed, for a reason\n\n- `c`: c. Why: It needs" in page
     assert "| `a` | c. | `restore[*]` | not tried with this suite |" in page
 
 
@@ -314,10 +314,10 @@ def test_of_an_older_file_only_one_suite_s_verdicts_count(tmp_path: Path) -> Non
 
 def test_a_fault_that_no_host_can_notice_fails_no_run() -> None:
     missed, well = Verdict(word=MISSED, detail=""), Verdict(word=NOTICED, detail="")
-    excused = named("a", host_cannot="It needs a kernel.")
+    excused = named("a", why_missed="It needs a kernel.")
     ends = [(excused, missed), (fault(), well)]
     assert command.code(ends) == 0
-    assert command.summary(ends) == ("1 noticed; 0 missed; 1 missed, and no host can notice; of 2")
+    assert command.summary(ends) == ("1 noticed; 0 missed; 1 missed, for a reason; of 2")
     assert command.code([*ends, (fault(), missed)]) == 1
     assert command.code([*ends, (fault(), Verdict(word=ERROR, detail=""))]) == 3
 

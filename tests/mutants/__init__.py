@@ -11,7 +11,7 @@ A fault is data, in `catalogue/*.toml`, one file an area:
     [norm-bias-not-mapped]                 what is broken, in kebab case
     breaks = "…"                           one sentence: why it matters
     noticed_by = ["restore[*]"]            checks, by id or glob; one of them must notice
-    host_cannot = "…"                      optional: why no check can notice without a GPU
+    why_missed = "…"                      optional: why it may go without notice
     hangs = true                           optional: it never comes to an end, on purpose
     [[norm-bias-not-mapped.variant]]       one for each way in which releases write it
     file = "megatron/core/…/x.py"          below site-packages; may be a glob that fits one file

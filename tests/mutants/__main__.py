@@ -68,12 +68,12 @@ def summary(ends: Ends) -> str:
     """How many faults came to what, in a line."""
     words = Counter(score.shown(verdict.word, fault) for fault, verdict in ends)
     told = [f"{words[NOTICED]} noticed", f"{words[MISSED]} missed"]
-    told += [f"{words[word]} {word}" for word in (score.NO_HOST, ERROR) if words[word]]
+    told += [f"{words[word]} {word}" for word in (score.REASONED, ERROR) if words[word]]
     return f"{'; '.join(told)}; of {len(ends)}"
 
 
 def code(ends: Ends) -> int:
-    """What the process ends with; a fault that no host can notice does not count."""
+    """What the process ends with; a fault that is missed for a reason does not count."""
     words = {score.shown(verdict.word, fault) for fault, verdict in ends}
     return InfrastructureError.exit_code if ERROR in words else int(MISSED in words)
 

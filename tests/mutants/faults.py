@@ -31,7 +31,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One way to break a package. `noticed_by`: ids or globs of checks; `host_cannot`: why none
+    """One way to break a package. `noticed_by`: ids or globs of checks; `why_missed`: why none
     can notice without a GPU, else empty; `hangs`: what is broken never comes to an end."""
 
     id: str
@@ -39,7 +39,7 @@ class Fault:
     breaks: str
     noticed_by: tuple[str, ...]
     variants: tuple[Variant, ...]
-    host_cannot: str = ""
+    why_missed: str = ""
     hangs: bool = False
 
     @property
@@ -68,7 +68,7 @@ def catalogue(folder: Path = CATALOGUE) -> dict[str, Fault]:
 
 
 def _fault(name: str, area: str, table: dict[str, Any]) -> Fault:
-    known = {"breaks", "noticed_by", "variant", "host_cannot", "hangs"}
+    known = {"breaks", "noticed_by", "variant", "why_missed", "hangs"}
     if not {"breaks", "noticed_by", "variant"} <= set(table) <= known:
         raise ValueError(f"{name}: its keys are {', '.join(table)}")
     return Fault(
@@ -77,7 +77,7 @@ def _fault(name: str, area: str, table: dict[str, Any]) -> Fault:
         breaks=table["breaks"],
         noticed_by=tuple(table["noticed_by"]),
         variants=tuple(_variant(name, one) for one in table["variant"]),
-        host_cannot=table.get("host_cannot", ""),
+        why_missed=table.get("why_missed", ""),
         hangs=table.get("hangs", False),
     )
 

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 SCORE = HERE / "score.json"
 PAGE = HERE.parents[1] / "docs" / "mutants.md"
 
-NO_HOST = "missed, and no host can notice"
+REASONED = "missed, for a reason"
 NOT_TRIED = "not tried with this suite"
 
 
@@ -106,7 +106,7 @@ def of(score: Score, cell: str, fault: str) -> Told | None:
 
 def shown(word: str, fault: Fault) -> str:
     """The word of a verdict as it is shown and counted."""
-    return NO_HOST if word == MISSED and fault.host_cannot else word
+    return REASONED if word == MISSED and fault.why_missed else word
 
 
 def _word(score: Score, cell: str, fault: Fault) -> str:
@@ -134,7 +134,7 @@ def rendered(score: Score, faults: Mapping[str, Fault]) -> str:
     """The page, the same for the same score whenever it is written."""
     cells = sorted(score)
     parts = [HEAD, "## Score\n\n", *_table(cells, score, faults)]
-    for word, title in ((MISSED, "Missed"), (NO_HOST, "Missed, and no host can notice")):
+    for word, title in ((MISSED, "Missed"), (REASONED, "Missed, for a reason")):
         own = [f for f in faults.values() if any(_word(score, c, f) == word for c in cells)]
         if own:
             parts += [f"\n## {title}\n\n", *_missed(cells, score, own)]
@@ -146,7 +146,7 @@ def rendered(score: Score, faults: Mapping[str, Fault]) -> str:
 
 
 def _table(cells: list[str], score: Score, faults: Mapping[str, Fault]) -> Iterable[str]:
-    words = (MISSED, NO_HOST, NOT_HERE, ERROR, NOT_TRIED)
+    words = (MISSED, REASONED, NOT_HERE, ERROR, NOT_TRIED)
     yield f"| cell | noticed of those that apply | {' | '.join(words)} | suite |\n"
     yield f"|{' --- |' * (3 + len(words))}\n"
     for cell in cells:
@@ -160,7 +160,7 @@ def _table(cells: list[str], score: Score, faults: Mapping[str, Fault]) -> Itera
 def _missed(cells: list[str], score: Score, faults: Iterable[Fault]) -> Iterable[str]:
     for fault in faults:
         yield f"- `{fault.id}`: {fault.breaks}"
-        yield f" No host can notice: {fault.host_cannot}\n" if fault.host_cannot else "\n"
+        yield f" Why: {fault.why_missed}\n" if fault.why_missed else "\n"
         for cell in cells:
             told = of(score, cell, fault.id)
             if told and told["verdict"] == MISSED:

@@ -118,6 +118,11 @@ class Referee:
             self._error = call.excinfo.value
 
 
+NO_NUMBER = "must be int, not torch.device"
+"""What is said where the stand-in's current device, which is the CPU, is taken for the number of a
+GPU."""
+
+
 def judged(error: BaseException) -> dict[str, str]:
     """`failed`, or `stopped` where the error comes from the missing GPU; and why.
 
@@ -130,6 +135,8 @@ def judged(error: BaseException) -> dict[str, str]:
 
     stated = None if in_forward(error) else "raised outside of a forward pass"
     outcome, _ = classify.classify(error, host=True, stated=stated)
+    if in_forward(error) and NO_NUMBER in str(error):
+        outcome = STOPPED
     root = failures.root(error)
     last = failures.innermost(root)[-1]
     file = failures.relative(last.filename)
