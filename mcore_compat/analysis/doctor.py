@@ -316,7 +316,8 @@ def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
         text = f"{spelt}: {_listed(held)} hold only with {condition}"
         yield Remark(kind=NOTE, text=text, help=how)
     others = [check for check in fails if check not in wrong]
-    for checks, where, help_ in _elsewhere(cell.pins, cell.device_class, others, known):
+    suite = cell.digests.get("suite")
+    for checks, where, help_ in _elsewhere(cell.pins, cell.device_class, others, known, suite):
         text = f"{spelt}: {checks} fail, and {where}"
         yield Remark(kind=NOTE, text=text, help=f"{help_}; {how}")
 
@@ -327,13 +328,19 @@ def _listed(checks: Sequence[str]) -> str:
 
 
 def _elsewhere(
-    pins: Mapping[str, str], device_class: str, fails: Sequence[str], known: Compatibility
+    pins: Mapping[str, str],
+    device_class: str,
+    fails: Sequence[str],
+    known: Compatibility,
+    suite: str | None = None,
 ) -> Iterator[tuple[str, str, str]]:
     """Those of the checks that work in another cell of the same megatron-core, where, and the
-    nearest such cell of the first; nothing where none does."""
+    nearest such cell of the first; nothing where none does. `suite`: by whose results alone; what
+    another suite says of a check may be another question."""
     version = pins["megatron-core"]
     same = [c for c in known.cells if c.pins["megatron-core"] == version]
     same = [c for c in same if c.device_class == device_class]
+    same = [c for c in same if suite in (None, c.digests.get("suite"))]
     cells = {f: nearest(pins, [c for c in same if c.checks.get(f) in HOLDS]) for f in fails}
     better = sorted((check, cell.name) for check, cell in cells.items() if cell is not None)
     if better:

@@ -5,6 +5,7 @@ Made from the environment of a real cell by hard links, then broken with uv as a
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,8 @@ WHOLE = "compat-0.16-modelopt0.46"
 """In which nothing fails that works in other cells of its megatron-core. Of the stack of `CELL`: no
 wheel is built for it alone."""
 
-INCOMPATIBLE = "compat-0.9-modelopt0.21"
-"""In which no checkpoint restores; that is declared."""
+INCOMPATIBLE = "compat-0.10-modelopt0.43-te2.5-torch2.8"
+"""In which no checkpoint can be saved; that is declared."""
 
 BREAK = {
     "no extension": ["uninstall", "transformer-engine-torch"],
@@ -71,14 +72,27 @@ def _linked(source: str, target: str) -> None:
     Path(target).hardlink_to(source)
 
 
-def doctor(python: Path) -> tuple[int, str]:
+def doctor(python: Path, **variables: str) -> tuple[int, str]:
     argv = [sys.executable, "-m", "mcore_compat.cli", "doctor", "--python", python]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    env = {**os.environ, **variables}
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=120, env=env)
     return done.returncode, done.stdout
 
 
 def test_it_is_silent_where_all_is_right() -> None:
-    assert doctor(environment_of(WHOLE) / "bin" / "python") == (0, "")
+    python = environment_of(WHOLE) / "bin" / "python"
+    nvidia = next(python.parent.parent.glob("lib/python3*/site-packages")) / "nvidia"
+    libraries = ":".join(map(str, sorted(nvidia.glob("*/lib"))))
+    # As the head of the cell's constraints file says.
+    assert doctor(python, CUDA_HOME=str(nvidia), LD_LIBRARY_PATH=libraries) == (0, "")
+
+
+def test_it_tells_what_has_to_be_set() -> None:
+    variables = ("CUDA_HOME", "LD_LIBRARY_PATH", "CUDNN_HOME", "NVRTC_HOME", "CURAND_HOME")
+    code, said = doctor(environment_of(WHOLE) / "bin" / "python", **dict.fromkeys(variables, ""))
+    assert code == 0
+    assert said.startswith("note: transformer-engine 2.11.0 beside torch 2.9.1 was imported only")
+    assert "export CUDA_HOME=" in said
 
 
 def test_it_says_where_no_checkpoint_restores() -> None:
