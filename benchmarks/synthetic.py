@@ -27,7 +27,7 @@ from mcore_compat.core.cells import AXES, Cell, parsed, series_of
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.publish import collation, report, site
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import evidence, large_values
+from mcore_compat.results import evidence, large_values, store
 
 MCORE = [f"0.{n}" for n in range(9, 34)]
 MODELOPT = [f"0.{n}" for n in range(21, 61)]
@@ -108,7 +108,7 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
         say(f"{spent:6.2f} s  {peak:4.0f} MB  {what}")
 
     gc.disable()  # as the command does
-    found = evidence.load_all(source)
+    found = store.load_all(source)
     lap(f"{len(found)} cells loaded")
     by_name = {e.cell: e for e in found}
     declared = replace(

@@ -12,7 +12,7 @@ from typing import Any
 
 from support import ROOT
 
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch
@@ -50,7 +50,7 @@ class Run:
 
     def stored(self, name: str) -> Evidence | None:
         path = evidence.path_of(f"compat-{name}", "host", self.folder / "evidence")
-        return evidence.load(path) if path.exists() else None
+        return store.load(path) if path.exists() else None
 
     def batches(self) -> list[Batch]:
         found = [records.read(p.parent) for p in (self.folder / "submitted").glob("*/batch.json")]

@@ -17,7 +17,7 @@ from pathlib import Path
 from support import START, event, stand_in_cell
 
 from mcore_compat.base import processes
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.from_events import Builder
 from mcore_compat.schedule.jobs import schedulers
 from mcore_compat.schedule.jobs.drive import Driver
@@ -38,12 +38,12 @@ def cell(name: str, folder: Path) -> None:
     endless = first and name.partition("-")[0] in ENDLESS
     builder.take(START)
     builder.take(event("restore[gpt]", "broken" if endless else "works"))
-    evidence.save(builder.evidence(), folder / "evidence")
+    store.save(builder.evidence(), folder / "evidence")
     if endless:
         processes.run([sys.executable, "-c", "import time; time.sleep(3600)", folder], timeout=3600)
     time.sleep(2)
     builder.take({"event": "end", "seconds": 1.0})
-    evidence.save(builder.evidence(), folder / "evidence")
+    store.save(builder.evidence(), folder / "evidence")
 
 
 def submit(scheduler: str, folder: Path, names: list[str]) -> None:
@@ -62,7 +62,7 @@ def submit(scheduler: str, folder: Path, names: list[str]) -> None:
             poll=options.poll,
             say=lambda line: print(line, flush=True),
             outcome_of=lambda name: (
-                evidence.load(
+                store.load(
                     evidence.path_of(f"compat-{name}", "host", folder / "evidence")
                 ).outcome.value
             ),

@@ -19,7 +19,7 @@ from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import VARIABLE, Workspace
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN
@@ -61,7 +61,7 @@ class World:
         return replace(made, lock=lock, suite=suite, wheels={})
 
     def save(self, found: Evidence) -> None:
-        evidence.save(found, self.workspace.results)
+        store.save(found, self.workspace.results)
 
     def know(self, *series: str, suite: str | None = None) -> None:
         """Store evidence; of another suite where one is named, so that it is stale."""

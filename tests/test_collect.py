@@ -40,7 +40,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.check_sets import GPU, MAIN
 
@@ -58,7 +58,7 @@ def test_evidence_of_the_lock_is_the_cells(
     ((path, one, _, later),) = collection.collect([tmp_path / "back"], known)
     assert later is None
     assert path == evidence.path_of(NAME, "host", known.workspace.results)
-    found = evidence.load(path)
+    found = store.load(path)
     assert found == one
     assert (found.cell, found.pins, found.base) == (NAME, cell.pins, None)
     assert (found.lock, found.suite) == (carried["lock"], SUITE)
@@ -77,7 +77,7 @@ def test_conditions_features_and_records_come_back(
     carried["events"].insert(2, record_event("signatures", **{"megatron.a:f": "(x)"}))
     write(carried)
     ((path, *_),) = collection.collect([tmp_path / "back"], known)
-    found = evidence.load(path)
+    found = store.load(path)
     back = next(c for c in found.checks if c.check == "restore-back[gpt]")
     assert (back.condition, back.feature) == (CONDITION, "restore-back")
     assert found.recorded("signatures") == {"megatron.a:f": "(x)"}
@@ -124,8 +124,8 @@ def test_over_a_base_it_is_never_the_locked_cells(
         "transformer-engine": {"lock": cell.te, "there": "2.4.0+3cd6870"},
         "transformer-engine-torch": {"lock": cell.te, "there": None},
     }
-    assert evidence.load(path) == one
-    assert not evidence.load_all(known.workspace.results)
+    assert store.load(path) == one
+    assert not store.load_all(known.workspace.results)
     assert one.installed["apex"] == "0.1"
 
 
@@ -144,7 +144,7 @@ def test_of_releases_it_has_the_name_of_their_cell(
 
 def tier(known: Reference) -> tuple[Evidence, ...]:
     """What is stored of the GPU tier."""
-    return evidence.load_all(known.workspace.results, "gpu")
+    return store.load_all(known.workspace.results, "gpu")
 
 
 def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
@@ -159,7 +159,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     assert path == evidence.path_of(NAME, "gpu", known.workspace.results, "gpu")
     assert stored(known) == [f"results/{NAME}/gpu.gpu.json"]
     assert tier(known) == (one,)
-    assert not evidence.load_all(known.workspace.results), "no verdict of the cell"
+    assert not store.load_all(known.workspace.results), "no verdict of the cell"
     assert (one.check_set, one.lock, one.suite) == ("gpu", carried["lock"], TIER)
     assert (one.taken, one.pins, one.base) == (TAKEN, cell.pins, None)
     assert [c.outcome.value for c in one.checks] == ["broken", "works"]
@@ -185,7 +185,7 @@ def test_of_a_part_over_a_base_it_is_kept_apart(
     ((path, one, *_),) = collection.collect([write(data, "gpu.host-base")], known)
     name = f"{NAME}-te2.4.0+3cd6870-torch{VENDOR}"
     assert path == known.workspace.over_base / name / "gpu.host.json"
-    assert evidence.load(path) == one
+    assert store.load(path) == one
     assert one.base is not None
     assert one.base["differs"]["torch"]["there"] == VENDOR
     assert tier(known) == ()
@@ -308,7 +308,7 @@ def test_what_came_of_a_part_over_a_base_is_told(
     data["suite"], data["part"]["digest"] = MAIN.digest(here.suite), GPU.digest(here.suite)
     ask(data, event("quantized-fp8[gpt]", "broken", reason="a stand-in"))
     (one,) = collection.take_back([write(data, "gpu.host-base")], here)
-    assert evidence.load_all(here.over_base, "gpu") == (one,)
+    assert store.load_all(here.over_base, "gpu") == (one,)
     first, *rest = capsys.readouterr().out.splitlines()
     told = (
         f"{one.cell}, gpu, device class host: ✓ works 1, ✗ broken 1; over a base, with the lock of "

@@ -35,7 +35,7 @@ from mcore_compat.base.errors import EvidenceError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
@@ -54,7 +54,7 @@ def test_of_a_run_that_was_cut_short_what_it_learnt_is_taken(
     carried: Carried, known: Reference, write: Write
 ) -> None:
     ((path, one, *_),) = collection.collect([write(cut_short(carried))], known)
-    found = evidence.load(path)
+    found = store.load(path)
     assert found == one
     assert [check.check for check in found.checks] == ["restore[gpt]"]
     assert not found.complete
@@ -77,7 +77,7 @@ def test_of_a_part_neither(carried: Carried, known: Reference, write: Write) -> 
     short = {**cut_short(data), "taken": LATER}
     ((*_, stays),) = collection.collect([write(short, "gpu.gpu")], known)
     assert stays == TAKEN
-    assert evidence.load_all(known.workspace.results, "gpu") == (whole,)
+    assert store.load_all(known.workspace.results, "gpu") == (whole,)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_of_two_that_were_cut_short_what_both_asked_is_kept(
     assert (len(one.checks), asked) == (2, 3)
     ((path, one, *_, stays),) = collection.collect([write(second)], known)
     assert stays is None
-    found = evidence.load(path)
+    found = store.load(path)
     assert {check.check: check.outcome.value for check in found.checks} == {
         "restore[gpt]": "works",
         "restore[llama4-moe]": "works",
@@ -105,7 +105,7 @@ def test_of_two_that_were_cut_short_what_both_asked_is_kept(
     # Of another driver, it is another machine's.
     second["events"][0]["platform"]["driver"] = "2.0"
     collection.collect([write(second)], known)
-    found = evidence.load(path)
+    found = store.load(path)
     assert [check.check for check in found.checks] == ["restore[gpt]", "restore[mla-moe]"]
 
 
@@ -155,7 +155,7 @@ def test_an_archive_is_read_and_nothing_else_in_it(
             info.size = len(text.encode())
             out.addfile(info, io.BytesIO(text.encode()))
     ((stored_at, one, *_),) = collection.collect([path], known)
-    assert evidence.load(stored_at) == one
+    assert store.load(stored_at) == one
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises((EvidenceError, UsageError), match=r"results\.tar"):
         collection.collect([path], known)

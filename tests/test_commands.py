@@ -21,7 +21,7 @@ from mcore_compat.cli import parsing, registry
 from mcore_compat.core import combinations
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.resolve import resolvability
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import store, verdict
 from mcore_compat.run import check_sets, machine, pipeline
 from mcore_compat.schedule import nox_sessions
 
@@ -192,7 +192,7 @@ def test_explain_names_the_cell_that_would_tell_most(
     cells = [combinations.named(name, snapshot.matrix(), snapshot.releases()) for name in names]
     outcomes = "broken", "works"
     for cell, outcome in zip(cells, outcomes, strict=True):
-        evidence.save(stand_in_evidence(event("restore[gpt]", outcome), cell=cell), results)
+        store.save(stand_in_evidence(event("restore[gpt]", outcome), cell=cell), results)
     monkeypatch.setattr(machine, "device_class", lambda: "gpu")  # who asks has none of his own
     assert cli.main(["explain", names[0]]) == 0
     out = capsys.readouterr().out
@@ -210,7 +210,7 @@ def test_explain_tells_device_classes_apart(
     cell = combinations.named("compat-0.16-modelopt0.41", snapshot.matrix(), snapshot.releases())
     for device, outcome in (("host", "works"), ("gpu", "broken")):
         shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
-        evidence.save(replace(shown, device_class=device), results)
+        store.save(replace(shown, device_class=device), results)
     assert cli.main(["explain", cell.name]) == 0
     of_gpu, of_host = capsys.readouterr().out.split("host:\n")
     assert of_gpu.startswith("gpu:\nrestore[gpt]\n")
@@ -224,9 +224,9 @@ def test_what_is_known_of_a_cell_is_shown_without_a_run(
     cell = combinations.named("compat-0.16-modelopt0.41", snapshot.matrix(), snapshot.releases())
     shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
     for device in ("host", "gpu"):
-        evidence.save(replace(shown, device_class=device), results)
+        store.save(replace(shown, device_class=device), results)
     ranks = stand_in_evidence(event("ranks-tp2[gpt]", "broken"), cell=cell)
-    evidence.save(replace(ranks, check_set=check_sets.RANKS.name), results)
+    store.save(replace(ranks, check_set=check_sets.RANKS.name), results)
     assert cli.main(["show", "0.16-modelopt0.41"]) == code
     told = capsys.readouterr().out
     for device in ("host", "gpu"):

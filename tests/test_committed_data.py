@@ -29,7 +29,7 @@ from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.offline import base_list, contents, plan_file
 from mcore_compat.publish import compatibility_json, compatibility_page, csv_and_constraints
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence, verdict_index
+from mcore_compat.results import store, verdict_index
 from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.schedule import new_releases
 from mcore_compat.upgrade import examples
@@ -124,7 +124,7 @@ def proposal(stack: Stack) -> new_releases.Proposal:
 
 
 def test_what_is_proposed_can_be_installed_as_declared(declared: Matrix, facts: Releases) -> None:
-    results = [e for e in evidence.load_all(HERE.results) if e.device_class == "host"]
+    results = [e for e in store.load_all(HERE.results) if e.device_class == "host"]
     untested = UntestedCells(results, declared, facts)
     every = explanation.explain(results, untested)
     for one in every[:3]:  # asked for alone, a failure is explained as among all
@@ -188,7 +188,7 @@ def test_no_other_example_lies_there() -> None:
 
 @pytest.mark.parametrize("name", ON_A_GPU)
 def test_results_of_the_other_check_sets_are_whole(name: str) -> None:
-    for one in evidence.load_all(HERE.results, name):
+    for one in store.load_all(HERE.results, name):
         assert (one.check_set, one.complete) == (name, True)
 
 

@@ -34,7 +34,7 @@ from mcore_compat.publish.site import cell as cell_page
 from mcore_compat.publish.site import index, series
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import comparison, evidence, verdict
+from mcore_compat.results import comparison, store, verdict
 from mcore_compat.results.evidence import RECORDS, Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import ON_A_GPU
@@ -85,7 +85,7 @@ def test_a_condition_is_no_failure_of_the_cell(
 
 def test_it_is_kept_with_condition_feature_and_failure(tmp_path: Path) -> None:
     found = stand_in_evidence(WITH)
-    loaded = evidence.load(evidence.save(found, tmp_path))
+    loaded = store.load(store.save(found, tmp_path))
     assert loaded == found
     check = loaded.checks[0]
     assert (check.feature, check.condition) == ("restore", CONDITION)
@@ -94,7 +94,7 @@ def test_it_is_kept_with_condition_feature_and_failure(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_not_written() -> None:
-    text = evidence.dumps(stand_in_evidence(event("restore[gpt]")))
+    text = store.dumps(stand_in_evidence(event("restore[gpt]")))
     assert not any(f'"{name}"' in text for name in ("feature", "condition", "records", "variables"))
 
 
@@ -113,7 +113,7 @@ def test_a_condition_goes_with_its_outcome_and_a_failure(
     failure = BROKEN["failure"] if broken else None
     made = stand_in_evidence(event("a", outcome, condition=condition, failure=failure))
     with pytest.raises(EvidenceError, match="condition"):
-        evidence.parse(evidence.dumps(made), "it/main.host.json")
+        store.parse(store.dumps(made), "it/main.host.json")
 
 
 def test_records_are_kept_and_count_for_nothing(tmp_path: Path) -> None:
@@ -121,25 +121,25 @@ def test_records_are_kept_and_count_for_nothing(tmp_path: Path) -> None:
     found = stand_in_evidence(PLAIN, {**record, "failure": BROKEN["failure"]})
     assert [c.check for c in found.checks] == ["restore[gpt]"]
     assert found.outcome is CellOutcome.COMPATIBLE
-    path = evidence.save(found, tmp_path)
-    assert evidence.load(path) == found
+    path = store.save(found, tmp_path)
+    assert store.load(path) == found
     assert found.recorded("signatures")["megatron.a:f"] == "(x)"
     assert found.recorded("none") == {}
-    evidence.large_values.pack(tmp_path)
-    assert evidence.load(path) == found  # what records name is not dropped
+    store.large_values.pack(tmp_path)
+    assert store.load(path) == found  # what records name is not dropped
 
 
 def test_what_older_suites_asked_as_checks_is_read_as_records() -> None:
     made = stand_in_evidence(PLAIN, BROKEN | {"check": "other", "kind": "other", "outcome": "works",
                                               "failure": None})  # fmt: skip
-    data = json.loads(evidence.dumps(made))
-    row = json.loads(evidence.dumps(stand_in_evidence(BROKEN)))["checks"][0]
+    data = json.loads(store.dumps(made))
+    row = json.loads(store.dumps(stand_in_evidence(BROKEN)))["checks"][0]
     for kind in sorted(RECORDS):
         details = {"megatron.a:f": "(x)"}
         data["checks"].append({**row, "check": kind, "kind": kind, "family": None,
                                "details": details})  # fmt: skip
     data["outcome"] = "partial"  # as it was, for nothing but the record
-    found = evidence.parse(json.dumps(data), "it/main.host.json")
+    found = store.parse(json.dumps(data), "it/main.host.json")
     assert {c.check for c in found.checks} == {"restore[gpt]", "other"}
     assert {*found.records} == RECORDS
     assert found.recorded("signatures") == {"megatron.a:f": "(x)"}
@@ -258,14 +258,14 @@ def test_a_series_page_has_the_condition_of_what_it_fixed() -> None:
 
 def test_variables_that_are_not_looked_for_again_stay(tmp_path: Path) -> None:
     knew = replace(stand_in_evidence(PLAIN), variables={"CUDA_HOME": "<site-packages>/nvidia"})
-    evidence.save(knew, tmp_path)
-    path = evidence.save(stand_in_evidence(WITH), tmp_path)
-    assert evidence.load(path).variables == knew.variables
-    assert evidence.load(path).checks[0].condition == CONDITION
-    evidence.save(replace(knew, variables={}), tmp_path)
-    assert evidence.load(path).variables == {}
-    evidence.save(replace(knew, lock="another", variables=None), tmp_path)
-    assert evidence.load(path).variables is None
+    store.save(knew, tmp_path)
+    path = store.save(stand_in_evidence(WITH), tmp_path)
+    assert store.load(path).variables == knew.variables
+    assert store.load(path).checks[0].condition == CONDITION
+    store.save(replace(knew, variables={}), tmp_path)
+    assert store.load(path).variables == {}
+    store.save(replace(knew, lock="another", variables=None), tmp_path)
+    assert store.load(path).variables is None
 
 
 def test_constraints_have_the_variables_that_either_device_class_knows() -> None:

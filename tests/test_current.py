@@ -23,7 +23,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, interpreters, process_variables, scan
 from mcore_compat.environments.scan import Installed
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells, machine
 
@@ -70,7 +70,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
 
 def written(path: Path) -> Evidence:
     """Evidence from a file of the user's own, in which all values are."""
-    return evidence.parse(path.read_text(), path.name)
+    return store.parse(path.read_text(), path.name)
 
 
 def doctor(*options: str) -> int:

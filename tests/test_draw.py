@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from referee import draw
 from support import ROOT, event, stand_in_cell, stand_in_evidence
 
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 
 ROWS = [(f"compat-{c}", f"{kind}[{c}]", "works") for c in range(5) for kind in ("a", "b", "c")]
 
@@ -37,7 +37,7 @@ def results(tmp_path: Path) -> Path:
         events = [event(f"k[{outcome}]", outcome) for outcome in ("works", "works-with", "broken")]
         events += [event(f"l[{outcome}]", outcome) for outcome in ("blocked", "needs-gpu")]
         found = stand_in_evidence(*events, cell=stand_in_cell(mcore))
-        evidence.save(replace(found, suite=suite, taken=taken), tmp_path)
+        store.save(replace(found, suite=suite, taken=taken), tmp_path)
     return tmp_path
 
 

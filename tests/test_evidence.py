@@ -10,7 +10,7 @@ from support import START, event, stand_in_cell
 
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
 
@@ -19,38 +19,38 @@ Made = Callable[..., Evidence]
 
 def test_what_is_saved_is_what_is_loaded(made: Made, tmp_path: Path) -> None:
     found = made(event("restore[gpt]"), event("build", "broken"))
-    path = evidence.save(found, tmp_path)
+    path = store.save(found, tmp_path)
     assert path == tmp_path / found.cell / "main.host.json"
-    assert evidence.load(path) == found
-    assert evidence.load_all(tmp_path) == (found,)
+    assert store.load(path) == found
+    assert store.load_all(tmp_path) == (found,)
 
 
 def test_same_evidence_same_bytes(made: Made) -> None:
     a, b = event("restore[gpt]"), event("build[gpt]")
     one = dataclasses.replace(made(a, b), taken="2026-01-01T00:00:00Z")
     two = dataclasses.replace(made(b, a), taken="2026-01-01T00:00:00Z")
-    assert evidence.dumps(one) == evidence.dumps(two)
+    assert store.dumps(one) == store.dumps(two)
 
 
 def test_an_interrupted_run_keeps_what_was_learnt(made: Made, tmp_path: Path) -> None:
     found = made(event("restore[gpt]"), end=False)
-    loaded = evidence.load(evidence.save(found, tmp_path))
+    loaded = store.load(store.save(found, tmp_path))
     assert not loaded.complete
     assert [c.check for c in loaded.checks] == ["restore[gpt]"]
 
 
 def test_an_interrupted_run_never_replaces_a_complete_one(made: Made, tmp_path: Path) -> None:
     whole = made(event("restore[gpt]"))
-    path = evidence.save(whole, tmp_path)
-    evidence.save(made(end=False), tmp_path)
-    assert evidence.load(path) == whole
+    path = store.save(whole, tmp_path)
+    store.save(made(end=False), tmp_path)
+    assert store.load(path) == whole
 
 
 def test_what_two_interrupted_runs_asked_is_added_up(made: Made, tmp_path: Path) -> None:
     asked = (event("a[gpt]", "broken"), event("b[gpt]")), (event("a[gpt]"),)
     for events in asked:
-        path = evidence.save(made(*events, end=False), tmp_path)
-    found = evidence.load(path)
+        path = store.save(made(*events, end=False), tmp_path)
+    found = store.load(path)
     assert [(c.check, c.outcome.value) for c in found.checks] == [
         ("a[gpt]", "works"),
         ("b[gpt]", "works"),
@@ -58,33 +58,33 @@ def test_what_two_interrupted_runs_asked_is_added_up(made: Made, tmp_path: Path)
     assert found.outcome is CellOutcome.ERROR
     assert not found.complete
     alone = dataclasses.replace(made(event("c[gpt]"), end=False), suite="other")
-    evidence.save(alone, tmp_path)
-    assert evidence.load(path) == alone
+    store.save(alone, tmp_path)
+    assert store.load(path) == alone
 
 
 def test_a_result_in_the_place_of_another_is_refused(made: Made, tmp_path: Path) -> None:
-    path = evidence.save(made(event("restore[gpt]")), tmp_path)
+    path = store.save(made(event("restore[gpt]")), tmp_path)
     for name in ("main.gpu.json", "ranks.host.json"):
         other = path.with_name(name)
         other.write_bytes(path.read_bytes())
         with pytest.raises(EvidenceError, match=rf"{name} is that of {path.parent.name}/main"):
-            evidence.load(other)
+            store.load(other)
 
 
 def test_check_sets_of_a_cell_lie_side_by_side(made: Made, tmp_path: Path) -> None:
     main = made(event("restore[gpt]"))
     ranks = dataclasses.replace(main, check_set="ranks", outcome=CellOutcome.UNTESTED)
-    paths = [evidence.save(one, tmp_path) for one in (main, ranks)]
+    paths = [store.save(one, tmp_path) for one in (main, ranks)]
     assert [p.name for p in paths] == ["main.host.json", "ranks.host.json"]
-    assert evidence.load_all(tmp_path) == (main,)
-    assert evidence.load_all(tmp_path, "ranks") == (ranks,)
+    assert store.load_all(tmp_path) == (main,)
+    assert store.load_all(tmp_path, "ranks") == (ranks,)
 
 
 def test_an_error_never_replaces_a_verdict(made: Made, tmp_path: Path) -> None:
     whole = made(event("restore[gpt]"))
-    path = evidence.save(whole, tmp_path)
-    evidence.save(dataclasses.replace(whole, outcome=CellOutcome.ERROR, checks=()), tmp_path)
-    assert evidence.load(path) == whole
+    path = store.save(whole, tmp_path)
+    store.save(dataclasses.replace(whole, outcome=CellOutcome.ERROR, checks=()), tmp_path)
+    assert store.load(path) == whole
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 2}', "[]", '{"format": 1}', '{"schema": 1}'])
@@ -93,7 +93,7 @@ def test_a_corrupt_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> 
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(EvidenceError) as caught:
-        evidence.load(path)
+        store.load(path)
     assert "compat-0.16-modelopt0.41/main.host.json" in str(caught.value)
     assert "--force" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -102,13 +102,13 @@ def test_a_corrupt_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> 
 def test_what_breaks_its_own_schema_is_not_written(made: Made, tmp_path: Path) -> None:
     bad = dataclasses.replace(made(event("restore[gpt]")), cell="nonsense")
     with pytest.raises(EvidenceError):
-        evidence.save(bad, tmp_path)
+        store.save(bad, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_broken_check_without_a_failure_is_refused(made: Made, tmp_path: Path) -> None:
     with pytest.raises(EvidenceError):
-        evidence.save(made(event("restore[gpt]", "broken", failure=None)), tmp_path)
+        store.save(made(event("restore[gpt]", "broken", failure=None)), tmp_path)
 
 
 def test_a_suite_that_was_broken_on_purpose_gives_no_evidence() -> None:
@@ -155,7 +155,7 @@ def test_events_of_another_protocol_are_refused() -> None:
 
 def test_the_file_is_plain_sorted_json(made: Made) -> None:
     found = made(event("restore[gpt]"), event("build[gpt]"))
-    text = evidence.dumps(found)
+    text = store.dumps(found)
     data = json.loads(text)
     assert data["format"] == evidence.FORMAT
     *others, last = data

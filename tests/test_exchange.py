@@ -25,7 +25,7 @@ from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.results.evidence import CheckResult, Evidence, Reason, Source
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
@@ -252,12 +252,12 @@ def test_evidence_is_read_as_it_was_written_and_written_alike(tmp_path: Path) ->
     found = with_source(
         exchanged(), gpt__default=BROKEN, gpt__modelopt=needs, mla_moe__quantized=noted
     )
-    path = evidence.save(found, tmp_path)
-    (again,) = evidence.load_all(tmp_path, "exchange")
+    path = store.save(found, tmp_path)
+    (again,) = store.load_all(tmp_path, "exchange")
     assert again == found
     assert path == tmp_path / NEW / "exchange.host.json"
     before = path.read_bytes()
-    evidence.save(again, tmp_path)
+    store.save(again, tmp_path)
     assert path.read_bytes() == before
 
 
@@ -265,7 +265,7 @@ def test_a_long_failure_is_kept_once_and_told_short(tmp_path: Path) -> None:
     long = replace(failure("x" * 1000), traceback="a long traceback\n" * 50)
     broken = replace(BROKEN, failure=long)
     found = with_source(exchanged(), gpt__default=broken, gpt__modelopt=broken)
-    evidence.save(found, tmp_path)
+    store.save(found, tmp_path)
     texts = [path.read_text() for path in tmp_path.rglob("*.json")]
     assert sum(text.count("a long traceback") for text in texts) == 50, "once, for two checks"
     told = re.findall("x{20,}", report.markdown([found]))
@@ -300,12 +300,12 @@ def test_ways_that_were_not_asked_again_stay() -> None:
 def test_a_file_that_is_not_whole_is_one_line_with_the_way_out(
     harm: Callable[[str], str], tmp_path: Path
 ) -> None:
-    path = evidence.save(with_source(exchanged(), gpt__default=BROKEN), tmp_path)
+    path = store.save(with_source(exchanged(), gpt__default=BROKEN), tmp_path)
     before = path.read_text()
     path.write_text(harm(before))
     assert path.read_text() != before
     with pytest.raises(EvidenceError, match="remove it and run nox -s exchange") as caught:
-        evidence.load_all(tmp_path, "exchange")
+        store.load_all(tmp_path, "exchange")
     assert str(caught.value).startswith(f"{NEW}/exchange.host.json")
     assert "\n" not in str(caught.value)
 

@@ -37,7 +37,7 @@ from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.results.evidence import CheckResult
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context
@@ -221,7 +221,7 @@ def test_all_that_one_cell_saved_is_stored_as_soon_as_it_was_loaded(
     assert env[run.LOAD_FROM] == str(run.folder())
     assert env[run.LOADED].split(",") == sorted(f"{origin}:default" for origin in (OLD, OTHER))
     assert process.after("--checks") == str(context.workspace.suite / "exchange")
-    (found,) = evidence.load_all(context.workspace.results, "exchange")
+    (found,) = store.load_all(context.workspace.results, "exchange")
     assert sorted(found.sources) == stored
     assert (found.cell, found.lock, found.cuda) == (NEW, LOCK.digest, CELL.cuda)
     answers = results.answers(found)
@@ -230,7 +230,7 @@ def test_all_that_one_cell_saved_is_stored_as_soon_as_it_was_loaded(
         failed = answers[OTHER]["gpt:default"].failure
         assert failed is not None
         assert failed.type == "KeyError"
-    assert evidence.load_all(context.workspace.results) == (), "no verdict on the cell"
+    assert store.load_all(context.workspace.results) == (), "no verdict on the cell"
 
 
 class Ran:

@@ -17,7 +17,7 @@ from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.schedule import matrix_run
 from mcore_compat.schedule.jobs import records, schedulers, states, worker
@@ -305,9 +305,9 @@ Made = Callable[..., Evidence]
 def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_path: Path) -> None:
     cell = stand_in_cell()
     workspace = Workspace(tmp_path)
-    evidence.save(made(event("restore[gpt]", "broken"), end=False), workspace.results)
+    store.save(made(event("restore[gpt]", "broken"), end=False), workspace.results)
     matrix_run.note_error(cell, "host", "its node failed", workspace)
-    found = evidence.load(evidence.path_of(cell.name, "host", workspace.results))
+    found = store.load(evidence.path_of(cell.name, "host", workspace.results))
     assert found.outcome is CellOutcome.ERROR
     assert found.reason is not None
     assert found.reason.message == "its node failed"
@@ -317,6 +317,6 @@ def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_pa
 def test_an_error_takes_no_verdict_away(made: Made, tmp_path: Path) -> None:
     whole = made(event("restore[gpt]"))
     workspace = Workspace(tmp_path)
-    path = evidence.save(whole, workspace.results)
+    path = store.save(whole, workspace.results)
     matrix_run.note_error(stand_in_cell(), "host", "x", workspace)
-    assert evidence.load(path) == whole
+    assert store.load(path) == whole

@@ -16,7 +16,7 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run
@@ -85,7 +85,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     world.run = run
     world.errors = lambda: {
-        each.cell: each.reason.message for each in evidence.load_all(workspace.results)
+        each.cell: each.reason.message for each in store.load_all(workspace.results)
     }
     world.ran = lambda: world.log.read_text().splitlines() if world.log.exists() else []
     return world

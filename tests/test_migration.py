@@ -14,7 +14,7 @@ from support import ROOT
 
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.exchange import evidence as exchanges
-from mcore_compat.results import evidence, fingerprint, large_values, migration
+from mcore_compat.results import fingerprint, large_values, migration, store
 from mcore_compat.results.evidence import Evidence
 
 CELL, OTHER = "compat-0.16-modelopt0.41", "compat-0.9-modelopt0.21"
@@ -178,12 +178,12 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def rows(found: Evidence) -> list[dict[str, Any]]:
     """The checks of a result as JSON has them."""
-    checks: list[dict[str, Any]] = json.loads(evidence.dumps(found))["checks"]
+    checks: list[dict[str, Any]] = json.loads(store.dumps(found))["checks"]
     return checks
 
 
 def result(reports: Path, name: str) -> Evidence:
-    return evidence.load(reports / name)
+    return store.load(reports / name)
 
 
 def test_all_lie_at_their_places_and_nothing_else_does(reports: Path) -> None:
@@ -220,7 +220,7 @@ def test_of_the_main_set_all_is_as_it_was(old: str, new: str, reports: Path) -> 
     digests = before.pop("digests")
     found = result(reports, new)
     now = {**before, **digests, "check_set": "main", "format": 2}
-    assert json.loads(evidence.dumps(found)) == now
+    assert json.loads(store.dumps(found)) == now
     assert rows(found) == before["checks"]
     assert all(one.failure.traceback == TRACEBACK for one in found.checks if one.failure)
 
@@ -247,7 +247,7 @@ def test_of_the_other_sets_too_and_they_are_no_verdict(old: str, new: str, repor
 
 def test_what_was_exchanged_is_as_it_was_by_the_cell_that_saved(reports: Path) -> None:
     migration.migrate(reports)
-    (found,) = evidence.load_all(reports / "results", "exchange")
+    (found,) = store.load_all(reports / "results", "exchange")
     answers = exchanges.answers(found)
     assert (found.cell, found.lock, found.suite) == (CELL, "l", "of the exchange")
     assert found.pins == PINS

@@ -16,7 +16,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.index import package_index
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine
 from mcore_compat.schedule import new_releases, nightly
@@ -122,11 +122,11 @@ def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
     folder = tmp_path / "evidence"
     monkeypatch.setattr(machine, "device_class", lambda: "host")
     old = made(event("restore[gpt]"), cell=stand_in_cell("0.16.0"))
-    evidence.save(old, folder)
+    store.save(old, folder)
     one = CellStatus(cell=stand_in_cell(), state="0.16.1 is out", behind=True)
     nightly.keep_replaced([one], folder)
     # The night goes on: the new patch was run, and what it replaced is still there.
-    evidence.save(replace(old, pins={**old.pins, "megatron-core": "0.16.1"}), folder)
+    store.save(replace(old, pins={**old.pins, "megatron-core": "0.16.1"}), folder)
     nightly.keep_replaced([replace(one, behind=False)], folder)
     assert [e.pins["megatron-core"] for e in nightly.earlier(None)] == ["0.16.0"]
     assert len(nightly.earlier(folder)) == 2

@@ -28,7 +28,7 @@ from mcore_compat.publish import part_reports as parts
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
 from mcore_compat.run.check_sets import GPU, MAIN, CheckSet
@@ -122,8 +122,8 @@ def test_a_result_of_another_lock_or_suite_is_stale(
 def test_the_folder_is_read(workspace: Workspace) -> None:
     assert over_base.load_all(workspace) == ()
     e = there(suite=MAIN.digest(workspace.suite))
-    evidence.save(e, workspace.over_base)
-    evidence.save(taken(event("fp8[gpt]"), base=BASE), workspace.over_base)
+    store.save(e, workspace.over_base)
+    store.save(taken(event("fp8[gpt]"), base=BASE), workspace.over_base)
     assert [one.evidence for one in over_base.load_all(workspace)] == [e]
     assert [one.stale for one in over_base.load_all(workspace)] == ["the lock changed"]
     texts = {path.name: text() for path, text in parts.texts(workspace).items()}
@@ -131,12 +131,12 @@ def test_the_folder_is_read(workspace: Workspace) -> None:
     assert f"`{LOCKED}` (over a base)" in texts["GPU.md"]
     assert "**stale**: the lock changed" in texts["GPU.md"]
     assert "over a base" not in texts["RANKS.md"]
-    evidence.save(replace(e, base=None), workspace.over_base)
+    store.save(replace(e, base=None), workspace.over_base)
     with pytest.raises(
         EvidenceError, match=rf"{re.escape(VENDOR)}/main\.gpu\.json tells of no base"
     ):
         over_base.load_all(workspace)
-    evidence.save(taken(event("fp8[gpt]")), workspace.over_base)
+    store.save(taken(event("fp8[gpt]")), workspace.over_base)
     with pytest.raises(EvidenceError, match=rf"{LOCKED}/gpu\.gpu\.json tells of no base"):
         parts.texts(workspace)
 

@@ -21,7 +21,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation
 from mcore_compat.publish import part_reports
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells, gpu_slots, machine, memory, pipeline
 from mcore_compat.run.check_sets import EXCHANGE, GPU, MAIN, ON_A_GPU, RANKS, CheckSet
@@ -35,11 +35,11 @@ def place(tmp_path: Path) -> Workspace:
 
 
 def stored(place: Workspace, part: CheckSet) -> tuple[Evidence, ...]:
-    return evidence.load_all(place.results, part.name)
+    return store.load_all(place.results, part.name)
 
 
 def keep(found: Evidence, place: Workspace) -> Path:
-    return evidence.save(found, place.results)
+    return store.save(found, place.results)
 
 
 def is_fresh(found: Evidence, *, lock: str = "l", suite: str = "d") -> bool:
@@ -76,7 +76,7 @@ def test_a_part_is_stale_with_its_own_checks_and_those_of_the_suite(tmp_path: Pa
 def test_the_main_evidence_does_not_know_of_parts(place: Workspace) -> None:
     path = keep(taken(ONE), place)
     assert path == place.results / taken(ONE).cell / "ranks.host.json"
-    assert evidence.load_all(place.results) == ()
+    assert store.load_all(place.results) == ()
     assert not cells.installed(stand_in_cell(), place)
     assert cells.other_results(place.results) == ()
 
@@ -87,7 +87,7 @@ def test_evidence_is_read_as_it_was_written(place: Workspace) -> None:
     assert stored(place, RANKS) == (found,)
     assert stored(place, GPU) == ()
     assert found.checks[1].details == {"tensors": 3}
-    assert path.read_text() == evidence.dumps(evidence.load(path))
+    assert path.read_text() == store.dumps(store.load(path))
 
 
 def test_evidence_is_fresh_of_its_lock_and_its_checks_alone() -> None:

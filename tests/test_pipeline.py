@@ -25,7 +25,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation
 from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import gpu_slots, machine, memory, pipeline
 from mcore_compat.run.context import Context, Options
@@ -63,7 +63,7 @@ class Stages:
         )
 
     def stored(self, device: str = "host") -> Evidence:
-        return evidence.load(evidence.path_of(CELL, device, self.workspace.results))
+        return store.load(evidence.path_of(CELL, device, self.workspace.results))
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_lock_that_a_run_has_used_is_not_left_for_another_stack(
     context = two_stacks(stages, monkeypatch)
     cell = pipeline.chosen(CELL, context)
     pipeline.lock_of(cell, context)
-    evidence.save(evidence.start(cell, device_class="host"), context.workspace.results)
+    store.save(evidence.start(cell, device_class="host"), context.workspace.results)
     assert pipeline.run_cell(CELL, Options(), context).evidence.outcome is CellOutcome.UNBUILDABLE
 
 

@@ -14,7 +14,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish import compatibility_page, csv_and_constraints, report
 from mcore_compat.publish.collation import collate
-from mcore_compat.results import evidence, verdict, verdict_index
+from mcore_compat.results import store, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence, Reason
 
 Made = Callable[..., Evidence]
@@ -50,7 +50,7 @@ def test_an_untested_pair_is_shown_as_such(made: Made, declared: Matrix) -> None
 
 
 def test_each_version_stands_in_its_own_column(made: Made, tmp_path: Path) -> None:
-    found = evidence.load(evidence.save(made(event("restore[gpt]")), tmp_path))
+    found = store.load(store.save(made(event("restore[gpt]")), tmp_path))
     assert ",0.16.1,0.41.0,2.11.0,2.9.1,3.12," in csv_and_constraints.csv_text([found])
     assert "transformer-engine 2.11.0, torch 2.9.1, python 3.12" in " ".join(shown(found).split())
 

@@ -18,7 +18,7 @@ from support import ROOT
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.results import evidence, fingerprint, large_values
+from mcore_compat.results import evidence, fingerprint, large_values, store
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 LARGE = {"signature": "x" * 1000}
@@ -58,12 +58,12 @@ def kept(folder: Path) -> list[Path]:
 
 def test_what_two_cells_recorded_alike_is_kept_once_and_both_have_it(tmp_path: Path) -> None:
     for modelopt in ("0.40", "0.41"):
-        path = evidence.save(made(modelopt, {"of": LARGE, "small": modelopt}), tmp_path)
+        path = store.save(made(modelopt, {"of": LARGE, "small": modelopt}), tmp_path)
         assert "xxx" not in path.read_text()
     assert len(kept(tmp_path)) == 1
-    for found in evidence.load_all(tmp_path):
+    for found in store.load_all(tmp_path):
         assert found.checks[0].details["of"] == LARGE
-    assert len(evidence.load_all(tmp_path)) == 2
+    assert len(store.load_all(tmp_path)) == 2
 
 
 values = st.recursive(
@@ -101,39 +101,39 @@ def test_a_long_traceback_is_kept_apart_and_comes_back(tmp_path: Path) -> None:
     )
     base = made("0.41", {})
     found = replace(base, checks=(replace(base.checks[0], failure=failure),))
-    path = evidence.save(found, tmp_path)
+    path = store.save(found, tmp_path)
     assert "line" not in path.read_text()
-    assert evidence.load(path) == found
-    (small,) = evidence.load(path, whole=False).checks
+    assert store.load(path) == found
+    (small,) = store.load(path, whole=False).checks
     assert small.failure is not None
     assert small.failure.traceback == ""
 
 
 def test_a_missing_value_is_named_with_the_way_out(tmp_path: Path) -> None:
-    path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
+    path = store.save(made("0.41", {"of": LARGE}), tmp_path)
     (value,) = kept(tmp_path)
     value.unlink()
     large_values.read.cache_clear()
     with pytest.raises(EvidenceError, match=rf"{value.name} cannot be read, .*--force"):
-        evidence.load(path)
-    assert evidence.load(path, whole=False).cell == "compat-0.16-modelopt0.41"
+        store.load(path)
+    assert store.load(path, whole=False).cell == "compat-0.16-modelopt0.41"
 
 
 def test_a_corrupt_value_is_named_and_the_next_run_puts_it_right(tmp_path: Path) -> None:
-    path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
+    path = store.save(made("0.41", {"of": LARGE}), tmp_path)
     (value,) = kept(tmp_path)
     value.write_text("{}\n")
     large_values.read.cache_clear()
     with pytest.raises(EvidenceError, match=rf"{value.name} is corrupt"):
-        evidence.load(path)
-    evidence.save(made("0.41", {"of": LARGE}), tmp_path)
-    assert evidence.load(path).checks[0].details["of"] == LARGE
+        store.load(path)
+    store.save(made("0.41", {"of": LARGE}), tmp_path)
+    assert store.load(path).checks[0].details["of"] == LARGE
 
 
 def test_packed_values_come_back_and_are_not_written_again(tmp_path: Path) -> None:
     for modelopt in ("0.40", "0.41"):
-        evidence.save(made(modelopt, {"of": LARGE, "by": {**LARGE, "cell": modelopt}}), tmp_path)
-    before = evidence.load_all(tmp_path)
+        store.save(made(modelopt, {"of": LARGE, "by": {**LARGE, "cell": modelopt}}), tmp_path)
+    before = store.load_all(tmp_path)
     assert len(kept(tmp_path)) == 3
     large_values.pack(tmp_path)
     assert kept(tmp_path)
@@ -141,54 +141,54 @@ def test_packed_values_come_back_and_are_not_written_again(tmp_path: Path) -> No
     assert large_values.unpacked(tmp_path) == []
     packs = {path: path.read_bytes() for path in kept(tmp_path)}
     large_values.read.cache_clear()
-    assert evidence.load_all(tmp_path) == before
+    assert store.load_all(tmp_path) == before
     for one in before:
-        evidence.save(one, tmp_path)
+        store.save(one, tmp_path)
     large_values.pack(tmp_path)
     assert {path: path.read_bytes() for path in kept(tmp_path)} == packs
 
 
 def test_a_pack_is_json_with_a_value_a_line(tmp_path: Path) -> None:
     odd = {"text": "a\u2028b\x0cc\x85d\n" * 40}
-    evidence.save(made("0.41", {"of": odd}), tmp_path)
+    store.save(made("0.41", {"of": odd}), tmp_path)
     large_values.pack(tmp_path)
     (pack,) = kept(tmp_path)
     assert list(json.loads(pack.read_text()).values()) == [odd]
     assert len(pack.read_text().split("\n")) == 4
     large_values.read.cache_clear()
-    assert evidence.load_all(tmp_path)[0].checks[0].details["of"] == odd
+    assert store.load_all(tmp_path)[0].checks[0].details["of"] == odd
 
 
 def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
-    evidence.save(made("0.40", {"of": LARGE}), tmp_path)
-    evidence.save(made("0.41", {"of": {**LARGE, "more": 1}}), tmp_path)
+    store.save(made("0.40", {"of": LARGE}), tmp_path)
+    store.save(made("0.41", {"of": {**LARGE, "more": 1}}), tmp_path)
     large_values.pack(tmp_path)
-    evidence.save(made("0.41", {"of": {**LARGE, "more": 2}}), tmp_path)
+    store.save(made("0.41", {"of": {**LARGE, "more": 2}}), tmp_path)
     assert len(large_values.unpacked(tmp_path)) in (2, 3), (
         "the new value, and the packs that change"
     )
     large_values.pack(tmp_path)
     texts = "".join(path.read_text() for path in kept(tmp_path))
     assert [texts.count(f'"more":{n}') for n in (1, 2)] == [0, 1]
-    assert [len(e.checks) for e in evidence.load_all(tmp_path)] == [1, 1]
+    assert [len(e.checks) for e in store.load_all(tmp_path)] == [1, 1]
 
 
 def test_evidence_of_two_machines_is_put_together_by_copying(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    evidence.save(made("0.40", {"of": LARGE}), here)
+    store.save(made("0.40", {"of": LARGE}), here)
     large_values.pack(here)
     shutil.copytree(here, there)
-    evidence.save(made("0.41", {"of": {**LARGE, "more": 1}}), there)
-    evidence.save(made("0.39", {"of": {**LARGE, "more": 2}}), here)
+    store.save(made("0.41", {"of": {**LARGE, "more": 1}}), there)
+    store.save(made("0.39", {"of": {**LARGE, "more": 2}}), here)
     shutil.copytree(there, here, dirs_exist_ok=True)
     large_values.pack(here)
     large_values.read.cache_clear()
-    assert [e.checks[0].details["of"].get("more") for e in evidence.load_all(here)] == [2, None, 1]
+    assert [e.checks[0].details["of"].get("more") for e in store.load_all(here)] == [2, None, 1]
 
 
 def test_a_value_that_another_process_packed_meanwhile_is_found(tmp_path: Path) -> None:
-    path = evidence.save(made("0.40", {"of": LARGE}), tmp_path)
-    before = evidence.load(path)
+    path = store.save(made("0.40", {"of": LARGE}), tmp_path)
+    before = store.load(path)
     large_values.read.cache_clear()
     large_values._pack.cache_clear()
     large_values._packed(tmp_path, kept(tmp_path)[0].stem)  # this process has looked: no pack
@@ -204,28 +204,28 @@ def test_a_value_that_another_process_packed_meanwhile_is_found(tmp_path: Path) 
         timeout=60,
     )
     assert done.returncode == 0
-    assert evidence.load(path) == before
+    assert store.load(path) == before
 
 
 def test_a_corrupt_pack_is_named_and_a_run_puts_it_right(tmp_path: Path) -> None:
-    path = evidence.save(made("0.41", {"of": LARGE}), tmp_path)
-    before = evidence.load(path)
+    path = store.save(made("0.41", {"of": LARGE}), tmp_path)
+    before = store.load(path)
     large_values.pack(tmp_path)
     (pack,) = kept(tmp_path)
     pack.write_text(pack.read_text().replace("xxx", "yyy", 1))
     large_values._pack.cache_clear()
     large_values.read.cache_clear()
     with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
-        evidence.load(path)
+        store.load(path)
     with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
         large_values.pack(tmp_path)
-    evidence.save(before, tmp_path)
+    store.save(before, tmp_path)
     large_values.pack(tmp_path)
-    assert evidence.load(path) == before
+    assert store.load(path) == before
 
 
 def test_nothing_is_dropped_where_some_evidence_cannot_be_read(tmp_path: Path) -> None:
-    path = evidence.save(made("0.40", {"of": LARGE}), tmp_path)
+    path = store.save(made("0.40", {"of": LARGE}), tmp_path)
     path.write_text("{")
     there = kept(tmp_path)
     with pytest.raises(EvidenceError, match=r"host\.json is corrupt"):

@@ -17,7 +17,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import GPU, MAIN, RANKS, CheckSet
 from mcore_compat.run.context import Context
@@ -79,7 +79,7 @@ def ran(
         suite=check_set.digest(workspace.suite),
         wheels={NAME: digest},
     )
-    evidence.save(found, workspace.results)
+    store.save(found, workspace.results)
 
 
 def state(cell: Cell, context: Context, device: str = "host") -> str:

@@ -39,7 +39,7 @@ from mcore_compat.exchange import drive
 from mcore_compat.exchange import run as exchange_run
 from mcore_compat.exchange.pairs import Work
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN
@@ -85,16 +85,16 @@ class Place:
         """These are all results there are."""
         shutil.rmtree(self.results, ignore_errors=True)
         for one in found:
-            evidence.save(one, self.results)
+            store.save(one, self.results)
         if loaded:
-            evidence.save(loaded, self.results)
+            store.save(loaded, self.results)
 
     def lose(self) -> None:
-        evidence.save(real(TO, *LOST), self.results)
+        store.save(real(TO, *LOST), self.results)
 
     def run(self, name: str, *_: Any) -> Outcome:
         self.ran.append(name)
-        return Outcome(evidence=evidence.load(evidence.path_of(name, "host", self.results)))
+        return Outcome(evidence=store.load(evidence.path_of(name, "host", self.results)))
 
     def exchange(
         self, work: Work, _: object, tell: Callable[[str], None]
@@ -199,7 +199,7 @@ def test_blame_runs_what_is_open_and_answers_with_what_that_showed(
 
     def run(name: str, *_: Any) -> Outcome:
         if name == alone.name:
-            evidence.save(today(alone, *LOST), place.results)
+            store.save(today(alone, *LOST), place.results)
         return Place.run(place, name)
 
     monkeypatch.setattr(pipeline, "run_cell", run)
@@ -220,7 +220,7 @@ def test_blame_runs_what_is_open_and_answers_with_what_that_showed(
 def test_what_is_known_of_another_device_class_is_told_as_such(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    there = evidence.load_all(place.results)
+    there = store.load_all(place.results)
     place.keep(*(replace(e, device_class="gpu") for e in there))
     cli.main([*ARGV, "--no-run", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["device_class"] == "gpu"

@@ -19,7 +19,7 @@ from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import process_variables
 from mcore_compat.environments.scan import Installed
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN
@@ -109,6 +109,6 @@ def write(result: Evidence, output: Path) -> None:
         EvidenceError: it does not follow its schema.
         InfrastructureError: the disk is full or not writable.
     """
-    text = evidence.dumps(result)
-    evidence.parse(text, output.name)
+    text = store.dumps(result)
+    store.parse(text, output.name)
     files.write_text(output, text)

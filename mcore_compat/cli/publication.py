@@ -19,7 +19,7 @@ from mcore_compat.exchange import run as exchange_run
 from mcore_compat.publish import collation, over_base, part_reports, report, site
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import evidence, large_values, verdict
+from mcore_compat.results import large_values, store, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import EXCHANGE, MAIN
@@ -48,12 +48,12 @@ def collect() -> Publication:
     declared = matrix.load(place.matrix)
     known = releases.load(place.releases)
     gc.disable()  # nearly all of it stays to the end, and that is soon
-    results = evidence.load_all(place.results)
+    results = store.load_all(place.results)
     declared_cells = combinations.cells(declared, known)
     collated = collation.collate(
         results, declared_cells, declared, known, over_base.load_all(place)
     )
-    exchanged = evidence.load_all(place.results, EXCHANGE.name)
+    exchanged = store.load_all(place.results, EXCHANGE.name)
     exchange_texts = exchange_report.texts(exchanged, exchange_run.outdated(exchanged, place))
     texts: dict[Path, Text] = {
         **report.texts(collated, place.reports),

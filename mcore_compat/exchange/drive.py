@@ -15,7 +15,7 @@ from mcore_compat.exchange import plan, report, run
 from mcore_compat.exchange.evidence import answers
 from mcore_compat.exchange.pairs import Work
 from mcore_compat.exchange.plan import Pair
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine
 from mcore_compat.run.check_sets import EXCHANGE
@@ -38,7 +38,7 @@ def exchange(
         with run.alone():
             _run(work, failed, context, jobs)
     place = context.workspace
-    stored = evidence.load_all(place.results, EXCHANGE.name)
+    stored = store.load_all(place.results, EXCHANGE.name)
     texts = report.texts(stored, run.outdated(stored, place))
     for name, text in texts.items():
         files.write_text(place.reports / name, text)

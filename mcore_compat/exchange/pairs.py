@@ -15,7 +15,7 @@ from mcore_compat.exchange import plan, run
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.exchange.run import Saved
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 
@@ -69,7 +69,7 @@ def pairs_of(asked: Asked, context: Context) -> tuple[Pair, ...]:
             raise UsageError(f'--way: no such way "{way}"{nearest(way, plan.WAYS)}')
     named = [name_of(word, context) for word in (*asked.origins, *asked.targets)]
     declared = combinations.cells(context.matrix, context.releases)
-    stored = evidence.load_all(context.workspace.results)
+    stored = store.load_all(context.workspace.results)
     if not named:
         return plan.only(plan.default(declared, stored, context.matrix), asked.ways)
     usual = [cell.name for cell in plan.representatives(declared, stored)]
@@ -100,7 +100,7 @@ def is_fresh(
     path = run.path_of(pair.target, workspace)
     if None in digests or not path.exists():
         return False
-    result = evidence.load(path)
+    result = store.load(path)
     if (result.lock, result.suite) != (digests[0], run.digest(workspace)):
         return False
     manifests = kept.manifests if kept else None

@@ -21,7 +21,7 @@ from mcore_compat.exchange import loading
 from mcore_compat.exchange.evidence import Answers
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.run import engine, machine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
@@ -128,20 +128,20 @@ def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context:
 
         def keep(result: CheckResult) -> None:
             if state.take(result):
-                evidence.save(state.result, context.workspace.results)
+                store.save(state.result, context.workspace.results)
 
         context.say(f"{cell.name} loads the checkpoints of {len(pairs)} cells")
         variables = {LOAD_FROM: str(folder()), LOADED: ",".join(words)}
         _ask(ready, context, variables, Listener(start=state.expect, check=keep))
     state.finish()
-    evidence.save(state.result, context.workspace.results)
+    store.save(state.result, context.workspace.results)
 
 
 def stored(ready: ResolvedCell, workspace: Workspace) -> Evidence:
     """What the cell loaded before, without what no longer holds."""
     empty = _start(ready, workspace)
     path = path_of(ready.cell.name, workspace)
-    result = evidence.load(path) if path.exists() else empty
+    result = store.load(path) if path.exists() else empty
     return result if (result.lock, result.suite) == (empty.lock, empty.suite) else empty
 
 

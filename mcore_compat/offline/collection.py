@@ -22,7 +22,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence, large_values, verdict, verdict_index
+from mcore_compat.results import evidence, large_values, store, verdict, verdict_index
 from mcore_compat.results.evidence import MAIN, Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import MAIN as MAIN_SET
@@ -119,7 +119,7 @@ def _is_outranked(result: Evidence, path: Path) -> bool:
     is whole and newer. What two runs that were cut short have asked is added up."""
     if not path.exists():
         return False
-    here = evidence.load(path, whole=False)
+    here = store.load(path, whole=False)
     still = (here.lock, here.suite) == (result.lock, result.suite)
     # What is not complete never replaces what is: storing it sees to that.
     return still and here.complete and here.taken > result.taken
@@ -138,7 +138,7 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
         folder = workspace.over_base if result.base else workspace.results
         path = evidence.path_of(result.cell, result.device_class, folder, result.check_set)
         if not _is_outranked(result, path):
-            evidence.save(result, folder)
+            store.save(result, folder)
         # Asked of the file: what stores evidence leaves what is worth more, too.
         there = str(json.loads(path.read_text(encoding="utf-8"))["taken"])
         stays = None if there == result.taken else there

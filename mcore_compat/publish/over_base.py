@@ -10,7 +10,7 @@ from typing import Any
 from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import store, verdict
 from mcore_compat.results.evidence import Base, Evidence
 from mcore_compat.run.check_sets import MAIN, CheckSet
 
@@ -52,7 +52,7 @@ def results(check_set: CheckSet, workspace: Workspace) -> tuple[Evidence, ...]:
     Raises:
         EvidenceError: a file is corrupt, or tells of no base.
     """
-    every = evidence.load_all(workspace.over_base, check_set.name)
+    every = store.load_all(workspace.over_base, check_set.name)
     for e in every:
         if e.base is None:
             where = f"over-base/{e.cell}/{check_set.name}.{e.device_class}.json"

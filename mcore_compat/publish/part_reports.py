@@ -13,7 +13,7 @@ from mcore_compat.core.outcomes import FAILURES, HOLDS
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import over_base
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import store, verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
 
@@ -38,7 +38,7 @@ def texts(workspace: Workspace) -> dict[Path, Callable[[], str]]:
             markdown,
             part,
             (
-                *evidence.load_all(workspace.results, part.name),
+                *store.load_all(workspace.results, part.name),
                 *over_base.results(part, workspace),
             ),
             functools.partial(over_base.stale, check_set=part, workspace=workspace),

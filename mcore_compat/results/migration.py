@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.results import evidence, large_values
+from mcore_compat.results import evidence, large_values, store
 from mcore_compat.results.evidence import Evidence
 
 PARTS = ("ranks", "gpu")
@@ -38,7 +38,7 @@ def migrate(reports: Path) -> int:
     old = [source / name for source in (reports, over_base) for name in FOLDERS]
     old += [path for name in MAIN for path in over_base.glob(f"compat-*/{name}")]
     for folder, result in results:
-        evidence.save(result, folder)
+        store.save(result, folder)
     for folder in {folder for folder, _ in results}:
         large_values.pack(folder)
     for path in old:

@@ -14,7 +14,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import evidence, store, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
@@ -70,7 +70,7 @@ def other_results(folder: Path) -> tuple[Evidence, ...]:
     results = []
     for path in sorted(folder.glob("compat-*/main.*.json")):
         try:
-            results.append(evidence.load(path, whole=False))
+            results.append(store.load(path, whole=False))
         except CompatError as error:
             say(f"mcore-compat: passed over: {error}")
     return tuple(results)
@@ -101,7 +101,7 @@ def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = Fal
 def installed(cell: Cell, workspace: Workspace) -> bool:
     """Whether a run of the cell's main suite came to its checks."""
     path = evidence.path_of(cell.name, machine.device_class(), workspace.results)
-    return path.exists() and bool(evidence.load(path, whole=False).checks)
+    return path.exists() and bool(store.load(path, whole=False).checks)
 
 
 def _run_part(cell: Cell, part: CheckSet, options: Options, context: Context) -> int:

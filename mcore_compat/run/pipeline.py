@@ -31,7 +31,7 @@ from mcore_compat.environments import (
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
-from mcore_compat.results import evidence, fingerprint, verdict_index
+from mcore_compat.results import evidence, fingerprint, store, verdict_index
 from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN, CheckSet
@@ -237,7 +237,7 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
     path = evidence.path_of(cell.name, base.device_class, context.workspace.results)
     if context.workspace.lock(cell.name).exists() or not path.exists():
         return None
-    last = evidence.load(path)
+    last = store.load(path)
     asked = locks.asked_for(cell, context.matrix, context.releases)
     return last if last.outcome is CellOutcome.UNRESOLVABLE and last.lock == asked else None
 
@@ -251,7 +251,7 @@ def kept(base: Evidence, results: Path, *, whole: bool = True) -> Evidence | Non
     path = evidence.path_of(base.cell, base.device_class, results, base.check_set)
     if not path.exists():
         return None
-    stored = evidence.load(path, whole=whole)
+    stored = store.load(path, whole=whole)
     python = base.pins.get("python", "")
     why = evidence.stale(stored, lock=base.lock, suite=base.suite, python=python)
     return None if why else stored
@@ -307,7 +307,7 @@ def wheels_of(
 def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
     results = context.workspace.results
     base = replace(base, wheels=ready.digests)
-    listener = Listener() if options.only else Listener(so_far=lambda e: evidence.save(e, results))
+    listener = Listener() if options.only else Listener(so_far=lambda e: store.save(e, results))
     with engine.place_of(ready, MAIN, context) as place:
         if not options.only:
             base = replace(base, variables=_variables(ready, place, context))
@@ -324,7 +324,7 @@ def _variables(
 
 
 def _ended(result: Evidence, workspace: Workspace) -> Outcome:
-    evidence.save(result, workspace.results)
+    store.save(result, workspace.results)
     verdict_index.note(result, workspace.verdicts)
     return Outcome(evidence=result)
 
@@ -355,7 +355,7 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
 
     def keep(result: Evidence, *, whole: bool = False) -> Outcome:
         result = replace(result, complete=result.complete and whole)
-        evidence.save(result, workspace.results)
+        store.save(result, workspace.results)
         return Outcome(evidence=result)
 
     # Kept as it comes: whatever ends this process takes nothing away.

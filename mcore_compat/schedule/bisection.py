@@ -19,7 +19,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import evidence, store, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
@@ -55,7 +55,7 @@ def _print(data: dict[str, Any], form: str) -> None:
 def stored(workspace: Workspace) -> tuple[Evidence, ...]:
     """All stored evidence of this device class."""
     paths = sorted(workspace.results.glob(f"compat-*/main.{machine.device_class()}.json"))
-    return tuple(evidence.load(path, whole=False) for path in paths)
+    return tuple(store.load(path, whole=False) for path in paths)
 
 
 def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
@@ -91,7 +91,7 @@ def known_of(line: ReleaseLine, check: str, here: Context, *, stale: bool) -> di
         if not state.outcomes or not (state.fresh or stale):
             continue
         path = evidence.path_of(state.cell.name, machine.device_class(), here.workspace.results)
-        e = evidence.load(path, whole=False)
+        e = store.load(path, whole=False)
         if e.complete and e.outcome is not CellOutcome.ERROR:
             source = f"evidence of {e.taken[:10]}"
             source += "" if state.fresh else f", stale: {state.state}"

@@ -19,7 +19,7 @@ from mcore_compat.environments import wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context
@@ -63,7 +63,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> Explo
     """The evidence, what can be installed, and what is worth running within `minutes`."""
     device = machine.device_class()
     results = tuple(
-        e for e in evidence.load_all(context.workspace.results) if e.device_class == device
+        e for e in store.load_all(context.workspace.results) if e.device_class == device
     )
     product = tuple(combinations.product(context.matrix, context.releases))
     answers = resolvability.sweep(

@@ -20,7 +20,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve.locks import Unresolvable
-from mcore_compat.results import evidence, fingerprint, verdict_index
+from mcore_compat.results import evidence, fingerprint, store, verdict_index
 from mcore_compat.results.evidence import Reason
 from mcore_compat.run import cells, machine, pipeline
 from mcore_compat.run.check_sets import MAIN
@@ -211,7 +211,7 @@ def _outcome(name: str, device: str, folder: Path) -> str:
     """What the stored evidence of a cell says."""
     try:
         path = evidence.path_of(name, device, folder)
-        return evidence.load(path, whole=False).outcome.value
+        return store.load(path, whole=False).outcome.value
     except (OSError, EvidenceError):
         return f"no evidence of device class {device}"
 
@@ -223,11 +223,11 @@ def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> No
     why = Reason(kind="error", message=message, help="run it again: nox -s matrix")
     base = evidence.start(cell, device_class=device)
     with contextlib.suppress(FileNotFoundError, EvidenceError):  # corrupt: replaced
-        base = evidence.load(path)
+        base = store.load(path)
         if base.complete and base.outcome is not CellOutcome.ERROR:
             return
     failed = replace(base, outcome=CellOutcome.ERROR, reason=why, complete=False)
-    evidence.save(failed, workspace.results)
+    store.save(failed, workspace.results)
     verdict_index.note(failed, workspace.verdicts)
 
 
@@ -247,6 +247,6 @@ def report(run_result: MatrixResult, context: Context, device: str) -> int:
         return InfrastructureError.exit_code
     folder = context.workspace.results
     paths = [evidence.path_of(state.cell.name, device, folder) for state in run_result.states]
-    results = [evidence.load(path, whole=False) for path in paths]
+    results = [store.load(path, whole=False) for path in paths]
     expected = all(cells.as_expected(result, context.matrix) for result in results)
     return cells.outlived(results, context.matrix) or (0 if expected else 1)

@@ -19,7 +19,7 @@ from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.index import package_index
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import comparison, evidence
+from mcore_compat.results import comparison, evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells, machine
 from mcore_compat.run.context import Context
@@ -155,9 +155,9 @@ def keep_replaced(states: Sequence[CellStatus], folder: Path) -> None:
     for state in states:
         if state.behind:
             path = evidence.path_of(state.cell.name, machine.device_class(), folder)
-            old = evidence.load(path, whole=False)
+            old = store.load(path, whole=False)
             to = evidence.path_of(state.cell.name, old.device_class, replaced())
-            files.write_text(to, evidence.dumps(old))
+            files.write_text(to, store.dumps(old))
 
 
 def check_folder(folder: Path | None) -> None:

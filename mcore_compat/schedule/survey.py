@@ -17,7 +17,7 @@ from mcore_compat.core.cells import Cell, moved
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
@@ -72,7 +72,7 @@ def _state_of(
     if not path.exists():
         return CellStatus(cell=cell, state="untested", missing=missing)
     try:
-        last = evidence.load(path, whole=False)
+        last = store.load(path, whole=False)
     except CompatError:
         return CellStatus(cell=cell, state="its evidence is corrupt")
     if last.outcome is CellOutcome.UNRESOLVABLE:

@@ -12,7 +12,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
 from mcore_compat.publish import collation, compatibility_json
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
@@ -73,7 +73,7 @@ def _cells(question: Question, context: Context) -> tuple[ChosenCell, str]:
         python = question.python or interpreters.active()
         rows = [
             compatibility_json.record(e, context.matrix)
-            for e in evidence.load_all(context.workspace.results)
+            for e in store.load_all(context.workspace.results)
         ]
         origin = sides.installed(scan.inspect(python, context.run), rows)
     elif question.python:
@@ -101,12 +101,12 @@ def _known(
     cells: Sequence[Cell], context: Context, device_class: str, *, strict: bool
 ) -> UpgradeInputs:
     """All that is known by now; not `strict`: of the device class that both cells have."""
-    stored = evidence.load_all(context.workspace.results)
+    stored = store.load_all(context.workspace.results)
     if not strict:
         names = [cell.name for cell in cells]
         device_class = sides.nearest_class(stored, names, device_class, evidence.DEVICE_CLASSES)
     declared = combinations.cells(context.matrix, context.releases)
-    exchanged = evidence.load_all(context.workspace.results, EXCHANGE.name)
+    exchanged = store.load_all(context.workspace.results, EXCHANGE.name)
     collated = collation.collate(stored, declared, context.matrix, context.releases)
     return examples.known(collated, device_class, exchanged, cells, context.workspace)
 

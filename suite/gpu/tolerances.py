@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from suite import formats
+
 CREST = 8.0
 """How many times its root mean square the largest element of a tensor is at most taken to be,
 where one scale serves the whole tensor."""
@@ -36,26 +38,11 @@ BLOCK = 16
 
 def half_step(fmt: str, value: float, largest: float, of_block: float) -> float:
     """The most that quantization may move `value`, where `largest` is what the format's scale was
-    calibrated to and `of_block` the largest magnitude in the value's block, both at least as large.
-
-    INT8: half a step of `largest / 127`. FP8 (E4M3, up to 448): half a place of 3 explicit bits,
-    2^-4 of the value, or of the subnormals' step, 2^-9 of a scale `largest / 448`. NVFP4: its
-    elements (E2M1, up to 6) have one explicit bit, so 2^-2 of the value, or half of the subnormals'
-    step, 2^-2 of the block's scale `of_block / 6`; that scale is itself E4M3, off by 2^-4 of it, by
-    which the block's largest may be cut off and the step be longer, or by half of the subnormals'
-    step of the tensor's own scale, `largest / (6 * 448)`. Sources as of `FORMATS`. Works
-    elementwise on tensors, too.
+    calibrated to and `of_block` the largest magnitude in the value's block, both at least as large:
+    `formats.half_step`. Works elementwise on tensors, too.
 
     Raises:
         KeyError: there is no such format.
     """
-    magnitude = abs(value)
-    if fmt == "int8":
-        return largest / 127 / 2 + 0 * magnitude
-    if fmt == "fp8":
-        return 2.0**-4 * magnitude + 2.0**-10 * largest / 448
-    if fmt == "nvfp4":
-        scale = of_block / 6
-        off = 2.0**-4 * scale + 2.0**-10 * largest / (6 * 448)
-        return 2.0**-2 * magnitude + (scale + off) / 4 + 6 * off
-    raise KeyError(fmt)
+    bound: float = formats.half_step(fmt, abs(value), largest, of_block)
+    return bound

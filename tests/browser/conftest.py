@@ -21,7 +21,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import collate
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 
 SAMPLE = ("0.9", "0.12", "0.16")
 """Series of megatron-core: some that fail, some that restore, some off the default stacks."""
@@ -38,7 +38,7 @@ def sample() -> Site:
     declared, known = snapshot.matrix(), snapshot.releases()
     found = [
         e
-        for e in evidence.load_all(Workspace(ROOT).results)
+        for e in store.load_all(Workspace(ROOT).results)
         if series_of(e.pins["megatron-core"]) in SAMPLE and e.cell != UNTESTED
     ]
     made = stand_in_evidence(

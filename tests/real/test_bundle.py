@@ -21,7 +21,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
 from mcore_compat.offline.node.run_script import TOP
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import context
 
@@ -85,7 +85,7 @@ def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
 
 
 def committed() -> Evidence:
-    return evidence.load(evidence.path_of(CELL, "host", WORKSPACE.results))
+    return store.load(evidence.path_of(CELL, "host", WORKSPACE.results))
 
 
 @pytest.mark.skipif(not offline(), reason="this machine makes no network namespace for a test")

@@ -20,7 +20,7 @@ from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence
+from mcore_compat.results import store
 from mcore_compat.run.check_sets import MAIN
 
 pytestmark = pytest.mark.real
@@ -95,7 +95,7 @@ def test_the_whole_suite_gives_evidence_and_nothing_changes(env: Path, tmp_path:
     assert done.returncode in (0, 1), done.stderr[-2000:]
     assert everything(env) == before
     (written,) = tmp_path.iterdir()
-    found = evidence.parse(written.read_text(encoding="utf-8"), written.name)
+    found = store.parse(written.read_text(encoding="utf-8"), written.name)
     assert (written.name, found.cell, found.lock) == ("compat-current.json", "compat-current", "")
     assert found.suite == MAIN.digest(Workspace(ROOT).suite)
     assert found.complete

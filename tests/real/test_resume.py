@@ -21,7 +21,7 @@ from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, large_values
+from mcore_compat.results import evidence, large_values, store
 
 RESULTS = Workspace(ROOT).results
 CELLS = tuple(f"compat-0.16-modelopt{series}" for series in ("0.40", "0.41", "0.42"))
@@ -86,14 +86,14 @@ def complete(paths: dict[str, Path]) -> dict[str, bytes]:
     for name, path in paths.items():
         if path.exists():
             data = path.read_bytes()
-            if evidence.load(path).complete:
+            if store.load(path).complete:
                 found[name] = data
     return found
 
 
 def plain(path: Path) -> Any:
     """Evidence without what differs between any two runs."""
-    data = json.loads(evidence.dumps(evidence.load(path)))
+    data = json.loads(store.dumps(store.load(path)))
     data["taken"] = ""
     for check in data["checks"]:
         check["seconds"] = 0

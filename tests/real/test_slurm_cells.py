@@ -22,7 +22,7 @@ from support import ROOT
 
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence
+from mcore_compat.results import evidence, store
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch
 
@@ -128,7 +128,7 @@ def test_real_cells_are_complete_in_the_end(
             process.wait()
 
     for name in cells:
-        found = evidence.load(evidence.path_of(name, "host", workspace.results))
+        found = store.load(evidence.path_of(name, "host", workspace.results))
         assert found.complete, name
         assert found.outcome not in (CellOutcome.ERROR, CellOutcome.INCOMPATIBLE), name
     submitted = Counter(task.name for one in batches(began) for task in one.tasks)

@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT)]
 
 from mcore_compat.base.errors import CompatError  # noqa: E402
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome  # noqa: E402
-from mcore_compat.results import evidence  # noqa: E402
+from mcore_compat.results import store  # noqa: E402
 from mcore_compat.results.evidence import Evidence  # noqa: E402
 
 USAGE = "usage: python tests/referee/draw.py SEED COUNT [FOLDER]"
@@ -34,7 +34,7 @@ def results(folder: Path) -> Iterator[Evidence]:
         EvidenceError: one is corrupt.
     """
     for path in sorted(folder.glob("compat-*/main.host.json")):
-        yield evidence.load(path, whole=False)
+        yield store.load(path, whole=False)
 
 
 def published(folder: Path, suite: str | None = None) -> Iterator[tuple[str, str, str]]:

@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from mcore_compat.base import files, processes  # noqa: E402
 from mcore_compat.base.errors import CompatError, UsageError, nearest  # noqa: E402
 from mcore_compat.environments import process_variables  # noqa: E402
-from mcore_compat.results import evidence  # noqa: E402
+from mcore_compat.results import evidence, store  # noqa: E402
 from mcore_compat.run import context as run_context  # noqa: E402
 from mcore_compat.run import engine  # noqa: E402
 from mcore_compat.run.check_sets import MAIN  # noqa: E402
@@ -102,7 +102,7 @@ def run(file: Path, place: Place, limit: float, context: Context) -> dict[str, A
 
 def published(path: Path) -> tuple[str, dict[str, mapping.Ours]]:
     """What a result is of, in words, and how each check ended."""
-    result = evidence.load(path, whole=False)
+    result = store.load(path, whole=False)
     checks = {one.check: mapping.Ours(str(one.outcome), one.reason or "") for one in result.checks}
     return f"the result of {result.taken}, by the suite {result.suite[:12]}", checks
 

@@ -1,0 +1,253 @@
+"""Files of results: reading, writing and what may replace what.
+
+A file is text that a person can open: sorted, a line a check; large values lie apart (see
+`mcore_compat.results.large_values`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mcore_compat.base import files
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
+from mcore_compat.results import fingerprint, large_values
+from mcore_compat.results.evidence import EXCHANGE, FORMAT, MAIN, RECORDS, Evidence, path_of
+
+
+def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
+    """The file's text: sorted, the checks last, each a line. With `apart`, large values are put
+    there instead, by their digest (see `mcore_compat.results.large_values`)."""
+    data = msgspec.to_builtins(replace(result))  # msgspec leaves out what only the class has
+    rows = data.pop("checks")
+    for row in rows:
+        for name in ("feature", "condition"):
+            if row[name] is None:
+                del row[name]
+    if apart is not None:
+        rows = [large_values.compact(row, apart) for row in rows]
+        data["records"] = {
+            kind: large_values.compact(row, apart) for kind, row in data["records"].items()
+        }
+    for name in ("base", "sources", "records"):  # most results have not all of them
+        if not data[name]:
+            del data[name]
+    if data["variables"] is None:
+        del data["variables"]
+    return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
+
+
+def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
+    """Evidence from its text.
+
+    `folder`: of all evidence, where the values lie that are kept apart. Without it they are left
+    out: a digest stands in their place, and a traceback is empty.
+
+    Raises:
+        EvidenceError: not JSON, or not of the format, or a value that is kept apart is missing
+            or corrupt; names the place and the way out.
+    """
+    try:
+        data = msgspec.json.decode(text)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise EvidenceError(f"it is not of the format {FORMAT}")
+        checks = [_whole(row, folder) for row in data["checks"]]
+        records = {kind: _whole(row, folder) for kind, row in data.get("records", {}).items()}
+        older = {row["kind"]: row for row in checks if row["kind"] in RECORDS}
+        for kind, row in older.items():
+            records[kind] = {name: row[name] for name in ("seconds", "failure", "details")}
+        data["checks"] = [row for row in checks if row["kind"] not in RECORDS]
+        data["records"] = records
+        data["installed"] = _interned(data.get("installed", {}))
+        result = msgspec.convert(data, Evidence)
+        return _refreshed(_judged_anew(result) if older else result)
+    except (EvidenceError, msgspec.MsgspecError) as error:
+        raise EvidenceError(f"{where}: {error}; {way_out(where)}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EvidenceError(f"{where} is corrupt ({error!r}); {way_out(where)}") from None
+
+
+def _whole(row: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """The row of a check or record, its texts shared; with what is kept apart where there is a
+    folder to look in."""
+    whole = large_values.expand(row, folder) if folder else large_values.without(row)
+    for name in ("details", "failure"):
+        whole[name] = _interned(whole[name])
+    interned: dict[str, Any] = _interned(whole)
+    return interned
+
+
+def _judged_anew(result: Evidence) -> Evidence:
+    """With the verdict that its checks give, of which some were none."""
+    if result.check_set != MAIN or not result.complete or result.outcome is CellOutcome.ERROR:
+        return result
+    return replace(result, outcome=cell_outcome((c.kind, c.outcome) for c in result.checks))
+
+
+def _interned(values: Any) -> Any:
+    """A mapping, where it is one, whose texts are the same objects in all cells: most are alike,
+    and of thousands of cells they are most of the memory."""
+    if type(values) is not dict:
+        return values
+    return {_same(k): _same(v) if type(v) is str else v for k, v in values.items()}
+
+
+@functools.cache
+def _same(text: str) -> str:
+    """The first string that is equal."""
+    return text
+
+
+def _refreshed(result: Evidence) -> Evidence:
+    """With the fingerprints made anew: causes that are told apart better by now are so everywhere.
+
+    Raises:
+        EvidenceError: a check that is broken does not say why, one that works under a condition
+            not under which, or one that loads not of whom.
+    """
+    checks, loads = [], tuple(f"restore-from[{name}:" for name in result.sources)
+    for check in result.checks:
+        failure = check.failure
+        if failure is None and check.outcome is CheckOutcome.BROKEN:
+            raise EvidenceError(f"{check.check} is broken, and has no failure")
+        conditional = check.outcome is CheckOutcome.WORKS_WITH
+        if conditional and not (check.condition and failure):
+            raise EvidenceError(f"{check.check} is works-with, and has no condition or no failure")
+        if check.condition and not conditional:
+            raise EvidenceError(f"{check.check} is {check.outcome}, and has a condition")
+        if result.check_set == EXCHANGE and not check.check.startswith(loads):
+            raise EvidenceError(f"{check.check} is of no cell whose checkpoints were loaded")
+        if failure is not None and result.check_set == MAIN:
+            anew = fingerprint.of(failure.type, failure.message, failure.frame)
+            if anew != failure.fingerprint:
+                check = replace(check, failure=replace(failure, fingerprint=anew))
+        checks.append(check)
+    return replace(result, checks=tuple(checks))
+
+
+def way_out(where: str) -> str:
+    """What puts right a file of evidence that is of no use, by its cell's folder and its name."""
+    check_set = Path(where).name.partition(".")[0]
+    if check_set == "exchange":
+        return "remove it and run nox -s exchange"
+    options = f"--{check_set} --force" if check_set in ("ranks", "gpu") else "--force"
+    cell = Path(where).parent.name or "CELL"
+    return f"run the cell again with --force: nox -s {cell} -- {options}"
+
+
+def load(path: Path, *, whole: bool = True) -> Evidence:
+    """The evidence at `path`; not `whole`: without the values that are kept apart.
+
+    Raises:
+        FileNotFoundError: there is none.
+        EvidenceError: as `parse`, or it is of another cell, check set or device class than its
+            place says.
+    """
+    where = f"{path.parent.name}/{path.name}"
+    text = path.read_text(encoding="utf-8", errors="replace")
+    result = parse(text, where, folder=path.parent.parent if whole else None)
+    name = f"{result.cell}/{result.check_set}.{result.device_class}.json"
+    if name != where:
+        raise EvidenceError(f"{where} is that of {name}; {way_out(where)}")
+    return result
+
+
+def save(result: Evidence, folder: Path) -> Path:
+    """Write evidence whole or not at all.
+
+    A failure of the surroundings, or an interrupted run, never replaces complete evidence that is
+    there already; of another set than the main one, not where that is of the same lock and checks.
+    What two interrupted runs have asked is added up. Variables that only the older knew stay where
+    it is of the same lock and base.
+
+    Raises:
+        EvidenceError: it does not follow its own format; nothing is written.
+        InfrastructureError: the disk is full.
+    """
+    path = path_of(result.cell, result.device_class, folder, result.check_set)
+    unsure = result.outcome is CellOutcome.ERROR or not result.complete
+    before = _readable(path) if unsure or result.variables is None else None
+    if before and unsure:
+        if _outranks(before, result):
+            return path
+        result = added(before, result)
+    if before and (before.lock, before.base) == (result.lock, result.base):
+        result = _with_variables(result, before.variables)
+    apart: dict[str, str] = {}
+    text = dumps(result, apart)
+    parse(text, f"{path.parent.name}/{path.name}")
+    with large_values.lock():
+        large_values.write(apart, folder)  # first: what a file of evidence names is there
+        files.write_text(path, text)
+    return path
+
+
+def _with_variables(result: Evidence, known: Mapping[str, str] | None) -> Evidence:
+    """With these where it knows of none by itself."""
+    return result if result.variables is not None else replace(result, variables=known)
+
+
+def _readable(path: Path) -> Evidence | None:
+    """What lies there; None where nothing does, or it is corrupt: then it is replaced."""
+    try:
+        return load(path)
+    except (FileNotFoundError, EvidenceError):
+        return None
+
+
+def _outranks(before: Evidence, result: Evidence) -> bool:
+    same = (before.lock, before.suite) == (result.lock, result.suite)
+    whole = before.complete and before.outcome is not CellOutcome.ERROR
+    return whole and (same or result.check_set == MAIN)
+
+
+_SAME = ("check_set", "cell", "device_class", "lock", "suite", "pins", "base")
+_MACHINE = ("gpu", "driver", "python")
+"""What must be equal for the checks of two runs to be one result."""
+
+
+def added(before: Evidence, after: Evidence) -> Evidence:
+    """Both as one result, where neither came to its end and both are of the same lock, checks, base
+    and machine; else `after` alone. Of a check that both asked, the later run's outcome counts."""
+    if before.complete or any(getattr(before, name) != getattr(after, name) for name in _SAME):
+        return after
+    if any(before.platform.get(name) != after.platform.get(name) for name in _MACHINE):
+        return after
+    older, newer = sorted((before, after), key=lambda result: result.taken)
+    checks = {check.check: check for check in (*older.checks, *newer.checks)}
+    return replace(
+        _with_variables(newer, older.variables),
+        checks=tuple(checks[name] for name in sorted(checks)),
+        records={**older.records, **newer.records},
+    )
+
+
+def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
+    """All evidence of a check set below `folder`, sorted by cell and device class.
+
+    Raises:
+        EvidenceError: a file is corrupt.
+    """
+    paths = sorted(folder.glob(f"compat-*/{check_set}.*.json"))
+    with _nothing_collected():
+        return tuple(load(path) for path in paths)
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Nothing that is loaded is garbage: looking for it takes a quarter of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
