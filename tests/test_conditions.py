@@ -35,7 +35,7 @@ from mcore_compat.publish.site import index, series
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import comparison, store, verdict
-from mcore_compat.results.evidence import RECORDS, Evidence
+from mcore_compat.results.evidence import RECORDS, CheckResult, Evidence, Failure
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import ON_A_GPU
 
@@ -310,3 +310,33 @@ def test_features_are_in_the_suites_order() -> None:
     assert {o.value for o in CheckOutcome} == {
         value for name, value in vars(outcomes).items() if name.isupper() and isinstance(value, str)
     }
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("Error(s) in loading:\n\tMissing key: a", "Error(s) in loading: Missing key: a"),
+        ("the first\nthe second", "the first"),
+        ("", "no message"),
+    ],
+)
+def test_a_refusal_is_one_line_that_says_something(message: str, line: str) -> None:
+    failure = Failure(
+        type="E",
+        message=message,
+        frame="",
+        fingerprint="0" * 12,
+        traceback="",
+        gpu_independent=None,
+    )
+    result = CheckResult(
+        check="restore[gpt]",
+        kind="restore",
+        family="gpt",
+        outcome=CheckOutcome.WORKS_WITH,
+        seconds=None,
+        reason=None,
+        failure=failure,
+        details={},
+    )
+    assert verdict.refusals([result]) == {f"E: {line}": ["restore[gpt]"]}

@@ -218,7 +218,10 @@ def refusals(results: Iterable[CheckResult]) -> dict[str, list[str]]:
     lines: dict[str, list[str]] = {}
     for result in results:
         if result.failure:
-            message = next(iter(gist(result.failure.message).splitlines()), "no message")
+            lines_of = gist(result.failure.message).splitlines() or ["no message"]
+            # A line that ends so only announces the next.
+            said = lines_of[: 1 + lines_of[0].endswith(":")]
+            message = " ".join(line.strip() for line in said)
             lines.setdefault(f"{result.failure.type}: {message}", []).append(result.check)
     return lines
 
