@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import families
+from suite.outcomes import Unsupported
 
 _MS = "megatron.core.inference.modelopt_support"
 _PT = "megatron.core.post_training.modelopt"
@@ -135,16 +136,25 @@ def has_family(name: str) -> str | None:
     return None
 
 
-def has_experts() -> str | None:
-    """None where hybrid stacks of both specs have a layer with experts, else what was not found."""
-    stacks = {"default": stack_default_spec(), "ModelOpt": stack_modelopt_spec()}
-    for kind, found in stacks.items():
-        spec = found.object if found else None
-        spec = spec() if inspect.isfunction(spec) else spec
-        layer = getattr(getattr(spec, "submodules", None), "moe_layer", None)
-        if layer is None or "Identity" in str(getattr(layer, "module", layer)):
-            return f"the {kind} spec of hybrid stacks has no moe_layer"
-    return None
+def need_experts() -> None:
+    """End the check where a stack spec has no layer with experts.
+
+    Raises:
+        Unsupported: the default spec has none.
+        AssertionError: the default spec has one, and the ModelOpt spec has none.
+    """
+    if not _has_experts(stack_default_spec()):
+        raise Unsupported("the default spec of hybrid stacks has no moe_layer")
+    assert _has_experts(stack_modelopt_spec()), (
+        "the ModelOpt spec of hybrid stacks has no moe_layer, which the default spec has"
+    )
+
+
+def _has_experts(found: Found | None) -> bool:
+    spec = found.object if found else None
+    spec = spec() if inspect.isfunction(spec) else spec
+    layer = getattr(getattr(spec, "submodules", None), "moe_layer", None)
+    return layer is not None and "Identity" not in str(getattr(layer, "module", layer))
 
 
 def modules(family: str) -> tuple[str, ...]:

@@ -129,8 +129,8 @@ def _pairs(mine: Part, other: Part) -> Iterator[tuple[str, Any, Any]]:
     same = mine.kind == other.kind
     if same or not mine.facts:
         for name in dict.fromkeys((*mine.details, *other.details)):
-            if name in mine.facts:
-                continue
+            if mine.facts.get(name) != other.facts.get(name):
+                continue  # of that fact it is said already
             if same or (name in mine.details and name in other.details):
                 yield name, mine.details.get(name, _NOTHING), other.details.get(name, _NOTHING)
 

@@ -248,6 +248,15 @@ def test_a_linear_of_transformer_engine_must_not_be_left_in_the_modelopt_model()
     ]
 
 
+def test_a_detail_is_compared_that_has_the_name_of_a_fact() -> None:
+    one, two = (
+        {"a": Part("MLP", {"bias": True}, {"bias": b})} for b in ([4, "half"], [4, "float"])
+    )
+    assert structure.compare(one, two).problems == [
+        "bias [4, 'half'] -> [4, 'float'] at a",
+    ]
+
+
 def test_every_wanted_difference_has_a_reason_and_is_of_a_kind_that_is_known() -> None:
     for one in structure.REPLACED:
         assert one.why
