@@ -11,8 +11,8 @@ import pytest
 from support import ROOT, START, event
 
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.run import machine
-from mcore_compat.run.machine import NO_GPU, Watch
+from mcore_compat.run import infrastructure, machine
+from mcore_compat.run.infrastructure import NO_GPU, Watch
 
 OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.10 GiB of "
@@ -58,21 +58,26 @@ def failed(kind: str, message: str, outcome: str = "broken", **fields: Any) -> d
     return made
 
 
+def on_gpu(made: dict[str, Any]) -> str | None:
+    """The fault of the machine that a check on a GPU failed for."""
+    return infrastructure.fault(made, gpu=True)
+
+
 @pytest.mark.parametrize(("kind", "message"), FAULTS)
 def test_a_fault_of_the_machine_is_told(kind: str, message: str) -> None:
-    said = machine.fault(failed(kind, message))
+    said = on_gpu(failed(kind, message))
     assert said
     assert "\n" not in said
 
 
 @pytest.mark.parametrize(("kind", "message"), OWN)
 def test_what_may_be_the_packages_own_is_no_fault_of_the_machine(kind: str, message: str) -> None:
-    assert machine.fault(failed(kind, message)) is None
+    assert on_gpu(failed(kind, message)) is None
 
 
 @pytest.mark.parametrize("outcome", ["works", "needs-gpu", "unsupported", "blocked"])
 def test_only_what_failed_is_looked_at(outcome: str) -> None:
-    assert machine.fault(failed("RuntimeError", OUT_OF_MEMORY, outcome)) is None
+    assert on_gpu(failed("RuntimeError", OUT_OF_MEMORY, outcome)) is None
 
 
 def test_what_an_error_was_raised_from_counts_and_a_line_of_source_does_not() -> None:
@@ -82,19 +87,19 @@ def test_what_an_error_was_raised_from_counts_and_a_line_of_source_does_not() ->
         '  File "torch/x.py", line 3, in x\n    raise ValueError("CUDA error: out of memory")\n'
         "ValueError: something else\n"
     )
-    assert machine.fault(made) is None
+    assert on_gpu(made) is None
     made["failure"]["traceback"] += "torch.OutOfMemoryError: CUDA out of memory. Tried to\n"
-    assert machine.fault(made) == "torch.OutOfMemoryError: CUDA out of memory. Tried to"
+    assert on_gpu(made) == "torch.OutOfMemoryError: CUDA out of memory. Tried to"
 
 
 def test_of_a_process_that_died_its_output_tells() -> None:
     output = "terminate called\n  what():  CUDA error: uncorrectable ECC error encountered\n"
-    assert machine.fault(failed("SIGABRT", "killed by SIGABRT", "crashed", output=output))
-    assert machine.fault(failed("KeyError", "'x'", "broken", output=output)) is None
+    assert on_gpu(failed("SIGABRT", "killed by SIGABRT", "crashed", output=output))
+    assert on_gpu(failed("KeyError", "'x'", "broken", output=output)) is None
 
 
 def test_a_line_is_told_without_control_characters() -> None:
-    assert machine.fault(failed("RuntimeError", "out of memory \x1b[31m")) == (
+    assert on_gpu(failed("RuntimeError", "out of memory \x1b[31m")) == (
         "RuntimeError: out of memory �[31m"
     )
 
@@ -134,7 +139,7 @@ def test_a_check_that_was_killed_for_memory_ends_the_run(
     died = failed("SIGKILL", "killed by SIGKILL", "crashed")
     Watch(device).see(died)  # by a person
     counted = iter([3, 4])  # stands in for the kernel's count
-    monkeypatch.setattr(machine.memory, "kills", lambda: next(counted))
+    monkeypatch.setattr(infrastructure.memory, "kills", lambda: next(counted))
     with pytest.raises(InfrastructureError, match="ran out of memory"):
         Watch(device).see(died)
 

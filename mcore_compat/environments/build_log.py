@@ -5,26 +5,21 @@ from __future__ import annotations
 import re
 import signal
 
+from mcore_compat.base import exhaustion
 from mcore_compat.base.processes import Completed
-
-_SURROUNDINGS = (
-    (re.compile(r"No space left on device|Disk quota exceeded"), "the disk is full"),
-    (
-        re.compile(
-            r"Killed signal terminated program|signal 9 [\[(]Kill|out of memory allocating"
-            r"|Cannot allocate memory|memory exhausted"
-        ),
-        "memory ran out (MAX_JOBS=1 needs the least)",
-    ),
-)
-"""What a build log says where the machine, not the package, is at fault."""
 
 
 def surroundings(done: Completed) -> str | None:
     """What of the machine ended a process (disk, memory, a kill), None where none did."""
-    for pattern, what in _SURROUNDINGS:
-        if pattern.search(done.output):
-            return what
+    if done.ok:
+        return None
+    line = exhaustion.line_of(done.output.splitlines())
+    if line and re.search(r"memory|Kill|bad_alloc", line):
+        return "memory ran out (MAX_JOBS=1 needs the least)"
+    if line and re.search(r"space|quota", line, re.IGNORECASE):
+        return "the disk is full"
+    if line:
+        return line
     if done.returncode == -signal.SIGKILL and not done.timed_out:
         return "it was killed"
     return None

@@ -19,7 +19,7 @@ from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.base.processes import Runner
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
-from mcore_compat.environments import bytecode, interpreters, process_variables
+from mcore_compat.environments import bytecode, integrity, interpreters, process_variables
 from mcore_compat.environments.build_log import last_line
 from mcore_compat.environments.wheelhouse import Wheel
 from mcore_compat.resolve import locks
@@ -99,6 +99,11 @@ def ensure(
             reused = json.loads(mark.read_text()) == identity and _is_exact(_site(folder), lock)
         except (OSError, ValueError, StopIteration):
             reused = False
+        damage = reused and integrity.damaged(_site(folder), contents=False, without=UNUSED)
+        if damage:
+            say(f"the environment of {cell.name} is made anew: {damage}")
+            reused = False
+            _forget(damage, uv, run)
         if not reused:
             say(f"creating the environment of {cell.name}: {len(lock.pins)} packages")
             mark.unlink(missing_ok=True)
@@ -106,6 +111,12 @@ def ensure(
                 _create(folder, lock, wheels, python, uv, run)
             if not _is_exact(_site(folder), lock):
                 raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
+            damage = integrity.damaged(_site(folder), contents=False, without=UNUSED)
+            if damage:
+                _forget(damage, uv, run)
+                raise InfrastructureError(
+                    f"{damage}, in the environment that was just made; run it again"
+                )
             # Nobody waits for it: Python compiles by itself what is not linked yet.
             threading.Thread(target=bytecode.link, args=(_site(folder),)).start()
             files.write_text(mark, files.dump_json(identity), durable=False)
@@ -116,6 +127,27 @@ def ensure(
         variables=process_variables.variables(site, process_variables.driver_stub(site, run)),
         reused=reused,
     )
+
+
+def require_intact(environment: Path, uv: Path, run: Runner) -> None:
+    """Read every file of a cell's environment, which takes half a minute, and compare it with what
+    was installed. One that differs is forgotten, so that the next run makes it anew.
+
+    Raises:
+        InfrastructureError: a file differs; names it.
+    """
+    damage = integrity.damaged(_site(environment), contents=True, without=UNUSED)
+    if damage:
+        environment.with_name(f"{environment.name}.json").unlink(missing_ok=True)
+        _forget(damage, uv, run)
+        raise InfrastructureError(
+            f"{damage}, in the environment of {environment.name}; run it again: it is made anew"
+        )
+
+
+def _forget(damage: integrity.Damage, uv: Path, run: Runner) -> None:
+    """Have uv download a package again: its cache has the very same files."""
+    run([uv, "cache", "clean", "--quiet", damage.package], timeout=INSTALL_LIMIT_S)
 
 
 def _site(folder: Path) -> Path:

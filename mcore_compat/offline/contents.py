@@ -30,6 +30,7 @@ NODE = (
     "__init__.py",
     "base/__init__.py",
     "base/errors.py",
+    "base/exhaustion.py",
     "base/files.py",
     "base/forks.py",
     "base/processes.py",
@@ -42,8 +43,11 @@ NODE = (
     *(f"offline/node/{path.name}" for path in sorted(RUN_SCRIPT.parent.glob("*.py"))),
     "run/__init__.py",
     "run/check_sets.py",
+    "run/confirmation.py",
+    "run/infrastructure.py",
     "run/machine.py",
     "run/memory.py",
+    "run/room.py",
     "run/runner.py",
 )
 """The modules of this package that run there."""

@@ -66,8 +66,12 @@ def ask(
     options: Options,
     context: Context,
     listener: Listener | None = None,
+    before: Evidence | None = None,
 ) -> Evidence:
     """Ask a check set in an environment; `base` is what is known before (`evidence.start`).
+
+    `before` is the result that is there: what it says of the same lock and suite, and this run says
+    otherwise, is asked once more (see `run.confirmation`).
 
     Raises:
         EvidenceError: the checks cannot run, or something was broken on purpose.
@@ -85,6 +89,12 @@ def ask(
             listener.check(builder.last)
             listener.so_far(builder.evidence())
 
+    def intact() -> None:
+        made = place.python.parent.parent
+        if made.parent == environments():  # others are not made here, and may be as they like
+            context.say(f"reading the environment of {place.name}: is every file as installed?")
+            creation.require_intact(made, context.uv, context.run)
+
     gpu, need = base.device_class == "gpu", context.matrix.gpu_memory
     with gpu_slots.slot(need, context.run, context.say, gpu=gpu, count=check_set.devices) as device:
         context.say(f"running {check_set.words} in {place.name}")
@@ -97,8 +107,22 @@ def ask(
             device_class=base.device_class,
             only=options.only,
             check_limit=options.limit,
+            known=_known(before, base),
+            before_again=intact,
         )
     return builder.evidence()
+
+
+def environments() -> Path:
+    """Where the environments of cells are made."""
+    return files.home() / "envs"
+
+
+def _known(before: Evidence | None, base: Evidence) -> dict[str, str]:
+    """Outcome by check of the result that is there, where it is of the same lock and suite."""
+    if before is None or (before.lock, before.suite) != (base.lock, base.suite):
+        return {}
+    return {check.check: check.outcome.value for check in before.checks}
 
 
 @contextmanager
@@ -123,7 +147,7 @@ def place_of(
     tools = tools_of(python, context)
     try:
         # Two runs of one cell would write the same events.
-        with FileLock(files.home() / "envs" / f"{name}.run", timeout=0):
+        with FileLock(environments() / f"{name}.run", timeout=0):
             yield SuiteEnvironment(
                 name=name,
                 python=environment.python,

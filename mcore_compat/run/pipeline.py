@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcore_compat.base.errors import EvidenceError, LockError, UsageError
+from mcore_compat.base.errors import EvidenceError, InfrastructureError, LockError, UsageError
 from mcore_compat.base.files import home, write_text
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
@@ -159,7 +159,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         reason = Reason(kind="unresolvable", message=resolved.reason, help="")
         asked = locks.asked_for(cell, context.matrix, context.releases)
         base = replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason, lock=asked)
-        return _ended(base, context.workspace)
+        return _ended(base, options, context.workspace)
     base = replace(base, lock=resolved.digest)
     if not options.force and not options.only:
         stored = kept(base, results)
@@ -170,7 +170,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         other = None if decided else _on_next_stack(cell, ready, context)
         if other:  # its lock is there now, and decides
             return run_cell(name, options, context)
-        return _ended(_unbuildable(base, ready), context.workspace)
+        return _ended(_unbuildable(base, ready, context.workspace), options, context.workspace)
     return _suite(base, ready, options, context)
 
 
@@ -203,7 +203,18 @@ def resolved_cell(cell: Cell, context: Context) -> ResolvedCell:
     return ready
 
 
-def _unbuildable(base: Evidence, failed: Unbuildable) -> Evidence:
+def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> Evidence:
+    """The result of a cell whose wheels do not build.
+
+    Raises:
+        InfrastructureError: with the same lock they did, so it is this machine that fails.
+    """
+    before = _stored(base, workspace)
+    if before and before.lock == base.lock and before.checks:
+        raise InfrastructureError(
+            f"{base.cell} was built and run with the same lock on {before.taken[:10]}, and is not "
+            f"built now: {failed.reason}; {failed.help}".rstrip("; ")
+        )
     message, advice = (
         fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)
     )
@@ -311,8 +322,9 @@ def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Conte
     with engine.place_of(ready, MAIN, context) as place:
         if not options.only:
             base = replace(base, variables=_variables(ready, place, context))
-        result = engine.ask(MAIN, base, place, options, context, listener)
-    return Outcome(evidence=result) if options.only else _ended(result, context.workspace)
+        before = _stored(base, context.workspace)
+        result = engine.ask(MAIN, base, place, options, context, listener, before)
+    return _ended(result, options, context.workspace)
 
 
 def _variables(
@@ -323,10 +335,21 @@ def _variables(
     return plain_import.needed(place.python, place.variables, pins, context.run, context.say)
 
 
-def _ended(result: Evidence, workspace: Workspace) -> Outcome:
-    store.save(result, workspace.results)
-    verdict_index.note(result, workspace.verdicts)
+def _ended(result: Evidence, options: Options, workspace: Workspace) -> Outcome:
+    """What a run came to, stored; not where only some of the checks were asked for."""
+    if not options.only:
+        store.save(result, workspace.results)
+        verdict_index.note(result, workspace.verdicts)
     return Outcome(evidence=result)
+
+
+def _stored(base: Evidence, workspace: Workspace) -> Evidence | None:
+    """The result that is there of what `base` is the beginning of; None where there is none, or
+    one that cannot be read, which is replaced."""
+    path = evidence.path_of(base.cell, base.device_class, workspace.results, base.check_set)
+    with contextlib.suppress(FileNotFoundError, EvidenceError):
+        return store.load(path, whole=False)
+    return None
 
 
 def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context) -> Outcome:
@@ -360,5 +383,7 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
 
     # Kept as it comes: whatever ends this process takes nothing away.
     with engine.place_of(ready, check_set, context) as place:
-        result = engine.ask(check_set, base, place, options, context, Listener(so_far=keep))
+        before = _stored(base, workspace)
+        listener = Listener(so_far=keep)
+        result = engine.ask(check_set, base, place, options, context, listener, before)
     return keep(result, whole=not options.only)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.base.processes import Runner
-from mcore_compat.run import machine
+from mcore_compat.run import infrastructure, room
 from mcore_compat.run.check_sets import CheckSet
+from mcore_compat.run.confirmation import Doubts
 from mcore_compat.run.machine import VISIBLE
 
 
@@ -56,6 +59,22 @@ class EventTail:
             self.on_event(json.loads(line))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which checks of a set are asked, and within which limits, in seconds: `check_limit` for one,
+    also one that asks for more (None: each its own limit, or the suite's), `limit` for all of them,
+    where not the set's own."""
+
+    check_set: CheckSet
+    only: str | None = None
+    check_limit: float | None = None
+    limit: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.check_set.limit if self.limit is None else self.limit
+
+
 def run_suite(
     check_set: CheckSet,
     place: SuiteEnvironment,
@@ -67,19 +86,57 @@ def run_suite(
     only: str | None = None,
     check_limit: float | None = None,
     limit: float | None = None,
+    known: Mapping[str, str] = MappingProxyType({}),
+    before_again: Callable[[], None] = lambda: None,
 ) -> None:
     """Ask the checks of a set, to the end; `on_event` gets each event of the suite's protocol.
 
-    `device_class`: what the suite is expected to find, None: whatever it says. `check_limit`:
-    seconds that a check may take at most, also one that asks for more; None: each its own limit, or
-    the suite's. `limit`: seconds for all of them, where not the set's own.
+    `device_class`: what the suite is expected to find, None: whatever it says. `only`,
+    `check_limit`, `limit`: as in `Asked`. `known`: outcome by check of the result that is there of
+    the same lock and suite. A check whose outcome is doubted is asked again before its event is
+    handed on (see `run.confirmation`); `before_again` is called before that.
 
     Raises:
         EvidenceError: the checks cannot run.
         InfrastructureError: they did not start or did not come to their end, or the machine failed;
             `on_event` has had what they said until then.
     """
-    watch = machine.Watch(device_class)
+    asked = Asked(check_set=check_set, only=only, check_limit=check_limit, limit=limit)
+    folders = (Path(place.variables.get("TMPDIR") or tempfile.gettempdir()), place.logs, room.SHM)
+    room.require(folders)
+    doubts, end = Doubts(known), []
+
+    def first(event: Mapping[str, Any]) -> None:
+        if doubts.passed_on(event):
+            on_event(event)
+        elif event["event"] == "end":
+            end.append(event)
+
+    with room.Sampler(folders).running() as sampler:
+        watch = infrastructure.Watch(device_class, sampler.short)
+        _once(asked, place, watch, run=run, say=say, on_event=first)
+        if doubts.open:
+            before_again()
+        while doubts.open:
+            for name, why in doubts.checks.items():
+                say(f"{name} is asked again: {why}")
+            doubts.again()
+            rest = replace(asked, only=",".join(doubts.checks))
+            _once(rest, place, watch, run=run, say=say, on_event=doubts.take)
+    for event in (*doubts.settled(), *end):
+        on_event(event)
+
+
+def _once(
+    asked: Asked,
+    place: SuiteEnvironment,
+    watch: infrastructure.Watch,
+    *,
+    run: Runner,
+    say: Callable[[str], None],
+    on_event: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """One process of the suite, to its end; raises as `run_suite`."""
     problems: list[str] = []
     last, checks = "", 0
 
@@ -102,12 +159,10 @@ def run_suite(
         tail.drain()
         say(f"  {text}")
 
-    whole = check_set.limit if limit is None else limit
-    argv = _command(check_set, place, tail.path, only, check_limit)
     try:
         done = run(
-            argv,
-            timeout=whole,
+            _command(asked, place, tail.path),
+            timeout=asked.seconds,
             env=place.variables,
             cwd=place.suite.parent,
             log=log,
@@ -115,12 +170,12 @@ def run_suite(
         )
     finally:
         tail.drain()
-    what = check_set.words
+    what = asked.check_set.words
     if tail.seen == 0:
         output = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
         raise InfrastructureError(f"{what} did not start: {output[0]} (log: {log})")
     if done.timed_out:
-        raise InfrastructureError(f"{what} passed its limit of {whole:.0f} s (log: {log})")
+        raise InfrastructureError(f"{what} passed its limit of {asked.seconds:.0f} s (log: {log})")
     if problems:
         raise EvidenceError(f"{what} cannot run: {problems[0]}")
     if last != "end":
@@ -130,22 +185,16 @@ def run_suite(
         )
 
 
-def _command(
-    check_set: CheckSet,
-    place: SuiteEnvironment,
-    events: Path,
-    only: str | None,
-    check_limit: float | None,
-) -> list[str | os.PathLike[str]]:
+def _command(asked: Asked, place: SuiteEnvironment, events: Path) -> list[str | os.PathLike[str]]:
     argv: list[str | os.PathLike[str]] = [place.python, "-u", place.suite / "run.py"]
     argv += ["--tools", place.tools, "--events", events]
-    if check_limit is not None:
-        argv += ["--timeout", str(check_limit)]
+    if asked.check_limit is not None:
+        argv += ["--timeout", str(asked.check_limit)]
     if place.variables.get(VISIBLE) == "":
         # All devices are hidden: asked for one, the suite would take that for a fault of torch's.
         argv += ["--gpu", "never"]
-    if only:
-        argv += ["--only", only]
-    if check_set.name != "main":
-        argv += ["--checks", check_set.folder(place.suite)]
+    if asked.only:
+        argv += ["--only", asked.only]
+    if asked.check_set.name != "main":
+        argv += ["--checks", asked.check_set.folder(place.suite)]
     return argv

@@ -1,0 +1,38 @@
+"""What foreign programs say where the machine has no more of something. Standard library only.
+
+The one list: what tells a fault of the machine from one of a package asks here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_TYPES = frozenset({"OutOfMemoryError", "MemoryError", "bad_alloc"})
+"""Exceptions that say that memory ran out, the device's or the machine's."""
+
+_EXHAUSTED = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|Too many open files"
+    r"|File too large|Stale file handle|Input/output error|Transport endpoint is not connected"
+    r"|Structure needs cleaning|Resource temporarily unavailable|can't start new thread"
+    r"|failed to map segment|Cannot allocate memory(?! in static TLS)|not enough memory"
+    r"|can't allocate memory|\bout of memory\b|memory exhausted|std::bad_alloc"
+    r"|insufficient shared memory|Error while creating shared memory segment"
+    r"|\[Errno (?:5|12|23|24|27|28|30|116|122)\]"
+    r"|Killed signal terminated program|signal 9 [\[(]Kill|MemoryError",
+    re.IGNORECASE,
+)
+"""What the kernel, the C library, Python, compilers, torch and NCCL say where disk, memory, shared
+memory, files or processes ran out. The numbers are Linux's EIO, ENOMEM, ENFILE, EMFILE, EFBIG,
+ENOSPC, EROFS, ESTALE and EDQUOT. Memory for thread-local storage is not among them: how much of it
+libraries ask for is the packages' own."""
+
+
+def line_of(lines: Iterable[str], also: re.Pattern[str] | None = None) -> str | None:
+    """The first line that says so, printable and cut short; None where none does. `also`: what is
+    looked for besides."""
+    for line in lines:
+        kind = line.partition(":")[0].rpartition(".")[2]
+        if kind in _TYPES or _EXHAUSTED.search(line) or (also and also.search(line)):
+            return "".join(c if c.isprintable() else "�" for c in line.strip()[:300])
+    return None

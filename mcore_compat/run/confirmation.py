@@ -1,0 +1,167 @@
+"""Checks whose outcome is doubted are asked again, in a fresh process, before they count.
+
+Doubted is a check whose process died or hung, one that failed because another process of its own
+was gone, and one that fails where a result of the same lock and suite says that it works. It counts
+as it ended twice; one that ends differently says so in its details (`flapping`). Imports nothing
+that a bundle could not carry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from mcore_compat.base.errors import InfrastructureError
+
+Event = Mapping[str, Any]
+"""Of the suite's protocol."""
+
+RUNS = 3
+"""How often a check is asked at most."""
+
+FLAPPING = "flapping"
+"""The detail of a check that ended differently in several runs: all its outcomes, in order."""
+
+_HOLDS = ("works", "works-with")
+_DIED = ("crashed", "timed-out")
+
+_LOST = re.compile(
+    r"exited unexpectedly|terminated (?:by signal|unexpectedly)|was killed|died unexpectedly"
+    r"|exitcode|exit code:? -|SIGKILL|SIGTERM|BrokenPipeError|ConnectionResetError"
+    r"|Broken pipe|Connection reset|Connection closed by"
+)
+"""What is said where another process is gone."""
+
+_FROM_OUTSIDE = frozenset(
+    {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGXFSZ"}
+)
+"""Signals that processes get from others, or for a limit; no fault of a package sends one."""
+
+_UNREPORTED = "exited with code 70 "
+"""How the suite's own process of a check ends where it could not write what the check showed."""
+
+
+class Doubts:
+    """What of a run has to be asked again; its events are held back until that is settled."""
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        """`known`: outcome by check of the result that is there, of the same lock and suite."""
+        self._known = known
+        self._roots: dict[str, str] = {}
+        self._followers: dict[str, str] = {}
+        self._runs: list[dict[str, Event]] = [{}]
+
+    def passed_on(self, event: Event) -> bool:
+        """Whether an event of the first run counts as it is; else it is held back."""
+        if event.get("event") != "check":
+            return not (event.get("event") == "end" and self._roots)
+        name = str(event["check"])
+        root = self._root_of(event)
+        why = None if root else self._why(event)
+        if root:
+            self._followers[name] = root
+        elif why:
+            self._roots[name] = why
+        else:
+            return True
+        self._runs[0][name] = event
+        return False
+
+    @property
+    def checks(self) -> dict[str, str]:
+        """The checks that are to be asked again, and why; those that were blocked by one, too."""
+        follow = {name: f"{root} is asked again" for name, root in self._followers.items()}
+        return dict(sorted({**self._roots, **follow}.items())) if self.open else {}
+
+    @property
+    def open(self) -> bool:
+        """Whether some check has not ended twice alike.
+
+        Raises:
+            InfrastructureError: one never did.
+        """
+        undecided = [name for name in self._roots if self._settled(name) is None]
+        if undecided and len(self._runs) >= RUNS:
+            raise InfrastructureError(_differently(undecided[0], self._outcomes(undecided[0])))
+        return bool(undecided)
+
+    def again(self) -> None:
+        """Another run of `checks` begins."""
+        self._runs.append({})
+
+    def take(self, event: Event) -> None:
+        """An event of another run."""
+        if event.get("event") == "check":
+            self._runs[-1][str(event["check"])] = event
+
+    def settled(self) -> list[Event]:
+        """The events that were held back, as they count.
+
+        Raises:
+            InfrastructureError: a check ended by another's signal each time, or differently each
+                time.
+        """
+        return [self._event(name) for name in self._runs[0]]
+
+    def _why(self, event: Event) -> str | None:
+        outcome, known = event["outcome"], self._known.get(event["check"])
+        if outcome in _HOLDS or outcome == known:
+            return None
+        if known in _HOLDS:
+            return f"it is {outcome}, and was {known} with the same lock and suite"
+        if outcome in _DIED:
+            return str(event.get("reason") or outcome)
+        failure = event.get("failure") or {}
+        lost = _LOST.search(f"{failure.get('type')}: {failure.get('message')}")
+        return f"a process of it was gone: {lost[0]}" if failure and lost else None
+
+    def _root_of(self, event: Event) -> str | None:
+        """The doubted check before it that decided its outcome."""
+        reason = str(event.get("reason") or "")
+        if event["outcome"] not in ("blocked", "needs-gpu", "unsupported"):
+            return None
+        for name in self._roots:
+            if reason.startswith((f"{name} is ", f"{name}: ")):
+                return name
+        return None
+
+    def _outcomes(self, name: str) -> list[str]:
+        return [str(run[name]["outcome"]) for run in self._runs if name in run]
+
+    def _settled(self, name: str) -> tuple[str, str | None] | None:
+        """How a doubted check ended at least twice."""
+        ends = Counter(_end(run[name]) for run in self._runs if name in run)
+        end, count = ends.most_common(1)[0]
+        return end if count > 1 else None
+
+    def _event(self, name: str) -> Event:
+        root = self._followers.get(name, name)
+        alike = [
+            run for run in self._runs if root in run and _end(run[root]) == self._settled(root)
+        ]
+        events = [run[name] for run in alike if name in run]
+        if len({_end(event) for event in events}) != 1:
+            raise InfrastructureError(_differently(name, self._outcomes(name)))
+        event = events[0]
+        kind = (event.get("failure") or {}).get("type")
+        if event["outcome"] == "crashed" and (
+            kind in _FROM_OUTSIDE or str(event.get("reason")).startswith(_UNREPORTED)
+        ):
+            raise InfrastructureError(
+                f"{name}: {event['reason']}, {len(events)} times: something on this machine ends it"
+            )
+        outcomes = self._outcomes(name)
+        if len(set(outcomes)) == 1 or name in self._followers:
+            return event
+        return {**event, "details": {**(event.get("details") or {}), FLAPPING: outcomes}}
+
+
+def _end(event: Event) -> tuple[str, str | None]:
+    """What must be equal for two runs to have ended alike."""
+    return str(event["outcome"]), (event.get("failure") or {}).get("type")
+
+
+def _differently(name: str, outcomes: list[str]) -> str:
+    return f"{name} ended differently each time: {', '.join(outcomes)}; run it again"

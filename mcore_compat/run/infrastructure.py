@@ -1,0 +1,112 @@
+"""Whose fault a failed check was: the one place that decides that it was the machine's.
+
+A full disk, memory that another process holds, a limit, a lost GPU or a process that was killed say
+nothing about a cell: the run is an error, is tried again, and is never published. The suite calls a
+check `broken` whatever it failed for; what that was is decided here, from what was said and from
+what the machine had left meanwhile (`run.room`). Imports nothing that a bundle could not carry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mcore_compat.base import exhaustion
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.run import memory
+
+NO_GPU = "there is a driver, but no GPU that can be used"
+
+FAILED = ("broken", "crashed", "timed-out")
+_DEVICE = re.compile(
+    r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
+    r"|(?:CUBLAS|CUDNN|CUSPARSE|CUSOLVER)_STATUS_ALLOC_FAILED"
+    r"|uncorrectable (?:ECC|NVLink) error|ECC_UNCORRECTABLE|NVLINK_UNCORRECTABLE"
+    r"|hardware stack error|fallen off the bus|GPU is lost|GPU requires reset"
+    r"|CUDA-capable device\S* \S+ busy or unavailable|exclusive-thread device already in use"
+    r"|CUDA_ERROR_DEVICE_UNAVAILABLE|cudaErrorDevicesUnavailable|cudaErrorDeviceAlreadyInUse"
+    r"|[Nn]o CUDA-capable device|No CUDA GPUs are available|CUDA_ERROR_NO_DEVICE"
+    r"|Found no NVIDIA driver|NVIDIA driver on your system is too old"
+    r"|CUDA driver version is insufficient|CUDA driver initialization failed"
+    r"|CUDA unknown error - this may be due to|driver/library version mismatch"
+    r"|unsupported display driver|forward compatibility was attempted on non supported HW"
+    r"|system not yet initialized|compiled with an unsupported toolchain"
+    r"|NVML_SUCCESS == |Failed to initialize NVML|OS call failed or operation not supported"
+    r"|MPS (?:client|server) ",
+    re.IGNORECASE,
+)
+"""What the CUDA runtime, the driver and NVML say where the device or the driver fails, or others
+hold what is asked for.
+
+A failed kernel is not among it: an illegal access, a failed launch or an image that this device
+cannot run may be the packages' own.
+"""
+
+
+def fault(event: Mapping[str, Any], *, gpu: bool) -> str | None:
+    """In a line, the fault of the machine that a check failed for; None where it is not known to
+    be one. `event` is the check's, or a record's, of the suite's protocol; `gpu`: it was asked on
+    one. Without one, what cannot be told from a missing GPU is looked at as well."""
+    failure, outcome = event.get("failure"), event.get("outcome")
+    looked_at = (*FAILED, None) if gpu else (*FAILED, None, "needs-gpu")
+    if outcome not in looked_at or not failure:
+        return None
+    # A traceback's own lines are indented: sources, which may name what they are prepared for.
+    passed_on = [line for line in failure["traceback"].splitlines() if line[:1].strip()]
+    lines = [f"{failure['type']}: {failure['message']}", *passed_on]
+    if outcome in ("crashed", "timed-out"):  # it had no time to raise
+        lines += str(event.get("output") or "").splitlines()
+    lines = "\n".join(lines).splitlines()
+    return exhaustion.line_of(lines, also=_DEVICE if gpu else None)
+
+
+class Watch:
+    """Looks at a suite's events, as they come, for what is the machine's fault."""
+
+    def __init__(
+        self, device_class: str | None, short: Callable[[], str | None] = lambda: None
+    ) -> None:
+        """`device_class`: what the suite is expected to find; None: whatever it says. `short`: what
+        the machine had no more of since it was asked last."""
+        self._device_class = device_class
+        self._short = short
+        self._killed = memory.kills()
+        self._why: str | None = None
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Look at one event before it is taken.
+
+        Raises:
+            InfrastructureError: it, or one before it, shows that the machine failed.
+        """
+        # For good: the events after it are read once more when the suite is ended.
+        self._why = self._why or self._fault(event)
+        if self._why:
+            raise InfrastructureError(self._why)
+
+    def _fault(self, event: Mapping[str, Any]) -> str | None:
+        kind = event.get("event")
+        if kind == "start":
+            return self._of_start(event)
+        if kind not in ("check", "record"):
+            return None
+        short = self._short()
+        name = event.get("check") or event.get("record")
+        failure = event.get("failure") or {}
+        if failure.get("type") == "SIGKILL" and memory.kills() > self._killed:
+            return "the machine, or the job's share of it, ran out of memory"
+        why = fault(event, gpu=self._device_class == "gpu")
+        if why is None and failure and short:
+            why = f"while it ran, {short}"
+        return why and f"{name} failed for this machine's fault: {why}"
+
+    def _of_start(self, event: Mapping[str, Any]) -> str | None:
+        self._device_class = self._device_class or event["device_class"]
+        if event["device_class"] != self._device_class:
+            return NO_GPU if self._device_class == "gpu" else "there is a GPU that was not lent"
+        for module, said in (event.get("preload") or {}).items():
+            why = exhaustion.line_of(str(said).splitlines())
+            if why:
+                return f"importing {module} failed for this machine's fault: {why}"
+        return None

@@ -1,0 +1,218 @@
+"""Room on the machine that checks run on: disk, memory, limits, and time that goes on evenly.
+
+Asked before a run (`require`), while it goes on and at each check's end (`Sampler`): what failed
+while one of them was exhausted failed for that. Imports nothing that a bundle could not carry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcore_compat.base.errors import InfrastructureError
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+SHM = Path("/dev/shm")
+MEMINFO = Path("/proc/meminfo")
+GROUP = Path("/sys/fs/cgroup")
+"""Of this process's control group, where it has a limit of its own (a container)."""
+
+NEEDED = {"folder": 256 * MIB, "shm": 16 * MIB, "memory": 2 * GIB}
+"""Bytes that must be there before a run; a cell's suite was seen to take up to 80 MiB of a
+temporary folder and 1.5 GiB of memory."""
+
+EXHAUSTED = {"folder": 4 * MIB, "shm": MIB, "memory": 64 * MIB}
+"""Bytes under which a failure is put down to it."""
+
+FILES = {"needed": 1_000, "exhausted": 16}
+"""How many files a folder's disk must still be able to take."""
+
+LIMITS = {
+    "RLIMIT_AS": (32 * GIB, "address space (ulimit -v)"),
+    "RLIMIT_DATA": (16 * GIB, "data segment (ulimit -d)"),
+    "RLIMIT_FSIZE": (2 * GIB, "size of a file (ulimit -f)"),
+    "RLIMIT_NOFILE": (512, "open files (ulimit -n)"),
+    "RLIMIT_NPROC": (256, "processes (ulimit -u)"),
+    "RLIMIT_CPU": (7_200, "seconds of processor time (ulimit -t)"),
+    "RLIMIT_STACK": (MIB, "stack (ulimit -s)"),
+}
+"""By limit of a process: the least that a suite needs, and its name."""
+
+PAUSE_S = 0.5
+STOOD_STILL_S = 15.0
+"""A gap between two looks from which on the machine stood still: suspended, stopped, overloaded."""
+
+OVERLOADED = 10.0
+"""Processes that want to run, for each processor, from which on a time limit says nothing."""
+
+
+def raise_limits() -> None:
+    """Raise each soft limit of this process that is too low for a suite, as far as it may be."""
+    for name, (least, _) in LIMITS.items():
+        kind = getattr(resource, name)
+        soft, hard = resource.getrlimit(kind)
+        wanted = least if hard == resource.RLIM_INFINITY else min(least, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(OSError, ValueError):  # `require` says what is too low
+                resource.setrlimit(kind, (wanted, hard))
+
+
+def require(folders: Iterable[Path]) -> None:
+    """Refuse a machine on which a suite could not come to its end.
+
+    Raises:
+        InfrastructureError: a limit is too low, or a disk or memory too full; names the first.
+    """
+    raise_limits()
+    for name, (least, words) in LIMITS.items():
+        soft = resource.getrlimit(getattr(resource, name))[0]
+        if soft != resource.RLIM_INFINITY and soft < least:
+            raise InfrastructureError(
+                f"{words}: processes here may have {soft}, a suite needs {least}; raise the limit"
+            )
+    for folder in folders:
+        short = _short_of(folder, NEEDED, FILES["needed"])
+        if short:
+            raise InfrastructureError(f"{short}; make room, or choose another folder")
+    left = memory_left()
+    if left is not None and left < NEEDED["memory"]:
+        raise InfrastructureError(
+            f"{_size(left)} of memory is left, a suite needs {_size(NEEDED['memory'])}"
+        )
+
+
+def _short_of(folder: Path, least: dict[str, int], files: int) -> str | None:
+    """What a folder lacks, in words. One that is not there yet counts as its parent."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    try:
+        stat = os.statvfs(there)
+    except OSError as error:
+        return f"{there}: {error.strerror}"
+    if stat.f_flag & os.ST_RDONLY or not os.access(there, os.W_OK):
+        return f"{there} cannot be written to"
+    free = stat.f_bavail * stat.f_frsize
+    if stat.f_blocks and free < least["shm" if folder == SHM else "folder"]:
+        return f"{there} has {_size(free)} left"
+    if stat.f_files and stat.f_favail < files:
+        return f"{there} can take {stat.f_favail} more files only"
+    return None
+
+
+def _size(number: int) -> str:
+    return f"{number / GIB:.1f} GiB" if number >= GIB else f"{number / MIB:.1f} MiB"
+
+
+def memory_left() -> int | None:
+    """Bytes of memory that can still be had, of the machine's and of the control group's; None
+    where neither tells."""
+    found = []
+    for line in _lines(MEMINFO):
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) * 1024)
+    for limit, usage, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        most, used = (_number(GROUP / name) for name in (limit, usage))
+        if most is None or used is None or most >= 1 << 60:
+            continue
+        stat = (GROUP / limit).with_name("memory.stat")
+        given_back = [int(line.split()[1]) for line in _lines(stat) if line.startswith(f"{cache} ")]
+        found.append(max(0, most - used + sum(given_back)))
+    return min(found, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)[:1])
+    return int(text) if text.isdigit() else None
+
+
+@dataclass(frozen=True)
+class _Clocks:
+    """Three clocks at one moment: the one that stands while the machine sleeps, the one that goes
+    on, and the one that people set."""
+
+    running: float
+    always: float
+    wall: float
+
+    @staticmethod
+    def now() -> _Clocks:
+        return _Clocks(time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+
+    def problem(self, before: _Clocks) -> str | None:
+        """What happened since, that no check can be judged by."""
+        passed = self.always - before.always
+        if passed > STOOD_STILL_S:
+            return f"the machine stood still for {passed:.0f} s"
+        jump = (self.wall - before.wall) - passed
+        return f"the clock was set by {jump:+.0f} s" if abs(jump) > STOOD_STILL_S else None
+
+
+class Sampler:
+    """Looks at the machine again and again; `short` says what it had no more of."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._folders = tuple(folders)
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._seen: list[str] = []
+        self._before: list[str] = []
+        self._clocks = _Clocks.now()
+
+    def look(self) -> None:
+        """Note what is exhausted now."""
+        problems = [_short_of(folder, EXHAUSTED, FILES["exhausted"]) for folder in self._folders]
+        left = memory_left()
+        if left is not None and left < EXHAUSTED["memory"]:
+            problems.append(f"{_size(left)} of memory was left")
+        load, processors = os.getloadavg()[0], os.cpu_count() or 1
+        if load > OVERLOADED * processors:
+            problems.append(f"{load:.0f} processes wanted to run on {processors} processors")
+        with self._lock:
+            clocks, before = _Clocks.now(), self._clocks
+            self._clocks = clocks
+            self._seen += [one for one in (*problems, clocks.problem(before)) if one]
+
+    def short(self) -> str | None:
+        """What was exhausted since the end of the check before the last, in words; None where
+        nothing was. Asked at each check's end.
+
+        The window is one check longer than the check that ended: what it met at its very start was
+        seen in the one before it.
+        """
+        self.look()
+        with self._lock:
+            seen, self._before, self._seen = [*self._before, *self._seen], self._seen, []
+        return next(iter(dict.fromkeys(seen)), None)
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(PAUSE_S):
+            self.look()
+
+    @contextmanager
+    def running(self) -> Iterator[Sampler]:
+        """Look every half second, in a thread, until the block ends."""
+        thread = threading.Thread(target=self._go_on, name="room", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._ended.set()
+            thread.join()
