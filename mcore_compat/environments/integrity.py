@@ -35,7 +35,9 @@ def damaged(site: Path, *, contents: bool, without: Collection[str] = ()) -> Dam
                 continue
             problem = _problem(site / name, digest if contents else "", size)
             if problem:
-                return Damage(record.parent.name.rpartition("-")[0], name, problem)
+                return Damage(
+                    record.parent.name.removesuffix(".dist-info").rpartition("-")[0], name, problem
+                )
     return None
 
 

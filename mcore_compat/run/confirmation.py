@@ -70,12 +70,6 @@ class Doubts:
         return False
 
     @property
-    def checks(self) -> dict[str, str]:
-        """The checks that are to be asked again, and why; those that were blocked by one, too."""
-        follow = {name: f"{root} is asked again" for name, root in self._followers.items()}
-        return dict(sorted({**self._roots, **follow}.items())) if self.open else {}
-
-    @property
     def open(self) -> bool:
         """Whether some check has not ended twice alike.
 
@@ -87,9 +81,12 @@ class Doubts:
             raise InfrastructureError(_differently(undecided[0], self._outcomes(undecided[0])))
         return bool(undecided)
 
-    def again(self) -> None:
-        """Another run of `checks` begins."""
+    def again(self) -> dict[str, str]:
+        """Another run begins; the checks that it has to ask, and why: those that are doubted, and
+        those that were blocked by one."""
         self._runs.append({})
+        follow = {name: f"{root} is asked again" for name, root in self._followers.items()}
+        return dict(sorted({**self._roots, **follow}.items()))
 
     def take(self, event: Event) -> None:
         """An event of another run."""

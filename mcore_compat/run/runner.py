@@ -118,10 +118,10 @@ def run_suite(
         if doubts.open:
             before_again()
         while doubts.open:
-            for name, why in doubts.checks.items():
+            checks = doubts.again()
+            for name, why in checks.items():
                 say(f"{name} is asked again: {why}")
-            doubts.again()
-            rest = replace(asked, only=",".join(doubts.checks))
+            rest = replace(asked, only=",".join(checks))
             _once(rest, place, watch, run=run, say=say, on_event=doubts.take)
     for event in (*doubts.settled(), *end):
         on_event(event)
