@@ -11,18 +11,20 @@ import re
 import sys
 import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from packaging.metadata import Metadata
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.releases import Release, Releases
+from mcore_compat.index import belief, transport
 
 PACKAGES = {
     "causal-conv1d": "1.4",
@@ -38,6 +40,9 @@ PACKAGES = {
 """What is asked for, and the oldest version that matters: the file stays one that can be read."""
 
 
+_UNREADABLE = (UnicodeDecodeError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error)
+
+
 class Client(Protocol):
     """What is asked of the index; tests pass their own."""
 
@@ -49,40 +54,78 @@ class Client(Protocol):
 
 
 class PipIndex:
-    """The index that pip is configured for: `PIP_INDEX_URL`, its configuration, or its default."""
+    """An index: the one of `address`, else the public one. It believes only what is an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None) -> None:
         import pypi_simple
+        from pypi_simple.client import USER_AGENT
 
         # nox shows what any library logs; a line for each request hides the progress.
-        logging.getLogger("urllib3").setLevel(logging.WARNING)
-        address = os.environ.get("PIP_INDEX_URL")
-        if not address:
-            argv = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-            completed = processes.run(argv, timeout=30)
-            address = completed.output.strip() if completed.ok else None
-        self._simple = pypi_simple.PyPISimple(address or pypi_simple.PYPI_SIMPLE_ENDPOINT)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        session = transport.Session()
+        session.headers["User-Agent"] = USER_AGENT
+        self._simple = pypi_simple.PyPISimple(
+            address or pypi_simple.PYPI_SIMPLE_ENDPOINT, session=session
+        )
 
     def get_project_page(self, project: str) -> Any:
-        """The files of a project, as `pypi_simple.ProjectPage`."""
-        return self._simple.get_project_page(project)
+        """The files of a project, as `pypi_simple.ProjectPage`; raises as `belief.page`."""
+        from pypi_simple import NoSuchProjectError
+        from requests import HTTPError
+
+        url = self._simple.get_project_url(project)
+        answer = transport.get(self._simple.s, url, self._simple.accept)
+        if answer.status == 404:
+            raise NoSuchProjectError(project, url)
+        if answer.status != 200:
+            raise HTTPError(f"status {answer.status}")
+        return belief.page(project, answer)
 
     def download_package(self, pkg: Any, path: Any) -> None:
-        """One file, its digest checked."""
-        self._simple.download_package(pkg, path)
+        """One file, in its place only when it is whole and its digest was checked.
+
+        Raises:
+            InfrastructureError: the index gives no digest for it.
+        """
+        belief.check_hashes(pkg.project or pkg.filename, [pkg])
+        target = Path(path)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+            part = Path(folder) / "part"
+            transport.within(
+                transport.limits().file, lambda: self._simple.download_package(pkg, part)
+            )
+            os.replace(part, target)
 
     def metadata(self, file: Any) -> str | None:
         """METADATA of a wheel, PKG-INFO of a source; None where the file has none.
 
         What the index keeps beside a wheel (PEP 658) is one small answer; where it keeps
         nothing, the wheel's own member is read by HTTP ranges, never the whole wheel.
+
+        Raises:
+            InfrastructureError: what came cannot be read.
         """
+        try:
+            return transport.within(transport.limits().page, lambda: self._metadata(file))
+        except (
+            UnicodeDecodeError,
+            zipfile.BadZipFile,
+            tarfile.TarError,
+            EOFError,
+            zlib.error,
+        ) as e:
+            raise InfrastructureError(
+                f"the index sent something else than {file.filename}: {type(e).__name__}"
+            ) from e
+
+    def _metadata(self, file: Any) -> str | None:
         from pypi_simple import NoMetadataError
 
         if file.package_type == "sdist":
             return self._pkg_info(file)
         try:
-            return str(self._simple.get_package_metadata(file, verify=False))
+            verify = bool(getattr(file, "metadata_digests", None))
+            return str(self._simple.get_package_metadata(file, verify=verify))
         except NoMetadataError:
             return self._member(file)
 
@@ -109,8 +152,25 @@ class PipIndex:
 
 
 def client() -> Client:
-    """A client for pip's index."""
-    return PipIndex()
+    """A client for pip's index: `PIP_INDEX_URL`, its configuration, or its default.
+
+    Raises:
+        InfrastructureError: pip did not say in time which that is.
+    """
+    address = os.environ.get("PIP_INDEX_URL")
+    if not address:
+        argv = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+        completed = processes.run(argv, timeout=60)
+        if completed.timed_out:
+            raise InfrastructureError("pip did not say within 60 s which index it is set to")
+        address = completed.output.strip() if completed.ok else None
+    return PipIndex(address)
+
+
+def resolvers_client() -> Client:
+    """A client for the index that uv asks: as its variables say, or its default."""
+    address = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL") or ""
+    return PipIndex(re.sub(r"^[A-Za-z0-9._-]+=", "", address) or None)
 
 
 def refresh(
@@ -118,18 +178,50 @@ def refresh(
     index: Client,
     say: Callable[[str], None],
     packages: Sequence[str] = tuple(PACKAGES),
+    *,
+    allow_removals: bool = False,
 ) -> Releases:
     """Everything that the index knows of `packages`; metadata that is `known` is not read again.
 
+    What is known stays known: without `allow_removals`, the index must list all of it.
+
     Raises:
-        InfrastructureError: the index did not answer; nothing is returned by halves.
+        InfrastructureError: the index did not answer, or lacks what is known; nothing is returned
+            by halves.
     """
     by_package: dict[str, tuple[Release, ...]] = {}
     for package in packages:
         say(f"asking the index for {package}")
         with _network(f"the index did not answer for {package}; nothing was changed"):
             by_package[package] = _releases(package, known, index)
+        gone = _gone(known.of(package), by_package[package])
+        if gone and not allow_removals:
+            raise InfrastructureError(
+                f"the index lacks what was known of {package}: {_cut(gone)}; nothing was changed"
+                + belief.REMOVED
+            )
+        for what in gone:
+            say(f"  not listed any more: {package} {what}")
     return Releases(by_package)
+
+
+def _gone(known: Sequence[Release], now: Sequence[Release]) -> list[str]:
+    """What of the known releases is not listed any more, newest first; withdrawn is listed."""
+    there = {Version(release.version): release for release in now}
+    gone = []
+    for release in reversed(known):
+        other = there.get(Version(release.version))
+        gone += (
+            [release.version]
+            if other is None
+            else [f"{release.version} ({what})" for what in belief.lost(release, other)]
+        )
+    return gone
+
+
+def _cut(words: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 @contextlib.contextmanager
@@ -145,24 +237,47 @@ def _network(failure: str) -> Iterator[None]:
     try:
         yield
     except (OSError, NoSuchProjectError, DigestMismatchError, RemoteIOError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        kind = "the disk is full" if full else type(error).__name__
-        raise InfrastructureError(f"{failure}: {kind}; try again") from error
+        raise InfrastructureError(f"{failure}: {_kind(error)}; try again") from error
 
 
-def files_of(package: str, index: Client) -> list[Any]:
-    """The files of a package; empty where the index has no such package.
+def _kind(error: Exception) -> str:
+    """What went wrong, without addresses: they may hold a password."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    name = type(error).__name__
+    plain = {
+        "DigestMismatchError": "what came has another sha256 than the index says",
+        "NoSuchProjectError": "it has no such project",
+    }
+    if name in plain:
+        return f"{plain[name]} ({name})"
+    response = getattr(error, "response", None)
+    # `requests` wraps what ended the last retry.
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(reason, Exception):
+        return f"{name} ({type(reason).__name__})"
+    if response is not None:
+        return f"{name} (status {response.status_code})"
+    of_ours = re.fullmatch(r"status \d+|it was not whole after .*", str(error))
+    return f"{name} ({error})" if of_ours else name
+
+
+def files_of(package: str, index: Client, known: Sequence[Release] = ()) -> list[Any]:
+    """The files of a package; empty where the index has no such package and none is known.
 
     Raises:
-        InfrastructureError: the index did not answer.
+        InfrastructureError: the index did not answer, or lacks releases that are known.
     """
     from pypi_simple import NoSuchProjectError
 
     with _network(f"the index did not answer for {package}"):
         try:
-            return list(index.get_project_page(package).packages)
+            found = list(index.get_project_page(package).packages)
         except NoSuchProjectError:
-            return []
+            found = []
+    if known:
+        belief.check(package, found, known)
+    return found
 
 
 def listed(files: Iterable[Any]) -> list[dict[str, Any]]:
@@ -187,7 +302,7 @@ def _fields(files: Sequence[Any]) -> dict[str, Any]:
 def requires_of(package: str, version: str, files: Iterable[Any], index: Client) -> tuple[str, ...]:
     """Requires-Dist of one release, given the files of its package; raises as `files_of`."""
     with _network(f"the index did not answer for {package}"):
-        return _requires([file for file in files if file.version == version], index)
+        return _requires(package, [file for file in files if file.version == version], index)
 
 
 def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ...]:
@@ -201,17 +316,19 @@ def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ..
         # A development release of the oldest series is older than the series itself.
         if version >= oldest and not version.is_prerelease and not version.is_devrelease:
             by_version.setdefault(version, []).append(file)
-    requires = {Version(release.version): release.requires for release in known.of(package)}
+    before = {Version(release.version): release for release in known.of(package)}
+    belief.check(package, list(by_version), ())
 
     def release(version: Version) -> Release:
         files = by_version[version]
-        return Release(
-            package=package,
-            version=str(version),
-            # Metadata of a release never changes: what was read once is kept.
-            requires=requires.get(version) or _requires(files, index),
-            **_fields(files),
-        )
+        belief.check_hashes(package, files)
+        old = before.get(version, Release(package=package, version=str(version)))
+        found = _fields(files)
+        # What never changes is kept: where it was read once, and where this index does not say.
+        requires = old.requires or _requires(package, files, index)
+        found["uploaded"] = found["uploaded"] or old.uploaded
+        found["requires_python"] = found["requires_python"] or old.requires_python
+        return Release(package=package, version=str(version), requires=requires, **found)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         return tuple(pool.map(release, sorted(by_version)))
@@ -231,18 +348,18 @@ def _tags(names: Iterable[str]) -> Iterable[str]:
         yield f"{interpreters}-{abis}-{'.'.join(sorted({t.platform for t in tags}))}"
 
 
-def _requires(files: list[Any], index: Client) -> tuple[str, ...]:
+def _requires(package: str, files: list[Any], index: Client) -> tuple[str, ...]:
     """Requires-Dist of a release: of a Linux wheel, else of any wheel, else of the source.
 
-    A source's may be incomplete (its metadata is dynamic where setup.py decides).
+    A source's may be incomplete (its metadata is dynamic where setup.py decides). Raises as
+    `belief.requires`.
     """
     wheels = [f for f in files if f.package_type == "wheel"]
     linux = [w for w in wheels if re.search(r"linux\w*_x86_64\.|-any\.", w.filename)]
     for file in (linux or wheels or [f for f in files if f.package_type == "sdist"])[:1]:
         text = index.metadata(file)
         if text is not None:
-            metadata = Metadata.from_email(text, validate=False)
-            return tuple(sorted(str(r) for r in metadata.requires_dist or ()))
+            return belief.requires(package, text, file.filename)
     return ()
 
 
@@ -263,12 +380,11 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
         InfrastructureError: the index did not answer, or has no file with such a hash.
     """
     index = client()
-    with _network(f"{package} {version} could not be downloaded"):
-        for file in index.get_project_page(package).packages:
-            if file.package_type == "sdist" and file.digests.get("sha256") in hashes:
-                path: Path = folder / file.filename
-                index.download_package(file, path)
-                return path
+    for file in files_of(package, index):
+        if file.package_type == "sdist" and file.digests.get("sha256") in hashes:
+            path: Path = folder / file.filename
+            download(file, path, index)
+            return path
     raise InfrastructureError(f"the index has no source of {package} {version} of the lock's hash")
 
 
