@@ -155,7 +155,7 @@ def test_the_source_is_the_one_of_the_locks_hash(
     [
         [],
         [file("a-1.0.tar.gz", digests={"sha256": OTHER})],
-        [file("a-1.0.tar.gz")],
+        [file("a-1.0.tar.gz", digests={})],
         [file("a-1.0-py3-none-any.whl", digests={"sha256": OURS})],
     ],
 )

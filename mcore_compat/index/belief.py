@@ -97,7 +97,7 @@ def check(package: str, listed: Sequence[Any], known: Sequence[Release]) -> None
     """
     if not listed:
         raise InfrastructureError(f"the index lists no file of {package}")
-    there = versions(listed)
+    there = versions(listed) if known else set()
     missing = [r.version for r in known if Version(r.version) not in there]
     if missing:
         raise InfrastructureError(f"the index lacks {_named(package, missing)}, known before")

@@ -380,11 +380,12 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
         InfrastructureError: the index did not answer, or has no file with such a hash.
     """
     index = client()
-    for file in files_of(package, index):
-        if file.package_type == "sdist" and file.digests.get("sha256") in hashes:
-            path: Path = folder / file.filename
-            download(file, path, index)
-            return path
+    with _network(f"{package} {version} could not be downloaded"):
+        for file in index.get_project_page(package).packages:
+            if file.package_type == "sdist" and file.digests.get("sha256") in hashes:
+                path: Path = folder / file.filename
+                index.download_package(file, path)
+                return path
     raise InfrastructureError(f"the index has no source of {package} {version} of the lock's hash")
 
 

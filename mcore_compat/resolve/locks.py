@@ -272,7 +272,7 @@ def _doubt(
     _check_refusal(cell, completed)
     if asking.offline:
         return None
-    packages = [Requirement(text).name for text in wanted]
+    packages = [name for text in wanted if releases.of(name := Requirement(text).name)]
     try:
         return refusal.contradiction(completed.output, packages, date, releases, asking.client())
     except InfrastructureError as error:
