@@ -31,7 +31,7 @@ from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index import package_index, transport
 from mcore_compat.index.metadata import MetadataStore
-from mcore_compat.index.package_index import PipIndex
+from mcore_compat.index.pip_index import PipIndex
 
 TORCH = [toy for toy in packages.RELEASES if toy.name == "torch"]
 

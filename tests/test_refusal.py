@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import snapshot
-from hostile_index import Answer, Liar, Lie, empty, lying, nothing, page, portal, redirected
+from hostile_index import Answer, Liar, Lie, empty, hangs, lying, nothing, page, portal, redirected
 from index_support import MISMATCH, day, file
 from index_support import StandIn as StandInIndex
 from minimatrix import packages
@@ -187,6 +187,25 @@ def test_no_lie_of_the_index_is_stored(name: str, toys: tuple[Project, Liar]) ->
             continue  # what is known of them stays
         assert done[command].code == 3, (command, done[command])
         assert "Traceback" not in done[command].err
+    assert state(project) == before
+
+
+def test_neither_refresh_nor_a_night_takes_a_portal_for_an_index_or_waits_for_ever(
+    toys: tuple[Project, Liar],
+) -> None:
+    project, liar = toys
+    before = state(project)
+    commands = {
+        "refresh": ["refresh", "--join", "--allow-removals"],
+        "nightly": ["nightly", "--step", "prepare"],
+    }
+    fast = {"MCORE_COMPAT_INDEX_TIMEOUT": "1"}
+    for lie in (portal, hangs):
+        liar.lies = {"*": lie}
+        for done in project.together(commands, refresh=fast, nightly=fast).values():
+            assert done.code == 3, done
+            assert done.seconds < 20
+            assert len(done.err.strip().splitlines()) == 2, done.err
     assert state(project) == before
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from email.message import Message
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.metadata import InvalidMetadata, Metadata
 from packaging.utils import canonicalize_name
@@ -17,7 +17,9 @@ from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.releases import Release
-from mcore_compat.index.transport import Answer
+
+if TYPE_CHECKING:
+    from mcore_compat.index.transport import Answer
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
