@@ -32,7 +32,8 @@ def file(filename: str, version: str = "1.0", **said: Any) -> SimpleNamespace:
         "upload_time": None,
         "requires_python": None,
         "is_yanked": False,
-        "digests": {},
+        "digests": {"sha256": "ab" * 32},
+        "project": PACKAGE,
         "url": f"https://index.invalid/{filename}",
     }
     assert set(said) <= set(standard)

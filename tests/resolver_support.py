@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from index_support import StandIn as StandInIndex
+from index_support import file
 from support import stand_in_cell
 
 from mcore_compat.base.errors import InfrastructureError
@@ -120,9 +122,26 @@ def world(mcore: Sequence[str] = (), modelopt: Sequence[str] = (), **uploads: st
     )
 
 
-def resolved(run: StandIn, declared: Matrix, known: Releases | None = None) -> Lock | Unresolvable:
-    """What becomes of the stand-in cell."""
-    return locks.make(stand_in_cell(), declared, known or world(), uv=UV, run=run)
+def listing(known: Releases) -> StandInIndex:
+    """An index that lists what is known."""
+    return StandInIndex(
+        {
+            name: [file(f"{name}-{r.version}.tar.gz", r.version) for r in known.of(name)]
+            for name in known.by_package
+        }
+    )
+
+
+def resolved(
+    run: StandIn,
+    declared: Matrix,
+    known: Releases | None = None,
+    index: StandInIndex | None = None,
+) -> Lock | Unresolvable:
+    """What becomes of the stand-in cell; the index lists what is known, or is `index`."""
+    facts = known or world()
+    asked = index or listing(facts)
+    return locks.make(stand_in_cell(), declared, facts, uv=UV, run=run, client=lambda: asked)
 
 
 def refused_infrastructure(output: Completed, declared: Matrix) -> str:

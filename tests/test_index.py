@@ -53,9 +53,9 @@ def test_releases_are_sorted_as_versions() -> None:
 
 def test_every_package_is_asked_for_and_said() -> None:
     said: list[str] = []
-    asked = StandIn({"b": [file("b-1.0.tar.gz")], "a": []})
+    asked = StandIn({"b": [file("b-1.0.tar.gz")], "a": [file("a-1.0.tar.gz")]})
     found = package_index.refresh(Releases({}), asked, said.append, ["b", "a"])
-    assert [len(found.of(p)) for p in ("b", "a")] == [1, 0]
+    assert [len(found.of(p)) for p in ("b", "a")] == [1, 1]
     assert said == ["asking the index for b", "asking the index for a"]
 
 
@@ -215,7 +215,9 @@ def test_a_release_without_metadata_requires_nothing() -> None:
 def test_a_network_failure_names_the_package_and_is_not_ours(error: Exception, where: str) -> None:
     wheel = file(WHEEL.format("1.0"))
     page: list[SimpleNamespace] | Exception = error if where == "page" else [wheel]
-    asked = StandIn({"torch": [], PACKAGE: page}, {wheel.filename: error})
+    asked = StandIn(
+        {"torch": [file("torch-9.0.tar.gz", "9.0")], PACKAGE: page}, {wheel.filename: error}
+    )
     with pytest.raises(InfrastructureError) as caught:
         package_index.refresh(Releases({}), asked, quiet, ["torch", PACKAGE])
     assert PACKAGE in str(caught.value)

@@ -23,11 +23,12 @@ from index_support import (
 
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.index import package_index
+from mcore_compat.index.pip_index import PipIndex
 
 
-def pip_index(**simple: Any) -> package_index.PipIndex:
+def pip_index(**simple: Any) -> PipIndex:
     """PipIndex with a stand-in for what it asks."""
-    made = object.__new__(package_index.PipIndex)
+    made = object.__new__(PipIndex)
     made._simple = SimpleNamespace(**simple)  # type: ignore[assignment]
     return made
 
@@ -77,9 +78,7 @@ def test_a_source_that_is_no_tarball_has_no_metadata(tmp_path: Path) -> None:
 
 
 def test_what_the_index_keeps_beside_a_wheel_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        package_index.PipIndex, "_member", lambda self, file: pytest.fail("was opened")
-    )
+    monkeypatch.setattr(PipIndex, "_member", lambda self, file: pytest.fail("was opened"))
     asked = pip_index(get_package_metadata=lambda file, verify: f"beside {file.filename}")
     assert asked.metadata(file("a-1.0-py3-none-any.whl")) == "beside a-1.0-py3-none-any.whl"
 
@@ -92,7 +91,7 @@ def without_metadata(file: Any, verify: bool) -> str:
 def test_a_wheel_is_opened_where_the_index_keeps_nothing_beside_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(package_index.PipIndex, "_member", lambda self, file: f"in {file.filename}")
+    monkeypatch.setattr(PipIndex, "_member", lambda self, file: f"in {file.filename}")
     asked = pip_index(get_package_metadata=without_metadata)
     assert asked.metadata(file("a-1.0-py3-none-any.whl")) == "in a-1.0-py3-none-any.whl"
 
@@ -155,7 +154,7 @@ def test_the_source_is_the_one_of_the_locks_hash(
     [
         [],
         [file("a-1.0.tar.gz", digests={"sha256": OTHER})],
-        [file("a-1.0.tar.gz")],
+        [file("a-1.0.tar.gz", digests={})],
         [file("a-1.0-py3-none-any.whl", digests={"sha256": OURS})],
     ],
 )

@@ -31,6 +31,7 @@ from mcore_compat.base.processes import Completed
 from mcore_compat.environments import (
     build_folder,
     build_log,
+    kept_wheels,
     process_variables,
     toolkits,
     wheelhouse,
@@ -219,13 +220,14 @@ def test_a_build_that_the_machine_ended_is_no_verdict(tools: StandIn, line: str,
     built(tools)
 
 
-def test_a_build_over_its_limit_is_unbuildable_and_its_wheel_is_not_taken(
+def test_a_build_over_its_limit_is_no_verdict_and_its_wheel_is_not_taken(
     tools: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(build_folder.LIMIT, "71")
     tools.ends["build"] = ended("[2/9] c++ -c ext.cpp", -9, timed_out=True)
-    said = refused(tools)
-    assert "limit of 71 s" in said.reason
+    with pytest.raises(InfrastructureError, match=r"limit of 71 s.*goes on") as caught:
+        built(tools)
+    assert caught.value.exit_code == 3
     assert tools.seen["build"][2] == 71.0
     assert len(left_behind()) == 1, "the folder in which it goes on"
 
@@ -275,7 +277,7 @@ def test_another_lock_or_a_later_day_tries_a_failed_build_again(
     job = dataclasses.replace(job_of(tools), lock=dataclasses.replace(LOCK, text="another"))
     assert isinstance(wheelhouse.ensure(CONV, job), Unbuildable)
     assert tools.count == 2
-    later = time.time() + wheelhouse.REMEMBER_S + 60
+    later = time.time() + kept_wheels.REMEMBER_S + 60
     monkeypatch.setattr(time, "time", lambda: later)
     assert isinstance(wheelhouse.ensure(CONV, job), Unbuildable)
     assert tools.count == 3

@@ -10,12 +10,20 @@ from mcore_compat.schedule import nightly
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--join", action="store_true", help="new series join the matrix")
+    parser.add_argument(
+        "--allow-removals",
+        action="store_true",
+        help="releases that the index does not list any more are forgotten",
+    )
 
 
 def call(args: Namespace) -> int:
-    """Rewrite `constraints/releases.json`, with `--join` the matrix, too; 0."""
+    """Rewrite `constraints/releases.json`, with `--join` the matrix, too; 0.
+
+    Raises as `nightly.ask` and `nightly.write`; nothing is changed then.
+    """
     place = workspace.find()
-    refreshed = nightly.ask(place, say, join=args.join)
+    refreshed = nightly.ask(place, say, join=args.join, allow_removals=args.allow_removals)
     nightly.write(refreshed, place)
     print(refreshed.description(), end="")
     return 0

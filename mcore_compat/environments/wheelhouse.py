@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import json
 import os
-import platform
 import re
 import shutil
 import tempfile
@@ -25,53 +22,28 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import build_folder, process_variables, recipes, toolkits
 from mcore_compat.environments.build_folder import LIMIT
 from mcore_compat.environments.build_log import last_line, line_that_matters, surroundings
+from mcore_compat.environments.kept_wheels import (
+    DAMAGED,
+    Damage,
+    Key,
+    Unbuildable,
+    Wheel,
+    build_record,
+    folder,
+    lookup,
+    remember,
+    remembered,
+    state,
+)
 from mcore_compat.environments.recipes import RECIPES, Recipe
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 from mcore_compat.resolve.locks import Lock, Pin
 
+__all__ = ["Job", "Key", "Unbuildable", "Wheel", "ensure", "folder", "keys_of", "lookup", "record"]
+
 _NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
 """Where an import stops that has loaded everything and then asks for a GPU (older Triton does)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """Everything that a wheel's ABI depends on; its text names the wheel's folder."""
-
-    package: str
-    version: str
-    torch: str
-    python: str
-    cuda: int
-    variant: str = ""
-
-    def __str__(self) -> str:
-        machine = f"linux_{platform.machine()}"
-        name = f"{self.package}-{self.version}-torch{self.torch}-py{self.python}-cu{self.cuda}"
-        return f"{name}-{machine}{self.variant}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wheel:
-    """A wheel of the wheelhouse, verified by importing it."""
-
-    key: Key
-    path: Path
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unbuildable:
-    """A source-only package that does not build here: why, the line that matters, what helps.
-
-    One that was `cut_off` by its limit goes on where it stopped when it is asked for again.
-    """
-
-    key: Key
-    reason: str
-    help: str
-    log: str = ""
-    cut_off: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +61,16 @@ class Job:
     arch: str | None = None
 
 
-def folder() -> Path:
-    return files.home() / "wheelhouse"
-
-
 def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     """The wheel of a source-only pin: the one that is there, else built now.
 
     Two processes that want the same wheel wait for each other; another torch or python is
-    another key and never meets it.
+    another key and never meets it. A damaged wheel is set aside and built again: it did build
+    here, so that it does not now is no verdict.
 
     Raises:
-        InfrastructureError: network, disk, or another user's lock.
+        InfrastructureError: network, disk, time, another user's lock, or a damaged wheel that
+            could not be built again.
     """
     recipe = RECIPES[pin.name]
     toolkit = _toolkit(recipe, job)
@@ -112,14 +82,40 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     build = _Build(key=key, pin=pin, recipe=recipe, toolkit=toolkit, job=job)
-    with FileLock(place / ".lock"), files.disk_errors(place):
+    with files.disk_errors(place), FileLock(place / ".lock"):
         # Another process may have built it, or failed to, while this one waited.
-        answer = lookup(key) or remembered(key, build.inputs)
-        if answer is None:
-            answer = _built(build)
-            if isinstance(answer, Unbuildable) and answer.log and not answer.cut_off:
-                _remember(answer, build.inputs)
+        there = state(key)
+        if isinstance(there, Wheel):
+            return there
+        if there:
+            return _again(build, there)
+        answer = remembered(key, build.inputs) or _built(build)
+        if isinstance(answer, Unbuildable) and answer.log:
+            remember(answer, build.inputs)
         return answer
+
+
+def _again(build: _Build, damage: Damage) -> Wheel:
+    """A wheel in the place of a damaged one, which is set aside.
+
+    Raises:
+        InfrastructureError: there is none; names the damaged one.
+    """
+    aside = ""
+    if damage.path.exists():
+        target = damage.path.with_name(f"{damage.path.name}{DAMAGED}")
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(damage.path, target)
+        aside = f"; it is kept as {target.name}"
+    build.job.say(f"{damage}{aside}, and is built again")
+    try:
+        answer = _built(build)
+    except InfrastructureError as error:
+        raise InfrastructureError(f"{damage} and could not be built again: {error}") from error
+    if isinstance(answer, Unbuildable):
+        raise InfrastructureError(f"{damage} and could not be built again: {answer.reason}")
+    return answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +139,9 @@ class _Build:
         driver = "driver" if process_variables.has_driver() else "no driver"
         return f"{self.job.lock.digest} {toolkit} {driver}"
 
-    def failed(self, reason: str, help: str = "", *, cut_off: bool = False) -> Unbuildable:
+    def failed(self, reason: str) -> Unbuildable:
         """Why there is no wheel, as the log says it."""
-        log = str(self.log)
-        return Unbuildable(key=self.key, reason=reason, help=help, log=log, cut_off=cut_off)
+        return Unbuildable(key=self.key, reason=reason, help="", log=str(self.log))
 
     def blame_surroundings(self, process: Completed) -> None:
         """Raise InfrastructureError where a process ended for want of disk or memory."""
@@ -179,10 +174,9 @@ def _variant(pin: Pin, recipe: Recipe, toolkit: Toolkit | None, job: Job) -> str
     chosen = _archs(recipe)
     if not chosen or lookup(_key(pin, job.cell, chosen)):
         return chosen
-    plain = folder() / str(_key(pin, job.cell)) / "build.json"
-    with contextlib.suppress(OSError, KeyError, ValueError):
-        if json.loads(plain.read_text())["cuda_toolkit"] is None:
-            return ""  # there is a wheel, and it has no CUDA sources
+    plain = build_record(_key(pin, job.cell))
+    if plain and plain.cuda_toolkit is None:
+        return ""  # there is a wheel, and it has no CUDA sources
     with files.disk_errors(folder()), tempfile.TemporaryDirectory() as name:
         sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, Path(name))
         return chosen if recipes.has_cuda_sources(sdist) else ""
@@ -196,45 +190,21 @@ def _archs(recipe: Recipe) -> str:
     return f"-archs{'+'.join(words)}" if words else ""
 
 
-def lookup(key: Key) -> Wheel | None:
-    """The verified wheel of a key, None where there is none or it is not what was recorded."""
-    place = folder() / str(key)
-    try:
-        record = json.loads((place / "build.json").read_text())
-        path = place / record["wheel"]
-        if files.sha256_file(path) == record["sha256"]:
-            return Wheel(key=key, path=path, sha256=record["sha256"])
-    except (OSError, KeyError, TypeError, ValueError):
-        return None  # none, half of one, or not a record of ours
-    return None
-
-
-REMEMBER_S = 3600.0
-"""How long a failed build is not tried again: all cells of a run that need it share the answer."""
-
-
-def remembered(key: Key, inputs: str) -> Unbuildable | None:
-    """A build of this key that failed a short while ago, from the very same `inputs`."""
-    path = folder() / str(key) / "failed.json"
-    try:
-        failure = json.loads(path.read_text())
-        if failure.pop("inputs") == inputs and time.time() - path.stat().st_mtime < REMEMBER_S:
-            return Unbuildable(key=key, **failure)
-    except (OSError, KeyError, TypeError, ValueError):
-        return None
-    return None
-
-
-def _remember(failed: Unbuildable, inputs: str) -> None:
-    failure = {"help": failed.help, "inputs": inputs, "log": failed.log, "reason": failed.reason}
-    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(failure))
+class _CutOffError(InfrastructureError):
+    """A build passed its limit of time; what it has compiled is kept, and it goes on from there."""
 
 
 def _built(build: _Build) -> Wheel | Unbuildable:
+    """Build, and record the wheel.
+
+    Raises:
+        InfrastructureError: the build was ended by something else than itself, or by its limit.
+    """
     build.log.unlink(missing_ok=True)
     key, recipe, job = build.key, build.recipe, build.job
     stamp = f"{build.inputs} {recipe} {key}"
     limit = build_folder.limit()
+    cut_off: _CutOffError
     with build_folder.opened(files.home() / "build", str(key), stamp) as base:
         sdist = build_folder.source(base, build.pin)
         if not recipe.without_cuda:
@@ -244,12 +214,16 @@ def _built(build: _Build) -> Wheel | Unbuildable:
             elif build.toolkit is None:
                 return _needs_nvcc(key, job)
         started = time.monotonic()
-        wheel = _compiled(build, base, limit)
-        if isinstance(wheel, Unbuildable):
-            if wheel.cut_off:
-                build_folder.keep(base)
-            return wheel
-        return record(key, wheel, build.pin, build.toolkit, time.monotonic() - started)
+        try:
+            wheel = _compiled(build, base, limit)
+        except _CutOffError as error:
+            build_folder.keep(base)
+            cut_off = error
+        else:
+            if isinstance(wheel, Unbuildable):
+                return wheel
+            return record(key, wheel, build.pin, build.toolkit, time.monotonic() - started)
+    raise cut_off  # only here: an error within takes the folder away
 
 
 def _compiled(build: _Build, base: Path, limit: float) -> Path | Unbuildable:
@@ -273,10 +247,9 @@ def _compiled(build: _Build, base: Path, limit: float) -> Path | Unbuildable:
         build.blame_surroundings(pip)
         if not pip.timed_out:
             return build.failed(line_that_matters(pip.output))
-        return build.failed(
-            f"the build passed its limit of {limit:.0f} s",
-            f"run it again, it goes on where it stopped; {LIMIT} sets the seconds",
-            cut_off=True,
+        raise _CutOffError(
+            f"the build of {key} passed its limit of {limit:.0f} s (log: {log}); run it again, "
+            f"it goes on where it stopped; {LIMIT} sets the seconds"
         )
     problem = _import_failure(build, site, wheels[0])
     return build.failed(f"built, but not importable: {problem}") if problem else wheels[0]
@@ -299,6 +272,7 @@ def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: fl
         "wheel": wheel.name,
     }
     files.write_text(place / "build.json", files.dump_json(built))
+    (place / "failed.json").unlink(missing_ok=True)
     return Wheel(key=key, path=final, sha256=digest)
 
 
@@ -336,6 +310,8 @@ def _import_failure(build: _Build, site: Path, wheel: Path) -> str | None:
     if imported.ok or no_driver:
         return None
     build.blame_surroundings(imported)
+    if imported.timed_out:
+        raise InfrastructureError(f"importing {key} took over 300 s (log: {log})")
     return last_line(imported)
 
 

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import CompatError, InfrastructureError
-from mcore_compat.core.releases import Release
+from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index import package_index
 from mcore_compat.index.package_index import Client
 
@@ -37,6 +37,8 @@ class MetadataStore:
 
     folder: Path = field(default_factory=lambda: files.home() / "metadata")
     client: Client | None = None
+    known: Releases = field(default_factory=lambda: Releases({}))
+    """Releases that the index has, whatever it answers."""
     today: str = field(default_factory=lambda: datetime.date.today().isoformat())
     fitting: dict[tuple[str, str, bool], tuple[tuple[Release, ...], tuple[Release, ...]]] = field(
         default_factory=dict
@@ -58,13 +60,20 @@ class MetadataStore:
 
         Raises:
             NotKeptError: the cache does not have the page, and there is no client.
-            InfrastructureError: the index did not answer.
+            InfrastructureError: the index did not answer, or lacks what is known; also where it
+                has nothing of a package of which a page is kept.
         """
         with self._locks[package]:
             record = self._load(package)
             outdated = record.get("asked", "") < min(until, self.today)
             if "page" not in record or (outdated and self.client is not None):
-                record["page"] = package_index.listed(self._files_of(package))
+                page = package_index.listed(self._files_of(package))
+                if record.get("page") and not page:
+                    raise InfrastructureError(
+                        f"the index lists nothing of {package}, of which it had releases; "
+                        f"if that is right, remove {self._path(package)}"
+                    )
+                record["page"] = page
                 record["asked"] = self.today
                 self._changed.add(package)
                 self._pages.pop(package, None)
@@ -110,7 +119,8 @@ class MetadataStore:
         if self.client is None:
             raise NotKeptError(f"nothing is kept of {package}; ask the index: nox -s static")
         if package not in self._files:
-            self._files[package] = package_index.files_of(package, self.client)
+            known = self.known.of(package)
+            self._files[package] = package_index.files_of(package, self.client, known)
         return self._files[package]
 
 

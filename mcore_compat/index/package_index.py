@@ -1,28 +1,25 @@
-"""The one module that talks to the package index: the one that pip is configured for."""
+"""What is asked of the package index: the one that pip is configured for, or uv."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import itertools
-import logging
 import os
 import re
 import sys
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from packaging.metadata import Metadata
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.releases import Release, Releases
+from mcore_compat.index import belief
 
 PACKAGES = {
     "causal-conv1d": "1.4",
@@ -48,69 +45,30 @@ class Client(Protocol):
     def download_package(self, pkg: Any, path: Any) -> None: ...
 
 
-class PipIndex:
-    """The index that pip is configured for: `PIP_INDEX_URL`, its configuration, or its default."""
-
-    def __init__(self) -> None:
-        import pypi_simple
-
-        # nox shows what any library logs; a line for each request hides the progress.
-        logging.getLogger("urllib3").setLevel(logging.WARNING)
-        address = os.environ.get("PIP_INDEX_URL")
-        if not address:
-            argv = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-            completed = processes.run(argv, timeout=30)
-            address = completed.output.strip() if completed.ok else None
-        self._simple = pypi_simple.PyPISimple(address or pypi_simple.PYPI_SIMPLE_ENDPOINT)
-
-    def get_project_page(self, project: str) -> Any:
-        """The files of a project, as `pypi_simple.ProjectPage`."""
-        return self._simple.get_project_page(project)
-
-    def download_package(self, pkg: Any, path: Any) -> None:
-        """One file, its digest checked."""
-        self._simple.download_package(pkg, path)
-
-    def metadata(self, file: Any) -> str | None:
-        """METADATA of a wheel, PKG-INFO of a source; None where the file has none.
-
-        What the index keeps beside a wheel (PEP 658) is one small answer; where it keeps
-        nothing, the wheel's own member is read by HTTP ranges, never the whole wheel.
-        """
-        from pypi_simple import NoMetadataError
-
-        if file.package_type == "sdist":
-            return self._pkg_info(file)
-        try:
-            return str(self._simple.get_package_metadata(file, verify=False))
-        except NoMetadataError:
-            return self._member(file)
-
-    def _member(self, file: Any) -> str | None:
-        from remotezip import RemoteZip
-
-        with RemoteZip(file.url.partition("#")[0], session=self._simple.s) as wheel:
-            names = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
-            return wheel.read(names[0]).decode() if names else None
-
-    def _pkg_info(self, file: Any) -> str | None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / file.filename
-            self._simple.download_package(file, path)
-            if not tarfile.is_tarfile(path):
-                return None
-            with tarfile.open(path) as source:
-                for member in source:
-                    # The package's own, at the top: a vendored one lies deeper.
-                    if member.name.count("/") == 1 and member.name.endswith("/PKG-INFO"):
-                        content = source.extractfile(member)
-                        return content.read().decode() if content else None
-        return None
-
-
 def client() -> Client:
-    """A client for pip's index."""
-    return PipIndex()
+    """A client for pip's index: `PIP_INDEX_URL`, its configuration, or its default.
+
+    Raises:
+        InfrastructureError: pip did not say in time which that is.
+    """
+    from mcore_compat.index.pip_index import PipIndex
+
+    address = os.environ.get("PIP_INDEX_URL")
+    if not address:
+        argv = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+        completed = processes.run(argv, timeout=60)
+        if completed.timed_out:
+            raise InfrastructureError("pip did not say within 60 s which index it is set to")
+        address = completed.output.strip() if completed.ok else None
+    return PipIndex(address)
+
+
+def resolvers_client() -> Client:
+    """A client for the index that uv asks: as its variables say, or its default."""
+    from mcore_compat.index.pip_index import PipIndex
+
+    address = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL") or ""
+    return PipIndex(re.sub(r"^[A-Za-z0-9._-]+=", "", address) or None)
 
 
 def refresh(
@@ -118,18 +76,50 @@ def refresh(
     index: Client,
     say: Callable[[str], None],
     packages: Sequence[str] = tuple(PACKAGES),
+    *,
+    allow_removals: bool = False,
 ) -> Releases:
     """Everything that the index knows of `packages`; metadata that is `known` is not read again.
 
+    What is known stays known: without `allow_removals`, the index must list all of it.
+
     Raises:
-        InfrastructureError: the index did not answer; nothing is returned by halves.
+        InfrastructureError: the index did not answer, or lacks what is known; nothing is returned
+            by halves.
     """
     by_package: dict[str, tuple[Release, ...]] = {}
     for package in packages:
         say(f"asking the index for {package}")
         with _network(f"the index did not answer for {package}; nothing was changed"):
             by_package[package] = _releases(package, known, index)
+        gone = _gone(known.of(package), by_package[package])
+        if gone and not allow_removals:
+            raise InfrastructureError(
+                f"the index lacks what was known of {package}: {_cut(gone)}; nothing was changed"
+                + belief.REMOVED
+            )
+        for what in gone:
+            say(f"  not listed any more: {package} {what}")
     return Releases(by_package)
+
+
+def _gone(known: Sequence[Release], now: Sequence[Release]) -> list[str]:
+    """What of the known releases is not listed any more, newest first; withdrawn is listed."""
+    there = {Version(release.version): release for release in now}
+    gone = []
+    for release in reversed(known):
+        other = there.get(Version(release.version))
+        gone += (
+            [release.version]
+            if other is None
+            else [f"{release.version} ({what})" for what in belief.lost(release, other)]
+        )
+    return gone
+
+
+def _cut(words: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 @contextlib.contextmanager
@@ -145,24 +135,47 @@ def _network(failure: str) -> Iterator[None]:
     try:
         yield
     except (OSError, NoSuchProjectError, DigestMismatchError, RemoteIOError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        kind = "the disk is full" if full else type(error).__name__
-        raise InfrastructureError(f"{failure}: {kind}; try again") from error
+        raise InfrastructureError(f"{failure}: {_kind(error)}; try again") from error
 
 
-def files_of(package: str, index: Client) -> list[Any]:
-    """The files of a package; empty where the index has no such package.
+def _kind(error: Exception) -> str:
+    """What went wrong, without addresses: they may hold a password."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    name = type(error).__name__
+    plain = {
+        "DigestMismatchError": "what came has another sha256 than the index says",
+        "NoSuchProjectError": "it has no such project",
+    }
+    if name in plain:
+        return f"{plain[name]} ({name})"
+    response = getattr(error, "response", None)
+    # `requests` wraps what ended the last retry.
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(reason, Exception):
+        return f"{name} ({type(reason).__name__})"
+    if response is not None:
+        return f"{name} (status {response.status_code})"
+    of_ours = re.fullmatch(r"status \d+|it was not whole after .*", str(error))
+    return f"{name} ({error})" if of_ours else name
+
+
+def files_of(package: str, index: Client, known: Sequence[Release] = ()) -> list[Any]:
+    """The files of a package; empty where the index has no such package and none is known.
 
     Raises:
-        InfrastructureError: the index did not answer.
+        InfrastructureError: the index did not answer, or lacks releases that are known.
     """
     from pypi_simple import NoSuchProjectError
 
     with _network(f"the index did not answer for {package}"):
         try:
-            return list(index.get_project_page(package).packages)
+            found = list(index.get_project_page(package).packages)
         except NoSuchProjectError:
-            return []
+            found = []
+    if known:
+        belief.check(package, found, known)
+    return found
 
 
 def listed(files: Iterable[Any]) -> list[dict[str, Any]]:
@@ -187,7 +200,7 @@ def _fields(files: Sequence[Any]) -> dict[str, Any]:
 def requires_of(package: str, version: str, files: Iterable[Any], index: Client) -> tuple[str, ...]:
     """Requires-Dist of one release, given the files of its package; raises as `files_of`."""
     with _network(f"the index did not answer for {package}"):
-        return _requires([file for file in files if file.version == version], index)
+        return _requires(package, [file for file in files if file.version == version], index)
 
 
 def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ...]:
@@ -201,17 +214,19 @@ def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ..
         # A development release of the oldest series is older than the series itself.
         if version >= oldest and not version.is_prerelease and not version.is_devrelease:
             by_version.setdefault(version, []).append(file)
-    requires = {Version(release.version): release.requires for release in known.of(package)}
+    before = {Version(release.version): release for release in known.of(package)}
+    belief.check(package, list(by_version), ())
 
     def release(version: Version) -> Release:
         files = by_version[version]
-        return Release(
-            package=package,
-            version=str(version),
-            # Metadata of a release never changes: what was read once is kept.
-            requires=requires.get(version) or _requires(files, index),
-            **_fields(files),
-        )
+        belief.check_hashes(package, files)
+        old = before.get(version, Release(package=package, version=str(version)))
+        found = _fields(files)
+        # What never changes is kept: where it was read once, and where this index does not say.
+        requires = old.requires or _requires(package, files, index)
+        found["uploaded"] = found["uploaded"] or old.uploaded
+        found["requires_python"] = found["requires_python"] or old.requires_python
+        return Release(package=package, version=str(version), requires=requires, **found)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         return tuple(pool.map(release, sorted(by_version)))
@@ -231,18 +246,18 @@ def _tags(names: Iterable[str]) -> Iterable[str]:
         yield f"{interpreters}-{abis}-{'.'.join(sorted({t.platform for t in tags}))}"
 
 
-def _requires(files: list[Any], index: Client) -> tuple[str, ...]:
+def _requires(package: str, files: list[Any], index: Client) -> tuple[str, ...]:
     """Requires-Dist of a release: of a Linux wheel, else of any wheel, else of the source.
 
-    A source's may be incomplete (its metadata is dynamic where setup.py decides).
+    A source's may be incomplete (its metadata is dynamic where setup.py decides). Raises as
+    `belief.requires`.
     """
     wheels = [f for f in files if f.package_type == "wheel"]
     linux = [w for w in wheels if re.search(r"linux\w*_x86_64\.|-any\.", w.filename)]
     for file in (linux or wheels or [f for f in files if f.package_type == "sdist"])[:1]:
         text = index.metadata(file)
         if text is not None:
-            metadata = Metadata.from_email(text, validate=False)
-            return tuple(sorted(str(r) for r in metadata.requires_dist or ()))
+            return belief.requires(package, text, file.filename)
     return ()
 
 

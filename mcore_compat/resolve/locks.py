@@ -6,20 +6,24 @@ import datetime
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tomllib
 from packaging.requirements import Requirement
 
 from mcore_compat.base import files
-from mcore_compat.base.errors import InfrastructureError, LockError
-from mcore_compat.base.processes import Runner
+from mcore_compat.base.errors import InfrastructureError, LockError, MatrixError
+from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.combinations import bounds_of_extras, te_core, undeclared_for
 from mcore_compat.core.matrix import Matrix, SourceOnly
 from mcore_compat.core.releases import Releases
+from mcore_compat.index import package_index
+from mcore_compat.index.package_index import Client
+from mcore_compat.resolve import refusal
 
 PLATFORM = "x86_64-manylinux_2_35"
 """With 2_28 whole series fail falsely: a dependency of theirs has no such wheel."""
@@ -39,6 +43,9 @@ _NETWORK = re.compile(
 )
 _IN_EXTRA_TORCH = re.compile(r"""extra == ['"]torch['"]""")
 _DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"memory allocation of \d+ bytes failed|out of memory|cannot allocate memory", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +91,18 @@ class Unresolvable:
 
 
 def exclude_newer(cell: Cell, releases: Releases) -> str:
-    """The date of a cell's world: `SETTLE` after the upload of the newest release it pins."""
+    """The date of a cell's world: `SETTLE` after the upload of the newest release it pins.
+
+    Raises:
+        MatrixError: nothing says when any of them was uploaded.
+    """
     packages = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
     newest = max(releases.get(name, cell.pins[name]).uploaded for name in packages)
+    if not newest:
+        raise MatrixError(
+            f"releases.json does not say when the releases of {cell.name} were uploaded; "
+            "remake it from an index that does: nox -s refresh"
+        )
     moment = datetime.datetime.fromisoformat(newest.replace("Z", "+00:00")) + SETTLE
     return moment.strftime("%Y-%m-%d")
 
@@ -139,20 +155,47 @@ def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
     return files.sha256_bytes("\n".join(inputs).encode())
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Asking:
+    """What a resolution needs: how uv is started, and the index that it asks."""
+
+    uv: Path
+    run: Runner
+    offline: bool
+    client: Callable[[], Client]
+
+    def __call__(self, argv: Sequence[str | Path]) -> Completed:
+        offline = ["--offline"] if self.offline else []
+        return self.run([*argv, *offline], timeout=RESOLVE_LIMIT_S)
+
+
 def make(
-    cell: Cell, matrix: Matrix, releases: Releases, *, uv: Path, run: Runner, offline: bool = False
+    cell: Cell,
+    matrix: Matrix,
+    releases: Releases,
+    *,
+    uv: Path,
+    run: Runner,
+    offline: bool = False,
+    client: Callable[[], Client] = package_index.resolvers_client,
 ) -> Lock | Unresolvable:
     """Resolve a cell; the lock is returned, not written.
 
     Ranges that the releases declare in extras are kept to, unless the packages contradict one
     another there: nobody asked for the extras, so they cannot make a cell unresolvable.
+    A refusal is held against what the index lists, unless `offline`.
 
     Raises:
-        InfrastructureError: the index did not answer, or the disk is full.
+        InfrastructureError: the index did not answer, or not as an index that knows the releases;
+            or the disk is full.
     """
+    asking = _Asking(uv=uv, run=run, offline=offline, client=client)
     answer: Lock | Unresolvable
     for bounds, words in choices(bounds_of_extras(cell, releases)):
-        answer = _resolve(cell, matrix, releases, (bounds, words), uv=uv, run=run, offline=offline)
+        try:
+            answer = _resolve(cell, matrix, releases, (bounds, words), asking)
+        except OSError as error:
+            raise InfrastructureError(f"{cell.name} could not be resolved: {error}") from error
         if isinstance(answer, Lock):
             break
     return answer
@@ -176,22 +219,20 @@ def _resolve(
     matrix: Matrix,
     releases: Releases,
     bounds: tuple[tuple[str, ...], str],
-    *,
-    uv: Path,
-    run: Runner,
-    offline: bool,
+    asking: _Asking,
 ) -> Lock | Unresolvable:
     sources = sorted({rule.package for rule in matrix.source_only})
     date = exclude_newer(cell, releases)
+    wanted = requirements(cell, matrix, releases)
     with tempfile.TemporaryDirectory() as folder:
         names = ("requirements.in", "constraints.in", "uv.toml", "pylock.toml")
-        wanted, constraints, config, out = (Path(folder) / name for name in names)
-        wanted.write_text("".join(f"{line}\n" for line in requirements(cell, matrix, releases)))
+        asked, constraints, config, out = (Path(folder) / name for name in names)
+        asked.write_text("".join(f"{line}\n" for line in wanted))
         constraints.write_text("".join(f"{line}\n" for line in bounds[0]))
         config.write_text(settings(cell, matrix))
         # In this form the resolver tells the files that the platform takes; as requirements, the
         # hashes of every other platform's files too, ten times as much.
-        argv: list[str | Path] = [uv, "pip", "compile", wanted, "--output-file", out]
+        argv: list[str | Path] = [asking.uv, "pip", "compile", asked, "--output-file", out]
         argv += ["--constraints", constraints, "--quiet", "--no-header", "--no-annotate"]
         argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
         argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
@@ -199,23 +240,64 @@ def _resolve(
         argv += ["--only-binary", ":all:", "--no-build-isolation"]
         for name in sources:
             argv += ["--no-binary", name]
-        if offline:
-            argv.append("--offline")
-        completed = run(argv, timeout=RESOLVE_LIMIT_S)
+        completed = asking(argv)
+        if _doubt(cell, completed, wanted, date, releases, asking):
+            # What the resolver keeps of the index may be of another moment.
+            completed = asking([*argv, "--refresh"])
+            doubt = _doubt(cell, completed, wanted, date, releases, asking)
+            if doubt:
+                raise InfrastructureError(f"resolving {cell.name} came to no answer: {doubt}")
         if not completed.ok:
-            return _refused(cell, completed.output, completed.timed_out)
+            return Unresolvable(reason=readable(completed.output))
         body = body_of(out.read_text(encoding="utf-8"))
         text = head(cell, date, sources, extras=bounds[1], body=body) + body
     return parse(text, f"{cell.name}.txt")
+
+
+def _doubt(
+    cell: Cell,
+    completed: Completed,
+    wanted: Iterable[str],
+    date: str,
+    releases: Releases,
+    asking: _Asking,
+) -> str | None:
+    """Why an answer of the resolver is not to be believed; None of one that is.
+
+    Raises:
+        InfrastructureError: it is no answer, or the index gives none to hold it against.
+    """
+    if completed.ok:
+        return None
+    _check_refusal(cell, completed)
+    if asking.offline:
+        return None
+    packages = [name for text in wanted if releases.of(name := Requirement(text).name)]
+    try:
+        return refusal.contradiction(completed.output, packages, date, releases, asking.client())
+    except InfrastructureError as error:
+        raise InfrastructureError(f"resolving {cell.name} came to no answer: {error}") from error
 
 
 def body_of(pylock: str) -> str:
     """The packages of a `pylock.toml` (PEP 751) as requirements with hashes, sorted by name.
 
     The file itself is not kept: it names addresses of the index.
+
+    Raises:
+        InfrastructureError: it is not whole, or the index gave no sha256 for a file.
     """
+    try:
+        return _body(tomllib.loads(pylock)["packages"])
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise InfrastructureError(
+            f"the resolver wrote no whole lock, or the index gives no hashes ({error}); try again"
+        ) from error
+
+
+def _body(packages: Iterable[Mapping[str, Any]]) -> str:
     rows = []
-    for package in sorted(tomllib.loads(pylock)["packages"], key=lambda p: str(p["name"])):
+    for package in sorted(packages, key=lambda p: str(p["name"])):
         files_ = [*package.get("wheels", ()), *filter(None, [package.get("sdist")])]
         hashes = sorted({file["hashes"]["sha256"] for file in files_})
         lines = [f"{package['name']}=={package['version']}"]
@@ -224,17 +306,19 @@ def body_of(pylock: str) -> str:
     return "".join(rows)
 
 
-def _refused(cell: Cell, output: str, timed_out: bool) -> Unresolvable:
-    if timed_out:
+def _check_refusal(cell: Cell, completed: Completed) -> None:
+    """Raise InfrastructureError where the resolver came to no answer."""
+    output = completed.output
+    if completed.timed_out:
         raise InfrastructureError(f"resolving {cell.name} took over {RESOLVE_LIMIT_S:.0f} s")
     if _NETWORK.search(output) and "No solution found" not in output:
         raise InfrastructureError(f"the index did not answer while resolving {cell.name}")
-    if _DISK.search(output):
-        raise InfrastructureError(f"the disk is full: {cell.name} could not be resolved")
+    for words, what in ((_DISK, "the disk is full"), (_MEMORY, "memory ran out")):
+        if words.search(output):
+            raise InfrastructureError(f"{what}: {cell.name} could not be resolved")
     if "No solution found" not in output or "network was disabled" in output:
         last = (output.strip().splitlines() or ["it printed nothing"])[-1].strip()
         raise InfrastructureError(f"resolving {cell.name} came to no answer: {last[:300]}")
-    return Unresolvable(reason=readable(output))
 
 
 def readable(output: str) -> str:

@@ -174,7 +174,7 @@ def _asked(
     todo: Mapping[str, Cell], matrix: Matrix, releases: Releases
 ) -> Iterator[tuple[str, Installability]]:
     """Answers with the index's help; most of the time is spent waiting for it."""
-    store = MetadataStore(client=package_index.client())
+    store = MetadataStore(client=package_index.client(), known=releases)
     try:
         with ThreadPoolExecutor(max_workers=ASKERS) as pool:
             rows = pool.map(

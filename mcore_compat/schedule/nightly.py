@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base import files
+from mcore_compat.base import file_group, files
 from mcore_compat.base.errors import CompatError, UsageError
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import AXES, parsed, series_of
@@ -75,18 +75,23 @@ class Refresh:
         )
 
 
-def ask(workspace: Workspace, say: Callable[[str], None], *, join: bool) -> Refresh:
+def ask(
+    workspace: Workspace, say: Callable[[str], None], *, join: bool, allow_removals: bool = False
+) -> Refresh:
     """Ask the index; with `join`, new series are on the matrix that is returned.
 
     Raises:
-        InfrastructureError: the index did not answer.
+        InfrastructureError: the index did not answer, or lacks releases that were known (unless
+            with `allow_removals`).
         MatrixError: the matrix is not valid, or would not be with what joins it.
     """
     try:
         before = releases.load(workspace.releases)
     except CompatError:
         before = Releases({})
-    after = package_index.refresh(before, package_index.client(), say)
+    after = package_index.refresh(
+        before, package_index.client(), say, allow_removals=allow_removals
+    )
     declared = matrix.load(workspace.matrix)
     proposals = new_releases.proposals(declared, after)
     text = workspace.matrix.read_text(encoding="utf-8")
@@ -112,23 +117,28 @@ def kept(workspace: Workspace) -> tuple[NewRelease, ...]:
 
 
 def write(refresh: Refresh, workspace: Workspace) -> None:
-    """Write what a refresh came to; files that would be the same are left alone."""
-    # What is new first: once the release is known, no later refresh would see it.
-    _keep(refresh.new, workspace.new_releases)
-    _write(workspace.releases, releases.dumps(refresh.known))
-    _write(workspace.matrix, refresh.text)
+    """Write what a refresh came to, all or none; files that would be the same are left alone.
+
+    Raises:
+        InfrastructureError: the disk is full or not writable; nothing was changed.
+    """
+    texts = {
+        # What is new first: once the release is known, no later refresh would see it.
+        workspace.new_releases: new_releases.dumps(refresh.new) if refresh.new else None,
+        workspace.releases: releases.dumps(refresh.known),
+        workspace.matrix: refresh.text,
+    }
+    file_group.write_all({path: text for path, text in texts.items() if _differs(path, text)})
+
+
+def _differs(path: Path, text: str | None) -> bool:
+    return (path.read_text(encoding="utf-8") if path.exists() else None) != text
 
 
 def _keep(new: Sequence[NewRelease], path: Path) -> None:
-    if new:
-        _write(path, new_releases.dumps(new))
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        files.write_text(path, text)
+    text = new_releases.dumps(new) if new else None
+    if _differs(path, text):
+        file_group.write_all({path: text})
 
 
 def to_run(here: Context, new: Sequence[NewRelease], options: NightOptions) -> tuple[str, ...]:

@@ -1,0 +1,108 @@
+"""The one module that talks to a package index. It is imported late: what it needs takes long."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import remotezip
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoMetadataError, NoSuchProjectError, PyPISimple
+from pypi_simple.client import USER_AGENT
+from requests import HTTPError
+
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.index import belief, transport
+
+_UNREADABLE = (UnicodeDecodeError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error)
+
+
+class PipIndex:
+    """An index: the one of `address`, else the public one. It believes only what is an answer."""
+
+    def __init__(self, address: str | None) -> None:
+        # nox shows what any library logs; a line for each request hides the progress.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        session = transport.Session()
+        session.headers["User-Agent"] = USER_AGENT
+        self._simple = PyPISimple(address or PYPI_SIMPLE_ENDPOINT, session=session)
+
+    def get_project_page(self, project: str) -> Any:
+        """The files of a project, as `pypi_simple.ProjectPage`; raises as `belief.page`."""
+        url = self._simple.get_project_url(project)
+        answer = transport.get(self._simple.s, url, self._simple.accept)
+        if answer.status == 404:
+            raise NoSuchProjectError(project, url)
+        if answer.status != 200:
+            raise HTTPError(f"status {answer.status}")
+        return belief.page(project, answer)
+
+    def download_package(self, pkg: Any, path: Any) -> None:
+        """One file, in its place only when it is whole and its digest was checked.
+
+        Raises:
+            InfrastructureError: the index gives no digest for it.
+        """
+        belief.check_hashes(pkg.project or pkg.filename, [pkg])
+        target = Path(path)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+            part = Path(folder) / "part"
+            transport.within(
+                transport.limits().file, lambda: self._simple.download_package(pkg, part)
+            )
+            os.replace(part, target)
+
+    def metadata(self, file: Any) -> str | None:
+        """METADATA of a wheel, PKG-INFO of a source; None where the file has none.
+
+        What the index keeps beside a wheel (PEP 658) is one small answer; where it keeps
+        nothing, the wheel's own member is read by HTTP ranges, never the whole wheel.
+
+        Raises:
+            InfrastructureError: what came cannot be read.
+        """
+        try:
+            return transport.within(transport.limits().page, lambda: self._metadata(file))
+        except (
+            UnicodeDecodeError,
+            zipfile.BadZipFile,
+            tarfile.TarError,
+            EOFError,
+            zlib.error,
+        ) as e:
+            raise InfrastructureError(
+                f"the index sent something else than {file.filename}: {type(e).__name__}"
+            ) from e
+
+    def _metadata(self, file: Any) -> str | None:
+        if file.package_type == "sdist":
+            return self._pkg_info(file)
+        try:
+            verify = bool(getattr(file, "metadata_digests", None))
+            return str(self._simple.get_package_metadata(file, verify=verify))
+        except NoMetadataError:
+            return self._member(file)
+
+    def _member(self, file: Any) -> str | None:
+        with remotezip.RemoteZip(file.url.partition("#")[0], session=self._simple.s) as wheel:
+            names = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
+            return wheel.read(names[0]).decode() if names else None
+
+    def _pkg_info(self, file: Any) -> str | None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / file.filename
+            self._simple.download_package(file, path)
+            if not tarfile.is_tarfile(path):
+                return None
+            with tarfile.open(path) as source:
+                for member in source:
+                    # The package's own, at the top: a vendored one lies deeper.
+                    if member.name.count("/") == 1 and member.name.endswith("/PKG-INFO"):
+                        content = source.extractfile(member)
+                        return content.read().decode() if content else None
+        return None
