@@ -22,7 +22,7 @@ files left        a file that the command does not leave undisturbed, in the pro
 tracebacks shown  of Python
 raw text          control characters reach the terminal or a file
 hangs             no end within 40 seconds
-wrong ends        another exit code than the undisturbed one, 3 or (bad input only) 2; or no word why
+wrong ends        another exit code than the undisturbed one, 3 or (bad input) 2; or no word why
 not well after    the same command, with the fault gone, does not do what it does undisturbed
 
 The seed decides on the command and the moment of each injection (`--seed`; it is printed). What

@@ -76,6 +76,14 @@ def alone(word: str) -> tuple[dict[str, Kind], session.Todo]:
 
 def main(argv: list[str]) -> int:
     """0: all was met well; 1: something was not."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(argv: list[str]) -> int:
     options = parse(argv)
     try:
         kinds, todo = alone(options.again) if options.again else (chosen(options.kinds), None)
@@ -90,7 +98,6 @@ def main(argv: list[str]) -> int:
         # Mounts of its own: they end with this process, however that ends.
         os.environ[INSIDE] = "1"
         os.execvp(inside[0], [*inside, sys.executable, "-m", "faults", *argv])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     why = _why_not(kinds)
     able = [kind for name, kind in kinds.items() if name not in why]
     if todo is None:
@@ -98,12 +105,9 @@ def main(argv: list[str]) -> int:
         todo = session.planned(able, total, options.seed)
     started = time.monotonic()
     print(f"{len(todo)} injections of {len(able)} kinds, seed {options.seed}", flush=True)
-    try:
-        jobs = min(options.jobs, len(todo)) or 1
-        run = session.Session(options.seed, jobs, lambda line: print(line, flush=True))
-        verdicts = run.run(todo)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    jobs = min(options.jobs, len(todo)) or 1
+    run = session.Session(options.seed, jobs, lambda line: print(line, flush=True))
+    verdicts = run.run(todo)
     result = score.of(verdicts, kinds, why, options.seed)
     print(score.shown(result))
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from faults import tree
 from faults.tree import Tree
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 
 
 class Column(StrEnum):
@@ -73,11 +73,16 @@ class Seen:
 
 RESULTS = "reports/results/"
 SHARED = f"{RESULTS}shared/"
+VERDICTS = "reports/verdicts.json"
 FACTS = ("constraints/", "suite/")
 
 WORDS = frozenset(str(word) for word in (*CellOutcome, *CheckOutcome))
 _WORD = re.compile(rf"(?<![\w-])(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})(?![\w-])")
-_TRACEBACK = re.compile(r"Traceback \(most recent|Fatal Python error|Exception ignored in")
+_TRACEBACK = re.compile(
+    r"^(?:Traceback \(most recent|Fatal Python error|Exception ignored in)", re.MULTILINE
+)
+"""Not of the suite, whose lines are handed on with two spaces before them."""
+
 _RAW = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
 _PLACE = re.compile(r"(?<![\w.])(?:/[\w.@+-]+){2,}/?")
 
@@ -133,6 +138,8 @@ def _end(seen: Seen, golden: Golden) -> Iterator[Finding]:
         if silent:
             yield Finding(Column.ENDS, f"ends with {code} and does not say why")
         return
+    if code == 1 and _TRACEBACK.search(seen.err):
+        return  # an exception of Python's: counted as the traceback that it is
     if code in (0, 1):
         why = f"ends with {code}, undisturbed with {golden.code}"
         yield Finding(Column.FALSE, why)
@@ -145,7 +152,7 @@ def _output(seen: Seen, golden: Golden) -> Iterator[Finding]:
     if _TRACEBACK.search(both):
         yield Finding(Column.TRACEBACKS, _last(both if seen.err.strip() else seen.out))
     if raw := _RAW.search(both):
-        yield Finding(Column.RAW, f"{ascii(raw[0])} reaches the terminal")
+        yield Finding(Column.RAW, f"{raw[0]!a} reaches the terminal")
     more = words(seen.out) - golden.words - {str(CellOutcome.ERROR)}
     for one in seen.also:
         more -= one.words
@@ -159,12 +166,13 @@ def _processes(seen: Seen) -> Iterator[Finding]:
 
 
 def _files(seen: Seen, golden: Golden) -> Iterator[Finding]:
-    """Files that no undisturbed command leaves. Who is killed clears nothing away: the next does."""
+    """Files that no undisturbed command leaves. Who is killed clears nothing away: the next
+    does."""
     if seen.killed:
         return
     known = {*seen.before, *golden.after, *(name for one in seen.also for name in one.after)}
     for name in sorted({*seen.after} - known):
-        if not _is_result(name):
+        if not _is_result(name) and not name.startswith(SHARED):
             yield Finding(Column.FILES, f"{_shape(name)} is left")
     for name in seen.temporary:
         yield Finding(Column.FILES, f"{_shape(name)} is left in the temporary folder")
@@ -183,6 +191,8 @@ def _results(seen: Seen, golden: Golden) -> Iterator[Finding]:
                 (old if is_old else new).append(name)
         elif name.startswith(SHARED):
             yield from _shared(name, seen)
+        elif name == VERDICTS and _mixed(now, before, *becomes):
+            continue  # some of several cells have ended
         elif _is_result(name):
             yield from _result(name, before, now, becomes[0])
         elif name.startswith(FACTS):
@@ -210,16 +220,35 @@ def _whole(seen: Seen, golden: Golden, old: list[str], new: list[str]) -> Iterat
 
 def _shared(name: str, seen: Seen) -> Iterator[Finding]:
     """Values that results keep apart are never less than they were."""
-    if (values := _json(seen.after.get(name))) is None and name in seen.after:
+    content = seen.after.get(name)
+    if content is not None and not _is_json(content):
         yield Finding(Column.LOST, f"{_shape(name)} is damaged")
         return
     there: set[str] = set()
     for other, content in seen.after.items():
         if other.startswith(SHARED):
             there.update(_json(content) or ())
-    missing = {*(_json(seen.before.get(name)) or ())} - there - {*(values or ())}
+    missing = {*(_json(seen.before.get(name)) or ())} - there
     if missing:
         yield Finding(Column.LOST, f"{len(missing)} values of {_shape(name)} are lost")
+
+
+def _mixed(now: bytes | None, *others: bytes | None) -> bool:
+    """Whether a file of data has, value by value, what one of the others has."""
+    return _within(_json(tree.plain("", now)), [_json(tree.plain("", one)) for one in others])
+
+
+def _within(value: Any, others: Sequence[Any]) -> bool:
+    if value in others:
+        return True
+    mappings = [one for one in others if isinstance(one, dict)]
+    if not isinstance(value, dict) or not mappings:
+        return False
+    names = {name for one in mappings for name in one}
+    return all(
+        name in names and _within(part, [one[name] for one in mappings if name in one])
+        for name, part in value.items()
+    )
 
 
 def _is_result(name: str) -> bool:
@@ -244,8 +273,8 @@ def _result(
     wrong = _wrong(data, right)
     if wrong:
         yield Finding(Column.FALSE, f"{cell}: {wrong}")
-    elif data.get("complete"):
-        yield Finding(Column.LOST, f"{cell} has other contents than of an undisturbed run")
+    elif before is not None:
+        yield Finding(Column.FALSE, f"{cell} has other contents than of an undisturbed run")
 
 
 def _wrong(data: Mapping[str, Any], right: Mapping[str, Any] | None) -> str:
@@ -274,6 +303,14 @@ def _json(content: bytes | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _code(code: int | None) -> str:

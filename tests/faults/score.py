@@ -26,6 +26,7 @@ class OfKind(TypedDict):
     late: int
     counts: dict[str, int]
     findings: dict[str, list[str]]
+    errors: list[str]
     missing: str
 
 
@@ -50,10 +51,14 @@ def of(
             "late": 0,
             "counts": {str(column): 0 for column in Column},
             "findings": {},
+            "errors": [],
             "missing": why.get(name, ""),
         }
     for verdict in sorted(verdicts, key=lambda verdict: (verdict.kind, verdict.number)):
         row = told[verdict.kind]
+        if verdict.error:
+            row["errors"].append(f"{verdict.kind}/{verdict.number}: {verdict.error}")
+            continue
         if not verdict.placed:
             row["late"] += 1
             continue
@@ -67,8 +72,8 @@ def of(
 
 
 def failed(score: Score) -> bool:
-    """Whether anything is not 0."""
-    return any(any(row["counts"].values()) for row in score["kinds"].values())
+    """Whether anything is not 0, or could not be tried although it should be possible."""
+    return any(any(row["counts"].values()) or row["errors"] for row in score["kinds"].values())
 
 
 def totals(score: Score) -> dict[str, int]:
@@ -146,7 +151,9 @@ def shown(score: Score) -> str:
     lines.append(_line("all", score["tried"], [sums[column] for column in columns], width))
     late = sum(row["late"] for row in score["kinds"].values())
     if late:
-        lines.append(f"{late} more came too late: the command had ended before, each of three times")
+        lines.append(
+            f"{late} more came too late: the command had ended before, each of three times"
+        )
     for why in sorted({row["missing"] for row in score["kinds"].values() if row["missing"]}):
         count = sum(row["missing"] == why for row in score["kinds"].values())
         lines.append(f"{count} kinds cannot be tried here: {why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import queue
 import random
 import shutil
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+
+from minimatrix import project
 
 from faults import workshop
 from faults.trial import Kind, Verdict, inject
@@ -60,6 +63,7 @@ class Session:
         for one in todo:
             waiting.put(one)
         done: list[Verdict] = []
+        shops: list[Workshop] = []
         ended, keeping = threading.Event(), threading.Lock()
 
         def work(shop: Workshop) -> None:
@@ -68,41 +72,68 @@ class Session:
                     kind, number = waiting.get_nowait()
                 except queue.Empty:
                     return
-                verdict = inject(kind, number, self.seed, shop)
+                verdict = _injected(kind, number, self.seed, shop)
                 with keeping:
                     done.append(verdict)
                     self._tell(verdict, len(done), len(todo))
 
         def worker(folder: Path) -> None:
-            with workshop.opened(folder) as shop:
+            with workshop.opened(folder, shops.append) as shop:
                 work(shop)
 
-        # Not where TMPDIR says: a test may have put that somewhere of little room.
+        # The commands write no bytecode: whatever fails there would only hide what is asked.
+        compileall.compile_dir(project.REPOSITORY / "mcore_compat", quiet=1)
         root = Path(tempfile.mkdtemp(prefix="faults-"))
+        folders = [root / str(number) for number in range(self.jobs)]
         try:
+            for folder in folders:
+                folder.mkdir()
             with ThreadPoolExecutor(self.jobs) as pool:
-                folders = [root / str(number) for number in range(self.jobs)]
-                for folder in folders:
-                    folder.mkdir()
                 futures = [pool.submit(worker, folder) for folder in folders]
                 try:
                     wait(futures, return_when=FIRST_EXCEPTION)
-                finally:
+                    for future in futures:
+                        if future.done():
+                            future.result()
+                except BaseException:
                     ended.set()
-                for future in futures:
-                    future.result()
+                    for shop in shops:
+                        shop.stop()
+                    raise
+            for future in futures:
+                future.result()
         finally:
             shutil.rmtree(root, ignore_errors=True)
         return done
 
     def _tell(self, verdict: Verdict, number: int, total: int) -> None:
         head = f"[{number}/{total}] {verdict.kind}/{verdict.number} ({verdict.command})"
-        if not verdict.placed:
+        if verdict.error:
+            self.say(f"{head}: not made: {verdict.error}")
+        elif not verdict.placed:
             self.say(f"{head}: it had always ended before")
         elif not verdict.findings:
             self.say(f"{head}: well met")
         for finding in verdict.findings:
             self.say(f"{head}: {finding.column}: {finding.what}")
+
+
+def _injected(kind: Kind, number: int, seed: int, shop: Workshop) -> Verdict:
+    """As `inject`; one that cannot be made is no end of all others, but counts."""
+    try:
+        return inject(kind, number, seed, shop)
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, shutil.Error) as error:
+        if shop.stopped:
+            raise
+        shop.kill_all()
+        return Verdict(
+            kind=kind.name,
+            number=number,
+            command="",
+            findings=(),
+            placed=False,
+            error=f"{type(error).__name__}: {error}"[:300],
+        )
 
 
 def missing() -> Mapping[str, str]:

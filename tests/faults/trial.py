@@ -47,13 +47,15 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What an injection showed. Not `placed`: the command had always ended before."""
+    """What an injection showed. Not `placed`: the command had always ended before. `error`: why the
+    injection could not be made."""
 
     kind: str
     number: int
     command: str
     findings: tuple[Finding, ...]
     placed: bool = True
+    error: str = ""
 
     @property
     def columns(self) -> frozenset[Column]:

@@ -32,6 +32,9 @@ LIMIT_S = 40.0
 SETTLE_S = 2.0
 """In which all processes of a command must have ended with it."""
 
+CACHES = frozenset({"bytecode", "downloads", "uv"})
+"""Of the home: what is in them tells nothing."""
+
 AXES = (
     ('["1.0", "1.1", "1.2", "1.3"]\nnvidia', '["1.0", "1.1", "1.2"]\nnvidia'),
     ('for = ["1.0", "1.1", "1.2", "1.3"]', 'for = ["1.0", "1.1", "1.2"]'),
@@ -49,7 +52,7 @@ class Command:
 
 def _bare(shop: Workshop) -> None:
     """Nothing is installed or downloaded yet."""
-    for name in ("envs", "uv", "downloads", "bytecode", "tools"):
+    for name in (*CACHES, "envs", "tools"):
         shutil.rmtree(shop.toy.home / name, ignore_errors=True)
 
 
@@ -125,6 +128,7 @@ class Workshop:
         made = project.make(self.live, index.url)
         self.toy = replace(made, home=self.live / "home")
         self._started = 0
+        self.stopped = False
 
     @property
     def results(self) -> Path:
@@ -186,14 +190,20 @@ class Workshop:
         while self.mounts:
             subprocess.run(["umount", "-l", self.mounts.pop()], check=True)
         self.index.mend()
-        for folder in (self.live, self.temporary):
-            shutil.rmtree(folder)
+        for folder in (self.live, self.temporary, self.folder / "kept"):
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.golden, self.live, symlinks=True)
         self.temporary.mkdir()
 
     def start(self, words: Sequence[str], launch: Launch) -> subprocess.Popen[bytes]:
         """A command in a session of its own; its output goes to files, which no process that is
-        left behind can keep open for us."""
+        left behind can keep open for us.
+
+        Raises:
+            InterruptedError: the workshop was stopped.
+        """
+        if self.stopped:
+            raise InterruptedError("the workshop was stopped")
         self._started += 1
         variables: dict[str, str] = {**self.toy.variables, "TMPDIR": str(self.temporary)}
         variables.update(PYTHONDONTWRITEBYTECODE="1", UV_HTTP_TIMEOUT="3", UV_HTTP_RETRIES="0")
@@ -273,6 +283,11 @@ class Workshop:
             time.sleep(0.05)
         raise RuntimeError(f"processes cannot be killed: {sorted(there)}")
 
+    def stop(self) -> None:
+        """Start nothing any more, and end what is there; of another thread."""
+        self.stopped = True
+        self.kill_all()
+
     def golden_of(self, name: str) -> Golden:
         """What a command does undisturbed, from where each injection begins.
 
@@ -301,7 +316,7 @@ class Workshop:
         """What lies in the home, by name, but for what is kept there under random names."""
         folders = [self.toy.home, *(self.toy.home / name for name in ("envs", "logs", "tools"))]
         there = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-        return {path.relative_to(self.toy.home).as_posix() for path in there}
+        return {path.relative_to(self.toy.home).as_posix() for path in there} - CACHES
 
     def temporaries(self) -> list[str]:
         """What lies in the temporary folder."""
@@ -340,7 +355,10 @@ def _change_suite(folder: Path) -> None:
     path = folder / "run.py"
     text = path.read_text()
     for old, new in (
-        ("import argparse\n", "import argparse\nimport misbehaviour\n"),
+        (
+            "import argparse\n",
+            "import argparse\nimport sys\nsys.dont_write_bytecode = True\nimport misbehaviour\n",
+        ),
         (
             'out.write(json.dumps({"event": event, **fields}) + "\\n")',
             'misbehaviour.write(out, {"event": event, **fields})',
@@ -353,10 +371,11 @@ def _change_suite(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[Workshop]:
-    """A workshop that is prepared, with its index."""
+def opened(folder: Path, first: Callable[[Workshop], None]) -> Iterator[Workshop]:
+    """A workshop that is prepared, with its index; `first` gets it before."""
     with served(HostileIndex(RELEASES)) as index:
         shop = Workshop(folder, index)
+        first(shop)
         try:
             shop.prepare()
             yield shop

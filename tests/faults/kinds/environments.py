@@ -102,7 +102,13 @@ for _name, _what, _do, _files, _commands in (
     ("no-python", "the environment has no Python", _delete, _python, RUN),
     ("python-nonsense", "the environment's Python cannot be run", _nonsense, _python, RUN),
     ("no-pyvenv", "pyvenv.cfg is gone", _delete, _home(f"envs/compat-{GOOD}/pyvenv.cfg"), RUN),
-    ("marker-cut", "the environment's own file is cut", _cut, _home(f"envs/compat-{GOOD}.json"), RUN),
+    (
+        "marker-cut",
+        "the environment's own file is cut",
+        _cut,
+        _home(f"envs/compat-{GOOD}.json"),
+        RUN,
+    ),
     (
         "tools-deleted",
         "a file of the suite's tools is gone",
@@ -118,7 +124,8 @@ for _name, _what, _do, _files, _commands in (
 ):
     add(f"environment-{_name}", _what, _commands, _place(_do, _files), share=0.8)
 add("environment-half-made", "the environment is half made", RUN, _half_made, share=0.8)
-for _name in ("evidence.lock", "verdicts.lock", f"envs/compat-{GOOD}.lock", f"envs/compat-{GOOD}.run"):
+OF_CELL = f"envs/compat-{GOOD}"
+for _name in ("evidence.lock", "verdicts.lock", f"{OF_CELL}.lock", f"{OF_CELL}.run"):
     add(
         f"environment-{Path(_name).name.replace('compat-' + GOOD, 'cell').replace('.', '-')}-a-folder",
         f"a folder stands where {Path(_name).name} must be",

@@ -106,7 +106,8 @@ def _vanishes(trial: Trial, place: Place) -> Iterator[Launch]:
 
 def _shared_memory(trial: Trial, *, how: str) -> Iterator[Launch]:
     options = "size=4k" if how == "full" else "ro,size=4k"
-    script = f'mount -t tmpfs -o {options} tmpfs /dev/shm && cat /dev/zero 2>&- >/dev/shm/full; exec "$@"'
+    mount = f"mount -t tmpfs -o {options} tmpfs /dev/shm"
+    script = f'{mount} && cat /dev/zero 2>&- >/dev/shm/full; exec "$@"'
     yield Launch(prefix=("unshare", "--mount", "sh", "-c", script, "sh"))
 
 

@@ -29,7 +29,10 @@ LIMITS: dict[str, tuple[str, Sequence[int]]] = {
 
 def _limit(trial: Trial, *, name: str, sizes: Sequence[int]) -> Iterator[Launch]:
     size = trial.random.choice(sizes)
-    yield Launch(prefix=("prlimit", f"--{name}={size}"))
+    # Its output must not be files: they would be too large as well.
+    piped = ("bash", "-c", 'set -o pipefail; "$@" 2> >(cat >&2) | cat', "bash")
+    before = piped if name == "fsize" else ()
+    yield Launch(prefix=(*before, "prlimit", f"--{name}={size}"))
 
 
 def _nice(trial: Trial) -> Iterator[Launch]:

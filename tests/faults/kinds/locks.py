@@ -32,10 +32,16 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
 
 OF_LOCKS: dict[str, tuple[str, Damage]] = {
     "other-version": ("pins another release", _sub(rb"toy-math==1\.0\.0", b"toy-math==1.0.1")),
-    "other-hash": ("has a hash that is wrong", _sub(rb"sha256:[0-9a-f]{64}", b"sha256:" + b"0" * 64)),
+    "other-hash": (
+        "has a hash that is wrong",
+        _sub(rb"sha256:[0-9a-f]{64}", b"sha256:" + b"0" * 64),
+    ),
     "no-hash": ("has a line without a hash", _sub(rb" *\\?\n? *--hash=sha256:[0-9a-f]{64}", b"")),
     "odd-version": ("pins a version that is none", _sub(rb"==1\.0\.0", b"==one.two")),
-    "option": ("has an option of pip", lambda content: content + b"--index-url http://127.0.0.1:1\n"),
+    "option": (
+        "has an option of pip",
+        lambda content: content + b"--index-url http://[::]\n",
+    ),
     "line-twice": ("has a line twice", lambda content: content + content),
 }
 

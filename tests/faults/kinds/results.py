@@ -224,7 +224,7 @@ def _instead(trial: Trial, *, make: Callable[[Path], object]) -> Iterator[Launch
 
 
 def _damaged(trial: Trial, *, name: str) -> Iterator[Launch]:
-    path = trial.shop.toy.folder / "reports" / name
+    path = next((trial.shop.toy.folder / "reports").glob(name))
     damages = [DAMAGES[word][1] for word in ("empty", "cut", "binary", "null", "list", "deep")]
     with trial.edited(path, trial.random.choice(damages)(path.read_bytes())):
         yield Launch()
@@ -245,11 +245,15 @@ for _name, _what, _make in (
         codes=(2,),
         share=0.6,
     )
-for _name in ("verdicts.json", "compatibility.json", "results/shared/pack-1.json"):
+for _name, _path in (
+    ("verdicts", "verdicts.json"),
+    ("compatibility", "compatibility.json"),
+    ("shared", "results/shared/*.json"),
+):
     add(
-        f"published-{Path(_name).stem}-damaged",
-        f"{_name} is damaged",
+        f"published-{_name}-damaged",
+        f"reports/{_path} is damaged",
         (*READERS, "run"),
-        partial(_damaged, name=_name),
+        partial(_damaged, name=_path),
         codes=(2,),
     )

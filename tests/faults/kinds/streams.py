@@ -115,7 +115,9 @@ SETS: dict[str, tuple[str, tuple[Mapping[str, str | None], ...]]] = {
     ),
 }
 for _name, (_what, _sets) in SETS.items():
-    _commands = ("refresh", "run bare") if _name == "proxy" else (*RUNS, "run bare", "report", "show")
+    _commands = (
+        ("refresh", "run bare") if _name == "proxy" else (*RUNS, "run bare", "report", "show")
+    )
     add(
         f"variable-{_name}",
         _what,

@@ -120,7 +120,7 @@ def do_removes(out: TextIO, line: str, event: dict[str, Any]) -> None:
 
 def do_closes_output(out: TextIO, line: str, event: dict[str, Any]) -> None:
     out.write(line)
-    sys.stdout = sys.stderr = open(os.devnull, "w")
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (to the end)
     os.close(1)
     os.close(2)
 
