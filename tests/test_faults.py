@@ -214,7 +214,8 @@ def test_a_process_that_is_left_is_seen_and_ended(shop: Workshop) -> None:
 
 
 def test_a_hang_is_seen_and_ended(shop: Workshop) -> None:
-    ended = shop.run(("hangs",), Launch(limit=0.5))
+    shop.limit = 0.5
+    ended = shop.run(("hangs",), Launch())
     assert ended.code is None
     assert shop.toy.processes() == set()
 

@@ -4,6 +4,8 @@
     nox -s faults -- --sample 40                    so many injections, spread over the kinds
     nox -s faults -- --kinds 'folder-*,index-html'  some kinds; globs
     nox -s faults -- --again folder-home-full/3     one injection, with all that it printed
+    nox -s faults -- --cell compat-0.16-modelopt0.41 --sample 20
+                                                    a real cell, a few checks of it (minutes)
     nox -s faults -- --list                         the kinds, without a run
 
 One injection: the toy project of `tests/minimatrix` is put back as it was prepared (two cells with

@@ -11,14 +11,19 @@ import sys
 import time
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import faults
-from faults import score, session
+from faults import real_cell, score, session
 from faults.kinds import REGISTRY
 from faults.trial import Kind
+from faults.workshop import Make, Workshop
 
 TOTAL = 1000
+EACH = 3
+"""Injections of a kind, where only some are chosen."""
+
 SEED = 17
 INSIDE = "FAULTS_INSIDE"
 
@@ -38,6 +43,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=SEED, help=f"default: {SEED}")
     parser.add_argument("--jobs", type=_count, default=2, help="injections at a time (2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the score there, too")
+    parser.add_argument("--cell", metavar="NAME", help="a real cell of the cache, not the toys")
     parser.add_argument("--list", action="store_true", help="only name the kinds")
     return parser.parse_args(argv)
 
@@ -90,6 +96,11 @@ def _main(argv: list[str]) -> int:
     except LookupError as error:
         print(f"faults: {error}", file=sys.stderr)
         return USAGE
+    make: Make = Workshop
+    if options.cell:
+        kinds = real_cell.kinds_of(kinds)
+        todo = [(kinds[kind.name], number) for kind, number in todo or ()] or None
+        make = partial(real_cell.RealWorkshop, cell=options.cell)
     if options.list:
         for name, kind in sorted(kinds.items()):
             print(f"{name}: {kind.what} ({', '.join(kind.commands)})")
@@ -101,19 +112,20 @@ def _main(argv: list[str]) -> int:
     why = _why_not(kinds)
     able = [kind for name, kind in kinds.items() if name not in why]
     if todo is None:
-        total = options.sample or (TOTAL if options.kinds == "*" else 3 * len(able))
+        whole = options.kinds == "*" and not options.cell
+        total = options.sample or (TOTAL if whole else EACH * len(able))
         todo = session.planned(able, total, options.seed)
     started = time.monotonic()
     print(f"{len(todo)} injections of {len(able)} kinds, seed {options.seed}", flush=True)
     jobs = min(options.jobs, len(todo)) or 1
-    run = session.Session(options.seed, jobs, lambda line: print(line, flush=True))
+    run = session.Session(options.seed, jobs, lambda line: print(line, flush=True), make)
     verdicts = run.run(todo)
     result = score.of(verdicts, kinds, why, options.seed)
     print(score.shown(result))
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")
     if options.json:
         options.json.write_text(score.dumped(result))
-    if not (options.again or options.sample) and options.kinds == "*":
+    if not (options.again or options.sample or options.cell) and options.kinds == "*":
         score.write(result)
     return FOUND if score.failed(result) else WELL
 

@@ -18,7 +18,7 @@ from minimatrix import project
 
 from faults import workshop
 from faults.trial import Kind, Verdict, inject
-from faults.workshop import Workshop
+from faults.workshop import Make, Workshop
 
 Say = Callable[[str], None]
 
@@ -51,6 +51,7 @@ class Session:
     seed: int
     jobs: int
     say: Say
+    make: Make = Workshop
 
     def run(self, todo: Todo) -> list[Verdict]:
         """All injections.
@@ -78,7 +79,7 @@ class Session:
                     self._tell(verdict, len(done), len(todo))
 
         def worker(folder: Path) -> None:
-            with workshop.opened(folder, shops.append) as shop:
+            with workshop.opened(folder, shops.append, self.make) as shop:
                 work(shop)
 
         # The commands write no bytecode: whatever fails there would only hide what is asked.

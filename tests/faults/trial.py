@@ -17,7 +17,7 @@ from pathlib import Path
 from faults import judging, tree
 from faults.judging import Column, Finding, Golden, Seen
 from faults.tree import FILLER
-from faults.workshop import COMMANDS, Ended, Launch, Workshop
+from faults.workshop import Ended, Launch, Workshop
 
 ATTEMPTS = 3
 """How often a fault is tried that came too late: the command had ended."""
@@ -184,7 +184,7 @@ def inject(kind: Kind, number: int, seed: int, shop: Workshop) -> Verdict:
         shop.golden_of(other)  # before the project is put back, for it is run for that
     for _ in range(ATTEMPTS):
         shop.reset()
-        COMMANDS[name].make(shop)
+        shop.commands[name].make(shop)
         trial = Trial(shop=shop, random=choice, golden=golden)
         found = list(_tried(kind, name, trial))
         if trial.placed:
@@ -197,7 +197,7 @@ def inject(kind: Kind, number: int, seed: int, shop: Workshop) -> Verdict:
 
 
 def _tried(kind: Kind, name: str, trial: Trial) -> Iterator[Finding]:
-    shop, words = trial.shop, COMMANDS[name].words
+    shop, words = trial.shop, trial.shop.commands[name].words
     with kind.place(trial) as launch:
         before = tree.read(shop.toy.folder)
         process = shop.start(words, launch)

@@ -101,7 +101,8 @@ class Launch:
     """A file or descriptor that its output goes to instead; then nothing is known of it."""
     closed: tuple[int, ...] = ()
     """Descriptors that it has not."""
-    limit: float = LIMIT_S
+    limit: float = 0.0
+    """Seconds; 0: those of the workshop."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,15 @@ class Ended:
 class Workshop:
     """One toy project with its index. Not for two threads."""
 
+    limit = LIMIT_S
+    """Seconds that a command may take."""
+
     def __init__(self, folder: Path, index: HostileIndex) -> None:
         self.folder, self.index = folder, index
         self.live, self.golden, self.temporary = folder / "live", folder / "golden", folder / "tmp"
         self.evidence, self.out = self.live / "evidence", self.live / "out"
         self.mounts: list[Path] = []
+        self.commands = COMMANDS
         self._known: dict[str, Golden] = {}
         self.temporary.mkdir()
         self.live.mkdir()
@@ -242,7 +247,7 @@ class Workshop:
         number = number or self._started
         started = time.monotonic()
         try:
-            code: int | None = process.wait(launch.limit)
+            code: int | None = process.wait(max(launch.limit, self.limit))
         except subprocess.TimeoutExpired:
             code = None
             self.kill_all()
@@ -296,7 +301,7 @@ class Workshop:
         """
         if name not in self._known:
             self.reset()
-            command = COMMANDS[name]
+            command = self.commands[name]
             command.make(self)
             before = tree.read(self.toy.folder)
             ended = self.run(command.words, Launch())
@@ -321,6 +326,9 @@ class Workshop:
     def temporaries(self) -> list[str]:
         """What lies in the temporary folder."""
         return sorted(os.listdir(self.temporary)) if self.temporary.is_dir() else []
+
+
+Make = Callable[[Path, HostileIndex], Workshop]
 
 
 def described(pid: int) -> str:
@@ -371,15 +379,16 @@ def _change_suite(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, first: Callable[[Workshop], None]) -> Iterator[Workshop]:
+def opened(folder: Path, first: Callable[[Workshop], None], make: Make) -> Iterator[Workshop]:
     """A workshop that is prepared, with its index; `first` gets it before."""
     with served(HostileIndex(RELEASES)) as index:
-        shop = Workshop(folder, index)
+        shop = make(folder, index)
         first(shop)
         try:
             shop.prepare()
             yield shop
         finally:
             shop.kill_all()
+            time.sleep(0.1)  # what was killed may hold a mount for a moment
             for path in reversed(shop.mounts):
                 subprocess.run(["umount", "-l", path], check=False)

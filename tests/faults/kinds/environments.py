@@ -125,9 +125,14 @@ for _name, _what, _do, _files, _commands in (
     add(f"environment-{_name}", _what, _commands, _place(_do, _files), share=0.8)
 add("environment-half-made", "the environment is half made", RUN, _half_made, share=0.8)
 OF_CELL = f"envs/compat-{GOOD}"
-for _name in ("evidence.lock", "verdicts.lock", f"{OF_CELL}.lock", f"{OF_CELL}.run"):
+for _word, _name in (
+    ("evidence-lock", "evidence.lock"),
+    ("verdicts-lock", "verdicts.lock"),
+    ("cell-lock", f"{OF_CELL}.lock"),
+    ("cell-run", f"{OF_CELL}.run"),
+):
     add(
-        f"environment-{Path(_name).name.replace('compat-' + GOOD, 'cell').replace('.', '-')}-a-folder",
+        f"environment-{_word}-a-folder",
         f"a folder stands where {Path(_name).name} must be",
         RUN,
         partial(_locked_file, name=_name),

@@ -55,7 +55,8 @@ def _hit(trial: Trial, process: subprocess.Popen[bytes], sort: str, number: int)
         pids = [p for ps in there.values() for p in ps] if sort == "any" else there.get(sort, [])
         if pids and first:
             first = False
-            wait(process, trial.random.uniform(0, 0.5) if sort != MAIN else trial.moment())
+            most = trial.golden.seconds / 4
+            wait(process, trial.moment() if sort == MAIN else trial.random.uniform(0, most))
             continue
         if pids:
             pid = trial.random.choice(pids)
