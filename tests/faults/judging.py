@@ -88,6 +88,9 @@ _PLACE = re.compile(r"(?<![\w.])(?:/[\w.@+-]+){2,}/?")
 
 INFRASTRUCTURE = 3
 
+SHOWN = 3
+"""Findings of a column that are told of one injection."""
+
 
 def words(out: str) -> frozenset[str]:
     """The words of outcomes in what a command printed."""
@@ -96,7 +99,7 @@ def words(out: str) -> frozenset[str]:
 
 def judged(seen: Seen, golden: Golden) -> list[Finding]:
     """All that is wrong with how a command ended under a fault."""
-    return [
+    found = [
         *_hang(seen),
         *_end(seen, golden),
         *_output(seen, golden),
@@ -104,6 +107,18 @@ def judged(seen: Seen, golden: Golden) -> list[Finding]:
         *_files(seen, golden),
         *_results(seen, golden),
     ]
+    return _some(found)
+
+
+def _some(found: Sequence[Finding]) -> list[Finding]:
+    """Of each column a few: of fifty files, three tell as much."""
+    kept: list[Finding] = []
+    for column in Column:
+        own = list(dict.fromkeys(finding for finding in found if finding.column == column))
+        kept += own[:SHOWN]
+        if len(own) > SHOWN:
+            kept.append(Finding(column, f"and {len(own) - SHOWN} more"))
+    return kept
 
 
 def judged_after(seen: Seen, golden: Golden) -> list[Finding]:
@@ -123,7 +138,7 @@ def judged_after(seen: Seen, golden: Golden) -> list[Finding]:
     found += [f"{what} goes on" for what in seen.left]
     if _TRACEBACK.search(seen.out + seen.err):
         found.append("shows a traceback")
-    return [Finding(Column.AFTER, what) for what in found[:3]]
+    return [Finding(Column.AFTER, what) for what in found[:SHOWN]]
 
 
 def _hang(seen: Seen) -> Iterator[Finding]:

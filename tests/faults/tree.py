@@ -25,10 +25,10 @@ OTHERS = {stat.S_ISDIR: b"a folder", stat.S_ISFIFO: b"a pipe", stat.S_ISSOCK: b"
 
 
 def read(folder: Path) -> Tree:
-    """The files below a folder; links are not followed."""
+    """The files below a folder, but for bytecode; links are not followed."""
     found: Tree = {}
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != FILLER]
+        folders[:] = [name for name in folders if name not in (FILLER, "__pycache__")]
         links = [name for name in folders if Path(place, name).is_symlink()]
         for name in (*names, *links):
             if name == FILLER:

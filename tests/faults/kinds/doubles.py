@@ -36,7 +36,7 @@ for _name, _other in (
     ("run", "report"),
     ("run", "run broken"),
     ("run", "refresh"),
-    ("report", "collect"),
+    ("run", "collect"),
     ("refresh", "lock"),
     ("run", "lock"),
     ("run", "doctor"),

@@ -47,6 +47,8 @@ for _name, (_calls, _errors, _most) in CALLS.items():
             partial(_fails, calls=_calls, errors=_errors, most=_most, once=_once),
             # One that cannot say why it ends, or end: no output can be written.
             codes=(1, 120) if _name == "write" else (),
+            # What cannot be removed now is for the next run.
+            killed=_name == "unlink",
             needs=(STRACE,),
             share=0.8,
         )
