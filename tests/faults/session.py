@@ -123,7 +123,7 @@ def _injected(kind: Kind, number: int, seed: int, shop: Workshop) -> Verdict:
     """As `inject`; one that cannot be made is no end of all others, but counts."""
     try:
         return inject(kind, number, seed, shop)
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, shutil.Error) as error:
+    except Exception as error:
         if shop.stopped:
             raise
         shop.kill_all()

@@ -56,6 +56,12 @@ def _bare(shop: Workshop) -> None:
         shutil.rmtree(shop.toy.home / name, ignore_errors=True)
 
 
+def _uninstalled(shop: Workshop) -> None:
+    """The environment is gone, what it was made of is still in the caches."""
+    for path in (shop.toy.home / "envs").glob(f"compat-{GOOD}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def _unlocked(shop: Workshop) -> None:
     shop.lock(NEW).unlink()
 
@@ -66,6 +72,7 @@ COMMANDS: Mapping[str, Command] = {
     "run new": Command(("run", NEW)),
     "run part": Command(("run", GOOD, "--only", "restore")),
     "run bare": Command(("run", GOOD, "--force"), _bare),
+    "run again": Command(("run", GOOD, "--force"), _uninstalled),
     "run unlocked": Command(("run", NEW), _unlocked),
     "matrix": Command(("matrix", "-j", "2")),
     "matrix plan": Command(("matrix", "--dry-run")),
@@ -165,6 +172,8 @@ class Workshop:
         self._must("run", GOOD)
         self._must("report")
         self._must("run", BAD)
+        self._must(*COMMANDS["bundle"].words)
+        shutil.rmtree(self.out)
         self.out.mkdir()
         shutil.copytree(self.live, self.golden, symlinks=True)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from faults.kinds.registry import Placing, add
 from faults.trial import Trial
-from faults.workshop import GOOD, INSTALLS, Launch
+from faults.workshop import GOOD, Launch
 
-RUN = ("run",)
+RUN, AGAIN = ("run",), ("run again",)
 
 
 def _environment(trial: Trial) -> Path:
@@ -118,8 +118,8 @@ for _name, _what, _do, _files, _commands in (
     ),
     ("bytecode-nonsense", "bytecode is nonsense", _nonsense, _home("bytecode/*.pyc"), RUN),
     ("bytecode-names", "the list of bytecode is cut", _cut, _home("bytecode/names.txt"), RUN),
-    ("uv-cache-cut", "a file of uv's cache is cut", _cut, _home("uv/**/*"), INSTALLS),
-    ("download-cut", "a wheel in the cache is cut", _cut, _home("downloads/*/*.whl"), RUN),
+    ("uv-cache-cut", "a file of uv's cache is cut", _cut, _home("uv/**/*"), AGAIN),
+    ("download-cut", "a wheel in the cache is cut", _cut, _home("downloads/*/*.whl"), ("bundle",)),
     ("log-nonsense", "an old log is nonsense", _nonsense, _home("logs/*/*"), RUN),
 ):
     add(f"environment-{_name}", _what, _commands, _place(_do, _files), share=0.8)
