@@ -110,6 +110,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Disks, memory, signals, an index that fail: is it ever a verdict? (half an hour)"""
+    _install(session, "test")
+    session.run("python", "-m", "faults", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
 def slurm(session: nox.Session) -> None:
     """A real Slurm on loopback (Debian's packages): jobs killed, nodes taken down (minutes)."""
     _install(session, "test")
