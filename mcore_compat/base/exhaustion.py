@@ -17,6 +17,7 @@ _EXHAUSTED = re.compile(
     r"|Structure needs cleaning|Resource temporarily unavailable|can't start new thread"
     r"|failed to map segment|Cannot allocate memory(?! in static TLS)|not enough memory"
     r"|can't allocate memory|\bout of memory\b|memory exhausted|std::bad_alloc"
+    r"|memory allocation of \d+ bytes failed|\bBus error\b"
     r"|insufficient shared memory|Error while creating shared memory segment"
     r"|\[Errno (?:5|12|23|24|27|28|30|116|122)\]"
     r"|Killed signal terminated program|signal 9 [\[(]Kill|MemoryError",
@@ -36,3 +37,13 @@ def line_of(lines: Iterable[str], also: re.Pattern[str] | None = None) -> str | 
         if kind in _TYPES or _EXHAUSTED.search(line) or (also and also.search(line)):
             return "".join(c if c.isprintable() else "�" for c in line.strip()[:300])
     return None
+
+
+def ran_out(output: str) -> str | None:
+    """In a few words, what a program that failed had no more of, by its output."""
+    line = line_of(output.splitlines())
+    if line and re.search(r"memory|Kill|bad_alloc", line):
+        return "memory ran out"
+    if line and re.search(r"space|quota", line, re.IGNORECASE):
+        return "the disk is full"
+    return line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 
 from mcore_compat.base import exhaustion
@@ -13,13 +12,9 @@ def surroundings(done: Completed) -> str | None:
     """What of the machine ended a process (disk, memory, a kill), None where none did."""
     if done.ok:
         return None
-    line = exhaustion.line_of(done.output.splitlines())
-    if line and re.search(r"memory|Kill|bad_alloc", line):
-        return "memory ran out (MAX_JOBS=1 needs the least)"
-    if line and re.search(r"space|quota", line, re.IGNORECASE):
-        return "the disk is full"
-    if line:
-        return line
+    what = exhaustion.ran_out(done.output)
+    if what:
+        return f"{what} (MAX_JOBS=1 needs the least)" if "memory" in what else what
     if done.returncode == -signal.SIGKILL and not done.timed_out:
         return "it was killed"
     return None

@@ -14,7 +14,7 @@ from typing import Any
 import tomllib
 from packaging.requirements import Requirement
 
-from mcore_compat.base import files
+from mcore_compat.base import exhaustion, files
 from mcore_compat.base.errors import InfrastructureError, LockError, MatrixError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.cells import Cell
@@ -42,10 +42,6 @@ _NETWORK = re.compile(
     re.IGNORECASE,
 )
 _IN_EXTRA_TORCH = re.compile(r"""extra == ['"]torch['"]""")
-_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
-_MEMORY = re.compile(
-    r"memory allocation of \d+ bytes failed|out of memory|cannot allocate memory", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,9 +309,9 @@ def _check_refusal(cell: Cell, completed: Completed) -> None:
         raise InfrastructureError(f"resolving {cell.name} took over {RESOLVE_LIMIT_S:.0f} s")
     if _NETWORK.search(output) and "No solution found" not in output:
         raise InfrastructureError(f"the index did not answer while resolving {cell.name}")
-    for words, what in ((_DISK, "the disk is full"), (_MEMORY, "memory ran out")):
-        if words.search(output):
-            raise InfrastructureError(f"{what}: {cell.name} could not be resolved")
+    what = exhaustion.ran_out(output)
+    if what:
+        raise InfrastructureError(f"{what}: {cell.name} could not be resolved")
     if "No solution found" not in output or "network was disabled" in output:
         last = (output.strip().splitlines() or ["it printed nothing"])[-1].strip()
         raise InfrastructureError(f"resolving {cell.name} came to no answer: {last[:300]}")
