@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.cli import registry
 from mcore_compat.cli.registry import Command
 from mcore_compat.core import workspace
@@ -21,6 +22,9 @@ Call = Callable[[argparse.Namespace], int]
 """What a command does; its exit code."""
 
 HELP = ("-h", "--help")
+
+HOMES = ("MCORE_COMPAT_HOME", "XDG_CACHE_HOME")
+"""What says where environments, wheels and logs are kept; else it is below HOME."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,11 +48,14 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
         print(registry.program_help())
         raise SystemExit(0)
     command = registry.command(argv[0])
+    _check_surroundings()
     module = importlib.import_module(f"mcore_compat.cli.{command.name}")
     parser = parser_of(command, module)
     args, rest = parser.parse_known_args(argv[1:])
     if rest:
         parser.error(_unknown(rest[0], parser))
+    if args.workspace == "":
+        parser.error("--workspace: name a folder")
     if args.workspace is not None:  # for the processes that are started, too
         os.environ[workspace.VARIABLE] = os.path.abspath(args.workspace)
     place = workspace.find() if command.name != "init" else None
@@ -58,6 +65,28 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
         _tell_date(place)
     call: Call = module.call
     return call, args
+
+
+def _check_surroundings() -> None:
+    """See that there is a working directory, and may be a folder for what is kept.
+
+    Raises:
+        InfrastructureError: the working directory was removed.
+        UsageError: what a variable names as that folder can be none.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        why = f"the working directory is gone ({error.strerror}); go to one that is there"
+        raise InfrastructureError(why) from None
+    named = next((name for name in HOMES if os.environ.get(name)), "HOME")
+    try:
+        home = files.home()
+        file = files.in_the_way(home / "kept")
+    except (OSError, RuntimeError) as error:  # a user who is none, links in a circle
+        raise UsageError(f"{named}: {error}; name a folder in MCORE_COMPAT_HOME") from None
+    if file:
+        raise UsageError(f"{named}: {file} is a file, and no folder")
 
 
 def _tell_date(snapshot: Workspace) -> None:

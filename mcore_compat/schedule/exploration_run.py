@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import time
@@ -54,7 +55,7 @@ def minutes_of(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(m|min|h)?", text.strip())
     minutes = float(match[1]) * (60 if match[2] == "h" else 1) if match else 0.0
-    if minutes <= 0:
+    if not 0 < minutes < math.inf:
         raise UsageError(f'--budget: "{text}" is no time; write e.g. 60m or 2h')
     return minutes
 
