@@ -71,7 +71,9 @@ def values() -> st.SearchStrategy[str]:
         lambda p: f"{p[0]}-modelopt{p[1]}{p[2] + p[3] if p[2] else ''}"
     )
     bytes_ = st.binary(max_size=12).filter(lambda b: 0 not in b)  # as a process is given them
-    anything = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=9)
+    anything = st.text(
+        st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=9
+    )
     return st.one_of(
         st.sampled_from(NEAR_CELLS),
         st.sampled_from(VERSIONS),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +154,9 @@ def other_lines(draw: st.DrawFn, before: bytes) -> bytes:
     """The same text, but for a line that is gone, twice there or says something else."""
     lines = before.decode().split("\n")
     at = draw(st.integers(0, len(lines) - 1))
-    how = draw(st.sampled_from(("delete", "twice", "value", "value", "value", "key", "deep", "swap")))
+    how = draw(
+        st.sampled_from(("delete", "twice", "value", "value", "value", "key", "deep", "swap"))
+    )
     value = draw(st.sampled_from([json.dumps(v) for v in HOSTILE]))
     name, sign, _ = lines[at].partition(" = " if " = " in lines[at] else "==")
     if how == "delete":

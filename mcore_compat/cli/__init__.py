@@ -46,9 +46,10 @@ def _told(error: OSError) -> CompatError:
     """What the system refused, of which file."""
     if error.filename is None:
         try:
-            output.finish()  # what could not be printed still waits there
-        except InfrastructureError as of_output:
-            return of_output
+            print()  # the system does not say of what: where this fails, it is this
+            output.finish()
+        except (OSError, InfrastructureError):
+            return InfrastructureError(f"standard output: {error.strerror or error}")
     where = f"{error.filename}: " if error.filename else ""
     return InfrastructureError(f"{where}{error.strerror or error}")
 

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
@@ -33,6 +33,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UsageError; never prints the usage, nor ends the process."""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}")
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        """Print help; argparse's own passes over what cannot be printed."""
+        print(message, end="", file=file)
 
 
 def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
