@@ -73,7 +73,7 @@ FULL = "mcore-compat: standard output: File too large\n"
             "mcore-compat: the working directory is gone (No such file or directory); go to one "
             "that is there\n",
         ),
-        ("$P list --workspace ''", 2, "mcore-compat: list: --workspace: name a folder\n"),
+        ("$P list --workspace ''", 2, "mcore-compat: list: --workspace is empty: say which\n"),
     ],
 )
 def test_streams_and_folders_that_are_not_there(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 from collections.abc import Sequence
 
 from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted, one_line
 from mcore_compat.cli import output, parsing
+
+
+WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
+"""What the system says where something cannot be written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +49,7 @@ def _run(argv: Sequence[str]) -> int:
 
 def _told(error: OSError) -> CompatError:
     """What the system refused, of which file."""
-    if error.filename is None:
+    if error.filename is None and error.errno in WRITING:
         try:
             print()  # the system does not say of what: where this fails, it is this
             output.finish()

@@ -36,7 +36,6 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--part-size", metavar="SIZE", help="in parts of this size, e.g. 2G")
     parser.add_argument(
         "--without",
-        default="",
         metavar="NAMES",
         help="what the other machine brings, comma-separated, globs: torch,nvidia-*",
     )
@@ -85,7 +84,7 @@ def call(args: Namespace) -> int:
     target = _target(args.output, names)
     archive.refuse(target, size)  # before hours of building
     choice = PackingOptions(
-        without=patterns_of(args.without),
+        without=patterns_of(args.without or ""),
         there=base_list.read(args.base_list) if args.base_list else None,
         gpu_arch=args.gpu_arch,
         only_arch=args.only_arch,

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import IO, NoReturn
+from typing import Any, NoReturn
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
@@ -34,7 +34,14 @@ class Parser(argparse.ArgumentParser):
         """Raises UsageError; never prints the usage, nor ends the process."""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}")
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """A value as its type; one that is empty would be taken for one that was not given."""
+        if not arg_string.strip():
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            raise UsageError(f"{self.prog.rpartition(' ')[2]}: {name} is empty: say which")
+        return super()._get_value(action, arg_string)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
         """Print help; argparse's own passes over what cannot be printed."""
         print(message, end="", file=file)
 
@@ -58,8 +65,6 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
     args, rest = parser.parse_known_args(argv[1:])
     if rest:
         parser.error(_unknown(rest[0], parser))
-    if args.workspace == "":
-        parser.error("--workspace: name a folder")
     if args.workspace is not None:  # for the processes that are started, too
         os.environ[workspace.VARIABLE] = os.path.abspath(args.workspace)
     place = workspace.find() if command.name != "init" else None
