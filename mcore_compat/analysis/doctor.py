@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
 from mcore_compat.analysis.recommend import CORE
@@ -120,7 +120,7 @@ def valid(version: str) -> bool:
     """Whether it is a version at all."""
     try:
         return bool(Version(version))
-    except InvalidVersion:
+    except ValueError:  # of numbers that are too long, too
         return False
 
 
@@ -229,11 +229,11 @@ def _requirements(there: Installed) -> Iterator[Remark]:
         for text in there.requires.get(package, ()):
             try:
                 need = Requirement(text)
-            except InvalidRequirement:
+            except (InvalidRequirement, RecursionError):
                 continue
             name = canonicalize_name(need.name)
             have = there.versions.get(name)
-            if have is None or (need.marker and not need.marker.evaluate(where)):
+            if have is None or not _holds_there(need, where):
                 continue  # pip and uv tell of what is missing; a range that is broken they may not
             if not _meets(need.specifier, have):
                 yield _fault(
@@ -243,8 +243,20 @@ def _requirements(there: Installed) -> Iterator[Remark]:
                 )
 
 
+def _holds_there(need: Requirement, where: Mapping[str, str]) -> bool:
+    """Whether a requirement is one there; not one whose marker compares what cannot be compared."""
+    try:
+        return need.marker is None or need.marker.evaluate({**where})
+    except ValueError:
+        return False
+
+
 def _meets(specifier: SpecifierSet, version: str) -> bool:
-    return not valid(version) or specifier.contains(Version(version), prereleases=True)
+    """Whether a version is within a range, where both mean something."""
+    try:
+        return not valid(version) or specifier.contains(Version(version), prereleases=True)
+    except ValueError:  # a bound of numbers that are too long
+        return True
 
 
 def _evidence(there: Installed, known: Compatibility) -> list[Remark]:

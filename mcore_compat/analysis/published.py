@@ -28,6 +28,8 @@ from msgspec import Meta, Struct, field
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.rules import Bound, FailureState
+from mcore_compat.base import data
+from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import EvidenceError, UsageError, nearest
 from mcore_compat.core import workspace
 from mcore_compat.core.cells import AXES
@@ -308,14 +310,15 @@ def load(path: Path | str | None = None) -> Compatibility:
     """
     place = Path(path) if path is not None else workspace.find().published
     try:
-        text = place.read_bytes()
-        schema = msgspec.json.decode(text, type=_Version).schema
+        text = data.text_of(place)
+        schema: str = data.json_of(text, _Version).schema
         if schema.partition(".")[0] != str(MAJOR):
             raise EvidenceError(f"{place.name} has schema {schema}; this version reads {MAJOR}.x")
-        return msgspec.json.decode(text, type=Compatibility)
+        found: Compatibility = data.json_of(text, Compatibility)
+        return found
     except FileNotFoundError:
         raise EvidenceError(f"{place.name} is not there; make it: nox -s report") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except DataError as error:
         raise EvidenceError(
             f"{place.name} is not valid ({error}); make it: nox -s report"
         ) from None

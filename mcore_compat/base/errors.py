@@ -48,6 +48,26 @@ class Interrupted(InfrastructureError):
     exit_code = 130
 
 
+LONGEST = 400
+"""Characters of an error: what is longer is no line any more."""
+
+
+def one_line(error: CompatError) -> str:
+    """An error as it is printed: one line that a terminal may have, whatever was typed or lies in a
+    file. Of one that is too long the middle is left out: it begins with what was wrong and ends
+    with the way out."""
+    line = f"mcore-compat: {printable(str(error))}"
+    half = (LONGEST - 3) // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}"
+
+
+def printable(text: str) -> str:
+    """A text with what is no character to be seen as its escape, as in Python."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(value: str, choices: Iterable[str]) -> str:
     """`'; did you mean "x"?'` for the closest choice, or a short list of them, or nothing."""
     known = list(choices)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 import signal
 import sys
 from collections.abc import Sequence
 
-from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted
-from mcore_compat.cli import parsing
+from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted, one_line
+from mcore_compat.cli import output, parsing
+
+
+WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
+"""What the system says where something cannot be written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,20 +22,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As Ctrl-C: whoever runs a process ends its whole group on the way out.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        call, args = parsing.parse(sys.argv[1:] if argv is None else argv)
-        code = call(args)
-        sys.stdout.flush()
-        return code
+        output.prepare()
+        return _run(sys.argv[1:] if argv is None else argv)
     except CompatError as error:
-        print(f"mcore-compat: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error)
     except BrokenPipeError:  # `| head`: who read has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return InfrastructureError.exit_code
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"mcore-compat: {where}{error.strerror or error}", file=sys.stderr)
-        return InfrastructureError.exit_code
+        return _failed(_told(error))
     except KeyboardInterrupt:
-        print("mcore-compat: interrupted; the next run continues", file=sys.stderr)
-        return Interrupted.exit_code
+        return _failed(Interrupted("interrupted; the next run continues"))
+    finally:
+        output.abandon()
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        call, args = parsing.parse(argv)
+        code = call(args)
+    except SystemExit:  # help was printed
+        output.finish()
+        raise
+    output.finish()
+    return code
+
+
+def _told(error: OSError) -> CompatError:
+    """What the system refused, of which file."""
+    if error.filename is None and error.errno in WRITING:
+        try:
+            print()  # the system does not say of what: where this fails, it is this
+            output.finish()
+        except (OSError, InfrastructureError):
+            return InfrastructureError(f"standard output: {error.strerror or error}")
+    where = f"{error.filename}: " if error.filename else ""
+    return InfrastructureError(f"{where}{error.strerror or error}")
+
+
+def _failed(error: CompatError) -> int:
+    output.complain(one_line(error))
+    return error.exit_code

@@ -19,7 +19,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--axis", metavar="AXIS", help="where the cells differ in more than one")
     parser.add_argument(
-        "--hold", default="", metavar="AXES", help="te, torch, python: do not move with the series"
+        "--hold", metavar="AXES", help="te, torch, python: do not move with the series"
     )
     parser.add_argument(
         "--patches", action="store_true", help="every patch release, not each series' newest"

@@ -2,6 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
+from packaging.utils import canonicalize_name
+
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.cli import options
 from mcore_compat.environments import interpreters
@@ -25,11 +27,12 @@ def call(args: Namespace) -> int:
     if isinstance(lock, Unresolvable):
         raise UsageError(f"{cell.name} cannot be installed: {lock.reason}")
     names = [pin.name for pin in lock.source_only]
-    if args.package not in names:
-        hint = nearest(args.package, names)
+    package = canonicalize_name(args.package)
+    if package not in names:
+        hint = nearest(package, names) or "; all of its packages have wheels"
         raise UsageError(f'{cell.name} builds no package "{args.package}"{hint}')
     python = interpreters.find(cell.python, here.run, here.uv)
-    wheels = pipeline.wheels_of(cell, lock, python, here, only=args.package)
+    wheels = pipeline.wheels_of(cell, lock, python, here, only=package)
     if isinstance(wheels, Unbuildable):
         print(f"{wheels.key}: {wheels.reason}")
     else:

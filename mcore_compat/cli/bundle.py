@@ -23,6 +23,9 @@ SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEAST = 1 << 20
 """Bytes of a part, at least: below that, nobody wants to carry them."""
 
+MOST = 1 << 60
+"""Beyond, no file system has a file."""
+
 ANSWERS = "0 done; with --check 1 where something is missing"
 
 
@@ -33,7 +36,6 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--part-size", metavar="SIZE", help="in parts of this size, e.g. 2G")
     parser.add_argument(
         "--without",
-        default="",
         metavar="NAMES",
         help="what the other machine brings, comma-separated, globs: torch,nvidia-*",
     )
@@ -82,7 +84,7 @@ def call(args: Namespace) -> int:
     target = _target(args.output, names)
     archive.refuse(target, size)  # before hours of building
     choice = PackingOptions(
-        without=patterns_of(args.without),
+        without=patterns_of(args.without or ""),
         there=base_list.read(args.base_list) if args.base_list else None,
         gpu_arch=args.gpu_arch,
         only_arch=args.only_arch,
@@ -129,10 +131,12 @@ def size_of(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None:
         raise UsageError(f'--part-size: "{text}" is no size; write e.g. 500M or 2G')
-    size = int(float(match[1]) * SIZES[match[2].upper()])
+    size = float(match[1]) * SIZES[match[2].upper()]
     if size < LEAST:
         raise UsageError("--part-size: a part has at least 1M")
-    return size
+    if size > MOST:
+        raise UsageError("--part-size: no file is that large; leave it out for one file")
+    return int(size)
 
 
 def patterns_of(text: str) -> tuple[str, ...]:

@@ -31,9 +31,7 @@ def add_options(parser: ArgumentParser) -> None:
         "-v", "--verbose", action="store_true", help="say so where all is right, too"
     )
     parser.add_argument("--run", action="store_true", help="run the suite in it; minutes")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help=f"where its evidence goes ({OUTPUT})"
-    )
+    options.output(parser, f"where its evidence goes ({OUTPUT})")
     options.some_checks(parser, "; writes no evidence")
 
 
@@ -64,6 +62,8 @@ def _print_remarks(python: Path, there: scan.Installed, *, verbose: bool) -> boo
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:
             print(f"  {_line(remark.help)}")
+    if not remarks and not verbose:
+        print(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
     if verbose:
         for axis, version in doctor.pins_of(there).items():
             print(f"{axis} {_line(version)}")

@@ -3,6 +3,7 @@ cells that have one, on the stack that each has."""
 
 from argparse import ArgumentParser, Namespace
 
+from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.core import combinations
 from mcore_compat.resolve.locks import Unresolvable
@@ -21,6 +22,8 @@ def call(args: Namespace) -> int:
     """Make them; 1 where one cannot be resolved."""
     here = context()
     names = args.cells or sorted(path.stem for path in here.workspace.locks.glob("compat-*.txt"))
+    if not names:
+        raise UsageError("lock: no cell has a lock here; name one, e.g. 0.16-modelopt0.41")
     # All names first: a wrong one makes nothing.
     cells = [combinations.named(name, here.matrix, here.releases) for name in names]
     code = 0

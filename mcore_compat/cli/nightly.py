@@ -53,6 +53,8 @@ def call(args: Namespace) -> int:
         here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
         new = refreshed.new
     names = nightly.to_run(here, new, night)
+    if not names:  # which is no failure: most nights bring nothing new
+        here.say("no cell is to run: nothing new touches one" + _of_shard(night))
     if args.list:
         print("\n".join(names), end="\n" if names else "")
         return 0
@@ -62,6 +64,11 @@ def call(args: Namespace) -> int:
         print(matrix_run.describe(planned, jobs, here.workspace), end="")
         return 0
     return _run(night, here, names, new)
+
+
+def _of_shard(night: nightly.NightOptions) -> str:
+    shard = night.shard
+    return "" if shard == WHOLE else f" of the part {shard.number}/{shard.of}"
 
 
 def _run(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import full_name
 
@@ -41,15 +43,38 @@ def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
     return checked
 
 
+MOST = 4096
+"""No number of these options means more: neither cells, nor jobs, nor GPUs."""
+
+
 def at_least(least: int, why: str) -> Callable[[str], int]:
-    """What takes a number, and for a smaller one raises UsageError: `why`."""
+    """What takes a number, and for a smaller one raises UsageError: `why`; for one of which there
+    is no such number of anything, too."""
 
     def number(word: str) -> int:  # what is none at all is refused by argparse, by this name
         if int(word) < least:
             raise UsageError(why)
+        if int(word) > MOST:
+            raise UsageError(f"{why}, and at most {MOST}")
         return int(word)
 
     return number
+
+
+def output(parser: ArgumentParser, what: str) -> None:
+    """A file of the user's that is written anew."""
+
+    def file(word: str) -> Path:
+        path = Path(word)
+        if path.is_dir():
+            raise UsageError(f"--output: {word} is a folder; name a file")
+        if path.exists() and not path.is_file():  # a device would become a file
+            raise UsageError(f"--output: {word} is no regular file; name another")
+        if there := files.in_the_way(path):
+            raise UsageError(f"--output: {there} is a file, and no folder")
+        return path
+
+    parser.add_argument("--output", type=file, metavar="FILE", help=what)
 
 
 def taken(kind: type[T], args: Namespace) -> T:
@@ -71,8 +96,15 @@ def jobs(parser: ArgumentParser, default: int = 2, what: str = "cells") -> None:
 
 def some_checks(parser: ArgumentParser, more: str = "") -> None:
     """`--only` and `--limit`: which checks of the suite are asked, and for how long."""
+
+    def words(text: str) -> str:
+        if not text.replace(",", " ").strip():
+            raise UsageError(f'--only: "{text}" names no check; write e.g. restore,dense')
+        return text
+
     parser.add_argument(
         "--only",
+        type=words,
         metavar="WORDS",
         help=f"ids, kinds or families of checks, comma-separated; globs{more}",
     )

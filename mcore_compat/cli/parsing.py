@@ -9,9 +9,10 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.cli import registry
 from mcore_compat.cli.registry import Command
 from mcore_compat.core import workspace
@@ -22,6 +23,9 @@ Call = Callable[[argparse.Namespace], int]
 
 HELP = ("-h", "--help")
 
+HOMES = ("MCORE_COMPAT_HOME", "XDG_CACHE_HOME")
+"""What says where environments, wheels and logs are kept; else it is below HOME."""
+
 
 class Parser(argparse.ArgumentParser):
     """The options of one command; errors are one line."""
@@ -29,6 +33,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UsageError; never prints the usage, nor ends the process."""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """A value as its type; one that is empty would be taken for one that was not given."""
+        if not arg_string.strip():
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            raise UsageError(f"{self.prog.rpartition(' ')[2]}: {name} is empty: say which")
+        return super()._get_value(action, arg_string)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse's own passes over what cannot be printed."""
+        print(message, end="", file=file)
 
 
 def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
@@ -44,6 +59,7 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
         print(registry.program_help())
         raise SystemExit(0)
     command = registry.command(argv[0])
+    _check_surroundings()
     module = importlib.import_module(f"mcore_compat.cli.{command.name}")
     parser = parser_of(command, module)
     args, rest = parser.parse_known_args(argv[1:])
@@ -58,6 +74,28 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
         _tell_date(place)
     call: Call = module.call
     return call, args
+
+
+def _check_surroundings() -> None:
+    """See that there is a working directory, and may be a folder for what is kept.
+
+    Raises:
+        InfrastructureError: the working directory was removed.
+        UsageError: what a variable names as that folder can be none.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        why = f"the working directory is gone ({error.strerror}); go to one that is there"
+        raise InfrastructureError(why) from None
+    named = next((name for name in HOMES if os.environ.get(name)), "HOME")
+    try:
+        home = files.home()
+        file = files.in_the_way(home / "kept")
+    except (OSError, RuntimeError) as error:  # a user who is none, links in a circle
+        raise UsageError(f"{named}: {error}; name a folder in MCORE_COMPAT_HOME") from None
+    if file:
+        raise UsageError(f"{named}: {file} is a file, and no folder")
 
 
 def _tell_date(snapshot: Workspace) -> None:

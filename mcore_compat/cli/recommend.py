@@ -13,7 +13,7 @@ ANSWERS = "0 some fit, 1 none does"
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "constraints", nargs="?", default="", metavar="TEXT", help='"torch 2.9, modelopt >=0.39"'
+        "constraints", nargs="?", metavar="TEXT", help='"torch 2.9, modelopt >=0.39"'
     )
     least = options.at_least(1, "-n: at least one must be shown")
     parser.add_argument("-n", type=least, default=5, metavar="N", help="how many to show (5)")

@@ -5,8 +5,6 @@ the checkpoints of FROM loaded in both; with --no-run answers from what is publi
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mcore_compat.base import files
-from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.results.evidence import DEVICE_CLASSES
 from mcore_compat.run.context import context
@@ -46,7 +44,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     formats = document.FORMATS
     options.choice(parser, "--format", formats, default=formats[0], help=f"default: {formats[0]}")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the answer there")
+    options.output(parser, "write the answer there")
     parser.add_argument(
         "--python",
         type=Path,
@@ -63,10 +61,6 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Answer; 0 for go (and with `--changes-ok` for go with changes), else 1."""
-    if args.output and args.output.is_dir():
-        raise UsageError(f"--output: {args.output} is a folder; name a file")
-    if args.output and (file := files.in_the_way(args.output)):
-        raise UsageError(f"--output: {file} is a file, and no folder")
     here = context()
     if args.run:
         here.workspace.need_writable()

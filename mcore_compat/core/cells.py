@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch", "python")
 """The packages whose versions vary, in the order in which tables show them."""
@@ -83,7 +83,7 @@ def parse_name(name: str) -> Request | None:
         for part in match.groupdict().values():
             if part is not None:
                 Version(part)
-    except InvalidVersion:
+    except ValueError:  # of numbers that are too long, too
         return None
     return Request(**match.groupdict())
 

@@ -21,7 +21,7 @@ from packaging.version import Version
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
 from mcore_compat.core.cells import Cell, Request, Stack, format_name, parse_name, series_of
 from mcore_compat.core.matrix import Matrix, Undeclared
-from mcore_compat.core.releases import Release, Releases
+from mcore_compat.core.releases import REMAKE, Release, Releases
 
 NAME_FORM = "compat-<mcore>-modelopt<modelopt>[-te<te>][-torch<torch>][-py<python>]"
 
@@ -317,7 +317,7 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
     ]
     for release in pinned:
         admitted = release.requires_python
-        if admitted and not SpecifierSet(admitted).contains(f"{of.python}.0"):
+        if not _admits(admitted, of.python):
             reasons.append(
                 f"{release.package} {release.version} requires python {admitted}, "
                 f"the cell has {of.python}"
@@ -340,8 +340,18 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
 
 @functools.cache
 def _requirement(text: str) -> Requirement:
-    """Read once: thousands of cells are held against the same few hundred lines."""
-    return Requirement(text)
+    """Read once: thousands of cells are held against the same few hundred lines.
+
+    Raises:
+        MatrixError: it is none.
+    """
+    try:
+        return Requirement(text)
+    except (ValueError, RecursionError) as error:
+        why = str(error).partition("\n")[0]
+        raise MatrixError(
+            f'releases.json: "{text[:80]}" is no requirement ({why}); {REMAKE}'
+        ) from None
 
 
 def _contradicted(release: Release, of: Cell) -> Iterator[str]:
@@ -359,13 +369,22 @@ def _contradicted(release: Release, of: Cell) -> Iterator[str]:
             )
 
 
+def _admits(requires_python: str, python: str) -> bool:
+    """Whether a release's range of Pythons has one; what is no range admits all, as for pip."""
+    try:
+        return SpecifierSet(requires_python).contains(f"{python}.0")
+    except ValueError:
+        return True
+
+
 def _has_wheel(release: Release, python: str) -> bool:
     exact = "cp" + python.replace(".", "")
     for tag in release.wheels:
-        interpreters, abis, _ = tag.split("-", 2)
+        interpreters, abis, *_ = (*tag.split("-", 2), "", "")
         if exact in interpreters.split(".") or "py3" in interpreters.split("."):
             return True
         # A stable-ABI wheel of an older python serves newer ones.
-        if "abi3" in abis and int(interpreters[3:]) <= int(exact[3:]):
+        oldest = re.match(r"cp3([0-9]+)", interpreters)
+        if "abi3" in abis and oldest and int(oldest[1]) <= int(exact[3:]):
             return True
     return False

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
+from mcore_compat.base import data as data_files
+from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import MatrixError, nearest
 from mcore_compat.core.cells import Stack
 
@@ -159,10 +160,10 @@ def load(path: Path, today: datetime.date | None = None) -> Matrix:
             One line: the key, what is wrong with it, the nearest valid one.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data_files.text_of(path)
     except FileNotFoundError:
         raise MatrixError(f"{path.name} is not there") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except DataError as error:
         raise MatrixError(f"{path.name} cannot be read: {error}") from None
     return parse(text, path.name, today or datetime.date.today())
 
@@ -170,8 +171,8 @@ def load(path: Path, today: datetime.date | None = None) -> Matrix:
 def parse(text: str, where: str, today: datetime.date) -> Matrix:
     """The matrix from TOML text; `where` names it in errors. Raises MatrixError as `load`."""
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = data_files.toml_of(text)
+    except DataError as error:
         raise MatrixError(f"{where} is not valid TOML: {error}") from None
     _validate(data, where)
     matrix = _build(data)

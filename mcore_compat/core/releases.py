@@ -12,8 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 from packaging.version import Version
 
+from mcore_compat.base import data
+from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
 from mcore_compat.core.cells import series_of
 
@@ -131,22 +134,24 @@ def parse(text: str, where: str) -> Releases:
     names = {f.name for f in fields(Release)}
     by_package: dict[str, list[Release]] = {}
     try:
-        for row in json.loads(text)["releases"]:
+        for row in data.json_of(text)["releases"]:
             unknown = set(row) - names
             if unknown:
                 raise ValueError(f"{row.get('package')}: unknown key {sorted(unknown)[0]!r}")
-            row["wheels"] = tuple(row.get("wheels", ()))
-            row["requires"] = tuple(row.get("requires", ()))
-            Version(row["version"])  # told here, not where it is compared
-            by_package.setdefault(row["package"], []).append(Release(**row))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MatrixError(f"{where} is not valid ({error}); remake it: nox -s refresh") from None
+            release = msgspec.convert(row, Release)
+            Version(release.version)  # told here, not where it is compared
+            by_package.setdefault(release.package, []).append(release)
+    except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+        raise MatrixError(f"{where} is not valid ({error}); {REMAKE}") from None
     return Releases(
         {
             package: tuple(sorted(rows, key=lambda r: Version(r.version)))
             for package, rows in sorted(by_package.items())
         }
     )
+
+
+REMAKE = "remake it: nox -s refresh"
 
 
 def load(path: Path) -> Releases:
@@ -156,10 +161,10 @@ def load(path: Path) -> Releases:
         MatrixError: it is not there or not valid.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.text_of(path)
     except FileNotFoundError:
         raise MatrixError(f"{path.name} is not there; make it: nox -s refresh") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except DataError as error:
         raise MatrixError(f"{path.name} cannot be read: {error}") from None
     return parse(text, path.name)
 

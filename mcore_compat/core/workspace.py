@@ -94,9 +94,14 @@ def find() -> Workspace:
     """
     named = os.environ.get(VARIABLE)
     if named:
-        workspace = Workspace(Path(named).expanduser().resolve())
-        if not workspace.matrix.is_file():
-            raise UsageError(f"{named} is no workspace: it has no constraints/matrix.toml")
+        # Not by pathlib, which does not know what to do with a user who is none, or with a circle.
+        workspace = Workspace(Path(os.path.realpath(os.path.expanduser(named))))
+        try:
+            why = "" if workspace.matrix.is_file() else "it has no constraints/matrix.toml"
+        except OSError as error:
+            why = f"it cannot be looked into ({error.strerror})"
+        if why:
+            raise UsageError(f"{named} is no workspace: {why}")
         return workspace
     roots = (Path.cwd(), PACKAGE.parent)
     places = (Workspace(root) for root in roots)

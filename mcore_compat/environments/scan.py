@@ -3,23 +3,28 @@ for its Python, once, to say where it looks for packages. No network; changes no
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
-import json
 import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from packaging.utils import canonicalize_name
 
+from mcore_compat.base import data
 from mcore_compat.base.errors import UsageError
 from mcore_compat.base.processes import Runner
 from mcore_compat.environments.toolkits import cuda_of_torch
 
 _ASK = "import json, sys; print(json.dumps([sys.version_info[:3], [p for p in sys.path if p]]))"
+
+_Answer = tuple[tuple[int, int, int], tuple[str, ...]]
+"""What the Python answers: its version, and the folders that it searches."""
 
 _SYMBOL = struct.Struct("<IBBHQQ")
 _WEAK = 2
@@ -57,7 +62,7 @@ def inspect(python: Path, run: Runner) -> Installed:
     try:
         # -B: what a .pth file imports would be compiled into the environment.
         completed = run([python, "-B", "-c", _ASK], timeout=60)
-        version, folders = json.loads(completed.output.strip().splitlines()[-1])
+        version, folders = data.json_of(completed.output.strip().splitlines()[-1], _Answer)
     except (OSError, ValueError, IndexError):
         raise UsageError(f"{python} is no Python that runs; name one with --python") from None
     return read([Path(folder) for folder in folders], ".".join(map(str, version)))
@@ -69,10 +74,13 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     versions: dict[str, str] = {}
     requires: dict[str, tuple[str, ...]] = {}
     for distribution in importlib.metadata.distributions(path=[str(p) for p in places]):
-        name = canonicalize_name(_field(distribution, "Name"))
+        metadata = _metadata(distribution)
+        name = canonicalize_name(_field(metadata, "Name"))
         if name and name not in versions:
-            versions[name] = _field(distribution, "Version")
-            requires[name] = tuple(distribution.requires or ())
+            versions[name] = _field(metadata, "Version")
+            eggs = distribution.read_text("requires.txt") is not None
+            asked = distribution.requires if eggs else metadata.get_all("Requires-Dist")
+            requires[name] = tuple(asked or ())
     extensions = [p for folder in places for p in sorted(folder.glob(_EXTENSION))]
     extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
     torch = next((folder / "torch" for folder in places if (folder / "torch").is_dir()), None)
@@ -91,9 +99,19 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     )
 
 
-def _field(distribution: importlib.metadata.Distribution, key: str) -> str:
-    """A field of its metadata; what a broken installation lacks is empty."""
-    values: list[str] = distribution.metadata.get_all(key) or [""]
+def _metadata(distribution: importlib.metadata.Distribution) -> Message:
+    """What a package says of itself; what is no text in UTF-8 stands as what stands for that."""
+    try:
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    except UnicodeDecodeError:
+        folder = Path(getattr(distribution, "_path"))  # noqa: B009  # there is no public word for it
+        text = (folder / "METADATA").read_text(encoding="utf-8", errors="replace")
+    return email.message_from_string(text)
+
+
+def _field(metadata: Message, key: str) -> str:
+    """A field of metadata; what a broken installation lacks is empty."""
+    values: list[str] = metadata.get_all(key) or [""]
     return values[0]
 
 

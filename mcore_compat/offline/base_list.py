@@ -14,9 +14,10 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from mcore_compat.base import files
+from mcore_compat.base import data, files
+from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell
 from mcore_compat.offline.contents import group_of
@@ -51,8 +52,8 @@ def read(path: Path) -> BaseList:
             of which CUDA that is; names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = data.text_of(path)
+    except (FileNotFoundError, DataError) as error:
         raise UsageError(f"--base-list: {path} cannot be read: {error}") from None
     lines = text.splitlines()
     comments = {match[1]: match[2] for line in lines if (match := _COMMENT.fullmatch(line))}
@@ -87,7 +88,7 @@ def _line(line: str, where: str) -> tuple[str, str] | None:
         if requirement.specifier and len(exact) != 1:
             raise InvalidRequirement("not one version")
         version = str(Version(exact[0])) if exact else UNKNOWN
-    except (InvalidRequirement, InvalidVersion):
+    except (ValueError, RecursionError):  # of numbers that are too long, too
         raise UsageError(
             f'{where}: "{text[:80]}" is no line of pip freeze, e.g. numpy==2.5.2'
         ) from None

@@ -10,6 +10,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from mcore_compat.base import data
+from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve.locks import Unresolvable
@@ -37,14 +39,14 @@ def read(path: Path, root: Path) -> BundlePlan:
         UsageError: it is not there, no TOML, or has a key that means nothing.
     """
     try:
-        data = msgspec.toml.decode(path.read_bytes())
-        for key in data:
+        rows = data.toml_of(data.text_of(path))
+        for key in rows:
             if key not in KEYS:
                 raise UsageError(f'--plan: {path} has a key "{key}"{nearest(key, KEYS)}')
-        return msgspec.convert(data, BundlePlan, dec_hook=functools.partial(_below, root))
+        return msgspec.convert(rows, BundlePlan, dec_hook=functools.partial(_below, root))
     except msgspec.ValidationError as error:
         raise UsageError(f"--plan: {path}: {error}") from None
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (FileNotFoundError, DataError) as error:
         raise UsageError(f"--plan: {path} cannot be read: {error}") from None
 
 

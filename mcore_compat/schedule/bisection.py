@@ -70,7 +70,8 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
         cell_of=lambda name: pipeline.chosen(name, here),
     )
     good, bad = (facts.cell_of(name) for name in (args.good, args.bad))
-    hold = [lines.axis_of(word.strip()) for word in args.hold.split(",") if word.strip()]
+    words = (args.hold or "").split(",")
+    hold = [lines.axis_of(word.strip()) for word in words if word.strip()]
     for axis in hold:
         if axis not in lines.STACK:
             raise UsageError(f"--hold: {axis} is no part of a stack ({', '.join(lines.STACK)})")

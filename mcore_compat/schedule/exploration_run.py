@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import time
@@ -12,7 +13,7 @@ from packaging.version import Version
 
 from mcore_compat.analysis import explanation, exploration
 from mcore_compat.analysis.exploration import CellChoice
-from mcore_compat.base.errors import UsageError
+from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import wheelhouse
@@ -54,7 +55,7 @@ def minutes_of(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(m|min|h)?", text.strip())
     minutes = float(match[1]) * (60 if match[2] == "h" else 1) if match else 0.0
-    if minutes <= 0:
+    if not 0 < minutes < math.inf:
         raise UsageError(f'--budget: "{text}" is no time; write e.g. 60m or 2h')
     return minutes
 
@@ -118,6 +119,7 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
 
     Raises:
         CompatError: bad input, or the index did not answer.
+        InfrastructureError: no cell of a round came to a result; those of earlier rounds are kept.
     """
     ends = time.monotonic() + minutes * 60
     ran: list[str] = []
@@ -127,5 +129,8 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
         cells = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
         if not cells:
             return ran
-        matrix_run.run(survey(cells, context), context, job_options.here(jobs))
+        result = matrix_run.run(survey(cells, context), context, job_options.here(jobs))
         ran += [cell.name for cell in cells]
+        if all(name in result.failed for name in ran[-len(cells) :]):
+            why = result.failed[ran[-1]]
+            raise InfrastructureError(f"none of {len(cells)} cells came to a result: {why}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcore_compat.base.errors import CompatError, UsageError, nearest
+from mcore_compat.base.errors import CompatError, UsageError, nearest, one_line
 from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.results import verdict_index
 
@@ -49,7 +49,7 @@ def listed(argv: Sequence[str]) -> tuple[CellSession, ...]:
             cells.setdefault(name, combinations.named(name, declared, facts))
         descriptions = verdict_index.listing(cells.values(), place.verdicts)
     except CompatError as error:
-        print(f"mcore-compat: {error}", file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     return tuple(
         CellSession(name=name, description=descriptions[cell.name], tags=cell.tags)

@@ -187,10 +187,16 @@ def selected(
     states = plan.narrowed(
         survey(cells, context, device), only=selection.only, stale=selection.stale
     )
-    if not states and selection.only:
-        stale = " and stale" if selection.stale else ""
-        context.say(f"no selected cell is {' or '.join(selection.only)}{stale}: nothing to run")
-    return tuple(state for state in states if selection.shard.holds(state.cell.name))
+    if not states:
+        words = " or ".join(selection.only)
+        kinds = [words, "stale"] if selection.stale else [words]
+        said = " and ".join(filter(None, kinds)) or "of these names"
+        context.say(f"no selected cell is {said}: nothing to run")
+    chosen = tuple(state for state in states if selection.shard.holds(state.cell.name))
+    if states and not chosen:
+        shard = selection.shard
+        context.say(f"none of {len(states)} cells is in the part {shard.number}/{shard.of}")
+    return chosen
 
 
 def known_cells(context: Context) -> tuple[Cell, ...]:
