@@ -53,6 +53,18 @@ from mcore_compat.schedule import nox_sessions
         (["compat", "0.16", "0.41", "--python", "3.12rc1"], 'did you mean "3.12"?'),
         (["compat", "0.16", "0.41", "--python", "12"], 'did you mean "3.12"?'),
         (["build", "0.16-modelopt0.41", "mamba-sms"], 'did you mean "mamba-ssm"?'),
+        (
+            ["build", "0.16-modelopt0.41", "nope"],
+            'builds no package "nope"; valid: causal-conv1d, mamba-ssm, transformer-engine-torch\n',
+        ),
+        (["run", "0.16-modelopt0.41", "--only", ", ,"], '--only: ", ," names no check'),
+        (["run", "0.16-modelopt0.41", "--base", ""], "run: --base is empty"),
+        (["compat", "0.16", f"0.{'9' * 5000}"], "is not the name of a cell"),
+        (["show", "\udcff\x1b[31m"], r"\udcff\x1b[31m"),
+        (["matrix", "-j", "9" * 30], "at most 4096"),
+        (["explore", "--budget", f"{'9' * 400}h"], "is no time"),
+        (["bundle", "0.16-modelopt0.41", "--part-size", f"{'9' * 400}G"], "no file is that large"),
+        (["init", ""], "init: FOLDER is empty"),
         (["init", f"{__file__}/x"], f"{__file__} is there, and no folder"),
         (
             ["upgrade", "0.16-modelopt0.41", "0.17-modelopt0.41", "--output", f"{__file__}/x"],
@@ -296,3 +308,22 @@ def test_who_reads_may_have_enough() -> None:
             [sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, cwd=ROOT, check=False
         )
     assert (done.returncode, done.stderr) == (3, b"")
+
+
+def test_what_selects_nothing_says_so(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["matrix", "--stale", "--dry-run"]) == 0
+    assert "no selected cell is stale: nothing to run" in capsys.readouterr().err
+    assert cli.main(["nightly", "--list"]) == 0
+    assert "no cell is to run" in capsys.readouterr().err
+
+
+def test_without_a_lock_none_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Workspace(tmp_path)
+    place.constraints.mkdir()
+    for name in ("matrix.toml", "releases.json"):
+        shutil.copy(snapshot.WORKSPACE.constraints / name, place.constraints / name)
+    snapshot.use(monkeypatch, place)
+    assert cli.main(["lock"]) == 2
+    assert "no cell has a lock here" in capsys.readouterr().err

@@ -4,6 +4,8 @@ an exit code of ours, says what is wrong in one line, and is never done without 
 `FUZZ_EXAMPLES=2000 pytest tests/test_fuzz_commands.py` tries more of them.
 """
 
+# ruff: noqa: E501, RUF001
+
 from __future__ import annotations
 
 import argparse

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted, one_line
 from mcore_compat.cli import output, parsing
 
-
 WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 """What the system says where something cannot be written."""
 

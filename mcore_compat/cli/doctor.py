@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcore_compat.analysis import doctor, published
@@ -47,14 +48,18 @@ def call(args: Namespace) -> int:
         _check_place(output)
     python = args.python or interpreters.active()
     there = scan.inspect(python, processes.run)
-    wrong = _print_remarks(python, there, verbose=args.verbose)
+    remarks = _print_remarks(python, there, verbose=args.verbose)
     if args.run:
         return _run(python, there, output, Options(only=args.only, limit=args.limit))
-    return 1 if wrong else 0
+    if not remarks and not args.verbose:
+        print(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
+    return 1 if any(remark.kind != doctor.NOTE for remark in remarks) else 0
 
 
-def _print_remarks(python: Path, there: scan.Installed, *, verbose: bool) -> bool:
-    """Print all remarks on an environment; whether anything is wrong."""
+def _print_remarks(
+    python: Path, there: scan.Installed, *, verbose: bool
+) -> Sequence[doctor.Remark]:
+    """Print all remarks on an environment; they are returned."""
     place = workspace.find()
     known = published.load(place.published)
     remarks = doctor.diagnose(there, matrix.load(place.matrix), known, os.environ)
@@ -62,13 +67,11 @@ def _print_remarks(python: Path, there: scan.Installed, *, verbose: bool) -> boo
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:
             print(f"  {_line(remark.help)}")
-    if not remarks and not verbose:
-        print(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
     if verbose:
         for axis, version in doctor.pins_of(there).items():
             print(f"{axis} {_line(version)}")
         print(f"{len(remarks)} remarks on the environment of {python}")
-    return any(remark.kind != doctor.NOTE for remark in remarks)
+    return remarks
 
 
 def _line(text: str) -> str:

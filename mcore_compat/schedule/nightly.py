@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base import file_group, files
-from mcore_compat.base.errors import CompatError, UsageError
+from mcore_compat.base import data, file_group, files
+from mcore_compat.base.data import DataError
+from mcore_compat.base.errors import CompatError, MatrixError, UsageError
 from mcore_compat.core import combinations, matrix, releases
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.matrix import Matrix
@@ -111,9 +112,18 @@ def ask(
 
 
 def kept(workspace: Workspace) -> tuple[NewRelease, ...]:
-    """The new releases of which cells are still to be run."""
+    """The new releases of which cells are still to be run.
+
+    Raises:
+        MatrixError: the file that says so is of no use.
+    """
     path = workspace.new_releases
-    return new_releases.loads(path.read_text(encoding="utf-8")) if path.exists() else ()
+    try:
+        return new_releases.loads(data.text_of(path))
+    except FileNotFoundError:
+        return ()
+    except DataError as error:
+        raise MatrixError(f"{path.name} cannot be read: {error}; remove it") from None
 
 
 def write(refresh: Refresh, workspace: Workspace) -> None:

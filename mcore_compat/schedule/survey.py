@@ -4,12 +4,12 @@ the wheelhouse."""
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from mcore_compat.base import data
 from mcore_compat.base.errors import CompatError, UsageError
 from mcore_compat.base.files import sha256_bytes, sha256_file
 from mcore_compat.core import combinations
@@ -50,10 +50,11 @@ def build_records() -> dict[str, dict[str, Any]]:
     builds = {}
     for path in wheelhouse.folder().glob("*/build.json"):
         try:
-            record = json.loads(path.read_text())
-            if record["wheel"] and record["sha256"]:
+            record = data.json_of(data.text_of(path))
+            seconds = record.get("seconds", 0.0)  # compared and added up
+            if record["wheel"] and record["sha256"] and isinstance(seconds, (int, float)):
                 builds[path.parent.name] = record
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # does not count, as for `wheelhouse.lookup`
     return builds
 
