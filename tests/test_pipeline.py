@@ -25,6 +25,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation
 from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
+from mcore_compat.resolve import refusal
 from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import gpu_slots, machine, memory, pipeline
@@ -209,3 +210,45 @@ def test_the_kernels_count_is_read(tmp_path: Path) -> None:
     vmstat.write_text("pgfault 12\noom_kill 5\noom_kill_x 7\n")
     assert memory.kills(vmstat) == 5
     assert memory.kills(tmp_path / "absent") == 0
+
+
+class TestWhatIsThereAlready:
+    """A result of the same lock and suite is not lost to a run that fares worse."""
+
+    def unbuildable(self, stages: Stages) -> None:
+        key = Key(package="p", version="1", torch="2.9.1", python="3.12", cuda=12)
+        stages.wheel = Unbuildable(key=key, reason="p 1 does not link", help="")
+
+    def test_what_was_built_once_is_never_unbuildable(self, stages: Stages) -> None:
+        good = ran(stages).evidence
+        self.unbuildable(stages)
+        with pytest.raises(InfrastructureError, match="was built and run with the same lock"):
+            ran(stages, force=True)
+        assert stages.stored().taken == good.taken
+
+    def test_a_part_of_the_checks_stores_nothing_however_it_ends(
+        self, stages: Stages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # No index is here to hold the resolver's refusal against.
+        monkeypatch.setattr(refusal, "contradiction", lambda *_: None)
+        self.unbuildable(stages)
+        assert ran(stages, only="restore*").evidence.outcome is CellOutcome.UNBUILDABLE
+        assert not stages.workspace.results.exists()
+        stages.wheel = None
+        stages.workspace.lock(CELL).unlink()
+        stages.resolver = processes.Completed(
+            argv=(), returncode=1, output="No solution found: a needs b", seconds=0
+        )
+        assert ran(stages, only="restore*").evidence.outcome is CellOutcome.UNRESOLVABLE
+        assert not stages.workspace.results.exists()
+
+    def test_what_it_says_otherwise_is_asked_a_second_time(self, stages: Stages) -> None:
+        ran(stages)
+        stages.suite.events[1] = event("restore[gpt]", "broken")
+        assert ran(stages, force=True).evidence.outcome is CellOutcome.INCOMPATIBLE
+        assert stages.suite.runs == 3
+
+    def test_what_it_says_as_well_is_not(self, stages: Stages) -> None:
+        ran(stages)
+        ran(stages, force=True)
+        assert stages.suite.runs == 2
