@@ -1,0 +1,84 @@
+"""This process has a watchdog from its first run on: a process that ends what this one leaves."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass, field
+
+from mcore_compat.base import process_marks, watchdog
+
+
+@dataclass
+class _Watch:
+    """The watchdog of this process. It waits on `pipe`, which only this process has: it closes
+    however this one ends."""
+
+    process: subprocess.Popen[bytes] | None = None
+    pipe: int = -1
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def drop(self) -> None:
+        if self.process:
+            os.close(self.pipe)
+            self.process = None
+
+    def forget(self) -> None:
+        """In a forked process, whose it is not."""
+        self.lock = threading.Lock()
+        if self.process:
+            self.process.returncode = 0  # not to be waited for
+        self.drop()
+
+
+_WATCH = _Watch()
+os.register_at_fork(after_in_child=_WATCH.forget)
+
+
+def ensure() -> None:
+    """Have a watchdog: the one that is there, else another."""
+    with _WATCH.lock:
+        if _WATCH.process and _WATCH.process.poll() is None:
+            return
+        _WATCH.drop()
+        # Where none can be had, as for want of memory, only a kill of this very process leaves
+        # something behind, for the next one to sweep: no reason to run nothing.
+        with contextlib.suppress(OSError):
+            _start()
+
+
+def _start() -> None:
+    # What this Python may need to start, and no more. It carries no mark: it outlives an outer run
+    # by a moment. It holds no file of whoever started us, and no signal to our group reaches it.
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    reads, _WATCH.pipe = os.pipe()
+    try:
+        _WATCH.process = subprocess.Popen(
+            watchdog.command(process_marks.here(), tempfile.gettempdir()),
+            env={**kept, process_marks.EXEMPT: process_marks.here()},
+            cwd="/",
+            stdin=reads,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(_WATCH.pipe)
+        raise
+    finally:
+        os.close(reads)
+
+
+@atexit.register
+def release() -> None:
+    """Clean up here, before this process ends by itself, and end the watchdog."""
+    with _WATCH.lock:
+        if _WATCH.process:
+            watchdog.clean(process_marks.here(), tempfile.gettempdir())
+            _WATCH.process.kill()
+            _WATCH.process.wait()
+            _WATCH.drop()
