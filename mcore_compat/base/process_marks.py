@@ -74,7 +74,8 @@ def end(mark: str, session: int = 0) -> None:
     they started, and all of their sessions and of `session`. Comes back when none is left, or
     after LIMIT_S."""
     deadline = time.monotonic() + LIMIT_S
-    ended: set[int] = set()
+    first = _stat(session)
+    ended = {session} if first and first[0] == "Z" else set[int]()
     pause = 0.001
     while True:
         pids, ending = _belonging(mark, session)
@@ -82,7 +83,7 @@ def end(mark: str, session: int = 0) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         # One that ended while it was looked at may have started another: looked at again.
-        if not pids and ending <= ended or time.monotonic() > deadline:
+        if (not pids and ending <= ended) or time.monotonic() > deadline:
             return
         ended |= ending
         if pids:

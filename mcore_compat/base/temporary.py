@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -13,7 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mcore_compat.base import files, process_marks, watched
-from mcore_compat.base.watchdog import PREFIX
+
+PREFIX = "mcore-compat-"
+"""How they are called: PREFIX, the mark of the process that made it, and something."""
+
+_NAME = re.compile(PREFIX + r"(?P<mark>\d+\.\d{3,})-[a-z0-9_]{8}")
 
 _LOCK = ".owner"
 """A file in each, locked by its owner, who may be one that is not seen from here: of another
@@ -22,40 +27,48 @@ container or machine that has the same temporary folder."""
 YOUNG_S = 3600.0
 """A folder without that file may be one that is just being made."""
 
+_OLDER, OLD_S = "mcore-compat-suite-*", 2 * 24 * 3600.0
+"""What suites leave that were not run in such a folder. They say nothing of their owners, and are
+touched with each check."""
+
+_SWEPT: set[Path] = set()
+"""Where this process has swept: once is enough."""
+
 
 @contextlib.contextmanager
-def folder() -> Iterator[Path]:
-    """An empty folder of a short path, for a socket's may have 107 bytes. It is removed at the end;
-    where this process is killed, by its watchdog, and else by the next process that wants one.
+def folder(among: Path | None = None) -> Iterator[Path]:
+    """An empty folder in `among`, else where temporary files go. Its path is short, for a socket's
+    may have 107 bytes. It is removed at the end; where this process is killed, by its watchdog,
+    and else by the next process that wants one.
 
     Raises:
         InfrastructureError: the disk is full or not writable.
     """
-    sweep()
-    watched.ensure()
-    place = tempfile.gettempdir()
-    with files.disk_errors(Path(place)):
+    place = among or Path(tempfile.gettempdir())
+    with files.disk_errors(place):
+        sweep(place)
         path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process_marks.here()}-", dir=place))
-        try:
-            with (path / _LOCK).open("w") as owner:
-                _take(owner.fileno())
-                yield path
-        finally:
+    try:
+        with files.disk_errors(place):
+            owner = (path / _LOCK).open("w")
+        with owner, watched.removed(path):
+            _take(owner.fileno())
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(place: Path) -> None:
+    """Remove the folders there whose owners are dead; once in a process."""
+    if place in _SWEPT:
+        return
+    _SWEPT.add(place)
+    for path in place.glob(f"{PREFIX}*"):
+        name = _NAME.fullmatch(path.name)
+        if name and _mine(path) and not process_marks.lives(name["mark"]) and _abandoned(path):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def sweep() -> None:
-    """Remove the folders whose owners are dead."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}[0-9]*.[0-9]*-*"):
-        mark = path.name.removeprefix(PREFIX).partition("-")[0]
-        if _mine(path) and not process_marks.lives(mark) and _abandoned(path):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def remove_old(pattern: str, seconds: float) -> None:
-    """Remove what is called so in the temporary folder and was not touched for that long."""
-    for path in Path(tempfile.gettempdir()).glob(pattern):
-        if _mine(path) and time.time() - path.stat().st_mtime > seconds:
+    for path in place.glob(_OLDER):
+        if _mine(path) and _age(path) > OLD_S:
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -73,9 +86,17 @@ def _abandoned(path: Path) -> bool:
         with (path / _LOCK).open("r+") as owner:
             return _take(owner.fileno())
     except FileNotFoundError:
-        with contextlib.suppress(FileNotFoundError):  # both: somebody else removes it
-            return time.time() - path.stat().st_mtime > YOUNG_S
+        return _age(path) > YOUNG_S
+    except OSError:
         return False
+
+
+def _age(path: Path) -> float:
+    """Seconds since something was made or removed in a folder; 0 where it is gone by now."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _take(lock: int) -> bool:

@@ -1,5 +1,5 @@
 """The process that ends what another one has left, however that ended: the processes that
-`processes.run` started there, and the folders of `temporary`.
+`processes.run` started there, and the folders of `temporary.py`.
 
 `watched.py` starts one beside each process of ours. It imports little, for that is often.
 """
@@ -10,34 +10,33 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 
 from mcore_compat.base import process_marks
 
 SETTLES_S = 0.5
 """So long what a dead process started may still come up: it was forked, and not yet marked."""
 
-PREFIX = "mcore-compat-"
-"""How temporary folders are called: PREFIX, the mark of the process that made it, and something."""
 
-
-def clean(mark: str, folder: str) -> None:
-    """End all processes of `mark`, and remove its temporary folders in `folder`."""
+def clean(mark: str, folders: Iterable[str]) -> None:
+    """End all processes of `mark`, and remove folders."""
     import shutil
 
     process_marks.end(mark)
-    for name in os.listdir(folder):
-        if name.startswith(f"{PREFIX}{mark}-"):
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(mark: str, folder: str) -> None:
+def main(mark: str) -> None:
     """Wait until the process of `mark` has closed its end of the pipe on standard input, which it
-    does by ending, and clean up after it."""
+    does by ending, and clean up after it. On the pipe come the folders to remove, each ended by a
+    zero byte."""
     # Sent to all processes of a job, say; this one ends by itself.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    while os.read(0, 1):
-        pass
+    told = b""
+    while data := os.read(0, 65536):
+        told += data
     deadline = time.monotonic() + SETTLES_S
     # Its files are closed a moment before it is gone.
     while process_marks.lives(mark):
@@ -47,11 +46,11 @@ def main(mark: str, folder: str) -> None:
     while time.monotonic() < deadline:
         process_marks.end(mark)
         time.sleep(0.02)
-    clean(mark, folder)
+    clean(mark, map(os.fsdecode, filter(None, told.split(b"\0"))))
 
 
-def command(mark: str, folder: str) -> list[str]:
+def command(mark: str) -> list[str]:
     """What starts this, with nothing of the user's that Python would read."""
     package = os.path.abspath(__file__).rsplit("/", 3)[0]
-    code = f"import sys; sys.path.append(sys.argv[3]); import {__name__} as w; w.main(*sys.argv[1:3])"
-    return [sys.executable, "-I", "-S", "-B", "-c", code, mark, folder, package]
+    code = f"import sys; sys.path.append(sys.argv[2]); import {__name__} as w; w.main(sys.argv[1])"
+    return [sys.executable, "-I", "-S", "-B", "-c", code, mark, package]

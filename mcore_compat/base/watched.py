@@ -6,9 +6,10 @@ import atexit
 import contextlib
 import os
 import subprocess
-import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mcore_compat.base import process_marks, watchdog
 
@@ -16,10 +17,11 @@ from mcore_compat.base import process_marks, watchdog
 @dataclass
 class _Watch:
     """The watchdog of this process. It waits on `pipe`, which only this process has: it closes
-    however this one ends."""
+    however this one ends. `folders` are to be removed then."""
 
     process: subprocess.Popen[bytes] | None = None
     pipe: int = -1
+    folders: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def drop(self) -> None:
@@ -32,7 +34,13 @@ class _Watch:
         self.lock = threading.Lock()
         if self.process:
             self.process.returncode = 0  # not to be waited for
+        self.folders.clear()
         self.drop()
+
+    def tell(self, folder: str) -> None:
+        # Where the watchdog was killed, the next one is told all.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.pipe, os.fsencode(folder) + b"\0")
 
 
 _WATCH = _Watch()
@@ -51,6 +59,21 @@ def ensure() -> None:
             _start()
 
 
+@contextlib.contextmanager
+def removed(folder: Path) -> Iterator[None]:
+    """Have the watchdog remove a folder, where this process is killed in the block."""
+    ensure()
+    with _WATCH.lock:
+        _WATCH.folders.add(str(folder))
+        if _WATCH.process:
+            _WATCH.tell(str(folder))
+    try:
+        yield
+    finally:
+        with _WATCH.lock:
+            _WATCH.folders.discard(str(folder))
+
+
 def _start() -> None:
     # What this Python may need to start, and no more. It carries no mark: it outlives an outer run
     # by a moment. It holds no file of whoever started us, and no signal to our group reaches it.
@@ -58,7 +81,7 @@ def _start() -> None:
     reads, _WATCH.pipe = os.pipe()
     try:
         _WATCH.process = subprocess.Popen(
-            watchdog.command(process_marks.here(), tempfile.gettempdir()),
+            watchdog.command(process_marks.here()),
             env={**kept, process_marks.EXEMPT: process_marks.here()},
             cwd="/",
             stdin=reads,
@@ -71,6 +94,8 @@ def _start() -> None:
         raise
     finally:
         os.close(reads)
+    for folder in _WATCH.folders:
+        _WATCH.tell(folder)
 
 
 @atexit.register
@@ -78,7 +103,7 @@ def release() -> None:
     """Clean up here, before this process ends by itself, and end the watchdog."""
     with _WATCH.lock:
         if _WATCH.process:
-            watchdog.clean(process_marks.here(), tempfile.gettempdir())
+            watchdog.clean(process_marks.here(), _WATCH.folders)
             _WATCH.process.kill()
             _WATCH.process.wait()
             _WATCH.drop()
