@@ -4,6 +4,9 @@ starts inherits that, in whatever session or process group.
 A mark is `PID.START.COUNT`: the process that called `processes.run`, when that started (a number
 comes around again), and which of its calls it was. `PID.START` stands for all its calls. Where one
 of ours starts another, the inner one's processes carry both marks: they end with the outer, too.
+
+One that empties its environment is found by its session or its parent; only if it also leaves the
+session and its parent is gone, nothing tells any more whose it is.
 """
 
 from __future__ import annotations
