@@ -220,3 +220,25 @@ def test_a_folder_whose_owner_is_not_seen_from_here_stays_while_it_holds_it(
         temporary._SWEPT.discard(tmp_path)
         temporary.sweep(tmp_path)
         assert own.exists()
+
+
+WRITER = """\
+import sys, time
+from pathlib import Path
+from mcore_compat.base import files, processes
+
+def pieces():
+    yield "first"
+    print("ready", flush=True)
+    time.sleep(600)
+
+processes.run(["true"], timeout=60)
+files.write_text(Path(sys.argv[1]) / "result.json", pieces())
+"""
+
+
+def test_a_kill_while_a_file_is_written_leaves_no_part_of_it(tmp_path: Path) -> None:
+    with host(tmp_path, [], WRITER) as main:
+        assert [path.name[:13] for path in tmp_path.iterdir()] == [".result.json."]
+        main.kill()
+        assert comes(lambda: not list(tmp_path.iterdir()))

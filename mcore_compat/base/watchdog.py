@@ -18,18 +18,21 @@ SETTLES_S = 0.5
 """So long what a dead process started may still come up: it was forked, and not yet marked."""
 
 
-def clean(mark: str, folders: Iterable[str]) -> None:
-    """End all processes of `mark`, and remove folders."""
+def clean(mark: str, paths: Iterable[str]) -> None:
+    """End all processes of `mark`, and remove files and folders."""
     import shutil
 
     process_marks.end(mark)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    for path in paths:
+        try:
+            os.unlink(path)
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def main(mark: str) -> None:
     """Wait until the process of `mark` has closed its end of the pipe on standard input, which it
-    does by ending, and clean up after it. On the pipe come the folders to remove, each ended by a
+    does by ending, and clean up after it. On the pipe comes what is to be removed, each ended by a
     zero byte."""
     # Sent to all processes of a job, say; this one ends by itself.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):

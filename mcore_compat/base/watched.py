@@ -17,11 +17,11 @@ from mcore_compat.base import process_marks, watchdog
 @dataclass
 class _Watch:
     """The watchdog of this process. It waits on `pipe`, which only this process has: it closes
-    however this one ends. `folders` are to be removed then."""
+    however this one ends. `paths` are to be removed then."""
 
     process: subprocess.Popen[bytes] | None = None
     pipe: int = -1
-    folders: set[str] = field(default_factory=set)
+    paths: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def drop(self) -> None:
@@ -34,13 +34,13 @@ class _Watch:
         self.lock = threading.Lock()
         if self.process:
             self.process.returncode = 0  # not to be waited for
-        self.folders.clear()
+        self.paths.clear()
         self.drop()
 
-    def tell(self, folder: str) -> None:
+    def tell(self, path: str) -> None:
         # Where the watchdog was killed, the next one is told all.
         with contextlib.suppress(BrokenPipeError):
-            os.write(self.pipe, os.fsencode(folder) + b"\0")
+            os.write(self.pipe, os.fsencode(path) + b"\0")
 
 
 _WATCH = _Watch()
@@ -60,18 +60,20 @@ def ensure() -> None:
 
 
 @contextlib.contextmanager
-def removed(folder: Path) -> Iterator[None]:
-    """Have the watchdog remove a folder, where this process is killed in the block."""
-    ensure()
+def removed(path: Path, *, anyway: bool = True) -> Iterator[None]:
+    """Have the watchdog remove a file or a folder, where this process is killed in the block.
+    `anyway`: one is started for that, where there is none."""
+    if anyway:
+        ensure()
     with _WATCH.lock:
-        _WATCH.folders.add(str(folder))
+        _WATCH.paths.add(str(path))
         if _WATCH.process:
-            _WATCH.tell(str(folder))
+            _WATCH.tell(str(path))
     try:
         yield
     finally:
         with _WATCH.lock:
-            _WATCH.folders.discard(str(folder))
+            _WATCH.paths.discard(str(path))
 
 
 def _start() -> None:
@@ -94,8 +96,8 @@ def _start() -> None:
         raise
     finally:
         os.close(reads)
-    for folder in _WATCH.folders:
-        _WATCH.tell(folder)
+    for path in _WATCH.paths:
+        _WATCH.tell(path)
 
 
 @atexit.register
@@ -103,7 +105,7 @@ def release() -> None:
     """Clean up here, before this process ends by itself, and end the watchdog."""
     with _WATCH.lock:
         if _WATCH.process:
-            watchdog.clean(process_marks.here(), _WATCH.folders)
+            watchdog.clean(process_marks.here(), _WATCH.paths)
             _WATCH.process.kill()
             _WATCH.process.wait()
             _WATCH.drop()
