@@ -242,3 +242,40 @@ def test_a_kill_while_a_file_is_written_leaves_no_part_of_it(tmp_path: Path) -> 
         assert [path.name[:13] for path in tmp_path.iterdir()] == [".result.json."]
         main.kill()
         assert comes(lambda: not list(tmp_path.iterdir()))
+
+
+FORKED = """\
+import os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from mcore_compat.base import forks
+from mcore_compat.resolve import resolvability
+
+def stays(*_):
+    place = Path(sys.argv[1]) / f"{os.getpid()}"
+    place.write_text(str(os.getpid()))
+    time.sleep(600)
+
+def forked():
+    with forks.forked(stays) as result:
+        print("ready", flush=True)
+        result()
+
+def pool():
+    resolvability.BATCH, resolvability._batch = 1, stays
+    cell = SimpleNamespace(torch="", te="", name="")
+    print("ready", flush=True)
+    list(resolvability._answered({"a": cell, "b": cell}, None, None, 2, print))
+
+globals()[sys.argv[2]]()
+"""
+
+
+@pytest.mark.parametrize(("how", "count"), [("forked", 1), ("pool", 2)])
+def test_forked_processes_end_with_a_parent_that_is_killed(
+    how: str, count: int, tmp_path: Path
+) -> None:
+    with ended(tmp_path), host(tmp_path, [how], FORKED) as main:
+        assert comes(lambda: len(pids(tmp_path)) == count, LONG)
+        main.kill()
+        assert left(tmp_path) == []
