@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mcore_compat.base import processes
+from mcore_compat.base import process_marks, processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.schedule.jobs import records, states
 from mcore_compat.schedule.jobs.job_options import JobOptions
@@ -137,3 +138,30 @@ def test_builds_ask_for_no_gpu(tmp_path: Path) -> None:
     assert "gpus_per_task" not in builds
     assert builds["additional_parameters"] == {"ntasks": 1, "requeue": True, "mem": "8G"}
     assert (cells["array_parallelism"], cells["time"], cells["account"]) == (4, 8, "a")
+
+
+def test_a_job_carries_no_mark_of_who_submitted_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would end with the run that its submitter was part of."""
+    pytest.importorskip("submitit", reason="it comes with the extra slurm")
+    seen: list[dict[str, str]] = []
+
+    class Executor:
+        def __init__(self, folder: Path) -> None:
+            """As submitit's."""
+
+        def update_parameters(self, **_: object) -> None:
+            """As submitit's."""
+
+        def submit_array(self, calls: Sequence[object]) -> list[object]:
+            seen.append(dict(os.environ))
+            return []
+
+    monkeypatch.setenv(process_marks.VARIABLE, "1.1000.1")
+    there = slurm({})
+    monkeypatch.setattr(there, "_submitit", SimpleNamespace(SlurmExecutor=Executor))
+    there.submit(batch_of(tmp_path, ["12_0"]))
+    assert len(seen) == 1
+    assert process_marks.VARIABLE not in seen[0]
+    assert os.environ[process_marks.VARIABLE] == "1.1000.1"

@@ -4,7 +4,9 @@ No suite is run here: a stand-in writes the events that one would write.
 """
 
 import json
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from support import ROOT, START, event
 
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.processes import Completed
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import GPU, MAIN, SUITE_LIMIT_S
 from mcore_compat.run.runner import EventTail, SuiteEnvironment
@@ -103,9 +106,10 @@ def test_the_suite_is_run_by_the_cells_python_with_what_was_asked(tmp_path: Path
     assert suite.after("--timeout") == "7.5"
     assert suite.after("--tools") == "tools"
     assert "--checks" not in suite.argv
+    given = suite.options.pop("env")
+    assert {name: value for name, value in given.items() if name != "TMPDIR"} == {"ONLY": "this"}
     assert suite.options == {
         "timeout": SUITE_LIMIT_S,
-        "env": {"ONLY": "this"},
         "cwd": ROOT,
         "log": tmp_path / "logs" / "suite.log",
     }
@@ -239,3 +243,64 @@ def test_an_interruption_while_an_event_is_taken_does_not_bring_it_twice(tmp_pat
         tail.drain()
     tail.drain()
     assert seen == [0, 1, 2]
+
+
+class Orphan(SuiteProcess):
+    """A suite beside which one of an older run still writes, into the file that it has open and
+    into one of that name."""
+
+    def __init__(self, older: Path, events: list[Any]) -> None:
+        super().__init__(events)
+        self._path, self._open = older, older.open("ab")
+
+    def __call__(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
+        with self._open as out, self._path.open("ab") as again:
+            for file in (out, again):
+                file.write(line_of(event("import[old]")))
+        return super().__call__(argv, **options)
+
+
+def test_what_an_older_runs_orphan_writes_does_not_reach_the_newer_run(tmp_path: Path) -> None:
+    first = SuiteProcess(EVENTS, raises=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(first, tmp_path)
+    orphan, seen = Orphan(Path(first.after("--events")), EVENTS), list[Any]()
+    run_suite(orphan, tmp_path, seen)
+    assert [one for one in seen if not isinstance(one, str)] == EVENTS
+    run_suite(SuiteProcess(EVENTS), tmp_path)
+    assert len(list(tmp_path.glob("events*"))) == 1, "those of older runs are removed"
+
+
+class Untidy(SuiteProcess):
+    """A suite that leaves files in its temporary folder, and tells of one."""
+
+    def __call__(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
+        folder = Path(options["env"]["TMPDIR"])
+        (folder / "pymp-x").mkdir()
+        (folder / "pymp-x" / "listener").touch()
+        self.events = [START, event("import[torch]", reason=f"no {folder}/pymp-x"), END]
+        return super().__call__(argv, **options)
+
+
+def test_what_a_suite_leaves_in_its_temporary_folder_goes_and_no_path_tells_of_it(
+    tmp_path: Path,
+) -> None:
+    """Equal runs say the same, wherever they were run."""
+    with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as place:
+        seen: list[Any] = []
+        suite = Untidy()
+        run_suite(suite, tmp_path, seen, variables={"TMPDIR": place})
+        assert suite.options["env"]["TMPDIR"].startswith(f"{place}/mcore-compat-")
+        assert list(Path(place).iterdir()) == []
+        assert seen[2]["reason"] == f"no {place}/pymp-x"
+
+
+def test_where_a_sockets_path_would_be_too_long_the_temporary_folder_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / ("x" * 60)
+    place.mkdir()
+    suite = SuiteProcess(EVENTS)
+    run_suite(suite, tmp_path, variables={"TMPDIR": str(place)})
+    assert suite.options["env"]["TMPDIR"] == str(place)
+    assert list(place.iterdir()) == []

@@ -11,6 +11,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from support import stand_in_cell
@@ -103,6 +104,27 @@ def test_a_build_that_was_cut_off_goes_on_in_its_folder(tools: StandIn) -> None:
     assert tools.steps == ["build", "try", "import"], "its environment was there"
     assert tools.seen["build"][0][-1] == str(compiled.parent)
     assert not list((files.home() / "build").iterdir())
+
+
+def test_folders_that_no_build_goes_on_from_are_swept(tools: StandIn) -> None:
+    """Whose wheel is there by now, and whose build was cut off long ago; not one that somebody
+    builds in, and not one that may go on."""
+    there = built(tools)
+    work, wheels = files.home() / "build", wheelhouse.folder()
+    keys = {"done": str(there.key), "held": "held", "goes-on": "other", "old": "old", "bare": ""}
+    for name, key in keys.items():
+        (work / name).mkdir(parents=True)
+        if key:
+            (work / name / "stamp.txt").write_text(f"inputs {key}")
+    for name in ("held", "old", "bare"):
+        stamp = work / name / "stamp.txt"
+        os.utime(stamp if stamp.exists() else work / name, (0, 0))
+    (wheels / "held").mkdir()
+    with FileLock(wheels / "held" / ".lock"):
+        built(tools)
+        assert sorted(path.name for path in work.iterdir()) == ["goes-on", "held"]
+    built(tools)
+    assert sorted(path.name for path in work.iterdir()) == ["goes-on"]
 
 
 def test_a_build_of_other_inputs_begins_anew(

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mcore_compat.base import watched
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.forks import forked
 
@@ -61,19 +62,20 @@ def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
-                for part in (text,) if isinstance(text, str) else text:
-                    out.write(part)
-                out.flush()
-                if durable:
-                    os.fsync(out.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        with watched.removed(Path(temporary), anyway=False):
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
+                    for part in (text,) if isinstance(text, str) else text:
+                        out.write(part)
+                    out.flush()
+                    if durable:
+                        os.fsync(out.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
 
 
 def write_folder(

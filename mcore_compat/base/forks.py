@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -15,7 +17,8 @@ T = TypeVar("T")
 def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """Run `call` in a forked process from the start of the `with` block on; what is yielded waits
     for it, returns what it returned and raises what it raised, or an InfrastructureError where the
-    process was killed, as where memory is short. One that nobody has waited for is ended.
+    process was killed, as where memory is short. One that nobody has waited for is ended, and one
+    whose parent dies, however that dies.
 
     Only for processes of one thread. What `call` returns or raises must be picklable.
     """
@@ -23,7 +26,7 @@ def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_answer, args=(call, sender))
+    child = context.Process(target=_answer, args=(call, sender, os.getpid()))
     child.start()
     sender.close()
 
@@ -46,7 +49,12 @@ def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
         receiver.close()
 
 
-def _answer(call: Callable[[], object], sender: Any) -> None:
+def _answer(call: Callable[[], object], sender: Any, parent: int) -> None:
+    from mcore_compat.base import processes  # slow to import, too
+
+    processes.die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:  # it died before that was asked for
+        return
     try:
         sender.send((call(), None))
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""The one module that runs processes: each with a time limit, each process group ended."""
+"""The one module that runs processes: each with a time limit, each ended with all it started."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from mcore_compat.base import process_marks, watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,9 @@ def run(
     """Run `argv` to its end or to `timeout` seconds, whichever comes first.
 
     `env` replaces the environment (None: inherit). Output lines go to `log` (appended) and to
-    `on_line` as they come. The whole process group is killed at the end, however it came,
-    so that no grandchild is left behind. KeyboardInterrupt passes through after the kill.
+    `on_line` as they come. All that it started is killed at the end, however it came, in whatever
+    session or process group; where this process itself is killed, its watchdog does that.
+    KeyboardInterrupt passes through after the kill.
     `grace`: seconds that a process gets to end what it started itself, asked by SIGTERM (in a
     shell's background SIGINT is ignored); for programs whose children have process groups of
     their own.
@@ -89,35 +92,59 @@ def run(
             if on_line:
                 on_line(line)
 
+        with _started(words, env, cwd, grace) as process:
+            timed_out = _pump(process, started + timeout, take)
+    return Completed(
+        argv=words,
+        returncode=process.returncode,
+        output="\n".join(lines),
+        seconds=time.monotonic() - started,
+        timed_out=timed_out,
+    )
+
+
+@contextlib.contextmanager
+def _started(
+    words: tuple[str, ...], env: Mapping[str, str] | None, cwd: Path | None, grace: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process, ended with all that it started when the block ends."""
+    watched.ensure()
+    mark, process = process_marks.new(), None
+    marked = {process_marks.VARIABLE: process_marks.with_inherited(mark)}
+    try:
         process = subprocess.Popen(
             words,
-            env=None if env is None else dict(env),
+            env={**(os.environ if env is None else env), **marked},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        assert process.stdout is not None
         _RUNNING.add(process.pid)
-        try:
-            timed_out = _pump(process, started + timeout, take)
-        finally:
-            if grace and process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(grace)
+        yield process
+    finally:
+        # Waited for last: until then no other process or group can get its number.
+        if process and grace and not _has_ended(process):
+            os.kill(process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + grace
+            while not _has_ended(process) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        if process:
             kill_group(process.pid)
+        process_marks.end(mark, process.pid if process else 0)
+        if process and process.stdout:
             _RUNNING.discard(process.pid)
-            returncode = process.wait()
+            process.wait()
             process.stdout.close()
-    return Completed(
-        argv=words,
-        returncode=returncode,
-        output="\n".join(lines),
-        seconds=time.monotonic() - started,
-        timed_out=timed_out,
-    )
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has, which is for somebody else to take note of."""
+    try:
+        return bool(os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    except ChildProcessError:  # where SIGCHLD is ignored
+        return True
 
 
 def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[bytes], None]) -> bool:
@@ -130,7 +157,7 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             now = time.monotonic()
-            if process.poll() is not None and ended_at is None:
+            if ended_at is None and _has_ended(process):
                 ended_at = now
             # A grandchild may hold the pipe open for ever after the process itself ended.
             if ended_at is not None and now > ended_at + 1.0:
@@ -148,7 +175,7 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
                 take(line)
     if buffer:  # also on a time-out: the last words tell the most
         take(buffer)
-    while not timed_out and process.poll() is None:  # the pipe was closed early
+    while not timed_out and not _has_ended(process):  # the pipe was closed early
         timed_out = time.monotonic() > deadline
         time.sleep(0.02)
     return timed_out

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 LIMIT = "MCORE_COMPAT_BUILD_LIMIT"
 LIMIT_S = 3600.0
+KEPT_S = 14 * 24 * 3600.0
+"""So long the folder of a build that was cut off is kept, for it to go on."""
+
 _STAMP, _KEEP, _MADE = "stamp.txt", "keep", "environment-made"
 
 
@@ -74,6 +81,24 @@ def opened(work: Path, key: str, stamp: str) -> Iterator[Path]:
         raise
     if not (base / _KEEP).exists():
         shutil.rmtree(base, ignore_errors=True)
+
+
+def sweep(work: Path, wheels: Path) -> None:
+    """Remove the folders that no build goes on from: whose wheel is below `wheels` by now, and
+    those that were not opened for long. One that somebody builds in stays."""
+    for base in work.glob("*"):
+        with contextlib.suppress(OSError):  # another user's, or gone by now
+            stamp = base / _STAMP
+            words = stamp.read_text().split() if stamp.exists() else []
+            place = wheels / words[-1] if words else None
+            old = time.time() - (stamp if words else base).stat().st_mtime > KEPT_S
+            if not (old or (place and (place / "build.json").exists())):
+                continue
+            if place is None or not place.is_dir():
+                shutil.rmtree(base, ignore_errors=True)
+                continue
+            with contextlib.suppress(Timeout), FileLock(place / ".lock", timeout=0):
+                shutil.rmtree(base, ignore_errors=True)
 
 
 def keep(base: Path) -> None:

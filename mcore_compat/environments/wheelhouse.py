@@ -6,7 +6,6 @@ import datetime
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mcore_compat.base import files
+from mcore_compat.base import files, temporary
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.base.progress import Heartbeat
@@ -76,6 +75,7 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
     toolkit = _toolkit(recipe, job)
     key = _key(pin, job.cell, _variant(pin, recipe, toolkit, job))
     place = folder() / str(key)
+    build_folder.sweep(files.home() / "build", folder())
     wheel = lookup(key)
     if wheel:
         return wheel
@@ -177,8 +177,8 @@ def _variant(pin: Pin, recipe: Recipe, toolkit: Toolkit | None, job: Job) -> str
     plain = build_record(_key(pin, job.cell))
     if plain and plain.cuda_toolkit is None:
         return ""  # there is a wheel, and it has no CUDA sources
-    with files.disk_errors(folder()), tempfile.TemporaryDirectory() as name:
-        sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, Path(name))
+    with files.disk_errors(folder()), temporary.folder() as place:
+        sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, place)
         return chosen if recipes.has_cuda_sources(sdist) else ""
 
 

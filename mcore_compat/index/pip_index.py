@@ -16,6 +16,7 @@ from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoMetadataError, NoSuchProjectErro
 from pypi_simple.client import USER_AGENT
 from requests import HTTPError
 
+from mcore_compat.base import temporary
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.index import belief, transport
 
@@ -94,8 +95,8 @@ class PipIndex:
             return wheel.read(names[0]).decode() if names else None
 
     def _pkg_info(self, file: Any) -> str | None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / file.filename
+        with temporary.folder() as folder:
+            path = folder / file.filename
             self._simple.download_package(file, path)
             if not tarfile.is_tarfile(path):
                 return None

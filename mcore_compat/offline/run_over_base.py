@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mcore_compat.base import temporary
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import scan
@@ -36,8 +36,7 @@ def run_over_base(
     if python is None:
         raise UsageError(f"--base: {base} is no Python; give its path, or current")
     without = fitting(names, Path(python), context)
-    with tempfile.TemporaryDirectory(prefix="mcore-compat-") as name:
-        folder = Path(name)
+    with temporary.folder() as folder:
         choices = {n: packing.PackingOptions(without=names) for n, names in without.items()}
         archive.lay_out(packing.bundle_files(choices, context), folder)
         argv: list[str | Path] = [python, folder / "run.py", "--base", "current"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import tomllib
 from packaging.requirements import Requirement
 
-from mcore_compat.base import exhaustion, files
+from mcore_compat.base import exhaustion, files, temporary
 from mcore_compat.base.errors import InfrastructureError, LockError, MatrixError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.cells import Cell
@@ -220,9 +219,9 @@ def _resolve(
     sources = sorted({rule.package for rule in matrix.source_only})
     date = exclude_newer(cell, releases)
     wanted = requirements(cell, matrix, releases)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         names = ("requirements.in", "constraints.in", "uv.toml", "pylock.toml")
-        asked, constraints, config, out = (Path(folder) / name for name in names)
+        asked, constraints, config, out = (folder / name for name in names)
         asked.write_text("".join(f"{line}\n" for line in wanted))
         constraints.write_text("".join(f"{line}\n" for line in bounds[0]))
         config.write_text(settings(cell, matrix))

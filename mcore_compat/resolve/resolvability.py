@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from mcore_compat.base import files
+from mcore_compat.base import files, processes
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
@@ -148,7 +149,10 @@ def _answered(
         yield from _batch(batches[0], matrix, releases)
         return
     count = 0
-    with ProcessPoolExecutor(max_workers=jobs) as pool:
+    # However this process ends, they end with it.
+    with ProcessPoolExecutor(
+        jobs, initializer=processes.die_with_parent, initargs=(signal.SIGKILL,)
+    ) as pool:
         rows = pool.map(_batch, batches, itertools.repeat(matrix), itertools.repeat(releases))
         for batch in rows:
             yield from batch

@@ -5,15 +5,17 @@ Standard library only: a bundle carries this to machines that have nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mcore_compat.base import process_marks, temporary
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.base.processes import Runner
 from mcore_compat.run import infrastructure, room
@@ -35,12 +37,23 @@ class SuiteEnvironment:
     logs: Path
 
 
+SOCKET_BYTES, _BELOW = 107, 32
+"""What a socket's path may have, and what Python and torch make of the temporary folder's for it:
+`pymp-xxxxxxxx/listener-xxxxxxxx`."""
+
+EVENTS = "events-*.jsonl"
+"""How the events file is called: each process of the suite has its own, so that one that was left
+behind by a run which was killed cannot write into a newer one's."""
+
+
 @dataclass(kw_only=True)
 class EventTail:
-    """Reads the lines that a growing events file has gained since the last look."""
+    """Reads the lines that a growing events file has gained since the last look. `folder` is this
+    run's own for temporary files, of which no path tells: equal runs are to say the same."""
 
     path: Path
     on_event: Callable[[Mapping[str, Any]], None]
+    folder: str = ""
     _read: int = field(default=0, init=False)
     seen: int = field(default=0, init=False)
 
@@ -56,7 +69,8 @@ class EventTail:
             # Counted first: an interruption while it is taken must not bring it twice.
             self._read += len(line)
             self.seen += 1
-            self.on_event(json.loads(line))
+            own = f"/{self.folder}".encode()
+            self.on_event(json.loads(line.replace(own, b"") if self.folder else line))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +116,7 @@ def run_suite(
             `on_event` has had what they said until then.
     """
     asked = Asked(check_set=check_set, only=only, check_limit=check_limit, limit=limit)
-    folders = (Path(place.variables.get("TMPDIR") or tempfile.gettempdir()), place.logs, room.SHM)
+    folders = (_temporary_of(place), place.logs, room.SHM)
     room.require(folders)
     doubts, end = Doubts(known), []
 
@@ -150,26 +164,28 @@ def _once(
         on_event(event)
 
     place.logs.mkdir(parents=True, exist_ok=True)
-    tail = EventTail(path=place.logs / "events.jsonl", on_event=take)
+    events = place.logs / EVENTS.replace("*", process_marks.new())
     log = place.logs / "suite.log"
-    for path in (tail.path, log):
+    for path in (*place.logs.glob("events*.jsonl"), log):
         path.unlink(missing_ok=True)
+    with _temporary(place) as (variables, folder):
+        tail = EventTail(path=events, on_event=take, folder=folder)
 
-    def line(text: str) -> None:
-        tail.drain()
-        say(f"  {text}")
+        def line(text: str) -> None:
+            tail.drain()
+            say(f"  {text}")
 
-    try:
-        done = run(
-            _command(asked, place, tail.path),
-            timeout=asked.seconds,
-            env=place.variables,
-            cwd=place.suite.parent,
-            log=log,
-            on_line=line,
-        )
-    finally:
-        tail.drain()
+        try:
+            done = run(
+                _command(asked, place, events),
+                timeout=asked.seconds,
+                env=variables,
+                cwd=place.suite.parent,
+                log=log,
+                on_line=line,
+            )
+        finally:
+            tail.drain()
     what = asked.check_set.words
     if tail.seen == 0:
         output = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
@@ -183,6 +199,22 @@ def _once(
             f"{what} ended early in {place.name}, after {checks} checks, with exit code "
             f"{done.returncode} (log: {log}); run it again"
         )
+
+
+def _temporary_of(place: SuiteEnvironment) -> Path:
+    return Path(place.variables.get("TMPDIR") or tempfile.gettempdir())
+
+
+@contextlib.contextmanager
+def _temporary(place: SuiteEnvironment) -> Iterator[tuple[Mapping[str, str], str]]:
+    """The variables of one process of the suite, with a temporary folder of its own and that one's
+    name: what is killed there leaves files. None where sockets' paths would be too long in it."""
+    among = _temporary_of(place)
+    with temporary.folder(among) as folder:
+        if len(os.fsencode(folder)) + _BELOW > SOCKET_BYTES:
+            yield place.variables, ""
+        else:
+            yield {**place.variables, "TMPDIR": str(folder)}, folder.name
 
 
 def _command(asked: Asked, place: SuiteEnvironment, events: Path) -> list[str | os.PathLike[str]]:

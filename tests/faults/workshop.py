@@ -180,7 +180,7 @@ class Workshop:
     def _take_evidence(self) -> None:
         """The result of a cell as a bundle's run on another machine brings it."""
         stored = json.loads(self.result(NEW).read_bytes())
-        log = self.toy.home / "logs" / f"compat-{NEW}" / "events.jsonl"
+        (log,) = (self.toy.home / "logs" / f"compat-{NEW}").glob("events-*.jsonl")
         data = {
             "schema": 1,
             **{name: stored[name] for name in ("cell", "taken", "complete", "lock", "suite")},

@@ -10,12 +10,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcore_compat.base import files, processes
+from mcore_compat.base import files, processes, temporary
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.environments import process_variables, toolkits
 from mcore_compat.environments.toolkits import Toolkit
@@ -110,20 +110,19 @@ def prepared(cell: Mapping[str, Any], run: NodeRun) -> Iterator[NodeEnvironment]
     if run.args.installer == "uv" and uv is None:
         raise UsageError("--installer uv: it is not on PATH")
     installer = Installer(root=run.root, uv=Path(uv) if uv else None)
-    temporary = over and not run.args.keep
-    lasting = run.into / "work" / cell["cell"]
-    work = Path(tempfile.mkdtemp(prefix="mcore-compat-")) if temporary else lasting
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        os.environ["MCORE_COMPAT_HOME"] = str(work)  # where the driver's stand-in is put
-        yield (_over if over else _own)(cell, installer, work, run)
-    finally:
-        if run.args.keep:
-            say(f"the environment stays: {work}")
-        else:
-            shutil.rmtree(work, ignore_errors=True)
-            # What was compiled of it: its place is never used again.
-            shutil.rmtree(pycache(run) / work.relative_to("/"), ignore_errors=True)
+    lasting = nullcontext(run.into / "work" / cell["cell"])
+    with temporary.folder() if over and not run.args.keep else lasting as work:
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            os.environ["MCORE_COMPAT_HOME"] = str(work)  # where the driver's stand-in is put
+            yield (_over if over else _own)(cell, installer, work, run)
+        finally:
+            if run.args.keep:
+                say(f"the environment stays: {work}")
+            else:
+                shutil.rmtree(work, ignore_errors=True)
+                # What was compiled of it: its place is never used again.
+                shutil.rmtree(pycache(run) / work.relative_to("/"), ignore_errors=True)
 
 
 def _own(
@@ -207,7 +206,7 @@ def _over(
     return NodeEnvironment(
         python=python,
         tools=install.tools(installer, python, work),
-        variables=_variables(torch.parent, folder, work, toolkit, run),
+        variables=_variables(torch.parent, folder, toolkit, run),
         wheels=_local_wheels(packages),
         folders=(*_folders(run, work), *map(str, paths)),
         base={
@@ -220,9 +219,7 @@ def _over(
     )
 
 
-def _variables(
-    site: Path, folder: Path, work: Path, toolkit: Toolkit | None, run: NodeRun
-) -> dict[str, str]:
+def _variables(site: Path, folder: Path, toolkit: Toolkit | None, run: NodeRun) -> dict[str, str]:
     """What the cell's processes need, whatever this machine says itself; `site` has its torch."""
     variables = process_variables.variables(
         site, process_variables.driver_stub(site, processes.run)
@@ -241,9 +238,6 @@ def _variables(
     variables["PATH"] = ":".join(path)
     # Compiled Python would lie beside its source, in this Python's own packages.
     variables["PYTHONPYCACHEPREFIX"] = str(pycache(run))
-    if not run.args.keep:  # killed processes leave folders there; a socket's path must be short
-        (work / "tmp").mkdir()
-        variables["TMPDIR"] = str(work / "tmp")
     return {**variables, **{name: str(folder / "cache" / name.lower()) for name in CACHES}}
 
 

@@ -24,6 +24,7 @@ from mcore_compat.base.errors import Interrupted
 from mcore_compat.offline.node.detached import in_session
 from mcore_compat.offline.node.environment import PARTS, NodeRun
 from mcore_compat.offline.node.run_script import RESULTS, SUMMARY, write_whole
+from mcore_compat.run.runner import EVENTS
 
 PROGRESS_S, ARCHIVE_S = 15.0, 10.0
 """How often a line is printed of each cell, and the archive is made anew."""
@@ -134,7 +135,7 @@ def counts(cell: RunningCell, run: NodeRun) -> tuple[Counter[str], int]:
     ended: Counter[str] = Counter()
     asked = 0
     for name in (cell.name, *(f"{cell.name}.{part}" for part in PARTS)):
-        for raw in _lines(run.into / "logs" / name / "events.jsonl", cell.began):
+        for raw in _lines(run.into / "logs" / name, cell.began):
             if not raw.endswith(b"\n"):
                 continue  # still being written
             event = json.loads(raw)
@@ -145,12 +146,12 @@ def counts(cell: RunningCell, run: NodeRun) -> tuple[Counter[str], int]:
     return ended, asked
 
 
-def _lines(path: Path, began: float) -> list[bytes]:
-    """The lines of a file that was written since; none where it is not there, or an older one."""
-    with contextlib.suppress(FileNotFoundError):  # a suite that starts removes the last one's
-        if path.stat().st_mtime >= began:
-            return path.read_bytes().splitlines(keepends=True)
-    return []
+def _lines(logs: Path, began: float) -> Iterator[bytes]:
+    """The lines of the suite's events that were written since."""
+    for path in logs.glob(EVENTS):
+        with contextlib.suppress(FileNotFoundError):  # a suite that starts removes the last one's
+            if path.stat().st_mtime >= began:
+                yield from path.read_bytes().splitlines(keepends=True)
 
 
 def line(cell: RunningCell, run: NodeRun) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from mcore_compat.base import process_tree, processes
+from mcore_compat.base import process_marks, process_tree, processes
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.base.processes import Runner
 from mcore_compat.schedule.jobs import records, states, worker
@@ -96,7 +96,8 @@ class SlurmScheduler(Scheduler):
             calls: list[Callable[[], str]] = [
                 functools.partial(worker.work, str(batch.folder), task.name) for task in batch.tasks
             ]
-            jobs = executor.submit_array(calls)
+            with process_marks.outlived():  # a job does not end with who submitted it
+                jobs = executor.submit_array(calls)
         except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
             lines = [line for line in str(error).splitlines() if line.strip()] or ["sbatch failed"]
             why = next((line for line in lines if "error:" in line), lines[-1])

@@ -1,0 +1,108 @@
+"""Temporary folders that do not outlive the process that made them, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcore_compat.base import files, process_marks, watched
+
+PREFIX = "mcore-compat-"
+"""How they are called: PREFIX, the mark of the process that made it, and something."""
+
+_NAME = re.compile(PREFIX + r"(?P<mark>\d+\.\d{3,})-[a-z0-9_]{8}")
+
+_LOCK = ".owner"
+"""A file in each, locked by its owner, who may be one that is not seen from here: of another
+container or machine that has the same temporary folder."""
+
+YOUNG_S = 3600.0
+"""A folder without that file may be one that is just being made."""
+
+_OLDER, OLD_S = "mcore-compat-suite-*", 2 * 24 * 3600.0
+"""What suites leave that were not run in such a folder. They say nothing of their owners, and are
+touched with each check."""
+
+_SWEPT: set[Path] = set()
+"""Where this process has swept: once is enough."""
+
+
+@contextlib.contextmanager
+def folder(among: Path | None = None) -> Iterator[Path]:
+    """An empty folder in `among`, else where temporary files go. Its path is short, for a socket's
+    may have 107 bytes. It is removed at the end; where this process is killed, by its watchdog,
+    and else by the next process that wants one.
+
+    Raises:
+        InfrastructureError: the disk is full or not writable.
+    """
+    place = among or Path(tempfile.gettempdir())
+    with files.disk_errors(place):
+        sweep(place)
+        path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process_marks.here()}-", dir=place))
+    try:
+        with files.disk_errors(place):
+            owner = (path / _LOCK).open("w")
+        with owner, watched.removed(path):
+            _take(owner.fileno())
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(place: Path) -> None:
+    """Remove the folders there whose owners are dead; once in a process."""
+    if place in _SWEPT:
+        return
+    _SWEPT.add(place)
+    for path in place.glob(f"{PREFIX}*"):
+        name = _NAME.fullmatch(path.name)
+        if name and _mine(path) and not process_marks.lives(name["mark"]) and _abandoned(path):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in place.glob(_OLDER):
+        if _mine(path) and _age(path) > OLD_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _mine(path: Path) -> bool:
+    """Whether it is a folder, and this user's."""
+    try:
+        info = path.lstat()
+    except OSError:  # gone by now
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid()
+
+
+def _abandoned(path: Path) -> bool:
+    try:
+        with (path / _LOCK).open("r+") as owner:
+            return _take(owner.fileno())
+    except FileNotFoundError:
+        return _age(path) > YOUNG_S
+    except OSError:
+        return False
+
+
+def _age(path: Path) -> float:
+    """Seconds since something was made or removed in a folder; 0 where it is gone by now."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _take(lock: int) -> bool:
+    """Lock an open file; whether that could be done. Some file systems have no locks."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""This process has a watchdog from its first run on: a process that ends what this one leaves."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcore_compat.base import process_marks, watchdog
+
+
+@dataclass
+class _Watch:
+    """The watchdog of this process. It waits on `pipe`, which only this process has: it closes
+    however this one ends. `paths` are to be removed then."""
+
+    process: subprocess.Popen[bytes] | None = None
+    pipe: int = -1
+    paths: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def drop(self) -> None:
+        if self.process:
+            os.close(self.pipe)
+            self.process = None
+
+    def forget(self) -> None:
+        """In a forked process, whose it is not."""
+        self.lock = threading.Lock()
+        if self.process:
+            self.process.returncode = 0  # not to be waited for
+        self.paths.clear()
+        self.drop()
+
+    def tell(self, path: str) -> None:
+        # Where the watchdog was killed, the next one is told all.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.pipe, os.fsencode(path) + b"\0")
+
+
+_WATCH = _Watch()
+os.register_at_fork(after_in_child=_WATCH.forget)
+
+
+def ensure() -> None:
+    """Have a watchdog: the one that is there, else another."""
+    with _WATCH.lock:
+        if _WATCH.process and _WATCH.process.poll() is None:
+            return
+        _WATCH.drop()
+        # Where none can be had, as for want of memory, only a kill of this very process leaves
+        # something behind, for the next one to sweep: no reason to run nothing.
+        with contextlib.suppress(OSError):
+            _start()
+
+
+@contextlib.contextmanager
+def removed(path: Path, *, anyway: bool = True) -> Iterator[None]:
+    """Have the watchdog remove a file or a folder, where this process is killed in the block.
+    `anyway`: one is started for that, where there is none."""
+    if anyway:
+        ensure()
+    with _WATCH.lock:
+        _WATCH.paths.add(str(path))
+        if _WATCH.process:
+            _WATCH.tell(str(path))
+    try:
+        yield
+    finally:
+        with _WATCH.lock:
+            _WATCH.paths.discard(str(path))
+
+
+def _start() -> None:
+    # What this Python may need to start, and no more. It carries no mark: it outlives an outer run
+    # by a moment. It holds no file of whoever started us, and no signal to our group reaches it.
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    reads, _WATCH.pipe = os.pipe()
+    try:
+        _WATCH.process = subprocess.Popen(
+            watchdog.command(process_marks.here()),
+            env={**kept, process_marks.EXEMPT: process_marks.here()},
+            cwd="/",
+            stdin=reads,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(_WATCH.pipe)
+        raise
+    finally:
+        os.close(reads)
+    for path in _WATCH.paths:
+        _WATCH.tell(path)
+
+
+@atexit.register
+def release() -> None:
+    """Clean up here, before this process ends by itself, and end the watchdog."""
+    with _WATCH.lock:
+        if _WATCH.process:
+            watchdog.clean(process_marks.here(), _WATCH.paths)
+            _WATCH.process.kill()
+            _WATCH.process.wait()
+            _WATCH.drop()
