@@ -6,13 +6,13 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from mcore_compat.base.foreign import plain
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import order
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.results.fingerprint import plain
 
 CONSTRAINTS = "constraints"
 """Beside the report."""

@@ -13,10 +13,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mcore_compat.base.foreign import plain
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import verdict
-from mcore_compat.results.fingerprint import plain
 
 NAMES = {
     "megatron-core": "megatron-core",
