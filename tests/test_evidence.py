@@ -191,9 +191,11 @@ def test_odd_events_are_a_fault_of_the_surroundings(why: str) -> None:
 )
 def test_events_of_two_runs_are_no_result(events: list[dict[str, Any]]) -> None:
     builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    *first, last = events
+    for one in first:
+        builder.take(one)
     with pytest.raises(InfrastructureError, match="two runs"):
-        for one in events:
-            builder.take(one)
+        builder.take(last)
 
 
 def test_the_file_is_plain_sorted_json(made: Made) -> None:

@@ -47,13 +47,14 @@ class Changes:
     def __init__(self) -> None:
         self._mark = secrets.token_hex(4)
         self._changed: dict[Path, bool] = {}
+        self._expected: dict[Path, None] = {}
         self._made: dict[Path, None] = {}
 
     def __enter__(self) -> Changes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for path in self._changed:
+        for path in self._expected:
             _discard(self._beside(path))
         for folder in sorted(self._made, reverse=True):
             with contextlib.suppress(OSError):  # not empty: something was put there
@@ -65,16 +66,17 @@ class Changes:
     def _old(self, path: Path) -> Path:
         return path.with_name(f".{path.name}.{self._mark}.old")
 
-    def _note(self, path: Path, *, stays: bool) -> None:
-        self._changed[path] = stays
-        missing = itertools.takewhile(lambda folder: not folder.exists(), path.parents)
-        self._made.update(dict.fromkeys(missing))
-
     def expect(self, paths: Iterable[Path]) -> None:
-        """Say what a forked process is going to `write` with these changes, so that it is known
-        here."""
+        """Say what a forked process may `write` with these changes, so that what it leaves is
+        removed; `written` says what it did."""
         for path in paths:
-            self._note(path, stays=True)
+            self._expected[path] = None
+            missing = itertools.takewhile(lambda folder: not folder.exists(), path.parents)
+            self._made.update(dict.fromkeys(missing))
+
+    def written(self, paths: Iterable[Path]) -> None:
+        """Take over what a forked process has written."""
+        self._changed.update(dict.fromkeys(paths, True))
 
     def write(self, path: Path, text: Text, *, durable: bool = True) -> None:
         """Write a file, or its pieces, beside its place; `durable`: as in `files.write_text`.
@@ -82,7 +84,8 @@ class Changes:
         Raises:
             InfrastructureError: the disk is full or not writable.
         """
-        self._note(path, stays=True)
+        self.expect([path])
+        self._changed[path] = True
         with files.disk_errors(path):
             files.write_text(self._beside(path), text, durable=durable)
 
@@ -94,14 +97,15 @@ class Changes:
         Raises:
             InfrastructureError: the disk is full or not writable.
         """
-        self._note(folder, stays=True)
+        self.expect([folder])
+        self._changed[folder] = True
         with files.disk_errors(folder):
             self._beside(folder).mkdir(parents=True)
             return files.write_pages(self._beside(folder), pages, also)
 
     def remove(self, path: Path) -> None:
         """Remove a file, where it is there."""
-        self._note(path, stays=False)
+        self._changed[path] = False
 
     def commit(self) -> None:
         """Put all in their places.

@@ -27,11 +27,6 @@ NAMES = {
 }
 """What an axis is called at the head of a column."""
 
-_UNSEEN = re.compile(
-    "[\u061c\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
-)
-"""What `plain` leaves, and what no page should have: marks that are not seen, halves of pairs."""
-
 _INLINE = re.compile(
     r"(?<=\w)(?P<extra>\[[\w.+-]*\](?![\[(]))"  # `name[extra]` is no link: left as it is
     r"|(?P<entity>&(?=[#\w]|$))"
@@ -48,7 +43,7 @@ def shown(value: Any) -> Any:
     """A text without control characters and without what hides or turns text; else as it is."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return _UNSEEN.sub("\ufffd", plain(value))
+    return plain(value)
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -54,7 +54,8 @@ def refuse_name(result: Evidence) -> None:
     for axis, word in zip(AXES, words, strict=True):
         version = result.pins[axis]
         try:
-            meant = word is None or parsed(word) == parsed(version) or series_of(version) == word
+            number = parsed(version)
+            meant = word is None or parsed(word) == number or series_of(version) == word
         except InvalidVersion:
             raise EvidenceError(f"its pin {axis} {version} is no version") from None
         if not meant:

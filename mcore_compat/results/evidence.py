@@ -29,7 +29,7 @@ CellName = Annotated[str, Meta(pattern="^compat-")]
 Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
 """ISO 8601, UTC."""
 
-Digest = Annotated[str, Meta(pattern=r"^[0-9A-Za-z]*\Z", max_length=64)]
+Digest = Annotated[str, Meta(pattern=r"^[0-9A-Za-z ._+-]*\Z", max_length=100)]
 """SHA-256; empty where there is nothing that it could be of. What is none is equal to none."""
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z", max_length=200)]

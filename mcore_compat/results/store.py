@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -289,8 +290,10 @@ def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
     """All evidence of a check set below `folder`, sorted by cell and device class.
 
     Raises:
-        EvidenceError: a file is corrupt.
+        EvidenceError: a file is corrupt, or `folder` is none.
     """
+    if not folder.is_dir() and os.path.lexists(folder):
+        raise EvidenceError(f"{folder} is no folder of results: move what lies there away")
     paths = sorted(folder.glob(f"compat-*/{check_set}.*.json"))
     with _nothing_collected():
         return tuple(load(path) for path in paths)
