@@ -1,14 +1,17 @@
 """Evidence is kept, validated, and never replaced by less."""
 
 import dataclasses
+import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import START, event, stand_in_cell
+from support import START, event, record_event, stand_in_cell
 
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
@@ -147,10 +150,52 @@ def test_an_interrupted_run_is_never_fresh(made: Made) -> None:
     assert evidence.stale(found, lock="l", suite="s", python="3.12")
 
 
-def test_events_of_another_protocol_are_refused() -> None:
+ODD: dict[str, Any] = {
+    "protocol 2": {**START, "suite": 2},
+    "protocol x": {**START, "suite": "x\u202e"},
+    "missing required field `installed`": {"event": "start", "suite": 1, "device_class": "host",
+                                           "platform": {}, "checks": []},
+    "missing required field `event`": {},
+    "Invalid value 'other'": {"event": "other"},
+    "Expected `object`": [],
+    "Invalid enum value 'odd'": event("restore[gpt]", "odd"),
+    r"seconds": event("restore[gpt]", seconds=math.nan),
+    r"at `\$.seconds`": event("restore[gpt]", seconds=math.inf),
+    r"at `\$.details`": event("restore[gpt]", details=[]),
+    r"at `\$.failure`": event("restore[gpt]", failure="no"),
+    r"at `\$.check`": event("restore[gpt]\n"),
+    r"at `\$.kind`": event("restore[gpt]", kind="\x1b[31m"),
+    "nested more than": event("restore[gpt]", details={"deep": functools.reduce(
+        lambda inner, _: [inner], range(5000), 0)}),
+    "the same once they are cleaned": event("restore[gpt]", details={"a\0": 1, "a\x01": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", ODD)
+def test_odd_events_are_a_fault_of_the_surroundings(why: str) -> None:
     builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
-    with pytest.raises(EvidenceError, match="protocol"):
-        builder.take({**START, "suite": 2})
+    with pytest.raises(InfrastructureError, match=why) as caught:
+        builder.take(ODD[why])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [START, START],
+        [START, event("restore[gpt]"), event("restore[gpt]")],
+        [START, record_event("signatures"), record_event("signatures")],
+        [START, {"event": "end"}, event("restore[gpt]")],
+        [START, {"event": "end"}, {"event": "end"}],
+    ],
+)
+def test_events_of_two_runs_are_no_result(events: list[dict[str, Any]]) -> None:
+    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    *first, last = events
+    for one in first:
+        builder.take(one)
+    with pytest.raises(InfrastructureError, match="two runs"):
+        builder.take(last)
 
 
 def test_the_file_is_plain_sorted_json(made: Made) -> None:

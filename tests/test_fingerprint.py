@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcore_compat.base import foreign
 from mcore_compat.results import fingerprint
 
 FRAMES = [
@@ -67,7 +68,7 @@ def test_no_path_of_a_machine_stays() -> None:
 
 @given(st.text())
 def test_control_characters_never_pass(text: str) -> None:
-    shown = fingerprint.plain(text)
+    shown = foreign.plain(text)
     assert not any(ord(c) < 32 and c not in "\t\n" for c in shown)
     assert "\u202e" not in shown
 

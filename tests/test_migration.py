@@ -18,7 +18,8 @@ from mcore_compat.results import fingerprint, large_values, migration, store
 from mcore_compat.results.evidence import Evidence
 
 CELL, OTHER = "compat-0.16-modelopt0.41", "compat-0.9-modelopt0.21"
-PINS = {"megatron-core": "0.16.1", "nvidia-modelopt": "0.41.0", "python": "3.12"}
+PINS = {"megatron-core": "0.16.1", "nvidia-modelopt": "0.41.0", "transformer-engine": "2.11.0",
+        "torch": "2.9.1", "python": "3.12"}  # fmt: skip
 TAKEN = "2026-01-02T03:04:05Z"
 TRACEBACK = "Traceback (most recent call last)\n" + "  a line\n" * 40
 LOOSE, PACKED = {"signature": "x" * 300}, {"keys": ["y" * 200, {"z": 1}]}
@@ -70,7 +71,7 @@ def main(device: str = "host", **fields: Any) -> dict[str, Any]:
         "schema": 1,
         "cell": CELL,
         "device_class": device,
-        "outcome": "partial",
+        "outcome": "incompatible",
         "reason": None,
         "taken": TAKEN,
         "pins": PINS,
@@ -131,6 +132,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     f"evidence/{CELL}/gpu.json": main("gpu", complete=False, outcome="error"),
     f"evidence/{OTHER}/host.json": main(
         cell=OTHER,
+        pins={**PINS, "megatron-core": "0.9.0", "nvidia-modelopt": "0.21.1"},
         outcome="unresolvable",
         reason={"kind": "unresolvable", "message": "two torches", "help": "wait"},
         checks=[],

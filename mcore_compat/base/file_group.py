@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import tempfile
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mcore_compat.base import files
 
+Text = str | Iterable[str]
+"""Of a file, or its pieces."""
 
-def write_all(texts: Mapping[Path, str | None]) -> None:
+
+def write_all(texts: Mapping[Path, Text | None]) -> None:
     """Write each text to its path, in this order; None takes the file away.
 
     All are on the disk, beside their places, before the first is renamed. Where a rename fails,
@@ -21,32 +26,138 @@ def write_all(texts: Mapping[Path, str | None]) -> None:
     Raises:
         InfrastructureError: the disk is full or not writable; every file is then as it was.
     """
-    new: dict[Path, Path] = {}
-    before: dict[Path, bytes | None] = {}
-    with contextlib.ExitStack() as stack:
+    with Changes() as changes:
         for path, text in texts.items():
-            stack.enter_context(files.disk_errors(path))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
-            staged = Path(stack.enter_context(folder)) / path.name
-            before[path] = path.read_bytes() if path.exists() else None
-            if text is not None:
-                files.write_text(staged, text)
-                new[path] = staged
+            if text is None:
+                changes.remove(path)
+            else:
+                changes.write(path, text)
+        changes.commit()
+
+
+class Changes:
+    """Files and folders that are written, or removed, all together or not at all.
+
+    Each is written whole beside its place; `commit` puts all of them in their places, in order, and
+    where one cannot be put there, takes back those that were: for that nothing has to be written.
+    What was not committed when the `with` block ends is removed. Only a kill in the middle of
+    `commit` leaves some of them new, each whole.
+    """
+
+    def __init__(self) -> None:
+        self._mark = secrets.token_hex(4)
+        self._changed: dict[Path, bool] = {}
+        self._expected: dict[Path, None] = {}
+        self._made: dict[Path, None] = {}
+
+    def __enter__(self) -> Changes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in self._expected:
+            _discard(self._beside(path))
+        for folder in sorted(self._made, reverse=True):
+            with contextlib.suppress(OSError):  # not empty: something was put there
+                folder.rmdir()
+
+    def _beside(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.{self._mark}")
+
+    def _old(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.{self._mark}.old")
+
+    def expect(self, paths: Iterable[Path]) -> None:
+        """Say what a forked process may `write` with these changes, so that what it leaves is
+        removed; `written` says what it did."""
+        for path in paths:
+            self._expected[path] = None
+            missing = itertools.takewhile(lambda folder: not folder.exists(), path.parents)
+            self._made.update(dict.fromkeys(missing))
+
+    def written(self, paths: Iterable[Path]) -> None:
+        """Take over what a forked process has written."""
+        self._changed.update(dict.fromkeys(paths, True))
+
+    def write(self, path: Path, text: Text, *, durable: bool = True) -> None:
+        """Write a file, or its pieces, beside its place; `durable`: as in `files.write_text`.
+
+        Raises:
+            InfrastructureError: the disk is full or not writable.
+        """
+        self.expect([path])
+        self._changed[path] = True
+        with files.disk_errors(path):
+            files.write_text(self._beside(path), text, durable=durable)
+
+    def write_folder(
+        self, folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
+    ) -> int:
+        """Write a folder beside its place, as `files.write_folder`; how many files.
+
+        Raises:
+            InfrastructureError: the disk is full or not writable.
+        """
+        self.expect([folder])
+        self._changed[folder] = True
+        with files.disk_errors(folder):
+            self._beside(folder).mkdir(parents=True)
+            return files.write_pages(self._beside(folder), pages, also)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, where it is there."""
+        self._changed[path] = False
+
+    def commit(self) -> None:
+        """Put all in their places.
+
+        Raises:
+            InfrastructureError: the disk is full or not writable; all is then as it was.
+        """
+        done: list[Path] = []
         try:
-            for path in texts:
-                if path in new:
-                    os.replace(new[path], path)
-                else:
-                    path.unlink(missing_ok=True)
+            for path, stays in self._changed.items():
+                with files.disk_errors(path):
+                    done.append(path)
+                    self._keep(path)
+                    if stays:
+                        os.replace(self._beside(path), path)
+                    else:
+                        path.unlink(missing_ok=True)
         except BaseException:
-            for path, content in before.items():
-                _put_back(path, content)
+            for path in reversed(done):
+                with contextlib.suppress(OSError):  # the others are still to be taken back
+                    self._take_back(path)
             raise
+        for path in done:
+            _discard(self._old(path))
+        self._changed = {}
+
+    def _keep(self, path: Path) -> None:
+        """Keep what is in a place until all is done; a file stays there meanwhile."""
+        if path.is_dir() and not path.is_symlink():
+            os.rename(path, self._old(path))
+        elif path.exists():
+            try:
+                os.link(path, self._old(path))
+            except OSError:  # a file system without links
+                shutil.copy2(path, self._old(path))
+
+    def _take_back(self, path: Path) -> None:
+        """Put back what was kept; where nothing was, nothing was there."""
+        old, beside = self._old(path), self._beside(path)
+        placed = self._changed[path] and not beside.exists()
+        if placed and path.is_dir():
+            os.rename(path, beside)
+        if old.exists():
+            os.rename(old, path)
+            _discard(old)  # where both are one file, a rename leaves both
+        elif placed:
+            path.unlink(missing_ok=True)
 
 
-def _put_back(path: Path, content: bytes | None) -> None:
-    if content is None:
+def _discard(path: Path) -> None:
+    """Remove a file or a folder, where it is there."""
+    try:
         path.unlink(missing_ok=True)
-    elif not path.exists() or path.read_bytes() != content:
-        files.write_text(path, content.decode())
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)

@@ -33,13 +33,24 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+_OF_THE_DISK = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EFBIG", "EIO", "EMFILE", "ENFILE"),
+        *("ENOMEM", "ESTALE", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"),
+    )
+)
+"""What the operating system says where a disk, a limit, or what lies in the way lets nothing be
+written."""
+
+
 @contextlib.contextmanager
 def disk_errors(what: Path) -> Iterator[None]:
     """Turn a full or read-only disk into one clear `InfrastructureError` that names `what`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno in _OF_THE_DISK:
             raise InfrastructureError(f"cannot write {what}: {error.strerror}") from error
         raise
 
@@ -93,8 +104,7 @@ def write_folder(
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            with forked(lambda: _write_all(beside, also)) as other:
-                count = _write_all(beside, pages) + other()
+            count = write_pages(beside, pages, also)
             beside.chmod(0o755)
             if folder.exists():
                 old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -106,6 +116,15 @@ def write_folder(
             return count
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_pages(
+    folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]]
+) -> int:
+    """Write files into a new folder: `(name, text)`; those of `also` by a forked process. How
+    many."""
+    with forked(lambda: _write_all(folder, also)) as other:
+        return _write_all(folder, pages) + other()
 
 
 def _write_all(folder: Path, pages: Iterable[tuple[str, str]]) -> int:
@@ -123,7 +142,18 @@ def _write_all(folder: Path, pages: Iterable[tuple[str, str]]) -> int:
 
 def dump_json(data: Any) -> str:
     """Sorted, indented JSON with a final newline. Keys are texts."""
-    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return _seen(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)) + "\n"
+
+
+def _seen(text: str) -> str:
+    """JSON in which each character that is not seen is written as its escape: the same data."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
 
 
 def json_with_rows(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> str:
@@ -137,7 +167,7 @@ def json_pieces(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> Iter
     yield f'{dump_json(data)[:-3]},\n "{name}": ['
     between = "\n  "
     for row in rows:
-        yield f"{between}{_encode_sorted(row)}"
+        yield f"{between}{_seen(_encode_sorted(row))}"
         between = ",\n  "
     yield "]\n}\n" if between == "\n  " else "\n ]\n}\n"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from mcore_compat.analysis import doctor, published
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
+from mcore_compat.base.foreign import plain
 from mcore_compat.cli import options
 from mcore_compat.core import matrix, workspace
 from mcore_compat.environments import interpreters, scan
-from mcore_compat.results.fingerprint import plain
 from mcore_compat.run import cells
 from mcore_compat.run.context import Options, context
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base import files
+from mcore_compat.base import file_group, files
 from mcore_compat.base.forks import forked
 from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
@@ -83,12 +83,22 @@ def check(tell: Tell) -> int:
 
 
 def write(tell: Tell) -> int:
-    """Write all files, and tell each cell's verdict and what was written; the exit code."""
+    """Write all files, or none, and tell each cell's verdict and what was written; the exit code.
+
+    Raises:
+        InfrastructureError: the disk is full or not writable; all is then as it was.
+    """
     published = collect()
-    with forked(lambda: report.write(published.texts)) as texts:
-        pages = _write_site(published.collated, published.workspace)
-        texts()
-    large_values.pack(published.workspace.results)
+    with file_group.Changes() as changes:
+        changes.expect(published.texts)
+        with forked(lambda: report.stage(published.texts, changes)) as texts:
+            pages = _stage_site(published.collated, published.workspace, changes)
+            changes.written(texts())
+        for path in report.outdated(published.texts):
+            changes.remove(path)
+        with large_values.lock():
+            large_values.stage(published.workspace.results, changes)
+            changes.commit()
     for result in published.results:
         why = result.reason.message if result.reason else verdict.summary(result)
         tell(f"{result.cell} ({result.device_class}): {verdict.spelt(result.outcome)}; {why}")
@@ -101,9 +111,11 @@ def write(tell: Tell) -> int:
     return cells.outlived(published.results, published.declared, every=True)
 
 
-def _write_site(collated: collation.Collated, workspace: Workspace) -> int:
-    """Write `reports/site/`; how many files it has."""
+def _stage_site(
+    collated: collation.Collated, workspace: Workspace, changes: file_group.Changes
+) -> int:
+    """Write `reports/site/` beside its place; how many files it has."""
     locks = {e.cell: workspace.lock(e.cell) for e in collated.found}
     digests = {name: files.sha256_file(path) for name, path in locks.items() if path.exists()}
     why = staleness.stale(collated, MAIN.digest(workspace.suite), digests)
-    return files.write_folder(workspace.reports / site.FOLDER, *site.halves(Site(collated, why)))
+    return changes.write_folder(workspace.reports / site.FOLDER, *site.halves(Site(collated, why)))

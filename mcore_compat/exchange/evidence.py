@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from mcore_compat.base import foreign
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.exchange.plan import WAYS
-from mcore_compat.results import fingerprint
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Source
 
 NOTED = (
@@ -111,4 +111,4 @@ def with_source(
 
 def gist(failure: Failure) -> str:
     """What a failure says, on one line."""
-    return fingerprint.plain(" ".join(failure.message.split()))
+    return foreign.plain(" ".join(failure.message.split()))

@@ -7,7 +7,6 @@ there before lies in `reports/over-base/`, which no table of the cells reads.
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -15,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, LockError, UsageError
+from mcore_compat.base import files, foreign
+from mcore_compat.base.errors import EvidenceError, InfrastructureError, LockError, UsageError
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence, large_values, store, verdict, verdict_index
+from mcore_compat.results import evidence, large_values, suite_checks, verdict, verdict_index
 from mcore_compat.results.evidence import MAIN, Evidence
+from mcore_compat.results.store import Batch
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import MAIN as MAIN_SET
 from mcore_compat.run.check_sets import ON_A_GPU
@@ -74,9 +74,9 @@ def _texts(path: Path) -> list[ResultText]:
 
 def _of_file(path: Path) -> ResultText:
     try:
-        return ResultText(where=str(path), text=path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvidenceError(f"{path} cannot be read: {error}") from None
+        return ResultText(where=str(path), text=foreign.read(path))
+    except FileNotFoundError:
+        raise EvidenceError(f"{path} cannot be read: it is gone") from None
 
 
 def _of_archive(path: Path) -> list[ResultText]:
@@ -89,8 +89,9 @@ def _of_archive(path: Path) -> list[ResultText]:
                     continue  # a log
                 content = archive.extractfile(member)
                 assert content is not None
-                text = content.read().decode("utf-8")
-                texts.append(ResultText(where=f"{path}: {member.name}", text=text))
+                where = f"{path}: {foreign.line(member.name)}"
+                text = foreign.text_of(content.read(foreign.MOST_BYTES + 1), where)
+                texts.append(ResultText(where=where, text=text))
     except (OSError, ValueError, tarfile.TarError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
     if not texts:
@@ -110,41 +111,46 @@ def verified(source: ResultText, reference: Reference) -> tuple[Evidence, int]:
         return verification.verified(result, reference), len(result.checks)
     except (EvidenceError, UsageError, LockError) as error:
         raise type(error)(f"{source.where}: {error}") from None
+    except InfrastructureError as error:  # of a run here it were; of a file it is the file
+        raise EvidenceError(f"{source.where}: {error}") from None
     except ValueError as error:  # a version that is none
         raise EvidenceError(f"{source.where} is no evidence of a bundle's run: {error}") from None
 
 
-def _is_outranked(result: Evidence, path: Path) -> bool:
+def _is_outranked(result: Evidence, path: Path, batch: Batch) -> bool:
     """Whether the evidence that is here already outranks a result: of the same lock and suite, it
     is whole and newer. What two runs that were cut short have asked is added up."""
-    if not path.exists():
+    try:
+        here = batch.at(path)
+    except FileNotFoundError:
         return False
-    here = store.load(path, whole=False)
     still = (here.lock, here.suite) == (result.lock, result.suite)
     # What is not complete never replaces what is: storing it sees to that.
     return still and here.complete and here.taken > result.taken
 
 
 def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult]:
-    """Verify all files, then store each but for those that what is here outranks.
+    """Verify all files, then store each but for those that what is here outranks: all or none.
 
     Raises:
-        CompatError: as `result_texts` and `verified`; nothing is stored then.
+        CompatError: as `result_texts` and `verified`, or the disk is full; nothing is stored then.
     """
     workspace = reference.workspace
     results = [verified(source, reference) for source in result_texts(paths)]
-    collected = []
+    collected, batch, noted = [], Batch(), []
     for result, asked in results:
         folder = workspace.over_base if result.base else workspace.results
         path = evidence.path_of(result.cell, result.device_class, folder, result.check_set)
-        if not _is_outranked(result, path):
-            store.save(result, folder)
-        # Asked of the file: what stores evidence leaves what is worth more, too.
-        there = str(json.loads(path.read_text(encoding="utf-8"))["taken"])
+        if not _is_outranked(result, path, batch):
+            batch.add(result, folder)
+        # Asked of what will lie there: what stores evidence leaves what is worth more, too.
+        there = batch.at(path).taken
         stays = None if there == result.taken else there
         if stays is None and not result.base and result.check_set == MAIN and result.complete:
-            verdict_index.note(result, workspace.verdicts)
+            noted.append(result)
         collected.append(CollectedResult(path, result, asked, stays))
+    with verdict_index.noting(noted, workspace.verdicts) as index:
+        batch.write(index)
     if any(result.base for result, _ in results):
         large_values.pack(workspace.over_base)
     return collected
@@ -162,6 +168,10 @@ def reference(workspace: Workspace) -> Reference:
         releases=releases.load(workspace.releases),
         suite=MAIN_SET.digest(workspace.suite),
         parts={name: part.digest(workspace.suite) for name, part in ON_A_GPU.items()},
+        checks={
+            check_set.name: suite_checks.of(workspace.suite, check_set.folder(workspace.suite))
+            for check_set in (MAIN_SET, *ON_A_GPU.values())
+        },
     )
 
 

@@ -5,81 +5,16 @@ Reading and validation come from the types below; `verification` says whether it
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from mcore_compat.base import foreign
 from mcore_compat.base.errors import EvidenceError
+from mcore_compat.results.suite_events import Event, StartEvent
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-
-
-class SuiteFailure(Struct, kw_only=True, frozen=True):
-    """Why a check did not work, as the suite saw it; `frames` from the outermost on."""
-
-    type: str
-    message: str
-    frames: list[dict[str, Any]]
-    traceback: str
-    gpu_independent: str | None
-
-
-class StartEvent(Struct, tag_field="event", tag="start", kw_only=True, frozen=True):
-    """What the suite runs in, and the checks that it is to ask."""
-
-    suite: int
-    device_class: Literal["host", "gpu"]
-    platform: dict[str, Any]
-    installed: dict[str, str]
-    checks: Annotated[list[str], Meta(min_length=1)]
-    sabotage: Any = None
-
-
-class BeginEvent(Struct, tag_field="event", tag="begin", frozen=True):
-    """A check begins."""
-
-
-class CheckEvent(Struct, tag_field="event", tag="check", kw_only=True, frozen=True):
-    """A check ended."""
-
-    check: str
-    kind: str
-    family: str | None
-    outcome: Literal[
-        "works",
-        "works-with",
-        "broken",
-        "unsupported",
-        "needs-gpu",
-        "blocked",
-        "crashed",
-        "timed-out",
-    ]
-    seconds: Annotated[float, Meta(ge=0)]
-    reason: str | None
-    failure: SuiteFailure | None
-    details: dict[str, Any] = {}
-    warnings: list[Any] = []
-    feature: str | None = None
-    condition: str | None = None
-
-
-class RecordEvent(Struct, tag_field="event", tag="record", kw_only=True, frozen=True):
-    """A record was taken: data without an outcome."""
-
-    record: str
-    seconds: Annotated[float, Meta(ge=0)]
-    failure: SuiteFailure | None
-    details: dict[str, Any] = {}
-
-
-class EndEvent(Struct, tag_field="event", tag="end", frozen=True):
-    """The suite came to its end."""
-
-
-Event = StartEvent | BeginEvent | CheckEvent | RecordEvent | EndEvent
 
 
 class SuitePart(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -131,21 +66,24 @@ def parse(text: str, where: str) -> NodeResult:
         EvidenceError: it is no JSON, or not of this form; names the place in it.
     """
     try:
-        return msgspec.json.decode(text, type=NodeResult)
+        data = foreign.decode(text)
+    except ValueError as error:
+        raise EvidenceError(f"{where} cannot be read: {error}") from None
+    try:
+        return msgspec.convert(data, NodeResult)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).rpartition(" - at `")
+        place = _numbered(place.rstrip("`") or "$", data)
         raise EvidenceError(
-            f"{where}: {_numbered(place.rstrip('`') or '$', text)}: {(reason or str(error))[:200]}"
+            f"{where}: {place}: {foreign.line(reason or str(error), 200)}"
         ) from None
-    except msgspec.DecodeError as error:
-        raise EvidenceError(f"{where} cannot be read: {error}") from None
 
 
-def _numbered(place: str, text: str) -> str:
+def _numbered(place: str, data: Any) -> str:
     """The place with the number of the event, which msgspec leaves out."""
     if not place.startswith("$.events[...]"):
         return place
-    for number, event in enumerate(json.loads(text)["events"]):
+    for number, event in enumerate(data["events"]):
         try:
             msgspec.convert(event, Event)
         except msgspec.ValidationError:

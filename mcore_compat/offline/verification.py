@@ -17,7 +17,7 @@ import msgspec
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from mcore_compat.base.errors import EvidenceError, LockError, UsageError
+from mcore_compat.base.errors import EvidenceError, LockError, UsageError, nearest
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, format_name, parse_name, series_of
 from mcore_compat.core.matrix import Matrix
@@ -25,19 +25,14 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline.node.install import same
-from mcore_compat.offline.node_result import (
-    BaseReport,
-    CheckEvent,
-    EndEvent,
-    Event,
-    NodeResult,
-    StartEvent,
-)
+from mcore_compat.offline.node_result import BaseReport, NodeResult
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import MAIN, Base, Evidence, Reason
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.suite_checks import Declared
+from mcore_compat.results.suite_events import CheckEvent, EndEvent, Event, StartEvent
 
 SUBJECTS = ("megatron-core", "nvidia-modelopt")
 
@@ -55,13 +50,15 @@ SKEW = timedelta(minutes=10)
 @dataclass(frozen=True, kw_only=True)
 class Reference:
     """What a result is compared with: the matrix, the facts, the digests of the suite and, by name,
-    of its parts; `workspace` is where locks lie and results are kept."""
+    of its parts, and by check set, as far as they are known, the checks that it has; `workspace` is
+    where locks lie and results are kept."""
 
     workspace: Workspace
     matrix: Matrix
     releases: Releases
     suite: str
     parts: Mapping[str, str] = field(default_factory=dict)
+    checks: Mapping[str, Mapping[str, Declared]] = field(default_factory=dict)
 
 
 def verified(result: NodeResult, reference: Reference) -> Evidence:
@@ -86,6 +83,9 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
     _refuse_moment(result.taken)
     cell = _cell(result.cell, lock, reference)
     start = _start(result.events, complete=result.complete)
+    check_set = result.part.name if result.part else MAIN
+    if reference.checks.get(check_set):
+        _refuse_made_up(result, start.checks, reference.checks[check_set])
     _refuse_platform(start, cell)
     empty = evidence.start(
         cell,
@@ -93,7 +93,7 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
         lock=result.lock,
         suite=suite,
         wheels=result.wheels,
-        check_set=result.part.name if result.part else MAIN,
+        check_set=check_set,
     )
     builder = Builder(replace(empty, taken=result.taken), result.folders)
     for event in result.events:
@@ -152,6 +152,8 @@ def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
         isinstance(event, EndEvent) for event in events[:-1]
     ):
         raise EvidenceError("its events are of more than one run")
+    if not start.checks:
+        raise EvidenceError("$.events[0].checks: there is none")
     ended = Counter(event.check for event in events if isinstance(event, CheckEvent))
     wanted = Counter(start.checks)
     names = {*ended, *wanted} if complete else {*ended}
@@ -162,6 +164,33 @@ def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
             + (f" and {len(wrong) - 1} more" if wrong[1:] else "")
         )
     return start
+
+
+def _refuse_made_up(
+    result: NodeResult, asked: Sequence[str], declared: Mapping[str, Declared]
+) -> None:
+    """Refuse checks that the suite does not have, or does not have so; and of a whole run fewer
+    than it has."""
+    made_up = sorted({*asked} - {*declared})
+    if made_up:
+        hint = nearest(made_up[0], declared)
+        raise EvidenceError(f"the suite has no check {made_up[0]}{hint}")
+    left_out = sorted({*declared} - {*asked})
+    if left_out and result.complete:
+        more = f" and {len(left_out) - 1} more" if left_out[1:] else ""
+        raise EvidenceError(f"it was not to ask {left_out[0]}{more}, and says that it is complete")
+    for event in result.events:
+        if isinstance(event, CheckEvent):
+            said = Declared(event.kind, event.family, event.feature)
+            if said != declared[event.check]:
+                raise EvidenceError(
+                    f"{event.check} is said to be of {_of(said)}; the suite has it of "
+                    f"{_of(declared[event.check])}"
+                )
+
+
+def _of(check: Declared) -> str:
+    return f"kind {check.kind}, family {check.family}, feature {check.feature}"
 
 
 def _refuse_platform(start: StartEvent, cell: Cell) -> None:

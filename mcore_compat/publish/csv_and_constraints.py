@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 
+from packaging.version import InvalidVersion, Version
+
+from mcore_compat.base.foreign import line, plain
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import order
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.results.fingerprint import plain
 
 CONSTRAINTS = "constraints"
 """Beside the report."""
+
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""Of a package, as PEP 508 has it."""
+
+
+def _pin(name: str, version: str) -> str | None:
+    """A line that pins a package; None where it has a name or a version that none can have."""
+    try:
+        valid = _NAME.fullmatch(name) and version.isascii() and Version(version)
+    except InvalidVersion:
+        return None
+    return f"{name}=={version.strip()}" if valid else None
 
 
 def csv_text(results: Sequence[Evidence]) -> str:
@@ -55,9 +71,9 @@ def csv_text(results: Sequence[Evidence]) -> str:
 
 
 def cell(value: str) -> str:
-    """A value that no spreadsheet takes for a formula, and without control characters."""
-    value = plain(" ".join(value.split()))
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value
+    """A value that no spreadsheet takes for a formula, on one line, without what is not seen."""
+    value = line(value)
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "|", "%") else value
 
 
 def constraints(results: Sequence[Evidence]) -> dict[str, str]:
@@ -85,16 +101,19 @@ def _constraints(e: Evidence, variables: Mapping[str, str] | None) -> str:
     lines += [f"# Fails: {check}" for check in failed]
     for condition, checks in verdict.conditions(e.checks).items():
         lines.append(f"# Works with a condition: {', '.join(c.check for c in checks)}:")
-        lines += [f"#   {plain(line)}" for line in condition.splitlines()]
+        lines += [f"#   {plain(one)}" for one in condition.splitlines()]
     if variables:
         lines.append("# Transformer Engine is imported there only after this, in its environment:")
-        lines += [f"#   {line}" for line in plain_import.exports(variables)]
+        lines += [f"#   {line(one)}" for one in plain_import.exports(variables)]
     wanted = ("megatron-core", "nvidia-modelopt", "transformer-engine")
-    asked = [n for n in sorted(e.installed) if n.startswith(wanted)]
+    pins = [pin for one in sorted(e.installed.items()) if (pin := _pin(*one))]
+    asked = [pin.partition("==")[0] for pin in pins if pin.startswith(wanted)]
     lines += [
         f"# Use: pip install -c THIS-FILE {' '.join(asked)}",
         "# Packages that are published as source only are built by pip; the lock of the same name",
         "# in constraints/locks/ has hashes.",
     ]
-    pins = [f"{name}=={version}" for name, version in sorted(e.installed.items())]
+    odd = len(e.installed) - len(pins)
+    if odd:
+        lines.append(f"# {odd} of the packages have no valid name or version: left out.")
     return "\n".join([*lines, *pins]) + "\n"

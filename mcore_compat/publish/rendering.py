@@ -13,10 +13,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mcore_compat.base.foreign import plain
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import verdict
-from mcore_compat.results.fingerprint import plain
 
 NAMES = {
     "megatron-core": "megatron-core",
@@ -26,11 +26,6 @@ NAMES = {
     "python": "python",
 }
 """What an axis is called at the head of a column."""
-
-_UNSEEN = re.compile(
-    "[\u061c\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
-)
-"""What `plain` leaves, and what no page should have: marks that are not seen, halves of pairs."""
 
 _INLINE = re.compile(
     r"(?<=\w)(?P<extra>\[[\w.+-]*\](?![\[(]))"  # `name[extra]` is no link: left as it is
@@ -48,7 +43,7 @@ def shown(value: Any) -> Any:
     """A text without control characters and without what hides or turns text; else as it is."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return _UNSEEN.sub("\ufffd", plain(value))
+    return plain(value)
 
 
 @functools.lru_cache(maxsize=1 << 16)

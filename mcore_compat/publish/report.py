@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from mcore_compat.analysis import published
-from mcore_compat.base import files
+from mcore_compat.base import file_group, files
 from mcore_compat.publish import (
     compatibility_json,
     compatibility_page,
@@ -57,10 +57,10 @@ def drift(by_path: Texts) -> list[Path]:
         for path, make in by_path.items()
         if not path.exists() or path.read_text(encoding="utf-8") != "".join(make())
     ]
-    return [*changed, *_outdated(by_path)]
+    return [*changed, *outdated(by_path)]
 
 
-def _outdated(by_path: Texts) -> list[Path]:
+def outdated(by_path: Texts) -> list[Path]:
     """Texts of findings, constraints of cells, and pictures, that are none any more."""
     roots = [path.parent for path in by_path if path.name == compatibility_page.NAME]
     kinds = (
@@ -74,12 +74,26 @@ def _outdated(by_path: Texts) -> list[Path]:
     )
 
 
-def write(by_path: Texts) -> None:
-    """Write every published file, each whole or not at all."""
+def stage(by_path: Texts, changes: file_group.Changes) -> list[Path]:
+    """Write beside its place every published file that is not as it is to be; which they are."""
+    written = []
     for path, make in by_path.items():
         text = make()
         same = isinstance(text, str) and path.exists() and path.read_text("utf-8") == text
         if not same:  # else of thousands of files each would be put in the place of its equal
-            files.write_text(path, text, durable=False)  # made again from evidence at any time
-    for path in _outdated(by_path):
-        path.unlink()
+            changes.write(path, text, durable=False)  # made again from evidence at any time
+            written.append(path)
+    return written
+
+
+def write(by_path: Texts) -> None:
+    """Write every published file, and remove those that are none any more: all or none.
+
+    Raises:
+        InfrastructureError: the disk is full or not writable; all is then as it was.
+    """
+    with file_group.Changes() as changes:
+        stage(by_path, changes)
+        for path in outdated(by_path):
+            changes.remove(path)
+        changes.commit()

@@ -26,8 +26,18 @@ EXCHANGE = "exchange"
 """The check set whose checks load what other cells saved: `sources`."""
 
 CellName = Annotated[str, Meta(pattern="^compat-")]
-Moment = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z$")]
+Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
 """ISO 8601, UTC."""
+
+Digest = Annotated[str, Meta(pattern=r"^[0-9A-Za-z ._+-]*\Z", max_length=100)]
+"""SHA-256; empty where there is nothing that it could be of. What is none is equal to none."""
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z", max_length=200)]
+"""Of a kind, a family, a feature."""
+
+CheckId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:\[\]-]*\Z", max_length=300)]
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +47,7 @@ class Failure:
     type: str
     message: str
     frame: str
-    fingerprint: Annotated[str, Meta(pattern="^[0-9a-f]{12}$")]
+    fingerprint: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
     traceback: str
     gpu_independent: str | None
 
@@ -51,15 +61,15 @@ class CheckResult:
     `failure` says.
     """
 
-    check: str
-    kind: str
-    family: str | None
+    check: CheckId
+    kind: Name
+    family: Name | None
     outcome: CheckOutcome
-    seconds: Annotated[float, Meta(ge=0)] | None
+    seconds: Seconds | None
     reason: str | None
     failure: Failure | None
     details: Mapping[str, Any]
-    feature: str | None = None
+    feature: Name | None = None
     condition: str | None = None
 
 
@@ -67,7 +77,7 @@ class CheckResult:
 class Record:
     """Data for comparing releases, which counts for no verdict; `failure`: why it is not whole."""
 
-    seconds: Annotated[float, Meta(ge=0)] | None
+    seconds: Seconds | None
     failure: Failure | None
     details: Mapping[str, Any]
 
@@ -115,8 +125,8 @@ class Source:
     """A cell whose checkpoints were loaded: its lock and pins, the digest of its checkpoints'
     manifests, when they were loaded, and in which ways."""
 
-    lock: str
-    manifests: str
+    lock: Digest
+    manifests: Digest
     pins: Mapping[str, str]
     taken: Moment
     ways: tuple[str, ...]
@@ -132,24 +142,24 @@ class Evidence:
     for Transformer Engine to be imported there (`environments.plain_import`; None: not known).
     """
 
-    check_set: str = MAIN
+    check_set: Name = MAIN
     cell: CellName
     device_class: Literal["host", "gpu"]
     outcome: CellOutcome
     reason: Reason | None
     taken: Moment
     pins: Mapping[str, str]
-    cuda: int
-    lock: str
-    suite: str
-    wheels: Mapping[str, str]
+    cuda: Annotated[int, Meta(ge=0)]
+    lock: Digest
+    suite: Digest
+    wheels: Mapping[str, Digest]
     platform: Mapping[str, Any] = field(default_factory=dict)
     installed: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     checks: tuple[CheckResult, ...] = ()
     base: Base | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
-    records: Mapping[str, Record] = field(default_factory=dict)
+    records: Mapping[Name, Record] = field(default_factory=dict)
     variables: Mapping[str, str] | None = None
 
     def recorded(self, kind: str) -> Mapping[str, Any]:

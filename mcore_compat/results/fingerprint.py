@@ -28,13 +28,6 @@ _VARYING = (
     (re.compile(r"\s+"), " "),
 )
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def plain(text: str) -> str:
-    """Foreign text without control characters and without what turns its direction."""
-    return _CONTROL.sub("�", text)
-
 
 def relative(text: str, folders: Sequence[str] = ()) -> str:
     """Foreign text without the paths of this machine: `folders` and everything up to

@@ -8,14 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base import files, foreign
+from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
-from mcore_compat.results import fingerprint, missing_kernels
+from mcore_compat.results import fingerprint, missing_kernels, suite_events
 from mcore_compat.results.evidence import MAIN, CheckResult, Evidence, Failure, Record
 
 _TRACEBACK = 6000
 """Characters of a traceback that are kept, from its end."""
+
+_TEXT = 10_000
+"""Characters of a reason or a condition that are kept."""
+
+_LINE = 200
+"""Characters of a name, a version, or the type of an exception that are kept."""
+
+_TWO_RUNS = "events of two runs are mixed, run it again"
 
 
 class Builder:
@@ -24,7 +32,8 @@ class Builder:
     def __init__(self, base: Evidence, folders: Iterable[str] = ()) -> None:
         """`folders`: of the machine that the events are from, that are cut out of what is kept."""
         self._base = replace(base, complete=False)
-        self._checks: list[CheckResult] = []
+        self._checks: dict[str, CheckResult] = {}
+        self._started = False
         self._records: dict[str, Record] = {}
         self._left_out: dict[str, str] = {}
         here = (files.home(), Path.home(), tempfile.gettempdir())
@@ -34,20 +43,25 @@ class Builder:
         """Take one event of the suite's protocol.
 
         Raises:
-            EvidenceError: an event of another protocol, or of a suite that was broken on purpose.
+            EvidenceError: an event of a suite that was broken on purpose.
+            InfrastructureError: it is no event of the protocol, or the events are of two runs: one
+                said before how it began or what a check showed.
         """
-        kind = event.get("event")
+        suite_events.refuse_odd(event)
+        kind = event["event"]
+        if self._base.complete or (kind == "start" and self._started):
+            raise InfrastructureError(f"{_TWO_RUNS}: {kind} comes after another run's events")
         if kind == "start":
-            if event.get("suite") != 1:
-                raise EvidenceError(f"the suite speaks protocol {event.get('suite')}, not 1")
             _refuse_sabotage(event.get("sabotage"))
+            self._started = True
             self._base = replace(
                 self._base,
                 device_class=event["device_class"],
                 platform=self._clean(event["platform"]),
-                installed=dict(event["installed"]),
+                installed=self._names(event["installed"]),
             )
         elif kind == "record":
+            self._refuse_second(event["record"], self._records)
             self._records[event["record"]] = Record(
                 seconds=round(float(event["seconds"]), 1),
                 failure=self._failure(event["failure"]),
@@ -55,14 +69,23 @@ class Builder:
             )
         elif kind == "check":
             _refuse_sabotage((event.get("details") or {}).get("sabotage"))
-            self._checks.append(self._result(self._judged(event)))
+            self._refuse_second(event["check"], self._checks)
+            self._checks[event["check"]] = self._result(self._judged(event))
         elif kind == "end":
             self._base = replace(self._base, complete=True)
+
+    @staticmethod
+    def _refuse_second(name: str, known: Mapping[str, object]) -> None:
+        if name in known:
+            raise InfrastructureError(f"{_TWO_RUNS}: {name} ended twice")
 
     @property
     def last(self) -> CheckResult:
         """The check that was taken last; IndexError before the first."""
-        return self._checks[-1]
+        try:
+            return next(reversed(self._checks.values()))
+        except StopIteration:
+            raise IndexError("no check yet") from None
 
     def evidence(self) -> Evidence:
         """What is known so far; `complete` only after the suite's end.
@@ -70,7 +93,7 @@ class Builder:
         Until then the outcome is `error`: a part of the checks says nothing about the cell, and
         whoever ends the run may take a check with it.
         """
-        checks = tuple(sorted(self._checks, key=lambda c: c.check))
+        checks = tuple(sorted(self._checks.values(), key=lambda c: c.check))
         outcome = CellOutcome.ERROR
         if self._base.check_set != MAIN:
             outcome = CellOutcome.UNTESTED  # the main set alone gives a verdict
@@ -92,26 +115,35 @@ class Builder:
         return {**event, "outcome": CheckOutcome.NEEDS_GPU.value, "reason": why}
 
     def _clean(self, value: Any) -> Any:
-        """Foreign data without control characters and without paths of this machine."""
-        if isinstance(value, str):
-            return fingerprint.plain(fingerprint.relative(value, self._folders))
-        if isinstance(value, Mapping):
-            return {self._clean(k): self._clean(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [self._clean(v) for v in value]
-        return value
+        """Foreign data without what is not seen and without paths of this machine.
+
+        Raises:
+            InfrastructureError: two keys are the same then, or it is nested too deeply.
+        """
+        try:
+            return foreign.cleaned(value, lambda text: fingerprint.relative(text, self._folders))
+        except ValueError as error:
+            raise InfrastructureError(f"the suite wrote odd data: {error}") from None
+
+    def _text(self, text: str | None) -> str | None:
+        return None if text is None else self._clean(text)[:_TEXT]
+
+    def _names(self, installed: Mapping[str, str]) -> dict[str, str]:
+        """Names and versions of what is installed, each on one line."""
+        return {foreign.line(k, _LINE): foreign.line(v, _LINE) for k, v in installed.items()}
 
     def _failure(self, raw: Mapping[str, Any] | None) -> Failure | None:
         if not raw:
             return None
-        message, frame = self._clean(raw["message"]), fingerprint.frame_of(raw["frames"])
+        message, kind = self._clean(raw["message"]), foreign.line(raw["type"], _LINE)
+        frame = foreign.line(fingerprint.frame_of(raw["frames"]), 2 * _LINE)
         return Failure(
-            type=raw["type"],
+            type=kind,
             message=message[: fingerprint.MESSAGE],
             frame=frame,
-            fingerprint=fingerprint.of(raw["type"], message, frame),
+            fingerprint=fingerprint.of(kind, message, frame),
             traceback=self._clean(raw["traceback"])[-_TRACEBACK:],
-            gpu_independent=self._clean(raw["gpu_independent"]),
+            gpu_independent=self._text(raw["gpu_independent"]),
         )
 
     def _result(self, event: Mapping[str, Any]) -> CheckResult:
@@ -126,11 +158,11 @@ class Builder:
             family=event["family"],
             outcome=CheckOutcome(event["outcome"]),
             seconds=round(float(event["seconds"]), 1),
-            reason=self._clean(event["reason"]),
+            reason=self._text(event["reason"]),
             failure=self._failure(event.get("failure")),
             details=details,
             feature=event.get("feature"),
-            condition=self._clean(event.get("condition")),
+            condition=self._text(event.get("condition")),
         )
 
 

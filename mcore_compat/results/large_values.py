@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcore_compat.base import files
+from mcore_compat.base import file_group, files, foreign
 from mcore_compat.base.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -138,7 +138,10 @@ def read(folder: str, digest: str) -> Any:
         raise EvidenceError(f"{FOLDER}/{digest}.json cannot be read, and {where} does not have it")
     if name_of(text) != digest:
         raise EvidenceError(f"{where} is corrupt: the digest of {digest} is {name_of(text)}")
-    return json.loads(text)
+    try:
+        return foreign.decode(text)
+    except ValueError as error:
+        raise EvidenceError(f"{where} is corrupt ({error})") from None
 
 
 def _alone(folder: str, digest: str) -> str | None:
@@ -174,8 +177,9 @@ def _pack(path: str) -> Mapping[str, str]:
     return {match[1]: match[2] + "\n" for match in matches}
 
 
-def write(texts: Mapping[str, str], folder: Path) -> None:
-    """Keep values below `folder`; what is there and right is not written again."""
+def write(texts: Mapping[str, str], folder: Path, changes: file_group.Changes) -> None:
+    """Keep values below `folder` once the changes are made; what is there and right is not written
+    again."""
     _pack.cache_clear()
     for digest, text in sorted(texts.items()):
         try:
@@ -183,8 +187,13 @@ def write(texts: Mapping[str, str], folder: Path) -> None:
                 continue
         except EvidenceError:
             pass  # not readable: written below
-        files.write_text(folder / FOLDER / f"{digest}.json", text, durable=False)
-        read.cache_clear()
+        changes.write(folder / FOLDER / f"{digest}.json", text, durable=False)
+
+
+def forget() -> None:
+    """Read anew what is kept: files have changed."""
+    _pack.cache_clear()
+    read.cache_clear()
 
 
 def pack(folder: Path) -> None:
@@ -193,15 +202,25 @@ def pack(folder: Path) -> None:
     Raises:
         EvidenceError: a file of evidence or a value cannot be read; nothing is changed then.
     """
-    with lock():
-        _pack.cache_clear()
-        wanted, there = _packs(folder), _there(folder)
-        for path, text in wanted.items():
-            if there.get(path) != text:
-                files.write_text(path, text)
-        for path in {*there, *_loose(folder)} - {*wanted}:
-            path.unlink(missing_ok=True)
+    with lock(), file_group.Changes() as changes:
+        stage(folder, changes)
+        changes.commit()
     _pack.cache_clear()
+
+
+def stage(folder: Path, changes: file_group.Changes) -> None:
+    """Have packed, with other changes, what `pack` packs; `lock` is held.
+
+    Raises:
+        EvidenceError: as `pack`.
+    """
+    _pack.cache_clear()
+    wanted, there = _packs(folder), _there(folder)
+    for path, text in wanted.items():
+        if there.get(path) != text:
+            changes.write(path, text)
+    for path in sorted({*there, *_loose(folder)} - {*wanted}):
+        changes.remove(path)
 
 
 def unpacked(folder: Path) -> list[Path]:
@@ -243,8 +262,8 @@ def _wanted(folder: Path) -> set[str]:
     wanted: set[str] = set()
     for path in folder.glob("compat-*/*.json"):
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = foreign.decode(foreign.read(path))
             wanted.update(named([*data["checks"], *data.get("records", {}).values()]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error!r})") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error})") from None
     return wanted

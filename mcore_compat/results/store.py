@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,18 @@ from typing import Any
 
 import msgspec
 
-from mcore_compat.base import files
+from mcore_compat.base import file_group, files, foreign
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
-from mcore_compat.results import fingerprint, large_values
-from mcore_compat.results.evidence import EXCHANGE, FORMAT, MAIN, RECORDS, Evidence, path_of
+from mcore_compat.core.outcomes import CellOutcome, cell_outcome
+from mcore_compat.results import agreement, fingerprint, large_values
+from mcore_compat.results.evidence import FORMAT, MAIN, RECORDS, Evidence, Record, path_of
 
 
 def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
     """The file's text: sorted, the checks last, each a line. With `apart`, large values are put
     there instead, by their digest (see `mcore_compat.results.large_values`)."""
-    data = msgspec.to_builtins(replace(result))  # msgspec leaves out what only the class has
+    # What only the class has, msgspec leaves out.
+    data = foreign.cleaned(msgspec.to_builtins(replace(result)))
     rows = data.pop("checks")
     for row in rows:
         for name in ("feature", "condition"):
@@ -46,33 +48,30 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
 
 
 def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
-    """Evidence from its text.
+    """Evidence from its text; believed only as far as it agrees with itself.
 
     `folder`: of all evidence, where the values lie that are kept apart. Without it they are left
     out: a digest stands in their place, and a traceback is empty.
 
     Raises:
-        EvidenceError: not JSON, or not of the format, or a value that is kept apart is missing
-            or corrupt; names the place and the way out.
+        EvidenceError: not JSON, or not of the format, or it contradicts itself, or a value that is
+            kept apart is missing or corrupt; names the place and the way out.
     """
     try:
-        data = msgspec.json.decode(text)
+        data = foreign.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        checks = [_whole(row, folder) for row in data["checks"]]
-        records = {kind: _whole(row, folder) for kind, row in data.get("records", {}).items()}
-        older = {row["kind"]: row for row in checks if row["kind"] in RECORDS}
-        for kind, row in older.items():
-            records[kind] = {name: row[name] for name in ("seconds", "failure", "details")}
-        data["checks"] = [row for row in checks if row["kind"] not in RECORDS]
-        data["records"] = records
+        data["checks"] = [_whole(row, folder) for row in data["checks"]]
+        rows = data.get("records", {}).items()
+        data["records"] = {kind: _whole(row, folder) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
         result = msgspec.convert(data, Evidence)
-        return _refreshed(_judged_anew(result) if older else result)
+        agreement.refuse_contradictions(result)
+        return _refreshed(_with_records(result))
     except (EvidenceError, msgspec.MsgspecError) as error:
         raise EvidenceError(f"{where}: {error}; {way_out(where)}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvidenceError(f"{where} is corrupt ({error!r}); {way_out(where)}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise EvidenceError(f"{where} is corrupt ({error}); {way_out(where)}") from None
 
 
 def _whole(row: dict[str, Any], folder: Path | None) -> dict[str, Any]:
@@ -85,11 +84,26 @@ def _whole(row: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     return interned
 
 
-def _judged_anew(result: Evidence) -> Evidence:
-    """With the verdict that its checks give, of which some were none."""
-    if result.check_set != MAIN or not result.complete or result.outcome is CellOutcome.ERROR:
+def _with_records(result: Evidence) -> Evidence:
+    """With what an older suite asked as checks, and is none, among the records; and the verdict
+    that its other checks give.
+
+    Raises:
+        EvidenceError: it is among the records, too.
+    """
+    older = [check for check in result.checks if check.kind in RECORDS]
+    if not older:
         return result
-    return replace(result, outcome=cell_outcome((c.kind, c.outcome) for c in result.checks))
+    records = dict(result.records)
+    for one in older:
+        if one.kind in records:
+            raise EvidenceError(f"the record {one.kind} is there twice")
+        records[one.kind] = Record(seconds=one.seconds, failure=one.failure, details=one.details)
+    checks = tuple(check for check in result.checks if check.kind not in RECORDS)
+    outcome = result.outcome
+    if result.check_set == MAIN and result.complete and outcome is not CellOutcome.ERROR:
+        outcome = cell_outcome((c.kind, c.outcome) for c in checks)
+    return replace(result, outcome=outcome, checks=checks, records=records)
 
 
 def _interned(values: Any) -> Any:
@@ -107,25 +121,13 @@ def _same(text: str) -> str:
 
 
 def _refreshed(result: Evidence) -> Evidence:
-    """With the fingerprints made anew: causes that are told apart better by now are so everywhere.
-
-    Raises:
-        EvidenceError: a check that is broken does not say why, one that works under a condition
-            not under which, or one that loads not of whom.
-    """
-    checks, loads = [], tuple(f"restore-from[{name}:" for name in result.sources)
+    """With the fingerprints made anew: causes told apart better by now are so everywhere."""
+    if result.check_set != MAIN:
+        return result
+    checks = []
     for check in result.checks:
         failure = check.failure
-        if failure is None and check.outcome is CheckOutcome.BROKEN:
-            raise EvidenceError(f"{check.check} is broken, and has no failure")
-        conditional = check.outcome is CheckOutcome.WORKS_WITH
-        if conditional and not (check.condition and failure):
-            raise EvidenceError(f"{check.check} is works-with, and has no condition or no failure")
-        if check.condition and not conditional:
-            raise EvidenceError(f"{check.check} is {check.outcome}, and has a condition")
-        if result.check_set == EXCHANGE and not check.check.startswith(loads):
-            raise EvidenceError(f"{check.check} is of no cell whose checkpoints were loaded")
-        if failure is not None and result.check_set == MAIN:
+        if failure is not None:
             anew = fingerprint.of(failure.type, failure.message, failure.frame)
             if anew != failure.fingerprint:
                 check = replace(check, failure=replace(failure, fingerprint=anew))
@@ -149,58 +151,112 @@ def load(path: Path, *, whole: bool = True) -> Evidence:
     Raises:
         FileNotFoundError: there is none.
         EvidenceError: as `parse`, or it is of another cell, check set or device class than its
-            place says.
+            place says, or of other versions than its cell's name says.
     """
     where = f"{path.parent.name}/{path.name}"
-    text = path.read_text(encoding="utf-8", errors="replace")
-    result = parse(text, where, folder=path.parent.parent if whole else None)
-    name = f"{result.cell}/{result.check_set}.{result.device_class}.json"
-    if name != where:
-        raise EvidenceError(f"{where} is that of {name}; {way_out(where)}")
+    try:
+        text = foreign.read(path, where)
+        result = parse(text, where, folder=path.parent.parent if whole else None)
+        _refuse_place(result, where)
+    except EvidenceError as error:
+        hint = way_out(where)
+        raise EvidenceError(str(error).removesuffix(f"; {hint}") + f"; {hint}") from None
     return result
 
 
-def save(result: Evidence, folder: Path) -> Path:
-    """Write evidence whole or not at all.
+def _refuse_place(result: Evidence, where: str) -> None:
+    """Refuse what is not of its place, or whose cell has the name of another combination."""
+    name = f"{result.cell}/{result.check_set}.{result.device_class}.json"
+    if name != where:
+        raise EvidenceError(f"{where} is that of {name}")
+    try:
+        agreement.refuse_name(result)
+    except EvidenceError as error:
+        raise EvidenceError(f"{where}: {error}") from None
 
-    A failure of the surroundings, or an interrupted run, never replaces complete evidence that is
-    there already; of another set than the main one, not where that is of the same lock and checks.
-    What two interrupted runs have asked is added up. Variables that only the older knew stay where
-    it is of the same lock and base.
+
+def save(result: Evidence, folder: Path) -> Path:
+    """Write evidence whole or not at all; as `Batch.add` says.
 
     Raises:
-        EvidenceError: it does not follow its own format; nothing is written.
+        EvidenceError: it does not follow its own format, or contradicts itself; nothing is written.
         InfrastructureError: the disk is full.
     """
-    path = path_of(result.cell, result.device_class, folder, result.check_set)
-    unsure = result.outcome is CellOutcome.ERROR or not result.complete
-    before = _readable(path) if unsure or result.variables is None else None
-    if before and unsure:
-        if _outranks(before, result):
-            return path
-        result = added(before, result)
-    if before and (before.lock, before.base) == (result.lock, result.base):
-        result = _with_variables(result, before.variables)
-    apart: dict[str, str] = {}
-    text = dumps(result, apart)
-    parse(text, f"{path.parent.name}/{path.name}")
-    with large_values.lock():
-        large_values.write(apart, folder)  # first: what a file of evidence names is there
-        files.write_text(path, text)
+    batch = Batch()
+    path = batch.add(result, folder)
+    batch.write()
     return path
+
+
+class Batch:
+    """Results that are written together: all of them, or none."""
+
+    def __init__(self) -> None:
+        self._results: dict[Path, Evidence] = {}
+        self._texts: dict[Path, str] = {}
+        self._apart: dict[Path, dict[str, str]] = {}
+
+    def at(self, path: Path) -> Evidence:
+        """What will lie there.
+
+        Raises:
+            FileNotFoundError: nothing will.
+            EvidenceError: it is corrupt.
+        """
+        return self._results[path] if path in self._results else load(path)
+
+    def add(self, result: Evidence, folder: Path) -> Path:
+        """Have evidence written below `folder`; where it will lie.
+
+        A failure of the surroundings, or an interrupted run, never replaces complete evidence that
+        is there already; of another set than the main one, not where that is of the same lock and
+        checks. What two interrupted runs have asked is added up. Variables that only the older knew
+        stay where it is of the same lock and base.
+
+        Raises:
+            EvidenceError: it does not follow its own format, or contradicts itself.
+        """
+        path = path_of(result.cell, result.device_class, folder, result.check_set)
+        unsure = result.outcome is CellOutcome.ERROR or not result.complete
+        before = self._readable(path) if unsure or result.variables is None else None
+        if before and unsure:
+            if _outranks(before, result):
+                return path
+            result = added(before, result)
+        if before and (before.lock, before.base) == (result.lock, result.base):
+            result = _with_variables(result, before.variables)
+        where, apart = f"{path.parent.name}/{path.name}", self._apart.setdefault(folder, {})
+        text = dumps(result, apart)
+        parse(text, where)
+        _refuse_place(result, where)
+        self._results[path], self._texts[path] = result, text
+        return path
+
+    def _readable(self, path: Path) -> Evidence | None:
+        """What will lie there; None where nothing will, or it is corrupt: then it is replaced."""
+        try:
+            return self.at(path)
+        except (FileNotFoundError, EvidenceError):
+            return None
+
+    def write(self, also: Mapping[Path, str] | None = None) -> None:
+        """Write all, and what is `also` to be written with them.
+
+        Raises:
+            InfrastructureError: the disk is full; all is then as it was.
+        """
+        with large_values.lock(), file_group.Changes() as changes:
+            for folder, texts in self._apart.items():
+                large_values.write(texts, folder, changes)
+            for path, text in {**self._texts, **(also or {})}.items():
+                changes.write(path, text)
+            changes.commit()
+        large_values.forget()
 
 
 def _with_variables(result: Evidence, known: Mapping[str, str] | None) -> Evidence:
     """With these where it knows of none by itself."""
     return result if result.variables is not None else replace(result, variables=known)
-
-
-def _readable(path: Path) -> Evidence | None:
-    """What lies there; None where nothing does, or it is corrupt: then it is replaced."""
-    try:
-        return load(path)
-    except (FileNotFoundError, EvidenceError):
-        return None
 
 
 def _outranks(before: Evidence, result: Evidence) -> bool:
@@ -234,8 +290,10 @@ def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
     """All evidence of a check set below `folder`, sorted by cell and device class.
 
     Raises:
-        EvidenceError: a file is corrupt.
+        EvidenceError: a file is corrupt, or `folder` is none.
     """
+    if not folder.is_dir() and os.path.lexists(folder):
+        raise EvidenceError(f"{folder} is no folder of results: move what lies there away")
     paths = sorted(folder.glob(f"compat-*/{check_set}.*.json"))
     with _nothing_collected():
         return tuple(load(path) for path in paths)

@@ -341,14 +341,14 @@ def _table(evidence: Evidence) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("check", overflow="fold")  # cut short, two names could be the same
     for family in families:
-        table.add_column(family)
+        table.add_column(Text(family))
     for feature, kinds in by_feature(evidence).items():
         if feature:
             table.add_row(Text(f"{feature}:", "bold"))
         for kind, checks in kinds.items():
             outcomes = [checks[f].outcome if f in checks else None for f in families]
             row = [checks[""].outcome] if "" in checks else outcomes
-            table.add_row(kind, *(Text(spelt(o), _style(o)) if o else "" for o in row))
+            table.add_row(Text(kind), *(Text(spelt(o), _style(o)) if o else "" for o in row))
     return table
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,13 +54,23 @@ def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
 
 def note(evidence: Evidence, index: Path) -> None:
     """Put one cell's verdict into the index that `nox -l` reads; cells may end at the same time."""
+    with noting([evidence], index) as texts:
+        for path, text in texts.items():
+            files.write_text(path, text)
+
+
+@contextlib.contextmanager
+def noting(results: Iterable[Evidence], index: Path) -> Iterator[Mapping[Path, str]]:
+    """The index with the verdicts of these in it, to be written in the `with` block, in which
+    nobody else writes it. Empty where nothing is to be written: no results, or it is damaged, and
+    keeps the other verdicts (`nox -s report` makes it anew)."""
     from filelock import FileLock
 
     with files.disk_errors(index):
         files.home().mkdir(parents=True, exist_ok=True)
     with FileLock(files.home() / "verdicts.lock"):
-        known = _verdicts(index)
-        if known is None:  # what is damaged keeps the other verdicts: `nox -s report` makes it anew
-            return
-        known.setdefault(evidence.cell, {})[evidence.device_class] = evidence.outcome.value
-        files.write_text(index, index_text(known))
+        results, known = list(results), _verdicts(index)
+        for evidence in results:
+            if known is not None:
+                known.setdefault(evidence.cell, {})[evidence.device_class] = evidence.outcome.value
+        yield {index: index_text(known)} if known is not None and results else {}

@@ -1,0 +1,122 @@
+"""Whether a result agrees with itself: what it says in two places must be the same. Pure.
+
+A result is believed only so far: it comes from another process, another machine, or a file that
+somebody changed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable
+
+from packaging.version import InvalidVersion
+
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.cells import AXES, parse_name, parsed, series_of
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
+from mcore_compat.results.evidence import EXCHANGE, MAIN, CheckResult, Evidence
+
+_NOT_INSTALLED = frozenset({CellOutcome.UNRESOLVABLE, CellOutcome.UNBUILDABLE})
+"""Outcomes of a cell that did not come to its checks."""
+
+
+def refuse_contradictions(result: Evidence) -> None:
+    """Refuse a result that contradicts itself.
+
+    Raises:
+        EvidenceError: says what does.
+    """
+    for moment in (result.taken, *(source.taken for source in result.sources.values())):
+        _refuse_moment(moment)
+    twice = [name for name, count in Counter(c.check for c in result.checks).items() if count > 1]
+    if twice:
+        raise EvidenceError(f"{twice[0]} is there twice")
+    loads = {f"restore-from[{name}:" for name in result.sources}
+    for check in result.checks:
+        _refuse_name(check, result.check_set, loads)
+        _refuse_outcome(check)
+    _refuse_verdict(result)
+
+
+def refuse_name(result: Evidence) -> None:
+    """Refuse the name of a cell that is none, or of another than the result's pins make.
+
+    Raises:
+        EvidenceError: says which.
+    """
+    asked = parse_name(result.cell)
+    if asked is None:
+        raise EvidenceError(f"{result.cell} is no cell's name")
+    if sorted(result.pins) != sorted(AXES):
+        raise EvidenceError(f"its pins are not of {', '.join(AXES)}")
+    words = (asked.mcore, asked.modelopt, asked.te, asked.torch, asked.python)
+    for axis, word in zip(AXES, words, strict=True):
+        version = result.pins[axis]
+        try:
+            number = parsed(version)
+            meant = word is None or parsed(word) == number or series_of(version) == word
+        except InvalidVersion:
+            raise EvidenceError(f"its pin {axis} {version} is no version") from None
+        if not meant:
+            raise EvidenceError(f"its pin {axis} {version} is not the {word} of {result.cell}")
+
+
+def _refuse_moment(moment: str) -> None:
+    try:
+        datetime.datetime.fromisoformat(moment)
+    except ValueError:
+        raise EvidenceError(f"{moment} is no moment") from None
+
+
+def _refuse_name(check: CheckResult, check_set: str, loads: Iterable[str]) -> None:
+    """Refuse an id that is not of the check's kind and family, and one of no cell whose
+    checkpoints were loaded."""
+    name, family = check.check, check.family
+    if check_set == EXCHANGE:
+        origin = next((start for start in loads if name.startswith(start)), None)
+        if origin is None:
+            raise EvidenceError(f"{name} is of no cell whose checkpoints were loaded")
+        fits = check.kind == "restore-from" and name.startswith(f"{origin}{family}:")
+    else:
+        fits = name == (check.kind if family is None else f"{check.kind}[{family}]")
+    if not fits:
+        of = "" if family is None else f" of {family}"
+        raise EvidenceError(f"{name} is said to be of the kind {check.kind}{of}")
+
+
+def _refuse_outcome(check: CheckResult) -> None:
+    """Refuse a check that is broken and does not say why, one that works under a condition and not
+    under which, and one that works and failed."""
+    conditional = check.outcome is CheckOutcome.WORKS_WITH
+    if check.failure is None and check.outcome is CheckOutcome.BROKEN:
+        raise EvidenceError(f"{check.check} is broken, and has no failure")
+    if conditional and not (check.condition and check.failure):
+        raise EvidenceError(f"{check.check} is works-with, and has no condition or no failure")
+    if check.condition and not conditional:
+        raise EvidenceError(f"{check.check} is {check.outcome}, and has a condition")
+    if check.failure and check.outcome is CheckOutcome.WORKS:
+        raise EvidenceError(f"{check.check} works, and has a failure")
+
+
+def _refuse_verdict(result: Evidence) -> None:
+    """Refuse an outcome of the cell that is not that of its checks."""
+    outcome = result.outcome
+    if result.check_set != MAIN:
+        fits = outcome is CellOutcome.UNTESTED  # the main set alone gives a verdict
+    elif not result.complete:
+        fits = outcome is CellOutcome.ERROR
+    elif outcome in _NOT_INSTALLED:
+        fits = not result.checks and result.reason is not None
+    elif outcome is CellOutcome.ERROR:
+        fits = not result.checks
+    else:
+        made = cell_outcome((c.kind, c.outcome) for c in result.checks)
+        if outcome is not made:
+            raise EvidenceError(f"it is {outcome}, and its checks make it {made}")
+        return
+    if not fits:
+        what = f"{len(result.checks)} checks" if result.checks else "no check"
+        cut = "" if result.complete else " of a run that was cut short"
+        why = "" if result.reason else " and no reason"
+        raise EvidenceError(f"it is {outcome}, with {what}{cut}{why}")

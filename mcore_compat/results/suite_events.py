@@ -1,0 +1,96 @@
+"""What a suite says while it runs: the events of its protocol, as they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from mcore_compat.base import foreign
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.results.evidence import CheckId, Name, Seconds
+
+PROTOCOL = 1
+"""What a suite's first event must say."""
+
+
+class SuiteFailure(Struct, kw_only=True, frozen=True):
+    """Why a check did not work, as the suite saw it; `frames` from the outermost on."""
+
+    type: str
+    message: str
+    frames: list[dict[str, Any]]
+    traceback: str
+    gpu_independent: str | None
+
+
+class StartEvent(Struct, tag_field="event", tag="start", kw_only=True, frozen=True):
+    """What the suite runs in, and the checks that it is to ask."""
+
+    suite: int
+    device_class: Literal["host", "gpu"]
+    platform: dict[str, Any]
+    installed: dict[str, str]
+    checks: list[CheckId]
+    sabotage: Any = None
+
+
+class BeginEvent(Struct, tag_field="event", tag="begin", frozen=True):
+    """A check begins."""
+
+
+class CheckEvent(Struct, tag_field="event", tag="check", kw_only=True, frozen=True):
+    """A check ended."""
+
+    check: CheckId
+    kind: Name
+    family: Name | None
+    outcome: CheckOutcome
+    seconds: Seconds
+    reason: str | None
+    failure: SuiteFailure | None
+    details: dict[str, Any] = {}
+    warnings: list[Any] = []
+    feature: Name | None = None
+    condition: str | None = None
+
+
+class RecordEvent(Struct, tag_field="event", tag="record", kw_only=True, frozen=True):
+    """A record was taken: data without an outcome."""
+
+    record: Name
+    seconds: Seconds
+    failure: SuiteFailure | None
+    details: dict[str, Any] = {}
+
+
+class ErrorEvent(Struct, tag_field="event", tag="error", frozen=True):
+    """The checks cannot run."""
+
+
+class EndEvent(Struct, tag_field="event", tag="end", frozen=True):
+    """The suite came to its end."""
+
+
+Event = StartEvent | BeginEvent | CheckEvent | RecordEvent | EndEvent
+"""Of a run that took place."""
+
+
+def refuse_odd(event: Mapping[str, Any]) -> None:
+    """Refuse what is no event of the protocol.
+
+    Raises:
+        InfrastructureError: says what is odd: the suite is another, or its file is damaged.
+    """
+    said = event.get("suite") if isinstance(event, Mapping) else None
+    if said not in (None, PROTOCOL):
+        said = foreign.line(str(said), 40)
+        raise InfrastructureError(f"the suite speaks protocol {said}, not {PROTOCOL}")
+    try:
+        msgspec.convert(event, Event | ErrorEvent)
+    except (msgspec.ValidationError, RecursionError) as error:
+        why = foreign.line(str(error), 200)
+        raise InfrastructureError(f"the suite wrote what is no event of its own: {why}") from None
