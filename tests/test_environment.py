@@ -61,8 +61,14 @@ class Uv:
         if "-c" in words:
             return self._ended("asked", self.series)
         if words[1] == "venv":
-            site_of(Path(words[-1])).mkdir(parents=True)
+            folder = Path(words[-1])
+            site_of(folder).mkdir(parents=True)
+            (folder / "pyvenv.cfg").write_text(f"home = /python\nversion_info = {self.series}.1\n")
+            (folder / "bin").mkdir()
+            (folder / "bin" / "python").touch()
             return self._ended("venv")
+        if words[1:3] == ["cache", "clean"]:
+            return self._ended("cleaned")
         assert words[1:3] == ["pip", "install"], words
         if "--target" in words:
             (Path(words[words.index("--target") + 1]) / "pytest").mkdir(parents=True)
@@ -184,6 +190,14 @@ SPOILED: dict[str, Spoil] = {
     "a mark cut short": lambda site: mark_of(site).write_text(mark_of(site).read_text()[:40]),
     "a mark of something else": lambda site: mark_of(site).write_text("[]"),
     "a mark that is no text": lambda site: mark_of(site).write_bytes(b"\xff\xfe"),
+    "no Python": lambda site: (site.parents[2] / "bin" / "python").unlink(),
+    "no settings": lambda site: (site.parents[2] / "pyvenv.cfg").unlink(),
+    "settings of another Python": lambda site: (site.parents[2] / "pyvenv.cfg").write_text(
+        "version_info = 3.11.1\n"
+    ),
+    "a file that is cut short": lambda site: (site / "torch-2.9.1.dist-info" / "RECORD").write_text(
+        "torch/__init__.py,sha256=x,100\n"
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mcore_compat.base.errors import InterpreterError
+from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.base.processes import Completed
 from mcore_compat.environments import interpreters
 
@@ -184,3 +184,13 @@ def test_shims_are_passed_over_however_they_are_spelt(
     right = machine.on_path("bin")
     monkeypatch.setenv("PATH", f"{machine.root}/shims/{os.pathsep}{machine.root}/bin")
     assert machine.find() == right
+
+
+def test_one_that_was_killed_is_no_missing_one(tmp_path: Path) -> None:
+    there = tmp_path / "python"
+
+    def killed(argv: Sequence[str | os.PathLike[str]], **_: Any) -> Completed:
+        return Completed(argv=(os.fspath(argv[0]),), returncode=-15, output="", seconds=0.1)
+
+    with pytest.raises(InfrastructureError, match="python was killed by SIGTERM"):
+        interpreters.is_of("3.12", there, killed)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcore_compat.base import processes
+from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.environments import toolkits
 
 
@@ -61,3 +62,11 @@ def test_a_wrapper_on_path_is_not_taken_for_its_toolkit(tmp_path: Path) -> None:
     (mine / "include").mkdir()
     (mine / "include" / "cuda_runtime.h").touch()
     assert [one.home for one in toolkits.found(processes.run)] == [mine]
+
+
+@pytest.mark.usefixtures("bare")
+def test_an_nvcc_that_was_killed_does_not_tell_that_there_is_none(tmp_path: Path) -> None:
+    nvcc = toolkit(tmp_path / "local" / "cuda-13.0", "13.0") / "bin" / "nvcc"
+    nvcc.write_text("#!/bin/sh\nkill -TERM $$\n")
+    with pytest.raises(InfrastructureError, match="nvcc was killed by SIGTERM"):
+        toolkits.found(processes.run)

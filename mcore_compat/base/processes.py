@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mcore_compat.base import process_marks, watched
+from mcore_compat.base.errors import InfrastructureError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,22 @@ class Completed:
     @property
     def ok(self) -> bool:
         return self.returncode == 0 and not self.timed_out
+
+
+def undisturbed(done: Completed) -> Completed:
+    """`done`, where the process ended by itself: what it said can be believed.
+
+    Raises:
+        InfrastructureError: it was killed, or passed its time limit.
+    """
+    program = Path(done.argv[0]).name if done.argv else "a process"
+    if done.timed_out:
+        raise InfrastructureError(f"{program} did not end within {done.seconds:.0f} s")
+    if done.returncode < 0:
+        number = -done.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        raise InfrastructureError(f"{program} was killed by {name}")
+    return done
 
 
 _RUNNING: set[int] = set()

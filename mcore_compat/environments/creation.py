@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, InterpreterError
-from mcore_compat.base.processes import Runner
+from mcore_compat.base.processes import Runner, undisturbed
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import bytecode, integrity, interpreters, process_variables
@@ -69,6 +69,13 @@ def _is_exact(site: Path, lock: Lock) -> bool:
     )
 
 
+def _runs(folder: Path, series: str) -> bool:
+    """Whether a folder is an environment of a Python of this series, by what uv writes there."""
+    settings = (folder / "pyvenv.cfg").read_text(encoding="utf-8")
+    there = re.search(r"^version_info = (\d+\.\d+)", settings, re.MULTILINE)
+    return there is not None and there[1] == series and (folder / "bin" / "python").exists()
+
+
 def ensure(
     cell: Cell,
     lock: Lock,
@@ -96,7 +103,8 @@ def ensure(
     }
     with FileLock(folder.with_name(f"{cell.name}.lock")):
         try:
-            reused = json.loads(mark.read_text()) == identity and _is_exact(_site(folder), lock)
+            same = json.loads(mark.read_text()) == identity and _runs(folder, cell.python)
+            reused = same and _is_exact(_site(folder), lock)
         except (OSError, ValueError, StopIteration):
             reused = False
         damage = reused and integrity.damaged(_site(folder), contents=False, without=UNUSED)
@@ -192,7 +200,7 @@ def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str
         InfrastructureError: network or disk.
     """
     # By python: older ones need more than newer ones.
-    series = run([python, "-IB", "-c", interpreters.ASK_SERIES], timeout=60)
+    series = undisturbed(run([python, "-IB", "-c", interpreters.ASK_SERIES], timeout=60))
     if not series.ok:
         raise InterpreterError(f"{python} does not run: {last_line(series)}")
     digest = files.sha256_file(lock)[:16]

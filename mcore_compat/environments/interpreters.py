@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from mcore_compat.base.errors import InterpreterError
-from mcore_compat.base.processes import Runner
+from mcore_compat.base.processes import Runner, undisturbed
 
 ASK_SERIES = "import sys; print('%d.%d' % sys.version_info[:2])"
 """A program that prints the series of the Python that runs it, e.g. `3.12`."""
@@ -38,9 +38,13 @@ def candidates(series: str, run: Runner, uv: Path | None) -> Iterator[Path]:
 
 
 def is_of(series: str, python: Path, run: Runner) -> bool:
-    """Whether it is a Python of this series that really runs."""
+    """Whether it is a Python of this series that really runs.
+
+    Raises:
+        InfrastructureError: it was killed before it could tell.
+    """
     try:
-        completed = run([python, "-I", "-c", ASK_SERIES], timeout=60)
+        completed = undisturbed(run([python, "-I", "-c", ASK_SERIES], timeout=60))
     except OSError:
         return False  # not there, not executable, or for another machine
     return completed.ok and completed.output.strip() == series
@@ -51,6 +55,7 @@ def find(series: str, run: Runner, uv: Path) -> Path:
 
     Raises:
         InterpreterError: there is none; says where it was looked for and what to do.
+        InfrastructureError: one was killed before it could tell.
     """
     for path in candidates(series, run, uv):
         if path.exists() and is_of(series, path, run):

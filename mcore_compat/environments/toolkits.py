@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base.processes import Runner
+from mcore_compat.base.processes import Runner, undisturbed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,16 @@ def _homes() -> Iterator[Path]:
 
 def found(run: Runner) -> tuple[Toolkit, ...]:
     """Every CUDA toolkit that is found and whose nvcc runs, each version once: where there are
-    several, one that has headers, for an nvcc on PATH may be a wrapper with no toolkit about it."""
+    several, one that has headers, for an nvcc on PATH may be a wrapper with no toolkit about it.
+
+    Raises:
+        InfrastructureError: an nvcc was killed before it could tell.
+    """
     by_version: dict[str, Toolkit] = {}
     for home in sorted(_homes(), key=lambda h: not (h / "include" / "cuda_runtime.h").is_file()):
         if not (home / "bin" / "nvcc").exists():
             continue
-        completed = run([home / "bin" / "nvcc", "--version"], timeout=30)
+        completed = undisturbed(run([home / "bin" / "nvcc", "--version"], timeout=30))
         match = re.search(r"release (\d+\.\d+)", completed.output)
         if completed.ok and match:
             by_version.setdefault(match[1], Toolkit(home=home, version=match[1]))
