@@ -347,5 +347,5 @@ def _last(text: str) -> str:
 def _shape(name: str) -> str:
     """A name without what is random in it, so that equal findings are equal."""
     name = re.sub(r"(?<=\.)[a-z0-9_]{8}(?=$|/)", "XXXXXXXX", name)
-    name = re.sub(r"\b(tmp|mcore-compat-)[a-z0-9_]{8}\b", r"\1XXXXXXXX", name)
+    name = re.sub(r"\b(tmp|mcore-compat-(?:\d+\.\d+-)?)[a-z0-9_]{8}\b", r"\1XXXXXXXX", name)
     return re.sub(r"\b[0-9a-f]{12,}\b", "DIGEST", re.sub(r"\b\d{4,}\b", "N", name))
