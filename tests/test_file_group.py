@@ -1,12 +1,14 @@
 """Files that belong together are all written, or none."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from mcore_compat.base import file_group, files
 from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.forks import forked
 
 
 @pytest.fixture
@@ -63,4 +65,68 @@ def test_a_rename_that_fails_takes_the_others_back(
     monkeypatch.setattr(os, "replace", refuses)
     with pytest.raises(InfrastructureError, match="Read-only"):
         file_group.write_all(group)
+    assert content(tmp_path) == {"a": "old a", "c": "old c"}
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_a_folder_too_is_as_it_was_whichever_step_fails(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.write_folder(tmp_path / "site", [("a.html", "old"), ("x/b.html", "old")])
+    for name in ("a", "gone"):
+        (tmp_path / name).write_text("old")
+    before = tree(tmp_path)
+    real, calls = os.replace, iter(range(99))
+
+    def full(old: Path, new: Path) -> None:
+        if next(calls) == failing:
+            raise OSError(28, "No space left on device")
+        real(old, new)
+
+    def write() -> None:
+        with file_group.Changes() as changes:
+            changes.write(tmp_path / "a", "new")
+            changes.write(tmp_path / "new" / "folder" / "b", ["in ", "pieces"])
+            changes.write_folder(tmp_path / "site", [("a.html", "new")], [("y/c.html", "new")])
+            changes.remove(tmp_path / "gone")
+            monkeypatch.setattr(os, "replace", full)
+            changes.commit()
+
+    if failing < 3:
+        with pytest.raises(InfrastructureError, match="No space left"):
+            write()
+        assert tree(tmp_path) == before
+    else:
+        write()
+        assert tree(tmp_path) == {
+            "a": "new",
+            "new": None,
+            "new/folder": None,
+            "new/folder/b": "in pieces",
+            "site": None,
+            "site/a.html": "new",
+            "site/y": None,
+            "site/y/c.html": "new",
+        }
+
+
+def tree(folder: Path) -> dict[str, str | None]:
+    """All below a folder, hidden files too."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_a_limit_of_the_size_of_files_changes_nothing(
+    group: dict[Path, str | None], tmp_path: Path
+) -> None:
+    def limited() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        with pytest.raises(InfrastructureError) as caught:
+            file_group.write_all({**group, tmp_path / "large": "x" * 5000})
+        return str(caught.value)
+
+    with forked(limited) as said:
+        assert "large: File too large" in said()
     assert content(tmp_path) == {"a": "old a", "c": "old c"}

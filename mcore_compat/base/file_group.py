@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mcore_compat.base import files
+from mcore_compat.base.errors import InfrastructureError
 
 Text = str | Iterable[str]
 """Of a file, or its pieces."""
@@ -86,8 +87,12 @@ class Changes:
         """
         self.expect([path])
         self._changed[path] = True
-        with files.disk_errors(path):
-            files.write_text(self._beside(path), text, durable=durable)
+        beside = self._beside(path)
+        try:
+            with files.disk_errors(path):
+                files.write_text(beside, text, durable=durable)
+        except InfrastructureError as error:
+            raise InfrastructureError(str(error).replace(str(beside), str(path))) from error
 
     def write_folder(
         self, folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()

@@ -52,12 +52,16 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
 
 def drift(by_path: Texts) -> list[Path]:
     """The published files that are not what the evidence makes."""
-    changed = [
-        path
-        for path, make in by_path.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != "".join(make())
-    ]
+    changed = [path for path, make in by_path.items() if not _is_there(path, "".join(make()))]
     return [*changed, *outdated(by_path)]
+
+
+def _is_there(path: Path, text: str) -> bool:
+    """Whether a file is as it is to be; what cannot be read is not."""
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def outdated(by_path: Texts) -> list[Path]:
@@ -79,8 +83,9 @@ def stage(by_path: Texts, changes: file_group.Changes) -> list[Path]:
     written = []
     for path, make in by_path.items():
         text = make()
-        same = isinstance(text, str) and path.exists() and path.read_text("utf-8") == text
-        if not same:  # else of thousands of files each would be put in the place of its equal
+        if not (
+            isinstance(text, str) and _is_there(path, text)
+        ):  # else of thousands of files each would be put in the place of its equal
             changes.write(path, text, durable=False)  # made again from evidence at any time
             written.append(path)
     return written

@@ -37,8 +37,10 @@ def migrate(reports: Path) -> int:
     results += [(over_base, r) for r in _results(over_base, over_base)]
     old = [source / name for source in (reports, over_base) for name in FOLDERS]
     old += [path for name in MAIN for path in over_base.glob(f"compat-*/{name}")]
+    batch = store.Batch()
     for folder, result in results:
-        store.save(result, folder)
+        batch.add(result, folder)
+    batch.write()
     for folder in {folder for folder, _ in results}:
         large_values.pack(folder)
     for path in old:

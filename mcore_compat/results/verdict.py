@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import to_builtins
 from packaging.version import Version
 
+from mcore_compat.base.foreign import plain
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import (
     CORE_KIND,
@@ -290,7 +291,7 @@ def show(
     from rich.text import Text
 
     def say(text: str, style: str = "") -> None:
-        console.print(Text(text, style))
+        console.print(Text(plain(text), style))
 
     head = Text(f"{evidence.cell}: ").append(spelt(evidence.outcome), _style(evidence.outcome))
     console.print(head.append(f" (device class {evidence.device_class})"))
