@@ -185,3 +185,40 @@ def test_both_sides_look_for_the_driver_at_the_same_places(monkeypatch: pytest.M
     monkeypatch.setattr(Path, "exists", exists)
     assert not suites.driver_present()
     assert tuple(asked) == machine.DRIVER
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("died: SIGKILL", True),
+        ("ImportError: libtorch.so: failed to map segment from shared object", True),
+        ("OSError: [Errno 24] Too many open files: 'x.py'", True),
+        ("died: SIGSEGV", False),
+        ("ImportError: x.so: cannot allocate memory in static TLS block", False),
+        ("ok", False),
+    ],
+)
+def test_an_import_that_the_machine_ended_is_no_answer(said: str, fault: bool) -> None:
+    watch = Watch("host")
+    start = {**START, "device_class": "host", "preload": {"torch": said}}
+    if not fault:
+        watch.see(start)
+        return
+    with pytest.raises(InfrastructureError, match="importing torch failed for this machine's"):
+        watch.see(start)
+
+
+def test_a_record_that_the_machine_kept_from_being_made_is_its_fault() -> None:
+    made = {"event": "record", "record": "signatures", "seconds": 1.0, "details": {}}
+    failure = {**failed("OSError", "[Errno 28] No space left on device")["failure"]}
+    with pytest.raises(InfrastructureError, match="signatures failed for this machine's fault"):
+        Watch("host").see({**made, "failure": failure})
+
+
+def test_what_failed_while_something_was_exhausted_is_the_machines() -> None:
+    seen = iter([None, "/tmp has 0.0 MiB left", "/tmp has 0.0 MiB left"])
+    watch = Watch("host", lambda: next(seen))
+    watch.see(failed("KeyError", "'x'"))
+    watch.see(event("restore[gpt]"))  # it works all the same
+    with pytest.raises(InfrastructureError, match="while it ran, /tmp has 0.0 MiB left"):
+        watch.see(failed("KeyError", "'x'"))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.run.infrastructure import FROM_OUTSIDE
 
 Event = Mapping[str, Any]
 """Of the suite's protocol."""
@@ -33,11 +34,6 @@ _LOST = re.compile(
     r"|Broken pipe|Connection reset|Connection closed by"
 )
 """What is said where another process is gone."""
-
-_FROM_OUTSIDE = frozenset(
-    {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGXFSZ"}
-)
-"""Signals that processes get from others, or for a limit; no fault of a package sends one."""
 
 _UNREPORTED = "exited with code 70 "
 """How the suite's own process of a check ends where it could not write what the check showed."""
@@ -144,7 +140,7 @@ class Doubts:
         event = events[0]
         kind = (event.get("failure") or {}).get("type")
         if event["outcome"] == "crashed" and (
-            kind in _FROM_OUTSIDE or str(event.get("reason")).startswith(_UNREPORTED)
+            kind in FROM_OUTSIDE or str(event.get("reason")).startswith(_UNREPORTED)
         ):
             raise InfrastructureError(
                 f"{name}: {event['reason']}, {len(events)} times: something on this machine ends it"
