@@ -181,6 +181,7 @@ def killed_with_its_watchdog(place: Path) -> Path:
         (own,) = [path for path in before if f"-{main.pid}." in path.name]
         for pid in (*watchdogs(main.pid), main.pid):
             os.kill(pid, signal.SIGKILL)
+    process_marks.end(own.name.split("-")[2])  # what it ran, which nobody ends now
     (own / "left").mkdir()
     return own
 
