@@ -29,9 +29,9 @@ def refuse_contradictions(result: Evidence) -> None:
     """
     for moment in (result.taken, *(source.taken for source in result.sources.values())):
         _refuse_moment(moment)
-    twice = [name for name, count in Counter(c.check for c in result.checks).items() if count > 1]
-    if twice:
-        raise EvidenceError(f"{twice[0]} is there twice")
+    if len({check.check for check in result.checks}) != len(result.checks):
+        (twice, _), *_ = Counter(check.check for check in result.checks).most_common(1)
+        raise EvidenceError(f"{twice} is there twice")
     loads = {f"restore-from[{name}:" for name in result.sources}
     for check in result.checks:
         _refuse_name(check, result.check_set, loads)
