@@ -19,7 +19,6 @@ import msgspec
 
 from mcore_compat.base import file_group, files, foreign
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core.cells import parse_name
 from mcore_compat.core.outcomes import CellOutcome, cell_outcome
 from mcore_compat.results import agreement, fingerprint, large_values
 from mcore_compat.results.evidence import FORMAT, MAIN, RECORDS, Evidence, Record, path_of
@@ -229,8 +228,7 @@ class Batch:
         where, apart = f"{path.parent.name}/{path.name}", self._apart.setdefault(folder, {})
         text = dumps(result, apart)
         parse(text, where)
-        if parse_name(result.cell):  # else it is a stand-in's, and refused where it is loaded
-            _refuse_place(result, where)
+        _refuse_place(result, where)
         self._results[path], self._texts[path] = result, text
         return path
 
