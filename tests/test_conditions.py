@@ -130,8 +130,8 @@ def test_records_are_kept_and_count_for_nothing(tmp_path: Path) -> None:
 
 
 def test_what_older_suites_asked_as_checks_is_read_as_records() -> None:
-    made = stand_in_evidence(PLAIN, BROKEN | {"check": "other", "kind": "other", "outcome": "works",
-                                              "failure": None})  # fmt: skip
+    other = {"check": "other[gpt]", "kind": "other", "outcome": "works", "failure": None}
+    made = stand_in_evidence(PLAIN, BROKEN | other)
     data = json.loads(store.dumps(made))
     row = json.loads(store.dumps(stand_in_evidence(BROKEN)))["checks"][0]
     for kind in sorted(RECORDS):
@@ -140,7 +140,7 @@ def test_what_older_suites_asked_as_checks_is_read_as_records() -> None:
                                "details": details})  # fmt: skip
     data["outcome"] = "partial"  # as it was, for nothing but the record
     found = store.parse(json.dumps(data), "it/main.host.json")
-    assert {c.check for c in found.checks} == {"restore[gpt]", "other"}
+    assert {c.check for c in found.checks} == {"restore[gpt]", "other[gpt]"}
     assert {*found.records} == RECORDS
     assert found.recorded("signatures") == {"megatron.a:f": "(x)"}
     assert found.outcome is CellOutcome.COMPATIBLE

@@ -13,6 +13,7 @@ from support import event, stand_in_evidence
 from mcore_compat.base import files, processes
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
@@ -71,8 +72,10 @@ def ran(
 ) -> None:
     """Evidence of a check set in the cell, with a wheel of that digest."""
     workspace = context.workspace
+    made = stand_in_evidence(event("restore[gpt]"), cell=cell)
     found = dataclasses.replace(
-        stand_in_evidence(event("restore[gpt]"), cell=cell),
+        made,
+        outcome=made.outcome if check_set is MAIN else CellOutcome.UNTESTED,
         check_set=check_set.name,
         device_class=device,
         lock=files.sha256_file(workspace.lock(cell.name)),

@@ -121,16 +121,11 @@ def read(path: Path, what: str | None = None) -> str:
     """The text of a foreign file, `what` it is called.
 
     Raises:
-        FileNotFoundError: it is not there.
-        EvidenceError: it cannot be read, is not UTF-8, or larger than any that is meant.
+        OSError: the system lets nobody read it.
+        EvidenceError: it is not UTF-8, or larger than any that is meant.
     """
-    try:
-        with path.open("rb") as file:
-            return text_of(file.read(MOST_BYTES + 1), what or str(path))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise EvidenceError(f"{what or path} cannot be read: {error.strerror}") from None
+    with path.open("rb") as file:
+        return text_of(file.read(MOST_BYTES + 1), what or str(path))
 
 
 def text_of(data: bytes, what: str) -> str:

@@ -75,8 +75,8 @@ def _texts(path: Path) -> list[ResultText]:
 def _of_file(path: Path) -> ResultText:
     try:
         return ResultText(where=str(path), text=foreign.read(path))
-    except FileNotFoundError:
-        raise EvidenceError(f"{path} cannot be read: it is gone") from None
+    except OSError as error:
+        raise EvidenceError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _of_archive(path: Path) -> list[ResultText]:

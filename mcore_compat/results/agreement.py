@@ -29,9 +29,9 @@ def refuse_contradictions(result: Evidence) -> None:
     """
     for moment in (result.taken, *(source.taken for source in result.sources.values())):
         _refuse_moment(moment)
-    twice = [name for name, count in Counter(c.check for c in result.checks).items() if count > 1]
-    if twice:
-        raise EvidenceError(f"{twice[0]} is there twice")
+    if len({check.check for check in result.checks}) != len(result.checks):
+        (twice, _), *_ = Counter(check.check for check in result.checks).most_common(1)
+        raise EvidenceError(f"{twice} is there twice")
     loads = {f"restore-from[{name}:" for name in result.sources}
     for check in result.checks:
         _refuse_name(check, result.check_set, loads)
@@ -48,10 +48,12 @@ def refuse_name(result: Evidence) -> None:
     asked = parse_name(result.cell)
     if asked is None:
         raise EvidenceError(f"{result.cell} is no cell's name")
-    if sorted(result.pins) != sorted(AXES):
+    if {*result.pins} != {*AXES} and (result.check_set == MAIN or not {*result.pins} <= {*AXES}):
         raise EvidenceError(f"its pins are not of {', '.join(AXES)}")
     words = (asked.mcore, asked.modelopt, asked.te, asked.torch, asked.python)
     for axis, word in zip(AXES, words, strict=True):
+        if axis not in result.pins:
+            continue
         version = result.pins[axis]
         try:
             number = parsed(version)
@@ -77,7 +79,8 @@ def _refuse_name(check: CheckResult, check_set: str, loads: Iterable[str]) -> No
         origin = next((start for start in loads if name.startswith(start)), None)
         if origin is None:
             raise EvidenceError(f"{name} is of no cell whose checkpoints were loaded")
-        fits = check.kind == "restore-from" and name.startswith(f"{origin}{family}:")
+        # The suite makes each a kind of its own; a result of format 1 told them apart by family.
+        fits = check.kind in ("restore-from", name) and (family is None or family in name)
     else:
         fits = name == (check.kind if family is None else f"{check.kind}[{family}]")
     if not fits:

@@ -33,9 +33,10 @@ Digest = Annotated[str, Meta(pattern=r"^[0-9A-Za-z ._+-]*\Z", max_length=100)]
 """SHA-256; empty where there is nothing that it could be of. What is none is equal to none."""
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z", max_length=200)]
-"""Of a kind, a family, a feature."""
+"""Of a feature, a record, a check set."""
 
 CheckId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:\[\]-]*\Z", max_length=300)]
+"""Of a check, and of its kind, which may be one of its own, and its family."""
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
@@ -62,8 +63,8 @@ class CheckResult:
     """
 
     check: CheckId
-    kind: Name
-    family: Name | None
+    kind: CheckId
+    family: CheckId | None
     outcome: CheckOutcome
     seconds: Seconds | None
     reason: str | None

@@ -264,6 +264,6 @@ def _wanted(folder: Path) -> set[str]:
         try:
             data = foreign.decode(foreign.read(path))
             wanted.update(named([*data["checks"], *data.get("records", {}).values()]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error})") from None
     return wanted

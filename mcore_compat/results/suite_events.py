@@ -46,8 +46,8 @@ class CheckEvent(Struct, tag_field="event", tag="check", kw_only=True, frozen=Tr
     """A check ended."""
 
     check: CheckId
-    kind: Name
-    family: Name | None
+    kind: CheckId
+    family: CheckId | None
     outcome: CheckOutcome
     seconds: Seconds
     reason: str | None
