@@ -25,6 +25,9 @@ VARIABLE = "MCORE_COMPAT_RUN"
 EXEMPT = "MCORE_COMPAT_WATCHDOG"
 """Who has this variable ends by itself, after what it watches."""
 
+_EXITING = 0x4
+"""PF_EXITING of the kernel's `linux/sched.h`: the process is just ending."""
+
 LIMIT_S = 5.0
 """So long it is tried to end processes: one that hangs in the kernel cannot be killed."""
 
@@ -69,7 +72,7 @@ def lives(mark: str) -> bool:
     """Whether the process that a mark names is there, and not just ending."""
     pid, start = (int(word) for word in mark.split(".")[:2])
     stat = _stat(pid)
-    return stat is not None and stat[2] == start and bool(_read(pid, "cmdline"))
+    return stat is not None and stat[2] == start and stat[0] not in "ZX" and not stat[3] & _EXITING
 
 
 def end(mark: str, session: int = 0) -> None:
@@ -150,8 +153,11 @@ def _read(pid: int, name: str) -> bytes | None:
         return b""
 
 
-def _stat(pid: int) -> tuple[str, int, int] | None:
-    """State, parent and time of start (ticks since boot) of a process; None where it is gone."""
+def _stat(pid: int) -> tuple[str, int, int, int] | None:
+    """State, parent, time of start (ticks since boot) and the kernel's flags of a process; None
+    where it is gone. From proc_pid_stat(5)."""
     # The name in parentheses may itself hold spaces and parentheses.
     fields = (_read(pid, "stat") or b"").rpartition(b")")[2].split()
-    return (fields[0].decode(), int(fields[1]), int(fields[19])) if fields else None
+    if not fields:
+        return None
+    return fields[0].decode(), int(fields[1]), int(fields[19]), int(fields[6])

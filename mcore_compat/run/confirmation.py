@@ -116,7 +116,7 @@ class Doubts:
         if event["outcome"] not in ("blocked", "needs-gpu", "unsupported"):
             return None
         for name in self._roots:
-            if reason.startswith((f"{name} is ", f"{name}: ")):
+            if reason.startswith((f"{name} ", f"{name}:")):
                 return name
         return None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mcore_compat.base import process_marks, temporary
+from mcore_compat.base import files, process_marks, temporary
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
 from mcore_compat.base.processes import Runner
 from mcore_compat.run import infrastructure, room
@@ -214,7 +214,17 @@ def _temporary(place: SuiteEnvironment) -> Iterator[tuple[Mapping[str, str], str
         if len(os.fsencode(folder)) + _BELOW > SOCKET_BYTES:
             yield place.variables, ""
         else:
-            yield {**place.variables, "TMPDIR": str(folder)}, folder.name
+            yield {**_kept(place, among), **place.variables, "TMPDIR": str(folder)}, folder.name
+
+
+def _kept(place: SuiteEnvironment, among: Path) -> dict[str, str]:
+    """Where what is compiled while checks run stays for later runs, which torch would keep in the
+    temporary folder; by environment, for it fits no other."""
+    name = files.sha256_bytes(os.fsencode(place.python.parent.parent))[:16]
+    return {
+        "TORCH_EXTENSIONS_DIR": str(among / f"mcore-compat-extensions-{name}"),
+        "TORCHINDUCTOR_CACHE_DIR": str(among / f"mcore-compat-inductor-{name}"),
+    }
 
 
 def _command(asked: Asked, place: SuiteEnvironment, events: Path) -> list[str | os.PathLike[str]]:
