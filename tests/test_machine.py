@@ -220,5 +220,5 @@ def test_what_failed_while_something_was_exhausted_is_the_machines() -> None:
     watch = Watch("host", lambda: next(seen))
     watch.see(failed("KeyError", "'x'"))
     watch.see(event("restore[gpt]"))  # it works all the same
-    with pytest.raises(InfrastructureError, match="while it ran, /tmp has 0.0 MiB left"):
+    with pytest.raises(InfrastructureError, match="while it ran, /tmp has"):
         watch.see(failed("KeyError", "'x'"))

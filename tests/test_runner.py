@@ -107,7 +107,9 @@ def test_the_suite_is_run_by_the_cells_python_with_what_was_asked(tmp_path: Path
     assert suite.after("--tools") == "tools"
     assert "--checks" not in suite.argv
     given = suite.options.pop("env")
-    assert {name: value for name, value in given.items() if name != "TMPDIR"} == {"ONLY": "this"}
+    temporary = {"TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR"}
+    assert given.keys() - temporary == {"ONLY"}
+    assert given["ONLY"] == "this"
     assert suite.options == {
         "timeout": SUITE_LIMIT_S,
         "cwd": ROOT,
@@ -230,7 +232,7 @@ def test_a_suite_over_its_limit_is_no_verdict(tmp_path: Path) -> None:
 
 def test_an_interruption_while_an_event_is_taken_does_not_bring_it_twice(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b"".join(line_of({"n": n}) for n in range(3)))
+    path.write_bytes(b"".join(line_of({"event": "n", "n": n}) for n in range(3)))
     seen: list[int] = []
 
     def take(one: Mapping[str, Any]) -> None:
@@ -304,3 +306,36 @@ def test_where_a_sockets_path_would_be_too_long_the_temporary_folder_stays_as_it
     run_suite(suite, tmp_path, variables={"TMPDIR": str(place)})
     assert suite.options["env"]["TMPDIR"] == str(place)
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"event": 3}',
+        b'{"event": "check"}',
+        b'{"event": "check", "check": "a", "outcome": "broken", "failure": {"type": 1}}',
+        b"{" * 50_000,
+        b"\xff",
+    ],
+)
+def test_a_line_that_is_no_event_is_no_traceback(line: bytes, tmp_path: Path) -> None:
+    tail = EventTail(path=tmp_path / "events.jsonl", on_event=lambda _: None)
+    tail.path.write_bytes(line + b"\n")
+    with pytest.raises(InfrastructureError, match="the suite wrote"):
+        tail.drain()
+
+
+def test_what_is_compiled_while_checks_run_is_kept_for_later_runs(tmp_path: Path) -> None:
+    suite = SuiteProcess()
+    run_suite(suite, tmp_path, check_set=GPU)
+    first = dict(suite.options["env"])
+    run_suite(suite, tmp_path, check_set=GPU)
+    second = dict(suite.options["env"])
+    assert first.pop("TMPDIR") != second.pop("TMPDIR")
+    assert first == second
+    assert Path(first["TORCH_EXTENSIONS_DIR"]).parent == Path(tempfile.gettempdir())
+    run_suite(suite, tmp_path, check_set=GPU, variables={"TORCH_EXTENSIONS_DIR": "/named"})
+    assert suite.options["env"]["TORCH_EXTENSIONS_DIR"] == "/named"

@@ -70,7 +70,35 @@ class EventTail:
             self._read += len(line)
             self.seen += 1
             own = f"/{self.folder}".encode()
-            self.on_event(json.loads(line.replace(own, b"") if self.folder else line))
+            self.on_event(_event(line.replace(own, b"") if self.folder else line))
+
+
+_TEXTS = {"check": ("check", "outcome"), "record": ("record",), "start": ("device_class",)}
+"""By event: what is a text in it, for all who look at it."""
+
+
+def _event(line: bytes) -> Mapping[str, Any]:
+    """An event of the suite's protocol from its line.
+
+    Raises:
+        InfrastructureError: it is none.
+    """
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict) or not _is_whole(event):
+        raise InfrastructureError(f"the suite wrote no event, but {line[:80]!r}")
+    return event
+
+
+def _is_whole(event: Mapping[str, Any]) -> bool:
+    """Whether it has what is looked at before it becomes part of a result."""
+    failure = event.get("failure")
+    texts = [event.get(name) for name in ("event", *_TEXTS.get(str(event.get("event")), ()))]
+    if isinstance(failure, dict):
+        texts += [failure.get(name) for name in ("type", "message", "traceback")]
+    return isinstance(failure, dict | None) and all(isinstance(text, str) for text in texts)
 
 
 @dataclass(frozen=True, kw_only=True)
