@@ -126,7 +126,7 @@ def test_without_a_choice_everything_is_asked_with_its_own_limit(tmp_path: Path)
 
 def test_events_that_end_at_any_byte_give_their_whole_lines(tmp_path: Path) -> None:
     lines = [
-        json.dumps({"event": "check", "reason": "zwölf"}, ensure_ascii=False),
+        json.dumps({"event": "begin", "check": "zwölf"}, ensure_ascii=False),
         '{"event": "end"}',
     ]
     data = "".join(f"{line}\n" for line in lines).encode()
