@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from slurm_stand_in import cell_of
 from support import ROOT
 
 from mcore_compat.results import evidence, store
@@ -49,7 +50,7 @@ class Run:
         return path.read_text().count("\n") if path.exists() else 0
 
     def stored(self, name: str) -> Evidence | None:
-        path = evidence.path_of(f"compat-{name}", "host", self.folder / "evidence")
+        path = evidence.path_of(cell_of(name).name, "host", self.folder / "evidence")
         return store.load(path) if path.exists() else None
 
     def batches(self) -> list[Batch]:

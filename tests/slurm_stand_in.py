@@ -17,6 +17,7 @@ from pathlib import Path
 from support import START, event, stand_in_cell
 
 from mcore_compat.base import processes
+from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence, store
 from mcore_compat.results.from_events import Builder
 from mcore_compat.schedule.jobs import schedulers
@@ -27,13 +28,21 @@ from mcore_compat.schedule.jobs.records import CELLS, Task
 ENDLESS = ("killed", "node", "late", "hung")
 
 
+def cell_of(name: str) -> Cell:
+    """The cell that a name stands for."""
+    modelopt = f"0.41.0+{name.replace('-', '.')}"
+    return dataclasses.replace(
+        stand_in_cell(modelopt=modelopt), name=f"compat-0.16-modelopt{modelopt}"
+    )
+
+
 def cell(name: str, folder: Path) -> None:
     """One start of a cell; as the real command it ends by SIGTERM, with what it runs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (folder / f"{name}.ran").open("a") as out:
         out.write("started\n")
     first = (folder / f"{name}.ran").read_text() == "started\n"
-    named = dataclasses.replace(stand_in_cell(), name=f"compat-{name}")
+    named = cell_of(name)
     builder = Builder(evidence.start(named, device_class="host", lock="l", suite="s"))
     endless = first and name.partition("-")[0] in ENDLESS
     builder.take(START)
@@ -63,7 +72,7 @@ def submit(scheduler: str, folder: Path, names: list[str]) -> None:
             say=lambda line: print(line, flush=True),
             outcome_of=lambda name: (
                 store.load(
-                    evidence.path_of(f"compat-{name}", "host", folder / "evidence")
+                    evidence.path_of(cell_of(name).name, "host", folder / "evidence")
                 ).outcome.value
             ),
         )

@@ -64,5 +64,5 @@ def _title(finding: Finding, e: Evidence, check: CheckResult | None) -> str:
         return f"{finding.subject}, which no requirement asks for"
     if check is None or check.failure is None:
         return finding.subject
-    message = gist(check.failure.message).splitlines()[0]
+    message = (gist(check.failure.message).splitlines() or ["no message"])[0]
     return f"{finding.subject}: {check.failure.type}: {message}"

@@ -41,6 +41,11 @@ CheckId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:\[\]-]*\Z", ma
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
+VariableValue = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_<>/.*+:=,@%~ -]*\Z")]
+"""Both stand in lines for a shell: nothing in them means anything to it between quotes."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Why a check failed. `gpu_independent`: why it would be the same with a GPU (host only)."""
@@ -161,7 +166,7 @@ class Evidence:
     base: Base | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
     records: Mapping[Name, Record] = field(default_factory=dict)
-    variables: Mapping[str, str] | None = None
+    variables: Mapping[VariableName, VariableValue] | None = None
 
     def recorded(self, kind: str) -> Mapping[str, Any]:
         """What was recorded of a kind; empty where nothing was."""
