@@ -65,7 +65,7 @@ class Uv:
             site_of(folder).mkdir(parents=True)
             (folder / "pyvenv.cfg").write_text(f"home = /python\nversion_info = {self.series}.1\n")
             (folder / "bin").mkdir()
-            (folder / "bin" / "python").touch()
+            (folder / "bin" / "python").symlink_to(Path(words[words.index("-p") + 1]).absolute())
             return self._ended("venv")
         if words[1:3] == ["cache", "clean"]:
             return self._ended("cleaned")
@@ -191,6 +191,7 @@ SPOILED: dict[str, Spoil] = {
     "a mark of something else": lambda site: mark_of(site).write_text("[]"),
     "a mark that is no text": lambda site: mark_of(site).write_bytes(b"\xff\xfe"),
     "no Python": lambda site: (site.parents[2] / "bin" / "python").unlink(),
+    "another Python": lambda site: other_python(site.parents[2] / "bin" / "python"),
     "no settings": lambda site: (site.parents[2] / "pyvenv.cfg").unlink(),
     "settings of another Python": lambda site: (site.parents[2] / "pyvenv.cfg").write_text(
         "version_info = 3.11.1\n"
@@ -199,6 +200,11 @@ SPOILED: dict[str, Spoil] = {
         "torch/__init__.py,sha256=x,100\n"
     ),
 }
+
+
+def other_python(place: Path) -> None:
+    place.unlink()
+    place.write_text("nonsense")
 
 
 def mark_of(site: Path) -> Path:

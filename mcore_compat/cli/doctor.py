@@ -16,7 +16,7 @@ from mcore_compat.cli import options
 from mcore_compat.core import matrix, workspace
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.run import cells
-from mcore_compat.run.context import Options, context
+from mcore_compat.run.context import Options, context, say
 
 OUTPUT = Path("compat-current.json")
 
@@ -52,7 +52,8 @@ def call(args: Namespace) -> int:
     if args.run:
         return _run(python, there, output, Options(only=args.only, limit=args.limit))
     if not remarks and not args.verbose:
-        print(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
+        # Not on stdout: whoever reads findings there reads none.
+        say(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
     return 1 if any(remark.kind != doctor.NOTE for remark in remarks) else 0
 
 

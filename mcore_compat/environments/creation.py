@@ -69,11 +69,13 @@ def _is_exact(site: Path, lock: Lock) -> bool:
     )
 
 
-def _runs(folder: Path, series: str) -> bool:
-    """Whether a folder is an environment of a Python of this series, by what uv writes there."""
+def _runs(folder: Path, python: Path, series: str) -> bool:
+    """Whether a folder is an environment of a Python, of this series, as uv makes it: settings, and
+    a link."""
     settings = (folder / "pyvenv.cfg").read_text(encoding="utf-8")
     there = re.search(r"^version_info = (\d+\.\d+)", settings, re.MULTILINE)
-    return there is not None and there[1] == series and (folder / "bin" / "python").exists()
+    linked = os.path.realpath(folder / "bin" / "python") == os.path.realpath(python)
+    return there is not None and there[1] == series and linked
 
 
 def ensure(
@@ -103,7 +105,7 @@ def ensure(
     }
     with FileLock(folder.with_name(f"{cell.name}.lock")):
         try:
-            same = json.loads(mark.read_text()) == identity and _runs(folder, cell.python)
+            same = json.loads(mark.read_text()) == identity and _runs(folder, python, cell.python)
             reused = same and _is_exact(_site(folder), lock)
         except (OSError, ValueError, StopIteration):
             reused = False

@@ -6,6 +6,7 @@ the world of a date, which every lock is.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -31,12 +32,18 @@ def wheel(toy: Toy) -> tuple[str, bytes]:
         f"{info}/METADATA": metadata(toy),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{name},,\n" for name in (*members, f"{info}/RECORD"))
+    record = "".join(_row(name, text) for name, text in members.items()) + f"{info}/RECORD,,\n"
     out = BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, text in {**members, f"{info}/RECORD": record}.items():
             archive.writestr(zipfile.ZipInfo(name), text)
     return f"{stem}-py3-none-any.whl", out.getvalue()
+
+
+def _row(name: str, text: str) -> str:
+    """A file's line of RECORD."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    return f"{name},sha256={digest},{len(text.encode())}\n"
 
 
 def metadata(toy: Toy) -> str:
