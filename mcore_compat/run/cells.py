@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mcore_compat.base import terminal
 from mcore_compat.base.errors import CompatError, MatrixError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
@@ -57,9 +58,7 @@ def run_suite(name: str, options: Options, context: Context) -> int:
 
 def show(result: Evidence, context: Context, *, advice: bool = True) -> None:
     """Print the verdict of a cell; `advice`: where it is not compatible, also what is better."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = terminal.console(soft_wrap=not sys.stdout.isatty())
     compatible = result.outcome is CellOutcome.COMPATIBLE
     others = None if not advice else () if compatible else other_results(context.workspace.results)
     verdict.show(result, others, console, context.matrix.expected)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mcore_compat.base import files
+from mcore_compat.base import files, terminal
 from mcore_compat.exchange.report import HEADS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import comparison, verdict
@@ -101,11 +101,11 @@ def write(answer: UpgradeAnswer, form: str, output: Path | None) -> None:
     """Print an answer in one of `FORMATS`, or write it to `output` and print it in a line."""
     if form == "terminal" and output is None:
         width = None if sys.stdout.isatty() else WIDTH
-        show(answer, Console(highlight=False, width=width))
+        show(answer, terminal.console(width=width))
         return
     if form == "terminal":
         out = io.StringIO()
-        show(answer, Console(file=out, highlight=False, width=WIDTH))
+        show(answer, terminal.console(file=out, width=WIDTH))
         whole = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
     else:
         whole = data.text(answer) if form == "json" else markdown(answer)

@@ -1,0 +1,27 @@
+"""A table for nobody ends as a line for nobody does."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from mcore_compat.base import terminal
+
+
+class Closed(io.StringIO):
+    """A pipe that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_pipe_that_nobody_reads_is_no_end_of_the_process() -> None:
+    with pytest.raises(BrokenPipeError):
+        terminal.console(file=Closed()).print("a table")
+
+
+def test_names_and_numbers_have_no_colours_of_their_own() -> None:
+    out = io.StringIO()
+    terminal.console(file=out, force_terminal=True).print("compat-0.16 works 12")
+    assert out.getvalue() == "compat-0.16 works 12\n"
