@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 from engine_support import END, line_of
-from support import ROOT, START, event
+from support import ROOT, START, event, stand_in_cell
 
+from mcore_compat.base import terminal
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed
+from mcore_compat.results import evidence, verdict
+from mcore_compat.results.from_events import Builder
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.runner import SuiteEnvironment
@@ -155,6 +159,16 @@ def test_a_fault_of_the_machine_in_a_later_run_ends_it(tmp_path: Path) -> None:
     full["failure"].update(type="OSError", message="[Errno 28] No space left on device")
     with pytest.raises(InfrastructureError, match="No space left"):
         asked(tmp_path, [died(RESTORE)], [full])
+
+
+def test_a_flapping_check_is_told_where_its_cell_is(tmp_path: Path) -> None:
+    counted, _ = asked(tmp_path, [died(RESTORE)], [event(RESTORE)], [event(RESTORE)])
+    builder = Builder(evidence.start(stand_in_cell(), device_class="host", lock="l", suite="s"))
+    for one in (START, counted[RESTORE], END):
+        builder.take(one)
+    out = io.StringIO()
+    verdict.show(builder.evidence(), None, terminal.console(file=out, width=100))
+    assert "flapping: restore[gpt] ended crashed, then works, then works" in out.getvalue()
 
 
 def test_events_are_json(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ class Record:
     details: Mapping[str, Any]
 
 
+FLAPPING = "flapping"
+"""The detail of a check that ended differently when it was asked again: its outcomes, in order."""
+
 RECORDS = frozenset({"signatures", "version-guards"})
 """Kinds of records that older suites asked as checks; they are read as records."""
 

@@ -20,7 +20,7 @@ from mcore_compat.core.outcomes import (
     CellOutcome,
     CheckOutcome,
 )
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.results.evidence import FLAPPING, CheckResult, Evidence, Failure
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -214,6 +214,12 @@ def conditions(results: Iterable[CheckResult]) -> dict[str, tuple[CheckResult, .
     return {condition: tuple(groups[condition]) for condition in sorted(groups)}
 
 
+def flapping(results: Iterable[CheckResult]) -> dict[str, tuple[str, ...]]:
+    """By check that ended differently when it was asked again: all its outcomes, in order."""
+    found = {check.check: check.details.get(FLAPPING) for check in results}
+    return {name: tuple(map(str, seen)) for name, seen in found.items() if isinstance(seen, list)}
+
+
 def refusals(results: Iterable[CheckResult]) -> dict[str, list[str]]:
     """How callers with all defaults fail, each failure in a line, with the checks that fail so."""
     lines: dict[str, list[str]] = {}
@@ -303,6 +309,8 @@ def show(
     if evidence.checks:
         say(f"  {summary(evidence)}")
         console.print(_table(evidence))
+    for name, outcomes in flapping(evidence.checks).items():
+        say(f"flapping: {name} ended {', then '.join(outcomes)}", "bold")
     _show_conditions(evidence, say)
     for cause in causes(evidence.checks):
         say(f"why not: {', '.join(cause.checks)}", "bold")

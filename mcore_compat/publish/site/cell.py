@@ -33,7 +33,7 @@ class Group:
 @dataclass(frozen=True, kw_only=True)
 class CellSection:
     """A cell on one device class. `conditions`: each with the checks that hold under it, and how
-    they fail without it; `exports`: lines for a shell."""
+    they fail without it; `exports`: lines for a shell; `flapping`: outcomes by check."""
 
     evidence: Evidence
     counts: Counts
@@ -43,6 +43,7 @@ class CellSection:
     groups: tuple[Markup, ...]
     conditions: tuple[tuple[str, tuple[str, ...], Mapping[str, list[str]]], ...]
     exports: tuple[str, ...]
+    flapping: Mapping[str, tuple[str, ...]]
     stale: str
     seconds: float
 
@@ -92,6 +93,7 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
             for condition, checks in verdict.conditions(e.checks).items()
         ),
         exports=plain_import.exports(e.variables or {}),
+        flapping=verdict.flapping(e.checks),
         stale=stale,
         seconds=sum(c.seconds or 0 for c in e.checks),
     )
