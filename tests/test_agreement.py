@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -210,3 +211,11 @@ def test_a_file_in_the_place_of_all_results_is_no_empty_publication(tmp_path: Pa
     with pytest.raises(EvidenceError, match="is no folder of results"):
         store.load_all(tmp_path / "results")
     assert store.load_all(tmp_path / "none") == ()
+
+
+def test_a_pipe_in_a_results_place_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "compat-0.16-modelopt0.41" / "main.host.json"
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(EvidenceError, match="is no regular file"):
+        store.load(path)

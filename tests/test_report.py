@@ -10,6 +10,8 @@ import snapshot
 from rich.console import Console
 from support import event, stand_in_cell
 
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.cli import publication
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish import compatibility_page, csv_and_constraints, report
@@ -192,3 +194,15 @@ def test_undeclared_requirements_are_those_without_a_guard(made: Made) -> None:
     ]
     found = made(event("import-undeclared", details={"undeclared": rows}))
     assert verdict.undeclared(found) == (("megatron-core", "einops", "a.b"),)
+
+
+def test_results_that_vanished_are_not_published_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = snapshot.workspace_in(tmp_path, monkeypatch)
+    place.verdicts.parent.mkdir(parents=True, exist_ok=True)
+    place.verdicts.write_text('{"verdicts": {"compat-0.16-modelopt0.41": {"host": "partial"}}}')
+    with pytest.raises(InfrastructureError, match="has no result, and some are published"):
+        publication.collect()
+    place.verdicts.unlink()
+    assert publication.collect().results == ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,12 @@ def read(path: Path, what: str | None = None) -> str:
 
     Raises:
         OSError: the system lets nobody read it.
-        EvidenceError: it is not UTF-8, or larger than any that is meant.
+        EvidenceError: it is not UTF-8, larger than any that is meant, or no regular file: to read a
+            pipe may take for ever.
     """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # the system refuses a folder itself
+        raise EvidenceError(f"{what or path} is no regular file")
     with path.open("rb") as file:
         return text_of(file.read(MOST_BYTES + 1), what or str(path))
 

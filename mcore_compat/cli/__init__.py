@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from mcore_compat.base import exhaustion
 from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted, one_line
 from mcore_compat.cli import output, parsing
 
@@ -29,6 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return InfrastructureError.exit_code
     except OSError as error:
         return _failed(_told(error))
+    except (MemoryError, RuntimeError) as error:
+        # Python's own words for what the system refused, as of a thread that it could not start.
+        why = exhaustion.line_of([f"{type(error).__name__}: {error}"])
+        if why is None:
+            raise
+        return _failed(InfrastructureError(why))
     except KeyboardInterrupt:
         return _failed(Interrupted("interrupted; the next run continues"))
     finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat.base import file_group, files
+from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.forks import forked
 from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
@@ -19,7 +20,7 @@ from mcore_compat.exchange import run as exchange_run
 from mcore_compat.publish import collation, over_base, part_reports, report, site
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import large_values, store, verdict
+from mcore_compat.results import large_values, store, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import EXCHANGE, MAIN
@@ -43,12 +44,22 @@ class Publication:
 
 
 def collect() -> Publication:
-    """All results there are, and the files that they make."""
+    """All results there are, and the files that they make.
+
+    Raises:
+        InfrastructureError: all results are gone that something is published of.
+    """
     place = workspace.find()
     declared = matrix.load(place.matrix)
     known = releases.load(place.releases)
     gc.disable()  # nearly all of it stays to the end, and that is soon
     results = store.load_all(place.results)
+    if not results and verdict_index.has_any(place.verdicts):
+        where = files.shown(place.results)
+        raise InfrastructureError(
+            f"{where} has no result, and some are published; bring them back, or remove "
+            f"{files.shown(place.verdicts)}"
+        )
     declared_cells = combinations.cells(declared, known)
     collated = collation.collate(
         results, declared_cells, declared, known, over_base.load_all(place)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mcore_compat.base import files
+from mcore_compat.base import files, foreign
+from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import Cell
 
 if TYPE_CHECKING:
@@ -40,11 +41,16 @@ def _verdicts(index: Path) -> dict[str, dict[str, str]] | None:
     """Those of an index by cell and device class; None where it cannot be read: they only decorate
     a listing, and `report --check` tells of the drift."""
     try:
-        return msgspec.json.decode(index.read_bytes(), type=_Index).verdicts
+        return msgspec.json.decode(foreign.read(index), type=_Index).verdicts
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, EvidenceError, RecursionError):
         return None
+
+
+def has_any(index: Path) -> bool:
+    """Whether a verdict is published."""
+    return bool(_verdicts(index))
 
 
 def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
