@@ -43,8 +43,10 @@ class Context:
 def say(line: str) -> None:
     """Progress; on stderr, so that a verdict can be piped. Where nobody can read it, a run goes on
     all the same: what it came to is told by what it stores and by its exit code."""
+    # Of what foreign programs print nothing may steer the terminal.
+    plain = "".join(c if c.isprintable() or c == "\n" else "�" for c in line)
     with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        print(plain, file=sys.stderr, flush=True)
 
 
 def context() -> Context:
