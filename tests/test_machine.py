@@ -217,7 +217,7 @@ def test_a_record_that_the_machine_kept_from_being_made_is_its_fault() -> None:
 
 def test_what_failed_while_something_was_exhausted_is_the_machines() -> None:
     seen = iter([None, "/tmp has 0.0 MiB left", "/tmp has 0.0 MiB left"])
-    watch = Watch("host", lambda: next(seen))
+    watch = Watch("host", lambda *, late: next(seen))
     watch.see(failed("KeyError", "'x'"))
     watch.see(event("restore[gpt]"))  # it works all the same
     with pytest.raises(InfrastructureError, match="while it ran, /tmp has"):

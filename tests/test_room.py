@@ -109,13 +109,13 @@ class TestSampler:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sampler = Sampler([tmp_path])
-        assert sampler.short() is None
+        assert sampler.short(late=False) is None
         with monkeypatch.context() as full:
             disk(full, f_bavail=0)
             sampler.look()
-        assert "0.0 MiB left" in str(sampler.short())
-        assert "0.0 MiB left" in str(sampler.short()), "of the check before, too"
-        assert sampler.short() is None
+        assert "0.0 MiB left" in str(sampler.short(late=False))
+        assert "0.0 MiB left" in str(sampler.short(late=False)), "of the check before, too"
+        assert sampler.short(late=False) is None
 
     @pytest.mark.parametrize(
         ("passed", "wall", "said"),
@@ -128,15 +128,17 @@ class TestSampler:
         monkeypatch.setattr(room._Clocks, "now", staticmethod(lambda: next(clocks)))
         sampler = Sampler([])
         sampler.look()
-        assert bool(sampler._seen) is bool(said)
+        assert sampler._seen == [], "no other failure comes from that"
+        assert bool(sampler._delays) is bool(said)
         if said:
-            assert re.search(said, sampler._seen[0])
+            assert re.search(said, sampler._delays[0])
 
     def test_a_machine_with_far_more_work_than_processors(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(os, "getloadavg", lambda: (1e4, 0, 0))
-        assert "processes wanted to run" in str(Sampler([]).short())
+        assert "processes wanted to run" in str(Sampler([]).short(late=True))
+        assert Sampler([]).short(late=False) is None
 
     def test_it_looks_by_itself(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(room, "PAUSE_S", 0.001)

@@ -42,6 +42,11 @@ class Environment:
     reused: bool
 
 
+def environments() -> Path:
+    """Where the environments of cells are made."""
+    return files.home() / "envs"
+
+
 def installed(site: Path) -> dict[str, str]:
     """Name and version of every distribution in a site-packages, from its folder names alone.
 
@@ -94,7 +99,7 @@ def ensure(
         InfrastructureError: network or disk; a half-made environment is not taken next time.
     """
     assert {wheel.key.package for wheel in wheels} == {pin.name for pin in lock.source_only}
-    folder = files.home() / "envs" / cell.name
+    folder = environments() / cell.name
     mark = folder.with_name(f"{cell.name}.json")
     with files.disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base import processes
+from mcore_compat.base import foreign, processes
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import matrix, releases, workspace
@@ -43,10 +43,9 @@ class Context:
 def say(line: str) -> None:
     """Progress; on stderr, so that a verdict can be piped. Where nobody can read it, a run goes on
     all the same: what it came to is told by what it stores and by its exit code."""
-    # Of what foreign programs print nothing may steer the terminal.
-    plain = "".join(c if c.isprintable() or c == "\n" else "�" for c in line)
     with contextlib.suppress(OSError, ValueError):
-        print(plain, file=sys.stderr, flush=True)
+        # Of what foreign programs print nothing may steer the terminal.
+        print(foreign.plain(line), file=sys.stderr, flush=True)
 
 
 def context() -> Context:

@@ -91,7 +91,9 @@ def ask(
 
     def intact() -> None:
         made = place.python.parent.parent
-        if made.parent == environments():  # others are not made here, and may be as they like
+        if (
+            made.parent == creation.environments()
+        ):  # others are not made here, and may be as they like
             context.say(f"reading the environment of {place.name}: is every file as installed?")
             creation.require_intact(made, context.uv, context.run)
 
@@ -111,11 +113,6 @@ def ask(
             before_again=intact,
         )
     return builder.evidence()
-
-
-def environments() -> Path:
-    """Where the environments of cells are made."""
-    return files.home() / "envs"
 
 
 def _known(before: Evidence | None, base: Evidence) -> dict[str, str]:
@@ -147,7 +144,7 @@ def place_of(
     tools = tools_of(python, context)
     try:
         # Two runs of one cell would write the same events.
-        with FileLock(environments() / f"{name}.run", timeout=0):
+        with FileLock(creation.environments() / f"{name}.run", timeout=0):
             yield SuiteEnvironment(
                 name=name,
                 python=environment.python,

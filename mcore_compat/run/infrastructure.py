@@ -9,8 +9,8 @@ what the machine had left meanwhile (`run.room`). Imports nothing that a bundle 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from mcore_compat.base import exhaustion
 from mcore_compat.base.errors import InfrastructureError
@@ -66,14 +66,21 @@ def fault(event: Mapping[str, Any], *, gpu: bool) -> str | None:
     return exhaustion.line_of(lines, also=_DEVICE if gpu else None)
 
 
+class Short(Protocol):
+    """What the machine had no more of since it was asked last; `late`: a check passed its limit."""
+
+    def __call__(self, *, late: bool) -> str | None: ...
+
+
+def _never(*, late: bool) -> None:
+    """Where nobody looks at the machine."""
+
+
 class Watch:
     """Looks at a suite's events, as they come, for what is the machine's fault."""
 
-    def __init__(
-        self, device_class: str | None, short: Callable[[], str | None] = lambda: None
-    ) -> None:
-        """`device_class`: what the suite is expected to find; None: whatever it says. `short`: what
-        the machine had no more of since it was asked last."""
+    def __init__(self, device_class: str | None, short: Short = _never) -> None:
+        """`device_class`: what the suite is expected to find; None: whatever it says."""
         self._device_class = device_class
         self._short = short
         self._killed = memory.kills()
@@ -96,7 +103,7 @@ class Watch:
             return self._of_start(event)
         if kind not in ("check", "record"):
             return None
-        short = self._short()
+        short = self._short(late=event.get("outcome") == "timed-out")
         name = event.get("check") or event.get("record")
         failure = event.get("failure") or {}
         if failure.get("type") == "SIGKILL" and memory.kills() > self._killed:

@@ -27,8 +27,8 @@ GROUP = Path("/sys/fs/cgroup")
 """Of this process's control group, where it has a limit of its own (a container)."""
 
 NEEDED = {"folder": 256 * MIB, "shm": 16 * MIB, "memory": 2 * GIB}
-"""Bytes that must be there before a run; a cell's suite was seen to take up to 80 MiB of a
-temporary folder and 1.5 GiB of memory."""
+"""Bytes that must be there before a run. The suite was seen to take 7 MiB of a temporary folder,
+1.1 GiB of memory and 7.8 GiB of address space (compat-0.16-modelopt0.41, without a GPU)."""
 
 EXHAUSTED = {"folder": 4 * MIB, "shm": MIB, "memory": 64 * MIB}
 """Bytes under which a failure is put down to it."""
@@ -37,8 +37,8 @@ FILES = {"needed": 1_000, "exhausted": 16}
 """How many files a folder's disk must still be able to take."""
 
 LIMITS = {
-    "RLIMIT_AS": (32 * GIB, "address space (ulimit -v)"),
-    "RLIMIT_DATA": (16 * GIB, "data segment (ulimit -d)"),
+    "RLIMIT_AS": (16 * GIB, "address space (ulimit -v)"),
+    "RLIMIT_DATA": (8 * GIB, "data segment (ulimit -d)"),
     "RLIMIT_FSIZE": (2 * GIB, "size of a file (ulimit -f)"),
     "RLIMIT_NOFILE": (512, "open files (ulimit -n)"),
     "RLIMIT_NPROC": (256, "processes (ulimit -u)"),
@@ -165,6 +165,14 @@ class _Clocks:
         return f"the clock was set by {jump:+.0f} s" if abs(jump) > STOOD_STILL_S else None
 
 
+def _overload() -> str | None:
+    """How many processes want to run, where those are far more than can."""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= OVERLOADED * processors:
+        return None
+    return f"{load:.0f} processes wanted to run on {processors} processors"
+
+
 class Sampler:
     """Looks at the machine again and again; `short` says what it had no more of."""
 
@@ -174,6 +182,7 @@ class Sampler:
         self._lock = threading.Lock()
         self._seen: list[str] = []
         self._before: list[str] = []
+        self._delays: list[str] = []
         self._clocks = _Clocks.now()
 
     def look(self) -> None:
@@ -182,17 +191,16 @@ class Sampler:
         left = memory_left()
         if left is not None and left < EXHAUSTED["memory"]:
             problems.append(f"{_size(left)} of memory was left")
-        load, processors = os.getloadavg()[0], os.cpu_count() or 1
-        if load > OVERLOADED * processors:
-            problems.append(f"{load:.0f} processes wanted to run on {processors} processors")
         with self._lock:
             clocks, before = _Clocks.now(), self._clocks
             self._clocks = clocks
-            self._seen += [one for one in (*problems, clocks.problem(before)) if one]
+            self._seen += [one for one in problems if one]
+            self._delays += [one for one in (clocks.problem(before), _overload()) if one]
 
-    def short(self) -> str | None:
+    def short(self, *, late: bool) -> str | None:
         """What was exhausted since the end of the check before the last, in words; None where
-        nothing was. Asked at each check's end.
+        nothing was. Asked at each check's end. `late`: it passed its time limit, so that what
+        held it up since its start counts, too.
 
         The window is one check longer than the check that ended: what it met at its very start was
         seen in the one before it.
@@ -200,7 +208,8 @@ class Sampler:
         self.look()
         with self._lock:
             seen, self._before, self._seen = [*self._before, *self._seen], self._seen, []
-        return next(iter(dict.fromkeys(seen)), None)
+            delays, self._delays = self._delays, []
+        return next(iter([*seen, *(delays if late else ())]), None)
 
     def _go_on(self) -> None:
         while not self._ended.wait(PAUSE_S):

@@ -56,12 +56,12 @@ def _spoilt(trial: Trial, *, make: Callable[[HostileIndex], Bad], limit: float) 
 
 def _refused(trial: Trial) -> Iterator[Launch]:
     """Nobody listens there."""
-    url = "http://127.0.0.1:9/simple/"
+    url = "http://127.0.0.1:9/projects/"
     yield Launch(variables={"UV_DEFAULT_INDEX": url, "PIP_INDEX_URL": url})
 
 
 def _unknown_name(trial: Trial) -> Iterator[Launch]:
-    url = "http://index.invalid/simple/"
+    url = "http://index.invalid/projects/"
     yield Launch(variables={"UV_DEFAULT_INDEX": url, "PIP_INDEX_URL": url})
 
 
