@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mcore_compat.base.file_group import Changes
 from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
@@ -17,6 +19,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CONDITION = "model.load_state_dict(saved, strict=False)"
 """Under which a check holds that works under a condition, where a test names no other."""
+
+
+def write_folder(
+    folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
+) -> int:
+    """Put files, each a path within it and a text, in the place of a folder; how many."""
+    with Changes() as changes:
+        count = changes.write_folder(folder, pages, also)
+        changes.commit()
+    return count
 
 
 def stand_in_cell(mcore: str = "0.16.1", modelopt: str = "0.41.0") -> Cell:

@@ -2,9 +2,13 @@
 
 import os
 import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from support import ROOT, write_folder
 
 from mcore_compat.base import file_group, files
 from mcore_compat.base.errors import InfrastructureError
@@ -72,7 +76,7 @@ def test_a_rename_that_fails_takes_the_others_back(
 def test_a_folder_too_is_as_it_was_whichever_step_fails(
     failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files.write_folder(tmp_path / "site", [("a.html", "old"), ("x/b.html", "old")])
+    write_folder(tmp_path / "site", [("a.html", "old"), ("x/b.html", "old")])
     for name in ("a", "gone"):
         (tmp_path / name).write_text("old")
     before = tree(tmp_path)
@@ -130,3 +134,40 @@ def test_a_limit_of_the_size_of_files_changes_nothing(
     with forked(limited) as said:
         assert "large: File too large" in said()
     assert content(tmp_path) == {"a": "old a", "c": "old c"}
+
+
+def test_what_dead_writers_have_left_is_removed_after_an_hour(tmp_path: Path) -> None:
+    old = time.time() - file_group.OLD_S - 60
+    for name in (".a.01234567", ".a.01234567.old", ".a.x_8k2m1q", ".other.01234567", ".a.toml"):
+        (tmp_path / name).write_text("left")
+        os.utime(tmp_path / name, (old, old))
+    (tmp_path / ".a.76543210").write_text("somebody is writing")
+    file_group.write_all({tmp_path / "a": "new"})
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {"a", ".a.76543210", ".other.01234567", ".a.toml"}
+
+
+def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
+    code = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from mcore_compat.base.file_group import Changes
+        with Changes() as changes:
+            changes.write(Path("a"), "new")
+            changes.write_folder(Path("site"), [("x.html", "new")])
+            print(len(os.listdir()), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=variables,
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    assert int(done.stdout) == 2
+    deadline = time.monotonic() + 10
+    while os.listdir(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert os.listdir(tmp_path) == []

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import write_folder
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError
@@ -228,31 +229,31 @@ def test_without_a_name_the_cache_is_the_users(
 
 def test_both_halves_of_a_folder_are_there(tmp_path: Path) -> None:
     made = [("a.html", "a"), ("x/b.html", "b")]
-    assert files.write_folder(tmp_path / "site", made, [("x/c.html", "c")]) == 3
+    assert write_folder(tmp_path / "site", made, [("x/c.html", "c")]) == 3
     there = {p.name: p.read_text() for p in (tmp_path / "site").rglob("*.html")}
     assert there == {"a.html": "a", "b.html": "b", "c.html": "c"}
 
 
 def test_a_half_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
-    files.write_folder(tmp_path / "site", [("a.html", "old")])
+    write_folder(tmp_path / "site", [("a.html", "old")])
 
     def fails() -> Iterator[tuple[str, str]]:
         yield "b.html", "b"
         raise ValueError("of the other process")
 
     with pytest.raises(ValueError, match="of the other process"):
-        files.write_folder(tmp_path / "site", [("a.html", "new")], fails())
+        write_folder(tmp_path / "site", [("a.html", "new")], fails())
     assert [p.read_text() for p in tmp_path.rglob("*.html")] == ["old"]
 
 
 def test_a_half_that_is_killed_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
-    files.write_folder(tmp_path / "site", [("a.html", "old")])
+    write_folder(tmp_path / "site", [("a.html", "old")])
 
     def killed() -> Iterator[tuple[str, str]]:
         os.kill(os.getpid(), signal.SIGKILL)
         yield "b.html", "b"
 
     with pytest.raises(InfrastructureError):
-        files.write_folder(tmp_path / "site", [("a.html", "new")], killed())
+        write_folder(tmp_path / "site", [("a.html", "new")], killed())
     assert [p.read_text() for p in tmp_path.rglob("*.html")] == ["old"]
     assert [p.name for p in tmp_path.iterdir()] == ["site"]

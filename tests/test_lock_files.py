@@ -17,7 +17,7 @@ from resolver_support import (
 )
 from support import stand_in_cell
 
-from mcore_compat.base.errors import LockError
+from mcore_compat.base.errors import InfrastructureError, LockError
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Pin
 
@@ -68,6 +68,7 @@ def test_a_lock_whose_head_fits_is_read() -> None:
         (without("sha256 of what follows"), "cut short or was edited by hand"),
         (written(BODY).replace("einops==0.8.1", "einops==0.8.0"), "edited by hand"),
         (written(BODY) + entry("numpy", "2.0", "1"), "edited by hand"),
+        (written(BODY).replace("megatron-core==", "megatron-core==one.two"), "edited by hand"),
         (written(BODY)[:-30], "cut short"),
         (written(BODY + "numpy==2.0\n"), f":{NEXT}: no pin with a hash: 'numpy==2.0'"),
         (written("numpy==2.0 \\\n    --hash=md5:ab\n"), f":{FIRST}: no pin with a hash"),
@@ -157,3 +158,28 @@ def test_what_is_source_only_is_what_the_head_says() -> None:
     found = locks.parse(written(BODY, ["torch"]), WHERE)
     assert [p.name for p in found.source_only] == ["torch"]
     assert locks.parse(written(BODY, []), WHERE).source_only == ()
+
+
+def test_the_digest_of_a_lock_is_told_of_a_whole_one_only(tmp_path: Path) -> None:
+    path = tmp_path / WHERE
+    path.write_text(written(BODY))
+    assert locks.digest_at(path) == locks.read(path).digest
+    path.write_text(written(BODY)[:-30])
+    with pytest.raises(LockError, match="cut short"):
+        locks.digest_at(path)
+
+
+def test_a_release_never_has_other_files() -> None:
+    """Files may be added to a release or taken away; all others are of a liar."""
+    former = locks.parse(
+        written(entry("numpy", "2.0", "1", "2") + entry("einops", "1", "5")), WHERE
+    )
+    for body in (
+        entry("numpy", "2.0", "2", "3"),
+        entry("numpy", "2.1", "9"),
+        entry("tqdm", "2.0", "9"),
+    ):
+        locks.refuse_other_files(locks.parse(written(body), WHERE), former)
+    lie = locks.parse(written(entry("numpy", "2.0", "3")), WHERE)
+    with pytest.raises(InfrastructureError, match=r"other files of numpy 2\.0 than the lock"):
+        locks.refuse_other_files(lie, former)

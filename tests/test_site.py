@@ -15,9 +15,8 @@ import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
-from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence
+from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence, write_folder
 
-from mcore_compat.base import files
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import Collated, collate
@@ -181,15 +180,15 @@ def test_a_template_passes_over_no_undefined_name() -> None:
 
 def test_a_folder_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "site"
-    assert files.write_folder(folder, [("a.txt", "1"), ("b/c.txt", "2")]) == 2
+    assert write_folder(folder, [("a.txt", "1"), ("b/c.txt", "2")]) == 2
 
     def broken() -> Iterator[tuple[str, str]]:
         yield ("a.txt", "3")
         raise ValueError("half-way")
 
     with pytest.raises(ValueError, match="half-way"):
-        files.write_folder(folder, broken())
+        write_folder(folder, broken())
     assert (folder / "a.txt").read_text() == "1"
-    assert files.write_folder(folder, [("d.txt", "4")]) == 1
+    assert write_folder(folder, [("d.txt", "4")]) == 1
     assert [p.name for p in folder.iterdir()] == ["d.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["site"]

@@ -42,6 +42,10 @@ class InfrastructureError(CompatError):
     exit_code = 3
 
 
+class WrongFileError(InfrastructureError):
+    """An index has other files than those that a lock names."""
+
+
 class Interrupted(InfrastructureError):
     """Ctrl-C or SIGTERM; what was learnt is kept and the next run continues."""
 

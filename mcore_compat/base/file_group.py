@@ -5,16 +5,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mcore_compat.base import files
+from mcore_compat.base import files, watched
 from mcore_compat.base.errors import InfrastructureError
 
 Text = str | Iterable[str]
 """Of a file, or its pieces."""
+
+_LEFT = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(\.old)?")
+"""How a file or folder is named beside its place, here and in `files.write_text`."""
+
+OLD_S = 3600.0
+"""What is younger may be another process's that is just writing."""
 
 
 def write_all(texts: Mapping[Path, Text | None]) -> None:
@@ -41,8 +49,9 @@ class Changes:
 
     Each is written whole beside its place; `commit` puts all of them in their places, in order, and
     where one cannot be put there, takes back those that were: for that nothing has to be written.
-    What was not committed when the `with` block ends is removed. Only a kill in the middle of
-    `commit` leaves some of them new, each whole.
+    What was not committed when the `with` block ends is removed, by the watchdog where this process
+    is killed. Only a kill in the middle of `commit` leaves some of them new, each whole. What no
+    watchdog could remove, the next change of the same files does.
     """
 
     def __init__(self) -> None:
@@ -50,6 +59,7 @@ class Changes:
         self._changed: dict[Path, bool] = {}
         self._expected: dict[Path, None] = {}
         self._made: dict[Path, None] = {}
+        self._watched = contextlib.ExitStack()
 
     def __enter__(self) -> Changes:
         return self
@@ -57,6 +67,7 @@ class Changes:
     def __exit__(self, *_: object) -> None:
         for path in self._expected:
             _discard(self._beside(path))
+        self._watched.close()
         for folder in sorted(self._made, reverse=True):
             with contextlib.suppress(OSError):  # not empty: something was put there
                 folder.rmdir()
@@ -71,7 +82,10 @@ class Changes:
         """Say what a forked process may `write` with these changes, so that what it leaves is
         removed; `written` says what it did."""
         for path in paths:
+            if path in self._expected:
+                continue
             self._expected[path] = None
+            self._watched.enter_context(watched.removed(self._beside(path)))
             missing = itertools.takewhile(lambda folder: not folder.exists(), path.parents)
             self._made.update(dict.fromkeys(missing))
 
@@ -97,7 +111,8 @@ class Changes:
     def write_folder(
         self, folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
     ) -> int:
-        """Write a folder beside its place, as `files.write_folder`; how many files.
+        """Write files, each a path within a folder and a text, beside its place; how many. What is
+        `also` to be there is made by a process of its own meanwhile.
 
         Raises:
             InfrastructureError: the disk is full or not writable.
@@ -135,6 +150,7 @@ class Changes:
             raise
         for path in done:
             _discard(self._old(path))
+        _sweep(done)
         self._changed = {}
 
     def _keep(self, path: Path) -> None:
@@ -158,6 +174,19 @@ class Changes:
             _discard(old)  # where both are one file, a rename leaves both
         elif placed:
             path.unlink(missing_ok=True)
+
+
+def _sweep(paths: Sequence[Path]) -> None:
+    """Remove what writers of these paths have left beside them, who are dead by now."""
+    meant = set(paths)
+    for folder in {path.parent for path in paths}:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                left = _LEFT.fullmatch(entry.name)
+                if left and folder / left["name"] in meant:
+                    age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                    if age > OLD_S:
+                        _discard(folder / entry.name)
 
 
 def _discard(path: Path) -> None:

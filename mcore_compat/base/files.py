@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -87,35 +86,6 @@ def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
                 raise
-
-
-def write_folder(
-    folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
-) -> int:
-    """Put files, each a path within it and a text, in the place of `folder`; how many.
-
-    They are written beside it first, so that no mixture of old and new is ever there. What is
-    `also` to be there is made by a process of its own meanwhile.
-
-    Raises:
-        InfrastructureError: the disk is full or not writable; `folder` is then as it was.
-    """
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            count = write_pages(beside, pages, also)
-            beside.chmod(0o755)
-            if folder.exists():
-                old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-                folder.rename(old / folder.name)
-                beside.rename(folder)
-                shutil.rmtree(old)
-            else:
-                beside.rename(folder)
-            return count
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_pages(

@@ -44,15 +44,19 @@ def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
     try:
         yield result
     finally:
-        child.kill()  # what it had to say is said, or nobody waits for it any more
-        child.join()
+        with contextlib.suppress(PermissionError):  # some sandboxes refuse all signals
+            child.kill()  # what it had to say is said, or nobody waits for it any more
         receiver.close()
+        child.join()
 
 
 def _answer(call: Callable[[], object], sender: Any, parent: int) -> None:
     from mcore_compat.base import processes  # slow to import, too
 
     processes.die_with_parent(signal.SIGKILL)
+    # What the parent does at a signal is not for this process, which just dies of it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the parent, too
     if os.getppid() != parent:  # it died before that was asked for
         return
     try:

@@ -143,7 +143,8 @@ def _started(
     finally:
         # Waited for last: until then no other process or group can get its number.
         if process and grace and not _has_ended(process):
-            os.kill(process.pid, signal.SIGTERM)
+            with contextlib.suppress(PermissionError):  # some sandboxes refuse all signals
+                os.kill(process.pid, signal.SIGTERM)
             deadline = time.monotonic() + grace
             while not _has_ended(process) and time.monotonic() < deadline:
                 time.sleep(0.02)

@@ -65,15 +65,16 @@ def removed(path: Path, *, anyway: bool = True) -> Iterator[None]:
     `anyway`: one is started for that, where there is none."""
     if anyway:
         ensure()
+    whole = str(path.absolute())  # it works elsewhere
     with _WATCH.lock:
-        _WATCH.paths.add(str(path))
+        _WATCH.paths.add(whole)
         if _WATCH.process:
-            _WATCH.tell(str(path))
+            _WATCH.tell(whole)
     try:
         yield
     finally:
         with _WATCH.lock:
-            _WATCH.paths.discard(str(path))
+            _WATCH.paths.discard(whole)
 
 
 def _start() -> None:
@@ -106,6 +107,8 @@ def release() -> None:
     with _WATCH.lock:
         if _WATCH.process:
             watchdog.clean(process_marks.here(), _WATCH.paths)
-            _WATCH.process.kill()
-            _WATCH.process.wait()
-            _WATCH.drop()
+            with contextlib.suppress(PermissionError):  # some sandboxes refuse all signals
+                _WATCH.process.kill()
+            process = _WATCH.process
+            _WATCH.drop()  # without its pipe it ends by itself, too
+            process.wait()

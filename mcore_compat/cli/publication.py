@@ -20,6 +20,7 @@ from mcore_compat.exchange import run as exchange_run
 from mcore_compat.publish import collation, over_base, part_reports, report, site
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
+from mcore_compat.resolve import locks
 from mcore_compat.results import large_values, store, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells
@@ -125,8 +126,12 @@ def write(tell: Tell) -> int:
 def _stage_site(
     collated: collation.Collated, workspace: Workspace, changes: file_group.Changes
 ) -> int:
-    """Write `reports/site/` beside its place; how many files it has."""
-    locks = {e.cell: workspace.lock(e.cell) for e in collated.found}
-    digests = {name: files.sha256_file(path) for name, path in locks.items() if path.exists()}
+    """Write `reports/site/` beside its place; how many files it has.
+
+    Raises:
+        LockError: a lock is damaged: what holds of its results cannot be told.
+    """
+    paths = {e.cell: workspace.lock(e.cell) for e in collated.found}
+    digests = {name: locks.digest_at(path) for name, path in paths.items() if path.exists()}
     why = staleness.stale(collated, MAIN.digest(workspace.suite), digests)
     return changes.write_folder(workspace.reports / site.FOLDER, *site.halves(Site(collated, why)))

@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock
 from packaging.version import Version
 
-from mcore_compat.base import files
-from mcore_compat.base.errors import InfrastructureError, InterpreterError
+from mcore_compat.base import exhaustion, files
+from mcore_compat.base.errors import InfrastructureError, InterpreterError, WrongFileError
 from mcore_compat.base.processes import Runner, undisturbed
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
@@ -30,6 +30,9 @@ INSTALL_LIMIT_S = 1800.0
 UNUSED = ("onnx/backend/test/data",)
 """Test data of third packages that is taken out: its 3,600 folders hold a few files each, and
 folders, 4 KiB each, cannot be hard-linked as files can."""
+
+_WRONG = re.compile(r"Hash mismatch for `([^`]+)`")
+_DAMAGED = re.compile(r"Failed to install: \S+ \(([A-Za-z0-9._-]+)==")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ def ensure(
     """The environment of a cell; an existing one is kept only if it is exactly what is wanted.
 
     Raises:
+        WrongFileError: the index has a file that is not the lock's.
         InfrastructureError: network or disk; a half-made environment is not taken next time.
     """
     assert {wheel.key.package for wheel in wheels} == {pin.name for pin in lock.source_only}
@@ -186,11 +190,11 @@ def _create(
     ]
     if wheels:
         steps.append([*install, *(w.path for w in wheels)])
-    for argv in steps:
-        completed = run(argv, timeout=INSTALL_LIMIT_S)
-        if not completed.ok:
-            raise InfrastructureError(f"installing {folder.name} failed: {last_line(completed)}")
-    pinned.unlink()
+    try:
+        for argv in steps:
+            _installed(argv, folder.name, uv, run)
+    finally:
+        pinned.unlink(missing_ok=True)
     for number, name in enumerate(UNUSED):
         unused, gone = _site(folder) / name, folder.with_name(f".{folder.name}.gone{number}")
         if unused.exists():
@@ -198,6 +202,27 @@ def _create(
             os.rename(unused, gone)
             # Nobody has to wait for thousands of folders to go.
             threading.Thread(target=shutil.rmtree, args=(gone, True)).start()
+
+
+def _installed(argv: Sequence[str | Path], name: str, uv: Path, run: Runner) -> None:
+    """One step of an installation; a package that is damaged in uv's cache is had anew.
+
+    Raises:
+        WrongFileError: the index has a file that is not the lock's.
+        InfrastructureError: network or disk.
+    """
+    completed = run(argv, timeout=INSTALL_LIMIT_S)
+    damaged = _DAMAGED.search(completed.output)
+    if damaged and not exhaustion.ran_out(completed.output):
+        run([uv, "cache", "clean", "--quiet", damaged[1]], timeout=INSTALL_LIMIT_S)
+        completed = run(argv, timeout=INSTALL_LIMIT_S)
+    if wrong := _WRONG.search(completed.output):
+        raise WrongFileError(
+            f"the index has another file of {wrong[1]} than the lock of {name} names: "
+            f"ask another index, or remake the lock: nox -s lock -- {name}"
+        )
+    if not completed.ok:
+        raise InfrastructureError(f"installing {name} failed: {last_line(completed)}")
 
 
 def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
@@ -223,6 +248,7 @@ def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str
         argv += ["--require-hashes", "-p", python, "--target", part, "-r", lock]
         completed = run(argv, timeout=300)
         if not completed.ok:
+            shutil.rmtree(part, ignore_errors=True)
             raise InfrastructureError(
                 f"the suite's tools were not installed: {last_line(completed)}"
             )

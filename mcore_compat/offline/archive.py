@@ -244,9 +244,14 @@ def _link(source: Path, path: Path) -> None:
 
 
 def _checked(file: BundleFile, digest: str) -> str:
-    if file.sha256 not in (None, digest):
-        raise InfrastructureError(f"{file.source!s} is not what was downloaded or built; remove it")
-    return digest
+    if file.sha256 in (None, digest):
+        return digest
+    assert isinstance(file.source, Path)
+    what = f"{files.shown(file.source)} is not what was downloaded or built"
+    if not file.source.is_relative_to(files.home()):
+        raise InfrastructureError(f"{what}; remove it")
+    file.source.unlink(missing_ok=True)
+    raise InfrastructureError(f"{what}; it is removed now: run it again")
 
 
 def _manifest_digest(digests: dict[str, str]) -> str:

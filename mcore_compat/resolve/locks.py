@@ -12,6 +12,7 @@ from typing import Any
 
 import tomllib
 from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import exhaustion, files, temporary
 from mcore_compat.base.errors import InfrastructureError, LockError, MatrixError
@@ -345,6 +346,21 @@ def parse(text: str, where: str) -> Lock:
         LockError: a line of the head is missing, what follows it is not what was written, or an
             entry is no pin or has no hash; names the line and the way out.
     """
+    cell, head = _head_of(text, where)
+    sources = set(head["source-only"].split())
+    pins = tuple(pins_of(text, where))
+    return Lock(
+        cell=cell,
+        text=text,
+        exclude_newer=head["exclude-newer"],
+        axes=_axes(head["pins"]),
+        pins=tuple(p for p in pins if p.name not in sources),
+        source_only=tuple(p for p in pins if p.name in sources),
+    )
+
+
+def _head_of(text: str, where: str) -> tuple[str, dict[str, str]]:
+    """The cell of a lock, and what its head says; LockError where what follows is not whole."""
     head: dict[str, str] = {}
     rest = text
     while rest.startswith("# "):
@@ -355,18 +371,22 @@ def parse(text: str, where: str) -> Lock:
     match = re.match(r"# Lock of (?P<cell>\S+)\. ", first)
     if match is None or not {"pins", "exclude-newer", "source-only"} <= set(head):
         raise LockError(f"{where} is not a lock of ours; {_remake(where)}")
-    if head.get("sha256 of what follows") != files.sha256_bytes(rest.encode()):
+    if not _whole(head, rest):
         raise LockError(f"{where} is cut short or was edited by hand; {_remake(where)}")
-    sources = set(head["source-only"].split())
-    pins = tuple(pins_of(text, where))
-    return Lock(
-        cell=match["cell"],
-        text=text,
-        exclude_newer=head["exclude-newer"],
-        axes=dict(word.split("==", 1) for word in head["pins"].split() if "==" in word),
-        pins=tuple(p for p in pins if p.name not in sources),
-        source_only=tuple(p for p in pins if p.name in sources),
-    )
+    return match["cell"], head
+
+
+def _whole(head: Mapping[str, str], rest: str) -> bool:
+    try:
+        for version in _axes(head["pins"]).values():
+            Version(version)
+    except InvalidVersion:
+        return False
+    return head.get("sha256 of what follows") == files.sha256_bytes(rest.encode())
+
+
+def _axes(pins: str) -> dict[str, str]:
+    return dict(word.split("==", 1) for word in pins.split() if "==" in word)
 
 
 def pins_of(text: str, where: str) -> Iterable[Pin]:
@@ -402,6 +422,35 @@ def _remake(where: str) -> str:
 def read(path: Path) -> Lock:
     """The lock at `path`; FileNotFoundError where there is none, LockError as `parse`."""
     return parse(path.read_text(encoding="utf-8", errors="replace"), path.name)
+
+
+def refuse_other_files(new: Lock, former: Lock) -> None:
+    """A release's files never change on an index, only which there are: the index lies, or the
+    lock that is there does, where both have a release with no file in common.
+
+    Raises:
+        InfrastructureError: names the first such release.
+    """
+    known = {(pin.name, pin.version): pin.hashes for pin in former.all_pins}
+    for pin in new.all_pins:
+        hashes = known.get((pin.name, pin.version))
+        if hashes and not {*hashes} & {*pin.hashes}:
+            raise InfrastructureError(
+                f"the index has other files of {pin.name} {pin.version} than the lock of "
+                f"{new.cell} names ({pin.hashes[0][:12]}, not {hashes[0][:12]}), and a release's "
+                "files never change: ask another index, or remove the lock if it is wrong"
+            )
+
+
+def digest_at(path: Path) -> str:
+    """The digest of the lock at `path`, which is whole; its pins are not looked at.
+
+    Raises:
+        LockError: its head lacks a line, or what follows is not what was written.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    _head_of(text, path.name)
+    return files.sha256_bytes(text.encode())
 
 
 def binary_part(lock: Lock) -> str:

@@ -13,7 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, LockError, UsageError
+from mcore_compat.base.errors import (
+    EvidenceError,
+    InfrastructureError,
+    LockError,
+    UsageError,
+    WrongFileError,
+)
 from mcore_compat.base.files import home, write_text
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
@@ -130,7 +136,10 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     context.say(f"resolving {cell.name}")
     lock = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
     if isinstance(lock, Lock):
-        write_text(context.workspace.lock(cell.name), lock.text)
+        path = context.workspace.lock(cell.name)
+        with contextlib.suppress(FileNotFoundError, LockError):  # a damaged one tells nothing
+            locks.refuse_other_files(lock, locks.read(path))
+        write_text(path, lock.text)
     return lock
 
 
@@ -154,6 +163,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
             return Outcome(evidence=refused, fresh=True)
     # A lock that no run has used yet, as those that are made ahead for many cells, may give way.
     decided = context.workspace.lock(cell.name).exists() and (results / cell.name).exists()
+    new = not context.workspace.lock(cell.name).exists()
     resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
         reason = Reason(kind="unresolvable", message=resolved.reason, help="")
@@ -171,7 +181,12 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         if other:  # its lock is there now, and decides
             return run_cell(name, options, context)
         return _ended(_unbuildable(base, ready, context.workspace), options, context.workspace)
-    return _suite(base, ready, options, context)
+    try:
+        return _suite(base, ready, options, context)
+    except WrongFileError:
+        if new:  # what the index said of its files was a lie, or is by now
+            context.workspace.lock(cell.name).unlink()
+        raise
 
 
 def ready_cell(cell: Cell, lock: Lock, context: Context) -> ResolvedCell | Unbuildable:

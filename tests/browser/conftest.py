@@ -12,9 +12,16 @@ from typing import Any
 
 import pytest
 import snapshot
-from support import HOSTILE, ROOT, event, hostile_event, stand_in_cell, stand_in_evidence
+from support import (
+    HOSTILE,
+    ROOT,
+    event,
+    hostile_event,
+    stand_in_cell,
+    stand_in_evidence,
+    write_folder,
+)
 
-from mcore_compat.base import files
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import series_of
 from mcore_compat.core.workspace import Workspace
@@ -60,7 +67,7 @@ def sample() -> Site:
 @pytest.fixture(scope="session")
 def root(sample: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "site"
-    files.write_folder(folder, site.pages(sample))
+    write_folder(folder, site.pages(sample))
     return folder
 
 

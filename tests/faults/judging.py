@@ -53,7 +53,8 @@ class Golden:
 class Seen:
     """What there was to see of a command under a fault. None for `code`: it had to be killed.
 
-    `killed`: the fault ends processes, which then have no time to clear away.
+    `killed`: the fault ends processes, which then have no time to clear away; `stuck`: it hinders
+    removing. Either leaves that to the next run.
     """
 
     code: int | None
@@ -65,6 +66,7 @@ class Seen:
     left: Collection[str] = ()
     temporary: Collection[str] = ()
     killed: bool = False
+    stuck: bool = False
     mute: bool = False
     """The fault took its output away."""
     also: Collection[Golden] = field(default=())
@@ -75,6 +77,7 @@ RESULTS = "reports/results/"
 SHARED = f"{RESULTS}shared/"
 VERDICTS = "reports/verdicts.json"
 FACTS = ("constraints/", "suite/")
+LOCKS = "constraints/locks/"
 
 WORDS = frozenset(str(word) for word in (*CellOutcome, *CheckOutcome))
 _WORD = re.compile(rf"(?<![\w-])(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})(?![\w-])")
@@ -181,9 +184,8 @@ def _processes(seen: Seen) -> Iterator[Finding]:
 
 
 def _files(seen: Seen, golden: Golden) -> Iterator[Finding]:
-    """Files that no undisturbed command leaves. Who is killed clears nothing away: the next
-    does."""
-    if seen.killed:
+    """Files that no undisturbed command leaves."""
+    if seen.killed or seen.stuck:
         return
     known = {*seen.before, *golden.after, *(name for one in seen.also for name in one.after)}
     for name in sorted({*seen.after} - known):
@@ -229,7 +231,8 @@ def _whole(seen: Seen, golden: Golden, old: list[str], new: list[str]) -> Iterat
     if seen.code == golden.code and old and golden.before == seen.before:
         yield Finding(Column.FALSE, f"ends with {seen.code}, but {old[0]} is as it was")
     published = [name for name in old if not name.startswith(("constraints/", RESULTS))]
-    if new and published and not all(_is_result(name) for name in new):
+    # A result and a lock are whole by themselves: what comes next begins with them.
+    if new and published and not all(_is_result(name) or name.startswith(LOCKS) for name in new):
         yield Finding(Column.FILES, f"half is written: {new[0]} is new, {published[0]} is old")
 
 

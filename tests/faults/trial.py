@@ -30,8 +30,9 @@ class Kind:
     """A kind of fault. `place` puts one in place, and takes it away again.
 
     `codes`: what a command may end with beside its own and that of infrastructure. `killed`: the
-    fault ends processes. `needs`: what this machine must offer. `share`: how many of the
-    injections it gets, compared with others. `also`: commands that run at the same time.
+    fault ends processes. `stuck`: it hinders removing. `needs`: what this machine must offer.
+    `share`: how many of the injections it gets, compared with others. `also`: commands that run at
+    the same time.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Kind:
     place: Callable[[Trial], AbstractContextManager[Launch]]
     codes: Sequence[int] = ()
     killed: bool = False
+    stuck: bool = False
     needs: Sequence[str] = ()
     share: float = 1.0
     also: Sequence[str] = ()
@@ -225,6 +227,7 @@ def _tried(kind: Kind, name: str, trial: Trial) -> Iterator[Finding]:
             left=left,
             temporary=shop.temporaries(),
             killed=kind.killed,
+            stuck=kind.stuck,
             mute=launch.out is not None or bool(launch.closed),
             also=also,
         )
@@ -248,8 +251,9 @@ def _others(others: list[tuple[str, Ended]], seen: Seen, shop: Workshop) -> Iter
 
 
 def _after(words: Sequence[str], trial: Trial, also: Sequence[Golden]) -> Iterator[Finding]:
-    """The same command once more, undisturbed: nothing may be poisoned."""
+    """The same command once more, undisturbed and on another day: nothing may be poisoned."""
     shop = trial.shop
+    shop.age()
     ended = shop.run(words, Launch())
     names = shop.names() - trial.golden.home if not also else set()
     seen = Seen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,10 +30,12 @@ GOOD, BAD, NEW = "1.0-modelopt0.50", "1.2-modelopt0.50", "1.1-modelopt0.50"
 LIMIT_S = 40.0
 """Of a command under a fault: undisturbed none takes a tenth of it."""
 
+_PROBE = re.compile("[a-z0-9_]{8}")
+
 SETTLE_S = 2.0
 """In which all processes of a command must have ended with it."""
 
-CACHES = frozenset({"bytecode", "downloads", "uv"})
+CACHES = frozenset({"bytecode", "downloads", "metadata", "uv"})
 """Of the home: what is in them tells nothing."""
 
 AXES = (
@@ -221,6 +224,7 @@ class Workshop:
         self._started += 1
         variables: dict[str, str] = {**self.toy.variables, "TMPDIR": str(self.temporary)}
         variables.update(PYTHONDONTWRITEBYTECODE="1", UV_HTTP_TIMEOUT="3", UV_HTTP_RETRIES="0")
+        variables.update(MCORE_COMPAT_INDEX_TIMEOUT="3")
         for name, value in launch.variables.items():
             variables.pop(name, None)
             if value is not None:
@@ -330,11 +334,21 @@ class Workshop:
         """What lies in the home, by name, but for what is kept there under random names."""
         folders = [self.toy.home, *(self.toy.home / name for name in ("envs", "logs", "tools"))]
         there = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-        return {path.relative_to(self.toy.home).as_posix() for path in there} - CACHES
+        names = {path.relative_to(self.toy.home).as_posix() for path in there} - CACHES
+        return {re.sub("^tools/[0-9a-f]{16}", "tools/DIGEST", name) for name in names}
 
     def temporaries(self) -> list[str]:
-        """What lies in the temporary folder."""
-        return sorted(os.listdir(self.temporary)) if self.temporary.is_dir() else []
+        """What lies in the temporary folder, but for what Python tries it with."""
+        there = sorted(os.listdir(self.temporary)) if self.temporary.is_dir() else []
+        return [name for name in there if not _PROBE.fullmatch(name)]
+
+    def age(self) -> None:
+        """Have what lies beside other files and in the temporary folder be of another day."""
+        day = time.time() - 86_400
+        for folder in (self.temporary, *self.toy.folder.glob("reports/**/")):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if folder == self.temporary or path.name.startswith("."):
+                    os.utime(path, (day, day), follow_symlinks=False)
 
 
 Make = Callable[[Path, HostileIndex], Workshop]

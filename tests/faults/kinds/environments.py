@@ -56,7 +56,7 @@ def _home(*patterns: str) -> Callable[[Trial], list[Path]]:
     def found(trial: Trial) -> list[Path]:
         home = trial.shop.toy.home
         there = [path for pattern in patterns for path in home.glob(pattern)]
-        return [path for path in there if path.is_file() or path.is_symlink()]
+        return [path for path in there if not path.is_dir()]
 
     return found
 

@@ -141,6 +141,7 @@ for _name in ("temporary", "home", "results"):
         f"the folder {_name} cannot be written to from some moment on",
         FOLDERS[_name][1],
         _with(_becomes_readonly, FOLDERS[_name][0]),
+        stuck=True,
         needs=(MOUNTS,),
     )
 for _name in ("temporary", "logs", "environments", "results"):
@@ -149,6 +150,7 @@ for _name in ("temporary", "logs", "environments", "results"):
         f"the folder {_name} is moved away in the middle",
         FOLDERS[_name][1],
         _with(_vanishes, FOLDERS[_name][0]),
+        stuck=True,
     )
 for _name in ("home", "logs", "environments", "results", "reports"):
     add(

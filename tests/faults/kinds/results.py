@@ -62,7 +62,7 @@ def _contradict(data: Data) -> None:
     if "outcome" in data:
         data["outcome"] = "incompatible" if data["outcome"] == "compatible" else "compatible"
     else:
-        data["complete"] = not data["complete"]
+        data["events"].pop()  # its end, and it says that it is complete
 
 
 def _raw(data: Data) -> None:

@@ -17,7 +17,7 @@ CALLS: dict[str, tuple[str, Sequence[str], int]] = {
     "rename": ("rename,renameat,renameat2", ("EACCES", "ENOSPC", "EIO", "EXDEV"), 6),
     "mkdir": ("mkdir,mkdirat", ("EDQUOT", "EMLINK", "EROFS"), 6),
     "unlink": ("unlink,unlinkat", ("EIO", "EROFS"), 6),
-    "flock": ("flock", ("ENOLCK", "EINTR"), 4),
+    "flock": ("flock", ("ENOLCK", "EIO"), 4),
     "fork": ("fork,vfork,clone,clone3", ("EAGAIN", "ENOMEM"), 8),
     "pipe": ("pipe,pipe2", ("EMFILE", "ENFILE"), 6),
     "connect": ("connect", ("ENETUNREACH", "ECONNREFUSED", "ETIMEDOUT"), 8),
@@ -48,7 +48,7 @@ for _name, (_calls, _errors, _most) in CALLS.items():
             # One that cannot say why it ends, or end: no output can be written.
             codes=(1, 120) if _name == "write" else (),
             # What cannot be removed now is for the next run.
-            killed=_name == "unlink",
+            stuck=_name == "unlink",
             needs=(STRACE,),
             share=0.8,
         )
