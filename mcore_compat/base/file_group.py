@@ -167,13 +167,11 @@ class Changes:
         """Put back what was kept; where nothing was, nothing was there."""
         old, beside = self._old(path), self._beside(path)
         placed = self._changed[path] and not beside.exists()
-        if placed and path.is_dir():
+        if placed and (path.is_dir() or not old.exists()):
             os.rename(path, beside)
         if old.exists():
             os.rename(old, path)
             _discard(old)  # where both are one file, a rename leaves both
-        elif placed:
-            path.unlink(missing_ok=True)
 
 
 def _sweep(paths: Sequence[Path]) -> None:

@@ -257,7 +257,7 @@ def _mixed(now: bytes | None, *others: bytes | None) -> bool:
 
 
 def _within(value: Any, others: Sequence[Any]) -> bool:
-    if value in others:
+    if value in others or value == CellOutcome.ERROR:  # which is no verdict
         return True
     mappings = [one for one in others if isinstance(one, dict)]
     if not isinstance(value, dict) or not mappings:

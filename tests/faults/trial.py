@@ -233,7 +233,9 @@ def _tried(kind: Kind, name: str, trial: Trial) -> Iterator[Finding]:
         )
         yield from judging.judged(seen, trial.golden)
         yield from _others(others, seen, shop)
-    yield from _after(words, trial, also)
+    # Who finds its work done needs no temporary folder, and sweeps none.
+    done = kind.stuck and ended.code == trial.golden.code
+    yield from _after(words, trial, also, swept=not done)
 
 
 def _others(others: list[tuple[str, Ended]], seen: Seen, shop: Workshop) -> Iterator[Finding]:
@@ -250,7 +252,9 @@ def _others(others: list[tuple[str, Ended]], seen: Seen, shop: Workshop) -> Iter
         yield from judging.judged(own, shop.golden_of(of))
 
 
-def _after(words: Sequence[str], trial: Trial, also: Sequence[Golden]) -> Iterator[Finding]:
+def _after(
+    words: Sequence[str], trial: Trial, also: Sequence[Golden], *, swept: bool
+) -> Iterator[Finding]:
     """The same command once more, undisturbed and on another day: nothing may be poisoned."""
     shop = trial.shop
     shop.age()
@@ -263,7 +267,10 @@ def _after(words: Sequence[str], trial: Trial, also: Sequence[Golden]) -> Iterat
         before={},
         after=tree.read(shop.toy.folder),
         left=shop.left(),
-        temporary=[*shop.temporaries(), *sorted(f"home/{name}" for name in names)],
+        temporary=[
+            *(shop.temporaries() if swept else ()),
+            *sorted(f"home/{name}" for name in names),
+        ],
         also=also,
     )
     yield from judging.judged_after(seen, trial.golden)
