@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import signal
-import sys
 from collections.abc import Sequence
-
-from mcore_compat.base import exhaustion
-from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupted, one_line
-from mcore_compat.cli import output, parsing
-
-WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
-"""What the system says where something cannot be written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code and prints errors as one line each."""
-    with contextlib.suppress(ValueError):  # not in the main thread: its owner has the signals
-        # As Ctrl-C: whoever runs a process ends its whole group on the way out.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    patient = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
-        output.prepare()
-        return _run(sys.argv[1:] if argv is None else argv)
-    except CompatError as error:
-        return _failed(error)
-    except BrokenPipeError:  # `| head`: who read has enough
-        return InfrastructureError.exit_code
-    except OSError as error:
-        return _failed(_told(error))
-    except (MemoryError, RuntimeError) as error:
-        # Python's own words for what the system refused, as of a thread that it could not start.
-        why = exhaustion.line_of([f"{type(error).__name__}: {error}"])
-        if why is None:
-            raise
-        return _failed(InfrastructureError(why))
-    except KeyboardInterrupt:
-        return _failed(Interrupted("interrupted; the next run continues"))
-    finally:
-        output.abandon()
+        if patient:  # who presses Ctrl-C now sees no traceback of an import: nothing has begun
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except ValueError:  # not in the main thread: its owner has the signals
+        patient = False
+    from mcore_compat.cli import program
 
-
-def _run(argv: Sequence[str]) -> int:
-    try:
-        call, args = parsing.parse(argv)
-        code = call(args)
-    except SystemExit:  # help was printed
-        output.finish()
-        raise
-    output.finish()
-    return code
-
-
-def _told(error: OSError) -> CompatError:
-    """What the system refused, of which file."""
-    if error.filename is None and error.errno in WRITING:
-        try:
-            print()  # the system does not say of what: where this fails, it is this
-            output.finish()
-        except (OSError, InfrastructureError):
-            return InfrastructureError(f"standard output: {error.strerror or error}")
-    where = f"{error.filename}: " if error.filename else ""
-    return InfrastructureError(f"{where}{error.strerror or error}")
-
-
-def _failed(error: CompatError) -> int:
-    output.complain(one_line(error))
-    return error.exit_code
+    if patient:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return program.run(argv)
