@@ -104,7 +104,7 @@ def test_the_facts_are_as_they_would_be_written(facts: Releases) -> None:
 def test_the_matrix_can_be_joined() -> None:
     text = HERE.matrix.read_text(encoding="utf-8")
     before = matrix.parse(text, "matrix.toml", datetime.date.min)
-    stack = before.stacks[before.mcore_series[-1]][0]
+    stack = before.stacks[before.mcore_series[-1]]
     joined = new_releases.join(text, [proposal(stack)])
     after = tomllib.loads(joined)
     assert after["stack"][:-1] == tomllib.loads(text)["stack"]

@@ -273,7 +273,7 @@ def test_what_joins_is_a_valid_matrix_with_its_cells() -> None:
     joined = declared(text)
     assert joined.mcore_series == ("0.16", "0.17", "0.18")
     assert joined.modelopt_series == ("0.40", "0.41", "0.42")
-    assert joined.stacks["0.17"][0].te == "2.11.0"
+    assert joined.stacks["0.17"].te == "2.11.0"
     assert len(combinations.cells(joined, both())) == 9
     assert joined.stacks["0.16"] == declared().stacks["0.16"]
 

@@ -140,12 +140,16 @@ def test_what_equals_the_stack_is_not_spelt_out(declared: Matrix, known: Release
     assert not other.default
 
 
-def test_a_stack_that_needs_nvcc_is_taken_only_with_the_right_one(
-    declared: Matrix, known: Releases
-) -> None:
-    assert combinations.stack_for("0.9", declared, known, None).te == "2.4.0"
-    assert combinations.stack_for("0.9", declared, known, "13.0").te == "2.4.0"
-    assert combinations.stack_for("0.9", declared, known, "12.4").te == "1.13.0"
+def test_a_series_has_one_stack() -> None:
+    stack = TEXT[TEXT.index("[[stack]]") :].partition("\n\n")[0]
+    assert "0.16 has more than one [[stack]]" in refused(f"{TEXT}\n{stack}\n")
+
+
+def test_which_releases_need_nvcc_is_declared(declared: Matrix) -> None:
+    te = "transformer-engine-torch"
+    needing = [v for v in ("1.12.0", "2.3.0", "2.4.0", "2.17.1") if declared.needs_nvcc(te, v)]
+    assert needing == ["1.12.0", "2.3.0"]
+    assert not declared.needs_nvcc("mamba-ssm", "2.2.4")
 
 
 @pytest.mark.parametrize(

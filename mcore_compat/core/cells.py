@@ -25,15 +25,11 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """python + torch + transformer-engine; `note` says why this one is in the list.
-
-    `toolkit` is true where building TE's torch extension needs the nvcc of torch's CUDA.
-    """
+    """python + torch + transformer-engine; `note` says why it is the one of its series."""
 
     python: str
     torch: str
     te: str
-    toolkit: bool = False
     note: str = ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import fnmatch
 import functools
@@ -48,11 +49,13 @@ class Undeclared:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOnly:
-    """A package without wheels, and its run-time requirements for versions within `when`."""
+    """A package without wheels, and its run-time requirements for versions within `when`; `nvcc`
+    tells that these have CUDA sources, which only the nvcc of torch's CUDA compiles."""
 
     package: str
     when: SpecifierSet
     requires: tuple[str, ...]
+    nvcc: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +139,7 @@ class Matrix:
 
     mcore_series: tuple[str, ...]
     modelopt_series: tuple[str, ...]
-    stacks: Mapping[str, tuple[Stack, ...]]
+    stacks: Mapping[str, Stack]
     te_series: tuple[str, ...] = ()
     torch_series: tuple[str, ...] = ()
     cuda: tuple[tuple[SpecifierSet, str], ...] = ()
@@ -150,6 +153,11 @@ class Matrix:
 
     gpu_memory: int = 0
     """MiB of free memory that a cell needs on its GPU; 0: not checked."""
+
+    def needs_nvcc(self, package: str, version: str) -> bool:
+        """Whether a release of a source-only package has CUDA sources."""
+        rows = (row for row in self.source_only if row.package == package and row.nvcc)
+        return any(row.when.contains(version) for row in rows)
 
 
 def load(path: Path, today: datetime.date | None = None) -> Matrix:
@@ -175,6 +183,9 @@ def parse(text: str, where: str, today: datetime.date) -> Matrix:
     except DataError as error:
         raise MatrixError(f"{where} is not valid TOML: {error}") from None
     _validate(data, where)
+    counted = collections.Counter(series for row in data["stack"] for series in row["for"])
+    for series in (series for series, number in counted.items() if number > 1):
+        raise MatrixError(f"{where}: megatron-core {series} has more than one [[stack]]")
     matrix = _build(data)
     _check(matrix, where, today)
     return matrix
@@ -203,14 +214,11 @@ def _validate(data: Mapping[str, Any], where: str) -> None:
 
 def _build(data: Mapping[str, Any]) -> Matrix:
     axes = data["axes"]
-    stacks: dict[str, list[Stack]] = {}
-    for row in data["stack"]:
-        for series in row["for"]:
-            stacks.setdefault(series, []).append(_row(Stack, row))
+    stacks = {series: _row(Stack, row) for row in data["stack"] for series in row["for"]}
     return Matrix(
         mcore_series=tuple(axes["megatron-core"]),
         modelopt_series=tuple(axes["nvidia-modelopt"]),
-        stacks={series: tuple(rows) for series, rows in stacks.items()},
+        stacks=stacks,
         te_series=tuple(axes.get("transformer-engine", ())),
         torch_series=tuple(axes.get("torch", ())),
         cuda=tuple((SpecifierSet(row["torch"]), row["version"]) for row in data.get("cuda", ())),

@@ -9,20 +9,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from mcore_compat.analysis import explanation, exploration
 from mcore_compat.analysis.exploration import CellChoice
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
-from mcore_compat.environments import wheelhouse
+from mcore_compat.environments import toolkits, wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import machine, pipeline
+from mcore_compat.run import machine
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
@@ -105,13 +103,14 @@ def _cell_minutes(results: Sequence[Evidence]) -> float:
 
 
 def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context) -> set[str]:
-    """Keys of TE releases that need an nvcc which the machine lacks: those for which a stack of
-    the matrix says so, and all older ones."""
-    stacks = [s for stacks in context.matrix.stacks.values() for s in stacks if s.toolkit]
-    newest = max((s.te for s in stacks), key=Version, default=None)
-    if newest is None or pipeline.toolkit_of(context):
-        return set()
-    return {keys[c.name] for c in cells if Version(c.te) <= Version(newest)}
+    """Keys of TE releases that need the nvcc of their torch's CUDA, which the machine lacks."""
+    there = {toolkit.version for toolkit in toolkits.found(context.run)}
+    return {
+        keys[cell.name]
+        for cell in cells
+        if context.matrix.needs_nvcc(TE, cell.te)
+        and combinations.cuda_of(cell.torch, context.matrix, context.releases) not in there
+    }
 
 
 def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[str]:

@@ -167,7 +167,7 @@ def _with_stack(series: str, matrix: Matrix, releases: Releases) -> Proposal:
     was, that it admits, and that can be installed together."""
     release = releases.newest(MCORE, series)
     last = max(matrix.mcore_series, key=parsed)
-    usual = matrix.stacks[last][-1].python
+    usual = matrix.stacks[last].python
     refused = Proposal(package=MCORE, series=series, refused=True, reason="")
     python = _python(release, usual)
     if python is None:
