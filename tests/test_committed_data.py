@@ -21,7 +21,7 @@ from mcore_compat.analysis import doctor, explanation, published, recommend
 from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.analysis.published import Compatibility
 from mcore_compat.cli import publication
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations, matrix, releases, stack_rule
 from mcore_compat.core.cells import Stack
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
@@ -95,6 +95,13 @@ def test_the_page_is_short_and_its_links_are_to_what_is_there() -> None:
 def test_every_cell_of_the_matrix_can_be_listed(declared: Matrix, facts: Releases) -> None:
     cells = combinations.cells(declared, facts)
     assert set(verdict_index.listing(cells, HERE.verdicts)) == {cell.name for cell in cells}
+
+
+def test_every_stack_is_the_one_of_the_rule_or_says_why(declared: Matrix, facts: Releases) -> None:
+    """And what is said to be an exception is one."""
+    for series, stack in declared.stacks.items():
+        assert set(stack_rule.deviations(series, declared, facts)) == set(stack.exceptions), series
+        assert stack.note
 
 
 def test_the_facts_are_as_they_would_be_written(facts: Releases) -> None:

@@ -140,6 +140,41 @@ def test_what_equals_the_stack_is_not_spelt_out(declared: Matrix, known: Release
     assert not other.default
 
 
+@pytest.mark.parametrize(
+    ("modelopt", "torch"),
+    [
+        ("0.33", "2.5.1"),  # asks for 2.4 or newer
+        ("0.35", "2.6.0"),  # 2.6
+        ("0.43", "2.6.0"),
+        ("0.44", "2.8.0"),  # 2.8
+    ],
+)
+def test_a_pair_has_the_oldest_torch_that_its_modelopt_admits(
+    modelopt: str, torch: str, declared: Matrix, known: Releases
+) -> None:
+    """A pair is not called impossible to install for its series' stack."""
+    stack = replace(declared.stacks["0.11"], torch="2.5.1", newer_torch=("2.6.0", "2.8.0"))
+    stacked = replace(declared, stacks={**declared.stacks, "0.11": stack})
+    cell = combinations.named(f"compat-0.11-modelopt{modelopt}", stacked, known)
+    assert cell.torch == torch
+    assert cell.default
+    assert combinations.violations(cell, known) == ()
+    series = cells.series_of(torch)
+    spelt = combinations.named(f"{cell.name}-torch{series}", stacked, known)
+    assert spelt == cell
+    every = [c for c in combinations.product(stacked, known) if c.name.startswith(cell.name)]
+    assert [c.torch for c in every if c.name == cell.name] == [torch]
+    assert all(combinations.named(c.name, stacked, known) == c for c in every)
+
+
+def test_where_no_torch_is_admitted_a_pair_has_its_series_own(
+    declared: Matrix, known: Releases
+) -> None:
+    stack = replace(declared.stacks["0.11"], torch="2.5.1", newer_torch=("2.6.0",))
+    stacked = replace(declared, stacks={**declared.stacks, "0.11": stack})
+    assert combinations.named("compat-0.11-modelopt0.47", stacked, known).torch == "2.5.1"
+
+
 def test_a_series_has_one_stack() -> None:
     stack = TEXT[TEXT.index("[[stack]]") :].partition("\n\n")[0]
     assert "0.16 has more than one [[stack]]" in refused(f"{TEXT}\n{stack}\n")

@@ -90,6 +90,25 @@ def named(name: str, matrix: Matrix, releases: Releases) -> Cell:
     return cell(request, matrix, releases)
 
 
+def stack_for(mcore: str, modelopt: str, matrix: Matrix, releases: Releases) -> Stack:
+    """A pair's stack: its series', with the first torch that the ModelOpt release admits; where
+    none is, with the series' own."""
+    stack = matrix.stacks[series_of(mcore)]
+    release = releases.get("nvidia-modelopt", modelopt)
+    admitted = (v for v in (stack.torch, *stack.newer_torch) if requires(release, "torch", v))
+    return replace(stack, torch=next(admitted, stack.torch))
+
+
+def requires(release: Release, package: str, version: str) -> bool:
+    """Whether a version is within what a release asks for of a package, extras apart."""
+    return all(
+        need.specifier.contains(version)
+        for need in map(_requirement, release.requires)
+        if canonicalize_name(need.name) == package
+        and not (need.marker is not None and "extra" in str(need.marker))
+    )
+
+
 def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
     """The cell that a request means: series turned into releases, the rest from the stack.
 
@@ -105,7 +124,7 @@ def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
         raise UsageError(
             f"megatron-core {request.mcore} has no stack{nearest(series, matrix.mcore_series)}"
         )
-    stack = matrix.stacks[series]
+    stack = stack_for(mcore, modelopt, matrix, releases)
     te = releases.newest("transformer-engine", request.te).version if request.te else stack.te
     torch = releases.newest("torch", request.torch).version if request.torch else stack.torch
     python = request.python or stack.python
@@ -140,7 +159,7 @@ def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
 
 def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
     """Every combination of the declared axes, each series' newest release, on the python that the
-    megatron-core series' stack names. Pairs that are excluded are left out."""
+    pair's stack names. Pairs that are excluded are left out."""
     tes = [releases.newest("transformer-engine", s).version for s in matrix.te_series]
     torches = [releases.newest("torch", s).version for s in matrix.torch_series]
     cuda = {t: int(cuda_of(t, matrix, releases).split(".")[0]) for t in torches}
@@ -148,7 +167,7 @@ def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
         pair = cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases)
         if any(rule.covers(pair.mcore, pair.modelopt) for rule in matrix.exclusions):
             continue
-        usual = matrix.stacks[mcore]
+        usual = stack_for(pair.mcore, pair.modelopt, matrix, releases)
         for te, torch in itertools.product(tes, torches):
             yield _off_stack(pair, te, torch, cuda[torch], usual)
 

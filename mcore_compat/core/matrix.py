@@ -31,6 +31,7 @@ _FIELDS = {
     "nvidia-modelopt": "modelopt",
     "transformer-engine": "te",
     "imported-by": "imported_by",
+    "newer-torch": "newer_torch",
     "check": "checks",
 }
 """Keys of the file that the classes below call otherwise."""
