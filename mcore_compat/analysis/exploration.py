@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from mcore_compat.analysis.declarations import holds
 from mcore_compat.analysis.explanation import Explained
-from mcore_compat.analysis.rules import NO_CHECKS, Bound, Rule, inside
+from mcore_compat.analysis.rules import NO_CHECKS, Bound, FailureState, Rule
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import HOLDS, CellOutcome
 from mcore_compat.results.evidence import Evidence
@@ -65,8 +65,29 @@ class TestedCells:
     """`(axis, version)` of every release that a cell has."""
     built: set[str] = field(default_factory=set)
 
+    _sides: dict[str, list[tuple[str, str, str, set[bool | None]]]] = field(default_factory=dict)
+
+    def sides(
+        self, series: str, guards: Guards
+    ) -> Sequence[tuple[str, str, str, set[bool | None]]]:
+        """The guards on the varied axes in a megatron-core series' packages: the text, its axis and
+        specifier, and the sides of it that the series was tested on."""
+        if series not in self._sides:
+            rows = [(text, axis) for text in guards.get(series, ()) for axis in VARIED]
+            self._sides[series] = [
+                (text, axis, specifier, {holds(specifier, v) for v in self._tested(axis, series)})
+                for text, axis in rows
+                if text.startswith(axis)
+                for specifier in [text.removeprefix(axis)]
+            ]
+        return self._sides[series]
+
+    def _tested(self, axis: str, series: str) -> set[str]:
+        return self.versions.get((axis, series), set())
+
     def add(self, name: str, pins: Mapping[str, str], keys: Iterable[str] = ()) -> None:
         series = series_of(pins["megatron-core"])
+        self._sides.pop(series, None)
         self.names.add(name)
         self.near.update(_rest(axis, pins) for axis in PACKAGES)
         self.pairs.update(pairs(pins))
@@ -137,7 +158,12 @@ def candidates(possible: Iterable[Cell], state: TestedCells) -> Iterator[Cell]:
 
 def spells_patch(cell: Cell) -> bool:
     """Whether a cell's name has a release that does not stand for its series: `compat-0.15.0-…`."""
-    asked = parse_name(cell.name)
+    return _spells_patch(cell.name)
+
+
+@functools.cache
+def _spells_patch(name: str) -> bool:
+    asked = parse_name(name)
     words = (asked.mcore, asked.modelopt, asked.te, asked.torch) if asked else ()
     return any(word is not None and word.count(".") > 1 for word in words)
 
@@ -175,8 +201,12 @@ def of_failures(cell: Cell, explained: Sequence[Explained], lines: Lines) -> tup
 
 
 def of_releases(cell: Cell, state: TestedCells, guards: Guards) -> tuple[Reason, ...]:
-    """What running a cell would tell of releases that were tested little."""
-    reasons = [*_unseen(cell, state), *_few(cell, state), *_guarded(cell, state, guards)]
+    """What running a cell would tell of releases that were tested little. Of a release that does
+    not stand for its series nothing, once any cell has it."""
+    unseen = tuple(_unseen(cell, state))
+    if spells_patch(cell) and not unseen:
+        return ()
+    reasons = [*unseen, *_few(cell, state), *_guarded(cell, state, guards)]
     new = len(set(pairs(cell.pins)) - state.pairs)
     if new:
         reasons.append(Reason(value=PAIR * new, text=f"{new} pairs of versions that no cell has"))
@@ -184,21 +214,28 @@ def of_releases(cell: Cell, state: TestedCells, guards: Guards) -> tuple[Reason,
 
 
 def _boundaries(cell: Cell, explained: Sequence[Explained], lines: Lines) -> Iterator[Reason]:
-    """The boundaries of rules between which the cell lies, to the middle first."""
+    """The boundaries of rules between which the cell lies, to the middle first: to what works, and
+    to what fails otherwise, nearer to which it may work or fail so."""
     for failure, bound in _bounds(cell, explained):
         version = cell.pins[bound.axis]
-        for ends in bound.gaps():
-            works, fails = sorted(ends, key=lambda v: inside(v, bound.low, bound.high))
+        for ends, other in _gaps(bound):
             low, high = sorted(map(parsed, ends))
             if low < parsed(version) < high:
                 between = [v for v in lines[bound.axis] if low < parsed(v) < high]
-                share = _middle(version, between)
+                worth = BOUNDARY if other is FailureState.WORKS else END
                 yield Reason(
-                    value=BOUNDARY * (1 + share) / 2 / len(failure.rules),
-                    text=f"{failure.checks[0]} works at {bound.axis} {works} and fails at {fails}: "
-                    f"{version} lies between",
-                    question=(failure.fingerprint, bound.axis, works, fails),
+                    value=worth * (1 + _middle(version, between)) / 2 / len(failure.rules),
+                    text=f"{failure.checks[0]} {other} at {bound.axis} {ends[1]} and fails at "
+                    f"{ends[0]}: {version} lies between",
+                    question=(failure.fingerprint, bound.axis, *ends),
                 )
+
+
+def _gaps(bound: Bound) -> Iterator[tuple[tuple[str, str], FailureState]]:
+    """`(version that fails, version beside it)` on each side, and what the checks do there."""
+    for end, beside in ((bound.low, bound.next_below), (bound.high, bound.next_above)):
+        if beside and beside.state not in NO_CHECKS:
+            yield (end, beside.version), beside.state
 
 
 def _middle(version: str, between: Sequence[str]) -> float:
@@ -283,16 +320,12 @@ def _few(cell: Cell, state: TestedCells) -> Iterator[Reason]:
 def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[Reason]:
     """The version guards in the cell's packages of which only the other side was tested."""
     series = series_of(cell.mcore)
-    crossed = []
-    for text in guards.get(series, ()):
-        axis = next((a for a in VARIED if text.startswith(a)), None)
-        if axis is None:
-            continue
-        specifier = text.removeprefix(axis)
-        side = holds(specifier, cell.pins[axis])
-        tested = {holds(specifier, v) for v in state.versions.get((axis, series), ())}
-        if side is not None and side not in tested:
-            crossed.append(text)
+    pins = cell.pins
+    crossed = [
+        text
+        for text, axis, specifier, tested in state.sides(series, guards)
+        if (side := holds(specifier, pins[axis])) is not None and side not in tested
+    ]
     if crossed:
         shown = ", ".join(crossed[:3]) + (", …" if len(crossed) > 3 else "")
         yield Reason(
