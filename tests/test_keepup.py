@@ -306,6 +306,23 @@ def test_a_new_modelopt_series_joins_every_stack() -> None:
     assert (found.package, found.series, found.stack) == (MODELOPT, "0.42", None)
 
 
+def test_new_series_of_te_and_torch_join_their_axes() -> None:
+    text = AXES.replace("torch = [", 'transformer-engine = ["2.11"]\ntorch = [')
+    text = text.replace('"2.10", "2.12"', '"2.9"')
+    odd = release(TORCH, "2.11.0", "2026-02-01")  # nothing says its CUDA
+    core_alone = release(TE, "2.13.0", "2026-03-01")
+    found = new_releases.proposals(declared(text), index(odd, core_alone))
+    assert [(one.package, one.series, one.refused) for one in found] == [
+        (TE, "2.12", False),
+        (TE, "2.13", True),
+        (TORCH, "2.10", False),
+        (TORCH, "2.11", True),
+    ]
+    joined = matrix.parse(new_releases.join(text, found), "matrix.toml", TODAY)
+    assert (joined.te_series, joined.torch_series) == (("2.11", "2.12"), ("2.9", "2.10"))
+    assert list(combinations.product(joined, index(odd, core_alone)))
+
+
 def test_a_series_that_is_older_than_the_axis_is_left_to_people() -> None:
     after = index(release(MODELOPT, "0.39.0", "2025-11-01"))
     assert new_releases.proposals(declared(), after) == ()

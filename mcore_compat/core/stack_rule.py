@@ -30,6 +30,7 @@ from mcore_compat.core.releases import Release, Releases
 
 MCORE, MODELOPT = "megatron-core", "nvidia-modelopt"
 TE, TORCH = "transformer-engine", "torch"
+EXTENSION = "transformer-engine-torch"
 
 
 def stack_of(
@@ -167,7 +168,7 @@ def _declared_failure(
 def _impossible(stack: Stack, release: Release, matrix: Matrix, releases: Releases) -> str:
     """Why a stack cannot be installed, beside the newest ModelOpt of the axis that admits its
     Python and torch; empty if it can."""
-    if stack.te not in {r.version for r in releases.of("transformer-engine-torch")}:
+    if stack.te not in {r.version for r in releases.of(EXTENSION)}:
         return "TE has no torch extension of that version"
     try:
         cuda = int(combinations.cuda_of(stack.torch, matrix, releases).split(".")[0])

@@ -18,7 +18,7 @@ from tomlkit.items import AoT, Comment, Whitespace
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import MatrixError
-from mcore_compat.core import stack_rule
+from mcore_compat.core import combinations, stack_rule
 from mcore_compat.core.cells import Cell, Stack, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
@@ -128,8 +128,8 @@ def missing(matrix: Matrix, releases: Releases) -> tuple[AxisGap, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A series to join an axis. `stack` is megatron-core's own; None for ModelOpt, and where none
-    could be proposed: `refused` then, and `reason` says why."""
+    """A series to join an axis. `stack` is megatron-core's own; None for other packages, and where
+    none could be proposed: `refused` then, and `reason` says why."""
 
     package: str
     series: str
@@ -146,7 +146,8 @@ class Proposal:
 
 
 def proposals(matrix: Matrix, releases: Releases) -> tuple[Proposal, ...]:
-    """The series that are newer than all on their axis; megatron-core's with a stack."""
+    """The series that are newer than all on their axis; megatron-core's with a stack, those of TE
+    and torch for the cells off the stacks."""
     newer = {gap.package: gap.newer for gap in missing(matrix, releases)}
     joining = [
         Proposal(
@@ -156,7 +157,28 @@ def proposals(matrix: Matrix, releases: Releases) -> tuple[Proposal, ...]:
         )
         for series in newer[MODELOPT]
     ]
-    return (*(_with_stack(series, matrix, releases) for series in newer[MCORE]), *joining)
+    stacked = (_with_stack(series, matrix, releases) for series in newer[MCORE])
+    others = (
+        _off_stack(package, series, matrix, releases)
+        for package in (TE, TORCH)
+        for series in newer.get(package, ())
+    )
+    return (*stacked, *joining, *others)
+
+
+def _off_stack(package: str, series: str, matrix: Matrix, releases: Releases) -> Proposal:
+    """A series of TE or torch; refused where no cell could be made of it."""
+    version = releases.newest(package, series).version
+    why = ""
+    if package == TORCH:
+        try:
+            combinations.cuda_of(version, matrix, releases)
+        except MatrixError as error:
+            why = str(error)
+    elif version not in {release.version for release in releases.of(stack_rule.EXTENSION)}:
+        why = f"TE {version} has no torch extension"
+    reason = why or f"{version} is out, for cells off the stacks"
+    return Proposal(package=package, series=series, reason=reason, refused=bool(why))
 
 
 def _with_stack(series: str, matrix: Matrix, releases: Releases) -> Proposal:
