@@ -104,6 +104,11 @@ def test_every_stack_is_the_one_of_the_rule_or_says_why(declared: Matrix, facts:
         assert stack.note
 
 
+def test_where_no_thread_is_named_it_was_sought(declared: Matrix) -> None:
+    for rule in declared.expected:
+        assert (rule.upstream == "not reported") == (rule.looked is not None), rule.reason
+
+
 def test_the_facts_are_as_they_would_be_written(facts: Releases) -> None:
     assert releases.dumps(facts) == HERE.releases.read_text(encoding="utf-8")
 

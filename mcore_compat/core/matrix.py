@@ -68,7 +68,8 @@ class Pairs:
     `?` stand for any text and any character, a family's brackets for themselves. `message`, where
     it is not empty, is what their failures say somewhere, `*` for any text: of one check two
     causes can be told apart. `owner` is the package that would have to change and `upstream` where
-    that is discussed: `owner/repository#number`, or `not reported`.
+    that is discussed: `owner/repository#number`, or `not reported`; `looked`: when a thread was
+    last sought.
     """
 
     mcore: SpecifierSet
@@ -81,6 +82,7 @@ class Pairs:
     torch: SpecifierSet = field(default_factory=SpecifierSet)
     owner: str = ""
     upstream: str = ""
+    looked: datetime.date | None = None
 
     @property
     def check(self) -> str:

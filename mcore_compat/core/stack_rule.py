@@ -5,8 +5,9 @@ Pure. People declare the stacks; where one is another than this says, it gives t
 
 - **Date**: of the first release of the series. With what came later it was not made.
 - **Transformer Engine**: the newest that was out by then, in the newest patch of its series, that
-  the release admits, in what it requires or in an extra, and that has a torch extension; none of
-  which a failure is declared with whatever ModelOpt (an `[[expect]]` with a range of TE).
+  the release admits, in what it requires or in an extra, and that has a torch extension; none with
+  which checkpoints are declared not to restore, whatever the ModelOpt (an `[[expect]]` of
+  `restore[…]` with a range of TE).
 - **torch**: the newest on the axis that was out both with megatron-core and with that TE, under
   the same conditions, of a CUDA for which that TE has a core library. Where all that were out are
   older than the axis: its oldest.
@@ -31,6 +32,9 @@ from mcore_compat.core.releases import Release, Releases
 MCORE, MODELOPT = "megatron-core", "nvidia-modelopt"
 TE, TORCH = "transformer-engine", "torch"
 EXTENSION = "transformer-engine-torch"
+
+RESTORE = "restore["
+"""How the check begins that a default-spec checkpoint goes into the ModelOpt-spec model."""
 
 
 def stack_of(
@@ -154,13 +158,14 @@ def _refused(
 def _declared_failure(
     axis: str, version: str, mcore: str, matrix: Matrix, releases: Releases
 ) -> str:
-    """The reason of a failure that is declared of this TE or torch alone, for a release of
-    megatron-core with whatever ModelOpt; empty where none is."""
+    """Why checkpoints are declared not to restore with this TE or torch, for a release of
+    megatron-core with whatever ModelOpt; empty where they are not."""
     modelopts = [releases.newest(MODELOPT, series).version for series in matrix.modelopt_series]
     for rule in matrix.expected:
         mine, other = (rule.te, rule.torch) if axis == TE else (rule.torch, rule.te)
         every = all(rule.covers(mcore, modelopt) for modelopt in modelopts)
-        if str(mine) and not str(other) and every and mine.contains(version):
+        restores = any(check.startswith(RESTORE) for check in rule.checks)
+        if restores and str(mine) and not str(other) and every and mine.contains(version):
             return rule.reason
     return ""
 
