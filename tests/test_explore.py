@@ -202,6 +202,24 @@ def test_another_patch_of_any_package_is_one_axis_away() -> None:
     ]
 
 
+def test_between_two_series_their_patches_tell_on_which_side_the_boundary_is() -> None:
+    works, fails = seen(cell("2.7.0")), seen(cell("2.9.0"), check("restore", works=False))
+    patch = replace(cell("2.7.1"), name="compat-0.16-modelopt0.41-te2.7.1-torch2.9")
+    (choice,) = exploration.choose(
+        [cell("2.7.0"), cell("2.9.0"), patch],
+        exploration.state_of([works, fails]),
+        explanation.explain([works, fails]),
+        {},
+        minutes=9.0,
+        cost={},
+        cell_minutes=1.0,
+    )
+    assert choice.cell == patch
+    assert choice.reasons[0] == (
+        "restore works at transformer-engine 2.7.0 and fails at 2.9.0: 2.7.1 lies between"
+    )
+
+
 def test_beyond_the_end_of_a_rule_the_farthest_is_asked_first() -> None:
     found = [
         seen(cell("2.7.0"), check("restore")),

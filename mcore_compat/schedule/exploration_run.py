@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcore_compat.analysis import explanation, exploration
+from mcore_compat.analysis.bisect import release_line
 from mcore_compat.analysis.exploration import CellChoice
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, Request, series_of
+from mcore_compat.core.cells import AXES, Cell, Request, series_of
 from mcore_compat.environments import toolkits, wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
@@ -89,16 +90,10 @@ def _other_patches(axis: str, version: str, context: Context) -> list[str]:
 
 
 def _spelt(pins: Mapping[str, str], context: Context) -> Cell:
-    """The cell of exact releases, those that stand for their series by these."""
-    words = [
-        series_of(pins[axis])
-        if context.releases.newest(axis, series_of(pins[axis])).version == pins[axis]
-        else pins[axis]
-        for axis in exploration.PACKAGES
-    ]
-    request = Request(
-        mcore=words[0], modelopt=words[1], te=words[2], torch=words[3], python=pins["python"]
-    )
+    """The cell of exact releases; those that stand for their series are spelt by these."""
+    mcore, modelopt, te, torch, python = (pins[axis] for axis in AXES)
+    exact = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=python)
+    request = release_line.by_series(exact, context.releases)
     return combinations.cell(request, context.matrix, context.releases)
 
 
