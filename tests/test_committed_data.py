@@ -21,7 +21,7 @@ from mcore_compat.analysis import doctor, explanation, published, recommend
 from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.analysis.published import Compatibility
 from mcore_compat.cli import publication
-from mcore_compat.core import combinations, matrix, releases
+from mcore_compat.core import combinations, matrix, releases, stack_rule
 from mcore_compat.core.cells import Stack
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
@@ -97,6 +97,18 @@ def test_every_cell_of_the_matrix_can_be_listed(declared: Matrix, facts: Release
     assert set(verdict_index.listing(cells, HERE.verdicts)) == {cell.name for cell in cells}
 
 
+def test_every_stack_is_the_one_of_the_rule_or_says_why(declared: Matrix, facts: Releases) -> None:
+    """And what is said to be an exception is one."""
+    for series, stack in declared.stacks.items():
+        assert set(stack_rule.deviations(series, declared, facts)) == set(stack.exceptions), series
+        assert stack.note
+
+
+def test_where_no_thread_is_named_it_was_sought(declared: Matrix) -> None:
+    for rule in declared.expected:
+        assert (rule.upstream == "not reported") == (rule.looked is not None), rule.reason
+
+
 def test_the_facts_are_as_they_would_be_written(facts: Releases) -> None:
     assert releases.dumps(facts) == HERE.releases.read_text(encoding="utf-8")
 
@@ -104,7 +116,7 @@ def test_the_facts_are_as_they_would_be_written(facts: Releases) -> None:
 def test_the_matrix_can_be_joined() -> None:
     text = HERE.matrix.read_text(encoding="utf-8")
     before = matrix.parse(text, "matrix.toml", datetime.date.min)
-    stack = before.stacks[before.mcore_series[-1]][0]
+    stack = before.stacks[before.mcore_series[-1]]
     joined = new_releases.join(text, [proposal(stack)])
     after = tomllib.loads(joined)
     assert after["stack"][:-1] == tomllib.loads(text)["stack"]

@@ -92,6 +92,8 @@ def test_a_boundary_at_which_it_fails_otherwise_is_known() -> None:
     ]
     reasons = [reason for choice in chosen(found) for reason in choice.reasons]
     assert not any("works at transformer-engine 2.15.0 and fails at 2.7.0" in r for r in reasons)
+    said = "restore fails otherwise at transformer-engine 2.11.0 and fails at 2.7.0: 2.9.0 lies"
+    assert any(reason.startswith(said) for reason in reasons)
 
 
 def test_rules_that_cannot_be_told_apart_are_told_apart() -> None:
@@ -167,7 +169,126 @@ def test_coverage_counts_pairs_of_what_can_be_installed() -> None:
 def test_the_base_is_the_pair_in_which_most_works() -> None:
     older = replace(cell(), name="compat-0.16-modelopt0.40", modelopt="0.40.0")
     found = [seen(cell(), check("restore", works=False)), seen(older, check("restore"))]
-    assert exploration.bases(found, []) == {("0.16.1", "0.40.0")}
+    newer = replace(cell(mcore="0.17.1"), name="compat-0.17-modelopt0.41")
+    found.append(seen(newer, check("restore"), check("import")))
+    # Of megatron-core 0.16 and of ModelOpt 0.40 the one, of 0.17 and of ModelOpt 0.41 the other.
+    assert exploration.bases(found, []) == {("0.16.1", "0.40.0"), ("0.17.1", "0.41.0")}
+
+
+def test_a_cell_on_the_te_and_torch_of_another_series_is_not_one_axis_away() -> None:
+    """As when TE and torch always moved together: no rule could tell the one from the other."""
+    old, new = seen(cell("2.7.0", "2.8.0")), seen(cell("2.15.0", "2.10.0", mcore="0.17.1"))
+    state = exploration.state_of([old, new])
+    near = [(c.te, c.torch) for c in exploration.candidates(possible(), state)]
+    assert ("2.15.0", "2.10.0") not in near
+    assert ("2.15.0", "2.8.0") in near
+    assert ("2.7.0", "2.10.0") in near
+
+
+def test_a_release_that_no_cell_has_is_a_reason() -> None:
+    reasons = [
+        reason for choice in chosen([seen(cell())], minutes=1.0) for reason in choice.reasons
+    ]
+    assert any(reason.startswith("no cell has ") for reason in reasons)
+
+
+def test_another_patch_of_any_package_is_one_axis_away() -> None:
+    patch = replace(cell(mcore="0.16.0"), name="compat-0.16.0-modelopt0.41")
+    series = replace(cell(mcore="0.17.1"), name="compat-0.17-modelopt0.41")
+    state = exploration.state_of([seen(cell())])
+    assert list(exploration.candidates([patch, series], state)) == [patch]
+    assert "no cell has megatron-core 0.16.0" in [
+        reason.text for reason in exploration.of_releases(patch, state, {})
+    ]
+
+
+def test_between_two_series_their_patches_tell_on_which_side_the_boundary_is() -> None:
+    works, fails = seen(cell("2.7.0")), seen(cell("2.9.0"), check("restore", works=False))
+    patch = replace(cell("2.7.1"), name="compat-0.16-modelopt0.41-te2.7.1-torch2.9")
+    (choice,) = exploration.choose(
+        [cell("2.7.0"), cell("2.9.0"), patch],
+        exploration.state_of([works, fails]),
+        explanation.explain([works, fails]),
+        {},
+        minutes=9.0,
+        cost={},
+        cell_minutes=1.0,
+    )
+    assert choice.cell == patch
+    assert choice.reasons[0] == (
+        "restore works at transformer-engine 2.7.0 and fails at 2.9.0: 2.7.1 lies between"
+    )
+
+
+def test_beyond_the_end_of_a_rule_the_farthest_is_asked_first() -> None:
+    found = [
+        seen(cell("2.7.0"), check("restore")),
+        seen(cell("2.9.0"), check("restore", works=False)),
+    ]
+    first, *_ = chosen(found, minutes=1.0)
+    assert first.cell.te == "2.15.0"
+    assert "restore fails at transformer-engine 2.9.0 and was not tested with a newer one" in (
+        first.reasons
+    )
+
+
+def test_a_question_is_asked_once_a_round() -> None:
+    found = [
+        seen(cell("2.7.0"), check("restore", works=False)),
+        seen(cell("2.15.0"), check("restore")),
+    ]
+    between = [r for c in chosen(found) for r in c.reasons if "lies between" in r]
+    assert between == [
+        "restore works at transformer-engine 2.15.0 and fails at 2.7.0: 2.11.0 lies between"
+    ]
+
+
+MCORES = ("0.14.0", "0.15.3", "0.16.1", "0.17.1")
+
+STACKS = (("2.7.0", "2.8.0"), ("2.9.0", "2.9.1"), ("2.11.0", "2.9.1"), ("2.15.0", "2.10.0"))
+"""On which the series above were tested: TE and torch move together."""
+
+
+@given(
+    axis=st.sampled_from(exploration.VARIED),
+    place=st.integers(0, 100),
+    older=st.booleans(),
+)
+def test_a_boundary_on_one_axis_is_placed_between_two_neighbours(
+    axis: str, place: int, older: bool
+) -> None:
+    """Whatever the boundary, where some default stacks work and some fail: what is explored ends
+    in the one rule that names the axis and the two neighbouring releases."""
+    line = TES if axis == exploration.VARIED[0] else TORCHES
+    place = 1 + place % (len(line) - 1)
+    failing = line[:place] if older else line[place:]
+
+    def answer(of: Cell) -> Evidence:
+        return seen(of, check("restore", works=of.pins[axis] not in failing))
+
+    every = [of for mcore in MCORES for of in possible(mcore)]
+    stacks = zip(MCORES, STACKS, strict=True)
+    found = [answer(cell(te, torch, mcore)) for mcore, (te, torch) in stacks]
+    for _ in range(12):
+        explained = explanation.explain(found)
+        choices = exploration.choose(
+            every,
+            exploration.state_of(found),
+            explained,
+            {},
+            minutes=100.0,
+            cost={},
+            cell_minutes=1.0,
+            most=2,
+        )
+        found += [answer(choice.cell) for choice in choices]
+    (failure,) = explanation.explain(found)
+    (rule,) = failure.rules
+    assert rule.axes == (axis,)
+    (bound,) = rule.bounds
+    assert (bound.low, bound.high) == (failing[0], failing[-1])
+    beside = (bound.above, None) if older else (bound.below, None)
+    assert beside[0] == (line[place] if older else line[place - 1])
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("60", 60), ("60m", 60), ("1.5h", 90), ("2 h", 120)])

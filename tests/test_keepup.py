@@ -72,7 +72,7 @@ def index(*more: Release) -> Releases:
         release(MODELOPT, "0.41.0", "2026-01-20"),
         of_torch("2.9.1", "2025-11-12", "12.8"),
         of_torch("2.10.0", "2026-01-21", "13.0"),
-        *te("2.11.0", "2026-01-02", 12, 13),
+        *te("2.11.0", "2026-01-28", 12, 13),
         *te("2.12.0", "2026-02-21", 12),
         *more,
     ):
@@ -182,10 +182,66 @@ def test_a_new_series_is_proposed_on_the_newest_that_was_out_with_it() -> None:
     assert "2026-02-01" in found.line()
 
 
-def test_the_date_is_that_of_the_newest_release_of_the_series() -> None:
-    of_later = index(release(MCORE, "0.17.0", "2026-02-01"), release(MCORE, "0.17.1", "2026-01-15"))
-    (found,) = new_releases.proposals(declared(), of_later)
-    assert pins(found)[1] == "2.9.1"
+def test_the_date_is_that_of_the_first_release_of_the_series() -> None:
+    both = index(release(MCORE, "0.17.0", "2026-02-01"), release(MCORE, "0.17.1", "2026-03-01"))
+    (found,) = new_releases.proposals(declared(), both)
+    assert pins(found) == ("2.11.0", "2.10.0", "3.12")  # TE 2.12 was out with 0.17.1 only
+
+
+def test_a_series_stands_for_its_newest_patch_also_where_that_came_later() -> None:
+    patch = te("2.11.1", "2026-02-10", 12, 13)
+    assert pins(proposed(*patch, release(MCORE, "0.17.0", "2026-02-01")))[0] == "2.11.1"
+
+
+def test_torch_was_out_with_te() -> None:
+    later = of_torch("2.11.0", "2026-01-29", "13.0")
+    assert pins(proposed(later, release(MCORE, "0.17.0", "2026-02-01")))[1] == "2.10.0"
+
+
+AXES = TEXT.replace('"0.40", "0.41",\n]', '"0.40", "0.41",\n]\ntorch = ["2.10", "2.12"]')
+
+
+def test_where_every_torch_of_the_time_is_older_than_the_axis_its_oldest_is_taken() -> None:
+    newer = of_torch("2.12.0", "2026-05-01", "13.0"), of_torch("2.11.0", "2026-01-20", "13.0")
+    text = AXES.replace('"2.10", "2.12"', '"2.12"')
+    found = proposed(*newer, release(MCORE, "0.17.0", "2026-02-01"), text=text)
+    assert pins(found)[1] == "2.12.0"
+
+
+def test_a_modelopt_that_asks_for_a_newer_torch_gets_one() -> None:
+    newer = of_torch("2.12.0", "2026-05-01", "13.0")
+    modelopt = release(MODELOPT, "0.41.1", "2026-01-21", requires=("torch>=2.11",))
+    (found,) = new_releases.proposals(
+        declared(AXES), index(newer, modelopt, release(MCORE, "0.17.0", "2026-02-01"))
+    )
+    assert found.stack is not None
+    assert (found.stack.torch, found.stack.newer_torch) == ("2.10.0", ("2.12.0",))
+    joined = matrix.parse(new_releases.join(AXES, [found]), "matrix.toml", TODAY)
+    assert joined.stacks["0.17"].newer_torch == ("2.12.0",)
+
+
+EXPECTED = """
+[[expect]]
+megatron-core = ">=0.17"
+nvidia-modelopt = "MODELOPT"
+transformer-engine = ">=2.11"
+check = "restore[gpt]"
+reason = "does not restore with this TE"
+owner = "megatron-core"
+upstream = "not reported"
+expires = "2027-01-01"
+"""
+
+
+@pytest.mark.parametrize(("modelopt", "te_version"), [(">=0.40", "2.10.0"), ("<0.41", "2.11.0")])
+def test_a_te_with_which_a_failure_is_declared_whatever_the_modelopt_is_passed_over(
+    modelopt: str, te_version: str
+) -> None:
+    older = te("2.10.0", "2026-01-27", 12, 13)
+    text = TEXT + EXPECTED.replace("MODELOPT", modelopt)
+    assert (
+        pins(proposed(*older, release(MCORE, "0.17.0", "2026-02-01"), text=text))[0] == te_version
+    )
 
 
 def test_torch_is_of_a_cuda_that_te_has_a_core_library_for() -> None:
@@ -250,6 +306,23 @@ def test_a_new_modelopt_series_joins_every_stack() -> None:
     assert (found.package, found.series, found.stack) == (MODELOPT, "0.42", None)
 
 
+def test_new_series_of_te_and_torch_join_their_axes() -> None:
+    text = AXES.replace("torch = [", 'transformer-engine = ["2.11"]\ntorch = [')
+    text = text.replace('"2.10", "2.12"', '"2.9"')
+    odd = release(TORCH, "2.11.0", "2026-02-01")  # nothing says its CUDA
+    core_alone = release(TE, "2.13.0", "2026-03-01")
+    found = new_releases.proposals(declared(text), index(odd, core_alone))
+    assert [(one.package, one.series, one.refused) for one in found] == [
+        (TE, "2.12", False),
+        (TE, "2.13", True),
+        (TORCH, "2.10", False),
+        (TORCH, "2.11", True),
+    ]
+    joined = matrix.parse(new_releases.join(text, found), "matrix.toml", TODAY)
+    assert (joined.te_series, joined.torch_series) == (("2.11", "2.12"), ("2.9", "2.10"))
+    assert list(combinations.product(joined, index(odd, core_alone)))
+
+
 def test_a_series_that_is_older_than_the_axis_is_left_to_people() -> None:
     after = index(release(MODELOPT, "0.39.0", "2025-11-01"))
     assert new_releases.proposals(declared(), after) == ()
@@ -273,7 +346,7 @@ def test_what_joins_is_a_valid_matrix_with_its_cells() -> None:
     joined = declared(text)
     assert joined.mcore_series == ("0.16", "0.17", "0.18")
     assert joined.modelopt_series == ("0.40", "0.41", "0.42")
-    assert joined.stacks["0.17"][0].te == "2.11.0"
+    assert joined.stacks["0.17"].te == "2.11.0"
     assert len(combinations.cells(joined, both())) == 9
     assert joined.stacks["0.16"] == declared().stacks["0.16"]
 

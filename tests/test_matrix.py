@@ -140,12 +140,51 @@ def test_what_equals_the_stack_is_not_spelt_out(declared: Matrix, known: Release
     assert not other.default
 
 
-def test_a_stack_that_needs_nvcc_is_taken_only_with_the_right_one(
+@pytest.mark.parametrize(
+    ("modelopt", "torch"),
+    [
+        ("0.33", "2.5.1"),  # asks for 2.4 or newer
+        ("0.35", "2.6.0"),  # 2.6
+        ("0.43", "2.6.0"),
+        ("0.44", "2.8.0"),  # 2.8
+    ],
+)
+def test_a_pair_has_the_oldest_torch_that_its_modelopt_admits(
+    modelopt: str, torch: str, declared: Matrix, known: Releases
+) -> None:
+    """A pair is not called impossible to install for its series' stack."""
+    stack = replace(declared.stacks["0.11"], torch="2.5.1", newer_torch=("2.6.0", "2.8.0"))
+    stacked = replace(declared, stacks={**declared.stacks, "0.11": stack})
+    cell = combinations.named(f"compat-0.11-modelopt{modelopt}", stacked, known)
+    assert cell.torch == torch
+    assert cell.default
+    assert combinations.violations(cell, known) == ()
+    series = cells.series_of(torch)
+    spelt = combinations.named(f"{cell.name}-torch{series}", stacked, known)
+    assert spelt == cell
+    every = [c for c in combinations.product(stacked, known) if c.name.startswith(cell.name)]
+    assert [c.torch for c in every if c.name == cell.name] == [torch]
+    assert all(combinations.named(c.name, stacked, known) == c for c in every)
+
+
+def test_where_no_torch_is_admitted_a_pair_has_its_series_own(
     declared: Matrix, known: Releases
 ) -> None:
-    assert combinations.stack_for("0.9", declared, known, None).te == "2.4.0"
-    assert combinations.stack_for("0.9", declared, known, "13.0").te == "2.4.0"
-    assert combinations.stack_for("0.9", declared, known, "12.4").te == "1.13.0"
+    stack = replace(declared.stacks["0.11"], torch="2.5.1", newer_torch=("2.6.0",))
+    stacked = replace(declared, stacks={**declared.stacks, "0.11": stack})
+    assert combinations.named("compat-0.11-modelopt0.47", stacked, known).torch == "2.5.1"
+
+
+def test_a_series_has_one_stack() -> None:
+    stack = TEXT[TEXT.index("[[stack]]") :].partition("\n\n")[0]
+    assert "0.16 has more than one [[stack]]" in refused(f"{TEXT}\n{stack}\n")
+
+
+def test_which_releases_need_nvcc_is_declared(declared: Matrix) -> None:
+    te = "transformer-engine-torch"
+    needing = [v for v in ("1.12.0", "2.3.0", "2.4.0", "2.17.1") if declared.needs_nvcc(te, v)]
+    assert needing == ["1.12.0", "2.3.0"]
+    assert not declared.needs_nvcc("mamba-ssm", "2.2.4")
 
 
 @pytest.mark.parametrize(

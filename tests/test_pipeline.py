@@ -16,14 +16,14 @@ import snapshot
 from engine_support import END, SuiteProcess, is_suite
 from resolver_support import pylock
 from support import START, event
+from test_toolkits import toolkit
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.environments import creation
+from mcore_compat.environments import creation, toolkits
 from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
 from mcore_compat.resolve import refusal
 from mcore_compat.results import evidence, store
@@ -72,7 +72,6 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     found = Stages(tmp_path / "workspace")
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(machine, "device_class", lambda: "host")
-    monkeypatch.setattr(pipeline, "toolkit_of", lambda context: None)
     monkeypatch.setattr(
         pipeline.interpreters, "find", lambda series, run, uv: Path("/usr/bin/python3")
     )
@@ -109,50 +108,19 @@ def test_a_reason_names_no_folder_of_this_machine(stages: Stages) -> None:
     assert reason.message == "OSError: te/a.so: undefined symbol: b"
 
 
-def two_stacks(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """A matrix whose first stack of 0.16 does not build, and whose second does."""
-    real = snapshot.matrix()
-    (first,) = real.stacks["0.16"]
-    second = dataclasses.replace(first, te="2.10.0")
-    declared = dataclasses.replace(real, stacks={**real.stacks, "0.16": (first, second)})
-
-    def wheels(cell: Cell, *_: object) -> tuple[Wheel, ...] | Unbuildable:
-        key = Key(package="te", version=cell.te, torch=cell.torch, python="3.12", cuda=12)
-        return () if cell.te == second.te else Unbuildable(key=key, reason="why", help="")
-
-    monkeypatch.setattr(pipeline, "wheels_of", wheels)
-    return stages.context(declared)
-
-
-def test_where_the_first_stack_does_not_build_the_next_is_taken(
-    stages: Stages, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cuda", ["12.4", "12.8"])
+def test_a_name_means_the_same_whatever_toolkit_the_machine_has(
+    cuda: str, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = two_stacks(stages, monkeypatch)
-    outcome = pipeline.run_cell(CELL, Options(), context)
-    assert outcome.evidence.outcome is CellOutcome.COMPATIBLE
-    assert outcome.evidence.pins["transformer-engine"] == "2.10.0"
-    assert any("why; on to the next stack" in line for line in stages.said)
-    # From now on the lock decides, on every machine.
-    assert pipeline.run_cell(CELL, Options(), context).fresh
-
-
-def test_a_lock_made_ahead_gives_way_to_the_next_stack(
-    stages: Stages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = two_stacks(stages, monkeypatch)
-    pipeline.lock_of(pipeline.chosen(CELL, context), context)
-    outcome = pipeline.run_cell(CELL, Options(), context)
-    assert outcome.evidence.pins["transformer-engine"] == "2.10.0"
-
-
-def test_a_lock_that_a_run_has_used_is_not_left_for_another_stack(
-    stages: Stages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = two_stacks(stages, monkeypatch)
-    cell = pipeline.chosen(CELL, context)
-    pipeline.lock_of(cell, context)
-    store.save(evidence.start(cell, device_class="host"), context.workspace.results)
-    assert pipeline.run_cell(CELL, Options(), context).evidence.outcome is CellOutcome.UNBUILDABLE
+    context = dataclasses.replace(stages.context(), run=processes.run)
+    names = [CELL, "compat-0.9-modelopt0.21", "compat-0.9-modelopt0.21-te1.13-torch2.5"]
+    monkeypatch.setattr(toolkits, "_homes", lambda: iter(()))
+    without = [pipeline.chosen(name, context) for name in names]
+    monkeypatch.setattr(toolkits, "_homes", lambda: iter([toolkit(tmp_path / "cuda", cuda)]))
+    assert toolkits.of_cuda(cuda, processes.run)
+    assert [pipeline.chosen(name, context) for name in names] == without
+    assert [cell.name for cell in without] == names
+    assert without[2].te == "1.13.0"
 
 
 @pytest.mark.parametrize(("kind", "is_error"), [("SIGKILL", True), ("SIGSEGV", False)])

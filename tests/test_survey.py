@@ -19,7 +19,6 @@ from mcore_compat.environments import wheelhouse
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import store
-from mcore_compat.run import pipeline
 from mcore_compat.run.check_sets import GPU, MAIN, RANKS, CheckSet
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import survey
@@ -31,7 +30,6 @@ PIN = Pin(name="causal-conv1d", version="1.7.0", hashes=("0" * 64,))
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(pipeline, "toolkit_of", lambda context: None)
     return Context(
         workspace=Workspace(tmp_path),
         matrix=snapshot.matrix(),

@@ -45,13 +45,21 @@ def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
     ("axis", "version"),
     [
         ("megatron-core", "0.1.0"),  # no series of the matrix
-        ("transformer-engine", min(MATRIX.te_series, key=parsed)),  # would need an nvcc
+        ("transformer-engine", min(MATRIX.te_series, key=parsed)),  # no core library for CUDA 13
         ("torch", min(MATRIX.torch_series, key=parsed)),  # the newest ModelOpt requires a newer one
         ("python", "3.1"),  # nothing has wheels for it
         ("nvidia-modelopt", "0.60.0"),  # the facts have no such release
     ],
 )
-def test_what_cannot_be_installed_or_built_is_not_proposed(axis: str, version: str) -> None:
+def test_what_cannot_be_installed_is_not_proposed(axis: str, version: str) -> None:
     if axis in ("torch", "transformer-engine"):
         version = RELEASES.newest(axis, version).version
     assert UntestedCells((), MATRIX, RELEASES).named({**NEWEST.pins, axis: version}) is None
+
+
+def test_a_te_whose_extension_only_nvcc_builds_is_proposed() -> None:
+    """A stand-in takes the place of its extension."""
+    older = RELEASES.newest("transformer-engine", "1.13").version
+    old = combinations.named("compat-0.14-modelopt0.37", MATRIX, RELEASES)
+    pins = {**old.pins, "transformer-engine": older}
+    assert UntestedCells((), MATRIX, RELEASES).named(pins) == f"{old.name}-te1.13"

@@ -1,12 +1,14 @@
 """Stage evidence → next cells: which untested combinations off the default stacks would tell most.
 
-The axes of Transformer Engine and torch cannot be run as a full product. A candidate is one axis
-away from a cell that came to its checks; what it would tell is counted, with the reason in words,
-and set against the minutes that it costs. Pure: data in, data out.
+The axes of Transformer Engine and torch cannot be run as a full product. A candidate is unlike a
+cell that came to its checks in one of them alone, or in the patch of a series, so that it is one
+version that makes the difference; what it would tell is counted, with the reason in words, and set
+against the minutes that it costs. Pure: data in, data out.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +17,25 @@ from packaging.version import Version
 
 from mcore_compat.analysis.declarations import holds
 from mcore_compat.analysis.explanation import Explained
-from mcore_compat.analysis.rules import inside
-from mcore_compat.core.cells import AXES, Cell, series_of
-from mcore_compat.core.outcomes import HOLDS
+from mcore_compat.analysis.rules import NO_CHECKS, Bound, FailureState, Rule
+from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
+from mcore_compat.core.outcomes import HOLDS, CellOutcome
 from mcore_compat.results.evidence import Evidence
 
 VARIED = ("transformer-engine", "torch")
 """The axes of which more versions are sought; all pairs of the other two are run anyway."""
 
+PACKAGES = AXES[:4]
+"""The axes that are packages with releases."""
+
 WANTED = 3
 """Versions of each varied axis that each megatron-core series should have been tested with."""
 
-BOUNDARY, DIVIDES, FEW, GUARD, PAIR = 6.0, 3.0, 8.0, 1.0, 0.02
-"""What a candidate is worth: for each boundary that it halves, each group of failures whose rules
-it tells apart, an axis with fewer than `WANTED` versions, each guard whose other side was not
-tested, each pair of versions that no cell has. Chosen so that the reasons come in this order."""
+BOUNDARY, END, DIVIDES, UNSEEN, FEW, GUARD, PAIR = 6.0, 5.0, 6.0, 4.0, 3.0, 1.0, 0.02
+"""What a candidate is worth: for each boundary that it halves, each end of a rule beyond which
+nothing was tested, each group of failures whose rules it tells apart, a release that no cell has,
+an axis with fewer than `WANTED` versions, each guard whose other side was not tested, each pair of
+versions that no cell has. Chosen so that the reasons come in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +61,37 @@ class TestedCells:
     pairs: set[tuple[str, str, str, str]] = field(default_factory=set)
     versions: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     """By axis and megatron-core series: the versions of the axis that it was tested with."""
+    seen: set[tuple[str, str]] = field(default_factory=set)
+    """`(axis, version)` of every release that a cell has."""
     built: set[str] = field(default_factory=set)
+
+    _sides: dict[str, list[tuple[str, str, str, set[bool | None]]]] = field(default_factory=dict)
+
+    def sides(
+        self, series: str, guards: Guards
+    ) -> Sequence[tuple[str, str, str, set[bool | None]]]:
+        """The guards on the varied axes in a megatron-core series' packages: the text, its axis and
+        specifier, and the sides of it that the series was tested on."""
+        if series not in self._sides:
+            rows = [(text, axis) for text in guards.get(series, ()) for axis in VARIED]
+            self._sides[series] = [
+                (text, axis, specifier, {holds(specifier, v) for v in self._tested(axis, series)})
+                for text, axis in rows
+                if text.startswith(axis)
+                for specifier in [text.removeprefix(axis)]
+            ]
+        return self._sides[series]
+
+    def _tested(self, axis: str, series: str) -> set[str]:
+        return self.versions.get((axis, series), set())
 
     def add(self, name: str, pins: Mapping[str, str], keys: Iterable[str] = ()) -> None:
         series = series_of(pins["megatron-core"])
+        self._sides.pop(series, None)
         self.names.add(name)
-        self.near.update(_rest(axis, pins) for axis in AXES)
+        self.near.update(_rest(axis, pins) for axis in PACKAGES)
         self.pairs.update(pairs(pins))
+        self.seen.update((axis, pins[axis]) for axis in PACKAGES)
         for axis in VARIED:
             self.versions.setdefault((axis, series), set()).add(pins[axis])
         self.built.update(keys)
@@ -73,7 +103,7 @@ def state_of(evidence: Iterable[Evidence]) -> TestedCells:
     for e in evidence:
         if e.checks:
             tested.add(e.cell, e.pins)
-        else:
+        elif e.outcome is not CellOutcome.UNBUILDABLE:  # what is built then may be there by now
             tested.names.add(e.cell)
     return tested
 
@@ -84,16 +114,17 @@ def _rest(axis: str, pins: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def bases(evidence: Iterable[Evidence], explained: Sequence[Explained]) -> set[tuple[str, str]]:
-    """The pairs of megatron-core and ModelOpt from which to go on: of each series the one in which
-    most checks work, and of each failure whose rule names TE or torch the newest."""
+    """The pairs of megatron-core and ModelOpt from which to go on: of each series of either the one
+    in which most checks work, and of each failure whose rule names TE or torch the newest."""
     by_name = {e.cell: e for e in evidence if e.checks}
-    best: dict[str, tuple[int, Version, Evidence]] = {}
+    best: dict[tuple[str, str], tuple[int, list[Version], Evidence]] = {}
     for e in by_name.values():
         works = sum(c.outcome in HOLDS for c in e.checks)
-        row = (works, Version(e.pins["nvidia-modelopt"]), e)
-        series = series_of(e.pins["megatron-core"])
-        if series not in best or row[:2] > best[series][:2]:
-            best[series] = row
+        row = (works, [parsed(e.pins[axis]) for axis in PACKAGES], e)
+        for axis in PACKAGES[:2]:
+            series = axis, series_of(e.pins[axis])
+            if series not in best or row[:2] > best[series][:2]:
+                best[series] = row
     chosen = [row[2] for row in best.values()]
     for failure in explained:
         if any(axis in rule.axes for rule in failure.rules for axis in VARIED):
@@ -115,89 +146,191 @@ def coverage(state: TestedCells, possible: Iterable[Cell]) -> tuple[int, int]:
 
 
 def candidates(possible: Iterable[Cell], state: TestedCells) -> Iterator[Cell]:
-    """The untested cells that differ from a tested one in one axis alone: in TE or torch, or in
-    megatron-core from one that was run on this very TE and torch."""
+    """The untested cells that differ from a tested one in TE or torch alone; or, where the name
+    spells a patch, in any one package."""
     for cell in possible:
+        moving = PACKAGES if spells_patch(cell) else VARIED
         if cell.name not in state.names and any(
-            _rest(axis, cell.pins) in state.near for axis in AXES
+            _rest(axis, cell.pins) in state.near for axis in moving
         ):
             yield cell
 
 
-def worth(
-    cell: Cell, state: TestedCells, explained: Sequence[Explained], guards: Guards
-) -> tuple[float, tuple[str, ...]]:
-    """What running a cell would tell, and why, the weightiest reason first."""
-    reasons = [*_boundaries(cell, explained), *_divided(cell, explained)]
-    reasons += [*_few(cell, state), *_guarded(cell, state, guards)]
+def spells_patch(cell: Cell) -> bool:
+    """Whether a cell's name has a release that does not stand for its series: `compat-0.15.0-…`."""
+    return _spells_patch(cell.name)
+
+
+@functools.cache
+def _spells_patch(name: str) -> bool:
+    asked = parse_name(name)
+    words = (asked.mcore, asked.modelopt, asked.te, asked.torch) if asked else ()
+    return any(word is not None and word.count(".") > 1 for word in words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """What a cell would tell. `question`: one answer to it is waited for before it is asked of
+    another cell; None: each further cell answers another one."""
+
+    value: float
+    text: str
+    question: tuple[str, ...] | None = None
+
+
+Lines = Mapping[str, Sequence[str]]
+"""By axis: the versions that can be installed in some cell, oldest first."""
+
+
+def lines_of(possible: Iterable[Cell]) -> Lines:
+    """The lines of the varied axes."""
+    versions: dict[str, set[str]] = {axis: set() for axis in VARIED}
+    for cell in possible:
+        for axis in VARIED:
+            versions[axis].add(cell.pins[axis])
+    return {axis: sorted(versions[axis], key=parsed) for axis in VARIED}
+
+
+def of_failures(cell: Cell, explained: Sequence[Explained], lines: Lines) -> tuple[Reason, ...]:
+    """What running a cell would tell of the failures that are known. Of another patch, only on
+    which side of a boundary it is: rules are stated of the patch that was tested."""
+    if spells_patch(cell):
+        return tuple(_boundaries(cell, explained, lines))
+    reasons = [*_boundaries(cell, explained, lines), *_ends(cell, explained, lines)]
+    return (*reasons, *_divided(cell, explained))
+
+
+def of_releases(cell: Cell, state: TestedCells, guards: Guards) -> tuple[Reason, ...]:
+    """What running a cell would tell of releases that were tested little. Of a release that does
+    not stand for its series nothing, once any cell has it."""
+    unseen = tuple(_unseen(cell, state))
+    if spells_patch(cell) and not unseen:
+        return ()
+    reasons = [*unseen, *_few(cell, state), *_guarded(cell, state, guards)]
     new = len(set(pairs(cell.pins)) - state.pairs)
     if new:
-        reasons.append((PAIR * new, f"{new} pairs of versions that no cell has"))
-    reasons.sort(key=lambda row: (-row[0], row[1]))
-    return sum(value for value, _ in reasons), tuple(text for _, text in reasons)
+        reasons.append(Reason(value=PAIR * new, text=f"{new} pairs of versions that no cell has"))
+    return tuple(reasons)
 
 
-def _boundaries(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[float, str]]:
-    """The boundaries of rules between which the cell lies."""
+def _boundaries(cell: Cell, explained: Sequence[Explained], lines: Lines) -> Iterator[Reason]:
+    """The boundaries of rules between which the cell lies, to the middle first: to what works, and
+    to what fails otherwise, nearer to which it may work or fail so."""
+    for failure, bound in _bounds(cell, explained):
+        version = cell.pins[bound.axis]
+        for ends, other in _gaps(bound):
+            low, high = sorted(map(parsed, ends))
+            if low < parsed(version) < high:
+                between = [v for v in lines[bound.axis] if low < parsed(v) < high]
+                worth = BOUNDARY if other is FailureState.WORKS else END
+                yield Reason(
+                    value=worth * (1 + _middle(version, between)) / 2 / len(failure.rules),
+                    text=f"{failure.checks[0]} {other} at {bound.axis} {ends[1]} and fails at "
+                    f"{ends[0]}: {version} lies between",
+                    question=(failure.fingerprint, bound.axis, *ends),
+                )
+
+
+def _gaps(bound: Bound) -> Iterator[tuple[tuple[str, str], FailureState]]:
+    """`(version that fails, version beside it)` on each side, and what the checks do there."""
+    for end, beside in ((bound.low, bound.next_below), (bound.high, bound.next_above)):
+        if beside and beside.state not in NO_CHECKS:
+            yield (end, beside.version), beside.state
+
+
+def _middle(version: str, between: Sequence[str]) -> float:
+    """1 in the middle of a row of versions, near 0 at its ends and where it is not in it."""
+    if version not in between:
+        return 0.0
+    place = between.index(version)
+    return 2 * min(place + 1, len(between) - place) / (len(between) + 1)
+
+
+def _ends(cell: Cell, explained: Sequence[Explained], lines: Lines) -> Iterator[Reason]:
+    """The ends of rules beyond which nothing was tested, all else being within: the farther out,
+    the more; what works there makes a boundary, which is then halved."""
+    for failure, bound in _bounds(cell, explained):
+        line, version = lines[bound.axis], cell.pins[bound.axis]
+        if version not in line:
+            continue
+        place = line.index(version)
+        older = parsed(version) < parsed(bound.low), bound.next_below, bound.low, -place
+        newer = parsed(version) > parsed(bound.high), bound.next_above, bound.high, place + 1
+        for word, (beyond, beside, end, far) in (("an older", older), ("a newer", newer)):
+            if beyond and (beside is None or beside.state in NO_CHECKS):
+                share = (far + len(line) * (far <= 0)) / len(line)
+                yield Reason(
+                    value=END * (1 + share) / 2 / len(failure.rules),
+                    text=f"{failure.checks[0]} fails at {bound.axis} {end} and was not tested with "
+                    f"{word} one",
+                    question=(failure.fingerprint, bound.axis, word),
+                )
+
+
+def _bounds(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[Explained, Bound]]:
+    """The bounds of TE and torch in rules within which the cell lies in all else."""
     for failure in explained:
         for rule in failure.rules:
             for bound in rule.bounds:
-                others = (axis for axis in rule.axes if axis != bound.axis)
-                if bound.axis not in VARIED or not all(
-                    rule.admits(axis, cell.pins[axis]) for axis in others
-                ):
-                    continue
-                for ends in bound.gaps():
-                    works, fails = sorted(ends, key=lambda v: inside(v, bound.low, bound.high))
-                    low, high = sorted(map(Version, ends))
-                    if low < Version(cell.pins[bound.axis]) < high:
-                        yield (
-                            BOUNDARY / len(failure.rules),
-                            f"{failure.checks[0]} works at {bound.axis} {works} and fails at "
-                            f"{fails}: {cell.pins[bound.axis]} lies between",
-                        )
+                if bound.axis in VARIED and _within(rule, bound.axis, cell):
+                    yield failure, bound
 
 
-def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[float, str]]:
-    """The failures whose rules say different things of the cell."""
+def _within(rule: Rule, axis: str, cell: Cell) -> bool:
+    """Whether a cell lies within a rule, but for one axis."""
+    return all(rule.admits(other, cell.pins[other]) for other in rule.axes if other != axis)
+
+
+def _unseen(cell: Cell, state: TestedCells) -> Iterator[Reason]:
+    """The cell's releases that no cell has."""
+    for axis in PACKAGES:
+        if (axis, cell.pins[axis]) not in state.seen:
+            yield Reason(value=UNSEEN, text=f"no cell has {axis} {cell.pins[axis]}")
+
+
+def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[Reason]:
+    """The failures whose rules, of TE or torch, say different things of the cell."""
     for failure in explained:
         for fit in failure.rivals():
-            if 0 < sum(rule.holds(cell.pins) for rule in fit) < len(fit):
+            if not any(axis in rule.axes for rule in fit for axis in VARIED):
+                continue
+            holding = sum(rule.holds(cell.pins) for rule in fit)
+            if 0 < holding < len(fit):
                 decides = " or ".join(dict.fromkeys(" with ".join(rule.axes) for rule in fit))
-                yield DIVIDES, f"tells whether {decides} decides over {failure.checks[0]}"
+                yield Reason(
+                    value=DIVIDES,
+                    text=f"tells whether {decides} decides over {failure.checks[0]}",
+                    question=(failure.fingerprint, decides),
+                )
 
 
-def _few(cell: Cell, state: TestedCells) -> Iterator[tuple[float, str]]:
+def _few(cell: Cell, state: TestedCells) -> Iterator[Reason]:
     """The axes of which the cell's series was tested with few versions."""
     series = series_of(cell.mcore)
     for axis in VARIED:
         tested = state.versions.get((axis, series), set())
         if cell.pins[axis] not in tested and len(tested) < WANTED:
             count = f"{len(tested)} version{'s' if len(tested) > 1 else ''}"
-            yield (
-                FEW / max(1, len(tested)),
-                f"megatron-core {series} was tested with {count} of {axis}",
+            yield Reason(
+                value=FEW / max(1, len(tested)),
+                text=f"megatron-core {series} was tested with {count} of {axis}",
             )
 
 
-def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[tuple[float, str]]:
+def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[Reason]:
     """The version guards in the cell's packages of which only the other side was tested."""
     series = series_of(cell.mcore)
-    crossed = []
-    for text in guards.get(series, ()):
-        axis = next((a for a in VARIED if text.startswith(a)), None)
-        if axis is None:
-            continue
-        specifier = text.removeprefix(axis)
-        side = holds(specifier, cell.pins[axis])
-        tested = {holds(specifier, v) for v in state.versions.get((axis, series), ())}
-        if side is not None and side not in tested:
-            crossed.append(text)
+    pins = cell.pins
+    crossed = [
+        text
+        for text, axis, specifier, tested in state.sides(series, guards)
+        if (side := holds(specifier, pins[axis])) is not None and side not in tested
+    ]
     if crossed:
         shown = ", ".join(crossed[:3]) + (", …" if len(crossed) > 3 else "")
-        yield (
-            GUARD * min(len(crossed), 5),
-            f"megatron-core {series} was tested on one side only of its own guards {shown}",
+        yield Reason(
+            value=GUARD * min(len(crossed), 5),
+            text=f"megatron-core {series} was tested on one side only of its own guards {shown}",
         )
 
 
@@ -222,16 +355,20 @@ def choose(
     cost: Mapping[str, tuple[tuple[str, ...], float]],
     cell_minutes: float,
     refused: Collection[str] = (),
+    most: int | None = None,
 ) -> tuple[CellChoice, ...]:
-    """The cells that tell most for their cost, as many as fit into `minutes`.
+    """The cells that tell most for their cost, as many as fit into `minutes`; at `most` so many.
 
     `cost`: by cell name the keys of the wheels that must be built and the minutes for each;
     `refused`: keys that are known not to build. Each choice counts as tested for the next.
     """
     chosen: list[CellChoice] = []
     spent = 0.0
-    while True:
-        options: list[tuple[float, str, CellChoice]] = []
+    asked: set[tuple[str, ...] | None] = set()
+    lines = lines_of(possible)
+    known = functools.cache(lambda cell: of_failures(cell, explained, lines))
+    while most is None or len(chosen) < most:
+        options: list[tuple[float, str, CellChoice, tuple[Reason, ...]]] = []
         for cell in candidates(possible, state):
             keys, each = cost.get(cell.name, ((), 0.0))
             if set(keys) & set(refused):
@@ -239,15 +376,21 @@ def choose(
             price = cell_minutes + each * len(set(keys) - state.built)
             if spent + price > minutes:
                 continue
-            value, reasons = worth(cell, state, explained, guards)
+            every = (*known(cell), *of_releases(cell, state, guards))
+            reasons = tuple(reason for reason in every if reason.question not in asked)
+            value = sum(reason.value for reason in reasons)
             # A wheel that is built once serves every later cell of its stack: half its price.
             rank = -value / (cell_minutes + (price - cell_minutes) / 2)
             if value:
-                choice = CellChoice(cell=cell, reasons=reasons, minutes=price)
-                options.append((rank, cell.name, choice))
+                order = sorted(reasons, key=lambda reason: (-reason.value, reason.text))
+                texts = tuple(reason.text for reason in order)
+                choice = CellChoice(cell=cell, reasons=texts, minutes=price)
+                options.append((rank, cell.name, choice, reasons))
         if not options:
-            return tuple(chosen)
-        *_, choice = min(options, key=lambda option: option[:2])
+            break
+        *_, choice, reasons = min(options, key=lambda option: option[:2])
         chosen.append(choice)
         spent += choice.minutes
+        asked |= {reason.question for reason in reasons} - {None}
         state.add(choice.cell.name, choice.cell.pins, cost.get(choice.cell.name, ((), 0.0))[0])
+    return tuple(chosen)

@@ -1,7 +1,7 @@
 """The untested cell that would tell most of a failure. Pure.
 
-Proposed are cells that can be installed and built as far as is declared: one that does not even
-resolve would tell nothing of a failure.
+Proposed are cells that can be installed as far as is declared: one that does not even resolve would
+tell nothing of a failure.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ class UntestedCells:
             axis: [version for s in series if (version := _newest(axis, s, releases))]
             for axis, series in zip(AXES, by_axis, strict=False)
         }
-        toolkit = (s.te for stacks in matrix.stacks.values() for s in stacks if s.toolkit)
-        self._needs_nvcc = max(map(parsed, toolkit), default=None)
         self._binding = functools.cache(self._binding_of)
         self.beside = functools.cache(self._beside)
 
@@ -59,8 +57,6 @@ class UntestedCells:
         return None if tested or not self._possible(cell) else cell.name
 
     def _possible(self, cell: Cell) -> bool:
-        if self._needs_nvcc is not None and parsed(cell.te) <= self._needs_nvcc:
-            return False  # as for all older ones, an nvcc is needed, which not every machine has
         if any(rule.covers(cell.mcore, cell.modelopt) for rule in self._matrix.exclusions):
             return False
         refused = any(

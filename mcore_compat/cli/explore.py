@@ -22,7 +22,8 @@ def call(args: Namespace) -> int:
     """Run them, or print which would be; 0, whatever they come to."""
     here = context()
     if args.dry_run:
-        view = exploration_run.view(here, args.budget, args.jobs, offline=args.offline)
+        possible = exploration_run.installable(here, args.jobs, offline=args.offline)
+        view = exploration_run.view(here, args.budget, args.jobs, possible=possible)
         print(view.description(), end="")
         return 0
     names = exploration_run.run(here, minutes=args.budget, jobs=args.jobs, offline=args.offline)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from packaging.version import Version
 
@@ -25,16 +25,18 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """python + torch + transformer-engine; `note` says why this one is in the list.
+    """python + torch + transformer-engine; `note` says from where it is known.
 
-    `toolkit` is true where building TE's torch extension needs the nvcc of torch's CUDA.
+    `newer_torch`: oldest first, the torches of the pairs whose ModelOpt asks for a newer one.
+    `exceptions`: by axis, why the pin is another than `core/stack_rule.py` says.
     """
 
     python: str
     torch: str
     te: str
-    toolkit: bool = False
     note: str = ""
+    newer_torch: tuple[str, ...] = ()
+    exceptions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

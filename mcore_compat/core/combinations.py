@@ -26,16 +26,14 @@ from mcore_compat.core.releases import REMAKE, Release, Releases
 NAME_FORM = "compat-<mcore>-modelopt<modelopt>[-te<te>][-torch<torch>][-py<python>]"
 
 
-def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tuple[Cell, ...]:
+def cells(matrix: Matrix, releases: Releases) -> tuple[Cell, ...]:
     """Every default pair that is not excluded, then the extra cells that the matrix lists.
-
-    `toolkit` is the nvcc that was found (`12.4`), which decides between a series' stacks.
 
     Raises:
         MatrixError: a rule matches no cell, or an extra cell is not one.
     """
     pairs = [
-        cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases, toolkit)
+        cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases)
         for mcore in matrix.mcore_series
         for modelopt in matrix.modelopt_series
     ]
@@ -48,7 +46,7 @@ def cells(matrix: Matrix, releases: Releases, toolkit: str | None = None) -> tup
     names = {c.name for c in declared}
     for name in matrix.extra:
         try:
-            extra = named(name, matrix, releases, toolkit)
+            extra = named(name, matrix, releases)
         except UsageError as error:
             raise MatrixError(f"matrix.toml: cells.extra: {error}") from None
         if extra.name in names:
@@ -73,7 +71,7 @@ def _check_rules(matrix: Matrix, pairs: Sequence[Cell], releases: Releases) -> N
             raise MatrixError(f'matrix.toml: undeclared: "{need.of} {need.when}" matches no cell')
 
 
-def named(name: str, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Cell:
+def named(name: str, matrix: Matrix, releases: Releases) -> Cell:
     """The cell of a name, any combination.
 
     Raises:
@@ -89,20 +87,32 @@ def named(name: str, matrix: Matrix, releases: Releases, toolkit: str | None = N
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         hint = f'; did you mean "{close[0]}"?' if close else ""
         raise UsageError(f'"{name}" is not the name of a cell ({NAME_FORM}){hint}')
-    return cell(request, matrix, releases, toolkit)
+    return cell(request, matrix, releases)
 
 
-def stack_for(series: str, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Stack:
-    """The first stack of a series that builds here: one that needs nvcc wants torch's CUDA."""
-    stacks = matrix.stacks[series]
-    for stack in stacks:
-        if not stack.toolkit or toolkit == cuda_of(stack.torch, matrix, releases):
-            return stack
-    return stacks[-1]
+def stack_for(mcore: str, modelopt: str, matrix: Matrix, releases: Releases) -> Stack:
+    """A pair's stack: its series', with the first torch that the ModelOpt release admits; where
+    none is, with the series' own."""
+    stack = matrix.stacks[series_of(mcore)]
+    release = releases.get("nvidia-modelopt", modelopt)
+    admitted = (v for v in (stack.torch, *stack.newer_torch) if requires(release, "torch", v))
+    return replace(stack, torch=next(admitted, stack.torch))
 
 
-def cell(request: Request, matrix: Matrix, releases: Releases, toolkit: str | None = None) -> Cell:
+def requires(release: Release, package: str, version: str) -> bool:
+    """Whether a version is within what a release asks for of a package, extras apart."""
+    return all(
+        need.specifier.contains(version)
+        for need in map(_requirement, release.requires)
+        if canonicalize_name(need.name) == package
+        and not (need.marker is not None and "extra" in str(need.marker))
+    )
+
+
+def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
     """The cell that a request means: series turned into releases, the rest from the stack.
+
+    Its name follows from these alone, whatever is installed on the machine.
 
     Raises:
         UsageError: a series or release that does not exist; names the nearest.
@@ -114,7 +124,7 @@ def cell(request: Request, matrix: Matrix, releases: Releases, toolkit: str | No
         raise UsageError(
             f"megatron-core {request.mcore} has no stack{nearest(series, matrix.mcore_series)}"
         )
-    stack = stack_for(series, matrix, releases, toolkit)
+    stack = stack_for(mcore, modelopt, matrix, releases)
     te = releases.newest("transformer-engine", request.te).version if request.te else stack.te
     torch = releases.newest("torch", request.torch).version if request.torch else stack.torch
     python = request.python or stack.python
@@ -149,7 +159,7 @@ def cell(request: Request, matrix: Matrix, releases: Releases, toolkit: str | No
 
 def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
     """Every combination of the declared axes, each series' newest release, on the python that the
-    megatron-core series' stacks name last. Pairs that are excluded are left out."""
+    pair's stack names. Pairs that are excluded are left out."""
     tes = [releases.newest("transformer-engine", s).version for s in matrix.te_series]
     torches = [releases.newest("torch", s).version for s in matrix.torch_series]
     cuda = {t: int(cuda_of(t, matrix, releases).split(".")[0]) for t in torches}
@@ -157,7 +167,7 @@ def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
         pair = cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases)
         if any(rule.covers(pair.mcore, pair.modelopt) for rule in matrix.exclusions):
             continue
-        usual = matrix.stacks[mcore][-1]
+        usual = stack_for(pair.mcore, pair.modelopt, matrix, releases)
         for te, torch in itertools.product(tes, torches):
             yield _off_stack(pair, te, torch, cuda[torch], usual)
 
@@ -182,17 +192,6 @@ def _off_stack(pair: Cell, te: str, torch: str, cuda: int, usual: Stack) -> Cell
         cuda=cuda,
         default=default,
         tags=tags,
-    )
-
-
-def on_stack(of: Cell, stack: Stack, matrix: Matrix, releases: Releases) -> Cell:
-    """The same cell on another stack of its series' list; the name does not change."""
-    return replace(
-        of,
-        te=stack.te,
-        torch=stack.torch,
-        python=stack.python,
-        cuda=int(cuda_of(stack.torch, matrix, releases).split(".")[0]),
     )
 
 

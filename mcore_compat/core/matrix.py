@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import fnmatch
 import functools
@@ -30,6 +31,7 @@ _FIELDS = {
     "nvidia-modelopt": "modelopt",
     "transformer-engine": "te",
     "imported-by": "imported_by",
+    "newer-torch": "newer_torch",
     "check": "checks",
 }
 """Keys of the file that the classes below call otherwise."""
@@ -48,11 +50,13 @@ class Undeclared:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOnly:
-    """A package without wheels, and its run-time requirements for versions within `when`."""
+    """A package without wheels, and its run-time requirements for versions within `when`; `nvcc`
+    tells that these have CUDA sources, which only the nvcc of torch's CUDA compiles."""
 
     package: str
     when: SpecifierSet
     requires: tuple[str, ...]
+    nvcc: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,8 @@ class Pairs:
     `?` stand for any text and any character, a family's brackets for themselves. `message`, where
     it is not empty, is what their failures say somewhere, `*` for any text: of one check two
     causes can be told apart. `owner` is the package that would have to change and `upstream` where
-    that is discussed: `owner/repository#number`, or `not reported`.
+    that is discussed: `owner/repository#number`, or `not reported`; `looked`: when a thread was
+    last sought.
     """
 
     mcore: SpecifierSet
@@ -77,6 +82,7 @@ class Pairs:
     torch: SpecifierSet = field(default_factory=SpecifierSet)
     owner: str = ""
     upstream: str = ""
+    looked: datetime.date | None = None
 
     @property
     def check(self) -> str:
@@ -136,7 +142,7 @@ class Matrix:
 
     mcore_series: tuple[str, ...]
     modelopt_series: tuple[str, ...]
-    stacks: Mapping[str, tuple[Stack, ...]]
+    stacks: Mapping[str, Stack]
     te_series: tuple[str, ...] = ()
     torch_series: tuple[str, ...] = ()
     cuda: tuple[tuple[SpecifierSet, str], ...] = ()
@@ -150,6 +156,11 @@ class Matrix:
 
     gpu_memory: int = 0
     """MiB of free memory that a cell needs on its GPU; 0: not checked."""
+
+    def needs_nvcc(self, package: str, version: str) -> bool:
+        """Whether a release of a source-only package has CUDA sources."""
+        rows = (row for row in self.source_only if row.package == package and row.nvcc)
+        return any(row.when.contains(version) for row in rows)
 
 
 def load(path: Path, today: datetime.date | None = None) -> Matrix:
@@ -175,6 +186,9 @@ def parse(text: str, where: str, today: datetime.date) -> Matrix:
     except DataError as error:
         raise MatrixError(f"{where} is not valid TOML: {error}") from None
     _validate(data, where)
+    counted = collections.Counter(series for row in data["stack"] for series in row["for"])
+    for series in (series for series, number in counted.items() if number > 1):
+        raise MatrixError(f"{where}: megatron-core {series} has more than one [[stack]]")
     matrix = _build(data)
     _check(matrix, where, today)
     return matrix
@@ -203,14 +217,11 @@ def _validate(data: Mapping[str, Any], where: str) -> None:
 
 def _build(data: Mapping[str, Any]) -> Matrix:
     axes = data["axes"]
-    stacks: dict[str, list[Stack]] = {}
-    for row in data["stack"]:
-        for series in row["for"]:
-            stacks.setdefault(series, []).append(_row(Stack, row))
+    stacks = {series: _row(Stack, row) for row in data["stack"] for series in row["for"]}
     return Matrix(
         mcore_series=tuple(axes["megatron-core"]),
         modelopt_series=tuple(axes["nvidia-modelopt"]),
-        stacks={series: tuple(rows) for series, rows in stacks.items()},
+        stacks=stacks,
         te_series=tuple(axes.get("transformer-engine", ())),
         torch_series=tuple(axes.get("torch", ())),
         cuda=tuple((SpecifierSet(row["torch"]), row["version"]) for row in data.get("cuda", ())),

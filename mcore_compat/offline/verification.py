@@ -205,14 +205,10 @@ def _refuse_platform(start: StartEvent, cell: Cell) -> None:
 
 
 def _cell(name: str, lock: Lock, reference: Reference) -> Cell:
-    """The cell on the stack of its lock."""
-    matrix, releases = reference.matrix, reference.releases
-    cell = combinations.named(name, matrix, releases)
-    stacks = matrix.stacks[series_of(cell.mcore)] if cell.default else ()
-    on_stacks = (combinations.on_stack(cell, stack, matrix, releases) for stack in stacks)
-    for candidate in (cell, *on_stacks):
-        if dict(lock.axes) == {**candidate.pins, "cuda": str(candidate.cuda)}:
-            return candidate
+    """The cell of a name, which its lock has to be of."""
+    cell = combinations.named(name, reference.matrix, reference.releases)
+    if dict(lock.axes) == {**cell.pins, "cuda": str(cell.cuda)}:
+        return cell
     raise LockError(f"the lock of {name} is of other releases; remake it: nox -s lock -- {name}")
 
 

@@ -7,8 +7,6 @@ unresolvable, unbuildable) and the promise that what was learnt is kept.
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +19,8 @@ from mcore_compat.base.errors import (
     WrongFileError,
 )
 from mcore_compat.base.files import home, write_text
-from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, moved, series_of
+from mcore_compat.core.cells import Cell, moved
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import (
@@ -31,7 +28,6 @@ from mcore_compat.environments import (
     interpreters,
     plain_import,
     recipes,
-    toolkits,
     wheelhouse,
 )
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
@@ -55,20 +51,8 @@ class Outcome:
 
 
 def chosen(name: str, context: Context) -> Cell:
-    """The cell of a name, on the stack of its lock, else on the first stack that builds here.
-
-    A lock that is there decides: the same cell is the same combination on every machine.
-    """
-    cell = combinations.named(name, context.matrix, context.releases, toolkit_of(context))
-    path = context.workspace.lock(cell.name)
-    if not cell.default or not path.exists():
-        return cell
-    axes = locks.read(path).axes
-    for stack in context.matrix.stacks[series_of(cell.mcore)]:
-        other = combinations.on_stack(cell, stack, context.matrix, context.releases)
-        if _holds(axes, other):
-            return other
-    return cell
+    """The cell of a name: the same combination on every machine."""
+    return combinations.named(name, context.matrix, context.releases)
 
 
 def _holds(axes: Mapping[str, str], cell: Cell) -> bool:
@@ -81,23 +65,6 @@ def locked(cell: Cell, workspace: Workspace) -> bool:
     """Whether the cell has a lock of the newest patches of its series."""
     path = workspace.lock(cell.name)
     return path.exists() and not moved(cell, locks.read(path).axes)
-
-
-def toolkit_of(context: Context) -> str | None:
-    """The nvcc of this machine that a stack of the matrix asks for."""
-    asked = {
-        combinations.cuda_of(stack.torch, context.matrix, context.releases)
-        for stacks in context.matrix.stacks.values()
-        for stack in stacks
-        if stack.toolkit
-    }
-    return min(asked & _toolkits(context.run), default=None)
-
-
-@functools.cache
-def _toolkits(run: Runner) -> frozenset[str]:
-    """The versions of nvcc on this machine; asked once, for hundreds of cells want to know."""
-    return frozenset(toolkit.version for toolkit in toolkits.found(run))
 
 
 def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unresolvable:
@@ -161,8 +128,6 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         refused = _still_unresolvable(cell, base, context)
         if refused:
             return Outcome(evidence=refused, fresh=True)
-    # A lock that no run has used yet, as those that are made ahead for many cells, may give way.
-    decided = context.workspace.lock(cell.name).exists() and (results / cell.name).exists()
     new = not context.workspace.lock(cell.name).exists()
     resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
@@ -177,9 +142,6 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
             return Outcome(evidence=stored, fresh=True)
     ready = ready_cell(cell, resolved, context)
     if isinstance(ready, Unbuildable):
-        other = None if decided else _on_next_stack(cell, ready, context)
-        if other:  # its lock is there now, and decides
-            return run_cell(name, options, context)
         return _ended(_unbuildable(base, ready, context.workspace), options, context.workspace)
     try:
         return _suite(base, ready, options, context)
@@ -235,27 +197,6 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
     )
     reason = Reason(kind="unbuildable", message=message, help=advice)
     return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)
-
-
-def _on_next_stack(cell: Cell, failed: Unbuildable, context: Context) -> Cell | None:
-    """The cell on the stack of its series' list after its own, locked; None where there is none.
-
-    Only for a cell that no run has decided: after that it is the same combination everywhere.
-    """
-    stacks = context.matrix.stacks[series_of(cell.mcore)] if cell.default else ()
-    mine = (cell.te, cell.torch, cell.python)
-    pairs = itertools.pairwise(stacks)
-    stack = next(
-        (s for before, s in pairs if (before.te, before.torch, before.python) == mine), None
-    )
-    if stack is None:
-        return None
-    other = combinations.on_stack(cell, stack, context.matrix, context.releases)
-    context.say(
-        f"{failed.reason}; on to the next stack of megatron-core {series_of(cell.mcore)}: "
-        f"TE {stack.te}, torch {stack.torch}, python {stack.python}"
-    )
-    return other if isinstance(lock_of(other, context, anew=True), Lock) else None
 
 
 def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:

@@ -6,23 +6,22 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from mcore_compat.analysis import explanation, exploration
+from mcore_compat.analysis.bisect import release_line
 from mcore_compat.analysis.exploration import CellChoice
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell
-from mcore_compat.environments import wheelhouse
+from mcore_compat.core.cells import AXES, Cell, Request, series_of
+from mcore_compat.environments import toolkits, wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import machine, pipeline
+from mcore_compat.run import machine
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
@@ -30,7 +29,7 @@ from mcore_compat.schedule.survey import SUITE_PARTS, build_records, survey
 
 TE = "transformer-engine-torch"
 
-ROUND = 6
+ROUND = 8
 """Cells that are run before what they showed is looked at."""
 
 
@@ -60,21 +59,65 @@ def minutes_of(text: str) -> float:
     return minutes
 
 
-def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> ExplorationView:
-    """The evidence, what can be installed, and what is worth running within `minutes`."""
-    device = machine.device_class()
-    results = tuple(
-        e for e in store.load_all(context.workspace.results) if e.device_class == device
-    )
+def installable(context: Context, jobs: int, *, offline: bool) -> tuple[Cell, ...]:
+    """Every combination of the axes that can be installed, as far as the resolver can tell."""
     product = tuple(combinations.product(context.matrix, context.releases))
     answers = resolvability.sweep(
         product, context.matrix, context.releases, offline=offline, jobs=jobs, say=context.say
     )
-    possible = tuple(c for c in product if answers.verdicts[c.name].installs is not False)
+    return tuple(c for c in product if answers.verdicts[c.name].installs is not False)
+
+
+def patches(
+    evidence: Sequence[Evidence], pairs: set[tuple[str, str]], context: Context
+) -> list[Cell]:
+    """The tested cells of some pairs with one release exchanged for another patch of its series;
+    where a boundary lies next to a series, its patches tell on which side."""
+    cells: dict[str, Cell] = {}
+    for e in evidence:
+        if e.checks and (e.pins["megatron-core"], e.pins["nvidia-modelopt"]) in pairs:
+            for axis in exploration.PACKAGES:
+                for other in _other_patches(axis, e.pins[axis], context):
+                    cell = _spelt({**e.pins, axis: other}, context)
+                    if not combinations.violations(cell, context.releases):
+                        cells[cell.name] = cell
+    return list(cells.values())
+
+
+def _other_patches(axis: str, version: str, context: Context) -> list[str]:
+    known = (r.version for r in context.releases.of(axis) if not r.yanked)
+    return [v for v in known if series_of(v) == series_of(version) and v != version]
+
+
+def _spelt(pins: Mapping[str, str], context: Context) -> Cell:
+    """The cell of exact releases; those that stand for their series are spelt by these."""
+    mcore, modelopt, te, torch, python = (pins[axis] for axis in AXES)
+    exact = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=python)
+    request = release_line.by_series(exact, context.releases)
+    return combinations.cell(request, context.matrix, context.releases)
+
+
+def view(
+    context: Context,
+    minutes: float,
+    jobs: int,
+    *,
+    possible: Sequence[Cell],
+    most: int | None = None,
+    ran: Collection[str] = (),
+) -> ExplorationView:
+    """The evidence, and what of the `possible` cells is worth running within `minutes`, at `most`
+    so many; none of those that `ran`, whatever they came to."""
+    device = machine.device_class()
+    results = tuple(
+        e for e in store.load_all(context.workspace.results) if e.device_class == device
+    )
     state = exploration.state_of(results)
     explained = explanation.explain(results)
     pairs = exploration.bases(results, explained)
-    near = tuple(c for c in possible if (c.mcore, c.modelopt) in pairs)
+    near = [c for c in possible if (c.mcore, c.modelopt) in pairs]
+    near += patches(results, pairs, context)
+    near = [c for c in near if c.name not in ran]
     keys = {cell.name: te_key(cell) for cell in near}
     built = build_records()
     failed = {k for k in keys.values() if (wheelhouse.folder() / k / "failed.json").exists()}
@@ -90,6 +133,7 @@ def view(context: Context, minutes: float, jobs: int, *, offline: bool) -> Explo
         },
         cell_minutes=_cell_minutes(results) / jobs,
         refused=failed | _without_nvcc(near, keys, context),
+        most=most,
     )
     return ExplorationView(covered=exploration.coverage(state, possible), choices=choices)
 
@@ -105,13 +149,14 @@ def _cell_minutes(results: Sequence[Evidence]) -> float:
 
 
 def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context) -> set[str]:
-    """Keys of TE releases that need an nvcc which the machine lacks: those for which a stack of
-    the matrix says so, and all older ones."""
-    stacks = [s for stacks in context.matrix.stacks.values() for s in stacks if s.toolkit]
-    newest = max((s.te for s in stacks), key=Version, default=None)
-    if newest is None or pipeline.toolkit_of(context):
-        return set()
-    return {keys[c.name] for c in cells if Version(c.te) <= Version(newest)}
+    """Keys of TE releases that need the nvcc of their torch's CUDA, which the machine lacks."""
+    there = {toolkit.version for toolkit in toolkits.found(context.run)}
+    return {
+        keys[cell.name]
+        for cell in cells
+        if context.matrix.needs_nvcc(TE, cell.te)
+        and combinations.cuda_of(cell.torch, context.matrix, context.releases) not in there
+    }
 
 
 def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[str]:
@@ -123,10 +168,12 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
     """
     ends = time.monotonic() + minutes * 60
     ran: list[str] = []
+    possible = installable(context, jobs, offline=offline)
     while True:
-        seen = view(context, (ends - time.monotonic()) / 60, jobs, offline=offline)
+        left = (ends - time.monotonic()) / 60
+        seen = view(context, left, jobs, possible=possible, most=ROUND, ran=ran)
         context.say(seen.description().rstrip())
-        cells = [choice.cell for choice in seen.choices if choice.cell.name not in ran][:ROUND]
+        cells = [choice.cell for choice in seen.choices]
         if not cells:
             return ran
         result = matrix_run.run(survey(cells, context), context, job_options.here(jobs))

@@ -6,23 +6,20 @@ until all their cells have been run, so that a night that was cut short goes on.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import tomlkit
-from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 from tomlkit.items import AoT, Comment, Whitespace
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import MatrixError
-from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, Request, Stack, format_name, parsed, series_of
+from mcore_compat.core import combinations, stack_rule
+from mcore_compat.core.cells import Cell, Stack, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.schedule.plan import CellStatus
@@ -131,8 +128,8 @@ def missing(matrix: Matrix, releases: Releases) -> tuple[AxisGap, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A series to join an axis. `stack` is megatron-core's own; None for ModelOpt, and where none
-    could be proposed: `refused` then, and `reason` says why."""
+    """A series to join an axis. `stack` is megatron-core's own; None for other packages, and where
+    none could be proposed: `refused` then, and `reason` says why."""
 
     package: str
     series: str
@@ -149,7 +146,8 @@ class Proposal:
 
 
 def proposals(matrix: Matrix, releases: Releases) -> tuple[Proposal, ...]:
-    """The series that are newer than all on their axis; megatron-core's with a stack."""
+    """The series that are newer than all on their axis; megatron-core's with a stack, those of TE
+    and torch for the cells off the stacks."""
     newer = {gap.package: gap.newer for gap in missing(matrix, releases)}
     joining = [
         Proposal(
@@ -159,34 +157,53 @@ def proposals(matrix: Matrix, releases: Releases) -> tuple[Proposal, ...]:
         )
         for series in newer[MODELOPT]
     ]
-    return (*(_with_stack(series, matrix, releases) for series in newer[MCORE]), *joining)
+    stacked = (_with_stack(series, matrix, releases) for series in newer[MCORE])
+    others = (
+        _off_stack(package, series, matrix, releases)
+        for package in (TE, TORCH)
+        for series in newer.get(package, ())
+    )
+    return (*stacked, *joining, *others)
+
+
+def _off_stack(package: str, series: str, matrix: Matrix, releases: Releases) -> Proposal:
+    """A series of TE or torch; refused where no cell could be made of it."""
+    version = releases.newest(package, series).version
+    why = ""
+    if package == TORCH:
+        try:
+            combinations.cuda_of(version, matrix, releases)
+        except MatrixError as error:
+            why = str(error)
+    elif version not in {release.version for release in releases.of(stack_rule.EXTENSION)}:
+        why = f"TE {version} has no torch extension"
+    reason = why or f"{version} is out, for cells off the stacks"
+    return Proposal(package=package, series=series, reason=reason, refused=bool(why))
 
 
 def _with_stack(series: str, matrix: Matrix, releases: Releases) -> Proposal:
-    """The newest TE, and with it the newest torch, that were out when the series' newest release
-    was, that it admits, and that can be installed together."""
+    """The series on the stack that the rule gives it, with the python of the newest one that is
+    declared, or the next that the release admits."""
     release = releases.newest(MCORE, series)
     last = max(matrix.mcore_series, key=parsed)
-    usual = matrix.stacks[last][-1].python
+    usual = matrix.stacks[last].python
     refused = Proposal(package=MCORE, series=series, refused=True, reason="")
     python = _python(release, usual)
     if python is None:
         why = f"it requires python {release.requires_python}, which no series after {usual} is"
         return replace(refused, reason=why)
-    note = f"the newest TE and torch that were out with {release.version}"
-    first = "no TE and torch that it admits were out with it"
-    pairs = (_candidates(package, release, releases) for package in (TE, TORCH))
-    for number, (te, torch) in enumerate(itertools.product(*pairs)):
-        stack = Stack(python=python, torch=torch, te=te, note=f"proposed: {note}")
-        why = _impossible(stack, series, release, matrix, releases)
-        if not why:
-            reason = (
-                f"{note}, on {release.uploaded[:10]}, and fit one another; python as "
-                f"megatron-core {last} where it admits that"
-            )
-            return replace(refused, refused=False, stack=stack, reason=reason)
-        first = first if number else f"TE {te} with torch {torch}: {why}"
-    return replace(refused, reason=first)
+    try:
+        stack = stack_rule.stack_of(series, python, matrix, releases)
+    except MatrixError as error:
+        return replace(refused, reason=str(error).partition(": ")[2])
+    first = stack_rule.first_of(series, releases)
+    note = f"the newest TE that was out with {first.version}, and the newest torch with both"
+    reason = (
+        f"{note}, on {first.uploaded[:10]}, and fit one another; python as "
+        f"megatron-core {last} where it admits that"
+    )
+    proposed = replace(stack, note=f"proposed: {note}")
+    return replace(refused, refused=False, stack=proposed, reason=reason)
 
 
 def _python(release: Release, usual: str) -> str | None:
@@ -194,59 +211,6 @@ def _python(release: Release, usual: str) -> str | None:
     admitted = SpecifierSet(release.requires_python)
     choices = (f"{major}.{minor + step}" for step in range(PYTHONS))
     return next((p for p in choices if admitted.contains(f"{p}.0")), None)
-
-
-def _candidates(package: str, release: Release, releases: Releases) -> list[str]:
-    """The releases of `package` that were out with `release` and that it admits; newest first."""
-    return [
-        r.version
-        for r in reversed(releases.of(package))
-        if not r.yanked
-        and r.uploaded
-        and r.uploaded <= release.uploaded
-        and _admits(release, package, r.version)
-    ]
-
-
-def _admits(release: Release, package: str, version: str) -> bool:
-    """Whether a version is within what is required, and within what one of the extras asks for."""
-    plain: list[SpecifierSet] = []
-    extras: list[SpecifierSet] = []
-    for text in release.requires:
-        need = Requirement(text)
-        if canonicalize_name(need.name) == package:
-            of_extra = need.marker is not None and "extra" in str(need.marker)
-            (extras if of_extra else plain).append(need.specifier)
-    return all(s.contains(version) for s in plain) and (
-        not extras or any(s.contains(version) for s in extras)
-    )
-
-
-def _impossible(
-    stack: Stack, series: str, release: Release, matrix: Matrix, releases: Releases
-) -> str:
-    """Why a stack cannot be installed, beside the newest ModelOpt of the axis; empty if it can."""
-    if stack.te not in {r.version for r in releases.of("transformer-engine-torch")}:
-        return "TE has no torch extension of that version"
-    try:
-        cuda = int(combinations.cuda_of(stack.torch, matrix, releases).split(".")[0])
-    except MatrixError as error:
-        return str(error)
-    newest = [releases.newest(MODELOPT, s) for s in sorted(matrix.modelopt_series, key=parsed)]
-    fits = [
-        r.version for r in newest if SpecifierSet(r.requires_python).contains(f"{stack.python}.0")
-    ]
-    modelopt = (fits or [newest[-1].version])[-1]
-    cell = Cell(
-        name=format_name(Request(mcore=series, modelopt=series_of(modelopt))),
-        mcore=release.version,
-        modelopt=modelopt,
-        te=stack.te,
-        torch=stack.torch,
-        python=stack.python,
-        cuda=cuda,
-    )
-    return "; ".join(combinations.violations(cell, releases))
 
 
 def join(text: str, proposals: Sequence[Proposal]) -> str:
@@ -272,6 +236,8 @@ def _append(stacks: AoT, series: str, stack: Stack) -> None:
     table = tomlkit.table()
     pins = {"python": stack.python, "torch": stack.torch, "transformer-engine": stack.te}
     table.update({"for": [series], **pins, "note": stack.note})
+    if stack.newer_torch:
+        table["newer-torch"] = list(stack.newer_torch)
     # To the parser, the blank lines and comments after a table are its own.
     body = stacks[-1].value.body
     behind: list[Comment | Whitespace] = []
