@@ -70,3 +70,24 @@ def test_an_nvcc_that_was_killed_does_not_tell_that_there_is_none(tmp_path: Path
     nvcc.write_text("#!/bin/sh\nkill -TERM $$\n")
     with pytest.raises(InfrastructureError, match="nvcc was killed by SIGTERM"):
         toolkits.found(processes.run)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("printf '9.0\\n8.0\\n9.0\\n'", ("80", "90")),
+        ("echo 12.0", ("120",)),
+        ("echo '[N/A]'", ()),
+        ("echo 9.0; exit 9", ()),
+        (None, ()),
+    ],
+    ids=["GPUs", "a newer one", "not told", "failed", "no nvidia-smi"],
+)
+def test_the_architectures_of_this_machines_gpus(
+    script: str | None, told: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if script:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path))
+    assert toolkits.capabilities(processes.run) == told

@@ -149,7 +149,7 @@ def test_cuda_sources_without_their_nvcc_are_unbuildable_and_the_reason_helps(
     assert "transformer-engine-torch 2.3.0" in said.reason
     assert "nvcc 12.8" in said.reason
     assert found in said.reason
-    assert "CUDA 12.8 toolkit" in said.help
+    assert "mcore-compat toolkit --cuda 12.8" in said.help
     assert "CUDA_HOME" in said.help
     assert tools.steps == []
     assert left_behind() == []

@@ -1,4 +1,5 @@
-"""CUDA toolkits of this machine: those whose nvcc runs; and which CUDA a torch was built for."""
+"""CUDA toolkits of this machine: those whose nvcc runs; which CUDA a torch was built for, and for
+which GPUs there is to compile."""
 
 from __future__ import annotations
 
@@ -52,6 +53,18 @@ def found(run: Runner) -> tuple[Toolkit, ...]:
 def of_cuda(cuda: str | None, run: Runner) -> Toolkit | None:
     """The toolkit whose nvcc is of this CUDA (`13.0`), None where there is none."""
     return next((toolkit for toolkit in found(run) if toolkit.version == cuda), None)
+
+
+def capabilities(run: Runner) -> tuple[str, ...]:
+    """The compute capabilities of this machine's GPUs, as nvcc writes them (`90`); empty where
+    nvidia-smi does not tell them."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    words = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    told = undisturbed(run(words, timeout=60))
+    lines = [line.strip() for line in told.output.splitlines()] if told.ok else []
+    found = {line.replace(".", "") for line in lines if re.fullmatch(r"\d+\.\d", line)}
+    return tuple(sorted(found, key=int))
 
 
 def cuda_of_torch(torch: Path) -> tuple[str | None, str]:
