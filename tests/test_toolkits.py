@@ -24,6 +24,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.delenv("CUDA_PATH", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path / 'on-path'}:/usr/bin:/bin")
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     real = Path.glob
     places = {Path("/usr/local"): tmp_path / "local"}
     monkeypatch.setattr(Path, "glob", lambda self, p: real(places.get(self, self), p))
@@ -43,6 +44,13 @@ def test_it_is_taken_by_its_cuda_wherever_it_is(
         assert found is not None
         assert found.home == mine
     assert toolkits.of_cuda(None, processes.run) is None
+
+
+@pytest.mark.usefixtures("bare")
+def test_one_that_was_made_here_is_found(tmp_path: Path) -> None:
+    mine = toolkit(toolkits.made() / "cuda-12.4", "12.4")
+    assert mine.is_relative_to(tmp_path)
+    assert toolkits.found(processes.run) == (toolkits.Toolkit(home=mine, version="12.4"),)
 
 
 @pytest.mark.usefixtures("bare")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcore_compat.base import files
 from mcore_compat.base.processes import Runner, undisturbed
 
 
@@ -30,6 +31,12 @@ def _homes() -> Iterator[Path]:
         # A wrapper on PATH is not beside its toolkit; the folders below find that one.
         yield Path(nvcc).resolve().parent.parent
     yield from sorted(Path("/usr/local").glob("cuda*"), reverse=True)
+    yield from sorted(made().glob("cuda-*"), reverse=True)
+
+
+def made() -> Path:
+    """Where toolkits are that were made here."""
+    return files.home() / "toolkits"
 
 
 def found(run: Runner) -> tuple[Toolkit, ...]:
@@ -41,13 +48,20 @@ def found(run: Runner) -> tuple[Toolkit, ...]:
     """
     by_version: dict[str, Toolkit] = {}
     for home in sorted(_homes(), key=lambda h: not (h / "include" / "cuda_runtime.h").is_file()):
-        if not (home / "bin" / "nvcc").exists():
-            continue
-        completed = undisturbed(run([home / "bin" / "nvcc", "--version"], timeout=30))
-        match = re.search(r"release (\d+\.\d+)", completed.output)
-        if completed.ok and match:
-            by_version.setdefault(match[1], Toolkit(home=home, version=match[1]))
+        toolkit = at(home, run)
+        if toolkit:
+            by_version.setdefault(toolkit.version, toolkit)
     return tuple(by_version.values())
+
+
+def at(home: Path, run: Runner) -> Toolkit | None:
+    """The toolkit in a folder, None where there is none, or its nvcc does not run; raises as
+    `found`."""
+    if not (home / "bin" / "nvcc").exists():
+        return None
+    completed = undisturbed(run([home / "bin" / "nvcc", "--version"], timeout=30))
+    match = re.search(r"release (\d+\.\d+)", completed.output)
+    return Toolkit(home=home, version=match[1]) if completed.ok and match else None
 
 
 def of_cuda(cuda: str | None, run: Runner) -> Toolkit | None:
