@@ -20,7 +20,7 @@ from mcore_compat.resolve import locks
 from mcore_compat.results import store
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options
-from mcore_compat.schedule import survey
+from mcore_compat.schedule import exploration_run, survey
 
 NAME = "compat-0.9-modelopt0.21-te1.13-torch2.5"
 GONE = "what kept it from being built is gone"
@@ -107,6 +107,7 @@ def test_it_is_asked_again_once_the_wheel_is_there(number: int, context: Context
     record = {"wheel": path.name, "sha256": files.sha256_file(path)}
     files.write_text(path.parent / "build.json", files.dump_json(record))
     assert state(context) == GONE
+    assert exploration_run.te_key(cell_of(context)) == str(key)
 
 
 def test_one_that_does_not_tell_its_cause_is_asked_again(context: Context) -> None:
