@@ -218,10 +218,11 @@ def test_chosen_architectures_are_part_of_the_key_where_there_are_cuda_sources(
     [
         (False, None, (), "-archs90"),
         (False, "sm_80", (), "-archs80"),
+        (False, "", (), ""),
         (True, None, ("80", "90"), "-archs80+90"),
         (True, None, (), ""),
     ],
-    ids=["no GPU", "of another machine", "its GPUs", "GPUs that nobody tells of"],
+    ids=["no GPU", "of another machine", "of any", "its GPUs", "GPUs that nobody tells of"],
 )
 def test_no_more_architectures_are_compiled_than_are_of_use(
     driver: bool,

@@ -61,15 +61,15 @@ def seconds(text: str, name: str) -> float:
 
 def archs(recipe: Recipe, arch: str | None) -> tuple[str, ...]:
     """The architectures (`90`) that CUDA sources are compiled for: those that the user's variable
-    names; else of the machine that is meant (`arch`: `sm_90`), or of this one's GPUs; one where
-    there is none, for each takes as long again. Empty: the build's own list."""
+    names; else of the machine that is meant (`arch`: `sm_90`, None: this one); one where there is
+    no GPU, for each takes as long again. Empty, where nobody knows: the build's own list."""
     if not recipe.archs:
         return ()
     chosen = {word.strip() for word in os.environ.get(recipe.archs, "").split(";")} - {""}
     if chosen:
         return tuple(sorted(chosen))
-    if arch:
-        return (arch.removeprefix("sm_"),)
+    if arch is not None:
+        return (arch.removeprefix("sm_"),) if arch else ()
     return _of_gpus() if process_variables.has_driver() else (recipe.arch,)
 
 

@@ -59,7 +59,8 @@ _NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What a build needs to know. `cuda` is torch's CUDA (`12.8`), `arch` the GPU architecture of
-    another machine (`sm_90`) that kernels which it needs are compiled for."""
+    another machine (`sm_90`) that kernels which it needs are compiled for; empty: of another one,
+    and it is not known which."""
 
     cell: Cell
     lock: Lock
@@ -166,7 +167,7 @@ def _toolkit(recipe: Recipe, cuda: str, run: Runner, arch: str | None = None) ->
     Kernels that can be left out are, where there is no GPU to run them: they take longer to
     compile than everything else together.
     """
-    for_arch = recipe.kernels_needed and arch is not None
+    for_arch = recipe.kernels_needed and bool(arch)
     if recipe.without_cuda and not process_variables.has_driver() and not for_arch:
         return None
     return toolkits.of_cuda(cuda, run)
