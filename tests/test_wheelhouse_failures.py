@@ -207,6 +207,11 @@ def test_kernels_are_left_out_only_where_there_is_no_gpu(
         ("cc1plus: out of memory allocating 65536 bytes after a total of 1", "memory ran out"),
         ("collect2: fatal error: ld terminated with signal 9 [Killed]", "memory ran out"),
         ("nvcc error : 'cicc' died due to signal 9 (Kill signal)", "memory ran out"),
+        (
+            "crt/host_config.h:132:2: error: #error -- unsupported GNU version! gcc versions later"
+            " than 11 are not supported!",
+            "nvcc does not take this machine's g",
+        ),
     ],
 )
 def test_a_build_that_the_machine_ended_is_no_verdict(tools: StandIn, line: str, said: str) -> None:
