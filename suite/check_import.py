@@ -139,6 +139,8 @@ def check_import_te_abi(record: Record) -> None:
             raise AssertionError("Transformer Engine is installed without its torch extension")
         raise Unsupported("Transformer Engine is not installed")
     record("cxx11_abi", bool(torch._C._GLIBCXX_USE_CXX11_ABI))
+    # First as TE does it: it may open libraries before its core that the core does not name (NVRTC).
+    record("opened by TE", attempted("transformer_engine.common"))
     driver = []
     missing: dict[str, list[str]] = {}
     for path in files:

@@ -24,6 +24,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.delenv("CUDA_PATH", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path / 'on-path'}:/usr/bin:/bin")
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
     real = Path.glob
     places = {Path("/usr/local"): tmp_path / "local"}
     monkeypatch.setattr(Path, "glob", lambda self, p: real(places.get(self, self), p))
@@ -43,6 +44,13 @@ def test_it_is_taken_by_its_cuda_wherever_it_is(
         assert found is not None
         assert found.home == mine
     assert toolkits.of_cuda(None, processes.run) is None
+
+
+@pytest.mark.usefixtures("bare")
+def test_one_that_was_made_here_is_found(tmp_path: Path) -> None:
+    mine = toolkit(toolkits.made() / "cuda-12.4", "12.4")
+    assert mine.is_relative_to(tmp_path)
+    assert toolkits.found(processes.run) == (toolkits.Toolkit(home=mine, version="12.4"),)
 
 
 @pytest.mark.usefixtures("bare")
@@ -70,3 +78,24 @@ def test_an_nvcc_that_was_killed_does_not_tell_that_there_is_none(tmp_path: Path
     nvcc.write_text("#!/bin/sh\nkill -TERM $$\n")
     with pytest.raises(InfrastructureError, match="nvcc was killed by SIGTERM"):
         toolkits.found(processes.run)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("printf '9.0\\n8.0\\n9.0\\n'", ("80", "90")),
+        ("echo 12.0", ("120",)),
+        ("echo '[N/A]'", ()),
+        ("echo 9.0; exit 9", ()),
+        (None, ()),
+    ],
+    ids=["GPUs", "a newer one", "not told", "failed", "no nvidia-smi"],
+)
+def test_the_architectures_of_this_machines_gpus(
+    script: str | None, told: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if script:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path))
+    assert toolkits.capabilities(processes.run) == told

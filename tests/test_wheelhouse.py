@@ -31,7 +31,13 @@ from wheelhouse_support import (
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.environments import build_folder, recipes, toolkits, wheelhouse
+from mcore_compat.environments import (
+    build_folder,
+    process_variables,
+    recipes,
+    toolkits,
+    wheelhouse,
+)
 from mcore_compat.environments.recipes import RECIPES
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.environments.wheelhouse import Key, Wheel
@@ -204,7 +210,53 @@ def test_chosen_architectures_are_part_of_the_key_where_there_are_cuda_sources(
     monkeypatch.setattr(toolkits, "found", lambda run: (Toolkit(home=tmp_path, version="12.8"),))
     made = built(tools, other)
     assert made.key.variant == "-archs80+90"
-    assert tools.seen["build"][1]["NVTE_CUDA_ARCHS"] == "90;80"
+    assert tools.seen["build"][1]["NVTE_CUDA_ARCHS"] == "80;90"
+
+
+@pytest.mark.parametrize(
+    ("driver", "arch", "told", "key"),
+    [
+        (False, None, (), "-archs90"),
+        (False, "sm_80", (), "-archs80"),
+        (False, "", (), ""),
+        (True, None, ("80", "90"), "-archs80+90"),
+        (True, None, (), ""),
+    ],
+    ids=["no GPU", "of another machine", "of any", "its GPUs", "GPUs that nobody tells of"],
+)
+def test_no_more_architectures_are_compiled_than_are_of_use(
+    driver: bool,
+    arch: str | None,
+    told: tuple[str, ...],
+    key: str,
+    tools: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(process_variables, "has_driver", lambda: driver)
+    monkeypatch.setattr(build_folder, "_of_gpus", lambda: told)
+    sources(monkeypatch, "setup.py", "csrc/kernel.cu")
+    monkeypatch.setattr(toolkits, "found", lambda run: (Toolkit(home=tmp_path, version="12.8"),))
+    made = wheelhouse.ensure(TE, dataclasses.replace(job_of(tools), arch=arch))
+    assert isinstance(made, Wheel)
+    assert made.key.variant == key
+    assert made.key in wheelhouse.keys_of(TE, stand_in_cell(), arch)
+    asked = tools.seen["build"][1].get("NVTE_CUDA_ARCHS", "")
+    assert asked == key.removeprefix("-archs").replace("+", ";")
+
+
+def test_a_wheel_with_all_architectures_serves_who_asked_for_none(
+    tools: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sources(monkeypatch, "setup.py", "csrc/kernel.cu")
+    monkeypatch.setattr(toolkits, "found", lambda run: (Toolkit(home=tmp_path, version="12.8"),))
+    with monkeypatch.context() as patch:
+        patch.setattr(process_variables, "has_driver", lambda: True)
+        patch.setattr(build_folder, "_of_gpus", lambda: ())
+        whole = built(tools, TE)
+    assert built(tools, TE) == whole
+    monkeypatch.setenv("NVTE_CUDA_ARCHS", "80")
+    assert built(tools, TE).key.variant == "-archs80"
 
 
 @pytest.mark.parametrize(

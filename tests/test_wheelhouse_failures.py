@@ -149,7 +149,7 @@ def test_cuda_sources_without_their_nvcc_are_unbuildable_and_the_reason_helps(
     assert "transformer-engine-torch 2.3.0" in said.reason
     assert "nvcc 12.8" in said.reason
     assert found in said.reason
-    assert "CUDA 12.8 toolkit" in said.help
+    assert "mcore-compat toolkit --cuda 12.8" in said.help
     assert "CUDA_HOME" in said.help
     assert tools.steps == []
     assert left_behind() == []
@@ -207,6 +207,11 @@ def test_kernels_are_left_out_only_where_there_is_no_gpu(
         ("cc1plus: out of memory allocating 65536 bytes after a total of 1", "memory ran out"),
         ("collect2: fatal error: ld terminated with signal 9 [Killed]", "memory ran out"),
         ("nvcc error : 'cicc' died due to signal 9 (Kill signal)", "memory ran out"),
+        (
+            "crt/host_config.h:132:2: error: #error -- unsupported GNU version! gcc versions later"
+            " than 11 are not supported!",
+            "nvcc does not take this machine's g",
+        ),
     ],
 )
 def test_a_build_that_the_machine_ended_is_no_verdict(tools: StandIn, line: str, said: str) -> None:

@@ -106,6 +106,7 @@ def ended(output: str = "", returncode: int = 0, *, timed_out: bool = False) -> 
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wheelhouse of the test's own, on a machine with neither a driver nor a toolkit."""
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NVTE_CUDA_ARCHS", raising=False)
     monkeypatch.setattr(process_variables, "has_driver", lambda: False)
     monkeypatch.setattr(toolkits, "found", lambda run: ())
     sources(monkeypatch, "setup.py", "csrc/conv.cpp")

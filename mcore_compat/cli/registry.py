@@ -25,10 +25,14 @@ RUN = "run"
 KEEP = "keep the matrix"
 CARRY = "carry to other machines"
 
-WITHOUT_SESSION = ("list", "show", "explain", "recommend", "doctor", "run", "build", "init")
+WITHOUT_SESSION = (
+    *("list", "show", "explain", "recommend", "doctor", "run", "build", "init", "toolkit"),
+)
 """Commands that nox has no session for; a cell's session is named after the cell."""
 
-READING = ("list", "show", "explain", "recommend", "doctor", "static", "init", "upgrade")
+READING = (
+    *("list", "show", "explain", "recommend", "doctor", "static", "init", "upgrade", "toolkit"),
+)
 """Commands that write nothing into the workspace; `upgrade` with `--no-run`, else it says so."""
 
 
@@ -80,6 +84,9 @@ COMMANDS = (
     Command("exchange", RUN, "Checkpoints across releases", f"--from {OLDER} --to {CELL}"),
     Command("explore", RUN, "Run what tells most off the default stacks", "--budget 60m"),
     Command("build", RUN, "Build one wheel of a cell", f"{CELL} transformer-engine-torch"),
+    Command(
+        "toolkit", RUN, "Make a CUDA toolkit without root, for builds with nvcc", "--cuda 12.4"
+    ),
     Command("init", KEEP, "Make a workspace, to run cells without a clone", "my-matrix"),
     Command("lock", KEEP, "(Re)make the locks of cells", CELL),
     Command("refresh", KEEP, "Ask the index for new releases, update the facts, show what is new"),

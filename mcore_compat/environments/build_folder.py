@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import shutil
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from mcore_compat.base import files
+from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.environments import process_variables, recipes
+from mcore_compat.environments import process_variables, recipes, toolkits
 from mcore_compat.environments.build_log import last_line
 from mcore_compat.environments.recipes import Recipe
 from mcore_compat.environments.toolkits import Toolkit
@@ -56,6 +57,25 @@ def seconds(text: str, name: str) -> float:
     if not math.isfinite(number) or number <= 0:
         raise UsageError(f'{name}: "{text}" is no number of seconds; write e.g. 7200')
     return number
+
+
+def archs(recipe: Recipe, arch: str | None) -> tuple[str, ...]:
+    """The architectures (`90`) that CUDA sources are compiled for: those that the user's variable
+    names; else of the machine that is meant (`arch`: `sm_90`, None: this one); one where there is
+    no GPU, for each takes as long again. Empty, where nobody knows: the build's own list."""
+    if not recipe.archs:
+        return ()
+    chosen = {word.strip() for word in os.environ.get(recipe.archs, "").split(";")} - {""}
+    if chosen:
+        return tuple(sorted(chosen))
+    if arch is not None:
+        return (arch.removeprefix("sm_"),) if arch else ()
+    return _of_gpus() if process_variables.has_driver() else (recipe.arch,)
+
+
+@functools.cache
+def _of_gpus() -> tuple[str, ...]:
+    return toolkits.capabilities(processes.run)
 
 
 @contextmanager
@@ -179,8 +199,8 @@ def variables(
     values.update(recipe.variables)
     if toolkit is None:
         values.update(recipe.without_cuda)
-    elif recipe.archs and os.environ.get(recipe.archs):
-        values[recipe.archs] = os.environ[recipe.archs]
+    elif words := archs(recipe, job.arch):
+        values[recipe.archs] = ";".join(words)
     values.update(
         CUDA_HOME=str(root),
         CUDA_PATH=str(root),

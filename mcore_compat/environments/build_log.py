@@ -7,14 +7,20 @@ import signal
 from mcore_compat.base import exhaustion
 from mcore_compat.base.processes import Completed
 
+_GXX = "#error -- unsupported GNU version"
+"""As CUDA's `crt/host_config.h` says it."""
+
 
 def surroundings(done: Completed) -> str | None:
-    """What of the machine ended a process (disk, memory, a kill), None where none did."""
+    """What of the machine ended a process (disk, memory, a compiler that nvcc does not take, a
+    kill), None where none did."""
     if done.ok:
         return None
     what = exhaustion.ran_out(done.output)
     if what:
         return f"{what} (MAX_JOBS=1 needs the least)" if "memory" in what else what
+    if _GXX in done.output:
+        return "nvcc does not take this machine's g++, which is too new for it"
     if done.returncode == -signal.SIGKILL and not done.timed_out:
         return "it was killed"
     return None

@@ -46,12 +46,14 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True)
 class Unbuildable:
-    """A source-only package that does not build here: why, the line that matters, what helps."""
+    """A source-only package that does not build here: why, the line that matters, what helps;
+    `cause`: the package and what of the machine decided it."""
 
     key: Key
     reason: str
     help: str
     log: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,7 @@ class Failure(Struct, kw_only=True, frozen=True):
     inputs: str
     log: str
     reason: str
+    cause: str = ""
 
 
 def remembered(key: Key, inputs: str) -> Unbuildable | None:
@@ -164,9 +167,22 @@ def remembered(key: Key, inputs: str) -> Unbuildable | None:
     # A clock that was set back is no reason to believe it for longer.
     if not 0 <= time.time() - path.stat().st_mtime < REMEMBER_S:
         return None
-    return Unbuildable(key=key, reason=failure.reason, help=failure.help, log=failure.log)
+    return Unbuildable(
+        key=key,
+        reason=failure.reason,
+        help=failure.help,
+        log=failure.log,
+        cause=failure.cause,
+    )
 
 
 def remember(failed: Unbuildable, inputs: str) -> None:
-    failure = {"help": failed.help, "inputs": inputs, "log": failed.log, "reason": failed.reason}
-    files.write_text(folder() / str(failed.key) / "failed.json", files.dump_json(failure))
+    failure = Failure(
+        help=failed.help,
+        inputs=inputs,
+        log=failed.log,
+        reason=failed.reason,
+        cause=failed.cause,
+    )
+    text = files.dump_json(msgspec.to_builtins(failure))
+    files.write_text(folder() / str(failed.key) / "failed.json", text)

@@ -19,7 +19,7 @@ class Recipe:
     `stand_ins` are then the compiled modules that an empty module stands in for when the wheel
     is verified. `cuda_headers` tells that C++ sources include CUDA's headers, `kernels_needed` that
     a family cannot be run on a GPU without its own CUDA part; `archs` is the variable from which
-    its build reads the architectures to compile for.
+    its build reads the architectures to compile for, and `arch` the one where no GPU is meant.
     """
 
     package: str
@@ -30,6 +30,7 @@ class Recipe:
     cuda_headers: bool = False
     kernels_needed: bool = False
     archs: str = ""
+    arch: str = ""
 
 
 RECIPES = {
@@ -47,6 +48,7 @@ RECIPES = {
             },
             cuda_headers=True,
             archs="NVTE_CUDA_ARCHS",
+            arch="90",
         ),
         Recipe(
             package="causal-conv1d",

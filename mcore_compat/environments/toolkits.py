@@ -1,4 +1,5 @@
-"""CUDA toolkits of this machine: those whose nvcc runs; and which CUDA a torch was built for."""
+"""CUDA toolkits of this machine: those whose nvcc runs; which CUDA a torch was built for, and for
+which GPUs there is to compile."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcore_compat.base import files
 from mcore_compat.base.processes import Runner, undisturbed
 
 
@@ -29,6 +31,12 @@ def _homes() -> Iterator[Path]:
         # A wrapper on PATH is not beside its toolkit; the folders below find that one.
         yield Path(nvcc).resolve().parent.parent
     yield from sorted(Path("/usr/local").glob("cuda*"), reverse=True)
+    yield from sorted(made().glob("cuda-*"), reverse=True)
+
+
+def made() -> Path:
+    """Where toolkits are that were made here."""
+    return files.home() / "toolkits"
 
 
 def found(run: Runner) -> tuple[Toolkit, ...]:
@@ -40,18 +48,37 @@ def found(run: Runner) -> tuple[Toolkit, ...]:
     """
     by_version: dict[str, Toolkit] = {}
     for home in sorted(_homes(), key=lambda h: not (h / "include" / "cuda_runtime.h").is_file()):
-        if not (home / "bin" / "nvcc").exists():
-            continue
-        completed = undisturbed(run([home / "bin" / "nvcc", "--version"], timeout=30))
-        match = re.search(r"release (\d+\.\d+)", completed.output)
-        if completed.ok and match:
-            by_version.setdefault(match[1], Toolkit(home=home, version=match[1]))
+        toolkit = at(home, run)
+        if toolkit:
+            by_version.setdefault(toolkit.version, toolkit)
     return tuple(by_version.values())
+
+
+def at(home: Path, run: Runner) -> Toolkit | None:
+    """The toolkit in a folder, None where there is none, or its nvcc does not run; raises as
+    `found`."""
+    if not (home / "bin" / "nvcc").exists():
+        return None
+    completed = undisturbed(run([home / "bin" / "nvcc", "--version"], timeout=30))
+    match = re.search(r"release (\d+\.\d+)", completed.output)
+    return Toolkit(home=home, version=match[1]) if completed.ok and match else None
 
 
 def of_cuda(cuda: str | None, run: Runner) -> Toolkit | None:
     """The toolkit whose nvcc is of this CUDA (`13.0`), None where there is none."""
     return next((toolkit for toolkit in found(run) if toolkit.version == cuda), None)
+
+
+def capabilities(run: Runner) -> tuple[str, ...]:
+    """The compute capabilities of this machine's GPUs, as nvcc writes them (`90`); empty where
+    nvidia-smi does not tell them."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    words = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    told = undisturbed(run(words, timeout=60))
+    lines = [line.strip() for line in told.output.splitlines()] if told.ok else []
+    found = {line.replace(".", "") for line in lines if re.fullmatch(r"\d+\.\d", line)}
+    return tuple(sorted(found, key=int))
 
 
 def cuda_of_torch(torch: Path) -> tuple[str | None, str]:

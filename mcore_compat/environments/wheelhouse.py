@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import build_folder, process_variables, recipes, toolkits
-from mcore_compat.environments.build_folder import LIMIT
+from mcore_compat.environments.build_folder import LIMIT, archs
 from mcore_compat.environments.build_log import last_line, line_that_matters, surroundings
 from mcore_compat.environments.kept_wheels import (
     DAMAGED,
@@ -39,7 +39,18 @@ from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 from mcore_compat.resolve.locks import Lock, Pin
 
-__all__ = ["Job", "Key", "Unbuildable", "Wheel", "ensure", "folder", "keys_of", "lookup", "record"]
+__all__ = [
+    "Job",
+    "Key",
+    "Unbuildable",
+    "Wheel",
+    "causes",
+    "ensure",
+    "folder",
+    "keys_of",
+    "lookup",
+    "record",
+]
 
 _NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
 """Where an import stops that has loaded everything and then asks for a GPU (older Triton does)."""
@@ -48,7 +59,8 @@ _NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What a build needs to know. `cuda` is torch's CUDA (`12.8`), `arch` the GPU architecture of
-    another machine (`sm_90`) that kernels which it needs are compiled for."""
+    another machine (`sm_90`) that kernels which it needs are compiled for; empty: of another one,
+    and it is not known which."""
 
     cell: Cell
     lock: Lock
@@ -72,7 +84,7 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
             could not be built again.
     """
     recipe = RECIPES[pin.name]
-    toolkit = _toolkit(recipe, job)
+    toolkit = _toolkit(recipe, job.cuda, job.run, job.arch)
     key = _key(pin, job.cell, _variant(pin, recipe, toolkit, job))
     place = folder() / str(key)
     build_folder.sweep(files.home() / "build", folder())
@@ -135,13 +147,12 @@ class _Build:
     @property
     def inputs(self) -> str:
         """What decides how it ends, beside its key."""
-        toolkit = self.toolkit.version if self.toolkit else "no toolkit"
-        driver = "driver" if process_variables.has_driver() else "no driver"
-        return f"{self.job.lock.digest} {toolkit} {driver}"
+        return f"{self.job.lock.digest} {_machine(self.toolkit)}"
 
     def failed(self, reason: str) -> Unbuildable:
         """Why there is no wheel, as the log says it."""
-        return Unbuildable(key=self.key, reason=reason, help="", log=str(self.log))
+        cause = _cause(self.pin, self.toolkit)
+        return Unbuildable(key=self.key, reason=reason, help="", log=str(self.log), cause=cause)
 
     def blame_surroundings(self, process: Completed) -> None:
         """Raise InfrastructureError where a process ended for want of disk or memory."""
@@ -150,44 +161,57 @@ class _Build:
             raise InfrastructureError(f"{what}: {self.key} could not be built (log: {self.log})")
 
 
-def _toolkit(recipe: Recipe, job: Job) -> Toolkit | None:
+def _toolkit(recipe: Recipe, cuda: str, run: Runner, arch: str | None = None) -> Toolkit | None:
     """The CUDA toolkit of torch's version, where this build has a use for it.
 
     Kernels that can be left out are, where there is no GPU to run them: they take longer to
     compile than everything else together.
     """
-    if recipe.without_cuda and not process_variables.has_driver() and not _for_arch(recipe, job):
+    for_arch = recipe.kernels_needed and bool(arch)
+    if recipe.without_cuda and not process_variables.has_driver() and not for_arch:
         return None
-    return toolkits.of_cuda(job.cuda, job.run)
+    return toolkits.of_cuda(cuda, run)
 
 
-def _for_arch(recipe: Recipe, job: Job) -> bool:
-    """Whether its CUDA part is compiled for the GPU of another machine."""
-    return recipe.kernels_needed and job.arch is not None
+def _machine(toolkit: Toolkit | None) -> str:
+    """What of this machine decides how a build ends."""
+    driver = "driver" if process_variables.has_driver() else "no driver"
+    return f"{toolkit.version if toolkit else 'no toolkit'} {driver}"
+
+
+def _cause(pin: Pin, toolkit: Toolkit | None) -> str:
+    return f"{pin.name}: {_machine(toolkit)}"
+
+
+def causes(pins: Iterable[Pin], cell: Cell, cuda: str, run: Runner) -> frozenset[str]:
+    """The causes with which builds of a cell's source-only pins could fail now: those of the pins
+    that have no wheel. One that is not among them is gone."""
+    return frozenset(
+        _cause(pin, _toolkit(RECIPES[pin.name], cuda, run))
+        for pin in pins
+        if not any(map(lookup, keys_of(pin, cell)))
+    )
 
 
 def _variant(pin: Pin, recipe: Recipe, toolkit: Toolkit | None, job: Job) -> str:
     if recipe.without_cuda and toolkit is None:
         return "-nocuda"
-    if _for_arch(recipe, job):
+    if recipe.kernels_needed and job.arch:
         return f"-{job.arch}"
-    chosen = _archs(recipe)
-    if not chosen or lookup(_key(pin, job.cell, chosen)):
+    chosen = _named(archs(recipe, job.arch))
+    if not chosen or state(_key(pin, job.cell, chosen)):
         return chosen
     plain = build_record(_key(pin, job.cell))
-    if plain and plain.cuda_toolkit is None:
-        return ""  # there is a wheel, and it has no CUDA sources
+    if plain and (plain.cuda_toolkit is None or recipe.archs not in os.environ):
+        return ""  # there is a wheel, and it has no CUDA sources, or has all architectures
     with files.disk_errors(folder()), temporary.folder() as place:
         sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, place)
         return chosen if recipes.has_cuda_sources(sdist) else ""
 
 
-def _archs(recipe: Recipe) -> str:
-    """What the user's own choice of architectures adds to a key; it decides nothing where there
-    are no CUDA sources."""
-    chosen = os.environ.get(recipe.archs, "") if recipe.archs else ""
-    words = sorted({word.strip() for word in chosen.split(";") if word.strip()})
-    return f"-archs{'+'.join(words)}" if words else ""
+def _named(architectures: Sequence[str]) -> str:
+    """What architectures add to a key; they decide nothing where there are no CUDA sources."""
+    return f"-archs{'+'.join(architectures)}" if architectures else ""
 
 
 class _CutOffError(InfrastructureError):
@@ -212,7 +236,7 @@ def _built(build: _Build) -> Wheel | Unbuildable:
                 # The headers of torch's own CUDA serve, on every machine alike.
                 build = replace(build, toolkit=None)
             elif build.toolkit is None:
-                return _needs_nvcc(key, job)
+                return _needs_nvcc(key, build.pin, job)
         started = time.monotonic()
         try:
             wheel = _compiled(build, base, limit)
@@ -276,14 +300,16 @@ def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: fl
     return Wheel(key=key, path=final, sha256=digest)
 
 
-def _needs_nvcc(key: Key, job: Job) -> Unbuildable:
+def _needs_nvcc(key: Key, pin: Pin, job: Job) -> Unbuildable:
     versions = [t.version for t in toolkits.found(job.run)]
     return Unbuildable(
         key=key,
         reason=f"{key.package} {key.version} has CUDA sources and needs nvcc {job.cuda}; "
         f"found {', '.join(versions) or 'none'}",
-        help=f"install the CUDA {job.cuda} toolkit and point CUDA_HOME at it, or take "
-        "transformer-engine 2.4 or newer, which builds without one",
+        help=f"mcore-compat toolkit --cuda {job.cuda} makes a toolkit, without root; or point "
+        f"CUDA_HOME at one of CUDA {job.cuda}, or take transformer-engine 2.4 or newer, which "
+        "builds without",
+        cause=_cause(pin, None),
     )
 
 
@@ -332,5 +358,5 @@ def keys_of(pin: Pin, cell: Cell, arch: str | None = None) -> tuple[Key, ...]:
     recipe = RECIPES[pin.name]
     if arch and recipe.kernels_needed:
         return (_key(pin, cell, f"-{arch}"),)
-    variants = ("", "-nocuda") if recipe.without_cuda else (_archs(recipe), "")
+    variants = ("", "-nocuda") if recipe.without_cuda else (_named(archs(recipe, arch)), "")
     return tuple(_key(pin, cell, variant) for variant in dict.fromkeys(variants))

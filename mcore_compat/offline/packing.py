@@ -119,7 +119,7 @@ def _wheels(
     python = interpreters.find(cell.python, context.run, context.uv)
     wheels: list[Wheel] = []
     for package in packages:
-        built = pipeline.wheels_of(cell, lock, python, context, only=package, arch=arch)
+        built = pipeline.wheels_of(cell, lock, python, context, only=package, arch=arch or "")
         if isinstance(built, Unbuildable):
             raise UsageError(f"{cell.name} cannot be built: {built.reason}")
         wheels += built

@@ -66,6 +66,6 @@ def missing(names: Sequence[str], arch: str | None, context: Context) -> Iterato
         lock = pipeline.lock_of(cell, context)
         assert not isinstance(lock, Unresolvable)
         for pin in lock.source_only:
-            keys = wheelhouse.keys_of(pin, cell, arch)
+            keys = wheelhouse.keys_of(pin, cell, arch or "")
             if not any(map(wheelhouse.lookup, keys)):
                 yield f"the wheel {keys[0]}"

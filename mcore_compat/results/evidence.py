@@ -95,13 +95,15 @@ RECORDS = frozenset({"signatures", "version-guards"})
 """Kinds of records that older suites asked as checks; they are read as records."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
-    """Why a cell did not come to its checks; `help` is what would change that."""
+    """Why a cell did not come to its checks; `help` is what would change that. `cause`, only of
+    `unbuildable`: the package, and what of the machine decided that it was not built."""
 
     kind: str
     message: str
     help: str
+    cause: str | None = None
 
 
 class Differs(TypedDict):

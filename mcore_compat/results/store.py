@@ -44,6 +44,8 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
             del data[name]
     if data["variables"] is None:
         del data["variables"]
+    if data["reason"] and data["reason"]["cause"] is None:
+        del data["reason"]["cause"]
     return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
 
 

@@ -138,7 +138,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     base = replace(base, lock=resolved.digest)
     if not options.force and not options.only:
         stored = kept(base, results)
-        if stored:
+        if stored and holds_here(stored, cell, resolved, context):
             return Outcome(evidence=stored, fresh=True)
     ready = ready_cell(cell, resolved, context)
     if isinstance(ready, Unbuildable):
@@ -195,8 +195,18 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
     message, advice = (
         fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)
     )
-    reason = Reason(kind="unbuildable", message=message, help=advice)
+    reason = Reason(kind="unbuildable", message=message, help=advice, cause=failed.cause)
     return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)
+
+
+def holds_here(stored: Evidence, cell: Cell, lock: Lock, context: Context) -> bool:
+    """Whether a stored `unbuildable` has not lost its cause on this machine: no wheel is there by
+    now, and no toolkit or driver that was not there. True of every other outcome."""
+    if stored.outcome is not CellOutcome.UNBUILDABLE:
+        return True
+    cuda = combinations.cuda_of(cell.torch, context.matrix, context.releases)
+    now = wheelhouse.causes(lock.source_only, cell, cuda, context.run)
+    return stored.reason is not None and stored.reason.cause in now
 
 
 def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:

@@ -139,8 +139,10 @@ def view(
 
 
 def te_key(cell: Cell) -> str:
-    """The wheelhouse's key of TE's extension for a cell."""
-    return str(wheelhouse.keys_of(Pin(name=TE, version=cell.te, hashes=()), cell)[-1])
+    """The wheelhouse's key of TE's extension for a cell: of a wheel that is there, if any."""
+    keys = wheelhouse.keys_of(Pin(name=TE, version=cell.te, hashes=()), cell)
+    built = (key for key in keys if (wheelhouse.folder() / str(key) / "build.json").exists())
+    return str(next(built, keys[-1]))
 
 
 def _cell_minutes(results: Sequence[Evidence]) -> float:

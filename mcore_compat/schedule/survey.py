@@ -81,7 +81,7 @@ def _state_of(
         same = digest is None and last.lock == asked
         state = "fresh" if same else "what the resolver is asked changed"
     else:
-        state = _freshness(last, digest or "", digests, context)
+        state = _freshness(last, cell, digest or "", digests, context)
     newer = moved(cell, last.pins)
     if newer:
         state = ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
@@ -95,12 +95,19 @@ def _state_of(
     )
 
 
-def _freshness(last: Evidence, lock: str, digests: Mapping[str, str], context: Context) -> str:
+def _freshness(
+    last: Evidence, cell: Cell, lock: str, digests: Mapping[str, str], context: Context
+) -> str:
     """`fresh`, or why not; `digests`: of the check sets that a whole run has."""
     python = last.pins.get("python", "")
     why = evidence.stale(last, lock=lock, suite=digests["main"], python=python)
     if why:
         return why
+    if last.outcome is CellOutcome.UNBUILDABLE:
+        held = pipeline.holds_here(
+            last, cell, locks.read(context.workspace.lock(cell.name)), context
+        )
+        return "fresh" if held else "what kept it from being built is gone"
     if not last.checks:
         return "fresh"
     parts = {name: digest for name, digest in digests.items() if name != "main"}

@@ -170,6 +170,67 @@ def test_a_symbol_that_is_there_is_not_missing(extension: Path) -> None:
     assert check_import.unresolved(library, "the linker's words") == ["the linker's words"]
 
 
+COMMON = """
+import ctypes, pathlib
+folder = pathlib.Path(__file__).parent.parent
+ctypes.CDLL(str(folder / "opened_first.so"), mode=ctypes.RTLD_GLOBAL)
+ctypes.CDLL(str(folder / "libtransformer_engine.so"), mode=ctypes.RTLD_GLOBAL)
+"""
+ASK = """
+from suite import check_import
+told = {}
+try:
+    check_import.check_import_te_abi(told.__setitem__)
+except AssertionError as error:
+    print(error)
+else:
+    print("works", told["missing"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ("first_call", "works {}"),
+        ("other", "ABI mismatch with the libraries that it was installed with: "
+         "libtransformer_engine.so misses first_call; transformer_engine_torch.so misses nvte"),
+    ],
+    ids=["what TE opens first", "a symbol that nobody has"],
+)  # fmt: skip
+def test_a_core_is_opened_after_what_te_opens_before_it(
+    first: str, said: str, tmp_path: Path
+) -> None:
+    """As TE up to 1.13 does with NVRTC, of which its core uses functions without naming it."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    te = tmp_path / "transformer_engine"
+    sources = {
+        te / "opened_first.so": f"void {first}(void) {{}}",
+        te / "libtransformer_engine.so": "void first_call(void); void nvte(void) { first_call(); }",
+        tmp_path / "transformer_engine_torch.so": "void nvte(void); void call(void) { nvte(); }",
+    }
+    (te / "common").mkdir(parents=True)
+    (te / "__init__.py").write_text("import transformer_engine.common\n")
+    (te / "common" / "__init__.py").write_text(COMMON)
+    torch = "from types import SimpleNamespace\n"
+    torch += "__version__, _C = '2.5.1', SimpleNamespace(_GLIBCXX_USE_CXX11_ABI=False)\n"
+    (tmp_path / "torch.py").write_text(torch)
+    for library, source in sources.items():
+        (tmp_path / "x.c").write_text(source)
+        command = [compiler, "-shared", "-fPIC", str(tmp_path / "x.c"), "-o", str(library)]
+        subprocess.run(command, check=True, timeout=60)
+    root = Path(check_import.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        env={"PYTHONPATH": f"{tmp_path}:{root}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == said, done.stderr
+
+
 def test_what_is_no_elf_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.so").write_bytes(b"#!/bin/sh\n" * 10)
     with pytest.raises(ValueError, match=r"x\.so"):
