@@ -21,7 +21,7 @@ from mcore_compat.base import file_group, files, foreign
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.outcomes import CellOutcome, cell_outcome
 from mcore_compat.results import agreement, fingerprint, large_values
-from mcore_compat.results.evidence import FORMAT, MAIN, RECORDS, Evidence, Record, path_of
+from mcore_compat.results.evidence import FORMAT, MAIN, REAL, RECORDS, Evidence, Record, path_of
 
 
 def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
@@ -44,6 +44,8 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
             del data[name]
     if data["variables"] is None:
         del data["variables"]
+    if data["te_extension"] == REAL:
+        del data["te_extension"]
     return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
 
 
