@@ -177,9 +177,7 @@ def variables(
     (base / "tmp").mkdir(exist_ok=True)
     values = process_variables.variables(site, None)
     values.update(recipe.variables)
-    if toolkit is None:
-        values.update(recipe.without_cuda)
-    elif recipe.archs and os.environ.get(recipe.archs):
+    if toolkit and recipe.archs and os.environ.get(recipe.archs):
         values[recipe.archs] = os.environ[recipe.archs]
     values.update(
         CUDA_HOME=str(root),

@@ -40,7 +40,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A wheel of the wheelhouse, verified by importing it."""
+    """A wheel of the wheelhouse; what was compiled for it was verified by importing it."""
 
     key: Key
     path: Path
