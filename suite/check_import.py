@@ -140,6 +140,7 @@ def check_import_te_abi(record: Record) -> None:
             raise AssertionError("Transformer Engine is installed without its torch extension")
         raise Unsupported("Transformer Engine is not installed")
     if preload.stand_in_for_te():
+        record("left_out", preload.stand_in_for_te())
         raise NeedsGpu("a stand-in takes the place of TE's torch extension, and has no ABI")
     record("cxx11_abi", bool(torch._C._GLIBCXX_USE_CXX11_ABI))
     driver = []

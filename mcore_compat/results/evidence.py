@@ -94,6 +94,10 @@ class Record:
 FLAPPING = "flapping"
 """The detail of a check that ended differently when it was asked again: its outcomes, in order."""
 
+LEFT_OUT = "left_out"
+"""The detail of a check that is not asked for want of the modules that it names, for which others
+stand in; nothing is said of the packages then, nor of what they need."""
+
 RECORDS = frozenset({"signatures", "version-guards"})
 """Kinds of records that older suites asked as checks; they are read as records."""
 

@@ -267,7 +267,7 @@ def _outranks(before: Evidence, result: Evidence) -> bool:
     return whole and (same or result.check_set == MAIN)
 
 
-_SAME = ("check_set", "cell", "device_class", "lock", "suite", "pins", "base")
+_SAME = ("check_set", "cell", "device_class", "lock", "suite", "pins", "base", "te_extension")
 _MACHINE = ("gpu", "driver", "python")
 """What must be equal for the checks of two runs to be one result."""
 
