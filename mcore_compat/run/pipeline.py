@@ -183,8 +183,7 @@ def ready_cell(cell: Cell, lock: Lock, context: Context) -> ResolvedCell | Unbui
         CompatError: a missing interpreter, or a failure of the surroundings.
     """
     python = interpreters.find(cell.python, context.run, context.uv)
-    extension = te_extension.chosen(cell, lock, context)
-    wheels = wheels_of(cell, lock, python, context, extension=extension)
+    wheels = wheels_of(cell, lock, python, context)
     if isinstance(wheels, Unbuildable):
         return wheels
     return ResolvedCell(cell=cell, lock=lock, python=python, wheels=wheels)
@@ -296,13 +295,15 @@ def wheels_of(
     context: Context,
     only: str | None = None,
     arch: str | None = None,
-    extension: str = evidence.REAL,
+    extension: str | None = None,
 ) -> tuple[Wheel, ...] | Unbuildable:
     """The cell's wheels from the wheelhouse, built where they are not there yet.
 
     `only`: of this package alone; `arch`: the GPU architecture of another machine (`sm_90`) that
-    kernels are compiled for; `extension`: of Transformer Engine, real or stand-in.
+    kernels are compiled for; `extension`: of Transformer Engine, None: as `run.te_extension` has
+    it.
     """
+    extension = extension or te_extension.chosen(cell, lock, context)
     job = wheelhouse.Job(
         cell=cell,
         lock=lock,
@@ -333,7 +334,8 @@ def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Conte
     stored = _replaced(base, options, context)
     listener = Listener(so_far=lambda e: store.save(e, results)) if stored else Listener()
     with engine.place_of(ready, MAIN, context) as place:
-        if not options.only:
+        # A stand-in is imported without what the real one needs.
+        if not options.only and base.te_extension == evidence.REAL:
             base = replace(base, variables=_variables(ready, place, context))
         before = _stored(base, context.workspace)
         result = engine.ask(MAIN, base, place, options, context, listener, before)
