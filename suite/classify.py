@@ -23,7 +23,7 @@ _NO_GPU = re.compile(
     r"|[Ee]xpected.+CUDA.+(?:tensor|device)|must be (?:a )?CUDA|must be on (?:a )?(?:CUDA|GPU)"
     r"|CUDA tensor|from the '(?:Sparse)?CUDA' backend|Invalid device.*cuda"
     r"|[Cc]annot access accelerator device|device type cuda|device kernel image"
-    r"|reached a kernel of Transformer Engine"  # a stand-in for its extension says so
+    r"|reached a kernel of \w+: "  # what stands in for an extension module says so
     r"|TransformerEngine needs CUDA|not supported on CPU|not implemented for 'CPU'",
 )
 """What packages say where they miss a GPU or its driver."""

@@ -176,7 +176,7 @@ def test_every_function_raises_what_the_suite_takes_for_a_kernel(call: str) -> N
         eval(f"module.{call}", {"module": module})
     outcome, why = classify(caught.value, host=True)
     assert outcome == outcomes.CheckOutcome.NEEDS_GPU
-    assert "reached a kernel of Transformer Engine" in why
+    assert "reached a kernel of transformer_engine_torch: " in why
     assert classify(RuntimeError(str(caught.value)), host=True)[0] == outcome, "raised anew"
     assert classify(RuntimeError("an assertion of its own"), host=False)[0] == "broken"
 

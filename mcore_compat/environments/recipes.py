@@ -16,7 +16,8 @@ class Recipe:
     """One source-only package.
 
     `variables` switch its build; `without_cuda` tells that it can do without its compiled part: its
-    Python files are all that is taken then. `cuda_headers` tells that C++ sources include CUDA's
+    Python files are all that is taken then, and for the module `stand_in` one with the names of its
+    C++ sources, of the folder `csrc`. `cuda_headers` tells that C++ sources include CUDA's
     headers, `kernels_needed` that a family cannot be run on a GPU without its own CUDA part;
     `archs` is the variable from which its build reads the architectures to compile for.
     """
@@ -25,6 +26,8 @@ class Recipe:
     module: str
     variables: Mapping[str, str] = field(default_factory=dict)
     without_cuda: bool = False
+    stand_in: str = ""
+    csrc: str = ""
     cuda_headers: bool = False
     kernels_needed: bool = False
     archs: str = ""
@@ -33,6 +36,14 @@ class Recipe:
 RECIPES = {
     recipe.package: recipe
     for recipe in (
+        Recipe(
+            package="flash-attn",  # TE up to 1.11 is not imported without
+            module="flash_attn",
+            variables={"FLASH_ATTENTION_FORCE_BUILD": "TRUE"},
+            without_cuda=True,
+            stand_in="flash_attn_2_cuda",
+            csrc="/csrc/flash_attn/",
+        ),
         Recipe(
             package="transformer-engine-torch",
             module="transformer_engine.pytorch",
@@ -61,7 +72,7 @@ RECIPES = {
         ),
     )
 }
-"""In the order in which they are built: mamba-ssm imports causal-conv1d."""
+"""In the order in which they are built: mamba-ssm imports causal-conv1d, and TE flash-attn."""
 
 
 def header_packages(cuda: str) -> tuple[str, ...]:

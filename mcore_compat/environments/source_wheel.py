@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import email
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.environments import plain_wheel
 
 
-def make(sdist: Path, package: str, version: str, module: str, folder: Path) -> Path:
-    """Write the wheel of `module`, a package at the top of the source distribution, into `folder`.
+def make(
+    sdist: Path,
+    package: str,
+    version: str,
+    module: str,
+    folder: Path,
+    more: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
+    """Write the wheel of `module`, a package at the top of the source distribution, into `folder`;
+    with `more` files by path.
 
     Raises:
         InfrastructureError: it cannot be read, or holds no such package.
@@ -27,7 +37,9 @@ def make(sdist: Path, package: str, version: str, module: str, folder: Path) -> 
         raise InfrastructureError(f"{sdist.name} cannot be read: {error}") from error
     if not contents:
         raise InfrastructureError(f"{sdist.name} holds no package {module}")
-    return plain_wheel.write(folder, package, version, contents, metadata=_requirements(files))
+    return plain_wheel.write(
+        folder, package, version, {**contents, **more}, metadata=_requirements(files)
+    )
 
 
 def _files(sdist: Path) -> dict[PurePosixPath, bytes]:

@@ -41,6 +41,7 @@ from mcore_compat.environments.kept_wheels import (
     state,
 )
 from mcore_compat.environments.recipes import RECIPES, Recipe
+from mcore_compat.environments.te_extension import wheel as te_wheel
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 from mcore_compat.resolve.locks import Lock, Pin
@@ -214,7 +215,8 @@ def _built(build: _Build) -> Wheel | Unbuildable:
     with build_folder.opened(files.home() / "build", str(key), stamp) as base:
         sdist = build_folder.source(base, build.pin)
         if recipe.without_cuda and build.toolkit is None:
-            plain = source_wheel.make(sdist, key.package, key.version, recipe.module, base)
+            more = _names_alone(sdist, recipe) if recipe.stand_in else {}
+            plain = source_wheel.make(sdist, key.package, key.version, recipe.module, base, more)
             return record(key, plain, build.pin, None, 0.0)
         if not recipe.without_cuda:
             if not recipes.has_cuda_sources(sdist):
@@ -233,6 +235,12 @@ def _built(build: _Build) -> Wheel | Unbuildable:
                 return wheel
             return record(key, wheel, build.pin, build.toolkit, time.monotonic() - started)
     raise cut_off  # only here: an error within takes the folder away
+
+
+def _names_alone(sdist: Path, recipe: Recipe) -> dict[str, bytes]:
+    """What stands in for the compiled module, by its path."""
+    text = te_wheel.stand_in_text(sdist, recipe.csrc)
+    return {f"{recipe.stand_in}.py": text.encode()}
 
 
 def _compiled(build: _Build, base: Path, limit: float) -> Path | Unbuildable:

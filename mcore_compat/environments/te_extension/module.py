@@ -1,4 +1,4 @@
-"""Stands in for the torch extension of Transformer Engine: its names, and no kernel.
+"""Stands in for an extension module, as Transformer Engine's for torch: its names, and no kernel.
 
 This text is installed as `transformer_engine_torch.py`, beside the real core library and TE's own
 Python; `NAMES` is filled in from the release's C++ sources (`bindings.Bindings`, as plain data).
@@ -28,7 +28,7 @@ class KernelReached(RuntimeError):  # noqa: N818 (a statement about the stand-in
 def _raising(name: str) -> Callable[..., NoReturn]:
     def function(*args: Any, **kwargs: Any) -> NoReturn:
         raise KernelReached(
-            f"reached a kernel of Transformer Engine: {name}; its torch extension is a stand-in"
+            f"reached a kernel of {__name__}: {name}; a stand-in without any takes its place"
         )
 
     function.__name__ = function.__qualname__ = name.rpartition(".")[2]

@@ -29,13 +29,7 @@ def make(sdist: Path, version: str, folder: Path) -> Path:
     Raises:
         InfrastructureError: the source distribution cannot be read, or does not tell its names.
     """
-    try:
-        text = module_text(bindings.read(sources(sdist)))
-    except (bindings.UnreadableError, tarfile.TarError, EOFError) as error:
-        raise InfrastructureError(
-            f"no stand-in can be made of {sdist.name}: {error}; take the real extension: "
-            "--te-extension real"
-        ) from error
+    text = stand_in_text(sdist)
     contents = {
         f"{MODULE}.py": text.encode(),
         f"{MODULE}.stand-in.so": _LIBRARY,
@@ -45,7 +39,23 @@ def make(sdist: Path, version: str, folder: Path) -> Path:
     return plain_wheel.write(folder, PACKAGE, version, contents, metadata=_METADATA, build=BUILD)
 
 
-def sources(sdist: Path) -> dict[str, str]:
+def stand_in_text(sdist: Path, within: str = "") -> str:
+    """The text of the module that stands in for the extension of a source distribution, whose C++
+    sources have `within` in their paths.
+
+    Raises:
+        InfrastructureError: it cannot be read, or does not tell its names.
+    """
+    try:
+        return module_text(bindings.read(sources(sdist, within)))
+    except (bindings.UnreadableError, tarfile.TarError, EOFError) as error:
+        raise InfrastructureError(
+            f"no stand-in can be made of {sdist.name}: {error}; take the real extension: "
+            "--te-extension real"
+        ) from error
+
+
+def sources(sdist: Path, within: str = "") -> dict[str, str]:
     """The C++ files and build scripts of a source distribution: text by path.
 
     Raises:
@@ -54,7 +64,7 @@ def sources(sdist: Path) -> dict[str, str]:
     texts = {}
     with tarfile.open(sdist) as archive:
         for member in archive:
-            wanted = member.name.endswith((".cpp", ".h", ".py"))
+            wanted = within in member.name and member.name.endswith((".cpp", ".h", ".py"))
             file = archive.extractfile(member) if wanted else None
             if file:
                 texts[member.name] = file.read().decode(errors="replace")
