@@ -21,7 +21,7 @@ from support import ROOT
 from mcore_compat.base import files, processes
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import process_variables
-from mcore_compat.environments.te_extension import wheel
+from mcore_compat.environments.te_extension import bindings, wheel
 from mcore_compat.index import package_index
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence, store
@@ -59,12 +59,12 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
-def run(cell: str, extension: str, workspace: Workspace) -> tuple[Evidence, float]:
-    """The result of a cell with an extension, and the seconds that it took."""
+def run(cell: str, extension: str, workspace: Workspace, *more: str) -> float:
+    """Run a cell with an extension; the seconds that it took."""
     argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell, "--te-extension", extension]
     started = time.monotonic()
     done = subprocess.run(
-        [*argv, "--workspace", str(workspace.root)],
+        [*argv, "--workspace", str(workspace.root), *more],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -72,16 +72,21 @@ def run(cell: str, extension: str, workspace: Workspace) -> tuple[Evidence, floa
         check=False,
     )
     assert done.returncode in (0, 1), done.stderr[-3000:]
-    seconds = time.monotonic() - started
-    return store.load(evidence.path_of(cell, "host", workspace.results)), seconds
+    return time.monotonic() - started
+
+
+def result(cell: str, workspace: Workspace) -> Evidence:
+    return store.load(evidence.path_of(cell, "host", workspace.results))
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_both_extensions_give_the_same_outcome_of_every_other_check(
     cell: str, home: Path, workspace: Workspace
 ) -> None:
-    real, first = run(cell, REAL, workspace)
-    stand_in, second = run(cell, STAND_IN, workspace)
+    first = run(cell, REAL, workspace)
+    real = result(cell, workspace)
+    second = run(cell, STAND_IN, workspace)
+    stand_in = result(cell, workspace)
     assert (real.te_extension, stand_in.te_extension) == (REAL, STAND_IN)
     outcomes = [{c.check: c.outcome.value for c in e.checks} for e in (real, stand_in)]
     abi = [one.pop(ABI) for one in outcomes]
@@ -106,7 +111,7 @@ def test_both_extensions_give_the_same_outcome_of_every_other_check(
 def test_the_stand_in_has_the_names_of_the_real_extension(
     cell: str, home: Path, workspace: Workspace, tmp_path: Path
 ) -> None:
-    run(cell, REAL, workspace)
+    run(cell, REAL, workspace, "--only", "import-packages")
     lock = locks.read(workspace.lock(cell))
     pin = next(pin for pin in lock.source_only if pin.name == wheel.PACKAGE)
     sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, tmp_path)
@@ -123,3 +128,19 @@ def test_the_stand_in_has_the_names_of_the_real_extension(
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("compared") > 80
     assert not any(found.values()), found
+
+
+@pytest.mark.parametrize("version", ["1.9.0", "1.12.0", "2.2.0", "2.11.0", "2.20.2"])
+def test_the_sources_of_a_release_tell_all_names_and_numbers(version: str, tmp_path: Path) -> None:
+    index = package_index.client()
+    for file in index.get_project_page(wheel.PACKAGE).packages:
+        if file.package_type == "sdist" and file.version == version:
+            path = tmp_path / file.filename
+            index.download_package(file, path)
+            bound = bindings.read(wheel.sources(path))
+            assert len(bound.functions) > 70
+            assert {"DType", "FP8FwdTensors", "NVTE_QKV_Layout"} <= bound.enums.keys()
+            assert bound.classes["FP8TensorMeta"].plain
+            assert "get_cudnn_version" in bound.functions
+            return
+    raise AssertionError(f"the index has no source of {version}")
