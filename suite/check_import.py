@@ -70,7 +70,8 @@ def installed(name: str) -> str | None:
 def check_import_packages(record: Record) -> None:
     record("preload", preload.OUTCOMES)
     record("warnings", preload.WARNINGS)
-    record("standing in", [*preload.stand_in_for_compiled(), *stand_in.installed_for()])
+    compiled = [*preload.stand_in_for_compiled(), *preload.stand_in_for_te()]
+    record("standing in", [*compiled, *stand_in.installed_for()])
     record("optional", {name: attempted(OPTIONAL[name]) for name in OPTIONAL if installed(name)})
     imported(list(PACKAGES), record)
 
@@ -138,6 +139,9 @@ def check_import_te_abi(record: Record) -> None:
         if installed("transformer-engine-torch") or installed("transformer-engine"):
             raise AssertionError("Transformer Engine is installed without its torch extension")
         raise Unsupported("Transformer Engine is not installed")
+    if preload.stand_in_for_te():
+        record("left_out", preload.stand_in_for_te())
+        raise NeedsGpu("a stand-in takes the place of TE's torch extension, and has no ABI")
     record("cxx11_abi", bool(torch._C._GLIBCXX_USE_CXX11_ABI))
     # First as TE does it: it may open libraries before its core that the core does not name (NVRTC).
     record("opened by TE", attempted("transformer_engine.common"))

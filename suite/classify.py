@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from suite import preload
 from suite.failures import headline, innermost, relative
 from suite.outcomes import BROKEN, NEEDS_GPU, UNSUPPORTED, NeedsGpu, Unsupported
 
@@ -23,6 +24,7 @@ _NO_GPU = re.compile(
     r"|[Ee]xpected.+CUDA.+(?:tensor|device)|must be (?:a )?CUDA|must be on (?:a )?(?:CUDA|GPU)"
     r"|CUDA tensor|from the '(?:Sparse)?CUDA' backend|Invalid device.*cuda"
     r"|[Cc]annot access accelerator device|device type cuda|device kernel image"
+    r"|reached a kernel of \w+: "  # what stands in for an extension module says so
     r"|TransformerEngine needs CUDA|not supported on CPU|not implemented for 'CPU'",
 )
 """What packages say where they miss a GPU or its driver."""
@@ -96,6 +98,9 @@ def _missing_gpu(error: BaseException) -> str | None:
             continue
         if _NO_GPU.search(str(cause)):
             return f"{type(cause).__name__}: {headline(cause)}"
+        half = _half_imported(cause)
+        if half:
+            return half
         short = _stand_in_short(cause)
         if short:
             return f"{short}: {type(cause).__name__}: {headline(cause)}"
@@ -103,6 +108,17 @@ def _missing_gpu(error: BaseException) -> str | None:
             return (
                 f"the module asks for a GPU while it is imported: {type(cause).__name__}: {cause}"
             )
+    return None
+
+
+def _half_imported(error: BaseException) -> str | None:
+    """Why `error` only follows from an import that asked for a GPU: it misses what that package
+    would have had."""
+    if not isinstance(error, (AttributeError, ImportError)):
+        return None
+    for name, outcome in preload.OUTCOMES.items():
+        if outcome != "ok" and _NO_GPU.search(outcome) and f"'{name.split('.')[0]}" in str(error):
+            return f"{name} asks for a GPU while it is imported: {outcome[:300]}"
     return None
 
 

@@ -100,6 +100,12 @@ def stand_in_for_compiled() -> list[str]:
     return missing
 
 
+def stand_in_for_te() -> list[str]:
+    """TE's torch extension, where one without kernels was installed in its place."""
+    name = "transformer_engine_torch"
+    return [name] if importlib.util.find_spec(f"_{name}_loader") else []
+
+
 def note(caught: Sequence[warnings.WarningMessage]) -> None:
     """Add warnings to `WARNINGS`, each text once."""
     known = {(entry["category"], entry["message"]) for entry in WARNINGS}

@@ -34,6 +34,9 @@ LOCK = Lock(
     source_only=(CONV, MAMBA),
 )
 
+PYTHON = ("causal_conv1d/__init__.py", "mamba_ssm/__init__.py")
+"""What is taken of sources where nothing is compiled."""
+
 COMPILE_ERROR = "csrc/conv.cpp:7:10: fatal error: cuda_fp16.h: No such file or directory"
 
 
@@ -109,7 +112,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NVTE_CUDA_ARCHS", raising=False)
     monkeypatch.setattr(process_variables, "has_driver", lambda: False)
     monkeypatch.setattr(toolkits, "found", lambda run: ())
-    sources(monkeypatch, "setup.py", "csrc/conv.cpp")
+    sources(monkeypatch, "setup.py", "csrc/conv.cpp", *PYTHON)
 
 
 def sources(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -144,13 +147,13 @@ def job_of(tools: StandIn, cell: Cell | None = None, cuda: str = "12.8") -> Job:
     )
 
 
-def built(tools: StandIn, pin: Pin = CONV, cell: Cell | None = None) -> Wheel:
+def built(tools: StandIn, pin: Pin = TE, cell: Cell | None = None) -> Wheel:
     made = wheelhouse.ensure(pin, job_of(tools, cell))
     assert isinstance(made, Wheel), made
     return made
 
 
-def refused(tools: StandIn, pin: Pin = CONV) -> Unbuildable:
+def refused(tools: StandIn, pin: Pin = TE) -> Unbuildable:
     made = wheelhouse.ensure(pin, job_of(tools))
     assert isinstance(made, Unbuildable), made
     return made

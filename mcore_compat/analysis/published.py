@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -68,7 +68,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     checkpoint restores. `conditions`: of each check that is `works-with`, the code under which
     it holds; `features`: checks by what a person does that they are about, as far as the result
     says. `variables`: what has to be set for Transformer Engine to be imported there, left out
-    where that is not known. `unexpected`: failures that nothing declares. `reason`: why a cell did
+    where that is not known. `te_extension`: the torch extension of Transformer Engine that ran,
+    left out of the real one. `unexpected`: failures that nothing declares. `reason`: why a cell did
     not come to its checks.
     """
 
@@ -88,6 +89,7 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     conditions: Mapping[str, str] = {}
     features: Mapping[str, tuple[str, ...]] = {}
     variables: Mapping[str, str] | None = None
+    te_extension: Literal["real", "stand-in"] = "real"
 
     @cached_property
     def checks(self) -> Mapping[str, str]:

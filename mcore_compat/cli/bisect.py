@@ -30,6 +30,7 @@ def add_options(parser: ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="what is known, what would be run")
     how.add_argument("--no-run", action="store_true", help="what is known must do")
+    options.te_extension(parser)
     options.limit(parser)
     options.choice(parser, "--format", ("text", "json"), default="text", help="default: text")
 

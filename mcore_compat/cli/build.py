@@ -9,6 +9,7 @@ from mcore_compat.cli import options
 from mcore_compat.environments import interpreters
 from mcore_compat.environments.wheelhouse import Unbuildable
 from mcore_compat.resolve.locks import Unresolvable
+from mcore_compat.results.evidence import REAL
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
 
@@ -32,7 +33,7 @@ def call(args: Namespace) -> int:
         hint = nearest(package, names) or "; all of its packages have wheels"
         raise UsageError(f'{cell.name} builds no package "{args.package}"{hint}')
     python = interpreters.find(cell.python, here.run, here.uv)
-    wheels = pipeline.wheels_of(cell, lock, python, here, only=package)
+    wheels = pipeline.wheels_of(cell, lock, python, here, only=package, extension=REAL)
     if isinstance(wheels, Unbuildable):
         print(f"{wheels.key}: {wheels.reason}")
     else:

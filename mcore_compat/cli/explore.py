@@ -15,12 +15,13 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and why")
     parser.add_argument("--offline", action="store_true", help="never ask the index")
+    options.te_extension(parser)
     options.jobs(parser)
 
 
 def call(args: Namespace) -> int:
     """Run them, or print which would be; 0, whatever they come to."""
-    here = context()
+    here = context(args.te_extension)
     if args.dry_run:
         possible = exploration_run.installable(here, args.jobs, offline=args.offline)
         view = exploration_run.view(here, args.budget, args.jobs, possible=possible)

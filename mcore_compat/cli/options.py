@@ -135,12 +135,24 @@ def running(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
     )
+    te_extension(parser)
     force(parser)
     some_checks(parser)
     parser.add_argument(
         "--base",
         metavar="PYTHON",
         help="over the torch and TE that a Python has; current: this one",
+    )
+
+
+def te_extension(parser: ArgumentParser) -> None:
+    """Which torch extension of Transformer Engine."""
+    choice(
+        parser,
+        "--te-extension",
+        ("real", "stand-in"),
+        help="Transformer Engine's torch extension: real is built where it is not there, stand-in "
+        "has no kernels and takes a second (real where it is built already)",
     )
 
 
@@ -169,4 +181,4 @@ def run_named(names: Sequence[str], args: Namespace) -> int:
         from mcore_compat.offline.run_over_base import run_over_base
 
         return run_over_base(names, args.base, parts, options, context())
-    return run_cells(names, parts, options, context())
+    return run_cells(names, parts, options, context(args.te_extension))

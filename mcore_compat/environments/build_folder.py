@@ -197,9 +197,7 @@ def variables(
     (base / "tmp").mkdir(exist_ok=True)
     values = process_variables.variables(site, None)
     values.update(recipe.variables)
-    if toolkit is None:
-        values.update(recipe.without_cuda)
-    elif words := archs(recipe, job.arch):
+    if toolkit and (words := archs(recipe, job.arch)):
         values[recipe.archs] = ";".join(words)
     values.update(
         CUDA_HOME=str(root),

@@ -20,16 +20,19 @@ DAMAGED = ".damaged"
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """Everything that a wheel's ABI depends on; its text names the wheel's folder."""
+    """Everything that a wheel's ABI depends on; its text names the wheel's folder. One without a
+    `torch` has nothing compiled, and fits any."""
 
     package: str
     version: str
-    torch: str
-    python: str
-    cuda: int
+    torch: str = ""
+    python: str = ""
+    cuda: int = 0
     variant: str = ""
 
     def __str__(self) -> str:
+        if not self.torch:
+            return f"{self.package}-{self.version}{self.variant}"
         machine = f"linux_{platform.machine()}"
         name = f"{self.package}-{self.version}-torch{self.torch}-py{self.python}-cu{self.cuda}"
         return f"{name}-{machine}{self.variant}"
@@ -37,7 +40,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A wheel of the wheelhouse, verified by importing it."""
+    """A wheel of the wheelhouse; what was compiled for it was verified by importing it."""
 
     key: Key
     path: Path

@@ -15,18 +15,20 @@ from mcore_compat.environments.toolkits import Toolkit
 class Recipe:
     """One source-only package.
 
-    `variables` switch its build; `without_cuda` are added where its CUDA part is left out, and
-    `stand_ins` are then the compiled modules that an empty module stands in for when the wheel
-    is verified. `cuda_headers` tells that C++ sources include CUDA's headers, `kernels_needed` that
-    a family cannot be run on a GPU without its own CUDA part; `archs` is the variable from which
-    its build reads the architectures to compile for, and `arch` the one where no GPU is meant.
+    `variables` switch its build; `without_cuda` tells that it can do without its compiled part: its
+    Python files are all that is taken then, and for the module `stand_in` one with the names of its
+    C++ sources, of the folder `csrc`. `cuda_headers` tells that C++ sources include CUDA's
+    headers, `kernels_needed` that a family cannot be run on a GPU without its own CUDA part;
+    `archs` is the variable from which its build reads the architectures to compile for, and `arch`
+    the one where no GPU is meant.
     """
 
     package: str
     module: str
     variables: Mapping[str, str] = field(default_factory=dict)
-    without_cuda: Mapping[str, str] = field(default_factory=dict)
-    stand_ins: tuple[str, ...] = ()
+    without_cuda: bool = False
+    stand_in: str = ""
+    csrc: str = ""
     cuda_headers: bool = False
     kernels_needed: bool = False
     archs: str = ""
@@ -36,6 +38,14 @@ class Recipe:
 RECIPES = {
     recipe.package: recipe
     for recipe in (
+        Recipe(
+            package="flash-attn",  # TE up to 1.11 is not imported without
+            module="flash_attn",
+            variables={"FLASH_ATTENTION_FORCE_BUILD": "TRUE"},
+            without_cuda=True,
+            stand_in="flash_attn_2_cuda",
+            csrc="/csrc/flash_attn/",
+        ),
         Recipe(
             package="transformer-engine-torch",
             module="transformer_engine.pytorch",
@@ -54,20 +64,18 @@ RECIPES = {
             package="causal-conv1d",
             module="causal_conv1d",
             variables={"CAUSAL_CONV1D_FORCE_BUILD": "TRUE"},
-            without_cuda={"CAUSAL_CONV1D_SKIP_CUDA_BUILD": "TRUE"},
-            stand_ins=("causal_conv1d_cuda",),
+            without_cuda=True,
             kernels_needed=True,
         ),
         Recipe(
             package="mamba-ssm",
             module="mamba_ssm",
             variables={"MAMBA_FORCE_BUILD": "TRUE"},
-            without_cuda={"MAMBA_SKIP_CUDA_BUILD": "TRUE"},
-            stand_ins=("selective_scan_cuda", "causal_conv1d_cuda"),
+            without_cuda=True,
         ),
     )
 }
-"""In the order in which they are built: mamba-ssm imports causal-conv1d."""
+"""In the order in which they are built: mamba-ssm imports causal-conv1d, and TE flash-attn."""
 
 
 def header_packages(cuda: str) -> tuple[str, ...]:

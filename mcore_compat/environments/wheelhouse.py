@@ -18,7 +18,13 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.base.progress import Heartbeat
 from mcore_compat.core.cells import Cell
-from mcore_compat.environments import build_folder, process_variables, recipes, toolkits
+from mcore_compat.environments import (
+    build_folder,
+    process_variables,
+    recipes,
+    source_wheel,
+    toolkits,
+)
 from mcore_compat.environments.build_folder import LIMIT, archs
 from mcore_compat.environments.build_log import last_line, line_that_matters, surroundings
 from mcore_compat.environments.kept_wheels import (
@@ -35,6 +41,7 @@ from mcore_compat.environments.kept_wheels import (
     state,
 )
 from mcore_compat.environments.recipes import RECIPES, Recipe
+from mcore_compat.environments.te_extension import wheel as te_wheel
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 from mcore_compat.resolve.locks import Lock, Pin
@@ -231,6 +238,10 @@ def _built(build: _Build) -> Wheel | Unbuildable:
     cut_off: _CutOffError
     with build_folder.opened(files.home() / "build", str(key), stamp) as base:
         sdist = build_folder.source(base, build.pin)
+        if recipe.without_cuda and build.toolkit is None:
+            more = _names_alone(sdist, recipe) if recipe.stand_in else {}
+            plain = source_wheel.make(sdist, key.package, key.version, recipe.module, base, more)
+            return record(key, plain, build.pin, None, 0.0)
         if not recipe.without_cuda:
             if not recipes.has_cuda_sources(sdist):
                 # The headers of torch's own CUDA serve, on every machine alike.
@@ -248,6 +259,12 @@ def _built(build: _Build) -> Wheel | Unbuildable:
                 return wheel
             return record(key, wheel, build.pin, build.toolkit, time.monotonic() - started)
     raise cut_off  # only here: an error within takes the folder away
+
+
+def _names_alone(sdist: Path, recipe: Recipe) -> dict[str, bytes]:
+    """What stands in for the compiled module, by its path."""
+    text = te_wheel.stand_in_text(sdist, recipe.csrc)
+    return {f"{recipe.stand_in}.py": text.encode()}
 
 
 def _compiled(build: _Build, base: Path, limit: float) -> Path | Unbuildable:
@@ -324,12 +341,7 @@ def _import_failure(build: _Build, site: Path, wheel: Path) -> str | None:
         if install.timed_out:
             raise InfrastructureError(f"installing {key} took over 300 s (log: {log})")
         return last_line(install)
-    stand_ins = recipe.stand_ins if build.toolkit is None else ()
-    code = (
-        "import sys, types, importlib, torch\n"
-        f"for name in {stand_ins!r}: sys.modules[name] = types.ModuleType(name)\n"
-        f"importlib.import_module({recipe.module!r})\n"
-    )
+    code = f"import importlib, torch; importlib.import_module({recipe.module!r})"
     variables = process_variables.variables(site, process_variables.driver_stub(site, job.run))
     imported = job.run([python, "-c", code], timeout=300, env=variables, log=log)
     no_driver = _NO_DRIVER.search(last_line(imported)) and not process_variables.has_driver()

@@ -151,13 +151,13 @@ def path_of(cell: str, workspace: Workspace) -> Path:
 
 
 def _start(ready: ResolvedCell, workspace: Workspace) -> Evidence:
-    return evidence.start(
+    begun = evidence.start(
         ready.cell,
         device_class=machine.device_class(),
-        lock=ready.lock.digest,
         suite=digest(workspace),
         check_set=EXCHANGE.name,
     )
+    return ready.started(begun)
 
 
 class Loading:

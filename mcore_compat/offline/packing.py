@@ -19,6 +19,7 @@ from mcore_compat.offline.base_list import BaseList
 from mcore_compat.offline.contents import ChangedWheel, PackedCell
 from mcore_compat.offline.node import install
 from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.results.evidence import REAL
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 
@@ -119,7 +120,9 @@ def _wheels(
     python = interpreters.find(cell.python, context.run, context.uv)
     wheels: list[Wheel] = []
     for package in packages:
-        built = pipeline.wheels_of(cell, lock, python, context, only=package, arch=arch or "")
+        built = pipeline.wheels_of(
+            cell, lock, python, context, only=package, arch=arch or "", extension=REAL
+        )
         if isinstance(built, Unbuildable):
             raise UsageError(f"{cell.name} cannot be built: {built.reason}")
         wheels += built

@@ -183,7 +183,7 @@ def counts(e: Evidence) -> Counts:
         works=sum(outcome in HOLDS for outcome in outcomes),
         conditional=outcomes.count(CheckOutcome.WORKS_WITH),
         fails=verdict.failing(e),
-        needs_gpu=outcomes.count(CheckOutcome.NEEDS_GPU),
+        needs_gpu=verdict.needing_gpu(e.checks),
         unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),
     )
 

@@ -86,6 +86,7 @@ def record(e: Evidence, matrix: Matrix) -> CellRecord:
         conditions={c.check: c.condition for c in e.checks if c.condition},
         features={name: tuple(sorted(features[name])) for name in sorted(features)},
         variables=e.variables,
+        te_extension=e.te_extension,
         unexpected=tuple(sorted({c.check for c in verdict.unexpected(e, matrix.expected)})),
     )
 

@@ -45,6 +45,7 @@ def csv_text(results: Sequence[Evidence]) -> str:
         "cell_outcome",
         *AXES,
         "cuda",
+        "te_extension",
         "taken",
         "family",
         "conditions",
@@ -55,7 +56,7 @@ def csv_text(results: Sequence[Evidence]) -> str:
     writer.writerow(head)
     for e in sorted(results, key=order):
         start = [e.cell, e.device_class, e.outcome.value, *(e.pins[axis] for axis in AXES)]
-        start += [str(e.cuda), e.taken]
+        start += [str(e.cuda), e.te_extension, e.taken]
         by_family: dict[str, dict[str, str]] = {"": {}} if not e.families() else {}
         conditions: dict[str, list[str]] = {}
         for c in e.checks:

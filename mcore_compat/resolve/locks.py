@@ -246,7 +246,9 @@ def _resolve(
         if not completed.ok:
             return Unresolvable(reason=readable(completed.output))
         body = body_of(out.read_text(encoding="utf-8"))
-        text = head(cell, date, sources, extras=bounds[1], body=body) + body
+        there = {pin.name for pin in pins_of(body, cell.name)}
+        mine = [name for name in sources if name in there]
+        text = head(cell, date, mine, extras=bounds[1], body=body) + body
     return parse(text, f"{cell.name}.txt")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.evidence import LEFT_OUT, CheckResult, Evidence
 
 GOOD = frozenset({CellOutcome.COMPATIBLE, CellOutcome.PARTIAL})
 """Cells in which a checkpoint restores for at least one family."""
@@ -41,6 +41,7 @@ class Difference:
       is not there): nothing is known of it, so it neither broke nor was fixed.
     - `newly_failing`, `newly_works`: was not asked before; nothing is said of what changed it.
 
+    What one of the two was not asked for want of a module (a stand-in is there) is left out.
     Without `same_suite` a difference may be the suite's.
     """
 
@@ -63,8 +64,9 @@ def difference(old: Evidence, new: Evidence) -> Difference:
     """
     if old.device_class != new.device_class:
         raise ValueError(f"evidence of {old.device_class} and {new.device_class}")
-    before = {c.check: c for c in old.checks}
-    after = {c.check: c for c in new.checks}
+    left_out = {c.check for e in (old, new) for c in e.checks if LEFT_OUT in c.details}
+    before = {c.check: c for c in old.checks if c.check not in left_out}
+    after = {c.check: c for c in new.checks if c.check not in left_out}
     by_kind: dict[str, list[Change]] = {}
     for check in sorted({*before, *after}):
         change = _change(check, before.get(check), after.get(check))

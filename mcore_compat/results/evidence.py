@@ -22,6 +22,9 @@ DEVICE_CLASSES = ("host", "gpu")
 MAIN = "main"
 """The check set that gives a cell its verdict."""
 
+REAL, STAND_IN = "real", "stand-in"
+"""The torch extension of Transformer Engine that ran: the release's own, or one without kernels."""
+
 EXCHANGE = "exchange"
 """The check set whose checks load what other cells saved: `sources`."""
 
@@ -91,6 +94,10 @@ class Record:
 FLAPPING = "flapping"
 """The detail of a check that ended differently when it was asked again: its outcomes, in order."""
 
+LEFT_OUT = "left_out"
+"""The detail of a check that is not asked for want of the modules that it names, for which others
+stand in; nothing is said of the packages then, nor of what they need."""
+
 RECORDS = frozenset({"signatures", "version-guards"})
 """Kinds of records that older suites asked as checks; they are read as records."""
 
@@ -151,6 +158,7 @@ class Evidence:
     check set. `base` is None where what ran is what the lock says. `sources`: by name, the cells
     whose checkpoints were loaded (`exchange`). `records`: by kind. `variables`: what has to be set
     for Transformer Engine to be imported there (`environments.plain_import`; None: not known).
+    `te_extension`: a stand-in has no kernels and no ABI (`environments.te_extension`).
     """
 
     check_set: Name = MAIN
@@ -172,6 +180,7 @@ class Evidence:
     sources: Mapping[str, Source] = field(default_factory=dict)
     records: Mapping[Name, Record] = field(default_factory=dict)
     variables: Mapping[VariableName, VariableValue] | None = None
+    te_extension: Literal["real", "stand-in"] = "real"
 
     def recorded(self, kind: str) -> Mapping[str, Any]:
         """What was recorded of a kind; empty where nothing was."""
@@ -199,9 +208,11 @@ def path_of(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -
     return folder / cell / f"{check_set}.{device_class}.json"
 
 
-def stale(result: Evidence, *, lock: str, suite: str, python: str) -> str:
+def stale(
+    result: Evidence, *, lock: str, suite: str, python: str, te_extension: str | None = None
+) -> str:
     """Why evidence does not hold any more, in a few words; empty where it does: the same lock,
-    suite, python, and it ran to its end.
+    suite, python, and it ran to its end; with the `te_extension` that is asked for, if one is.
 
     Of locally built wheels it records the bytes, which do not count: the lock names their sources,
     and what their ABI depends on is the cell's; no two builds give the same bytes.
@@ -214,7 +225,11 @@ def stale(result: Evidence, *, lock: str, suite: str, python: str) -> str:
         return "the lock changed"
     if result.suite != suite and result.outcome is not CellOutcome.UNBUILDABLE:
         return "the suite changed"
-    return "" if result.pins.get("python", python) == python else "the python changed"
+    if result.pins.get("python", python) != python:
+        return "the python changed"
+    if te_extension and result.checks and result.te_extension != te_extension:
+        return f"it is of the {result.te_extension} extension of Transformer Engine"
+    return ""
 
 
 def start(

@@ -12,14 +12,19 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-COMPILED = {"causal_conv1d_cuda": "causal_conv1d", "selective_scan_cuda": "mamba_ssm"}
+COMPILED = {
+    "causal_conv1d_cuda": "causal_conv1d",
+    "flash_attn_2_cuda": "flash_attn",
+    "selective_scan_cuda": "mamba_ssm",
+}
 """By compiled module, the distribution that it is of, as its wheels are named."""
 
 _MISSED = {
     "AttributeError": re.compile(r"module '(\w+)' has no attribute '\w+'"),
+    "KernelReached": re.compile(r"reached a kernel of (\w+): .*"),
     "ImportError": re.compile(r"cannot import name '\w+' from '(\w+)' \(unknown location\)"),
 }
-"""What Python says of a name that an empty module does not have."""
+"""What Python says of a name that an empty module does not have, and a module of names alone."""
 
 
 def missed(event: Mapping[str, Any], wheels: Iterable[str]) -> str | None:

@@ -21,7 +21,7 @@ from mcore_compat.base import file_group, files, foreign
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.outcomes import CellOutcome, cell_outcome
 from mcore_compat.results import agreement, fingerprint, large_values
-from mcore_compat.results.evidence import FORMAT, MAIN, RECORDS, Evidence, Record, path_of
+from mcore_compat.results.evidence import FORMAT, MAIN, REAL, RECORDS, Evidence, Record, path_of
 
 
 def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
@@ -46,6 +46,8 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
         del data["variables"]
     if data["reason"] and data["reason"]["cause"] is None:
         del data["reason"]["cause"]
+    if data["te_extension"] == REAL:
+        del data["te_extension"]
     return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
 
 
@@ -267,7 +269,7 @@ def _outranks(before: Evidence, result: Evidence) -> bool:
     return whole and (same or result.check_set == MAIN)
 
 
-_SAME = ("check_set", "cell", "device_class", "lock", "suite", "pins", "base")
+_SAME = ("check_set", "cell", "device_class", "lock", "suite", "pins", "base", "te_extension")
 _MACHINE = ("gpu", "driver", "python")
 """What must be equal for the checks of two runs to be one result."""
 

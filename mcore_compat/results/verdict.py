@@ -20,7 +20,14 @@ from mcore_compat.core.outcomes import (
     CellOutcome,
     CheckOutcome,
 )
-from mcore_compat.results.evidence import FLAPPING, CheckResult, Evidence, Failure
+from mcore_compat.results.evidence import (
+    FLAPPING,
+    LEFT_OUT,
+    STAND_IN,
+    CheckResult,
+    Evidence,
+    Failure,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -270,9 +277,23 @@ def _number(version: str) -> int:
     return parsed.major * 1000 + parsed.minor
 
 
+def needing_gpu(results: Iterable[CheckResult]) -> int:
+    """How many checks a GPU would answer."""
+    return sum(c.outcome is CheckOutcome.NEEDS_GPU and LEFT_OUT not in c.details for c in results)
+
+
+def stood_in(evidence: Evidence) -> str:
+    """What a stand-in for TE's torch extension means for a result; empty where the real one ran."""
+    if evidence.te_extension != STAND_IN or not evidence.checks:
+        return ""
+    names = ", ".join(c.check for c in evidence.checks if LEFT_OUT in c.details)
+    asked = f"; not asked of it: {names}" if names else ""
+    return f"a stand-in without kernels took the place of TE's torch extension{asked}"
+
+
 def summary(evidence: Evidence) -> str:
     """One line: the families that restore, and what was not asked."""
-    gpu = sum(c.outcome is CheckOutcome.NEEDS_GPU for c in evidence.checks)
+    gpu = needing_gpu(evidence.checks)
     asked = any(c.kind == CORE_KIND for c in evidence.checks)
     text = f"restores: {', '.join(restoring(evidence)) or ('no family' if asked else 'not asked')}"
     conditional = sum(c.outcome is CheckOutcome.WORKS_WITH for c in evidence.checks)
@@ -308,6 +329,8 @@ def show(
             say(f"  what would help: {evidence.reason.help}")
     if evidence.checks:
         say(f"  {summary(evidence)}")
+        if stood_in(evidence):
+            say(f"  {stood_in(evidence)}")
         console.print(_table(evidence))
     for name, outcomes in flapping(evidence.checks).items():
         say(f"flapping: {name} ended {', then '.join(outcomes)}", "bold")

@@ -30,7 +30,8 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What every stage needs; `run` is the one door to processes, `say` prints progress."""
+    """What every stage needs; `run` is the one door to processes, `say` prints progress.
+    `te_extension`: the one that is asked for, None: whichever there is (`run.te_extension`)."""
 
     workspace: Workspace
     matrix: Matrix
@@ -38,6 +39,7 @@ class Context:
     run: Runner
     say: Callable[[str], None]
     uv: Path
+    te_extension: str | None = None
 
 
 def say(line: str) -> None:
@@ -48,7 +50,7 @@ def say(line: str) -> None:
         print(foreign.plain(line), file=sys.stderr, flush=True)
 
 
-def context() -> Context:
+def context(te_extension: str | None = None) -> Context:
     """The workspace that is meant, its matrix and the facts, loaded; uv, found.
 
     Raises:
@@ -62,6 +64,7 @@ def context() -> Context:
         run=processes.run,
         say=say,
         uv=find_uv(),
+        te_extension=te_extension,
     )
 
 

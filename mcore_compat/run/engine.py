@@ -20,6 +20,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.environments import bytecode, creation
+from mcore_compat.environments.te_extension import stand_in
 from mcore_compat.environments.wheelhouse import Wheel
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results.evidence import CheckResult, Evidence
@@ -43,6 +44,16 @@ class ResolvedCell:
     def digests(self) -> dict[str, str]:
         """Of its wheels, by file name."""
         return {wheel.path.name: wheel.sha256 for wheel in self.wheels}
+
+    def started(self, base: Evidence) -> Evidence:
+        """A result that is begun, with what it will be run with."""
+        real = not stand_in.stands_in(self.wheels)
+        return replace(
+            base,
+            lock=self.lock.digest,
+            wheels=self.digests,
+            te_extension="real" if real else "stand-in",
+        )
 
 
 def _nothing(*_: object) -> None:

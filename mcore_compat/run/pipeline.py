@@ -30,12 +30,14 @@ from mcore_compat.environments import (
     recipes,
     wheelhouse,
 )
+from mcore_compat.environments.te_extension import stand_in
+from mcore_compat.environments.te_extension.wheel import PACKAGE
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
 from mcore_compat.results import evidence, fingerprint, store, verdict_index
-from mcore_compat.results.evidence import Evidence, Reason
-from mcore_compat.run import engine, machine
+from mcore_compat.results.evidence import STAND_IN, Evidence, Reason
+from mcore_compat.run import engine, machine, te_extension
 from mcore_compat.run.check_sets import MAIN, CheckSet
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.engine import Listener, ResolvedCell
@@ -137,7 +139,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
         return _ended(base, options, context.workspace)
     base = replace(base, lock=resolved.digest)
     if not options.force and not options.only:
-        stored = kept(base, results)
+        stored = kept(base, results, te_extension=context.te_extension)
         if stored and holds_here(stored, cell, resolved, context):
             return Outcome(evidence=stored, fresh=True)
     ready = ready_cell(cell, resolved, context)
@@ -201,11 +203,14 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
 
 def holds_here(stored: Evidence, cell: Cell, lock: Lock, context: Context) -> bool:
     """Whether a stored `unbuildable` has not lost its cause on this machine: no wheel is there by
-    now, and no toolkit or driver that was not there. True of every other outcome."""
+    now, no toolkit or driver that was not there, and nothing stands in. True of every other
+    outcome."""
     if stored.outcome is not CellOutcome.UNBUILDABLE:
         return True
     cuda = combinations.cuda_of(cell.torch, context.matrix, context.releases)
-    now = wheelhouse.causes(lock.source_only, cell, cuda, context.run)
+    real = te_extension.chosen(cell, lock, context) == evidence.REAL
+    built = [pin for pin in lock.source_only if real or pin.name != PACKAGE]
+    now = wheelhouse.causes(built, cell, cuda, context.run)
     return stored.reason is not None and stored.reason.cause in now
 
 
@@ -219,8 +224,11 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
     return last if last.outcome is CellOutcome.UNRESOLVABLE and last.lock == asked else None
 
 
-def kept(base: Evidence, results: Path, *, whole: bool = True) -> Evidence | None:
-    """The stored result of what `base` is the beginning of, where it still holds.
+def kept(
+    base: Evidence, results: Path, *, whole: bool = True, te_extension: str | None = None
+) -> Evidence | None:
+    """The stored result of what `base` is the beginning of, where it still holds, for the
+    `te_extension` that is asked for.
 
     Raises:
         EvidenceError: it is corrupt.
@@ -230,7 +238,9 @@ def kept(base: Evidence, results: Path, *, whole: bool = True) -> Evidence | Non
         return None
     stored = store.load(path, whole=whole)
     python = base.pins.get("python", "")
-    why = evidence.stale(stored, lock=base.lock, suite=base.suite, python=python)
+    why = evidence.stale(
+        stored, lock=base.lock, suite=base.suite, python=python, te_extension=te_extension
+    )
     return None if why else stored
 
 
@@ -254,12 +264,15 @@ def wheels_of(
     context: Context,
     only: str | None = None,
     arch: str | None = None,
+    extension: str | None = None,
 ) -> tuple[Wheel, ...] | Unbuildable:
     """The cell's wheels from the wheelhouse, built where they are not there yet.
 
     `only`: of this package alone; `arch`: the GPU architecture of another machine (`sm_90`) that
-    kernels are compiled for.
+    kernels are compiled for; `extension`: of Transformer Engine, None: as `run.te_extension` has
+    it.
     """
+    extension = extension or te_extension.chosen(cell, lock, context)
     job = wheelhouse.Job(
         cell=cell,
         lock=lock,
@@ -274,6 +287,9 @@ def wheels_of(
     wheels: list[Wheel] = []
     wanted = [pin for pin in lock.source_only if only in (None, pin.name)]
     for pin in sorted(wanted, key=lambda p: order.index(p.name)):
+        if pin.name == PACKAGE and extension == STAND_IN:
+            wheels.append(stand_in.ensure(pin, context.say))
+            continue
         wheel = wheelhouse.ensure(pin, job)
         if isinstance(wheel, Unbuildable):
             return wheel
@@ -283,14 +299,30 @@ def wheels_of(
 
 def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
     results = context.workspace.results
-    base = replace(base, wheels=ready.digests)
-    listener = Listener() if options.only else Listener(so_far=lambda e: store.save(e, results))
+    base = ready.started(base)
+    stored = _replaced(base, options, context)
+    listener = Listener(so_far=lambda e: store.save(e, results)) if stored else Listener()
     with engine.place_of(ready, MAIN, context) as place:
-        if not options.only:
+        # A stand-in is imported without what the real one needs.
+        if not options.only and base.te_extension == evidence.REAL:
             base = replace(base, variables=_variables(ready, place, context))
         before = _stored(base, context.workspace)
         result = engine.ask(MAIN, base, place, options, context, listener, before)
-    return _ended(result, options, context.workspace)
+    return _ended(result, options, context.workspace) if stored else Outcome(evidence=result)
+
+
+def _replaced(base: Evidence, options: Options, context: Context) -> bool:
+    """Whether what a run learns is stored: not where only some of the checks are asked for, nor in
+    the place of what tells more."""
+    there = _stored(base, context.workspace)
+    holds = there is not None and kept(base, context.workspace.results) is not None
+    if te_extension.gives_way(there, base, context, holds=holds):
+        return not options.only
+    context.say(
+        f"{base.cell}: the stored result is of the real extension of Transformer Engine and holds: "
+        "it stays; --te-extension stand-in has this run's take its place"
+    )
+    return False
 
 
 def _variables(
@@ -336,15 +368,21 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
     )
     if not options.force and not options.only and locked(cell, workspace):
         lock = locks.read(workspace.lock(cell.name))
-        stored = kept(replace(base, lock=lock.digest), workspace.results)
+        stored = kept(
+            replace(base, lock=lock.digest),
+            workspace.results,
+            te_extension=context.te_extension,
+        )
         if stored:
             return Outcome(evidence=stored, fresh=True)
     ready = resolved_cell(cell, context)
-    base = replace(base, lock=ready.lock.digest, wheels=ready.digests)
+    base = ready.started(base)
+    replaced = _replaced(base, replace(options, only=None), context)
 
     def keep(result: Evidence, *, whole: bool = False) -> Outcome:
         result = replace(result, complete=result.complete and whole)
-        store.save(result, workspace.results)
+        if replaced:
+            store.save(result, workspace.results)
         return Outcome(evidence=result)
 
     # Kept as it comes: whatever ends this process takes nothing away.

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
     """
-    here = context()
+    here = context(args.te_extension)
     line = line_of(args, here)
     search.known_check(args.check, (c.check for e in stored(here.workspace) for c in e.checks))
     known = {**known_of(line, args.check, here, stale=args.stale), **search.refused(line)}

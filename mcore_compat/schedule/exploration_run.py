@@ -19,7 +19,7 @@ from mcore_compat.environments import toolkits, wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
-from mcore_compat.results import store
+from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context
@@ -120,6 +120,8 @@ def view(
     near = [c for c in near if c.name not in ran]
     keys = {cell.name: te_key(cell) for cell in near}
     built = build_records()
+    # Only the real extension is built; where it is not asked for, a stand-in takes its place.
+    real = context.te_extension == evidence.REAL or device == "gpu"
     failed = {k for k in keys.values() if (wheelhouse.folder() / k / "failed.json").exists()}
     build_minutes = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
     choices = exploration.choose(
@@ -129,10 +131,11 @@ def view(
         exploration.guards_of(results),
         minutes=minutes,
         cost={
-            name: ((key,) if key not in built else (), build_minutes) for name, key in keys.items()
+            name: ((key,) if real and key not in built else (), build_minutes)
+            for name, key in keys.items()
         },
         cell_minutes=_cell_minutes(results) / jobs,
-        refused=failed | _without_nvcc(near, keys, context),
+        refused=failed | _without_nvcc(near, keys, context) if real else set(),
         most=most,
     )
     return ExplorationView(covered=exploration.coverage(state, possible), choices=choices)

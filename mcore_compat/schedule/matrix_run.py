@@ -146,6 +146,8 @@ def _run(
             kind=records.BUILDS, tasks=builds, minutes=minutes, outcome_of=lambda _: "done"
         ).run()
     again = ("--force",) if force else ()
+    if context.te_extension:
+        again = (*again, "--te-extension", context.te_extension)
     suite = MAIN.digest(context.workspace.suite)
     tasks = [
         Task(

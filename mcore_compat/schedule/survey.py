@@ -16,6 +16,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
+from mcore_compat.environments.te_extension.wheel import PACKAGE
 from mcore_compat.resolve import locks
 from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
@@ -69,7 +70,7 @@ def _state_of(
     lock = context.workspace.lock(cell.name)
     digest = sha256_file(lock) if lock.exists() else None
     path = evidence.path_of(cell.name, device, context.workspace.results)
-    missing = _missing(cell, context, built)
+    missing = _missing(cell, context, built, device)
     if not path.exists():
         return CellStatus(cell=cell, state="untested", missing=missing)
     try:
@@ -100,7 +101,8 @@ def _freshness(
 ) -> str:
     """`fresh`, or why not; `digests`: of the check sets that a whole run has."""
     python = last.pins.get("python", "")
-    why = evidence.stale(last, lock=lock, suite=digests["main"], python=python)
+    asked = context.te_extension
+    why = evidence.stale(last, lock=lock, suite=digests["main"], python=python, te_extension=asked)
     if why:
         return why
     if last.outcome is CellOutcome.UNBUILDABLE:
@@ -115,16 +117,20 @@ def _freshness(
     return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
 
 
-def _missing(cell: Cell, context: Context, built: Set[str]) -> tuple[str, ...]:
+def _missing(cell: Cell, context: Context, built: Set[str], device: str) -> tuple[str, ...]:
     """Keys of the wheels that the cell's lock wants and the wheelhouse does not have; none where
-    there is no lock."""
+    there is no lock, and none of TE's extension where a stand-in does."""
     path = context.workspace.lock(cell.name)
     pins = locks.read(path).source_only if path.exists() else ()
     if not pins:
         return ()
     chosen = pipeline.chosen(cell.name, context)
     # Of each package, any of its keys will do.
-    wanted = [[str(key) for key in wheelhouse.keys_of(pin, chosen)] for pin in pins]
+    wanted = [
+        [str(key) for key in wheelhouse.keys_of(pin, chosen)]
+        for pin in pins
+        if pin.name != PACKAGE or context.te_extension == evidence.REAL or device == "gpu"
+    ]
     return tuple(keys[-1] for keys in wanted if not built & set(keys))
 
 

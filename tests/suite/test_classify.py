@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from suite import preload
 from suite.classify import classify
 from suite.failures import headline
 from suite.outcomes import BROKEN, NEEDS_GPU, UNSUPPORTED, NeedsGpu, Unsupported
@@ -104,3 +105,16 @@ def test_a_name_bound_only_where_there_is_a_gpu_needs_one(tmp_path) -> None:
     with pytest.raises(NameError) as caught:
         space["f"]()
     assert classify(caught.value, host=True)[0] == NEEDS_GPU
+
+
+def test_what_a_half_imported_package_lacks_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = raised(AttributeError("module 'transformer_engine' has no attribute 'common'"))
+    assert classify(error, host=True)[0] == BROKEN
+    for said, outcome in (
+        ("ImportError: no such name", BROKEN),
+        ("RuntimeError: Found no NVIDIA driver on your system", NEEDS_GPU),
+    ):
+        monkeypatch.setitem(preload.OUTCOMES, "transformer_engine.pytorch", said)
+        assert classify(error, host=True)[0] == outcome
+    other = raised(AttributeError("module 'modelopt' has no attribute 'torch'"))
+    assert classify(other, host=True)[0] == BROKEN, "that one was imported"

@@ -33,11 +33,13 @@ class Group:
 @dataclass(frozen=True, kw_only=True)
 class CellSection:
     """A cell on one device class. `conditions`: each with the checks that hold under it, and how
-    they fail without it; `exports`: lines for a shell; `flapping`: outcomes by check."""
+    they fail without it; `stood_in`: what a stand-in means for it; `exports`: lines for a shell;
+    `flapping`: outcomes by check."""
 
     evidence: Evidence
     counts: Counts
     restores: tuple[str, ...]
+    stood_in: str
     families: tuple[str, ...]
     table: Markup
     groups: tuple[Markup, ...]
@@ -85,6 +87,7 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
         evidence=e,
         counts=counts(e),
         restores=verdict.restoring(e),
+        stood_in=verdict.stood_in(e),
         families=e.families(),
         table=table(e),
         groups=tuple(_rendered(entry, e.device_class) for entry in _groups(site, e, causes)),

@@ -1,0 +1,85 @@
+"""Wheels of the Python files of a source distribution, as a build without its compiled part makes
+them, without that build: no build environment, no torch, a second.
+
+What stands in for the compiled part when they are imported is the suite's (`suite.preload`).
+"""
+
+from __future__ import annotations
+
+import email
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.environments import plain_wheel
+
+
+def make(
+    sdist: Path,
+    package: str,
+    version: str,
+    module: str,
+    folder: Path,
+    more: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
+    """Write the wheel of `module`, a package at the top of the source distribution, into `folder`;
+    with `more` files by path.
+
+    Raises:
+        InfrastructureError: it cannot be read, or holds no such package.
+    """
+    try:
+        files = _files(sdist)
+        contents = _packages(files, module)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise InfrastructureError(f"{sdist.name} cannot be read: {error}") from error
+    if not contents:
+        raise InfrastructureError(f"{sdist.name} holds no package {module}")
+    return plain_wheel.write(
+        folder, package, version, {**contents, **more}, metadata=_requirements(files)
+    )
+
+
+def _files(sdist: Path) -> dict[PurePosixPath, bytes]:
+    """The Python files of a source distribution and its metadata, by path below its one folder."""
+    texts = {}
+    with tarfile.open(sdist) as archive:
+        for member in archive:
+            wanted = member.name.endswith((".py", "/PKG-INFO", "/requires.txt"))
+            file = archive.extractfile(member) if wanted else None
+            if file:
+                texts[PurePosixPath(*PurePosixPath(member.name).parts[1:])] = file.read()
+    return texts
+
+
+def _requirements(texts: dict[PurePosixPath, bytes]) -> str:
+    """What it requires, as lines of metadata; older ones say it in setuptools' own file alone,
+    where a section is an extra's."""
+    said = email.message_from_bytes(texts.get(PurePosixPath("PKG-INFO"), b""))
+    required = said.get_all("Requires-Dist", [])
+    own = next((text for path, text in texts.items() if path.name == "requires.txt"), b"")
+    extra = ""
+    for line in own.decode().splitlines() if not required else ():
+        if line.startswith("["):
+            extra = f'; extra == "{line.strip("[]")}"'
+        elif line:
+            required.append(f"{line}{extra}")
+    lines = [f"Requires-Python: {text}\n" for text in said.get_all("Requires-Python", [])]
+    lines += [f"Provides-Extra: {text}\n" for text in said.get_all("Provides-Extra", [])]
+    return "".join([*lines, *(f"Requires-Dist: {text}\n" for text in required)])
+
+
+def _packages(texts: dict[PurePosixPath, bytes], module: str) -> dict[str, bytes]:
+    """Those of them that are in packages: every folder down from `module` has an `__init__.py`."""
+
+    def packaged(path: PurePosixPath) -> bool:
+        folders = [folder for folder in path.parents if folder.parts]
+        return bool(folders) and all(folder / "__init__.py" in texts for folder in folders)
+
+    return {
+        str(path): text
+        for path, text in sorted(texts.items())
+        if path.parts[0] == module and packaged(path)
+    }
