@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,21 @@ from mcore_compat.base import exhaustion, files, temporary
 from mcore_compat.base.errors import InfrastructureError, LockError, MatrixError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.combinations import bounds_of_extras, te_core, undeclared_for
+from mcore_compat.core.combinations import te_core, undeclared_for
+from mcore_compat.core.extras import bounds_of_extras
 from mcore_compat.core.matrix import Matrix, SourceOnly
 from mcore_compat.core.releases import Releases
 from mcore_compat.index import package_index
 from mcore_compat.index.package_index import Client
 from mcore_compat.resolve import refusal
+from mcore_compat.resolve import wishes as wishing
+from mcore_compat.resolve.wishes import Wish
 
 PLATFORM = "x86_64-manylinux_2_35"
 """With 2_28 whole series fail falsely: a dependency of theirs has no such wheel."""
 
-SETTLE = datetime.timedelta(days=21)
-"""How long after its newest pin a cell's world stands still."""
+NO_DATE = "2999-01-01"
+"""Of a package of which every release may be taken."""
 
 RESOLVE_LIMIT_S = 300.0
 
@@ -80,13 +82,14 @@ class Lock:
 
 @dataclass(frozen=True, kw_only=True)
 class Unresolvable:
-    """The index says no: `reason` in the resolver's words, made readable."""
+    """The index says no: `reason` in the resolver's words, made readable; `words`: all of them."""
 
     reason: str
+    words: str = ""
 
 
 def exclude_newer(cell: Cell, releases: Releases) -> str:
-    """The date of a cell's world: `SETTLE` after the upload of the newest release it pins.
+    """The date of a cell's world: three weeks after the upload of the newest release it pins.
 
     Raises:
         MatrixError: nothing says when any of them was uploaded.
@@ -98,8 +101,7 @@ def exclude_newer(cell: Cell, releases: Releases) -> str:
             f"releases.json does not say when the releases of {cell.name} were uploaded; "
             "remake it from an index that does: nox -s refresh"
         )
-    moment = datetime.datetime.fromisoformat(newest.replace("Z", "+00:00")) + SETTLE
-    return moment.strftime("%Y-%m-%d")
+    return wishing.settled(newest)
 
 
 def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, .
     }
     for rule in undeclared_for(cell, matrix):
         wanted.update(rule.requires)
+    wanted.update(cell.further)
     return tuple(sorted(wanted))
 
 
@@ -176,54 +179,56 @@ def make(
 ) -> Lock | Unresolvable:
     """Resolve a cell; the lock is returned, not written.
 
-    Ranges that the releases declare in extras are kept to, unless the packages contradict one
-    another there: nobody asked for the extras, so they cannot make a cell unresolvable.
-    A refusal is held against what the index lists, unless `offline`.
+    What `wishes` has is kept to as far as that can be: nobody asked for it, so it cannot make a
+    cell unresolvable. A refusal is held against what the index lists, unless `offline`.
 
     Raises:
         InfrastructureError: the index did not answer, or not as an index that knows the releases;
             or the disk is full.
     """
     asking = _Asking(uv=uv, run=run, offline=offline, client=client)
-    answer: Lock | Unresolvable
-    for bounds, words in choices(bounds_of_extras(cell, releases)):
-        try:
-            answer = _resolve(cell, matrix, releases, (bounds, words), asking)
-        except OSError as error:
-            raise InfrastructureError(f"{cell.name} could not be resolved: {error}") from error
-        if isinstance(answer, Lock):
-            break
-    return answer
+    date = exclude_newer(cell, releases)
+    every = wishing.wishes(cell, matrix, releases, date)
+
+    def ask(wishes: Sequence[Wish]) -> str | Unresolvable:
+        return _resolve(cell, matrix, releases, wishes, asking)
+
+    try:
+        kept = wishing.as_many_as_can_be(
+            every, ask, lambda a: None if isinstance(a, str) else a.words
+        )
+    except OSError as error:
+        raise InfrastructureError(f"{cell.name} could not be resolved: {error}") from error
+    if isinstance(kept.answer, Unresolvable):
+        return kept.answer
+    packages = {line.partition("==")[0] for line in kept.answer.splitlines() if "==" in line}
+    told = wishing.told(kept.wishes, kept.given_up, packages)
+    text = head(cell, date, _sources(matrix), told=told, body=kept.answer) + kept.answer
+    return parse(text, f"{cell.name}.txt")
 
 
-def choices(bounds: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The ranges of extras to keep to, best first, each with the words for the lock's head."""
-    ranges = {text for texts in bounds.values() for text in texts}
-    yield tuple(sorted(ranges)), "kept to"
-    names = [{Requirement(text).name for text in texts} for texts in bounds.values()]
-    disputed = {name for name in set().union(*names) if sum(name in n for n in names) > 1}
-    if disputed:
-        undisputed = {text for text in ranges if Requirement(text).name not in disputed}
-        yield tuple(sorted(undisputed)), f"kept to, but for {', '.join(sorted(disputed))}"
-    if ranges:
-        yield (), "not kept to: they contradict one another"
+def _sources(matrix: Matrix) -> list[str]:
+    return sorted({rule.package for rule in matrix.source_only})
 
 
 def _resolve(
     cell: Cell,
     matrix: Matrix,
     releases: Releases,
-    bounds: tuple[tuple[str, ...], str],
+    wishes: Sequence[Wish],
     asking: _Asking,
-) -> Lock | Unresolvable:
-    sources = sorted({rule.package for rule in matrix.source_only})
+) -> str | Unresolvable:
+    """A cell's packages as `body_of` has them."""
+    dates = {wish.name: wish.before for wish in wishes if wish.before}
+    # Whoever asks for a release may ask for one that is younger than the cell.
+    dates |= {Requirement(text).name: NO_DATE for text in cell.further}
     date = exclude_newer(cell, releases)
     wanted = requirements(cell, matrix, releases)
     with temporary.folder() as folder:
         names = ("requirements.in", "constraints.in", "uv.toml", "pylock.toml")
         asked, constraints, config, out = (folder / name for name in names)
         asked.write_text("".join(f"{line}\n" for line in wanted))
-        constraints.write_text("".join(f"{line}\n" for line in bounds[0]))
+        constraints.write_text("".join(f"{w.text}\n" for w in wishes if not w.before))
         config.write_text(settings(cell, matrix))
         # In this form the resolver tells the files that the platform takes; as requirements, the
         # hashes of every other platform's files too, ten times as much.
@@ -231,33 +236,34 @@ def _resolve(
         argv += ["--constraints", constraints, "--quiet", "--no-header", "--no-annotate"]
         argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
         argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
+        for name, day in dates.items():
+            argv += ["--exclude-newer-package", f"{name}={day}T00:00:00Z"]
         argv += ["--python-version", cell.python, "--no-python-downloads"]
         argv += ["--only-binary", ":all:", "--no-build-isolation"]
-        for name in sources:
+        for name in _sources(matrix):
             argv += ["--no-binary", name]
         completed = asking(argv)
-        if _doubt(cell, completed, wanted, date, releases, asking):
+        if _doubt(cell, completed, wanted, (date, dates), releases, asking):
             # What the resolver keeps of the index may be of another moment.
             completed = asking([*argv, "--refresh"])
-            doubt = _doubt(cell, completed, wanted, date, releases, asking)
+            doubt = _doubt(cell, completed, wanted, (date, dates), releases, asking)
             if doubt:
                 raise InfrastructureError(f"resolving {cell.name} came to no answer: {doubt}")
         if not completed.ok:
-            return Unresolvable(reason=readable(completed.output))
-        body = body_of(out.read_text(encoding="utf-8"))
-        text = head(cell, date, sources, extras=bounds[1], body=body) + body
-    return parse(text, f"{cell.name}.txt")
+            return Unresolvable(reason=readable(completed.output), words=completed.output)
+        return body_of(out.read_text(encoding="utf-8"))
 
 
 def _doubt(
     cell: Cell,
     completed: Completed,
     wanted: Iterable[str],
-    date: str,
+    until: tuple[str, Mapping[str, str]],
     releases: Releases,
     asking: _Asking,
 ) -> str | None:
-    """Why an answer of the resolver is not to be believed; None of one that is.
+    """Why an answer of the resolver is not to be believed; None of one that is. `until`: the date
+    of all packages, and those of some.
 
     Raises:
         InfrastructureError: it is no answer, or the index gives none to hold it against.
@@ -269,7 +275,7 @@ def _doubt(
         return None
     packages = [name for text in wanted if releases.of(name := Requirement(text).name)]
     try:
-        return refusal.contradiction(completed.output, packages, date, releases, asking.client())
+        return refusal.contradiction(completed.output, packages, until, releases, asking.client())
     except InfrastructureError as error:
         raise InfrastructureError(f"resolving {cell.name} came to no answer: {error}") from error
 
@@ -324,13 +330,17 @@ def readable(output: str) -> str:
     return text.removeprefix("error: ")[:600]
 
 
-def head(cell: Cell, date: str, sources: Iterable[str], *, extras: str, body: str) -> str:
-    """The comment at the top of a lock; `parse` reads it back."""
+def head(cell: Cell, date: str, sources: Iterable[str], *, told: tuple[str, str], body: str) -> str:
+    """The comment at the top of a lock; `parse` reads it back. `told`: as `wishes.told`."""
+    dates, extras = told
+    further = f"# asked for beside them: {' '.join(cell.further)}\n" if cell.further else ""
     pins = " ".join(f"{axis}=={version}" for axis, version in cell.pins.items())
     return (
         f"# Lock of {cell.name}. Made by `nox -s lock -- {cell.name}`; not edited by hand.\n"
         f"# pins: {pins} cuda=={cell.cuda}\n"
+        f"{further}"
         f"# exclude-newer: {date}\n"
+        f"# of ModelOpt's time: {dates}\n"
         f"# platform: {PLATFORM}\n"
         f"# ranges declared in extras: {extras}\n"
         f"# source-only: {' '.join(sources)}\n"

@@ -22,7 +22,8 @@ from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, Res
 from resolvelib.resolvers import ResolutionTooDeep
 
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.combinations import bounds_of_extras, machine, violations
+from mcore_compat.core.combinations import machine, violations
+from mcore_compat.core.extras import bounds_of_extras
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index.metadata import MetadataStore
@@ -88,7 +89,9 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
         return Installability(installs=False, reason="; ".join(reasons))
     wanted = [need(text) for text in locks.requirements(cell, matrix, releases)]
     answer = Installability(installs=None)
-    for bounds, _ in locks.choices(bounds_of_extras(cell, releases)):
+    # What a lock gives up of the ranges when they contradict one another, it may give up whole.
+    bounds_of = bounds_of_extras(cell, releases).values()
+    for bounds in (tuple(sorted({text for texts in bounds_of for text in texts})), ()):
         answer = resolved(wanted, _world(cell, matrix, releases, bounds), store)
         if answer.installs:
             break
