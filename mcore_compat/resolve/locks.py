@@ -161,6 +161,7 @@ class _Asking:
     run: Runner
     offline: bool
     client: Callable[[], Client]
+    near: Lock | None = None
 
     def __call__(self, argv: Sequence[str | Path]) -> Completed:
         offline = ["--offline"] if self.offline else []
@@ -176,8 +177,10 @@ def make(
     run: Runner,
     offline: bool = False,
     client: Callable[[], Client] = package_index.resolvers_client,
+    near: Lock | None = None,
 ) -> Lock | Unresolvable:
-    """Resolve a cell; the lock is returned, not written.
+    """Resolve a cell; the lock is returned, not written. `near`: a lock that it is to differ from
+    in no more than it must.
 
     What `wishes` has is kept to as far as that can be: nobody asked for it, so it cannot make a
     cell unresolvable. A refusal is held against what the index lists, unless `offline`.
@@ -186,9 +189,9 @@ def make(
         InfrastructureError: the index did not answer, or not as an index that knows the releases;
             or the disk is full.
     """
-    asking = _Asking(uv=uv, run=run, offline=offline, client=client)
+    asking = _Asking(uv=uv, run=run, offline=offline, client=client, near=near)
     date = exclude_newer(cell, releases)
-    every = wishing.wishes(cell, matrix, releases, date)
+    every = () if near else wishing.wishes(cell, matrix, releases, date)
 
     def ask(wishes: Sequence[Wish]) -> str | Unresolvable:
         return _resolve(cell, matrix, releases, wishes, asking)
@@ -203,6 +206,8 @@ def make(
         return kept.answer
     packages = {line.partition("==")[0] for line in kept.answer.splitlines() if "==" in line}
     told = wishing.told(kept.wishes, kept.given_up, packages)
+    if near:
+        told = f"as {near.cell}", f"as {near.cell}"
     text = head(cell, date, _sources(matrix), told=told, body=kept.answer) + kept.answer
     return parse(text, f"{cell.name}.txt")
 
@@ -230,6 +235,8 @@ def _resolve(
         asked.write_text("".join(f"{line}\n" for line in wanted))
         constraints.write_text("".join(f"{w.text}\n" for w in wishes if not w.before))
         config.write_text(settings(cell, matrix))
+        if asking.near:  # what an output file has is preferred
+            out.write_text(_as_output(asking.near))
         # In this form the resolver tells the files that the platform takes; as requirements, the
         # hashes of every other platform's files too, ten times as much.
         argv: list[str | Path] = [asking.uv, "pip", "compile", asked, "--output-file", out]
@@ -278,6 +285,12 @@ def _doubt(
         return refusal.contradiction(completed.output, packages, until, releases, asking.client())
     except InfrastructureError as error:
         raise InfrastructureError(f"resolving {cell.name} came to no answer: {error}") from error
+
+
+def _as_output(lock: Lock) -> str:
+    """The pins of a lock as the resolver writes them."""
+    rows = [f'[[packages]]\nname = "{p.name}"\nversion = "{p.version}"\n' for p in lock.all_pins]
+    return 'lock-version = "1.0"\ncreated-by = "mcore-compat"\n\n' + "\n".join(rows)
 
 
 def body_of(pylock: str) -> str:

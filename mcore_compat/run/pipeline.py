@@ -31,7 +31,7 @@ from mcore_compat.environments import (
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
-from mcore_compat.results import evidence, fingerprint, store, verdict_index
+from mcore_compat.results import evidence, fingerprint, repairs, store, verdict_index
 from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN, CheckSet
@@ -339,7 +339,8 @@ def _ended(result: Evidence, options: Options, workspace: Workspace) -> Outcome:
     """What a run came to, stored; not where only some of the checks were asked for."""
     if not options.only:
         store.save(result, workspace.results)
-        verdict_index.note(result, workspace.verdicts)
+        (published,), _ = repairs.applied_to_all([result], workspace.results)
+        verdict_index.note(published, workspace.verdicts)
     return Outcome(evidence=result)
 
 
