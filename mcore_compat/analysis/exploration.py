@@ -142,10 +142,10 @@ def _boundaries(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[fl
     for failure in explained:
         for rule in failure.rules:
             for bound in rule.bounds:
-                others = (axis for axis in rule.axes if axis != bound.axis)
-                if bound.axis not in VARIED or not all(
-                    rule.admits(axis, cell.pins[axis]) for axis in others
-                ):
+                others = [axis for axis in rule.axes if axis != bound.axis]
+                if bound.axis not in VARIED or not set(others) <= set(AXES):
+                    continue
+                if not all(rule.admits(axis, cell.pins[axis]) for axis in others):
                     continue
                 for ends in bound.gaps():
                     works, fails = sorted(ends, key=lambda v: inside(v, bound.low, bound.high))
@@ -161,7 +161,8 @@ def _boundaries(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[fl
 def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[float, str]]:
     """The failures whose rules say different things of the cell."""
     for failure in explained:
-        for fit in failure.rivals():
+        for rivals in failure.rivals():
+            fit = [rule for rule in rivals if set(rule.axes) <= set(AXES)]
             if 0 < sum(rule.holds(cell.pins) for rule in fit) < len(fit):
                 decides = " or ".join(dict.fromkeys(" with ".join(rule.axes) for rule in fit))
                 yield DIVIDES, f"tells whether {decides} decides over {failure.checks[0]}"

@@ -58,6 +58,22 @@ ByState = Annotated[
 ]
 
 
+class PublishedRepair(Struct, frozen=True, kw_only=True):
+    """A pin off the axes that repairs a cell: with `requirement` the `checks` hold that fail with
+    `locked`, the release of `package` in its lock. `works` is the newest that repairs, `fails` the
+    nearest that does not."""
+
+    package: str
+    requirement: str
+    locked: str
+    works: str
+    fails: str
+    checks: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"works with {self.requirement} ({self.locked} fails, {self.works} works)"
+
+
 class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
     """One cell on one device class.
 
@@ -69,7 +85,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     it holds; `features`: checks by what a person does that they are about, as far as the result
     says. `variables`: what has to be set for Transformer Engine to be imported there, left out
     where that is not known. `unexpected`: failures that nothing declares. `reason`: why a cell did
-    not come to its checks.
+    not come to its checks. `repair`: the pin with which checks hold that fail with the lock's; they
+    are `works-with`, and it is their condition.
     """
 
     name: CellName = field(name="cell")
@@ -88,6 +105,7 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     conditions: Mapping[str, str] = {}
     features: Mapping[str, tuple[str, ...]] = {}
     variables: Mapping[str, str] | None = None
+    repair: PublishedRepair | None = None
 
     @cached_property
     def checks(self) -> Mapping[str, str]:
@@ -149,6 +167,12 @@ class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
     bounded_rules: tuple[PublishedRule, ...] = field(name="rules")
     wider_rules: tuple[PublishedRule, ...] = ()
     next_cell: str | None = None
+    suspects: tuple[str, ...] = ()
+    """Packages off the axes that it points at: their name is missing, or their frame innermost."""
+    undecided: bool = False
+    """Whether it is not known that these decide, and no axis."""
+    alike: tuple[str, ...] = ()
+    """Other packages whose versions alone tell what fails from what works just as well."""
 
     @property
     def rules(self) -> tuple[str, ...]:

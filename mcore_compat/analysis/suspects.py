@@ -28,8 +28,8 @@ BUILT = frozenset({"mamba-ssm", "causal-conv1d", "pytest", "pluggy"})
 
 
 def suspects(failure: Failure, installed: Iterable[str]) -> tuple[str, ...]:
-    """The installed packages that a failure points at, the one that it names first: the owner of
-    the missing name, then the owners of its frames, the innermost first."""
+    """The installed packages that a failure points at: the owner of the name that it misses, then
+    the owner of its innermost frame. What only stands on the way is in many tracebacks."""
     known = {canonicalize_name(name) for name in installed}
     found = dict.fromkeys(canonicalize_name(module) for module in _modules(failure))
     return tuple(name for name in found if name in known and may_be(name))
@@ -44,4 +44,4 @@ def _modules(failure: Failure) -> Iterator[str]:
     for pattern in _MISSING:
         for match in pattern.finditer(failure.message):
             yield match["m"].partition(".")[0]
-    yield from (match["m"] for match in reversed([*_FRAME.finditer(failure.traceback)]))
+    yield from (match["m"] for match in [*_FRAME.finditer(failure.traceback)][-1:])

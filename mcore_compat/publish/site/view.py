@@ -83,7 +83,7 @@ class Site:
     @cached_property
     def constraints(self) -> Mapping[str, str]:
         """By cell: the text of its file of constraints, where it has one."""
-        return csv_and_constraints.constraints(self.all_.found)
+        return csv_and_constraints.constraints(self.all_.found, self.all_.repairs)
 
     @cached_property
     def instead(self) -> Instead:
