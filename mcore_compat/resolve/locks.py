@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Unresolvable:
     """The index says no: `reason` in the resolver's words, made readable; `words`: all of them."""
 
     reason: str
-    words: str = ""
+    words: str = field(default="", compare=False)
 
 
 def exclude_newer(cell: Cell, releases: Releases) -> str:

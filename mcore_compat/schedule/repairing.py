@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mcore_compat.analysis import suspects
 from mcore_compat.analysis.bisect import halving
@@ -136,22 +136,11 @@ def candidates(package: str, locked: str) -> Candidates:
     Raises:
         InfrastructureError: the index did not answer, or has none.
     """
-    found = package_index.files_of(package, package_index.resolvers_client())
-    versions: dict[Version, str] = {}
-    for release in package_index.listed(found):
-        try:
-            version = Version(release["version"])
-        except InvalidVersion:
-            continue
-        if not (version.is_prerelease or release["yanked"]) and release["wheels"]:
-            versions[version] = release["version"]
-    if not versions:
-        raise InfrastructureError(f"the index lists no release of {package} that could be tried")
+    order = package_index.installable(package, package_index.resolvers_client())
     here = Version(locked)
-    order = sorted(versions)
     return Candidates(
-        tuple(versions[v] for v in reversed(order) if v < here),
-        tuple(versions[v] for v in order if v > here),
+        tuple(v for v in reversed(order) if Version(v) < here),
+        tuple(v for v in order if Version(v) > here),
     )
 
 
@@ -299,10 +288,11 @@ class _UninstallableError(Exception):
 def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[Evidence, Lock]:
     """The suite in the cell with another release of the package, all else as it must be; nothing
     is stored."""
+    others = (pin for pin in what.cell.further if pin.partition("==")[0] != what.package)
     pinned = replace(
         what.cell,
         name=ENVIRONMENT.format(what.cell.name),
-        further=(*what.cell.further, f"{what.package}=={version}"),
+        further=(*others, f"{what.package}=={version}"),
     )
     lock = locks.make(pinned, here.matrix, here.releases, uv=here.uv, run=here.run, near=what.lock)
     if isinstance(lock, Unresolvable):
