@@ -13,7 +13,7 @@ import tomllib
 from packaging.requirements import Requirement
 
 from mcore_compat.base import exhaustion, files, temporary
-from mcore_compat.base.errors import InfrastructureError, LockError, MatrixError
+from mcore_compat.base.errors import InfrastructureError, LockError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.combinations import te_core, undeclared_for
@@ -24,13 +24,11 @@ from mcore_compat.index import package_index
 from mcore_compat.index.package_index import Client
 from mcore_compat.resolve import refusal
 from mcore_compat.resolve import wishes as wishing
+from mcore_compat.resolve.dates import exclude_newer, of_pin
 from mcore_compat.resolve.wishes import Wish
 
 PLATFORM = "x86_64-manylinux_2_35"
 """With 2_28 whole series fail falsely: a dependency of theirs has no such wheel."""
-
-NO_DATE = "2999-01-01"
-"""Of a package of which every release may be taken."""
 
 RESOLVE_LIMIT_S = 300.0
 
@@ -86,22 +84,6 @@ class Unresolvable:
 
     reason: str
     words: str = field(default="", compare=False)
-
-
-def exclude_newer(cell: Cell, releases: Releases) -> str:
-    """The date of a cell's world: three weeks after the upload of the newest release it pins.
-
-    Raises:
-        MatrixError: nothing says when any of them was uploaded.
-    """
-    packages = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
-    newest = max(releases.get(name, cell.pins[name]).uploaded for name in packages)
-    if not newest:
-        raise MatrixError(
-            f"releases.json does not say when the releases of {cell.name} were uploaded; "
-            "remake it from an index that does: nox -s refresh"
-        )
-    return wishing.settled(newest)
 
 
 def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, ...]:
@@ -186,15 +168,18 @@ def make(
     cell unresolvable. A refusal is held against what the index lists, unless `offline`.
 
     Raises:
+        UsageError: a pin beside the axes is of no release; names the nearest.
         InfrastructureError: the index did not answer, or not as an index that knows the releases;
             or the disk is full.
     """
     asking = _Asking(uv=uv, run=run, offline=offline, client=client, near=near)
     date = exclude_newer(cell, releases)
+    if cell.further and not offline:  # whoever asks for a younger release wants its world
+        date = max(date, *(of_pin(pin, client()) for pin in cell.further))
     every = () if near else wishing.wishes(cell, matrix, releases, date)
 
     def ask(wishes: Sequence[Wish]) -> str | Unresolvable:
-        return _resolve(cell, matrix, releases, wishes, asking)
+        return _resolve(cell, matrix, releases, (date, wishes), asking)
 
     try:
         kept = wishing.as_many_as_can_be(
@@ -220,14 +205,12 @@ def _resolve(
     cell: Cell,
     matrix: Matrix,
     releases: Releases,
-    wishes: Sequence[Wish],
+    world: tuple[str, Sequence[Wish]],
     asking: _Asking,
 ) -> str | Unresolvable:
-    """A cell's packages as `body_of` has them."""
+    """A cell's packages as `body_of` has them, of a date and under wishes."""
+    date, wishes = world
     dates = {wish.name: wish.before for wish in wishes if wish.before}
-    # Whoever asks for a release may ask for one that is younger than the cell.
-    dates |= {Requirement(text).name: NO_DATE for text in cell.further}
-    date = exclude_newer(cell, releases)
     wanted = requirements(cell, matrix, releases)
     with temporary.folder() as folder:
         names = ("requirements.in", "constraints.in", "uv.toml", "pylock.toml")

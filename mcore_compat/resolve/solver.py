@@ -28,6 +28,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index.metadata import MetadataStore
 from mcore_compat.resolve import locks
+from mcore_compat.resolve.dates import exclude_newer
 
 MOST_ROUNDS = 3000
 """A resolution of these packages takes about 120; one that takes more is left to uv."""
@@ -101,7 +102,7 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
 def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ...]) -> World:
     return World(
         python=cell.python,
-        until=locks.exclude_newer(cell, releases),
+        until=exclude_newer(cell, releases),
         sources=frozenset(rule.package for rule in matrix.source_only),
         overrides=tuple((r.package, r.requires) for r in locks.overrides(cell, matrix)),
         bounds=bounds,

@@ -8,7 +8,6 @@ the calendar says. Then the ranges that only a project's own developers declare.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,9 @@ from mcore_compat.core.combinations import requirement, undeclared_for
 from mcore_compat.core.extras import declared_ranges, is_axis, named
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
+from mcore_compat.resolve.dates import settled
 
 MODELOPT = "nvidia-modelopt"
-
-SETTLE = datetime.timedelta(days=21)
-"""How long after a release its world stands still."""
 
 
 class Strength(IntEnum):
@@ -45,12 +42,6 @@ class Wish:
     words: str
     strength: Strength
     before: str = ""
-
-
-def settled(uploaded: str) -> str:
-    """The date at which the world of a release stands still; `uploaded` as the index has it."""
-    moment = datetime.datetime.fromisoformat(uploaded.replace("Z", "+00:00")) + SETTLE
-    return moment.strftime("%Y-%m-%d")
 
 
 def wishes(cell: Cell, matrix: Matrix, releases: Releases, until: str) -> tuple[Wish, ...]:
