@@ -132,9 +132,14 @@ def format_name(request: Request) -> str:
     return f"{name}-with-{further}" if further else name
 
 
+def plain_name(name: str) -> str:
+    """A cell's name without the pins beside the axes that it asks for."""
+    return name.partition("-with-")[0]
+
+
 def has_further(name: str) -> bool:
     """Whether a cell's name asks for pins beside the axes: it is then in no table of the axes."""
-    return "-with-" in name
+    return plain_name(name) != name
 
 
 @functools.cache

@@ -107,7 +107,7 @@ def _repair(repair: Repair) -> PublishedRepair:
         locked=repair.locked,
         works=repair.works,
         fails=repair.fails,
-        checks=tuple(c.check for c in repair.checks),
+        checks=repair.holding,
     )
 
 

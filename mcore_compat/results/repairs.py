@@ -38,12 +38,14 @@ class Tried(Struct, frozen=True, kw_only=True):
 
 
 class RepairedCheck(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A check that fails with the lock and holds with the repair; `condition`: under which public
-    code, where not with all defaults."""
+    """A check that fails with the lock and not with the repair: it holds, or was blocked and could
+    not be asked (`reason`). `condition`: under which public code it holds, where not with all
+    defaults."""
 
     check: CheckId
     outcome: CheckOutcome
     condition: str | None = None
+    reason: str | None = None
 
 
 class Repair(Struct, frozen=True, kw_only=True):
@@ -80,6 +82,11 @@ class Repair(Struct, frozen=True, kw_only=True):
             result.lock,
             result.suite,
         )
+
+    @property
+    def holding(self) -> tuple[str, ...]:
+        """The checks that hold with it."""
+        return tuple(c.check for c in self.checks if c.outcome in HOLDS)
 
     @property
     def condition(self) -> str:
@@ -138,7 +145,8 @@ def _contradiction(repair: Repair) -> str:
         return f"{repair.requirement} is not what lies between {repair.works} and {repair.fails}"
     if repair.installed.get(repair.package) != repair.works:
         return f"{repair.package} {repair.works} was not installed"
-    if not repair.checks or any(c.outcome not in HOLDS for c in repair.checks):
+    outcomes = {c.outcome for c in repair.checks}
+    if not outcomes & HOLDS or outcomes & FAILS:
         return "it repairs no check"
     return ""
 
@@ -184,6 +192,8 @@ def applied(result: Evidence, repair: Repair | None) -> Evidence:
 
 
 def _mended(check: CheckResult, by: RepairedCheck, repair: Repair) -> CheckResult:
+    if by.outcome not in HOLDS:
+        return replace(check, outcome=by.outcome, failure=None, reason=by.reason)
     lines = [repair.condition, *([by.condition] if by.condition else [])]
     why = f"with {repair.package} {repair.locked}, which the lock has, it is {check.outcome.value}"
     return replace(

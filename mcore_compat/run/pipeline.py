@@ -17,7 +17,7 @@ from mcore_compat.base.errors import EvidenceError, InfrastructureError, LockErr
 from mcore_compat.base.files import home, write_text
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, moved, series_of
+from mcore_compat.core.cells import Cell, moved, plain_name, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import (
@@ -128,10 +128,27 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     if reasons:
         return Unresolvable(reason="; ".join(reasons))
     context.say(f"resolving {cell.name}")
-    lock = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
+    lock = locks.make(
+        cell,
+        context.matrix,
+        context.releases,
+        uv=context.uv,
+        run=context.run,
+        near=_without_further(cell, context),
+    )
     if isinstance(lock, Lock):
         write_text(context.workspace.lock(cell.name), lock.text)
     return lock
+
+
+def _without_further(cell: Cell, context: Context) -> Lock | None:
+    """The lock of a cell without the pins that its name asks for beside the axes, from which it is
+    to differ in no more than these need; None where there is none, or nothing is asked for."""
+    if not cell.further:
+        return None
+    path = context.workspace.lock(plain_name(cell.name))
+    lock = locks.read(path) if path.exists() else None
+    return lock if lock and _holds(lock.axes, cell) else None
 
 
 def run_cell(name: str, options: Options, context: Context) -> Outcome:

@@ -226,9 +226,10 @@ def _repair(
     """The repair as the whole suite bears it out; in words where it does not."""
     (works, fails), (result, lock) = pair, ran
     after = {c.check: c for c in result.checks}
-    mended = [c.check for c in what.result.checks if c.outcome in FAILS and _holds(after, c)]
-    lost = [c.check for c in what.result.checks if c.outcome in HOLDS and not _holds(after, c)]
-    if lost or not set(mended) & set(what.checks):
+    before = what.result.checks
+    mended = [c.check for c in before if c.outcome in FAILS and _asked_well(after, c)]
+    lost = [c.check for c in before if c.outcome in HOLDS and not _holds(after, c)]
+    if lost or not any(_holds(after, c) for c in before if c.check in what.checks):
         why = f"{', '.join(lost)} fail then" if lost else f"{what.asked} did not hold again"
         return f"{what.package} {works} is no repair: {why}"
     low, high = sorted((Version(works), Version(fails)))
@@ -247,7 +248,12 @@ def _repair(
         works=works,
         fails=fails,
         checks=tuple(
-            RepairedCheck(check=name, outcome=after[name].outcome, condition=after[name].condition)
+            RepairedCheck(
+                check=name,
+                outcome=after[name].outcome,
+                condition=after[name].condition,
+                reason=None if after[name].outcome in HOLDS else after[name].reason,
+            )
             for name in sorted(mended)
         ),
         tried=tried,
@@ -258,6 +264,11 @@ def _repair(
         },
         installed=result.installed,
     )
+
+
+def _asked_well(after: Mapping[str, CheckResult], before: CheckResult) -> bool:
+    """Whether it does not fail any more, be it that it cannot be asked."""
+    return before.check in after and after[before.check].outcome not in FAILS
 
 
 def _holds(after: Mapping[str, CheckResult], before: CheckResult) -> bool:
@@ -340,7 +351,7 @@ def lines(found: Repair) -> list[str]:
     )
     return [
         f"{found.cell}: works with {found.requirement}",
-        f"  {', '.join(c.check for c in found.checks)}",
+        f"  {', '.join(found.holding)}",
         f"  works at {found.works}, fails at {found.fails}; tried: {tried}",
         f"  what changes: {moved}",
         f"  {found.condition}",

@@ -93,7 +93,7 @@ class Site:
 def _default(name: str) -> bool:
     """Whether a cell stands on its series' own stack, for a pair of series."""
     asked = parse_name(name)
-    if asked is None or asked.te or asked.torch or asked.python:
+    if asked is None or asked.te or asked.torch or asked.python or asked.further:
         return False
     return all(word == series_of(word) for word in (asked.mcore, asked.modelopt))
 
