@@ -210,7 +210,7 @@ def stand_in(root: Path, core: bytes = b"") -> StandIn:
         f"{name}=={version} \\\n    --hash=sha256:{'ab' * 32}\n"
         for name, version in source_only.items()
     )
-    head = locks.head(CELL, "2026-01-01", list(source_only), extras="kept to", body=body)
+    head = locks.head(CELL, "2026-01-01", list(source_only), told=("none", "kept to"), body=body)
     return StandIn(
         workspace=Workspace(root),
         lock=locks.parse(head + body, f"{CELL.name}.txt"),

@@ -43,7 +43,9 @@ def lock_(cell: Cell) -> Lock:
     pins |= {"torch": cell.torch, "transformer-engine": cell.te, "numpy": "2.4.4"}
     pins["transformer-engine-torch"] = cell.te
     body = "".join(f"{n}=={v} \\\n    --hash=sha256:{'ab' * 32}\n" for n, v in sorted(pins.items()))
-    head = locks.head(cell, "2026-01-01", ["transformer-engine-torch"], extras="", body=body)
+    head = locks.head(
+        cell, "2026-01-01", ["transformer-engine-torch"], told=("none", "kept to"), body=body
+    )
     return locks.parse(head + body, f"{NAME}.txt")
 
 

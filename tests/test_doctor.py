@@ -19,6 +19,7 @@ from mcore_compat.analysis.published import (
     CellRecord,
     Compatibility,
     PublishedCause,
+    PublishedRepair,
     PublishedRule,
 )
 from mcore_compat.base import processes
@@ -389,3 +390,35 @@ def test_symbols_are_read_from_a_real_library(tmp_path: Path) -> None:
     assert any(n.startswith(b"Py") for n in scan.symbols(library, defined=False))
     (tmp_path / "x.so").write_text("no library")
     assert scan.symbols(tmp_path / "x.so", defined=True) == set()
+
+
+class TestRepair:
+    """The very combination is repaired by a pin: what is installed tells whether that is needed."""
+
+    REPAIR = PublishedRepair(
+        package="transformers",
+        requirement="transformers<4.56",
+        locked="4.57.1",
+        works="4.55.4",
+        fails="4.56.0",
+        checks=("import",),
+    )
+
+    def said_with(self, version: str | None, bare: Matrix) -> list[str]:
+        cell = changed(
+            record(),
+            {"import": "works-with", "restore[gpt]": "works"},
+            conditions={"import": "pip install 'transformers<4.56'"},
+            repair=self.REPAIR,
+        )
+        versions = {**VERSIONS, **({"transformers": version} if version else {})}
+        return said(replace(RIGHT, versions=versions), bare, published_of(cell))
+
+    def test_a_release_that_it_leaves_out_is_told(self, bare: Matrix) -> None:
+        (text,) = self.said_with("4.57.0", bare)
+        assert text.startswith("known to fail: import fail in compat-0.16-modelopt0.41 with")
+        assert "4.57.0 is installed, and they work with transformers<4.56" in text
+
+    @pytest.mark.parametrize("version", ["4.55.4", "no version", None])
+    def test_else_nothing_is(self, version: str | None, bare: Matrix) -> None:
+        assert self.said_with(version, bare) == []

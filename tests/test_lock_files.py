@@ -24,7 +24,10 @@ from mcore_compat.resolve.locks import Lock, Pin
 
 def written(body: str, sources: Sequence[str] = ("mamba-ssm", "transformer-engine-torch")) -> str:
     """A lock whose head fits its body, whatever that is."""
-    return locks.head(stand_in_cell(), "2026-01-22", sources, extras="kept to", body=body) + body
+    return (
+        locks.head(stand_in_cell(), "2026-01-22", sources, told=("none", "kept to"), body=body)
+        + body
+    )
 
 
 def refused(text: str) -> str:

@@ -12,7 +12,7 @@ from resolver_support import (
 )
 from support import stand_in_cell
 
-from mcore_compat.core import combinations
+from mcore_compat.core import extras
 from mcore_compat.core.matrix import Matrix, SourceOnly, Undeclared
 from mcore_compat.resolve import locks
 
@@ -50,11 +50,11 @@ def declared() -> Matrix:
 )
 def test_a_range_of_an_extra_holds_where_it_is_for_the_cell(text: str, kept: str | None) -> None:
     expected = (kept,) if kept else ()
-    assert combinations.bounds_of_extras(stand_in_cell(), world([text], [])) == {
+    assert extras.bounds_of_extras(stand_in_cell(), world([text], [])) == {
         "megatron-core": expected,
         "nvidia-modelopt": (),
     }
-    assert combinations.bounds_of_extras(stand_in_cell(), world([], [text])) == {
+    assert extras.bounds_of_extras(stand_in_cell(), world([], [text])) == {
         "megatron-core": (),
         "nvidia-modelopt": expected,
     }
@@ -63,13 +63,13 @@ def test_a_range_of_an_extra_holds_where_it_is_for_the_cell(text: str, kept: str
 def test_ranges_for_another_python_are_those_of_its_cell() -> None:
     of_old = dataclasses.replace(stand_in_cell(), python="3.10")
     known = world(['a<2; python_version < "3.11" and extra == "x"', 'b>1; extra == "x"'])
-    assert combinations.bounds_of_extras(of_old, known)["megatron-core"] == ("a<2", "b>1")
-    assert combinations.bounds_of_extras(stand_in_cell(), known)["megatron-core"] == ("b>1",)
+    assert extras.bounds_of_extras(of_old, known)["megatron-core"] == ("a<2", "b>1")
+    assert extras.bounds_of_extras(stand_in_cell(), known)["megatron-core"] == ("b>1",)
 
 
 def test_a_range_that_several_extras_declare_is_there_once_and_all_are_sorted() -> None:
     texts = ['b>1; extra == "x"', 'b>1; extra == "y"', 'a<2; extra == "x"', 'b<9; extra == "y"']
-    assert combinations.bounds_of_extras(stand_in_cell(), world(texts))["megatron-core"] == (
+    assert extras.bounds_of_extras(stand_in_cell(), world(texts))["megatron-core"] == (
         "a<2",
         "b<9",
         "b>1",

@@ -53,7 +53,7 @@ def state(name: str, *missing: str) -> CellStatus:
 
 def lock(cell: Cell, workspace: Workspace) -> None:
     """A lock of no packages."""
-    head = locks.head(cell, "2026-01-01", [], extras="kept", body="")
+    head = locks.head(cell, "2026-01-01", [], told=("none", "kept to"), body="")
     files.write_text(workspace.lock(cell.name), head)
 
 

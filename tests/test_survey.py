@@ -45,7 +45,7 @@ def locked(torch: str, context: Context) -> Cell:
     name = f"compat-0.16-modelopt0.41-te2.11-torch{torch}"
     cell = combinations.named(name, context.matrix, context.releases)
     body = f"{PIN.name}=={PIN.version} --hash=sha256:{PIN.hashes[0]}\n"
-    head = locks.head(cell, "2026-01-01", [PIN.name], extras="kept", body=body)
+    head = locks.head(cell, "2026-01-01", [PIN.name], told=("none", "kept to"), body=body)
     files.write_text(context.workspace.lock(cell.name), head + body)
     return cell
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,11 @@ class Finding:
     checks: tuple[str, ...] = ()
     imported_in: tuple[str, ...] = ()
     """Modules with an import that no requirement asks for, in the first of `cells`."""
+    pins: tuple[str, ...] = ()
+    """Packages off the axes that are in its rule."""
+    undecided: tuple[str, ...] = ()
+    """Packages off the axes that the failure points at, and of which it is not known whether they
+    decide: nobody is told of it before that."""
 
 
 @functools.cache
@@ -96,16 +101,18 @@ def holds(specifier: str, version: str) -> bool | None:
         return None
 
 
-def relations(package: str, version: str, releases: Releases) -> tuple[Relation, ...]:
-    """What a release of an axis declares of the other axes. Sorted, each once."""
+def relations(
+    package: str, version: str, releases: Releases, pins: Collection[str] = ()
+) -> tuple[Relation, ...]:
+    """What a release of an axis declares of the other axes, and of `pins`. Sorted, each once."""
     extras_of: dict[tuple[str, str], set[str]] = {}
     for name in (package, *PARTS.get(package, ())):
         release = next((r for r in releases.of(name) if r.version == version), None)
         if release is None:
             continue
         for text in release.requires:
-            for on, specifier, extra in _on_axis(text):
-                if on != package:
+            for on, specifier, extra in _declared(text):
+                if on != package and (on in AXES or on in pins):
                     extras_of.setdefault((on, specifier), set()).add(extra)
         if release.requires_python:
             extras_of.setdefault(("python", release.requires_python), set()).add("requires-python")
@@ -122,15 +129,13 @@ def relations(package: str, version: str, releases: Releases) -> tuple[Relation,
 
 
 @functools.cache
-def _on_axis(text: str) -> tuple[tuple[str, str, str], ...]:
-    """`(axis, specifier, extra)` of a requirement on an axis; empty for any other."""
+def _declared(text: str) -> tuple[tuple[str, str, str], ...]:
+    """`(package, specifier, extra)` of a requirement; empty where it is none."""
     try:
         need = Requirement(text)
     except InvalidRequirement:
         return ()
     on = canonicalize_name(need.name)
-    if on not in AXES:
-        return ()
     extra = re.search(r"""extra == ["']([^"']+)""", str(need.marker or ""))
     return ((on, str(need.specifier), extra[1] if extra else ""),)
 
@@ -140,7 +145,12 @@ def findings(
 ) -> tuple[Finding, ...]:
     """Everything worth telling, failures first, the one seen in most cells first."""
     by_name = {e.cell: e for e in evidence}
-    declared = functools.cache(lambda package, version: relations(package, version, releases))
+    pins = {name for failure in explained for name in failure.suspects}
+
+    @functools.cache
+    def declared(package: str, version: str) -> tuple[Relation, ...]:
+        return relations(package, version, releases, pins)
+
     broken = [_of_failure(failure, by_name, declared) for failure in explained]
     return (*broken, *_out_of_range(evidence, explained, declared), *_undeclared(evidence))
 
@@ -152,7 +162,7 @@ Declared = Callable[[str, str], tuple[Relation, ...]]
 def _of_failure(failure: Explained, by_name: Mapping[str, Evidence], declared: Declared) -> Finding:
     cells = tuple(sorted((s.cell for s in failure.seen if s.broken), key=_newest(by_name)))
     between = {name: _between(by_name[name], failure, declared) for name in cells}
-    kinds = {name: _kind(between[name], by_name[name].pins) for name in cells}
+    kinds = {name: _kind(between[name], versions_of(by_name[name])) for name in cells}
     # The first that says most: within every range, of which nothing is said, within some.
     wanted = ((FINE, False), (NOT, False), (FINE, True), (KEPT, True))
     shown = next(name for kind in wanted for name in cells if kinds[name] == kind)
@@ -165,7 +175,14 @@ def _of_failure(failure: Explained, by_name: Mapping[str, Evidence], declared: D
         rule="; or ".join(rule.text() for rule in failure.rules),
         fingerprint=failure.fingerprint,
         checks=failure.checks,
+        pins=tuple(name for name in failure.suspects if any(name in r.axes for r in failure.rules)),
+        undecided=failure.suspects if failure.undecided else (),
     )
+
+
+def versions_of(e: Evidence) -> Mapping[str, str]:
+    """Everything that a cell has, the axes among it."""
+    return {**e.installed, **e.pins}
 
 
 def _between(e: Evidence, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
@@ -270,6 +287,8 @@ def _out_of_range(
         together = [axes for key in failed for axes in deciding.get(key, ())]
         for package in DECLARING:
             for relation in declared(package, e.pins[package]):
+                if relation.on not in AXES:
+                    continue
                 out = not relation.admits(e.pins[relation.on])
                 if out and not any({package, relation.on} <= axes for axes in together):
                     rows.setdefault((relation, e.pins[relation.on]), []).append(e.cell)

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
 from mcore_compat.analysis.recommend import CORE
-from mcore_compat.core.cells import AXES, series_of
+from mcore_compat.core.cells import AXES, has_further, series_of
 from mcore_compat.core.combinations import machine
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, HOLDS
@@ -266,14 +266,26 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
         return []
     same = [c for c in known.cells if all(c.pins[a] == pins[a] for a in AXES)]
     if same:
-        best = min(same, key=lambda c: c.device_class != "gpu")
-        return list(_of_cell(best, known))
+        best = min(same, key=lambda c: (has_further(c.name), c.device_class != "gpu"))
+        return [*_repair(best, there), *_of_cell(best, known)]
     remarks = [_not_tested(pins, known)]
     for cause in known.causes:
         for fit in cause.rivals:
-            if all(_holds(rule, pins) for rule in fit):
+            if all(_holds(rule, {**there.versions, **pins}) for rule in fit):
                 remarks += _of_cause(cause, fit, pins, known)
     return remarks
+
+
+def _repair(cell: CellRecord, there: Installed) -> Iterator[Remark]:
+    """The pin that repairs the very combination, where what is installed is not within it."""
+    have = there.versions.get(cell.repair.package) if cell.repair else None
+    if cell.repair is None or have is None:
+        return
+    need = Requirement(cell.repair.requirement)
+    if not _meets(need.specifier, have):
+        text = f"{_listed(cell.repair.checks)} fail in {cell.name} with {cell.repair.package} "
+        text += f"{cell.repair.locked}; {have} is installed, and they work with {need}"
+        yield Remark(kind=KNOWN, text=text, help=f"install '{need}'")
 
 
 def _of_cause(
@@ -289,7 +301,7 @@ def _of_cause(
         cell
         for cell in known.cells
         if cell.device_class == cause.device_class
-        and all(_holds(rule, cell.pins) for rule in rules)
+        and all(_holds(rule, cell.pins, known_alone=True) for rule in rules)
     ]
     fails = {}
     for check in cause.checks:
@@ -322,7 +334,10 @@ def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
     if wrong:
         yield Remark(kind=KNOWN, text=f"{spelt}: {_listed(wrong)} fail", help=how)
     conditions: dict[str, list[str]] = {}
+    repaired = cell.repair.checks if cell.repair else ()  # what is installed tells of these
     for check, condition in cell.conditions.items():
+        if check in repaired:
+            continue
         conditions.setdefault(condition, []).append(check)
     for condition, held in conditions.items():
         text = f"{spelt}: {_listed(held)} hold only with {condition}"
@@ -361,10 +376,16 @@ def _elsewhere(
         yield _listed([c for c, _ in better]), where, f"{check} works in {cell_name}"
 
 
-def _holds(rule: str, pins: Mapping[str, str]) -> bool:
-    """Whether a rule in words, `torch>=2.9 and nvidia-modelopt==0.41.0`, covers a combination."""
-    needs = map(Requirement, rule.split(" and "))
-    return all(need.specifier.contains(pins[canonicalize_name(need.name)]) for need in needs)
+def _holds(rule: str, pins: Mapping[str, str], *, known_alone: bool = False) -> bool:
+    """Whether a rule in words, `torch>=2.9 and nvidia-modelopt==0.41.0`, covers a combination; not
+    one that lacks a package of it, but where only what is `known_alone` counts."""
+    for need in map(Requirement, rule.split(" and ")):
+        have = pins.get(canonicalize_name(need.name))
+        if have is None and known_alone:
+            continue
+        if have is None or not _meets(need.specifier, have):
+            return False
+    return True
 
 
 def _not_tested(pins: Mapping[str, str], known: Compatibility) -> Remark:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mcore_compat.analysis import suspects
 from mcore_compat.analysis.next_cell import UntestedCells, next_cell
 from mcore_compat.analysis.rules import (
     FAILS,
@@ -20,12 +21,14 @@ from mcore_compat.analysis.rules import (
     CellSighting,
     FailureState,
     Rule,
+    alone,
     bits,
     boxes,
     places,
     rivals,
     wider,
 )
+from mcore_compat.core.cells import AXES, format_name, has_further, parse_name, parsed
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.results.evidence import Evidence
 
@@ -58,7 +61,10 @@ class Explained:
     """A failure over all cells. `seen` are those that fail so and those in which the same checks
     work. `rules` about the same checks are equally small and cannot be told apart by what was
     tested; `wider` ones are not ruled out, but hold more cells that fail otherwise. `next_cell` is
-    the untested cell that would tell most, None where none would."""
+    the untested cell that would tell most, None where none would.
+
+    `suspects`: packages off the axes that the failure points at. `alike`: those that it does not
+    point at, and whose versions alone tell what fails from what works just as well."""
 
     fingerprint: str
     checks: tuple[str, ...]
@@ -66,6 +72,22 @@ class Explained:
     rules: tuple[Rule, ...]
     wider: tuple[Rule, ...] = ()
     next_cell: str | None = None
+    suspects: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the failure points at a package off the axes, and what was tested does not tell
+        whether that decides or an axis: nobody is to be told that it is his."""
+        of_pin = [bool(set(rule.axes) & set(self.suspects)) for rule in self.rules]
+        return bool(self.suspects) and not (of_pin and all(of_pin))
+
+    def doubt(self) -> str:
+        """What is not known where it is `undecided`."""
+        names = ", ".join(self.suspects)
+        return (
+            f"it points at {names}: what was tested does not tell whether that or an axis decides"
+        )
 
     @property
     def broken(self) -> int:
@@ -99,7 +121,14 @@ class _CellSets:
 
     def __init__(self, evidence: Iterable[Evidence]) -> None:
         order = sorted(evidence, key=lambda e: e.cell)
-        self.grid = CellGrid([(e.cell, e.pins) for e in order])
+        self.grid = CellGrid([(e.cell, {**_others(e), **e.pins}) for e in order])
+        self._packages = sorted({name for e in order for name in _others(e)})
+        self._failures = {
+            (c.failure.fingerprint, e.cell): suspects.suspects(c.failure, e.installed)
+            for e in order
+            for c in e.checks
+            if c.failure and c.outcome in FAILURES
+        }
         cells: dict[tuple[str, ...], list[int]] = {}
         for place, e in enumerate(order):
             stopped = _STATES.get(e.outcome.value)
@@ -120,22 +149,30 @@ class _CellSets:
         they work, and the checks do not fail together, with the rules of each part."""
         failed = {check: self._cells.get((fingerprint, check), 0) for check in checks}
         states = self._states(failed, _union(failed.values()))
-        rules = boxes(self.grid, states)
+        named = self._named(fingerprint)
+        rules = boxes(self.grid, states, suspects=named)
         if any(rule.contradicted for rule in rules):
             rules = self._parts(failed) or rules
         seen = self.grid.states({state: states[state] for state in (FAILS, WORKS)})
-        best = None
-        if untested:
-            broken = [cell for cell in seen if cell.broken]
+        broken = [cell for cell in seen if cell.broken]
+        best = _telling(rules, named, seen) if named else None
+        if untested and not best:
             best = next_cell(rules, broken, functools.partial(self.grid.asked, states), untested)
         return Explained(
             fingerprint=fingerprint,
             checks=tuple(checks),
             seen=seen,
             rules=rules,
-            wider=wider(self.grid, states),
+            wider=() if named and rules else wider(self.grid, states),
             next_cell=best,
+            suspects=named,
+            alike=() if named else alone(self.grid, states, self._packages),
         )
+
+    def _named(self, fingerprint: str) -> tuple[str, ...]:
+        """The packages off the axes that a failure points at, wherever it was seen."""
+        rows = (names for (key, _), names in self._failures.items() if key == fingerprint)
+        return tuple(dict.fromkeys(name for names in rows for name in names))
 
     def _any(self, state: FailureState, checks: Iterable[str]) -> int:
         """Where at least one of the checks says so."""
@@ -192,6 +229,52 @@ class _CellSets:
         return tuple(rules)
 
 
+def _others(e: Evidence) -> dict[str, str]:
+    """The packages off the axes that a cell had, in versions that can be compared."""
+    return {
+        name: version
+        for name, version in e.installed.items()
+        if suspects.may_be(name) and _valid(version)
+    }
+
+
+@functools.cache
+def _valid(version: str) -> bool:
+    try:
+        return bool(parsed(version))
+    except ValueError:
+        return False
+
+
+def _telling(
+    rules: Sequence[Rule], named: Sequence[str], seen: Sequence[CellSighting]
+) -> str | None:
+    """The cell that tells whether a package off the axes decides: one that fails, with the release
+    of it that is nearest among those with which the checks work. None where it was run."""
+    of_pin = [bool(set(rule.axes) & set(named)) for rule in rules]
+    if of_pin and all(of_pin):
+        return None
+    tested = {cell.cell for cell in seen}
+    order = sorted(
+        (cell for cell in seen if cell.broken),
+        key=lambda cell: [parsed(cell.pins[axis]) for axis in AXES],
+        reverse=True,
+    )
+    for cell in order:
+        for name in named:
+            have = cell.pins.get(name)
+            works = {c.pins[name] for c in seen if not c.broken and name in c.pins} - {have}
+            older = [v for v in works if have and parsed(v) < parsed(have)]
+            asked = parse_name(cell.cell)
+            if asked is None or not (works and have) or has_further(cell.cell):
+                continue
+            version = max(older, key=parsed) if older else min(works, key=parsed)
+            moved = format_name(replace(asked, further=(f"{name}=={version}",)))
+            if moved not in tested:
+                return moved
+    return None
+
+
 def _union(sets: Iterable[int]) -> int:
     return functools.reduce(operator.or_, sets, 0)
 
@@ -224,12 +307,21 @@ def lines(failure: Explained) -> list[str]:
         rows += [f"{_where(fit[0])}{_line(rule)}" for rule in fit]
         if len(fit) > 1:
             rows.append("these cannot be told apart by what was tested")
+    if failure.undecided:
+        rows.append(failure.doubt())
+    if failure.alike:
+        rows.append(f"what these alone tell apart as well, and nothing points at: {_pins(failure)}")
     if failure.wider:
         texts = (f"{rule.text()} ({rule.others_text()})" for rule in failure.wider)
         rows.append(f"not ruled out, as what fails otherwise may hide it: {'; or '.join(texts)}")
     if failure.next_cell:
         rows.append(f"what would tell most: nox -s {failure.next_cell}")
     return rows
+
+
+def _pins(failure: Explained) -> str:
+    more = f" and {len(failure.alike) - SHOWN} more" if len(failure.alike) > SHOWN else ""
+    return f"{', '.join(failure.alike[:SHOWN])}{more}"
 
 
 def _where(rule: Rule) -> str:

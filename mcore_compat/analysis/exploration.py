@@ -277,8 +277,10 @@ def _bounds(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[Explai
 
 
 def _within(rule: Rule, axis: str, cell: Cell) -> bool:
-    """Whether a cell lies within a rule, but for one axis."""
-    return all(rule.admits(other, cell.pins[other]) for other in rule.axes if other != axis)
+    """Whether a cell lies within a rule, but for one axis. Of pins off the axes a cell says
+    nothing."""
+    others = [other for other in rule.axes if other != axis]
+    return set(others) <= set(AXES) and all(rule.admits(o, cell.pins[o]) for o in others)
 
 
 def _unseen(cell: Cell, state: TestedCells) -> Iterator[Reason]:
@@ -291,7 +293,8 @@ def _unseen(cell: Cell, state: TestedCells) -> Iterator[Reason]:
 def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[Reason]:
     """The failures whose rules, of TE or torch, say different things of the cell."""
     for failure in explained:
-        for fit in failure.rivals():
+        for rivals in failure.rivals():
+            fit = [rule for rule in rivals if set(rule.axes) <= set(AXES)]
             if not any(axis in rule.axes for rule in fit for axis in VARIED):
                 continue
             holding = sum(rule.holds(cell.pins) for rule in fit)

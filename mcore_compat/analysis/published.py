@@ -58,6 +58,22 @@ ByState = Annotated[
 ]
 
 
+class PublishedRepair(Struct, frozen=True, kw_only=True):
+    """A pin off the axes that repairs a cell: with `requirement` the `checks` hold that fail with
+    `locked`, the release of `package` in its lock. `works` is the newest that repairs, `fails` the
+    nearest that does not."""
+
+    package: str
+    requirement: str
+    locked: str
+    works: str
+    fails: str
+    checks: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"works with {self.requirement} ({self.locked} fails, {self.works} works)"
+
+
 class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
     """One cell on one device class.
 
@@ -70,7 +86,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     says. `variables`: what has to be set for Transformer Engine to be imported there, left out
     where that is not known. `te_extension`: the torch extension of Transformer Engine that ran,
     left out of the real one. `unexpected`: failures that nothing declares. `reason`: why a cell did
-    not come to its checks.
+    not come to its checks. `repair`: the pin with which checks hold that fail with the lock's; they
+    are `works-with`, and it is their condition.
     """
 
     name: CellName = field(name="cell")
@@ -90,6 +107,7 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     features: Mapping[str, tuple[str, ...]] = {}
     variables: Mapping[str, str] | None = None
     te_extension: Literal["real", "stand-in"] = "real"
+    repair: PublishedRepair | None = None
 
     @cached_property
     def checks(self) -> Mapping[str, str]:
@@ -151,6 +169,12 @@ class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
     bounded_rules: tuple[PublishedRule, ...] = field(name="rules")
     wider_rules: tuple[PublishedRule, ...] = ()
     next_cell: str | None = None
+    suspects: tuple[str, ...] = ()
+    """Packages off the axes that it points at: their name is missing, or their frame innermost."""
+    undecided: bool = False
+    """Whether it is not known that these decide, and no axis."""
+    alike: tuple[str, ...] = ()
+    """Other packages whose versions alone tell what fails from what works just as well."""
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -170,6 +170,7 @@ def line(cell: CellRecord) -> str:
     verb = "holds" if len(cell.conditions) == 1 else "hold"
     count += f", {len(cell.conditions)} {verb} under a condition" if cell.conditions else ""
     where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
+    count += f"; {cell.repair.text()}" if cell.repair else ""
     return f"{where}: {pins}, CUDA {cell.cuda}; {count}"
 
 

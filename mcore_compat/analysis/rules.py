@@ -155,7 +155,7 @@ class Rule:
 
     def holds(self, pins: Mapping[str, str]) -> bool:
         """Whether a cell lies within the rule."""
-        return all(self.admits(axis, pins[axis]) for axis in self.axes)
+        return all(axis in pins and self.admits(axis, pins[axis]) for axis in self.axes)
 
     def admits(self, axis: str, version: str) -> bool:
         """Whether a version of one axis lies within the rule."""
@@ -205,32 +205,42 @@ def places(cells: int) -> Iterator[int]:
 
 
 class CellGrid:
-    """Cells by place, and by their versions."""
+    """Cells by place, and by their versions: of the axes, and of every other package that they have
+    installed, which not all have."""
 
     def __init__(self, cells: Sequence[tuple[str, Mapping[str, str]]]) -> None:
         self.cells = cells
         self.all = (1 << len(cells)) - 1
-        by_axis: dict[str, dict[str, list[int]]] = {axis: {} for axis in AXES}
-        for place, (_, pins) in enumerate(cells):
-            for axis in AXES:
-                by_axis[axis].setdefault(pins[axis], []).append(place)
-        self._at = {
-            axis: {version: bits(at[version], len(cells)) for version in sorted(at, key=parsed)}
-            for axis, at in by_axis.items()
-        }
+        self._at: dict[str, dict[str, int]] = {}
+
+    def _by_version(self, axis: str) -> dict[str, int]:
+        """The cells by version of an axis, or of another package; oldest first."""
+        if axis not in self._at:
+            at: dict[str, list[int]] = {}
+            for place, (_, pins) in enumerate(self.cells):
+                if axis in pins:
+                    at.setdefault(pins[axis], []).append(place)
+            order = sorted(at, key=parsed)
+            self._at[axis] = {version: bits(at[version], len(self.cells)) for version in order}
+        return self._at[axis]
 
     def at(self, axis: str, version: str) -> int:
         """The cells with a version of an axis."""
-        return self._at[axis].get(version, 0)
+        return self._by_version(axis).get(version, 0)
 
     def versions(self, axis: str, cells: int) -> list[str]:
         """The versions of an axis that some cells have, oldest first."""
-        return [version for version, at in self._at[axis].items() if at & cells]
+        return [version for version, at in self._by_version(axis).items() if at & cells]
+
+    def everywhere(self, axis: str, cells: int) -> bool:
+        """Whether all of some cells have a version of it."""
+        return not cells & ~functools.reduce(operator.or_, self._by_version(axis).values(), 0)
 
     def span(self, axis: str, cells: int) -> int:
         """All cells between the oldest and the newest version that some cells have."""
         versions = self.versions(axis, cells)
-        within = (at for v, at in self._at[axis].items() if inside(v, versions[0], versions[-1]))
+        by_version = self._by_version(axis)
+        within = (at for v, at in by_version.items() if inside(v, versions[0], versions[-1]))
         return functools.reduce(operator.or_, within, 0)
 
     def states(self, states: CellsByState) -> tuple[CellSighting, ...]:
@@ -253,21 +263,51 @@ class CellGrid:
         return bool(here & (states.get(FAILS, 0) | states.get(WORKS, 0)))
 
 
-def boxes(grid: CellGrid, states: CellsByState, checks: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+def boxes(
+    grid: CellGrid,
+    states: CellsByState,
+    checks: tuple[str, ...] = (),
+    suspects: Sequence[str] = (),
+) -> tuple[Rule, ...]:
     """The smallest rules: of those that hold the fewest cells in which the checks work, then the
     fewest in which they fail otherwise or are blocked, all those over the fewest axes.
 
     Where every rule holds cells that work, one of the best. None where nothing failed or, as no
-    rule could then be wrong, nothing works.
+    rule could then be wrong, nothing works. `suspects`: packages off the axes that the failure
+    points at; the smallest rules over these that hold no cell that works come first.
     """
-    costs = _costs(grid, states)
+    suspects = [name for name in suspects if grid.everywhere(name, states.get(FAILS, 0))]
+    rules: list[Rule] = []
+    if suspects:
+        costs = _costs(grid, states, (*suspects, *AXES))
+        clean = {a: c for a, c in costs.items() if not c[0] and set(a) & set(suspects)}
+        rules = [_rule(grid, states, axes, checks) for axes in _best(clean)]
+    best = _best(_costs(grid, states))
+    of_axes = [_rule(grid, states, axes, checks) for axes in best]
+    if rules:  # one that is contradicted explains nothing beside them
+        return (*rules, *(rule for rule in of_axes if not rule.contradicted))
+    return tuple(of_axes)
+
+
+def _best(costs: Mapping[tuple[str, ...], tuple[int, int, int]]) -> list[tuple[str, ...]]:
+    """The axes that cost least."""
     if not costs:
-        return ()
+        return []
     least = min(costs.values())
     best = [axes for axes, cost in costs.items() if cost == least]
-    if least[0]:
-        best = best[:1]
-    return tuple(_rule(grid, states, axes, checks) for axes in best)
+    return best[:1] if least[0] else best
+
+
+def alone(grid: CellGrid, states: CellsByState, packages: Iterable[str]) -> tuple[str, ...]:
+    """The packages whose versions alone tell all cells that fail from all that work. Sorted."""
+    broken, works = states.get(FAILS, 0), states.get(WORKS, 0)
+    if not broken or not works:
+        return ()
+    return tuple(
+        name
+        for name in sorted(packages)
+        if grid.everywhere(name, broken) and not grid.span(name, broken) & works
+    )
 
 
 def wider(grid: CellGrid, states: CellsByState) -> tuple[Rule, ...]:
@@ -284,7 +324,9 @@ def wider(grid: CellGrid, states: CellsByState) -> tuple[Rule, ...]:
     )
 
 
-def _costs(grid: CellGrid, states: CellsByState) -> dict[tuple[str, ...], tuple[int, int, int]]:
+def _costs(
+    grid: CellGrid, states: CellsByState, axes_: Sequence[str] = AXES
+) -> dict[tuple[str, ...], tuple[int, int, int]]:
     """By axes: how many cells the box over them holds in which the checks work, how many in which
     they fail otherwise or are blocked, and how many axes they are. The least is the best."""
     broken, works = states.get(FAILS, 0), states.get(WORKS, 0)
@@ -295,10 +337,10 @@ def _costs(grid: CellGrid, states: CellsByState) -> dict[tuple[str, ...], tuple[
         | states.get(FailureState.WORKS_WITH, 0)
         | states.get(FailureState.BLOCKED, 0)
     )
-    spans = {axis: grid.span(axis, broken) for axis in AXES}
+    spans = {axis: grid.span(axis, broken) for axis in axes_}
     costs: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for size in range(1, MOST_AXES + 1):
-        for axes in itertools.combinations(AXES, size):
+        for axes in itertools.combinations(axes_, size):
             box = functools.reduce(operator.and_, (spans[axis] for axis in axes))
             costs[axes] = (box & works).bit_count(), (box & otherwise).bit_count(), size
         if (0, 0, size) in costs.values():

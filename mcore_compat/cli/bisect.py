@@ -17,7 +17,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--check", required=True, metavar="CHECK", help="id or glob, e.g. 'restore*'"
     )
-    parser.add_argument("--axis", metavar="AXIS", help="where the cells differ in more than one")
+    parser.add_argument(
+        "--axis", metavar="AXIS", help="where they differ in more than one; or any package"
+    )
     parser.add_argument(
         "--hold", metavar="AXES", help="te, torch, python: do not move with the series"
     )

@@ -1,10 +1,11 @@
 """Run any combination, also one that the matrix does not declare: what is not named is the stack
-that the megatron-core series is tested on."""
+that the megatron-core series is tested on. Further pins give a cell a name of its own."""
 
 from argparse import ArgumentParser, Namespace
 
 from mcore_compat.cli import options
 from mcore_compat.cli.registry import VERDICT
+from mcore_compat.core import pins
 from mcore_compat.core.cells import Request, format_name
 
 ANSWERS = VERDICT
@@ -17,9 +18,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--te", help="transformer-engine; default: the series' stack")
     parser.add_argument("--torch", help="torch; default: the series' stack")
     parser.add_argument("--python", help="python, e.g. 3.12; default: the series' stack")
+    options.further(parser)
     options.running(parser)
 
 
 def call(args: Namespace) -> int:
     """Run the cell; 0 where it is as expected."""
+    args.further = pins.together(args.further)
     return options.run_named([format_name(options.taken(Request, args))], args)

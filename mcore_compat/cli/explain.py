@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from mcore_compat.cli import options
 from mcore_compat.core import combinations
 from mcore_compat.publish import one_cell
-from mcore_compat.results import store
+from mcore_compat.results import repairs, store
 from mcore_compat.run.context import context
 
 
@@ -19,7 +19,8 @@ def call(args: Namespace) -> int:
     """Print the causes; 0, whatever they are."""
     here = context()
     cell = combinations.named(args.cell, here.matrix, here.releases)
-    every = store.load_all(here.workspace.results)
+    stored = store.load_all(here.workspace.results)
+    every, _ = repairs.applied_to_all(stored, here.workspace.results)
     mine = [result for result in every if result.cell == cell.name]
     for result in mine:
         if len(mine) > 1:

@@ -12,6 +12,7 @@ import msgspec
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core import pins
 from mcore_compat.core.cells import full_name
 
 T = TypeVar("T")
@@ -23,6 +24,19 @@ def cell(parser: ArgumentParser, name: str = "cell", **how: Any) -> None:
     """A cell by its name, of which the first word may be left out; in `how` what argparse takes,
     e.g. how many."""
     parser.add_argument(name, **{"metavar": "CELL", "help": CELL, "type": full_name, **how})
+
+
+def further(parser: ArgumentParser) -> None:
+    """Pins beside the axes."""
+    parser.add_argument(
+        "--with",
+        dest="further",
+        action="append",
+        type=pins.further,
+        default=[],
+        metavar="PIN",
+        help="a further pin, e.g. 'transformers==4.57.*'; may be given several times",
+    )
 
 
 def choice(parser: Any, option: str, choices: Sequence[str], **how: Any) -> None:

@@ -21,7 +21,7 @@ from mcore_compat.publish import collation, over_base, part_reports, report, sit
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.resolve import locks
-from mcore_compat.results import large_values, store, verdict, verdict_index
+from mcore_compat.results import large_values, repairs, store, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import EXCHANGE, MAIN
@@ -63,7 +63,12 @@ def collect() -> Publication:
         )
     declared_cells = combinations.cells(declared, known)
     collated = collation.collate(
-        results, declared_cells, declared, known, over_base.load_all(place)
+        results,
+        declared_cells,
+        declared,
+        known,
+        over_base.load_all(place),
+        repairs.load_all(results, place.results),
     )
     exchanged = store.load_all(place.results, EXCHANGE.name)
     exchange_texts = exchange_report.texts(exchanged, exchange_run.outdated(exchanged, place))
@@ -77,7 +82,7 @@ def collect() -> Publication:
         **part_reports.texts(place),
     }
     return Publication(
-        workspace=place, declared=declared, results=results, collated=collated, texts=texts
+        workspace=place, declared=declared, results=collated.found, collated=collated, texts=texts
     )
 
 

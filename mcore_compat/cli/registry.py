@@ -81,6 +81,7 @@ COMMANDS = (
         "The first release at which a check changes",
         "--good 0.14-modelopt0.40 --bad 0.14-modelopt0.31 --check 'modelopt-state*'",
     ),
+    Command("repair", RUN, "The pin off the axes that repairs a cell", "0.14-modelopt0.31"),
     Command("exchange", RUN, "Checkpoints across releases", f"--from {OLDER} --to {CELL}"),
     Command("explore", RUN, "Run what tells most off the default stacks", "--budget 60m"),
     Command("build", RUN, "Build one wheel of a cell", f"{CELL} transformer-engine-torch"),

@@ -20,7 +20,9 @@ PREFIX = "compat-"
 _NAME = re.compile(
     r"compat-(?P<mcore>[^-]+)-modelopt(?P<modelopt>[^-]+)"
     r"(?:-te(?P<te>[^-]+))?(?:-torch(?P<torch>[^-]+))?(?:-py(?P<python>[^-]+))?"
+    r"(?:-with-(?P<extra>.+))?"
 )
+_FURTHER = re.compile(r"(?P<name>[a-z0-9][a-z0-9._]*)@(?P<version>[0-9][0-9a-z.+!]*?)(?P<any>\.x)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,8 @@ class Cell:
     """One combination. Versions are full (`0.16.1`), except python (`3.12`).
 
     `name` is the identifier, e.g. `compat-0.16-modelopt0.41`; `cuda` is the CUDA major version
-    that torch was built for. `default` tells a cell on its series' own stack.
+    that torch was built for. `default` tells a cell on its series' own stack. `further`: pins that
+    were asked for beside the axes, as requirements (`transformers==4.57.*`), sorted.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Cell:
     cuda: int
     default: bool = True
     tags: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
     @property
     def pins(self) -> dict[str, str]:
@@ -67,13 +71,15 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a cell's name asks for, before series are turned into releases. None: the stack's."""
+    """What a cell's name asks for, before series are turned into releases. None: the stack's.
+    `further`: pins beside the axes, as `Cell` has them."""
 
     mcore: str
     modelopt: str
     te: str | None = None
     torch: str | None = None
     python: str | None = None
+    further: tuple[str, ...] = ()
 
 
 def parse_name(name: str) -> Request | None:
@@ -81,13 +87,34 @@ def parse_name(name: str) -> Request | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
+    parts = match.groupdict()
     try:
-        for part in match.groupdict().values():
+        further = _further(parts.pop("extra") or "")
+        for part in parts.values():
             if part is not None:
                 Version(part)
     except ValueError:  # of numbers that are too long, too
         return None
-    return Request(**match.groupdict())
+    return Request(**parts, further=further)
+
+
+def _further(text: str) -> tuple[str, ...]:
+    """The pins that a name ends with, `flash_attn@2.8.3-transformers@4.57.x`, as requirements.
+
+    Raises:
+        ValueError: it is none, or not in the one way that such a name is spelt.
+    """
+    pins = []
+    for word in text.split("-") if text else ():
+        match = _FURTHER.fullmatch(word)
+        if match is None:
+            raise ValueError(f"{word} is no pin")
+        Version(match["version"])
+        any_patch = ".*" if match["any"] else ""
+        pins.append(f"{match['name'].replace('_', '-')}=={match['version']}{any_patch}")
+    if sorted(set(pins)) != pins:
+        raise ValueError(f"{text} is not in order")
+    return tuple(pins)
 
 
 def full_name(text: str) -> str:
@@ -101,7 +128,20 @@ def format_name(request: Request) -> str:
     for word, value in (("te", request.te), ("torch", request.torch), ("py", request.python)):
         if value is not None:
             name += f"-{word}{value}"
-    return name
+    # Names of packages have dashes, and no cell's file may have a star in its name.
+    words = (pin.replace("-", "_").replace("==", "@") for pin in request.further)
+    further = "-".join(words).replace(".*", ".x")
+    return f"{name}-with-{further}" if further else name
+
+
+def plain_name(name: str) -> str:
+    """A cell's name without the pins beside the axes that it asks for."""
+    return name.partition("-with-")[0]
+
+
+def has_further(name: str) -> bool:
+    """Whether a cell's name asks for pins beside the axes: it is then in no table of the axes."""
+    return plain_name(name) != name
 
 
 @functools.cache

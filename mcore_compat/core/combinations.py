@@ -9,10 +9,9 @@ import difflib
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -23,7 +22,10 @@ from mcore_compat.core.cells import Cell, Request, Stack, format_name, parse_nam
 from mcore_compat.core.matrix import Matrix, Undeclared
 from mcore_compat.core.releases import REMAKE, Release, Releases
 
-NAME_FORM = "compat-<mcore>-modelopt<modelopt>[-te<te>][-torch<torch>][-py<python>]"
+NAME_FORM = (
+    "compat-<mcore>-modelopt<modelopt>[-te<te>][-torch<torch>][-py<python>]"
+    "[-with-<package>@<version>]"
+)
 
 
 def cells(matrix: Matrix, releases: Releases) -> tuple[Cell, ...]:
@@ -139,7 +141,8 @@ def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
         torch=None if torch == stack.torch else request.torch,
         python=None if python == stack.python else request.python,
     )
-    default = (te, torch, python) == (stack.te, stack.torch, stack.python)
+    on_default = (te, torch, python) == (stack.te, stack.torch, stack.python)
+    default = on_default and not request.further
     return Cell(
         name=format_name(spelt),
         mcore=mcore,
@@ -154,6 +157,7 @@ def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
             f"modelopt-{series_of(modelopt)}",
             "stack-default" if default else "stack-other",
         ),
+        further=request.further,
     )
 
 
@@ -213,40 +217,6 @@ def cuda_of(torch: str, matrix: Matrix, releases: Releases) -> str:
 def undeclared_for(of: Cell, matrix: Matrix) -> tuple[Undeclared, ...]:
     """The undeclared requirements of the releases that a cell pins."""
     return tuple(rule for rule in matrix.undeclared if rule.when.contains(of.pins[rule.of]))
-
-
-def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ...]]:
-    """Ranges that megatron-core and modelopt each declare for packages of their extras. Sorted.
-
-    An extra is not asked for, but where something else brings one of its packages, the release's
-    own range for it holds: a transformers that modelopt rules out would break what is not broken.
-    The axes are left out: a cell may well stand outside of what is declared for them.
-    """
-    return {
-        package: _bounds(releases.get(package, version).requires, of.python)
-        for package, version in (("megatron-core", of.mcore), ("nvidia-modelopt", of.modelopt))
-    }
-
-
-@functools.cache
-def _bounds(requires: tuple[str, ...], python: str) -> tuple[str, ...]:
-    axes = {"megatron-core", "nvidia-modelopt", "torch", "triton"}
-    bounds: set[str] = set()
-    for text in requires:
-        need = _requirement(text)
-        name = canonicalize_name(need.name)
-        if name in axes or name.startswith("transformer-engine") or not need.specifier:
-            continue
-        if need.marker and "extra" in str(need.marker) and _applies(need.marker, python):
-            bounds.add(f"{name}{need.specifier}")
-    return tuple(sorted(bounds))
-
-
-def _applies(marker: Marker, python: str) -> bool:
-    """Whether a marker holds for the cell's python on x86-64 Linux, with some extra."""
-    there = machine(python)
-    extras = re.findall(r"""extra == ["']([^"']+)["']""", str(marker))
-    return any(marker.evaluate({**there, "extra": extra}) for extra in extras)
 
 
 def machine(python: str) -> dict[str, str]:
@@ -338,7 +308,7 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
 
 
 @functools.cache
-def _requirement(text: str) -> Requirement:
+def requirement(text: str) -> Requirement:
     """Read once: thousands of cells are held against the same few hundred lines.
 
     Raises:
@@ -357,7 +327,7 @@ def _contradicted(release: Release, of: Cell) -> Iterator[str]:
     """What a release requires of another pin, not in an extra, and the cell does not have."""
     pins = of.pins
     for text in release.requires:
-        need = _requirement(text)
+        need = requirement(text)
         name = canonicalize_name(need.name)
         if name not in pins or need.specifier.contains(pins[name], prereleases=True):
             continue

@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -95,8 +95,10 @@ def ensure(
     uv: Path,
     run: Runner,
     say: Callable[[str], None],
+    in_place: bool = False,
 ) -> Environment:
     """The environment of a cell; an existing one is kept only if it is exactly what is wanted.
+    `in_place`: one of other pins is changed to these, which takes seconds.
 
     Raises:
         WrongFileError: the index has a file that is not the lock's.
@@ -114,9 +116,15 @@ def ensure(
     }
     with FileLock(folder.with_name(f"{cell.name}.lock")):
         try:
-            same = json.loads(mark.read_text()) == identity and _runs(folder, python, cell.python)
-            reused = same and _is_exact(_site(folder), lock)
-        except (OSError, ValueError, StopIteration):
+            before = json.loads(mark.read_text())
+            runs = _runs(folder, python, cell.python)
+            if in_place and runs and before == {**identity, "lock": before["lock"]}:
+                mark.unlink()
+                _change(folder, lock, uv, run)
+                before = identity
+                files.write_text(mark, files.dump_json(identity), durable=False)
+            reused = before == identity and runs and _is_exact(_site(folder), lock)
+        except (OSError, ValueError, KeyError, TypeError, StopIteration):
             reused = False
         damage = reused and integrity.damaged(_site(folder), contents=False, without=UNUSED)
         if damage:
@@ -171,6 +179,33 @@ def _forget(damage: integrity.Damage, uv: Path, run: Runner) -> None:
 
 def _site(folder: Path) -> Path:
     return next((folder / "lib").glob("python3*/site-packages"))
+
+
+def _change(folder: Path, lock: Lock, uv: Path, run: Runner) -> None:
+    """Install what of a lock an environment has not, and take out what it has beside it.
+
+    Raises:
+        InfrastructureError: network or disk.
+    """
+    present, pins = installed(_site(folder)), wanted(lock)
+    other = [
+        pin for pin in lock.pins if present.get(re.sub(r"[-_.]+", "-", pin.name)) != pin.version
+    ]
+    python, pinned = folder / "bin" / "python", folder.with_name(f"{folder.name}.txt")
+    files.write_text(pinned, locks.binary_part(replace(lock, pins=tuple(other))), durable=False)
+    gone = sorted(present.keys() - pins.keys())
+    steps: list[list[str | Path]] = []
+    if gone:
+        steps.append([uv, "pip", "uninstall", "--no-config", "--quiet", "-p", python, *gone])
+    if other:
+        install: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
+        install += ["--link-mode", "hardlink", "-p", python, "--require-hashes", "-r", pinned]
+        steps.append(install)
+    for argv in steps:
+        completed = run(argv, timeout=INSTALL_LIMIT_S)
+        if not completed.ok:
+            raise InfrastructureError(f"changing {folder.name} failed: {last_line(completed)}")
+    pinned.unlink()
 
 
 def _create(

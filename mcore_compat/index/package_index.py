@@ -185,6 +185,26 @@ def listed(files: Iterable[Any]) -> list[dict[str, Any]]:
     return [{"version": version, **_fields(list(group))} for version, group in groups]
 
 
+def installable(package: str, index: Client) -> list[str]:
+    """The versions of a package with a wheel, oldest first; none that was withdrawn, or comes
+    before a release.
+
+    Raises:
+        InfrastructureError: the index did not answer, or has none.
+    """
+    versions: dict[Version, str] = {}
+    for release in listed(files_of(package, index)):
+        try:
+            version = Version(release["version"])
+        except InvalidVersion:
+            continue
+        if release["wheels"] and not (release["yanked"] or version.is_prerelease):
+            versions[version] = release["version"]
+    if not versions:
+        raise InfrastructureError(f"the index lists no release of {package} with a wheel")
+    return [versions[version] for version in sorted(versions)]
+
+
 def _fields(files: Sequence[Any]) -> dict[str, Any]:
     """What the files of a release say of it."""
     uploads = [file.upload_time for file in files if file.upload_time]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from packaging.version import Version
@@ -16,13 +16,14 @@ from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.next_cell import UntestedCells as Untested
-from mcore_compat.core.cells import Cell
+from mcore_compat.core.cells import Cell, has_further
 from mcore_compat.core.matrix import Matrix, Pairs
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.repairs import Repair, applied
 from mcore_compat.results.verdict import Cause
 
 INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
@@ -63,6 +64,8 @@ class Collated:
     matrix: Matrix
     releases: Releases
     over: tuple[OverBase, ...] = ()
+    repairs: Mapping[tuple[str, str], Repair] = field(default_factory=dict)
+    """By cell and device class; `found` is as they leave it."""
 
     @cached_property
     def ordered(self) -> tuple[Evidence, ...]:
@@ -158,7 +161,9 @@ class Collated:
         """By device class and axis: from which release to which each check works."""
         return {
             (name, axis): intervals.every(
-                self.by_class[name], axis, [r.version for r in self.releases.of(axis)]
+                [e for e in self.by_class[name] if not has_further(e.cell)],
+                axis,
+                [r.version for r in self.releases.of(axis)],
             )
             for name in self.classes
             for axis in INTERVAL_AXES
@@ -194,9 +199,12 @@ def collate(
     matrix: Matrix,
     releases: Releases | None = None,
     over: Iterable[OverBase] = (),
+    repairs: Mapping[tuple[str, str], Repair] | None = None,
 ) -> Collated:
     """Everything that was found, with the matrix; `releases` are needed to name those that were
-    not tested."""
+    not tested. `repairs`: of the results, by cell and device class."""
+    repairs = repairs or {}
+    results = [applied(e, repairs.get((e.cell, e.device_class))) for e in results]
     by_path = tuple(sorted(results, key=lambda e: (e.cell, e.device_class)))
     there = tuple(sorted(over, key=lambda o: (o.evidence.cell, o.evidence.device_class)))
-    return Collated(by_path, tuple(cells), matrix, releases or Releases({}), there)
+    return Collated(by_path, tuple(cells), matrix, releases or Releases({}), there, repairs)

@@ -14,7 +14,12 @@ from msgspec import to_builtins
 
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
-from mcore_compat.analysis.published import CellRecord, PublishedCause, PublishedRule
+from mcore_compat.analysis.published import (
+    CellRecord,
+    PublishedCause,
+    PublishedRepair,
+    PublishedRule,
+)
 from mcore_compat.analysis.rules import CellSighting, Rule
 from mcore_compat.base import files
 from mcore_compat.core.matrix import Matrix
@@ -23,16 +28,20 @@ from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.repairs import Repair
 
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
 """Published beside it."""
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 
 
 def text(all_: Collated) -> Iterator[str]:
     """The file's text in pieces."""
-    rows = (to_builtins(record(e, all_.matrix)) for e in all_.ordered)
+    rows = (
+        to_builtins(record(e, all_.matrix, all_.repairs.get((e.cell, e.device_class))))
+        for e in all_.ordered
+    )
     return files.json_pieces(_few(all_), "cells", rows)
 
 
@@ -57,8 +66,8 @@ def _few(all_: Collated) -> dict[str, Any]:
     }
 
 
-def record(e: Evidence, matrix: Matrix) -> CellRecord:
-    """One cell on one device class."""
+def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRecord:
+    """One cell on one device class, as its repair leaves it."""
     checks: dict[str, list[str]] = {}
     for c in e.checks:
         checks.setdefault(c.outcome.value, []).append(c.check)
@@ -87,7 +96,19 @@ def record(e: Evidence, matrix: Matrix) -> CellRecord:
         features={name: tuple(sorted(features[name])) for name in sorted(features)},
         variables=e.variables,
         te_extension=e.te_extension,
+        repair=_repair(repair) if repair else None,
         unexpected=tuple(sorted({c.check for c in verdict.unexpected(e, matrix.expected)})),
+    )
+
+
+def _repair(repair: Repair) -> PublishedRepair:
+    return PublishedRepair(
+        package=repair.package,
+        requirement=repair.requirement,
+        locked=repair.locked,
+        works=repair.works,
+        fails=repair.fails,
+        checks=repair.holding,
     )
 
 
@@ -117,6 +138,9 @@ def _causes(all_: Collated, device_class: str) -> Iterator[PublishedCause]:
             bounded_rules=_rules(failure, failure.rules),
             wider_rules=_rules(failure, failure.wider),
             next_cell=failure.next_cell,
+            suspects=failure.suspects,
+            undecided=failure.undecided,
+            alike=failure.alike,
         )
 
 

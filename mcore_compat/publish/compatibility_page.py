@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from mcore_compat.analysis.declarations import KEPT, OUT
+from mcore_compat.analysis.declarations import OUT
 from mcore_compat.analysis.interfaces import words as wording
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.core.cells import AXES
@@ -119,7 +119,7 @@ def _causes(all_: Collated) -> Iterator[tuple[SeenCause, str, str]]:
     findings = {finding.fingerprint: finding for finding in all_.findings}
     for cause in all_.failures:
         finding = findings.get(cause.cause.fingerprint)
-        draft = issue_drafts.path(finding) if finding and finding.kind != KEPT else ""
+        draft = issue_drafts.path(finding) if finding and issue_drafts.wanted(finding) else ""
         yield cause, finding.kind if finding else "", draft
 
 

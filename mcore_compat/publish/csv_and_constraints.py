@@ -16,6 +16,7 @@ from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import order
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.repairs import Repair
 
 CONSTRAINTS = "constraints"
 """Beside the report."""
@@ -77,8 +78,11 @@ def cell(value: str) -> str:
     return f"'{value}" if value[:1] in ("=", "+", "-", "@", "|", "%") else value
 
 
-def constraints(results: Sequence[Evidence]) -> dict[str, str]:
-    """By cell name: constraints that pip and uv accept, of each cell that can be recommended.
+def constraints(
+    results: Sequence[Evidence], repairs: Mapping[tuple[str, str], Repair] | None = None
+) -> dict[str, str]:
+    """By cell name: constraints that pip and uv accept, of each cell that can be recommended. One
+    that is repaired has the pins with which it works, not those of its lock.
 
     Of a cell with evidence of two device classes, that of the GPU is told; variables, of either
     that knows them and is of the same lock.
@@ -86,13 +90,18 @@ def constraints(results: Sequence[Evidence]) -> dict[str, str]:
     known = {(e.cell, e.lock): e.variables for e in results if e.variables is not None}
     best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
     return {
-        name: _constraints(e, known.get((name, e.lock)) if e.variables is None else e.variables)
+        name: _constraints(
+            e,
+            known.get((name, e.lock)) if e.variables is None else e.variables,
+            (repairs or {}).get((name, e.device_class)),
+        )
         for name, e in sorted(best.items())
         if verdict.restores_all(e)
     }
 
 
-def _constraints(e: Evidence, variables: Mapping[str, str] | None) -> str:
+def _constraints(e: Evidence, variables: Mapping[str, str] | None, repair: Repair | None) -> str:
+    installed = repair.installed if repair else e.installed
     failed = sorted(c.check for c in e.checks if c.outcome in FAILURES)
     lines = [
         f"# {e.cell}: {e.outcome.value}, device class {e.device_class}, {e.taken[:10]}",
@@ -103,18 +112,32 @@ def _constraints(e: Evidence, variables: Mapping[str, str] | None) -> str:
     for condition, checks in verdict.conditions(e.checks).items():
         lines.append(f"# Works with a condition: {', '.join(c.check for c in checks)}:")
         lines += [f"#   {plain(one)}" for one in condition.splitlines()]
+    if repair:
+        moved = (
+            f"{name} {old or 'none'} -> {new or 'none'}" for name, (old, new) in _moved(repair)
+        )
+        lines.append(f"# Repaired: {line(repair.requirement)}, not as its lock: {', '.join(moved)}")
     if variables:
         lines.append("# Transformer Engine is imported there only after this, in its environment:")
         lines += [f"#   {line(one)}" for one in plain_import.exports(variables)]
     wanted = ("megatron-core", "nvidia-modelopt", "transformer-engine")
-    pins = [pin for one in sorted(e.installed.items()) if (pin := _pin(*one))]
+    pins = [pin for one in sorted(installed.items()) if (pin := _pin(*one))]
     asked = [pin.partition("==")[0] for pin in pins if pin.startswith(wanted)]
     lines += [
         f"# Use: pip install -c THIS-FILE {' '.join(asked)}",
         "# Packages that are published as source only are built by pip; the lock of the same name",
-        "# in constraints/locks/ has hashes.",
+        "# in constraints/locks/ has hashes" + (" of what it was before." if repair else "."),
     ]
-    odd = len(e.installed) - len(pins)
+    odd = len(installed) - len(pins)
     if odd:
         lines.append(f"# {odd} of the packages have no valid name or version: left out.")
     return "\n".join([*lines, *pins]) + "\n"
+
+
+def _moved(repair: Repair) -> list[tuple[str, tuple[str | None, str | None]]]:
+    """What a repair changes, where it has a name and versions that can be."""
+    return [
+        (name, pair)
+        for name, pair in sorted(repair.changes.items())
+        if all(version is None or _pin(name, version) for version in pair)
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mcore_compat.analysis.declarations import KEPT, NOT, OUT, Finding
+from mcore_compat.analysis.declarations import KEPT, NOT, OUT, Finding, versions_of
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results.evidence import CheckResult, Evidence
@@ -28,8 +28,14 @@ def path(finding: Finding) -> str:
 
 
 def texts(findings: Sequence[Finding], by_name: Mapping[str, Evidence]) -> dict[str, str]:
-    """The text of every finding that somebody should hear of, by file name."""
-    return {path(finding): text(finding, by_name) for finding in findings if finding.kind != KEPT}
+    """The text of every finding that somebody should hear of, by file name; not before it is known
+    whether an axis decides or a package that the failure points at."""
+    return {path(finding): text(finding, by_name) for finding in findings if wanted(finding)}
+
+
+def wanted(finding: Finding) -> bool:
+    """Whether there is a text of it."""
+    return finding.kind != KEPT and not finding.undecided
 
 
 def text(finding: Finding, by_name: Mapping[str, Evidence]) -> str:
@@ -38,11 +44,13 @@ def text(finding: Finding, by_name: Mapping[str, Evidence]) -> str:
     check = next(
         (c for c in e.checks if c.failure and c.failure.fingerprint == finding.fingerprint), None
     )
-    inside = [r for r in finding.relations if r.admits(e.pins[r.on])]
+    inside = [r for r in finding.relations if r.admits(versions_of(e)[r.on])]
     return render(
         "issue_draft.md",
         one=finding,
         e=e,
+        versions=versions_of(e),
+        others=[axis for axis in finding.pins if axis in e.installed],
         check=check,
         kinds={"none": NOT, "out": OUT},
         title=_title(finding, e, check),

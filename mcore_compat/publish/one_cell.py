@@ -11,7 +11,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import collation
 from mcore_compat.resolve import resolvability
-from mcore_compat.results import evidence, store, verdict
+from mcore_compat.results import evidence, repairs, store, verdict
 from mcore_compat.results.evidence import DEVICE_CLASSES, MAIN, Evidence
 from mcore_compat.run.context import Context
 
@@ -25,7 +25,10 @@ def results_of(
         for name in check_sets
         for device in DEVICE_CLASSES
     )
-    return tuple(store.load(path, whole=False) for path in paths if path.exists())
+    found = [store.load(path, whole=False) for path in paths if path.exists()]
+    main = [result for result in found if result.check_set == MAIN]
+    mended, _ = repairs.applied_to_all(main, workspace.results)
+    return (*mended, *(result for result in found if result.check_set != MAIN))
 
 
 def without_result(cell: Cell, context: Context) -> str:

@@ -36,7 +36,7 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
         },
         **{
             f"{csv_and_constraints.CONSTRAINTS}/{name}.txt": text
-            for name, text in csv_and_constraints.constraints(all_.found).items()
+            for name, text in csv_and_constraints.constraints(all_.found, all_.repairs).items()
         },
         **pictures.texts(all_),
     }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,22 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from mcore_compat.base import exhaustion, files, temporary
-from mcore_compat.base.errors import InfrastructureError, LockError, MatrixError
+from mcore_compat.base.errors import InfrastructureError, LockError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.combinations import bounds_of_extras, te_core, undeclared_for
+from mcore_compat.core.combinations import te_core, undeclared_for
+from mcore_compat.core.extras import bounds_of_extras
 from mcore_compat.core.matrix import Matrix, SourceOnly
 from mcore_compat.core.releases import Releases
 from mcore_compat.index import package_index
 from mcore_compat.index.package_index import Client
 from mcore_compat.resolve import refusal
+from mcore_compat.resolve import wishes as wishing
+from mcore_compat.resolve.dates import exclude_newer, of_pin
+from mcore_compat.resolve.wishes import Wish
 
 PLATFORM = "x86_64-manylinux_2_35"
 """With 2_28 whole series fail falsely: a dependency of theirs has no such wheel."""
-
-SETTLE = datetime.timedelta(days=21)
-"""How long after its newest pin a cell's world stands still."""
 
 RESOLVE_LIMIT_S = 300.0
 
@@ -81,26 +81,10 @@ class Lock:
 
 @dataclass(frozen=True, kw_only=True)
 class Unresolvable:
-    """The index says no: `reason` in the resolver's words, made readable."""
+    """The index says no: `reason` in the resolver's words, made readable; `words`: all of them."""
 
     reason: str
-
-
-def exclude_newer(cell: Cell, releases: Releases) -> str:
-    """The date of a cell's world: `SETTLE` after the upload of the newest release it pins.
-
-    Raises:
-        MatrixError: nothing says when any of them was uploaded.
-    """
-    packages = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
-    newest = max(releases.get(name, cell.pins[name]).uploaded for name in packages)
-    if not newest:
-        raise MatrixError(
-            f"releases.json does not say when the releases of {cell.name} were uploaded; "
-            "remake it from an index that does: nox -s refresh"
-        )
-    moment = datetime.datetime.fromisoformat(newest.replace("Z", "+00:00")) + SETTLE
-    return moment.strftime("%Y-%m-%d")
+    words: str = field(default="", compare=False)
 
 
 def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, ...]:
@@ -118,6 +102,7 @@ def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, .
     }
     for rule in undeclared_for(cell, matrix):
         wanted.update(rule.requires)
+    wanted.update(cell.further)
     return tuple(sorted(wanted))
 
 
@@ -159,6 +144,7 @@ class _Asking:
     run: Runner
     offline: bool
     client: Callable[[], Client]
+    near: Lock | None = None
 
     def __call__(self, argv: Sequence[str | Path]) -> Completed:
         offline = ["--offline"] if self.offline else []
@@ -174,93 +160,102 @@ def make(
     run: Runner,
     offline: bool = False,
     client: Callable[[], Client] = package_index.resolvers_client,
+    near: Lock | None = None,
 ) -> Lock | Unresolvable:
-    """Resolve a cell; the lock is returned, not written.
+    """Resolve a cell; the lock is returned, not written. `near`: a lock that it is to differ from
+    in no more than it must.
 
-    Ranges that the releases declare in extras are kept to, unless the packages contradict one
-    another there: nobody asked for the extras, so they cannot make a cell unresolvable.
-    A refusal is held against what the index lists, unless `offline`.
+    What `wishes` has is kept to as far as that can be: nobody asked for it, so it cannot make a
+    cell unresolvable. A refusal is held against what the index lists, unless `offline`.
 
     Raises:
+        UsageError: a pin beside the axes is of no release; names the nearest.
         InfrastructureError: the index did not answer, or not as an index that knows the releases;
             or the disk is full.
     """
-    asking = _Asking(uv=uv, run=run, offline=offline, client=client)
-    answer: Lock | Unresolvable
-    for bounds, words in choices(bounds_of_extras(cell, releases)):
-        try:
-            answer = _resolve(cell, matrix, releases, (bounds, words), asking)
-        except OSError as error:
-            raise InfrastructureError(f"{cell.name} could not be resolved: {error}") from error
-        if isinstance(answer, Lock):
-            break
-    return answer
+    asking = _Asking(uv=uv, run=run, offline=offline, client=client, near=near)
+    date = exclude_newer(cell, releases)
+    if cell.further and not offline:  # whoever asks for a younger release wants its world
+        date = max(date, *(of_pin(pin, client()) for pin in cell.further))
+    every = () if near else wishing.wishes(cell, matrix, releases, date)
+
+    def ask(wishes: Sequence[Wish]) -> str | Unresolvable:
+        return _resolve(cell, matrix, releases, (date, wishes), asking)
+
+    try:
+        kept = wishing.as_many_as_can_be(
+            every, ask, lambda a: None if isinstance(a, str) else a.words
+        )
+    except OSError as error:
+        raise InfrastructureError(f"{cell.name} could not be resolved: {error}") from error
+    if isinstance(kept.answer, Unresolvable):
+        return kept.answer
+    packages = {line.partition("==")[0] for line in kept.answer.splitlines() if "==" in line}
+    told = wishing.told(kept.wishes, kept.given_up, packages)
+    if near:
+        told = f"as {near.cell}", f"as {near.cell}"
+    sources = [name for name in _sources(matrix) if name in packages]
+    text = head(cell, date, sources, told=told, body=kept.answer) + kept.answer
+    return parse(text, f"{cell.name}.txt")
 
 
-def choices(bounds: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The ranges of extras to keep to, best first, each with the words for the lock's head."""
-    ranges = {text for texts in bounds.values() for text in texts}
-    yield tuple(sorted(ranges)), "kept to"
-    names = [{Requirement(text).name for text in texts} for texts in bounds.values()]
-    disputed = {name for name in set().union(*names) if sum(name in n for n in names) > 1}
-    if disputed:
-        undisputed = {text for text in ranges if Requirement(text).name not in disputed}
-        yield tuple(sorted(undisputed)), f"kept to, but for {', '.join(sorted(disputed))}"
-    if ranges:
-        yield (), "not kept to: they contradict one another"
+def _sources(matrix: Matrix) -> list[str]:
+    return sorted({rule.package for rule in matrix.source_only})
 
 
 def _resolve(
     cell: Cell,
     matrix: Matrix,
     releases: Releases,
-    bounds: tuple[tuple[str, ...], str],
+    world: tuple[str, Sequence[Wish]],
     asking: _Asking,
-) -> Lock | Unresolvable:
-    sources = sorted({rule.package for rule in matrix.source_only})
-    date = exclude_newer(cell, releases)
+) -> str | Unresolvable:
+    """A cell's packages as `body_of` has them, of a date and under wishes."""
+    date, wishes = world
+    dates = {wish.name: wish.before for wish in wishes if wish.before}
     wanted = requirements(cell, matrix, releases)
     with temporary.folder() as folder:
         names = ("requirements.in", "constraints.in", "uv.toml", "pylock.toml")
         asked, constraints, config, out = (folder / name for name in names)
         asked.write_text("".join(f"{line}\n" for line in wanted))
-        constraints.write_text("".join(f"{line}\n" for line in bounds[0]))
+        constraints.write_text("".join(f"{w.text}\n" for w in wishes if not w.before))
         config.write_text(settings(cell, matrix))
+        if asking.near:  # what an output file has is preferred
+            out.write_text(_as_output(asking.near))
         # In this form the resolver tells the files that the platform takes; as requirements, the
         # hashes of every other platform's files too, ten times as much.
         argv: list[str | Path] = [asking.uv, "pip", "compile", asked, "--output-file", out]
         argv += ["--constraints", constraints, "--quiet", "--no-header", "--no-annotate"]
         argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
         argv += ["--exclude-newer", f"{date}T00:00:00Z", "--python-platform", PLATFORM]
+        for name, day in dates.items():
+            argv += ["--exclude-newer-package", f"{name}={day}T00:00:00Z"]
         argv += ["--python-version", cell.python, "--no-python-downloads"]
         argv += ["--only-binary", ":all:", "--no-build-isolation"]
-        for name in sources:
+        for name in _sources(matrix):
             argv += ["--no-binary", name]
         completed = asking(argv)
-        if _doubt(cell, completed, wanted, date, releases, asking):
+        if _doubt(cell, completed, wanted, (date, dates), releases, asking):
             # What the resolver keeps of the index may be of another moment.
             completed = asking([*argv, "--refresh"])
-            doubt = _doubt(cell, completed, wanted, date, releases, asking)
+            doubt = _doubt(cell, completed, wanted, (date, dates), releases, asking)
             if doubt:
                 raise InfrastructureError(f"resolving {cell.name} came to no answer: {doubt}")
         if not completed.ok:
-            return Unresolvable(reason=readable(completed.output))
-        body = body_of(out.read_text(encoding="utf-8"))
-        there = {pin.name for pin in pins_of(body, cell.name)}
-        mine = [name for name in sources if name in there]
-        text = head(cell, date, mine, extras=bounds[1], body=body) + body
-    return parse(text, f"{cell.name}.txt")
+            return Unresolvable(reason=readable(completed.output), words=completed.output)
+        return body_of(out.read_text(encoding="utf-8"))
 
 
 def _doubt(
     cell: Cell,
     completed: Completed,
     wanted: Iterable[str],
-    date: str,
+    until: tuple[str, Mapping[str, str]],
     releases: Releases,
     asking: _Asking,
 ) -> str | None:
-    """Why an answer of the resolver is not to be believed; None of one that is.
+    """Why an answer of the resolver is not to be believed; None of one that is. `until`: the date
+    of all packages, and those of some.
 
     Raises:
         InfrastructureError: it is no answer, or the index gives none to hold it against.
@@ -272,9 +267,15 @@ def _doubt(
         return None
     packages = [name for text in wanted if releases.of(name := Requirement(text).name)]
     try:
-        return refusal.contradiction(completed.output, packages, date, releases, asking.client())
+        return refusal.contradiction(completed.output, packages, until, releases, asking.client())
     except InfrastructureError as error:
         raise InfrastructureError(f"resolving {cell.name} came to no answer: {error}") from error
+
+
+def _as_output(lock: Lock) -> str:
+    """The pins of a lock as the resolver writes them."""
+    rows = [f'[[packages]]\nname = "{p.name}"\nversion = "{p.version}"\n' for p in lock.all_pins]
+    return 'lock-version = "1.0"\ncreated-by = "mcore-compat"\n\n' + "\n".join(rows)
 
 
 def body_of(pylock: str) -> str:
@@ -327,13 +328,17 @@ def readable(output: str) -> str:
     return text.removeprefix("error: ")[:600]
 
 
-def head(cell: Cell, date: str, sources: Iterable[str], *, extras: str, body: str) -> str:
-    """The comment at the top of a lock; `parse` reads it back."""
+def head(cell: Cell, date: str, sources: Iterable[str], *, told: tuple[str, str], body: str) -> str:
+    """The comment at the top of a lock; `parse` reads it back. `told`: as `wishes.told`."""
+    dates, extras = told
+    further = f"# asked for beside them: {' '.join(cell.further)}\n" if cell.further else ""
     pins = " ".join(f"{axis}=={version}" for axis, version in cell.pins.items())
     return (
         f"# Lock of {cell.name}. Made by `nox -s lock -- {cell.name}`; not edited by hand.\n"
         f"# pins: {pins} cuda=={cell.cuda}\n"
+        f"{further}"
         f"# exclude-newer: {date}\n"
+        f"# of ModelOpt's time: {dates}\n"
         f"# platform: {PLATFORM}\n"
         f"# ranges declared in extras: {extras}\n"
         f"# source-only: {' '.join(sources)}\n"

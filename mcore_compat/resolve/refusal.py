@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,12 +71,16 @@ def _specifier(text: str) -> str:
 
 
 def contradiction(
-    output: str, packages: Sequence[str], until: str, known: Releases, index: Client
+    output: str,
+    packages: Sequence[str],
+    until: tuple[str, Mapping[str, str]],
+    known: Releases,
+    index: Client,
 ) -> str | None:
     """What of a refusal the index itself contradicts, in words; None where it bears it out.
 
     The index is asked for `packages` and for what the resolver says is not there. `until`: the date
-    from which on the resolver sees no files.
+    from which on the resolver sees no files, and that of some packages.
 
     Raises:
         InfrastructureError: the index did not answer, its answer is none, or it lacks a package
@@ -89,7 +93,7 @@ def contradiction(
         belief.check(package, listed[package], ())
     for claim in denied:
         for file in listed[claim.package]:
-            version = _release(file, until)
+            version = _release(file, until[1].get(claim.package, until[0]))
             if version is not None and claim.denies(version):
                 return f"it finds no {claim.package} {version}, which the index lists"
     return None

@@ -22,11 +22,13 @@ from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, Res
 from resolvelib.resolvers import ResolutionTooDeep
 
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.combinations import bounds_of_extras, machine, violations
+from mcore_compat.core.combinations import machine, violations
+from mcore_compat.core.extras import bounds_of_extras
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index.metadata import MetadataStore
 from mcore_compat.resolve import locks
+from mcore_compat.resolve.dates import exclude_newer
 
 MOST_ROUNDS = 3000
 """A resolution of these packages takes about 120; one that takes more is left to uv."""
@@ -88,7 +90,9 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
         return Installability(installs=False, reason="; ".join(reasons))
     wanted = [need(text) for text in locks.requirements(cell, matrix, releases)]
     answer = Installability(installs=None)
-    for bounds, _ in locks.choices(bounds_of_extras(cell, releases)):
+    # What a lock gives up of the ranges when they contradict one another, it may give up whole.
+    bounds_of = bounds_of_extras(cell, releases).values()
+    for bounds in (tuple(sorted({text for texts in bounds_of for text in texts})), ()):
         answer = resolved(wanted, _world(cell, matrix, releases, bounds), store)
         if answer.installs:
             break
@@ -98,7 +102,7 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
 def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ...]) -> World:
     return World(
         python=cell.python,
-        until=locks.exclude_newer(cell, releases),
+        until=exclude_newer(cell, releases),
         sources=frozenset(rule.package for rule in matrix.source_only),
         overrides=tuple((r.package, r.requires) for r in locks.overrides(cell, matrix)),
         bounds=bounds,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcore_compat.base import file_group, files, foreign
 from mcore_compat.base.errors import EvidenceError
+from mcore_compat.results import repairs
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -261,6 +262,8 @@ def _wanted(folder: Path) -> set[str]:
     """
     wanted: set[str] = set()
     for path in folder.glob("compat-*/*.json"):
+        if path.name.startswith(f"{repairs.STEM}."):
+            continue  # no result
         try:
             data = foreign.decode(foreign.read(path))
             wanted.update(named([*data["checks"], *data.get("records", {}).values()]))

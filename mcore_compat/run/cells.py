@@ -15,7 +15,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, store, verdict
+from mcore_compat.results import evidence, repairs, store, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
@@ -53,6 +53,9 @@ def run_suite(name: str, options: Options, context: Context) -> int:
     result = _evidence_of(pipeline.run_cell(name, options, context))
     # A part of the suite is no verdict: nothing to compare with other cells'.
     show(result, context, advice=not options.only)
+    known = repairs.load_all([result], context.workspace.results)
+    for repair in () if options.only else known.values():
+        print(f"repaired: works with {repair.requirement}: {repair.condition}")
     return 0 if options.only or as_expected(result, context.matrix) else 1
 
 

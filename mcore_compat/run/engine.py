@@ -135,9 +135,10 @@ def _known(before: Evidence | None, base: Evidence) -> dict[str, str]:
 
 @contextmanager
 def place_of(
-    resolved: ResolvedCell, check_set: CheckSet, context: Context
+    resolved: ResolvedCell, check_set: CheckSet, context: Context, *, in_place: bool = False
 ) -> Iterator[SuiteEnvironment]:
     """The environment of a cell, made where it is not there; no other run uses it meanwhile.
+    `in_place`: as `creation.ensure` has it.
 
     Raises:
         InfrastructureError: network or disk, or another run has it.
@@ -151,6 +152,7 @@ def place_of(
         uv=context.uv,
         run=context.run,
         say=context.say,
+        in_place=in_place,
     )
     tools = tools_of(python, context)
     try:

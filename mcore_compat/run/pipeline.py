@@ -20,7 +20,7 @@ from mcore_compat.base.errors import (
 )
 from mcore_compat.base.files import home, write_text
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, moved
+from mcore_compat.core.cells import Cell, moved, plain_name
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import (
@@ -35,7 +35,7 @@ from mcore_compat.environments.te_extension.wheel import PACKAGE
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Unresolvable
-from mcore_compat.results import evidence, fingerprint, store, verdict_index
+from mcore_compat.results import evidence, fingerprint, repairs, store, verdict_index
 from mcore_compat.results.evidence import STAND_IN, Evidence, Reason
 from mcore_compat.run import engine, machine, te_extension
 from mcore_compat.run.check_sets import MAIN, CheckSet
@@ -103,13 +103,30 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     if reasons:
         return Unresolvable(reason="; ".join(reasons))
     context.say(f"resolving {cell.name}")
-    lock = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
+    lock = locks.make(
+        cell,
+        context.matrix,
+        context.releases,
+        uv=context.uv,
+        run=context.run,
+        near=_without_further(cell, context),
+    )
     if isinstance(lock, Lock):
         path = context.workspace.lock(cell.name)
         with contextlib.suppress(FileNotFoundError, LockError):  # a damaged one tells nothing
             locks.refuse_other_files(lock, locks.read(path))
         write_text(path, lock.text)
     return lock
+
+
+def _without_further(cell: Cell, context: Context) -> Lock | None:
+    """The lock of a cell without the pins that its name asks for beside the axes, from which it is
+    to differ in no more than these need; None where there is none, or nothing is asked for."""
+    if not cell.further:
+        return None
+    path = context.workspace.lock(plain_name(cell.name))
+    lock = locks.read(path) if path.exists() else None
+    return lock if lock and _holds(lock.axes, cell) else None
 
 
 def run_cell(name: str, options: Options, context: Context) -> Outcome:
@@ -337,7 +354,8 @@ def _ended(result: Evidence, options: Options, workspace: Workspace) -> Outcome:
     """What a run came to, stored; not where only some of the checks were asked for."""
     if not options.only:
         store.save(result, workspace.results)
-        verdict_index.note(result, workspace.verdicts)
+        (published,), _ = repairs.applied_to_all([result], workspace.results)
+        verdict_index.note(published, workspace.verdicts)
     return Outcome(evidence=result)
 
 

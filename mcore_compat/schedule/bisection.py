@@ -7,18 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from mcore_compat.analysis import explanation
-from mcore_compat.analysis.bisect import halving, search
+from mcore_compat.analysis.bisect import halving, package_line, search
 from mcore_compat.analysis.bisect import release_line as lines
 from mcore_compat.analysis.bisect.halving import CheckState
+from mcore_compat.analysis.bisect.package_line import End
 from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base import files
-from mcore_compat.base.errors import InterpreterError, UsageError
+from mcore_compat.base.errors import InterpreterError, UsageError, nearest
+from mcore_compat.core.cells import AXES, Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
+from mcore_compat.index import package_index
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
+from mcore_compat.resolve import locks
 from mcore_compat.results import evidence, store, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
@@ -70,6 +76,13 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
         cell_of=lambda name: pipeline.chosen(name, here),
     )
     good, bad = (facts.cell_of(name) for name in (args.good, args.bad))
+    package = canonicalize_name(args.axis or "")
+    if args.axis and args.axis not in lines.WORDS and package not in AXES:
+        if args.hold:
+            raise UsageError(f"--hold: with --axis {package} nothing moves but it")
+        ends = _end(good, package, here), _end(bad, package, here)
+        releases = package_index.installable(package, package_index.resolvers_client())
+        return package_line.between(package, ends, releases, facts, patches=args.patches)
     words = (args.hold or "").split(",")
     hold = [lines.axis_of(word.strip()) for word in words if word.strip()]
     for axis in hold:
@@ -83,6 +96,26 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
         hold=hold,
         patches=args.patches,
     )
+
+
+def _end(cell: Cell, package: str, here: Context) -> End:
+    """A cell with the release of a package that its name asks for, or that its lock has.
+
+    Raises:
+        UsageError: it has no lock, or no such package; names the nearest.
+    """
+    asked = dict(pin.split("==") for pin in cell.further if not pin.endswith(".*"))
+    if package in asked:
+        return End(cell=cell, version=asked[package])
+    path = here.workspace.lock(cell.name)
+    if not path.exists():
+        raise UsageError(f"{cell.name} has no lock to begin with: nox -s lock -- {cell.name}")
+    lock = locks.read(path)
+    version = lock.version(package)
+    if version is None:
+        known = (*AXES, *lines.WORDS, *(pin.name for pin in lock.all_pins))
+        raise UsageError(f'--axis: {cell.name} has no "{package}"{nearest(package, known)}')
+    return End(cell=cell, version=version)
 
 
 def known_of(line: ReleaseLine, check: str, here: Context, *, stale: bool) -> dict[int, PointState]:

@@ -12,7 +12,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
 from mcore_compat.publish import collation, compatibility_json
-from mcore_compat.results import evidence, store
+from mcore_compat.results import evidence, repairs, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
@@ -101,7 +101,9 @@ def _known(
     cells: Sequence[Cell], context: Context, device_class: str, *, strict: bool
 ) -> UpgradeInputs:
     """All that is known by now; not `strict`: of the device class that both cells have."""
-    stored = store.load_all(context.workspace.results)
+    stored, _ = repairs.applied_to_all(
+        store.load_all(context.workspace.results), context.workspace.results
+    )
     if not strict:
         names = [cell.name for cell in cells]
         device_class = sides.nearest_class(stored, names, device_class, evidence.DEVICE_CLASSES)

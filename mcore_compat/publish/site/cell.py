@@ -17,6 +17,7 @@ from mcore_compat.publish.rendering import environment, render, shown
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.repairs import Repair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Group:
 class CellSection:
     """A cell on one device class. `conditions`: each with the checks that hold under it, and how
     they fail without it; `stood_in`: what a stand-in means for it; `exports`: lines for a shell;
-    `flapping`: outcomes by check."""
+    `flapping`: outcomes by check; `repair`: the pin with which checks hold."""
 
     evidence: Evidence
     counts: Counts
@@ -46,6 +47,7 @@ class CellSection:
     conditions: tuple[tuple[str, tuple[str, ...], Mapping[str, list[str]]], ...]
     exports: tuple[str, ...]
     flapping: Mapping[str, tuple[str, ...]]
+    repair: Repair | None
     stale: str
     seconds: float
 
@@ -97,6 +99,7 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
         ),
         exports=plain_import.exports(e.variables or {}),
         flapping=verdict.flapping(e.checks),
+        repair=None if e.base else site.all_.repairs.get((e.cell, e.device_class)),
         stale=stale,
         seconds=sum(c.seconds or 0 for c in e.checks),
     )

@@ -83,7 +83,7 @@ class Site:
     @cached_property
     def constraints(self) -> Mapping[str, str]:
         """By cell: the text of its file of constraints, where it has one."""
-        return csv_and_constraints.constraints(self.all_.found)
+        return csv_and_constraints.constraints(self.all_.found, self.all_.repairs)
 
     @cached_property
     def instead(self) -> Instead:
@@ -93,7 +93,7 @@ class Site:
 def _default(name: str) -> bool:
     """Whether a cell stands on its series' own stack, for a pair of series."""
     asked = parse_name(name)
-    if asked is None or asked.te or asked.torch or asked.python:
+    if asked is None or asked.te or asked.torch or asked.python or asked.further:
         return False
     return all(word == series_of(word) for word in (asked.mcore, asked.modelopt))
 

@@ -254,7 +254,13 @@ def main() -> int:
             said = ask(do, options.timeout)
         seconds = time.monotonic() - started
         if kind == "signatures":
-            say("record", record=kind, seconds=seconds, failure=None, details=said["details"])
+            say(
+                "record",
+                record=kind,
+                seconds=seconds,
+                failure=None,
+                details=said.get("details", {}),
+            )
             continue
         ended[name] = said["outcome"]
         fields = {"failure": None, "details": {}, "warnings": [], "output": "", **said}

@@ -1,0 +1,79 @@
+"""Two cells → the line of releases between them of a package off the axes. Pure.
+
+All else is as in the good cell, the axes and the pins that its name asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mcore_compat.analysis.bisect.release_line import Facts, Point, ReleaseLine, differing
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core.cells import Cell, format_name, parse_name, parsed, series_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """A cell, and the release of the package that its lock has."""
+
+    cell: Cell
+    version: str
+
+
+def between(
+    package: str, ends: tuple[End, End], releases: Sequence[str], facts: Facts, *, patches: bool
+) -> ReleaseLine:
+    """The line from one cell, the good one, to another; `releases` are all of the package, oldest
+    first.
+
+    `patches`: every patch release, not only the newest of each series.
+
+    Raises:
+        UsageError: both have the same release.
+    """
+    good, bad = ends
+    if good.version == bad.version:
+        raise UsageError(
+            f"{good.cell.name} and {bad.cell.name} have the same {package}: {good.version}"
+        )
+    old, new = sorted((good.version, bad.version), key=parsed)
+    known = [v for v in releases if parsed(old) < parsed(v) < parsed(new)]
+    series = {series_of(v): v for v in known if series_of(v) != series_of(new)}
+    every = patches or series_of(old) == series_of(new)
+    chosen = known if every else [v for v in known if v in series.values()]
+    own = {good.version: good.cell}
+    if not differing(good.cell.pins, bad.cell.pins) and _others(good, package) == _others(
+        bad, package
+    ):
+        own[bad.version] = bad.cell
+    cells = {v: own.get(v) or _with(good, package, v, facts) for v in (old, *chosen, new)}
+    note = (
+        f"in the place of --bad {bad.cell.name}: {cells[bad.version].name}, as --good in all else"
+    )
+    return ReleaseLine(
+        axis=package,
+        points=tuple(Point(version=version, cell=cell) for version, cell in cells.items()),
+        fixed=old != good.version,
+        held={**good.cell.pins, **_held(good, package)},
+        moving=(),
+        without=tuple(v for v in known if v not in chosen),
+        notes=() if bad.version in own else (note,),
+    )
+
+
+def _others(end: End, package: str) -> tuple[str, ...]:
+    """The other pins that a cell's name asks for."""
+    return tuple(pin for pin in end.cell.further if pin.partition("==")[0] != package)
+
+
+def _held(end: End, package: str) -> Mapping[str, str]:
+    return dict(pin.split("==", 1) for pin in _others(end, package))
+
+
+def _with(end: End, package: str, version: str, facts: Facts) -> Cell:
+    """The cell with a release of the package."""
+    asked = parse_name(end.cell.name)
+    assert asked is not None
+    pins = (*_others(end, package), f"{package}=={version}")
+    return facts.cell_of(format_name(replace(asked, further=tuple(sorted(pins)))))

@@ -1,0 +1,47 @@
+"""Which packages off the axes a failure points at: in whose code it was raised, or whose name it
+says is missing. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from packaging.utils import canonicalize_name
+
+from mcore_compat.core.extras import OF_TORCH, is_axis
+from mcore_compat.results.evidence import Failure
+
+_MISSING = (
+    re.compile(
+        r"cannot import name '[^']+' from (?:partially initialized module )?'(?P<m>[\w.]+)'"
+    ),
+    re.compile(r"module '(?P<m>[\w.]+)' has no attribute"),
+    re.compile(r"No module named '(?P<m>[\w.]+)'"),
+)
+"""What says that a module, or a name in one, is not there."""
+
+_FRAME = re.compile(r'File "(?P<m>[A-Za-z_]\w*)[/.]')
+"""A frame's file as tracebacks name it: from `site-packages` on."""
+
+BUILT = frozenset({"mamba-ssm", "causal-conv1d", "pytest", "pluggy"})
+"""Under test themselves, or what asks."""
+
+
+def suspects(failure: Failure, installed: Iterable[str]) -> tuple[str, ...]:
+    """The installed packages that a failure points at: the owner of the name that it misses, then
+    the owner of its innermost frame. What only stands on the way is in many tracebacks."""
+    known = {canonicalize_name(name) for name in installed}
+    found = dict.fromkeys(canonicalize_name(module) for module in _modules(failure))
+    return tuple(name for name in found if name in known and may_be(name))
+
+
+def may_be(name: str) -> bool:
+    """Whether a package may be a hidden cause at all: axes are looked at by themselves."""
+    return not is_axis(name) and name not in OF_TORCH and name not in BUILT
+
+
+def _modules(failure: Failure) -> Iterator[str]:
+    for pattern in _MISSING:
+        for match in pattern.finditer(failure.message):
+            yield match["m"].partition(".")[0]
+    yield from (match["m"] for match in [*_FRAME.finditer(failure.traceback)][-1:])

@@ -1,0 +1,110 @@
+"""What releases declare for packages that a cell does not ask for by name: ranges in extras, and
+which packages a release requires or only names. Pure."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from packaging.markers import Marker
+from packaging.utils import canonicalize_name
+
+from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.combinations import machine, requirement
+from mcore_compat.core.releases import Releases
+
+DEVELOPING = re.compile(r"(dev|test|doc|lint|build)([-_].*|s)?")
+"""Extras with what a project's own developers work with."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class DeclaredRange:
+    """`package version` declares `text` (`transformers<4.51,>=4.48`) in `extras`, all of which the
+    cell does without. `name` is that of the package that the range is for."""
+
+    package: str
+    version: str
+    name: str
+    text: str
+    extras: tuple[str, ...]
+
+    @property
+    def of_developers(self) -> bool:
+        """Whether only extras for the project's own developers have it."""
+        return all(DEVELOPING.fullmatch(extra) for extra in self.extras)
+
+    def words(self) -> str:
+        extras = "extra" if len(self.extras) == 1 else "extras"
+        return f"{self.text} of {self.package} {self.version} ({extras} {', '.join(self.extras)})"
+
+
+def declared_ranges(of: Cell, releases: Releases) -> tuple[DeclaredRange, ...]:
+    """The ranges that the cell's releases declare for packages of their extras. Sorted.
+
+    An extra is not asked for, but where something else brings one of its packages, the release's
+    own range for it holds: a transformers that modelopt rules out would break what is not broken.
+    The axes are left out: a cell may well stand outside of what is declared for them.
+    """
+    return tuple(
+        sorted(
+            DeclaredRange(package=axis, version=of.pins[axis], name=name, text=text, extras=extras)
+            for axis in AXES[:-1]
+            for name, text, extras in _ranges(releases.get(axis, of.pins[axis]).requires, of.python)
+        )
+    )
+
+
+def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ...]]:
+    """The ranges of megatron-core and modelopt as texts. Sorted."""
+    return {
+        package: tuple(sorted({text for _, text, _ in _ranges(release.requires, of.python)}))
+        for package, version in (("megatron-core", of.mcore), ("nvidia-modelopt", of.modelopt))
+        for release in (releases.get(package, version),)
+    }
+
+
+def named(requires: tuple[str, ...], python: str) -> Iterator[tuple[str, bool]]:
+    """Each package off the axes that a release names, and whether it requires it always."""
+    for text in requires:
+        need = requirement(text)
+        name = canonicalize_name(need.name)
+        if is_axis(name) or name in OF_TORCH:
+            continue
+        always = need.marker is None or need.marker.evaluate({**machine(python), "extra": ""})
+        if always or (need.marker and _extras(need.marker, python)):
+            yield name, always
+
+
+def is_axis(name: str) -> bool:
+    """Whether a package is an axis, a part of one, or comes with one in one version only."""
+    return name in {*AXES, "triton"} or name.startswith("transformer-engine")
+
+
+OF_TORCH = frozenset({"torchvision", "torchaudio"})
+"""Each release of these is of one torch, of which its own metadata alone says which."""
+
+
+@functools.cache
+def _ranges(requires: tuple[str, ...], python: str) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """`(package, range, extras)` of what is declared in extras alone. Sorted."""
+    ranges: dict[tuple[str, str], set[str]] = {}
+    for text in requires:
+        need = requirement(text)
+        name = canonicalize_name(need.name)
+        if is_axis(name) or not need.specifier or not need.marker:
+            continue
+        extras = _extras(need.marker, python)
+        if extras:
+            ranges.setdefault((name, f"{name}{need.specifier}"), set()).update(extras)
+    return tuple(
+        (name, text, tuple(sorted(extras))) for (name, text), extras in sorted(ranges.items())
+    )
+
+
+def _extras(marker: Marker, python: str) -> list[str]:
+    """The extras for which a marker holds, for the cell's python on x86-64 Linux."""
+    there = machine(python)
+    extras = re.findall(r"""extra == ["']([^"']+)["']""", str(marker))
+    return [extra for extra in extras if marker.evaluate({**there, "extra": extra})]

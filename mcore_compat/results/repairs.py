@@ -1,0 +1,213 @@
+"""Pins that repair a cell: another release of a package off the axes with which checks hold that
+fail with the lock's.
+
+A repair is a file beside the result that it is of, `reports/results/CELL/repair.DEVICE_CLASS.json`,
+text that a person can open. It holds as long as lock and suite are those of the result. What the
+result says stays as it is; what is published of a repaired check is `works-with`, under the
+requirement, as it was found by running the whole suite once more with that one pin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+from packaging.requirements import InvalidRequirement, Requirement
+
+from mcore_compat.base import files, foreign
+from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome, cell_outcome
+from mcore_compat.results.evidence import CellName, CheckId, CheckResult, Digest, Evidence, Moment
+
+STEM = "repair"
+FORMAT = 1
+
+Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=2000)]
+
+
+class Tried(Struct, frozen=True, kw_only=True):
+    """A release of the package that was tried, what became of the checks with it, and why."""
+
+    version: Line
+    outcome: Line
+    why: Line = ""
+
+
+class RepairedCheck(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A check that fails with the lock and not with the repair: it holds, or was blocked and could
+    not be asked (`reason`). `condition`: under which public code it holds, where not with all
+    defaults."""
+
+    check: CheckId
+    outcome: CheckOutcome
+    condition: str | None = None
+    reason: str | None = None
+
+
+class Repair(Struct, frozen=True, kw_only=True):
+    """With `requirement` (`transformers<4.50`) the `checks` hold that fail with `locked`.
+
+    `lock`, `suite`: digests of the result that it is of. `works`: the release with which the whole
+    suite was run, the newest that repairs; `fails`: the nearest that does not. `tried`: all that
+    were, oldest first. `changes`: by package, the lock's version and the repaired one (None: it has
+    none); `installed`: all that was there.
+    """
+
+    cell: CellName
+    device_class: str
+    taken: Moment
+    lock: Digest
+    suite: Digest
+    package: Line
+    requirement: Line
+    locked: Line
+    works: Line
+    fails: Line
+    checks: tuple[RepairedCheck, ...]
+    tried: tuple[Tried, ...]
+    changes: Mapping[str, tuple[str | None, str | None]]
+    installed: Mapping[str, str]
+    format: int = FORMAT
+
+    def holds_for(self, result: Evidence) -> bool:
+        """Whether it is of this very result: of its lock and suite."""
+        mine = (self.cell, self.device_class, self.lock, self.suite)
+        return result.complete and mine == (
+            result.cell,
+            result.device_class,
+            result.lock,
+            result.suite,
+        )
+
+    @property
+    def holding(self) -> tuple[str, ...]:
+        """The checks that hold with it."""
+        return tuple(c.check for c in self.checks if c.outcome in HOLDS)
+
+    @property
+    def condition(self) -> str:
+        """The repair as a line for a shell."""
+        return f"pip install '{self.requirement}'"
+
+
+def path_of(cell: str, device_class: str, folder: Path) -> Path:
+    """Where a cell's repair lies."""
+    return folder / cell / f"{STEM}.{device_class}.json"
+
+
+def save(repair: Repair, folder: Path) -> Path:
+    """Write a repair beside its result; where.
+
+    Raises:
+        EvidenceError: it contradicts itself.
+        InfrastructureError: the disk is full or not writable.
+    """
+    path = path_of(repair.cell, repair.device_class, folder)
+    text = files.dump_json(foreign.cleaned(msgspec.to_builtins(repair)))
+    parse(text, f"{path.parent.name}/{path.name}")
+    files.write_text(path, text)
+    return path
+
+
+def parse(text: str, where: str) -> Repair:
+    """A repair from its text.
+
+    Raises:
+        EvidenceError: not JSON, or not of the form, or it contradicts itself; names the way out.
+    """
+    try:
+        repair = msgspec.convert(foreign.decode(text), Repair)
+        why = _contradiction(repair)
+    except (msgspec.MsgspecError, ValueError, RecursionError, EvidenceError) as error:
+        why = str(error)
+    if why:
+        cell = where.partition("/")[0]
+        raise EvidenceError(f"{where}: {why}; remake it: nox -s repair -- {cell}")
+    return repair
+
+
+def _contradiction(repair: Repair) -> str:
+    """In what it contradicts itself; empty where in nothing."""
+    if repair.format != FORMAT:
+        return f"it is not of the format {FORMAT}"
+    try:
+        need = Requirement(repair.requirement)
+        admits = {v: need.specifier.contains(v) for v in (repair.works, repair.fails)}
+    except (InvalidRequirement, ValueError) as error:
+        return str(error).partition("\n")[0]
+    if need.name != repair.package or not need.specifier or need.marker or need.url:
+        return f'"{repair.requirement}" is no range of {repair.package}'
+    if not admits[repair.works] or admits[repair.fails]:
+        return f"{repair.requirement} is not what lies between {repair.works} and {repair.fails}"
+    if repair.installed.get(repair.package) != repair.works:
+        return f"{repair.package} {repair.works} was not installed"
+    outcomes = {c.outcome for c in repair.checks}
+    if not outcomes & HOLDS or outcomes & FAILS:
+        return "it repairs no check"
+    return ""
+
+
+def load(path: Path) -> Repair:
+    """The repair at `path`; FileNotFoundError where there is none, EvidenceError as `parse`."""
+    repair = parse(
+        path.read_text(encoding="utf-8", errors="replace"), f"{path.parent.name}/{path.name}"
+    )
+    if (repair.cell, f"{STEM}.{repair.device_class}.json") != (path.parent.name, path.name):
+        raise EvidenceError(f"{path.parent.name}/{path.name} is of {repair.cell}: move it there")
+    return repair
+
+
+def load_all(results: Iterable[Evidence], folder: Path) -> dict[tuple[str, str], Repair]:
+    """By cell and device class: the repairs that hold for these results.
+
+    Raises:
+        EvidenceError: a file is corrupt.
+    """
+    repairs: dict[tuple[str, str], Repair] = {}
+    for result in results:
+        path = path_of(result.cell, result.device_class, folder)
+        if path.exists() and (repair := load(path)).holds_for(result):
+            repairs[result.cell, result.device_class] = repair
+    return repairs
+
+
+def applied(result: Evidence, repair: Repair | None) -> Evidence:
+    """A result as it is published: what the repair mends is `works-with`, under its requirement.
+    Never to be stored; `installed` is still what the lock has."""
+    if repair is None:
+        return result
+    mended = {c.check: c for c in repair.checks}
+    checks = tuple(
+        _mended(c, mended[c.check], repair) if c.check in mended and c.outcome in FAILS else c
+        for c in result.checks
+    )
+    outcome = result.outcome
+    if outcome is not CellOutcome.ERROR:
+        outcome = cell_outcome((c.kind, c.outcome) for c in checks)
+    return replace(result, outcome=outcome, checks=checks)
+
+
+def _mended(check: CheckResult, by: RepairedCheck, repair: Repair) -> CheckResult:
+    if by.outcome not in HOLDS:
+        return replace(check, outcome=by.outcome, failure=None, reason=by.reason)
+    lines = [repair.condition, *([by.condition] if by.condition else [])]
+    why = f"with {repair.package} {repair.locked}, which the lock has, it is {check.outcome.value}"
+    return replace(
+        check,
+        outcome=CheckOutcome.WORKS_WITH,
+        condition="\n".join(lines),
+        reason=f"{why}: {check.reason}" if check.reason else why,
+    )
+
+
+def applied_to_all(
+    results: Iterable[Evidence], folder: Path
+) -> tuple[tuple[Evidence, ...], dict[tuple[str, str], Repair]]:
+    """Results as they are published, and the repairs that this took; raises as `load_all`."""
+    every = tuple(results)
+    repairs = load_all(every, folder)
+    return tuple(applied(e, repairs.get((e.cell, e.device_class))) for e in every), repairs
