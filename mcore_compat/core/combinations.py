@@ -105,7 +105,7 @@ def requires(release: Release, package: str, version: str) -> bool:
     """Whether a version is within what a release asks for of a package, extras apart."""
     return all(
         need.specifier.contains(version)
-        for need in map(_requirement, release.requires)
+        for need in map(requirement, release.requires)
         if canonicalize_name(need.name) == package
         and not (need.marker is not None and "extra" in str(need.marker))
     )
