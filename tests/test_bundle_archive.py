@@ -101,6 +101,20 @@ def test_a_bundle_is_whole_or_not_there(made: StandIn, tmp_path: Path) -> None:
     assert (tmp_path / "a.tar").read_text() == "an earlier one"
 
 
+def test_a_damaged_download_is_removed_and_nothing_of_the_users(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for home, there in ((tmp_path / "home", False), (tmp_path / "elsewhere", True)):
+        monkeypatch.setenv("MCORE_COMPAT_HOME", str(home))
+        path = tmp_path / "home" / "a.whl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("cut")
+        wrong = archive.BundleFile(name="wheels/a.whl", source=path, sha256="0" * 64)
+        with pytest.raises(InfrastructureError, match="run it again" if not there else "remove it"):
+            archive.save([*made.bundle_files(), wrong], tmp_path / "a.tar")
+        assert path.exists() == there
+
+
 def test_what_cells_share_is_there_once(made: StandIn) -> None:
     other = bundle_support.replace(CELL, name="compat-0.16-modelopt0.42")
     packed = [made.packed(), made.packed(cell=other)]

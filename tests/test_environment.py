@@ -17,7 +17,7 @@ from packaging.version import Version
 from support import stand_in_cell
 
 from mcore_compat.base import files
-from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, WrongFileError
 from mcore_compat.base.processes import Completed
 from mcore_compat.environments import creation
 from mcore_compat.environments.creation import Environment
@@ -130,7 +130,11 @@ def quiet(text: str) -> None:
 
 
 def ensure(
-    uv: Uv, *wheels: Wheel, lock: Lock = LOCK, said: list[str] | None = None, python: str = "py"
+    uv: Callable[..., Completed],
+    *wheels: Wheel,
+    lock: Lock = LOCK,
+    said: list[str] | None = None,
+    python: str = "py",
 ) -> Environment:
     return creation.ensure(
         CELL,
@@ -288,6 +292,45 @@ def test_an_install_that_fails_is_no_verdict_and_what_it_left_is_not_kept(
     assert not (anew.site / "leftover").exists()
 
 
+def uv_says(output: str, times: int) -> tuple[Callable[..., Completed], list[list[str]]]:
+    """A uv whose installs of pins fail so often, and then do not; and its calls."""
+    uv = Uv()
+    left = [output] * times
+
+    def run(argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
+        if "-r" in argv and left:
+            return Completed(argv=(), returncode=2, output=left.pop(), seconds=0.0)
+        return uv(argv, **options)
+
+    return run, uv.calls
+
+
+DAMAGED = "error: Failed to install: six-1.17.0-py3-none-any.whl (six==1.17.0)\n  cause: bad RECORD"
+
+
+def test_a_package_that_is_damaged_in_uvs_cache_is_had_anew(wheel: Wheel, home: Path) -> None:
+    run, calls = uv_says(DAMAGED, 1)
+    ensure(run, wheel)
+    assert ["uv", "cache", "clean", "--quiet", "six"] in calls
+    run, calls = uv_says(DAMAGED, 2)
+    with pytest.raises(InfrastructureError, match="bad RECORD"):
+        ensure(run, wheel, lock=dataclasses.replace(LOCK, text="another"))
+    assert not [path for path in (home / "envs").iterdir() if path.suffix == ".txt"]
+
+
+def test_a_full_disk_is_no_damaged_package(wheel: Wheel) -> None:
+    run, calls = uv_says(f"{DAMAGED}\n  cause: No space left on device", 1)
+    with pytest.raises(InfrastructureError, match="No space left"):
+        ensure(run, wheel)
+    assert not [call for call in calls if "clean" in call]
+
+
+def test_another_file_of_the_index_is_named_with_the_way_out(wheel: Wheel) -> None:
+    run, _ = uv_says("error: Failed\n  cause: Hash mismatch for `six==1.17.0`\n\nExpected:\n", 1)
+    with pytest.raises(WrongFileError, match=r"another file of six==1\.17\.0 .* nox -s lock -- "):
+        ensure(run, wheel)
+
+
 def test_an_environment_that_failed_to_change_is_not_taken_for_the_old_one(wheel: Wheel) -> None:
     ensure(Uv(), wheel)
     other = dataclasses.replace(LOCK, text="another lock of the same packages")
@@ -380,7 +423,9 @@ def test_tools_that_were_installed_half_way_are_not_taken(asked: Path, home: Pat
     with pytest.raises(InfrastructureError, match="No space left on device"):
         tools(asked, Uv(breaks="tools"))
     assert not [p for p in (home / "tools").glob("*-py3.12") if p.is_dir()]
-    (part,) = (home / "tools").glob("*.part")
+    (lock,) = (home / "tools").iterdir()
+    part = lock.with_suffix(".part")
+    part.mkdir()  # as of one that was killed
     (part / "leftover").touch()
     uv = Uv()
     folder = tools(asked, uv)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from process_support import HOST, alive, comes, ended, host, left, pids, tree, watchdogs
+from support import ROOT
 
 from mcore_compat.base import process_marks, processes, temporary, watched
 
@@ -270,6 +271,35 @@ def pool():
 
 globals()[sys.argv[2]]()
 """
+
+
+INTERRUPTED = """\
+import os, signal, time
+from mcore_compat.base import forks
+from mcore_compat.base.errors import InfrastructureError
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the program does
+read, write = os.pipe()
+
+def stays():
+    os.write(write, str(os.getpid()).encode())
+    time.sleep(600)
+
+with forks.forked(stays) as result:
+    os.kill(int(os.read(read, 20)), signal.SIGTERM)
+    try:
+        result()
+    except InfrastructureError as error:
+        print(error)
+"""
+
+
+def test_a_forked_process_that_is_ended_interrupts_nobody() -> None:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(argv, capture_output=True, text=True, env=variables, timeout=60)
+    assert "was killed; try again" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("how", "count"), [("forked", 1), ("pool", 2)])

@@ -19,7 +19,7 @@ from support import START, event
 from test_toolkits import toolkit
 
 from mcore_compat.base import files, processes
-from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, WrongFileError
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
@@ -178,6 +178,23 @@ def test_the_kernels_count_is_read(tmp_path: Path) -> None:
     vmstat.write_text("pgfault 12\noom_kill 5\noom_kill_x 7\n")
     assert memory.kills(vmstat) == 5
     assert memory.kills(tmp_path / "absent") == 0
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_lock_just_made_of_other_files_than_the_index_has_is_not_kept(
+    locked: bool, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = stages.workspace.lock(CELL)
+    if locked:
+        pipeline.lock_of(pipeline.chosen(CELL, stages.context()), stages.context())
+
+    def wrong(*_: object, **__: object) -> None:
+        raise WrongFileError("the index has another file")
+
+    monkeypatch.setattr(creation, "ensure", wrong)
+    with pytest.raises(WrongFileError):
+        ran(stages)
+    assert lock.exists() == locked
 
 
 class TestWhatIsThereAlready:
