@@ -147,6 +147,7 @@ def check_import_te_abi(record: Record) -> None:
     record("opened by TE", attempted("transformer_engine.common"))
     driver = []
     missing: dict[str, list[str]] = {}
+    late: dict[str, list[str]] = {}
     for path in files:
         library = elf.read(path)
         try:
@@ -157,12 +158,15 @@ def check_import_te_abi(record: Record) -> None:
             failure = str(error)
         record(path.name, {"needed": library.needed, "undefined": len(library.undefined)})
         if failure is None:
+            # One that TE has opened so that symbols are bound when they are called is not bound again.
+            late[path.name] = missing_symbols(library)
             continue
         if "libcuda.so" in failure or "libnvidia-ml.so" in failure:
             driver.append(failure)
             continue
         missing[path.name] = unresolved(library, failure)
     record("missing", missing)
+    record("missing when called", {name: symbols for name, symbols in late.items() if symbols})
     assert not missing, abi_text(missing, torch.__version__)
     if driver:
         raise NeedsGpu(f"the driver's library is not on this machine: {driver[0]}")
@@ -185,11 +189,16 @@ def extension_files() -> list[Path]:
 
 def unresolved(library: elf.Library, failure: str) -> list[str]:
     """The symbols of `library` that no loaded library has; else the linker's own words."""
+    return missing_symbols(library) or [failure]
+
+
+def missing_symbols(library: elf.Library) -> list[str]:
+    """The symbols of `library` that no loaded library has."""
     handles = [ctypes.CDLL(None), *loaded_libraries()]
     names = [
         symbol for symbol in library.undefined if not any(has(handle, symbol) for handle in handles)
     ]
-    return [elf.demangle(name) for name in names] or [failure]
+    return [elf.demangle(name) for name in names]
 
 
 def loaded_libraries() -> list[ctypes.CDLL]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -163,6 +165,20 @@ def test_a_missing_symbol_of_te_itself_is_not_blamed_on_torch() -> None:
     text = check_import.abi_text({"te.so": ["nvte_permute(void*)"]}, "2.6.0")
     assert "torch" not in text
     assert "nvte_permute" in text
+
+
+def test_a_library_that_binds_late_tells_what_it_misses(
+    extension: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened by its owner so that symbols are bound when they are called, it opens again."""
+    ctypes.CDLL(None).dlopen(os.fsencode(extension), os.RTLD_LAZY | os.RTLD_GLOBAL)
+    torch = SimpleNamespace(_C=SimpleNamespace(_GLIBCXX_USE_CXX11_ABI=True), __version__="2.6.0")
+    monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
+    monkeypatch.setattr(check_import, "extension_files", lambda: [extension])
+    told: dict[str, object] = {}
+    check_import.check_import_te_abi(told.__setitem__)
+    assert told["missing"] == {}
+    assert told["missing when called"] == {"extension.so": ["at::gone(at::Tensor const&)"]}
 
 
 def test_a_symbol_that_is_there_is_not_missing(extension: Path) -> None:
