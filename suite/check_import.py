@@ -131,6 +131,10 @@ def unmet(found: list[requirements.Undeclared]) -> list[str]:
     ]
 
 
+_OF_THE_DRIVER = re.compile(r"(?:cu|nvml)[A-Z]")
+"""Functions of CUDA's driver and of NVML, whose libraries are empty ones where there is no GPU."""
+
+
 def check_import_te_abi(record: Record) -> None:
     import torch  # brings the libraries that the extension's symbols are in
 
@@ -159,7 +163,8 @@ def check_import_te_abi(record: Record) -> None:
         record(path.name, {"needed": library.needed, "undefined": len(library.undefined)})
         if failure is None:
             # One that TE has opened so that symbols are bound when they are called is not bound again.
-            late[path.name] = missing_symbols(library)
+            symbols = missing_symbols(library)
+            late[path.name] = [name for name in symbols if not _OF_THE_DRIVER.match(name)]
             continue
         if "libcuda.so" in failure or "libnvidia-ml.so" in failure:
             driver.append(failure)
