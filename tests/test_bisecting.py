@@ -278,7 +278,7 @@ def test_a_declared_failure_is_told_with_its_rule(
         ({"check": "restor[gpt]"}, 'did you mean "restore[gpt]"'),
         ({"check": "private-names"}, "--bad compat-0.14-modelopt0.40: private-names works there"),
         ({"good": BAD, "bad": GOOD}, "are --good and --bad the wrong way round?"),
-        ({"options": ["--axis", "tech"]}, 'no such axis "tech"; did you mean "torch"'),
+        ({"options": ["--axis", "tech"]}, 'has no "tech"; did you mean "torch"'),
         ({"options": ["--axis", "torch"]}, "have the same torch"),
         ({"options": ["--hold", "mcore"]}, "--hold: megatron-core is no part of a stack"),
         ({"options": ["--limit", "0"]}, "more than 0 s"),

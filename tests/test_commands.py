@@ -142,7 +142,7 @@ def test_the_program_says_what_it_is_for_with_its_commands_in_groups(
 
 
 def test_a_command_imports_no_other_and_the_list_nothing_heavy() -> None:
-    names = ("list", "output", "parsing", "registry")
+    names = ("list", "output", "parsing", "program", "registry")
     code = (
         "import sys; from mcore_compat import cli\n"
         "cli.main(['list'])\n"

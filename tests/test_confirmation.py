@@ -125,6 +125,14 @@ def test_a_signal_from_outside_is_never_an_outcome(tmp_path: Path, kind: str) ->
         asked(tmp_path, [died(RESTORE, kind)], [died(RESTORE, kind)])
 
 
+@pytest.mark.parametrize("kind", ["SIGKILL", "SIGTERM", "SIGXCPU"])
+def test_what_a_signal_from_outside_ended_once_does_not_flap(tmp_path: Path, kind: str) -> None:
+    whole = [event(RESTORE)]
+    counted, again = asked(tmp_path, [died(RESTORE, kind)], whole, whole)
+    assert counted[RESTORE] == event(RESTORE)
+    assert again == [RESTORE, RESTORE]
+
+
 def test_a_report_that_could_not_be_written_is_never_an_outcome(tmp_path: Path) -> None:
     run = [died(RESTORE, "Exited", "exited with code 70 without a report")]
     with pytest.raises(InfrastructureError, match="code 70"):

@@ -5,7 +5,9 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from support import ROOT, write_folder
@@ -38,14 +40,14 @@ def test_a_disk_that_fills_meanwhile_changes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, calls = files.write_text, iter(range(9))
+    real, calls = files.write_into, iter(range(9))
 
-    def full(path: Path, text: str, *, durable: bool = True) -> None:
+    def full(out: TextIO, text: str, *, durable: bool) -> None:
         if next(calls) == number:
             raise OSError(28, "No space left on device")
-        real(path, text, durable=durable)
+        real(out, text, durable=durable)
 
-    monkeypatch.setattr(files, "write_text", full)
+    monkeypatch.setattr(files, "write_into", full)
     with pytest.raises(InfrastructureError, match="No space left"):
         file_group.write_all(group)
     assert content(tmp_path) == {"a": "old a", "c": "old c"}
@@ -145,6 +147,20 @@ def test_what_dead_writers_have_left_is_removed_after_an_hour(tmp_path: Path) ->
     file_group.write_all({tmp_path / "a": "new"})
     there = {path.name for path in tmp_path.iterdir()}
     assert there == {"a", ".a.76543210", ".other.01234567", ".a.toml"}
+
+
+def test_a_forked_writer_that_is_ended_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    def pieces() -> Iterator[str]:
+        yield "first"
+        (tmp_path / "writes").touch()
+        time.sleep(600)
+
+    with file_group.Changes() as changes:
+        changes.expect([tmp_path / "a"])
+        with forked(lambda: changes.write(tmp_path / "a", pieces())):
+            while not (tmp_path / "writes").exists():
+                time.sleep(0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["writes"]
 
 
 def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:

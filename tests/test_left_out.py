@@ -12,11 +12,13 @@ import pytest
 from support import ROOT, START, event, stand_in_cell
 
 from mcore_compat.core.outcomes import CheckOutcome
+from mcore_compat.environments import recipes
 from mcore_compat.results import evidence, missing_kernels
 from mcore_compat.results.evidence import CheckResult
 from mcore_compat.results.from_events import Builder
 
 CONV, MAMBA = "causal_conv1d-1.6.1-py3-none-any.whl", "mamba_ssm-2.3.1-py3-none-any.whl"
+FLASH = "flash_attn-2.4.2-py3-none-any.whl"
 COMPILED = "causal_conv1d-1.6.1-cp312-cp312-linux_x86_64.whl"
 
 
@@ -57,7 +59,7 @@ def test_what_a_wheel_was_built_without_is_not_asked(
     module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error in missing(module, monkeypatch):
-        (one,) = of(failed(error), wheels=(CONV, MAMBA))
+        (one,) = of(failed(error), wheels=(CONV, MAMBA, FLASH))
         assert one.outcome is CheckOutcome.NEEDS_GPU
         assert f"was built without its CUDA part, {module}" in str(one.reason)
 
@@ -107,4 +109,9 @@ def test_both_sides_mean_the_same_modules() -> None:
     from suite import preload
 
     suites = {module: name.replace("-", "_") for name, module in preload.COMPILED.items()}
-    assert suites == missing_kernels.COMPILED
+    hosts = {
+        recipe.stand_in: recipe.package.replace("-", "_")
+        for recipe in recipes.RECIPES.values()
+        if recipe.stand_in
+    }
+    assert {**suites, **hosts} == missing_kernels.COMPILED

@@ -284,7 +284,7 @@ class TestNews:
     def test_a_refresh_says_what_the_matrix_lacks_and_leaves_it(self, played: Played) -> None:
         refresh = played.ended["refresh: news"]
         assert refresh.code == 0
-        assert "not in the matrix: megatron-core 1.4 on TE 2.8.0, torch 2.10.0" in refresh.out
+        assert "not in the matrix: megatron-core 1.4 on TE 2.8.0, torch 2.9.0" in refresh.out
         assert played.seen["refresh: news: wrote"] == ["news.json", "releases.json"]
 
     def test_a_new_series_joins_although_a_refresh_saw_it_before(self, played: Played) -> None:

@@ -3,6 +3,7 @@
 Nothing is compiled: the sources and the processes of a build stand in.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,11 @@ def context(tools: StandIn, tmp_path: Path) -> Context:
         run=tools,
         say=lambda line: None,
         uv=Path("uv"),
+        te_extension="real",
     )
     cell = pipeline.chosen(NAME, made)
     body = f"{TE.name}=={cell.te} --hash=sha256:{TE.hashes[0]}\n"
-    head = locks.head(cell, "2026-01-01", [TE.name], extras="kept", body=body)
+    head = locks.head(cell, "2026-01-01", [TE.name], told=("none", "kept"), body=body)
     files.write_text(made.workspace.lock(cell.name), head + body)
     return made
 
@@ -108,6 +110,12 @@ def test_it_is_asked_again_once_the_wheel_is_there(number: int, context: Context
     files.write_text(path.parent / "build.json", files.dump_json(record))
     assert state(context) == GONE
     assert exploration_run.te_key(cell_of(context)) == str(key)
+
+
+def test_it_is_asked_again_where_a_stand_in_takes_its_place(context: Context) -> None:
+    ran(context)
+    assert state(context) == "fresh"
+    assert state(replace(context, te_extension=None)) == GONE
 
 
 def test_one_that_does_not_tell_its_cause_is_asked_again(context: Context) -> None:

@@ -24,7 +24,7 @@ from mcore_compat.run.context import find_uv
 MOST = 5_000_000
 """Bytes of the wheel."""
 
-OLDER, CELL = "compat-0.9-modelopt0.21", "compat-0.16-modelopt0.41"
+OLDER, CELL = "compat-0.11-modelopt0.25-te2.4-torch2.6", "compat-0.16-modelopt0.41"
 DATE = re.compile(
     r"mcore-compat: from the results up to (\d{4}-\d\d-\d\d) that came with this .*\n"
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from wheelhouse_support import (
     COMPILE_ERROR,
-    CONV,
     TE,
     StandIn,
     built,
@@ -87,7 +86,7 @@ def test_a_damaged_wheel_is_named_with_both_digests_and_kept_aside(tools: StandI
     said: list[str] = []
     job = job_of(tools)
     object.__setattr__(job, "say", said.append)
-    assert wheelhouse.ensure(CONV, job) == wheel
+    assert wheelhouse.ensure(TE, job) == wheel
     assert said[0] == (
         f"{wheel.path} is damaged (sha256 {digest}, recorded {wheel.sha256}); it is kept as "
         f"{wheel.path.name}.damaged, and is built again"

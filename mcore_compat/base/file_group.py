@@ -104,7 +104,11 @@ class Changes:
         beside = self._beside(path)
         try:
             with files.disk_errors(path):
-                files.write_text(beside, text, durable=durable)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # A forked process may be killed here: no name that its parent does not know.
+                with open(beside, "w", encoding="utf-8", newline="\n") as out:
+                    files.write_into(out, text, durable=durable)
+                os.chmod(beside, 0o644)
         except InfrastructureError as error:
             raise InfrastructureError(str(error).replace(str(beside), str(path))) from error
 

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mcore_compat.base import watched
 from mcore_compat.base.errors import InfrastructureError
@@ -75,17 +75,22 @@ def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -
         with watched.removed(Path(temporary), anyway=False):
             try:
                 with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
-                    for part in (text,) if isinstance(text, str) else text:
-                        out.write(part)
-                    out.flush()
-                    if durable:
-                        os.fsync(out.fileno())
+                    write_into(out, text, durable=durable)
                 os.chmod(temporary, 0o644)
                 os.replace(temporary, path)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
                 raise
+
+
+def write_into(out: TextIO, text: str | Iterable[str], *, durable: bool) -> None:
+    """Write `text`, or its pieces, into an open file, as `write_text`."""
+    for part in (text,) if isinstance(text, str) else text:
+        out.write(part)
+    out.flush()
+    if durable:
+        os.fsync(out.fileno())
 
 
 def write_pages(

@@ -37,9 +37,20 @@ def run(argv: Sequence[str] | None) -> int:
             raise
         return _failed(InfrastructureError(why))
     except KeyboardInterrupt:
+        _ignore_more(argv)
         return _failed(Interrupted("interrupted; the next run continues"))
     finally:
+        _ignore_more(argv)
         output.abandon()
+
+
+def _ignore_more(argv: Sequence[str] | None) -> None:
+    """Who interrupts again, out of impatience, would only see a traceback of what ends anyway.
+    Where `argv` is not this process's own, its owner goes on, and keeps the signals."""
+    if argv is None:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ RUNS = 3
 """How often a check is asked at most."""
 
 FLAPPING = "flapping"
-"""The detail of a check that ended differently in several runs: all its outcomes, in order."""
+"""The detail of a check that ended differently in several runs: all its own outcomes, in order."""
 
 _HOLDS = ("works", "works-with")
 _DIED = ("crashed", "timed-out")
@@ -120,12 +120,15 @@ class Doubts:
                 return name
         return None
 
+    def _ends(self, name: str) -> list[Event]:
+        return [run[name] for run in self._runs if name in run]
+
     def _outcomes(self, name: str) -> list[str]:
-        return [str(run[name]["outcome"]) for run in self._runs if name in run]
+        return [str(event["outcome"]) for event in self._ends(name)]
 
     def _settled(self, name: str) -> tuple[str, str | None] | None:
         """How a doubted check ended at least twice."""
-        ends = Counter(_end(run[name]) for run in self._runs if name in run)
+        ends = Counter(map(_end, self._ends(name)))
         end, count = ends.most_common(1)[0]
         return end if count > 1 else None
 
@@ -138,17 +141,22 @@ class Doubts:
         if len({_end(event) for event in events}) != 1:
             raise InfrastructureError(_differently(name, self._outcomes(name)))
         event = events[0]
-        kind = (event.get("failure") or {}).get("type")
-        if event["outcome"] == "crashed" and (
-            kind in FROM_OUTSIDE or str(event.get("reason")).startswith(_UNREPORTED)
-        ):
+        if _of_others(event):
             raise InfrastructureError(
                 f"{name}: {event['reason']}, {len(events)} times: something on this machine ends it"
             )
-        outcomes = self._outcomes(name)
+        outcomes = [str(e["outcome"]) for e in self._ends(name) if not _of_others(e)]
         if len(set(outcomes)) == 1 or name in self._followers:
             return event
         return {**event, "details": {**(event.get("details") or {}), FLAPPING: outcomes}}
+
+
+def _of_others(event: Event) -> bool:
+    """Whether a check ended by a signal from outside, or could not say how it ended: no outcome of
+    its own."""
+    kind = (event.get("failure") or {}).get("type")
+    unreported = str(event.get("reason")).startswith(_UNREPORTED)
+    return event["outcome"] == "crashed" and (kind in FROM_OUTSIDE or unreported)
 
 
 def _end(event: Event) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from faults.trial import Trial
 from faults.workshop import INSTALLS, Launch
 
 ASKING = ("refresh", "nightly plan", "lock", *INSTALLS)
-LOADING = INSTALLS
+LOADING = ("run bare",)
 
 QUICK: dict[str, tuple[str, Bad, tuple[str, ...]]] = {
     "401": ("wants a password", bad.status(401), ASKING),
