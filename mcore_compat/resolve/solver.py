@@ -27,7 +27,7 @@ from mcore_compat.core.extras import bounds_of_extras
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index.metadata import MetadataStore
-from mcore_compat.resolve import locks
+from mcore_compat.resolve import resolution
 from mcore_compat.resolve.dates import exclude_newer
 
 MOST_ROUNDS = 3000
@@ -88,7 +88,7 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
     reasons = violations(cell, releases)
     if reasons:
         return Installability(installs=False, reason="; ".join(reasons))
-    wanted = [need(text) for text in locks.requirements(cell, matrix, releases)]
+    wanted = [need(text) for text in resolution.requirements(cell, matrix, releases)]
     answer = Installability(installs=None)
     # What a lock gives up of the ranges when they contradict one another, it may give up whole.
     bounds_of = bounds_of_extras(cell, releases).values()
@@ -104,7 +104,7 @@ def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ..
         python=cell.python,
         until=exclude_newer(cell, releases),
         sources=frozenset(rule.package for rule in matrix.source_only),
-        overrides=tuple((r.package, r.requires) for r in locks.overrides(cell, matrix)),
+        overrides=tuple((r.package, r.requires) for r in resolution.overrides(cell, matrix)),
         bounds=bounds,
     )
 

@@ -23,8 +23,9 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS
 from mcore_compat.environments.wheelhouse import Unbuildable
 from mcore_compat.index import package_index
-from mcore_compat.resolve import locks
-from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.resolve import locks, resolution
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.results import evidence, repairs, store
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.repairs import Repair, RepairedCheck, Tried
@@ -305,7 +306,9 @@ def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[E
         name=ENVIRONMENT.format(what.cell.name),
         further=(*others, f"{what.package}=={version}"),
     )
-    lock = locks.make(pinned, here.matrix, here.releases, uv=here.uv, run=here.run, near=what.lock)
+    lock = resolution.make(
+        pinned, here.matrix, here.releases, uv=here.uv, run=here.run, near=what.lock
+    )
     if isinstance(lock, Unresolvable):
         raise _UninstallableError(lock.reason)
     ready = pipeline.ready_cell(pinned, lock, here)
