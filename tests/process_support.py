@@ -71,7 +71,8 @@ def tree(folder: Path, then: str = "stays") -> list[str]:
 
 
 def pids(folder: Path) -> dict[str, int]:
-    return {path.name: int(path.read_text()) for path in folder.iterdir() if path.suffix == ""}
+    texts = {path.name: path.read_text() for path in folder.iterdir() if path.suffix == ""}
+    return {name: int(text) for name, text in texts.items() if text}  # one is just being written
 
 
 def alive(pid: int) -> bool:

@@ -291,6 +291,25 @@ def test_the_score_counts_each_column_and_is_not_0() -> None:
     assert "planted" in score.shown(made)
 
 
+def test_kinds_that_were_asked_again_have_their_rows_anew(tmp_path: Path) -> None:
+    wrong = (Finding(Column.FALSE, "a"),)
+    kinds = {"planted": kind(), "other": kind("other")}
+    first = [
+        Verdict(kind="planted", number=0, command="run", findings=wrong),
+        Verdict(kind="other", number=0, command="run", findings=()),
+    ]
+    path = tmp_path / "score.json"
+    path.write_text(score.dumped(score.of(first, kinds, {}, 7)))
+    well = [Verdict(kind="planted", number=0, command="run", findings=())]
+    made = score.renewed(score.of(well, {"planted": kind()}, {}, 7), path)
+    assert (made["tried"], made["again"], score.failed(made)) == (2, ["planted"], False)
+    assert "asked again after all others, as often: `planted`" in score.rendered(made)
+    assert "again" not in score.rendered(score.of(first[1:], {"other": kind("other")}, {}, 7))[600:]
+    for later in (score.of(well, {"planted": kind()}, {}, 8), score.of([], {"x": kind()}, {}, 7)):
+        with pytest.raises(ValueError, match="run all of them"):
+            score.renewed(later, path)
+
+
 def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--kinds", "nonsense-*"]) == program.USAGE
     assert program.main(["--again", "nonsense/1"]) == program.USAGE

@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -72,6 +72,37 @@ def test_a_rename_that_fails_takes_the_others_back(
     with pytest.raises(InfrastructureError, match="Read-only"):
         file_group.write_all(group)
     assert content(tmp_path) == {"a": "old a", "c": "old c"}
+
+
+@pytest.mark.parametrize("well", range(5))
+def test_all_is_as_it_was_where_nothing_can_be_renamed_any_more(
+    well: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "site", [("a.html", "old"), ("x/b.html", "old")])
+    (tmp_path / "b").write_text("old")
+    before = tree(tmp_path)
+    left = iter(range(well))
+
+    def once(real: Callable[..., None]) -> Callable[..., None]:
+        def rename(old: Path, new: Path) -> None:
+            if next(left, None) is None:
+                raise OSError(5, "Input/output error")
+            real(old, new)
+
+        return rename
+
+    with file_group.Changes() as changes:
+        changes.write_folder(tmp_path / "site", [("a.html", "new")])
+        changes.write(tmp_path / "a", "new")
+        changes.write(tmp_path / "b", "new")
+        for name in ("rename", "replace"):
+            monkeypatch.setattr(os, name, once(getattr(os, name)))
+        if well < 4:
+            with pytest.raises(InfrastructureError, match="Input/output error"):
+                changes.commit()
+        else:
+            changes.commit()
+    assert (tree(tmp_path) == before) == (well < 4)
 
 
 @pytest.mark.parametrize("failing", range(4))

@@ -171,11 +171,13 @@ class Changes:
         """Put back what was kept; where nothing was, nothing was there."""
         old, beside = self._old(path), self._beside(path)
         placed = self._changed[path] and not beside.exists()
+        # By a copy where a rename is refused.
         if placed and (path.is_dir() or not old.exists()):
-            os.rename(path, beside)
+            shutil.move(path, beside)
         if old.exists():
-            os.rename(old, path)
-            _discard(old)  # where both are one file, a rename leaves both
+            if not (path.exists() and path.samefile(old)):
+                shutil.move(old, path)
+            _discard(old)
 
 
 def _sweep(paths: Sequence[Path]) -> None:

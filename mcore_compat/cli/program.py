@@ -16,11 +16,22 @@ WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 """What the system says where something cannot be written."""
 
 
+class Ended(KeyboardInterrupt):
+    """By SIGTERM or Ctrl-C. Python ends itself by SIGINT, whatever it was told, where a plain
+    KeyboardInterrupt came in the middle of a text that was executed, as by a dataclass."""
+
+
+def _end(number: int, frame: object) -> None:
+    raise Ended
+
+
 def run(argv: Sequence[str] | None) -> int:
     """Run one command; returns its exit code and prints errors as one line each."""
     with contextlib.suppress(ValueError):  # not in the main thread: its owner has the signals
         # As Ctrl-C: whoever runs a process ends its whole group on the way out.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _end)
+        if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _end)
     try:
         output.prepare()
         return _run(sys.argv[1:] if argv is None else argv)

@@ -6,6 +6,7 @@
     nox -s faults -- --again folder-home-full/3     one injection, with all that it printed
     nox -s faults -- --cell compat-0.16-modelopt0.41 --sample 20
                                                     a real cell, a few checks of it (minutes)
+    nox -s faults -- --renew --kinds 'signal-*'     these again after a mend, and their rows written
     nox -s faults -- --list                         the kinds, without a run
 
 One injection: the toy project of `tests/minimatrix` is put back as it was prepared (two cells with
@@ -30,5 +31,6 @@ not well after    the same command, with the fault gone, does not do what it doe
 The seed decides on the command and the moment of each injection (`--seed`; it is printed). What
 needs mounts or strace is not tried where there are none, and the table says so: as root all are
 tried. The files that are written of a whole session are `score.json` beside this file and
-`docs/faults.md`; a part of it writes nothing, but where `--json FILE` says.
+`docs/faults.md`; a part of it writes nothing, but where `--json FILE` says, and with `--renew` the
+rows of its kinds, which are then asked as often as in a whole one.
 """

@@ -42,6 +42,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--again", metavar="KIND/NUMBER", help="one injection")
     parser.add_argument("--seed", type=int, default=SEED, help=f"default: {SEED}")
     parser.add_argument("--jobs", type=_count, default=2, help="injections at a time (2)")
+    parser.add_argument(
+        "--renew", action="store_true", help="some kinds again, and their rows of the score"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the score there, too")
     parser.add_argument("--cell", metavar="NAME", help="a real cell of the cache, not the toys")
     parser.add_argument("--list", action="store_true", help="only name the kinds")
@@ -111,6 +114,10 @@ def _main(argv: list[str]) -> int:
         os.execvp(inside[0], [*inside, sys.executable, "-m", "faults", *argv])
     why = _why_not(kinds)
     able = [kind for name, kind in kinds.items() if name not in why]
+    if options.renew:
+        every = [kind for name, kind in REGISTRY.items() if name not in _why_not(REGISTRY)]
+        all_ = session.planned(every, TOTAL, options.seed)
+        todo = [(kind, number) for kind, number in all_ if kind.name in kinds]
     if todo is None:
         whole = options.kinds == "*" and not options.cell
         total = options.sample or (TOTAL if whole else EACH * len(able))
@@ -125,7 +132,9 @@ def _main(argv: list[str]) -> int:
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")
     if options.json:
         options.json.write_text(score.dumped(result))
-    if not (options.again or options.sample or options.cell) and options.kinds == "*":
+    if options.renew:
+        score.write(score.renewed(result))
+    elif not (options.again or options.sample or options.cell) and options.kinds == "*":
         score.write(result)
     return FOUND if score.failed(result) else WELL
 

@@ -31,11 +31,12 @@ class OfKind(TypedDict):
 
 
 class Score(TypedDict):
-    """Of a session."""
+    """Of a session. `again`: kinds that were asked again after it, each as often."""
 
     seed: int
     tried: int
     kinds: dict[str, OfKind]
+    again: list[str]
 
 
 def of(
@@ -68,7 +69,25 @@ def of(
         for finding in verdict.findings:
             text = f"{finding.column}: {verdict.command}: {finding.what}"
             row["findings"].setdefault(text, []).append(f"{verdict.kind}/{verdict.number}")
-    return {"seed": seed, "tried": sum(row["tried"] for row in told.values()), "kinds": told}
+    return _summed(seed, told, [])
+
+
+def _summed(seed: int, kinds: dict[str, OfKind], again: Iterable[str]) -> Score:
+    tried = sum(row["tried"] for row in kinds.values())
+    return {"seed": seed, "tried": tried, "kinds": kinds, "again": sorted(again)}
+
+
+def renewed(later: Score, path: Path = SCORE) -> Score:
+    """The score that is written, with the rows of the kinds that were asked again.
+
+    Raises:
+        ValueError: they were not asked with the same seed, or there are others.
+    """
+    former: Score = json.loads(path.read_text())
+    if former["seed"] != later["seed"] or not {*later["kinds"]} <= {*former["kinds"]}:
+        raise ValueError("the score is of another seed or of other kinds; run all of them")
+    again = {*former.get("again", ()), *later["kinds"]}
+    return _summed(later["seed"], {**former["kinds"], **later["kinds"]}, again)
 
 
 def failed(score: Score) -> bool:
@@ -98,7 +117,10 @@ def rendered(score: Score) -> str:
     sums = totals(score)
     wrong = ", ".join(f"{count} {name}" for name, count in sums.items())
     lines = [f"{len(score['kinds'])} kinds, {score['tried']} injections (seed {score['seed']}): "]
-    lines = [HEAD, *lines, f"{wrong}.\n\n", *_table(score), *_findings(score), *_missing(score)]
+    later = ", ".join(f"`{name}`" for name in score["again"])
+    note = f"Mended and asked again after all others, as often: {later}.\n\n" if later else ""
+    lines = [HEAD, *lines, f"{wrong}.\n\n", note, *_table(score)]
+    lines += [*_findings(score), *_missing(score)]
     return "".join(lines)
 
 
