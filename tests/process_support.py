@@ -114,6 +114,13 @@ def left(folder: Path, limit: float = SOON_S) -> list[str]:
     return [name for name, pid in known.items() if alive(pid)]
 
 
+def _hears_all() -> None:
+    """In the child: a test run in a shell's background ignores Ctrl-C for it, too, and one that
+    outlives its terminal (`nohup`) the end of that."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def host(folder: Path, argv: Sequence[str], code: str = HOST) -> Iterator[subprocess.Popen[str]]:
     """A process of ours that has a temporary folder in `folder` and runs `argv`, which has said
@@ -124,6 +131,7 @@ def host(folder: Path, argv: Sequence[str], code: str = HOST) -> Iterator[subpro
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hears_all,
     )
     try:
         assert process.stdout is not None
