@@ -27,7 +27,7 @@ from mcore_compat.base import files, processes
 from mcore_compat.core import combinations
 from mcore_compat.environments import creation as environments
 from mcore_compat.environments import interpreters, wheelhouse
-from mcore_compat.resolve import locks, resolvability
+from mcore_compat.resolve import locks, resolution, resolvability
 from mcore_compat.results import evidence, large_values
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
@@ -196,7 +196,7 @@ def static() -> list[Row]:
     cell = combinations.named(CELL, here.matrix, here.releases)
     # What is measured is offline and warm: whatever this machine lacks is asked for first.
     resolvability.sweep(cells, here.matrix, here.releases, offline=False, jobs=2, say=_nothing)
-    locks.make(cell, here.matrix, here.releases, uv=here.uv, run=processes.run)
+    resolution.make(cell, here.matrix, here.releases, uv=here.uv, run=processes.run)
     store = files.home() / "metadata"
     with _home_of_its_own():
         shutil.copytree(store, files.home() / "metadata", ignore=lambda *_: ["answers"])
@@ -211,7 +211,9 @@ def static() -> list[Row]:
     by_uv = []
     for _ in range(REPEATS):
         started = time.monotonic()
-        locks.make(cell, here.matrix, here.releases, uv=here.uv, run=processes.run, offline=True)
+        resolution.make(
+            cell, here.matrix, here.releases, uv=here.uv, run=processes.run, offline=True
+        )
         by_uv.append(time.monotonic() - started)
     what = f"static pass, a combination ({len(cells)} of them, {unsaid} left to uv), 2 processes"
     return [

@@ -15,8 +15,9 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
-from mcore_compat.resolve import locks
-from mcore_compat.resolve.locks import Lock, Pin, Unresolvable
+from mcore_compat.resolve import resolution
+from mcore_compat.resolve.locks import Lock, Pin
+from mcore_compat.resolve.resolution import Unresolvable
 
 UV = Path("a-stand-in-for-uv")
 NAME = "compat-0.16-modelopt0.41"
@@ -141,7 +142,7 @@ def resolved(
     """What becomes of the stand-in cell; the index lists what is known, or is `index`."""
     facts = known or world()
     asked = index or listing(facts)
-    return locks.make(stand_in_cell(), declared, facts, uv=UV, run=run, client=lambda: asked)
+    return resolution.make(stand_in_cell(), declared, facts, uv=UV, run=run, client=lambda: asked)
 
 
 def refused_infrastructure(output: Completed, declared: Matrix) -> str:

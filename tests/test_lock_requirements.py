@@ -14,7 +14,7 @@ from support import stand_in_cell
 
 from mcore_compat.core import combinations
 from mcore_compat.core.matrix import Matrix, SourceOnly, Undeclared
-from mcore_compat.resolve import locks
+from mcore_compat.resolve import resolution
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def bare() -> Matrix:
 def test_the_extra_of_modelopt_is_asked_for_while_there_was_one(
     version: str, extra: str, bare: Matrix
 ) -> None:
-    wanted = locks.requirements(stand_in_cell(modelopt=version), bare, snapshot.releases())
+    wanted = resolution.requirements(stand_in_cell(modelopt=version), bare, snapshot.releases())
     assert [w for w in wanted if "modelopt" in w] == [f"nvidia-modelopt{extra}=={version}"]
 
 
@@ -128,14 +128,14 @@ def test_every_axis_and_what_is_undeclared_is_asked_for(bare: Matrix) -> None:
         "transformer-engine==2.11.0",
     )
     known = snapshot.releases()
-    assert locks.requirements(cell, bare, known) == wanted
-    newer = locks.requirements(dataclasses.replace(cell, torch="2.10.0"), bare, known)
+    assert resolution.requirements(cell, bare, known) == wanted
+    newer = resolution.requirements(dataclasses.replace(cell, torch="2.10.0"), bare, known)
     assert not {"numpy<3", "setuptools"} & set(newer)
 
 
 @pytest.mark.parametrize(("te", "said"), [("1.13.0", "old"), ("2.11.0", "new")])
 def test_a_source_is_described_as_of_its_version(te: str, said: str, bare: Matrix) -> None:
-    text = locks.settings(dataclasses.replace(stand_in_cell(), te=te), bare)
+    text = resolution.settings(dataclasses.replace(stand_in_cell(), te=te), bare)
     assert text.splitlines() == [
         "[[dependency-metadata]]",
         'name = "transformer-engine-torch"',
@@ -148,14 +148,14 @@ def test_a_source_is_described_as_of_its_version(te: str, said: str, bare: Matri
 
 def test_what_the_resolver_is_asked_has_one_digest(declared: Matrix, bare: Matrix) -> None:
     cell, known = stand_in_cell(), world(MCORE_RANGES, MODELOPT_RANGES)
-    first = locks.asked_for(cell, declared, known)
-    assert locks.asked_for(cell, declared, world(MCORE_RANGES[::-1], MODELOPT_RANGES)) == first
+    first = resolution.asked_for(cell, declared, known)
+    assert resolution.asked_for(cell, declared, world(MCORE_RANGES[::-1], MODELOPT_RANGES)) == first
     changed = [
-        locks.asked_for(dataclasses.replace(cell, python="3.11"), declared, known),
-        locks.asked_for(dataclasses.replace(cell, cuda=13), declared, known),
-        locks.asked_for(cell, bare, known),
-        locks.asked_for(cell, declared, world(MCORE_RANGES[:1], MODELOPT_RANGES)),
-        locks.asked_for(
+        resolution.asked_for(dataclasses.replace(cell, python="3.11"), declared, known),
+        resolution.asked_for(dataclasses.replace(cell, cuda=13), declared, known),
+        resolution.asked_for(cell, bare, known),
+        resolution.asked_for(cell, declared, world(MCORE_RANGES[:1], MODELOPT_RANGES)),
+        resolution.asked_for(
             cell, declared, world(MCORE_RANGES, MODELOPT_RANGES, torch="2026-02-01T00:00:00Z")
         ),
     ]

@@ -33,8 +33,9 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
-from mcore_compat.resolve import locks
-from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.resolve import locks, resolution
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.resolve.resolution import Unresolvable
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_a_real_cell_is_resolved_for_its_own_world(
     cell: Cell, declared: Matrix, known: Releases
 ) -> None:
     run = StandIn([BODY])
-    made = locks.make(cell, declared, known, uv=UV, run=run)
+    made = resolution.make(cell, declared, known, uv=UV, run=run)
     assert isinstance(made, Lock)
     (words,) = run.argvs
     assert words[:3] == (str(UV), "pip", "compile")
@@ -66,9 +67,11 @@ def test_a_real_cell_is_resolved_for_its_own_world(
     assert after(words, "--only-binary") == ":all:"
     assert {"--no-header", "--no-annotate", "--no-emit-index-url"} < set(words)
     assert {"--no-emit-index-url", "--no-emit-find-links"} < set(words)
-    assert run.limits == [locks.RESOLVE_LIMIT_S]
+    assert run.limits == [resolution.RESOLVE_LIMIT_S]
     (files,) = run.files
-    assert files["requirements"].splitlines() == list(locks.requirements(cell, declared, known))
+    assert files["requirements"].splitlines() == list(
+        resolution.requirements(cell, declared, known)
+    )
     bounds = combinations.bounds_of_extras(cell, known)
     assert any(text.startswith("transformers") for text in bounds["nvidia-modelopt"])
     assert set(files["constraints"].splitlines()) == {t for b in bounds.values() for t in b}
@@ -103,7 +106,7 @@ def test_source_only_packages_are_described_and_never_built(declared: Matrix) ->
 @pytest.mark.parametrize("offline", [True, False])
 def test_the_resolver_is_offline_only_when_told(offline: bool, declared: Matrix) -> None:
     run = StandIn([BODY])
-    locks.make(stand_in_cell(), declared, world(), uv=UV, run=run, offline=offline)
+    resolution.make(stand_in_cell(), declared, world(), uv=UV, run=run, offline=offline)
     assert ("--offline" in run.argvs[0]) is offline
 
 
@@ -234,7 +237,7 @@ def test_a_refusal_is_one_paragraph_in_the_resolvers_words(output: str, declared
 
 
 def test_a_long_refusal_is_cut() -> None:
-    assert locks.readable("error: " + "word " * 1000) == ("word " * 1000)[:600]
+    assert resolution.readable("error: " + "word " * 1000) == ("word " * 1000)[:600]
 
 
 FETCH = """\
@@ -322,7 +325,7 @@ name = "mamba-ssm"
 version = "2.2.4"
 sdist = { url = "https://index.invalid/mamba.tar.gz", hashes = { sha256 = "aa" } }
 """
-    body = locks.body_of(text)
+    body = resolution.body_of(text)
     assert body == (
         "mamba-ssm==2.2.4 \\\n    --hash=sha256:aa\ntorch==2.9.1 \\\n    --hash=sha256:bb\n"
     )

@@ -18,9 +18,10 @@ from resolver_support import BODY, NAME, StandIn, ended, listing, resolved, worl
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
-from mcore_compat.resolve import locks, refusal
-from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.resolve import refusal, resolution
+from mcore_compat.resolve.locks import Lock
 from mcore_compat.resolve.refusal import Claim
+from mcore_compat.resolve.resolution import Unresolvable
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_a_lock_without_hashes_is_none() -> None:
     text = '[[packages]]\nname = "a"\nversion = "1"\nwheels = [{ url = "file:///x", hashes = {} }]'
     for written in (text, text[:30]):
         with pytest.raises(InfrastructureError, match="no whole lock"):
-            locks.body_of(written)
+            resolution.body_of(written)
 
 
 # As a user does, with the real resolver and a real server.

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.core import combinations
-from mcore_compat.resolve.locks import Unresolvable
+from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
 

@@ -18,7 +18,8 @@ from mcore_compat.offline.archive import BundleFile
 from mcore_compat.offline.base_list import BaseList
 from mcore_compat.offline.contents import ChangedWheel, PackedCell
 from mcore_compat.offline.node import install
-from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 

@@ -14,7 +14,7 @@ from mcore_compat.base import data
 from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.environments import wheelhouse
-from mcore_compat.resolve.locks import Unresolvable
+from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 

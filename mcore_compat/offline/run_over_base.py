@@ -13,7 +13,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import scan
 from mcore_compat.offline import archive, collection, packing
 from mcore_compat.offline.node.overlay import NO_TORCH, BasePython, other_torch
-from mcore_compat.resolve.locks import Unresolvable
+from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.results.evidence import MAIN, Evidence
 from mcore_compat.run import cells, pipeline
 from mcore_compat.run.context import Context, Options

@@ -20,7 +20,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 from mcore_compat.index import package_index
 from mcore_compat.index.metadata import MetadataStore, NotKeptError
-from mcore_compat.resolve import locks, solver
+from mcore_compat.resolve import resolution, solver
 from mcore_compat.resolve.solver import Installability
 
 ASKERS = 12
@@ -101,7 +101,7 @@ def sweep(
     Raises:
         InfrastructureError: the index did not answer; what was answered before is kept.
     """
-    digests = {c.name: (locks.asked_for(c, matrix, releases), c) for c in cells}
+    digests = {c.name: (resolution.asked_for(c, matrix, releases), c) for c in cells}
     answers = kept()
     todo = {digest: cell for digest, cell in digests.values() if digest not in answers}
     todo_now = todo

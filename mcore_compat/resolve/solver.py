@@ -26,7 +26,7 @@ from mcore_compat.core.combinations import bounds_of_extras, machine, violations
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.index.metadata import MetadataStore
-from mcore_compat.resolve import locks
+from mcore_compat.resolve import resolution
 
 MOST_ROUNDS = 3000
 """A resolution of these packages takes about 120; one that takes more is left to uv."""
@@ -86,9 +86,9 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
     reasons = violations(cell, releases)
     if reasons:
         return Installability(installs=False, reason="; ".join(reasons))
-    wanted = [need(text) for text in locks.requirements(cell, matrix, releases)]
+    wanted = [need(text) for text in resolution.requirements(cell, matrix, releases)]
     answer = Installability(installs=None)
-    for bounds, _ in locks.choices(bounds_of_extras(cell, releases)):
+    for bounds, _ in resolution.choices(bounds_of_extras(cell, releases)):
         answer = resolved(wanted, _world(cell, matrix, releases, bounds), store)
         if answer.installs:
             break
@@ -98,9 +98,9 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
 def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ...]) -> World:
     return World(
         python=cell.python,
-        until=locks.exclude_newer(cell, releases),
+        until=resolution.exclude_newer(cell, releases),
         sources=frozenset(rule.package for rule in matrix.source_only),
-        overrides=tuple((r.package, r.requires) for r in locks.overrides(cell, matrix)),
+        overrides=tuple((r.package, r.requires) for r in resolution.overrides(cell, matrix)),
         bounds=bounds,
     )
 

@@ -35,8 +35,9 @@ from mcore_compat.environments import (
     wheelhouse,
 )
 from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
-from mcore_compat.resolve import locks
-from mcore_compat.resolve.locks import Lock, Unresolvable
+from mcore_compat.resolve import locks, resolution
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.results import evidence, fingerprint, store, verdict_index
 from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import engine, machine
@@ -134,7 +135,7 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     if reasons:
         return Unresolvable(reason="; ".join(reasons))
     context.say(f"resolving {cell.name}")
-    lock = locks.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
+    lock = resolution.make(cell, context.matrix, context.releases, uv=context.uv, run=context.run)
     if isinstance(lock, Lock):
         path = context.workspace.lock(cell.name)
         with contextlib.suppress(FileNotFoundError, LockError):  # a damaged one tells nothing
@@ -167,7 +168,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
         reason = Reason(kind="unresolvable", message=resolved.reason, help="")
-        asked = locks.asked_for(cell, context.matrix, context.releases)
+        asked = resolution.asked_for(cell, context.matrix, context.releases)
         base = replace(base, outcome=CellOutcome.UNRESOLVABLE, reason=reason, lock=asked)
         return _ended(base, options, context.workspace)
     base = replace(base, lock=resolved.digest)
@@ -264,7 +265,7 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
     if context.workspace.lock(cell.name).exists() or not path.exists():
         return None
     last = store.load(path)
-    asked = locks.asked_for(cell, context.matrix, context.releases)
+    asked = resolution.asked_for(cell, context.matrix, context.releases)
     return last if last.outcome is CellOutcome.UNRESOLVABLE and last.lock == asked else None
 
 

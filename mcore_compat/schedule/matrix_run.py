@@ -19,7 +19,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish.rendering import render
-from mcore_compat.resolve.locks import Unresolvable
+from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.results import evidence, fingerprint, store, verdict_index
 from mcore_compat.results.evidence import Reason
 from mcore_compat.run import cells, machine, pipeline

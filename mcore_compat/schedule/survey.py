@@ -16,7 +16,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, moved
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
-from mcore_compat.resolve import locks
+from mcore_compat.resolve import locks, resolution
 from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
@@ -77,7 +77,7 @@ def _state_of(
     except CompatError:
         return CellStatus(cell=cell, state="its evidence is corrupt")
     if last.outcome is CellOutcome.UNRESOLVABLE:
-        asked = locks.asked_for(cell, context.matrix, context.releases)
+        asked = resolution.asked_for(cell, context.matrix, context.releases)
         same = digest is None and last.lock == asked
         state = "fresh" if same else "what the resolver is asked changed"
     else:

@@ -14,7 +14,8 @@ from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange.evidence import Answers, answers
 from mcore_compat.publish.collation import Collated
-from mcore_compat.resolve.locks import Lock, asked_for
+from mcore_compat.resolve.locks import Lock
+from mcore_compat.resolve.resolution import asked_for
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from mcore_compat.core.cells import Cell, moved
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.collation import Collated
-from mcore_compat.resolve import locks
+from mcore_compat.resolve import resolution
 from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 
@@ -35,7 +35,7 @@ def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) 
         return ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
     if e.outcome is CellOutcome.UNRESOLVABLE:
         if cell is None or (
-            not lock and e.lock == locks.asked_for(cell, all_.matrix, all_.releases)
+            not lock and e.lock == resolution.asked_for(cell, all_.matrix, all_.releases)
         ):
             return ""
         return "what the resolver is asked changed"
