@@ -102,9 +102,8 @@ def ask(
 
     def intact() -> None:
         made = place.python.parent.parent
-        if (
-            made.parent == creation.environments()
-        ):  # others are not made here, and may be as they like
+        # Others are not made here, and may be as they like.
+        if made.parent == creation.environments():
             context.say(f"reading the environment of {place.name}: is every file as installed?")
             creation.require_intact(made, context.uv, context.run)
 

@@ -86,6 +86,11 @@ def alone(word: str) -> tuple[dict[str, Kind], session.Todo]:
 def main(argv: list[str]) -> int:
     """0: all was met well; 1: something was not."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts what goes on in the background with these ignored, and so would the commands be
+    # that are to be interrupted: nothing would be tried.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     try:
         return _main(argv)
     except KeyboardInterrupt:
