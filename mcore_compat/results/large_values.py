@@ -34,9 +34,6 @@ DIGITS = 16
 _DIGEST = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 KEY = "shared"
 
-_LINE = re.compile(rf' "([0-9a-f]{{{DIGITS}}})": (.*?),?')
-"""Of a pack: a digest and its value."""
-
 
 def lock() -> FileLock:
     """Held while evidence is written and while values are packed: a value whose evidence is about
@@ -173,9 +170,15 @@ def _pack(path: str) -> Mapping[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise EvidenceError(f"{FOLDER}/{Path(path).name} cannot be read ({error})") from None
-    # Not `splitlines`: a value may hold other characters that end a line for Unicode.
-    matches = filter(None, map(_LINE.fullmatch, text.split("\n")))
-    return {match[1]: match[2] + "\n" for match in matches}
+    # A line is ` "DIGEST": VALUE,`; cut, for a pattern takes fifty times as long, and this is done
+    # for each check that is written. Not `splitlines`: a value may hold other characters that end a
+    # line for Unicode.
+    ends, begins = 2 + DIGITS, 2 + DIGITS + len('": ')
+    return {
+        line[2:ends]: line[begins:].removesuffix(",") + "\n"
+        for line in text.split("\n")
+        if line.startswith(' "') and line[ends:begins] == '": ' and _DIGEST.fullmatch(line[2:ends])
+    }
 
 
 def write(texts: Mapping[str, str], folder: Path, changes: file_group.Changes) -> None:
