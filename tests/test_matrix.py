@@ -131,6 +131,12 @@ def test_a_series_is_its_newest_patch_and_a_patch_itself(declared: Matrix, known
     assert combinations.named("compat-0.12.1-modelopt0.29", declared, known).mcore == "0.12.1"
 
 
+def test_a_series_of_te_is_its_newest_release_with_a_torch_extension(known: Releases) -> None:
+    # 1.9.0.post1 asks for the core library and the extension of 1.9.0.
+    assert known.newest("transformer-engine", "1.9").version == "1.9.0"
+    assert known.newest("transformer-engine", "2.6").version == "2.6.0.post1"
+
+
 def test_what_equals_the_stack_is_not_spelt_out(declared: Matrix, known: Releases) -> None:
     cell = combinations.named("compat-0.16-modelopt0.41-te2.11-torch2.9-py3.12", declared, known)
     assert cell.name == "compat-0.16-modelopt0.41"

@@ -66,12 +66,18 @@ class Releases:
     def newest(self, package: str, wanted: str) -> Release:
         """The release that `wanted` means: a patch (`0.16.1`) itself, a series its newest patch.
 
+        Of Transformer Engine the newest that has a torch extension of its own version: 1.9.0.post1
+        came as the package that asks for the others alone, and asks for those of 1.9.0.
+
         Raises:
             UsageError: neither exists; names the nearest series.
         """
         known = [r for r in self.of(package) if not r.yanked]
         exact = [r for r in known if r.version == wanted]
         in_series = [r for r in known if series_of(r.version) == wanted]
+        if package == "transformer-engine":
+            extended = {r.version for r in self.of("transformer-engine-torch")}
+            in_series = [r for r in in_series if r.version in extended] or in_series
         if exact or in_series:
             return (exact or in_series)[-1]
         choices = dict.fromkeys(
