@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,16 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import VARIABLE, Workspace
+from mcore_compat.environments import toolkits
+from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine
-from mcore_compat.schedule import new_releases, nightly
+from mcore_compat.run.context import Context, context
+from mcore_compat.schedule import matrix_run, new_releases, nightly
+from mcore_compat.schedule.jobs import job_options
+from mcore_compat.schedule.matrix_run import MatrixResult
 from mcore_compat.schedule.new_releases import NewRelease
 from mcore_compat.schedule.plan import CellStatus
 
@@ -132,3 +137,24 @@ def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
     assert len(nightly.earlier(folder)) == 2
     with pytest.raises(UsageError):
         nightly.check_folder(tmp_path / "none")
+
+
+@pytest.mark.parametrize("nvcc", [None, "12.4"])
+def test_a_night_runs_default_cells_with_the_real_extension_where_it_can_be_built(
+    nvcc: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, str | None] = {}
+
+    def run(states: Sequence[CellStatus], here: Context, _: object) -> MatrixResult:
+        asked.update({state.cell.name: here.te_extension for state in states})
+        return MatrixResult(states=tuple(states), failed={s.cell.name: "seen" for s in states})
+
+    there = () if nvcc is None else (Toolkit(home=Path("cuda"), version=nvcc),)
+    monkeypatch.setattr(matrix_run, "run", run)
+    monkeypatch.setattr(toolkits, "found", lambda _: there)
+    old, new = "compat-0.9-modelopt0.21", "compat-0.16-modelopt0.41"
+    names = (old, new, f"{new}-te2.9")
+    result = nightly.run_cells(names, context(), job_options.here(1))
+    # TE 1.12, of the oldest series, has CUDA sources.
+    assert asked == {old: "real" if nvcc else None, new: "real", f"{new}-te2.9": None}
+    assert {state.cell.name for state in result.states} == set(names) == set(result.failed)

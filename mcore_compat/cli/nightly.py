@@ -84,7 +84,7 @@ def _run(
     if night.does("cells") and names:
         jobs = job_options.here(night.jobs)
         here = context()  # by the matrix as it is now written
-        result = matrix_run.run(selected(Selection(names=names), here), here, jobs)
+        result = nightly.run_cells(names, here, jobs)
         code = matrix_run.report(result, here, matrix_run.device_class(jobs))
     if night.does("report"):
         if night.shard == WHOLE:  # a part of the evidence is no report

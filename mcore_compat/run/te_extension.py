@@ -11,9 +11,12 @@ where that was asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mcore_compat.base.errors import UsageError
+from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
-from mcore_compat.environments import wheelhouse
+from mcore_compat.environments import toolkits, wheelhouse
 from mcore_compat.environments.te_extension.wheel import PACKAGE
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results.evidence import REAL, STAND_IN, Evidence
@@ -51,3 +54,15 @@ def gives_way(stored: Evidence | None, result: Evidence, context: Context, *, ho
     return not (
         real and holds and result.te_extension == STAND_IN and context.te_extension != STAND_IN
     )
+
+
+def buildable(cells: Iterable[Cell], context: Context) -> set[str]:
+    """The names of those whose real extension this machine can build: a release with CUDA sources
+    needs the nvcc of its torch's CUDA."""
+    there = {toolkit.version for toolkit in toolkits.found(context.run)}
+    return {
+        cell.name
+        for cell in cells
+        if not context.matrix.needs_nvcc(PACKAGE, cell.te)
+        or combinations.cuda_of(cell.torch, context.matrix, context.releases) in there
+    }

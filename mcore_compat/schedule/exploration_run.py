@@ -15,13 +15,13 @@ from mcore_compat.analysis.exploration import CellChoice
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, series_of
-from mcore_compat.environments import toolkits, wheelhouse
+from mcore_compat.environments import wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
 from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import machine
+from mcore_compat.run import machine, te_extension
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
@@ -122,7 +122,11 @@ def view(
     built = build_records()
     # Only the real extension is built; where it is not asked for, a stand-in takes its place.
     real = context.te_extension == evidence.REAL or device == "gpu"
-    failed = {k for k in keys.values() if (wheelhouse.folder() / k / "failed.json").exists()}
+    refused: set[str] = set()
+    if real:
+        failed = {k for k in keys.values() if (wheelhouse.folder() / k / "failed.json").exists()}
+        here = te_extension.buildable(near, context)
+        refused = failed | {key for name, key in keys.items() if name not in here}
     build_minutes = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
     choices = exploration.choose(
         near,
@@ -135,7 +139,7 @@ def view(
             for name, key in keys.items()
         },
         cell_minutes=_cell_minutes(results) / jobs,
-        refused=failed | _without_nvcc(near, keys, context) if real else set(),
+        refused=refused,
         most=most,
     )
     return ExplorationView(covered=exploration.coverage(state, possible), choices=choices)
@@ -151,17 +155,6 @@ def te_key(cell: Cell) -> str:
 def _cell_minutes(results: Sequence[Evidence]) -> float:
     seconds = [sum(c.seconds or 0 for c in e.checks) for e in results if e.checks]
     return (statistics.median(seconds) * SUITE_PARTS if seconds else plan.CELL_S) / 60
-
-
-def _without_nvcc(cells: Sequence[Cell], keys: dict[str, str], context: Context) -> set[str]:
-    """Keys of TE releases that need the nvcc of their torch's CUDA, which the machine lacks."""
-    there = {toolkit.version for toolkit in toolkits.found(context.run)}
-    return {
-        keys[cell.name]
-        for cell in cells
-        if context.matrix.needs_nvcc(TE, cell.te)
-        and combinations.cuda_of(cell.torch, context.matrix, context.releases) not in there
-    }
 
 
 def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[str]:

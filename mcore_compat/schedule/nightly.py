@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcore_compat.base import data, file_group, files
@@ -22,12 +22,14 @@ from mcore_compat.index import package_index
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import comparison, evidence, store
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import cells, machine
+from mcore_compat.run import cells, machine, te_extension
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, new_releases
+from mcore_compat.schedule.jobs.job_options import JobOptions
+from mcore_compat.schedule.matrix_run import MatrixResult
 from mcore_compat.schedule.new_releases import NewRelease, Proposal
 from mcore_compat.schedule.plan import CellStatus
-from mcore_compat.schedule.survey import WHOLE, Shard, known_cells, survey
+from mcore_compat.schedule.survey import WHOLE, Selection, Shard, known_cells, selected, survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,23 @@ def prepare(here: Context, names: Sequence[str]) -> None:
     states = survey([cell for cell in known_cells(here) if cell.name in names], here)
     keep_replaced(states, here.workspace.results)
     matrix_run.resolve(states, here)
+
+
+def run_cells(names: Sequence[str], here: Context, jobs: JobOptions) -> MatrixResult:
+    """Run the cells of a night, those of the default stacks with Transformer Engine's real
+    extension wherever it can be built: what is published of them is not a stand-in's."""
+    found = [state.cell for state in selected(Selection(names=tuple(names)), here)]
+    real = te_extension.buildable([cell for cell in found if cell.default], here)
+    states: tuple[CellStatus, ...] = ()
+    failed: dict[str, str] = {}
+    for asked, part in (
+        (evidence.REAL, [cell for cell in found if cell.name in real]),
+        (here.te_extension, [cell for cell in found if cell.name not in real]),
+    ):
+        context = replace(here, te_extension=asked)
+        result = matrix_run.run(survey(part, context), context, jobs)
+        states, failed = (*states, *result.states), {**failed, **result.failed}
+    return MatrixResult(states=states, failed=failed)
 
 
 def replaced() -> Path:
