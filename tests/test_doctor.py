@@ -393,7 +393,7 @@ def test_symbols_are_read_from_a_real_library(tmp_path: Path) -> None:
 
 
 class TestRepair:
-    """The very combination is repaired by a pin: what is installed tells whether that is needed."""
+    """A combination is repaired by a pin: what is installed tells whether that is needed."""
 
     REPAIR = PublishedRepair(
         package="transformers",
@@ -404,14 +404,14 @@ class TestRepair:
         checks=("import",),
     )
 
-    def said_with(self, version: str | None, bare: Matrix) -> list[str]:
+    def said_with(self, version: str | None, bare: Matrix, **pins: str) -> list[str]:
         cell = changed(
             record(),
             {"import": "works-with", "restore[gpt]": "works"},
             conditions={"import": "pip install 'transformers<4.56'"},
             repair=self.REPAIR,
         )
-        versions = {**VERSIONS, **({"transformers": version} if version else {})}
+        versions = {**VERSIONS, **pins, **({"transformers": version} if version else {})}
         return said(replace(RIGHT, versions=versions), bare, published_of(cell))
 
     def test_a_release_that_it_leaves_out_is_told(self, bare: Matrix) -> None:
@@ -422,3 +422,12 @@ class TestRepair:
     @pytest.mark.parametrize("version", ["4.55.4", "no version", None])
     def test_else_nothing_is(self, version: str | None, bare: Matrix) -> None:
         assert self.said_with(version, bare) == []
+
+    def test_of_the_same_series_it_is_a_note(self, bare: Matrix) -> None:
+        texts = self.said_with("4.57.0", bare, **{"megatron-core": "0.16.0"})
+        (text,) = [text for text in texts if "transformers" in text]
+        assert text.startswith("note: import fail in compat-0.16-modelopt0.41 with")
+
+    def test_of_another_series_nothing_is_said(self, bare: Matrix) -> None:
+        texts = self.said_with("4.57.0", bare, **{"megatron-core": "0.15.3"})
+        assert not [text for text in texts if "transformers" in text]

@@ -267,8 +267,12 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
     same = [c for c in known.cells if all(c.pins[a] == pins[a] for a in AXES)]
     if same:
         best = min(same, key=lambda c: (has_further(c.name), c.device_class != "gpu"))
-        return [*_repair(best, there), *_of_cell(best, known)]
+        return [*_repair(best, there, KNOWN), *_of_cell(best, known)]
     remarks = [_not_tested(pins, known)]
+    pair = AXES[:2]
+    beside = [c for c in known.cells if c.repair and _series(c.pins, pair) == _series(pins, pair)]
+    if near := nearest(pins, beside):
+        remarks += _repair(near, there, NOTE)
     for cause in known.causes:
         for fit in cause.rivals:
             if all(_holds(rule, {**there.versions, **pins}) for rule in fit):
@@ -276,8 +280,12 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
     return remarks
 
 
-def _repair(cell: CellRecord, there: Installed) -> Iterator[Remark]:
-    """The pin that repairs the very combination, where what is installed is not within it."""
+def _series(pins: Mapping[str, str], axes: Sequence[str]) -> list[str]:
+    return [series_of(pins[axis]) for axis in axes]
+
+
+def _repair(cell: CellRecord, there: Installed, kind: str) -> Iterator[Remark]:
+    """The pin that repairs a cell, where what is installed is not within it."""
     have = there.versions.get(cell.repair.package) if cell.repair else None
     if cell.repair is None or have is None:
         return
@@ -285,7 +293,7 @@ def _repair(cell: CellRecord, there: Installed) -> Iterator[Remark]:
     if not _meets(need.specifier, have):
         text = f"{_listed(cell.repair.checks)} fail in {cell.name} with {cell.repair.package} "
         text += f"{cell.repair.locked}; {have} is installed, and they work with {need}"
-        yield Remark(kind=KNOWN, text=text, help=f"install '{need}'")
+        yield Remark(kind=kind, text=text, help=f"install '{need}'")
 
 
 def _of_cause(
