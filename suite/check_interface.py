@@ -62,8 +62,9 @@ def check_interface_gpt_spec(record: Record) -> None:
     see(adapter.gpt_modelopt_spec(), contracts.GPT, record, "GPT")
 
 
-@pytest.mark.after("import-modules[hybrid-mamba]")
-def check_interface_stack_spec(record: Record) -> None:
+@pytest.mark.families("hybrid-mamba")
+@pytest.mark.after("import-modules")
+def check_interface_stack_spec(family: str, record: Record) -> None:
     see(adapter.stack_modelopt_spec(), contracts.STACK, record, "stack")
 
 

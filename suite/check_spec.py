@@ -100,8 +100,9 @@ def paired(default: dict[str, Any], modelopt: dict[str, Any]) -> dict[str, tuple
     return {name: (default[name], modelopt[name]) for name in shared}
 
 
-@pytest.mark.after("import-modules[hybrid-mamba]")
-def check_spec_default_switch(record: Record) -> None:
+@pytest.mark.families("hybrid-mamba")
+@pytest.mark.after("import-modules")
+def check_spec_default_switch(family: str, record: Record) -> None:
     function = stack_function("use_default_te_spec")
     default = adapter.stack_default_spec()
     assert default is not None, "there is a switch to the default spec, but no default spec"
@@ -118,8 +119,9 @@ def check_spec_default_switch(record: Record) -> None:
         assert named, "moe_grouped_gemm=False returns no spec of its module"
 
 
-@pytest.mark.after("import-modules[hybrid-mamba]")
-def check_spec_local_features(record: Record) -> None:
+@pytest.mark.families("hybrid-mamba")
+@pytest.mark.after("import-modules")
+def check_spec_local_features(family: str, record: Record) -> None:
     """Each feature of the default stack is in the local one: every module, every norm, every
     linear; norms are ModelOpt's, and linears that every rank has whole can be told so."""
     spec = stack_function("local_core_attention")()
@@ -163,8 +165,9 @@ def unlike_modelopt(layer: dict[str, Any]) -> list[str]:
     return found
 
 
-@pytest.mark.after("import-modules[hybrid-mamba]")
-def check_spec_gdn_remap(record: Record) -> None:
+@pytest.mark.families("hybrid-mamba")
+@pytest.mark.after("import-modules")
+def check_spec_gdn_remap(family: str, record: Record) -> None:
     function = stack_function("remap_te_layernorm")
     layer = getattr(function(remap_te_layernorm=True).submodules, "gdn_layer", None)
     if specs.is_identity(layer):

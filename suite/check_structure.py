@@ -46,8 +46,9 @@ def check_structure_experts(family: str, record: Record, tmp_path: Path) -> None
     assert_alike(family, record, tmp_path, **families.GROUPED, **families.VARIANTS["experts"])
 
 
-@pytest.mark.after("import-modules[hybrid-mamba]")
-def check_structure_stack(record: Record) -> None:
+@pytest.mark.families("hybrid-mamba")
+@pytest.mark.after("import-modules")
+def check_structure_stack(family: str, record: Record) -> None:
     """Every layer of the default stack has its like in the ModelOpt stack."""
     default, modelopt = adapter.stack_default_spec(), adapter.stack_modelopt_spec()
     if modelopt is None:

@@ -141,11 +141,12 @@ def check_te_modelopt_state(family: str, record: Record, tmp_path: Path, on_host
 
 
 @pytest.mark.kind("te-modelopt-state-grouped-moe")
-@pytest.mark.after(
-    "build-default[llama4-moe]", "import-modelopt-megatron-plugin", "import-modelopt-te-plugin"
-)
-def check_te_modelopt_state_grouped_moe(record: Record, tmp_path: Path, on_host: bool) -> None:
-    survives("llama4-moe", record, tmp_path, on_host=on_host, moe_grouped_gemm=True)
+@pytest.mark.families("llama4-moe")
+@pytest.mark.after("build-default", "import-modelopt-megatron-plugin", "import-modelopt-te-plugin")
+def check_te_modelopt_state_grouped_moe(
+    family: str, record: Record, tmp_path: Path, on_host: bool
+) -> None:
+    survives(family, record, tmp_path, on_host=on_host, moe_grouped_gemm=True)
 
 
 def survives(family: str, record: Record, folder: Path, *, on_host: bool, **changed: Any) -> None:

@@ -178,6 +178,7 @@ class Suite:
                 kind=check.kind,
                 family=check.family,
                 feature=check.feature,
+                format=check.format,
                 outcome=outcome,
                 reason=reason,
                 **fields,
@@ -292,6 +293,7 @@ def check_of(item: pytest.Item) -> Check:
         family,
         tuple(dict.fromkeys(name.format(**words) for name in after)),
         feature.args[0].format(**words) if feature else None,
+        words.get("fmt"),
         item.get_closest_marker("record_only") is not None,
     )
 

@@ -10,7 +10,8 @@ from suite.outcomes import BLOCKED, FAILURES, NEEDS_GPU, UNSUPPORTED
 
 @dataclass(frozen=True)
 class Check:
-    """One question: `kind`, asked of `family` (None: of the combination as a whole).
+    """One question: `kind`, asked of `family` (None: of the combination as a whole), and of a
+    `format` of quantization where it is about one.
 
     A `record` is none: it only notes what is there, for comparing releases, and has no outcome.
     """
@@ -19,6 +20,7 @@ class Check:
     family: str | None = None
     after: tuple[str, ...] = field(default=())
     feature: str | None = None
+    format: str | None = None
     record: bool = False
 
     @property

@@ -181,7 +181,7 @@ def _refuse_made_up(
         raise EvidenceError(f"it was not to ask {left_out[0]}{more}, and says that it is complete")
     for event in result.events:
         if isinstance(event, CheckEvent):
-            said = Declared(event.kind, event.family, event.feature)
+            said = Declared(event.kind, event.family, event.feature, event.format)
             if said != declared[event.check]:
                 raise EvidenceError(
                     f"{event.check} is said to be of {_of(said)}; the suite has it of "
@@ -190,7 +190,9 @@ def _refuse_made_up(
 
 
 def _of(check: Declared) -> str:
-    return f"kind {check.kind}, family {check.family}, feature {check.feature}"
+    return (
+        f"kind {check.kind}, family {check.family}, feature {check.feature}, format {check.format}"
+    )
 
 
 def _refuse_platform(start: StartEvent, cell: Cell) -> None:

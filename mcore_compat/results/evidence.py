@@ -66,6 +66,7 @@ class CheckResult:
     """How one check ended, after `seconds` (None: not recorded); `details` is what it recorded.
 
     `feature`: what a person does that it is about; None in results of a suite that did not say.
+    `format`: of quantization, where it is about one (`fp8`).
     `condition`, only of `works-with`: public code under which it holds; without it, it fails as
     `failure` says.
     """
@@ -79,6 +80,7 @@ class CheckResult:
     failure: Failure | None
     details: Mapping[str, Any]
     feature: Name | None = None
+    format: Name | None = None
     condition: str | None = None
 
 

@@ -162,6 +162,7 @@ class Builder:
             failure=self._failure(event.get("failure")),
             details=details,
             feature=event.get("feature"),
+            format=event.get("format"),
             condition=self._text(event.get("condition")),
         )
 

@@ -31,7 +31,7 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
     data = foreign.cleaned(msgspec.to_builtins(replace(result)))
     rows = data.pop("checks")
     for row in rows:
-        for name in ("feature", "condition"):
+        for name in ("feature", "format", "condition"):
             if row[name] is None:
                 del row[name]
     if apart is not None:

@@ -2,7 +2,7 @@
 packages under test.
 
 What `suite.plugin` makes of the functions `check_*` in `check_*.py`, by their marks: the ids of
-a whole run's checks, each with its kind, family and feature.
+a whole run's checks, each with its kind, family, feature and format.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Declared:
     kind: str
     family: str | None
     feature: str | None
+    format: str | None
 
 
 @functools.cache
@@ -63,7 +64,8 @@ def _of_function(function: ast.FunctionDef, module: _Module) -> Iterator[tuple[s
         words = dict(chosen)
         name = kind.format(**words)
         for family in families:
-            declared = Declared(name, family, feature.format(**words) if feature else None)
+            about = feature.format(**words) if feature else None
+            declared = Declared(name, family, about, words.get("fmt"))
             yield (name if family is None else f"{name}[{family}]"), declared
 
 

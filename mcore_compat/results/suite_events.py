@@ -55,6 +55,7 @@ class CheckEvent(Struct, tag_field="event", tag="check", kw_only=True, frozen=Tr
     details: dict[str, Any] = {}
     warnings: list[Any] = []
     feature: Name | None = None
+    format: Name | None = None
     condition: str | None = None
 
 

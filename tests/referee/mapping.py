@@ -35,12 +35,18 @@ CHECKS: Mapping[str, Sequence[str]] = {
     "TestModelOptHybridModel.test_inference": ("inference-shapes[hybrid-mamba]",),
     "test_get_gpt_layer_modelopt_spec_interface": ("interface-gpt-spec",),
     "test_get_gpt_modelopt_spec_interface": ("interface-gpt-spec",),
-    "test_get_mamba_stack_modelopt_spec_interface": ("interface-stack-spec",),
-    "test_get_hybrid_stack_modelopt_spec_interface": ("interface-stack-spec",),
-    "test_get_mamba_stack_modelopt_spec_use_default_te_spec": ("spec-default-switch",),
-    "test_get_hybrid_stack_modelopt_spec_use_default_te_spec": ("spec-default-switch",),
-    "test_get_hybrid_stack_modelopt_spec_local_feature_specs": ("spec-local-features",),
-    "test_get_hybrid_stack_modelopt_spec_remaps_gdn_layernorm": ("spec-gdn-remap",),
+    "test_get_mamba_stack_modelopt_spec_interface": ("interface-stack-spec[hybrid-mamba]",),
+    "test_get_hybrid_stack_modelopt_spec_interface": ("interface-stack-spec[hybrid-mamba]",),
+    "test_get_mamba_stack_modelopt_spec_use_default_te_spec": (
+        "spec-default-switch[hybrid-mamba]",
+    ),
+    "test_get_hybrid_stack_modelopt_spec_use_default_te_spec": (
+        "spec-default-switch[hybrid-mamba]",
+    ),
+    "test_get_hybrid_stack_modelopt_spec_local_feature_specs": (
+        "spec-local-features[hybrid-mamba]",
+    ),
+    "test_get_hybrid_stack_modelopt_spec_remaps_gdn_layernorm": ("spec-gdn-remap[hybrid-mamba]",),
     "test_modelopt_linear_accepts_duplicated_parallel_mode": ("layers-linear-duplicated",),
 }
 """By `Class.test` or `test`: our checks, the one that asks the same first; the others ask nearly
