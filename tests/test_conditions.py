@@ -18,7 +18,7 @@ from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.analysis.bisect.search import seen_in
 from mcore_compat.analysis.rules import FailureState
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core import matrix
+from mcore_compat.core import matrix, profiles
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import (
     FAILS,
@@ -26,7 +26,6 @@ from mcore_compat.core.outcomes import (
     HOLDS,
     CellOutcome,
     CheckOutcome,
-    cell_outcome,
 )
 from mcore_compat.exchange.evidence import kept
 from mcore_compat.publish import collation, compatibility_json, csv_and_constraints, part_reports
@@ -80,7 +79,20 @@ def test_the_pages_script_knows_what_holds_and_what_fails() -> None:
 def test_a_condition_is_no_failure_of_the_cell(
     outcomes: tuple[str, ...], cell: CellOutcome
 ) -> None:
-    assert cell_outcome(("restore", CheckOutcome(word)) for word in outcomes) is cell
+    checks = [
+        CheckResult(
+            check=f"restore[{family}]",
+            kind="restore",
+            family=family,
+            outcome=CheckOutcome(word),
+            seconds=None,
+            reason=None,
+            failure=None,
+            details={},
+        )
+        for family, word in zip(("gpt", "mla-moe"), outcomes, strict=False)
+    ]
+    assert profiles.outcome(checks) is cell
 
 
 def test_it_is_kept_with_condition_feature_and_failure(tmp_path: Path) -> None:

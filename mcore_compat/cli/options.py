@@ -12,8 +12,12 @@ import msgspec
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
-from mcore_compat.core import pins
+from mcore_compat.core import matrix as matrices
+from mcore_compat.core import pins, profiles
 from mcore_compat.core.cells import full_name
+from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.profiles import Profile
+from mcore_compat.results import suite_checks
 
 T = TypeVar("T")
 
@@ -181,6 +185,53 @@ def shard(parser: ArgumentParser) -> None:
 
     parser.add_argument(
         "--shard", type=parse_shard, metavar="K/N", default="1/1", help="one part of N, e.g. 2/8"
+    )
+
+
+def profile(parser: ArgumentParser) -> None:
+    """For whom a verdict is given."""
+    parser.add_argument(
+        "--for",
+        dest="profile",
+        metavar="PROFILE",
+        help="what you rely on: a profile of constraints/matrix.toml, FILE.toml:NAME, or features, "
+        "e.g. restore,quantize:fp8 (default)",
+    )
+    parser.add_argument(
+        "--families", metavar="NAMES", help="only these families, e.g. gpt,mla-moe (all)"
+    )
+
+
+def profile_of(args: Namespace, matrix: Matrix, suite: Path) -> Profile:
+    """The profile that is asked for, `default` where none is.
+
+    Raises:
+        UsageError: a word that is none; names the nearest.
+        MatrixError: the file that is named cannot be read.
+    """
+    text = args.profile or profiles.DEFAULT.name
+    file, _, name = text.rpartition(":")
+    if file.endswith(".toml") or text.endswith(".toml"):
+        chosen = _in_file(Path(file if file.endswith(".toml") else text), name)
+    else:
+        chosen = profiles.named(text, matrix.profiles)
+    words = suite_checks.words(suite)
+    words.refuse_unknown(chosen, "--for")
+    if args.families is not None:
+        chosen = profiles.narrowed(chosen, args.families)
+        words.refuse_unknown(chosen, "--families")
+    return chosen
+
+
+def _in_file(path: Path, name: str) -> Profile:
+    """The profile of a file that is named; the only one where none is."""
+    there = matrices.profiles_in(path)
+    if name in there:
+        return there[name]
+    if len(there) == 1 and path.name.endswith(name):
+        return next(iter(there.values()))
+    raise UsageError(
+        f'--for: {path} has no profile "{name}"{nearest(name, there)}; write {path}:NAME'
     )
 
 

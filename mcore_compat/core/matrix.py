@@ -20,7 +20,9 @@ from packaging.specifiers import SpecifierSet
 from mcore_compat.base import data as data_files
 from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import MatrixError, nearest
+from mcore_compat.core import profiles
 from mcore_compat.core.cells import Stack
+from mcore_compat.core.profiles import Profile
 
 SCHEMA = Path(__file__).with_name("matrix.schema.json")
 
@@ -154,6 +156,9 @@ class Matrix:
     state_over: str | None = None
     """The megatron-core series with which ModelOpt state goes from each ModelOpt series to each."""
 
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    """By name: what its users rely on, beside the built-in ones."""
+
     gpu_memory: int = 0
     """MiB of free memory that a cell needs on its GPU; 0: not checked."""
 
@@ -179,13 +184,31 @@ def load(path: Path, today: datetime.date | None = None) -> Matrix:
     return parse(text, path.name, today or datetime.date.today())
 
 
+def profiles_in(path: Path) -> Mapping[str, Profile]:
+    """The profiles of a file of its own, which has `[profile.NAME]` tables as the matrix may have.
+
+    Raises:
+        MatrixError: it cannot be read, or there is something else in it.
+    """
+    try:
+        data = data_files.toml_of(data_files.text_of(path))
+    except FileNotFoundError:
+        raise MatrixError(f"{path} is not there") from None
+    except DataError as error:
+        raise MatrixError(f"{path} cannot be read: {error}") from None
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    alone = {"profile": schema["properties"]["profile"]}
+    _validate(data, str(path), {**schema, "properties": alone, "required": ["profile"]})
+    return profiles.of_tables(data["profile"])
+
+
 def parse(text: str, where: str, today: datetime.date) -> Matrix:
     """The matrix from TOML text; `where` names it in errors. Raises MatrixError as `load`."""
     try:
         data = data_files.toml_of(text)
     except DataError as error:
         raise MatrixError(f"{where} is not valid TOML: {error}") from None
-    _validate(data, where)
+    _validate(data, where, json.loads(SCHEMA.read_text(encoding="utf-8")))
     counted = collections.Counter(series for row in data["stack"] for series in row["for"])
     for series in (series for series, number in counted.items() if number > 1):
         raise MatrixError(f"{where}: megatron-core {series} has more than one [[stack]]")
@@ -194,11 +217,10 @@ def parse(text: str, where: str, today: datetime.date) -> Matrix:
     return matrix
 
 
-def _validate(data: Mapping[str, Any], where: str) -> None:
+def _validate(data: Mapping[str, Any], where: str, schema: Mapping[str, Any]) -> None:
     """The schema's first complaint, as one line of ours."""
     from jsonschema import Draft202012Validator
 
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
     errors = sorted(validator.iter_errors(data), key=lambda e: e.json_path)
     if not errors:
@@ -231,6 +253,7 @@ def _build(data: Mapping[str, Any]) -> Matrix:
         exclusions=tuple(_row(Pairs, row) for row in data.get("exclude", ())),
         expected=tuple(_row(Pairs, row) for row in data.get("expect", ())),
         state_over=data.get("exchange", {}).get("state-over"),
+        profiles=profiles.of_tables(data.get("profile", {})),
         gpu_memory=data.get("gpu", {}).get("memory-mib", 0),
     )
 
@@ -253,6 +276,8 @@ def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
             except InvalidRequirement as error:
                 why = str(error).splitlines()[0]
                 raise MatrixError(f'{where}: "{text}" is not a requirement: {why}') from None
+    for name in profiles.BUILT_IN.keys() & matrix.profiles:
+        raise MatrixError(f"{where}: profile.{name} is built in; give yours another name")
     for series in matrix.mcore_series:
         if series not in matrix.stacks:
             raise MatrixError(f"{where}: megatron-core {series} has no [[stack]]")

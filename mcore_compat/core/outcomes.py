@@ -1,11 +1,10 @@
-"""The outcomes of checks and cells, and how the one follows from the other.
+"""The outcomes of checks and cells; how the one follows from the other is told by `core.profiles`.
 
 Pure: no I/O. The words are those of the published tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -58,23 +57,3 @@ One that the suite names and that is not among them comes after these."""
 
 CORE_KIND = "restore"
 """The kind of check that the project exists for: default-spec checkpoint into ModelOpt spec."""
-
-
-def cell_outcome(checks: Iterable[tuple[str, CheckOutcome]]) -> CellOutcome:
-    """The outcome of a cell whose suite ran, from `(kind, outcome)` of each of its checks.
-
-    - `untested`: no check made an assertion (none, or all `needs-gpu`/`unsupported`).
-    - `incompatible`: the core restore check works for no family (it was asked, or was blocked).
-    - `compatible`: no check failed and the core check works for at least one family; `works-with`
-      is no failure, and counts as working.
-    - `partial`: everything else.
-    """
-    seen = list(checks)
-    if not any(o in HOLDS or o in FAILURES for _, o in seen):
-        return CellOutcome.UNTESTED
-    core = [o for kind, o in seen if kind == CORE_KIND]
-    if not HOLDS.intersection(core):
-        asked = any(o in FAILS for o in core)
-        return CellOutcome.INCOMPATIBLE if asked else CellOutcome.UNTESTED
-    failed = any(o in FAILS for _, o in seen)
-    return CellOutcome.PARTIAL if failed else CellOutcome.COMPATIBLE

@@ -10,7 +10,8 @@ from typing import Any
 
 from mcore_compat.base import files, foreign
 from mcore_compat.base.errors import EvidenceError, InfrastructureError
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome, cell_outcome
+from mcore_compat.core import profiles
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import fingerprint, missing_kernels, suite_events
 from mcore_compat.results.evidence import MAIN, CheckResult, Evidence, Failure, Record
 
@@ -98,7 +99,7 @@ class Builder:
         if self._base.check_set != MAIN:
             outcome = CellOutcome.UNTESTED  # the main set alone gives a verdict
         elif self._base.complete:
-            outcome = cell_outcome((c.kind, c.outcome) for c in checks)
+            outcome = profiles.outcome(checks)
         records = dict(sorted(self._records.items()))
         return replace(self._base, checks=checks, records=records, outcome=outcome)
 

@@ -20,7 +20,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from mcore_compat.base import files, foreign
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome, cell_outcome
+from mcore_compat.core import profiles
+from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import CellName, CheckId, CheckResult, Digest, Evidence, Moment
 
 STEM = "repair"
@@ -187,7 +188,7 @@ def applied(result: Evidence, repair: Repair | None) -> Evidence:
     )
     outcome = result.outcome
     if outcome is not CellOutcome.ERROR:
-        outcome = cell_outcome((c.kind, c.outcome) for c in checks)
+        outcome = profiles.outcome(checks)
     return replace(result, outcome=outcome, checks=checks)
 
 

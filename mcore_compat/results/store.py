@@ -19,7 +19,8 @@ import msgspec
 
 from mcore_compat.base import file_group, files, foreign
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core.outcomes import CellOutcome, cell_outcome
+from mcore_compat.core import profiles
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import agreement, fingerprint, large_values
 from mcore_compat.results.evidence import FORMAT, MAIN, REAL, RECORDS, Evidence, Record, path_of
 
@@ -71,7 +72,7 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data["installed"] = _interned(data.get("installed", {}))
         result = msgspec.convert(data, Evidence)
         agreement.refuse_contradictions(result)
-        return _refreshed(_with_records(result))
+        return _refreshed(_with_verdict(_with_records(result)))
     except (EvidenceError, msgspec.MsgspecError) as error:
         raise EvidenceError(f"{where}: {error}; {way_out(where)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -89,8 +90,7 @@ def _whole(row: dict[str, Any], folder: Path | None) -> dict[str, Any]:
 
 
 def _with_records(result: Evidence) -> Evidence:
-    """With what an older suite asked as checks, and is none, among the records; and the verdict
-    that its other checks give.
+    """With what an older suite asked as checks, and is none, among the records.
 
     Raises:
         EvidenceError: it is among the records, too.
@@ -104,10 +104,17 @@ def _with_records(result: Evidence) -> Evidence:
             raise EvidenceError(f"the record {one.kind} is there twice")
         records[one.kind] = Record(seconds=one.seconds, failure=one.failure, details=one.details)
     checks = tuple(check for check in result.checks if check.kind not in RECORDS)
-    outcome = result.outcome
-    if result.check_set == MAIN and result.complete and outcome is not CellOutcome.ERROR:
-        outcome = cell_outcome((c.kind, c.outcome) for c in checks)
-    return replace(result, outcome=outcome, checks=checks, records=records)
+    return replace(result, checks=checks, records=records)
+
+
+def _with_verdict(result: Evidence) -> Evidence:
+    """With the verdict for the default profile that its checks give, whatever its file says: a
+    profile may have changed since."""
+    whole = result.check_set == MAIN and result.complete and result.outcome is not CellOutcome.ERROR
+    if not whole or not result.checks:
+        return result
+    made = profiles.outcome(result.checks)
+    return result if made is result.outcome else replace(result, outcome=made)
 
 
 def _interned(values: Any) -> Any:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat.base.errors import EvidenceError
+from mcore_compat.core.outcomes import FEATURES
+from mcore_compat.core.profiles import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,16 @@ def of(suite: Path, folder: Path) -> Mapping[str, Declared]:
             if isinstance(function, ast.FunctionDef) and function.name.startswith("check_"):
                 checks.update(_of_function(function, module))
     return checks
+
+
+def words(suite: Path) -> Words:
+    """The words that profiles can be made of: those of the suite's main checks. Raises as `of`."""
+    declared = of(suite, suite).values()
+    return Words(
+        features=FEATURES,
+        families=tuple(sorted({check.family for check in declared if check.family})),
+        formats=tuple(sorted({check.format for check in declared if check.format})),
+    )
 
 
 def _of_function(function: ast.FunctionDef, module: _Module) -> Iterator[tuple[str, Declared]]:

@@ -1,0 +1,230 @@
+"""Profiles: which features, families and formats somebody relies on. The verdict on a cell is given
+for a profile, and follows from the checks that the profile takes. Pure.
+
+A feature is what a person does with a stack; the suite says of each check which one it is about, of
+which family (None: of all), and of which format of quantization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core.outcomes import (
+    CORE_KIND,
+    FAILS,
+    FAILURES,
+    FEATURES,
+    HOLDS,
+    CellOutcome,
+    CheckOutcome,
+)
+
+RESTORE = "restore"
+"""The feature that the project exists for: a default-spec checkpoint into the ModelOpt spec."""
+
+
+class Asked(Protocol):
+    """What counts of a check for a verdict."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def family(self) -> str | None: ...
+    @property
+    def feature(self) -> str | None: ...
+    @property
+    def format(self) -> str | None: ...
+    @property
+    def outcome(self) -> CheckOutcome: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What somebody relies on; no `families` or no `formats`: all that a release has."""
+
+    name: str
+    features: tuple[str, ...]
+    families: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+    def takes(self, check: Asked) -> bool:
+        """Whether a check counts: it is about one of the features, and of one of the families and
+        formats, if of any. One of a suite that named no features counts always."""
+        feature = feature_of(check)
+        return (
+            (not feature or feature in self.features)
+            and (not self.families or check.family is None or check.family in self.families)
+            and (not self.formats or check.format is None or check.format in self.formats)
+        )
+
+    def text(self) -> str:
+        """Its name, and what it is where that is not said by it."""
+        if self.name in BUILT_IN:
+            return self.name
+        said = [", ".join(self.features)]
+        said += [f"families {', '.join(self.families)}"] if self.families else []
+        said += [f"formats {', '.join(self.formats)}"] if self.formats else []
+        text = "; ".join(said)
+        return f"{self.name} ({text})" if self.name else text
+
+
+DEFAULT = Profile(
+    name="default", features=("install", "interface", RESTORE, "quantize", "inference")
+)
+"""Takes all families and formats that the release has; inference counts where a GPU was asked."""
+
+ALL = Profile(name="all", features=FEATURES)
+
+BUILT_IN: Mapping[str, Profile] = {profile.name: profile for profile in (DEFAULT, ALL)}
+
+
+class Point(NamedTuple):
+    """One thing that is asked of a stack: a feature of a family, and of a format where there are
+    such; a check that is of no family is one by itself, by its kind."""
+
+    feature: str
+    family: str = ""
+    format: str = ""
+    kind: str = ""
+
+
+def feature_of(check: Asked) -> str:
+    """The feature that a check is about; empty where its suite did not say and it is not known."""
+    return check.feature or (RESTORE if check.kind == CORE_KIND else "")
+
+
+_WORST_FIRST = (
+    CheckOutcome.BROKEN,
+    CheckOutcome.CRASHED,
+    CheckOutcome.TIMED_OUT,
+    CheckOutcome.BLOCKED,
+    CheckOutcome.WORKS_WITH,
+    CheckOutcome.WORKS,
+    CheckOutcome.NEEDS_GPU,
+    CheckOutcome.UNSUPPORTED,
+)
+
+
+def worst(outcomes: Iterable[CheckOutcome]) -> CheckOutcome:
+    """What several checks come to together: as the worst of them. What could not be asked, or is
+    not there, says nothing beside one that was."""
+    return min(outcomes, key=_WORST_FIRST.index)
+
+
+def point_of(check: Asked) -> Point:
+    """The point that a check belongs to."""
+    alone = "" if check.family else check.kind
+    return Point(feature_of(check), check.family or "", check.format or "", alone)
+
+
+def points(checks: Iterable[Asked]) -> dict[Point, CheckOutcome]:
+    """The outcome of each point that was asked, in the order in which people need them."""
+    by_point: dict[Point, list[CheckOutcome]] = {}
+    for check in checks:
+        by_point.setdefault(point_of(check), []).append(check.outcome)
+    return {point: worst(by_point[point]) for point in sorted(by_point, key=_place)}
+
+
+def _place(point: Point) -> tuple[int, Point]:
+    known = point.feature in FEATURES
+    return FEATURES.index(point.feature) if known else len(FEATURES), point
+
+
+def outcome(checks: Iterable[Asked], profile: Profile = DEFAULT) -> CellOutcome:
+    """The verdict on a cell whose suite ran.
+
+    - `untested`: nothing that the profile takes was asked.
+    - `incompatible`: no family restores; of a profile without `restore`: nothing of it holds.
+    - `compatible`: nothing of it fails; `works-with` is no failure.
+    - `partial`: everything else.
+    """
+    asked = points(check for check in checks if profile.takes(check))
+    ended = [*asked.values()]
+    if not any(o in HOLDS or o in FAILURES for o in ended):
+        return CellOutcome.UNTESTED
+    core = ended
+    if RESTORE in profile.features:
+        core = [o for point, o in asked.items() if point.feature == RESTORE and point.family]
+    if not HOLDS.intersection(core):
+        return CellOutcome.INCOMPATIBLE if FAILS.intersection(core) else CellOutcome.UNTESTED
+    return CellOutcome.PARTIAL if FAILS.intersection(ended) else CellOutcome.COMPATIBLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """The words that profiles are made of: those of the suite's checks."""
+
+    features: tuple[str, ...]
+    families: tuple[str, ...]
+    formats: tuple[str, ...]
+
+    def refuse_unknown(self, profile: Profile, where: str) -> None:
+        """Raises UsageError for a word of a profile that no check has; names the nearest."""
+        for what in ("features", "families", "formats"):
+            known = getattr(self, what)
+            for word in getattr(profile, what):
+                if word not in known:
+                    raise UsageError(f'{where}: no {_ONE[what]} "{word}"{nearest(word, known)}')
+
+
+_ONE = {"features": "feature", "families": "family", "formats": "format"}
+
+
+def named(text: str, declared: Mapping[str, Profile]) -> Profile:
+    """The profile that `--for` means: one by its name, or one of features, with formats of
+    quantization behind a colon: `restore,quantize:fp8`.
+
+    Raises:
+        UsageError: neither a profile nor a feature; names the nearest.
+    """
+    known = {**BUILT_IN, **declared}
+    if text in known:
+        return known[text]
+    features: list[str] = []
+    formats: list[str] = []
+    for word in _listed(text):
+        feature, _, of = word.partition(":")
+        if feature not in FEATURES:
+            choices = [*known, *FEATURES]
+            raise UsageError(f'--for: no profile or feature "{feature}"{nearest(feature, choices)}')
+        features.append(feature)
+        formats += of.split("+") if of else []
+    if not features:
+        raise UsageError("--for: no feature is named; write e.g. restore,quantize:fp8")
+    return Profile(name="", features=_ordered(features), formats=tuple(dict.fromkeys(formats)))
+
+
+def narrowed(profile: Profile, families: str) -> Profile:
+    """A profile for some families alone: `mla-moe,hybrid-mamba`.
+
+    Raises:
+        UsageError: no family is named.
+    """
+    chosen = tuple(_listed(families))
+    if not chosen:
+        raise UsageError("--families: no family is named; write e.g. gpt,mla-moe")
+    return replace(profile, name="", families=chosen)
+
+
+def of_tables(tables: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Profile]:
+    """The profiles of `[profile.NAME]` tables."""
+    return {
+        name: Profile(
+            name=name,
+            features=_ordered(table["features"]),
+            families=tuple(table.get("families", ())),
+            formats=tuple(table.get("formats", ())),
+        )
+        for name, table in tables.items()
+    }
+
+
+def _listed(text: str) -> Iterator[str]:
+    yield from dict.fromkeys(filter(None, map(str.strip, text.split(","))))
+
+
+def _ordered(features: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in FEATURES if name in features)
