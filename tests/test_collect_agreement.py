@@ -37,8 +37,8 @@ FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
 
 DECLARED = {
-    "restore[gpt]": Declared("restore", "gpt", None),
-    "import-packages": Declared("import-packages", None, "install"),
+    "restore[gpt]": Declared("restore", "gpt", None, None),
+    "import-packages": Declared("import-packages", None, "install", None),
 }
 SUITE = ROOT / "suite"
 
@@ -191,7 +191,8 @@ def test_the_suites_checks_are_read_as_its_newest_result_has_them() -> None:
     declared = suite_checks.of(SUITE, SUITE)
     results = [r for r in store.load_all(ROOT / "reports" / "results") if r.checks and r.complete]
     newest = max(results, key=lambda result: result.taken)
-    assert {c.check: Declared(c.kind, c.family, c.feature) for c in newest.checks} == declared
+    said = {c.check: Declared(c.kind, c.family, c.feature, c.format) for c in newest.checks}
+    assert said == declared
 
 
 @pytest.mark.parametrize(("part", "count"), [("gpu", 60), ("ranks", 20)])
