@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -31,15 +31,16 @@ from mcore_compat.analysis.rules import Bound, FailureState
 from mcore_compat.base import data
 from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import EvidenceError, UsageError, nearest
-from mcore_compat.core import workspace
+from mcore_compat.core import profiles, workspace
 from mcore_compat.core.cells import AXES
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import Profile
 from mcore_compat.results.evidence import DEVICE_CLASSES
 
 if TYPE_CHECKING:
     import pandas
 
-MAJOR = 1
+MAJOR = 2
 """Of the schema: another one cannot be read."""
 
 # The values that exist by now stand in the schema; one that is newer can be read.
@@ -74,20 +75,35 @@ class PublishedRepair(Struct, frozen=True, kw_only=True):
         return f"works with {self.requirement} ({self.locked} fails, {self.works} works)"
 
 
+_KNOWN = frozenset(outcome.value for outcome in CheckOutcome)
+
+
+class PublishedCheck(NamedTuple):
+    """A check as far as a verdict on it goes (`core.profiles`)."""
+
+    check: str
+    kind: str
+    family: str | None
+    feature: str | None
+    format: str | None
+    outcome: CheckOutcome
+
+
 class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
-    """One cell on one device class.
+    """One cell on one device class; `outcome`: its verdict for the profile `default`.
 
     `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
     and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
     failed check; `reasons`: why, by check, where that is no failure; of one that works under a
-    condition, how it fails without. `restores`: families whose
-    checkpoint restores. `conditions`: of each check that is `works-with`, the code under which
-    it holds; `features`: checks by what a person does that they are about, as far as the result
-    says. `variables`: what has to be set for Transformer Engine to be imported there, left out
-    where that is not known. `te_extension`: the torch extension of Transformer Engine that ran,
-    left out of the real one. `unexpected`: failures that nothing declares. `reason`: why a cell did
-    not come to its checks. `repair`: the pin with which checks hold that fail with the lock's; they
-    are `works-with`, and it is their condition.
+    condition, how it fails without. `points`: by feature, the worst of the checks about each
+    family, with the format where there are such (`mla-moe fp8`), and of each check that is about no
+    family. `conditions`: of each check that is `works-with`, the code under which it holds;
+    `features`: checks by what a person does that they are about, and `formats` by the format of
+    quantization, as far as the result says. `variables`: what has to be set for Transformer Engine
+    to be imported there, left out where that is not known. `te_extension`: the torch extension of
+    Transformer Engine that ran, left out of the real one. `unexpected`: failures that nothing
+    declares. `reason`: why a cell did not come to its checks. `repair`: the pin with which checks
+    hold that fail with the lock's; they are `works-with`, and it is their condition.
     """
 
     name: CellName = field(name="cell")
@@ -98,13 +114,14 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     cuda: int
     taken: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
     digests: Annotated[Mapping[str, str], Meta(extra_json_schema={"required": ["lock", "suite"]})]
-    restores: tuple[str, ...]
+    points: Mapping[str, Mapping[str, str]]
     by_outcome: ByCheckOutcome = field(name="checks")
     causes: Mapping[str, Fingerprint]
     reasons: Mapping[str, str]
     unexpected: tuple[str, ...]
     conditions: Mapping[str, str] = {}
     features: Mapping[str, tuple[str, ...]] = {}
+    formats: Mapping[str, tuple[str, ...]] = {}
     variables: Mapping[str, str] | None = None
     te_extension: Literal["real", "stand-in"] = "real"
     repair: PublishedRepair | None = None
@@ -114,6 +131,34 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
         """Outcome by check, sorted."""
         rows = [(check, word) for word, checks in self.by_outcome.items() for check in checks]
         return dict(sorted(rows))
+
+    @cached_property
+    def asked(self) -> tuple[PublishedCheck, ...]:
+        """Every check, sorted; but for outcomes that this version does not know."""
+        feature = {check: name for name, checks in self.features.items() for check in checks}
+        of_format = {check: name for name, checks in self.formats.items() for check in checks}
+        return tuple(
+            PublishedCheck(
+                check=check,
+                kind=check.partition("[")[0],
+                family=check.partition("[")[2].removesuffix("]") or None,
+                feature=feature.get(check),
+                format=of_format.get(check),
+                outcome=CheckOutcome(word),
+            )
+            for check, word in self.checks.items()
+            if word in _KNOWN
+        )
+
+    @cached_property
+    def restores(self) -> tuple[str, ...]:
+        """The families of which everything about restoring holds. Sorted."""
+        outcomes = self.points.get(profiles.RESTORE, {})
+        return tuple(sorted(family for family, word in outcomes.items() if word in HOLDS))
+
+    def outcome_for(self, profile: Profile) -> str:
+        """The verdict for a profile: that of the checks that it takes."""
+        return profiles.outcome(self.asked, profile).value if self.checks else self.outcome
 
     def outcome_of(self, check: str) -> str:
         """The outcome of one check.

@@ -17,6 +17,7 @@ from mcore_compat.core import matrix, workspace
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.run import cells
 from mcore_compat.run.context import Options, context, say
+from mcore_compat.run.profile_words import ProfileWords
 
 OUTPUT = Path("compat-current.json")
 
@@ -33,6 +34,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--run", action="store_true", help="run the suite in it; minutes")
     options.output(parser, f"where its evidence goes ({OUTPUT})")
+    options.profile(parser)
     options.some_checks(parser, "; writes no evidence")
 
 
@@ -50,7 +52,13 @@ def call(args: Namespace) -> int:
     there = scan.inspect(python, processes.run)
     remarks = _print_remarks(python, there, verbose=args.verbose)
     if args.run:
-        return _run(python, there, output, Options(only=args.only, limit=args.limit))
+        return _run(
+            python,
+            there,
+            output,
+            Options(only=args.only, limit=args.limit),
+            options.profile_of(args),
+        )
     if not remarks and not args.verbose:
         # Not on stdout: whoever reads findings there reads none.
         say(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
@@ -89,7 +97,9 @@ def _check_place(output: Path) -> None:
         raise UsageError(f"--output: {output} {what}")
 
 
-def _run(python: Path, there: scan.Installed, output: Path, how: Options) -> int:
+def _run(
+    python: Path, there: scan.Installed, output: Path, how: Options, profile: ProfileWords
+) -> int:
     """Run the suite, write its evidence and print the verdict as a cell's."""
     from mcore_compat.analysis import doctor_run
 
@@ -98,7 +108,7 @@ def _run(python: Path, there: scan.Installed, output: Path, how: Options) -> int
     packages = [p for p in there.places if p.name in ("site-packages", "dist-packages")]
     if any(output.is_relative_to(place) for place in packages):
         raise UsageError(f"--output: {output} lies in the environment, which is not to change")
-    here = context()
+    here = context(profile=profile)
     result = doctor_run.suite_in(python, there, how, here)
     if how.only:
         cells.show(result, here, advice=False)
@@ -106,4 +116,4 @@ def _run(python: Path, there: scan.Installed, output: Path, how: Options) -> int
     doctor_run.write(result, output)
     cells.show(result, here)
     print(f"evidence: {output}")
-    return 0 if cells.as_expected(result, here.matrix) else 1
+    return 0 if cells.fits(result, here) else 1

@@ -37,6 +37,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--stale", action="store_true", help="only cells with outdated evidence")
     options.force(parser)
     options.te_extension(parser)
+    options.profile(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost")
     options.jobs(parser)
     options.shard(parser)
@@ -81,7 +82,7 @@ def _add_jobs_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Run the cells, or print the plan; 0 where all are as expected."""
-    here, jobs = context(args.te_extension), job_options.of(args)
+    here, jobs = context(args.te_extension, options.profile_of(args)), job_options.of(args)
     device = matrix_run.device_class(jobs)
     states = selected(_selection(args), here, device)
     if args.dry_run:

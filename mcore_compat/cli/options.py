@@ -6,18 +6,17 @@ import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
-from mcore_compat.core import matrix as matrices
-from mcore_compat.core import pins, profiles
+from mcore_compat.core import pins
 from mcore_compat.core.cells import full_name
-from mcore_compat.core.matrix import Matrix
-from mcore_compat.core.profiles import Profile
-from mcore_compat.results import suite_checks
+
+if TYPE_CHECKING:
+    from mcore_compat.run.profile_words import ProfileWords
 
 T = TypeVar("T")
 
@@ -154,6 +153,7 @@ def running(parser: ArgumentParser) -> None:
         "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
     )
     te_extension(parser)
+    profile(parser)
     force(parser)
     some_checks(parser)
     parser.add_argument(
@@ -202,37 +202,11 @@ def profile(parser: ArgumentParser) -> None:
     )
 
 
-def profile_of(args: Namespace, matrix: Matrix, suite: Path) -> Profile:
-    """The profile that is asked for, `default` where none is.
+def profile_of(args: Namespace) -> ProfileWords:
+    """What was asked of `profile`."""
+    from mcore_compat.run.profile_words import ProfileWords
 
-    Raises:
-        UsageError: a word that is none; names the nearest.
-        MatrixError: the file that is named cannot be read.
-    """
-    text = args.profile or profiles.DEFAULT.name
-    file, _, name = text.rpartition(":")
-    if file.endswith(".toml") or text.endswith(".toml"):
-        chosen = _in_file(Path(file if file.endswith(".toml") else text), name)
-    else:
-        chosen = profiles.named(text, matrix.profiles)
-    words = suite_checks.words(suite)
-    words.refuse_unknown(chosen, "--for")
-    if args.families is not None:
-        chosen = profiles.narrowed(chosen, args.families)
-        words.refuse_unknown(chosen, "--families")
-    return chosen
-
-
-def _in_file(path: Path, name: str) -> Profile:
-    """The profile of a file that is named; the only one where none is."""
-    there = matrices.profiles_in(path)
-    if name in there:
-        return there[name]
-    if len(there) == 1 and path.name.endswith(name):
-        return next(iter(there.values()))
-    raise UsageError(
-        f'--for: {path} has no profile "{name}"{nearest(name, there)}; write {path}:NAME'
-    )
+    return ProfileWords(args.profile, args.families)
 
 
 def run_named(names: Sequence[str], args: Namespace) -> int:
@@ -245,5 +219,6 @@ def run_named(names: Sequence[str], args: Namespace) -> int:
     if args.base:  # never fresh, so --force has nothing to add
         from mcore_compat.offline.run_over_base import run_over_base
 
-        return run_over_base(names, args.base, parts, options, context())
-    return run_cells(names, parts, options, context(args.te_extension))
+        return run_over_base(names, args.base, parts, options, context(profile=profile_of(args)))
+    here = context(args.te_extension, profile_of(args))
+    return run_cells(names, parts, options, here)

@@ -14,6 +14,7 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.forks import forked
 from mcore_compat.core import combinations, matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import report as exchange_report
 from mcore_compat.exchange import run as exchange_run
@@ -21,7 +22,7 @@ from mcore_compat.publish import collation, over_base, part_reports, report, sit
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.resolve import locks
-from mcore_compat.results import large_values, repairs, store, verdict, verdict_index
+from mcore_compat.results import answer, large_values, repairs, store, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import EXCHANGE, MAIN
@@ -117,7 +118,11 @@ def write(tell: Tell) -> int:
             large_values.stage(published.workspace.results, changes)
             changes.commit()
     for result in published.results:
-        why = result.reason.message if result.reason else verdict.summary(result)
+        why = (
+            result.reason.message
+            if result.reason
+            else "; ".join(answer.works(result, DEFAULT)) or "nothing"
+        )
         tell(f"{result.cell} ({result.device_class}): {verdict.spelt(result.outcome)}; {why}")
     named = [path for path in published.texts if path.parent == published.workspace.reports]
     names = ", ".join(files.shown(path) for path in named)

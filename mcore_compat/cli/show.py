@@ -17,11 +17,13 @@ ANSWERS = VERDICT
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     options.cell(parser)
+    options.profile(parser)
+    parser.add_argument("--checks", action="store_true", help="also what became of each check")
 
 
 def call(args: Namespace) -> int:
-    """Print it; 0 where every verdict is as expected, else 1."""
-    here = context()
+    """Print it; 0 where every verdict is `compatible`, else 1."""
+    here = context(profile=options.profile_of(args))
     cell = combinations.named(args.cell, here.matrix, here.releases)
     results = one_cell.results_of(cell, here.workspace)
     parts = one_cell.results_of(cell, here.workspace, ON_A_GPU)
@@ -29,10 +31,10 @@ def call(args: Namespace) -> int:
         print(one_cell.without_result(cell, here))
         return 1
     for result in results:
-        cells.show(result, here)
+        cells.show(result, here, every=args.checks)
         print(
             f"taken {result.taken}; why, and over which versions: mcore-compat explain {cell.name}"
         )
     for part in parts:
         print("\n".join(cells.part_lines(part)))
-    return 0 if all(cells.as_expected(result, here.matrix) for result in results) else 1
+    return 0 if all(cells.fits(result, here) for result in results) else 1

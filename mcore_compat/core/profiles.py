@@ -90,6 +90,11 @@ class Point(NamedTuple):
     format: str = ""
     kind: str = ""
 
+    @property
+    def label(self) -> str:
+        """`mla-moe fp8`: of what it is, within its feature."""
+        return " ".join(filter(None, (self.family, self.format))) or self.kind
+
 
 def feature_of(check: Asked) -> str:
     """The feature that a check is about; empty where its suite did not say and it is not known."""

@@ -22,6 +22,7 @@ from mcore_compat.analysis.published import (
 )
 from mcore_compat.analysis.rules import CellSighting, Rule
 from mcore_compat.base import files
+from mcore_compat.core import profiles
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.publish.collation import Collated
@@ -33,7 +34,7 @@ from mcore_compat.results.repairs import Repair
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
 """Published beside it."""
-VERSION = "1.4.0"
+VERSION = "2.0.0"
 
 
 def text(all_: Collated) -> Iterator[str]:
@@ -72,9 +73,15 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
     for c in e.checks:
         checks.setdefault(c.outcome.value, []).append(c.check)
     features: dict[str, list[str]] = {}
+    formats: dict[str, list[str]] = {}
     for c in e.checks:
         if c.feature:
             features.setdefault(c.feature, []).append(c.check)
+        if c.format:
+            formats.setdefault(c.format, []).append(c.check)
+    points: dict[str, dict[str, str]] = {}
+    for point, outcome in profiles.points(e.checks).items():
+        points.setdefault(point.feature or "other", {})[point.label] = outcome.value
     return CellRecord(
         name=e.cell,
         device_class=e.device_class,
@@ -84,7 +91,7 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
         cuda=e.cuda,
         taken=e.taken,
         digests={"lock": e.lock, "suite": e.suite},
-        restores=verdict.restoring(e),
+        points=points,
         by_outcome={outcome: tuple(sorted(checks[outcome])) for outcome in sorted(checks)},
         causes={
             c.check: c.failure.fingerprint for c in e.checks if c.failure and c.outcome in FAILURES
@@ -94,6 +101,7 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
         },
         conditions={c.check: c.condition for c in e.checks if c.condition},
         features={name: tuple(sorted(features[name])) for name in sorted(features)},
+        formats={name: tuple(sorted(formats[name])) for name in sorted(formats)},
         variables=e.variables,
         te_extension=e.te_extension,
         repair=_repair(repair) if repair else None,

@@ -14,8 +14,9 @@ from mcore_compat.analysis.interfaces import words as wording
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CORE_KIND, CellOutcome, CheckOutcome
-from mcore_compat.publish import issue_drafts, over_base, pictures
+from mcore_compat.publish import issue_drafts, levels, over_base, pictures
 from mcore_compat.publish.collation import INTERVAL_AXES, Collated, SeenCause, counts, order
+from mcore_compat.publish.levels import Level
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import verdict
@@ -46,14 +47,30 @@ def markdown(all_: Collated) -> str:
 
 def _pairs(all_: Collated, device_class: str) -> dict[str, Any]:
     """The pairs of series on their default stacks: `rows` by series of megatron-core."""
+    rules = all_.matrix.expected
     cells = pictures.pairs(all_.by_class.get(device_class, ()))
+    squares = pictures.squares(cells.values(), rules)
     columns = [s for s in all_.matrix.modelopt_series if any(pair[1] == s for pair in cells)]
     declared = {cell.name for cell in all_.cells if cell.default} | {e.cell for e in cells.values()}
-    rows = {
-        mcore: [pictures.pair_label(cells.get((mcore, modelopt))) for modelopt in columns]
-        for mcore in all_.matrix.mcore_series
+    none = levels.square(None)
+    rows, notes = {}, {}
+    for mcore in reversed(all_.matrix.mcore_series):
+        best = levels.newest_good(squares, mcore, columns)
+        rows[mcore] = [
+            (squares.get((mcore, modelopt), none), modelopt == best)
+            for modelopt in reversed(columns)
+        ]
+        mine = [e for pair, e in cells.items() if pair[0] == mcore]
+        notes[mcore] = levels.notes(mine, rules)
+    there = {square.level for line in rows.values() for square, _ in line}
+    return {
+        "asked": len(cells),
+        "declared": len(declared),
+        "columns": [*reversed(columns)],
+        "rows": rows,
+        "notes": {mcore: found for mcore, found in notes.items() if found},
+        "levels": [level for level in Level if level in there],
     }
-    return {"asked": len(cells), "declared": len(declared), "columns": columns, "rows": rows}
 
 
 def _restores(all_: Collated, device_class: str) -> dict[str, Any]:

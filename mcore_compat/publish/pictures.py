@@ -7,32 +7,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 
 from mcore_compat.core.cells import parsed, series_of
-from mcore_compat.core.outcomes import CORE_KIND, HOLDS, CellOutcome, CheckOutcome
+from mcore_compat.core.matrix import Pairs
+from mcore_compat.publish import levels
 from mcore_compat.publish.collation import Collated
+from mcore_compat.publish.levels import Level, Square
 from mcore_compat.publish.rendering import render, shown
-from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
 
 PICTURES, BADGES = "pictures", "badges"
 """Folders beside the report."""
 
 FILLS = {
-    "compatible": ("#1a7f37", "#ffffff", "#2ea043", "#0d1117"),
-    "partial": ("#f2cc60", "#1f2328", "#d29922", "#0d1117"),
-    "incompatible": ("#b3261e", "#ffffff", "#ff8b82", "#0d1117"),
-    "unresolvable": ("#d0d7de", "#1f2328", "#484f58", "#f0f6fc"),
-    "unbuildable": ("#d0d7de", "#1f2328", "#484f58", "#f0f6fc"),
-    "untested": ("#ffffff", "#57606a", "#161b22", "#9ea7b3"),
+    Level.NOTHING: ("#b3261e", "#ffffff", "#ff8b82", "#0d1117"),
+    Level.RESTORES: ("#f6c7a1", "#1f2328", "#c9824f", "#0d1117"),
+    Level.SOME: ("#f2cc60", "#1f2328", "#d29922", "#0d1117"),
+    Level.QUANTIZES: ("#dbe68c", "#1f2328", "#a3b545", "#0d1117"),
+    Level.TE_SOME: ("#a6dba0", "#1f2328", "#6fbf6f", "#0d1117"),
+    Level.TE: ("#1a7f37", "#ffffff", "#2ea043", "#0d1117"),
+    Level.GPU: ("#0a58a6", "#ffffff", "#58a6ff", "#0d1117"),
+    Level.UNRESOLVABLE: ("#d0d7de", "#1f2328", "#484f58", "#f0f6fc"),
+    Level.UNBUILDABLE: ("#d0d7de", "#1f2328", "#484f58", "#f0f6fc"),
+    Level.UNTESTED: ("#ffffff", "#57606a", "#161b22", "#9ea7b3"),
 }
-"""By outcome: square and text in light, then in dark; text is at least 4.5:1 on its square."""
+"""By level: square and text in light, then in dark; text is at least 4.5:1 on its square."""
 
 _COLORS = {"green": "#1a7f37", "yellow": "#f2cc60", "red": "#b3261e", "grey": "#57606a"}
-
-Table = Mapping[tuple[str, str], Evidence]
 
 Badge = tuple[str, str, str]
 """Label, message, colour."""
@@ -42,7 +44,7 @@ def texts(all_: Collated) -> dict[str, str]:
     """Every picture's text by its path beside the report."""
     by_path: dict[str, str] = {}
     for device_class in all_.classes:
-        table = pairs(all_.by_class[device_class])
+        table = squares(all_.by_class[device_class], all_.matrix.expected)
         rows, columns = all_.matrix.mcore_series, all_.matrix.modelopt_series
         by_path[f"{PICTURES}/matrix-{device_class}.svg"] = matrix(
             table, rows, columns, device_class
@@ -63,44 +65,38 @@ def pairs(results: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
     }
 
 
-def pair_label(e: Evidence | None) -> str:
-    """`◐ 3/4`: the outcome's symbol, and of how many families the checkpoint restores."""
-    if e is None:
-        return verdict.SYMBOLS[CellOutcome.UNTESTED.value]
-    core = [c.outcome for c in e.checks if c.kind == CORE_KIND]
-    works = sum(o in HOLDS for o in core)
-    there = len(core) - core.count(CheckOutcome.UNSUPPORTED)
-    symbol = verdict.SYMBOLS[e.outcome.value]
-    return f"{symbol} {works}/{there}" if works or there else symbol
+def squares(results: Iterable[Evidence], rules: Sequence[Pairs]) -> dict[tuple[str, str], Square]:
+    """By pair, what the headline says of it."""
+    return {pair: levels.square(e, rules) for pair, e in pairs(results).items()}
 
 
-def matrix(table: Table, rows: Sequence[str], columns: Sequence[str], device_class: str) -> str:
-    """The squares of all pairs; one that has no evidence is `untested`, never left out."""
-    squares = {
-        row: [(_outcome(table.get((row, c))), pair_label(table.get((row, c)))) for c in columns]
-        for row in rows
+def matrix(
+    table: Mapping[tuple[str, str], Square],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    device_class: str,
+) -> str:
+    """The squares of all pairs, the newest first; one that has no result is `untested`, never left
+    out."""
+    newest_rows, newest_columns = [*reversed(rows)], [*reversed(columns)]
+    none = levels.square(None)
+    lines = {
+        row: [(column, table.get((row, column), none)) for column in newest_columns]
+        for row in newest_rows
     }
-    present = {outcome for line in squares.values() for outcome, _ in line}
+    there = {square.level for line in lines.values() for _, square in line}
     return render(
         "matrix.svg",
-        columns=columns,
-        squares=squares,
-        fills={outcome: FILLS[outcome] for outcome in FILLS if outcome in present},
+        columns=newest_columns,
+        lines=lines,
+        best={row: levels.newest_good(table, row, columns) for row in rows},
+        fills={level: FILLS[level] for level in FILLS if level in there},
         title=f"megatron-core × ModelOpt, device class {device_class}",
-        described={row: list(_runs(table, row, columns)) for row in rows},
+        described={
+            row: levels.runs([(square.level.words, column) for column, square in line])
+            for row, line in lines.items()
+        },
     )
-
-
-def _outcome(e: Evidence | None) -> str:
-    there = e is not None and e.outcome.value in FILLS
-    return e.outcome.value if e and there else CellOutcome.UNTESTED.value
-
-
-def _runs(table: Table, row: str, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """A line of squares in words, for those who do not see them: outcome and series."""
-    outcomes = [table[row, c].outcome.value if (row, c) in table else "untested" for c in columns]
-    for outcome, run in groupby(zip(outcomes, columns, strict=True), key=lambda pair: pair[0]):
-        yield outcome, span([column for _, column in run])
 
 
 def span(series: Sequence[str]) -> str:
@@ -109,7 +105,10 @@ def span(series: Sequence[str]) -> str:
 
 
 def badges(
-    table: Table, rows: Sequence[str], columns: Sequence[str], device_class: str
+    table: Mapping[tuple[str, str], Square],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    device_class: str,
 ) -> dict[str, Badge]:
     """By file name: a badge for each series of either package, and one for the newest pair."""
     by_name: dict[str, Badge] = {}
@@ -119,12 +118,12 @@ def badges(
     ):
         of = len(columns if stem == "mcore" else rows)
         for series in mine:
-            seen = [e for pair, e in table.items() if series == pair[stem == "modelopt"]]
-            good = sum(verdict.restores_all(e) for e in seen)
-            message = f"restores with {good} of {of} {other} series"
+            seen = [s for pair, s in table.items() if series == pair[stem == "modelopt"]]
+            quantizes = sum(s.level in QUANTIZE for s in seen)
+            message = f"quantizes with {quantizes} of {of} {other} series"
             if len(seen) < of:
                 message += f", {of - len(seen)} untested"
-            color = "green" if good == of else "yellow" if good else "red"
+            color = "green" if quantizes == of else "yellow" if quantizes else "red"
             by_name[f"{stem}-{series}"] = (
                 f"{axis} {series} ({device_class})",
                 message if seen else "untested",
@@ -132,15 +131,18 @@ def badges(
             )
     newest = max(table, key=lambda pair: (parsed(pair[0]), parsed(pair[1])), default=None)
     if newest:
-        e = table[newest]
-        name = f"megatron-core {e.pins['megatron-core']} × ModelOpt {e.pins['nvidia-modelopt']}"
-        shade = {"compatible": "green", "partial": "yellow", "incompatible": "red"}
+        level = table[newest].level
+        shade = "green" if level in QUANTIZE else "red" if level is Level.NOTHING else "yellow"
         by_name["newest"] = (
-            f"{name} ({device_class})",
-            e.outcome.value,
-            shade.get(e.outcome.value, "grey"),
+            f"megatron-core {newest[0]} × ModelOpt {newest[1]} ({device_class})",
+            level.words.partition(": ")[2] or level.words,
+            shade if level.number else "grey",
         )
     return by_name
+
+
+QUANTIZE = frozenset({Level.QUANTIZES, Level.TE_SOME, Level.TE, Level.GPU})
+"""Levels on which quantized state of every format and family comes back."""
 
 
 def endpoint(label: str, message: str, color: str) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from msgspec import to_builtins
-from packaging.version import Version
 
-from mcore_compat.base.foreign import plain
-from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import (
     CORE_KIND,
     FAILS,
@@ -30,9 +27,6 @@ from mcore_compat.results.evidence import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from mcore_compat.core.matrix import Pairs
 
 SYMBOLS = {
@@ -53,18 +47,6 @@ SYMBOLS = {
     "error": "!",
 }
 """Told apart by shape as well as by word; colour only repeats it."""
-
-_STYLES = {
-    "works": "green",
-    "works-with": "yellow",
-    "compatible": "green",
-    "partial": "yellow",
-    "broken": "red",
-    "incompatible": "red",
-    "crashed": "red",
-    "timed-out": "red",
-    "needs-gpu": "cyan",
-}
 
 
 def spelt(outcome: CheckOutcome | CellOutcome) -> str:
@@ -245,38 +227,6 @@ def failing(evidence: Evidence) -> int:
     return sum(c.outcome in FAILS for c in evidence.checks)
 
 
-def nearest_better(evidence: Evidence, others: Iterable[Evidence]) -> Evidence | None:
-    """What to take instead, from evidence of the same device class; None where nothing is better.
-
-    Better is a compatible cell, or one that restores every family that this one does and more,
-    or as many with fewer failures. Of those that restore most, the closest in megatron-core,
-    then in ModelOpt.
-    """
-    here = set(restoring(evidence))
-
-    def better(other: Evidence) -> bool:
-        there = set(restoring(other))
-        fewer = failing(other) < failing(evidence)
-        return other.outcome is CellOutcome.COMPATIBLE or there > here or (there == here and fewer)
-
-    def rank(other: Evidence) -> tuple[object, ...]:
-        apart = [abs(_number(evidence.pins[a]) - _number(other.pins[a])) for a in AXES[:2]]
-        best = other.outcome is not CellOutcome.COMPATIBLE, -len(restoring(other))
-        return *best, *apart, other.cell
-
-    candidates = [
-        o
-        for o in others
-        if o.checks and o.device_class == evidence.device_class and o.cell != evidence.cell
-    ]
-    return min(filter(better, candidates), key=rank, default=None)
-
-
-def _number(version: str) -> int:
-    parsed = Version(version)
-    return parsed.major * 1000 + parsed.minor
-
-
 def needing_gpu(results: Iterable[CheckResult]) -> int:
     """How many checks a GPU would answer."""
     return sum(c.outcome is CheckOutcome.NEEDS_GPU and LEFT_OUT not in c.details for c in results)
@@ -291,99 +241,6 @@ def stood_in(evidence: Evidence) -> str:
     return f"a stand-in without kernels took the place of TE's torch extension{asked}"
 
 
-def summary(evidence: Evidence) -> str:
-    """One line: the families that restore, and what was not asked."""
-    gpu = needing_gpu(evidence.checks)
-    asked = any(c.kind == CORE_KIND for c in evidence.checks)
-    text = f"restores: {', '.join(restoring(evidence)) or ('no family' if asked else 'not asked')}"
-    conditional = sum(c.outcome is CheckOutcome.WORKS_WITH for c in evidence.checks)
-    if conditional:
-        verb = "check holds" if conditional == 1 else "checks hold"
-        text += f"; {conditional} {verb} only under a condition"
-    verb = "check needs" if gpu == 1 else "checks need"
-    return text + (f"; {gpu} {verb} a GPU" if gpu else "")
-
-
-def show(
-    evidence: Evidence,
-    others: Sequence[Evidence] | None,
-    console: Console,
-    rules: Sequence[Pairs] = (),
-) -> None:
-    """Print a cell's verdict: readable in 80 columns, in a pipe and without colour.
-
-    `others` are the cells that advice is taken from, None for no advice; `rules` are the expected
-    failures that the matrix declares.
-    """
-    from rich.text import Text
-
-    def say(text: str, style: str = "") -> None:
-        console.print(Text(plain(text), style))
-
-    head = Text(f"{evidence.cell}: ").append(spelt(evidence.outcome), _style(evidence.outcome))
-    console.print(head.append(f" (device class {evidence.device_class})"))
-    say("  " + ", ".join(f"{axis} {evidence.pins[axis]}" for axis in AXES))
-    if evidence.reason:
-        say(f"  {evidence.reason.kind}: {evidence.reason.message}")
-        if evidence.reason.help:
-            say(f"  what would help: {evidence.reason.help}")
-    if evidence.checks:
-        say(f"  {summary(evidence)}")
-        if stood_in(evidence):
-            say(f"  {stood_in(evidence)}")
-        console.print(_table(evidence))
-    for name, outcomes in flapping(evidence.checks).items():
-        say(f"flapping: {name} ended {', then '.join(outcomes)}", "bold")
-    _show_conditions(evidence, say)
-    for cause in causes(evidence.checks):
-        say(f"why not: {', '.join(cause.checks)}", "bold")
-        say(f"  {cause.type}: {gist(cause.message)}")
-        say(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}")
-        if cause.gpu_independent:
-            say(f"  the same with a GPU: {cause.gpu_independent}")
-        for reason in declared(evidence, cause, rules):
-            say(f"  declared: {reason}")
-    if others is not None and evidence.outcome is not CellOutcome.COMPATIBLE:
-        say(f"what to try: {_advice(evidence, others)}")
-
-
-def _show_conditions(evidence: Evidence, say: Callable[..., None]) -> None:
-    """What the cell's checks, and Transformer Engine itself, take beside the packages."""
-    if evidence.variables:
-        values = " ".join(f"{name}={value}" for name, value in evidence.variables.items())
-        say(f"Transformer Engine is imported only with {values}")
-    for condition, members in conditions(evidence.checks).items():
-        say(f"works with: {', '.join(c.check for c in members)}", "bold")
-        for line in condition.splitlines():
-            say(f"  {line}")
-        for failure, checks in refusals(members).items():
-            of = "" if len(checks) == len(members) else f" ({', '.join(checks)})"
-            say(f"  without it{of}: {failure}")
-
-
-def _style(outcome: CheckOutcome | CellOutcome) -> str:
-    return _STYLES.get(outcome.value, "")
-
-
-def _table(evidence: Evidence) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    families = evidence.families()
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("check", overflow="fold")  # cut short, two names could be the same
-    for family in families:
-        table.add_column(Text(family))
-    for feature, kinds in by_feature(evidence).items():
-        if feature:
-            table.add_row(Text(f"{feature}:", "bold"))
-        for kind, checks in kinds.items():
-            outcomes = [checks[f].outcome if f in checks else None for f in families]
-            row = [checks[""].outcome] if "" in checks else outcomes
-            table.add_row(Text(kind), *(Text(spelt(o), _style(o)) if o else "" for o in row))
-    return table
-
-
 def by_feature(evidence: Evidence) -> dict[str, dict[str, dict[str, CheckResult]]]:
     """By feature, in the order in which people need them, and by kind: the checks by family. Of
     results that name no feature, all are of the feature ""."""
@@ -396,13 +253,3 @@ def by_feature(evidence: Evidence) -> dict[str, dict[str, dict[str, CheckResult]
     for c in sorted(evidence.checks, key=rank):
         groups.setdefault(c.feature or "", {}).setdefault(c.kind, {})[c.family or ""] = c
     return groups
-
-
-def _advice(evidence: Evidence, others: Sequence[Evidence]) -> str:
-    near = nearest_better(evidence, others)
-    if near is None:
-        return "no known cell does better; nox -l lists them all"
-    families = ", ".join(restoring(near)) or "no family"
-    here = f", {failing(evidence)} here" if evidence.checks else ""
-    fail = f"{failing(near)} checks fail there{here}"
-    return f"nox -s {near.cell} ({spelt(near.outcome)}; restores {families}; {fail})"

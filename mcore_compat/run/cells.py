@@ -14,8 +14,9 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, repairs, store, verdict
+from mcore_compat.results import answer, evidence, repairs, store, terminal_verdict, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
@@ -56,15 +57,19 @@ def run_suite(name: str, options: Options, context: Context) -> int:
     known = repairs.load_all([result], context.workspace.results)
     for repair in () if options.only else known.values():
         print(f"repaired: works with {repair.requirement}: {repair.condition}")
-    return 0 if options.only or as_expected(result, context.matrix) else 1
+    return 0 if options.only or fits(result, context) else 1
 
 
-def show(result: Evidence, context: Context, *, advice: bool = True) -> None:
-    """Print the verdict of a cell; `advice`: where it is not compatible, also what is better."""
+def show(result: Evidence, context: Context, *, advice: bool = True, every: bool = False) -> None:
+    """Print the verdict of a cell; `advice`: where it is not compatible, also what is better;
+    `every`: also what became of each check."""
     console = terminal.console(soft_wrap=not sys.stdout.isatty())
-    compatible = result.outcome is CellOutcome.COMPATIBLE
-    others = None if not advice else () if compatible else other_results(context.workspace.results)
-    verdict.show(result, others, console, context.matrix.expected)
+    others = None
+    if advice:
+        others = () if fits(result, context) else other_results(context.workspace.results)
+    profile = context.profile or DEFAULT
+    rules = context.matrix.expected
+    terminal_verdict.show(result, others, console, rules, profile=profile, every=every)
 
 
 def other_results(folder: Path) -> tuple[Evidence, ...]:
@@ -78,16 +83,17 @@ def other_results(folder: Path) -> tuple[Evidence, ...]:
     return tuple(results)
 
 
-def as_expected(result: Evidence, declared: Matrix) -> bool:
-    """Whether a cell's run ends well: nothing fails, or all that does is declared.
+def fits(result: Evidence, context: Context) -> bool:
+    """Whether a cell is compatible for the profile that is asked for. A failure that the matrix
+    declares is one all the same: who relies on the cell is not helped by its being known."""
+    return answer.outcome(result, context.profile or DEFAULT) is CellOutcome.COMPATIBLE
 
-    A cell in which no family restores never does, declared or not: nobody's CI may rely on it.
-    """
-    if result.outcome is CellOutcome.COMPATIBLE:
-        return True
-    return result.outcome is CellOutcome.PARTIAL and not verdict.unexpected(
-        result, declared.expected
-    )
+
+def as_declared(result: Evidence, declared: Matrix) -> bool:
+    """Whether a cell ends as was to be expected: the surroundings did not fail, and the matrix
+    declares every failure."""
+    known = result.outcome is not CellOutcome.ERROR
+    return known and not verdict.unexpected(result, declared.expected)
 
 
 def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = False) -> int:

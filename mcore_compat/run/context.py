@@ -14,8 +14,10 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Runner
 from mcore_compat.core import matrix, releases, workspace
 from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.profiles import Profile
 from mcore_compat.core.releases import Releases
 from mcore_compat.core.workspace import Workspace
+from mcore_compat.run.profile_words import ProfileWords
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class Context:
     say: Callable[[str], None]
     uv: Path
     te_extension: str | None = None
+    profile: Profile | None = None
+    """For whom verdicts are given, where that was asked; None: `default`."""
 
 
 def say(line: str) -> None:
@@ -50,21 +54,23 @@ def say(line: str) -> None:
         print(foreign.plain(line), file=sys.stderr, flush=True)
 
 
-def context(te_extension: str | None = None) -> Context:
+def context(te_extension: str | None = None, profile: ProfileWords | None = None) -> Context:
     """The workspace that is meant, its matrix and the facts, loaded; uv, found.
 
     Raises:
         CompatError: what is named is no workspace, a file of it is not valid, or there is no uv.
     """
     place = workspace.find()
+    declared = matrix.load(place.matrix)
     return Context(
         workspace=place,
-        matrix=matrix.load(place.matrix),
+        matrix=declared,
         releases=releases.load(place.releases),
         run=processes.run,
         say=say,
         uv=find_uv(),
         te_extension=te_extension,
+        profile=profile.profile(declared, place.suite) if profile else None,
     )
 
 

@@ -234,7 +234,8 @@ def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> No
 
 
 def report(run_result: MatrixResult, context: Context, device: str) -> int:
-    """Print what a run came to; the exit code: 0 where all are as expected."""
+    """Print what a run came to; the exit code: 0 where all are compatible for the profile that was
+    asked for; where none was, where all ended as the matrix declares."""
     left = {state.cell.name: state.state for state in run_result.states if not state.fresh}
     left.update(run_result.failed)
     cell_outcomes = {outcome.value for outcome in CellOutcome}
@@ -250,5 +251,8 @@ def report(run_result: MatrixResult, context: Context, device: str) -> int:
     folder = context.workspace.results
     paths = [evidence.path_of(state.cell.name, device, folder) for state in run_result.states]
     results = [store.load(path, whole=False) for path in paths]
-    expected = all(cells.as_expected(result, context.matrix) for result in results)
-    return cells.outlived(results, context.matrix) or (0 if expected else 1)
+    if context.profile is not None:
+        fine = all(cells.fits(result, context) for result in results)
+    else:
+        fine = all(cells.as_declared(result, context.matrix) for result in results)
+    return cells.outlived(results, context.matrix) or (0 if fine else 1)

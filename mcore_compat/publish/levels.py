@@ -1,0 +1,160 @@
+"""The headline: how far a pair gets on the ladder of what people do, and how much of each rung
+holds. Pure.
+
+The ladder is that of the features in the order in which people need them. A rung is reached where
+everything below it holds for some family at least, and is named `in part` where not all of it
+holds. A feature that the release does not have neither lifts nor lowers a level; what a GPU would
+have to answer is said beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby
+
+from mcore_compat.core import profiles
+from mcore_compat.core.matrix import Pairs
+from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import ALL, DEFAULT, Point
+from mcore_compat.results import answer
+from mcore_compat.results.evidence import STAND_IN, Evidence
+
+
+class Level(Enum):
+    """A rung, or why there is none: key, mark, the words of the legend."""
+
+    UNTESTED = "untested", "·", "not tested"
+    UNRESOLVABLE = "unresolvable", "⊘", "cannot be installed on this stack"
+    UNBUILDABLE = "unbuildable", "⚒", "cannot be built on this stack"
+    NOTHING = "nothing", "✗", "0: no checkpoint restores"
+    RESTORES = "restores", "○", "1: checkpoints restore, no quantized state comes back"
+    SOME = "some", "◔", "2: and quantized state comes back, of some formats or families"
+    QUANTIZES = "quantizes", "◑", "3: and of all"
+    TE_SOME = "te-some", "◕", "4: and in part on the default TE spec"
+    TE = "te", "●", "5: and wholly on the default TE spec"
+    GPU = "gpu", "★", "6: and a GPU computes the same"
+
+    def __init__(self, key: str, mark: str, words: str) -> None:
+        self.key, self.mark, self.words = key, mark, words
+
+    @property
+    def number(self) -> str:
+        """Its place on the ladder; empty where it is none."""
+        return self.words.partition(":")[0] if ":" in self.words else ""
+
+
+SHOWN = (("R", "restore"), ("Q", "quantize"), ("TE", "quantize-te"), ("GPU", "inference"))
+"""What a square counts, by its letter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    """A pair in the headline. `counts`: by letter how many points hold of how many, `–` for what
+    needs a GPU, `none` for what the release does not have; `good`: compatible for `default`;
+    `says`: the reason in one sentence; `remarks`: what else is to be known of the result."""
+
+    level: Level
+    counts: tuple[tuple[str, str], ...] = ()
+    good: bool = False
+    says: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """`◑ R 4/4 · Q 16/16 · TE 9/10 · GPU –`."""
+        counts = " · ".join(f"{letter} {count}" for letter, count in self.counts)
+        return f"{self.level.mark} {counts}" if counts else self.level.mark
+
+
+def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> Square:
+    """What the headline says of a result."""
+    if e is None or e.outcome in (CellOutcome.ERROR, CellOutcome.UNTESTED):
+        return Square(level=Level.UNTESTED, says="there is no result of this pair")
+    if not e.checks:
+        level = Level.UNRESOLVABLE
+        if e.outcome is CellOutcome.UNBUILDABLE:
+            level = Level.UNBUILDABLE
+        return Square(level=level, says=e.reason.message if e.reason else "")
+    remarks = ["stale"] if stale else []
+    if e.te_extension == STAND_IN:
+        remarks.append("stand-in")
+    points = profiles.points(e.checks)
+    failing = answer.failures(e, DEFAULT, rules) or answer.failures(e, ALL, rules)
+    return Square(
+        level=level_of(points),
+        counts=tuple((letter, _count(_of(points, feature))) for letter, feature in SHOWN),
+        good=answer.outcome(e) is CellOutcome.COMPATIBLE,
+        says=failing[0].text() if failing else "nothing that was asked fails",
+        remarks=tuple(remarks),
+    )
+
+
+def level_of(points: Mapping[Point, CheckOutcome]) -> Level:
+    """The highest rung that is reached."""
+    restores, quantizes, te, gpu = (_held(_of(points, feature)) for _, feature in SHOWN)
+    if not restores[0]:
+        return Level.NOTHING
+    if not quantizes[0]:
+        return Level.RESTORES
+    if quantizes[0] < quantizes[1]:
+        return Level.SOME
+    if not te[0]:
+        return Level.QUANTIZES
+    if te[0] < te[1]:
+        return Level.TE_SOME
+    return Level.GPU if gpu[1] and gpu[0] == gpu[1] else Level.TE
+
+
+def _of(points: Mapping[Point, CheckOutcome], feature: str) -> list[CheckOutcome]:
+    return [outcome for point, outcome in points.items() if point.feature == feature]
+
+
+def _held(outcomes: Iterable[CheckOutcome]) -> tuple[int, int]:
+    ended = [*outcomes]
+    return sum(o in HOLDS for o in ended), sum(o in HOLDS or o in FAILS for o in ended)
+
+
+def _count(outcomes: Sequence[CheckOutcome]) -> str:
+    good, of = _held(outcomes)
+    if of:
+        return f"{good}/{of}"
+    return "–" if CheckOutcome.NEEDS_GPU in outcomes else "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What is the same in all pairs of a row or column that came to their checks: said once."""
+
+    text: str
+
+
+def notes(results: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[Note, ...]:
+    """What fails, and what holds only under a condition, alike in all of some results; empty of
+    fewer than three."""
+    asked = [e for e in results if e.checks]
+    if len(asked) < 3:
+        return ()
+    said = [dict.fromkeys(_said(e, rules)) for e in asked]
+    return tuple(Note(text=text) for text in said[0] if all(text in other for other in said))
+
+
+def _said(e: Evidence, rules: Sequence[Pairs]) -> list[str]:
+    failing = [each.text() for each in answer.failures(e, ALL, rules)]
+    beside = answer.conditional(e, ALL)
+    return [*failing, *(f"{', '.join(what)}: only with {how}" for how, what in beside.items())]
+
+
+def newest_good(squares: Mapping[tuple[str, str], Square], row: str, columns: Sequence[str]) -> str:
+    """The newest column of a row that is compatible for `default`; empty where none is."""
+    good = (c for c in reversed(columns) if (row, c) in squares and squares[row, c].good)
+    return next(good, "")
+
+
+def runs(words: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Neighbours of a line that are alike, together: what, and `0.21 to 0.47` or the only one."""
+    found = []
+    for what, run in groupby(words, key=lambda pair: pair[0]):
+        names = [name for _, name in run]
+        found.append((what, names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"))
+    return found

@@ -1,0 +1,154 @@
+"""A cell's verdict in the terminal: the answer first, then features × families, then the causes;
+readable in 80 columns, in a pipe and without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mcore_compat.base.foreign import plain
+from mcore_compat.core.cells import AXES
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import DEFAULT, Profile
+from mcore_compat.results import answer
+from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.verdict import (
+    SYMBOLS,
+    by_feature,
+    causes,
+    conditions,
+    declared,
+    flapping,
+    gist,
+    refusals,
+    spelt,
+    stood_in,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mcore_compat.core.matrix import Pairs
+
+_STYLES = {
+    "works": "green",
+    "works-with": "yellow",
+    "compatible": "green",
+    "partial": "yellow",
+    "broken": "red",
+    "incompatible": "red",
+    "crashed": "red",
+    "timed-out": "red",
+    "needs-gpu": "cyan",
+}
+
+
+def show(
+    evidence: Evidence,
+    others: Sequence[Evidence] | None,
+    console: Console,
+    rules: Sequence[Pairs] = (),
+    *,
+    profile: Profile = DEFAULT,
+    every: bool = False,
+) -> None:
+    """Print a cell's verdict for a profile.
+
+    `others` are the cells that advice is taken from, None for no advice; `rules` are the expected
+    failures that the matrix declares; `every`: also what became of each check.
+    """
+    from rich.text import Text
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(plain(text), style))
+
+    ended = answer.outcome(evidence, profile)
+    head = Text(f"{evidence.cell}: ").append(spelt(ended), _style(ended))
+    console.print(head.append(f" for {profile.text()} (device class {evidence.device_class})"))
+    for what, text in answer.lines(evidence, others, rules, profile):
+        say(f"  {what}: {text}")
+    if evidence.reason:
+        say(f"  {evidence.reason.kind}: {evidence.reason.message}")
+        if evidence.reason.help:
+            say(f"  what would help: {evidence.reason.help}")
+    say("  " + ", ".join(f"{axis} {evidence.pins[axis]}" for axis in AXES))
+    if evidence.checks:
+        if stood_in(evidence):
+            say(f"  {stood_in(evidence)}")
+        console.print(_features(evidence))
+    for name, outcomes in flapping(evidence.checks).items():
+        say(f"flapping: {name} ended {', then '.join(outcomes)}", "bold")
+    for cause in causes(evidence.checks):
+        say(f"why not: {', '.join(cause.checks)}", "bold")
+        say(f"  {cause.type}: {gist(cause.message)}")
+        say(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}")
+        if cause.gpu_independent:
+            say(f"  the same with a GPU: {cause.gpu_independent}")
+        for reason in declared(evidence, cause, rules):
+            say(f"  declared: {reason}")
+    _show_conditions(evidence, say)
+    if every and evidence.checks:
+        console.print(_checks(evidence))
+
+
+def _show_conditions(evidence: Evidence, say: Callable[..., None]) -> None:
+    """What the cell's checks, and Transformer Engine itself, take beside the packages."""
+    if evidence.variables:
+        values = " ".join(f"{name}={value}" for name, value in evidence.variables.items())
+        say(f"Transformer Engine is imported only with {values}")
+    for condition, members in conditions(evidence.checks).items():
+        say(f"works with: {', '.join(c.check for c in members)}", "bold")
+        for line in condition.splitlines():
+            say(f"  {line}")
+        for failure, checks in refusals(members).items():
+            of = "" if len(checks) == len(members) else f" ({', '.join(checks)})"
+            say(f"  without it{of}: {failure}")
+
+
+def _style(outcome: CheckOutcome | CellOutcome) -> str:
+    return _STYLES.get(outcome.value, "")
+
+
+def _features(evidence: Evidence) -> Table:
+    """Features × families, each with what its checks come to together."""
+    from rich.table import Table
+    from rich.text import Text
+
+    families, rows = answer.table(evidence)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("feature", *families, "of no family"):
+        table.add_column(Text(name))
+    for feature, squares in rows.items():
+        table.add_row(Text(feature), *(_square(text) for text in squares))
+    return table
+
+
+def _square(text: str) -> Text:
+    from rich.text import Text
+
+    word, _, count = text.partition(" ")
+    if not word:
+        return Text("")
+    return Text(f"{SYMBOLS[word]} {count or word}", _STYLES.get(word, ""))
+
+
+def _checks(evidence: Evidence) -> Table:
+    """What became of each check: kinds × families."""
+    from rich.table import Table
+    from rich.text import Text
+
+    families = evidence.families()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("check", overflow="fold")  # cut short, two names could be the same
+    for family in families:
+        table.add_column(Text(family))
+    for feature, kinds in by_feature(evidence).items():
+        if feature:
+            table.add_row(Text(f"{feature}:", "bold"))
+        for kind, checks in kinds.items():
+            outcomes = [checks[f].outcome if f in checks else None for f in families]
+            row = [checks[""].outcome] if "" in checks else outcomes
+            table.add_row(Text(kind), *(Text(spelt(o), _style(o)) if o else "" for o in row))
+    return table
