@@ -101,7 +101,7 @@ def feature_of(check: Asked) -> str:
     return check.feature or (RESTORE if check.kind == CORE_KIND else "")
 
 
-_WORST_FIRST = (
+WORST_FIRST = (
     CheckOutcome.BROKEN,
     CheckOutcome.CRASHED,
     CheckOutcome.TIMED_OUT,
@@ -116,7 +116,7 @@ _WORST_FIRST = (
 def worst(outcomes: Iterable[CheckOutcome]) -> CheckOutcome:
     """What several checks come to together: as the worst of them. What could not be asked, or is
     not there, says nothing beside one that was."""
-    return min(outcomes, key=_WORST_FIRST.index)
+    return min(outcomes, key=WORST_FIRST.index)
 
 
 def point_of(check: Asked) -> Point:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcore_compat.core.cells import AXES, parsed, series_of
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import FEATURES, CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import BUILT_IN, WORST_FIRST, Profile, feature_of
+from mcore_compat.publish import levels
 from mcore_compat.publish.collation import counts
+from mcore_compat.publish.levels import SHOWN, Level, Square
 from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Entry, Site, restores, totals
-from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
+from mcore_compat.results.evidence import DEVICE_CLASSES, STAND_IN, Evidence
 from mcore_compat.results.verdict import SYMBOLS
 
 LETTERS = dict(zip(CheckOutcome, "whbunkct", strict=True))
@@ -22,19 +25,23 @@ ROWS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Square:
-    """A pair of series on the page; `others` counts cells of other stacks."""
+class PairSquare:
+    """A pair of series on the page: what the headline says of it, and further notes; `best`: the
+    newest of its row that is compatible for `default`."""
 
     entry: Entry
-    outcome: str
+    shown: Square
     notes: tuple[str, ...]
     stale: str
+    best: bool
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`index.html`, and every cell in one plain list."""
     pairs = [entry.pair for entry in site.entries.values()]
-    mcore, modelopt = (sorted({pair[i] for pair in pairs}, key=parsed) for i in range(2))
+    mcore, modelopt = (
+        sorted({pair[i] for pair in pairs}, key=parsed, reverse=True) for i in range(2)
+    )
     off = [row for row in rows(site) if not row[0].default]
     device_class = site.device_class
     kinds = sorted({c.kind for e in site.all_.found for c in e.checks})
@@ -47,6 +54,9 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             mcore=mcore,
             modelopt=modelopt,
             squares=squares(site, device_class),
+            levels=[*Level],
+            row_notes=row_notes(site, device_class, mcore),
+            profiles=[*profiles_of(site)],
             device_class=device_class,
             device_classes=DEVICE_CLASSES,
             kinds=kinds,
@@ -72,32 +82,55 @@ def _series(site: Site, axis: str) -> list[str]:
     return sorted({series_of(entry.pins[axis]) for entry in site.entries.values()}, key=parsed)
 
 
-def squares(site: Site, device_class: str) -> dict[tuple[str, str], Square]:
+def squares(site: Site, device_class: str) -> dict[tuple[str, str], PairSquare]:
     """By pair: the cell on the series' own stack."""
     others: dict[tuple[str, str], int] = {}
     for entry in site.entries.values():
         others[entry.pair] = others.get(entry.pair, 0) + (not entry.default)
+    mine = [entry for entry in site.entries.values() if entry.default]
+    shown = {entry.pair: _shown(site, entry, device_class) for entry in mine}
+    columns = sorted({pair[1] for pair in shown}, key=parsed)
+    best = {pair[0]: levels.newest_good(shown, pair[0], columns) for pair in shown}
     return {
-        entry.pair: Square(
+        entry.pair: PairSquare(
             entry=entry,
-            outcome=entry.outcome(device_class).value,
-            notes=tuple(_notes(site, entry, device_class, others[entry.pair])),
+            shown=shown[entry.pair],
+            notes=tuple(_notes(shown[entry.pair], others[entry.pair])),
             stale=site.stale.get((entry.name, device_class), ""),
+            best=best[entry.pair[0]] == entry.pair[1],
         )
-        for entry in site.entries.values()
-        if entry.default
+        for entry in mine
     }
 
 
-def _notes(site: Site, entry: Entry, device_class: str, others: int) -> Iterator[str]:
-    result = entry.by_class.get(device_class)
-    needs_gpu = counts(result).needs_gpu if result else 0
-    if needs_gpu:
-        yield f"{needs_gpu} need gpu"
-    if (entry.name, device_class) in site.stale:
-        yield "stale"
+def _shown(site: Site, entry: Entry, device_class: str) -> Square:
+    stale = site.stale.get((entry.name, device_class), "")
+    return levels.square(entry.by_class.get(device_class), site.all_.matrix.expected, stale)
+
+
+def _notes(shown: Square, others: int) -> Iterator[str]:
+    yield from shown.remarks
     if others:
         yield f"+{others} off-stack"
+
+
+def row_notes(
+    site: Site, device_class: str, mcore: Sequence[str]
+) -> dict[str, tuple[levels.Note, ...]]:
+    """By series of megatron-core: what is the same in all its pairs."""
+    by_row: dict[str, list[Evidence]] = {}
+    for entry in site.entries.values():
+        if entry.default and device_class in entry.by_class:
+            by_row.setdefault(entry.pair[0], []).append(entry.by_class[device_class])
+    rules = site.all_.matrix.expected
+    found = {name: levels.notes(by_row.get(name, ()), rules) for name in mcore}
+    return {name: notes for name, notes in found.items() if notes}
+
+
+def profiles_of(site: Site) -> dict[str, Profile]:
+    """Every profile by name: the built-in ones, those of the matrix, each feature by itself."""
+    alone = {name: Profile(name=name, features=(name,)) for name in FEATURES}
+    return {**BUILT_IN, **site.all_.matrix.profiles, **alone}
 
 
 def rows(site: Site) -> Iterator[tuple[Entry, Evidence | None]]:
@@ -109,8 +142,13 @@ def rows(site: Site) -> Iterator[tuple[Entry, Evidence | None]]:
 
 def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str, Any]:
     """What the page's script filters: cells as rows of numbers, names given once."""
-    checks = sorted({c.check: (c.kind, c.family or "") for e in site.all_.found for c in e.checks}
-                    .items())  # fmt: skip
+    checks = sorted(
+        {
+            c.check: (c.kind, c.family or "", feature_of(c), c.format or "")
+            for e in site.all_.found
+            for c in e.checks
+        }.items()
+    )
     place = {check: i for i, (check, _) in enumerate(checks)}
     versions = {
         axis: sorted({entry.pins[axis] for entry in site.entries.values()}, key=parsed)
@@ -120,6 +158,7 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
     outcomes = [o.value for o in CellOutcome]
     texts: dict[str, int] = {"": 0}
     whys: dict[str, int] = {"": 0}
+    says: dict[str, int] = {"": 0}
     cells = [
         [
             cell.name,
@@ -130,6 +169,8 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
             texts.setdefault(_letters(e, place), len(texts)) if e else 0,
             whys.setdefault(site.stale.get((cell.name, e.device_class), ""), len(whys)) if e else 0,
             e.taken[:10] if e else "",
+            says.setdefault(levels.square(e, site.all_.matrix.expected).says, len(says)),
+            int(e is not None and e.te_extension == STAND_IN),
         ]
         for cell, e in rows(site)
     ]
@@ -142,7 +183,15 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
         "devices": list(DEVICE_CLASSES),
         "outcomes": outcomes,
         "letters": {letter: outcome.value for outcome, letter in LETTERS.items()},
-        "symbols": SYMBOLS,
+        "symbols": {**{level.key: level.mark for level in Level}, **SYMBOLS},
+        "levels": {level.key: level.words for level in Level},
+        "shown": [*SHOWN],
+        "worst": [outcome.value for outcome in WORST_FIRST],
+        "profiles": {
+            name: [one.features, one.families, one.formats]
+            for name, one in profiles_of(site).items()
+        },
+        "says": list(says),
         "checks": [[check, *of] for check, of in checks],
         "texts": list(texts),
         "stale": list(whys),

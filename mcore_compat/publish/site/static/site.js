@@ -123,6 +123,7 @@
       name: row[0], device: data.devices[row[1]] || "", outcome: data.outcomes[row[2]],
       at: row.slice(3, 8), pins: row.slice(3, 8).map((v, i) => data.versions[i][v]),
       own: row[8] === 1, text: data.texts[row[9]], stale: data.stale[row[10]], taken: row[11],
+      says: data.says[row[12]], standIn: row[13] === 1,
     }));
     const HOLDS = new Set(["works", "works-with"]);
     const FAILS = new Set(["broken", "crashed", "timed-out", "blocked"]);
@@ -153,23 +154,71 @@
     let limit = data.rows;
 
     const defaults = {
-      family: "", kind: "", device, te: "", torch: "", python: "", list: "", outcome: "", q: "", sort: "", pick: "",
+      for: "", family: "", kind: "", device, te: "", torch: "", python: "", list: "", outcome: "", q: "", sort: "", pick: "",
     };
 
     /* What a cell says of the chosen checks: an outcome's word, and what is written. */
     function asked(state) {
+      const profile = state.kind ? null : data.profiles[state.for];
+      const [features, families, formats] = profile || [null, [], []];
+      const none = (words, word) => words.length > 0 && word !== "" && !words.includes(word);
       const places = [];
-      data.checks.forEach(([, kind, family], i) => {
-        if ((!state.kind || kind === state.kind) && (!state.family || family === state.family)) places.push(i);
+      data.checks.forEach(([, kind, family, feature, format], i) => {
+        if (state.kind && kind !== state.kind) return;
+        if (state.family && (state.kind ? family !== state.family : family && family !== state.family)) return;
+        if (features && feature && !features.includes(feature)) return;
+        if (!none(families, family) && !none(formats, format)) places.push(i);
       });
-      const whole = !state.kind && !state.family;
+      const how = state.kind ? summed : profile ? judged : leveled;
       const known = new Map();
       return (cell) => {
-        if (whole || !cell.text) return { word: cell.outcome, text: cell.outcome, gpu: whole ? cell.counts.gpu : 0 };
+        if (!cell.text) return { word: cell.outcome, text: cell.outcome, gpu: 0 };
         let made = known.get(cell.text);
-        if (!made) known.set(cell.text, (made = summed(places, cell.text)));
+        if (!made) known.set(cell.text, (made = how(places, cell.text, features)));
         return made;
       };
+    }
+    /* By feature, family and format, or by kind where it is of no family: the worst of the checks. */
+    function points(places, text) {
+      const found = new Map();
+      for (const i of places) {
+        const word = data.letters[text[i]];
+        if (!word) continue;
+        const [, kind, family, feature, format] = data.checks[i];
+        const point = [feature, family, format, family ? "" : kind].join("|");
+        const before = found.get(point);
+        const worse = !before || data.worst.indexOf(word) < data.worst.indexOf(before.word);
+        if (worse) found.set(point, { feature, family, word });
+      }
+      return [...found.values()];
+    }
+    const held = (some) => {
+      const good = some.filter((p) => HOLDS.has(p.word)).length;
+      return [good, good + some.filter((p) => FAILS.has(p.word)).length];
+    };
+    /* As mcore_compat.publish.levels has it. */
+    function leveled(places, text) {
+      const every = points(places, text);
+      const of = data.shown.map(([, feature]) => every.filter((p) => p.feature === feature));
+      const [[r], [q, qs], [te, tes], [gpu, gpus]] = of.map(held);
+      const word = !r ? "nothing" : !q ? "restores" : q < qs ? "some" : !te ? "quantizes" : te < tes ? "te-some" : gpus && gpu === gpus ? "gpu" : "te";
+      const counts = data.shown.slice(0, 3).map(([letter], i) => `${letter} ${counted_of(of[i])}`);
+      return { word, text: "", gpu: 0, counts };
+    }
+    function counted_of(some) {
+      const [good, all] = held(some);
+      return all ? `${good}/${all}` : some.some((p) => p.word === "needs-gpu") ? "–" : "none";
+    }
+    /* As mcore_compat.core.profiles has it. */
+    function judged(places, text, features) {
+      const every = points(places, text);
+      const [good, all] = held(every);
+      const core = features.includes("restore") ? every.filter((p) => p.feature === "restore" && p.family) : every;
+      const failed = every.some((p) => FAILS.has(p.word));
+      let word = "untested";
+      if (core.some((p) => HOLDS.has(p.word))) word = failed ? "partial" : "compatible";
+      else if (core.some((p) => FAILS.has(p.word)) && every.some((p) => HOLDS.has(p.word) || (FAILS.has(p.word) && p.word !== "blocked"))) word = "incompatible";
+      return { word, text: word, gpu: every.filter((p) => p.word === "needs-gpu").length, counts: all ? [`${good} of ${all}`] : [] };
     }
     function summed(places, text) {
       const words = places.map((i) => data.letters[text[i]]).filter(Boolean);
@@ -213,6 +262,15 @@
       const at = line.getBoundingClientRect();
       return at.bottom > -100 && at.top < window.innerHeight + 100;
     }
+    /* The newest ModelOpt of a row with which nothing fails of the profile. */
+    const best = { of: "", say: null };
+    function bestOf(mcore, state) {
+      if (state.kind || state.te || state.torch || state.python) return "";
+      const of = state.for || "default";
+      if (best.of !== of + state.family) Object.assign(best, { of: of + state.family, say: asked({ ...state, for: of }) });
+      return data.modelopt.find((modelopt) => (byPair.get(`${mcore} ${modelopt}`) || []).some(
+        (cell) => cell.own && cell.device === state.device && best.say(cell).word === "compatible"));
+    }
     function drawMatrix(state, say) {
       const stack = state.te || state.torch || state.python;
       const totals = new Map();
@@ -220,6 +278,7 @@
       const near = [...matrix.tBodies[0].rows].map(inView);
       for (const [r, mcore] of data.mcore.entries()) {
         const line = matrix.tBodies[0].rows[r];
+        const best = bestOf(mcore, state);
         for (const [c, modelopt] of data.modelopt.entries()) {
           const every = byPair.get(`${mcore} ${modelopt}`) || [];
           const there = every.filter((cell) => fits(cell, state));
@@ -234,7 +293,7 @@
           if (!shown && !own && !every.length) { totals.set("no cell", (totals.get("no cell") || 0) + 1); continue; }
           totals.set(said.word, (totals.get(said.word) || 0) + 1);
           const elsewhere = shown ? cells_of(shown.name).filter((x) => x.device && x.device !== state.device) : [];
-          const draw = () => drawSquare(square, named, mcore, modelopt, said, shown, others.size, elsewhere, say);
+          const draw = () => drawSquare(square, named, mcore, modelopt, said, shown, others.size, elsewhere, say, modelopt === best);
           if (near[r]) draw();
           else rest.push(draw);
         }
@@ -246,16 +305,17 @@
     for (const cell of cells) named.set(cell.name, [...(named.get(cell.name) || []), cell]);
     const cells_of = (name) => named.get(name) || [];
 
-    function drawSquare(square, cell, mcore, modelopt, said, shown, others, elsewhere, say) {
-      const notes = [];
+    function drawSquare(square, cell, mcore, modelopt, said, shown, others, elsewhere, say, best) {
+      const notes = [...(said.counts || [])];
       if (said.gpu) notes.push(`${said.gpu} need gpu`);
+      if (shown && shown.standIn) notes.push("stand-in");
       if (shown && shown.stale) notes.push("stale");
       if (others) notes.push(`+${others} off-stack`);
       for (const other of elsewhere) notes.push(`${other.device}: ${say(other).text}`);
-      const signature = [cell ? cell.name : "", said.word, said.text, ...notes].join("|");
+      const signature = [cell ? cell.name : "", said.word, said.text, best, ...notes].join("|");
       if (square.dataset.signature === signature) return;
       square.dataset.signature = signature;
-      square.className = `o-${said.word}${shown && shown.stale ? " stale" : ""}`;
+      square.className = `o-${said.word}${shown && shown.stale ? " stale" : ""}${best ? " best" : ""}`;
       square.title = shown && shown.stale ? `stale: ${shown.stale}` : "";
       let inside = square.firstElementChild;
       if (inside.localName !== (cell ? "a" : "span") || !inside.firstElementChild) {
@@ -267,9 +327,12 @@
         const there = `cells/${encodeURIComponent(cell.name)}.html`;
         if (inside.getAttribute("href") !== there) inside.setAttribute("href", there);
       }
-      const [, sign, word, ...old] = inside.children;
+      const [hidden, sign, word, ...old] = inside.children;
       const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-      put(sign, data.symbols[said.word]);
+      const level = data.levels[said.word];
+      const number = level && /^\d/.test(level) ? ` ${level.split(":")[0]}` : "";
+      put(hidden, `megatron-core ${mcore}, ModelOpt ${modelopt}: ${said.text ? "" : `${level}; `}`);
+      put(sign, data.symbols[said.word] + number);
       put(word, said.text);
       notes.forEach((note, i) => { if (old[i]) put(old[i], note); else inside.append(make("span", "note", note)); });
       for (const extra of old.slice(notes.length)) extra.remove();
@@ -398,9 +461,10 @@
       drawPicked(state);
     }
     function described(state, totals) {
-      const what = [state.kind ? `check ${state.kind}` : state.family ? "all checks" : "whole cells", state.family && `family ${state.family}`].filter(Boolean).join(", ");
+      const whole = state.for ? `for ${state.for}` : "how far each pair gets";
+      const what = [state.kind ? `check ${state.kind}` : whole, state.family && `family ${state.family}`].filter(Boolean).join(", ");
       const stack = ["te", "torch", "python"].filter((k) => state[k]).map((k) => `${k === "te" ? "TE" : k} ${state[k]}`).join(", ") || "each series on its own stack";
-      const counts = [...totals].filter(([w]) => w !== "no cell").sort().map(([w, n]) => `${n} ${w}`).join(", ");
+      const counts = [...totals].filter(([w]) => w !== "no cell").sort().map(([w, n]) => `${n} ${w.replace("te", "TE")}`).join(", ");
       return `Device class ${state.device}; ${stack}; ${what}: ${counts}.`;
     }
     function outcomes(say, state) {
@@ -440,6 +504,46 @@
         if (target) { target.focus(); event.preventDefault(); return; }
       }
     });
+
+    /* Why a square is what it is: by pointing, by focus; where nothing can hover, by the first tap. */
+    const why = document.getElementById("why");
+    let told = null;
+    function tell(square) {
+      const anchor = square && square.querySelector("a");
+      if (!anchor || told === square) return;
+      told = square;
+      const name = decodeURIComponent(anchor.getAttribute("href").replace(/^cells\//, "").replace(/\.html$/, ""));
+      const cell = cells_of(name).find((c) => c.device === page.state.device) || cells_of(name)[0];
+      why.replaceChildren(link(name, "cells", `${name}.html`), `: ${cell && cell.says ? cell.says : "there is no result of this pair"}`);
+    }
+    for (const kind of ["mouseover", "focusin"]) matrix.addEventListener(kind, (event) => tell(event.target.closest("td")));
+    matrix.addEventListener("click", (event) => {
+      const square = event.target.closest("td");
+      if (!square || !matchMedia("(hover: none)").matches || square.dataset.tapped) return;
+      for (const other of matrix.querySelectorAll("[data-tapped]")) delete other.dataset.tapped;
+      square.dataset.tapped = "1";
+      told = null;
+      tell(square);
+      event.preventDefault();
+    });
+
+    /* Where the table is too wide for the screen, one series of megatron-core at a time. */
+    const steps = document.querySelector(".steps");
+    let step = 0;
+    function showStep() {
+      [...matrix.tBodies[0].rows].forEach((line, i) => line.classList.toggle("step", i === step));
+      steps.querySelector("b").textContent = `megatron-core ${data.mcore[step] || ""}`;
+      for (const button of steps.querySelectorAll("button")) {
+        const next = step + Number(button.dataset.step);
+        button.disabled = next < 0 || next >= data.mcore.length;
+      }
+    }
+    for (const button of steps.querySelectorAll("button")) {
+      button.addEventListener("click", () => { step += Number(button.dataset.step); showStep(); });
+    }
+    steps.hidden = false;
+    document.body.classList.add("stepping");
+    showStep();
 
     for (const word of data.outcomes) outcomeSelect.append(new Option(word, word));
     for (const word of Object.values(data.letters)) if (!data.outcomes.includes(word)) outcomeSelect.append(new Option(word, word));
