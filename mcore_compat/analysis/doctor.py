@@ -16,6 +16,7 @@ from mcore_compat.core.cells import AXES, has_further, series_of
 from mcore_compat.core.combinations import machine
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, HOLDS
+from mcore_compat.core.profiles import Profile
 from mcore_compat.environments import plain_import
 from mcore_compat.environments.scan import Installed
 
@@ -42,10 +43,15 @@ def _fault(text: str, remedy: str) -> Remark:
 
 
 def diagnose(
-    there: Installed, matrix: Matrix, known: Compatibility, environ: Mapping[str, str] | None = None
+    there: Installed,
+    matrix: Matrix,
+    known: Compatibility,
+    environ: Mapping[str, str] | None = None,
+    profile: Profile | None = None,
 ) -> tuple[Remark, ...]:
     """Everything to say, faults first; empty where all is right. `environ`: the variables that are
-    set there, none by default."""
+    set there, none by default. `profile`: of whom alone every failure is told, declared or not;
+    without, those that are not declared, and what no checkpoint restores."""
     faults = [
         *_missing(there),
         *_invalid(there),
@@ -56,7 +62,7 @@ def diagnose(
         *_requirements(there),
     ]
     unset = _unset(there, known, environ or {})
-    return (*faults, *_unread(there), *unset, *_evidence(there, known))
+    return (*faults, *_unread(there), *unset, *_evidence(there, known, profile))
 
 
 def _unset(there: Installed, known: Compatibility, environ: Mapping[str, str]) -> Iterator[Remark]:
@@ -259,7 +265,9 @@ def _meets(specifier: SpecifierSet, version: str) -> bool:
         return True
 
 
-def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
+def _evidence(
+    there: Installed, known: Compatibility, profile: Profile | None = None
+) -> list[Remark]:
     """What was published of this very combination, or of its nearest neighbour."""
     pins = pins_of(there)
     if set(pins) != set(AXES) or not all(map(valid, pins.values())):
@@ -267,7 +275,7 @@ def _evidence(there: Installed, known: Compatibility) -> list[Remark]:
     same = [c for c in known.cells if all(c.pins[a] == pins[a] for a in AXES)]
     if same:
         best = min(same, key=lambda c: (has_further(c.name), c.device_class != "gpu"))
-        return [*_repair(best, there, KNOWN), *_of_cell(best, known)]
+        return [*_repair(best, there, KNOWN), *_of_cell(best, known, profile)]
     remarks = [_not_tested(pins, known)]
     pair = AXES[:2]
     beside = [c for c in known.cells if c.repair and _series(c.pins, pair) == _series(pins, pair)]
@@ -329,16 +337,24 @@ def _of_cause(
         yield Remark(kind=NOTE, text=f"{checks}: {seen}; {where}", help=f"{help_}; {how}")
 
 
-def _of_cell(cell: CellRecord, known: Compatibility) -> Iterator[Remark]:
+def _of_cell(
+    cell: CellRecord, known: Compatibility, profile: Profile | None = None
+) -> Iterator[Remark]:
     """What is known of it, declared or not. What fails and works in no other cell of that
-    megatron-core is left out: nothing that one could install would change it."""
+    megatron-core is left out: nothing that one could install would change it; but what a profile
+    takes is told."""
     if cell.reason:
         yield Remark(kind=KNOWN, text=f"{cell.name} is {cell.outcome}: {cell.reason}")
     fails = [check for check, o in cell.checks.items() if o in FAILS]
     core = [check for check in fails if check.startswith(CORE)]
     wrong = sorted({*core, *cell.unexpected})
+    verdict = cell.outcome
+    if profile is not None:
+        mine = {check.check for check in cell.asked if profile.takes(check)}
+        fails = [check for check in fails if check in mine]
+        wrong, verdict = fails, f"{cell.outcome_for(profile)} for {profile.text()}"
     how = f"mcore-compat explain {cell.name}"
-    spelt = f"{cell.name} is {cell.outcome} ({cell.device_class}, {cell.taken[:10]})"
+    spelt = f"{cell.name} is {verdict} ({cell.device_class}, {cell.taken[:10]})"
     if wrong:
         yield Remark(kind=KNOWN, text=f"{spelt}: {_listed(wrong)} fail", help=how)
     conditions: dict[str, list[str]] = {}

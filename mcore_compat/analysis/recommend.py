@@ -15,8 +15,10 @@ from mcore_compat.analysis.declarations import newest_first
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES
-from mcore_compat.core.outcomes import FAILURES, HOLDS
+from mcore_compat.core.outcomes import FAILURES, HOLDS, CellOutcome
+from mcore_compat.core.profiles import DEFAULT, Profile
 
 ALIASES = {
     "mcore": "megatron-core",
@@ -54,8 +56,15 @@ class Advice:
     were taken."""
 
     cells: tuple[CellRecord, ...]
+    profile: Profile = DEFAULT
     in_the_way: tuple[tuple[tuple[Constraint, ...], CellRecord], ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether the best that fits is compatible for the profile."""
+        best = self.cells[0].outcome_for(self.profile) if self.cells else ""
+        return best == CellOutcome.COMPATIBLE
 
 
 def parse(text: str) -> tuple[Constraint, ...]:
@@ -112,11 +121,19 @@ def _specifier(value: str, part: str) -> SpecifierSet:
         ) from None
 
 
-def works(cell: CellRecord) -> bool:
-    """Whether the checkpoint restores for every family that the release has, be it under a
-    condition."""
-    core = {o for check, o in cell.checks.items() if check.startswith(CORE)} - {"unsupported"}
-    return bool(core) and core <= HOLDS
+def works(cell: CellRecord, profile: Profile = DEFAULT) -> bool:
+    """Whether the checkpoint restores for every family of the profile that the release has, be it
+    under a condition, and not nothing of the profile holds."""
+    families = profile.families
+    core = {
+        outcome
+        for check, outcome in cell.checks.items()
+        if check.startswith(CORE) and (not families or check[len(CORE) : -1] in families)
+    } - {"unsupported"}
+    return bool(core) and core <= HOLDS and cell.outcome_for(profile) in _GOOD
+
+
+_GOOD = (CellOutcome.COMPATIBLE.value, CellOutcome.PARTIAL.value)
 
 
 def failed(cell: CellRecord) -> list[str]:
@@ -124,11 +141,13 @@ def failed(cell: CellRecord) -> list[str]:
     return sorted(check for check, outcome in cell.checks.items() if outcome in FAILURES)
 
 
-def rank(cell: CellRecord) -> tuple[object, ...]:
-    """Best first: evidence of a GPU, undeclared failures, all failures, conditions, the newest."""
+def rank(cell: CellRecord, profile: Profile = DEFAULT) -> tuple[object, ...]:
+    """Best first: compatible for the profile, then fewest of its points that fail, evidence of a
+    GPU, all failures, conditions, the newest."""
     return (
+        cell.outcome_for(profile) != CellOutcome.COMPATIBLE,
+        len(profiles.failing(cell.asked, profile)),
         cell.device_class != "gpu",
-        len(cell.unexpected),
         len(failed(cell)),
         len(cell.conditions),
         *newest_first(cell.pins, AXES[:4]),
@@ -136,12 +155,16 @@ def rank(cell: CellRecord) -> tuple[object, ...]:
     )
 
 
-def advise(constraints: Sequence[Constraint], cells: Sequence[CellRecord]) -> Advice:
-    """What fits; where nothing does, what is closest."""
-    good = sorted((cell for cell in cells if works(cell)), key=rank)
+def advise(
+    constraints: Sequence[Constraint], cells: Sequence[CellRecord], profile: Profile = DEFAULT
+) -> Advice:
+    """What fits, best for the profile first; where nothing does, what is closest."""
+    good = [cell for cell in cells if works(cell, profile)]
+    good.sort(key=lambda cell: rank(cell, profile))
     fit = tuple(cell for cell in good if all(c.fits(cell) for c in constraints))
     return Advice(
         cells=fit,
+        profile=profile,
         in_the_way=() if fit else tuple(_closest(constraints, good)),
         notes=tuple(c.note for c in constraints if c.note),
     )
@@ -161,17 +184,16 @@ def _closest(
     return []
 
 
-def line(cell: CellRecord) -> str:
-    """One cell, in a line."""
+def line(cell: CellRecord, profile: Profile = DEFAULT) -> str:
+    """One cell, in a line: its pins, and what of the profile holds and fails there."""
     pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
-    fails = failed(cell)
-    verb = "check fails" if len(fails) == 1 else "checks fail"
-    count = f"{len(fails)} {verb}" if fails else "no check fails"
+    counted = "; ".join(profiles.counted(cell.asked, profile))
     verb = "holds" if len(cell.conditions) == 1 else "hold"
-    count += f", {len(cell.conditions)} {verb} under a condition" if cell.conditions else ""
+    more = f"; {len(cell.conditions)} {verb} under a condition" if cell.conditions else ""
     where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
-    count += f"; {cell.repair.text()}" if cell.repair else ""
-    return f"{where}: {pins}, CUDA {cell.cuda}; {count}"
+    more += f"; {cell.repair.text()}" if cell.repair else ""
+    verdict = f"{cell.outcome_for(profile)} for {profile.text()}"
+    return f"{where}: {pins}, CUDA {cell.cuda}; {verdict}: {counted}{more}"
 
 
 USE = "# Use: "
@@ -198,13 +220,15 @@ def _use(path: Path) -> str:
 def lines(advice: Advice, folder: Path, most: int) -> list[str]:
     """The advice in words; `folder` is where constraints files lie."""
     rows = list(advice.notes)
+    if advice.cells and not advice.good:
+        rows.append(f"none that fits is compatible for {advice.profile.text()}; the best:")
     for cell in advice.cells[:most]:
-        rows += [line(cell), f"  {_use(folder / f'{cell.name}.txt')}"]
+        rows += [line(cell, advice.profile), f"  {_use(folder / f'{cell.name}.txt')}"]
     if len(advice.cells) > most:
         rows.append(f"and {len(advice.cells) - most} more")
     if not advice.cells:
         rows.append("no tested combination that restores every family fits all of this")
     for dropped, cell in advice.in_the_way:
         words = " and ".join(f'"{c.text}"' for c in dropped)
-        rows += [f"without {words}:", f"  {line(cell)}"]
+        rows += [f"without {words}:", f"  {line(cell, advice.profile)}"]
     return rows

@@ -50,7 +50,8 @@ def call(args: Namespace) -> int:
         _check_place(output)
     python = args.python or interpreters.active()
     there = scan.inspect(python, processes.run)
-    remarks = _print_remarks(python, there, verbose=args.verbose)
+    words = options.profile_of(args)
+    remarks = _print_remarks(python, there, words, verbose=args.verbose)
     if args.run:
         return _run(
             python,
@@ -66,12 +67,14 @@ def call(args: Namespace) -> int:
 
 
 def _print_remarks(
-    python: Path, there: scan.Installed, *, verbose: bool
+    python: Path, there: scan.Installed, words: ProfileWords, *, verbose: bool
 ) -> Sequence[doctor.Remark]:
     """Print all remarks on an environment; they are returned."""
     place = workspace.find()
     known = published.load(place.published)
-    remarks = doctor.diagnose(there, matrix.load(place.matrix), known, os.environ)
+    declared = matrix.load(place.matrix)
+    profile = words.profile(declared, place.suite)
+    remarks = doctor.diagnose(there, declared, known, os.environ, profile)
     for remark in remarks:
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mcore_compat.base import file_group, files
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.forks import forked
-from mcore_compat.core import combinations, matrix, releases, workspace
+from mcore_compat.core import combinations, matrix, profiles, releases, workspace
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
@@ -22,7 +22,7 @@ from mcore_compat.publish import collation, over_base, part_reports, report, sit
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.resolve import locks
-from mcore_compat.results import answer, large_values, repairs, store, verdict, verdict_index
+from mcore_compat.results import large_values, repairs, store, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import EXCHANGE, MAIN
@@ -121,7 +121,7 @@ def write(tell: Tell) -> int:
         why = (
             result.reason.message
             if result.reason
-            else "; ".join(answer.works(result, DEFAULT)) or "nothing"
+            else "; ".join(profiles.counted(result.checks, DEFAULT)) or "nothing"
         )
         tell(f"{result.cell} ({result.device_class}): {verdict.spelt(result.outcome)}; {why}")
     named = [path for path in published.texts if path.parent == published.workspace.reports]

@@ -138,6 +138,34 @@ def _place(point: Point) -> tuple[int, Point]:
     return FEATURES.index(point.feature) if known else len(FEATURES), point
 
 
+def held(points: Mapping[Point, CheckOutcome]) -> tuple[int, int]:
+    """How many points hold, of all that could be asked and that the release has."""
+    ended = [*points.values()]
+    return sum(o in HOLDS for o in ended), sum(o in HOLDS or o in FAILS for o in ended)
+
+
+def failing(checks: Iterable[Asked], profile: Profile) -> tuple[Point, ...]:
+    """The points of a profile that fail."""
+    asked = points(check for check in checks if profile.takes(check))
+    return tuple(point for point, ended in asked.items() if ended in FAILS)
+
+
+def counted(checks: Iterable[Asked], profile: Profile) -> tuple[str, ...]:
+    """By feature of a profile, how much of it holds: `restore 3/4 (gpt, llama4-moe, mla-moe)`."""
+    asked = points(check for check in checks if profile.takes(check))
+    said = []
+    for feature in dict.fromkeys(point.feature for point in asked):
+        mine = {p: o for p, o in asked.items() if p.feature == feature}
+        good, of = held(mine)
+        if not of:
+            continue
+        some = sorted({p.family for p, o in mine.items() if p.family and o in HOLDS})
+        there = {p.family for p, o in mine.items() if o is not CheckOutcome.UNSUPPORTED}
+        told = f" ({', '.join(some)})" if some and {*some, ""} != {*there, ""} else ""
+        said.append(f"{feature or 'other'} {good}/{of}{told}")
+    return tuple(said)
+
+
 def outcome(checks: Iterable[Asked], profile: Profile = DEFAULT) -> CellOutcome:
     """The verdict on a cell whose suite ran.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.matrix import Pairs
-from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Point, Profile
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.verdict import gist, rule_for
@@ -34,7 +34,7 @@ def taken(e: Evidence, profile: Profile) -> tuple[CheckResult, ...]:
 
 def failing_points(e: Evidence, profile: Profile) -> int:
     """How many points of a profile fail."""
-    return sum(o in FAILS for o in profiles.points(taken(e, profile)).values())
+    return len(profiles.failing(e.checks, profile))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,28 +52,6 @@ class Failing:
         what += f" {', '.join(self.formats)}" if self.formats else ""
         what += f" of {', '.join(self.families)}" if self.families else ""
         return f"{what}: {self.reason}"
-
-
-def works(e: Evidence, profile: Profile) -> tuple[str, ...]:
-    """By feature of a profile, how much of it holds: `restore 3/4 (gpt, llama4-moe, mla-moe)`."""
-    asked = profiles.points(taken(e, profile))
-    said = []
-    for feature in dict.fromkeys(point.feature for point in asked):
-        mine = {p: o for p, o in asked.items() if p.feature == feature}
-        count = held(mine)
-        if not count[1]:
-            continue
-        some = sorted({p.family for p, o in mine.items() if p.family and o in HOLDS})
-        there = {p.family for p, o in mine.items() if o is not CheckOutcome.UNSUPPORTED}
-        told = f" ({', '.join(some)})" if some and {*some, ""} != {*there, ""} else ""
-        said.append(f"{feature or 'other'} {count[0]}/{count[1]}{told}")
-    return tuple(said)
-
-
-def held(points: Mapping[Point, CheckOutcome]) -> tuple[int, int]:
-    """How many points hold, of all that could be asked and that the release has."""
-    ended = [*points.values()]
-    return sum(o in HOLDS for o in ended), sum(o in HOLDS or o in FAILS for o in ended)
 
 
 def failures(e: Evidence, profile: Profile, rules: Sequence[Pairs]) -> tuple[Failing, ...]:
@@ -165,7 +143,7 @@ def _square(points: Mapping[Point, CheckOutcome]) -> str:
     """The outcome of one point; of several how many hold, or what they come to together."""
     if not points:
         return ""
-    good, of = held(points)
+    good, of = profiles.held(points)
     together = profiles.worst(points.values()).value
     if len(points) == 1 or not of:
         return together
@@ -259,7 +237,7 @@ def lines(
 ) -> Iterator[tuple[str, str]]:
     """The answer: what is said, and its text. `others`: from which advice is taken, None: none."""
     if e.checks:
-        yield "works", "; ".join(works(e, profile)) or "nothing that was asked"
+        yield "works", "; ".join(profiles.counted(e.checks, profile)) or "nothing that was asked"
         failed = failures(e, profile, rules)
         beside = conditional(e, profile)
         for each in failed:
