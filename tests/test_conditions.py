@@ -33,7 +33,7 @@ from mcore_compat.publish.site import cell as cell_page
 from mcore_compat.publish.site import index, series
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import comparison, store, verdict
+from mcore_compat.results import comparison, store, terminal_verdict, verdict
 from mcore_compat.results.evidence import RECORDS, CheckResult, Evidence, Failure
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import ON_A_GPU
@@ -162,13 +162,13 @@ def test_the_terminal_tells_the_condition_and_the_failure_without_it() -> None:
     out = Console(file=io.StringIO(), width=100)
     found = stand_in_evidence(WITH, event("import-packages", feature="install"))
     found = replace(found, variables={"CUDA_HOME": "<site-packages>/nvidia"})
-    verdict.show(found, (), out)
+    terminal_verdict.show(found, (), out)
     text = out.file.getvalue()  # type: ignore[attr-defined]
     assert "⊕ works-with" in text
-    assert "1 check holds only under a condition" in text
+    assert f"only with: {CONDITION}: restore of gpt" in text
     assert f"works with: restore[gpt]\n  {CONDITION}\n" in text
     assert "without it: KeyError: 'decoder.weight'" in text
-    assert text.index("install:") < text.index("restore:")
+    assert text.index("\ninstall ") < text.index("\nrestore ")
     assert "Transformer Engine is imported only with CUDA_HOME=<site-packages>/nvidia" in text
     assert "why not" not in text
 

@@ -17,7 +17,7 @@ from support import ROOT, START, event, stand_in_cell
 from mcore_compat.base import terminal
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed
-from mcore_compat.results import evidence, verdict
+from mcore_compat.results import evidence, terminal_verdict
 from mcore_compat.results.from_events import Builder
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import MAIN
@@ -175,7 +175,7 @@ def test_a_flapping_check_is_told_where_its_cell_is(tmp_path: Path) -> None:
     for one in (START, counted[RESTORE], END):
         builder.take(one)
     out = io.StringIO()
-    verdict.show(builder.evidence(), None, terminal.console(file=out, width=100))
+    terminal_verdict.show(builder.evidence(), None, terminal.console(file=out, width=100))
     assert "flapping: restore[gpt] ended crashed, then works, then works" in out.getvalue()
 
 

@@ -56,7 +56,7 @@ def record(pins: dict[str, str] = PINS, unexpected: tuple[str, ...] = ()) -> Cel
         by_outcome={"works": ("restore[gpt]",)},
         causes={},
         reasons={},
-        restores=("gpt",),
+        points={},
         unexpected=unexpected,
     )
 

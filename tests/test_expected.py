@@ -16,6 +16,7 @@ from mcore_compat.base.errors import MatrixError
 from mcore_compat.core import matrix
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import ALL
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.run import cells
@@ -159,19 +160,30 @@ def test_a_rule_behind_another_that_says_the_same_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("outcome", "declared", "well"),
     [
-        (CellOutcome.COMPATIBLE, False, True),
         (CellOutcome.PARTIAL, True, True),
         (CellOutcome.PARTIAL, False, False),
-        (CellOutcome.INCOMPATIBLE, True, False),
-        (CellOutcome.UNRESOLVABLE, True, False),
+        (CellOutcome.INCOMPATIBLE, True, True),
+        (CellOutcome.UNRESOLVABLE, True, True),
+        (CellOutcome.ERROR, True, False),
     ],
 )
-def test_a_cell_ends_well_as_the_exit_codes_say(
+def test_a_night_is_quiet_where_all_ends_as_is_declared(
     outcome: CellOutcome, declared: bool, well: bool
 ) -> None:
     found = replace(with_outcomes(state=CheckOutcome.BROKEN), outcome=outcome)
     declared_matrix: Any = SimpleNamespace(expected=[RULE] if declared else [])
-    assert cells.as_expected(found, declared_matrix) is well
+    assert cells.as_declared(found, declared_matrix) is well
+
+
+def test_a_declared_failure_is_one_for_who_relies_on_what_fails() -> None:
+    found = with_outcomes(state=CheckOutcome.BROKEN, restore=CheckOutcome.WORKS)
+    features = {"state": "restore-back", "restore": "restore"}
+    checks = [replace(c, feature=features[c.kind], family="gpt") for c in found.checks]
+    found = replace(found, checks=tuple(checks))
+    asked: Any = SimpleNamespace(profile=None)
+    assert cells.fits(found, asked)
+    asked.profile = ALL
+    assert not cells.fits(found, asked)
 
 
 def text(**changed: str) -> str:

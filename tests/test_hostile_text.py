@@ -20,7 +20,7 @@ from support import START, event, hostile_event, stand_in_cell, stand_in_evidenc
 from mcore_compat.base import foreign
 from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.rendering import script_json
-from mcore_compat.results import evidence, store, verdict
+from mcore_compat.results import evidence, store, terminal_verdict
 from mcore_compat.results.from_events import Builder
 
 PIECES = (
@@ -89,7 +89,7 @@ def test_a_terminal_shows_it_and_does_nothing(text: str) -> None:
     found = stand_in_evidence(failed)
     for one in (found, replace(found, reason=evidence.Reason(kind="x", message=text, help=text))):
         out = io.StringIO()
-        verdict.show(one, (), Console(file=out, width=10_000, force_terminal=False))
+        terminal_verdict.show(one, (), Console(file=out, width=10_000, force_terminal=False))
         seen(out.getvalue())
         assert "[bold]" in out.getvalue()
 

@@ -14,9 +14,10 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.cli import publication
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.publish import compatibility_page, csv_and_constraints, report
 from mcore_compat.publish.collation import collate
-from mcore_compat.results import store, verdict, verdict_index
+from mcore_compat.results import answer, store, terminal_verdict, verdict, verdict_index
 from mcore_compat.results.evidence import Evidence, Reason
 
 Made = Callable[..., Evidence]
@@ -29,7 +30,7 @@ def declared() -> Matrix:
 
 def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
     out = io.StringIO()
-    verdict.show(found, others, Console(file=out, width=80, highlight=False))
+    terminal_verdict.show(found, others, Console(file=out, width=80, highlight=False))
     return out.getvalue()
 
 
@@ -48,7 +49,7 @@ def test_an_untested_pair_is_shown_as_such(made: Made, declared: Matrix) -> None
     row = next(line for line in text.splitlines() if line.startswith("| **0.9** |"))
     assert "| · |" in row
     row = next(line for line in text.splitlines() if line.startswith("| **0.16** |"))
-    assert "| ✓ 1/1 |" in row
+    assert "| **○ R 1/1 · Q none · TE none · GPU none** |" in row
 
 
 def test_each_version_stands_in_its_own_column(made: Made, tmp_path: Path) -> None:
@@ -129,20 +130,20 @@ def test_hostile_text_shows_as_text(made: Made, declared: Matrix) -> None:
 def test_a_verdict_names_cell_outcome_reason_and_a_way_out(made: Made) -> None:
     good = made(event("restore[gpt]"), cell=stand_in_cell("0.15.3", "0.37.0"))
     text = shown(made(event("restore[gpt]", "broken")), (good,))
-    assert "compat-0.16-modelopt0.41: ✗ incompatible (device class host)" in text
+    assert "compat-0.16-modelopt0.41: ✗ incompatible for default (device class host)" in text
     assert "KeyError: 'decoder.weight'" in text
     assert "the same with a GPU: a stand-in says so" in text
-    assert "what to try: nox -s compat-0.15-modelopt0.37" in text
+    assert "instead: nox -s compat-0.15-modelopt0.37 (compatible)" in text
 
 
 def test_a_part_of_the_suite_gets_no_advice_and_no_word_on_what_it_did_not_ask(made: Made) -> None:
     out = io.StringIO()
-    verdict.show(made(event("import-packages")), None, Console(file=out, width=80))
-    assert "what to try" not in out.getvalue()
-    assert "restores: not asked" in out.getvalue()
+    terminal_verdict.show(made(event("import-packages")), None, Console(file=out, width=80))
+    assert "instead" not in out.getvalue()
+    assert "restore" not in out.getvalue()
     out = io.StringIO()
-    verdict.show(made(event("restore[gpt]", "broken")), None, Console(file=out, width=80))
-    assert "restores: no family" in out.getvalue()
+    terminal_verdict.show(made(event("restore[gpt]", "broken")), None, Console(file=out, width=80))
+    assert "works: restore 0/1" in out.getvalue()
 
 
 def test_a_message_that_carries_a_traceback_is_told_by_its_last_line() -> None:
@@ -152,8 +153,10 @@ def test_a_message_that_carries_a_traceback_is_told_by_its_last_line() -> None:
 
 
 def test_needs_gpu_is_counted_apart(made: Made) -> None:
-    found = made(event("restore[gpt]"), event("inference-numbers[gpt]", "needs-gpu"))
-    assert "1 check needs a GPU" in verdict.summary(found)
+    found = made(
+        event("restore[gpt]"), event("inference-numbers[gpt]", "needs-gpu", feature="inference")
+    )
+    assert ("not asked", "inference: needs a GPU") in list(answer.lines(found, None, (), DEFAULT))
     assert found.outcome is CellOutcome.COMPATIBLE
 
 

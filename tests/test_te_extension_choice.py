@@ -23,7 +23,7 @@ from mcore_compat.environments import creation, wheelhouse
 from mcore_compat.environments.te_extension import stand_in
 from mcore_compat.environments.wheelhouse import Key, Wheel
 from mcore_compat.resolve.locks import Lock, Pin
-from mcore_compat.results import comparison, evidence, store, verdict
+from mcore_compat.results import comparison, evidence, store, terminal_verdict, verdict
 from mcore_compat.results.evidence import LEFT_OUT, REAL, STAND_IN, Evidence
 from mcore_compat.run import machine, pipeline, te_extension
 from mcore_compat.run.context import Context, Options
@@ -160,8 +160,8 @@ def test_a_verdict_tells_what_stands_in_and_counts_it_for_no_gpu(
     result = made(event("restore[gpt]"), event("inference[gpt]", "needs-gpu"), ABI)
     out = io.StringIO()
     other = dataclasses.replace(result, te_extension=STAND_IN)
-    verdict.show(other, None, Console(file=out, width=200))
-    assert "1 check needs a GPU" in out.getvalue()
+    terminal_verdict.show(other, None, Console(file=out, width=200))
+    assert "not asked: other: needs a GPU" in out.getvalue()
     assert "a stand-in without kernels took the place of TE's torch extension" in out.getvalue()
     assert "not asked of it: import-te-abi" in out.getvalue()
     assert verdict.stood_in(result) == ""

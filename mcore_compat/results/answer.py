@@ -119,7 +119,7 @@ def not_asked(e: Evidence, profile: Profile) -> tuple[str, ...]:
     for point, ended in profiles.points(taken(e, profile)).items():
         by_feature.setdefault(point.feature, set()).add(ended)
     return tuple(
-        f"{feature}: {words[profiles.worst(ended)]}"
+        f"{feature or 'other'}: {words[profiles.worst(ended)]}"
         for feature, ended in by_feature.items()
         if ended <= words.keys()
     )
