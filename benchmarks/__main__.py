@@ -211,7 +211,9 @@ def static() -> list[Row]:
     by_uv = []
     for _ in range(REPEATS):
         started = time.monotonic()
-        resolution.make(cell, here.matrix, here.releases, uv=here.uv, run=processes.run, offline=True)
+        resolution.make(
+            cell, here.matrix, here.releases, uv=here.uv, run=processes.run, offline=True
+        )
         by_uv.append(time.monotonic() - started)
     what = f"static pass, a combination ({len(cells)} of them, {unsaid} left to uv), 2 processes"
     return [

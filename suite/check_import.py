@@ -147,7 +147,7 @@ def check_import_te_abi(record: Record) -> None:
         record("left_out", preload.stand_in_for_te())
         raise NeedsGpu("a stand-in takes the place of TE's torch extension, and has no ABI")
     record("cxx11_abi", bool(torch._C._GLIBCXX_USE_CXX11_ABI))
-    # First as TE does it: it may open libraries before its core that the core does not name (NVRTC).
+    # First as TE does: before its core it may open libraries that the core does not name (NVRTC).
     record("opened by TE", attempted("transformer_engine.common"))
     driver = []
     missing: dict[str, list[str]] = {}
@@ -162,7 +162,7 @@ def check_import_te_abi(record: Record) -> None:
             failure = str(error)
         record(path.name, {"needed": library.needed, "undefined": len(library.undefined)})
         if failure is None:
-            # One that TE has opened so that symbols are bound when they are called is not bound again.
+            # One that TE has opened with symbols bound when they are called is not bound again.
             symbols = missing_symbols(library)
             late[path.name] = [name for name in symbols if not _OF_THE_DRIVER.match(name)]
             continue
