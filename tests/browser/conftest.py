@@ -36,6 +36,9 @@ SAMPLE = ("0.9", "0.12", "0.16")
 BOTH = "compat-0.16-modelopt0.41"
 """The cell that has evidence of two device classes here."""
 
+STALE = "compat-0.16-modelopt0.40"
+"""A default cell whose evidence is said to be stale, as BOTH's is."""
+
 UNTESTED = "compat-0.16-modelopt0.39"
 """The default cell whose evidence is left out here."""
 
@@ -59,9 +62,7 @@ def sample() -> Site:
     found.append(replace(both, device_class="gpu"))  # a stand-in: nothing was run on a GPU
     cells = [c for c in combinations.cells(declared, known) if series_of(c.mcore) in SAMPLE]
     all_ = collate(found, cells, declared, known)
-    return Site(
-        all_, {(found[0].cell, "host"): "a stand-in says so", (found[-1].cell, "host"): HOSTILE}
-    )
+    return Site(all_, {(STALE, "host"): "a stand-in says so", (BOTH, "host"): HOSTILE})
 
 
 @pytest.fixture(scope="session")

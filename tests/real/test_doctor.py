@@ -111,6 +111,10 @@ def test_it_takes_less_than_3_s() -> None:
 
 @pytest.mark.parametrize("how", sorted(BREAK))
 def test_it_names_what_is_wrong(how: str, python: Path) -> None:
+    if how == "another torch" and list(
+        python.parent.parent.glob("lib/python3*/site-packages/transformer_engine_torch.py")
+    ):
+        pytest.skip("a stand-in takes the place of TE's torch extension, and has no ABI")
     uv = context.find_uv()
     first, *rest = BREAK[how]
     if how == "another CUDA":
