@@ -10,14 +10,19 @@ import pytest
 import snapshot
 from support import CONDITION, ROOT, event, stand_in_cell, stand_in_evidence
 
+from mcore_compat.analysis.bisect import search
 from mcore_compat.base.errors import MatrixError, UsageError
 from mcore_compat.core import profiles
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Profile
+from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import answer, suite_checks
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.profile_words import ProfileWords
+from mcore_compat.schedule import bisection
+
+FAMILIES = ("gpt", "hybrid-mamba", "llama4-moe", "mla-moe")
 
 RESTORE = Profile(name="", features=("restore",))
 
@@ -177,10 +182,23 @@ class TestWords:
     def test_the_words_are_those_of_the_suite(self) -> None:
         words = suite_checks.words(ROOT / "suite")
         assert set(DEFAULT.features) < set(words.features)
-        assert words.families == ("gpt", "hybrid-mamba", "llama4-moe", "mla-moe")
+        assert words.families == FAMILIES
         assert words.formats == ("fp8", "int4", "int8", "nvfp4")
 
 
 def test_counts_leave_out_what_the_release_does_not_have() -> None:
     e = cell("0.16", "0.41", restore("gpt"), restore("mla", "unsupported"))
     assert profiles.counted(e.checks, DEFAULT) == ("restore 1/1",)
+
+
+def test_bisect_takes_a_feature_for_its_checks() -> None:
+    place = Workspace(ROOT)
+    back = bisection.asked_for("restore-back", place).split(",")
+    assert sorted(back) == sorted(f"restore-back[{family}]" for family in FAMILIES)
+    fp8 = search.matching(
+        bisection.asked_for("quantize:fp8", place), ["x", "modelopt-state-fp8[gpt]"]
+    )
+    assert fp8 == ("modelopt-state-fp8[gpt]",)
+    assert bisection.asked_for("restore-tied*", place) == "restore-tied*"
+    with pytest.raises(UsageError, match='no format "fp9"; did you mean "fp8"'):
+        bisection.asked_for("quantize:fp9", place)

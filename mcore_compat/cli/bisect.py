@@ -15,7 +15,10 @@ def add_options(parser: ArgumentParser) -> None:
     options.cell(parser, "--good", required=True, help="in which the check works")
     options.cell(parser, "--bad", required=True, help="in which it fails")
     parser.add_argument(
-        "--check", required=True, metavar="CHECK", help="id or glob, e.g. 'restore*'"
+        "--check",
+        required=True,
+        metavar="CHECK",
+        help="id or glob, e.g. 'restore*', or a feature, e.g. quantize:fp8",
     )
     parser.add_argument(
         "--axis", metavar="AXIS", help="where they differ in more than one; or any package"

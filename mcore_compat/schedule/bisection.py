@@ -18,14 +18,15 @@ from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError, UsageError, nearest
+from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, Cell
-from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.outcomes import FEATURES, CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.index import package_index
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence, store, verdict
+from mcore_compat.results import evidence, store, suite_checks, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
@@ -41,14 +42,15 @@ def run(args: argparse.Namespace) -> int:
     """
     here = context(args.te_extension)
     line = line_of(args, here)
-    search.known_check(args.check, (c.check for e in stored(here.workspace) for c in e.checks))
-    known = {**known_of(line, args.check, here, stale=args.stale), **search.refused(line)}
+    check = asked_for(args.check, here.workspace)
+    search.known_check(check, (c.check for e in stored(here.workspace) for c in e.checks))
+    known = {**known_of(line, check, here, stale=args.stale), **search.refused(line)}
     if args.dry_run:
         planned = plan_of(line, args.check, known, here)
         _print(planned, args.format)
         return 0
-    ask = None if args.no_run else _runner(line, args.check, here, args.limit)
-    result = search.search(line, args.check, known, ask)
+    ask = None if args.no_run else _runner(line, check, here, args.limit)
+    result = search.search(line, check, known, ask)
     report = report_of(line, args.check, result, here)
     _print(report, args.format)
     return 0 if result.answer.exact and not result.answer.against else 1
@@ -56,6 +58,26 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(data: dict[str, Any], form: str) -> None:
     print(files.dump_json(data) if form == "json" else render("bisection.txt", **data), end="")
+
+
+def asked_for(text: str, workspace: Workspace) -> str:
+    """The checks that are meant: of a feature, which may have formats (`quantize:fp8+int4`) behind
+    it, all; a check's name or glob is itself.
+
+    Raises:
+        UsageError: the feature has no such format; names the nearest.
+    """
+    feature, _, of = text.partition(":")
+    if feature not in FEATURES:
+        return text
+    profile = profiles.named(text, {})
+    suite_checks.words(workspace.suite).refuse_unknown(profile, "--check")
+    declared = suite_checks.of(workspace.suite, workspace.suite)
+    return ",".join(
+        name
+        for name, check in declared.items()
+        if check.feature == feature and (not of or check.format in profile.formats)
+    )
 
 
 def stored(workspace: Workspace) -> tuple[Evidence, ...]:

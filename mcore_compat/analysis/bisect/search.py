@@ -52,11 +52,14 @@ class SearchResult:
 
 
 def matching(pattern: str, checks: Iterable[str]) -> tuple[str, ...]:
-    """The checks of a name or a glob, sorted. `*` and `?` are the only wildcards: brackets stand
-    in checks' names."""
-    parts = (re.escape(part) for part in re.split(r"([*?])", pattern))
-    words = "".join({r"\*": ".*", r"\?": "."}.get(part, part) for part in parts)
-    return tuple(sorted(c for c in set(checks) if c == pattern or re.fullmatch(words, c)))
+    """The checks of names or globs, sorted; several are separated by commas. `*` and `?` are the
+    only wildcards: brackets stand in checks' names."""
+    every, found = set(checks), set[str]()
+    for one in pattern.split(","):
+        parts = (re.escape(part) for part in re.split(r"([*?])", one))
+        words = "".join({r"\*": ".*", r"\?": "."}.get(part, part) for part in parts)
+        found |= {c for c in every if c == one or re.fullmatch(words, c)}
+    return tuple(sorted(found))
 
 
 def known_check(pattern: str, checks: Iterable[str]) -> None:
