@@ -126,12 +126,13 @@ def test_which_versions_to_use_is_a_command_that_installs_transformer_engine_too
 
 
 def test_needs_gpu_never_counts_as_works() -> None:
-    e = stand_in_evidence(event("restore[gpt]"), event("inference-numbers[gpt]", "needs-gpu"))
+    asked = event("inference-numbers[gpt]", "needs-gpu", feature="inference")
+    e = stand_in_evidence(event("restore[gpt]"), asked)
     text = pages(e)["cells/compat-0.16-modelopt0.41.html"]
     assert "1 work, 0 fail or are blocked, <b>1 need a GPU</b>" in text
     squares = index.squares(Site(made(e), {}), "host").values()
     (square,) = (one for one in squares if one.entry.by_class)
-    assert "1 need gpu" in square.notes
+    assert "GPU –" in square.shown.lines
 
 
 def test_stale_evidence_is_marked_on_its_square_and_page() -> None:
@@ -141,7 +142,7 @@ def test_stale_evidence_is_marked_on_its_square_and_page() -> None:
     assert why == {(e.cell, "host"): "the suite changed"}
     assert staleness.stale(all_, "s", {e.cell: "l"}) == {}
     found = dict(site.pages(Site(all_, why)))
-    assert 'class="o-partial stale"' in found["index.html"]
+    assert 'class="o-restores stale"' in found["index.html"]
     assert "the suite changed" in found["cells/compat-0.16-modelopt0.41.html"]
 
 

@@ -61,6 +61,12 @@ class Square:
     says: str = ""
     remarks: tuple[str, ...] = ()
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """`R 4/4`, and so on; nothing of a GPU where nothing would be asked of one."""
+        every = (f"{letter} {count}" for letter, count in self.counts)
+        return tuple(line for line in every if line != "GPU none")
+
     def text(self) -> str:
         """`◑ R 4/4 · Q 16/16 · TE 9/10 · GPU –`."""
         counts = " · ".join(f"{letter} {count}" for letter, count in self.counts)

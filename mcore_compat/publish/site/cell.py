@@ -11,11 +11,12 @@ from markupsafe import Markup
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import Counts, counts
 from mcore_compat.publish.rendering import environment, render, shown
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import verdict
+from mcore_compat.results import answer, verdict
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.repairs import Repair
 
@@ -33,13 +34,15 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class CellSection:
-    """A cell on one device class. `conditions`: each with the checks that hold under it, and how
-    they fail without it; `stood_in`: what a stand-in means for it; `exports`: lines for a shell;
+    """A cell on one device class. `answer`: what is said of it first, for `default`; `features` ×
+    families, each with what its checks come to. `conditions`: each with the checks that hold under
+    it, and how they fail without it; `stood_in`: what a stand-in means for it; `exports`: lines for a shell;
     `flapping`: outcomes by check; `repair`: the pin with which checks hold."""
 
     evidence: Evidence
     counts: Counts
-    restores: tuple[str, ...]
+    answer: tuple[tuple[str, str], ...]
+    features: tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]
     stood_in: str
     families: tuple[str, ...]
     table: Markup
@@ -88,7 +91,8 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
     return CellSection(
         evidence=e,
         counts=counts(e),
-        restores=verdict.restoring(e),
+        answer=tuple(answer.lines(e, None, site.all_.matrix.expected, DEFAULT)),
+        features=answer.table(e),
         stood_in=verdict.stood_in(e),
         families=e.families(),
         table=table(e),

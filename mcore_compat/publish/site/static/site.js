@@ -202,7 +202,7 @@
       const of = data.shown.map(([, feature]) => every.filter((p) => p.feature === feature));
       const [[r], [q, qs], [te, tes], [gpu, gpus]] = of.map(held);
       const word = !r ? "nothing" : !q ? "restores" : q < qs ? "some" : !te ? "quantizes" : te < tes ? "te-some" : gpus && gpu === gpus ? "gpu" : "te";
-      const counts = data.shown.slice(0, 3).map(([letter], i) => `${letter} ${counted_of(of[i])}`);
+      const counts = data.shown.map(([letter], i) => `${letter} ${counted_of(of[i])}`).filter((line) => line !== "GPU none");
       return { word, text: "", gpu: 0, counts };
     }
     function counted_of(some) {
