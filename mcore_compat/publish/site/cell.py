@@ -36,8 +36,8 @@ class Group:
 class CellSection:
     """A cell on one device class. `answer`: what is said of it first, for `default`; `features` ×
     families, each with what its checks come to. `conditions`: each with the checks that hold under
-    it, and how they fail without it; `stood_in`: what a stand-in means for it; `exports`: lines for a shell;
-    `flapping`: outcomes by check; `repair`: the pin with which checks hold."""
+    it, and how they fail without it; `stood_in`: what a stand-in means for it; `exports`: lines for
+    a shell; `flapping`: outcomes by check; `repair`: the pin with which checks hold."""
 
     evidence: Evidence
     counts: Counts

@@ -460,11 +460,16 @@
       else for (const tick of list.querySelectorAll("input")) tick.checked = state.pick.split(",").includes(tick.getAttribute("aria-label").slice(5));
       drawPicked(state);
     }
+    /* `level 4` of a rung's key; any other word is itself. */
+    const numbered = (word) => {
+      const words = data.levels[word] || "";
+      return /^\d/.test(words) ? `of level ${words.split(":")[0]}` : word;
+    };
     function described(state, totals) {
       const whole = state.for ? `for ${state.for}` : "how far each pair gets";
       const what = [state.kind ? `check ${state.kind}` : whole, state.family && `family ${state.family}`].filter(Boolean).join(", ");
       const stack = ["te", "torch", "python"].filter((k) => state[k]).map((k) => `${k === "te" ? "TE" : k} ${state[k]}`).join(", ") || "each series on its own stack";
-      const counts = [...totals].filter(([w]) => w !== "no cell").sort().map(([w, n]) => `${n} ${w.replace("te", "TE")}`).join(", ");
+      const counts = [...totals].filter(([w]) => w !== "no cell").map(([w, n]) => [numbered(w), n]).sort().map(([w, n]) => `${n} ${w}`).join(", ");
       return `Device class ${state.device}; ${stack}; ${what}: ${counts}.`;
     }
     function outcomes(say, state) {
