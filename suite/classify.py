@@ -65,6 +65,10 @@ _RUNTIME = (
 )
 
 
+_QUOTED = re.compile(r"'([\w.]+)'")
+"""A module, or a name, in what an exception says."""
+
+
 def classify(error: BaseException, *, host: bool, stated: str | None = None) -> tuple[str, str]:
     """`(outcome, why)` of a check that ended with `error`.
 
@@ -112,12 +116,15 @@ def _missing_gpu(error: BaseException) -> str | None:
 
 
 def _half_imported(error: BaseException) -> str | None:
-    """Why `error` only follows from an import that asked for a GPU: it misses what that package
-    would have had."""
+    """Why `error` only follows from an import that asked for a GPU: it misses what that module, or
+    a package that it is in, would have had; another module of the package may lack what it likes.
+    """
     if not isinstance(error, (AttributeError, ImportError)):
         return None
+    about = [f"{module}." for module in _QUOTED.findall(str(error))]
     for name, outcome in preload.OUTCOMES.items():
-        if outcome != "ok" and _NO_GPU.search(outcome) and f"'{name.split('.')[0]}" in str(error):
+        within = any(f"{name}.".startswith(module) for module in about)
+        if outcome != "ok" and within and _NO_GPU.search(outcome):
             return f"{name} asks for a GPU while it is imported: {outcome[:300]}"
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from support import event, stand_in_cell
+from support import event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.analysis import declarations, explanation, suspects
 from mcore_compat.analysis.bisect.halving import CheckState
@@ -16,7 +16,7 @@ from mcore_compat.core import pins
 from mcore_compat.core.cells import Request, format_name, parse_name, plain_name
 from mcore_compat.core.releases import Releases
 from mcore_compat.publish import issue_drafts
-from mcore_compat.results.evidence import Evidence, Failure
+from mcore_compat.results.evidence import Evidence, Failure, Record
 from mcore_compat.results.repairs import Tried
 from mcore_compat.schedule import repairing
 from mcore_compat.schedule.repairing import Trials
@@ -54,12 +54,33 @@ def failure(message: str, *files: str) -> Failure:
 def test_a_failure_points_at_whose_name_or_innermost_frame_it_is(
     message: str, files: list[str], named: int
 ) -> None:
-    assert suspects.suspects(failure(message, *files), INSTALLED) == ("transformers",) * named
+    found = suspects.suspects(failure(message, *files), there())
+    assert found == ("transformers",) * named
+
+
+def there(**modules: list[str]) -> Evidence:
+    record = Record(seconds=0.1, failure=None, details=modules)
+    installed = dict.fromkeys(INSTALLED, "1.0")
+    return replace(stand_in_evidence(), installed=installed, records={"modules": record})
 
 
 def test_a_module_is_of_the_package_whatever_it_is_spelt_with() -> None:
-    found = suspects.suspects(failure("No module named 'nvidia_resiliency_ext.x'"), INSTALLED)
+    found = suspects.suspects(failure("No module named 'nvidia_resiliency_ext.x'"), there())
     assert found == ("nvidia-resiliency-ext",)
+
+
+def test_a_module_of_another_name_is_of_the_package_that_has_it() -> None:
+    missing = failure("No module named 'yaml.reader'")
+    assert suspects.suspects(missing, there()) == ()
+    # As the suite records it of each environment.
+    record = there(**{"typing-extensions": ["yaml"], "mamba-ssm": ["mamba_x"]})
+    assert suspects.suspects(missing, record) == ("typing-extensions",)
+
+
+def test_a_module_that_a_package_gave_up_is_still_its() -> None:
+    result = replace(there(), installed={"setuptools": "82.0.1"})
+    found = suspects.suspects(failure("No module named 'pkg_resources'"), result)
+    assert found == ("setuptools",)
 
 
 @pytest.fixture

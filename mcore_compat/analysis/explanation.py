@@ -124,7 +124,7 @@ class _CellSets:
         self.grid = CellGrid([(e.cell, {**_others(e), **e.pins}) for e in order])
         self._packages = sorted({name for e in order for name in _others(e)})
         self._failures = {
-            (c.failure.fingerprint, e.cell): suspects.suspects(c.failure, e.installed)
+            (c.failure.fingerprint, e.cell): suspects.suspects(c.failure, e)
             for e in order
             for c in e.checks
             if c.failure and c.outcome in FAILURES

@@ -4,12 +4,12 @@ says is missing. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from packaging.utils import canonicalize_name
 
 from mcore_compat.core.extras import OF_TORCH, is_axis
-from mcore_compat.results.evidence import Failure
+from mcore_compat.results.evidence import Evidence, Failure
 
 _MISSING = (
     re.compile(
@@ -23,15 +23,26 @@ _MISSING = (
 _FRAME = re.compile(r'File "(?P<m>[A-Za-z_]\w*)[/.]')
 """A frame's file as tracebacks name it: from `site-packages` on."""
 
+_GONE = {"pkg_resources": "setuptools"}
+"""Modules that a package had once: where they are missing, no file tells whose they were."""
+
 BUILT = frozenset({"mamba-ssm", "causal-conv1d", "pytest", "pluggy"})
 """Under test themselves, or what asks."""
 
 
-def suspects(failure: Failure, installed: Iterable[str]) -> tuple[str, ...]:
-    """The installed packages that a failure points at: the owner of the name that it misses, then
-    the owner of its innermost frame. What only stands on the way is in many tracebacks."""
-    known = {canonicalize_name(name) for name in installed}
-    found = dict.fromkeys(canonicalize_name(module) for module in _modules(failure))
+def suspects(failure: Failure, result: Evidence) -> tuple[str, ...]:
+    """The packages, of those installed there, that a failure points at: the owner of the name that
+    it misses, then the owner of its innermost frame. What only stands on the way is in many
+    tracebacks."""
+    known = {canonicalize_name(name) for name in result.installed}
+    owners = _GONE | {
+        module: owner
+        for owner, modules in result.recorded("modules").items()
+        for module in (modules if isinstance(modules, list) else ())
+    }
+    found = dict.fromkeys(
+        canonicalize_name(owners.get(module, module)) for module in _modules(failure)
+    )
     return tuple(name for name in found if name in known and may_be(name))
 
 

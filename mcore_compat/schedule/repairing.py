@@ -82,7 +82,7 @@ def broken(name: str, package: str | None, check: str | None, here: Context) -> 
         _known_package(package, lock, name)
     for first in sorted(failing, key=lambda c: c.check):
         assert first.failure is not None
-        named = suspects.suspects(first.failure, result.installed)
+        named = suspects.suspects(first.failure, result)
         suspect = package or next(iter(named), None)
         locked = lock.version(suspect) if suspect else None
         if suspect and locked:

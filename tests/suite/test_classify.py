@@ -118,3 +118,9 @@ def test_what_a_half_imported_package_lacks_needs_a_gpu(monkeypatch: pytest.Monk
         assert classify(error, host=True)[0] == outcome
     other = raised(AttributeError("module 'modelopt' has no attribute 'torch'"))
     assert classify(other, host=True)[0] == BROKEN, "that one was imported"
+    for text in (
+        "cannot import name 'gone' from 'transformer_engine.common.recipe'",
+        "No module named 'transformer_engine.pytorch_old'",
+    ):
+        beside = raised(ImportError(text))
+        assert classify(beside, host=True)[0] == BROKEN, "another module of the package"
