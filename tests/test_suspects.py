@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from support import event, stand_in_cell, stand_in_evidence
+from support import CONDITION, event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.analysis import declarations, explanation, suspects
 from mcore_compat.analysis.bisect.halving import CheckState
@@ -211,6 +211,29 @@ def test_what_cannot_be_asked_between_narrows_what_is_asked_for() -> None:
     assert repairing.requirement("a", "2.1", "2.0", []) == "a>=2.1"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [
+        ("works", "works-with", False),
+        ("works", "broken", True),
+        ("works", "needs-gpu", True),
+        ("broken", "works", False),
+        ("broken", "broken", False),
+        ("broken", "needs-gpu", False),
+        ("broken", "unsupported", True),
+        ("blocked", "unsupported", False),
+    ],
+)
+def test_what_is_not_there_any_more_is_not_mended(before: str, after: str, lost: bool) -> None:
+    told = {"works-with": CONDITION}
+    one, other = (
+        stand_in_evidence(event("restore[gpt]", word, condition=told.get(word))).checks
+        for word in (before, after)
+    )
+    found = repairing.lost(one, {check.check: check for check in other})
+    assert found == ["restore[gpt]"] * lost
+
+
 class TestFurtherPins:
     """A cell's name spells the pins that it asks for beside the axes."""
 
@@ -220,6 +243,7 @@ class TestFurtherPins:
             (("transformers==4.57.*",), "transformers@4.57.x"),
             (("flash-attn==2.8.3", "numpy==2.1.0"), "flash_attn@2.8.3-numpy@2.1.0"),
             (("nvidia-cublas-cu12==12.8.4.1",), "nvidia_cublas_cu12@12.8.4.1"),
+            (("onnx==1.17.0", "onnx-ir==0.1.1"), "onnx@1.17.0-onnx_ir@0.1.1"),
         ],
     )
     def test_there_and_back(self, asked: tuple[str, ...], word: str) -> None:
@@ -230,7 +254,11 @@ class TestFurtherPins:
         assert plain_name(name) == "compat-0.16-modelopt0.41-torch2.9"
 
     @pytest.mark.parametrize(
-        "word", ["", "numpy", "numpy@", "numpy@2.1.0-flash_attn@2.8.3", "a@1-a@1", "../x@1", "a@1*"]
+        "word",
+        [
+            *("", "numpy", "numpy@", "numpy@2.1.0-flash_attn@2.8.3", "a@1-a@1", "a@1-a@2"),
+            *("../x@1", "a@1*", "torch@2.5.1", "transformer_engine_torch@2.9.0"),
+        ],
     )
     def test_what_spells_none_is_no_name(self, word: str) -> None:
         assert parse_name(f"compat-0.16-modelopt0.41-with-{word}") is None

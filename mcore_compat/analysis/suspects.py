@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from packaging.utils import canonicalize_name
 
-from mcore_compat.core.extras import OF_TORCH, is_axis
+from mcore_compat.core.cells import is_axis
+from mcore_compat.core.extras import OF_TORCH
 from mcore_compat.results.evidence import Evidence, Failure
 
 _MISSING = (

@@ -111,10 +111,24 @@ def _further(text: str) -> tuple[str, ...]:
             raise ValueError(f"{word} is no pin")
         Version(match["version"])
         any_patch = ".*" if match["any"] else ""
-        pins.append(f"{match['name'].replace('_', '-')}=={match['version']}{any_patch}")
-    if sorted(set(pins)) != pins:
+        name = match["name"].replace("_", "-")
+        if is_axis(name):
+            raise ValueError(f"{name} is an axis")
+        pins.append(f"{name}=={match['version']}{any_patch}")
+    names = [name_of_pin(pin) for pin in pins]
+    if sorted(set(names)) != names:
         raise ValueError(f"{text} is not in order")
     return tuple(pins)
+
+
+def is_axis(name: str) -> bool:
+    """Whether a package is an axis, a part of one, or comes with one in one version only."""
+    return name in {*AXES, "triton"} or name.startswith("transformer-engine")
+
+
+def name_of_pin(pin: str) -> str:
+    """The package of `transformers==4.57.*`, by which further pins are ordered."""
+    return pin.partition("==")[0]
 
 
 def full_name(text: str) -> str:

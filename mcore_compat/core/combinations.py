@@ -171,20 +171,18 @@ def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
         pair = cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases)
         if any(rule.covers(pair.mcore, pair.modelopt) for rule in matrix.exclusions):
             continue
-        usual = stack_for(pair.mcore, pair.modelopt, matrix, releases)
         for te, torch in itertools.product(tes, torches):
-            yield _off_stack(pair, te, torch, cuda[torch], usual)
+            yield _off_stack(pair, te, torch, cuda[torch])
 
 
-def _off_stack(pair: Cell, te: str, torch: str, cuda: int, usual: Stack) -> Cell:
+def _off_stack(pair: Cell, te: str, torch: str, cuda: int) -> Cell:
     """A pair with another TE and torch, under the name that `cell` would give it."""
-    default = (te, torch) == (usual.te, usual.torch)
+    default = (te, torch) == (pair.te, pair.torch)
     request = Request(
         mcore=series_of(pair.mcore),
         modelopt=series_of(pair.modelopt),
-        te=None if te == usual.te else series_of(te),
-        torch=None if torch == usual.torch else series_of(torch),
-        python=None if usual.python == pair.python or default else usual.python,
+        te=None if te == pair.te else series_of(te),
+        torch=None if torch == pair.torch else series_of(torch),
     )
     tags = (*pair.tags[:2], "stack-default" if default else "stack-other")
     return replace(
@@ -192,7 +190,6 @@ def _off_stack(pair: Cell, te: str, torch: str, cuda: int, usual: Stack) -> Cell
         name=format_name(request),
         te=te,
         torch=torch,
-        python=usual.python,
         cuda=cuda,
         default=default,
         tags=tags,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
-from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.cells import AXES, Cell, is_axis
 from mcore_compat.core.combinations import machine, requirement
 from mcore_compat.core.releases import Releases
 
@@ -75,11 +75,6 @@ def named(requires: tuple[str, ...], python: str) -> Iterator[tuple[str, bool]]:
         always = need.marker is None or need.marker.evaluate({**machine(python), "extra": ""})
         if always or (need.marker and _extras(need.marker, python)):
             yield name, always
-
-
-def is_axis(name: str) -> bool:
-    """Whether a package is an axis, a part of one, or comes with one in one version only."""
-    return name in {*AXES, "triton"} or name.startswith("transformer-engine")
 
 
 OF_TORCH = frozenset({"torchvision", "torchaudio"})

@@ -9,8 +9,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mcore_compat.base.errors import UsageError
-from mcore_compat.core.cells import AXES
-from mcore_compat.core.extras import is_axis
+from mcore_compat.core.cells import AXES, is_axis, name_of_pin
 
 OPTIONS = dict(zip(AXES[2:], ("--te", "--torch", "--python"), strict=True))
 """How another release of the stack is asked for."""
@@ -46,7 +45,7 @@ def together(pins: Iterable[str]) -> tuple[str, ...]:
     """
     by_name: dict[str, str] = {}
     for pin in pins:
-        name = pin.partition("==")[0]
+        name = name_of_pin(pin)
         if by_name.setdefault(name, pin) != pin:
             raise UsageError(f"--with: {by_name[name]} and {pin} contradict each other; give one")
     return tuple(by_name[name] for name in sorted(by_name))

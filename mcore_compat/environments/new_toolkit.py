@@ -224,7 +224,10 @@ def _archive(run: Runner) -> str:
     Raises:
         InfrastructureError: it uses none.
     """
-    system = platform.freedesktop_os_release()
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:  # a system that does not say what it is
+        system = {}
     name = system.get("VERSION_CODENAME", "")
     told = run(["apt-get", "update", "--print-uris"], timeout=60).output
     match = re.search(rf"'(\S+)/dists/{re.escape(name)}/InRelease'", told)

@@ -146,6 +146,8 @@ class _Build:
     recipe: Recipe
     toolkit: Toolkit | None
     job: Job
+    there: Toolkit | None = None
+    """The toolkit that the machine has, also where sources make no use of it."""
 
     @property
     def log(self) -> Path:
@@ -158,7 +160,7 @@ class _Build:
 
     def failed(self, reason: str) -> Unbuildable:
         """Why there is no wheel, as the log says it."""
-        cause = _cause(self.pin, self.toolkit)
+        cause = _cause(self.pin, self.there or self.toolkit)
         return Unbuildable(key=self.key, reason=reason, help="", log=str(self.log), cause=cause)
 
     def blame_surroundings(self, process: Completed) -> None:
@@ -245,7 +247,7 @@ def _built(build: _Build) -> Wheel | Unbuildable:
         if not recipe.without_cuda:
             if not recipes.has_cuda_sources(sdist):
                 # The headers of torch's own CUDA serve, on every machine alike.
-                build = replace(build, toolkit=None)
+                build = replace(build, toolkit=None, there=build.toolkit)
             elif build.toolkit is None:
                 return _needs_nvcc(key, build.pin, job)
         started = time.monotonic()

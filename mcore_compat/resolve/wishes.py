@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from mcore_compat.core.cells import Cell
+from mcore_compat.core.cells import Cell, is_axis
 from mcore_compat.core.combinations import requirement, undeclared_for
-from mcore_compat.core.extras import declared_ranges, is_axis, named
+from mcore_compat.core.extras import declared_ranges, named
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 from mcore_compat.resolve.dates import settled

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,7 +21,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from mcore_compat.base import files, foreign
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome, cell_outcome
-from mcore_compat.results.evidence import CellName, CheckId, CheckResult, Digest, Evidence, Moment
+from mcore_compat.results.evidence import (
+    CellName,
+    CheckId,
+    CheckResult,
+    Digest,
+    Evidence,
+    Moment,
+)
 
 STEM = "repair"
 FORMAT = 1
@@ -62,6 +69,7 @@ class Repair(Struct, frozen=True, kw_only=True):
     taken: Moment
     lock: Digest
     suite: Digest
+    te_extension: Literal["real", "stand-in"] = "real"
     package: Line
     requirement: Line
     locked: Line
@@ -74,13 +82,14 @@ class Repair(Struct, frozen=True, kw_only=True):
     format: int = FORMAT
 
     def holds_for(self, result: Evidence) -> bool:
-        """Whether it is of this very result: of its lock and suite."""
-        mine = (self.cell, self.device_class, self.lock, self.suite)
+        """Whether it is of this very result: of its lock, suite and extension of TE."""
+        mine = (self.cell, self.device_class, self.lock, self.suite, self.te_extension)
         return result.complete and mine == (
             result.cell,
             result.device_class,
             result.lock,
             result.suite,
+            result.te_extension,
         )
 
     @property

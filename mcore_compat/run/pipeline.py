@@ -208,9 +208,10 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
     """
     before = _stored(base, workspace)
     if before and before.lock == base.lock and before.checks:
+        how = "was built and run" if before.te_extension == evidence.REAL else "ran on a stand-in"
         raise InfrastructureError(
-            f"{base.cell} was built and run with the same lock on {before.taken[:10]}, and is not "
-            f"built now: {failed.reason}; {failed.help}".rstrip("; ")
+            f"{base.cell} {how} with the same lock on {before.taken[:10]}, which is kept, and is "
+            f"not built now: {failed.reason}; {failed.help}".rstrip("; ")
         )
     message, advice = (
         fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)

@@ -20,13 +20,13 @@ from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.analysis.bisect.search import matching
 from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.core.cells import Cell
-from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS
+from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
 from mcore_compat.environments.wheelhouse import Unbuildable
 from mcore_compat.index import package_index
 from mcore_compat.resolve import locks, resolution
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results import evidence, repairs, store
+from mcore_compat.results import evidence, repairs, store, verdict_index
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.repairs import Repair, RepairedCheck, Tried
 from mcore_compat.run import engine, machine, pipeline
@@ -229,9 +229,11 @@ def _repair(
     after = {c.check: c for c in result.checks}
     before = what.result.checks
     mended = [c.check for c in before if c.outcome in FAILS and _asked_well(after, c)]
-    lost = [c.check for c in before if c.outcome in HOLDS and not _holds(after, c)]
-    if lost or not any(_holds(after, c) for c in before if c.check in what.checks):
-        why = f"{', '.join(lost)} fail then" if lost else f"{what.asked} did not hold again"
+    less = lost(before, after)
+    if less or not any(_holds(after, c) for c in before if c.check in what.checks):
+        why = f"{what.asked} did not hold again"
+        if less:
+            why = f"{', '.join(less)} fail then, or are not there"
         return f"{what.package} {works} is no repair: {why}"
     low, high = sorted((Version(works), Version(fails)))
     between = [v for line in lines for v in line if low < Version(v) < high]
@@ -243,6 +245,7 @@ def _repair(
         taken=result.taken,
         lock=what.result.lock,
         suite=what.result.suite,
+        te_extension=what.result.te_extension,
         package=what.package,
         requirement=requirement(what.package, works, fails, between),
         locked=what.locked,
@@ -265,6 +268,19 @@ def _repair(
         },
         installed=result.installed,
     )
+
+
+def lost(before: Sequence[CheckResult], after: Mapping[str, CheckResult]) -> list[str]:
+    """The checks that held and do not any more, and those that failed and whose subject is not
+    there any more: that is no repair."""
+    gone = (None, CheckOutcome.UNSUPPORTED)
+    ended = {c.check: after[c.check].outcome if c.check in after else None for c in before}
+    return [
+        c.check
+        for c in before
+        if (c.outcome in HOLDS and ended[c.check] not in HOLDS)
+        or (c.outcome in FAILURES and ended[c.check] in gone)
+    ]
 
 
 def _asked_well(after: Mapping[str, CheckResult], before: CheckResult) -> bool:
@@ -306,6 +322,7 @@ def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[E
         name=ENVIRONMENT.format(what.cell.name),
         further=(*others, f"{what.package}=={version}"),
     )
+    here = replace(here, te_extension=what.result.te_extension)
     lock = resolution.make(
         pinned, here.matrix, here.releases, uv=here.uv, run=here.run, near=what.lock
     )
@@ -314,12 +331,13 @@ def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[E
     ready = pipeline.ready_cell(pinned, lock, here)
     if isinstance(ready, Unbuildable):
         raise _UninstallableError(ready.reason)
-    base = evidence.start(
-        what.cell,
-        device_class=machine.device_class(),
-        lock=lock.digest,
-        suite=MAIN.digest(here.workspace.suite),
-        wheels=ready.digests,
+    base = ready.started(
+        evidence.start(
+            what.cell,
+            device_class=machine.device_class(),
+            lock=lock.digest,
+            suite=MAIN.digest(here.workspace.suite),
+        )
     )
     with engine.place_of(ready, MAIN, here, in_place=True) as place:
         return engine.ask(MAIN, base, place, options, here), lock
@@ -343,6 +361,7 @@ def repair(
     found = search(what, here, limit)
     if isinstance(found, Repair):
         repairs.save(found, here.workspace.results)
+        verdict_index.note(repairs.applied(what.result, found), here.workspace.verdicts)
     return found
 
 

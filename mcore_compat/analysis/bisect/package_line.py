@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 
 from mcore_compat.analysis.bisect.release_line import Facts, Point, ReleaseLine, differing
 from mcore_compat.base.errors import UsageError
-from mcore_compat.core.cells import Cell, format_name, parse_name, parsed, series_of
+from mcore_compat.core.cells import (
+    Cell,
+    format_name,
+    name_of_pin,
+    parse_name,
+    parsed,
+    series_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,4 +83,4 @@ def _with(end: End, package: str, version: str, facts: Facts) -> Cell:
     asked = parse_name(end.cell.name)
     assert asked is not None
     pins = (*_others(end, package), f"{package}=={version}")
-    return facts.cell_of(format_name(replace(asked, further=tuple(sorted(pins)))))
+    return facts.cell_of(format_name(replace(asked, further=tuple(sorted(pins, key=name_of_pin)))))
