@@ -21,11 +21,11 @@ from mcore_compat.cli import main
 from mcore_compat.environments import new_toolkit
 from mcore_compat.index import package_index
 
-URIS = "'http://deb.invalid/debian/dists/bookworm/InRelease' x 0\n"
+URIS = "'http://a.invalid/d/dists/bookworm/InRelease' x 0\n"
 MADISON = """\
-nvidia-cuda-toolkit | 12.4.131~12.4.1-8 | http://deb.invalid/d unstable/non-free amd64 Packages
-nvidia-cuda-toolkit | 12.4.131~12.4.1-2 | http://deb.invalid/d stable/non-free amd64 Packages
-nvidia-cuda-toolkit | 11.8.89~11.8.0-5~ | http://deb.invalid/d oldstable/non-free amd64 Packages
+nvidia-cuda-toolkit | 12.4.131~12.4.1-8 | http://a.invalid/d unstable/non-free amd64 Packages
+nvidia-cuda-toolkit | 12.4.131~12.4.1-2 | http://a.invalid/d stable/non-free amd64 Packages
+nvidia-cuda-toolkit | 11.8.89~11.8.0-5~ | http://a.invalid/d oldstable/non-free amd64 Packages
 """
 
 
@@ -146,7 +146,7 @@ def test_a_cuda_that_cannot_be_made_names_the_nearest(
     ("step", "output", "said"),
     [
         ("uv", "error: no network", "the index's parts were not fetched: error: no network"),
-        ("download", "E: Failed to fetch http://u:p@deb.invalid/x 404", "Failed to fetch 404"),
+        ("download", "E: Failed to fetch http://u:p@a.invalid/x 404", "Failed to fetch 404"),
         ("dpkg-deb", "it is no archive", "was not unpacked: it is no archive"),
         ("nvcc", "/x.h:1:2: error: gcc is too new", "does not compile: /x.h:1:2: error: gcc"),
     ],
@@ -188,7 +188,7 @@ def test_a_machine_of_another_distribution_is_asked_for_an_archive(
     system = {"ID": "ubuntu", "VERSION_CODENAME": "noble"}
     monkeypatch.setattr(new_toolkit.platform, "freedesktop_os_release", lambda: system)
     assert "--archive" in str(refused("12.4", tmp_path / "cuda", packages))
-    new_toolkit.make("12.4", tmp_path / "cuda", packages, Path("uv"), quiet, "http://deb.invalid/d")
+    new_toolkit.make("12.4", tmp_path / "cuda", packages, Path("uv"), quiet, "http://a.invalid/d")
 
 
 def test_one_that_is_there_is_taken_and_nothing_else_is_overwritten(

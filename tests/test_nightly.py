@@ -13,6 +13,7 @@ from support import event, stand_in_cell
 from mcore_compat import cli
 from mcore_compat.base import files
 from mcore_compat.base.errors import UsageError
+from mcore_compat.core.cells import Cell
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.environments import toolkits
@@ -158,3 +159,13 @@ def test_a_night_runs_default_cells_with_the_real_extension_where_it_can_be_buil
     # TE 1.12, of the oldest series, has CUDA sources.
     assert asked == {old: "real" if nvcc else None, new: "real", f"{new}-te2.9": None}
     assert {state.cell.name for state in result.states} == set(names) == set(result.failed)
+
+    asked.clear()  # a stand-in's result of such a cell is looked at as one that is to be replaced
+
+    def looked(cells: Sequence[Cell], here: Context) -> tuple[CellStatus, ...]:
+        asked.update({cell.name: here.te_extension for cell in cells})
+        return ()
+
+    monkeypatch.setattr(nightly, "survey", looked)
+    assert nightly.to_run(context(), (), nightly.NightOptions(every=True)) == ()
+    assert [asked[name] for name in names] == ["real" if nvcc else None, "real", None]

@@ -41,8 +41,8 @@ def variables(
         PYTHONNOUSERSITE="1",
         PATH=f"{site.parents[2] / 'bin'}:{values.get('PATH', '/usr/bin:/bin')}",
     )
-    # The models are tiny. Threads that wait for one another at every operation take a seventh more
-    # CPU time, and what runs beside them pays for it.
+    # The models are tiny: threads that wait for one another at every operation took a tenth more
+    # CPU time (three pairs of runs of a cell, 2 cores), and what runs beside them pays for it.
     values.setdefault("OMP_NUM_THREADS", "1")
     values.update(for_te(site))
     return values

@@ -6,7 +6,7 @@ What is new and what is proposed is decided in `new_releases`, what differs in `
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from mcore_compat.base import data, file_group, files
 from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import CompatError, MatrixError, UsageError
 from mcore_compat.core import combinations, matrix, releases
-from mcore_compat.core.cells import AXES, parsed, series_of
+from mcore_compat.core.cells import AXES, Cell, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import Workspace
@@ -29,7 +29,7 @@ from mcore_compat.schedule.jobs.job_options import JobOptions
 from mcore_compat.schedule.matrix_run import MatrixResult
 from mcore_compat.schedule.new_releases import NewRelease, Proposal
 from mcore_compat.schedule.plan import CellStatus
-from mcore_compat.schedule.survey import WHOLE, Selection, Shard, known_cells, selected, survey
+from mcore_compat.schedule.survey import WHOLE, Shard, known_cells, survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +155,8 @@ def _keep(new: Sequence[NewRelease], path: Path) -> None:
 
 def to_run(here: Context, new: Sequence[NewRelease], options: NightOptions) -> tuple[str, ...]:
     """The names of the cells that a night runs."""
-    # What a stand-in answered of a default cell that can be built is no result of a night.
-    cells = known_cells(here)
-    real = te_extension.buildable([cell for cell in cells if cell.default], here)
-    states = [
-        *survey([c for c in cells if c.name in real], replace(here, te_extension=evidence.REAL)),
-        *survey([c for c in cells if c.name not in real], here),
-    ]
+    parts = _by_extension(known_cells(here), here)
+    states = [state for cells, how in parts for state in survey(cells, how)]
     return options.shard.part(new_releases.touched(states, new, every=options.every))
 
 
@@ -175,18 +170,25 @@ def prepare(here: Context, names: Sequence[str]) -> None:
 def run_cells(names: Sequence[str], here: Context, jobs: JobOptions) -> MatrixResult:
     """Run the cells of a night, those of the default stacks with Transformer Engine's real
     extension wherever it can be built: what is published of them is not a stand-in's."""
-    found = [state.cell for state in selected(Selection(names=tuple(names)), here)]
-    real = te_extension.buildable([cell for cell in found if cell.default], here)
-    states: tuple[CellStatus, ...] = ()
-    failed: dict[str, str] = {}
-    for asked, part in (
-        (evidence.REAL, [cell for cell in found if cell.name in real]),
-        (here.te_extension, [cell for cell in found if cell.name not in real]),
-    ):
-        context = replace(here, te_extension=asked)
-        result = matrix_run.run(survey(part, context), context, jobs)
-        states, failed = (*states, *result.states), {**failed, **result.failed}
-    return MatrixResult(states=states, failed=failed)
+    found = [cell for cell in known_cells(here) if cell.name in names]
+    results = [
+        matrix_run.run(survey(cells, how), how, jobs) for cells, how in _by_extension(found, here)
+    ]
+    return MatrixResult(
+        states=tuple(state for result in results for state in result.states),
+        failed={name: why for result in results for name, why in result.failed.items()},
+    )
+
+
+def _by_extension(cells: Iterable[Cell], here: Context) -> list[tuple[list[Cell], Context]]:
+    """Those whose real extension a night asks for, and all others, each with how they are run:
+    what a stand-in answered of a default cell that can be built is no result of a night."""
+    every = [*cells]
+    real = te_extension.buildable([cell for cell in every if cell.default], here)
+    return [
+        ([cell for cell in every if cell.name in real], replace(here, te_extension=evidence.REAL)),
+        ([cell for cell in every if cell.name not in real], here),
+    ]
 
 
 def replaced() -> Path:
