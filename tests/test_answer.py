@@ -18,6 +18,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import answer, suite_checks
+from mcore_compat.results.better_cells import BetterCells
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run.profile_words import ProfileWords
 from mcore_compat.schedule import bisection
@@ -48,8 +49,8 @@ GOOD = (restore("gpt"), quantize("gpt"))
 LAME = (restore("gpt"), quantize("gpt", "broken"))
 
 
-def told(e: Evidence, others: tuple[Evidence, ...] = (), profile: Profile = DEFAULT) -> list[str]:
-    return [f"{what}: {text}" for what, text in answer.lines(e, others, (), profile)]
+def told(e: Evidence, profile: Profile = DEFAULT) -> list[str]:
+    return [f"{what}: {text}" for what, text in answer.lines(e, (), profile)]
 
 
 def test_what_works_is_counted_by_feature_and_what_fails_is_told_with_why() -> None:
@@ -72,7 +73,7 @@ def test_what_a_profile_does_not_take_is_only_counted() -> None:
     assert answer.outcome(e, ALL) is CellOutcome.PARTIAL
     said = told(e)
     assert not [line for line in said if line.startswith("fails")]
-    assert "beside: 1 more fail of what this profile does not take (all: --for all)" in said
+    assert "also: 1 failure outside this profile (--for all shows it)" in said
 
 
 def test_conditions_and_what_could_not_be_asked_are_told() -> None:
@@ -84,7 +85,7 @@ def test_conditions_and_what_could_not_be_asked_are_told() -> None:
     )
     said = told(e)
     assert f"only with: {CONDITION.splitlines()[-1].strip()}: restore of gpt" in said
-    assert "not asked: inference: needs a GPU" in said
+    assert "not run: inference: needs a GPU" in said
 
 
 def test_the_table_says_of_each_feature_and_family_what_its_checks_come_to() -> None:
@@ -108,7 +109,8 @@ class TestInstead:
     HERE = cell("0.19", "0.44", *LAME)
 
     def of(self, *others: Evidence, profile: Profile = DEFAULT) -> list[str]:
-        return [one.cell for one in answer.instead(self.HERE, others, profile)]
+        better = BetterCells((self.HERE, *others), profile)
+        return [one.cell for one in better.of(self.HERE.cell, self.HERE.pins)]
 
     def test_the_best_with_the_same_megatron_core_comes_first(self) -> None:
         near = cell("0.18", "0.44", *GOOD)
@@ -123,15 +125,17 @@ class TestInstead:
         here = cell("0.19", "0.44", *LAME, quantize("mla", "broken"))
         same = cell("0.19", "0.46", *LAME)
         good = cell("0.14", "0.44", *GOOD)
-        found = answer.instead(here, (same, good, cell("0.13", "0.44", *GOOD)), DEFAULT)
+        others = (here, same, good, cell("0.13", "0.44", *GOOD))
+        found = BetterCells(others).of(here.cell, here.pins)
         assert [one.cell for one in found] == [same.cell, good.cell]
         assert ("megatron-core", "0.19.0", "0.14.0") in found[1].differs
-        assert "megatron-core 0.19.0 -> 0.14.0" in answer.advice(found[1], 2)
+        assert "megatron-core 0.19.0 -> 0.14.0" in found[1].text()
 
     def test_what_is_no_better_for_the_profile_is_not_named(self) -> None:
         better = cell("0.19", "0.46", *GOOD)
         assert self.of(better, profile=RESTORE) == []
-        assert self.of(replace(better, device_class="gpu")) == []
+        untested = cell("0.19", "0.43")
+        assert BetterCells([better]).of(untested.cell, untested.pins)[0].cell == better.cell
 
 
 class TestWords:

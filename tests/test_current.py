@@ -60,7 +60,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(scan, "inspect", lambda *_: found.there)
     monkeypatch.setattr(remarks, "diagnose", lambda *_: ())
     monkeypatch.setattr(published, "load", lambda path: None)  # the doctor alone looks into it
-    monkeypatch.setattr(cells, "other_results", lambda workspace: ())
+    monkeypatch.setattr(cells, "other_results", lambda *_: ())
     monkeypatch.setattr(creation, "tools", lambda *_, **__: tmp_path / "tools")
     monkeypatch.setattr(process_variables, "driver_stub", lambda *_: None)
     monkeypatch.setattr(machine, "device_class", lambda: "host")
@@ -90,7 +90,7 @@ def test_its_evidence_is_written_where_it_is_run(
     assert dict(found.installed) == START["installed"]
     assert "PYTHONDONTWRITEBYTECODE" in found.platform["variables_set"]
     said = capsys.readouterr().out
-    assert said.startswith("compat-current: ✓ compatible (device class host)")
+    assert said.startswith("compat-current: ✓ compatible for default (device class host)")
     assert f"evidence: {tmp_path / 'compat-current.json'}" in said
 
 

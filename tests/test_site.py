@@ -112,7 +112,7 @@ def test_the_same_evidence_makes_the_same_bytes() -> None:
 
 def test_an_untested_cell_has_a_page_that_says_so() -> None:
     text = pages(hostile())["cells/compat-0.17-modelopt0.41.html"]
-    assert "There is no evidence of this combination" in text
+    assert "There is no result of this combination" in text
     assert "nox -s compat-0.17-modelopt0.41 -- --force" in text
     assert "✓" not in text
 
@@ -146,15 +146,16 @@ def test_stale_evidence_is_marked_on_its_square_and_page() -> None:
     assert "the suite changed" in found["cells/compat-0.16-modelopt0.41.html"]
 
 
-def test_what_to_take_instead_is_the_nearest_that_restores_every_family() -> None:
+def test_a_page_says_what_to_take_instead() -> None:
     bad = stand_in_evidence(event("restore[gpt]", "broken"))
     near = stand_in_evidence(event("restore[gpt]"), cell=stand_in_cell("0.16.1", "0.40.0"))
     far = stand_in_evidence(event("restore[gpt]"), cell=stand_in_cell("0.14.0", "0.31.0"))
-    there = Site(made(bad, near, far), {})
-    one = there.instead.of(there.entries[bad.cell])
-    assert one is not None
-    assert one.name == near.cell
-    assert there.instead.of(there.entries[far.cell]) == there.entries[near.cell]
+    found = dict(site.pages(Site(made(bad, near, far), {})))
+    page = found[f"cells/{bad.cell}.html"]
+    assert page.count("<dt>instead</dt>") == 1
+    assert f'<dt>instead</dt><dd><a class="name" href="../cells/{near.cell}.html"' in page
+    assert page.index("<dt>instead</dt>") < page.index("To repeat it")
+    assert "<dt>instead</dt>" not in found[f"cells/{near.cell}.html"]
 
 
 def test_a_series_says_what_it_broke_and_fixed() -> None:

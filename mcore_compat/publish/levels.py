@@ -91,7 +91,7 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
         level=level_of(points),
         counts=tuple((letter, _count(_of(points, feature))) for letter, feature in SHOWN),
         good=answer.outcome(e) is CellOutcome.COMPATIBLE,
-        says=failing[0].text() if failing else "nothing that was asked fails",
+        says=failing[0].text() if failing else "no check that was run fails",
         remarks=tuple(remarks),
     )
 

@@ -1,13 +1,13 @@
-"""The answer to a cell for a profile, in words: for whom it works, what does not, and what to take
-instead. The terminal, a cell's page and advice say the same. Pure."""
+"""The answer to a cell for a profile, in words: for whom it works, what does not, and under which
+condition it does. The terminal and a cell's page say the same. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcore_compat.core import profiles
-from mcore_compat.core.cells import AXES, parsed, series_of
+from mcore_compat.core.cells import AXES
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Point, Profile
@@ -150,92 +150,8 @@ def _square(points: Mapping[Point, CheckOutcome]) -> str:
     return f"{together} {good}/{of}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Instead:
-    """A cell that is better for a profile: how it ends, and in what it differs."""
-
-    cell: str
-    outcome: CellOutcome
-    fails: int
-    differs: tuple[tuple[str, str, str], ...]
-    """Axis, the version here, the version there."""
-
-
-def instead(e: Evidence, others: Iterable[Evidence], profile: Profile) -> tuple[Instead, ...]:
-    """What to take instead, from evidence of the same device class; empty where nothing is better.
-
-    First the best with this series of megatron-core, else with this one of ModelOpt, else the
-    nearest of all. Where that one is not compatible, the nearest that is comes second: it may be
-    another megatron-core, on another stack, which `differs` says.
-    """
-    mine = _cost(e, profile)
-    better = {
-        other.cell: other
-        for other in others
-        if other.checks
-        and other.device_class == e.device_class
-        and other.cell != e.cell
-        and _cost(other, profile) < mine
-    }
-    if not better:
-        return ()
-    costs = {name: _cost(other, profile) for name, other in better.items()}
-    apart = {name: _distance(e, other) for name, other in better.items()}
-    chosen = []
-    for axis in (MCORE, MODELOPT):
-        here = series_of(e.pins[axis])
-        kept = [name for name, other in better.items() if series_of(other.pins[axis]) == here]
-        if kept:
-            chosen.append(min(kept, key=lambda name: (costs[name], apart[name])))
-            break
-    else:
-        chosen.append(min(better, key=lambda name: (apart[name], costs[name])))
-    good = [name for name in better if costs[name][0] == 0]
-    if good and costs[chosen[0]][0]:
-        chosen.append(min(good, key=lambda name: apart[name]))
-    return tuple(_instead(e, better[name], profile) for name in chosen)
-
-
-def _instead(e: Evidence, other: Evidence, profile: Profile) -> Instead:
-    return Instead(
-        cell=other.cell,
-        outcome=outcome(other, profile),
-        fails=failing_points(other, profile),
-        differs=tuple(
-            (axis, e.pins[axis], other.pins[axis])
-            for axis in AXES
-            if e.pins[axis] != other.pins[axis]
-        ),
-    )
-
-
-_RANK = {CellOutcome.COMPATIBLE: 0, CellOutcome.PARTIAL: 1}
-
-
-def _cost(e: Evidence, profile: Profile) -> tuple[int, int]:
-    """How bad a cell is for a profile."""
-    if not e.checks:
-        return len(_RANK) + 1, 0
-    return _RANK.get(outcome(e, profile), len(_RANK)), failing_points(e, profile)
-
-
-def _distance(e: Evidence, other: Evidence) -> tuple[object, ...]:
-    """How far another cell is: axes that differ, then series of megatron-core and of ModelOpt."""
-    moved = sum(series_of(e.pins[axis]) != series_of(other.pins[axis]) for axis in AXES)
-    apart = (abs(_number(e.pins[a]) - _number(other.pins[a])) for a in (MCORE, MODELOPT))
-    return moved, *apart, other.cell
-
-
-def _number(version: str) -> int:
-    """Major and minor as one number: how far two series are apart."""
-    first = parsed(version)
-    return first.major * 1000 + first.minor
-
-
-def lines(
-    e: Evidence, others: Iterable[Evidence] | None, rules: Sequence[Pairs], profile: Profile
-) -> Iterator[tuple[str, str]]:
-    """The answer: what is said, and its text. `others`: from which advice is taken, None: none."""
+def lines(e: Evidence, rules: Sequence[Pairs], profile: Profile) -> Iterator[tuple[str, str]]:
+    """The answer: what is said, and its text."""
     if e.checks:
         yield "works", "; ".join(profiles.counted(e.checks, profile)) or "nothing that was asked"
         failed = failures(e, profile, rules)
@@ -245,21 +161,9 @@ def lines(
         for condition, what in beside.items():
             yield "only with", f"{condition}: {', '.join(what)}"
         if missing := not_asked(e, profile):
-            yield "not asked", "; ".join(missing)
+            yield "not run", "; ".join(missing)
         more = failing_points(e, ALL) - failing_points(e, profile)
         if more:
-            yield "beside", f"{more} more fail of what this profile does not take (all: --for all)"
-    if others is not None and outcome(e, profile) is not CellOutcome.COMPATIBLE:
-        found = instead(e, others, profile)
-        here = failing_points(e, profile) if e.checks else None
-        yield from (("instead", advice(one, here)) for one in found)
-        if not found:
-            yield "instead", "no known cell does better for this; nox -l lists them all"
-
-
-def advice(one: Instead, here: int | None) -> str:
-    """One cell to take instead, in words."""
-    changes = ", ".join(f"{axis} {old} -> {new}" for axis, old, new in one.differs)
-    fail = f", {one.fails} fail there" if one.fails else ""
-    fail += f" and {here} here" if one.fails and here is not None else ""
-    return f"nox -s {one.cell} ({one.outcome.value}{fail}): {changes}"
+            count = "1 failure" if more == 1 else f"{more} failures"
+            shown = "it" if more == 1 else "them"
+            yield "also", f"{count} outside this profile (--for all shows {shown})"

@@ -11,6 +11,7 @@ from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.results import answer
+from mcore_compat.results.better_cells import BetterCell
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.verdict import (
     SYMBOLS,
@@ -47,7 +48,7 @@ _STYLES = {
 
 def show(
     evidence: Evidence,
-    others: Sequence[Evidence] | None,
+    instead: Sequence[BetterCell] | None,
     console: Console,
     rules: Sequence[Pairs] = (),
     *,
@@ -56,8 +57,8 @@ def show(
 ) -> None:
     """Print a cell's verdict for a profile.
 
-    `others` are the cells that advice is taken from, None for no advice; `rules` are the expected
-    failures that the matrix declares; `every`: also what became of each check.
+    `instead`: what is better for the profile, None for no advice; `rules` are the expected failures
+    that the matrix declares; `every`: also what became of each check.
     """
     from rich.text import Text
 
@@ -67,8 +68,13 @@ def show(
     ended = answer.outcome(evidence, profile)
     head = Text(f"{evidence.cell}: ").append(spelt(ended), _style(ended))
     console.print(head.append(f" for {profile.text()} (device class {evidence.device_class})"))
-    for what, text in answer.lines(evidence, others, rules, profile):
+    for what, text in answer.lines(evidence, rules, profile):
         say(f"  {what}: {text}")
+    if instead is not None and ended is not CellOutcome.COMPATIBLE:
+        for better in instead:
+            say(f"  instead: {better.text()}")
+        if not instead:
+            say("  instead: no known cell does better for this; mcore-compat list has them all")
     if evidence.reason:
         say(f"  {evidence.reason.kind}: {evidence.reason.message}")
         if evidence.reason.help:
@@ -80,6 +86,14 @@ def show(
         console.print(_features(evidence))
     for name, outcomes in flapping(evidence.checks).items():
         say(f"flapping: {name} ended {', then '.join(outcomes)}", "bold")
+    _show_causes(evidence, rules, say)
+    _show_conditions(evidence, say)
+    if every and evidence.checks:
+        console.print(_checks(evidence))
+
+
+def _show_causes(evidence: Evidence, rules: Sequence[Pairs], say: Callable[..., None]) -> None:
+    """Why checks fail."""
     for cause in causes(evidence.checks):
         say(f"why not: {', '.join(cause.checks)}", "bold")
         say(f"  {cause.type}: {gist(cause.message)}")
@@ -88,9 +102,6 @@ def show(
             say(f"  the same with a GPU: {cause.gpu_independent}")
         for reason in declared(evidence, cause, rules):
             say(f"  declared: {reason}")
-    _show_conditions(evidence, say)
-    if every and evidence.checks:
-        console.print(_checks(evidence))
 
 
 def _show_conditions(evidence: Evidence, say: Callable[..., None]) -> None:

@@ -17,6 +17,7 @@ from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import answer, evidence, repairs, store, terminal_verdict, verdict
+from mcore_compat.results.better_cells import BetterCells
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
@@ -64,18 +65,21 @@ def show(result: Evidence, context: Context, *, advice: bool = True, every: bool
     """Print the verdict of a cell; `advice`: where it is not compatible, also what is better;
     `every`: also what became of each check."""
     console = terminal.console(soft_wrap=not sys.stdout.isatty())
-    others = None
-    if advice:
-        others = () if fits(result, context) else other_results(context.workspace.results)
     profile = context.profile or DEFAULT
+    instead = None
+    if advice:
+        fit = fits(result, context)
+        others = () if fit else other_results(context.workspace.results, result.device_class)
+        instead = BetterCells(others, profile).of(result.cell, result.pins)
     rules = context.matrix.expected
-    terminal_verdict.show(result, others, console, rules, profile=profile, every=every)
+    terminal_verdict.show(result, instead, console, rules, profile=profile, every=every)
 
 
-def other_results(folder: Path) -> tuple[Evidence, ...]:
-    """All results of main suites in a folder; one corrupt file must not take the rest away."""
+def other_results(folder: Path, device_class: str = "*") -> tuple[Evidence, ...]:
+    """All results of main suites in a folder, or those of a device class; one corrupt file must not
+    take the rest away."""
     results = []
-    for path in sorted(folder.glob("compat-*/main.*.json")):
+    for path in sorted(folder.glob(f"compat-*/main.{device_class}.json")):
         try:
             results.append(store.load(path, whole=False))
         except CompatError as error:

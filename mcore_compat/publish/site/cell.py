@@ -1,4 +1,4 @@
-"""A page for each cell: what was asked there, what failed and why, what to take instead. Pure."""
+"""A page for each cell: the answer, what to take instead, features, causes, checks. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import Counts, counts
 from mcore_compat.publish.rendering import environment, render, shown
-from mcore_compat.publish.site.view import Site
+from mcore_compat.publish.site.view import Entry, Site
 from mcore_compat.results import answer, verdict
+from mcore_compat.results.better_cells import BetterCell
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.repairs import Repair
 
@@ -34,14 +35,16 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class CellSection:
-    """A cell on one device class. `answer`: what is said of it first, for `default`; `features` ×
-    families, each with what its checks come to. `conditions`: each with the checks that hold under
-    it, and how they fail without it; `stood_in`: what a stand-in means for it; `exports`: lines for
-    a shell; `flapping`: outcomes by check; `repair`: the pin with which checks hold."""
+    """A cell on one device class. `answer`: what is said of it first, for `default`; `instead`:
+    what is better for it; `features` × families, each with what its checks come to. `conditions`:
+    each with the checks that hold under it, and how they fail without it; `stood_in`: what a
+    stand-in means for it; `exports`: lines for a shell; `flapping`: outcomes by check; `repair`:
+    the pin with which checks hold."""
 
     evidence: Evidence
     counts: Counts
     answer: tuple[tuple[str, str], ...]
+    instead: tuple[BetterCell, ...]
     features: tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]
     stood_in: str
     families: tuple[str, ...]
@@ -81,7 +84,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                 pinned=[(axis, entry.pins[axis], series_of(entry.pins[axis])) for axis in AXES],
                 cuda=next((e.cuda for e in results), None),
                 constraints=good,
-                instead=None if good else site.instead.of(entry),
+                instead=() if entry.by_class else _instead(site, entry, site.device_class),
             ),
         )
 
@@ -91,7 +94,8 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
     return CellSection(
         evidence=e,
         counts=counts(e),
-        answer=tuple(answer.lines(e, None, site.all_.matrix.expected, DEFAULT)),
+        answer=tuple(answer.lines(e, site.all_.matrix.expected, DEFAULT)),
+        instead=_instead(site, site.entries[e.cell], e.device_class),
         features=answer.table(e),
         stood_in=verdict.stood_in(e),
         families=e.families(),
@@ -107,6 +111,12 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
         stale=stale,
         seconds=sum(c.seconds or 0 for c in e.checks),
     )
+
+
+def _instead(site: Site, entry: Entry, device_class: str) -> tuple[BetterCell, ...]:
+    if entry.outcome(device_class) is CellOutcome.COMPATIBLE or device_class not in site.better:
+        return ()
+    return site.better[device_class].of(entry.name, entry.pins)
 
 
 def table(e: Evidence) -> Markup:

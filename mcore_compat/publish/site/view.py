@@ -1,11 +1,9 @@
-"""What the pages have in common: the cells by name, what to take instead, lines of tables. Pure."""
+"""What the pages have in common: the cells by name, better ones, lines of tables. Pure."""
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,10 +14,8 @@ from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.results import verdict
+from mcore_compat.results.better_cells import BetterCells
 from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
-
-_WEIGHT = dict(zip(AXES, (4, 4, 2, 2, 1), strict=True))
-"""What it costs a person to move along an axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +82,9 @@ class Site:
         return csv_and_constraints.constraints(self.all_.found, self.all_.repairs)
 
     @cached_property
-    def instead(self) -> Instead:
-        return Instead([entry for entry in self.entries.values() if entry.name in self.constraints])
+    def better(self) -> Mapping[str, BetterCells]:
+        """By device class: what to take instead of a cell, for `default`."""
+        return {d: BetterCells(results) for d, results in self.all_.by_class.items()}
 
 
 def _default(name: str) -> bool:
@@ -110,57 +107,6 @@ def _order(entry: Entry) -> tuple[object, ...]:
 def rest(entry: Entry) -> tuple[object, ...]:
     """The stack, to sort by: the newest first."""
     return tuple(tuple(-part for part in parsed(entry.pins[axis]).release) for axis in AXES[2:])
-
-
-class Instead:
-    """The nearest cell whose checkpoints all restore: the one that shares most axes, and of
-    those the one whose releases are nearest. Looked up by what is shared, not one by one."""
-
-    def __init__(self, good: Sequence[Entry]) -> None:
-        self._series = {
-            entry.name: tuple(series_of(entry.pins[axis]) for axis in AXES) for entry in good
-        }
-        self._good = good
-        kept = [
-            keep
-            for size in range(len(AXES), -1, -1)
-            for keep in itertools.combinations(range(len(AXES)), size)
-        ]
-        cost = {keep: sum(_WEIGHT[a] for i, a in enumerate(AXES) if i not in keep) for keep in kept}
-        self._kept = sorted(kept, key=lambda keep: (cost[keep], keep))
-        self._by: dict[tuple[int, ...], dict[tuple[str, ...], list[Entry]]] = {}
-
-    def of(self, entry: Entry) -> Entry | None:
-        """None where no cell restores every family."""
-        mine = tuple(series_of(entry.pins[axis]) for axis in AXES)
-        for keep in self._kept:
-            there = [
-                other
-                for other in self._index(keep).get(tuple(mine[i] for i in keep), ())
-                if other.name != entry.name
-            ]
-            if there:
-                return min(there, key=lambda other: (_apart(entry.pins, other.pins), other.name))
-        return None
-
-    def _index(self, keep: tuple[int, ...]) -> dict[tuple[str, ...], list[Entry]]:
-        if keep not in self._by:
-            cells = self._by[keep] = {}
-            for entry in self._good:
-                series = self._series[entry.name]
-                cells.setdefault(tuple(series[i] for i in keep), []).append(entry)
-        return self._by[keep]
-
-
-def _apart(entry: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, ...]:
-    return tuple(_distance(entry[axis], other[axis]) for axis in AXES)
-
-
-@functools.cache
-def _distance(entry: str, other: str) -> int:
-    numbers = [(parsed(v).major * 1000 + parsed(v).minor) * 100 + parsed(v).micro
-               for v in (entry, other)]  # fmt: skip
-    return abs(numbers[0] - numbers[1])
 
 
 def totals(outcomes: Iterable[CellOutcome]) -> list[tuple[str, int]]:

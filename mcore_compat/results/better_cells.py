@@ -1,0 +1,148 @@
+"""What to take instead of a cell: the cells that are better for a profile, and near. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mcore_compat.core.cells import AXES, parsed, series_of
+from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.profiles import DEFAULT, Profile
+from mcore_compat.results.answer import failing_points, outcome
+from mcore_compat.results.evidence import Evidence
+
+_PAIR = AXES[:2]
+"""megatron-core and ModelOpt: who keeps one of these is told of the best with it."""
+
+_RANK = {CellOutcome.COMPATIBLE: 0, CellOutcome.PARTIAL: 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetterCell:
+    """A cell that is better for a profile: how it ends, how many points of the profile fail there,
+    and `here` (None: not known), and in what the two differ."""
+
+    cell: str
+    outcome: CellOutcome
+    fails: int
+    here: int | None
+    differs: tuple[tuple[str, str, str], ...]
+    """Axis, the version here, the version there."""
+
+    def ending(self) -> str:
+        """`partial, 2 fail there and 7 here`."""
+        if not self.fails:
+            return self.outcome.value
+        here = f" and {self.here} here" if self.here is not None else ""
+        return f"{self.outcome.value}, {self.fails} fail there{here}"
+
+    def text(self) -> str:
+        """The command, how the cell ends, and what changes."""
+        changes = ", ".join(f"{axis} {old} -> {new}" for axis, old, new in self.differs)
+        return f"nox -s {self.cell} ({self.ending()}): {changes}"
+
+
+class _Cost(NamedTuple):
+    """How bad a cell is for a profile."""
+
+    rank: int
+    fails: int
+
+
+_WORST = _Cost(len(_RANK) + 1, 0)
+
+
+class BetterCells:
+    """Looks up what to take instead, among results of main suites of one device class. Of thousands
+    of cells each is held against those that come into question, not against all."""
+
+    def __init__(self, results: Iterable[Evidence], profile: Profile = DEFAULT) -> None:
+        self._results = {e.cell: e for e in results if e.checks}
+        self._endings = {name: outcome(e, profile) for name, e in self._results.items()}
+        self._costs = {
+            name: _Cost(_RANK.get(self._endings[name], len(_RANK)), failing_points(e, profile))
+            for name, e in self._results.items()
+        }
+        self._cheapest: dict[tuple[str, str], list[str]] = {}
+        for name in sorted(self._results, key=lambda name: self._costs[name]):
+            for axis in _PAIR:
+                there = self._cheapest.setdefault(self._key(name, axis), [])
+                if not there or self._costs[name] == self._costs[there[0]]:
+                    there.append(name)
+        self._good: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
+
+    def _key(self, name: str, axis: str) -> tuple[str, str]:
+        return axis, series_of(self._results[name].pins[axis])
+
+    def of(self, cell: str, pins: Mapping[str, str]) -> tuple[BetterCell, ...]:
+        """What to take instead of a cell with these `pins`, which need not have a result; empty
+        where nothing is better.
+
+        First the best with this series of megatron-core, else with this one of ModelOpt. Where that
+        one is not compatible, the nearest that is comes second: it may be another megatron-core, on
+        another stack, which `differs` says.
+        """
+        mine = self._costs.get(cell, _WORST)
+        chosen: list[str] = []
+        for axis in _PAIR:
+            cheapest = self._cheapest.get((axis, series_of(pins[axis])), ())
+            better = [name for name in cheapest if self._costs[name] < mine]
+            if better:
+                chosen = [self._nearest(pins, better)]
+                break
+        if mine.rank and not any(self._costs[name].rank == 0 for name in chosen):
+            chosen += self._nearest_good(pins)
+        return tuple(self._better(cell, pins, name) for name in chosen)
+
+    def _nearest(self, pins: Mapping[str, str], names: Iterable[str]) -> str:
+        return min(names, key=lambda name: (*_distance(pins, self._results[name].pins), name))
+
+    def _nearest_good(self, pins: Mapping[str, str]) -> list[str]:
+        """The compatible cell that shares most axes, and of those the nearest."""
+        for size in range(len(AXES), -1, -1):
+            near = [
+                name
+                for axes in itertools.combinations(AXES, size)
+                for name in self._sharing(axes).get(_series(pins, axes), ())
+            ]
+            if near:
+                return [self._nearest(pins, near)]
+        return []
+
+    def _sharing(self, axes: tuple[str, ...]) -> Mapping[tuple[str, ...], list[str]]:
+        """The compatible cells by their series on some axes."""
+        if axes not in self._good:
+            index = self._good[axes] = {}
+            for name, cost in self._costs.items():
+                if cost.rank == 0:
+                    index.setdefault(_series(self._results[name].pins, axes), []).append(name)
+        return self._good[axes]
+
+    def _better(self, cell: str, pins: Mapping[str, str], name: str) -> BetterCell:
+        other = self._results[name].pins
+        return BetterCell(
+            cell=name,
+            outcome=self._endings[name],
+            fails=self._costs[name].fails,
+            here=self._costs[cell].fails if cell in self._costs else None,
+            differs=tuple((a, pins[a], other[a]) for a in AXES if pins[a] != other[a]),
+        )
+
+
+def _series(pins: Mapping[str, str], axes: Iterable[str] = AXES) -> tuple[str, ...]:
+    return tuple(series_of(pins[axis]) for axis in axes)
+
+
+def _distance(pins: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, ...]:
+    """How far another cell is: axes that differ, then how far apart the releases of megatron-core
+    and of ModelOpt are."""
+    moved = sum(a != b for a, b in zip(_series(pins), _series(other), strict=True))
+    return moved, *(abs(_number(pins[axis]) - _number(other[axis])) for axis in _PAIR)
+
+
+def _number(version: str) -> int:
+    """A version as one number: how far two are apart."""
+    there = parsed(version)
+    return (there.major * 1000 + there.minor) * 100 + there.micro
