@@ -55,10 +55,19 @@ def told(e: Evidence, profile: Profile = DEFAULT) -> list[str]:
 
 def test_what_works_is_counted_by_feature_and_what_fails_is_told_with_why() -> None:
     e = cell("0.16", "0.41", restore("gpt"), restore("mla", "broken"), quantize("gpt"))
-    assert told(e)[:2] == [
+    assert told(e)[:3] == [
         "works: restore 1/2 (gpt); quantize 1/1",
+        "compatible: for gpt alone (--families gpt)",
         "fails: restore of mla: KeyError: 'decoder.weight'",
     ]
+
+
+def test_the_families_for_which_alone_it_is_compatible_are_named() -> None:
+    e = cell("0.16", "0.41", *GOOD, restore("mla"), quantize("mla", "broken"))
+    assert "compatible: for gpt alone (--families gpt)" in told(e)
+    assert not [line for line in told(cell("0.16", "0.41", *GOOD)) if "alone" in line]
+    nowhere = cell("0.16", "0.41", *GOOD, event("import-packages", "broken", feature="install"))
+    assert answer.compatible_families(nowhere, DEFAULT) == ()
 
 
 def test_one_reason_is_told_once_for_all_that_it_fails() -> None:

@@ -90,7 +90,8 @@ class PublishedCheck(NamedTuple):
 
 
 class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
-    """One cell on one device class; `outcome`: its verdict for the profile `default`.
+    """One cell on one device class; `outcome`: its verdict for the profile `default`; `level`: how
+    far it gets on the ladder of the headline.
 
     `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
     and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
@@ -109,6 +110,7 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     name: CellName = field(name="cell")
     device_class: DeviceClass
     outcome: Outcome
+    level: str
     reason: str | None
     pins: Annotated[Mapping[str, str], Meta(extra_json_schema={"required": [*AXES]})]
     cuda: int

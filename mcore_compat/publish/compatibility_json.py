@@ -25,6 +25,7 @@ from mcore_compat.base import files
 from mcore_compat.core import profiles
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILURES
+from mcore_compat.publish import levels
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
@@ -86,6 +87,7 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
         name=e.cell,
         device_class=e.device_class,
         outcome=e.outcome.value,
+        level=levels.level(e).key,
         reason=e.reason.message if e.reason else None,
         pins=e.pins,
         cuda=e.cuda,

@@ -13,6 +13,7 @@ from mcore_compat.base.foreign import line, plain
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.environments import plain_import
+from mcore_compat.publish import levels
 from mcore_compat.publish.collation import order
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
@@ -44,6 +45,7 @@ def csv_text(results: Sequence[Evidence]) -> str:
         "cell",
         "device_class",
         "cell_outcome",
+        "level",
         *AXES,
         "cuda",
         "te_extension",
@@ -56,7 +58,8 @@ def csv_text(results: Sequence[Evidence]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
     for e in sorted(results, key=order):
-        start = [e.cell, e.device_class, e.outcome.value, *(e.pins[axis] for axis in AXES)]
+        ending = [e.outcome.value, levels.level(e).key]
+        start = [e.cell, e.device_class, *ending, *(e.pins[axis] for axis in AXES)]
         start += [str(e.cuda), e.te_extension, e.taken]
         by_family: dict[str, dict[str, str]] = {"": {}} if not e.families() else {}
         conditions: dict[str, list[str]] = {}

@@ -75,20 +75,17 @@ class Square:
 
 def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> Square:
     """What the headline says of a result."""
-    if e is None or e.outcome in (CellOutcome.ERROR, CellOutcome.UNTESTED):
+    if e is None or level(e) is Level.UNTESTED:
         return Square(level=Level.UNTESTED, says="there is no result of this pair")
     if not e.checks:
-        level = Level.UNRESOLVABLE
-        if e.outcome is CellOutcome.UNBUILDABLE:
-            level = Level.UNBUILDABLE
-        return Square(level=level, says=e.reason.message if e.reason else "")
+        return Square(level=level(e), says=e.reason.message if e.reason else "")
     remarks = ["stale"] if stale else []
     if e.te_extension == STAND_IN:
         remarks.append("stand-in")
     points = profiles.points(e.checks)
     failing = answer.failures(e, DEFAULT, rules) or answer.failures(e, ALL, rules)
     return Square(
-        level=level_of(points),
+        level=_rung(points),
         counts=tuple((letter, _count(_of(points, feature))) for letter, feature in SHOWN),
         good=answer.outcome(e) is CellOutcome.COMPATIBLE,
         says=failing[0].text() if failing else "no check that was run fails",
@@ -96,8 +93,18 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
     )
 
 
-def level_of(points: Mapping[Point, CheckOutcome]) -> Level:
-    """The highest rung that is reached."""
+def level(e: Evidence) -> Level:
+    """How far a result gets."""
+    if e.outcome in (CellOutcome.ERROR, CellOutcome.UNTESTED):
+        return Level.UNTESTED
+    if not e.checks:
+        unbuildable = e.outcome is CellOutcome.UNBUILDABLE
+        return Level.UNBUILDABLE if unbuildable else Level.UNRESOLVABLE
+    return _rung(profiles.points(e.checks))
+
+
+def _rung(points: Mapping[Point, CheckOutcome]) -> Level:
+    """The highest one that is reached."""
     restores, quantizes, te, gpu = (_held(_of(points, feature)) for _, feature in SHOWN)
     if not restores[0]:
         return Level.NOTHING

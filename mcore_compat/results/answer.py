@@ -4,7 +4,7 @@ condition it does. The terminal and a cell's page say the same. Pure."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES
@@ -93,6 +93,16 @@ def _short(text: str) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
+def compatible_families(e: Evidence, profile: Profile) -> tuple[str, ...]:
+    """The families for which alone a cell is compatible; empty where it is for the whole profile,
+    or for none."""
+    if outcome(e, profile) is CellOutcome.COMPATIBLE:
+        return ()
+    asked = profile.families or e.families()
+    alone = {family: replace(profile, families=(family,)) for family in asked}
+    return tuple(f for f in asked if outcome(e, alone[f]) is CellOutcome.COMPATIBLE)
+
+
 def conditional(e: Evidence, profile: Profile) -> dict[str, tuple[str, ...]]:
     """By condition, in one line: the features and families that hold only under it."""
     by_condition: dict[str, list[CheckResult]] = {}
@@ -154,11 +164,11 @@ def lines(e: Evidence, rules: Sequence[Pairs], profile: Profile) -> Iterator[tup
     """The answer: what is said, and its text."""
     if e.checks:
         yield "works", "; ".join(profiles.counted(e.checks, profile)) or "nothing that was asked"
-        failed = failures(e, profile, rules)
-        beside = conditional(e, profile)
-        for each in failed:
+        if of := compatible_families(e, profile):
+            yield "compatible", f"for {', '.join(of)} alone (--families {','.join(of)})"
+        for each in failures(e, profile, rules):
             yield "fails", each.text()
-        for condition, what in beside.items():
+        for condition, what in conditional(e, profile).items():
             yield "only with", f"{condition}: {', '.join(what)}"
         if missing := not_asked(e, profile):
             yield "not run", "; ".join(missing)
