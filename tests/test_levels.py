@@ -57,6 +57,17 @@ def test_a_square_counts_what_holds_and_says_what_cannot_be_told() -> None:
     assert levels.square(made("R+ Q+")).good
 
 
+def test_the_one_to_take_is_the_newest_good_or_else_the_newest_that_gets_furthest() -> None:
+    def best(*squares: str) -> str:
+        table = {("0.16", f"0.4{n}"): levels.square(made(text)) for n, text in enumerate(squares)}
+        return levels.best_of(table, "0.16", [f"0.4{n}" for n in range(len(squares) + 1)])
+
+    assert best("R+ Q+", "R+ Q+", "R+ Q-") == "0.41"
+    assert best("R+ R- Q+", "R+ R- Q+ T+", "R+ R- Q+ T+", "R+ Q-") == "0.42"
+    assert best("R+ Q-", "R-") == ""
+    assert best() == ""
+
+
 def test_what_did_not_come_to_its_checks_has_no_level() -> None:
     assert levels.square(None).level is Level.UNTESTED
     why = Reason(kind="unresolvable", message="numpy", help="")

@@ -55,7 +55,7 @@ def _pairs(all_: Collated, device_class: str) -> dict[str, Any]:
     none = levels.square(None)
     rows, notes = {}, {}
     for mcore in reversed(all_.matrix.mcore_series):
-        best = levels.newest_good(squares, mcore, columns)
+        best = levels.best_of(squares, mcore, columns)
         rows[mcore] = [
             (squares.get((mcore, modelopt), none), modelopt == best)
             for modelopt in reversed(columns)

@@ -158,10 +158,19 @@ def _said(e: Evidence, rules: Sequence[Pairs]) -> list[str]:
     return [*failing, *(f"{', '.join(what)}: only with {how}" for how, what in beside.items())]
 
 
-def newest_good(squares: Mapping[tuple[str, str], Square], row: str, columns: Sequence[str]) -> str:
-    """The newest column of a row that is compatible for `default`; empty where none is."""
-    good = (c for c in reversed(columns) if (row, c) in squares and squares[row, c].good)
-    return next(good, "")
+def best_of(squares: Mapping[tuple[str, str], Square], row: str, columns: Sequence[str]) -> str:
+    """The column to take in a row, of columns with the oldest first: the newest that is compatible
+    for `default`; where none is, the newest of those that get furthest, if quantized state comes
+    back there at all. Empty where there is none."""
+    line = {c: squares[row, c] for c in reversed(columns) if (row, c) in squares}
+    good = next((column for column, square in line.items() if square.good), "")
+    if good or not line:
+        return good
+    far = max(line, key=lambda column: _ORDER.index(line[column].level))
+    return far if line[far].level in _ORDER[_ORDER.index(Level.SOME) :] else ""
+
+
+_ORDER = [*Level]
 
 
 def runs(words: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -89,7 +89,7 @@ def matrix(
         "matrix.svg",
         columns=newest_columns,
         lines=lines,
-        best={row: levels.newest_good(table, row, columns) for row in rows},
+        best={row: levels.best_of(table, row, columns) for row in rows},
         fills={level: FILLS[level] for level in FILLS if level in there},
         title=f"megatron-core × ModelOpt, device class {device_class}",
         described={

@@ -27,7 +27,7 @@ ROWS = 50
 @dataclass(frozen=True, kw_only=True)
 class PairSquare:
     """A pair of series on the page: what the headline says of it, and further notes; `best`: the
-    newest of its row that is compatible for `default`."""
+    one to take in its row."""
 
     entry: Entry
     shown: Square
@@ -90,7 +90,7 @@ def squares(site: Site, device_class: str) -> dict[tuple[str, str], PairSquare]:
     mine = [entry for entry in site.entries.values() if entry.default]
     shown = {entry.pair: _shown(site, entry, device_class) for entry in mine}
     columns = sorted({pair[1] for pair in shown}, key=parsed)
-    best = {pair[0]: levels.newest_good(shown, pair[0], columns) for pair in shown}
+    best = {pair[0]: levels.best_of(shown, pair[0], columns) for pair in shown}
     return {
         entry.pair: PairSquare(
             entry=entry,

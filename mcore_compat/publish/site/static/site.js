@@ -262,14 +262,20 @@
       const at = line.getBoundingClientRect();
       return at.bottom > -100 && at.top < window.innerHeight + 100;
     }
-    /* The newest ModelOpt of a row with which nothing fails of the profile. */
+    /* The ModelOpt to take in a row: the newest with which nothing fails of the profile; where
+       something always does, the newest of those that get furthest on the ladder. */
     const best = { of: "", say: null };
-    function bestOf(mcore, state) {
+    const ladder = Object.keys(data.levels);
+    function bestOf(mcore, state, say) {
       if (state.kind || state.te || state.torch || state.python) return "";
       const of = state.for || "default";
       if (best.of !== of + state.family) Object.assign(best, { of: of + state.family, say: asked({ ...state, for: of }) });
-      return data.modelopt.find((modelopt) => (byPair.get(`${mcore} ${modelopt}`) || []).some(
-        (cell) => cell.own && cell.device === state.device && best.say(cell).word === "compatible"));
+      const own = (modelopt) => (byPair.get(`${mcore} ${modelopt}`) || []).find((cell) => cell.own && cell.device === state.device);
+      const good = data.modelopt.find((modelopt) => own(modelopt) && best.say(own(modelopt)).word === "compatible");
+      if (good || state.for || state.family || !data.modelopt.length) return good;
+      const reach = (modelopt) => own(modelopt) ? ladder.indexOf(say(own(modelopt)).word) : -1;
+      const far = data.modelopt.reduce((a, b) => reach(b) > reach(a) ? b : a);
+      return reach(far) >= ladder.indexOf("some") ? far : "";
     }
     function drawMatrix(state, say) {
       const stack = state.te || state.torch || state.python;
@@ -278,7 +284,7 @@
       const near = [...matrix.tBodies[0].rows].map(inView);
       for (const [r, mcore] of data.mcore.entries()) {
         const line = matrix.tBodies[0].rows[r];
-        const best = bestOf(mcore, state);
+        const best = bestOf(mcore, state, say);
         for (const [c, modelopt] of data.modelopt.entries()) {
           const every = byPair.get(`${mcore} ${modelopt}`) || [];
           const there = every.filter((cell) => fits(cell, state));
