@@ -20,12 +20,14 @@ from test_toolkits import toolkit
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import InfrastructureError, WrongFileError
+from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, toolkits
 from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
 from mcore_compat.resolve import refusal
+from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import evidence, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import gpu_slots, machine, memory, pipeline
@@ -237,3 +239,21 @@ class TestWhatIsThereAlready:
         ran(stages)
         ran(stages, force=True)
         assert stages.suite.runs == 2
+
+
+def test_the_lock_of_further_pins_does_not_depend_on_whether_their_cell_has_one(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = stages.context()
+    name = f"{CELL}-with-transformers@4.57.x"
+    made: list[tuple[str, str]] = []
+
+    def make(cell: Cell, *_: Any, near: Lock | None = None, **__: Any) -> Lock:
+        made.append((cell.name, near.cell if near else ""))
+        none = {"exclude_newer": "", "axes": {}, "pins": (), "source_only": ()}
+        return Lock(cell=cell.name, text="", **none)
+
+    monkeypatch.setattr(pipeline.resolution, "make", make)
+    pipeline.lock_of(pipeline.chosen(name, here), here)
+    assert made == [(CELL, ""), (name, CELL)]
+    assert not stages.workspace.lock(CELL).exists()

@@ -5,6 +5,7 @@ Nothing is compiled here.
 
 import dataclasses
 import json
+import os
 import time
 import zipfile
 from pathlib import Path
@@ -109,9 +110,13 @@ def test_a_failed_build_leaves_nothing_that_counts(tools: StandIn) -> None:
     assert left_behind() == []
     assert wheelhouse.lookup(said.key) is None
     assert said.log.endswith("build.log")
+    assert kept_wheels.failed_lately(str(said.key))
+    old = time.time() - kept_wheels.REMEMBER_S
+    os.utime(Path(said.log).parent / "failed.json", (old, old))
+    assert not kept_wheels.failed_lately(str(said.key))  # and is tried again
     tools.ends.clear()
-    (Path(said.log).parent / "failed.json").unlink()
     built(tools)
+    assert not kept_wheels.failed_lately(str(said.key))
     assert tools.count == 2
 
 

@@ -163,12 +163,8 @@ def remembered(key: Key, inputs: str) -> Unbuildable | None:
     Raises:
         InfrastructureError: what is kept of it cannot be read.
     """
-    path = folder() / str(key) / "failed.json"
-    failure = _decoded(path, Failure)
-    if failure is None or failure.inputs != inputs:
-        return None
-    # A clock that was set back is no reason to believe it for longer.
-    if not 0 <= time.time() - path.stat().st_mtime < REMEMBER_S:
+    failure = _decoded(folder() / str(key) / "failed.json", Failure)
+    if failure is None or failure.inputs != inputs or not failed_lately(str(key)):
         return None
     return Unbuildable(
         key=key,
@@ -177,6 +173,16 @@ def remembered(key: Key, inputs: str) -> Unbuildable | None:
         log=failure.log,
         cause=failure.cause,
     )
+
+
+def failed_lately(key: str) -> bool:
+    """Whether a build of this key failed a short while ago."""
+    try:
+        since = time.time() - (folder() / key / "failed.json").stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    # A clock that was set back is no reason to believe it for longer.
+    return 0 <= since < REMEMBER_S
 
 
 def remember(failed: Unbuildable, inputs: str) -> None:

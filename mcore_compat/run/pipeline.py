@@ -122,12 +122,17 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
 
 def _without_further(cell: Cell, context: Context) -> Lock | None:
     """The lock of a cell without the pins that its name asks for beside the axes, from which it is
-    to differ in no more than these need; None where there is none, or nothing is asked for."""
+    to differ in no more than these need; resolved, and not written, where there is none. None where
+    nothing is asked for, or that cell cannot be resolved."""
     if not cell.further:
         return None
     path = context.workspace.lock(plain_name(cell.name))
     lock = locks.read(path) if path.exists() else None
-    return lock if lock and _holds(lock.axes, cell) else None
+    if lock and _holds(lock.axes, cell):
+        return lock
+    plain = replace(cell, name=plain_name(cell.name), further=())
+    made = resolution.make(plain, context.matrix, context.releases, uv=context.uv, run=context.run)
+    return made if isinstance(made, Lock) else None
 
 
 def run_cell(name: str, options: Options, context: Context) -> Outcome:

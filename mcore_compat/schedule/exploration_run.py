@@ -15,7 +15,7 @@ from mcore_compat.analysis.exploration import CellChoice
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, series_of
-from mcore_compat.environments import wheelhouse
+from mcore_compat.environments import kept_wheels, wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
@@ -124,7 +124,7 @@ def view(
     real = context.te_extension == evidence.REAL or device == "gpu"
     refused: set[str] = set()
     if real:
-        failed = {k for k in keys.values() if (wheelhouse.folder() / k / "failed.json").exists()}
+        failed = {key for key in keys.values() if kept_wheels.failed_lately(key)}
         here = te_extension.buildable(near, context)
         refused = failed | {key for name, key in keys.items() if name not in here}
     build_minutes = matrix_run.recorded_builds().get(TE, plan.BUILD_S[TE]) / 60
