@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from support import HOSTILE
 from mcore_compat.analysis import recommend
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.rendering import shown
-from mcore_compat.publish.site import choose
+from mcore_compat.publish.site import choose, index
 from mcore_compat.publish.site.view import Site
+from mcore_compat.results import answer
 
 pytestmark = pytest.mark.browser
 
@@ -90,7 +92,7 @@ def test_a_family_and_check_show_their_outcome(opened: Opened, sample: Site) -> 
 
 
 def test_a_stack_shows_its_cells_and_nothing_else(opened: Opened, sample: Site) -> None:
-    page = opened("index.html?te=2.9")
+    page = opened("index.html?te=2.9&for=default")
     said = words(page)
     of = {one.pair: one.outcome("host").value for one in sample.entries.values()
           if one.pins["transformer-engine"].startswith("2.9.")}  # fmt: skip
@@ -101,8 +103,10 @@ def test_a_stack_shows_its_cells_and_nothing_else(opened: Opened, sample: Site) 
 
 
 def test_each_device_class_shows_its_own_evidence(opened: Opened) -> None:
-    page = opened("index.html")
     both = "megatron-core 0.16, ModelOpt 0.41: "
+    ladder = opened("index.html").locator("#matrix td", has_text=both)
+    assert re.search(r"gpu: [○◔◑◕●] [1-5]", ladder.text_content())
+    page = opened("index.html?for=default")
     square = page.locator("#matrix td", has_text=both)
     assert "gpu: partial" in square.text_content()
     page.get_by_label("Device class").select_option("gpu")
@@ -117,11 +121,13 @@ def test_untested_and_stale_and_needs_gpu_are_always_seen(opened: Opened, sample
     untested = [one for one in sample.entries.values() if one.default and not one.by_class]
     assert list(words(page).values()).count("untested") == len(untested) > 0
     assert page.locator("#matrix td.stale .note", has_text="stale").count() == 2
+    assert page.locator("#matrix .note", has_text="GPU –").count() > 0
+    page.locator("select[name=for]").select_option("all")
     assert page.locator("#matrix .note", has_text="need gpu").count() > 0
 
 
 def test_the_list_is_searched_sorted_and_filtered(opened: Opened, sample: Site) -> None:
-    page = opened("index.html")
+    page = opened("index.html?for=default")
     off = [one.name for one in sample.entries.values() if not one.default]
     assert sorted(names(page)) == sorted(off)
     page.locator("select[name=list]").select_option("all")
@@ -139,6 +145,45 @@ def test_the_list_is_searched_sorted_and_filtered(opened: Opened, sample: Site) 
     partial = [one for one in found if one.outcome("host") is CellOutcome.PARTIAL]
     assert len(names(page)) == len(partial)
     assert f"{len(partial)} cells" in page.locator("#list-said").text_content()
+
+
+def test_the_matrix_is_that_of_a_profile_and_links_to_it(opened: Opened, sample: Site) -> None:
+    page = opened("index.html")
+    for name in ("default", "restore"):
+        profile = index.profiles_of(sample)[name]
+        page.locator("select[name=for]").select_option(name)
+        said = words(page)
+        for one in sample.entries.values():
+            e = one.by_class.get("host")
+            if one.default and e:
+                ended = answer.outcome(e, profile)
+                assert said["megatron-core {}, ModelOpt {}: ".format(*one.pair)] == ended.value
+        assert f"for={name}" in address_of(page)
+        page.reload()
+        assert words(page) == said
+
+
+def test_a_small_screen_steps_from_series_to_series(opened: Opened) -> None:
+    page = opened("index.html", width=380)
+    rows = page.locator("#matrix tbody tr:visible")
+    assert rows.count() == 1
+    newest = rows.first.get_attribute("data-series")
+    page.get_by_role("button", name="older megatron-core").click()
+    assert page.locator("#matrix tbody tr:visible").first.get_attribute("data-series") != newest
+    page.get_by_role("button", name="newer megatron-core").click()
+    assert page.locator("#matrix tbody tr:visible").first.get_attribute("data-series") == newest
+
+
+def test_a_square_says_why_where_it_is_pointed_at(opened: Opened, sample: Site) -> None:
+    page = opened("index.html")
+    why = page.locator("#why")
+    before = why.text_content()
+    link = page.locator("#matrix td.o-restores a").first
+    link.focus()
+    assert why.text_content() != before
+    assert link.get_attribute("href").removesuffix(".html").removeprefix("cells/") in " ".join(
+        [why.inner_html(), why.text_content()]
+    )
 
 
 def test_any_view_can_be_linked_and_survives_a_reload(opened: Opened) -> None:

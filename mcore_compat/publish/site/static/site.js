@@ -311,13 +311,21 @@
     for (const cell of cells) named.set(cell.name, [...(named.get(cell.name) || []), cell]);
     const cells_of = (name) => named.get(name) || [];
 
+    /* Its place on the ladder, after a space; empty of what is none. */
+    function numberOf(word) {
+      const level = data.levels[word];
+      return level && /^\d/.test(level) ? ` ${level.split(":")[0]}` : "";
+    }
     function drawSquare(square, cell, mcore, modelopt, said, shown, others, elsewhere, say, best) {
       const notes = [...(said.counts || [])];
       if (said.gpu) notes.push(`${said.gpu} need gpu`);
       if (shown && shown.standIn) notes.push("stand-in");
       if (shown && shown.stale) notes.push("stale");
       if (others) notes.push(`+${others} off-stack`);
-      for (const other of elsewhere) notes.push(`${other.device}: ${say(other).text}`);
+      for (const other of elsewhere) {
+        const there = say(other);
+        notes.push(`${other.device}: ${there.text || data.symbols[there.word] + numberOf(there.word)}`);
+      }
       const signature = [cell ? cell.name : "", said.word, said.text, best, ...notes].join("|");
       if (square.dataset.signature === signature) return;
       square.dataset.signature = signature;
@@ -335,10 +343,8 @@
       }
       const [hidden, sign, word, ...old] = inside.children;
       const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-      const level = data.levels[said.word];
-      const number = level && /^\d/.test(level) ? ` ${level.split(":")[0]}` : "";
-      put(hidden, `megatron-core ${mcore}, ModelOpt ${modelopt}: ${said.text ? "" : `${level}; `}`);
-      put(sign, data.symbols[said.word] + number);
+      put(hidden, `megatron-core ${mcore}, ModelOpt ${modelopt}: ${said.text ? "" : `${data.levels[said.word]}; `}`);
+      put(sign, data.symbols[said.word] + numberOf(said.word));
       put(word, said.text);
       notes.forEach((note, i) => { if (old[i]) put(old[i], note); else inside.append(make("span", "note", note)); });
       for (const extra of old.slice(notes.length)) extra.remove();
