@@ -52,6 +52,17 @@ class Interrupted(InfrastructureError):
     exit_code = 130
 
 
+class ExitCode(int):
+    """What a process ends with where a verdict was given; `why`: in the one line that matters."""
+
+    why: str
+
+    def __new__(cls, code: int, why: str = "") -> ExitCode:
+        made = super().__new__(cls, code)
+        made.why = why
+        return made
+
+
 LONGEST = 400
 """Characters of an error: what is longer is no line any more."""
 

@@ -23,6 +23,6 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def call(args: Namespace) -> int:
-    """Run the cell; 0 where it is as expected."""
+    """Run the cell; 0 where it is compatible for the profile."""
     args.further = pins.together(args.further)
     return options.run_named([format_name(options.taken(Request, args))], args)

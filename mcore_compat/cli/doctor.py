@@ -21,7 +21,7 @@ from mcore_compat.run.profile_words import ProfileWords
 
 OUTPUT = Path("compat-current.json")
 
-ANSWERS = "0 nothing is wrong, 1 something is; with --run as of a cell"
+ANSWERS = "0 nothing is wrong, 1 something is; with --run: 0 compatible for the profile, 1 not"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def call(args: Namespace) -> int:
-    """Print what is wrong; 0 where nothing is, with `--run` where the verdict is as expected."""
+    """Print what is wrong; 0 where nothing is, with `--run` where the verdict is `compatible`."""
     given = [name for name in ("output", "only", "limit") if getattr(args, name) is not None]
     if given and not args.run:
         raise UsageError(f"--{given[0]} goes with --run")
@@ -115,8 +115,8 @@ def _run(
     result = doctor_run.suite_in(python, there, how, here)
     if how.only:
         cells.show(result, here, advice=False)
-        return 0
+        return cells.part_code(result)
     doctor_run.write(result, output)
     cells.show(result, here)
     print(f"evidence: {output}")
-    return 0 if cells.fits(result, here) else 1
+    return cells.verdict_code(result, here)

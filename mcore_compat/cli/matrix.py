@@ -9,14 +9,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
-from mcore_compat.cli.registry import VERDICT
+from mcore_compat.cli.registry import NEWS
 from mcore_compat.run.context import context
 from mcore_compat.schedule import matrix_run, plan
 from mcore_compat.schedule.jobs import job_options
 from mcore_compat.schedule.jobs.job_options import LOCAL, SLURM
 from mcore_compat.schedule.survey import Selection, selected
 
-ANSWERS = VERDICT
+ANSWERS = f"{NEWS}; with --for: 0 all are compatible for it, 1 not"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="append", default=[], metavar="OUTCOME", help="e.g. broken; repeatable"
     )
-    parser.add_argument("--stale", action="store_true", help="only cells with outdated evidence")
+    parser.add_argument("--stale", action="store_true", help="only cells with a result out of date")
     options.force(parser)
     options.te_extension(parser)
     options.profile(parser)
@@ -81,7 +81,7 @@ def _add_jobs_options(parser: ArgumentParser) -> None:
 
 
 def call(args: Namespace) -> int:
-    """Run the cells, or print the plan; 0 where all are as expected."""
+    """Run the cells, or print the plan; the exit code as `matrix_run.report`."""
     here, jobs = context(args.te_extension, options.profile_of(args)), job_options.of(args)
     device = matrix_run.device_class(jobs)
     states = selected(_selection(args), here, device)

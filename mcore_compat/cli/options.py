@@ -155,6 +155,11 @@ def running(parser: ArgumentParser) -> None:
     te_extension(parser)
     profile(parser)
     force(parser)
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="the result takes the place of the published one in reports/results",
+    )
     some_checks(parser)
     parser.add_argument(
         "--base",
@@ -176,7 +181,7 @@ def te_extension(parser: ArgumentParser) -> None:
 
 def force(parser: ArgumentParser) -> None:
     """Freshness does not count."""
-    parser.add_argument("--force", action="store_true", help="run although evidence is fresh")
+    parser.add_argument("--force", action="store_true", help="run although nothing changed")
 
 
 def shard(parser: ArgumentParser) -> None:
@@ -214,6 +219,8 @@ def run_named(names: Sequence[str], args: Namespace) -> int:
     from mcore_compat.run.cells import run_cells
     from mcore_compat.run.context import Options, context
 
+    if args.publish and args.only:
+        raise UsageError("--publish: with --only nothing is stored, a part is no verdict")
     parts = [part for part in ("ranks", "gpu") if getattr(args, part)]
     options = taken(Options, args)
     if args.base:  # never fresh, so --force has nothing to add

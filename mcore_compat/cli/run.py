@@ -1,5 +1,6 @@
-"""Run cells: lock, build what is source-only, install, ask every check, store the result, print
-the verdict. A second time it only says that nothing changed."""
+"""Run cells on this machine: lock, build what is source-only, install, ask every check, print the
+verdict and what is otherwise than published. A second time it says that nothing changed. The result
+is kept in own-results/; with --publish it takes the place of the published one."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -16,5 +17,5 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def call(args: Namespace) -> int:
-    """Run the cells; 0 where all are as expected."""
+    """Run the cells; 0 where all are compatible for the profile."""
     return options.run_named(args.cells, args)

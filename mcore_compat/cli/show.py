@@ -1,5 +1,6 @@
 """Show what is known of a cell, from what is published: its verdict on each device class with the
-table of checks, and the parts of the suite that were run by themselves. Runs nothing."""
+table of checks, and the parts of the suite that were run by themselves; and whether this machine's
+own run of it ended alike. Runs nothing."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -7,7 +8,7 @@ from mcore_compat.cli import options
 from mcore_compat.cli.registry import VERDICT
 from mcore_compat.core import combinations
 from mcore_compat.publish import one_cell
-from mcore_compat.run import cells
+from mcore_compat.run import cells, own
 from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.run.context import context
 
@@ -22,11 +23,13 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def call(args: Namespace) -> int:
-    """Print it; 0 where every verdict is `compatible`, else 1."""
+    """Print it; 0 where every verdict is `compatible`."""
     here = context(profile=options.profile_of(args))
     cell = combinations.named(args.cell, here.matrix, here.releases)
     results = one_cell.results_of(cell, here.workspace)
     parts = one_cell.results_of(cell, here.workspace, ON_A_GPU)
+    mine = one_cell.results_of(cell, own.workspace(here.workspace))
+    results = results or mine
     if not results and not parts:
         print(one_cell.without_result(cell, here))
         return 1
@@ -37,4 +40,8 @@ def call(args: Namespace) -> int:
         )
     for part in parts:
         print("\n".join(cells.part_lines(part)))
-    return 0 if all(cells.fits(result, here) for result in results) else 1
+    for result in mine:
+        published = own.published_result(cell.name, result.device_class, here.workspace)
+        first, *more = own.compared(result, published)
+        print("\n".join([f"this machine's own run of {result.taken}: {first}", *more]))
+    return cells.together([cells.verdict_code(result, here) for result in results])

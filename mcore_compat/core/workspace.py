@@ -39,9 +39,11 @@ class _Within:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The files of one workspace, by what they are; none of them need be there."""
+    """The files of one workspace, by what they are; none of them need be there. `machine`: whose
+    own results are meant (`run.own`); empty: those that are published."""
 
     root: Path
+    machine: str = ""
 
     constraints = _Within("constraints")
     matrix = _Within("constraints/matrix.toml")
@@ -52,13 +54,19 @@ class Workspace:
     """The lock of what the suite needs beside the packages under test."""
 
     reports = _Within("reports")
-    results = _Within("reports/results")
+    published_results = _Within("reports/results")
     over_base = _Within("reports/over-base")
     """Results that are of no locked cell (`mcore_compat.publish.over_base`)."""
 
     published = _Within("reports/compatibility.json")
     verdicts = _Within("reports/verdicts.json")
     """The verdicts alone, for `nox -l`."""
+
+    @property
+    def results(self) -> Path:
+        """Where the results lie that are meant: a folder a cell."""
+        own = self.root / "own-results" / self.machine
+        return own if self.machine else self.published_results
 
     def lock(self, cell: str) -> Path:
         """Where a cell's lock lies."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mcore_compat.base import temporary
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import scan
 from mcore_compat.offline import archive, collection, packing
 from mcore_compat.offline.node.overlay import NO_TORCH, BasePython, other_torch
@@ -27,7 +26,7 @@ def run_over_base(
 ) -> int:
     """Run cells, or `parts` of the suite in them, over the torch and TE of a Python (`current`: the
     one that runs this): a bundle is laid out in a temporary folder, run there as on another
-    machine, and its results taken back. 0 where nothing speaks against a cell.
+    machine, and its results taken back. 0 where each is compatible for the profile.
 
     Raises:
         CompatError: as `fitting` and `entries`, or as the bundle's run ended.
@@ -51,7 +50,7 @@ def run_over_base(
             last = (run.output.strip().splitlines() or ["it printed nothing"])[-1]
             kind = UsageError if run.returncode == UsageError.exit_code else InfrastructureError
             raise kind(last.removeprefix("run.py: "))
-        return 1 if any(map(_speaks_against, results)) else 0
+        return cells.together([_code(result, context) for result in results])
 
 
 def fitting(names: Sequence[str], python: Path, context: Context) -> dict[str, tuple[str, ...]]:
@@ -85,8 +84,7 @@ def fitting(names: Sequence[str], python: Path, context: Context) -> dict[str, t
     return without
 
 
-def _speaks_against(result: Evidence) -> bool:
-    """Whether something that was asked failed."""
-    if result.check_set != MAIN:
-        return cells.fails(result)
-    return result.outcome is not CellOutcome.COMPATIBLE
+def _code(result: Evidence, context: Context) -> int:
+    """The exit code of a result: of the verdict, or of a part of the suite."""
+    whole = result.check_set == MAIN and result.complete
+    return cells.verdict_code(result, context) if whole else cells.part_code(result)

@@ -43,7 +43,7 @@ def without_result(cell: Cell, context: Context) -> str:
     known = answers.verdicts[cell.name]
     if known.installs is False:
         return f"{cell.name} cannot be installed: {known.reason}"
-    raise UsageError(f"{cell.name} has no evidence yet; run it: nox -s {cell.name}")
+    raise UsageError(f"{cell.name} has no result yet; run it: nox -s {cell.name}")
 
 
 def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> Iterator[str]:

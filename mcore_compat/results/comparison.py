@@ -64,9 +64,7 @@ def difference(old: Evidence, new: Evidence) -> Difference:
     """
     if old.device_class != new.device_class:
         raise ValueError(f"evidence of {old.device_class} and {new.device_class}")
-    left_out = {c.check for e in (old, new) for c in e.checks if LEFT_OUT in c.details}
-    before = {c.check: c for c in old.checks if c.check not in left_out}
-    after = {c.check: c for c in new.checks if c.check not in left_out}
+    before, after = _asked_of_both(old, new)
     by_kind: dict[str, list[Change]] = {}
     for check in sorted({*before, *after}):
         change = _change(check, before.get(check), after.get(check))
@@ -80,6 +78,30 @@ def difference(old: Evidence, new: Evidence) -> Difference:
             by_kind.setdefault(kind, []).append(change)
     lists = {kind: tuple(changes) for kind, changes in by_kind.items()}
     return Difference(**lists, same_suite=old.suite == new.suite)
+
+
+def unlike(old: Evidence, new: Evidence) -> tuple[Change, ...]:
+    """The checks that do not end alike in both: otherwise, from another cause, or under another
+    condition. What one of the two was not asked for want of a module is left out. Sorted."""
+    before, after = _asked_of_both(old, new)
+    changes = []
+    for check in sorted({*before, *after}):
+        one, other = before.get(check), after.get(check)
+        change = _change(check, one, other)
+        condition = one.condition or "" if one else ""
+        if change.old is not change.new or change.otherwise or condition != change.condition:
+            changes.append(change)
+    return tuple(changes)
+
+
+def _asked_of_both(
+    old: Evidence, new: Evidence
+) -> tuple[dict[str, CheckResult], dict[str, CheckResult]]:
+    """The checks of each by name, without those that one of the two was not asked for want of a
+    module."""
+    left_out = {c.check for e in (old, new) for c in e.checks if LEFT_OUT in c.details}
+    before = {c.check: c for c in old.checks if c.check not in left_out}
+    return before, {c.check: c for c in new.checks if c.check not in left_out}
 
 
 _KINDS = {
@@ -105,13 +127,14 @@ def _change(check: str, old: CheckResult | None, new: CheckResult | None) -> Cha
         check=check,
         old=old.outcome if old else None,
         new=new.outcome if new else None,
-        why=_why(new) if new and (new.outcome in FAILS or new.condition) else "",
+        why=why(new) if new and (new.outcome in FAILS or new.condition) else "",
         otherwise=bool(causes[0] and causes[1] and causes[0] != causes[1]),
         condition=new.condition or "" if new else "",
     )
 
 
-def _why(result: CheckResult) -> str:
+def why(result: CheckResult) -> str:
+    """Why a check did not work with all defaults, in one line."""
     if result.failure:
         message = verdict.gist(result.failure.message).split("\n")[0]
         return f"{result.failure.type}: {' '.join(message.split())[:200]}"

@@ -151,9 +151,9 @@ def way_out(where: str) -> str:
     check_set = Path(where).name.partition(".")[0]
     if check_set == "exchange":
         return "remove it and run nox -s exchange"
-    options = f"--{check_set} --force" if check_set in ("ranks", "gpu") else "--force"
+    options = f"--{check_set} " if check_set in ("ranks", "gpu") else ""
     cell = Path(where).parent.name or "CELL"
-    return f"run the cell again with --force: nox -s {cell} -- {options}"
+    return f"run the cell again: nox -s {cell} -- {options}--publish --force"
 
 
 def load(path: Path, *, whole: bool = True) -> Evidence:

@@ -1,5 +1,5 @@
-"""Cells by name, one after the other: each is run, how it ended is printed, and whether that is as
-the matrix declares."""
+"""Cells by name, one after the other: each is run, and how it ended is printed: the verdict, and
+what is otherwise than published."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mcore_compat.base import terminal
-from mcore_compat.base.errors import CompatError, MatrixError
+from mcore_compat.base import foreign, terminal
+from mcore_compat.base.errors import CompatError, ExitCode, MatrixError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
-from mcore_compat.core.profiles import DEFAULT
+from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import answer, evidence, repairs, store, terminal_verdict, verdict
+from mcore_compat.results import (
+    answer,
+    comparison,
+    evidence,
+    repairs,
+    store,
+    terminal_verdict,
+    verdict,
+)
 from mcore_compat.results.better_cells import BetterCells
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.run import machine, pipeline
-from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
+from mcore_compat.run import machine, own, pipeline
+from mcore_compat.run.check_sets import MAIN, ON_A_GPU, CheckSet
 from mcore_compat.run.context import Context, Options, say
 
 
@@ -29,36 +37,97 @@ def run_cells(
 ) -> int:
     """Run `parts` in cells, or where none is named the main suite and, with a GPU, all parts.
 
-    Prints how each ended; 0 where nothing that was asked failed, or failed as is declared.
+    Prints how each ended; 0 where all are compatible for the profile that is asked for, and what
+    it takes of the parts works. Without one, of parts that are named all counts.
 
     Raises:
         UsageError: a name is no cell's; nothing has run then.
     """
     for name in names:
         combinations.named(name, context.matrix, context.releases)
-    code = 0
-    if not parts:
-        code = max((run_suite(name, options, context) for name in names), default=0)
+    codes = [] if parts else [run_suite(name, options, context) for name in names]
     whole = not parts and not options.only and machine.device_class() == "gpu"
     check_sets = ON_A_GPU.values() if whole else [ON_A_GPU[part] for part in parts]
+    profile = context.profile or (None if parts else DEFAULT)
+    place = context if options.publish else own.context(context)
     for name in names if check_sets else ():
         cell = pipeline.chosen(name, context)
-        if not parts and not installed(cell, context.workspace):
+        if not parts and not installed(cell, place.workspace):
             continue  # the main result says why
-        for part in check_sets:
-            code = max(code, _run_part(cell, part, options, context))
-    return code
+        codes += [run_part(cell, part, options, context, profile) for part in check_sets]
+    return together(codes)
+
+
+def together(codes: Sequence[int]) -> int:
+    """The exit code of several runs: 0 where each has that; else how many have not, and why the
+    first has not."""
+    failed = [code for code in codes if code]
+    if len(failed) < 2:
+        return failed[0] if failed else 0
+    first = next((why for code in failed if (why := getattr(code, "why", ""))), "")
+    return ExitCode(max(failed), f"{len(failed)} of {len(codes)} runs did not end well; {first}")
 
 
 def run_suite(name: str, options: Options, context: Context) -> int:
-    """Run the main suite in a cell and print the verdict; 0 where that is as expected."""
-    result = _evidence_of(pipeline.run_cell(name, options, context))
+    """Run the main suite in a cell and print the verdict; 0 where that is `compatible`, of some
+    checks alone where none fails."""
+    cell = pipeline.chosen(name, context)
+    place, published, how = _place(cell, MAIN, options, context)
+    outcome = pipeline.run_cell(name, how, place)
+    result = outcome.evidence
+    _say_if_kept(outcome, options)
     # A part of the suite is no verdict: nothing to compare with other cells'.
     show(result, context, advice=not options.only)
+    if options.only:
+        return part_code(result)
     known = repairs.load_all([result], context.workspace.results)
-    for repair in () if options.only else known.values():
+    for repair in known.values():
         print(f"repaired: works with {repair.requirement}: {repair.condition}")
-    return 0 if options.only or fits(result, context) else 1
+    if not options.publish:
+        print("\n".join(own.compared(result, published)))
+    return verdict_code(result, context)
+
+
+def _place(
+    cell: Cell, part: CheckSet, options: Options, context: Context
+) -> tuple[Context, Evidence | None, Options]:
+    """Where a run is stored, what is published of it, and how it is run."""
+    if options.publish:
+        return context, None, options
+    place = own.context(context)
+    device = machine.device_class()
+    published = own.published_result(cell.name, device, context.workspace, part.name)
+    return place, published, own.options(cell, part.name, options, place.workspace)
+
+
+def verdict_code(result: Evidence, context: Context) -> int:
+    """The exit code of a cell's verdict for the profile that is asked for; where it is 1 with the
+    first reason."""
+    if fits(result, context):
+        return 0
+    profile = context.profile or DEFAULT
+    why = result.reason.message if result.reason else ""
+    if result.checks:
+        reasons = answer.failures(result, profile, context.matrix.expected)
+        why = next((each.text() for each in reasons), why)
+    how = f"{verdict.spelt(answer.outcome(result, profile))} for {profile.text()}"
+    return _failed(f"{result.cell}: {how}", why)
+
+
+def part_code(result: Evidence, profile: Profile | None = None) -> int:
+    """The exit code of what is no verdict, a part of the suite or some checks: 0 where nothing
+    fails that the profile takes, None: that was asked."""
+    failed = [c for c in result.checks if c.outcome in FAILS and (not profile or profile.takes(c))]
+    if not failed:
+        return 0
+    of = "" if result.check_set == MAIN.name else f", {result.check_set}"
+    head = f"{result.cell}{of}: {len(failed)} of {len(result.checks)} checks fail"
+    return _failed(head, f"{failed[0].check}: {comparison.why(failed[0])}")
+
+
+def _failed(head: str, why: str) -> ExitCode:
+    line = f"{head}: {why}" if why else head
+    return ExitCode(1, foreign.plain(" ".join(line.split())))
 
 
 def show(result: Evidence, context: Context, *, advice: bool = True, every: bool = False) -> None:
@@ -93,11 +162,19 @@ def fits(result: Evidence, context: Context) -> bool:
     return answer.outcome(result, context.profile or DEFAULT) is CellOutcome.COMPATIBLE
 
 
-def as_declared(result: Evidence, declared: Matrix) -> bool:
-    """Whether a cell ends as was to be expected: the surroundings did not fail, and the matrix
-    declares every failure."""
-    known = result.outcome is not CellOutcome.ERROR
-    return known and not verdict.unexpected(result, declared.expected)
+def unexpected(result: Evidence, published: Evidence | None, declared: Matrix) -> str:
+    """What of a result nobody expects, the first in a line: a failure that the matrix does not
+    declare and that what was published before did not have, or what kept it from its checks; empty
+    where there is nothing."""
+    if not result.checks or result.outcome is CellOutcome.ERROR:
+        lost = result.outcome is CellOutcome.ERROR or (published and published.checks)
+        why = f": {result.reason.message}" if result.reason else ""
+        return f"{result.cell}: {result.outcome.value}{why}" if lost else ""
+    new = {change.check for change in comparison.unlike(published, result)} if published else None
+    for check in verdict.unexpected(result, declared.expected):
+        if new is None or check.check in new:
+            return f"{result.cell}: {check.check} is {check.outcome.value}: {comparison.why(check)}"
+    return ""
 
 
 def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = False) -> int:
@@ -116,23 +193,28 @@ def installed(cell: Cell, workspace: Workspace) -> bool:
     return path.exists() and bool(store.load(path, whole=False).checks)
 
 
-def _run_part(cell: Cell, part: CheckSet, options: Options, context: Context) -> int:
-    result = _evidence_of(pipeline.run_part(cell, part, options, context))
-    print("\n".join(part_lines(result)))
-    return 1 if fails(result) else 0
-
-
-def fails(result: Evidence) -> bool:
-    """Whether something that a part asked failed."""
-    return any(check.outcome in FAILS for check in result.checks)
-
-
-def _evidence_of(outcome: pipeline.Outcome) -> Evidence:
-    """The evidence of a run, told where it was there already."""
+def run_part(
+    cell: Cell, part: CheckSet, options: Options, context: Context, profile: Profile | None
+) -> int:
+    """Run a part of the suite in a cell and print how it ended; its exit code as `part_code`."""
+    place, published, how = _place(cell, part, options, context)
+    outcome = pipeline.run_part(cell, part, how, place)
     result = outcome.evidence
+    _say_if_kept(outcome, options)
+    print("\n".join(part_lines(result)))
+    if not options.publish and not options.only:
+        print("\n".join(own.compared(result, published)))
+    return part_code(result, profile)
+
+
+def _say_if_kept(outcome: pipeline.Outcome, options: Options) -> None:
+    """Tell of a result that was there already."""
     if outcome.fresh:
-        print(f"{result.cell}: fresh evidence of {result.taken}; --force runs it again")
-    return result
+        result = outcome.evidence
+        whose = "the published result" if options.publish else "this machine's own run"
+        print(
+            f"{result.cell}: nothing changed since {whose} of {result.taken}; --force runs it again"
+        )
 
 
 def part_lines(result: Evidence) -> Iterable[str]:

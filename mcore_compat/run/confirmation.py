@@ -25,6 +25,9 @@ RUNS = 3
 FLAPPING = "flapping"
 """The detail of a check that ended differently in several runs: all its own outcomes, in order."""
 
+_LEFT_OUT = "left_out"
+"""The detail of a check that is not asked of what stands in (`results.evidence`)."""
+
 _HOLDS = ("works", "works-with")
 _DIED = ("crashed", "timed-out")
 
@@ -100,7 +103,7 @@ class Doubts:
 
     def _why(self, event: Event) -> str | None:
         outcome, known = event["outcome"], self._known.get(event["check"])
-        if outcome in _HOLDS or outcome == known:
+        if outcome in _HOLDS or outcome == known or _LEFT_OUT in (event.get("details") or {}):
             return None
         if known in _HOLDS:
             return f"it is {outcome}, and was {known} with the same lock and suite"

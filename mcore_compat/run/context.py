@@ -23,9 +23,11 @@ from mcore_compat.run.profile_words import ProfileWords
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How checks are run. `limit`: seconds that one may take at most, None: each its own limit;
-    `only`: words that checks match; `force`: also where the result is up to date."""
+    `only`: words that checks match; `force`: also where the result is up to date; `publish`: into
+    the published results, not this machine's own (`run.own`)."""
 
     force: bool = False
+    publish: bool = False
     only: str | None = None
     limit: float | None = None
 

@@ -211,8 +211,8 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
     Raises:
         InfrastructureError: with the same lock they did, so it is this machine that fails.
     """
-    before = _stored(base, workspace)
-    if before and before.lock == base.lock and before.checks:
+    before = _known(base, workspace)
+    if before and before.checks:
         how = "was built and run" if before.te_extension == evidence.REAL else "ran on a stand-in"
         raise InfrastructureError(
             f"{base.cell} {how} with the same lock on {before.taken[:10]}, which is kept, and is "
@@ -330,7 +330,7 @@ def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Conte
         # A stand-in is imported without what the real one needs.
         if not options.only and base.te_extension == evidence.REAL:
             base = replace(base, variables=_variables(ready, place, context))
-        before = _stored(base, context.workspace)
+        before = _known(base, context.workspace)
         result = engine.ask(MAIN, base, place, options, context, listener, before)
     return _ended(result, options, context.workspace) if stored else Outcome(evidence=result)
 
@@ -361,8 +361,9 @@ def _ended(result: Evidence, options: Options, workspace: Workspace) -> Outcome:
     """What a run came to, stored; not where only some of the checks were asked for."""
     if not options.only:
         store.save(result, workspace.results)
-        (published,), _ = repairs.applied_to_all([result], workspace.results)
-        verdict_index.note(published, workspace.verdicts)
+        if not workspace.machine:
+            (published,), _ = repairs.applied_to_all([result], workspace.results)
+            verdict_index.note(published, workspace.verdicts)
     return Outcome(evidence=result)
 
 
@@ -372,6 +373,16 @@ def _stored(base: Evidence, workspace: Workspace) -> Evidence | None:
     path = evidence.path_of(base.cell, base.device_class, workspace.results, base.check_set)
     with contextlib.suppress(FileNotFoundError, EvidenceError):
         return store.load(path, whole=False)
+    return None
+
+
+def _known(base: Evidence, workspace: Workspace) -> Evidence | None:
+    """The result with which what is to be run must not disagree unsaid: the stored one; of a
+    machine's own runs, where this is the first, the published one."""
+    for place in (workspace, Workspace(workspace.root)):
+        known = _stored(base, place)
+        if known and known.lock == base.lock:
+            return known
     return None
 
 
@@ -412,7 +423,7 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
 
     # Kept as it comes: whatever ends this process takes nothing away.
     with engine.place_of(ready, check_set, context) as place:
-        before = _stored(base, workspace)
+        before = _known(base, workspace)
         listener = Listener(so_far=keep)
         result = engine.ask(check_set, base, place, options, context, listener, before)
     return keep(result, whole=not options.only)

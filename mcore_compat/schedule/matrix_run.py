@@ -14,14 +14,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import EvidenceError, ExitCode, InfrastructureError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.results import evidence, fingerprint, store, verdict_index
-from mcore_compat.results.evidence import Reason
+from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import cells, machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
@@ -43,10 +43,12 @@ RESOLVERS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixResult:
-    """The state of every cell that was meant, and by name why cells came to no verdict."""
+    """The state of every cell that was meant, and by name why cells came to no verdict.
+    `before`: of those that were to run, what was published of them."""
 
     states: tuple[CellStatus, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, Evidence | None] = field(default_factory=dict)
 
 
 def device_class(options: JobOptions) -> str:
@@ -86,13 +88,23 @@ def run(
         InfrastructureError: another process submits already, or the scheduler does not answer.
         KeyboardInterrupt: what runs on this machine was ended; the next run goes on.
     """
-    if not plan.make(states, force=force).todo:
+    todo = plan.make(states, force=force).todo
+    if not todo:
         return MatrixResult(states=tuple(states))
     device = device_class(options)
+    before = {s.cell.name: _published(s.cell.name, device, context.workspace) for s in todo}
     scheduler = schedulers.of(options, context.run)
     with contextlib.closing(scheduler), _alone(scheduler):
         failed = _run(states, scheduler, options, context, device, force=force)
-    return MatrixResult(states=survey([s.cell for s in states], context, device), failed=failed)
+    after = survey([s.cell for s in states], context, device)
+    return MatrixResult(states=after, failed=failed, before=before)
+
+
+def _published(name: str, device: str, workspace: Workspace) -> Evidence | None:
+    """The result of a cell's main suite; None where there is none that can be read."""
+    with contextlib.suppress(FileNotFoundError, EvidenceError):
+        return store.load(evidence.path_of(name, device, workspace.results), whole=False)
+    return None
 
 
 @contextlib.contextmanager
@@ -152,7 +164,7 @@ def _run(
     tasks = [
         Task(
             name=state.cell.name,
-            argv=_command("run", state.cell.name, *again),
+            argv=_command("run", state.cell.name, "--publish", *again),
             inputs=f"{suite} {files.sha256_file(context.workspace.lock(state.cell.name))}",
         )
         for state in todo
@@ -235,7 +247,8 @@ def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> No
 
 def report(run_result: MatrixResult, context: Context, device: str) -> int:
     """Print what a run came to; the exit code: 0 where all are compatible for the profile that was
-    asked for; where none was, where all ended as the matrix declares."""
+    asked for; where none was, where nothing that ran fails but what the matrix declares, or what
+    was published before. With nothing to do nothing can."""
     left = {state.cell.name: state.state for state in run_result.states if not state.fresh}
     left.update(run_result.failed)
     cell_outcomes = {outcome.value for outcome in CellOutcome}
@@ -251,8 +264,20 @@ def report(run_result: MatrixResult, context: Context, device: str) -> int:
     folder = context.workspace.results
     paths = [evidence.path_of(state.cell.name, device, folder) for state in run_result.states]
     results = [store.load(path, whole=False) for path in paths]
-    if context.profile is not None:
-        fine = all(cells.fits(result, context) for result in results)
-    else:
-        fine = all(cells.as_declared(result, context.matrix) for result in results)
-    return cells.outlived(results, context.matrix) or (0 if fine else 1)
+    ran = [result for result in results if result.cell in run_result.before]
+    code = cells.together([cells.verdict_code(result, context) for result in results])
+    if context.profile is None:
+        before = run_result.before
+        code = _news([cells.unexpected(e, before[e.cell], context.matrix) for e in ran])
+    return cells.outlived(ran, context.matrix) or code
+
+
+def _news(reasons: Sequence[str]) -> int:
+    """The exit code of what cells that ran showed that nobody expects, each in a line."""
+    new = [why for why in reasons if why]
+    for why in new:
+        print(f"not expected: {why}")
+    if not new:
+        return 0
+    said = f"{len(new)} of {len(reasons)} cells that ran end as nobody expects; the first: {new[0]}"
+    return ExitCode(1, said)

@@ -177,6 +177,7 @@ def run_cells(names: Sequence[str], here: Context, jobs: JobOptions) -> MatrixRe
     return MatrixResult(
         states=tuple(state for result in results for state in result.states),
         failed={name: why for result in results for name, why in result.failed.items()},
+        before={name: old for result in results for name, old in result.before.items()},
     )
 
 
