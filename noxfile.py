@@ -54,10 +54,11 @@ def _register(name: str, description: str, tags: list[str]) -> None:
 
 
 _LISTED = nox_sessions.listed(sys.argv)
-for _cell in _LISTED:
+__doc__ = _LISTED.heading  # what `nox -l` says first
+for _cell in _LISTED.sessions:
     _register(_cell.name, _cell.description, list(_cell.tags))
 
-nox.options.sessions = [nox_sessions.newest(_LISTED), "report"]
+nox.options.sessions = [*_LISTED.default, "report"]
 
 
 for _of in registry.COMMANDS:

@@ -9,9 +9,9 @@ import pytest
 from support import event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.publish import levels
-from mcore_compat.publish.levels import Level
+from mcore_compat.results import levels
 from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.levels import Level
 
 OF = {"R": "restore", "Q": "quantize", "T": "quantize-te", "G": "inference"}
 ENDS = {"+": "works", "-": "broken", "0": "unsupported", "?": "needs-gpu"}

@@ -16,8 +16,8 @@ from support import HOSTILE, event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.publish import pictures
 from mcore_compat.publish.collation import Collated, collate
-from mcore_compat.publish.levels import Level
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.levels import Level
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,4 +1,4 @@
-"""List the cells of the matrix, one line each, with the last verdict."""
+"""List the cells of the matrix, the newest first, one line each, with the last verdict."""
 
 from argparse import Namespace
 

@@ -25,7 +25,7 @@ from mcore_compat.base import files
 from mcore_compat.core import profiles
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILURES
-from mcore_compat.publish import levels
+from mcore_compat.results import levels
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict

@@ -14,13 +14,13 @@ from mcore_compat.analysis.interfaces import words as wording
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import CORE_KIND, CellOutcome, CheckOutcome
-from mcore_compat.publish import issue_drafts, levels, over_base, pictures
+from mcore_compat.publish import issue_drafts, over_base, pictures
 from mcore_compat.publish.collation import INTERVAL_AXES, Collated, SeenCause, counts, order
-from mcore_compat.publish.levels import Level
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import verdict
+from mcore_compat.results import levels, verdict
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.levels import Level
 
 NAME = "COMPATIBILITY.md"
 

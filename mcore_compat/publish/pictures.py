@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mcore_compat.core.cells import parsed, series_of
 from mcore_compat.core.matrix import Pairs
-from mcore_compat.publish import levels
 from mcore_compat.publish.collation import Collated
-from mcore_compat.publish.levels import Level, Square
 from mcore_compat.publish.rendering import render, shown
+from mcore_compat.results import levels
 from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.levels import Level, Square
 
 PICTURES, BADGES = "pictures", "badges"
 """Folders beside the report."""

@@ -25,9 +25,6 @@ Texts = Mapping[Path, Callable[[], str | Iterable[str]]]
 
 def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterable[str]]]:
     """Every published file and how its text, or its pieces, are made; all but the site."""
-    verdicts: dict[str, dict[str, str]] = {}
-    for e in all_.found:
-        verdicts.setdefault(e.cell, {})[e.device_class] = e.outcome.value
     by_name = {e.cell: e for e in all_.found}
     by_path: dict[str, str] = {
         **{
@@ -46,7 +43,7 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
         reports / compatibility_json.NAME: lambda: compatibility_json.text(all_),
         reports / compatibility_json.SCHEMA: lambda: files.dump_json(published.json_schema()),
         reports / "compatibility.csv": lambda: csv_and_constraints.csv_text(all_.found),
-        reports / "verdicts.json": lambda: verdict_index.index_text(verdicts),
+        reports / "verdicts.json": lambda: verdict_index.text_of(all_.found),
     }
 
 

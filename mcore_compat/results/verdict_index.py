@@ -1,4 +1,5 @@
-"""The verdicts alone, in one small file: what `nox -l` shows beside each cell. Imports little."""
+"""The verdicts alone, in one small file: what `nox -l` shows beside each cell. Imports little: how
+far a cell gets was put into words when its result was stored."""
 
 from __future__ import annotations
 
@@ -11,28 +12,27 @@ import msgspec
 
 from mcore_compat.base import files, foreign
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core.cells import Cell
+from mcore_compat.core.cells import Cell, parsed
 
 if TYPE_CHECKING:
     from mcore_compat.results.evidence import Evidence
 
 
 def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
-    """By cell: its pins and last verdicts on one line, for `nox -l`. Reads one small file."""
+    """By cell, the newest first: its last verdicts, how far it gets and its stack on one line, for
+    `nox -l`. Reads one small file."""
     known = _verdicts(index) or {}
     lines = {}
-    for cell in cells:
+    newest_first = sorted(cells, key=lambda c: (parsed(c.mcore), parsed(c.modelopt)), reverse=True)
+    for cell in newest_first:
         verdicts = known.get(cell.name) or {}
         ends = ", ".join(f"{o} ({d})" for d, o in sorted(verdicts.items())) or "untested"
-        lines[cell.name] = (
-            f"{ends}: megatron-core {cell.mcore}, modelopt {cell.modelopt}, TE {cell.te}, "
-            f"torch {cell.torch}, python {cell.python}"
-        )
+        lines[cell.name] = f"{ends}: TE {cell.te}, torch {cell.torch}, python {cell.python}"
     return lines
 
 
 class _Index(msgspec.Struct):
-    """The file: outcome by cell and device class."""
+    """The file: by cell and device class the outcome, and how far it gets."""
 
     verdicts: dict[str, dict[str, str]]
 
@@ -53,9 +53,24 @@ def has_any(index: Path) -> bool:
     return bool(_verdicts(index))
 
 
-def index_text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
-    """The text of `reports/verdicts.json`: outcome by cell and device class."""
+def text_of(results: Iterable[Evidence]) -> str:
+    """The text of `reports/verdicts.json` of these results."""
+    return _text(_with({}, results))
+
+
+def _text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
     return files.dump_json({"made_by": "nox -s report", "verdicts": verdicts})
+
+
+def _with(
+    verdicts: dict[str, dict[str, str]], results: Iterable[Evidence]
+) -> dict[str, dict[str, str]]:
+    """With those of some results in it, as levels say them."""
+    from mcore_compat.results import levels
+
+    for evidence in results:
+        verdicts.setdefault(evidence.cell, {})[evidence.device_class] = levels.line(evidence)
+    return verdicts
 
 
 def note(evidence: Evidence, index: Path) -> None:
@@ -76,7 +91,4 @@ def noting(results: Iterable[Evidence], index: Path) -> Iterator[Mapping[Path, s
         files.home().mkdir(parents=True, exist_ok=True)
     with FileLock(files.home() / "verdicts.lock"):
         results, known = list(results), _verdicts(index)
-        for evidence in results:
-            if known is not None:
-                known.setdefault(evidence.cell, {})[evidence.device_class] = evidence.outcome.value
-        yield {index: index_text(known)} if known is not None and results else {}
+        yield {index: _text(_with(known, results))} if known is not None and results else {}

@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcore_compat.base.errors import CompatError, UsageError, nearest, one_line
+from mcore_compat.base.errors import CompatError, ExitCode, UsageError, nearest, one_line
 from mcore_compat.core import combinations, matrix, releases, workspace
+from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import verdict_index
 
 if TYPE_CHECKING:
@@ -29,8 +31,22 @@ class CellSession:
     tags: tuple[str, ...]
 
 
-def listed(argv: Sequence[str]) -> tuple[CellSession, ...]:
-    """The sessions of all declared cells, and of cells that `argv` asks for by name.
+@dataclass(frozen=True, kw_only=True)
+class CellListing:
+    """The cells that nox knows, the newest first; `heading`: what `nox -l` says above them."""
+
+    sessions: tuple[CellSession, ...]
+    heading: str
+
+    @property
+    def default(self) -> list[str]:
+        """The cells that plain `nox` runs."""
+        return [session.name for session in self.sessions if "newest" in session.tags]
+
+
+def listed(argv: Sequence[str]) -> CellListing:
+    """The sessions of all declared cells, and of cells that `argv` asks for by name; where it asks
+    for a list, of so many as fit a screen, or of those with its tags.
 
     A wrong name or a matrix that is not valid ends the process: one line, exit code 2. nox
     itself would only say that there is no such session.
@@ -40,21 +56,90 @@ def listed(argv: Sequence[str]) -> tuple[CellSession, ...]:
         facts = releases.load(place.releases)
         declared = matrix.load(place.matrix)
         cells = {cell.name: cell for cell in combinations.cells(declared, facts)}
-        tags = {tag for cell in cells.values() for tag in cell.tags}
-        for tag in values(argv, "-t", "--tags"):
-            if tag not in tags:
-                raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, tags)}')
+        asked = _asked(argv)
+        _refuse_unknown(asked.tags, cells.values())
+        count = len(cells)
         for name in requested(argv):
             # Under the name that was typed, which may spell out what the stack has anyway.
             cells.setdefault(name, combinations.named(name, declared, facts))
-        descriptions = verdict_index.listing(cells.values(), place.verdicts)
+        lines = verdict_index.listing(cells.values(), place.verdicts)
     except CompatError as error:
         print(one_line(error), file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    return tuple(
-        CellSession(name=name, description=descriptions[cell.name], tags=cell.tags)
-        for name, cell in cells.items()
+    spelt = {cell.name: name for name, cell in cells.items()}
+    every = tuple(
+        CellSession(name=spelt[name], description=line, tags=cells[spelt[name]].tags)
+        for name, line in lines.items()
     )
+    if not asked.short:
+        return CellListing(sessions=every, heading="")
+    if asked.tags:
+        tagged = tuple(session for session in every if set(session.tags) & {*asked.tags})
+        return CellListing(sessions=tagged, heading=f"{len(tagged)} of {count} cells. {LEGEND}")
+    return CellListing(sessions=_few(every, requested(argv)), heading=HEADING.format(count))
+
+
+LEGEND = """\
+R, Q, TE, GPU: how much of restore, quantize, quantize-te and inference
+holds. Each runs on this machine by its name: nox -s compat-0.16-modelopt0.41"""
+
+HEADING = f"""\
+Of each megatron-core the newest ModelOpt that is compatible with it, else the newest of all.
+All {{}} cells: mcore-compat list. Those of a series: nox -l -t mcore-0.16, -t modelopt-0.41
+{LEGEND}"""
+
+
+def _few(every: Sequence[CellSession], names: Sequence[str]) -> tuple[CellSession, ...]:
+    """A cell of each megatron-core, what is named, and what plain `nox` runs; without their tags,
+    which would fill the line."""
+    by_series: dict[str, CellSession] = {}
+    for session in every:
+        series = session.tags[0]
+        if "stack-default" not in session.tags:
+            continue
+        first = by_series.setdefault(series, session)
+        if _compatible(session) and not _compatible(first):
+            by_series[series] = session
+    few = {session.name for session in by_series.values()} | {*names}
+    return tuple(
+        CellSession(
+            name=session.name,
+            description=session.description,
+            tags=tuple(tag for tag in session.tags if tag == "newest"),
+        )
+        for session in every
+        if session.name in few or "newest" in session.tags
+    )
+
+
+def _compatible(session: CellSession) -> bool:
+    return session.description.startswith(f"{CellOutcome.COMPATIBLE.value} ")
+
+
+def _refuse_unknown(tags: Iterable[str], cells: Iterable[Cell]) -> None:
+    known = {tag for cell in cells for tag in cell.tags}
+    for tag in tags:
+        if tag not in known:
+            raise UsageError(f'no cell has the tag "{tag}"{nearest(tag, known)}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What nox's own words ask of a listing. `short`: it is for a person, and not by keywords."""
+
+    tags: tuple[str, ...]
+    short: bool
+
+
+def _asked(argv: Sequence[str]) -> _Asked:
+    parser = _parser("l")
+    parser.add_argument("-l", "--list", "--list-sessions", dest="listing", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("-k", "--keywords")
+    parser.add_argument("-t", "--tags", nargs="*", action="extend", default=[])
+    words = parser.parse_known_args(_ours(argv))[0]
+    short = words.listing and not words.json and words.keywords is None
+    return _Asked(tags=tuple(words.tags), short=short)
 
 
 def requested(argv: Sequence[str]) -> tuple[str, ...]:
@@ -69,17 +154,22 @@ NOX_FLAGS = "hlNrRvx"
 
 def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
     """What `options` are given in nox's `argv`, before `--`: `-s a b`, `--session=a`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for letter in NOX_FLAGS:  # also as `-Rs CELL`: what takes no value joins what does
-        parser.add_argument(f"-{letter}", action="store_true")
+    parser = _parser()
     parser.add_argument(*options, dest="values", nargs="*", action="extend", default=[])
-    ours = itertools.takewhile(lambda word: word != "--", argv[1:])
-    return tuple(parser.parse_known_args([*ours])[0].values)
+    return tuple(parser.parse_known_args(_ours(argv))[0].values)
 
 
-def newest(sessions: Sequence[CellSession]) -> str:
-    """The session that plain `nox` runs."""
-    return next(session.name for session in sessions if "newest" in session.tags)
+def _parser(without: str = "") -> argparse.ArgumentParser:
+    """Of nox's words, also as `-Rs CELL`: what takes no value joins what does."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for letter in NOX_FLAGS:
+        if letter not in without:
+            parser.add_argument(f"-{letter}", action="store_true")
+    return parser
+
+
+def _ours(argv: Sequence[str]) -> list[str]:
+    return [*itertools.takewhile(lambda word: word != "--", argv[1:])]
 
 
 def exit_unless_ok(
@@ -87,11 +177,12 @@ def exit_unless_ok(
 ) -> None:
     """Run a command by `main` in this process and end the session as it ended.
 
-    Exit code 1 (a verdict) fails this session only; anything else that
-    is not 0 (bad input, infrastructure, Ctrl-C) ends nox with that very code.
+    Exit code 1 (a verdict) fails this session only, with the one line that matters as the last;
+    anything else that is not 0 (bad input, infrastructure, Ctrl-C) ends nox with that very code.
     """
     code = main(argv)
     if code == 1:
-        session.error(f"{argv[0]} ended with exit code 1; see above")
+        why = code.why if isinstance(code, ExitCode) else ""
+        session.error(why or f"{argv[0]}: its answer, with exit code 1, is above")
     if code != 0:
         raise SystemExit(code)

@@ -9,12 +9,12 @@ from typing import Any
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import FEATURES, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import BUILT_IN, WORST_FIRST, Profile, feature_of
-from mcore_compat.publish import levels
 from mcore_compat.publish.collation import counts
-from mcore_compat.publish.levels import SHOWN, Level, Square
 from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Entry, Site, restores, totals
+from mcore_compat.results import levels
 from mcore_compat.results.evidence import DEVICE_CLASSES, STAND_IN, Evidence
+from mcore_compat.results.levels import SHOWN, Level, Square
 from mcore_compat.results.verdict import SYMBOLS
 
 LETTERS = dict(zip(CheckOutcome, "whbunkct", strict=True))

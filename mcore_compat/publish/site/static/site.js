@@ -196,7 +196,7 @@
       const good = some.filter((p) => HOLDS.has(p.word)).length;
       return [good, good + some.filter((p) => FAILS.has(p.word)).length];
     };
-    /* As mcore_compat.publish.levels has it. */
+    /* As mcore_compat.results.levels has it. */
     function leveled(places, text) {
       const every = points(places, text);
       const of = data.shown.map(([, feature]) => every.filter((p) => p.feature === feature));

@@ -86,11 +86,25 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
     failing = answer.failures(e, DEFAULT, rules) or answer.failures(e, ALL, rules)
     return Square(
         level=_rung(points),
-        counts=tuple((letter, _count(_of(points, feature))) for letter, feature in SHOWN),
+        counts=_counts(points),
         good=answer.outcome(e) is CellOutcome.COMPATIBLE,
         says=failing[0].text() if failing else "no check that was run fails",
         remarks=tuple(remarks),
     )
+
+
+def line(e: Evidence) -> str:
+    """How a cell ends and how far it gets, for a listing: `partial ◑ level 3: R 4/4 · Q 16/16`."""
+    reached = level(e)
+    if not reached.number:
+        return e.outcome.value
+    square = Square(level=reached, counts=_counts(profiles.points(e.checks)))
+    return f"{e.outcome.value} {reached.mark} level {reached.number}: {' · '.join(square.lines)}"
+
+
+def _counts(points: Mapping[Point, CheckOutcome]) -> tuple[tuple[str, str], ...]:
+    """What a square counts, each by its letter."""
+    return tuple((letter, _count(_of(points, feature))) for letter, feature in SHOWN)
 
 
 def level(e: Evidence) -> Level:
