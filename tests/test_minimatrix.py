@@ -74,7 +74,7 @@ class TestRun:
     def test_a_second_time_nothing_is_run(self, played: Played) -> None:
         again = played.ended["run again"]
         assert (again.code, again.err) == (0, "")
-        assert "fresh evidence" in again.out
+        assert "nothing changed since the published result of " in again.out
         assert not changed(played, "run", "run again")
 
     def test_forced_it_is_run_again(self, played: Played) -> None:
@@ -128,6 +128,61 @@ class TestRun:
         assert first["checks"] == {"import": "works"}
 
 
+class TestOwnRun:
+    """In a workspace in which results are published, as in a clone."""
+
+    def test_the_suite_is_run_and_held_against_what_is_published(self, played: Played) -> None:
+        own = played.ended["own"]
+        assert own.code == 0
+        assert "restore[gpt] works" in own.err
+        assert own.out.splitlines()[-1].startswith("same as published on 20")
+
+    def test_nothing_that_is_published_changes(self, played: Played) -> None:
+        assert played.seen["own: changed"] == []
+
+    def test_a_second_time_nothing_is_run(self, played: Played) -> None:
+        again = played.ended["own again"]
+        assert (again.code, again.err) == (0, "")
+        first, *_, last = again.out.splitlines()
+        assert "nothing changed since this machine's own run of 20" in first
+        assert last.startswith("same as published on 20")
+
+    def test_a_declared_failure_is_one_for_who_relies_on_the_cell(self, played: Played) -> None:
+        broken = played.ended["own: broken"]
+        assert broken.code == 1
+        assert broken.out.splitlines()[-1].startswith("same as published on 20")
+
+    def test_some_checks_are_no_verdict_and_fail_where_one_does(self, played: Played) -> None:
+        assert played.ended["own: a part"].code == 1
+        assert "published" not in played.ended["own: a part"].out
+
+    def test_what_is_published_is_shown_and_that_the_own_run_ended_alike(
+        self, played: Played
+    ) -> None:
+        shown = played.ended["own: shown"]
+        assert (shown.code, shown.err) == (0, "")
+        last = shown.out.splitlines()[-1]
+        assert last.startswith("this machine's own run of 20")
+        assert ": same as published on 20" in last
+
+    def test_of_what_is_not_published_the_own_run_is_shown_and_explained(
+        self, played: Played
+    ) -> None:
+        assert "nothing is published of it" in played.ended["own: alone"].out
+        shown = played.ended["own: shown alone"]
+        assert shown.code == played.ended["own: alone"].code
+        assert "nothing is published of it" in shown.out
+        explained = played.ended["own: explained"]
+        assert explained.code == 0
+        assert explained.out
+
+    def test_a_matrix_with_nothing_to_do_ends_well_but_not_for_who_relies_on_what_fails(
+        self, played: Played
+    ) -> None:
+        assert (played.ended["own: matrix"].code, played.ended["own: matrix"].err) == (0, "")
+        assert played.ended["own: for all"].code == 1
+
+
 class TestBisect:
     def test_the_plan_says_what_may_be_run(self, played: Played) -> None:
         assert played.ended["bisect: dry"].code == 0
@@ -179,7 +234,7 @@ class TestMatrix:
 
     def test_a_second_time_nothing_is_run(self, played: Played) -> None:
         again = played.ended["matrix again"]
-        assert (again.code, again.err) == (1, "")
+        assert (again.code, again.err) == (0, "")
         assert not changed(played, "matrix", "matrix again")
 
     def test_that_no_cell_has_an_outcome_is_said(self, played: Played) -> None:

@@ -70,7 +70,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toys]:
 
         run("refresh", "refresh")
         run("not run", "repair", CELL)
-        run("run", "run", CELL, "1.2-modelopt0.51")
+        run("run", "run", CELL, "1.2-modelopt0.51", "--publish")
         for name, word in (("axis", "torch"), ("none", "toy-hup"), ("no repair", "toy-math")):
             run(name, "repair", CELL, "--package", word)
         run("no check", "repair", CELL, "--check", "restoer")
@@ -94,7 +94,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toys]:
         run("show", "show", CELL)
         run("explain", "explain", CELL)
         run("recommend", "recommend", "modelopt 0.50, mcore 1.0")
-        run("with", "compat", "1.0", "0.50", "--with", "toy-hub==1.1.0")
+        run("with", "compat", "1.0", "0.50", "--with", "toy-hub==1.1.0", "--publish")
         run("with none", "compat", "1.0", "0.50", "--with", "toy-hub==3.*")
         run(
             *("bisect", "bisect", "--good", WITH, "--bad", CELL, "--axis", "toy-hub"),

@@ -70,13 +70,13 @@ def _unlocked(shop: Workshop) -> None:
 
 
 COMMANDS: Mapping[str, Command] = {
-    "run": Command(("run", GOOD, "--force")),
-    "run broken": Command(("run", BAD, "--force")),
-    "run new": Command(("run", NEW)),
+    "run": Command(("run", GOOD, "--force", "--publish")),
+    "run broken": Command(("run", BAD, "--force", "--publish")),
+    "run new": Command(("run", NEW, "--publish")),
     "run part": Command(("run", GOOD, "--only", "restore")),
-    "run bare": Command(("run", GOOD, "--force"), _bare),
-    "run again": Command(("run", GOOD, "--force"), _uninstalled),
-    "run unlocked": Command(("run", NEW), _unlocked),
+    "run bare": Command(("run", GOOD, "--force", "--publish"), _bare),
+    "run again": Command(("run", GOOD, "--force", "--publish"), _uninstalled),
+    "run unlocked": Command(("run", NEW, "--publish"), _unlocked),
     "matrix": Command(("matrix", "-j", "2")),
     "matrix plan": Command(("matrix", "--dry-run")),
     "refresh": Command(("refresh",)),
@@ -169,12 +169,12 @@ class Workshop:
         matrix.write_text(text)
         shutil.copy(matrix.with_name("suite-tools.txt"), matrix.with_name("bundle-tools.txt"))
         self._must("refresh")
-        self._must("run", NEW)
+        self._must("run", NEW, "--publish")
         self._take_evidence()
         shutil.rmtree(self.toy.folder / "reports")
-        self._must("run", GOOD)
+        self._must("run", GOOD, "--publish")
         self._must("report")
-        self._must("run", BAD)
+        self._must("run", BAD, "--publish")
         self._must(*COMMANDS["bundle"].words)
         shutil.rmtree(self.out)
         self.out.mkdir()

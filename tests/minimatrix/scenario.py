@@ -44,7 +44,8 @@ def play(folder: Path) -> Played:
     """Everything, in order."""
     played = Played()
     with project.opened(folder) as (toy, index):
-        for step in (_first_cell, _bisect, _matrix, _report, _answers, _upgrade, _edges, _meeting):
+        first = (_first_cell, _bisect, _matrix, _report, _answers, _own)
+        for step in (*first, _upgrade, _edges, _meeting):
             step(toy, played)
         _news(toy, index, played)
         _night(toy, played)
@@ -56,17 +57,39 @@ def _first_cell(toy: Project, played: Played) -> None:
     ended, seen = played.ended, played.seen
     ended["refresh"] = toy.run("refresh")
     seen["releases"] = views.releases(toy)
-    ended["run"] = toy.run("run", GOOD)
+    ended["run"] = toy.run("run", GOOD, "--publish")
     seen["run"] = views.result(toy, GOOD)
     seen["run: times"] = views.times(toy)
     commands = {
-        "run again": ("run", GOOD),
+        "run again": ("run", GOOD, "--publish"),
         "run of none": ("run", "1.0-modelopt0.59"),
         "bisect: dry": ("bisect", *BETWEEN, "--dry-run", "--format", "json"),
     }
     ended.update(toy.together(commands))
     seen["run again: times"] = views.times(toy)
     seen["bisect: dry"] = views.answer(ended["bisect: dry"].out, ["most_minutes"])
+
+
+def _own(toy: Project, played: Played) -> None:
+    """As in a clone, in which results of others are published: of one cell, and of one that fails;
+    then of one of which nothing is."""
+    ended, seen = played.ended, played.seen
+    before = views.contents(toy.folder / "reports")
+    alone = "1.0-modelopt0.51-torch2.10"
+    commands = {"own": ("run", GOOD), "own: broken": ("run", BAD), "own: alone": ("run", alone)}
+    ended.update(toy.together(commands))
+    commands = {
+        "own again": ("run", GOOD),
+        "own: a part": ("run", BAD, "--only", "restore"),
+        "own: shown": ("show", GOOD),
+        "own: shown alone": ("show", alone),
+        "own: explained": ("explain", alone),
+        "own: matrix": ("matrix", "--mcore", "==1.0.*"),
+        "own: for all": ("matrix", "--mcore", "==1.2.*", "--for", "all"),
+    }
+    ended.update(toy.together(commands))
+    after = views.contents(toy.folder / "reports")
+    seen["own: changed"] = sorted(name for name in after if before.get(name) != after[name])
 
 
 def _bisect(toy: Project, played: Played) -> None:
@@ -179,11 +202,11 @@ def _edges(toy: Project, played: Played) -> None:
     """One cell each, what else may come of a run."""
     evidence, locks = toy.folder / "reports" / "results", toy.folder / "constraints" / "locks"
     commands = {
-        "forced": ("run", GOOD, "--force"),
+        "forced": ("run", GOOD, "--force", "--publish"),
         "part": ("run", OTHER, "--only", "restore"),
         "part of none": ("run", "1.1-modelopt0.50", "--only", "restoer"),
-        "ended early": ("run", OFF),
-        "no index": ("run", "1.2-modelopt0.50-torch2.10"),
+        "ended early": ("run", OFF, "--publish"),
+        "no index": ("run", "1.2-modelopt0.50-torch2.10", "--publish"),
         "corrupt result": ("run", "1.1-modelopt0.51"),
         "corrupt lock": ("run", "1.2-modelopt0.51"),
         "other lock": ("run", "1.3-modelopt0.51"),
@@ -206,7 +229,10 @@ def _edges(toy: Project, played: Played) -> None:
         name: views.result(toy, commands[name][1]) for name in ("part", "ended early", "no index")
     }
     with _edited(toy.folder / "suite" / "run.py", lambda text: f"{text}# more\n"):
-        commands = {"suite changed": ("run", "1.1-modelopt0.51"), "ended": ("run", OFF)}
+        commands = {
+            "suite changed": ("run", "1.1-modelopt0.51", "--publish"),
+            "ended": ("run", OFF, "--publish"),
+        }
         played.ended.update(toy.together(commands))
     played.seen["suite changed: times"] = views.times(toy)
     played.seen["ended"] = views.result(toy, OFF)
@@ -214,9 +240,9 @@ def _edges(toy: Project, played: Played) -> None:
 
 def _meeting(toy: Project, played: Played) -> None:
     """A second run of a cell whose first one hangs; then that is told to end."""
-    first = toy.start("run", OTHER, TOY_HANGS_AT="restore[gpt]")
+    first = toy.start("run", OTHER, "--publish", TOY_HANGS_AT="restore[gpt]")
     project.wait_until(lambda: "import" in views.checks(toy, OTHER))
-    played.ended["second run"] = toy.run("run", OTHER)
+    played.ended["second run"] = toy.run("run", OTHER, "--publish")
     first.terminate()
     played.ended["first run"] = project.end(first)
     played.seen["first run"] = views.result(toy, OTHER)

@@ -145,5 +145,6 @@ def undated(text: str) -> str:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files below a folder."""
-    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    """The files below a folder, by their paths in it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

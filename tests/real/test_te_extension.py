@@ -61,7 +61,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def run(cell: str, extension: str, workspace: Workspace, *more: str) -> float:
     """Run a cell with an extension; the seconds that it took."""
-    argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell, "--te-extension", extension]
+    argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell, "--publish"]
+    argv += ["--te-extension", extension]
     started = time.monotonic()
     done = subprocess.run(
         [*argv, "--workspace", str(workspace.root), *more],
