@@ -158,21 +158,23 @@ def test_a_rule_behind_another_that_says_the_same_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "declared", "well"),
+    ("outcome", "declared", "published", "well"),
     [
-        (CellOutcome.PARTIAL, True, True),
-        (CellOutcome.PARTIAL, False, False),
-        (CellOutcome.INCOMPATIBLE, True, True),
-        (CellOutcome.UNRESOLVABLE, True, True),
-        (CellOutcome.ERROR, True, False),
+        (CellOutcome.PARTIAL, True, False, True),
+        (CellOutcome.PARTIAL, False, False, False),
+        (CellOutcome.PARTIAL, False, True, True),
+        (CellOutcome.INCOMPATIBLE, True, False, True),
+        (CellOutcome.ERROR, True, True, False),
     ],
 )
-def test_a_night_is_quiet_where_all_ends_as_is_declared(
-    outcome: CellOutcome, declared: bool, well: bool
+def test_a_night_is_quiet_where_all_ends_as_is_declared_or_was_published(
+    outcome: CellOutcome, declared: bool, published: bool, well: bool
 ) -> None:
     found = replace(with_outcomes(state=CheckOutcome.BROKEN), outcome=outcome)
     declared_matrix: Any = SimpleNamespace(expected=[RULE] if declared else [])
-    assert cells.as_declared(found, declared_matrix) is well
+    said = cells.unexpected(found, found if published else None, declared_matrix)
+    assert bool(said) is not well
+    assert well or said.startswith(f"{found.cell}: ")
 
 
 def test_a_declared_failure_is_one_for_who_relies_on_what_fails() -> None:

@@ -9,14 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import stand_in_cell
+from support import event, stand_in_cell, stand_in_evidence
 
 from mcore_compat.base import files, processes
-from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.errors import ExitCode, InfrastructureError
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.resolve import locks
 from mcore_compat.results import agreement, store
+from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run
@@ -102,7 +104,11 @@ def test_each_wheel_is_built_once_and_before_any_cell(world: SimpleNamespace) ->
     assert result.failed == {}
     ran = world.ran()
     assert ran[:2] == ["build compat-b mamba-ssm", "build compat-a transformer-engine-torch"]
-    assert sorted(ran[2:]) == ["run compat-a", "run compat-b", "run compat-c"]
+    assert sorted(ran[2:]) == [
+        "run compat-a --publish",
+        "run compat-b --publish",
+        "run compat-c --publish",
+    ]
     assert any(line.startswith("running 3 cells; what each prints is in ") for line in world.said)
 
 
@@ -111,7 +117,7 @@ def test_what_is_fresh_is_not_run_unless_forced(world: SimpleNamespace) -> None:
     assert world.run(fresh) == MatrixResult(states=(fresh,))
     assert world.ran() == []
     world.run(fresh, force=True)
-    assert world.ran() == ["run compat-a --force"]
+    assert world.ran() == ["run compat-a --publish --force"]
 
 
 def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
@@ -120,7 +126,7 @@ def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
     world.exits = "a=30 b=333 c=1 d=2"
     result = world.run(*map(state, "abcd"))
     ran = world.ran()
-    assert {name: ran.count(f"run compat-{name}") for name in "abcd"} == {
+    assert {name: ran.count(f"run compat-{name} --publish") for name in "abcd"} == {
         "a": 2,
         "b": 3,
         "c": 1,
@@ -141,11 +147,59 @@ def test_a_cell_that_cannot_be_locked_for_the_index_is_said_and_the_others_run(
     monkeypatch.setattr(matrix_run.pipeline, "lock_of", lock_of)
     result = world.run(state("a"), state("b"))
     assert result.failed == {"compat-a": "the index did not answer"}
-    assert world.ran() == ["run compat-b"]
+    assert world.ran() == ["run compat-b --publish"]
 
 
 def test_no_later_run_takes_over_what_ended_with_its_submitter(world: SimpleNamespace) -> None:
     world.run(state("a"))
     assert records.open_batches(records.folder(), "local") == ()
     world.run(state("a"))
-    assert world.ran() == ["run compat-a"] * 2
+    assert world.ran() == ["run compat-a --publish"] * 2
+
+
+def of(cell: str, *events: dict[str, Any]) -> Evidence:
+    stored = stand_in_evidence(*events)
+    return dataclasses.replace(stored, cell=cell)
+
+
+def reported(
+    world: SimpleNamespace, published: Evidence | None, now: Evidence, *, ran: bool = True
+) -> int:
+    """The exit code of a run of one cell, of which `published` was there."""
+    store.save(now, world.workspace.results)
+    fresh = CellStatus(cell=dataclasses.replace(stand_in_cell(), name=now.cell), state="fresh")
+    result = MatrixResult(states=(fresh,), before={now.cell: published} if ran else {})
+    here: Any = SimpleNamespace(
+        workspace=world.workspace, profile=None, matrix=SimpleNamespace(expected=[])
+    )
+    return matrix_run.report(result, here, "host")
+
+
+BROKEN = event("restore[gpt]", "broken")
+
+
+def test_with_nothing_to_do_all_is_well(world: SimpleNamespace) -> None:
+    assert reported(world, None, of("compat-a", BROKEN), ran=False) == 0
+
+
+def test_what_fails_as_was_published_is_no_news_and_what_did_not_is(
+    world: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = of("compat-a", BROKEN)
+    assert reported(world, broken, broken) == 0
+    for before in (None, of("compat-a", event("restore[gpt]"))):
+        code = reported(world, before, broken)
+        assert isinstance(code, ExitCode)
+        assert code == 1
+        why = "compat-a: restore[gpt] is broken: KeyError: 'decoder.weight'"
+        assert code.why == f"1 of 1 cells that ran end as nobody expects; the first: {why}"
+        assert f"not expected: {why}\n" in capsys.readouterr().out
+    assert reported(world, broken, of("compat-a", event("restore[gpt]"))) == 0
+
+
+def test_a_cell_that_does_not_come_to_its_checks_any_more_is_news(world: SimpleNamespace) -> None:
+    before = of("compat-a", event("restore[gpt]"))
+    reason = Reason(kind="unresolvable", message="no such release", help="")
+    now = dataclasses.replace(before, checks=(), outcome=CellOutcome.UNRESOLVABLE, reason=reason)
+    assert reported(world, before, now) == 1
+    assert reported(world, now, now) == reported(world, None, now) == 0

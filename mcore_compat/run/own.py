@@ -68,10 +68,9 @@ def published_result(
 def compared(own: Evidence, published: Evidence | None) -> Iterator[str]:
     """In lines: with which published result an own one is compared, and what differs."""
     if published is None:
-        part = "" if own.check_set == MAIN else f"--{own.check_set} "
         yield (
-            f"nothing is published of it for device class {own.device_class}; this result is kept "
-            f"on this machine alone: nox -s {own.cell} -- {part}--publish makes one to be published"
+            f"nothing is published of it for device class {own.device_class}; with --publish a run "
+            "becomes the published result"
         )
         return
     day = f"published on {published.taken[:10]}{_aside(own, published)}"
