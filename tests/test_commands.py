@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import pkgutil
 import shlex
@@ -11,12 +12,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import snapshot
 from support import ROOT, event, stand_in_evidence
 
 from mcore_compat import cli
+from mcore_compat.base import files
+from mcore_compat.base.errors import ExitCode
 from mcore_compat.cli import parsing, registry
 from mcore_compat.core import combinations
 from mcore_compat.core.workspace import VARIABLE, Workspace
@@ -176,11 +180,85 @@ def test_a_wrong_session_ends_nox_with_code_2(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.fixture
+def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the cells of one megatron-core some are compatible, the newest is not."""
+    place = snapshot.workspace_in(tmp_path, monkeypatch)
+    ends = {"0.16-modelopt0.41": "compatible ● R 4/4", "0.16-modelopt0.42": "compatible ◑ R 4/4"}
+    known = {f"compat-{name}": {"host": line} for name, line in ends.items()}
+    known["compat-0.16-modelopt0.47"] = {"host": "partial ○ R 4/4"}
+    files.write_text(place.verdicts, json.dumps({"verdicts": known}))
+
+
+def names(*words: str) -> list[str]:
+    return [session.name for session in nox_sessions.listed(["nox", *words]).sessions]
+
+
+def test_a_list_has_of_each_megatron_core_the_newest_that_works_else_the_newest(
+    verdicts: None,
+) -> None:
+    listing = nox_sessions.listed(["nox", "-l"])
+    series = snapshot.matrix().mcore_series
+    assert len(listing.sessions) == len(series) < 25, "it fits a screen"
+    assert [s.name.partition("-modelopt")[0] for s in listing.sessions] == [
+        f"compat-{one}" for one in reversed(series)
+    ]
+    of_16 = next(s for s in listing.sessions if s.name.startswith("compat-0.16-"))
+    assert of_16.name == "compat-0.16-modelopt0.42"
+    assert of_16.description.startswith("compatible ◑ R 4/4 (host): TE ")
+    assert "mcore-compat list" in listing.heading
+    (newest,) = listing.default
+    assert listing.sessions[0].name == newest
+
+
+@pytest.mark.parametrize("words", [["-s", "compat-0.9-modelopt0.21"], ["--json", "-l"], []])
+def test_all_cells_can_be_run_and_are_told_to_programs(words: list[str], verdicts: None) -> None:
+    every = combinations.cells(snapshot.matrix(), snapshot.releases())
+    assert {cell.name for cell in every} == set(names(*words))
+    assert "compat-0.9-modelopt0.21" in names("-l", "-s", "compat-0.9-modelopt0.21")
+
+
+def test_tags_narrow_a_list_and_the_newest_come_first(verdicts: None) -> None:
+    listed = names("-l", "-t", "mcore-0.16")
+    assert listed == names("-lt", "mcore-0.16")
+    assert listed[0] == "compat-0.16-modelopt0.47"
+    assert {name.partition("-modelopt")[0] for name in listed} == {"compat-0.16"}
+    assert len(listed) == sum(name.startswith("compat-0.16-") for name in names())
+    with pytest.raises(SystemExit):
+        names("-l", "-t", "mcore-0.61")
+
+
+class Session:
+    """What a session is told as it ends."""
+
+    def error(self, text: str) -> None:
+        raise ValueError(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(ExitCode(1, "compat-a: no"), "compat-a: no"), (1, "upgrade: its answer, with exit code 1")],
+)
+def test_a_session_that_fails_ends_with_the_line_that_matters(code: int, said: str) -> None:
+    session: Any = Session()
+    with pytest.raises(ValueError, match=said):
+        nox_sessions.exit_unless_ok(session, lambda _: code, ["upgrade"])
+
+
+def test_a_session_ends_nox_with_the_code_of_an_error() -> None:
+    session: Any = Session()
+    nox_sessions.exit_unless_ok(session, lambda _: 0, ["run"])
+    with pytest.raises(SystemExit) as ended:
+        nox_sessions.exit_unless_ok(session, lambda _: 3, ["run"])
+    assert ended.value.code == 3
+
+
 def test_listing_imports_nothing_heavy() -> None:
     code = (
         "import sys; from mcore_compat.schedule import nox_sessions\n"
         "nox_sessions.listed(['nox', '-l'])\n"
-        "heavy = {'torch', 'numpy', 'rich', 'requests', 'pypi_simple', 'uv'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'rich', 'requests', 'pypi_simple', 'uv'}\n"
+        "heavy = {*heavy, 'mcore_compat.results.levels'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -243,7 +321,8 @@ def test_what_is_known_of_a_cell_is_shown_without_a_run(
     assert cli.main(["show", "0.16-modelopt0.41"]) == code
     told = capsys.readouterr().out
     for device in ("host", "gpu"):
-        assert f"{cell.name}: {verdict.spelt(shown.outcome)} (device class {device})" in told
+        ended = verdict.spelt(shown.outcome)
+    assert f"{cell.name}: {ended} for default (device class {device})" in told
     assert f"taken {shown.taken}" in told
     assert f"{cell.name}, ranks, device class host: ✗ broken 1" in told
 

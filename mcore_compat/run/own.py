@@ -15,9 +15,9 @@ which is what a job of a matrix is.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import PurePath
 
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import Cell
@@ -34,7 +34,8 @@ MOST = 10
 
 def workspace(published: Workspace) -> Workspace:
     """The workspace with the results of this machine's own runs in the place of the published."""
-    return replace(published, machine=PurePath(platform.node()).name or "this-machine")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", platform.node()).strip("-")
+    return replace(published, machine=name or "this-machine")
 
 
 def context(published: Context) -> Context:
