@@ -320,9 +320,9 @@ def test_what_is_known_of_a_cell_is_shown_without_a_run(
     store.save(replace(ranks, check_set=check_sets.RANKS.name), results)
     assert cli.main(["show", "0.16-modelopt0.41"]) == code
     told = capsys.readouterr().out
+    ended = verdict.spelt(shown.outcome)
     for device in ("host", "gpu"):
-        ended = verdict.spelt(shown.outcome)
-    assert f"{cell.name}: {ended} for default (device class {device})" in told
+        assert f"{cell.name}: {ended} for default (device class {device})" in told
     assert f"taken {shown.taken}" in told
     assert f"{cell.name}, ranks, device class host: ✗ broken 1" in told
 

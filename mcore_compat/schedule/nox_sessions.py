@@ -10,7 +10,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcore_compat.base.errors import CompatError, ExitCode, UsageError, nearest, one_line
 from mcore_compat.core import combinations, matrix, releases, workspace
@@ -125,51 +125,38 @@ def _refuse_unknown(tags: Iterable[str], cells: Iterable[Cell]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What nox's own words ask of a listing. `short`: it is for a person, and not by keywords."""
+    """What nox's own words ask for: sessions, tags; `short`: a list for a person to read, and not
+    by keywords."""
 
+    names: tuple[str, ...]
     tags: tuple[str, ...]
     short: bool
 
 
-def _asked(argv: Sequence[str]) -> _Asked:
-    parser = _parser("l")
-    parser.add_argument("-l", "--list", "--list-sessions", dest="listing", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("-k", "--keywords")
-    parser.add_argument("-t", "--tags", nargs="*", action="extend", default=[])
-    words = parser.parse_known_args(_ours(argv))[0]
-    short = words.listing and not words.json and words.keywords is None
-    return _Asked(tags=tuple(words.tags), short=short)
-
-
 def requested(argv: Sequence[str]) -> tuple[str, ...]:
     """The cells' names among the sessions that nox's `argv` asks for."""
-    names = values(argv, "-s", "-e", "--session", "--sessions")
-    return tuple(dict.fromkeys(n for n in names if n.startswith("compat-")))
+    return tuple(dict.fromkeys(n for n in _asked(argv).names if n.startswith("compat-")))
 
 
-NOX_FLAGS = "hlNrRvx"
-"""The short options of nox that take no value."""
+NOX_FLAGS = "hNrRvx"
+"""The short options of nox that take no value, beside `-l`."""
 
 
-def values(argv: Sequence[str], *options: str) -> tuple[str, ...]:
-    """What `options` are given in nox's `argv`, before `--`: `-s a b`, `--session=a`."""
-    parser = _parser()
-    parser.add_argument(*options, dest="values", nargs="*", action="extend", default=[])
-    return tuple(parser.parse_known_args(_ours(argv))[0].values)
-
-
-def _parser(without: str = "") -> argparse.ArgumentParser:
-    """Of nox's words, also as `-Rs CELL`: what takes no value joins what does."""
+def _asked(argv: Sequence[str]) -> _Asked:
+    """What nox's `argv` says before `--`: `-s a b`, `--session=a`, `-lt c`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for letter in NOX_FLAGS:
-        if letter not in without:
-            parser.add_argument(f"-{letter}", action="store_true")
-    return parser
-
-
-def _ours(argv: Sequence[str]) -> list[str]:
-    return [*itertools.takewhile(lambda word: word != "--", argv[1:])]
+    for letter in NOX_FLAGS:  # also as `-Rs CELL`: what takes no value joins what does
+        parser.add_argument(f"-{letter}", action="store_true")
+    many: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
+    parser.add_argument("-s", "-e", "--session", "--sessions", dest="names", **many)
+    parser.add_argument("-t", "--tags", dest="tags", **many)
+    parser.add_argument("-k", "--keywords", dest="keywords")
+    parser.add_argument("-l", "--list", "--list-sessions", dest="listing", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    ours = itertools.takewhile(lambda word: word != "--", argv[1:])
+    words = parser.parse_known_args([*ours])[0]
+    short = words.listing and not words.json and words.keywords is None
+    return _Asked(names=tuple(words.names), tags=tuple(words.tags), short=short)
 
 
 def exit_unless_ok(
