@@ -73,7 +73,7 @@ COMMANDS = (
     Command("run", RUN, "Run cells by name", CELL),
     Command("compat", RUN, "Run any combination", "0.16 0.41 --te 2.11 --torch 2.9"),
     Command(
-        "matrix", RUN, "Run every selected cell that is not fresh, in parallel", "--mcore '>=0.14'"
+        "matrix", RUN, "Run all cells whose published result is out of date", "--mcore '>=0.14'"
     ),
     Command(
         "upgrade", RUN, "What an upgrade breaks, and whether checkpoints load", f"{OLDER} {CELL}"
