@@ -97,3 +97,12 @@ def test_marks_and_words_tell_every_level_apart() -> None:
 def test_neighbours_that_are_alike_are_told_together() -> None:
     words = [("a", "1"), ("a", "2"), ("b", "3"), ("a", "4")]
     assert levels.runs(words) == [("a", "1 to 2"), ("b", "3"), ("a", "4")]
+
+
+def test_a_line_says_how_a_cell_ends_and_how_far_it_gets() -> None:
+    line = levels.line(made("R+ R- Q+ Q0 G?"))
+    assert line == "partial ◑ level 3: R 1/2 · Q 1/1 · TE none · GPU –"
+    interrupted = replace(made("R+"), outcome=CellOutcome.ERROR)
+    assert levels.line(interrupted) == "error"
+    none = replace(made("R+"), outcome=CellOutcome.UNRESOLVABLE, checks=())
+    assert levels.line(none) == "unresolvable"

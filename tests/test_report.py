@@ -186,7 +186,7 @@ def test_a_noted_verdict_is_listed(made: Made, tmp_path: Path) -> None:
     path = tmp_path / "verdicts.json"
     verdict_index.note(made(event("restore[gpt]")), path)
     assert verdict_index.listing([stand_in_cell()], path)["compat-0.16-modelopt0.41"].startswith(
-        "compatible ○ R 1/1 · Q none · TE none (host): TE 2.11.0, torch 2.9.1"
+        "compatible ○ level 1: R 1/1 · Q none · TE none (host): TE 2.11.0, torch 2.9.1"
     )
 
 

@@ -25,10 +25,9 @@ from mcore_compat.base import files
 from mcore_compat.core import profiles
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILURES
-from mcore_compat.results import levels
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
-from mcore_compat.results import verdict
+from mcore_compat.results import levels, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.repairs import Repair
 

@@ -13,9 +13,8 @@ from mcore_compat.base.foreign import line, plain
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.environments import plain_import
-from mcore_compat.results import levels
 from mcore_compat.publish.collation import order
-from mcore_compat.results import verdict
+from mcore_compat.results import levels, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.repairs import Repair
 

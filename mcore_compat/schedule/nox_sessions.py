@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ R, Q, TE, GPU: how much of restore, quantize, quantize-te and inference
 holds. Each runs on this machine by its name: nox -s compat-0.16-modelopt0.41"""
 
 HEADING = f"""\
-Of each megatron-core the newest ModelOpt that is compatible with it, else the newest of all.
+Of each megatron-core the newest ModelOpt that is compatible with it, else that gets furthest.
 All {{}} cells: mcore-compat list. Those of a series: nox -l -t mcore-0.16, -t modelopt-0.41
 {LEGEND}"""
 
@@ -98,7 +99,7 @@ def _few(every: Sequence[CellSession], names: Sequence[str]) -> tuple[CellSessio
         if "stack-default" not in session.tags:
             continue
         first = by_series.setdefault(series, session)
-        if _compatible(session) and not _compatible(first):
+        if _rank(session) > _rank(first):
             by_series[series] = session
     few = {session.name for session in by_series.values()} | {*names}
     return tuple(
@@ -112,8 +113,11 @@ def _few(every: Sequence[CellSession], names: Sequence[str]) -> tuple[CellSessio
     )
 
 
-def _compatible(session: CellSession) -> bool:
-    return session.description.startswith(f"{CellOutcome.COMPATIBLE.value} ")
+def _rank(session: CellSession) -> tuple[bool, str]:
+    """How good a cell is, by its line: whether it is compatible, and else how far it gets."""
+    compatible = session.description.startswith(f"{CellOutcome.COMPATIBLE.value} ")
+    level = re.search(r"level (\d)", session.description)
+    return compatible, "" if compatible or level is None else level[1]
 
 
 def _refuse_unknown(tags: Iterable[str], cells: Iterable[Cell]) -> None:
