@@ -225,7 +225,7 @@ class OverBase:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> OverBase:
     made = OverBase()
     here = replace(context.context(), run=made.run, say=quiet)
-    monkeypatch.setattr(context, "context", lambda: here)
+    monkeypatch.setattr(context, "context", lambda **_: here)
     monkeypatch.setattr(run_over_base, "fitting", lambda *_: {})
     monkeypatch.setattr(packing, "bundle_files", lambda *_: [])
     monkeypatch.setattr(collection, "take_back", made.take)

@@ -35,7 +35,7 @@ from mcore_compat.base.errors import EvidenceError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import store
+from mcore_compat.results import levels, store
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
@@ -123,12 +123,12 @@ def test_only_what_is_whole_and_stored_is_a_verdict(
     collection.collect([write(over_base(carried), "main.host-base")], known)
     assert not known.workspace.verdicts.exists()
     ((_, one, *_),) = collection.collect([write({**carried, "taken": LATER})], known)
-    assert verdicts() == {NAME: {"host": one.outcome.value}}
+    assert verdicts() == {NAME: {"host": levels.line(one)}}
     ((_, other, *_),) = collection.collect([write({**worse, "taken": BEFORE})], known)
     assert other.outcome is not one.outcome
-    assert verdicts() == {NAME: {"host": one.outcome.value}}, "it was not stored"
+    assert verdicts() == {NAME: {"host": levels.line(one)}}, "it was not stored"
     collection.collect([write({**worse, "taken": AT_LAST})], known)
-    assert verdicts() == {NAME: {"host": other.outcome.value}}
+    assert verdicts() == {NAME: {"host": levels.line(other)}}
 
 
 def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(

@@ -161,7 +161,7 @@ def test_a_file_that_is_not_whole_is_named(place: Workspace, harm: Any) -> None:
     assert path.read_text() != before
     with pytest.raises(EvidenceError, match=rf"{found.cell}/ranks\.host\.json") as caught:
         stored(place, RANKS)
-    assert f"nox -s {found.cell} -- --ranks --force" in str(caught.value)
+    assert f"nox -s {found.cell} -- --ranks --publish --force" in str(caught.value)
     short = taken(ONE, end=False)
     keep(short, place)
     assert stored(place, RANKS) == (short,)
