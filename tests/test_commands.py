@@ -63,6 +63,10 @@ from mcore_compat.schedule import nox_sessions
         ),
         (["run", "0.16-modelopt0.41", "--only", ", ,"], '--only: ", ," names no check'),
         (["run", "0.16-modelopt0.41", "--base", ""], "run: --base is empty"),
+        (
+            ["run", "0.16-modelopt0.41", "--publish", "--only", "x"],
+            "--publish: with --only nothing",
+        ),
         (["compat", "0.16", f"0.{'9' * 5000}"], "is not the name of a cell"),
         (["show", "\udcff\x1b[31m"], r"\udcff\x1b[31m"),
         (["matrix", "-j", "9" * 30], "at most 4096"),

@@ -94,9 +94,10 @@ def _place(
     """Where a run is stored, what is published of it, and how it is run."""
     if options.publish:
         return context, None, options
-    place = own.context(context)
-    device = machine.device_class()
-    published = own.published_result(cell.name, device, context.workspace, part.name)
+    place, published = own.context(context), None
+    if not options.only:  # with which nothing is compared
+        device = machine.device_class()
+        published = own.published_result(cell.name, device, context.workspace, part.name)
     return place, published, own.options(cell, part.name, options, place.workspace)
 
 
