@@ -1,0 +1,173 @@
+"""Reference pages that are made of the code: commands of their parsers, files of their models.
+
+A page says where: `<!-- generated: commands -->`, `<!-- generated: schema FILE -->` for a JSON
+Schema, `<!-- generated: type MODULE:CLASS -->` for a msgspec model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mcore_compat.cli import registry
+from mcore_compat.cli.parsing import parser_of
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = re.compile(r"^<!-- generated: (\w+) ?(\S*) -->$", re.M)
+
+Schema = Mapping[str, Any]
+
+
+def commands() -> str:
+    """Every command: what it does, its options, an example, its exit codes."""
+    lines: list[str] = []
+    for group in dict.fromkeys(command.group for command in registry.COMMANDS):
+        lines += [f"## {group[0].upper()}{group[1:]}", ""]
+        for command in registry.COMMANDS:
+            if command.group == group:
+                lines += _command(command)
+    return "\n".join(lines)
+
+
+def _command(command: registry.Command) -> Iterator[str]:
+    parser = parser_of(command, importlib.import_module(f"mcore_compat.cli.{command.name}"))
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)
+    usage = parser.format_usage().removeprefix("usage: ").rstrip()
+    yield from (f"({command.name})=", f"### `{command.name}`", "")
+    yield from ((parser.description or "").strip(), "")
+    yield from ("```text", *_dedented(usage), "```", "")
+    actions = [a for a in parser._actions if not isinstance(a, argparse._HelpAction)]
+    yield from ("| | |", "| --- | --- |")
+    for action in actions:
+        yield f"| {_name(action)} | {_cell(action.help or '')} |"
+    also = f"nox -s {command.name}" if command.session else ""
+    example = f"mcore-compat {command.name} {command.example}".rstrip()
+    said = [f"Example: `{example}`" + (f"; as a session: `{also} -- …`" if also else "")]
+    _, _, codes = (parser.epilog or "").partition("\n\n")
+    yield from ("", *said, "", " ".join(codes.split()).capitalize() + ".", "")
+
+
+def _dedented(usage: str) -> list[str]:
+    first, *rest = usage.splitlines()
+    return [first, *(f"    {line.strip()}" for line in rest)]
+
+
+def _name(action: argparse.Action) -> str:
+    value = action.metavar or (action.dest if action.nargs != 0 else "")
+    value = value if isinstance(value, str) else " ".join(value or ())
+    if not action.option_strings:
+        return f"`{_cell(value)}`"
+    names = ", ".join(action.option_strings)
+    return f"`{_cell(f'{names} {value}' if action.nargs != 0 else names)}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("%%", "%")
+
+
+def schema(file: str) -> str:
+    """A JSON Schema as tables, a table an object."""
+    return "\n".join(_tables(json.loads((ROOT / file).read_text(encoding="utf-8"))))
+
+
+def model(name: str) -> str:
+    """A msgspec model as tables, a table a class, the outermost first."""
+    module, _, cls = name.partition(":")
+    found = msgspec.json.schema(getattr(importlib.import_module(module), cls))
+    parts = found["$defs"]
+    names = [cls, *(n for n in parts if n != cls)]
+    lines: list[str] = []
+    for part in names:
+        if "properties" not in parts[part]:
+            continue
+        lines += [f"### {part}", "", _prose(parts[part].get("description", "")), ""]
+        lines += [*_rows(parts[part], parts), ""]
+    return "\n".join(lines)
+
+
+def _prose(text: str) -> str:
+    return re.sub(r"\n[ \t]+", "\n", text)
+
+
+def _tables(whole: Schema) -> Iterator[str]:
+    yield from (*_rows(whole, whole["$defs"]), "")
+    yield from _inner(whole, whole["$defs"], "")
+
+
+def _inner(part: Schema, parts: Schema, path: str) -> Iterator[str]:
+    """The objects within an object: `[[stack]]`, `[axes]`, `[profile.NAME]`."""
+    for key, value in part.get("properties", {}).items():
+        name = f"{path}{key}"
+        for mark, inner in (("[[{}]]", value.get("items")), ("[{}]", value)):
+            if isinstance(inner, dict) and "properties" in inner:
+                yield from (f"### `{mark.format(name)}`", "", value.get("description", ""), "")
+                yield from (*_rows(inner, parts), "")
+                yield from _inner(inner, parts, f"{name}.")
+        each = value.get("additionalProperties")
+        if isinstance(each, dict) and "properties" in each:
+            yield from (f"### `[{name}.NAME]`", "", value.get("description", ""), "")
+            yield from (*_rows(each, parts), "")
+
+
+def _rows(part: Schema, parts: Schema) -> Iterator[str]:
+    described = any("description" in value for value in part["properties"].values())
+    yield from (
+        ("| key | is | meaning |", "| --- | --- | --- |")
+        if described
+        else ("| key | is |", "| --- | --- |")
+    )
+    needed = part.get("required", ())
+    for key, value in part["properties"].items():
+        is_ = _type(value, parts) + ("" if key in needed else "; optional")
+        meaning = f" {_cell(value.get('description', ''))} |" if described else ""
+        yield f"| `{key}` | {_cell(is_)} |{meaning}"
+
+
+def _type(value: Schema, parts: Schema) -> str:
+    """What a value is, in words."""
+    if "$ref" in value:
+        name = value["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})" if "properties" in parts[name] else _named(name, parts)
+    if "anyOf" in value:
+        return " or ".join(_type(one, parts) for one in value["anyOf"])
+    if "const" in value:
+        return f"`{json.dumps(value['const'])}`"
+    if "enum" in value:
+        return ", ".join(f"`{one}`" for one in value["enum"])
+    kind = value.get("type", "anything")
+    if isinstance(kind, list):
+        return " or ".join(_type({**value, "type": one}, parts) for one in kind)
+    if kind == "array":
+        return f"list of {_type(value['items'], parts)}" if value.get("items") else "list"
+    if kind == "object":
+        each = value.get("additionalProperties")
+        return f"object of {_type(each, parts)}" if each and each is not True else "object"
+    return str(kind)
+
+
+def _named(name: str, parts: Schema) -> str:
+    plain = _type(parts[name], parts)
+    return name if plain in ("string", "list of version") else plain
+
+
+KINDS = {"commands": lambda _: commands(), "schema": schema, "type": model}
+
+
+def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
+    source[0] = PLACE.sub(lambda found: KINDS[found[1]](found[2]), source[0])
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register what fills the pages."""
+    app.connect("source-read", _fill)
+    return {"version": "1", "parallel_read_safe": True}

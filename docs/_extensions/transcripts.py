@@ -1,0 +1,135 @@
+"""Transcripts of `mcore-compat`: made when the site is built, and kept up to date in the README.
+
+In a page, a directive runs the command and shows what it printed, so that no page says what the
+program does not:
+
+    ```{transcript} show 0.19-modelopt0.46
+    :lines: 4
+    :codes: 0, 1
+    ```
+
+In the README, a block whose first line is `$ mcore-compat ...` is such a transcript; those who
+read it on the web see what is written there:
+
+    python docs/_extensions/transcripts.py README.md            # is each as printed now? 1: not
+    python docs/_extensions/transcripts.py README.md --renew    # writes what is printed now
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[2]
+CUT = "[…]"
+"""Stands where lines were left out."""
+
+WIDTH = 100
+"""Of a line in the README; what is longer is cut, and ends in `…`."""
+
+BLOCK = re.compile(r"^```console\n\$ mcore-compat (?P<words>.+)\n(?P<shown>(?:.*\n)*?)```$", re.M)
+
+
+@functools.cache
+def printed(command: str) -> tuple[int, tuple[str, ...]]:
+    """The exit code of a command, `show 0.19-modelopt0.46`, and the lines that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mcore_compat.cli", *shlex.split(command)],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    text = done.stdout.replace(f"{os.environ.get('MCORE_COMPAT_WORKSPACE', ROOT)}/", "")
+    return done.returncode, tuple(line.rstrip() for line in text.splitlines())
+
+
+def cut(lines: tuple[str, ...], most: int | None) -> list[str]:
+    """The first lines, and that there are more."""
+    if most is None or len(lines) <= most:
+        return list(lines)
+    return [*lines[:most], CUT]
+
+
+def _narrow(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rstrip()} …"
+
+
+def renewed(text: str) -> str:
+    """A README with each transcript as it is printed now, as many lines of each as before."""
+
+    def block(match: re.Match[str]) -> str:
+        before = match["shown"].splitlines()
+        most = len(before) - 1 if CUT in before else None
+        _, lines = printed(match["words"])
+        now = [_narrow(line) for line in cut(lines, most)]
+        return "\n".join(["```console", f"$ mcore-compat {match['words']}", *now, "```"])
+
+    return BLOCK.sub(block, text)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
+    from docutils import nodes
+    from docutils.parsers.rst import directives
+    from sphinx.util.docutils import SphinxDirective
+
+    class Transcript(SphinxDirective):
+        """What a command prints. `lines`: how many of them; `codes`: exit codes that are meant."""
+
+        required_arguments = 1
+        final_argument_whitespace = True
+        option_spec = {  # noqa: RUF012 (as docutils has it)
+            "lines": directives.positive_int,
+            "codes": directives.unchanged,
+        }
+
+        def run(self) -> list[nodes.Node]:
+            command = self.arguments[0]
+            code, lines = printed(command)
+            meant = [int(word) for word in self.options.get("codes", "0").split(",")]
+            if code not in meant:
+                raise self.error(f"mcore-compat {command} ended with {code}: {lines[:1]}")
+            text = "\n".join(
+                [f"$ mcore-compat {command}", *cut(lines, self.options.get("lines"))]
+            )
+            block = nodes.literal_block(text, text, language="console")
+            return [nodes.container("", block, classes=["transcript"])]
+
+    app.add_directive("transcript", Transcript)
+    return {"version": "1", "parallel_read_safe": True}
+
+
+def main() -> int:
+    """See whether a file's transcripts are as printed now, or write them."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--renew", action="store_true")
+    args = parser.parse_args()
+    before = args.file.read_text(encoding="utf-8")
+    now = renewed(before)
+    if before == now:
+        return 0
+    if args.renew:
+        args.file.write_text(now, encoding="utf-8")
+        print(f"{args.file}: written as printed now")
+        return 0
+    print(f"{args.file}: a transcript is out of date; nox -s docs -- --renew", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
