@@ -1,7 +1,8 @@
 """Reference pages that are made of the code: commands of their parsers, files of their models.
 
 A page says where: `<!-- generated: commands -->`, `<!-- generated: schema FILE -->` for a JSON
-Schema, `<!-- generated: type MODULE:CLASS -->` for a msgspec model.
+Schema, `<!-- generated: type MODULE:CLASS -->` for a msgspec model, `<!-- generated: docstring
+MODULE -->` for what a module's docstring lists, `<!-- generated: benchmarks -->`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,38 @@ def _named(name: str, parts: Schema) -> str:
     return name if plain in ("string", "list of version") else plain
 
 
-KINDS = {"commands": lambda _: commands(), "schema": schema, "type": model}
+def docstring(module: str) -> str:
+    """The list in a module's docstring."""
+    text = importlib.import_module(module).__doc__ or ""
+    return text[text.index("- ") :]
+
+
+def benchmarks() -> str:
+    """What was measured, beside what is promised; what is set beside other tools has its own
+    table."""
+    results = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))
+    lines = ["| what | measured | promised | beside it, in the same run |", "| --- | ---: | ---: | --- |"]
+    for row in results["rows"]:
+        if row["name"].startswith("side-by-side"):
+            continue
+        other = row["alternative_value"]
+        beside = "" if other is None else f"{row['alternative']}: {_number(other)} {row['unit']}"
+        measured, most = (f"{_number(row[key])} {row['unit']}" for key in ("value", "limit"))
+        lines.append(f"| {_cell(row['what'])} | {measured} | {most} | {_cell(beside)} |")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.5f}"
+
+
+KINDS: Mapping[str, Callable[[str], str]] = {
+    "benchmarks": lambda _: benchmarks(),
+    "commands": lambda _: commands(),
+    "docstring": docstring,
+    "schema": schema,
+    "type": model,
+}
 
 
 def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
