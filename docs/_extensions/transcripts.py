@@ -8,8 +8,8 @@ program does not:
     :codes: 0, 1
     ```
 
-In the README, a block whose first line is `$ mcore-compat ...` is such a transcript; those who
-read it on the web see what is written there:
+In the README, which is read as it is written, a block whose first line is `$ mcore-compat ...` is
+such a transcript, but for `doctor`'s, which is of an environment (tests/real/test_tutorial.py):
 
     python docs/_extensions/transcripts.py README.md            # is each as printed now? 1: not
     python docs/_extensions/transcripts.py README.md --renew    # writes what is printed now
@@ -24,6 +24,8 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +37,11 @@ CUT = "[…]"
 """Stands where lines were left out."""
 
 WIDTH = 100
-"""Of a line in the README; what is longer is cut, and ends in `…`."""
+"""Of a line in the README; a longer one is folded."""
 
-BLOCK = re.compile(r"^```console\n\$ mcore-compat (?P<words>.+)\n(?P<shown>(?:.*\n)*?)```$", re.M)
+BLOCK = re.compile(
+    r"^```console\n\$ mcore-compat (?P<words>(?!doctor).+)\n(?P<shown>(?:.*\n)*?)```$", re.M
+)
 
 
 @functools.cache
@@ -57,15 +61,20 @@ def printed(command: str) -> tuple[int, tuple[str, ...]]:
     return done.returncode, tuple(line.rstrip() for line in text.splitlines())
 
 
-def cut(lines: tuple[str, ...], most: int | None) -> list[str]:
+def cut(lines: Sequence[str], most: int | None) -> list[str]:
     """The first lines, and that there are more."""
     if most is None or len(lines) <= most:
         return list(lines)
     return [*lines[:most], CUT]
 
 
-def _narrow(line: str) -> str:
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rstrip()} …"
+def _folded(lines: Sequence[str]) -> Iterator[str]:
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        fold = textwrap.wrap(
+            line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        yield from fold or [""]
 
 
 def renewed(text: str) -> str:
@@ -73,10 +82,10 @@ def renewed(text: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         before = match["shown"].splitlines()
-        most = len(before) - 1 if CUT in before else None
+        most = before.index(CUT) if CUT in before else None
         _, lines = printed(match["words"])
-        now = [_narrow(line) for line in cut(lines, most)]
-        return "\n".join(["```console", f"$ mcore-compat {match['words']}", *now, "```"])
+        shown = cut(list(_folded(lines)), most)
+        return "\n".join(["```console", f"$ mcore-compat {match['words']}", *shown, "```"])
 
     return BLOCK.sub(block, text)
 
