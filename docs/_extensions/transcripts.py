@@ -25,7 +25,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +68,21 @@ def cut(lines: Sequence[str], most: int | None) -> list[str]:
     return [*lines[:most], CUT]
 
 
-def _folded(lines: Sequence[str]) -> Iterator[str]:
-    for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()) + 4)
-        fold = textwrap.wrap(
-            line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        )
-        yield from fold or [""]
+def _folded(line: str) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    how = {"subsequent_indent": indent, "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(line, WIDTH, **how) or [""]  # type: ignore[arg-type]
+
+
+def _fitting(lines: Sequence[str], most: int | None) -> list[str]:
+    """The first lines, folded, as many as fit whole; the first in any case."""
+    shown: list[str] = []
+    for number, line in enumerate(lines):
+        fold = _folded(line)
+        if most is not None and number and len(shown) + len(fold) > most:
+            return [*shown, CUT]
+        shown += fold
+    return shown
 
 
 def renewed(text: str) -> str:
@@ -84,7 +92,7 @@ def renewed(text: str) -> str:
         before = match["shown"].splitlines()
         most = before.index(CUT) if CUT in before else None
         _, lines = printed(match["words"])
-        shown = cut(list(_folded(lines)), most)
+        shown = _fitting(lines, most)
         return "\n".join(["```console", f"$ mcore-compat {match['words']}", *shown, "```"])
 
     return BLOCK.sub(block, text)
