@@ -23,6 +23,7 @@ suppress_warnings = ["myst.header"]  # generated pages begin sections below thei
 
 html_theme = "furo"
 html_title = "mcore-compat"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False

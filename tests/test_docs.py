@@ -139,7 +139,10 @@ def test_the_reference_has_every_command_and_option() -> None:
         module = importlib.import_module(f"mcore_compat.cli.{command.name}")
         for action in parser_of(command, module)._actions:
             for option in action.option_strings:
-                assert option in ("-h", "--help") or option in section, (command.name, option)
+                assert option in ("-h", "--help", "--workspace") or option in section, (
+                    command.name,
+                    option,
+                )
 
 
 def test_exit_codes_that_commands_name_are_in_the_table() -> None:

@@ -47,15 +47,18 @@ def _command(command: registry.Command) -> Iterator[str]:
     yield from (f"({command.name})=", f"### `{command.name}`", "")
     yield from ((parser.description or "").strip(), "")
     yield from ("```text", *_dedented(usage), "```", "")
-    actions = [a for a in parser._actions if not isinstance(a, argparse._HelpAction)]
-    yield from ("| | |", "| --- | --- |")
-    for action in actions:
-        yield f"| {_name(action)} | {_cell(action.help or '')} |"
+    for action in parser._actions:
+        if not COMMON.intersection(action.option_strings):
+            yield from (_name(action), f": {' '.join((action.help or '').split())}", "")
     also = f"nox -s {command.name}" if command.session else ""
     example = f"mcore-compat {command.name} {command.example}".rstrip()
     said = [f"Example: `{example}`" + (f"; as a session: `{also} -- …`" if also else "")]
     _, _, codes = (parser.epilog or "").partition("\n\n")
     yield from ("", *said, "", " ".join(codes.split()).capitalize() + ".", "")
+
+
+COMMON = frozenset({"-h", "--help", "--workspace"})
+"""Options of every command."""
 
 
 def _dedented(usage: str) -> list[str]:
@@ -67,9 +70,9 @@ def _name(action: argparse.Action) -> str:
     value = action.metavar or (action.dest if action.nargs != 0 else "")
     value = value if isinstance(value, str) else " ".join(value or ())
     if not action.option_strings:
-        return f"`{_cell(value)}`"
+        return f"`{value}`"
     names = ", ".join(action.option_strings)
-    return f"`{_cell(f'{names} {value}' if action.nargs != 0 else names)}`"
+    return f"`{names} {value}`" if action.nargs != 0 else f"`{names}`"
 
 
 def _cell(text: str) -> str:
@@ -171,7 +174,10 @@ def benchmarks() -> str:
     """What was measured, beside what is promised; what is set beside other tools has its own
     table."""
     results = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))
-    lines = ["| what | measured | promised | beside it, in the same run |", "| --- | ---: | ---: | --- |"]
+    lines = [
+        "| what | measured | promised | beside it, in the same run |",
+        "| --- | ---: | ---: | --- |",
+    ]
     for row in results["rows"]:
         if row["name"].startswith("side-by-side"):
             continue

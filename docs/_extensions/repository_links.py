@@ -56,7 +56,9 @@ class RepositoryLinks(SphinxTransform):
         if ROOT not in file.parents:
             return
         if not file.exists() and file.with_name(f"{file.name}.md").exists():
-            file = file.with_name(f"{file.name}.md")  # MyST takes it for a page, whose ending it cuts
+            file = file.with_name(
+                f"{file.name}.md"
+            )  # MyST takes it for a page, whose ending it cuts
         if not file.exists() and SITE not in file.parents:
             log.warning("no such file: %s", target, location=link, type="repository_links")
         url = self._url(page, file)

@@ -120,9 +120,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
             meant = [int(word) for word in self.options.get("codes", "0").split(",")]
             if code not in meant:
                 raise self.error(f"mcore-compat {command} ended with {code}: {lines[:1]}")
-            text = "\n".join(
-                [f"$ mcore-compat {command}", *cut(lines, self.options.get("lines"))]
-            )
+            text = "\n".join([f"$ mcore-compat {command}", *cut(lines, self.options.get("lines"))])
             block = nodes.literal_block(text, text, language="console")
             return [nodes.container("", block, classes=["transcript"])]
 
