@@ -14,7 +14,7 @@ author = "The mcore-compat authors"
 version = release = mcore_compat.__version__
 
 extensions = ["myst_parser", "repository_links", "generated_reference", "transcripts"]
-exclude_patterns = ["upgrade/*"]
+exclude_patterns = ["_pages"]
 nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]

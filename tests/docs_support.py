@@ -80,7 +80,8 @@ def written_by_people() -> list[Path]:
 def extension(name: str) -> ModuleType:
     """One of the site's extensions."""
     spec = importlib.util.spec_from_file_location(name, DOCS / "_extensions" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def sources() -> str:
-    """Where the sources are shown, by the variables of a workflow; empty where that is not known."""
+    """Where the sources are shown, by a workflow's variables; empty where that is not known."""
     server, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
     return f"{server}/{name}/tree/{os.environ.get('GITHUB_SHA', 'HEAD')}" if server and name else ""
 
@@ -47,18 +47,15 @@ class RepositoryLinks(SphinxTransform):
             self._mend(link)
 
     def _mend(self, link: nodes.Element) -> None:
-        target, _, anchor = unquote(str(link["reftarget"])).partition("#")
+        target = unquote(str(link["reftarget"])).partition("#")[0]
         page = Path(self.env.doc2path(self.env.docname))
         file = Path(os.path.normpath(page.parent / target)) if target else page
         docs = Path(self.env.srcdir)
-        if file == docs or docs in file.parents and "upgrade" not in file.parts:
+        if docs in (file, *file.parents) or ROOT not in file.parents:
             return  # a page, or something that Sphinx itself tells of
-        if ROOT not in file.parents:
-            return
-        if not file.exists() and file.with_name(f"{file.name}.md").exists():
-            file = file.with_name(
-                f"{file.name}.md"
-            )  # MyST takes it for a page, whose ending it cuts
+        as_page = file.with_name(f"{file.name}.md")  # MyST cuts that ending
+        if not file.exists() and as_page.exists():
+            file = as_page
         if not file.exists() and SITE not in file.parents:
             log.warning("no such file: %s", target, location=link, type="repository_links")
         url = self._url(page, file)
