@@ -62,7 +62,9 @@ def test_links_of_the_site_that_lead_nowhere(tmp_path: Path) -> None:
 
 def test_a_schema_becomes_tables() -> None:
     text = reference.schema("mcore_compat/core/matrix.schema.json")
-    assert "| `axes` | object | The series of each axis that is tested, oldest first. |" in text
+    assert "| `axes` | table | The series of each axis that is tested, oldest first. |" in text
+    assert "| `stack` | tables | " in text
+    assert "| `profile` | a table for each name; optional | " in text
     assert "### `[profile.NAME]`" in text
     assert "### `[[expect]]`" in text
     assert "| `memory-mib` | integer |" in text

@@ -80,8 +80,15 @@ def _cell(text: str) -> str:
 
 
 def schema(file: str) -> str:
-    """A JSON Schema as tables, a table an object."""
-    return "\n".join(_tables(json.loads((ROOT / file).read_text(encoding="utf-8"))))
+    """The JSON Schema of a TOML file as tables, a table for each of its own."""
+    text = "\n".join(_tables(json.loads((ROOT / file).read_text(encoding="utf-8"))))
+    for is_, of_toml in TOML.items():
+        text = re.sub(rf"^(\| `[^`]+` \| ){is_}\b", rf"\g<1>{of_toml}", text, flags=re.M)
+    return text
+
+
+TOML = {"list of object": "tables", "object of object": "a table for each name", "object": "table"}
+"""What an array of objects, and an object, are in TOML."""
 
 
 def model(name: str) -> str:

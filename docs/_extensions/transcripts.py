@@ -36,8 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CUT = "[…]"
 """Stands where lines were left out."""
 
-WIDTH = 100
-"""Of a line in the README; a longer one is folded."""
+WIDTH = 88
+"""Of a line that is shown; a longer one is folded."""
 
 BLOCK = re.compile(
     r"^```console\n\$ mcore-compat (?P<words>(?!doctor).+)\n(?P<shown>(?:.*\n)*?)```$", re.M
@@ -50,11 +50,11 @@ def printed(command: str) -> tuple[int, tuple[str, ...]]:
     done = subprocess.run(
         [sys.executable, "-m", "mcore_compat.cli", *shlex.split(command)],
         cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": str(WIDTH), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     text = done.stdout.replace(f"{os.environ.get('MCORE_COMPAT_WORKSPACE', ROOT)}/", "")
@@ -120,7 +120,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
             meant = [int(word) for word in self.options.get("codes", "0").split(",")]
             if code not in meant:
                 raise self.error(f"mcore-compat {command} ended with {code}: {lines[:1]}")
-            text = "\n".join([f"$ mcore-compat {command}", *cut(lines, self.options.get("lines"))])
+            shown = [part for line in cut(lines, self.options.get("lines")) for part in _folded(line)]
+            text = "\n".join([f"$ mcore-compat {command}", *shown])
             block = nodes.literal_block(text, text, language="console")
             return [nodes.container("", block, classes=["transcript"])]
 
