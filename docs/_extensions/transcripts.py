@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CUT = "[…]"
 """Stands where lines were left out."""
 
-WIDTH = 88
+WIDTH = 100
 """Of a line that is shown; a longer one is folded."""
 
 BLOCK = re.compile(
