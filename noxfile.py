@@ -156,6 +156,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what the README promises: nox -s bench -- [NAME ...]."""
+    """Measure what docs/benchmarks.md says: nox -s bench -- [NAME ...]."""
     _install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
