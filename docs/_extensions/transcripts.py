@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import os
 import re
 import shlex
@@ -120,8 +121,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
             meant = [int(word) for word in self.options.get("codes", "0").split(",")]
             if code not in meant:
                 raise self.error(f"mcore-compat {command} ended with {code}: {lines[:1]}")
-            shown = [part for line in cut(lines, self.options.get("lines")) for part in _folded(line)]
-            text = "\n".join([f"$ mcore-compat {command}", *shown])
+            shown = cut(lines, self.options.get("lines"))
+            folded = itertools.chain.from_iterable(map(_folded, shown))
+            text = "\n".join([f"$ mcore-compat {command}", *folded])
             block = nodes.literal_block(text, text, language="console")
             return [nodes.container("", block, classes=["transcript"])]
 
