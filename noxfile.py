@@ -139,7 +139,24 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, in build/docs: --renew, --foreign (links to other sites)."""
+    _install(session, "docs")
+    words = set(session.posargs)
+    if unknown := words - {"--renew", "--foreign"}:
+        session.error(f"docs: no such option {', '.join(sorted(unknown))}; --renew, --foreign")
+    renew = ["--renew"] if "--renew" in words else []
+    session.run("python", "docs/_extensions/transcripts.py", "README.md", *renew)
+    options = ("-W", "--keep-going", "-q", "-E", "docs")
+    session.run("sphinx-build", "-b", "html", *options, "build/docs")
+    session.run("python", "docs/_extensions/site_links.py", "build/docs", "reports")
+    if "--foreign" in words:
+        session.run("sphinx-build", "-b", "linkcheck", *options, "build/linkcheck")
+    session.log(f"{Path('build/docs/index.html').resolve()}")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what the README promises: nox -s bench -- [NAME ...]."""
+    """Measure what docs/benchmarks.md says: nox -s bench -- [NAME ...]."""
     _install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,1 +1,1 @@
-"""Measurements behind the README's figures; side by side with what a user would otherwise do."""
+"""Measurements behind docs/benchmarks.md; side by side with what a user would otherwise do."""

@@ -45,7 +45,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def _add_jobs_options(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("where cells run (docs/clusters.md)")
+    group = parser.add_argument_group("where cells run (docs/how-to/clusters.md)")
     options.choice(
         group,
         "--executor",
