@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mcore_compat.analysis import explanation
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
+from mcore_compat.core.profiles import Profile
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change, Difference
 from mcore_compat.results.evidence import CheckResult
-from mcore_compat.upgrade import pins
+from mcore_compat.upgrade import pins, words
 from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
@@ -22,8 +23,9 @@ from mcore_compat.upgrade.trial import Run, Trial
 class Loss:
     """Checks that work in FROM and not in TO, for one reason.
 
-    `outcome`: theirs in TO, None where they are not there. `cause`: the fingerprint of their
-    failure; `rules`: over which versions that was seen, in words. `declared`: why the matrix
+    `counts`: the profile takes them. `outcome`: theirs in TO, None where they are not there.
+    `sentence`: the reason as the matrix declares it, else as the failure says; `why`: the failure
+    itself, in one line. `cause`: the fingerprint of their failure; `rules`: over which versions that was seen, in words. `declared`: why the matrix
     expects it. `accepted`: somebody said that this may be lost. `mentions`: packages that the
     failure names and that change beside the axes: name, old and new version. `blamed` is None where
     nothing can be blamed.
@@ -32,6 +34,8 @@ class Loss:
     checks: tuple[str, ...]
     outcome: CheckOutcome | None
     why: str
+    sentence: str
+    counts: bool = True
     cause: str | None = None
     frame: str = ""
     same_with_gpu: str | None = None
@@ -47,6 +51,11 @@ class Loss:
         """Whether it fails now; else it is not asked any more."""
         return self.outcome in FAILS
 
+    @property
+    def decides(self) -> bool:
+        """Whether somebody is hurt: the profile takes it, and nobody accepts that it is lost."""
+        return self.counts and not self.accepted
+
 
 def losses(
     origin: Side,
@@ -56,25 +65,55 @@ def losses(
     accepted: Sequence[str] = (),
     run: Run | None = None,
 ) -> tuple[Loss, ...]:
-    """Everything that works in FROM and does not in TO: what fails, then what is not asked; that
-    with most checks first. With `run`, cells are tested until it is known what is to blame."""
+    """Everything that works in FROM and does not in TO: what decides first, what fails before what
+    is not asked, that with most checks first. With `run`, cells are tested until it is known what
+    is to blame for what decides."""
     assert target.found is not None  # nothing was lost in a cell of which nothing is known
     after = {c.check: c for c in target.found.checks}
     gone = [c for c in difference.newly_untested if c.old in HOLDS]
-    groups: dict[tuple[bool, CheckOutcome | None, str], list[Change]] = {}
+    groups: dict[tuple[bool, bool, CheckOutcome | None, str], list[Change]] = {}
     for change in (*difference.broke, *gone):
         may_be_lost = named(change.check, accepted)
+        counts = takes(known.profile, change.check, origin, target)
         cause = _cause(after.get(change.check))
-        groups.setdefault((may_be_lost, change.new, cause), []).append(change)
+        groups.setdefault((counts, may_be_lost, change.new, cause), []).append(change)
     rows = []
-    for (may_be_lost, outcome, _), changes in groups.items():
+    for (counts, may_be_lost, outcome, _), changes in groups.items():
         checks = tuple(sorted(c.check for c in changes))
         result = after.get(checks[0])
+        rules = known.all_.matrix.expected
         loss = Loss(
-            checks=checks, outcome=outcome, why=_why(changes[0], result), accepted=may_be_lost
+            checks=checks,
+            outcome=outcome,
+            why=_why(changes[0], result),
+            sentence=words.sentence(target.found, result, rules) if result else NOT_THERE,
+            counts=counts,
+            accepted=may_be_lost,
         )
-        rows.append(_explained(loss, result, origin, target, known, run))
-    return tuple(sorted(rows, key=lambda o: (o.accepted, not o.failed, -len(o.checks), o.checks)))
+        loss = _explained(loss, result, origin, target, known, run if loss.decides else None)
+        rows.append(loss)
+    return tuple(
+        sorted(rows, key=lambda o: (not o.decides, not o.failed, -len(o.checks), o.checks))
+    )
+
+
+NOT_THERE = "the check was not run there"
+
+
+def takes(profile: Profile, check: str, origin: Side, target: Side) -> bool:
+    """Whether a profile takes a check, as the newer result describes it, where it says what the
+    check is about."""
+    return all(profile.takes(c) for c in described([check], origin, target))
+
+
+def described(checks: Iterable[str], origin: Side, target: Side) -> list[CheckResult]:
+    """Checks as TO's result has them, else as FROM's; of two suites, one may say more of them."""
+    by_id: dict[str, CheckResult] = {}
+    for side in (origin, target):
+        for c in side.found.checks if side.found else ():
+            if c.feature or c.check not in by_id:
+                by_id[c.check] = c
+    return [by_id[check] for check in checks if check in by_id]
 
 
 def _cause(result: CheckResult | None) -> str:
@@ -90,7 +129,7 @@ def _why(change: Change, result: CheckResult | None) -> str:
     if change.why:
         return change.why
     if result is None:
-        return "it is not asked there"
+        return NOT_THERE
     return " ".join((result.reason or result.outcome.value).split())[:200]
 
 
