@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mcore_compat.analysis.bisect.release_line import differing
-from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.core.cells import parsed
 from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.results import answer
 from mcore_compat.results.comparison import GOOD
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade import words
 from mcore_compat.upgrade.checkpoints import (
     NOT_TESTED,
@@ -87,7 +87,8 @@ def alternatives(
     if not chosen:
         better = (c for c in others if here is None or c.losses < here)
         chosen = sorted(better, key=lambda c: (c.losses, *c.distance))[:1]
-    return tuple(_alternative(one, known) for one in chosen)
+    by_id = {c.check: c for c in old.checks}
+    return tuple(_alternative(one, by_id, known) for one in chosen)
 
 
 def _on_the_way(origin: Side, there: Mapping[str, str], target: Side) -> bool:
@@ -129,7 +130,9 @@ def _refused(over: Checkpoints) -> tuple[Route, ...]:
     return tuple(r for r in lost if r.decides)
 
 
-def _alternative(one: _Candidate, known: UpgradeInputs) -> Alternative:
+def _alternative(
+    one: _Candidate, origin: Mapping[str, CheckResult], known: UpgradeInputs
+) -> Alternative:
     return Alternative(
         cell=one.found.cell,
         pins=dict(one.found.pins),
@@ -137,25 +140,20 @@ def _alternative(one: _Candidate, known: UpgradeInputs) -> Alternative:
         steps=one.steps,
         cuda=one.found.cuda,
         checkpoints=_checkpoints(one.over),
-        lost=tuple(_lost(one, known)),
+        lost=tuple(_lost(one, origin, known)),
     )
 
 
-def _lost(one: _Candidate, known: UpgradeInputs) -> list[str]:
+def _lost(one: _Candidate, origin: Mapping[str, CheckResult], known: UpgradeInputs) -> list[str]:
     """What is lost there, each reason once, that with most checks first."""
-    found = one.found
-    by_reason: dict[str, list[str]] = {}
-    there = {c.check: c for c in found.checks}
+    by_reason: dict[str, list[CheckResult]] = {}
+    there = {c.check: c for c in one.found.checks}
+    rules = known.all_.matrix.expected
     for check in one.checks:
-        result = there.get(check)
-        rules = known.all_.matrix.expected
-        reason = words.sentence(found, result, rules) if result else "not run there"
-        by_reason.setdefault(reason, []).append(check)
+        reason = words.sentence(one.found, there.get(check), rules)
+        by_reason.setdefault(reason, []).append(origin[check])
     rows = sorted(by_reason.items(), key=lambda row: (-len(row[1]), row[0]))
-    texts = [
-        f"{words.about(there[c] for c in checks if c in there) or ', '.join(checks)}: {reason}"
-        for reason, checks in rows
-    ]
+    texts = [f"{words.about(checks)}: {reason}" for reason, checks in rows]
     refused = _refused(one.over)
     return [*texts, f"checkpoints do not load: {about(refused)}"] if refused else texts
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mcore_compat.analysis.bisect.release_line import differing
+from mcore_compat.core.matrix import Pairs
+from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.results import comparison
 from mcore_compat.results.comparison import Difference
@@ -29,7 +31,8 @@ from mcore_compat.upgrade.sides import Side, UpgradeInputs
 class UpgradeAnswer:
     """Everything that is said of an upgrade. What needs results of both cells is None where one
     has none; `checkpoints` where FROM has none. `accepted`: patterns of checks that may be lost;
-    `command`: what runs all that is out of date or missing, and answers again."""
+    `rules`: the failures that the matrix declares; `command`: what runs all that is out of date or
+    missing, and answers again."""
 
     word: Word
     reasons: tuple[UpgradeReason, ...]
@@ -40,6 +43,7 @@ class UpgradeAnswer:
     packages: Packages
     undeclared: tuple[tuple[str, str, str], ...]
     command: str
+    rules: tuple[Pairs, ...] = ()
     profile: Profile = DEFAULT
     difference: Difference | None = None
     losses: tuple[Loss, ...] = ()
@@ -56,6 +60,12 @@ class UpgradeAnswer:
         """The major versions of CUDA, where they differ."""
         both = self.origin.cuda, self.target.cuda
         return both if both[0] != both[1] else None
+
+    @property
+    def works(self) -> bool:
+        """Whether anything of the profile is known to work in FROM."""
+        checks = self.origin.found.checks if self.origin.found else ()
+        return any(c.outcome in HOLDS and self.profile.takes(c) for c in checks)
 
     @property
     def nearest(self) -> Alternative | None:
@@ -90,6 +100,7 @@ def answer(
         packages=pins.packages(origin.lock, target.lock),
         undeclared=pins.undeclared(origin.pins, target.pins, known.all_.matrix),
         command=next_step.upgrade_command(origin.name, target.name, options),
+        rules=known.all_.matrix.expected,
         profile=known.profile,
         difference=difference,
         losses=lost,

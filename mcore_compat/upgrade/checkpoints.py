@@ -93,12 +93,17 @@ LABELS: Mapping[str, str] = {
 
 
 def about(routes: Iterable[Route]) -> str:
-    """`quantized fp8 of gpt, mla-moe; default spec of gpt`: which checkpoints are meant."""
+    """`default spec, quantized fp8 of gpt; ModelOpt spec of mla-moe`: which are meant."""
     by_way: dict[str, list[str]] = {}
     for route in routes:
         by_way.setdefault(route.way, []).append(route.family)
+    by_families: dict[str, list[str]] = {}
+    for way, label in LABELS.items():
+        if way in by_way:
+            by_families.setdefault(", ".join(sorted(by_way[way])), []).append(label)
     return "; ".join(
-        f"{LABELS[way]} of {', '.join(sorted(by_way[way]))}" for way in WAYS if way in by_way
+        f"{'all' if len(labels) == len(LABELS) else ', '.join(labels)} of {families}"
+        for families, labels in by_families.items()
     )
 
 

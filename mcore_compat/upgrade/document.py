@@ -1,5 +1,5 @@
-"""An answer as a document for people: Markdown, and that on the terminal; and as it is written, in
-each format that there is. What decides stands in its first lines."""
+"""An answer as a document for people, what decides in its first lines; and as it is written, in
+each format that there is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from mcore_compat.base import files, terminal
 from mcore_compat.core import profiles
@@ -16,7 +15,7 @@ from mcore_compat.exchange.report import HEADS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import answer as verdicts
 from mcore_compat.results import comparison, verdict
-from mcore_compat.upgrade import data
+from mcore_compat.upgrade import data, on_terminal
 from mcore_compat.upgrade.answer import UpgradeAnswer
 from mcore_compat.upgrade.checkpoints import LABELS, NOT_TESTED, Load, exchange_command
 from mcore_compat.upgrade.neighbours import FINE
@@ -24,16 +23,13 @@ from mcore_compat.upgrade.next_step import CONSTRAINTS
 from mcore_compat.upgrade.reasons import CUDA, Word
 from mcore_compat.upgrade.sides import Side
 
-STYLES = {Word.GO: "bold green", Word.CHANGES: "bold yellow", Word.NO: "bold red"}
-"""Beside the word, which says the same."""
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FORMATS = ("terminal", "markdown", "json")
 
 WIDTH = 100
 """Of the terminal's form where it is not written to a terminal."""
-
-HEAD = 12
-"""Lines in which the answer, why, what to do next and the alternative stand."""
 
 CAUSES = 3
 """How many reasons stand in the head at most."""
@@ -83,13 +79,13 @@ def _counted(side: Side, answer: UpgradeAnswer) -> str:
 
 def _holds(answer: UpgradeAnswer) -> Iterator[str]:
     """What speaks for TO, of what the profile takes; nothing where the answer is no."""
-    if answer.word is Word.NO or not answer.origin.works():
+    if answer.word is Word.NO or not answer.works:
         return
     # What somebody accepts is lost all the same.
     lost = any(loss.counts for loss in answer.losses)
     needs = any(r.subject == "conditions" for r in answer.reasons)
     if not lost:
-        yield "all that works in FROM works in TO" + (NEEDS if needs else "")
+        yield "all of the profile that works in FROM works in TO" + (NEEDS if needs else "")
     over = answer.checkpoints
     routes = [r for r in over.routes if r.counts] if over and over.state != NOT_TESTED else []
     bare = all(not r.condition or r.as_in_origin for r in routes)
@@ -106,54 +102,9 @@ NEEDS = ", some of it under a condition"
 
 
 def show(answer: UpgradeAnswer, console: Console) -> None:
-    """Print it: readable in 80 columns, in a pipe and without colour. As many causes stand in the
-    head as leave it short."""
-    out = io.StringIO()
-    for causes in range(CAUSES, 0, -1):
-        out = io.StringIO()
-        _print(answer, Console(file=out, width=console.width, highlight=False), causes)
-        if out.getvalue().partition("\n\n")[0].count("\n") < HEAD:
-            break
-    _print(answer, console, causes)
-
-
-def _print(answer: UpgradeAnswer, console: Console, causes: int) -> None:
-    from markdown_it import MarkdownIt
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    level, style, tag = 0, STYLES[answer.word], ""
-    grid, row = Table(), list[Text]()
-    for token in MarkdownIt().enable("table").parse(markdown(answer, causes, SOME)):
-        level += {"bullet_list_open": 2, "bullet_list_close": -2}.get(token.type, 0)
-        if token.type in ("heading_open", "list_item_open", "th_open", "td_open"):
-            tag = token.tag
-        if token.type in ("list_item_open", "table_open"):
-            room = 1 if tag == "li" else 2
-            grid = Table(box=None, pad_edge=False, padding=(0, room, 0, 0), show_header=False)
-        elif token.type == "tr_close":
-            grid.add_row(*row)
-            row = []
-        elif token.type == "table_close":
-            console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-        elif token.type == "inline":
-            parts = token.children or []
-            text = Text("".join(part.content for part in parts), overflow="fold")
-            if tag in ("h1", "h2"):
-                if tag == "h2":
-                    console.print()
-                console.print(Text(text.plain, style if tag == "h1" else "bold"))
-            elif tag == "li":
-                grid.add_row(Text("-"), text)
-                console.print(Padding(grid, (0, 0, 0, level), expand=False))
-            else:
-                row.append(text)
-                if tag == "th":
-                    grid.add_column()
-                # A name that is broken in two cannot be copied.
-                elif any(part.type == "code_inline" for part in parts):
-                    grid.columns[len(row) - 1].no_wrap = True
+    """Print it, with as many causes in its head as leave that short."""
+    texts = (markdown(answer, causes, SOME) for causes in range(CAUSES, 0, -1))
+    on_terminal.show(texts, answer.word, console)
 
 
 def write(answer: UpgradeAnswer, form: str, output: Path | None) -> None:

@@ -25,10 +25,10 @@ class Loss:
 
     `counts`: the profile takes them. `outcome`: theirs in TO, None where they are not there.
     `sentence`: the reason as the matrix declares it, else as the failure says; `why`: the failure
-    itself, in one line. `cause`: the fingerprint of their failure; `rules`: over which versions that was seen, in words. `declared`: why the matrix
-    expects it. `accepted`: somebody said that this may be lost. `mentions`: packages that the
-    failure names and that change beside the axes: name, old and new version. `blamed` is None where
-    nothing can be blamed.
+    itself, in one line. `cause`: its fingerprint; `rules`: over which versions that was seen, in
+    words. `declared`: why the matrix expects it, and where that is discussed. `accepted`: somebody
+    said that this may be lost. `mentions`: packages that the failure names and that change beside
+    the axes: name, old and new version. `blamed` is None where nothing can be blamed.
     """
 
     checks: tuple[str, ...]
@@ -86,7 +86,7 @@ def losses(
             checks=checks,
             outcome=outcome,
             why=_why(changes[0], result),
-            sentence=words.sentence(target.found, result, rules) if result else NOT_THERE,
+            sentence=words.sentence(target.found, result, rules),
             counts=counts,
             accepted=may_be_lost,
         )
@@ -95,9 +95,6 @@ def losses(
     return tuple(
         sorted(rows, key=lambda o: (not o.decides, not o.failed, -len(o.checks), o.checks))
     )
-
-
-NOT_THERE = "the check was not run there"
 
 
 def takes(profile: Profile, check: str, origin: Side, target: Side) -> bool:
@@ -129,7 +126,7 @@ def _why(change: Change, result: CheckResult | None) -> str:
     if change.why:
         return change.why
     if result is None:
-        return NOT_THERE
+        return words.NOT_THERE
     return " ".join((result.reason or result.outcome.value).split())[:200]
 
 

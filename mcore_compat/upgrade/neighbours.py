@@ -1,5 +1,5 @@
-"""What is known of the checkpoints of neighbouring cells, where those of FROM were not loaded in TO.
-It decides nothing: the neighbours are not FROM and TO. Pure."""
+"""What is known of the checkpoints of neighbouring cells, where those of FROM were not loaded in
+TO. It decides nothing: the neighbours are not FROM and TO. Pure."""
 
 from __future__ import annotations
 
@@ -54,16 +54,14 @@ def neighbours(
     )
 
 
-def _pairs(
-    origin: Side, target: Side, known: UpgradeInputs
-) -> Iterator[tuple[Evidence, Evidence]]:
+def _pairs(origin: Side, target: Side, known: UpgradeInputs) -> Iterator[tuple[Evidence, Evidence]]:
     """Results of cells that saved, each with what another cell loaded; but for FROM and TO."""
     tested = {e.cell: e for e in known.found}
     for loaded in known.loads:
         for name in loaded.sources:
-            if name in tested and name != loaded.cell:
-                if (name, loaded.cell) != (origin.name, target.name):
-                    yield tested[name], loaded
+            pair = name, loaded.cell
+            if name in tested and name != loaded.cell and pair != (origin.name, target.name):
+                yield tested[name], loaded
 
 
 def _apart(
@@ -75,9 +73,9 @@ def _apart(
         (target.pins, loaded.pins),
     )
     others = sum(series_of(a[MCORE]) != series_of(b[MCORE]) for a, b in ends)
-    distances = (sum(_number(a[x], b[x]) for a, b in ends) for x in (MCORE, MODELOPT))
+    mcore, modelopt = (sum(_number(a[x], b[x]) for a, b in ends) for x in (MCORE, MODELOPT))
     moved = sum(len(differing(a, b)) for a, b in ends)
-    return others, *distances, moved, saved.cell, loaded.cell
+    return others, mcore, modelopt, moved, saved.cell, loaded.cell
 
 
 def _source(saved: Evidence, loaded: Evidence) -> Source:

@@ -45,7 +45,7 @@ def next_step(answer: UpgradeAnswer, options: str) -> NextStep:
     over = answer.checkpoints
     open_ = over and [r for w in (Load.UNTESTED, Load.OPEN) for r in over.of(w) if r.decides]
     if open_ or any(r.command == answer.command for r in answer.reasons):
-        what = "runs what is out of date or was not run yet, and answers again"
+        what = "runs what is out of date or was not run yet"
         return NextStep(command=answer.command, what=what)
     what = "installs TO"
     if answer.word is Word.CHANGES:
@@ -53,14 +53,21 @@ def next_step(answer: UpgradeAnswer, options: str) -> NextStep:
     return NextStep(command=_install(target), what=what)
 
 
+NEEDS_GPU = "needs a GPU"
+
+
 def _after_no(answer: UpgradeAnswer, options: str) -> NextStep:
     if answer.alternatives and not answer.nearest:
         command = upgrade_command(answer.origin.name, answer.alternatives[0].cell, options)
-        return NextStep(command=command, what="asks the same of the alternative, and runs the rest")
+        return NextStep(command=command, what="the same for what to take instead")
+    if not answer.works and any(r.why.endswith(NEEDS_GPU) for r in answer.reasons):
+        return NextStep(command=answer.command, what="on a machine with a GPU")
     if any(side.state != FRESH for side in (answer.origin, answer.target)):
-        return NextStep(command=answer.command, what="runs what is out of date, and answers again")
+        return NextStep(command=answer.command, what="runs what is out of date")
     command = f"mcore-compat explain {answer.target.name.removeprefix(PREFIX)}"
-    return NextStep(command=command, what="tells since which versions it fails, and who discusses it")
+    return NextStep(
+        command=command, what="since which versions it fails, and where that is discussed"
+    )
 
 
 def _install(side: Side) -> str:

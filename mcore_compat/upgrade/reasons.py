@@ -73,30 +73,31 @@ def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     yield from _of_checkpoints(answer)
     yield from _of_interfaces(answer)
     names = [text for text, *_ in answer.undeclared]
-    text = "TO needs {} that nothing declares and FROM did not need: install by name"
+    text = "TO needs {} that nothing declares and FROM did not need, to be installed by name:"
     yield from _counted(Word.CHANGES, "requirements", names, text, "package")
     yield from _of_gpu(answer)
     if answer.origin.outcomes() and answer.difference and not answer.difference.same_suite:
-        text = "FROM and TO were run with two versions of the suite: a difference may be the suite's"
+        text = (
+            "FROM and TO were run with two versions of the suite: a difference may be the suite's"
+        )
         yield UpgradeReason(Word.GO, "results", text)
 
 
 def _counted(
     word: Word, subject: str, names: Sequence[str], text: str, noun: str, nouns: str = ""
 ) -> Iterator[UpgradeReason]:
-    """The reason that has these names, their number put into its text; none without names."""
+    """The reason that has these names, their number put into its text, and which they are where
+    the text ends in a colon; none without names."""
     if names:
         count = f"{len(names)} {noun if len(names) == 1 else nouns or noun + 's'}"
-        yield UpgradeReason(word, subject, text.format(count), names=tuple(names))
+        told = f" {', '.join(names)}" if text.endswith(":") else ""
+        yield UpgradeReason(word, subject, text.format(count) + told, names=tuple(names))
 
 
 def _of_cuda(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     if answer.cuda:
         old, new = answer.cuda
-        text = (
-            f"CUDA {old} → {new}: the driver, the base image and all that you compile for CUDA "
-            "must go with it"
-        )
+        text = f"CUDA {old} → {new}: driver, base image and what you compile for CUDA must follow"
         yield UpgradeReason(Word.CHANGES, CUDA, text)
 
 
@@ -138,7 +139,9 @@ def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
             if "restore" in answer.profile.features
             else "nothing of the profile works there"
         )
-        yield UpgradeReason(Word.NO, "outcome", f"TO is incompatible: {what}")
+        failed = verdicts.failures(evidence, answer.profile, answer.rules)
+        why = failed[0].text() if failed else ""
+        yield UpgradeReason(Word.NO, "outcome", f"TO is incompatible: {what}", why=why)
     elif ended not in comparison.GOOD:
         why = _not_run(answer.target, answer)
         text = f"nothing of the profile could be run in TO: it is {ended}"
@@ -152,12 +155,12 @@ def _out_of_date(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         if side.found and side.state != FRESH:
             by_state.setdefault(side.state, []).append(end)
     over = answer.checkpoints
-    if answer.target.outcomes() and over and over.state not in (FRESH, loads.NOT_TESTED):
-        if any(r.counts for r in over.routes):
-            by_state.setdefault(over.state, []).append("the checkpoints")
+    old = over is not None and over.state not in (FRESH, loads.NOT_TESTED)
+    if old and over and answer.target.outcomes() and any(r.counts for r in over.routes):
+        by_state.setdefault(over.state, []).append("checkpoints")
     if by_state:
-        what = "; ".join(f"{' and '.join(who)} ({why})" for why, who in by_state.items())
-        text = f"results are out of date, and the answer is as they were: {what}"
+        what = ", ".join(f"{' and '.join(who)} ({why})" for why, who in by_state.items())
+        text = f"the results of this answer are out of date: {what}"
         yield UpgradeReason(Word.CHANGES, "results", text, command=answer.command)
 
 
@@ -198,7 +201,7 @@ def _of_conditions(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
 
 
 CHECKPOINTS = {
-    Load.LOST: (Word.NO, "do not load in TO, and by no known way through other cells"),
+    Load.LOST: (Word.NO, "do not load in TO, nor by a known way through other cells"),
     Load.THROUGH: (Word.CHANGES, "load in TO only through other cells"),
     Load.OPEN: (Word.CHANGES, "do not load in TO, and whether they load in FROM was not run"),
     Load.UNTESTED: (Word.CHANGES, "were not loaded in TO yet"),
@@ -234,9 +237,7 @@ def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         yield _of_routes(Word.GO, CHECKPOINTS[Load.LOST][1], outside, OUTSIDE)
 
 
-def _of_routes(
-    word: Word, text: str, routes: Sequence[Route], before: str = ""
-) -> UpgradeReason:
+def _of_routes(word: Word, text: str, routes: Sequence[Route], before: str = "") -> UpgradeReason:
     names = tuple(sorted(r.check for r in routes))
     what = loads.about(routes)
     text = f"{before}checkpoints of FROM {text}: {what}"
@@ -258,7 +259,7 @@ def _of_interfaces(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     uses = "interface" in answer.profile.features
     missing = [f"{i.package} {v}" for i in answer.interfaces for v in i.not_recorded]
     word, before = (Word.CHANGES, "") if uses else (Word.GO, OUTSIDE)
-    text = f"{before}whether calls break is not known: no interface was recorded of {{}}"
+    text = f"{before}whether calls break is not known: no interface was recorded of {{}}:"
     yield from _counted(word, "interfaces", missing, text, "release")
     for i in answer.interfaces:
         moved = f"{i.package} {i.before} → {i.after} breaks calls"
@@ -269,7 +270,7 @@ def _of_interfaces(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
             nouns = "function or spec", "functions and specs"
             yield from _counted(word, "interfaces", names, text, *nouns)
     back = [i.package for i in answer.interfaces if i.back]
-    text = "{} back to an older release: what that takes away is not compared"
+    text = "{} back to an older release: what that takes away is not compared:"
     yield from _counted(Word.GO, "interfaces", back, text, "package goes", "packages go")
 
 

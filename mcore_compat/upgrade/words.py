@@ -1,5 +1,4 @@
-"""What checks are about, and why they fail, in words of the profile rather than of the suite. Pure.
-"""
+"""What checks are about, and why they fail, in words of the profile rather than the suite's. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +9,9 @@ from mcore_compat.core import profiles
 from mcore_compat.core.matrix import Matrix, Pairs
 from mcore_compat.core.outcomes import FAILS, CheckOutcome
 from mcore_compat.core.profiles import BUILT_IN, DEFAULT, Profile
+from mcore_compat.publish.rendering import short
 from mcore_compat.results import answer
+from mcore_compat.results.answer import LONGEST
 from mcore_compat.results.evidence import CheckResult, Evidence
 
 
@@ -27,9 +28,14 @@ def about(checks: Iterable[CheckResult]) -> str:
     return f"{text} of {', '.join(families)}" if families else text
 
 
-def sentence(evidence: Evidence, check: CheckResult, rules: Sequence[Pairs]) -> str:
+NOT_THERE = "its results do not have that check"
+
+
+def sentence(evidence: Evidence, check: CheckResult | None, rules: Sequence[Pairs]) -> str:
     """Why a check does not work: as the matrix declares it, where it does, else as the failure
-    says. Of one that is blocked: why that one fails which blocks it."""
+    says. Of one that is blocked: why that one fails which blocks it. None: it is not there."""
+    if check is None:
+        return NOT_THERE
     by_id = {c.check: c for c in evidence.checks}
     seen = {check.check}
     while check.outcome is CheckOutcome.BLOCKED:
@@ -40,7 +46,7 @@ def sentence(evidence: Evidence, check: CheckResult, rules: Sequence[Pairs]) -> 
         seen.add(check.check)
     its_own = Profile(name="", features=(profiles.feature_of(check),))
     failed = answer.failures(replace(evidence, checks=(check,)), its_own, rules)
-    return failed[0].reason if failed else " ".join((check.reason or check.outcome.value).split())
+    return failed[0].reason if failed else short(check.reason or check.outcome.value, LONGEST)
 
 
 def options(profile: Profile, declared: Matrix) -> str:
