@@ -13,6 +13,7 @@ from support import event, record_event, stand_in_evidence
 from mcore_compat.core.cells import AXES, Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.core.releases import Releases
 from mcore_compat.exchange import plan
 from mcore_compat.publish.collation import collate
@@ -114,6 +115,7 @@ def known(
     loads: Sequence[Evidence] = (),
     locks: Sequence[Lock] | None = None,
     declared: Matrix = MATRIX,
+    profile: Profile = DEFAULT,
 ) -> UpgradeInputs:
     """All that is known: of the suite `s` and the exchange's checks `e`."""
     return UpgradeInputs(
@@ -123,6 +125,7 @@ def known(
         checks="e",
         exchanged=tuple(loads),
         locks={one.cell: one for one in (locks if locks is not None else (lock(FROM), lock(TO)))},
+        profile=profile,
     )
 
 

@@ -25,22 +25,24 @@ FOLDER = Path("docs", "upgrade")
 
 DEVICE_CLASS = "host"
 
-UPGRADES = (
-    (
-        ("0.9-modelopt0.21", "0.16-modelopt0.41"),
-        Profile(name="", features=("restore",), families=("gpt",)),
+UPGRADES = {
+    ("0.9-modelopt0.21", "0.16-modelopt0.41"): Profile(
+        name="", features=("restore",), families=("gpt",)
     ),
-    (
-        ("0.18-modelopt0.46", "0.19-modelopt0.47"),
-        Profile(name="", features=("restore", "quantize-te"), families=("llama4-moe",)),
+    ("0.18-modelopt0.46", "0.19-modelopt0.47"): Profile(
+        name="", features=("restore", "quantize-te"), families=("llama4-moe",)
     ),
-    (
-        ("0.19-modelopt0.45", "0.19-modelopt0.46"),
-        Profile(name="", features=("restore", "quantize"), families=("mla-moe",), formats=("fp8",)),
+    ("0.19-modelopt0.45", "0.19-modelopt0.46"): Profile(
+        name="", features=("restore", "quantize"), families=("mla-moe",), formats=("fp8",)
     ),
-)
+}
 """From the oldest to one that many run; one that is not to be done by everybody; one of ModelOpt
-alone, in which nothing is lost. Each for the default profile and for a narrower one."""
+alone, in which nothing is lost. By the two cells: the narrower profile that it is told for, too."""
+
+EXAMPLES = tuple(
+    (*pair, profile) for pair, narrower in UPGRADES.items() for profile in (DEFAULT, narrower)
+)
+"""From where to where, and for whom."""
 
 
 def path_of(origin: str, target: str, profile: Profile = DEFAULT) -> Path:
@@ -89,7 +91,6 @@ def texts(
     tested = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
     return {
         workspace.root / path_of(*pair, profile): functools.partial(text_of, names, profile)
-        for pair, narrower in UPGRADES
+        for *pair, profile in EXAMPLES
         if {*(names := tuple(map(full_name, pair)))} <= tested
-        for profile in (DEFAULT, narrower)
     }

@@ -59,7 +59,7 @@ NEEDS_GPU = "needs a GPU"
 def _after_no(answer: UpgradeAnswer, options: str) -> NextStep:
     if answer.alternatives and not answer.nearest:
         command = upgrade_command(answer.origin.name, answer.alternatives[0].cell, options)
-        return NextStep(command=command, what="the same for what to take instead")
+        return NextStep(command=command, what="asks the same of what to take instead")
     if not answer.works and any(r.why.endswith(NEEDS_GPU) for r in answer.reasons):
         return NextStep(command=answer.command, what="on a machine with a GPU")
     if any(side.state != FRESH for side in (answer.origin, answer.target)):

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.exchange.plan import STATE, STATE_KIND
 from mcore_compat.results import answer as verdicts
 from mcore_compat.results import comparison
 from mcore_compat.results.comparison import Change
@@ -227,6 +228,8 @@ def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         if not routes:
             continue
         reason = _of_routes(word, text, routes)
+        if load is Load.LOST and _can_be_quantized_anew(answer, routes):
+            reason = replace(reason, text=reason.text + ANEW)
         if load is Load.UNTESTED:
             reason = replace(reason, why=_of_neighbours(answer))
         if load in (Load.UNTESTED, Load.OPEN):
@@ -235,6 +238,23 @@ def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     outside = [r for r in over.of(Load.LOST) if not r.counts]
     if outside:
         yield _of_routes(Word.GO, CHECKPOINTS[Load.LOST][1], outside, OUTSIDE)
+
+
+ANEW = "; what they were quantized from loads there, and can be quantized anew"
+
+
+def _can_be_quantized_anew(answer: UpgradeAnswer, routes: Sequence[Route]) -> bool:
+    """Whether all that is lost is quantized state, which TO can make again from a checkpoint of
+    FROM that loads there."""
+    over = answer.checkpoints
+    loaded = {(r.family, r.way) for r in over.of(Load.WORKS)} if over else set()
+    works = answer.target.works()
+    return all(
+        r.way == STATE
+        and (r.family, "default-to-modelopt") in loaded
+        and f"{STATE_KIND}[{r.family}]" in works
+        for r in routes
+    )
 
 
 def _of_routes(word: Word, text: str, routes: Sequence[Route], before: str = "") -> UpgradeReason:
