@@ -32,7 +32,8 @@ from mcore_compat.resolve import locks
 from mcore_compat.results import store, verdict_index
 from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.schedule import new_releases
-from mcore_compat.upgrade import examples, words
+from mcore_compat.upgrade import examples
+from mcore_compat.upgrade.words import options as profile_options
 
 HERE = Workspace(ROOT)
 
@@ -186,7 +187,7 @@ def test_what_is_to_be_installed_is_what_the_constraints_say(known: Compatibilit
 
 def test_an_example_is_what_the_command_makes(tmp_path: Path, declared: Matrix) -> None:
     origin, target, profile = examples.EXAMPLES[-1]
-    out, whom = tmp_path / "made.md", words.options(profile, declared).split()
+    out, whom = tmp_path / "made.md", profile_options(profile, declared).split()
     options = ["--no-run", "--device-class", "host", "--format", "markdown", "--output", str(out)]
     assert cli.main(["upgrade", origin, target, *whom, *options]) in (0, 1)
     path = ROOT / examples.path_of(origin, target, profile)

@@ -326,6 +326,14 @@ def test_where_nothing_keeps_all_the_nearest_and_what_is_lost_there_are_named() 
 
 LONG = "a failure that says very much and then goes on to say still more of it, " * 20
 
+HEAD = (
+    ": no, for default",
+    "- CUDA 12 → 13",
+    "- why no: ",
+    "more reasons, below",
+    "- do next: nox -s upgrade -- ",
+)
+
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_all_that_decides_stands_in_the_first_twelve_lines(width: int) -> None:
@@ -343,15 +351,9 @@ def test_all_that_decides_stands_in_the_first_twelve_lines(width: int) -> None:
     document.show(whole, Console(file=out, width=width, highlight=False))
     head = out.getvalue().splitlines()[:12]
     text = " ".join(" ".join(line.split()) for line in head)
-    for part in (
-        ": no, for default",
-        "- CUDA 12 → 13",
-        "- why no: ",
-        "- do next: nox -s upgrade -- ",
-    ):
+    for part in HEAD:
         assert part in text
     assert f"- instead of TO: {near.name} (nvidia-modelopt 0.43.0, CUDA 12): all of the" in text
-    assert "- and 3 more reasons, below" in text
     lines = document.markdown(whole).splitlines()[:12]
     assert sum(line.startswith("- why no: ") for line in lines) == document.CAUSES
     assert any(line.startswith("- instead of TO: ") for line in lines)

@@ -40,7 +40,9 @@ UPGRADES = {
 alone, in which nothing is lost. By the two cells: the narrower profile that it is told for, too."""
 
 EXAMPLES = tuple(
-    (*pair, profile) for pair, narrower in UPGRADES.items() for profile in (DEFAULT, narrower)
+    (origin, target, profile)
+    for (origin, target), narrower in UPGRADES.items()
+    for profile in (DEFAULT, narrower)
 )
 """From where to where, and for whom."""
 
@@ -90,7 +92,9 @@ def texts(
 
     tested = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
     return {
-        workspace.root / path_of(*pair, profile): functools.partial(text_of, names, profile)
-        for *pair, profile in EXAMPLES
-        if {*(names := tuple(map(full_name, pair)))} <= tested
+        workspace.root / path_of(origin, target, profile): functools.partial(
+            text_of, names, profile
+        )
+        for origin, target, profile in EXAMPLES
+        if {*(names := (full_name(origin), full_name(target)))} <= tested
     }

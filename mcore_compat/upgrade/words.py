@@ -1,4 +1,4 @@
-"""What checks are about, and why they fail, in words of the profile rather than the suite's. Pure."""
+"""What checks are about, and why they fail, in words of a profile. Pure."""
 
 from __future__ import annotations
 
