@@ -187,6 +187,7 @@ def test_what_blocks_is_told_for_what_is_blocked() -> None:
         for n in NAMES
     )  # fmt: skip
     (reason,) = (r for r in upgrade(*events).reasons if r.subject == "checks")
+    assert reason.names == ("modelopt-state-fp8[gpt]", "modelopt-state-int8[gpt]", "restore[gpt]")
     assert reason.text == (
         "restore, quantize fp8, int8 of gpt works in FROM, and fails in TO: "
         "KeyError: 'decoder.weight'"
@@ -322,6 +323,21 @@ def test_where_nothing_keeps_all_the_nearest_and_what_is_lost_there_are_named() 
     stay = answered(known([found[0], found[1], found[3]], [exchanged(TO, FROM, BOTH_LOAD)]))
     assert stay.alternatives == ()
     assert "instead of TO: stay on FROM" in document.markdown(stay)
+
+
+def test_where_another_megatron_core_keeps_all_the_nearest_with_that_of_to_is_named_too() -> None:
+    to = far("0.19.2", "0.42.0")
+    older, near = far("0.18.2", "0.42.0"), far("0.19.2", "0.43.0")
+    lost = "modelopt-state-fp8[gpt]", "modelopt-state-int8[gpt]"
+    found = [shows(FROM, *ALL), shows(older, *ALL)]
+    found += [shows(to, *without(*lost)), shows(near, *without(lost[0]))]
+    made = answered(known(found, locks=[lock(FROM), lock(to)]), target=to)
+    assert [a.cell for a in made.alternatives] == [older.name, near.name]
+    assert made.nearest is None
+    head = document.markdown(made).partition("\n\n## ")[0]
+    assert f"instead of TO: `{older.name}` (megatron-core 0.18.2)" in head
+    assert f"with the megatron-core of TO: `{near.name}`, below" in head
+    assert made.next.command.startswith("nox -s upgrade -- 0.16-modelopt0.41 0.18-modelopt0.42")
 
 
 LONG = "a failure that says very much and then goes on to say still more of it, " * 20

@@ -33,7 +33,7 @@ class Alternative:
     """A cell to take instead of TO. `moved`: the axes on which it is not TO; `steps`: how many
     tested versions lie between, in all; `cuda`: the major version of its torch's; `checkpoints`:
     what is known of FROM's there; `lost`: what of the profile works in FROM and not there, and
-    why, in words; empty where nothing does."""
+    why, in words; `open`: what of it the results there do not have."""
 
     cell: str
     pins: Mapping[str, str]
@@ -42,34 +42,41 @@ class Alternative:
     cuda: int
     checkpoints: str
     lost: tuple[str, ...] = ()
+    open: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Candidate:
-    """A cell, how far it is from TO, and what of FROM is lost there: checks and checkpoints."""
+    """A cell, how far it is from TO, and what of FROM is lost there, `checks` and checkpoints;
+    `open`: checks that its results do not have."""
 
     found: Evidence
     moved: tuple[str, ...]
     steps: int
     over: Checkpoints
     checks: tuple[str, ...]
+    open: tuple[str, ...]
 
     @property
     def losses(self) -> int:
         return len(self.checks) + len(_refused(self.over))
 
     @property
-    def distance(self) -> tuple[int, int, str]:
-        return len(self.moved), self.steps, self.found.cell
+    def distance(self) -> tuple[bool, int, int, str]:
+        """The megatron-core of TO first: a ModelOpt is changed more easily."""
+        return PAIR[0] in self.moved, len(self.moved), self.steps, self.found.cell
 
 
 def alternatives(
     origin: Side, target: Side, known: UpgradeInputs, accepted: Sequence[str] = ()
 ) -> tuple[Alternative, ...]:
     """Cells in which all of the profile works that works in FROM, the nearest to TO first, at most
-    `MOST`; where there is none, the one that loses least, if that is less than TO loses. They lie
-    in the direction of TO: of megatron-core and ModelOpt, none moves the other way. Empty where
-    nothing of the profile works in FROM.
+    `MOST`; without those of which not all is known, where there are others. Last, where there is
+    none with the megatron-core of TO, the one with it that loses least, and where there is none at
+    all, that of all cells; if it loses less than TO.
+
+    They lie in the direction of TO: of megatron-core and ModelOpt, none moves the other way. Empty
+    where nothing of the profile works in FROM.
     """
     old = origin.found
     wanted = tuple(
@@ -83,10 +90,14 @@ def alternatives(
     every = [_candidate(old, e, target, wanted, known, accepted) for e in usable]
     here = next((c.losses for c in every if c.found.cell == target.name), None)
     others = [c for c in every if _on_the_way(origin, c.found.pins, target)]
-    chosen = sorted((c for c in others if not c.losses), key=lambda c: c.distance)[:MOST]
-    if not chosen:
-        better = (c for c in others if here is None or c.losses < here)
-        chosen = sorted(better, key=lambda c: (c.losses, *c.distance))[:1]
+    kept = [c for c in others if not c.losses]
+    kept = [c for c in kept if not c.open] or kept
+    chosen = sorted(kept, key=lambda c: c.distance)[:MOST]
+    better = [c for c in others if c.losses and (here is None or c.losses < here)]
+    if chosen:  # else who wants the megatron-core of TO reads of none that has it
+        moved = all(PAIR[0] in c.moved for c in chosen)
+        better = [c for c in better if moved and PAIR[0] not in c.moved]
+    chosen += sorted(better, key=lambda c: (c.losses, *c.distance))[:1]
     by_id = {c.check: c for c in old.checks}
     return tuple(_alternative(one, by_id, known) for one in chosen)
 
@@ -106,7 +117,7 @@ def _candidate(
     known: UpgradeInputs,
     accepted: Sequence[str],
 ) -> _Candidate:
-    works = {c.check for c in there.checks if c.outcome in HOLDS}
+    works = {c.check: c.outcome in HOLDS for c in there.checks}
     away = differing(target.pins, there.pins)
     versions = {axis: sorted({e.pins[axis] for e in known.found}, key=parsed) for axis in away}
     return _Candidate(
@@ -114,7 +125,8 @@ def _candidate(
         moved=away,
         steps=sum(_steps(versions[axis], target.pins[axis], there.pins[axis]) for axis in away),
         over=checkpoints(origin, there.cell, known, accepted),
-        checks=tuple(check for check in wanted if check not in works),
+        checks=tuple(check for check in wanted if not works.get(check, True)),
+        open=tuple(check for check in wanted if check not in works),
     )
 
 
@@ -141,6 +153,7 @@ def _alternative(
         cuda=one.found.cuda,
         checkpoints=_checkpoints(one.over),
         lost=tuple(_lost(one, origin, known)),
+        open=words.about(origin[check] for check in one.open),
     )
 
 
@@ -150,7 +163,7 @@ def _lost(one: _Candidate, origin: Mapping[str, CheckResult], known: UpgradeInpu
     there = {c.check: c for c in one.found.checks}
     rules = known.all_.matrix.expected
     for check in one.checks:
-        reason = words.sentence(one.found, there.get(check), rules)
+        reason = words.sentence(one.found, there[check], rules)
         by_reason.setdefault(reason, []).append(origin[check])
     rows = sorted(by_reason.items(), key=lambda row: (-len(row[1]), row[0]))
     texts = [f"{words.about(checks)}: {reason}" for reason, checks in rows]

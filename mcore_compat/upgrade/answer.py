@@ -70,7 +70,7 @@ class UpgradeAnswer:
     @property
     def nearest(self) -> Alternative | None:
         """Where no cell keeps all that works in FROM: the one that loses least."""
-        return next((one for one in self.alternatives if one.lost), None)
+        return next((one for one in self.alternatives[:1] if one.lost), None)
 
 
 def answer(

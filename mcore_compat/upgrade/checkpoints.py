@@ -91,6 +91,8 @@ LABELS: Mapping[str, str] = {
 }
 """By way: what is loaded, in a few words."""
 
+ALL_KINDS = f"all {len(LABELS)} kinds"
+
 
 def about(routes: Iterable[Route]) -> str:
     """`default spec, quantized fp8 of gpt; ModelOpt spec of mla-moe`: which are meant."""
@@ -102,7 +104,7 @@ def about(routes: Iterable[Route]) -> str:
         if way in by_way:
             by_families.setdefault(", ".join(sorted(by_way[way])), []).append(label)
     return "; ".join(
-        f"{'all' if len(labels) == len(LABELS) else ', '.join(labels)} of {families}"
+        f"{ALL_KINDS if len(labels) == len(LABELS) else ', '.join(labels)} of {families}"
         for families, labels in by_families.items()
     )
 

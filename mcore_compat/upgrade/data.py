@@ -39,9 +39,9 @@ means something else a major one.
   empty, `private`).
 - `numbers`: `same`, `differ`, `values_differ`, `tensors` (`check`, `added`, `removed`, `changed`),
   `logits` (`family`, `same`, `differ`, `off`); null without results of both.
-- `alternatives`: cells that keep all of the profile that works in FROM, else the one that loses
-  least: `cell`, `pins`, `unlike_to` (axes), `steps`, `cuda`, `checkpoints`, `lost` (in words, empty
-  where it keeps all).
+- `alternatives`: cells that keep all of the profile that works in FROM, and last, where none has
+  the megatron-core of TO, the one that loses least: `cell`, `pins`, `unlike_to` (axes), `steps`, `cuda`, `checkpoints`, `lost` (in words, empty
+  where it keeps all), `open` (what its results do not have).
 """
 
 from __future__ import annotations

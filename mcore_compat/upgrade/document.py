@@ -15,12 +15,13 @@ from mcore_compat.exchange.report import HEADS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import answer as verdicts
 from mcore_compat.results import comparison, verdict
-from mcore_compat.upgrade import data, on_terminal
+from mcore_compat.upgrade import data, losses, on_terminal, words
 from mcore_compat.upgrade.answer import UpgradeAnswer
 from mcore_compat.upgrade.checkpoints import LABELS, NOT_TESTED, Load, exchange_command
+from mcore_compat.upgrade.losses import described
 from mcore_compat.upgrade.neighbours import FINE
 from mcore_compat.upgrade.next_step import CONSTRAINTS
-from mcore_compat.upgrade.reasons import CUDA, Word
+from mcore_compat.upgrade.reasons import CUDA, OUTSIDE, Word
 from mcore_compat.upgrade.sides import Side
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ def markdown(answer: UpgradeAnswer, causes: int = CAUSES, most: int = EVERY) -> 
         lead=lead[:causes],
         more=len(lead) - len(lead[:causes]),
         reasons=[r for r in others if r not in lead[:causes]],
+        needs=_needs(answer),
         holds="; ".join(_holds(answer)),
         changes=data.difference(answer),
         rest={t: [f"{n} {v}" for n, v in (rows or {}).items()] for t, rows in rest.items()},
         constraints=f"{CONSTRAINTS}/{target.name}.txt" if restores else "",
         exchange_command=exchange_command(answer.origin.name, target.name),
         loads=Load,
+        causes=[cause for cause in losses.causes(answer.losses) if cause.counts],
+        about=lambda checks: words.about(described(checks, answer.origin, answer.target)),
         counted=lambda side: _counted(side, answer),
         outcome=lambda side: verdicts.outcome(side.found, answer.profile),
         ways=HEADS,
@@ -83,9 +87,9 @@ def _holds(answer: UpgradeAnswer) -> Iterator[str]:
         return
     # What somebody accepts is lost all the same.
     lost = any(loss.counts for loss in answer.losses)
-    needs = any(r.subject == "conditions" for r in answer.reasons)
+    needs = _needs(answer)
     if not lost:
-        yield "all of the profile that works in FROM works in TO" + (NEEDS if needs else "")
+        yield "all of the profile that works in FROM works in TO" + needs
     over = answer.checkpoints
     routes = [r for r in over.routes if r.counts] if over and over.state != NOT_TESTED else []
     bare = all(not r.condition or r.as_in_origin for r in routes)
@@ -98,7 +102,12 @@ def _holds(answer: UpgradeAnswer) -> Iterator[str]:
         yield "no known call breaks"
 
 
-NEEDS = ", some of it under a condition"
+def _needs(answer: UpgradeAnswer) -> str:
+    """That something of the profile takes a condition in TO, where it does."""
+    told = [r.text for r in answer.reasons if r.subject == "conditions"]
+    return (
+        "" if all(text.startswith(OUTSIDE) for text in told) else ", some of it under a condition"
+    )
 
 
 def show(answer: UpgradeAnswer, console: Console) -> None:

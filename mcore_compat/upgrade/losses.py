@@ -57,6 +57,49 @@ class Loss:
         return self.counts and not self.accepted
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossCause:
+    """Losses that are told with one sentence, that with most checks first: failures that differ in
+    a path or a name, and what they block."""
+
+    counts: bool
+    accepted: bool
+    failed: bool
+    sentence: str
+    losses: tuple[Loss, ...]
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        return tuple(sorted(check for loss in self.losses for check in loss.checks))
+
+    @property
+    def first(self) -> Loss:
+        """The one that is told in full: none that is only blocked, where there is another."""
+        own = (loss for loss in self.losses if loss.outcome is not CheckOutcome.BLOCKED)
+        return next(own, self.losses[0])
+
+
+def causes(every: Iterable[Loss]) -> tuple[LossCause, ...]:
+    """Losses by their sentence: what decides first, what fails before the rest, that with most
+    checks first."""
+    groups: dict[tuple[bool, bool, bool, str], list[Loss]] = {}
+    for loss in every:
+        gone = loss.outcome is CheckOutcome.UNSUPPORTED
+        key = loss.counts, loss.accepted, loss.failed or gone, loss.sentence
+        groups.setdefault(key, []).append(loss)
+    rows = [
+        LossCause(
+            counts=counts, accepted=accepted, failed=failed, sentence=text, losses=tuple(members)
+        )
+        for (counts, accepted, failed, text), members in groups.items()
+    ]
+    return tuple(
+        sorted(
+            rows, key=lambda c: (not c.counts, c.accepted, not c.failed, -len(c.checks), c.checks)
+        )
+    )
+
+
 def losses(
     origin: Side,
     target: Side,
@@ -78,7 +121,7 @@ def losses(
         cause = _cause(after.get(change.check))
         groups.setdefault((counts, may_be_lost, change.new, cause), []).append(change)
     rows = []
-    for (counts, may_be_lost, outcome, _), changes in groups.items():
+    for (taken, may_be_lost, outcome, _), changes in groups.items():
         checks = tuple(sorted(c.check for c in changes))
         result = after.get(checks[0])
         rules = known.all_.matrix.expected
@@ -87,7 +130,7 @@ def losses(
             outcome=outcome,
             why=_why(changes[0], result),
             sentence=words.sentence(target.found, result, rules),
-            counts=counts,
+            counts=taken,
             accepted=may_be_lost,
         )
         loss = _explained(loss, result, origin, target, known, run if loss.decides else None)

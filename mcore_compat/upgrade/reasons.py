@@ -13,9 +13,9 @@ from mcore_compat.results import answer as verdicts
 from mcore_compat.results import comparison
 from mcore_compat.results.comparison import Change
 from mcore_compat.upgrade import checkpoints as loads
-from mcore_compat.upgrade import words
+from mcore_compat.upgrade import losses, words
 from mcore_compat.upgrade.checkpoints import Load, Route
-from mcore_compat.upgrade.losses import Loss, described, takes
+from mcore_compat.upgrade.losses import described, takes
 from mcore_compat.upgrade.sides import FRESH, Side
 
 if TYPE_CHECKING:
@@ -167,19 +167,19 @@ def _out_of_date(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
 
 def _of_losses(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """What is lost, each reason once."""
-    groups: dict[tuple[bool, bool, str, str], list[Loss]] = {}
-    for loss in answer.losses:
-        gone = loss.outcome is CheckOutcome.UNSUPPORTED
-        how = "fails in TO" if loss.failed else "TO does not have it" if gone else UNKNOWN
-        groups.setdefault((loss.counts, loss.accepted, how, loss.sentence), []).append(loss)
-    for (counts, accepted, how, sentence), members in groups.items():
-        names = tuple(sorted(check for loss in members for check in loss.checks))
-        what = words.about(described(names, answer.origin, answer.target))
-        lost = Word.CHANGES if how == UNKNOWN else Word.NO
-        word = lost if counts and not accepted else Word.GO
-        before = ACCEPTED if accepted else "" if counts else OUTSIDE
-        text = f"{before}{what} works in FROM, and {how}: {sentence}"
-        yield UpgradeReason(word, "checks", text, names=names, why=members[0].why)
+    for cause in losses.causes(answer.losses):
+        what = words.about(described(cause.checks, answer.origin, answer.target))
+        gone = cause.first.outcome is CheckOutcome.UNSUPPORTED
+        how = UNKNOWN if not cause.failed else "TO does not have it" if gone else "fails in TO"
+        before = OUTSIDE if not cause.counts else ACCEPTED if cause.accepted else ""
+        lost = Word.NO if cause.failed else Word.CHANGES
+        yield UpgradeReason(
+            Word.GO if before else lost,
+            "checks",
+            f"{before}{what} works in FROM, and {how}: {cause.sentence}",
+            names=cause.checks,
+            why=cause.first.why,
+        )
 
 
 UNKNOWN = "could not be run in TO"
@@ -191,7 +191,7 @@ def _of_conditions(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     for change in answer.difference.needs if answer.difference else ():
         accepted = loads.named(change.check, answer.accepted)
         counts = takes(answer.profile, change.check, answer.origin, answer.target)
-        before = ACCEPTED if accepted else "" if counts else OUTSIDE
+        before = OUTSIDE if not counts else ACCEPTED if accepted else ""
         by_condition.setdefault((before, change.condition), []).append(change)
     for (before, condition), changes in by_condition.items():
         names = tuple(sorted(change.check for change in changes))
