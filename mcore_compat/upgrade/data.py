@@ -17,9 +17,8 @@ means something else a major one.
 - `losses`: what works in FROM and not in TO: `checks`, `counts` (whether the profile takes them),
   `outcome` in TO (null: not there), `sentence` (the declared reason, else what the failure says),
   `why` (the failure), `fingerprint`, `frame`, `declared`, `rules`, `attributed_to`, `accepted`,
-  `mentions`
-  (`package`, `old`, `new`: what it names and changes with the pins), and `blame`, null where
-  nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked` and
+  `mentions` (`package`, `old`, `new`: what it names and changes with the pins), and `blame`, null
+  where nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked` and
   `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by combination,
   `open` (cells that could still be asked), `whole` (whether there is no other).
 - `difference`: lists of checks, `regressed`, `fixed`, `still_broken`, `broken_otherwise`,
@@ -40,8 +39,9 @@ means something else a major one.
 - `numbers`: `same`, `differ`, `values_differ`, `tensors` (`check`, `added`, `removed`, `changed`),
   `logits` (`family`, `same`, `differ`, `off`); null without results of both.
 - `alternatives`: cells that keep all of the profile that works in FROM, and last, where none has
-  the megatron-core of TO, the one that loses least: `cell`, `pins`, `unlike_to` (axes), `steps`, `cuda`, `checkpoints`, `lost` (in words, empty
-  where it keeps all), `open` (what its results do not have).
+  the megatron-core of TO, the one that loses least: `cell`, `pins`, `unlike_to` (axes), `steps`,
+  `cuda`, `checkpoints`, `lost` (in words, empty where it keeps all), `open` (what its results do
+  not have).
 """
 
 from __future__ import annotations
