@@ -276,10 +276,13 @@ def test_what_a_cell_loads_of_itself_is_no_neighbour() -> None:
 
 def test_neighbours_whose_checkpoints_do_not_load_are_told_to_fail() -> None:
     cells = (FROM, TO, *NEAR)
-    loads = [exchanged(NEAR[1], NEAR[0], REFUSED), exchanged(NEAR[0], NEAR[0], BOTH_LOAD)]
+    lacks = answer(CheckOutcome.UNSUPPORTED, reason="not saved: because")
+    answers = {**REFUSED, "gpt:modelopt": lacks}
+    loads = [exchanged(NEAR[1], NEAR[0], answers), exchanged(NEAR[0], NEAR[0], BOTH_LOAD)]
     made = answered(known([shows(c, *ALL) for c in cells], loads, [lock(c) for c in cells]))
     (reason,) = (r for r in made.reasons if r.subject == "checkpoints")
     assert reason.why.endswith("do not load: quantized fp8 of mla-moe")
+    assert f"`gpt`: {NEAR[0].name} cannot save it; not saved" in document.markdown(made)
     assert made.word is Word.CHANGES
 
 
