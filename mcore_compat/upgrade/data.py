@@ -18,9 +18,9 @@ means something else a major one.
   `outcome` in TO (null: not there), `sentence` (the declared reason, else what the failure says),
   `why` (the failure), `fingerprint`, `frame`, `declared`, `rules`, `attributed_to`, `accepted`,
   `mentions` (`package`, `old`, `new`: what it names and changes with the pins), and `blame`, null
-  where nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked` and
-  `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by combination,
-  `open` (cells that could still be asked), `whole` (whether there is no other).
+  where nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked`
+  and `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by
+  combination, `open` (cells that could still be asked), `whole` (whether there is no other).
 - `difference`: lists of checks, `regressed`, `fixed`, `still_broken`, `broken_otherwise`,
   `newly_untested`, `newly_failing`, `newly_working`, `needs_condition` (worked with all
   defaults, holds in TO only under a condition), `needs_none_now`; `conditions`, by check of
