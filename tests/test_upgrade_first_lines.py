@@ -142,6 +142,17 @@ def test_where_nothing_keeps_all_the_nearest_and_what_is_lost_there_are_named() 
     assert "instead of TO: stay on FROM" in document.markdown(stay)
 
 
+def test_checkpoints_that_were_not_loaded_make_no_cell_better_than_to() -> None:
+    near = far("0.16.1", "0.43.0")
+    lost = "modelopt-state-int8[gpt]"
+    found = [shows(FROM, *EVERY), shows(TO, *without(lost)), shows(near, *without(lost))]
+    refused = {**BOTH_LOAD, "gpt:quantized": answer(BROKEN, failure=failure())}
+    loads = [exchanged(TO, FROM, refused), exchanged(FROM, FROM, BOTH_LOAD)]
+    assert answered(known(found, loads)).alternatives == ()
+    (one,) = answered(known(found, [*loads, exchanged(near, FROM, BOTH_LOAD)])).alternatives
+    assert (one.cell, one.checkpoints) == (near.name, "load")
+
+
 def test_where_another_megatron_core_keeps_all_the_nearest_with_that_of_to_is_named_too() -> None:
     to = far("0.19.2", "0.42.0")
     older, near = far("0.18.2", "0.42.0"), far("0.19.2", "0.43.0")

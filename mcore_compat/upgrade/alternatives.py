@@ -88,18 +88,25 @@ def alternatives(
         return ()
     usable = [e for e in known.found if answer.outcome(e, known.profile) in GOOD]
     every = [_candidate(old, e, target, wanted, known, accepted) for e in usable]
-    here = next((c.losses for c in every if c.found.cell == target.name), None)
+    here = next((c for c in every if c.found.cell == target.name), None)
     others = [c for c in every if _on_the_way(origin, c.found.pins, target)]
     kept = [c for c in others if not c.losses]
     kept = [c for c in kept if not c.open] or kept
     chosen = sorted(kept, key=lambda c: c.distance)[:MOST]
-    better = [c for c in others if c.losses and (here is None or c.losses < here)]
+    better = [c for c in others if c.losses and (here is None or _loses_less(c, here))]
     if chosen:  # else who wants the megatron-core of TO reads of none that has it
         moved = all(PAIR[0] in c.moved for c in chosen)
         better = [c for c in better if moved and PAIR[0] not in c.moved]
     chosen += sorted(better, key=lambda c: (c.losses, *c.distance))[:1]
     by_id = {c.check: c for c in old.checks}
     return tuple(_alternative(one, by_id, known) for one in chosen)
+
+
+def _loses_less(one: _Candidate, here: _Candidate) -> bool:
+    """Whether it loses less than TO; checkpoints that were not loaded there speak for none."""
+    if one.over.state == NOT_TESTED:
+        return len(one.checks) < len(here.checks)
+    return one.losses < here.losses
 
 
 def _on_the_way(origin: Side, there: Mapping[str, str], target: Side) -> bool:
