@@ -33,6 +33,7 @@ from mcore_compat.results import store, verdict_index
 from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.schedule import new_releases
 from mcore_compat.upgrade import examples
+from mcore_compat.upgrade.words import options as profile_options
 
 HERE = Workspace(ROOT)
 
@@ -184,18 +185,29 @@ def test_what_is_to_be_installed_is_what_the_constraints_say(known: Compatibilit
         assert {"transformer-engine", "transformer-engine-torch"} <= {*words}
 
 
-def test_an_example_is_what_the_command_makes(tmp_path: Path) -> None:
-    pair, out = examples.PAIRS[-1], tmp_path / "made.md"
+def test_an_example_is_what_the_command_makes(tmp_path: Path, declared: Matrix) -> None:
+    origin, target, profile = examples.EXAMPLES[-1]
+    out, whom = tmp_path / "made.md", profile_options(profile, declared).split()
     options = ["--no-run", "--device-class", "host", "--format", "markdown", "--output", str(out)]
-    assert cli.main(["upgrade", *pair, *options]) in (0, 1)
-    assert out.read_text(encoding="utf-8") == (ROOT / examples.path_of(*pair)).read_text(
-        encoding="utf-8"
-    )
+    assert cli.main(["upgrade", origin, target, *whom, *options]) in (0, 1)
+    path = ROOT / examples.path_of(origin, target, profile)
+    assert out.read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
 
 
 def test_no_other_example_lies_there() -> None:
     there = set((ROOT / examples.FOLDER).iterdir())
-    assert there == {ROOT / examples.path_of(*pair) for pair in examples.PAIRS}
+    assert there == {ROOT / examples.path_of(*example) for example in examples.EXAMPLES}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / examples.FOLDER).iterdir()), ids=lambda p: p.stem)
+def test_an_example_says_in_its_first_lines_what_decides(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").partition("\n\n## ")[0].splitlines()
+    assert len(head) <= 12
+    assert re.match(r"# Upgrade `.+` → `.+`: (go|go with changes|no), for ", head[0])
+    why = [line for line in head if line.startswith(("- why no: ", "- to do first: ", "- holds: "))]
+    assert why
+    assert sum(line.startswith("- do next: `") for line in head) == 1
+    assert sum(line.startswith("- instead of TO: ") for line in head) == 1
 
 
 @pytest.mark.parametrize("name", ON_A_GPU)

@@ -29,11 +29,11 @@ from upgrade_support import (
 
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Undeclared
-from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.profiles import Profile
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.upgrade import document, pins
-from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import named
+from mcore_compat.upgrade.reasons import Word
 
 
 def one_word(*events: dict[str, Any], before: tuple[dict[str, Any], ...] = GOOD) -> Word:
@@ -71,14 +71,14 @@ def test_what_works_only_under_a_condition_is_a_change_that_names_it() -> None:
     made = answered(known([shows(FROM, *GOOD), shows(TO, needs, GOOD[1])], LOADS))
     assert made.word is Word.CHANGES
     (reason,) = made.reasons
-    assert reason.text == f"1 check works in FROM, and in TO only with {condition}"
+    assert reason.text == f"restore of gpt works in TO only with {condition}"
     assert reason.names == ("restore[gpt]",)
     assert reason.why == "KeyError: 'decoder.weight'"
     assert made.losses == ()
     assert made.target.works() == {"restore[gpt]", "modelopt-state-int8[gpt]"}
     text = document.markdown(made)
     assert "works only under a condition now 1: `restore[gpt]`" in text
-    assert "all that works in FROM works in TO, some of it under a condition" in text
+    assert "all of the profile that works in FROM works in TO, some of it under a condition" in text
     assert f"`restore[gpt]`: in TO only with `{condition}`" in text
     found = [shows(FROM, *GOOD), shows(TO, needs, GOOD[1])]
     assert answered(known(found, LOADS), "restore*").word is Word.GO
@@ -124,14 +124,15 @@ def test_without_checkpoints_that_were_loaded_it_is_never_go() -> None:
 
 
 def test_what_needs_a_gpu_in_both_is_told_with_a_go() -> None:
-    both = (*GOOD, event("inference-numbers[gpt]", "needs-gpu", reason="x"))
+    needs = event("inference-numbers[gpt]", "needs-gpu", reason="x", feature="inference")
+    both = (*GOOD, needs)
     made = answered(known([shows(FROM, *both), shows(TO, *both)], LOADS))
     assert made.word is Word.GO
     (reason,) = made.reasons
     assert reason.names == ("inference-numbers[gpt]",)
-    assert reason.text == "1 check needs a GPU, and was asked in neither"
+    assert reason.text == "inference of gpt needs a GPU, and was run in neither"
     shown = document.markdown(made)
-    assert "all that works in FROM works in TO" in shown
+    assert "all of the profile that works in FROM works in TO" in shown
     lost = answered(known([shows(FROM, *both), shows(TO, *both[:2])], LOADS))
     assert lost.reasons == ()
 
@@ -183,7 +184,7 @@ def test_what_cannot_be_installed_is_a_no_with_its_reason_and_no_losses_of_its_o
     ("origin", "why"),
     [
         (unresolvable(FROM), "the index says no"),
-        (shows(FROM, event("restore[gpt]", "needs-gpu", reason="x")), ""),
+        (shows(FROM, event("restore[gpt]", "needs-gpu", reason="x")), "restore: needs a GPU"),
     ],
 )
 def test_a_cell_in_which_nothing_was_asked_is_a_no_and_claims_nothing(
@@ -192,7 +193,7 @@ def test_a_cell_in_which_nothing_was_asked_is_a_no_and_claims_nothing(
     made = answered(known([origin, shows(TO, *GOOD)], locks=[lock(TO)]))
     assert made.word is Word.NO
     assert made.losses == ()
-    assert made.reasons[0].text.startswith("nothing is known of FROM: it is ")
+    assert made.reasons[0].text.startswith("nothing of the profile is known to work in FROM: it ")
     assert made.reasons[0].why == why
 
 
@@ -202,14 +203,15 @@ def test_where_nothing_works_in_from_nothing_is_said_of_what_works_there() -> No
     made = answered(known(found, locks=[lock(TO)]))
     assert made.alternatives == ()
     shown = document.markdown(made)
-    assert "works in FROM" not in shown
+    assert "instead of TO: not known, as nothing of the profile is known to work in FROM" in shown
+    assert "What works in FROM" not in shown
     assert "heckpoint" not in shown
 
 
 def test_a_go_without_checkpoints_does_not_say_that_they_load() -> None:
-    found = [shows(c, event("import-packages")) for c in (FROM, TO)]
-    found = [replace(e, outcome=CellOutcome.PARTIAL) for e in found]
-    made = answered(known(found))
+    found = [shows(c, event("import-packages", feature="install")) for c in (FROM, TO)]
+    profile = Profile(name="", features=("install",))
+    made = answered(known(found, profile=profile))
     assert made.word is Word.GO
     assert "its checkpoints load there" not in document.markdown(made)
 
@@ -222,7 +224,7 @@ def test_an_incompatible_cell_is_a_no_even_where_nothing_is_lost() -> None:
 def test_two_suites_are_worth_knowing() -> None:
     other = replace(shows(TO, *GOOD), suite="t")
     made = answered(known([shows(FROM, *GOOD), other], LOADS))
-    assert any("two suites" in r.text for r in made.reasons)
+    assert any("two versions of the suite" in r.text for r in made.reasons)
 
 
 def test_requirements_that_nothing_declares_are_to_be_installed() -> None:
@@ -278,9 +280,11 @@ def test_the_nearest_clean_cell_is_named_first() -> None:
 def test_of_checkpoints_that_were_not_loaded_nothing_is_said() -> None:
     """Without families there are no checkpoints to be named, which is not that they load."""
     near = cell("compat-0.16-modelopt0.43", modelopt="0.43.0")
-    works, bad = event("private-names"), event("private-names", "broken")
-    found = [replace(shows(c, works), outcome=CellOutcome.PARTIAL) for c in (FROM, near)]
-    (one,) = answered(known([*found, shows(TO, bad)])).alternatives
+    works = event("private-names", feature="interface")
+    bad = event("private-names", "broken", feature="interface")
+    found = [*(shows(c, works) for c in (FROM, near)), shows(TO, bad)]
+    profile = Profile(name="", features=("interface",))
+    (one,) = answered(known(found, profile=profile)).alternatives
     assert one.checkpoints == "not tested"
 
 

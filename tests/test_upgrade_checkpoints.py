@@ -28,8 +28,8 @@ from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.plan import WAYS
 from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade import document
-from mcore_compat.upgrade.answer import Word
 from mcore_compat.upgrade.checkpoints import Edges, Load, Place, Route, shortest
+from mcore_compat.upgrade.reasons import Word
 
 GOOD = (event("restore[gpt]"),)
 REFUSED = answer(BROKEN)
@@ -74,7 +74,8 @@ def test_what_loads_only_under_a_condition_is_a_change_that_names_it() -> None:
     assert made.word is Word.CHANGES
     (reason,) = made.reasons
     line = "model.load(; strict={False}; )"
-    assert reason.text == f"2 checkpoints of FROM to be loaded in TO only with {line}"
+    what = "default spec, ModelOpt spec of gpt"
+    assert reason.text == f"checkpoints of FROM load in TO only with {line}: {what}"
     assert reason.names == ("restore-from[gpt:default]", "restore-from[gpt:modelopt]")
     assert reason.why == "EOFError: EOF"
     text = document.markdown(made)

@@ -167,7 +167,7 @@ def test_full_versions_mean_the_tested_cell(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["upgrade", "0.16.1-modelopt0.41.0", "0.16.1-modelopt0.42.0", "--no-run"]) == 0
-    assert capsys.readouterr().out.startswith(f"Upgrade {FROM.name} → {TO.name}: go\n")
+    assert capsys.readouterr().out.startswith(f"Upgrade {FROM.name} → {TO.name}: go, for default\n")
 
 
 # What is run
@@ -285,16 +285,6 @@ def test_hostile_text_shows_as_text() -> None:
     json.loads(data.text(hostile()))
 
 
-@pytest.mark.parametrize(("state", "shown"), [("a|b <i>\nc", "a\\|b &lt;i> c"), (HOSTILE, None)])
-def test_a_cell_of_a_table_stays_one(state: str, shown: str | None) -> None:
-    answer = full_answer()
-    lines = document.markdown(replace(answer, target=replace(answer.target, state=state)))
-    (row,) = (line for line in lines.splitlines() if line.startswith("| TO |"))
-    assert row.replace("\\|", "").count("|") == 6
-    if shown is not None:
-        assert row.endswith(f", {shown} |")
-
-
 @pytest.mark.parametrize("name", ["a`b|c\nd", HOSTILE])
 def test_a_name_in_a_cell_of_a_table_stays_one(name: str) -> None:
     answer = full_answer()
@@ -357,5 +347,54 @@ def test_where_another_cell_stands_for_what_is_installed_it_is_no_go(
     monkeypatch.setattr(scan, "inspect", lambda python, run: other)
     assert cli.main(["upgrade", "current", TO.name, "--no-run"]) == 1
     out = capsys.readouterr().out
-    assert out.startswith(f"Upgrade {FROM.name} → {TO.name}: go with changes\n")
+    assert out.startswith(f"Upgrade {FROM.name} → {TO.name}: go with changes, for default\n")
     assert "what is installed was not tested" in out
+
+
+# For whom
+
+
+def asked_of(check: str, outcome: str = "works") -> dict[str, Any]:
+    return event(check, outcome, feature="restore" if "restore" in check else "quantize-te")
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ([], 0),
+        (["--for", "restore"], 0),
+        (["--for", "quantize-te"], 1),
+        (["--for", "restore,quantize-te"], 1),
+        (["--for", "restore,quantize-te", "--accept", "te-quantizers*"], 0),
+        (["--for", "all", "--families", "gpt"], 1),
+    ],
+)
+def test_the_exit_code_is_that_of_the_profile(
+    place: Place, options: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [asked_of("restore[gpt]"), asked_of("te-quantizers")]
+    bad = [good[0], asked_of("te-quantizers", "broken")]
+    found = real(FROM, *good), real(TO, *bad)
+    place.keep(*found, loaded=loads(found))
+    assert cli.main([*ARGV, "--no-run", "--format", "json", *options]) == code
+    made = json.loads(capsys.readouterr().out)
+    assert made["answer"] == ("no" if code else "go")
+    assert made["losses"][0]["counts"] is ("quantize-te" in made["profile"]["features"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--for", "restor"], 'did you mean "restore"'),
+        (["--for", "restore", "--families", "mla"], 'no family "mla"'),
+        (["--for", "quantize:fp7"], 'no format "fp7"'),
+    ],
+)
+def test_unknown_words_of_a_profile_are_one_line(
+    place: Place, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*ARGV, "--no-run", *options]) == 2
+    caught = capsys.readouterr()
+    assert said in caught.err
+    assert caught.err.count("\n") == 1
+    assert caught.out == ""

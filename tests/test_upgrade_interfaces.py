@@ -23,7 +23,7 @@ from upgrade_support import (
 
 from mcore_compat.core.cells import Cell
 from mcore_compat.upgrade import data, document
-from mcore_compat.upgrade.answer import Word
+from mcore_compat.upgrade.reasons import Word
 
 
 def signs(text: str | None, name: str = "modelopt.torch.opt:f") -> dict[str, Any]:

@@ -10,9 +10,11 @@ import snapshot
 from loads_support import answer, loaded, nothing, source
 from support import event, record_event, stand_in_evidence
 
+from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, Cell
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.core.releases import Releases
 from mcore_compat.exchange import plan
 from mcore_compat.publish.collation import collate
@@ -114,6 +116,7 @@ def known(
     loads: Sequence[Evidence] = (),
     locks: Sequence[Lock] | None = None,
     declared: Matrix = MATRIX,
+    profile: Profile = DEFAULT,
 ) -> UpgradeInputs:
     """All that is known: of the suite `s` and the exchange's checks `e`."""
     return UpgradeInputs(
@@ -123,9 +126,69 @@ def known(
         checks="e",
         exchanged=tuple(loads),
         locks={one.cell: one for one in (locks if locks is not None else (lock(FROM), lock(TO)))},
+        profile=profile,
     )
 
 
 def answered(of: UpgradeInputs, *accepted: str, target: Cell = TO) -> Answered:
     """The answer from FROM to TO."""
     return answer_of(of.side(FROM), of.side(target), of, accepted)
+
+
+# For whom
+
+
+FEATURES = {
+    "restore": ("restore", None),
+    "modelopt-state-fp8": ("quantize", "fp8"),
+    "modelopt-state-int8": ("quantize", "int8"),
+    "te-quantizers": ("quantize-te", None),
+}
+
+
+def check(name: str, outcome: str = "works", **fields: Any) -> dict[str, Any]:
+    """An event of a check of which the suite says what it is about."""
+    feature, fmt = FEATURES[name.partition("[")[0]]
+    return event(name, outcome, feature=feature, format=fmt, **fields)
+
+
+NAMES = ("restore[gpt]", "restore[mla-moe]", "modelopt-state-fp8[gpt]", "modelopt-state-int8[gpt]",
+         "modelopt-state-fp8[mla-moe]", "te-quantizers")  # fmt: skip
+
+EVERY = tuple(map(check, NAMES))
+"""Checks that all work, as the suite says what they are about."""
+
+BOTH_LOAD = {f"{family}:{way}": WORKS for family in ("gpt", "mla-moe") for way in plan.WAYS}
+
+
+def without(*broken: str, outcome: str = "broken", **fields: Any) -> tuple[dict[str, Any], ...]:
+    """All checks, of which these do not work."""
+    return tuple(check(n, outcome, **fields) if n in broken else check(n) for n in NAMES)
+
+
+def profile(text: str, families: str = "") -> Profile:
+    chosen = profiles.named(text, {})
+    return profiles.narrowed(chosen, families) if families else chosen
+
+
+def upgrade(
+    *events: dict[str, Any],
+    whom: Profile = DEFAULT,
+    loads: dict[str, Any] | None = None,
+    own: dict[str, Any] | None = None,
+) -> Answered:
+    """FROM shows that all works, TO these."""
+    exchanges = [
+        exchanged(TO, FROM, loads or BOTH_LOAD),
+        exchanged(FROM, FROM, own or BOTH_LOAD),
+    ]
+    return answered(known([shows(FROM, *EVERY), shows(TO, *events)], exchanges, profile=whom))
+
+
+def far(mcore: str, modelopt: str) -> Cell:
+    series = [".".join(version.split(".")[:2]) for version in (mcore, modelopt)]
+    return cell(f"compat-{series[0]}-modelopt{series[1]}", mcore=mcore, modelopt=modelopt)
+
+
+def other_cuda(of: Cell, cuda: int) -> Cell:
+    return replace(of, cuda=cuda)

@@ -1,6 +1,7 @@
-"""Say what an upgrade from one cell to another breaks, whether checkpoints come over, and which
-pins to take instead: go, go with changes, or no, and why. Runs what is not fresh: both cells, and
-the checkpoints of FROM loaded in both; with --no-run answers from what is published."""
+"""Say what an upgrade from one cell to another breaks for what you rely on, whether checkpoints
+load, and which pins to take instead: go, go with changes, or no, and why. Runs what is not up to
+date: both cells, and the checkpoints of FROM loaded in both; with --no-run answers from what is
+published."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -9,10 +10,10 @@ from mcore_compat.cli import options
 from mcore_compat.results.evidence import DEVICE_CLASSES
 from mcore_compat.run.context import context
 from mcore_compat.upgrade import document
-from mcore_compat.upgrade.answer import Word
+from mcore_compat.upgrade.reasons import Word
 from mcore_compat.upgrade.validation import Question, validate
 
-ANSWERS = "0 go, 1 go with changes, or no"
+ANSWERS = "0 go, 1 go with changes, or no, for the profile"
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -25,13 +26,14 @@ def add_options(parser: ArgumentParser) -> None:
         "--no-run",
         dest="run",
         action="store_false",
-        help="answer from what is known; say what is stale",
+        help="answer from what is known; say what is out of date",
     )
     parser.add_argument(
         "--blame",
         action="store_true",
         help="run cells in between until it is known what is to blame",
     )
+    options.profile(parser)
     parser.add_argument(
         "--accept",
         action="append",
@@ -55,13 +57,13 @@ def add_options(parser: ArgumentParser) -> None:
         parser,
         "--device-class",
         DEVICE_CLASSES,
-        help="of the evidence; default: this machine's",
+        help="of the results; default: this machine's",
     )
 
 
 def call(args: Namespace) -> int:
     """Answer; 0 for go (and with `--changes-ok` for go with changes), else 1."""
-    here = context()
+    here = context(profile=options.profile_of(args))
     if args.run:
         here.workspace.need_writable()
     answer = validate(options.taken(Question, args), here)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcore_compat.analysis.bisect.release_line import differing
-from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.core.cells import parsed
 from mcore_compat.core.outcomes import HOLDS
-from mcore_compat.results.comparison import known_good
-from mcore_compat.results.evidence import Evidence
-from mcore_compat.upgrade.checkpoints import NOT_TESTED, Checkpoints, Load, checkpoints, named
+from mcore_compat.results import answer
+from mcore_compat.results.comparison import GOOD
+from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.upgrade import words
+from mcore_compat.upgrade.checkpoints import (
+    NOT_TESTED,
+    Checkpoints,
+    Load,
+    Route,
+    about,
+    checkpoints,
+    named,
+)
 from mcore_compat.upgrade.pins import back
-from mcore_compat.upgrade.sides import FRESH, UpgradeInputs
+from mcore_compat.upgrade.sides import FRESH, Side, UpgradeInputs
 
 MOST = 3
 PAIR = ("megatron-core", "nvidia-modelopt")
@@ -20,45 +30,111 @@ PAIR = ("megatron-core", "nvidia-modelopt")
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """A cell in which all works that works in FROM. `moved`: the axes on which it is not TO;
-    `steps`: how many tested versions lie between, in all; `checkpoints`: what is known of FROM's
-    there."""
+    """A cell to take instead of TO. `moved`: the axes on which it is not TO; `steps`: how many
+    tested versions lie between, in all; `cuda`: the major version of its torch's; `checkpoints`:
+    what is known of FROM's there; `lost`: what of the profile works in FROM and not there, and
+    why, in words; `open`: what of it the results there do not have."""
 
     cell: str
     pins: Mapping[str, str]
     moved: tuple[str, ...]
     steps: int
+    cuda: int
     checkpoints: str
+    lost: tuple[str, ...] = ()
+    open: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """A cell, how far it is from TO, and what of FROM is lost there, `checks` and checkpoints;
+    `open`: checks that its results do not have."""
+
+    found: Evidence
+    moved: tuple[str, ...]
+    steps: int
+    over: Checkpoints
+    checks: tuple[str, ...]
+    open: tuple[str, ...]
+
+    @property
+    def losses(self) -> int:
+        return len(self.checks) + len(_refused(self.over))
+
+    @property
+    def distance(self) -> tuple[bool, int, int, str]:
+        """The megatron-core of TO first: a ModelOpt is changed more easily."""
+        return PAIR[0] in self.moved, len(self.moved), self.steps, self.found.cell
 
 
 def alternatives(
-    origin: Evidence,
-    target: Mapping[str, str],
-    known: UpgradeInputs,
-    accepted: Sequence[str] = (),
+    origin: Side, target: Side, known: UpgradeInputs, accepted: Sequence[str] = ()
 ) -> tuple[Alternative, ...]:
-    """The nearest to TO, with the fewest and lowest moves, in its direction from FROM; at most
-    `MOST`, and none where nothing works in FROM."""
-    wanted = {c.check for c in origin.checks if c.outcome in HOLDS and not named(c.check, accepted)}
-    versions = {axis: sorted({e.pins[axis] for e in known.found}, key=parsed) for axis in AXES}
-    rows = []
-    for e in known.found if wanted else ():
-        works = {c.check for c in e.checks if c.outcome in HOLDS}
-        # Of megatron-core and ModelOpt, none moves the other way than it does to TO.
-        moves = set(differing(origin.pins, e.pins)) & {*PAIR}
-        wrong = moves & (set(back(origin.pins, e.pins)) ^ set(back(origin.pins, target)))
-        away = differing(target, e.pins)
-        if not (moves and not wrong and away and wanted <= works and known_good(e)):
-            continue
-        load = _checkpoints(checkpoints(origin, e.cell, known, accepted))
-        if load is not None:
-            steps = sum(_steps(versions[axis], target[axis], e.pins[axis]) for axis in away)
-            rows.append(
-                Alternative(
-                    cell=e.cell, pins=dict(e.pins), moved=away, steps=steps, checkpoints=load
-                )
-            )
-    return tuple(sorted(rows, key=lambda a: (len(a.moved), a.steps, a.cell))[:MOST])
+    """Cells in which all of the profile works that works in FROM, the nearest to TO first, at most
+    `MOST`; without those of which not all is known, where there are others. Last, where there is
+    none with the megatron-core of TO, the one with it that loses least, and where there is none at
+    all, that of all cells; if it loses less than TO.
+
+    They lie in the direction of TO: of megatron-core and ModelOpt, none moves the other way. Empty
+    where nothing of the profile works in FROM.
+    """
+    old = origin.found
+    wanted = tuple(
+        c.check
+        for c in (old.checks if old else ())
+        if c.outcome in HOLDS and known.profile.takes(c) and not named(c.check, accepted)
+    )
+    if old is None or not wanted:
+        return ()
+    usable = [e for e in known.found if answer.outcome(e, known.profile) in GOOD]
+    every = [_candidate(old, e, target, wanted, known, accepted) for e in usable]
+    here = next((c for c in every if c.found.cell == target.name), None)
+    others = [c for c in every if _on_the_way(origin, c.found.pins, target)]
+    kept = [c for c in others if not c.losses]
+    kept = [c for c in kept if not c.open] or kept
+    chosen = sorted(kept, key=lambda c: c.distance)[:MOST]
+    better = [c for c in others if c.losses and (here is None or _loses_less(c, here))]
+    if chosen:  # else who wants the megatron-core of TO reads of none that has it
+        moved = all(PAIR[0] in c.moved for c in chosen)
+        better = [c for c in better if moved and PAIR[0] not in c.moved]
+    chosen += sorted(better, key=lambda c: (c.losses, *c.distance))[:1]
+    by_id = {c.check: c for c in old.checks}
+    return tuple(_alternative(one, by_id, known) for one in chosen)
+
+
+def _loses_less(one: _Candidate, here: _Candidate) -> bool:
+    """Whether it loses less than TO; checkpoints that were not loaded there speak for none."""
+    if one.over.state == NOT_TESTED:
+        return len(one.checks) < len(here.checks)
+    return one.losses < here.losses
+
+
+def _on_the_way(origin: Side, there: Mapping[str, str], target: Side) -> bool:
+    """Whether a cell is neither of the two, and a move from FROM in the direction of TO."""
+    moves = {*differing(origin.pins, there)} & {*PAIR}
+    wrong = moves & ({*back(origin.pins, there)} ^ {*back(origin.pins, target.pins)})
+    return bool(moves and not wrong and differing(target.pins, there))
+
+
+def _candidate(
+    origin: Evidence,
+    there: Evidence,
+    target: Side,
+    wanted: Sequence[str],
+    known: UpgradeInputs,
+    accepted: Sequence[str],
+) -> _Candidate:
+    works = {c.check: c.outcome in HOLDS for c in there.checks}
+    away = differing(target.pins, there.pins)
+    versions = {axis: sorted({e.pins[axis] for e in known.found}, key=parsed) for axis in away}
+    return _Candidate(
+        found=there,
+        moved=away,
+        steps=sum(_steps(versions[axis], target.pins[axis], there.pins[axis]) for axis in away),
+        over=checkpoints(origin, there.cell, known, accepted),
+        checks=tuple(check for check in wanted if not works.get(check, True)),
+        open=tuple(check for check in wanted if check not in works),
+    )
 
 
 def _steps(versions: Sequence[str], start: str, end: str) -> int:
@@ -67,16 +143,51 @@ def _steps(versions: Sequence[str], start: str, end: str) -> int:
     return sum(low < parsed(version) <= high for version in versions)
 
 
-def _checkpoints(over: Checkpoints) -> str | None:
-    """What is known of FROM's checkpoints; None where some do not load there by themselves."""
+def _refused(over: Checkpoints) -> tuple[Route, ...]:
+    """What is known not to load there by itself."""
     lost = (r for load in (Load.LOST, Load.OPEN, Load.THROUGH) for r in over.of(load))
-    if any(not r.accepted for r in lost):
-        return None
-    if over.state == NOT_TESTED or not over.routes or over.of(Load.UNTESTED):
+    return tuple(r for r in lost if r.decides)
+
+
+def _alternative(
+    one: _Candidate, origin: Mapping[str, CheckResult], known: UpgradeInputs
+) -> Alternative:
+    return Alternative(
+        cell=one.found.cell,
+        pins=dict(one.found.pins),
+        moved=one.moved,
+        steps=one.steps,
+        cuda=one.found.cuda,
+        checkpoints=_checkpoints(one.over),
+        lost=tuple(_lost(one, origin, known)),
+        open=words.about(origin[check] for check in one.open),
+    )
+
+
+def _lost(one: _Candidate, origin: Mapping[str, CheckResult], known: UpgradeInputs) -> list[str]:
+    """What is lost there, each reason once, that with most checks first."""
+    by_reason: dict[str, list[CheckResult]] = {}
+    there = {c.check: c for c in one.found.checks}
+    rules = known.all_.matrix.expected
+    for check in one.checks:
+        reason = words.sentence(one.found, there[check], rules)
+        by_reason.setdefault(reason, []).append(origin[check])
+    rows = sorted(by_reason.items(), key=lambda row: (-len(row[1]), row[0]))
+    texts = [f"{words.about(checks)}: {reason}" for reason, checks in rows]
+    refused = _refused(one.over)
+    return [*texts, f"checkpoints do not load: {about(refused)}"] if refused else texts
+
+
+def _checkpoints(over: Checkpoints) -> str:
+    """What is known of FROM's checkpoints."""
+    counted = replace(over, routes=tuple(r for r in over.routes if r.decides))
+    if _refused(counted):
+        return "some do not load"
+    if over.state == NOT_TESTED or not counted.routes or counted.of(Load.UNTESTED):
         return NOT_TESTED
     if over.state != FRESH:
         return f"load, but {over.state} since"
-    if over.of(Load.NOT_ASKED):
-        return Load.NOT_ASKED.value
-    some = any(r.condition and not r.as_in_origin for r in over.routes)
+    if counted.of(Load.NOT_ASKED):
+        return "not all could be tried"
+    some = any(r.condition and not r.as_in_origin for r in counted.routes)
     return "load, some only under a condition" if some else "load"

@@ -9,6 +9,7 @@ from enum import Enum
 
 from mcore_compat.analysis.bisect.search import matching
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
+from mcore_compat.core.profiles import Profile
 from mcore_compat.exchange.evidence import answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
@@ -31,6 +32,9 @@ IN_ORIGIN: Mapping[str, str] = {"default-to-modelopt": "restore", STATE: STATE_K
 """By way: the check that asks the same of one cell alone."""
 
 
+STATE_FORMAT = STATE_KIND.rpartition("-")[2]
+"""Of quantization: the one in which the exchange saves ModelOpt's state."""
+
 BUILD = "build-modelopt"
 """The check that asks of a cell alone for the model of all checkpoints but default-spec ones."""
 
@@ -43,10 +47,10 @@ class Load(Enum):
     WORKS = "works"
     THROUGH = "through others"
     LOST = "does not load"
-    OPEN = "does not load, and it was not asked whether it loads in FROM"
+    OPEN = "does not load, and whether it loads in FROM was not run"
     BEFORE = "does not load in FROM either"
     NOT_SAVED = "FROM cannot save it"
-    NOT_ASKED = "cannot be asked in TO"
+    NOT_ASKED = "could not be tried in TO"
     UNTESTED = NOT_TESTED
 
 
@@ -56,7 +60,7 @@ class Route:
     included, where it does not load by itself and this way is known; `condition`: the public code
     under which alone it loads in TO; `as_in_origin`: where that takes nothing away, how FROM loads
     it by itself; `why`: its failure in one line, without the condition where there is one;
-    `accepted`: somebody said that it may be lost."""
+    `accepted`: somebody said that it may be lost; `counts`: the profile is about such ones."""
 
     family: str
     way: str
@@ -67,10 +71,42 @@ class Route:
     why: str = ""
     cause: str | None = None
     accepted: bool = False
+    counts: bool = True
 
     @property
     def check(self) -> str:
         return f"restore-from[{self.family}:{self.way}]"
+
+    @property
+    def decides(self) -> bool:
+        """Whether somebody is hurt where it does not load."""
+        return self.counts and not self.accepted
+
+
+LABELS: Mapping[str, str] = {
+    "default": "default spec",
+    "modelopt": "ModelOpt spec",
+    "default-to-modelopt": "default spec into ModelOpt spec",
+    STATE: f"quantized {STATE_FORMAT}",
+}
+"""By way: what is loaded, in a few words."""
+
+ALL_KINDS = f"all {len(LABELS)} kinds"
+
+
+def about(routes: Iterable[Route]) -> str:
+    """`default spec, quantized fp8 of gpt; ModelOpt spec of mla-moe`: which are meant."""
+    by_way: dict[str, list[str]] = {}
+    for route in routes:
+        by_way.setdefault(route.way, []).append(route.family)
+    by_families: dict[str, list[str]] = {}
+    for way, label in LABELS.items():
+        if way in by_way:
+            by_families.setdefault(", ".join(sorted(by_way[way])), []).append(label)
+    return "; ".join(
+        f"{ALL_KINDS if len(labels) == len(LABELS) else ', '.join(labels)} of {families}"
+        for families, labels in by_families.items()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +137,32 @@ def checkpoints(
             routes.append(Route(family=family, way=way, load=Load.UNTESTED))
         # else the family has no such checkpoint
     return Checkpoints(
-        routes=tuple(replace(r, accepted=named(r.check, accepted)) for r in routes),
+        routes=tuple(
+            replace(
+                r, accepted=named(r.check, accepted), counts=counts(r.family, r.way, known.profile)
+            )
+            for r in routes
+        ),
         state=_state(there, origin.cell, known) if there and source else NOT_TESTED,
         taken=source.taken if source else "",
     )
+
+
+FEATURES: Mapping[str, frozenset[str]] = {
+    "default": frozenset({"restore", "restore-back", "quantize-te"}),
+    "modelopt": frozenset({"restore", "restore-back"}),
+    "default-to-modelopt": frozenset({"restore"}),
+    STATE: frozenset({"quantize"}),
+}
+"""By way: whoever uses one of these features has such checkpoints."""
+
+
+def counts(family: str, way: str, profile: Profile) -> bool:
+    """Whether somebody with this profile has such checkpoints; those with ModelOpt's state are
+    saved in one format."""
+    right_format = way != STATE or not profile.formats or STATE_FORMAT in profile.formats
+    taken = not profile.families or family in profile.families
+    return taken and right_format and bool(FEATURES[way] & {*profile.features})
 
 
 def _saved(origin: Evidence) -> Iterator[str]:

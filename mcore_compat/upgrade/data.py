@@ -1,53 +1,69 @@
-"""An answer as JSON. Pure; sorted: the same evidence makes the same bytes.
+"""An answer as JSON. Pure; sorted: the same results make the same bytes.
 
 The file is one object; a key that is added is a minor version of `schema`, one that is gone or
 means something else a major one.
 
-- `schema`: `"1.3.0"`. `answer`: `go`, `go with changes` or `no`. `device_class`: `host` or `gpu`.
-- `from`, `to`: `cell`, `pins` by axis, `state` (`fresh`, `untested`, or why the evidence does not
-  hold any more), `outcome`, `taken` and `restores` (families), the last three null or empty without
-  evidence; `note`: how the cell was chosen, or empty.
+- `schema`: `"1.4.0"`. `answer`: `go`, `go with changes` or `no`, for the `profile` (`name`,
+  `features`, `families` and `formats`, empty: all that a release has). `device_class`: `host` or
+  `gpu`.
+- `from`, `to`: `cell`, `pins` by axis, `cuda` (the major version), `state` (`fresh`, `untested`, or
+  why the results do not hold any more), `outcome` (for the profile), `taken` and `restores`
+  (families), the last three null or empty without results; `note`: how the cell was chosen, or
+  empty.
 - `reasons`: what speaks against a better answer: `word` (the answer that it allows; `go`: only
-  worth knowing), `text`, `why`, `names`, `command`.
-- `losses`: what works in FROM and not in TO: `checks`, `outcome` in TO (null: not there), `why`,
-  `fingerprint`, `frame`, `declared`, `rules`, `attributed_to`, `accepted`, `mentions`
-  (`package`, `old`, `new`: what it names and changes with the pins), and `blame`, null where
-  nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked` and
-  `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by combination,
-  `open` (cells that could still be asked), `whole` (whether there is no other).
+  worth knowing), `subject` (`cuda`, `results`, `outcome`, `checks`, `conditions`, `checkpoints`,
+  `interfaces` or `requirements`), `text`, `why`, `names`, `command`.
+- `next`: the one thing to do: `command`, and `what` it does.
+- `losses`: what works in FROM and not in TO: `checks`, `counts` (whether the profile takes them),
+  `outcome` in TO (null: not there), `sentence` (the declared reason, else what the failure says),
+  `why` (the failure), `fingerprint`, `frame`, `declared`, `rules`, `attributed_to`, `accepted`,
+  `mentions` (`package`, `old`, `new`: what it names and changes with the pins), and `blame`, null
+  where nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked`
+  and `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by
+  combination, `open` (cells that could still be asked), `whole` (whether there is no other).
 - `difference`: lists of checks, `regressed`, `fixed`, `still_broken`, `broken_otherwise`,
   `newly_untested`, `newly_failing`, `newly_working`, `needs_condition` (worked with all
   defaults, holds in TO only under a condition), `needs_none_now`; `conditions`, by check of
-  these that under which alone it holds in TO; and `same_suite`; null without evidence of both.
+  these that under which alone it holds in TO; and `same_suite`; null without results of both.
 - `checkpoints`: `state`, `taken`, `routes` (`family`, `way`, `load`, `chain` of cell and kind,
   `condition` under which alone it loads, or empty, `as_in_origin` (why that is no change, or
-  empty), `why`, `fingerprint`, `accepted`); null where FROM has no evidence.
+  empty), `why`, `fingerprint`, `accepted`, `counts`); null where FROM has no results.
+- `neighbours`: of the ways in which nothing of FROM was loaded in TO, what other cells loaded of
+  others: `origin`, `target`, `origin_pins` and `target_pins` (in what they are not FROM and TO),
+  `routes`, `taken`.
 - `pins`: `moved` by axis, and of the rest of the locks `added`, `removed`, `changed`, null where
   not both have one; `undeclared`: `requirement`, `of`, `imported_by`.
 - `interfaces`: by package `before`, `after`, `back` (to an older release), `not_recorded` (those
   of the two of which nothing was recorded: not compared), `changed` (`name`, `what`, `breaks` or
   empty, `private`).
 - `numbers`: `same`, `differ`, `values_differ`, `tensors` (`check`, `added`, `removed`, `changed`),
-  `logits` (`family`, `same`, `differ`, `off`); null without evidence of both.
-- `alternatives`: `cell`, `pins`, `unlike_to` (axes), `steps`, `checkpoints`.
+  `logits` (`family`, `same`, `differ`, `off`); null without results of both.
+- `alternatives`: cells that keep all of the profile that works in FROM, and last, where none has
+  the megatron-core of TO, the one that loses least: `cell`, `pins`, `unlike_to` (axes), `steps`,
+  `cuda`, `checkpoints`, `lost` (in words, empty where it keeps all), `open` (what its results do
+  not have).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 import msgspec
 
 from mcore_compat.base import files
+from mcore_compat.core.profiles import Profile
+from mcore_compat.results import answer as verdicts
 from mcore_compat.results import verdict
 from mcore_compat.upgrade.answer import UpgradeAnswer
 from mcore_compat.upgrade.blame import BlameReport
+from mcore_compat.upgrade.checkpoints import Route
 from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.sides import Side
 
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 
 
 def text(answer: UpgradeAnswer) -> str:
@@ -61,17 +77,23 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
     return {
         "schema": VERSION,
         "answer": answer.word.value,
+        "profile": _row(answer.profile),
         "device_class": answer.device_class,
-        "from": _side(answer.origin),
-        "to": _side(answer.target),
+        "from": _side(answer.origin, answer.profile),
+        "to": _side(answer.target, answer.profile),
         "reasons": [_row(reason) for reason in answer.reasons],
+        "next": _row(answer.next),
         "losses": [_loss(loss) for loss in answer.losses],
         "difference": difference(answer),
         "checkpoints": checkpoints
         and {
             **_row(checkpoints, routes=None),
-            "routes": [_row(route, cause="fingerprint") for route in checkpoints.routes],
+            "routes": _routes(checkpoints.routes),
         },
+        "neighbours": [
+            {**_row(pair, routes=None), "routes": _routes(pair.routes)}
+            for pair in answer.neighbours
+        ],
         "pins": _pins(answer),
         "interfaces": {interface.package: _interface(interface) for interface in answer.interfaces},
         "numbers": numbers and _row(numbers, counts=None, values="values_differ", shapes="tensors"),
@@ -83,6 +105,10 @@ def _row(record: Any, **names: str | None) -> dict[str, Any]:
     """The fields of a record, by what they are called in the file: None is left out."""
     named = {names.get(f.name, f.name): f.name for f in fields(record)}
     return {key: msgspec.to_builtins(getattr(record, f)) for key, f in named.items() if key}
+
+
+def _routes(routes: Iterable[Route]) -> list[dict[str, Any]]:
+    return [_row(route, cause="fingerprint") for route in routes]
 
 
 def _pins(answer: UpgradeAnswer) -> dict[str, Any]:
@@ -100,13 +126,14 @@ def _interface(interface: Interface) -> dict[str, Any]:
     return {**_row(interface, package=None, changed=None), "changed": changed}
 
 
-def _side(side: Side) -> dict[str, Any]:
+def _side(side: Side, profile: Profile) -> dict[str, Any]:
     evidence = side.found
     return {
         "cell": side.name,
         "pins": dict(side.pins),
+        "cuda": side.cuda,
         "state": side.state,
-        "outcome": evidence.outcome.value if evidence else None,
+        "outcome": verdicts.outcome(evidence, profile).value if evidence else None,
         "taken": evidence.taken if evidence else None,
         "restores": list(verdict.restoring(evidence)) if evidence else [],
         "note": side.note,

@@ -1,100 +1,119 @@
-"""An answer as a document for people: Markdown, and that on the terminal; and as it is written, in
+"""An answer as a document for people, what decides in its first lines; and as it is written, in
 each format that there is."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from mcore_compat.base import files, terminal
+from mcore_compat.core import profiles
 from mcore_compat.exchange.report import HEADS
 from mcore_compat.publish.rendering import render
+from mcore_compat.results import answer as verdicts
 from mcore_compat.results import comparison, verdict
-from mcore_compat.upgrade import data
-from mcore_compat.upgrade.answer import UpgradeAnswer, Word
-from mcore_compat.upgrade.checkpoints import NOT_TESTED, Load, exchange_command
+from mcore_compat.upgrade import data, losses, on_terminal, words
+from mcore_compat.upgrade.answer import UpgradeAnswer
+from mcore_compat.upgrade.checkpoints import LABELS, NOT_TESTED, Load, exchange_command
+from mcore_compat.upgrade.losses import described
+from mcore_compat.upgrade.neighbours import FINE
+from mcore_compat.upgrade.next_step import CONSTRAINTS
+from mcore_compat.upgrade.reasons import CUDA, OUTSIDE, Word
+from mcore_compat.upgrade.sides import Side
 
-STYLES = {Word.GO: "bold green", Word.CHANGES: "bold yellow", Word.NO: "bold red"}
-"""Beside the word, which says the same."""
-
-CONSTRAINTS = "reports/constraints"
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FORMATS = ("terminal", "markdown", "json")
 
 WIDTH = 100
 """Of the terminal's form where it is not written to a terminal."""
 
+CAUSES = 3
+"""How many reasons stand in the head at most."""
 
-def markdown(answer: UpgradeAnswer) -> str:
+SOME, EVERY = 8, 10_000
+"""How many names of a list are told on the terminal, and in Markdown, where lists are folded."""
+
+
+def markdown(answer: UpgradeAnswer, causes: int = CAUSES, most: int = EVERY) -> str:
     """The whole document, the answer first, as `--format markdown` gives it. What comes from
     packages is text like any other, and escaped."""
     target, packages = answer.target, answer.packages
     restores = target.found and verdict.restores_all(target.found)
     moves = {name: f"{old} → {new}" for name, (old, new) in (packages.changed or {}).items()}
     rest = {"added": packages.added, "removed": packages.removed, "changed": moves}
-    tested = answer.checkpoints and answer.checkpoints.state != NOT_TESTED
-    loads = {r.load for r in answer.checkpoints.routes} if answer.checkpoints and tested else set()
-    routes = answer.checkpoints.routes if answer.checkpoints else ()
-    # What somebody accepts is lost all the same.
-    needs = any(r.condition and not r.as_in_origin for r in routes)
-    needs = needs or bool(answer.difference and answer.difference.needs)
-    all_load = loads and loads <= {Load.WORKS, Load.NOT_SAVED} and not needs
+    first = [r for r in answer.reasons if r.subject == CUDA]
+    others = [r for r in answer.reasons if r.subject != CUDA]
+    lead = [r for r in others if r.word is answer.word is not Word.GO]
     return render(
         "upgrade.md",
         answer=answer,
-        fine=answer.word is Word.GO and not answer.losses and all_load,
+        profile=answer.profile.text(),
+        cuda=first,
+        lead=lead[:causes],
+        more=len(lead) - len(lead[:causes]),
+        reasons=[r for r in others if r not in lead[:causes]],
+        needs=_needs(answer),
+        holds="; ".join(_holds(answer)),
         changes=data.difference(answer),
         rest={t: [f"{n} {v}" for n, v in (rows or {}).items()] for t, rows in rest.items()},
         constraints=f"{CONSTRAINTS}/{target.name}.txt" if restores else "",
         exchange_command=exchange_command(answer.origin.name, target.name),
         loads=Load,
-        restoring=verdict.restoring,
+        causes=[cause for cause in losses.causes(answer.losses) if cause.counts],
+        about=lambda checks: words.about(described(checks, answer.origin, answer.target)),
+        counted=lambda side: _counted(side, answer),
+        outcome=lambda side: verdicts.outcome(side.found, answer.profile),
         ways=HEADS,
+        labels=LABELS,
         one_line=comparison.one_line,
+        most=most,
+    )
+
+
+def _counted(side: Side, answer: UpgradeAnswer) -> str:
+    """How much of the profile holds, feature by feature."""
+    checks = side.found.checks if side.found else ()
+    return "; ".join(profiles.counted(checks, answer.profile))
+
+
+def _holds(answer: UpgradeAnswer) -> Iterator[str]:
+    """What speaks for TO, of what the profile takes; nothing where the answer is no."""
+    if answer.word is Word.NO or not answer.works:
+        return
+    # What somebody accepts is lost all the same.
+    lost = any(loss.counts for loss in answer.losses)
+    needs = _needs(answer)
+    if not lost:
+        yield "all of the profile that works in FROM works in TO" + needs
+    over = answer.checkpoints
+    routes = [r for r in over.routes if r.counts] if over and over.state != NOT_TESTED else []
+    bare = all(not r.condition or r.as_in_origin for r in routes)
+    if routes and {r.load for r in routes} <= FINE and not needs and bare:
+        yield "its checkpoints load there"
+    known = not any(i.back or i.not_recorded for i in answer.interfaces)
+    calls = "interface" in answer.profile.features
+    breaks = any(c.counts(answer.profile) for i in answer.interfaces for c in i.breaking)
+    if calls and known and not breaks:
+        yield "no known call breaks"
+
+
+def _needs(answer: UpgradeAnswer) -> str:
+    """That something of the profile takes a condition in TO, where it does."""
+    told = [r.text for r in answer.reasons if r.subject == "conditions"]
+    return (
+        "" if all(text.startswith(OUTSIDE) for text in told) else ", some of it under a condition"
     )
 
 
 def show(answer: UpgradeAnswer, console: Console) -> None:
-    """Print it: readable in 80 columns, in a pipe and without colour."""
-    from markdown_it import MarkdownIt
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    level, style, tag = 0, STYLES[answer.word], ""
-    grid, row = Table(), list[Text]()
-    for token in MarkdownIt().enable("table").parse(markdown(answer)):
-        level += {"bullet_list_open": 2, "bullet_list_close": -2}.get(token.type, 0)
-        if token.type in ("heading_open", "list_item_open", "th_open", "td_open"):
-            tag = token.tag
-        if token.type in ("list_item_open", "table_open"):
-            room = 1 if tag == "li" else 2
-            grid = Table(box=None, pad_edge=False, padding=(0, room, 0, 0), show_header=False)
-        elif token.type == "tr_close":
-            grid.add_row(*row)
-            row = []
-        elif token.type == "table_close":
-            console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-        elif token.type == "inline":
-            parts = token.children or []
-            text = Text("".join(part.content for part in parts), overflow="fold")
-            if tag in ("h1", "h2"):
-                if tag == "h2":
-                    console.print()
-                console.print(Text(text.plain, style if tag == "h1" else "bold"))
-            elif tag == "li":
-                grid.add_row(Text("-"), text)
-                console.print(Padding(grid, (0, 0, 0, level), expand=False))
-            else:
-                row.append(text)
-                if tag == "th":
-                    grid.add_column()
-                # A name that is broken in two cannot be copied.
-                elif any(part.type == "code_inline" for part in parts):
-                    grid.columns[len(row) - 1].no_wrap = True
+    """Print it, with as many causes in its head as leave that short."""
+    texts = (markdown(answer, causes, SOME) for causes in range(CAUSES, 0, -1))
+    on_terminal.show(texts, answer.word, console)
 
 
 def write(answer: UpgradeAnswer, form: str, output: Path | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, full_name
+from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import run
 from mcore_compat.publish.collation import Collated
@@ -24,18 +25,33 @@ FOLDER = Path("docs", "upgrade")
 
 DEVICE_CLASS = "host"
 
-PAIRS = (
-    ("0.9-modelopt0.21", "0.16-modelopt0.41"),
-    ("0.18-modelopt0.46", "0.19-modelopt0.47"),
-    ("0.19-modelopt0.45", "0.19-modelopt0.46"),
+UPGRADES = {
+    ("0.9-modelopt0.21", "0.16-modelopt0.41"): Profile(
+        name="", features=("restore",), families=("gpt",)
+    ),
+    ("0.18-modelopt0.46", "0.19-modelopt0.47"): Profile(
+        name="", features=("restore", "quantize-te"), families=("llama4-moe",)
+    ),
+    ("0.19-modelopt0.45", "0.19-modelopt0.46"): Profile(
+        name="", features=("restore", "quantize"), families=("mla-moe",), formats=("fp8",)
+    ),
+}
+"""From the oldest to one that many run; one that is not to be done by everybody; one of ModelOpt
+alone, in which nothing is lost. By the two cells: the narrower profile that it is told for, too."""
+
+EXAMPLES = tuple(
+    (origin, target, profile)
+    for (origin, target), narrower in UPGRADES.items()
+    for profile in (DEFAULT, narrower)
 )
-"""From the oldest to one that many run; one that is not to be done, and what instead; one of
-ModelOpt alone, in which nothing is lost."""
+"""From where to where, and for whom."""
 
 
-def path_of(origin: str, target: str) -> Path:
+def path_of(origin: str, target: str, profile: Profile = DEFAULT) -> Path:
     """Where the example lies, below the workspace."""
-    return FOLDER / f"{origin}-to-{target}.md"
+    words = (*profile.features, *profile.formats, *profile.families)
+    whom = "" if profile == DEFAULT else f"-for-{'-'.join(words)}"
+    return FOLDER / f"{origin}-to-{target}{whom}.md"
 
 
 def known(
@@ -44,8 +60,9 @@ def known(
     exchanged: Sequence[Evidence],
     cells: Sequence[Cell],
     workspace: Workspace,
+    profile: Profile = DEFAULT,
 ) -> UpgradeInputs:
-    """What an upgrade between two cells is answered from; reads their locks.
+    """What an upgrade between two cells is answered from, for a profile; reads their locks.
 
     Raises:
         LockError: a lock is corrupt.
@@ -58,6 +75,7 @@ def known(
         checks=run.digest(workspace),
         exchanged=tuple(exchanged),
         locks={name: locks.read(path) for name, path in there.items() if path.exists()},
+        profile=profile,
     )
 
 
@@ -66,16 +84,17 @@ def texts(
 ) -> Mapping[Path, Callable[[], str]]:
     """By file: how its text is made. An example of which nothing is known is left out."""
 
-    def text_of(names: Sequence[str]) -> str:
+    def text_of(names: Sequence[str], profile: Profile) -> str:
         cells = [combinations.named(name, all_.matrix, all_.releases) for name in names]
-        of = known(all_, DEVICE_CLASS, exchanged, cells, workspace)
+        of = known(all_, DEVICE_CLASS, exchanged, cells, workspace, profile)
         origin, target = map(of.side, cells)
         return document.markdown(answer(origin, target, of))
 
     tested = {e.cell for e in all_.by_class.get(DEVICE_CLASS, ())}
-    full = {pair: tuple(map(full_name, pair)) for pair in PAIRS}
     return {
-        workspace.root / path_of(*pair): functools.partial(text_of, names)
-        for pair, names in full.items()
-        if {*names} <= tested
+        workspace.root / path_of(origin, target, profile): functools.partial(
+            text_of, names, profile
+        )
+        for origin, target, profile in EXAMPLES
+        if {*(names := (full_name(origin), full_name(target)))} <= tested
     }

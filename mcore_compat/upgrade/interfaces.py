@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mcore_compat.analysis.interfaces import changes, recorded, words
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 from mcore_compat.core.cells import parsed
+from mcore_compat.core.profiles import Profile
 from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
 
@@ -20,6 +21,13 @@ class ChangedInterface:
     name: str
     what: str
     breaks: str = ""
+
+    def counts(self, profile: Profile) -> bool:
+        """Whether somebody with this profile calls it: of a spec, whether for one of the
+        families."""
+        _, spec, family = self.name.partition(" spec of ")
+        taken = not spec or not profile.families or family in profile.families
+        return "interface" in profile.features and taken
 
     @property
     def private(self) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mcore_compat.analysis import explanation
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
+from mcore_compat.core.profiles import Profile
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change, Difference
 from mcore_compat.results.evidence import CheckResult
-from mcore_compat.upgrade import pins
+from mcore_compat.upgrade import pins, words
 from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
@@ -22,16 +23,19 @@ from mcore_compat.upgrade.trial import Run, Trial
 class Loss:
     """Checks that work in FROM and not in TO, for one reason.
 
-    `outcome`: theirs in TO, None where they are not there. `cause`: the fingerprint of their
-    failure; `rules`: over which versions that was seen, in words. `declared`: why the matrix
-    expects it. `accepted`: somebody said that this may be lost. `mentions`: packages that the
-    failure names and that change beside the axes: name, old and new version. `blamed` is None where
-    nothing can be blamed.
+    `counts`: the profile takes them. `outcome`: theirs in TO, None where they are not there.
+    `sentence`: the reason as the matrix declares it, else as the failure says; `why`: the failure
+    itself, in one line. `cause`: its fingerprint; `rules`: over which versions that was seen, in
+    words. `declared`: why the matrix expects it, and where that is discussed. `accepted`: somebody
+    said that this may be lost. `mentions`: packages that the failure names and that change beside
+    the axes: name, old and new version. `blamed` is None where nothing can be blamed.
     """
 
     checks: tuple[str, ...]
     outcome: CheckOutcome | None
     why: str
+    sentence: str
+    counts: bool = True
     cause: str | None = None
     frame: str = ""
     same_with_gpu: str | None = None
@@ -47,6 +51,54 @@ class Loss:
         """Whether it fails now; else it is not asked any more."""
         return self.outcome in FAILS
 
+    @property
+    def decides(self) -> bool:
+        """Whether somebody is hurt: the profile takes it, and nobody accepts that it is lost."""
+        return self.counts and not self.accepted
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossCause:
+    """Losses that are told with one sentence, that with most checks first: failures that differ in
+    a path or a name, and what they block."""
+
+    counts: bool
+    accepted: bool
+    failed: bool
+    sentence: str
+    losses: tuple[Loss, ...]
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        return tuple(sorted(check for loss in self.losses for check in loss.checks))
+
+    @property
+    def first(self) -> Loss:
+        """The one that is told in full: none that is only blocked, where there is another."""
+        own = (loss for loss in self.losses if loss.outcome is not CheckOutcome.BLOCKED)
+        return next(own, self.losses[0])
+
+
+def causes(every: Iterable[Loss]) -> tuple[LossCause, ...]:
+    """Losses by their sentence: what decides first, what fails before the rest, that with most
+    checks first."""
+    groups: dict[tuple[bool, bool, bool, str], list[Loss]] = {}
+    for loss in every:
+        gone = loss.outcome is CheckOutcome.UNSUPPORTED
+        key = loss.counts, loss.accepted, loss.failed or gone, loss.sentence
+        groups.setdefault(key, []).append(loss)
+    rows = [
+        LossCause(
+            counts=counts, accepted=accepted, failed=failed, sentence=text, losses=tuple(members)
+        )
+        for (counts, accepted, failed, text), members in groups.items()
+    ]
+    return tuple(
+        sorted(
+            rows, key=lambda c: (not c.counts, c.accepted, not c.failed, -len(c.checks), c.checks)
+        )
+    )
+
 
 def losses(
     origin: Side,
@@ -56,25 +108,52 @@ def losses(
     accepted: Sequence[str] = (),
     run: Run | None = None,
 ) -> tuple[Loss, ...]:
-    """Everything that works in FROM and does not in TO: what fails, then what is not asked; that
-    with most checks first. With `run`, cells are tested until it is known what is to blame."""
+    """Everything that works in FROM and does not in TO: what decides first, what fails before what
+    is not asked, that with most checks first. With `run`, cells are tested until it is known what
+    is to blame for what decides."""
     assert target.found is not None  # nothing was lost in a cell of which nothing is known
     after = {c.check: c for c in target.found.checks}
     gone = [c for c in difference.newly_untested if c.old in HOLDS]
-    groups: dict[tuple[bool, CheckOutcome | None, str], list[Change]] = {}
+    groups: dict[tuple[bool, bool, CheckOutcome | None, str], list[Change]] = {}
     for change in (*difference.broke, *gone):
         may_be_lost = named(change.check, accepted)
+        counts = takes(known.profile, change.check, origin, target)
         cause = _cause(after.get(change.check))
-        groups.setdefault((may_be_lost, change.new, cause), []).append(change)
+        groups.setdefault((counts, may_be_lost, change.new, cause), []).append(change)
     rows = []
-    for (may_be_lost, outcome, _), changes in groups.items():
+    for (taken, may_be_lost, outcome, _), changes in groups.items():
         checks = tuple(sorted(c.check for c in changes))
         result = after.get(checks[0])
+        rules = known.all_.matrix.expected
         loss = Loss(
-            checks=checks, outcome=outcome, why=_why(changes[0], result), accepted=may_be_lost
+            checks=checks,
+            outcome=outcome,
+            why=_why(changes[0], result),
+            sentence=words.sentence(target.found, result, rules),
+            counts=taken,
+            accepted=may_be_lost,
         )
-        rows.append(_explained(loss, result, origin, target, known, run))
-    return tuple(sorted(rows, key=lambda o: (o.accepted, not o.failed, -len(o.checks), o.checks)))
+        loss = _explained(loss, result, origin, target, known, run if loss.decides else None)
+        rows.append(loss)
+    return tuple(
+        sorted(rows, key=lambda o: (not o.decides, not o.failed, -len(o.checks), o.checks))
+    )
+
+
+def takes(profile: Profile, check: str, origin: Side, target: Side) -> bool:
+    """Whether a profile takes a check, as the newer result describes it, where it says what the
+    check is about."""
+    return all(profile.takes(c) for c in described([check], origin, target))
+
+
+def described(checks: Iterable[str], origin: Side, target: Side) -> list[CheckResult]:
+    """Checks as TO's result has them, else as FROM's; of two suites, one may say more of them."""
+    by_id: dict[str, CheckResult] = {}
+    for side in (origin, target):
+        for c in side.found.checks if side.found else ():
+            if c.feature or c.check not in by_id:
+                by_id[c.check] = c
+    return [by_id[check] for check in checks if check in by_id]
 
 
 def _cause(result: CheckResult | None) -> str:
@@ -90,7 +169,7 @@ def _why(change: Change, result: CheckResult | None) -> str:
     if change.why:
         return change.why
     if result is None:
-        return "it is not asked there"
+        return words.NOT_THERE
     return " ".join((result.reason or result.outcome.value).split())[:200]
 
 

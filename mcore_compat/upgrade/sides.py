@@ -11,6 +11,7 @@ from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import AXES, Cell, moved
 from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.environments.scan import Installed
 from mcore_compat.exchange.evidence import Answers, answers
 from mcore_compat.publish.collation import Collated
@@ -44,6 +45,11 @@ class Side:
         """What was tested; of an untested cell, what would be."""
         return self.found.pins if self.found else self.cell.pins
 
+    @property
+    def cuda(self) -> int:
+        """The major version of the CUDA that torch is built for."""
+        return self.found.cuda if self.found else self.cell.cuda
+
     def outcomes(self) -> dict[str, CheckOutcome]:
         """By check."""
         return {c.check: c.outcome for c in self.found.checks} if self.found else {}
@@ -56,7 +62,7 @@ class Side:
 @dataclass(frozen=True, kw_only=True)
 class UpgradeInputs:
     """All that an answer is made of. `suite` and `checks` are today's digests of the suite and of
-    the exchange; `locks` are by cell, of the two that are compared."""
+    the exchange; `locks` are by cell, of the two that are compared; `profile`: for whom."""
 
     all_: Collated
     device_class: str
@@ -64,6 +70,7 @@ class UpgradeInputs:
     checks: str = ""
     exchanged: tuple[Evidence, ...] = ()
     locks: Mapping[str, Lock] = field(default_factory=dict)
+    profile: Profile = DEFAULT
 
     @property
     def found(self) -> tuple[Evidence, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
 from mcore_compat.publish import collation, compatibility_json
@@ -39,7 +40,7 @@ class Question:
 
 
 def validate(question: Question, context: Context) -> UpgradeAnswer:
-    """The answer.
+    """The answer, for the profile of the context.
 
     Raises:
         UsageError: not two different cells, or options that contradict one another.
@@ -110,7 +111,8 @@ def _known(
     declared = combinations.cells(context.matrix, context.releases)
     exchanged = store.load_all(context.workspace.results, EXCHANGE.name)
     collated = collation.collate(stored, declared, context.matrix, context.releases)
-    return examples.known(collated, device_class, exchanged, cells, context.workspace)
+    profile = context.profile or DEFAULT
+    return examples.known(collated, device_class, exchanged, cells, context.workspace, profile)
 
 
 def _check_accepted(patterns: Sequence[str], known: UpgradeInputs, cells: Sequence[Cell]) -> None:
@@ -132,7 +134,7 @@ def _blame(
     """Run cells between the two until it is known what is to blame; whether any was run."""
     origin, target = (known.side(cell) for cell in cells)
     answer = answers.answer(origin, target, known, accepted)
-    blamed = [loss.blamed for loss in answer.losses if loss.blamed]
+    blamed = [loss.blamed for loss in answer.losses if loss.blamed and loss.decides]
     open_cells = {cell for blame in blamed for cell in blame.open}
     if not open_cells or answer.difference is None:
         return False

@@ -1,0 +1,110 @@
+"""What is known of the checkpoints of neighbouring cells, where those of FROM were not loaded in
+TO. It decides nothing: the neighbours are not FROM and TO. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from mcore_compat.analysis.bisect.release_line import differing
+from mcore_compat.core.cells import AXES, parsed, series_of
+from mcore_compat.results.evidence import Evidence, Source
+from mcore_compat.upgrade import checkpoints as loads
+from mcore_compat.upgrade.checkpoints import Load, Route
+from mcore_compat.upgrade.sides import Side, UpgradeInputs
+
+MCORE, MODELOPT = AXES[:2]
+
+FINE = frozenset({Load.WORKS, Load.NOT_SAVED, Load.BEFORE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """Two cells of which the one's checkpoints were loaded in the other; `origin_pins` and
+    `target_pins`: in what they are not FROM and TO; `routes`: of the ways that FROM and TO lack."""
+
+    origin: str
+    target: str
+    origin_pins: Mapping[str, str]
+    target_pins: Mapping[str, str]
+    routes: tuple[Route, ...]
+    taken: str
+
+    @property
+    def fails(self) -> tuple[Route, ...]:
+        """What does not load between them, or was not seen to."""
+        return tuple(r for r in self.routes if r.load not in FINE)
+
+
+def neighbours(
+    origin: Side, target: Side, ways: Collection[str], known: UpgradeInputs
+) -> tuple[Neighbours, ...]:
+    """For each of these ways the nearest two cells that were asked for it, with megatron-core of
+    the same series first; each two once."""
+    pairs = sorted(_pairs(origin, target, known), key=lambda p: _apart(origin, target, *p))
+    by_pair: dict[tuple[str, str], set[str]] = {}
+    for way in ways:
+        nearest = next((p for p in pairs if way in p[1].sources[p[0].cell].ways), None)
+        if nearest is not None:
+            by_pair.setdefault((nearest[0].cell, nearest[1].cell), set()).add(way)
+    return tuple(
+        _neighbours(origin, target, saved, loaded, by_pair[saved.cell, loaded.cell], known)
+        for saved, loaded in pairs
+        if (saved.cell, loaded.cell) in by_pair
+    )
+
+
+def _pairs(origin: Side, target: Side, known: UpgradeInputs) -> Iterator[tuple[Evidence, Evidence]]:
+    """Results of cells that saved, each with what another cell loaded; but for FROM and TO."""
+    tested = {e.cell: e for e in known.found}
+    for loaded in known.loads:
+        for name in loaded.sources:
+            pair = name, loaded.cell
+            if name in tested and name != loaded.cell and pair != (origin.name, target.name):
+                yield tested[name], loaded
+
+
+def _apart(
+    origin: Side, target: Side, saved: Evidence, loaded: Evidence
+) -> tuple[int, int, int, int, str, str]:
+    """How far two cells are from FROM and TO."""
+    ends = (
+        (origin.pins, _source(saved, loaded).pins),
+        (target.pins, loaded.pins),
+    )
+    others = sum(series_of(a[MCORE]) != series_of(b[MCORE]) for a, b in ends)
+    mcore, modelopt = (sum(_number(a[x], b[x]) for a, b in ends) for x in (MCORE, MODELOPT))
+    moved = sum(len(differing(a, b)) for a, b in ends)
+    return others, mcore, modelopt, moved, saved.cell, loaded.cell
+
+
+def _source(saved: Evidence, loaded: Evidence) -> Source:
+    return loaded.sources[saved.cell]
+
+
+def _number(one: str, other: str) -> int:
+    """How far two series are apart."""
+    first, second = parsed(one), parsed(other)
+    return abs((first.major - second.major) * 1000 + first.minor - second.minor)
+
+
+def _neighbours(
+    origin: Side,
+    target: Side,
+    saved: Evidence,
+    loaded: Evidence,
+    ways: Collection[str],
+    known: UpgradeInputs,
+) -> Neighbours:
+    over = loads.checkpoints(saved, loaded.cell, known)
+    source = _source(saved, loaded)
+    ends = (origin.pins, source.pins), (target.pins, loaded.pins)
+    unlike = [{axis: there[axis] for axis in differing(here, there)} for here, there in ends]
+    return Neighbours(
+        origin=saved.cell,
+        target=loaded.cell,
+        origin_pins=unlike[0],
+        target_pins=unlike[1],
+        routes=tuple(r for r in over.routes if r.way in ways and r.counts),
+        taken=source.taken,
+    )
