@@ -130,6 +130,11 @@ class TestInstead:
         near = cell("0.18", "0.44", *GOOD)
         assert self.of(near, cell("0.17", "0.43", *GOOD)) == [near.cell]
 
+    def test_nobody_is_sent_to_another_megatron_core_for_a_failure_less(self) -> None:
+        here = cell("0.19", "0.44", *LAME, quantize("mla", "broken"))
+        less = cell("0.18", "0.44", *LAME)
+        assert BetterCells((here, less)).of(here.cell, here.pins) == ()
+
     def test_where_it_is_not_compatible_the_nearest_that_is_comes_second(self) -> None:
         here = cell("0.19", "0.44", *LAME, quantize("mla", "broken"))
         same = cell("0.19", "0.46", *LAME)

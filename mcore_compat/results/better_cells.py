@@ -80,15 +80,18 @@ class BetterCells:
         """What to take instead of a cell with these `pins`, which need not have a result; empty
         where nothing is better.
 
-        First the best with this series of megatron-core, else with this one of ModelOpt. Where that
-        one is not compatible, the nearest that is comes second: it may be another megatron-core, on
-        another stack, which `differs` says.
+        First the best with this series of megatron-core, else, where its verdict is a better one,
+        the best with this series of ModelOpt: nobody changes megatron-core for a failure less. Where
+        that one is not compatible, the nearest that is comes second: it may be another
+        megatron-core, on another stack, which `differs` says.
         """
         mine = self._costs.get(cell, _WORST)
         chosen: list[str] = []
         for axis in _PAIR:
             cheapest = self._cheapest.get((axis, series_of(pins[axis])), ())
             better = [name for name in cheapest if self._costs[name] < mine]
+            if axis != _PAIR[0]:
+                better = [name for name in better if self._costs[name].rank < mine.rank]
             if better:
                 chosen = [self._nearest(pins, better)]
                 break
