@@ -126,14 +126,12 @@ def _some(cells: Sequence[str]) -> str:
 
 def unused(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
     """A line for each name of a check in a rule that declares no failure of all evidence: a slip
-    of the pen, or what it declared is no more. What works under a condition fails with all
-    defaults, and that may be declared too."""
+    of the pen, or what it declared is no more. What works under a condition is no failure."""
     used: set[tuple[int, str]] = set()
     places = {id(rule): place for place, rule in enumerate(rules)}
-    declarable = {*FAILURES, CheckOutcome.WORKS_WITH}
     for e in evidence:
         for result in e.checks:
-            rule = rule_for(e, result.check, rules) if result.outcome in declarable else None
+            rule = rule_for(e, result.check, rules) if result.outcome in FAILURES else None
             if rule is not None:
                 used.update((places[id(rule)], name) for name in rule.naming(result.check))
     return tuple(
