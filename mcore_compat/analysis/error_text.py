@@ -8,6 +8,7 @@ ends; paths and line numbers are of one machine and one release.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -56,9 +57,9 @@ _ENDED = re.compile(
 _WITHIN = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*(?:Error|Exception)): ([^\n]+)")
 _COMPLAINT = re.compile(r"(?:^|[^A-Za-z_])(?:error|fatal):? ([^\n]+)", re.IGNORECASE)
 
-_HINT = re.compile(
-    r"Traceback|[Ee]rror|ERROR|[Ff]atal|FATAL|Exception|Interrupt|Exit|Timeout|Failure"
-    r'|File "|\.py:[0-9]+[:,]? in '
+_HINTS = (
+    *("rror", "RROR", "atal", "ATAL", "Exception", "Interrupt", "Exit", "Timeout", "Failure"),
+    *("Traceback", 'File "', ".py:"),
 )
 """What a line of a long log has that is looked at, with those right after it."""
 
@@ -68,7 +69,9 @@ SHORT = 400
 _TRACEBACK = "Traceback (most recent call last)"
 _CHAINED = ("During handling of the above", "The above exception was")
 
-_TYPES = re.compile(r"^[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*\.)*([A-Z][A-Za-z0-9_]*(?:Error|Exception)): ")
+_TYPES = re.compile(
+    r"^[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*\.)*([A-Z][A-Za-z0-9_]*(?:Error|Exception)): "
+)
 _ALL_TYPES = re.compile(r"\b([A-Z][A-Za-z0-9_]*(?:Error|Exception)):")
 _PACKAGES = re.compile(r"(?:[A-Za-z]:)?[^ \t\n'\":,;()<>\[\]]*/(?:site|dist)-packages/")
 _PATH = re.compile(r"(?:/[^ \t\n'\":,;()<>\[\]/]+)*/([^ \t\n'\":,;()<>\[\]/]+)")
@@ -95,7 +98,8 @@ class SeenError:
         return ": ".join([*self.types[:1], self.messages[0]])
 
 
-def words(message: str) -> list[str]:
+@functools.lru_cache(maxsize=1024)
+def words(message: str) -> tuple[str, ...]:
     """What of a message tells it from others: its words and names once each, in order, without
     paths, numbers, addresses and the types of exceptions that it carries."""
     text = message
@@ -105,7 +109,7 @@ def words(message: str) -> list[str]:
     text = _PATH.sub(r" \1", text)
     text = _TEMPORARY.sub(" ", _ADDRESS.sub(" ", text))
     found = (_COUNTED.sub("", word).lower() for word in _WORD.findall(text))
-    return list(dict.fromkeys(word for word in found if word.strip("_")))
+    return tuple(dict.fromkeys(word for word in found if word.strip("_")))
 
 
 def types_in(message: str) -> list[str]:
@@ -115,7 +119,9 @@ def types_in(message: str) -> list[str]:
 
 def frame_key(path: str, function: str) -> str:
     """A frame without what differs between machines and releases: two parts of the module's name
-    and the function's. `path` is a file's, or a module's name."""
+    and the function's; empty where there is no file. `path` is a file's, or a module's name."""
+    if path.startswith("<"):  # of the import system, which stands in every traceback of imports
+        return ""
     parts = re.split(r"[/\\]+", path)
     parts = parts if len(parts) > 1 or path.endswith(".py") else path.split(".")
     names = [part.removesuffix(".py") for part in parts]
@@ -137,11 +143,13 @@ def errors(text: str) -> list[SeenError]:
     return every
 
 
-def frames_of(traceback: str) -> tuple[str, ...]:
-    """The frames of a traceback, of all exceptions in it, the innermost first, each once."""
+def frames_of(traceback: str, without: str) -> tuple[str, ...]:
+    """The frames of a traceback, of all exceptions in it, the innermost first, each once; but for
+    files whose path begins with `without`."""
     rows = _unbroken(_lines(traceback))
-    found = [frame for row in rows if (frame := _frame(row))]
-    return tuple(dict.fromkeys(reversed(found)))
+    matches = [match for match in map(_FRAME.match, rows) if match]
+    found = [frame_key(m[1], m[2]) for m in matches if not m[1].startswith(without)]
+    return tuple(dict.fromkeys(key for key in reversed(found) if key))
 
 
 def _lines(text: str) -> list[str]:
@@ -162,7 +170,7 @@ def _near_hints(rows: Sequence[str]) -> list[str]:
     kept: list[str] = []
     last = -MOST_LINES
     for place, row in enumerate(rows):
-        if _HINT.search(row):
+        if any(hint in row for hint in _HINTS):
             last = place
         if place < last + MOST_LINES:
             kept.append(row)
@@ -172,7 +180,8 @@ def _near_hints(rows: Sequence[str]) -> list[str]:
 
 
 def _bare(row: str) -> str:
-    row = _COLOURS.sub("", row)
+    if "\x1b" in row:
+        row = _COLOURS.sub("", row)
     for _ in range(4):
         match = _PREFIX.match(row)
         if match is None:
@@ -209,15 +218,15 @@ def _raised(rows: Sequence[str]) -> Iterator[SeenError]:
     for row in (*_unbroken(rows), ""):
         started = _TRACEBACK in row
         frame = None if started else _frame(row)
-        ended = None if started or frame else (_ENDED if frames else _RAISED).match(row)
-        if kind and (started or frame or ended or not row or row.startswith(_CHAINED)):
+        ended = None if started or frame is not None else (_ENDED if frames else _RAISED).match(row)
+        if kind and (started or frame is not None or ended or not row or row.startswith(_CHAINED)):
             yield _error(kind, open_, before)
             kind, open_ = "", []
         if started:
             # The exception of another rank, told in the message of the one that waited for it.
             frames = [*before] if "(RANK" in row else []
-        elif frame:
-            frames.append(frame)
+        elif frame is not None:
+            frames += [frame] if frame else []
         elif ended and (ended[2] or frames):
             kind, open_, before, frames = ended[1], [ended[3]], frames, []
         elif kind and len(open_) < MOST_LINES:
