@@ -16,6 +16,10 @@ from dataclasses import dataclass, replace
 MOST_LINES = 40
 """Of one message: a state dict's missing keys are more, and no two models have the same."""
 
+CUT = 600
+"""Characters of a message that are published of a known error: where it is longer, its start is
+held against theirs."""
+
 MOST_ERRORS = 100
 """Of one log, from its start and as many from its end: what failed first, and what ended it."""
 
@@ -143,13 +147,14 @@ def errors(text: str) -> list[SeenError]:
     return every
 
 
-def frames_of(traceback: str, without: str) -> tuple[str, ...]:
-    """The frames of a traceback, of all exceptions in it, the innermost first, each once; but for
-    files whose path begins with `without`."""
-    rows = _unbroken(_lines(traceback))
-    matches = [match for match in map(_FRAME.match, rows) if match]
-    found = [frame_key(m[1], m[2]) for m in matches if not m[1].startswith(without)]
-    return tuple(dict.fromkeys(key for key in reversed(found) if key))
+def frames_of(traceback: str, message: str, without: str) -> tuple[str, ...]:
+    """The frames of that exception of a traceback which says most of `message`, the innermost
+    first; but for those of modules whose name begins with `without`."""
+    asked = {*words(message)}
+    every = [error for error in errors(traceback) if error.frames]
+    best = max(every, key=lambda e: len(asked & {*words(e.messages[-1])}), default=None)
+    frames = best.frames if best else ()
+    return tuple(frame for frame in frames if not frame.startswith(without))
 
 
 def _lines(text: str) -> list[str]:
@@ -241,9 +246,11 @@ def _error(kind: str, rows: Sequence[str], frames: Sequence[str]) -> SeenError:
 
 
 def _joined(rows: Sequence[str]) -> tuple[str, ...]:
-    """A message's first line, all of its lines, and these as if a terminal had broken words."""
+    """A message's first line, its start, all of its lines, and these as if a terminal had broken
+    words."""
     some = [row.strip(" \t") for row in rows[:MOST_LINES]]
-    return tuple(dict.fromkeys((some[0], " ".join(some), "".join(some))))
+    whole = " ".join(some)
+    return tuple(dict.fromkeys((some[0], whole[:CUT].rpartition(" ")[0], whole, "".join(some))))
 
 
 def _mentioned(rows: Sequence[str]) -> Iterator[SeenError]:
@@ -254,8 +261,8 @@ def _mentioned(rows: Sequence[str]) -> Iterator[SeenError]:
         yield SeenError(types=tuple(types), messages=(match[2],))
     if not within and len(rows) > 1:
         for row in rows:
-            if match := _COMPLAINT.search(row):
-                yield SeenError(types=(), messages=(match[1],))
+            if complaint := _COMPLAINT.search(row):
+                yield SeenError(types=(), messages=(complaint[1],))
 
 
 def _once(found: Iterator[SeenError]) -> list[SeenError]:

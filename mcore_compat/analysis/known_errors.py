@@ -8,12 +8,12 @@ not have, requirements that nothing declares, and what cannot be resolved or bui
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mcore_compat.analysis import recommend
-from mcore_compat.analysis.error_text import frame_key, types_in, words
+from mcore_compat.analysis.error_text import CUT, frame_key, types_in, words
 from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
 from mcore_compat.analysis.rules import Bound, inside
 from mcore_compat.base import foreign
@@ -26,85 +26,13 @@ MOST_RULES = 3
 LONGEST = 160
 """Characters of a message in a title."""
 
-CUT = 600
-"""Where the published messages are cut, maybe within a word."""
-
-_STOCK = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "argument",
-        "arguments",
-        "at",
-        "attribute",
-        "be",
-        "bool",
-        "bytes",
-        "call",
-        "callable",
-        "cannot",
-        "could",
-        "d",
-        "dict",
-        "element",
-        "expected",
-        "float",
-        "for",
-        "from",
-        "function",
-        "got",
-        "has",
-        "have",
-        "in",
-        "index",
-        "int",
-        "invalid",
-        "is",
-        "iterable",
-        "items",
-        "key",
-        "len",
-        "list",
-        "many",
-        "missing",
-        "module",
-        "must",
-        "no",
-        "non",
-        "none",
-        "nonetype",
-        "not",
-        "object",
-        "of",
-        "or",
-        "out",
-        "position",
-        "range",
-        "required",
-        "sequence",
-        "set",
-        "size",
-        "str",
-        "string",
-        "subscriptable",
-        "supported",
-        "takes",
-        "tensor",
-        "to",
-        "tuple",
-        "type",
-        "types",
-        "unexpected",
-        "unpack",
-        "unsupported",
-        "value",
-        "values",
-        "were",
-        "with",
-    ]
-)
+STOCK = """
+a an and are argument arguments at attribute be bool bytes call callable cannot could d dict element
+expected float for from function got has have in index int invalid is iterable items key len list
+many missing module must no non none nonetype not object of or out position range required sequence
+set size str string subscriptable supported takes tensor to tuple type types unexpected unpack
+unsupported value values were with
+"""
 """Words of which Python's own messages are made: they tell nothing of whose code it is."""
 
 
@@ -131,7 +59,7 @@ class KnownError:
     @property
     def stock(self) -> bool:
         """Whether any code at all can raise it with this message."""
-        return _STOCK.issuperset(self.words)
+        return {*STOCK.split()}.issuperset(self.words)
 
     def told(self) -> list[object]:
         """Its title, whether it is `stock`, and its answer: as the site's script has it."""
@@ -168,20 +96,23 @@ class Failures:
             types = [] if of_suite else [first.type, *types_in(first.message)]
             yield KnownError(
                 key=first.fingerprint,
-                title=title("" if of_suite else first.type, first.message),
+                title=title("" if of_suite else first.type, first.message)
+                + ("" if of_suite or not first.frame else f" (in {first.frame})"),
                 types=tuple(dict.fromkeys(types)),
                 words=said,
                 frames=() if of_suite else _frames(first),
                 tell=functools.partial(self._cause, tuple(causes)),
             )
-        yield from self._conditional()
+        yield from self._conditional({said for _, said, _ in groups})
 
-    def _conditional(self) -> Iterator[KnownError]:
-        """How checks fail with all defaults that hold under a condition."""
+    def _conditional(self, failures: Collection[tuple[str, ...]]) -> Iterator[KnownError]:
+        """How checks fail with all defaults that hold under a condition, where nothing fails so
+        without one."""
         groups: dict[tuple[str, ...], list[tuple[CellRecord, str]]] = {}
         for cell in self._known.cells:
             for check in cell.conditions:
-                if reason := cell.reasons.get(check):
+                reason = cell.reasons.get(check)
+                if reason and words(reason) not in failures:
                     groups.setdefault(words(reason), []).append((cell, check))
         for said, where in sorted(groups.items(), key=lambda row: -len(row[1])):
             reason = where[0][0].reasons[where[0][1]]
@@ -197,16 +128,18 @@ class Failures:
     def _cause(self, causes: Sequence[PublishedCause]) -> Answer:
         first = causes[0]
         why = dict.fromkeys(reason for cause in causes for reason in cause.declared)
-        rules = dict.fromkeys(" or ".join(fit) for cause in causes for fit in cause.rivals)
+        rules = dict.fromkeys(_either(fit) for cause in causes for fit in cause.rivals)
         seen = [self._cell(name, cause) for cause in causes for name in cause.cells]
         where = some([*rules]) if rules else f"every tested cell that was asked ({len(seen)})"
-        text = "; ".join(reason.reason for reason in why) or "its reason is not known yet"
-        rest = [f"whose: {reason.owner}; {reason.link()}" for reason in why]
-        if not rest and first.attributed_to and first.bounded_rules:
-            rest = [f"decided by: {' or '.join(first.attributed_to)}"]
+        text = "; ".join(reason.reason for reason in why) or "why is not known yet"
+        rest = [f"holds with: {text}" for text in self._repairs(first)]
+        rest += [f"whose: {reason.owner}; {reason.link()}" for reason in why]
+        if not why and first.attributed_to and first.bounded_rules:
+            rest += [f"decided by: {' or '.join(first.attributed_to)}"]
         bounds = _bounds(causes)
-        rest += [f"since: {bound.specifier()} ({bound.edges()})" for bound in bounds[:MOST_RULES]]
-        rest += [f"repaired by: {text}" for text in self._repairs(first)]
+        if bounds:
+            edges = [f"{bound.specifier()} ({bound.edges()})" for bound in bounds]
+            rest.append(f"since: {some(edges)}")
         rest.append(f"take: {self._instead(causes)}")
         if likely := self._likely(bounds):
             rest.append(f"likely too, and not run: {likely}")
@@ -294,7 +227,18 @@ def _frames(cause: PublishedCause) -> tuple[str, ...]:
 
 def _checks(cause: PublishedCause) -> str:
     more = f" and {len(cause.checks) - 1} more" if len(cause.checks) > 1 else ""
-    return f"{cause.checks[0]}{more}"
+    return f"{cause.checks[0]}{more} fail{'' if more else 's'}"
+
+
+def _either(rules: Sequence[str]) -> str:
+    """Rules that cannot be told apart, what all of them have said once."""
+    parts = [rule.split(" and ") for rule in rules]
+    common = [part for part in parts[0] if all(part in other for other in parts)]
+    rest = [" and ".join(p for p in other if p not in common) for other in parts]
+    if len(rules) == 1 or not all(rest):
+        return " or ".join(rules)
+    either = " or ".join(rest)
+    return f"{' and '.join(common)} and ({either})" if common else either
 
 
 def _bounds(causes: Iterable[PublishedCause]) -> list[Bound]:

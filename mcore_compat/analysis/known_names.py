@@ -61,7 +61,8 @@ def _imports(known: Compatibility, undeclared: Sequence[Undeclared]) -> Iterator
             ]
             first = f'pip install "{text}": {rule.of} {rule.when} needs it and does not declare it'
             module = MODULES.get(name, name.replace("-", "_"))
-            yield _import(module, rule.imported_by, Answer(first, tuple(rest), "index.html"))
+            answer = Answer(first, tuple(rest), "index.html")
+            yield _import(module, rule.imported_by, answer)
     cells = {cell.name: cell for cell in known.cells}
     for finding in known.findings:
         match = _IMPORTS.fullmatch(finding.subject)

@@ -153,7 +153,7 @@ def _causes(all_: Collated, device_class: str) -> Iterator[PublishedCause]:
             suspects=failure.suspects,
             undecided=failure.undecided,
             alike=failure.alike,
-            frames=error_text.frames_of(cause.traceback, without="suite/"),
+            frames=error_text.frames_of(cause.traceback, cause.message, "suite."),
             declared=tuple(
                 DeclaredReason(reason=rule.reason, owner=rule.owner, upstream=rule.upstream)
                 for rule in declared[failure.fingerprint]
