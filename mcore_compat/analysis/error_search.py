@@ -45,7 +45,7 @@ ELSEWHERE = 0.5
 ALIKE = 0.9
 """Of the best score: what is less like an error than this is not told beside the best."""
 
-_NAME = re.compile(r"_|[0-9]|.{14}")
+_NAME = re.compile(r"_|[0-9]|[^\n]{14}")
 """A word that is the name of something in code."""
 
 _FRAMES = 60
@@ -111,7 +111,7 @@ class ErrorSearch:
 
     def find(self, errors: Sequence[SeenError]) -> Found:
         """What is known of these errors."""
-        best: dict[int, Match] = {}
+        certain: list[Match] = []
         near: list[Match] = []
         strange = []
         for error in errors:
@@ -120,24 +120,20 @@ class ErrorSearch:
             if not sure:
                 strange.append(error)
                 near += matches[:NEAREST]
-            for match in sure:
-                place = self._place(match.known)
-                if place not in best or best[place].score < match.score:
-                    best[place] = match
-        if best:
-            order = sorted(best.items(), key=lambda row: (-row[1].score, row[0]))
-            return Found(matches=tuple(m for _, m in order[:SHOWN]), strange=tuple(strange))
-        near.sort(key=lambda m: (-m.score, self._place(m.known)))
-        once = {self._place(m.known): m for m in reversed(near)}
-        nearest = sorted(once.values(), key=lambda m: (-m.score, self._place(m.known)))
-        return Found(matches=tuple(nearest[:NEAREST]), strange=())
+            certain += sure
+        if certain:
+            return Found(matches=self._best(certain)[:SHOWN], strange=tuple(strange))
+        return Found(matches=self._best(near)[:NEAREST], strange=())
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {one.key: place for place, one in enumerate(self.known)}
-
-    def _place(self, known: KnownError) -> int:
-        return self._places[known.key]
+    def _best(self, matches: Iterable[Match]) -> tuple[Match, ...]:
+        """Each known error once, as it is most like one that was seen; best first."""
+        best: dict[str, Match] = {}
+        for match in matches:
+            there = best.get(match.known.key)
+            if there is None or there.score < match.score:
+                best[match.known.key] = match
+        order = {one.key: place for place, one in enumerate(self.known)}
+        return tuple(sorted(best.values(), key=lambda m: (-m.score, order[m.known.key])))
 
     def like(self, error: SeenError) -> list[Match]:
         """The known errors that are like one, best first; those that it is, before all others."""

@@ -35,12 +35,13 @@ _PREFIX = re.compile(
     rf"(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?\]?(?: [-|])? ?{_LEVEL}?"
     r"|[EWIF][0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]+ +[0-9]+ [A-Za-z0-9_./-]+:[0-9]+\] ?"
     r"|[0-9]{1,4}: "
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}: "
     r"|[A-Za-z0-9_.-]+ +\| "
     r"|E {3}"
     r"|> "
 )
 """What stands before a line of a log: torchrun's and mpirun's ranks, Ray's actors, times, glog,
-`srun -l`, services, pytest's sign, and a quotation's."""
+`srun -l`, `pdsh`, services, pytest's sign, and a quotation's."""
 
 _FILE = re.compile(r'[ \t]*File "')
 _FRAME = re.compile(r'[ \t|│]*File "([^"\n]{1,400})", line [0-9]+, in ([A-Za-z0-9_<>.]+)')
@@ -58,8 +59,8 @@ _ENDED = re.compile(
 )
 """What ends a traceback: the exception may be called anything."""
 
-_WITHIN = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*(?:Error|Exception)): ([^\n]+)")
-_COMPLAINT = re.compile(r"(?:^|[^A-Za-z_])(?:error|fatal):? ([^\n]+)", re.IGNORECASE)
+_WITHIN = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*(?:Error|Exception)): ([^\n]+)", re.ASCII)
+_COMPLAINT = re.compile(r"(?:^|[^A-Za-z_])(?:error|fatal):? ([^\n]+)", re.ASCII | re.IGNORECASE)
 
 _HINTS = (
     *("rror", "RROR", "atal", "ATAL", "Exception", "Interrupt", "Exit", "Timeout", "Failure"),
@@ -76,11 +77,11 @@ _CHAINED = ("During handling of the above", "The above exception was")
 _TYPES = re.compile(
     r"^[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*\.)*([A-Z][A-Za-z0-9_]*(?:Error|Exception)): "
 )
-_ALL_TYPES = re.compile(r"\b([A-Z][A-Za-z0-9_]*(?:Error|Exception)):")
+_ALL_TYPES = re.compile(r"\b([A-Z][A-Za-z0-9_]*(?:Error|Exception)):", re.ASCII)
 _PACKAGES = re.compile(r"(?:[A-Za-z]:)?[^ \t\n'\":,;()<>\[\]]*/(?:site|dist)-packages/")
 _PATH = re.compile(r"(?:/[^ \t\n'\":,;()<>\[\]/]+)*/([^ \t\n'\":,;()<>\[\]/]+)")
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
-_TEMPORARY = re.compile(r"\b(?:tmp|mcore-compat-suite-)[A-Za-z0-9_]{6,}")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+", re.ASCII)
+_TEMPORARY = re.compile(r"\b(?:tmp|mcore-compat-suite-)[A-Za-z0-9_]{6,}", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COUNTED = re.compile(r"(?:_[0-9]+)+$")
 
@@ -250,7 +251,8 @@ def _joined(rows: Sequence[str]) -> tuple[str, ...]:
     words."""
     some = [row.strip(" \t") for row in rows[:MOST_LINES]]
     whole = " ".join(some)
-    return tuple(dict.fromkeys((some[0], whole[:CUT].rpartition(" ")[0], whole, "".join(some))))
+    start = whole[:CUT].rpartition(" ")[0]
+    return tuple(dict.fromkeys((some[0], start, whole, "".join(some))))
 
 
 def _mentioned(rows: Sequence[str]) -> Iterator[SeenError]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 
 from mcore_compat.analysis import error_text
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.published import (
     CellRecord,
+    Compatibility,
     PublishedCause,
     PublishedRepair,
     PublishedRule,
@@ -41,11 +42,17 @@ VERSION = "2.1.0"
 
 def text(all_: Collated) -> Iterator[str]:
     """The file's text in pieces."""
-    rows = (
-        to_builtins(record(e, all_.matrix, all_.repairs.get((e.cell, e.device_class))))
-        for e in all_.ordered
-    )
-    return files.json_pieces(_few(all_), "cells", rows)
+    return files.json_pieces(_few(all_), "cells", _rows(all_))
+
+
+def known(all_: Collated) -> Compatibility:
+    """What who reads the file has."""
+    return convert({**_few(all_), "cells": [*_rows(all_)]}, Compatibility)
+
+
+def _rows(all_: Collated) -> Iterator[Any]:
+    for e in all_.ordered:
+        yield to_builtins(record(e, all_.matrix, all_.repairs.get((e.cell, e.device_class))))
 
 
 def _few(all_: Collated) -> dict[str, Any]:
