@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from mcore_compat.analysis.error_text import SeenError, words
-from mcore_compat.analysis.known_errors import KnownError
+from mcore_compat.analysis.known_errors import STOCK, KnownError
 
 SHOWN = 5
 """Known errors that are told, at most."""
@@ -44,6 +44,12 @@ ELSEWHERE = 0.5
 
 ALIKE = 0.9
 """Of the best score: what is less like an error than this is not told beside the best."""
+
+STOCK_TELLS = 5
+"""By how much less a word of Python's own messages tells."""
+
+OTHER_WORDS = 0.7
+"""What is left of a text like a message of Python's own that has not just its words."""
 
 _NAME = re.compile(r"_|[0-9]|[^\n]{14}")
 """A word that is the name of something in code."""
@@ -91,12 +97,13 @@ class ErrorSearch:
     def weights(self) -> dict[str, int]:
         """By word of known errors: how much it tells."""
         counts = Counter(word for one in self.known for word in one.words)
+        counts.update(word for word in STOCK if word not in counts)
         return {word: _told(word, len(self.known) / n) for word, n in sorted(counts.items())}
 
     @property
     def new_word(self) -> int:
         """The weight of a word that no known error has, and that is no name."""
-        return _told("", len(self.known)) // 2
+        return _told("", len(self.known))
 
     @property
     def new_name(self) -> int:
@@ -167,6 +174,8 @@ class ErrorSearch:
             for place, weight in shared.items():
                 score = OF_THE_QUESTION * (weight / whole)
                 score += OF_THE_KNOWN * (weight / self._total[place])
+                if self.known[place].stock and {*asked} != {*self.known[place].words}:
+                    score *= OTHER_WORDS
                 found[place] = max(found.get(place, 0.0), score)
         return found
 
@@ -197,4 +206,6 @@ class ErrorSearch:
 
 def _told(word: str, rarity: float) -> int:
     weight = round(100 * math.log(1 + rarity))
+    if word in STOCK:
+        return weight // STOCK_TELLS
     return 2 * weight if _NAME.search(word) else weight

@@ -26,13 +26,14 @@ MOST_RULES = 3
 LONGEST = 160
 """Characters of a message in a title."""
 
-STOCK = """
+_STOCK = """
 a an and are argument arguments at attribute be bool bytes call callable cannot could d dict element
 expected float for from function got has have in index int invalid is iterable items key len list
-many missing module must no non none nonetype not object of or out position range required sequence
-set size str string subscriptable supported takes tensor to tuple type types unexpected unpack
+many missing module must named no non none nonetype not object of or out position range required
+sequence set size str string subscriptable supported takes tensor to tuple type types unexpected unpack
 unsupported value values were with
 """
+STOCK = frozenset(_STOCK.split())
 """Words of which Python's own messages are made: they tell nothing of whose code it is."""
 
 
@@ -59,7 +60,7 @@ class KnownError:
     @property
     def stock(self) -> bool:
         """Whether any code at all can raise it with this message."""
-        return {*STOCK.split()}.issuperset(self.words)
+        return STOCK.issuperset(self.words)
 
     def told(self) -> list[object]:
         """Its title, whether it is `stock`, and its answer: as the site's script has it."""
@@ -145,12 +146,10 @@ class Failures:
             rest.append(f"likely too, and not run: {likely}")
         newest = max((cell.taken[:10] for cell in seen), default="")
         count = "1 cell" if len(seen) == 1 else f"{len(seen)} cells"
+        more = f"; mcore-compat explain {seen[0].name}" if seen else ""
         rest.append(
-            f"tested: fails so in {count} ({first.device_class}, {newest}), {_checks(first)}"
+            f"tested: {_checks(first)} so in {count} ({first.device_class}, {newest}){more}"
         )
-        if first.frame and not first.frame.startswith("suite."):
-            rest.append(f"raised in: {first.frame}")
-        rest.append(f"more: mcore-compat explain {seen[0].name}" if seen else "more: none")
         return Answer(f"{where}: {text}", tuple(rest), f"causes/{first.fingerprint}.html")
 
     def _condition(self, said: Sequence[str], where: Sequence[tuple[CellRecord, str]]) -> Answer:

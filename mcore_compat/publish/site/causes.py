@@ -1,5 +1,5 @@
-"""A page for each cause of failures: where it was seen, over which versions, who knows; and the list
-of them, with a search of errors. Pure."""
+"""A page for each cause of failures: where it was seen, over which versions, who knows;
+and their list, with a search of errors. Pure."""
 
 from __future__ import annotations
 

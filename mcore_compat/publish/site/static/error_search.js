@@ -18,6 +18,7 @@ globalThis.errorSearch = (() => {
   const TEXT_BESIDE_FRAMES = 0.4;
   const ELSEWHERE = 0.5;
   const ALIKE = 0.9;
+  const OTHER_WORDS = 0.7;
   const FRAMES = 60;
 
   const COLOURS = /\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)/g;
@@ -212,7 +213,10 @@ globalThis.errorSearch = (() => {
           for (const place of withWord.get(word) || []) shared.set(place, (shared.get(place) || 0) + weights.get(word));
         }
         for (const [place, sum] of shared) {
-          const score = OF_THE_QUESTION * (sum / whole) + OF_THE_KNOWN * (sum / total[place]);
+          const one = known[place];
+          let score = OF_THE_QUESTION * (sum / whole) + OF_THE_KNOWN * (sum / total[place]);
+          const same = asked.length === one.words.length && asked.every((word) => one.words.includes(word));
+          if (one.stock && !same) score *= OTHER_WORDS;
           found.set(place, Math.max(found.get(place) || 0, score));
         }
       }
