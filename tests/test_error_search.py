@@ -232,9 +232,9 @@ def test_a_message_of_pythons_own_is_said_to_be_that_where_no_traceback_tells_wh
     search: ErrorSearch,
 ) -> None:
     alone = [*error_answer.lines(found(search, BOOL))]
-    assert alone[2] == (
-        "  but: Python says that of any code; it is this one if it was raised in "
-        "plugins.transformer_engine:te_grouped_quantized_linear_fn"
+    assert alone[0].startswith(
+        "known, if it was raised in plugins.transformer_engine:te_grouped_quantized_linear_fn: "
+        "nvidia-modelopt>=0.44.0"
     )
     elsewhere = TRACEBACK.replace("/modelopt/torch/quantization/plugins/", "/mine/").replace(
         "in te_grouped_quantized_linear_fn", "in count"
@@ -298,12 +298,27 @@ MESSAGES = {
     "RuntimeError: CUDA error: an illegal memory access was encountered": "",
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.": "",
     "has no": "",
+    # A weight that is missing is not the state of which nothing is lost.
+    "RuntimeError: Error(s) in loading state_dict for GPTModel:\n\tUnexpected key(s) in "
+    'state_dict: "decoder.layers.0.mlp.experts.weight1", "decoder.layers.0.mlp.weight2"': "",
 }
 
 
 @pytest.mark.parametrize(("text", "key"), MESSAGES.items(), ids=range(len(MESSAGES)))
 def test_a_message_is_known_or_it_is_not(text: str, key: str, search: ErrorSearch) -> None:
     assert first(search, text) == key
+
+
+def test_one_that_was_raised_elsewhere_is_only_near_and_says_where(search: ErrorSearch) -> None:
+    text = (
+        'Traceback (most recent call last):\n  File "/opt/mine/utils.py", line 8, in <module>\n'
+        "ImportError: cannot import name '_type_utils' from 'torch.onnx' (/x/onnx/__init__.py)"
+    )
+    rows = [*error_answer.lines(found(search, text))]
+    assert rows[0] == "not known; the nearest known:"
+    assert rows[3] == (
+        "  but: yours was raised in mine.utils:<module>, this in quantization.export_onnx:<module>"
+    )
 
 
 def test_what_is_not_known_is_said_to_be_that_and_what_is_near_to_it(search: ErrorSearch) -> None:

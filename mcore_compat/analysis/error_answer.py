@@ -26,9 +26,12 @@ def lines(found: Found) -> Iterator[str]:
 
 def _one(match: Match) -> Iterator[str]:
     answer = match.known.tell()
-    yield f"{'known' if match.sure else 'near'}: {answer.first}"
+    grade = "known" if match.sure else "near"
+    if match.sure and match.known.stock and match.known.frames and not match.seen.frames:
+        # Python says that of any code.
+        grade = f"known, if it was raised in {match.known.frames[0]}"
+    yield f"{grade}: {answer.first}"
     yield f"  says: {match.known.title}"
-    if match.known.stock and not match.seen.frames:
-        where = f" in {match.known.frames[0]}" if match.known.frames else ""
-        yield f"  but: Python says that of any code; it is this one if it was raised{where}"
+    if not match.sure and match.seen.frames and match.known.frames:
+        yield f"  but: yours was raised in {match.seen.frames[0]}, this in {match.known.frames[0]}"
     yield from (f"  {row}" for row in answer.rest)

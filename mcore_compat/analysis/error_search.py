@@ -51,6 +51,13 @@ STOCK_TELLS = 5
 OTHER_WORDS = 0.7
 """What is left of a text like a message of Python's own that has not just its words."""
 
+MOST_NAMES, OTHER_NAMES = 0.8, 0.75
+"""How much of the names in a message a known error must have, and what is left where it has not: a
+missing weight is not the missing state that loses nothing."""
+
+OTHER_PLACE = 0.7
+"""What is left at least of a text that was raised elsewhere: near it is."""
+
 _NAME = re.compile(r"_|[0-9]|[^\n]{14}")
 """A word that is the name of something in code."""
 
@@ -156,6 +163,7 @@ class ErrorSearch:
                 where = framed.get(place, 0.0)
                 score = TEXT_BESIDE_FRAMES * text + (1 - TEXT_BESIDE_FRAMES) * where
                 sure = score >= BY_FRAMES and text >= BY_FRAMES / 2
+                score = max(score, OTHER_PLACE * text)
             if score >= LEAST:
                 matches.append(Match(known=known, seen=error, score=score, sure=sure))
         matches.sort(key=lambda m: (not m.sure, -m.score))
@@ -167,6 +175,7 @@ class ErrorSearch:
         for message in error.messages:
             asked = words(message)
             whole = self._weight(asked)
+            names = {word for word in asked if _NAME.search(word)}
             shared: dict[int, int] = {}
             for word in asked:
                 for place in self._with_word.get(word, ()):
@@ -174,8 +183,11 @@ class ErrorSearch:
             for place, weight in shared.items():
                 score = OF_THE_QUESTION * (weight / whole)
                 score += OF_THE_KNOWN * (weight / self._total[place])
-                if self.known[place].stock and {*asked} != {*self.known[place].words}:
+                said = {*self.known[place].words}
+                if self.known[place].stock and {*asked} != said:
                     score *= OTHER_WORDS
+                elif self._weight(names & said) < MOST_NAMES * self._weight(names):
+                    score *= OTHER_NAMES
                 found[place] = max(found.get(place, 0.0), score)
         return found
 

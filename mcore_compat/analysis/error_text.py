@@ -100,7 +100,7 @@ class SeenError:
     @property
     def title(self) -> str:
         """`TypeError: ...`, its message's first line."""
-        return ": ".join([*self.types[:1], self.messages[0]])
+        return ": ".join(filter(None, [*self.types[:1], self.messages[0]]))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -142,7 +142,8 @@ def errors(text: str) -> list[SeenError]:
     if not every:
         every = _once(_mentioned(rows))
     if not every and 0 < len(rows) <= MOST_LINES:
-        every = [SeenError(types=(), messages=_joined(rows))]
+        told = [match[1] for match in map(_COMPLAINT.search, rows) if match]
+        every = [SeenError(types=(), messages=(*_joined(rows), *told))]
     if len(every) > 2 * MOST_ERRORS:
         every = [*every[:MOST_ERRORS], *every[-MOST_ERRORS:]]
     return every
@@ -251,8 +252,9 @@ def _joined(rows: Sequence[str]) -> tuple[str, ...]:
     words."""
     some = [row.strip(" \t") for row in rows[:MOST_LINES]]
     whole = " ".join(some)
-    start = whole[:CUT].rpartition(" ")[0]
-    return tuple(dict.fromkeys((some[0], start, whole, "".join(some))))
+    start = whole[:CUT].rpartition(" ")[0] if len(whole) >= CUT else whole
+    first = " ".join(some[: 1 + some[0].endswith(":")])  # which only announces the next
+    return tuple(dict.fromkeys((first, start, whole, "".join(some))))
 
 
 def _mentioned(rows: Sequence[str]) -> Iterator[SeenError]:

@@ -29,8 +29,8 @@ LONGEST = 160
 _STOCK = """
 a an and are argument arguments at attribute be bool bytes call callable cannot could d dict element
 expected float for from function got has have in index int invalid is iterable items key len list
-many missing module must named no non none nonetype not object of or out position range required
-sequence set size str string subscriptable supported takes tensor to tuple type types unexpected unpack
+many module must named no non none nonetype not object of or out position range required
+sequence set size str string subscriptable supported takes tensor to tuple type types unpack
 unsupported value values were with
 """
 STOCK = frozenset(_STOCK.split())
@@ -131,7 +131,7 @@ class Failures:
         why = dict.fromkeys(reason for cause in causes for reason in cause.declared)
         rules = dict.fromkeys(_either(fit) for cause in causes for fit in cause.rivals)
         seen = [self._cell(name, cause) for cause in causes for name in cause.cells]
-        where = some([*rules]) if rules else f"every tested cell that was asked ({len(seen)})"
+        where = some([*rules]) if rules else "no versions are known that are without it"
         text = "; ".join(reason.reason for reason in why) or "why is not known yet"
         rest = [f"holds with: {text}" for text in self._repairs(first)]
         rest += [f"whose: {reason.owner}; {reason.link()}" for reason in why]

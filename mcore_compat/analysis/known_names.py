@@ -120,9 +120,12 @@ def _message(change: PublishedChange) -> str:
         return ""
     if change.name and change.kind in ("parameter added", "parameter removed"):
         return f"{name}() got an unexpected keyword argument '{change.name}'"
-    if change.kind in ("added", "removed", "moved"):
-        return f"cannot import name '{name}' from '{module}'"
-    return ""
+    if change.kind not in ("added", "removed", "moved"):
+        return ""
+    owner, _, attribute = name.removesuffix(".__init__").rpartition(".")
+    if owner:
+        return f"type object '{owner}' has no attribute '{attribute}'"
+    return f"cannot import name '{attribute}' from '{module}'"
 
 
 _HOW = {

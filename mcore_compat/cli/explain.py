@@ -61,7 +61,7 @@ def _of_error(given: str) -> int:
 
     text, what = _text(given)
     seen = error_text.errors(text)
-    if not seen or not any(error_text.words(m) for error in seen for m in error.messages):
+    if not any(error.frames or any(map(error_text.words, error.messages)) for error in seen):
         raise UsageError(f"--error: {what} has no error message in it, and no traceback")
     place = workspace.find()
     facts = releases.load(place.releases)

@@ -19,6 +19,9 @@ globalThis.errorSearch = (() => {
   const ELSEWHERE = 0.5;
   const ALIKE = 0.9;
   const OTHER_WORDS = 0.7;
+  const MOST_NAMES = 0.8;
+  const OTHER_NAMES = 0.75;
+  const OTHER_PLACE = 0.7;
   const FRAMES = 60;
 
   const COLOURS = /\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)/g;
@@ -82,7 +85,10 @@ globalThis.errorSearch = (() => {
     const rows = lines(text);
     let every = distinct(raised(rows));
     if (!every.length) every = distinct(mentioned(rows));
-    if (!every.length && rows.length > 0 && rows.length <= MOST_LINES) every = [{ types: [], messages: joined(rows), frames: [] }];
+    if (!every.length && rows.length > 0 && rows.length <= MOST_LINES) {
+      const told = rows.map((row) => COMPLAINT.exec(row)).filter(Boolean).map((match) => match[1]);
+      every = [{ types: [], messages: [...joined(rows), ...told], frames: [] }];
+    }
     if (every.length > 2 * MOST_ERRORS) every = [...every.slice(0, MOST_ERRORS), ...every.slice(-MOST_ERRORS)];
     return every;
   }
@@ -165,7 +171,9 @@ globalThis.errorSearch = (() => {
     const some = rows.slice(0, MOST_LINES).map(trimmed);
     const whole = some.join(" ");
     const cut = whole.slice(0, CUT);
-    return once([some[0], cut.slice(0, Math.max(cut.lastIndexOf(" "), 0)), whole, some.join("")]);
+    const start = whole.length >= CUT ? cut.slice(0, Math.max(cut.lastIndexOf(" "), 0)) : whole;
+    const first = some.slice(0, some[0].endsWith(":") ? 2 : 1).join(" ");
+    return once([first, start, whole, some.join("")]);
   }
   function* mentioned(rows) {
     const within = rows.flatMap((row) => [...row.matchAll(WITHIN)]);
@@ -208,6 +216,7 @@ globalThis.errorSearch = (() => {
       for (const message of seen.messages) {
         const asked = words(message);
         const whole = weight(asked);
+        const names = asked.filter((word) => NAME.test(word));
         const shared = new Map();
         for (const word of asked) {
           for (const place of withWord.get(word) || []) shared.set(place, (shared.get(place) || 0) + weights.get(word));
@@ -217,6 +226,10 @@ globalThis.errorSearch = (() => {
           let score = OF_THE_QUESTION * (sum / whole) + OF_THE_KNOWN * (sum / total[place]);
           const same = asked.length === one.words.length && asked.every((word) => one.words.includes(word));
           if (one.stock && !same) score *= OTHER_WORDS;
+          else {
+            const there = names.filter((word) => one.words.includes(word));
+            if (weight(there) < MOST_NAMES * weight(names)) score *= OTHER_NAMES;
+          }
           found.set(place, Math.max(found.get(place) || 0, score));
         }
       }
@@ -248,6 +261,7 @@ globalThis.errorSearch = (() => {
         if (seen.frames.length && one.frames.length) {
           score = TEXT_BESIDE_FRAMES * text + (1 - TEXT_BESIDE_FRAMES) * (framed.get(place) || 0);
           sure = score >= BY_FRAMES && text >= BY_FRAMES / 2;
+          score = Math.max(score, OTHER_PLACE * text);
         }
         if (score >= LEAST) matches.push({ known: one, seen, score, sure });
       }
@@ -267,7 +281,7 @@ globalThis.errorSearch = (() => {
       const certain = [];
       const near = [];
       const strange = [];
-      const every = errors(text).filter((one) => one.messages.some((message) => words(message).length));
+      const every = errors(text).filter((one) => one.frames.length || one.messages.some((message) => words(message).length));
       for (const seen of every) {
         const matches = like(seen);
         const sure = matches.filter((match) => match.sure && match.score >= ALIKE * matches[0].score);

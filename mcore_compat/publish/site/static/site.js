@@ -653,11 +653,13 @@
       const head = make("h3");
       const there = link(known.first, "..", ...known.page.split("/"));
       there.className = "foreign";
-      head.append(make("span", sure ? "tag" : "tag bad", sure ? "known" : "near"), " ", known.page ? there : known.first);
+      /* As mcore_compat.analysis.error_answer has it: Python says some things of any code. */
+      const open = sure && known.stock && known.frames.length && !seen.frames.length;
+      const grade = open ? `known, if it was raised in ${known.frames[0]}` : sure ? "known" : "near";
+      head.append(make("span", sure ? "tag" : "tag bad", grade), " ", known.page ? there : known.first);
       made.append(head, make("p", "dim foreign", known.title));
-      if (known.stock && !seen.frames.length) {
-        const where = known.frames.length ? ` in ${known.frames[0]}` : "";
-        made.append(make("p", "", `but: Python says that of any code; it is this one if it was raised${where}`));
+      if (!sure && seen.frames.length && known.frames.length) {
+        made.append(make("p", "", `but: yours was raised in ${seen.frames[0]}, this in ${known.frames[0]}`));
       }
       const rest = make("ul", "plain lines");
       rest.append(...known.rest.map((line) => make("li", "foreign", line)));
