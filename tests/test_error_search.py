@@ -316,8 +316,8 @@ def test_one_that_was_raised_elsewhere_is_only_near_and_says_where(search: Error
     )
     rows = [*error_answer.lines(found(search, text))]
     assert rows[0] == "not known; the nearest known:"
-    assert rows[3] == (
-        "  but: yours was raised in mine.utils:<module>, this in quantization.export_onnx:<module>"
+    assert rows[2] == (
+        "  but: raised in quantization.export_onnx:<module>, yours in mine.utils:<module>"
     )
 
 

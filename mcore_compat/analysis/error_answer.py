@@ -26,12 +26,17 @@ def lines(found: Found) -> Iterator[str]:
 
 def _one(match: Match) -> Iterator[str]:
     answer = match.known.tell()
-    grade = "known" if match.sure else "near"
-    if match.sure and match.known.stock and match.known.frames and not match.seen.frames:
+    if not match.sure:
+        yield f"near: {match.known.title}"
+        if match.seen.frames and match.known.frames:
+            yield f"  but: raised in {match.known.frames[0]}, yours in {match.seen.frames[0]}"
+        yield f"  there: {answer.first}"
+        yield from (f"  {row}" for row in answer.rest)
+        return
+    grade = "known"
+    if match.known.stock and match.known.frames and not match.seen.frames:
         # Python says that of any code.
         grade = f"known, if it was raised in {match.known.frames[0]}"
     yield f"{grade}: {answer.first}"
     yield f"  says: {match.known.title}"
-    if not match.sure and match.seen.frames and match.known.frames:
-        yield f"  but: yours was raised in {match.seen.frames[0]}, this in {match.known.frames[0]}"
     yield from (f"  {row}" for row in answer.rest)

@@ -56,6 +56,8 @@ class KnownError:
     words: tuple[str, ...]
     frames: tuple[str, ...]
     tell: Callable[[], Answer]
+    fingerprints: tuple[str, ...] = ()
+    """Of the causes that it is."""
 
     @property
     def stock(self) -> bool:
@@ -103,6 +105,7 @@ class Failures:
                 words=said,
                 frames=() if of_suite else _frames(first),
                 tell=functools.partial(self._cause, tuple(causes)),
+                fingerprints=tuple(cause.fingerprint for cause in causes),
             )
         yield from self._conditional({said for _, said, _ in groups})
 

@@ -656,10 +656,11 @@
       /* As mcore_compat.analysis.error_answer has it: Python says some things of any code. */
       const open = sure && known.stock && known.frames.length && !seen.frames.length;
       const grade = open ? `known, if it was raised in ${known.frames[0]}` : sure ? "known" : "near";
-      head.append(make("span", sure ? "tag" : "tag bad", grade), " ", known.page ? there : known.first);
-      made.append(head, make("p", "dim foreign", known.title));
+      there.textContent = sure ? known.first : known.title;
+      head.append(make("span", sure ? "tag" : "tag bad", grade), " ", there);
+      made.append(head, make("p", "dim foreign", sure ? known.title : `there: ${known.first}`));
       if (!sure && seen.frames.length && known.frames.length) {
-        made.append(make("p", "", `but: yours was raised in ${seen.frames[0]}, this in ${known.frames[0]}`));
+        made.append(make("p", "", `but: raised in ${known.frames[0]}, yours in ${seen.frames[0]}`));
       }
       const rest = make("ul", "plain lines");
       rest.append(...known.rest.map((line) => make("li", "foreign", line)));
