@@ -655,9 +655,9 @@
       there.className = "foreign";
       /* As mcore_compat.analysis.error_answer has it: Python says some things of any code. */
       const open = sure && known.stock && known.frames.length && !seen.frames.length;
-      const grade = open ? `known, if it was raised in ${known.frames[0]}` : sure ? "known" : "near";
+      const where = open ? ` if it was raised in ${known.frames[0]}: ` : " ";
       there.textContent = sure ? known.first : known.title;
-      head.append(make("span", sure ? "tag" : "tag bad", grade), " ", there);
+      head.append(make("span", sure ? "tag" : "tag bad", sure ? "known" : "near"), where, there);
       made.append(head, make("p", "dim foreign", sure ? known.title : `there: ${known.first}`));
       if (!sure && seen.frames.length && known.frames.length) {
         made.append(make("p", "", `but: raised in ${known.frames[0]}, yours in ${seen.frames[0]}`));
