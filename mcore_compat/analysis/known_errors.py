@@ -134,9 +134,13 @@ class Failures:
         why = dict.fromkeys(reason for cause in causes for reason in cause.declared)
         rules = dict.fromkeys(_either(fit) for cause in causes for fit in cause.rivals)
         seen = [self._cell(name, cause) for cause in causes for name in cause.cells]
-        where = some([*rules]) if rules else "no versions are known that are without it"
+        repairs = self._repairs(first)
+        count = "1 cell" if len(seen) == 1 else f"{len(seen)} cells"
+        where = some([*rules]) or f"in {count}, and none shows it working"
+        if repairs and not rules:
+            where = f"holds, and nothing is lost, with {repairs[0]}"
         text = "; ".join(reason.reason for reason in why) or "why is not known yet"
-        rest = [f"holds with: {text}" for text in self._repairs(first)]
+        rest = [f"holds with: {repair}" for repair in repairs]
         rest += [f"whose: {reason.owner}; {reason.link()}" for reason in why]
         if not why and first.attributed_to and first.bounded_rules:
             rest += [f"decided by: {' or '.join(first.attributed_to)}"]
@@ -148,7 +152,6 @@ class Failures:
         if likely := self._likely(bounds):
             rest.append(f"likely too, and not run: {likely}")
         newest = max((cell.taken[:10] for cell in seen), default="")
-        count = "1 cell" if len(seen) == 1 else f"{len(seen)} cells"
         more = f"; mcore-compat explain {seen[0].name}" if seen else ""
         rest.append(
             f"tested: {_checks(first)} so in {count} ({first.device_class}, {newest}){more}"
@@ -198,7 +201,8 @@ class Failures:
             return "no tested cell is without it"
         best = min(good, key=recommend.rank)
         pins = ", ".join(f"{axis} {best.pins[axis]}" for axis in AXES)
-        return f"{pins} ({best.name}, {best.outcome}, tested {best.taken[:10]})"
+        with_it = ", there with a condition" if checks & best.conditions.keys() else ""
+        return f"{pins} ({best.name}, {best.outcome}, tested {best.taken[:10]}){with_it}"
 
     def _likely(self, bounds: Iterable[Bound]) -> str:
         """Releases that nobody ran, beside those that fail so."""
@@ -263,4 +267,5 @@ def span(cells: Iterable[CellRecord]) -> str:
         versions = sorted({cell.pins[axis] for cell in rows}, key=parsed)
         texts.append(f"{axis} {' to '.join(dict.fromkeys((versions[0], versions[-1])))}")
     newest = max(cell.taken[:10] for cell in rows)
-    return f"{len(rows)} cells of {', '.join(texts)} ({newest})"
+    count = "1 cell" if len(rows) == 1 else f"{len(rows)} cells"
+    return f"{count} of {', '.join(texts)} ({newest})"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from packaging.requirements import Requirement
 
+from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.error_text import frame_key, words
 from mcore_compat.analysis.known_errors import Answer, Failures, KnownError, some, span, title
 from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedChange
@@ -51,49 +52,54 @@ def known_errors(
 
 def _imports(known: Compatibility, undeclared: Sequence[Undeclared]) -> Iterator[KnownError]:
     """Modules that a package imports and does not ask for."""
+    firsts: dict[tuple[str, str], dict[tuple[str, str], list[str]]] = {}
+    rests: dict[tuple[str, str], list[str]] = {}
     for rule in undeclared:
         for text in rule.requires:
             name = Requirement(text).name
-            rest = [
-                f"imported by: {rule.imported_by}",
-                f"declared by: nobody; {rule.reason}",
-                f"releases: {rule.of} {rule.when}",
-            ]
-            first = f'pip install "{text}": {rule.of} {rule.when} needs it and does not declare it'
-            module = MODULES.get(name, name.replace("-", "_"))
-            answer = Answer(first, tuple(rest), "index.html")
-            yield _import(module, rule.imported_by, answer)
+            where = (MODULES.get(name, name.replace("-", "_")), rule.imported_by)
+            firsts.setdefault(where, {}).setdefault((text, rule.of), []).append(str(rule.when))
+            rests.setdefault(where, []).append(
+                f"imported by: {rule.imported_by} ({rule.of} {rule.when}): {rule.reason}"
+            )
+    tested: dict[tuple[str, str], Answer] = {}
     cells = {cell.name: cell for cell in known.cells}
     for finding in known.findings:
         match = _IMPORTS.fullmatch(finding.subject)
-        if match is None or not finding.imported_in:
-            continue
-        place = _PLACE.match(finding.imported_in[0])
-        pins = [cells[name].pins for name in finding.cells if name in cells]
-        versions = sorted({p[finding.package] for p in pins if finding.package in p}, key=parsed)
-        of = f"{finding.package} {' to '.join(dict.fromkeys([*versions[:1], *versions[-1:]]))}"
-        rest = [
-            f"imported by: {finding.imported_in[0]}",
-            f"tested: {len(finding.cells)} cells, e.g. {finding.cells[0]}",
+        if match and finding.imported_in:
+            place = _PLACE.match(finding.imported_in[0])
+            where = (match["module"], place["module"] if place else "")
+            pins = [cells[name].pins for name in finding.cells if name in cells]
+            tested[where] = _not_asked_for(finding, match["module"], pins)
+    for where in {**firsts, **tested}:
+        module, by = where
+        message = f"No module named '{module}'"
+        rows = [
+            f'pip install "{text}": {of} {" and ".join(when)} needs it and does not declare it'
+            for (text, of), when in firsts.get(where, {}).items()
         ]
-        package = match["module"].replace("_", "-")
-        first = f"pip install {package}: {of} imports {match['module']} and does not declare it"
-        page = f"cells/{finding.cells[0]}.html"
-        yield _import(
-            match["module"], place["module"] if place else "", Answer(first, tuple(rest), page)
+        seen = tested.get(where, Answer("", ()))
+        answer = Answer("; ".join(rows) or seen.first, (*rests.get(where, ()), *seen.rest))
+        yield KnownError(
+            key=f"import {module} {by}",
+            title=title("", f"ModuleNotFoundError: {message}, in {by}"),
+            types=MISSING_MODULE,
+            words=words(message),
+            frames=(frame_key(by, "<module>"),) if by else (),
+            tell=functools.partial(_told, answer._replace(page=seen.page or "index.html")),
         )
 
 
-def _import(module: str, by: str, answer: Answer) -> KnownError:
-    message = f"No module named '{module}'"
-    return KnownError(
-        key=f"import {module} {by}",
-        title=title("", f"ModuleNotFoundError: {message}, in {by}"),
-        types=MISSING_MODULE,
-        words=words(message),
-        frames=(frame_key(by, "<module>"),) if by else (),
-        tell=lambda: answer,
+def _not_asked_for(finding: Finding, module: str, pins: Sequence[Mapping[str, str]]) -> Answer:
+    versions = sorted({p[finding.package] for p in pins if finding.package in p}, key=parsed)
+    of = f"{finding.package} {' to '.join(dict.fromkeys([*versions[:1], *versions[-1:]]))}"
+    rest = (
+        f"imported by: {finding.imported_in[0]}",
+        f"tested: {len(finding.cells)} cells, e.g. {finding.cells[0]}",
     )
+    package = module.replace("_", "-")
+    first = f"pip install {package}: {of} imports {module} and does not declare it"
+    return Answer(first, rest, f"cells/{finding.cells[0]}.html")
 
 
 def _changes(drift: Iterable[PublishedChange]) -> Iterator[KnownError]:
@@ -130,9 +136,9 @@ def _message(change: PublishedChange) -> str:
 
 _HOW = {
     "parameter added": "takes {name} from {package} {after} on, not yet in {before}",
-    "parameter removed": "takes {name} to {package} {before}, no more in {after}",
+    "parameter removed": "took {name} until {package} {before}, and no more in {after}",
     "added": "is there from {package} {after} on, not yet in {before}",
-    "removed": "is there to {package} {before}, no more in {after}",
+    "removed": "was there until {package} {before}, and no more in {after}",
     "moved": "is {new} from {package} {after} on",
 }
 
@@ -196,7 +202,7 @@ def _never_ran(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
             groups.setdefault((cell.outcome, *words(cell.reason)), []).append(cell)
     for (outcome, *said), where in groups.items():
         reasons = dict.fromkeys(foreign.line(str(cell.reason)) for cell in where)
-        rest = (
+        rest: tuple[str, ...] = (
             *(f"also: {reason}" for reason in [*reasons][1:3]),
             f"tested: {span(where)}",
             f"more: mcore-compat explain {where[0].name}",
