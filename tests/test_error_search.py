@@ -356,6 +356,32 @@ def test_under_a_condition_it_works_and_that_is_the_answer(search: ErrorSearch) 
     )
 
 
+def test_published_frames_are_of_the_exception_that_says_the_message() -> None:
+    """ModelOpt raises another one in its place; the suite's own frames are nobody else's."""
+    first = TRACEBACK.replace("/opt/train.py", "suite/check_restore.py")
+    other = (
+        "\nDuring handling of the above exception, another exception occurred:\n\n"
+        'Traceback (most recent call last):\n  File "modelopt/torch/__init__.py", line 5, in '
+        "<module>\nImportError: Please install optional dependencies.\n"
+    )
+    assert error_text.frames_of(first + other, BOOL, "suite.") == (
+        "plugins.transformer_engine:te_grouped_quantized_linear_fn",
+        "module.grouped_linear:forward",
+    )
+    rank = (
+        "Traceback (most recent call last):\n"
+        '  File "torch/distributed/checkpoint/utils.py", line 1, in reduce_scatter\n'
+        "torch.distributed.checkpoint.api.CheckpointException: CheckpointException ranks: [0]\n"
+        "Traceback (most recent call last): (RANK 0)\n"
+        '  File "torch/distributed/checkpoint/default_planner.py", line 3, in create\n'
+        "ValueError: Size mismatch\n"
+    )
+    assert error_text.frames_of(rank, "ValueError: Size mismatch", "suite.") == (
+        "checkpoint.default_planner:create",
+        "checkpoint.utils:reduce_scatter",
+    )
+
+
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
     for error in error_text.errors(text):

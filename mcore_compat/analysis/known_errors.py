@@ -201,7 +201,7 @@ class Failures:
             return "no tested cell is without it"
         best = min(good, key=recommend.rank)
         pins = ", ".join(f"{axis} {best.pins[axis]}" for axis in AXES)
-        with_it = ", there with a condition" if checks & best.conditions.keys() else ""
+        with_it = ", some of it under a condition" if checks & best.conditions.keys() else ""
         return f"{pins} ({best.name}, {best.outcome}, tested {best.taken[:10]}){with_it}"
 
     def _likely(self, bounds: Iterable[Bound]) -> str:
