@@ -43,7 +43,7 @@ from mcore_compat.schedule import nox_sessions
         ([], "required"),
         (
             ["explain", "x", "--dry-run"],
-            'explain: no such option "--dry-run"; valid: -h, --help, --workspace\n',
+            'explain: no such option "--dry-run"; did you mean "--error"?\n',
         ),
         (["exchange", "--jbos", "2"], 'exchange: no such option "--jbos"; did you mean "--jobs"?'),
         (["bisect", "--good", "x", "--bad", "y"], "bisect: the following arguments are required"),

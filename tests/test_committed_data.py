@@ -17,12 +17,21 @@ from support import ROOT
 from test_doctor import PINS, RIGHT, VERSIONS
 
 from mcore_compat import cli
-from mcore_compat.analysis import doctor, explanation, published, recommend
+from mcore_compat.analysis import (
+    doctor,
+    error_answer,
+    error_text,
+    explanation,
+    known_names,
+    published,
+    recommend,
+)
+from mcore_compat.analysis.error_search import ErrorSearch
 from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.analysis.published import Compatibility
 from mcore_compat.cli import publication
 from mcore_compat.core import combinations, matrix, releases, stack_rule
-from mcore_compat.core.cells import Stack
+from mcore_compat.core.cells import AXES, Stack
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 from mcore_compat.core.workspace import VARIABLE, Workspace
@@ -71,6 +80,33 @@ def test_the_published_data_are_of_their_schema() -> None:
     Draft202012Validator.check_schema(schema)
     data = json.loads(HERE.published.read_text(encoding="utf-8"))
     assert list(Draft202012Validator(schema).iter_errors(data)) == []
+
+
+def test_every_cause_finds_itself_first(
+    known: Compatibility, declared: Matrix, facts: Releases
+) -> None:
+    """By its message, and by its traceback on another machine, in another release, as a rank's."""
+    versions = {axis: [release.version for release in facts.of(axis)] for axis in AXES[:4]}
+    search = ErrorSearch(known_names.known_errors(known, versions, declared.undeclared))
+    tracebacks: dict[str, str] = {}
+    for result in store.load_all(HERE.results):
+        for check in result.checks:
+            if check.failure:  # a cause is published as the first of its failures tells it
+                tracebacks.setdefault(check.failure.fingerprint, check.failure.traceback)
+    for cause in known.causes:
+        lines = tracebacks[cause.fingerprint].splitlines()
+        moved = "\n".join(f"[rank3]: {_elsewhere(line)}" for line in lines)
+        for text in (cause.message, f"{cause.type}: {cause.message}", moved):
+            found = search.find(error_text.errors(text))
+            assert found.sure, text
+            assert cause.fingerprint in found.matches[0].known.fingerprints, text
+            assert [*error_answer.lines(found)]
+
+
+def _elsewhere(line: str) -> str:
+    """A line of a traceback from another folder, each at another line."""
+    file = re.compile(r'File "(?!suite/|<)([^"]+)", line (\d+)')
+    return file.sub(r'File "/opt/env/lib/python3.12/site-packages/\1", line 1\2', line)
 
 
 def test_the_page_is_short_and_its_links_are_to_what_is_there() -> None:

@@ -149,6 +149,7 @@ def answer(installed: Installed, empty: Path, *words: str) -> tuple[int, str]:
         (["list"], {0}, f"{CELL}: "),
         (["show", CELL], {0}, f"{CELL}: "),
         (["explain", OLDER], {0}, "restore["),
+        (["explain", "--error", "name '_type_utils' from 'torch.onnx'"], {0}, "nvidia-modelopt"),
         (["doctor"], {1}, "megatron-core is not installed"),
         (["upgrade", OLDER, CELL, "--no-run"], {0, 1}, f"Upgrade {OLDER} → {CELL}: "),
     ],

@@ -33,6 +33,7 @@ from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import EvidenceError, UsageError, nearest
 from mcore_compat.core import profiles, workspace
 from mcore_compat.core.cells import AXES
+from mcore_compat.core.matrix import DeclaredReason
 from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import Profile
 from mcore_compat.results.evidence import DEVICE_CLASSES
@@ -222,6 +223,10 @@ class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
     """Whether it is not known that these decide, and no axis."""
     alike: tuple[str, ...] = ()
     """Other packages whose versions alone tell what fails from what works just as well."""
+    frames: tuple[str, ...] = ()
+    """Of its traceback, the innermost first: the end of the module's name, and the function."""
+    declared: tuple[DeclaredReason, ...] = ()
+    """Why it happens, where that is known."""
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -1,25 +1,46 @@
 """Explain why a cell fails: each cause, whether it is declared, and over which versions it was
-seen. Runs nothing."""
+seen. With --error: what is known of an error message, a traceback or a log. Runs nothing."""
 
+import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
+from mcore_compat.base import foreign
+from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
-from mcore_compat.core import combinations
-from mcore_compat.publish import one_cell
-from mcore_compat.results import repairs, store
-from mcore_compat.run import own
-from mcore_compat.run.context import context
+
+ANSWERS = "0 the causes are told, or the error is known, 1 it is not"
+
+STDIN = "-"
 
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    options.cell(parser)
+    options.cell(parser, nargs="?")
+    parser.add_argument(
+        "--error",
+        metavar="TEXT|FILE|-",
+        help="an error message, or a file with a traceback or a log (-: from standard input): "
+        "which versions, whose it is, what to take",
+    )
 
 
 def call(args: Namespace) -> int:
-    """Print the causes; 0, whatever they are."""
+    """Print the causes, 0 whatever they are; of an error 0 where it is known, else 1."""
+    if (args.cell is None) == (args.error is None):
+        raise UsageError("explain: name a cell, or give an error: --error TEXT, FILE or -")
+    return _of_error(args.error) if args.error is not None else _of_cell(args.cell)
+
+
+def _of_cell(name: str) -> int:
+    from mcore_compat.core import combinations
+    from mcore_compat.publish import one_cell
+    from mcore_compat.results import repairs, store
+    from mcore_compat.run import own
+    from mcore_compat.run.context import context
+
     here = context()
-    cell = combinations.named(args.cell, here.matrix, here.releases)
+    cell = combinations.named(name, here.matrix, here.releases)
     stored = store.load_all(here.workspace.results)
     every, _ = repairs.applied_to_all(stored, here.workspace.results)
     mine = [result for result in every if result.cell == cell.name]
@@ -33,3 +54,59 @@ def call(args: Namespace) -> int:
     if not mine:
         print(one_cell.without_result(cell, here))
     return 0
+
+
+def _of_error(given: str) -> int:
+    from mcore_compat.analysis import error_answer, error_text, known_names, published
+    from mcore_compat.analysis.error_search import ErrorSearch
+    from mcore_compat.core import matrix, releases, workspace
+    from mcore_compat.core.cells import AXES
+
+    text, what = _text(given)
+    seen = error_text.errors(text)
+    if not any(error.frames or any(map(error_text.words, error.messages)) for error in seen):
+        raise UsageError(f"--error: {what} has no error message in it, and no traceback")
+    place = workspace.find()
+    facts = releases.load(place.releases)
+    versions = {axis: [release.version for release in facts.of(axis)] for axis in AXES[:4]}
+    known = published.load(place.published)
+    rules = matrix.load(place.matrix).undeclared
+    found = ErrorSearch(known_names.known_errors(known, versions, rules)).find(seen)
+    print("\n".join(foreign.plain(row) for row in error_answer.lines(found)))
+    return 0 if found.sure else 1
+
+
+def _text(given: str) -> tuple[str, str]:
+    """What was given, and what it is called.
+
+    Raises:
+        UsageError: it names a file that is not there, or cannot be read as text.
+    """
+    if given == STDIN:
+        data = sys.stdin.buffer.read(foreign.MOST_BYTES + 1)
+        return _decoded(data, "standard input"), "standard input"
+    path = Path(given)
+    try:
+        is_file = path.is_file()
+        if is_file:
+            with path.open("rb") as file:
+                return _decoded(file.read(foreign.MOST_BYTES + 1), given), given
+        is_there = path.exists()
+    except (OSError, ValueError) as error:  # a message may be too long for a name, or have a NUL
+        if "\n" not in given and isinstance(error, PermissionError):
+            raise UsageError(f"--error: {given} cannot be read ({error.strerror})") from None
+        return given, "the text"
+    if is_there:
+        raise UsageError(f"--error: {given} is no regular file; pipe it: --error -")
+    if len(given.split()) == 1 and (
+        path.suffix in (".log", ".txt", ".out", ".err") or "/" in given
+    ):
+        raise UsageError(f"--error: there is no file {given}")
+    return given, "the text"
+
+
+def _decoded(data: bytes, what: str) -> str:
+    if len(data) > foreign.MOST_BYTES:
+        most = foreign.MOST_BYTES >> 20
+        raise UsageError(f"--error: {what} has more than {most} MiB; give its end: tail -c {most}M")
+    return data.decode("utf-8", "replace")

@@ -7,6 +7,7 @@ import datetime
 import fnmatch
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -131,6 +132,25 @@ class Pairs:
     def interval(self) -> str:
         """The cells as specifiers: `megatron-core>=0.16 nvidia-modelopt<0.42`."""
         return " ".join(f"{axis}{spec}" for axis, spec in self._specifiers.items() if str(spec))
+
+
+def thread(upstream: str) -> str:
+    """The address of `owner/repository#number`; empty for what is none."""
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)#(\d+)", upstream)
+    return f"https://github.com/{match[1]}/issues/{match[2]}" if match else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredReason:
+    """Why something fails, as an expected failure says it."""
+
+    reason: str
+    owner: str
+    upstream: str
+
+    def link(self) -> str:
+        """The thread's address, or that there is none."""
+        return thread(self.upstream) or self.upstream
 
 
 @functools.cache

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 
+from mcore_compat.analysis import error_text
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.published import (
     CellRecord,
+    Compatibility,
     PublishedCause,
     PublishedRepair,
     PublishedRule,
@@ -23,7 +25,7 @@ from mcore_compat.analysis.published import (
 from mcore_compat.analysis.rules import CellSighting, Rule
 from mcore_compat.base import files
 from mcore_compat.core import profiles
-from mcore_compat.core.matrix import Matrix
+from mcore_compat.core.matrix import DeclaredReason, Matrix
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
@@ -34,16 +36,22 @@ from mcore_compat.results.repairs import Repair
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
 """Published beside it."""
-VERSION = "2.0.0"
+VERSION = "2.1.0"
 
 
 def text(all_: Collated) -> Iterator[str]:
     """The file's text in pieces."""
-    rows = (
-        to_builtins(record(e, all_.matrix, all_.repairs.get((e.cell, e.device_class))))
-        for e in all_.ordered
-    )
-    return files.json_pieces(_few(all_), "cells", rows)
+    return files.json_pieces(_few(all_), "cells", _rows(all_))
+
+
+def known(all_: Collated) -> Compatibility:
+    """What who reads the file has."""
+    return convert({**_few(all_), "cells": [*_rows(all_)]}, Compatibility)
+
+
+def _rows(all_: Collated) -> Iterator[Any]:
+    for e in all_.ordered:
+        yield to_builtins(record(e, all_.matrix, all_.repairs.get((e.cell, e.device_class))))
 
 
 def _few(all_: Collated) -> dict[str, Any]:
@@ -131,6 +139,7 @@ def _over_base(result: OverBase, matrix: Matrix) -> dict[str, Any]:
 
 def _causes(all_: Collated, device_class: str) -> Iterator[PublishedCause]:
     """Each failure once, with the versions over which it was seen."""
+    declared = {failure.cause.fingerprint: failure.declared for failure in all_.failures}
     for failure in all_.explained[device_class]:
         members = all_.by_cause[failure.fingerprint]
         cause = next(c for e, c in members if e.device_class == device_class)
@@ -150,6 +159,11 @@ def _causes(all_: Collated, device_class: str) -> Iterator[PublishedCause]:
             suspects=failure.suspects,
             undecided=failure.undecided,
             alike=failure.alike,
+            frames=error_text.frames_of(cause.traceback, cause.message, "suite."),
+            declared=tuple(
+                DeclaredReason(reason=rule.reason, owner=rule.owner, upstream=rule.upstream)
+                for rule in declared[failure.fingerprint]
+            ),
         )
 
 

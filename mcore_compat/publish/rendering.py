@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from mcore_compat.base.foreign import plain
 from mcore_compat.core.cells import AXES, series_of
+from mcore_compat.core.matrix import thread as issue
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import verdict
 
@@ -141,12 +142,6 @@ def _clean(value: Any) -> Any:
 def address(*parts: str) -> str:
     """A relative address, each part escaped."""
     return "/".join(quote(part, safe="") for part in parts)
-
-
-def issue(upstream: str) -> str:
-    """The page of `owner/repository#number`; empty for what is none."""
-    match = re.fullmatch(r"([\w.-]+/[\w.-]+)#(\d+)", upstream)
-    return f"https://github.com/{match[1]}/issues/{match[2]}" if match else ""
 
 
 @functools.cache

@@ -34,6 +34,7 @@ KINDS = {
     "cells": "cells/index.html",
     "releases": "releases/index.html",
     "causes": "causes/index.html",
+    "error": "causes/index.html?error='NoneType' object is not subscriptable",
 }
 
 

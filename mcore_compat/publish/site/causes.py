@@ -1,10 +1,15 @@
-"""A page for each cause of failures: where it was seen, over which versions, who knows. Pure."""
+"""A page for each cause of failures: where it was seen, over which versions, who knows;
+and their list, with a search of errors. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcore_compat.publish.rendering import render
+from mcore_compat.analysis import known_names
+from mcore_compat.analysis.error_search import ErrorSearch
+from mcore_compat.core.cells import AXES
+from mcore_compat.publish import compatibility_json
+from mcore_compat.publish.rendering import render, script_json
 from mcore_compat.publish.site.view import Site
 
 
@@ -18,4 +23,13 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             f"causes/{cause.cause.fingerprint}.html",
             render("cause.html", root="../", one=cause, cells=cells),
         )
-    yield "causes/index.html", render("causes.html", root="../", causes=causes)
+    data = script_json(search(site).data())
+    yield "causes/index.html", render("causes.html", root="../", causes=causes, data=data)
+
+
+def search(site: Site) -> ErrorSearch:
+    """What the page's search of errors looks through: as the command `explain --error` does."""
+    known = compatibility_json.known(site.all_)
+    releases = site.all_.releases
+    versions = {axis: [release.version for release in releases.of(axis)] for axis in AXES[:4]}
+    return ErrorSearch(known_names.known_errors(known, versions, site.all_.matrix.undeclared))

@@ -642,10 +642,92 @@
     changed();
   }
 
+  /* What is known of an error: error_search.js finds it, in the order of `explain --error`. */
+  const MOST_IN_ADDRESS = 1500;
+  function causes() {
+    const form = document.getElementById("error-form");
+    const field = form.elements.error;
+    const found = document.getElementById("error-found");
+    const said = document.getElementById("error-said");
+    const hint = [...said.childNodes];
+    let find = null;
+    let waiting = 0;
+
+    function item(match) {
+      const { known, seen, sure } = match;
+      const made = make("li");
+      const head = make("h3");
+      const there = link(known.first, "..", ...known.page.split("/"));
+      there.className = "foreign";
+      /* As mcore_compat.analysis.error_answer has it: Python says some things of any code. */
+      const open = sure && known.stock && known.frames.length && !seen.frames.length;
+      const where = open ? ` if it was raised in ${known.frames[0]}: ` : " ";
+      there.textContent = sure ? known.first : known.title;
+      head.append(make("span", sure ? "tag" : "tag bad", sure ? "known" : "near"), where, there);
+      made.append(head, make("p", "dim foreign", sure ? known.title : `there: ${known.first}`));
+      if (!sure && seen.frames.length && known.frames.length) {
+        made.append(make("p", "", `but: raised in ${known.frames[0]}, yours in ${seen.frames[0]}`));
+      }
+      const rest = make("ul", "plain lines");
+      rest.append(...known.rest.map((line) => make("li", "foreign", line)));
+      made.append(rest);
+      return made;
+    }
+    function summary({ asked, sure, matches, strange }) {
+      if (!asked) return "There is no error message in it, and no traceback.";
+      const others = strange.length ? ` Not known of what else is in it: ${strange.length}.` : "";
+      if (sure) return `Known: ${matches.length}, best first.${others}`;
+      return matches.length ? "Not known; the nearest known:" : "Not known, and nothing known is near to it.";
+    }
+    function show() {
+      const text = field.value;
+      if (!text.trim()) {
+        said.replaceChildren(...hint);
+        found.replaceChildren();
+        return;
+      }
+      find ??= errorSearch.searchIn(JSON.parse(document.getElementById("data").textContent));
+      const answer = find(text);
+      said.textContent = summary(answer);
+      found.replaceChildren(...answer.matches.map(item));
+    }
+    /* A log is no address: of what is long its first error goes there. */
+    function short(text) {
+      if (text.length <= MOST_IN_ADDRESS) return text;
+      const [first] = errorSearch.errors(text);
+      return first ? [...first.types.slice(0, 1), first.messages[0]].join(": ").slice(0, MOST_IN_ADDRESS) : "";
+    }
+    function fromAddress() {
+      const text = read().get("error") || "";
+      if (text === short(field.value)) return;
+      field.value = text;
+      show();
+    }
+    function changed() {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => {
+        keep({ error: short(field.value) });
+        show();
+      }, 150);
+    }
+    form.hidden = false;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.querySelector(".clear").addEventListener("click", () => {
+      field.value = "";
+      field.focus();
+      changed();
+    });
+    field.addEventListener("input", changed);
+    addEventListener("popstate", fromAddress);
+    addEventListener("hashchange", fromAddress);
+    fromAddress();
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
     theme();
     const page = document.body.dataset.page;
     if (page === "index") index();
     if (page === "choose") choose();
+    if (page === "causes") causes();
   });
 })();

@@ -1,0 +1,278 @@
+"""Text that people have of an error → the errors in it: a message, a traceback, or a whole log of
+many ranks. Pure, and repeated in `publish/site/static/error_search.js`: all patterns are of ASCII,
+each for one line, so that both read the same.
+
+Logs put a rank, a time or a level before each line, colour it, and break it where the terminal
+ends; paths and line numbers are of one machine and one release.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+MOST_LINES = 40
+"""Of one message: a state dict's missing keys are more, and no two models have the same."""
+
+CUT = 600
+"""Characters of a message that are published of a known error: where it is longer, its start is
+held against theirs."""
+
+MOST_ERRORS = 100
+"""Of one log, from its start and as many from its end: what failed first, and what ended it."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)")
+
+_LEVEL = r"(?:\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\]?(?: *[:|-])? ?)"
+
+_PREFIX = re.compile(
+    r"\[(?:rank|default|worker|node|host)[^0-9\]\n]?[0-9]+\]:? ?"
+    r"|\[[0-9]+,[0-9]+\]<std(?:err|out)>: ?"
+    r"|\([A-Za-z_][A-Za-z0-9_.:-]*(?:\([^)\n]*\))? pid=[0-9]+(?:, ip=[0-9.]+)?\) ?"
+    r"|\[?[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
+    rf"(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?\]?(?: [-|])? ?{_LEVEL}?"
+    r"|[EWIF][0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]+ +[0-9]+ [A-Za-z0-9_./-]+:[0-9]+\] ?"
+    r"|[0-9]{1,4}: "
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}: "
+    r"|[A-Za-z0-9_.-]+ +\| "
+    r"|E {3}"
+    r"|> "
+)
+"""What stands before a line of a log: torchrun's and mpirun's ranks, Ray's actors, times, glog,
+`srun -l`, `pdsh`, services, pytest's sign, and a quotation's."""
+
+_FILE = re.compile(r'[ \t]*File "')
+_FRAME = re.compile(r'[ \t|│]*File "([^"\n]{1,400})", line [0-9]+, in ([A-Za-z0-9_<>.]+)')
+_OTHER_FRAME = re.compile(
+    r"[ \t|│]*(?:File )?([A-Za-z0-9_./~\\-]+\.py):[0-9]+(?::|,)? in ([A-Za-z0-9_<>.]+)"
+)
+"""As IPython, Rich and pytest write it."""
+
+_RAISED = re.compile(
+    r"((?:[A-Za-z_][A-Za-z0-9_]*\.)*[A-Za-z_][A-Za-z0-9_]*"
+    r"(?:Error|Exception|Interrupt|Exit|Timeout|Failure))(:|$)[ \t]*([^\n]*)"
+)
+_ENDED = re.compile(
+    r"((?:[A-Za-z_][A-Za-z0-9_]*\.)*[A-Z][A-Za-z0-9_]*|AssertionError)(:|$)[ \t]*([^\n]*)"
+)
+"""What ends a traceback: the exception may be called anything."""
+
+_WITHIN = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*(?:Error|Exception)): ([^\n]+)", re.ASCII)
+_COMPLAINT = re.compile(r"(?:^|[^A-Za-z_])(?:error|fatal):? ([^\n]+)", re.ASCII | re.IGNORECASE)
+
+_HINTS = (
+    *("rror", "RROR", "atal", "ATAL", "Exception", "Interrupt", "Exit", "Timeout", "Failure"),
+    *("Traceback", 'File "', ".py:"),
+)
+"""What a line of a long log has that is looked at, with those right after it."""
+
+SHORT = 400
+"""Lines of a text of which all are looked at."""
+
+_TRACEBACK = "Traceback (most recent call last)"
+_CHAINED = ("During handling of the above", "The above exception was")
+
+_TYPES = re.compile(
+    r"^[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*\.)*([A-Z][A-Za-z0-9_]*(?:Error|Exception)): "
+)
+_ALL_TYPES = re.compile(r"\b([A-Z][A-Za-z0-9_]*(?:Error|Exception)):", re.ASCII)
+_PACKAGES = re.compile(r"(?:[A-Za-z]:)?[^ \t\n'\":,;()<>\[\]]*/(?:site|dist)-packages/")
+_PATH = re.compile(r"(?:/[^ \t\n'\":,;()<>\[\]/]+)*/([^ \t\n'\":,;()<>\[\]/]+)")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+", re.ASCII)
+_TEMPORARY = re.compile(r"\b(?:tmp|mcore-compat-suite-)[A-Za-z0-9_]{6,}", re.ASCII)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COUNTED = re.compile(r"(?:_[0-9]+)+$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenError:
+    """An error as a person has it: `types` are those of its exception and of those that its
+    message carries, `messages` the ways in which its lines may belong together, `frames` of its
+    traceback as `frame_key` has them, the innermost first; `count`: how often it is there."""
+
+    types: tuple[str, ...]
+    messages: tuple[str, ...]
+    frames: tuple[str, ...] = ()
+    count: int = 1
+
+    @property
+    def title(self) -> str:
+        """`TypeError: ...`, its message's first line."""
+        return ": ".join(filter(None, [*self.types[:1], self.messages[0]]))
+
+
+@functools.lru_cache(maxsize=1024)
+def words(message: str) -> tuple[str, ...]:
+    """What of a message tells it from others: its words and names once each, in order, without
+    paths, numbers, addresses and the types of exceptions that it carries."""
+    text = message
+    while match := _TYPES.match(text):
+        text = text[match.end() :]
+    text = _PACKAGES.sub("", text)
+    text = _PATH.sub(r" \1", text)
+    text = _TEMPORARY.sub(" ", _ADDRESS.sub(" ", text))
+    found = (_COUNTED.sub("", word).lower() for word in _WORD.findall(text))
+    return tuple(dict.fromkeys(word for word in found if word.strip("_")))
+
+
+def types_in(message: str) -> list[str]:
+    """The types of exceptions that a message carries."""
+    return list(dict.fromkeys(_ALL_TYPES.findall(message)))
+
+
+def frame_key(path: str, function: str) -> str:
+    """A frame without what differs between machines and releases: two parts of the module's name
+    and the function's; empty where there is no file. `path` is a file's, or a module's name."""
+    if path.startswith("<"):  # of the import system, which stands in every traceback of imports
+        return ""
+    parts = re.split(r"[/\\]+", path)
+    parts = parts if len(parts) > 1 or path.endswith(".py") else path.split(".")
+    names = [part.removesuffix(".py") for part in parts]
+    names = [name for name in names if name not in ("", "__init__")]
+    return f"{'.'.join(names[-2:])}:{function.rpartition('.')[2]}"
+
+
+def errors(text: str) -> list[SeenError]:
+    """The errors in a text, each once, in order; where none is recognized and it is short, all of
+    it is one's message."""
+    rows = _lines(text)
+    every = _once(_raised(rows))
+    if not every:
+        every = _once(_mentioned(rows))
+    if not every and 0 < len(rows) <= MOST_LINES:
+        told = [match[1] for match in map(_COMPLAINT.search, rows) if match]
+        every = [SeenError(types=(), messages=(*_joined(rows), *told))]
+    if len(every) > 2 * MOST_ERRORS:
+        every = [*every[:MOST_ERRORS], *every[-MOST_ERRORS:]]
+    return every
+
+
+def frames_of(traceback: str, message: str, without: str) -> tuple[str, ...]:
+    """The frames of that exception of a traceback which says most of `message`, the innermost
+    first; but for those of modules whose name begins with `without`."""
+    asked = {*words(message)}
+    every = [error for error in errors(traceback) if error.frames]
+    best = max(every, key=lambda e: len(asked & {*words(e.messages[-1])}), default=None)
+    frames = best.frames if best else ()
+    return tuple(frame for frame in frames if not frame.startswith(without))
+
+
+def _lines(text: str) -> list[str]:
+    """Without colours and what a log puts before each line; empty ones in between are kept."""
+    rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if len(rows) > SHORT:
+        rows = _near_hints(rows)
+    rows = [_bare(row) for row in rows]
+    while rows and not rows[0]:
+        del rows[0]
+    while rows and not rows[-1]:
+        del rows[-1]
+    return rows
+
+
+def _near_hints(rows: Sequence[str]) -> list[str]:
+    """What may belong to an error; an empty row stands for all rows between."""
+    kept: list[str] = []
+    last = -MOST_LINES
+    for place, row in enumerate(rows):
+        if any(hint in row for hint in _HINTS):
+            last = place
+        if place < last + MOST_LINES:
+            kept.append(row)
+        elif kept and kept[-1]:
+            kept.append("")
+    return kept
+
+
+def _bare(row: str) -> str:
+    if "\x1b" in row:
+        row = _COLOURS.sub("", row)
+    for _ in range(4):
+        match = _PREFIX.match(row)
+        if match is None:
+            break
+        row = row[match.end() :]
+    return row.rstrip(" \t")
+
+
+def _unbroken(rows: Sequence[str]) -> Iterator[str]:
+    """The rows, those that name a frame's file put together again where a terminal broke them."""
+    place = 0
+    while place < len(rows):
+        row, place = rows[place], place + 1
+        if _FILE.match(row):
+            for more in range(3):
+                joined = row + "".join(rows[place : place + more])
+                if _FRAME.match(joined):
+                    row, place = joined, place + more
+                    break
+        yield row
+
+
+def _frame(row: str) -> str | None:
+    match = _FRAME.match(row) or _OTHER_FRAME.match(row)
+    return frame_key(match[1], match[2]) if match else None
+
+
+def _raised(rows: Sequence[str]) -> Iterator[SeenError]:
+    """Each exception that stands at the start of a line, with the frames before it."""
+    frames: list[str] = []
+    before: list[str] = []
+    open_: list[str] = []
+    kind = ""
+    for row in (*_unbroken(rows), ""):
+        started = _TRACEBACK in row
+        frame = None if started else _frame(row)
+        ended = None if started or frame is not None else (_ENDED if frames else _RAISED).match(row)
+        if kind and (started or frame is not None or ended or not row or row.startswith(_CHAINED)):
+            yield _error(kind, open_, before)
+            kind, open_ = "", []
+        if started:
+            # The exception of another rank, told in the message of the one that waited for it.
+            frames = [*before] if "(RANK" in row else []
+        elif frame is not None:
+            frames += [frame] if frame else []
+        elif ended and (ended[2] or frames):
+            kind, open_, before, frames = ended[1], [ended[3]], frames, []
+        elif kind and len(open_) < MOST_LINES:
+            open_.append(row)
+
+
+def _error(kind: str, rows: Sequence[str], frames: Sequence[str]) -> SeenError:
+    messages = _joined(rows)
+    types = dict.fromkeys([kind.rpartition(".")[2], *types_in(messages[0])])
+    innermost = tuple(dict.fromkeys(reversed(frames)))
+    return SeenError(types=tuple(types), messages=messages, frames=innermost)
+
+
+def _joined(rows: Sequence[str]) -> tuple[str, ...]:
+    """A message's first line, its start, all of its lines, and these as if a terminal had broken
+    words."""
+    some = [row.strip(" \t") for row in rows[:MOST_LINES]]
+    whole = " ".join(some)
+    start = whole[:CUT].rpartition(" ")[0] if len(whole) >= CUT else whole
+    first = " ".join(some[: 1 + some[0].endswith(":")])  # which only announces the next
+    return tuple(dict.fromkeys((first, start, whole, "".join(some))))
+
+
+def _mentioned(rows: Sequence[str]) -> Iterator[SeenError]:
+    """Exceptions within a line, else what calls itself an error."""
+    within = [match for row in rows for match in _WITHIN.finditer(row)]
+    for match in within:
+        types = dict.fromkeys([match[1], *types_in(match[2])])
+        yield SeenError(types=tuple(types), messages=(match[2],))
+    if not within and len(rows) > 1:
+        for row in rows:
+            if complaint := _COMPLAINT.search(row):
+                yield SeenError(types=(), messages=(complaint[1],))
+
+
+def _once(found: Iterator[SeenError]) -> list[SeenError]:
+    counted: dict[tuple[object, ...], SeenError] = {}
+    for error in found:
+        key = (error.types, error.frames, *words(error.messages[-1]))
+        first = counted.get(key)
+        counted[key] = replace(first, count=first.count + 1) if first else error
+    return list(counted.values())

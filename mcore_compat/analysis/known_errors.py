@@ -1,0 +1,271 @@
+"""Published data → errors that are known, each with its answer in a few lines. Pure.
+
+Failures of checks, and how they fail that work under a condition alone; names that a release does
+not have, requirements that nothing declares, and what cannot be resolved or built are in
+`mcore_compat.analysis.known_names`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mcore_compat.analysis import recommend
+from mcore_compat.analysis.error_text import CUT, frame_key, types_in, words
+from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
+from mcore_compat.analysis.rules import Bound, inside
+from mcore_compat.base import foreign
+from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.core.outcomes import FAILURES, HOLDS
+
+MOST_RULES = 3
+"""That are told in one line; the others are counted."""
+
+LONGEST = 160
+"""Characters of a message in a title."""
+
+_STOCK = """
+a an and are argument arguments at attribute be bool bytes call callable cannot could d dict element
+expected float for from function got has have in index int invalid is iterable items key len list
+many module must named no non none nonetype not object of or out position range required
+sequence set size str string subscriptable supported takes tensor to tuple type types unpack
+unsupported value values were with
+"""
+STOCK = frozenset(_STOCK.split())
+"""Words of which Python's own messages are made: they tell nothing of whose code it is."""
+
+
+class Answer(NamedTuple):
+    """`first` answers; `rest` tells what it rests on; `page`: of the site, from its root."""
+
+    first: str
+    rest: tuple[str, ...]
+    page: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownError:
+    """An error that is known: by its exception's `types` (empty where it may be any), its message's
+    `words`, and the `frames` of its traceback, where it has one. `tell` makes its answer."""
+
+    key: str
+    title: str
+    types: tuple[str, ...]
+    words: tuple[str, ...]
+    frames: tuple[str, ...]
+    tell: Callable[[], Answer]
+    fingerprints: tuple[str, ...] = ()
+    """Of the causes that it is."""
+
+    @property
+    def stock(self) -> bool:
+        """Whether any code at all can raise it with this message."""
+        return STOCK.issuperset(self.words)
+
+    def told(self) -> list[object]:
+        """Its title, whether it is `stock`, and its answer: as the site's script has it."""
+        answer = self.tell()
+        return [self.title, int(self.stock), answer.first, [*answer.rest], answer.page]
+
+
+def title(kind: str, message: str) -> str:
+    """`TypeError: ...` on one line."""
+    text = foreign.line(message)
+    types = types_in(f"{kind}:")
+    text = text if not types or text.startswith(kind) else f"{kind}: {text}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+class Failures:
+    """The failures of a compatibility's checks as known errors. `releases`: all versions of each
+    axis, oldest first, by which those are named that nobody ran."""
+
+    def __init__(self, known: Compatibility, releases: Mapping[str, Sequence[str]]) -> None:
+        self._known, self._releases = known, releases
+
+    def all(self) -> Iterator[KnownError]:
+        """Causes that nothing but words or numbers tells apart are one; those first that were seen
+        in most cells."""
+        groups: dict[tuple[str, tuple[str, ...], str], list[PublishedCause]] = {}
+        for cause in self._known.causes:
+            whole = cause.message[:CUT].rpartition(" ")[0] if len(cause.message) >= CUT else ""
+            said = words(whole or cause.message)
+            groups.setdefault((cause.type, said, cause.frame), []).append(cause)
+        for (_, said, _), causes in groups.items():
+            first = causes[0]
+            of_suite = first.frame.startswith("suite.")
+            types = [] if of_suite else [first.type, *types_in(first.message)]
+            yield KnownError(
+                key=first.fingerprint,
+                title=title("" if of_suite else first.type, first.message)
+                + ("" if of_suite or not first.frame else f" (in {first.frame})"),
+                types=tuple(dict.fromkeys(types)),
+                words=said,
+                frames=() if of_suite else _frames(first),
+                tell=functools.partial(self._cause, tuple(causes)),
+                fingerprints=tuple(cause.fingerprint for cause in causes),
+            )
+        yield from self._conditional({said for _, said, _ in groups})
+
+    def _conditional(self, failures: Collection[tuple[str, ...]]) -> Iterator[KnownError]:
+        """How checks fail with all defaults that hold under a condition, where nothing fails so
+        without one."""
+        groups: dict[tuple[str, ...], list[tuple[CellRecord, str]]] = {}
+        for cell in self._known.cells:
+            for check in cell.conditions:
+                reason = cell.reasons.get(check)
+                if reason and words(reason) not in failures:
+                    groups.setdefault(words(reason), []).append((cell, check))
+        for said, where in sorted(groups.items(), key=lambda row: -len(row[1])):
+            reason = where[0][0].reasons[where[0][1]]
+            yield KnownError(
+                key=" ".join(("condition", *said)),
+                title=title("", reason),
+                types=tuple(types_in(reason)),
+                words=said,
+                frames=(),
+                tell=functools.partial(self._condition, said, tuple(where)),
+            )
+
+    def _cause(self, causes: Sequence[PublishedCause]) -> Answer:
+        first = causes[0]
+        why = dict.fromkeys(reason for cause in causes for reason in cause.declared)
+        rules = dict.fromkeys(_either(fit) for cause in causes for fit in cause.rivals)
+        seen = [self._cell(name, cause) for cause in causes for name in cause.cells]
+        repairs = self._repairs(first)
+        count = "1 cell" if len(seen) == 1 else f"{len(seen)} cells"
+        where = some([*rules]) or f"in {count}, and none shows it working"
+        if repairs and not rules:
+            where = f"holds, and nothing is lost, with {repairs[0]}"
+        text = "; ".join(reason.reason for reason in why) or "why is not known yet"
+        rest = [f"holds with: {repair}" for repair in repairs]
+        rest += [f"whose: {reason.owner}; {reason.link()}" for reason in why]
+        if not why and first.attributed_to and first.bounded_rules:
+            rest += [f"decided by: {' or '.join(first.attributed_to)}"]
+        bounds = _bounds(causes)
+        if bounds:
+            edges = [f"{bound.specifier()} ({bound.edges()})" for bound in bounds]
+            rest.append(f"since: {some(edges)}")
+        rest.append(f"take: {self._instead(causes)}")
+        if likely := self._likely(bounds):
+            rest.append(f"likely too, and not run: {likely}")
+        newest = max((cell.taken[:10] for cell in seen), default="")
+        more = f"; mcore-compat explain {seen[0].name}" if seen else ""
+        rest.append(
+            f"tested: {_checks(first)} so in {count} ({first.device_class}, {newest}){more}"
+        )
+        return Answer(f"{where}: {text}", tuple(rest), f"causes/{first.fingerprint}.html")
+
+    def _condition(self, said: Sequence[str], where: Sequence[tuple[CellRecord, str]]) -> Answer:
+        conditions = dict.fromkeys(cell.conditions[check] for cell, check in where)
+        first = "; or ".join(foreign.line(text) for text in conditions)
+        cells = {cell.name: cell for cell, _ in where}
+        why = dict.fromkeys(
+            reason
+            for cause in self._known.causes
+            for reason in cause.declared
+            if {*said} <= {*words(cause.message)}
+        )
+        rest = [f"whose: {reason.owner}; {reason.link()}: {reason.reason}" for reason in why]
+        rest.append(f"tested: {span(cells.values())}")
+        rest += [f"repaired by: {cell.repair.text()}" for cell in cells.values() if cell.repair][:1]
+        rest.append(f"more: mcore-compat explain {next(iter(cells))}")
+        page = f"cells/{next(iter(cells))}.html"
+        return Answer(f"holds, and nothing is lost, with: {first}", tuple(rest[:6]), page)
+
+    def _cell(self, name: str, cause: PublishedCause) -> CellRecord:
+        return self._known.cell(name, cause.device_class)
+
+    def _repairs(self, cause: PublishedCause) -> list[str]:
+        """Conditions under which checks hold that fail so elsewhere."""
+        said = {*words(cause.message)}
+        found = (
+            cell.conditions[check]
+            for cell in self._known.cells
+            for check in cell.conditions
+            if check in cause.checks and {*words(cell.reasons.get(check, "-"))} <= said
+        )
+        return [foreign.line(text) for text in dict.fromkeys(found)][:2]
+
+    def _instead(self, causes: Sequence[PublishedCause]) -> str:
+        """The best and newest cell in which these checks hold."""
+        checks = {check for cause in causes for check in cause.checks}
+        good = [
+            cell
+            for cell in self._known.cells
+            if cell.device_class == causes[0].device_class and _holds(cell, checks)
+        ]
+        if not good:
+            return "no tested cell is without it"
+        best = min(good, key=recommend.rank)
+        pins = ", ".join(f"{axis} {best.pins[axis]}" for axis in AXES)
+        with_it = ", some of it under a condition" if checks & best.conditions.keys() else ""
+        return f"{pins} ({best.name}, {best.outcome}, tested {best.taken[:10]}){with_it}"
+
+    def _likely(self, bounds: Iterable[Bound]) -> str:
+        """Releases that nobody ran, beside those that fail so."""
+        found = []
+        for bound in bounds:
+            tested = {cell.pins.get(bound.axis) for cell in self._known.cells}
+            every = self._releases.get(bound.axis, ())
+            between = [v for v in every if v not in tested and inside(v, bound.low, bound.high)]
+            if between:
+                found.append(f"{bound.axis} {some(between)}")
+            if bound.next_above is None:
+                found.append(f"{bound.axis} newer than {bound.high}")
+        return ", ".join(found)
+
+
+def _holds(cell: CellRecord, checks: Iterable[str]) -> bool:
+    """Whether none of some checks fails, and one holds at least."""
+    ended = [cell.checks.get(check) for check in checks]
+    bad = {*FAILURES, "blocked"}
+    return any(word in HOLDS for word in ended) and not any(word in bad for word in ended)
+
+
+def _frames(cause: PublishedCause) -> tuple[str, ...]:
+    """Those of its traceback, and in any case the one in which it was raised."""
+    module, _, function = cause.frame.partition(":")
+    return cause.frames or ((frame_key(module, function),) if module else ())
+
+
+def _checks(cause: PublishedCause) -> str:
+    more = f" and {len(cause.checks) - 1} more" if len(cause.checks) > 1 else ""
+    return f"{cause.checks[0]}{more} fail{'' if more else 's'}"
+
+
+def _either(rules: Sequence[str]) -> str:
+    """Rules that cannot be told apart, what all of them have said once."""
+    parts = [rule.split(" and ") for rule in rules]
+    common = [part for part in parts[0] if all(part in other for other in parts)]
+    rest = [" and ".join(p for p in other if p not in common) for other in parts]
+    if len(rules) == 1 or not all(rest):
+        return " or ".join(rules)
+    either = " or ".join(rest)
+    return f"{' and '.join(common)} and ({either})" if common else either
+
+
+def _bounds(causes: Iterable[PublishedCause]) -> list[Bound]:
+    """The intervals of all rules, each once."""
+    every = (b for cause in causes for rule in cause.bounded_rules for b in rule.bounds)
+    return [*{bound.specifier(): bound for bound in every}.values()]
+
+
+def some(texts: Sequence[str]) -> str:
+    """`a; b; c and 2 more`."""
+    more = f" and {len(texts) - MOST_RULES} more" if len(texts) > MOST_RULES else ""
+    return f"{'; '.join(texts[:MOST_RULES])}{more}"
+
+
+def span(cells: Iterable[CellRecord]) -> str:
+    """How many cells, and from which to which megatron-core and ModelOpt."""
+    rows = list(cells)
+    texts = []
+    for axis in AXES[:2]:
+        versions = sorted({cell.pins[axis] for cell in rows}, key=parsed)
+        texts.append(f"{axis} {' to '.join(dict.fromkeys((versions[0], versions[-1])))}")
+    newest = max(cell.taken[:10] for cell in rows)
+    count = "1 cell" if len(rows) == 1 else f"{len(rows)} cells"
+    return f"{count} of {', '.join(texts)} ({newest})"

@@ -1,0 +1,222 @@
+"""Published data → known errors that are no failure of a check: names that a release does not
+have, imports that nothing declares, what cannot be resolved or built. Pure."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from packaging.requirements import Requirement
+
+from mcore_compat.analysis.declarations import Finding
+from mcore_compat.analysis.error_text import frame_key, words
+from mcore_compat.analysis.known_errors import Answer, Failures, KnownError, some, span, title
+from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedChange
+from mcore_compat.base import foreign
+from mcore_compat.core.cells import parsed
+from mcore_compat.core.matrix import Undeclared
+
+MODULES = {"pyyaml": "yaml", "setuptools": "pkg_resources"}
+"""What is imported of a package that is not called so."""
+
+PACKAGES = {"megatron": "megatron-core", "modelopt": "nvidia-modelopt"}
+"""Whose a module is."""
+
+_IMPORTS = re.compile(r"(?P<package>[\w.-]+) imports (?P<module>\w+)")
+_PLACE = re.compile(r"(?P<module>[\w.]+) of (?P<package>[\w.-]+) ")
+_HAS_NONE = re.compile(r"(?P<module>\w+(?:\.\w+)+) has no (?P<name>\w+)")
+_TAKES_NONE = re.compile(r"(?P<module>\w+(?:\.\w+)+)\.(?P<function>\w+) takes no (?P<name>\w+)")
+"""How checks say that a release does not have what they ask of it."""
+
+MISSING_NAME = ("ImportError", "AttributeError")
+MISSING_MODULE = ("ModuleNotFoundError", "ImportError")
+CALL = ("TypeError",)
+
+
+def known_errors(
+    known: Compatibility,
+    releases: Mapping[str, Sequence[str]],
+    undeclared: Sequence[Undeclared] = (),
+) -> list[KnownError]:
+    """All errors of which something is known; the first of equal ones comes first."""
+    every = [
+        *Failures(known, releases).all(),
+        *_imports(known, undeclared),
+        *_changes(known.drift),
+        *_lacking(known.cells),
+        *_never_ran(known.cells),
+    ]
+    return [*{one.key: one for one in reversed(every)}.values()][::-1]
+
+
+def _imports(known: Compatibility, undeclared: Sequence[Undeclared]) -> Iterator[KnownError]:
+    """Modules that a package imports and does not ask for."""
+    firsts: dict[tuple[str, str], dict[tuple[str, str], list[str]]] = {}
+    rests: dict[tuple[str, str], list[str]] = {}
+    for rule in undeclared:
+        for text in rule.requires:
+            name = Requirement(text).name
+            where = (MODULES.get(name, name.replace("-", "_")), rule.imported_by)
+            firsts.setdefault(where, {}).setdefault((text, rule.of), []).append(str(rule.when))
+            rests.setdefault(where, []).append(
+                f"imported by: {rule.imported_by} ({rule.of} {rule.when}): {rule.reason}"
+            )
+    tested: dict[tuple[str, str], Answer] = {}
+    cells = {cell.name: cell for cell in known.cells}
+    for finding in known.findings:
+        match = _IMPORTS.fullmatch(finding.subject)
+        if match and finding.imported_in:
+            place = _PLACE.match(finding.imported_in[0])
+            where = (match["module"], place["module"] if place else "")
+            pins = [cells[name].pins for name in finding.cells if name in cells]
+            tested[where] = _not_asked_for(finding, match["module"], pins)
+    for where in {**firsts, **tested}:
+        module, by = where
+        message = f"No module named '{module}'"
+        rows = [
+            f'pip install "{text}": {of} {" and ".join(when)} needs it and does not declare it'
+            for (text, of), when in firsts.get(where, {}).items()
+        ]
+        seen = tested.get(where, Answer("", ()))
+        answer = Answer("; ".join(rows) or seen.first, (*rests.get(where, ()), *seen.rest))
+        yield KnownError(
+            key=f"import {module} {by}",
+            title=title("", f"ModuleNotFoundError: {message}, in {by}"),
+            types=MISSING_MODULE,
+            words=words(message),
+            frames=(frame_key(by, "<module>"),) if by else (),
+            tell=functools.partial(_told, answer._replace(page=seen.page or "index.html")),
+        )
+
+
+def _not_asked_for(finding: Finding, module: str, pins: Sequence[Mapping[str, str]]) -> Answer:
+    versions = sorted({p[finding.package] for p in pins if finding.package in p}, key=parsed)
+    of = f"{finding.package} {' to '.join(dict.fromkeys([*versions[:1], *versions[-1:]]))}"
+    rest = (
+        f"imported by: {finding.imported_in[0]}",
+        f"tested: {len(finding.cells)} cells, e.g. {finding.cells[0]}",
+    )
+    package = module.replace("_", "-")
+    first = f"pip install {package}: {of} imports {module} and does not declare it"
+    return Answer(first, rest, f"cells/{finding.cells[0]}.html")
+
+
+def _changes(drift: Iterable[PublishedChange]) -> Iterator[KnownError]:
+    """Names and parameters that came, went or moved."""
+    groups: dict[str, list[PublishedChange]] = {}
+    for change in drift:
+        if message := _message(change):
+            groups.setdefault(message, []).append(change)
+    for message, changes in groups.items():
+        yield KnownError(
+            key=message,
+            title=title("", message),
+            types=CALL if changes[0].name else MISSING_NAME,
+            words=words(message),
+            frames=(),
+            tell=functools.partial(_changed, tuple(changes)),
+        )
+
+
+def _message(change: PublishedChange) -> str:
+    """What Python says to a caller of the other release; empty where nothing is missing."""
+    module, _, name = change.subject.partition(":")
+    if not name:
+        return ""
+    if change.name and change.kind in ("parameter added", "parameter removed"):
+        return f"{name}() got an unexpected keyword argument '{change.name}'"
+    if change.kind not in ("added", "removed", "moved"):
+        return ""
+    owner, _, attribute = name.removesuffix(".__init__").rpartition(".")
+    if owner:
+        return f"type object '{owner}' has no attribute '{attribute}'"
+    return f"cannot import name '{attribute}' from '{module}'"
+
+
+_HOW = {
+    "parameter added": "takes {name} from {package} {after} on, not yet in {before}",
+    "parameter removed": "took {name} until {package} {before}, and no more in {after}",
+    "added": "is there from {package} {after} on, not yet in {before}",
+    "removed": "was there until {package} {before}, and no more in {after}",
+    "moved": "is {new} from {package} {after} on",
+}
+
+
+def _changed(changes: Sequence[PublishedChange]) -> Answer:
+    rows, rest = [], []
+    for change in changes:
+        names = {field: getattr(change, field) for field in ("name", "package", "new")}
+        text = _HOW[change.kind].format(**names, before=change.before, after=change.after)
+        rows.append(f"{change.subject} {text}")
+        older = change.kind in ("removed", "parameter removed", "moved")
+        rest.append(
+            f"take: {change.package} "
+            + (f"{change.before} or older" if older else f"{change.after} or newer")
+        )
+        if change.not_tested:
+            between = some(change.not_tested)
+            rest.append(f"between, and not run: {change.package} {between}")
+    return Answer(some(rows), tuple(dict.fromkeys(rest)), "releases/index.html")
+
+
+def _lacking(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
+    """What checks did not find in a release."""
+    groups: dict[str, dict[str, CellRecord]] = {}
+    for cell in cells:
+        for reason in cell.reasons.values():
+            if _HAS_NONE.fullmatch(reason) or _TAKES_NONE.fullmatch(reason):
+                groups.setdefault(reason, {})[cell.name] = cell
+    for reason, where in groups.items():
+        if match := _TAKES_NONE.fullmatch(reason):
+            message = f"{match['function']}() got an unexpected keyword argument '{match['name']}'"
+            types: tuple[str, ...] = CALL
+        elif match := _HAS_NONE.fullmatch(reason):
+            message = f"module '{match['module']}' has no attribute '{match['name']}'"
+            types = MISSING_NAME
+        else:
+            continue
+        yield KnownError(
+            key=reason,
+            title=title("", message),
+            types=types,
+            words=words(message),
+            frames=(),
+            tell=functools.partial(_absent, reason, match["module"], tuple(where.values())),
+        )
+
+
+def _absent(reason: str, module: str, cells: Sequence[CellRecord]) -> Answer:
+    package = PACKAGES.get(module.partition(".")[0], "")
+    versions = sorted({cell.pins[package] for cell in cells if package}, key=parsed)
+    of = f"{package} {' to '.join(dict.fromkeys([*versions[:1], *versions[-1:]]))}: "
+    rest = (f"tested: {span(cells)}", f"more: mcore-compat explain {cells[0].name}")
+    return Answer(f"{of if package else ''}{reason}", rest, f"cells/{cells[0].name}.html")
+
+
+def _never_ran(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
+    """Why cells did not come to their checks."""
+    groups: dict[tuple[str, ...], list[CellRecord]] = {}
+    for cell in cells:
+        if cell.reason and not cell.checks:
+            groups.setdefault((cell.outcome, *words(cell.reason)), []).append(cell)
+    for (outcome, *said), where in groups.items():
+        reasons = dict.fromkeys(foreign.line(str(cell.reason)) for cell in where)
+        rest: tuple[str, ...] = (
+            *(f"also: {reason}" for reason in [*reasons][1:3]),
+            f"tested: {span(where)}",
+            f"more: mcore-compat explain {where[0].name}",
+        )
+        answer = Answer(f"{outcome}: {next(iter(reasons))}", rest, f"cells/{where[0].name}.html")
+        yield KnownError(
+            key=" ".join((outcome, *said)),
+            title=title("", str(where[0].reason)),
+            types=(),
+            words=tuple(said),
+            frames=(),
+            tell=functools.partial(_told, answer),
+        )
+
+
+def _told(answer: Answer) -> Answer:
+    return answer
