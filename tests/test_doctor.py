@@ -14,7 +14,6 @@ from msgspec import structs
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor, published
-from mcore_compat.analysis.doctor import FAULT, KNOWN, NOTE
 from mcore_compat.analysis.published import (
     CellRecord,
     Compatibility,
@@ -22,6 +21,7 @@ from mcore_compat.analysis.published import (
     PublishedRepair,
     PublishedRule,
 )
+from mcore_compat.analysis.remarks import FAULT, KNOWN, NOTE
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.matrix import Matrix

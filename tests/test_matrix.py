@@ -110,7 +110,13 @@ def test_a_selection_that_matches_nothing_is_an_error(declared: Matrix, known: R
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("compat-0.99-modelopt0.21", 'did you mean "0.19"'),
+        (
+            "compat-0.99-modelopt0.21",
+            'no release 0.99; did you mean "compat-0.19-modelopt0.21"',
+        ),
+        ("compat-0.61-modelopt0.41", 'did you mean "compat-0.16-modelopt0.41"'),
+        ("compat-0.91-modelopt0.14-te2.11", 'did you mean "compat-0.19-modelopt0.41-te2.11"'),
+        ("compat-0.16-modelopt0.41-torch2.9.1+cu128", '"compat-0.16-modelopt0.41-torch2.9.1"'),
         ("compat-0.9-modelopt0.22", "did you mean"),
         ("compt-0.9-modelopt0.21", 'did you mean "compat-0.9-modelopt0.21"'),
         ("compat-0.9", "is not the name of a cell"),

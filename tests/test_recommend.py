@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_doctor import PINS, changed, record
+from test_doctor import PINS, changed, published_of, record
 
-from mcore_compat.analysis import recommend
+from mcore_compat import cli
+from mcore_compat.analysis import published, recommend
+from mcore_compat.analysis.constraints import ALIASES, parse
 from mcore_compat.analysis.published import CellRecord
-from mcore_compat.analysis.recommend import advise, parse
-from mcore_compat.base.errors import UsageError
+from mcore_compat.analysis.recommend import advise
+from mcore_compat.core.profiles import DEFAULT
 
 
 def cell(
     name: str, fails: tuple[str, ...] = (), device: str = "host", cuda: int = 12, **pins: str
 ) -> CellRecord:
-    named = {recommend.ALIASES[k]: v for k, v in pins.items()}
+    named = {ALIASES[k]: v for k, v in pins.items()}
     checks = {"restore[gpt]": "works", **dict.fromkeys(fails, "broken")}
     return changed(
         record({**PINS, **named}),
@@ -75,12 +76,16 @@ def test_evidence_counts_before_age() -> None:
 
 
 def test_where_none_fits_the_constraint_in_the_way_is_named() -> None:
-    advice = advise(parse("torch 2.9, python 3.12, modelopt >=0.45"), CELLS)
+    advice = advise(parse("torch 2.9, python 3.12, modelopt >=0.45"), CELLS[:3])
     assert advice.cells == ()
     told = {" and ".join(c.text for c in dropped): best.name for dropped, best in advice.in_the_way}
     assert told == {"torch 2.9": "new", "modelopt >=0.45": "mid"}
-    text = "\n".join(recommend.lines(advice, "x", 5))
-    assert 'without "torch 2.9":' in text
+    said = recommend.lines(advice, Path("x"), 5)
+    assert said[0] == (
+        'no tested combination fits all of this; in the way: "modelopt >=0.45" or "torch 2.9"'
+    )
+    assert "the next newer: torch 2.9 -> 2.13.0:" in said
+    assert 'without "modelopt >=0.45": nvidia-modelopt >=0.45 -> 0.41.0:' in said
 
 
 def test_two_that_stand_in_the_way_together_are_named_together() -> None:
@@ -88,6 +93,9 @@ def test_two_that_stand_in_the_way_together_are_named_together() -> None:
     ((dropped, best),) = advice.in_the_way
     assert {c.text for c in dropped} == {"torch 1.0", "te 1.0"}
     assert best.name == "mid"
+    assert [n.text() for n in advice.instead] == [
+        "the next newer torch: torch 1.0 -> 2.9.1, transformer-engine 1.0 -> 2.11.0"
+    ]
 
 
 def test_a_version_of_which_cells_know_less_is_said_to_be_taken_otherwise() -> None:
@@ -101,31 +109,141 @@ def test_a_version_of_which_cells_know_less_is_said_to_be_taken_otherwise() -> N
     assert advise(parse("python >=3.12.3"), CELLS).notes == ()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("troch 2.9", 'no such axis "troch"; did you mean "torch"'),
-        ("torch newest", "neither a version nor a specifier"),
-        ("2.9", "names no package"),
-        ("te 2.9, transformer-engine 2.10", "is constrained already"),
-    ],
+LINE = (
+    cell("a12", mcore="0.12.3", modelopt="0.29.0"),
+    cell("a15", mcore="0.15.3", modelopt="0.39.0"),
+    cell("a15-lossy", ("restore[gpt]",), mcore="0.15.3", modelopt="0.47.0"),
+    cell("a16", mcore="0.16.1", modelopt="0.41.0"),
+    cell("a19", mcore="0.19.2", modelopt="0.46.1"),
 )
-def test_what_cannot_be_understood_is_told(text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse(text)
 
 
-@given(st.text(max_size=40))
-def test_no_text_is_more_than_a_usage_error(text: str) -> None:
-    with contextlib.suppress(UsageError):
-        assert all(c.axis in recommend.ALIASES.values() for c in parse(text))
+def near(text: str, cells: tuple[CellRecord, ...] = LINE) -> list[tuple[str, str]]:
+    return [(n.text(), n.cell.name) for n in advise(parse(text), cells).instead]
 
 
-def test_each_line_has_its_constraints_file(tmp_path: Path) -> None:
-    (tmp_path / "new.txt").write_text("# Use: pip install -c THIS-FILE a b\na==1\n")
-    said = recommend.lines(advise((), CELLS), tmp_path, 1)
+def test_nearest_is_the_same_series_then_the_next_newer_then_the_next_older() -> None:
+    assert near("megatron-core 0.15.0") == [
+        ("the same series: megatron-core 0.15.0 -> 0.15.3", "a15"),
+        ("the next newer: megatron-core 0.15.0 -> 0.16.1", "a16"),
+        ("the next older: megatron-core 0.15.0 -> 0.12.3", "a12"),
+    ]
+    assert near("mcore 0.20") == [("the next older: megatron-core 0.20 -> 0.19.2", "a19")]
+    assert near("mcore 0.9.0") == [("the next newer: megatron-core 0.9.0 -> 0.12.3", "a12")]
+
+
+def test_what_else_was_asked_for_is_kept_where_it_can_be() -> None:
+    assert near("megatron-core 0.15.0, modelopt 0.47") == [
+        ("the same series: megatron-core 0.15.0 -> 0.15.3", "a15-lossy")
+    ]
+    several = near("megatron-core 0.15.0, modelopt 0.41, te 9", (*LINE[:2], LINE[4]))
+    assert several == [
+        (
+            "the same series megatron-core: megatron-core 0.15.0 -> 0.15.3, "
+            "nvidia-modelopt 0.41 -> 0.39.0, transformer-engine 9 -> 2.11.0",
+            "a15",
+        ),
+        (
+            "the next newer megatron-core: megatron-core 0.15.0 -> 0.19.2, "
+            "nvidia-modelopt 0.41 -> 0.46.1, transformer-engine 9 -> 2.11.0",
+            "a19",
+        ),
+        (
+            "the next older megatron-core: megatron-core 0.15.0 -> 0.12.3, "
+            "nvidia-modelopt 0.41 -> 0.29.0, transformer-engine 9 -> 2.11.0",
+            "a12",
+        ),
+    ]
+
+
+def test_one_tested_cell_stands_for_what_somebody_has() -> None:
+    same = recommend.closest(parse("mcore 0.16.1"), LINE)
+    assert same is not None
+    assert (same.cell.name, same.differs) == ("a16", ())
+    near = recommend.closest(parse("mcore 0.16.0, te 2.11"), LINE)
+    assert near is not None
+    assert near.text() == "nearest: megatron-core 0.16.0 -> 0.16.1"
+    assert recommend.closest((), ()) is None
+
+
+def test_what_was_tested_and_restores_nothing_is_told_and_no_install_line_of_it() -> None:
+    advice = advise(parse("mcore 0.15.3, modelopt 0.47"), LINE)
+    said = recommend.lines(advice, Path("x"), 5)
+    assert said[0] == (
+        "what fits cannot be recommended: a15-lossy is incompatible: it fails in restore: all of it"
+    )
+    assert not any("x/a15-lossy.txt" in line for line in said)
+    assert said[-1] == "evidence: results/a15-lossy/main.host.json (2026-11-23)"
+
+
+def test_what_fails_is_said_by_feature_before_any_install_line(tmp_path: Path) -> None:
+    good = cell("good", mcore="0.19.2", modelopt="0.46.1")
+    poor = cell("poor", ("state[gpt]", "state[mla-moe]"), mcore="0.19.2", modelopt="0.44.0")
+    poor = changed(
+        poor,
+        checks={**poor.checks, "state[vlm]": "works"},
+        features={"quantize": ("state[gpt]", "state[mla-moe]", "state[vlm]")},
+    )
+    advice = advise(parse("modelopt 0.44, mcore 0.19"), (good, poor))
+    assert not advice.good
+    (tmp_path / "constraints").mkdir()
+    said = recommend.lines(advice, tmp_path / "constraints", 5)
+    assert said[0] == (
+        "none that fits is compatible for default; the best fails in quantize (gpt, mla-moe)"
+    )
+    assert "the nearest that is compatible: nvidia-modelopt 0.44 -> 0.46.1:" in said
+    assert said[-1] == f"evidence: {tmp_path}/results/good/main.host.json (2026-11-23)"
+
+
+def test_of_many_that_fail_a_few_are_named_and_of_a_whole_feature_none() -> None:
+    names = tuple(f"state[f{n}]" for n in range(6))
+    many = cell("many", names, mcore="0.19.2", modelopt="0.44.0")
+    many = changed(many, checks={**many.checks, "state[g]": "works"}, features={})
+    assert recommend.failing(many, DEFAULT) == "other (f0, f1, f2, f3 and 2 more)"
+    whole = changed(many, features={"quantize": names})
+    assert recommend.failing(whole, DEFAULT) == "quantize: all of it"
+
+
+def test_each_line_has_its_constraints_file_and_its_evidence(tmp_path: Path) -> None:
+    folder = tmp_path / "constraints"
+    folder.mkdir()
+    (folder / "new.txt").write_text("# Use: pip install -c THIS-FILE a b\na==1\n")
+    said = recommend.lines(advise((), CELLS), folder, 1)
     assert said[0].startswith("new (host, 2026-11-23): megatron-core 0.19.2")
-    assert said[1] == f"  pip install -c {tmp_path}/new.txt a b"
+    assert said[1] == f"  pip install -c {folder}/new.txt a b"
     assert said[2] == "and 2 more"
+    assert said[3:] == [f"evidence: {tmp_path}/results/new/main.host.json (2026-11-23)"]
     gone = recommend.lines(advise((), CELLS), Path("nowhere"), 1)
     assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"
+
+
+ANSWERED = st.text(max_size=30) | st.lists(
+    st.sampled_from(
+        [
+            "torch 2.9.1+cu128",
+            "mcore 0.15.0",
+            "te",
+            "2.9",
+            "modelopt",
+            ">=0.4",
+            "current",
+            "mcore 0.61",
+        ]
+    ),
+    max_size=3,
+).map(" ".join)
+
+
+@pytest.mark.usefixtures("on_snapshot")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(text=ANSWERED)
+def test_any_text_is_answered_or_refused_in_one_line(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(published, "load", lambda _: published_of(*CELLS))
+    code = cli.main(["recommend", "--", text])
+    said, error = capsys.readouterr()
+    assert code in (0, 1, 2)
+    assert (code == 2) == (not said)
+    assert len(error.splitlines()) == (code == 2)
+    assert code == 2 or said.splitlines()[-1].startswith("evidence: ")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from mcore_compat.analysis import te_parts
+from mcore_compat.analysis.package_origin import ANYWHERE, EXTENSION, TE, PackageOrigin
 from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
 from mcore_compat.analysis.recommend import CORE
+from mcore_compat.analysis.remarks import KNOWN, NOTE, Remark, fault
+from mcore_compat.analysis.te_parts import CORES
 from mcore_compat.core.cells import AXES, has_further, series_of
 from mcore_compat.core.combinations import machine
 from mcore_compat.core.matrix import Matrix
@@ -20,26 +23,7 @@ from mcore_compat.core.profiles import Profile
 from mcore_compat.environments import plain_import
 from mcore_compat.environments.scan import Installed
 
-FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
-
-TE = "transformer-engine"
-EXTENSION = "transformer-engine-torch"
-CORES = ("transformer-engine-cu11", "transformer-engine-cu12", "transformer-engine-cu13")
 MOST = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remark:
-    """One thing to say. `kind`: a `fault` of the installation itself, what evidence `known to
-    fail`, or a `note`; `help`: what would change that."""
-
-    kind: str
-    text: str
-    help: str = ""
-
-
-def _fault(text: str, remedy: str) -> Remark:
-    return Remark(kind=FAULT, text=text, help=remedy)
 
 
 def diagnose(
@@ -48,21 +32,36 @@ def diagnose(
     known: Compatibility,
     environ: Mapping[str, str] | None = None,
     profile: Profile | None = None,
+    origin: PackageOrigin = ANYWHERE,
 ) -> tuple[Remark, ...]:
     """Everything to say, faults first; empty where all is right. `environ`: the variables that are
     set there, none by default. `profile`: of whom alone every failure is told, declared or not;
-    without, those that are not declared, and what no checkpoint restores."""
+    without, those that are not declared, and what no checkpoint restores. `origin`: where packages
+    come from."""
     faults = [
         *_missing(there),
         *_invalid(there),
-        *_parts(there),
-        *_cuda(there),
-        *_abi(there),
+        *te_parts.faults(there, origin),
         *_undeclared(there, matrix),
         *_requirements(there),
     ]
     unset = _unset(there, known, environ or {})
-    return (*faults, *_unread(there), *unset, *_evidence(there, known, profile))
+    return (
+        *faults,
+        *_container(there, origin),
+        *_unread(there),
+        *unset,
+        *_evidence(there, known, profile),
+    )
+
+
+def _container(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
+    """Which container it is in."""
+    if origin.container:
+        short = origin.container.short
+        ask = f"mcore-compat recommend --container {short} tells what goes with it"
+        text = origin.container.text(there.versions.get("torch"))
+        yield Remark(kind=NOTE, text=text, help=ask if short else "")
 
 
 def _unset(there: Installed, known: Compatibility, environ: Mapping[str, str]) -> Iterator[Remark]:
@@ -90,6 +89,7 @@ def _unset(there: Installed, known: Compatibility, environ: Mapping[str, str]) -
             kind=NOTE,
             text=f"{text}{' and '.join(missing)} set, as in {cell.name}",
             help="; ".join(lines),
+            cell=cell,
         )
 
 
@@ -110,7 +110,7 @@ def pins_of(there: Installed) -> dict[str, str]:
 def _missing(there: Installed) -> Iterator[Remark]:
     for name in AXES:
         if name not in pins_of(there):
-            yield _fault(f"{name} is not installed", f"install {name}")
+            yield fault(f"{name} is not installed", f"install {name}")
 
 
 def _invalid(there: Installed) -> Iterator[Remark]:
@@ -119,7 +119,7 @@ def _invalid(there: Installed) -> Iterator[Remark]:
         version = there.versions.get(name)
         if version is not None and not valid(version):
             text = f'{name} has no valid version: "{version}"'
-            yield _fault(text, f"install {name} anew")
+            yield fault(text, f"install {name} anew")
 
 
 def valid(version: str) -> bool:
@@ -130,81 +130,12 @@ def valid(version: str) -> bool:
         return False
 
 
-def _parts(there: Installed) -> Iterator[Remark]:
-    """TE is three distributions that must be of one version; two of them have compiled code."""
-    parts = {n: v for n, v in there.versions.items() if n in (TE, EXTENSION, *CORES)}
-    if not parts:
-        return
-    core = next((n for n in CORES if n in parts), None)
-    wanted = parts.get(core or TE) or next(iter(parts.values()))
-    if EXTENSION not in parts and not there.extension:
-        yield _fault(
-            f"{core or TE} {wanted} is installed without its extension for torch",
-            f"pip install --no-build-isolation {EXTENSION}=={wanted}",
-        )
-    elif EXTENSION in parts and not there.extension:
-        yield _fault(
-            f"{EXTENSION} {parts[EXTENSION]} is installed, but its compiled file is not there",
-            f"pip install --force-reinstall --no-deps {EXTENSION}=={parts[EXTENSION]}",
-        )
-    if core is None and not there.extension:
-        yield _fault(
-            f"{TE} {wanted} is installed without its core library",
-            f"install {CORES[1]}=={wanted} or {CORES[2]}=={wanted}, as torch's CUDA is",
-        )
-    other = {n: v for n, v in parts.items() if v.partition("+")[0] != wanted.partition("+")[0]}
-    if other:
-        versions = ", ".join(f"{n} {v}" for n, v in sorted(parts.items()))
-        yield _fault(
-            f"the parts of Transformer Engine are of different versions: {versions}",
-            f"install all of them at {wanted}",
-        )
-
-
-def _cuda(there: Installed) -> Iterator[Remark]:
-    """TE's core library is built for one major version of CUDA, as torch is."""
-    cores = [name for name in CORES if name in there.versions]
-    if len(cores) > 1:
-        yield _fault(
-            f"{' and '.join(cores)} are installed, and write over one another's files",
-            "uninstall all of them, then install the one of torch's CUDA",
-        )
-    if "torch" not in there.versions or not cores or there.unread:
-        return  # of which nothing is known nothing is wrong
-    if there.cuda is None:
-        yield _fault(
-            f"torch {there.versions['torch']} is built without CUDA, and Transformer Engine's "
-            f"core library is {', '.join(cores)}",
-            "install a torch that is built for CUDA",
-        )
-        return
-    major = there.cuda.partition(".")[0]
-    if not any(name.endswith(f"cu{major}") for name in cores):
-        yield _fault(
-            f"torch {there.versions.get('torch', '')} is built for CUDA {there.cuda}, and "
-            f"Transformer Engine's core library is {', '.join(cores)}",
-            f"replace it by transformer-engine-cu{major}=={there.versions[cores[0]]}",
-        )
-
-
 def _unread(there: Installed) -> Iterator[Remark]:
     """A torch whose files are elsewhere, as an editable one's, may be built for any CUDA."""
     if there.unread and "torch" in there.versions:
         text = f"the CUDA of torch {there.versions['torch']} is not known: {there.unread}"
         ask = "python -c 'import torch; print(torch.version.cuda)' tells it"
         yield Remark(kind=NOTE, text=text, help=ask)
-
-
-def _abi(there: Installed) -> Iterator[Remark]:
-    if there.unresolved:
-        more = f" and {len(there.unresolved) - MOST} more" if len(there.unresolved) > MOST else ""
-        yield _fault(
-            "Transformer Engine's extension was built for another torch than "
-            f"{there.versions.get('torch', 'the installed one')}, which lacks "
-            f"{', '.join(there.unresolved[:MOST])}{more}",
-            "pip install --force-reinstall --no-deps --no-build-isolation --no-binary :all: "
-            f"{EXTENSION}=={there.versions.get(EXTENSION, 'VERSION')}",
-        )
 
 
 def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
@@ -221,7 +152,7 @@ def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
             have = there.versions.get(name)
             if have is None or not _meets(need.specifier, have):
                 state = f"{name} {have} is installed" if have else f"{name} is not installed"
-                yield _fault(
+                yield fault(
                     f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
                     f"does not ask for it; {state}",
                     f"install '{text}'",
@@ -242,7 +173,7 @@ def _requirements(there: Installed) -> Iterator[Remark]:
             if have is None or not _holds_there(need, where):
                 continue  # pip and uv tell of what is missing; a range that is broken they may not
             if not _meets(need.specifier, have):
-                yield _fault(
+                yield fault(
                     f"{package} {there.versions[package]} requires {name}{need.specifier}; "
                     f"{name} {have} is installed",
                     f"install '{name}{need.specifier}'",
@@ -301,7 +232,7 @@ def _repair(cell: CellRecord, there: Installed, kind: str) -> Iterator[Remark]:
     if not _meets(need.specifier, have):
         text = f"{_listed(cell.repair.checks)} fail in {cell.name} with {cell.repair.package} "
         text += f"{cell.repair.locked}; {have} is installed, and they work with {need}"
-        yield Remark(kind=kind, text=text, help=f"install '{need}'")
+        yield Remark(kind=kind, text=text, help=f"install '{need}'", cell=cell)
 
 
 def _of_cause(
@@ -331,7 +262,7 @@ def _of_cause(
     if wrong:
         near = fails[wrong[0]]
         text = f"{_listed(sorted(wrong))}: {seen}"
-        yield Remark(kind=KNOWN, text=text, help=f"as in {near.name}; {how}")
+        yield Remark(kind=KNOWN, text=text, help=f"as in {near.name}; {how}", cell=near)
     others = [check for check in fails if check not in wrong]
     for checks, where, help_ in _elsewhere(pins, cause.device_class, others, known):
         yield Remark(kind=NOTE, text=f"{checks}: {seen}; {where}", help=f"{help_}; {how}")
@@ -344,7 +275,8 @@ def _of_cell(
     megatron-core is left out: nothing that one could install would change it; but what a profile
     takes is told."""
     if cell.reason:
-        yield Remark(kind=KNOWN, text=f"{cell.name} is {cell.outcome}: {cell.reason}")
+        text = f"{cell.name} is {cell.outcome}: {cell.reason}"
+        yield Remark(kind=KNOWN, text=text, cell=cell)
     fails = [check for check, o in cell.checks.items() if o in FAILS]
     core = [check for check in fails if check.startswith(CORE)]
     wrong = sorted({*core, *cell.unexpected})
@@ -356,7 +288,8 @@ def _of_cell(
     how = f"mcore-compat explain {cell.name}"
     spelt = f"{cell.name} is {verdict} ({cell.device_class}, {cell.taken[:10]})"
     if wrong:
-        yield Remark(kind=KNOWN, text=f"{spelt}: {_listed(wrong)} fail", help=how)
+        text = f"{spelt}: {_listed(wrong)} fail"
+        yield Remark(kind=KNOWN, text=text, help=how, cell=cell)
     conditions: dict[str, list[str]] = {}
     repaired = cell.repair.checks if cell.repair else ()  # what is installed tells of these
     for check, condition in cell.conditions.items():
@@ -365,12 +298,12 @@ def _of_cell(
         conditions.setdefault(condition, []).append(check)
     for condition, held in conditions.items():
         text = f"{spelt}: {_listed(held)} hold only with {condition}"
-        yield Remark(kind=NOTE, text=text, help=how)
+        yield Remark(kind=NOTE, text=text, help=how, cell=cell)
     others = [check for check in fails if check not in wrong]
     suite = cell.digests.get("suite")
     for checks, where, help_ in _elsewhere(cell.pins, cell.device_class, others, known, suite):
         text = f"{spelt}: {checks} fail, and {where}"
-        yield Remark(kind=NOTE, text=text, help=f"{help_}; {how}")
+        yield Remark(kind=NOTE, text=text, help=f"{help_}; {how}", cell=cell)
 
 
 def _listed(checks: Sequence[str]) -> str:
@@ -416,7 +349,8 @@ def _not_tested(pins: Mapping[str, str], known: Compatibility) -> Remark:
     versions = ", ".join(f"{axis} {pins[axis]}" for axis in AXES)
     near = nearest(pins, known.cells)
     text = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
-    return Remark(kind=NOTE, text=f"this combination was not tested: {versions}", help=text)
+    said = f"this combination was not tested: {versions}"
+    return Remark(kind=NOTE, text=said, help=text, cell=near)
 
 
 def nearest(pins: Mapping[str, str], cells: Sequence[CellRecord]) -> CellRecord | None:

@@ -4,60 +4,37 @@ constraints files say that they are used."""
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
+from mcore_compat.analysis import neighbours
+from mcore_compat.analysis.constraints import Constraint
 from mcore_compat.analysis.declarations import newest_first
+from mcore_compat.analysis.neighbours import Neighbour
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base import files
-from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES
-from mcore_compat.core.outcomes import FAILURES, HOLDS, CellOutcome
+from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CellOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
-
-ALIASES = {
-    "mcore": "megatron-core",
-    "megatron": "megatron-core",
-    "modelopt": "nvidia-modelopt",
-    "te": "transformer-engine",
-    "transformer_engine": "transformer-engine",
-    **{axis: axis for axis in AXES},
-    "cuda": "cuda",
-}
-"""What a person may call an axis; CUDA, by its major version, is not one but may be asked for."""
+from mcore_compat.results import evidence
 
 CORE = "restore["
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constraint:
-    """What must hold of one axis; `text` as it was written; `note`: how it was taken otherwise."""
-
-    axis: str
-    specifier: SpecifierSet
-    text: str
-    note: str = ""
-
-    def fits(self, cell: CellRecord) -> bool:
-        """Whether a cell is within it."""
-        value = str(cell.cuda) if self.axis == "cuda" else cell.pins[self.axis]
-        return self.specifier.contains(value, prereleases=True)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Advice:
-    """`cells` fit every constraint, best first. Where none does: for each smallest set of
-    constraints that stands in the way, the best cell that fits all others. `notes`: how constraints
-    were taken."""
+    """`cells` fit every constraint and can be recommended, best first. Where none does:
+    `in_the_way` has each smallest set of constraints without which one would, and the best that
+    does; `tested` is the best that fits and cannot be recommended. `instead`: where no cell is
+    compatible for the profile, what is near and better. `notes`: how constraints were taken."""
 
     cells: tuple[CellRecord, ...]
     profile: Profile = DEFAULT
     in_the_way: tuple[tuple[tuple[Constraint, ...], CellRecord], ...] = ()
+    tested: CellRecord | None = None
+    instead: tuple[Neighbour, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -65,60 +42,6 @@ class Advice:
         """Whether the best that fits is compatible for the profile."""
         best = self.cells[0].outcome_for(self.profile) if self.cells else ""
         return best == CellOutcome.COMPATIBLE
-
-
-def parse(text: str) -> tuple[Constraint, ...]:
-    """`torch 2.9, python 3.12, TE any, modelopt >= 0.39`: a name, and a version or a specifier.
-
-    Raises:
-        UsageError: no such name, or neither version nor specifier; names the nearest.
-    """
-    constraints: dict[str, Constraint] = {}
-    for part in re.split(r",\s*(?=[A-Za-z])", text.strip().rstrip(",")):
-        match = re.fullmatch(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*", part)
-        if match is None:
-            raise UsageError(f'"{part.strip()}" names no package; write e.g. "torch 2.9"')
-        name, value = match[1].lower(), match[2]
-        if name not in ALIASES:
-            raise UsageError(f'no such axis "{match[1]}"{nearest(name, ALIASES)}')
-        if value.lower() in ("", "any"):
-            continue
-        axis = ALIASES[name]
-        constraint = _constraint(axis, value, part)
-        if axis in constraints:
-            raise UsageError(
-                f'"{constraint.text}": {axis} is constrained already; join them by ","'
-            )
-        constraints[axis] = constraint
-    return tuple(constraints[axis] for axis in sorted(constraints))
-
-
-def _constraint(axis: str, value: str, part: str) -> Constraint:
-    text, note = " ".join(part.split()), ""
-    digits, what = KNOWN_TO.get(axis, (0, ""))
-    if digits and _BARE.fullmatch(value) and value.count(".") >= digits:
-        value = ".".join(value.split(".")[:digits])
-        note = f'"{text}" is taken as {axis} {value}: cells are told apart by {what}'
-    return Constraint(axis=axis, specifier=_specifier(value, part), text=text, note=note)
-
-
-KNOWN_TO = {"cuda": (1, "CUDA's major version"), "python": (2, "Python's series")}
-"""By axis of which cells do not have the whole version: how many of its parts they have."""
-
-_BARE = re.compile(r"v?\d+(\.\d+)*")
-
-
-def _specifier(value: str, part: str) -> SpecifierSet:
-    try:
-        if not _BARE.fullmatch(value):
-            return SpecifierSet(value)
-        exact = value.count(".") >= 2
-        return SpecifierSet(f"=={value}" if exact else f"=={value}.*")
-    except InvalidSpecifier:
-        raise UsageError(
-            f'"{part.strip()}" is neither a version nor a specifier; write e.g. "torch 2.9" or '
-            '"modelopt >=0.39,<0.43"'
-        ) from None
 
 
 def works(cell: CellRecord, profile: Profile = DEFAULT) -> bool:
@@ -158,19 +81,44 @@ def rank(cell: CellRecord, profile: Profile = DEFAULT) -> tuple[object, ...]:
 def advise(
     constraints: Sequence[Constraint], cells: Sequence[CellRecord], profile: Profile = DEFAULT
 ) -> Advice:
-    """What fits, best for the profile first; where nothing does, what is closest."""
-    good = [cell for cell in cells if works(cell, profile)]
-    good.sort(key=lambda cell: rank(cell, profile))
-    fit = tuple(cell for cell in good if all(c.fits(cell) for c in constraints))
+    """What fits, best for the profile first; where nothing compatible does, what is nearest."""
+
+    def good(cell: CellRecord) -> bool:
+        return works(cell, profile)
+
+    def first(cell: CellRecord) -> tuple[object, ...]:
+        return rank(cell, profile)
+
+    known = sorted(cells, key=first)
+    within = [cell for cell in known if all(c.fits(cell) for c in constraints)]
+    fit = tuple(filter(good, within))
+    if not fit:
+        instead = neighbours.nearest(constraints, known, good, first)
+    elif fit[0].outcome_for(profile) != CellOutcome.COMPATIBLE:
+        instead = neighbours.better(fit[0], constraints, known, good, profile)
+    else:
+        instead = ()
     return Advice(
         cells=fit,
         profile=profile,
-        in_the_way=() if fit else tuple(_closest(constraints, good)),
+        in_the_way=() if fit else tuple(_in_the_way(constraints, [*filter(good, known)])),
+        tested=within[0] if within and not fit else None,
+        instead=instead,
         notes=tuple(c.note for c in constraints if c.note),
     )
 
 
-def _closest(
+def closest(
+    constraints: Sequence[Constraint], cells: Sequence[CellRecord], profile: Profile = DEFAULT
+) -> Neighbour | None:
+    """The one tested cell that stands for what somebody has: the best that fits, else the nearest;
+    `differs` says in what it is another. None where nothing was tested."""
+    tested = sorted((c for c in cells if c.checks), key=lambda cell: rank(cell, profile))
+    near = min(tested, key=lambda cell: neighbours.distance(constraints, cell), default=None)
+    return neighbours.neighbour("nearest", near, constraints) if near else None
+
+
+def _in_the_way(
     constraints: Sequence[Constraint], good: Sequence[CellRecord]
 ) -> list[tuple[tuple[Constraint, ...], CellRecord]]:
     """The smallest sets of constraints without which something fits, and the best that does."""
@@ -217,18 +165,66 @@ def _use(path: Path) -> str:
     return use(text, name) or f"{name} is not there; make it: nox -s report"
 
 
+def failing(cell: CellRecord, profile: Profile = DEFAULT) -> str:
+    """What of a profile fails in a cell, feature by feature: `quantize (gpt fp8, gpt nvfp4)`."""
+    asked = profiles.points(check for check in cell.asked if profile.takes(check))
+    fails: dict[str, list[str]] = {}
+    for point, outcome in asked.items():
+        if outcome in FAILS:
+            fails.setdefault(point.feature, []).append(point.label)
+    said = []
+    for feature, labels in fails.items():
+        holds = any(p.feature == feature and o in HOLDS for p, o in asked.items())
+        more = f" and {len(labels) - MOST} more" if len(labels) > MOST else ""
+        which = f" ({', '.join(labels[:MOST])}{more})" if holds else ": all of it"
+        said.append(f"{feature or 'other'}{which}")
+    return ", ".join(said)
+
+
+MOST = 4
+"""So many families and formats of a feature are named."""
+
+
 def lines(advice: Advice, folder: Path, most: int) -> list[str]:
-    """The advice in words; `folder` is where constraints files lie."""
-    rows = list(advice.notes)
-    if advice.cells and not advice.good:
-        rows.append(f"none that fits is compatible for {advice.profile.text()}; the best:")
-    for cell in advice.cells[:most]:
+    """The advice in words, and last of all the files that it is from; `folder` is where constraints
+    files lie, beside the results."""
+    rows = [*_headline(advice), *advice.notes]
+    shown = list(advice.cells[:most])
+    for cell in shown:
         rows += [line(cell, advice.profile), f"  {_use(folder / f'{cell.name}.txt')}"]
     if len(advice.cells) > most:
         rows.append(f"and {len(advice.cells) - most} more")
-    if not advice.cells:
-        rows.append("no tested combination that restores every family fits all of this")
-    for dropped, cell in advice.in_the_way:
-        words = " and ".join(f'"{c.text}"' for c in dropped)
-        rows += [f"without {words}:", f"  {line(cell, advice.profile)}"]
-    return rows
+    for near in advice.instead:
+        rows += [f"{near.text()}:", f"  {line(near.cell, advice.profile)}"]
+        if why := failing(near.cell, advice.profile):
+            rows.append(f"  fails there: {why}")
+        if works(near.cell, advice.profile):
+            rows.append(f"  {_use(folder / f'{near.cell.name}.txt')}")
+        shown.append(near.cell)
+    if advice.tested:
+        shown.append(advice.tested)
+    return [*rows, *evidence_lines(shown, folder.parent / "results")]
+
+
+def _headline(advice: Advice) -> Iterator[str]:
+    """What there is to know before an install line is read."""
+    if advice.cells and not advice.good:
+        best = advice.cells[0]
+        why = failing(best, advice.profile)
+        yield f"none that fits is compatible for {advice.profile.text()}; the best fails in {why}"
+    elif advice.tested:
+        cell = advice.tested
+        why = cell.reason or f"it fails in {failing(cell, advice.profile)}"
+        verdict = f"{cell.name} is {cell.outcome_for(advice.profile)}"
+        yield f"what fits cannot be recommended: {verdict}: {why}"
+    elif not advice.cells:
+        sets = (" with ".join(f'"{c.text}"' for c in dropped) for dropped, _ in advice.in_the_way)
+        ways = " or ".join(sets)
+        yield f"no tested combination fits all of this{f'; in the way: {ways}' if ways else ''}"
+
+
+def evidence_lines(cells: Iterable[CellRecord], results: Path) -> list[str]:
+    """From which runs an answer is: the file of each, which lies in its cell's folder, and the
+    day."""
+    rows = {(evidence.path_of(c.name, c.device_class, results), c.taken[:10]): None for c in cells}
+    return [f"evidence: {files.shown(path)} ({day})" for path, day in rows]

@@ -86,9 +86,32 @@ def printable(text: str) -> str:
 def nearest(value: str, choices: Iterable[str]) -> str:
     """`'; did you mean "x"?'` for the closest choice, or a short list of them, or nothing."""
     known = list(choices)
-    close = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(value, known, n=len(known) or 1, cutoff=0.5)
     if close:
-        return f'; did you mean "{close[0]}"?'
+        return f'; did you mean "{min(close, key=lambda choice: slip(value, choice))}"?'
     if known and len(known) <= 20:
         return f"; valid: {', '.join(known)}"
     return ""
+
+
+def slip(typed: str, meant: str) -> tuple[int, bool, bool]:
+    """How likely somebody typed a word who meant another, the likeliest first: by edits, of which
+    two letters that changed places are one, and where edits are as many by letters that are the
+    same, then by the length."""
+    return edits(typed, meant), sorted(typed) != sorted(meant), len(typed) != len(meant)
+
+
+def edits(typed: str, meant: str) -> int:
+    """How many letters are to be put in, left out, taken for others, or swapped with the next
+    (optimal string alignment)."""
+    before: list[int] = []
+    last = list(range(len(meant) + 1))
+    for i, letter in enumerate(typed, 1):
+        row = [i]
+        for j, other in enumerate(meant, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != other))
+            if i > 1 < j and (letter, typed[i - 2]) == (meant[j - 2], other):
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return last[-1]

@@ -8,12 +8,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcore_compat.analysis import doctor, published
+from mcore_compat.analysis import doctor, inside_container, published, recommend
+from mcore_compat.analysis.package_origin import PackageOrigin
+from mcore_compat.analysis.remarks import NOTE, Remark
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.base.foreign import plain
 from mcore_compat.cli import options
-from mcore_compat.core import matrix, workspace
+from mcore_compat.core import containers, matrix, releases, workspace
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.run import cells
 from mcore_compat.run.context import Options, context, say
@@ -63,22 +65,29 @@ def call(args: Namespace) -> int:
     if not remarks and not args.verbose:
         # Not on stdout: whoever reads findings there reads none.
         say(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
-    return 1 if any(remark.kind != doctor.NOTE for remark in remarks) else 0
+    return 1 if any(remark.kind != NOTE for remark in remarks) else 0
 
 
 def _print_remarks(
     python: Path, there: scan.Installed, words: ProfileWords, *, verbose: bool
-) -> Sequence[doctor.Remark]:
+) -> Sequence[Remark]:
     """Print all remarks on an environment; they are returned."""
     place = workspace.find()
     known = published.load(place.published)
     declared = matrix.load(place.matrix)
     profile = words.profile(declared, place.suite)
-    remarks = doctor.diagnose(there, declared, known, os.environ, profile)
+    origin = PackageOrigin(
+        container=inside_container.inside(os.environ, containers.load(place.containers)),
+        releases=releases.load(place.releases),
+    )
+    remarks = doctor.diagnose(there, declared, known, os.environ, profile, origin)
     for remark in remarks:
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:
             print(f"  {_line(remark.help)}")
+    cells = [remark.cell for remark in remarks if remark.cell]
+    for line in recommend.evidence_lines(cells, place.results):
+        print(line)
     if verbose:
         for axis, version in doctor.pins_of(there).items():
             print(f"{axis} {_line(version)}")

@@ -1,20 +1,60 @@
-"""Recommend tested combinations that fit what you have, the newest and best first. Runs nothing."""
+"""Recommend tested combinations that fit what you have, the newest and best first. Runs nothing.
+
+What you have: versions, as an environment prints them; `current`, what is installed; a file of
+requirements, or what `pip freeze` printed; a Dockerfile, or a container of NVIDIA's."""
+
+from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
-from mcore_compat.analysis import published, recommend
+from mcore_compat.analysis import (
+    constraints,
+    dockerfile,
+    inventory,
+    published,
+    recommend,
+    requirements_file,
+)
+from mcore_compat.analysis.inventory import Inventory
+from mcore_compat.base import data, processes
+from mcore_compat.base.data import DataError
+from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
-from mcore_compat.core import matrix, workspace
+from mcore_compat.core import containers, matrix, releases, workspace
 from mcore_compat.core.profiles import DEFAULT
+from mcore_compat.core.workspace import Workspace
+from mcore_compat.environments import interpreters, scan
 from mcore_compat.publish import csv_and_constraints
 
 ANSWERS = "0 the best that fits is compatible for the profile, 1 none is"
+
+CURRENT = "current"
 
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "constraints", nargs="?", metavar="TEXT", help='"torch 2.9, modelopt >=0.39"'
+        "constraints",
+        nargs="*",
+        metavar="TEXT",
+        help='"torch 2.9, modelopt >=0.39", current, or a file as of -r',
+    )
+    parser.add_argument(
+        "-r",
+        "--requirement",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="requirements, what pip freeze printed, or a Dockerfile",
+    )
+    parser.add_argument(
+        "--container", metavar="IMAGE", help="what NVIDIA's container has, e.g. pytorch:25.06"
+    )
+    parser.add_argument(
+        "--python", type=Path, metavar="PATH", help="with current: whose environment"
     )
     least = options.at_least(1, "-n: at least one must be shown")
     options.profile(parser)
@@ -23,11 +63,47 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(args: Namespace) -> int:
     """Print them; 1 where none that fits is compatible for the profile."""
-    wanted = recommend.parse(args.constraints) if args.constraints else ()
     place = workspace.find()
+    there = inventory.together([*_inventories(args, place)])
+    constraints.refuse_mistyped(there.constraints, releases.load(place.releases))
     profile = options.profile_of(args).profile(matrix.load(place.matrix), place.suite)
     known = published.load(place.published).cells
-    advice = recommend.advise(wanted, known, profile or DEFAULT)
+    advice = recommend.advise(there.constraints, known, profile or DEFAULT)
+    advice = replace(advice, notes=(*there.notes, *advice.notes))
     for line in recommend.lines(advice, place.reports / csv_and_constraints.CONSTRAINTS, args.n):
         print(line)
     return 0 if advice.good else 1
+
+
+def _inventories(args: Namespace, place: Workspace) -> Iterator[Inventory]:
+    """All that is said, what is said in words last."""
+    words = [word for word in args.constraints if word != CURRENT]
+    named = [word for word in words if _is_file(word)]
+    if CURRENT in args.constraints or args.python:
+        python = args.python or interpreters.active()
+        yield inventory.of_installed(scan.inspect(python, processes.run))
+    if args.container is not None:
+        yield inventory.of_container(containers.load(place.containers).named(args.container))
+    for name in (*args.requirement, *named):
+        yield _of_file(Path(name), place)
+    if text := " ".join(word for word in words if word not in named):
+        yield inventory.of_words(text)
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # no path can be that long, or have a zero byte
+        return False
+
+
+def _of_file(path: Path, place: Workspace) -> Inventory:
+    try:
+        text = data.text_of(path)
+    except FileNotFoundError:
+        raise UsageError(f"-r: {path} is not there") from None
+    except DataError as error:
+        raise UsageError(f"-r: {path} cannot be read: {error}") from None
+    if dockerfile.is_one(text):
+        return dockerfile.of_text(text, path, containers.load(place.containers))
+    return requirements_file.of_text(text, path)

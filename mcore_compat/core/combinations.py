@@ -5,7 +5,6 @@ Pure: data in, data out.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
 import re
@@ -18,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
-from mcore_compat.core.cells import Cell, Request, Stack, format_name, parse_name, series_of
+from mcore_compat.core.cells import AXES, Cell, Request, Stack, format_name, parse_name, series_of
 from mcore_compat.core.matrix import Matrix, Undeclared
 from mcore_compat.core.releases import REMAKE, Release, Releases
 
@@ -86,10 +85,27 @@ def named(name: str, matrix: Matrix, releases: Releases) -> Cell:
             for a in matrix.mcore_series
             for b in matrix.modelopt_series
         ]
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f'; did you mean "{close[0]}"?' if close else ""
+        hint = nearest(name, known)
         raise UsageError(f'"{name}" is not the name of a cell ({NAME_FORM}){hint}')
+    _refuse_unknown(request, releases)
     return cell(request, matrix, releases)
+
+
+def _refuse_unknown(request: Request, releases: Releases) -> None:
+    """Raises UsageError for a version that is none, with the name that was likely meant."""
+    words = {f: getattr(request, f) for f in ("mcore", "modelopt", "te", "torch")}
+    said = ""
+    for (field, word), package in zip(words.items(), AXES, strict=False):
+        if word is None or releases.meant(package, word):
+            continue
+        near = releases.nearest(package, word)
+        if near is None:
+            return  # what is no version is refused where it is resolved
+        words[field] = near
+        said = said or f"{package} has no release {word}"
+    if said:
+        meant = format_name(Request(python=request.python, further=request.further, **words))
+        raise UsageError(f'{said}; did you mean "{meant}"?')
 
 
 def stack_for(mcore: str, modelopt: str, matrix: Matrix, releases: Releases) -> Stack:

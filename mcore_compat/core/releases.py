@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from mcore_compat.base import data
 from mcore_compat.base.data import DataError
-from mcore_compat.base.errors import MatrixError, UsageError, nearest
+from mcore_compat.base.errors import MatrixError, UsageError, edits, nearest, slip
 from mcore_compat.core.cells import series_of
 
 
@@ -72,18 +72,30 @@ class Releases:
         Raises:
             UsageError: neither exists; names the nearest series.
         """
+        if release := self.meant(package, wanted):
+            return release
+        near = self.nearest(package, wanted)
+        hint = f'; did you mean "{near}"?' if near else nearest(wanted, self._words(package))
+        raise UsageError(f"{package} has no release {wanted}{hint}")
+
+    def meant(self, package: str, wanted: str) -> Release | None:
+        """As `newest`, None where there is none."""
         known = [r for r in self.of(package) if not r.yanked]
         exact = [r for r in known if r.version == wanted]
         in_series = [r for r in known if series_of(r.version) == wanted]
         if package == "transformer-engine":
             extended = {r.version for r in self.of("transformer-engine-torch")}
             in_series = [r for r in in_series if r.version in extended] or in_series
-        if exact or in_series:
-            return (exact or in_series)[-1]
-        choices = dict.fromkeys(
-            [*(series_of(r.version) for r in known), *(r.version for r in known)]
-        )
-        raise UsageError(f"{package} has no release {wanted}{_nearest_version(wanted, choices)}")
+        return next(reversed(exact or in_series), None)
+
+    def nearest(self, package: str, wanted: str) -> str | None:
+        """The series or release that was likely meant by a word that is neither."""
+        return nearest_version(wanted, self._words(package))
+
+    def _words(self, package: str) -> list[str]:
+        """All series, and all releases."""
+        known = [r.version for r in self.of(package) if not r.yanked]
+        return list(dict.fromkeys([*map(series_of, known), *known]))
 
     @cached_property
     def _exact(self) -> dict[tuple[str, str], Release]:
@@ -117,18 +129,39 @@ def _numbers(version: str) -> tuple[int, int, int]:
     return parsed.major, parsed.minor, parsed.micro
 
 
-def _nearest_version(wanted: str, known: Iterable[str]) -> str:
-    """Versions are near when their numbers are; text likeness calls 0.2 near 0.20."""
+def nearest_version(wanted: str, known: Iterable[str]) -> str | None:
+    """The version that was likely meant. Versions are near when their numbers are; text likeness
+    calls 0.2 near 0.20. Where none is within two series, one letter was likely typed wrongly: 0.61
+    is 0.16. None where `wanted` is no version, or none is known."""
     choices = list(known)
     try:
         target = _numbers(wanted)
     except ValueError:
-        return nearest(wanted, choices)
+        return None
+    if not choices:
+        return None
 
     def distance(text: str) -> tuple[list[int], int]:
         return [abs(a - b) for a, b in zip(_numbers(text), target, strict=True)], len(text)
 
-    return f'; did you mean "{min(choices, key=distance)}"?' if choices else ""
+    near = min(choices, key=distance)
+    if far_apart(near, wanted):
+        same = (text for text in choices if _numbers(text)[0] == target[0])
+        alike = (text for text in same if abs(len(text) - len(wanted)) < 2)
+        typed = [text for text in alike if edits(wanted, text) == 1]
+        near = min(typed, key=lambda text: (slip(wanted, text), distance(text)), default=near)
+    return near
+
+
+def far_apart(one: str, other: str) -> bool:
+    """Whether two versions are so far from each other that a slip is likelier than a release that
+    is not known."""
+    (a, b, _), (c, d, _) = _numbers(one), _numbers(other)
+    return a != c or abs(b - d) > NEAR_SERIES
+
+
+NEAR_SERIES = 2
+"""So many series beyond what is known a new release may be; what is farther off is mistyped."""
 
 
 def parse(text: str, where: str) -> Releases:

@@ -73,6 +73,13 @@ class Workspace:
         return self.locks / f"{cell}.txt"
 
     @property
+    def containers(self) -> Path:
+        """What is known of containers: the workspace's file, else the package's."""
+        name = "constraints/containers.toml"
+        places = (self.root / name, SNAPSHOT / name, PACKAGE.parent / name)
+        return next((place for place in places if place.is_file()), places[0])
+
+    @property
     def suite(self) -> Path:
         """The suite: that of the workspace, else the package's."""
         own = self.root / "suite"

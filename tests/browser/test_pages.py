@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import HOSTILE
 
-from mcore_compat.analysis import recommend
+from mcore_compat.analysis import constraints, recommend
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.rendering import shown
 from mcore_compat.publish.site import choose, index
@@ -231,9 +231,9 @@ def test_the_choice_is_what_recommend_says(
 ) -> None:
     page = opened("choose.html?" + "&".join(f"{k}={v}" for k, v in asked.items()))
     text = ", ".join(f"{axis} {version}" for axis, version in asked.items())
-    constraints = recommend.parse(text) if text else ()
+    wanted = constraints.parse(text) if text else ()
     good = choose.ranked(sample)
-    advice = recommend.advise(constraints, good)
+    advice = recommend.advise(wanted, good)
     shown_ = page.locator("#choices li h2 a").all_text_contents()
     assert shown_ == [cell.name for cell in advice.cells[: choose.ROWS]]
     blocking = page.locator(".way a.name").all_text_contents()

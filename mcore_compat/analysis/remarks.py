@@ -1,0 +1,25 @@
+"""What is said of an environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mcore_compat.analysis.published import CellRecord
+
+FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One thing to say. `kind`: a `fault` of the installation itself, what evidence `known to
+    fail`, or a `note`; `help`: what would change that; `cell`: by whose result."""
+
+    kind: str
+    text: str
+    help: str = ""
+    cell: CellRecord | None = field(default=None, compare=False, repr=False)
+
+
+def fault(text: str, remedy: str) -> Remark:
+    """A fault of the installation, and what would change it."""
+    return Remark(kind=FAULT, text=text, help=remedy)

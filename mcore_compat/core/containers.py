@@ -1,0 +1,172 @@
+"""What NVIDIA's containers hold (`constraints/containers.toml`), and which one a name means. A tag
+is known by its year and month: `25.09.02` and `25.09-py3` are 25.09."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+
+from mcore_compat.base import data
+from mcore_compat.base.data import DataError
+from mcore_compat.base.errors import MatrixError, UsageError, slip
+from mcore_compat.core.cells import AXES
+
+IMAGES = {"pytorch": "nvidia/pytorch", "nemo": "nvidia/nemo"}
+
+_NAME = re.compile(
+    r"(?:docker://)?(?P<path>[^@\s]*?)(?P<image>[\w.-]+):(?P<tag>[\w.-]+)(?:@sha256:[0-9a-f]+)?"
+)
+_MONTH = re.compile(r"(?P<month>\d\d\.\d\d)(?P<rest>[.-].+)?")
+_PLAIN = re.compile(r"py3(-igpu)?")
+_UPSTREAM = re.compile(r"(?P<torch>\d+\.\d+\.\d+)-cuda(?P<cuda>\d+\.\d+)-.+")
+"""A tag of the PyTorch project's own images: it says itself what is in there."""
+
+
+class ContainerSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From where it is known, and the day on which somebody looked."""
+
+    text: str
+    looked: str
+    link: str = ""
+
+    def line(self) -> str:
+        return f"{self.text}{': ' if self.link else ''}{self.link} (looked up {self.looked})"
+
+
+class _Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A container as the file has it."""
+
+    sources: tuple[str, ...]
+    cuda: str = ""
+    python: str = ""
+    torch: str = ""
+    te: str = field(name="transformer-engine", default="")
+    mcore: str = field(name="megatron-core", default="")
+    modelopt: str = field(name="nvidia-modelopt", default="")
+    base: str = ""
+    branch: str = ""
+
+
+class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file."""
+
+    source: Mapping[str, ContainerSource]
+    pytorch: Mapping[str, _Row]
+    nemo: Mapping[str, _Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerImage:
+    """What an image holds. `pins`: version by axis as the image spells it, build tag and all, of
+    those that are known; `cuda`: empty where it is not. `base`: the image of PyTorch that it is
+    built on; `branch`: from which megatron-core was taken, where it is no release. `note`: how the
+    name was taken."""
+
+    name: str
+    pins: Mapping[str, str]
+    cuda: str = ""
+    base: str = ""
+    branch: str = ""
+    sources: tuple[ContainerSource, ...] = ()
+    note: str = ""
+
+    def text(self) -> str:
+        """Its name, and what is known to be in it."""
+        held = [f"{axis} {self.pins[axis]}" for axis in AXES if axis in self.pins]
+        held += [f"CUDA {self.cuda}"] if self.cuda else []
+        built = f", built on {self.base}" if self.base else ""
+        return f"{self.name}{built}: {', '.join(held)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Containers:
+    """All that are known, by image and month."""
+
+    rows: Mapping[tuple[str, str], ContainerImage]
+
+    def get(self, image: str, month: str) -> ContainerImage | None:
+        """One of NVIDIA's, `pytorch` or `nemo`, by its month; None where nothing is known."""
+        return self.rows.get((image, month))
+
+    def named(self, text: str) -> ContainerImage:
+        """The container of a name, short or whole: `pytorch:25.06`, `nvidia/nemo:25.09.02`.
+
+        Raises:
+            UsageError: no name of an image with a tag, or nothing is known of it; names the
+                nearest.
+        """
+        match = _NAME.fullmatch(text.strip())
+        if match is None:
+            raise UsageError(f'"{text}" names no image with its tag; write e.g. pytorch:25.06')
+        path, image, tag = match["path"], match["image"], match["tag"]
+        upstream = _UPSTREAM.fullmatch(tag)
+        if upstream and image == "pytorch":
+            pins = {"torch": upstream["torch"]}
+            return ContainerImage(name=f"{path}{image}:{tag}", pins=pins, cuda=upstream["cuda"])
+        if image not in IMAGES:
+            known = ", ".join(f"{name}:YY.MM" for name in IMAGES.values())
+            raise UsageError(f'of the image "{path}{image}" nothing is known; known: {known}')
+        month = _MONTH.fullmatch(tag)
+        found = self.get(image, month["month"]) if month else None
+        if month is None or found is None:
+            near = self._nearest(image, tag)
+            raise UsageError(f"of {IMAGES[image]}:{tag} nothing is known{near}")
+        rest = (month["rest"] or "")[1:]
+        return found if not rest or _PLAIN.fullmatch(rest) else _taken(found, tag)
+
+    def _nearest(self, image: str, tag: str) -> str:
+        known = [month for name, month in self.rows if name == image]
+        if not _MONTH.fullmatch(tag):
+            return f"; the newest that is known: {image}:{max(known)}"
+        swapped = [month for month in known if slip(tag[:5], month)[:2] == (1, False)]
+        near = min(swapped or known, key=lambda month: (abs(_months(month) - _months(tag)), month))
+        return f"; the nearest that is known: {image}:{near}"
+
+
+def _taken(container: ContainerImage, tag: str) -> ContainerImage:
+    note = f"{tag} is taken as {container.name.rpartition(':')[2]}, of which it is a patch"
+    return replace(container, note=note)
+
+
+def _months(month: str) -> int:
+    return int(month[:2]) * 12 + int(month[3:5])
+
+
+def load(path: Path) -> Containers:
+    """What is known of containers.
+
+    Raises:
+        MatrixError: the file is not there, no TOML, or not of its form.
+    """
+    try:
+        file = msgspec.convert(data.toml_of(data.text_of(path)), _File)
+    except FileNotFoundError:
+        raise MatrixError(f"{path.name} is not there") from None
+    except (DataError, msgspec.ValidationError) as error:
+        raise MatrixError(f"{path.name} is not valid: {error}") from None
+    rows = {}
+    for image, by_month in (("pytorch", file.pytorch), ("nemo", file.nemo)):
+        for month, row in by_month.items():
+            if not row.sources or not set(row.sources) <= set(file.source):
+                raise MatrixError(f"{path.name}: {image} {month}: it has no source that is there")
+            rows[image, month] = _container(image, month, row, file.source)
+    return Containers(rows=rows)
+
+
+def _container(
+    image: str, month: str, row: _Row, sources: Mapping[str, ContainerSource]
+) -> ContainerImage:
+    versions = (row.mcore, row.modelopt, row.te, row.torch, row.python)
+    return ContainerImage(
+        name=f"{IMAGES[image]}:{month}" + ("-py3" if image == "pytorch" else ""),
+        pins={axis: version for axis, version in zip(AXES, versions, strict=True) if version},
+        cuda=row.cuda,
+        base=f"{IMAGES['pytorch']}:{row.base}-py3" if row.base else "",
+        branch=row.branch,
+        sources=tuple(sources[name] for name in row.sources),
+    )
