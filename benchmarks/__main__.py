@@ -88,7 +88,9 @@ def fresh() -> list[Row]:
     processes.run([_nox(), "-s", CELL], timeout=1800, cwd=HERE.root)
     seconds = timed([_nox(), "-s", CELL])
     return [
-        Row(name="fresh", what=f"nox -s {CELL}, nothing changed", value=seconds, unit="s", limit=2.0)
+        Row(
+            name="fresh", what=f"nox -s {CELL}, nothing changed", value=seconds, unit="s", limit=2.0
+        )
     ]
 
 

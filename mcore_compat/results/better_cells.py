@@ -81,8 +81,8 @@ class BetterCells:
         where nothing is better.
 
         First the best with this series of megatron-core, else, where its verdict is a better one,
-        the best with this series of ModelOpt: nobody changes megatron-core for a failure less. Where
-        that one is not compatible, the nearest that is comes second: it may be another
+        the best with this series of ModelOpt: nobody changes megatron-core for one failure less.
+        Where that one is not compatible, the nearest that is comes second: it may be another
         megatron-core, on another stack, which `differs` says.
         """
         mine = self._costs.get(cell, _WORST)
