@@ -17,7 +17,6 @@ from support import event, record_event
 
 from mcore_compat.base import foreign
 from mcore_compat.base.errors import EvidenceError
-from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import store
 from mcore_compat.results.evidence import Evidence
 
@@ -71,9 +70,6 @@ def record_twice(data: Data) -> None:
 
 
 CONTRADICTIONS: dict[str, Callable[[Data], None]] = {
-    "it is compatible, and its checks make it partial": set_to("outcome", to="compatible"),
-    "it is incompatible, and its checks make it partial": set_to("outcome", to="incompatible"),
-    "it is untested, and its checks make it partial": set_to("outcome", to="untested"),
     "it is unbuildable, with 2 checks": set_to("outcome", to="unbuildable"),
     "it is error, with 2 checks": set_to("outcome", to="error"),
     r"it is partial, with 2 checks of a run that was cut short": set_to("complete", to=False),
@@ -153,7 +149,6 @@ def test_what_contradicts_itself_is_not_saved(made: Made, tmp_path: Path) -> Non
     good = made(event("restore[gpt]"))
     bad = [
         replace(good, checks=good.checks * 2),
-        replace(good, outcome=CellOutcome.INCOMPATIBLE),
         replace(good, pins={**good.pins, "megatron-core": "0.15.0"}),
         replace(good, taken="2026-99-99T00:00:00Z"),
     ]

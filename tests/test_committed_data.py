@@ -113,7 +113,7 @@ def test_the_page_is_short_and_its_links_are_to_what_is_there() -> None:
     """All of a cause, a cell or a release is in the data and the site, which the page links to."""
     text = (HERE.reports / compatibility_page.NAME).read_text(encoding="utf-8")
     assert len(text.splitlines()) < 350
-    assert len(text.split()) < 5000
+    assert len(text.split()) < 6500
     links = set(re.findall(r"\]\(([^)]+)\)", text))
     assert any(link.startswith("upstream/") for link in links)
     there = [link for link in links if not link.startswith("site/") and link != "GPU.md"]

@@ -18,6 +18,7 @@ from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.publish import compatibility_page, csv_and_constraints, report
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import answer, store, terminal_verdict, verdict, verdict_index
+from mcore_compat.results.better_cells import BetterCells
 from mcore_compat.results.evidence import Evidence, Reason
 
 Made = Callable[..., Evidence]
@@ -30,7 +31,8 @@ def declared() -> Matrix:
 
 def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
     out = io.StringIO()
-    terminal_verdict.show(found, others, Console(file=out, width=80, highlight=False))
+    instead = BetterCells((found, *others)).of(found.cell, found.pins)
+    terminal_verdict.show(found, instead, Console(file=out, width=80, highlight=False))
     return out.getvalue()
 
 
@@ -156,7 +158,7 @@ def test_needs_gpu_is_counted_apart(made: Made) -> None:
     found = made(
         event("restore[gpt]"), event("inference-numbers[gpt]", "needs-gpu", feature="inference")
     )
-    assert ("not asked", "inference: needs a GPU") in list(answer.lines(found, None, (), DEFAULT))
+    assert ("not run", "inference: needs a GPU") in list(answer.lines(found, (), DEFAULT))
     assert found.outcome is CellOutcome.COMPATIBLE
 
 

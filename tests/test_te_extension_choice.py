@@ -161,7 +161,7 @@ def test_a_verdict_tells_what_stands_in_and_counts_it_for_no_gpu(
     out = io.StringIO()
     other = dataclasses.replace(result, te_extension=STAND_IN)
     terminal_verdict.show(other, None, Console(file=out, width=200))
-    assert "not asked: other: needs a GPU" in out.getvalue()
+    assert "not run: other: needs a GPU" in out.getvalue()
     assert "a stand-in without kernels took the place of TE's torch extension" in out.getvalue()
     assert "not asked of it: import-te-abi" in out.getvalue()
     assert verdict.stood_in(result) == ""

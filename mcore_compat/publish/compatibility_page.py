@@ -20,7 +20,7 @@ from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import levels, verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.results.levels import Level
+from mcore_compat.results.levels import Level, Note
 
 NAME = "COMPATIBILITY.md"
 
@@ -67,10 +67,24 @@ def _pairs(all_: Collated, device_class: str) -> dict[str, Any]:
         "asked": len(cells),
         "declared": len(declared),
         "columns": [*reversed(columns)],
+        "gpu": any(
+            "GPU" in line.split() for s in squares.values() for line in s.lines if "/" in line
+        ),
         "rows": rows,
-        "notes": {mcore: found for mcore, found in notes.items() if found},
+        "notes": _together(notes),
         "levels": [level for level in Level if level in there],
     }
+
+
+def _together(notes: Mapping[str, Sequence[Note]]) -> dict[str, str]:
+    """What is alike in whole rows, each said once: by its text the rows, neighbours as one."""
+    texts = dict.fromkeys(note.text for found in notes.values() for note in found)
+    said: dict[str, str] = {}
+    for text in texts:
+        line = [(text in {note.text for note in found}, row) for row, found in notes.items()]
+        runs = levels.runs([("alike" if alike else "", row) for alike, row in line])
+        said[text] = ", ".join(rows for alike, rows in runs if alike)
+    return said
 
 
 def _restores(all_: Collated, device_class: str) -> dict[str, Any]:

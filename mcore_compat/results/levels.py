@@ -67,9 +67,10 @@ class Square:
         every = (f"{letter} {count}" for letter, count in self.counts)
         return tuple(line for line in every if line != "GPU none")
 
-    def text(self) -> str:
-        """`◑ R 4/4 · Q 16/16 · TE 9/10 · GPU –`."""
-        counts = " · ".join(f"{letter} {count}" for letter, count in self.counts)
+    def text(self, *, gpu: bool = True) -> str:
+        """`◑ R 4/4 · Q 16/16 · TE 9/10 · GPU –`; without `gpu` nothing of it."""
+        said = [(letter, count) for letter, count in self.counts if gpu or letter != "GPU"]
+        counts = " · ".join(f"{letter} {count}" for letter, count in said)
         return f"{self.level.mark} {counts}" if counts else self.level.mark
 
 
@@ -103,8 +104,14 @@ def line(e: Evidence) -> str:
 
 
 def _counts(points: Mapping[Point, CheckOutcome]) -> tuple[tuple[str, str], ...]:
-    """What a square counts, each by its letter."""
-    return tuple((letter, _count(_of(points, feature))) for letter, feature in SHOWN)
+    """What a square counts, each by its letter. What is only blocked was not run on a GPU."""
+    held = {p: NEEDS_GPU if (p.feature, o) == _NOT_RUN else o for p, o in points.items()}
+    return tuple((letter, _count(_of(held, feature))) for letter, feature in SHOWN)
+
+
+NEEDS_GPU = CheckOutcome.NEEDS_GPU
+
+_NOT_RUN = ("inference", CheckOutcome.BLOCKED)
 
 
 def level(e: Evidence) -> Level:

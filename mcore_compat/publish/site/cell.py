@@ -95,7 +95,7 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
         evidence=e,
         counts=counts(e),
         answer=tuple(answer.lines(e, site.all_.matrix.expected, DEFAULT)),
-        instead=_instead(site, site.entries[e.cell], e.device_class),
+        instead=_instead(site, site.entries.get(e.cell), e.device_class),
         features=answer.table(e),
         stood_in=verdict.stood_in(e),
         families=e.families(),
@@ -113,8 +113,11 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
     )
 
 
-def _instead(site: Site, entry: Entry, device_class: str) -> tuple[BetterCell, ...]:
-    if entry.outcome(device_class) is CellOutcome.COMPATIBLE or device_class not in site.better:
+def _instead(site: Site, entry: Entry | None, device_class: str) -> tuple[BetterCell, ...]:
+    """What is better than a cell; of what is none, over a base, nothing."""
+    if entry is None or device_class not in site.better:
+        return ()
+    if entry.outcome(device_class) is CellOutcome.COMPATIBLE:
         return ()
     return site.better[device_class].of(entry.name, entry.pins)
 

@@ -206,8 +206,9 @@
       return { word, text: "", gpu: 0, counts };
     }
     function counted_of(some) {
-      const [good, all] = held(some);
-      return all ? `${good}/${all}` : some.some((p) => p.word === "needs-gpu") ? "–" : "none";
+      const run = some.filter((p) => p.feature !== "inference" || p.word !== "blocked");
+      const [good, all] = held(run);
+      return all ? `${good}/${all}` : some.some((p) => p.word === "needs-gpu" || !run.includes(p)) ? "–" : "none";
     }
     /* As mcore_compat.core.profiles has it. */
     function judged(places, text, features) {
