@@ -1,0 +1,103 @@
+"""Code that is prepared for a name not to be there: `try`, `hasattr`, a look at the version. Pure."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+TYPES_ONLY = "for type checkers only"
+TRY_IMPORT = "in a try that takes ImportError"
+TRY_ATTRIBUTE = "in a try that takes AttributeError"
+TRY_CALL = "in a try that takes TypeError"
+LOOKED = "behind a look at what is there"
+VERSION = "behind a look at the version"
+
+_VERSION = re.compile(
+    r"(^|_)(?i:version)|Version|(?i:(^|_)(mcore|te|modelopt|megatron)_(v?\d|ge|gt|le|lt)(_|$|\d))"
+)
+"""Names that stand for a version, or for what a comparison of versions came to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What is known below a condition or within a `try`: `labels` of the above, and the `strings`
+    that the condition names: who asks for "x" is prepared for x not to be there."""
+
+    labels: frozenset[str] = frozenset()
+    strings: frozenset[str] = frozenset()
+
+    def __or__(self, other: Guard) -> Guard:
+        return Guard(labels=self.labels | other.labels, strings=self.strings | other.strings)
+
+    def __bool__(self) -> bool:
+        return bool(self.labels or self.strings)
+
+
+NONE = Guard()
+
+IMPORT = frozenset({"ImportError", "ModuleNotFoundError"})
+ATTRIBUTE = frozenset({"AttributeError"})
+TYPE = frozenset({"TypeError"})
+ALL = frozenset({"Exception", "BaseException", ""})
+_TAKEN = {TRY_IMPORT: IMPORT, TRY_ATTRIBUTE: ATTRIBUTE, TRY_CALL: TYPE}
+
+
+def of_test(test: ast.expr, flags: Mapping[str, Guard]) -> Guard:
+    """How a condition guards what stands below it; `flags`: names that were given one before."""
+    found = NONE
+    for node in ast.walk(test):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= Guard(strings=frozenset({node.value}))
+        name = node.id if isinstance(node, ast.Name) else ""
+        name = node.attr if isinstance(node, ast.Attribute) else name
+        if name == "TYPE_CHECKING":
+            found |= Guard(labels=frozenset({TYPES_ONLY}))
+        elif name and _VERSION.search(name):
+            found |= Guard(labels=frozenset({VERSION}))
+        found |= flags.get(name, NONE)
+    return found
+
+
+def flags_of(module: ast.Module) -> dict[str, Guard]:
+    """The names of a module that hold what a look, or a comparison of versions, came to."""
+    flags: dict[str, Guard] = {}
+    for node in module.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call | ast.Compare | ast.BoolOp):
+            guard = of_test(node.value, flags)
+            for target in node.targets:
+                if isinstance(target, ast.Name) and guard:
+                    flags[target.id] = guard
+    return flags
+
+
+def of_handlers(handlers: Sequence[ast.ExceptHandler]) -> Guard:
+    """How a `try` with these handlers guards what it tries. Whoever raises again is not prepared,
+    but tells."""
+    labels = set()
+    for handler in handlers:
+        names = _names(handler.type)
+        if not any(isinstance(node, ast.Raise) for node in handler.body):
+            labels |= {label for label, kinds in _TAKEN.items() if names & (kinds | ALL)}
+    return Guard(labels=frozenset(labels))
+
+
+def of_suppressed(item: ast.expr) -> Guard:
+    """How `with contextlib.suppress(…)` guards what stands in it."""
+    if not isinstance(item, ast.Call) or not ast.unparse(item.func).endswith("suppress"):
+        return NONE
+    every = ast.Tuple(elts=list(item.args), ctx=ast.Load())
+    return of_handlers([ast.ExceptHandler(type=every, name=None, body=[])])
+
+
+def ends(body: Sequence[ast.stmt]) -> bool:
+    """Whether nothing comes after a block of statements."""
+    return bool(body) and isinstance(body[-1], ast.Return | ast.Raise | ast.Continue | ast.Break)
+
+
+def _names(kind: ast.expr | None) -> set[str]:
+    if kind is None:
+        return {""}
+    parts = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+    return {ast.unparse(part).rpartition(".")[2] for part in parts}
