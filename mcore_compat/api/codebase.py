@@ -22,7 +22,10 @@ LARGEST = 4_000_000
 
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 _MENTIONED = re.compile(
-    b"|".join(rb"\b" + p.root.replace(".", r"\b\s*(\.|import)\s*\b").encode() + rb"\b" for p in packages.PACKAGES)
+    b"|".join(
+        rb"\b" + p.root.replace(".", r"\b\s*(\.|import)\s*\b").encode() + rb"\b"
+        for p in packages.PACKAGES
+    )
 )
 
 Exports = Mapping[str, Mapping[str, tuple[Target, ...]]]
@@ -189,7 +192,9 @@ def _taking(exports: Exports) -> re.Pattern[bytes] | None:
     lasts = sorted({module.rpartition(".")[2] for module in exports if module})
     if not lasts:
         return None
-    return re.compile(rb"from\s+[\w.]*\b(" + "|".join(map(re.escape, lasts)).encode() + rb")\s+import")
+    return re.compile(
+        rb"from\s+[\w.]*\b(" + "|".join(map(re.escape, lasts)).encode() + rb")\s+import"
+    )
 
 
 def _origin(file: Path, exports: Exports) -> uses.Origin:
@@ -212,7 +217,7 @@ def _origin(file: Path, exports: Exports) -> uses.Origin:
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Trees of syntax are many objects, and no circles: to look for those takes half of the time."""
+    """Trees of syntax are many objects, and no circles: to look for those takes half the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

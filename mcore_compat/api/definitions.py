@@ -1,8 +1,8 @@
-"""How a definition is written in the index: as Python would write its head, without annotations.
+"""How the index writes a definition: as Python would write its head, without annotations.
 
 `def(self, x, *, y=1)`, `staticmethod(x)`, `class(a.b.Base)`, `property`, `= a.b.c` for another name
-of something, `value`, `import`. A `?` behind the first word says that a call of it cannot be judged. Where
-branches define a name differently, all are there, with ` | ` between them. Pure.
+of something, `value`, `import`. A `?` behind the first word says that a call of it cannot be
+judged. Where branches define a name differently, all are there, with ` | ` between them. Pure.
 """
 
 from __future__ import annotations

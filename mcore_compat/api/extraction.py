@@ -11,28 +11,25 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mcore_compat.api import definitions, packages
 from mcore_compat.api.definitions import Names
 from mcore_compat.base.errors import UsageError
 
-if TYPE_CHECKING:
-    import griffe
-
-TRANSPARENT = frozenset(
+TRANSPARENT = {
     # of Python
-    ("abstractmethod cache classmethod contextmanager deprecated final lru_cache override overload "
-     "runtime_checkable staticmethod wraps "
-     # of torch
-     "allow_in_graph assume_constant_result compile custom_bwd custom_fwd disable enable_grad "
-     "inference_mode no_grad once_differentiable script "
-     # of the packages: each calls what it wraps with the arguments that it was given
-     "_disable_gc _requires_init atomic_print debug_time dynamo_disable dynamo_skip "
-     "experimental_api experimental_cls experimental_fn internal_api jit_fuser "
-     "no_modelopt_patches no_torch_dynamo nvtx_decorator overlap_state_check timed timeit "
-     "trace_async_exceptions").split()
-)  # fmt: skip
+    "abstractmethod", "cache", "classmethod", "contextmanager", "deprecated", "final",
+    "lru_cache", "override", "overload", "runtime_checkable", "staticmethod", "wraps",
+    # of torch
+    "allow_in_graph", "assume_constant_result", "compile", "custom_bwd", "custom_fwd", "disable",
+    "enable_grad", "inference_mode", "no_grad", "once_differentiable", "script",
+    # of the packages: each calls what it wraps with the arguments that it was given
+    "_disable_gc", "_requires_init", "atomic_print", "debug_time", "dynamo_disable",
+    "dynamo_skip", "experimental_api", "experimental_cls", "experimental_fn", "internal_api",
+    "jit_fuser", "no_modelopt_patches", "no_torch_dynamo", "nvtx_decorator",
+    "overlap_state_check", "timed", "timeit", "trace_async_exceptions",
+}  # fmt: skip
 """Decorators that leave a signature as it is. Calls of what has another are not judged."""
 
 PLAIN_BASES = frozenset({"object", "abc.ABC", "enum.Enum", "typing.Generic", "typing.Protocol"})
@@ -91,7 +88,7 @@ def _every_definition(folder: Path) -> Any:
     keeps one), and the modules that take all names of one that is not there (`open`)."""
     import griffe
 
-    class EveryDefinition(griffe.Extension):
+    class EveryDefinition(griffe.Extension):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.by_path: dict[str, list[Any]] = {}
@@ -237,7 +234,9 @@ def _parameters(function: Any) -> list[definitions.FunctionParameter]:
         definitions.FunctionParameter(
             name=p.name.lstrip("*"),
             kind=definitions.KINDS[p.kind.value],
-            default=None if p.default is None or p.kind.value.startswith("variadic") else _default(p.default),
+            default=None
+            if p.default is None or p.kind.value.startswith("variadic")
+            else _default(p.default),
         )
         for p in function.parameters
     ]

@@ -1,4 +1,4 @@
-"""Code that is prepared for a name not to be there: `try`, `hasattr`, a look at the version. Pure."""
+"""Code that is prepared for what is not there: `try`, `hasattr`, a look at the version. Pure."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def flags_of(module: ast.Module) -> dict[str, Guard]:
     """The names of a module that hold what a look, or a comparison of versions, came to."""
     flags: dict[str, Guard] = {}
     for node in module.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call | ast.Compare | ast.BoolOp):
+        if isinstance(node, ast.Assign) and isinstance(
+            node.value, ast.Call | ast.Compare | ast.BoolOp
+        ):
             guard = of_test(node.value, flags)
             for target in node.targets:
                 if isinstance(target, ast.Name) and guard:

@@ -1,13 +1,14 @@
-"""The interfaces of all releases of a package, kept as changes: one file a package, one line a name.
+"""The interfaces of all releases of a package, kept as changes: one compressed file a package.
 
 `"forward": [[0, "def(self, x)"], [4, null]]` says that the name is there as of the first of the
-file's releases, and not any more as of its fifth.
+file's releases, and not any more as of its fifth. `xz -dc FILE` shows it, one line a name.
 """
 
 from __future__ import annotations
 
 import bisect
 import json
+import lzma
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,13 +21,15 @@ from mcore_compat.api import packages
 from mcore_compat.api.definitions import Names
 from mcore_compat.api.packages import IndexedPackage
 from mcore_compat.base import data
-from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
 
 Changes = list[tuple[int, str | None]]
 """From which release on a name is defined how; None: it is not there."""
 
 REMAKE = "remake it: nox -s refresh"
+
+MOST_BYTES = 1 << 27
+"""Of an index that was unpacked; those of today have 2 MB."""
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,7 +89,9 @@ def defined(changes: Iterable[tuple[int, str | None]], place: int) -> str | None
     return listed[at - 1][1] if at else None
 
 
-def of_releases(package: IndexedPackage, by_release: Mapping[str, dict[str, Names]]) -> InterfaceIndex:
+def of_releases(
+    package: IndexedPackage, by_release: Mapping[str, dict[str, Names]]
+) -> InterfaceIndex:
     """The index of some releases, each given with all that it has."""
     releases = sorted(by_release, key=Version)
     modules: dict[str, dict[str, Changes]] = {}
@@ -110,9 +115,7 @@ def _end(modules: Mapping[str, dict[str, Changes]], now: Mapping[str, Names], pl
                 changes.append((place, None))
 
 
-def with_releases(
-    index: InterfaceIndex, more: Mapping[str, dict[str, Names]]
-) -> InterfaceIndex:
+def with_releases(index: InterfaceIndex, more: Mapping[str, dict[str, Names]]) -> InterfaceIndex:
     """The index with further releases, wherever among the others they stand."""
     known = {version: index.names(place) for place, version in enumerate(index.releases)}
     return of_releases(index.package, {**known, **more})
@@ -160,9 +163,14 @@ def loads(text: str, where: str) -> InterfaceIndex:
     return InterfaceIndex(package, tuple(file.releases), file.modules)
 
 
+def packed(index: InterfaceIndex) -> bytes:
+    """The file."""
+    return lzma.compress(dumps(index).encode(), preset=9 | lzma.PRESET_EXTREME)
+
+
 def path_of(package: IndexedPackage, folder: Path) -> Path:
     """Where the index of a package lies."""
-    return folder / f"{package.name}.json"
+    return folder / f"{package.name}.json.xz"
 
 
 def load(package: IndexedPackage, folder: Path) -> InterfaceIndex:
@@ -173,11 +181,25 @@ def load(package: IndexedPackage, folder: Path) -> InterfaceIndex:
     """
     path = path_of(package, folder)
     try:
-        index = loads(data.text_of(path), path.name)
+        index = loads(_unpacked(path), path.name)
     except FileNotFoundError:
-        raise MatrixError(f"{path.name} of the interfaces is not there; make it: nox -s refresh") from None
-    except DataError as error:
-        raise MatrixError(f"{path.name} cannot be read: {error}") from None
+        why = f"the interfaces of {package.name} are not there; read them: nox -s refresh"
+        raise MatrixError(why) from None
+    except (OSError, lzma.LZMAError, EOFError, ValueError) as error:
+        raise MatrixError(f"{path.name} cannot be read ({error}); {REMAKE}") from None
     if index.package != package:
         raise MatrixError(f"{path.name} is that of {index.package.name}; {REMAKE}")
     return index
+
+
+def _unpacked(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: it is larger than any index, or no text.
+    """
+    with lzma.open(path) as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"over {MOST_BYTES >> 20} MB")
+    return content.decode()

@@ -36,7 +36,11 @@ def _of_target(use: Use, at: int, view: InterfaceView) -> tuple[Problem, ...]:
         if use.kind == CALL and not use.bound:
             return ()
         module = use.kind == IMPORT and not use.targets[at].names
-        if use.kind == IMPORT and not module and not _is_below(resolved.path, use.targets[at].module):
+        if (
+            use.kind == IMPORT
+            and not module
+            and not _is_below(resolved.path, use.targets[at].module)
+        ):
             return ()  # the module is missing, and said to be at its own import
         return (Problem(kind=MODULE_MISSING if module else MISSING, path=resolved.path),)
     if use.call is None:

@@ -53,7 +53,9 @@ def life(index: InterfaceIndex, module: str, name: str) -> NameLife:
 def find(index: InterfaceIndex, wanted: str) -> list[tuple[str, str]]:
     """The module and name of each definition that a dotted name means: exactly, else as its end.
     Names that are only taken from elsewhere come where nothing else does."""
-    exact, ends, taken = [], [], []
+    exact: list[tuple[str, str]] = []
+    ends: list[tuple[str, str]] = []
+    taken: list[tuple[str, str]] = []
     for module, by_name in index.modules.items():
         if module == wanted or module.endswith(f".{wanted}"):
             (exact if module == wanted else ends).append((module, ""))
@@ -214,4 +216,6 @@ def _in_words(definition: Definition) -> str:
         return f"from {definition.target}"
     if definition.word == "class":
         return f"class({', '.join(definition.bases)})"
-    return {"import": "from another package", "def": "function"}.get(definition.word, definition.word)
+    return {"import": "from another package", "def": "function"}.get(
+        definition.word, definition.word
+    )

@@ -229,17 +229,25 @@ def parameters(found: Found, *, bound: bool) -> tuple[FunctionParameter, ...] | 
         return None
     if definition.word not in ("def", "staticmethod", "classmethod"):
         return None
-    own = found.owner and (bound and definition.word == "def" or definition.word == "classmethod")
+    own = found.owner and ((bound and definition.word == "def") or definition.word == "classmethod")
     if not own:
         return definition.parameters
     first = definition.parameters[:1]
     # Of `def f(*args)` self is one of many.
-    return definition.parameters[1:] if first and first[0].kind < definitions.ARGS else definition.parameters
+    return (
+        definition.parameters[1:]
+        if first and first[0].kind < definitions.ARGS
+        else definition.parameters
+    )
 
 
 def candidates(view: InterfaceView, name: str) -> Iterator[tuple[str, str]]:
     """Where a release defines something of a name itself: module and text."""
     for module, by_name in view.index.modules.items():
         text = view._text(module, name) if name in by_name else None
-        if text is not None and not text.startswith(definitions.ALIAS) and text != definitions.FOREIGN:
+        if (
+            text is not None
+            and not text.startswith(definitions.ALIAS)
+            and text != definitions.FOREIGN
+        ):
             yield module, text

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from mcore_compat.api import calls, guards, judgement, lives, packages, uses
 from mcore_compat.api.codebase import Codebase, UnreadableFile
+from mcore_compat.api.definitions import FunctionParameter
 from mcore_compat.api.interface_index import InterfaceIndex
 from mcore_compat.api.judgement import Problem
 from mcore_compat.api.resolution import InterfaceView, Missing
@@ -134,7 +135,12 @@ def scan(
     fits = []
     for package, version in against.items():
         judge = _Judge(indexes[package])
-        placed = [_Placed(file=f, use=u) for f, every in code.uses.items() for u in every if _is_of(u, package)]
+        placed = [
+            _Placed(file=f, use=u)
+            for f, every in code.uses.items()
+            for u in every
+            if _is_of(u, package)
+        ]
         place = judge.index.place(version)
         mine = list(_findings(placed, judge, place))
         before = (written_for or {}).get(package)
@@ -143,7 +149,9 @@ def scan(
         failing = sum(f.level == FAILURE for f in mine)
         newest = _newest(placed, judge, withdrawn.get(package, frozenset()))
         fits.append(
-            PackageFit(package=package, release=version, uses=len(placed), failures=failing, newest=newest)
+            PackageFit(
+                package=package, release=version, uses=len(placed), failures=failing, newest=newest
+            )
         )
         findings += mine
     order = sorted(set(findings), key=lambda f: (f.file, f.line, f.column, f.kind, f.path, f.name))
@@ -174,7 +182,7 @@ def _failing(
     at_import = set()
     late = []
     for p in placed:
-        failed = attempts.get((p.file, p.use.instead_of), None) if p.use.instead_of else None
+        failed = attempts.get((p.file, p.use.instead_of)) if p.use.instead_of else None
         if failed is False:
             continue  # never run: what it stands in for is there
         for problem in judge.problems(p.use, place):
@@ -214,7 +222,9 @@ def _findings(placed: Sequence[_Placed], judge: _Judge, place: int) -> Iterator[
 def _finding(p: _Placed, problem: Problem, judge: _Judge, place: int) -> Finding:
     releases = judge.index.releases
     older = next((j for j in range(place - 1, -1, -1) if judge.fits(p.use, problem, j)), None)
-    newer = next((j for j in range(place + 1, len(releases)) if judge.fits(p.use, problem, j)), None)
+    newer = next(
+        (j for j in range(place + 1, len(releases)) if judge.fits(p.use, problem, j)), None
+    )
     moved = ""
     if older is not None and problem.kind in (judgement.MISSING, judgement.MODULE_MISSING):
         moved = lives.moved_to(judge.index, problem.path, older, place)
@@ -235,9 +245,7 @@ def _finding(p: _Placed, problem: Problem, judge: _Judge, place: int) -> Finding
     )
 
 
-def _notes(
-    placed: Sequence[_Placed], judge: _Judge, before: int, place: int
-) -> Iterator[Finding]:
+def _notes(placed: Sequence[_Placed], judge: _Judge, before: int, place: int) -> Iterator[Finding]:
     """Calls that both releases take, and that come to something else."""
     old, new = judge.view(before), judge.view(place)
     for p in placed:
@@ -258,10 +266,12 @@ def _notes(
         left, since = calls.defaulted(call, a), calls.defaulted(call, b)
         for name in left.keys() & since.keys():
             if left[name] != since[name]:
-                yield replace(row, kind=DEFAULT_CHANGED, name=f"{name}: {left[name]} → {since[name]}")
+                yield replace(
+                    row, kind=DEFAULT_CHANGED, name=f"{name}: {left[name]} → {since[name]}"
+                )
 
 
-def _signature(use: Use, view: InterfaceView) -> tuple[str, Sequence[calls.FunctionParameter]] | None:
+def _signature(use: Use, view: InterfaceView) -> tuple[str, Sequence[FunctionParameter]] | None:
     """The one function that a call means, and its parameters."""
     resolved = view.resolve(use.targets[0])
     if len(use.targets) != 1 or isinstance(resolved, Missing) or len(resolved) != 1:

@@ -29,7 +29,9 @@ def gather(package: IndexedPackage, version: str, folder: Path, index: Client) -
         if below.is_dir():
             _complete(folder)
             return
-    raise InfrastructureError(f"no wheel of {package.name} {version} has the sources of {package.root}")
+    raise InfrastructureError(
+        f"no wheel of {package.name} {version} has the sources of {package.root}"
+    )
 
 
 def _wheel(files: Sequence[Any], version: str) -> Any | None:

@@ -195,7 +195,17 @@ class _Reader(ast.NodeVisitor):
         with self._scope(own):
             self.generic_visit(node)
 
-    visit_ListComp = visit_SetComp = visit_GeneratorExp = visit_DictComp = _comprehension
+    def visit_ListComp(self, node: ast.ListComp) -> None:
+        self._comprehension(node)
+
+    def visit_SetComp(self, node: ast.SetComp) -> None:
+        self._comprehension(node)
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> None:
+        self._comprehension(node)
+
+    def visit_DictComp(self, node: ast.DictComp) -> None:
+        self._comprehension(node)
 
     @contextmanager
     def _scope(self, scope: Scope) -> Iterator[None]:
@@ -207,7 +217,9 @@ class _Reader(ast.NodeVisitor):
 
     def _of(self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Guard:
         """What decorators such as `skipif` say."""
-        every = [guards.of_test(d, self._flags) for d in node.decorator_list if isinstance(d, ast.Call)]
+        every = [
+            guards.of_test(d, self._flags) for d in node.decorator_list if isinstance(d, ast.Call)
+        ]
         labels = frozenset().union(*(g.labels for g in every)) if every else frozenset()
         return Guard(labels=labels)
 
@@ -254,6 +266,9 @@ class _Reader(ast.NodeVisitor):
             self.block(node.body)
 
     def visit_Try(self, node: ast.Try) -> None:
+        self._try(node)
+
+    def _try(self, node: ast.Try | ast.TryStar) -> None:
         guard = guards.of_handlers(node.handlers)
         before = self._attempt, self._instead_of
         attempt = next(self._attempts) if guards.TRY_IMPORT in guard.labels else 0
@@ -270,7 +285,8 @@ class _Reader(ast.NodeVisitor):
         self.block(node.orelse)
         self.block(node.finalbody)
 
-    visit_TryStar = visit_Try  # type: ignore[assignment]
+    def visit_TryStar(self, node: ast.TryStar) -> None:
+        self._try(node)
 
 
 def _is_super(node: ast.expr) -> bool:
@@ -283,7 +299,13 @@ def _is_super(node: ast.expr) -> bool:
 
 
 def _is_partial(node: ast.expr) -> bool:
-    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    name = (
+        node.id
+        if isinstance(node, ast.Name)
+        else node.attr
+        if isinstance(node, ast.Attribute)
+        else ""
+    )
     return name == "partial"
 
 
