@@ -36,7 +36,7 @@ PLAIN_BASES = frozenset({"object", "abc.ABC", "enum.Enum", "typing.Generic", "ty
 """Bases that add nothing to the constructor of a data class."""
 
 _NAMES_AT_RUN_TIME = re.compile(
-    r"globals\(\)\s*(\[[^]]*\]\s*=[^=]|\.update)|setattr\(\s*sys\.modules|sys\.modules\[[^]]*\]\s*=[^=]"
+    r"globals\(\)\s*(\[[^]]*\]\s*=[^=]|\.update)|setattr\(\s*sys\.modules"
 )
 """Source text of modules that give themselves names only when they run."""
 
@@ -60,6 +60,18 @@ def extract(folder: Path, root: str) -> dict[str, Names]:
     import griffe
 
     logging.getLogger("griffe").setLevel(logging.CRITICAL)  # what it cannot resolve stays open
+    try:
+        found = _extract(folder, root)
+    except griffe.GriffeError as error:
+        raise ValueError(f"griffe: {error}") from error
+    for path in _compiled(folder, root):
+        found.setdefault(path, {"": definitions.OPEN_MODULE})
+    return found
+
+
+def _extract(folder: Path, root: str) -> dict[str, Names]:
+    import griffe
+
     every = _every_definition(folder)
     loader = griffe.GriffeLoader(
         search_paths=[folder],
@@ -68,18 +80,12 @@ def extract(folder: Path, root: str) -> dict[str, Names]:
         store_source=False,
     )
     top = loader.load(root.partition(".")[0], try_relative_path=False)
-    modules = {module.path: module for module in _modules(top)}
-    for module in modules.values():
-        loader.expand_exports(module)
-    loader.expand_wildcards(top, external=False)
     found: dict[str, Names] = {}
-    for path, module in modules.items():
-        if path == root or path.startswith(f"{root}."):
-            found[path] = _names(module, every.by_path)
-            if path in every.open:
-                found[path][""] = definitions.OPEN_MODULE
-    for path in _compiled(folder, root):
-        found.setdefault(path, {"": definitions.OPEN_MODULE})
+    for module in _modules(top):
+        if module.path == root or module.path.startswith(f"{root}."):
+            found[module.path] = _names(module, every.by_path)
+            if module.path in every.open:
+                found[module.path][""] = definitions.OPEN_MODULE
     return found
 
 
@@ -140,10 +146,9 @@ def _names(module: Any, every: Mapping[str, list[Any]]) -> Names:
 
 
 def _names_at_run_time(module: Any) -> bool:
-    path = module.filepath
-    if isinstance(path, list):  # a folder without __init__.py
-        return False
-    return bool(_NAMES_AT_RUN_TIME.search(path.read_text(encoding="utf-8", errors="replace")))
+    text = module.filepath.read_text(encoding="utf-8", errors="replace")
+    own = rf"sys\.modules\[(__name__|[\"']{re.escape(module.path)}[\"'])\]\s*="
+    return bool(_NAMES_AT_RUN_TIME.search(text) or re.search(own, text))
 
 
 def _add(names: Names, name: str, member: Any, every: Mapping[str, list[Any]]) -> None:

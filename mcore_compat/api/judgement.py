@@ -59,12 +59,6 @@ def _of_target(use: Use, at: int, view: InterfaceView) -> tuple[Problem, ...]:
     return () if not all(refused) else tuple(refused[0])
 
 
-def fits(use: Use, view: InterfaceView) -> bool:
-    """Whether a use fits a release, and what it takes is there."""
-    there = any(not isinstance(view.resolve(target), Missing) for target in use.targets)
-    return there and not problems(use, view)
-
-
 def _is_below(path: str, module: str) -> bool:
     return path.startswith(f"{module}.")
 

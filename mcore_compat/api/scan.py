@@ -11,7 +11,7 @@ from mcore_compat.api.codebase import Codebase, UnreadableFile
 from mcore_compat.api.definitions import FunctionParameter
 from mcore_compat.api.interface_index import InterfaceIndex
 from mcore_compat.api.judgement import Problem
-from mcore_compat.api.resolution import InterfaceView, Missing
+from mcore_compat.api.resolution import Found, InterfaceView, Missing
 from mcore_compat.api.uses import Use
 
 FAILURE, GUARDED, NOTE = "failure", "guarded", "note"
@@ -99,10 +99,22 @@ class _Judge:
         return self.known[key]
 
     def fits(self, use: Use, problem: Problem, place: int) -> bool:
+        """Whether a release certainly does not have a problem that another one has."""
         view = self.view(place)
-        there = any(not isinstance(view.resolve(t), Missing) for t in use.targets)
-        same = (problem.kind, problem.name)
-        return there and all((p.kind, p.name) != same for p in self.problems(use, place))
+        if not any(_is_certain(view.resolve(target)) for target in use.targets):
+            return False
+        return all(_cause(p) != _cause(problem) for p in self.problems(use, place))
+
+
+def _is_certain(resolved: tuple[Found, ...] | Missing) -> bool:
+    return not isinstance(resolved, Missing) and all(not found.open for found in resolved)
+
+
+def _cause(problem: Problem) -> tuple[str, str]:
+    """What makes a problem the same in two releases, whatever else they say."""
+    if problem.kind in (calls.TOO_MANY, calls.KEYWORD_ONLY):
+        return calls.TOO_MANY, ""
+    return problem.kind, problem.name
 
 
 def _alike(use: Use) -> Use:
