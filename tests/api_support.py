@@ -24,7 +24,10 @@ OLD: dict[str, Names] = {
         "get_embedding_group": "def(check=True)",
         "_RANK": "value",
     },
-    "megatron.core.transformer": {"": "module", "Config": "= megatron.core.transformer.config.Config"},
+    "megatron.core.transformer": {
+        "": "module",
+        "Config": "= megatron.core.transformer.config.Config",
+    },
     "megatron.core.transformer.config": {
         "": "module",
         "Config": "class()",
@@ -57,7 +60,8 @@ def changed() -> dict[str, Names]:
     new["megatron.core.models"]["Model.__init__"] = "def(self, config, vocabulary, *, post=True)"
     del new["megatron.core.models"]["Kind.second"]
     del new["megatron.core.helpers"]
-    new["megatron.core.tools"] = {
+    new["megatron.core.utils"] = {"": "module"}
+    new["megatron.core.utils.helpers"] = {
         "": "module",
         "split": "def(x, dim, parts)",
         "join": "def(x, parts, group)",
@@ -68,9 +72,7 @@ def changed() -> dict[str, Names]:
 
 def index() -> InterfaceIndex:
     """Of three releases: the second is the first, the third changed."""
-    return interface_index.of_releases(
-        MCORE, {"0.14.0": OLD, "0.15.0": OLD, "0.16.0": changed()}
-    )
+    return interface_index.of_releases(MCORE, {"0.14.0": OLD, "0.15.0": OLD, "0.16.0": changed()})
 
 
 def scanned(folder: Path, *codes: str, against: str = "0.16.0", before: str = "") -> ScanReport:
@@ -92,6 +94,6 @@ def workspace(folder: Path) -> Workspace:
         only = {package.root: {"": "module", "__version__": "value"}}
         versions = {"nvidia-modelopt": ["0.41.0"], "transformer-engine": ["2.11.0"]}[name]
         refresh.write(
-            interface_index.of_releases(package, {v: only for v in versions}), place.interfaces
+            interface_index.of_releases(package, dict.fromkeys(versions, only)), place.interfaces
         )
     return place

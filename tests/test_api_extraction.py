@@ -157,7 +157,8 @@ class WheelIndex:
     def __init__(self, folder: Path, *versions: str, broken: tuple[str, ...] = ()) -> None:
         self.folder, self.broken, self.read = folder, broken, []
         self.files = [
-            file(f"nvidia_modelopt-{v}-py3-none-any.whl", v, project="nvidia-modelopt") for v in versions
+            file(f"nvidia_modelopt-{v}-py3-none-any.whl", v, project="nvidia-modelopt")
+            for v in versions
         ]
 
     def get_project_page(self, project: str) -> Any:
@@ -191,7 +192,11 @@ def test_a_refresh_reads_only_what_the_index_lacks(tmp_path: Path) -> None:
     assert index.read == ["1.0", "3.0", "2.0"]
     made = interface_index.load(MODELOPT, tmp_path)
     assert made.releases == ("1.0", "2.0", "3.0")
-    assert [made.at("modelopt.version", "of_2", place) for place in range(3)] == [None, "def()", None]
+    assert [made.at("modelopt.version", "of_2", place) for place in range(3)] == [
+        None,
+        "def()",
+        None,
+    ]
 
 
 def test_a_release_that_cannot_be_read_is_said_and_tried_again(tmp_path: Path) -> None:
@@ -214,7 +219,9 @@ def test_sources_that_are_no_python_are_said(tmp_path: Path) -> None:
         (folder / "modelopt" / "__init__.py").write_text("def (:\n")
 
     index.sources = broken  # type: ignore[method-assign]
-    with pytest.raises(InfrastructureError, match=r"sources of nvidia-modelopt 1\.0 cannot be read"):
+    with pytest.raises(
+        InfrastructureError, match=r"sources of nvidia-modelopt 1\.0 cannot be read"
+    ):
         refresh.interface(MODELOPT, "1.0", index)
 
 

@@ -106,7 +106,10 @@ HEAD = '{"made_by":"x","package":"megatron-core","releases":["0.1"],"modules":'
         (b"no xz", "cannot be read"),
         (lzma.compress(b"\xff"), "cannot be read"),
         (lzma.compress(b"[]"), "is not valid"),
-        (lzma.compress(b'{"made_by":"x","package":"numpy","releases":[],"modules":{}}'), "no package"),
+        (
+            lzma.compress(b'{"made_by":"x","package":"numpy","releases":[],"modules":{}}'),
+            "no package",
+        ),
         (lzma.compress(f'{HEAD}{{"m":{{"n":[[1,"value"]]}}}}}}'.encode()), "does not list"),
         (lzma.compress(HEAD.replace('["0.1"]', '["0.2","0.1"]').encode() + b"{}}"), "not in order"),
         (lzma.compress(HEAD.replace('"0.1"', '"a"').encode() + b"{}}"), "is not valid"),

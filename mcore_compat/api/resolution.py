@@ -91,11 +91,10 @@ class InterfaceView:
         """`__init__` of a class; open where another package decides."""
         if cls.definition is None or cls.definition.opaque:
             return OPEN
-        made, initialised = (self._member(cls, name, 0) for name in ("__new__", "__init__"))
-        if initialised is None or made is None:
-            return OPEN
-        own = [found for found in (*made, *initialised) if not found.open]
-        return own[0] if len(own) == len(made) + len(initialised) == 1 else OPEN
+        initialised = self._member(cls, "__init__", 0)
+        # Bases from elsewhere that have one, such as torch's, take whatever comes.
+        made = self._member(cls, "__new__", 0)
+        return initialised[0] if initialised and len(initialised) == 1 and not made else OPEN
 
     def member(self, cls: Found, name: str) -> tuple[Found, ...] | None:
         """A member of a class in each branch, its bases' too: empty where there is none, None
@@ -139,7 +138,8 @@ class InterfaceView:
             return (module,), None
         text = self._text(module.module, names[0])
         below = f"{module.module}.{names[0]}"
-        if text is None:
+        # A module may take its own submodule by name.
+        if text is None or text == definitions.alias(below):
             if self._text(below, "") is not None:
                 return self._walk(Found(module=below), names[1:], steps)
             if self._text(module.module, "") == definitions.OPEN_MODULE or _is_special(names[0]):
@@ -173,7 +173,7 @@ class InterfaceView:
         if definition.word != "class":
             return (OPEN,), None
         members = self._member(here, names[0], 0)
-        if members is None or _is_special(names[0]):
+        if members is None or (not members and _is_special(names[0])):
             return (OPEN,), None
         if not members:
             return (), Missing(path=f"{here.path}.{names[0]}", of_class=True)
