@@ -1,4 +1,4 @@
-"""Sources → interface, by griffe, of a package that is made up; and how a refresh reads releases."""
+"""Sources → interface, by griffe, of a made-up package; and how a refresh reads releases."""
 
 from __future__ import annotations
 

@@ -119,9 +119,11 @@ def test_what_does_not_fit_is_told_once(tmp_path: Path, code: str, expected: str
         "from megatron.core import parallel_state as m\n[m.get_embedding_group for m in all]",
         "from megatron.core import parallel_state as m\ndef f():\n    for m in x:\n        m.y",
         "from megatron.core import parallel_state as m\nm.mine = 1\nm.mine",
-        "class A:\n    from megatron.core import parallel_state as m\n    def f(self):\n        m.x",
+        "class A:\n    from megatron.core import parallel_state as m\n"
+        "    def f(self):\n        m.x",
         "import megatron.core_of_another\nmegatron.core_of_another.x",
-        "from __future__ import annotations\nfrom megatron.core import models\ndef f(a: models.X): ...",
+        "from __future__ import annotations\nfrom megatron.core import models\n"
+        "def f(a: models.X): ...",
         "text = 'from megatron.core.helpers import split'",
     ],
 )
@@ -173,7 +175,7 @@ def test_what_is_prepared_for_is_labelled_and_is_no_failure(
 @pytest.mark.parametrize(
     "code",
     [
-        "try:\n    import megatron.core.helpers\nexcept ImportError:\n    raise SystemExit('install it')",
+        "try:\n    import megatron.core.helpers\nexcept ImportError:\n    raise SystemExit('why')",
         "try:\n    import megatron.core.helpers\nexcept ValueError:\n    pass",
         "try:\n    import megatron.core.helpers\nfinally:\n    pass",
         "if hasattr(x, 'something_else'):\n    import megatron.core.helpers",

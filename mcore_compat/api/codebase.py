@@ -28,6 +28,8 @@ _MENTIONED = re.compile(
     )
 )
 
+_FROM = re.compile(rb"\bfrom[ \t]+[\w.]*?(\w+)[ \t]+import[ \t]*(\([^)]*\)|[^\n]*)")
+
 Exports = Mapping[str, Mapping[str, tuple[Target, ...]]]
 """By module of the code: the names that it has from the packages."""
 
@@ -80,9 +82,12 @@ def _read(path: Path) -> Codebase:
         else:
             others[file] = text
     exports = {module: names for module, names in map(_exports, trees.items()) if names}
-    taking = _taking(exports)
+    by_last: dict[bytes, set[bytes]] = {}
+    for module, names in exports.items():
+        last = module.rpartition(".")[2].encode()
+        by_last.setdefault(last, set()).update(name.encode() for name in names)
     for file, text in others.items():
-        if taking is not None and taking.search(text):
+        if _takes(text, by_last):
             _parse(file, text, trees, found)
     for file, tree in trees.items():
         try:
@@ -187,13 +192,12 @@ def _exports(item: tuple[Path, ast.Module]) -> tuple[str, dict[str, tuple[Target
     return _module_of(file), names
 
 
-def _taking(exports: Exports) -> re.Pattern[bytes] | None:
-    """What a file has that takes names from a module that has them from a package."""
-    lasts = sorted({module.rpartition(".")[2] for module in exports if module})
-    if not lasts:
-        return None
-    return re.compile(
-        rb"from\s+[\w.]*\b(" + "|".join(map(re.escape, lasts)).encode() + rb")\s+import"
+def _takes(text: bytes, exports: Mapping[bytes, set[bytes]]) -> bool:
+    """Whether a file takes a name that a module of the code has from a package; `exports`: by the
+    last part of the module's name."""
+    return any(
+        not exports.get(match[1], set()).isdisjoint(re.findall(rb"\w+", match[2]))
+        for match in _FROM.finditer(text)
     )
 
 

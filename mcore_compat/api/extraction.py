@@ -136,7 +136,7 @@ def _compiled(folder: Path, root: str) -> Iterator[str]:
 def _names(module: Any, every: Mapping[str, list[Any]]) -> Names:
     names: Names = {"": definitions.MODULE}
     for name, member in module.members.items():
-        if name == "__getattr__":
+        if name == "__getattr__" or (member.is_alias and member.wildcard):
             names[""] = definitions.OPEN_MODULE
         elif member.is_alias or not member.is_module:
             _add(names, name, member, every)

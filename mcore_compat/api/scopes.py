@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mcore_compat.api.resolution import Target
 
 Scoped = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+_TARGETS = {"target", "targets", "optional_vars"}
+"""The parts of statements that names are bound in."""
 
 Imported = Callable[[ast.ImportFrom, str], tuple[Target, ...]]
 """What `from … import name` gives: nothing where it is none of the packages'."""
@@ -32,8 +34,7 @@ def scope_of(node: Scoped, imported: Imported) -> Scope:
         a = node.args
         every = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
         scope.others |= {arg.arg for arg in every if arg is not None}
-    body = [node.body] if isinstance(node, ast.Lambda) else node.body
-    for statement in body:
+    for statement in [] if isinstance(node, ast.Lambda) else node.body:
         _bind(statement, scope, imported, fallback=False)
     return scope
 
@@ -55,11 +56,8 @@ def _bind(node: ast.AST, scope: Scope, imported: Imported, *, fallback: bool) ->
     elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
         if not fallback:
             scope.others.add(node.name)
-        for outside in _outside(node):
-            _bind(outside, scope, imported, fallback=fallback)
-    elif isinstance(node, ast.Lambda | ast.Global | ast.Nonlocal):
-        if not isinstance(node, ast.Lambda):
-            scope.others |= set(node.names)
+    elif isinstance(node, ast.Global | ast.Nonlocal):
+        scope.others |= set(node.names)
     else:
         _bind_below(node, scope, imported, fallback=fallback)
 
@@ -68,12 +66,27 @@ def _bind_below(node: ast.AST, scope: Scope, imported: Imported, *, fallback: bo
     name = _bound_name(node)
     if name and not fallback:
         scope.others.add(name)
-    for child in ast.iter_child_nodes(node):
-        # A comprehension's variables are its own.
-        if isinstance(node, ast.comprehension) and child is node.target:
-            continue
-        stands_in = fallback or isinstance(child, ast.ExceptHandler)
-        _bind(child, scope, imported, fallback=stands_in)
+    for what, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.expr):
+                if not fallback:
+                    scope.others |= _stored(child, whole=what in _TARGETS)
+            elif isinstance(child, ast.AST):
+                stands_in = fallback or isinstance(child, ast.ExceptHandler)
+                _bind(child, scope, imported, fallback=stands_in)
+
+
+def _stored(node: ast.expr, *, whole: bool) -> set[str]:
+    """The names that an expression binds: as what is assigned to (`whole`), or by `:=` in it."""
+    if isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and not whole):
+        return set()
+    found = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.NamedExpr):
+            found.add(part.target.id)
+        elif whole and isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+            found.add(part.id)
+    return found
 
 
 def _is_none(value: ast.expr) -> bool:
@@ -81,22 +94,9 @@ def _is_none(value: ast.expr) -> bool:
 
 
 def _bound_name(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-        return node.id
     if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
         return node.name
     return node.rest if isinstance(node, ast.MatchMapping) else None
-
-
-def _outside(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> Iterator[ast.AST]:
-    """What of a definition is in the scope around it."""
-    yield from node.decorator_list
-    if isinstance(node, ast.ClassDef):
-        yield from node.bases
-        yield from node.keywords
-    else:
-        yield from node.args.defaults
-        yield from (default for default in node.args.kw_defaults if default is not None)
 
 
 def _bind_import(node: ast.Import, scope: Scope) -> None:
