@@ -153,6 +153,14 @@ GUARDED = [
     ("import inspect\nfrom megatron.core.transformer import Config\n"
      "if 'heads' in inspect.signature(Config).parameters:\n    Config(1, heads=2)",
      "behind a look at what is there"),
+    ("from megatron.core import parallel_state as m\nif hasattr(m, 'get_rank'):\n    pass\n"
+     "else:\n    m.get_embedding_group()", "behind a look at what is there"),
+    ("from megatron.core import parallel_state as m\nif x and not hasattr(m, 'get_rank'):\n"
+     "    m.get_embedding_group()", "behind a look at what is there"),
+    ("from megatron.core import parallel_state as m\nif hasattr(m, 'newer'):\n"
+     "    import megatron.core.helpers", "behind a look at what is there"),
+    ("try:\n    import megatron.core.helpers\nexcept ImportError or ModuleNotFoundError:\n    pass",
+     "in a try that takes ImportError"),
     ("import megatron.core as mc\nif mc.__version__ < '0.16':\n    import megatron.core.helpers",
      "behind a look at the version"),
     ("from megatron.core import parallel_state as m\ntry:\n    m.get_embedding_group()\n"
@@ -182,6 +190,11 @@ def test_what_is_prepared_for_is_labelled_and_is_no_failure(
         "from megatron.core import parallel_state as m\ntry:\n    m.get_embedding_group()\n"
         "except TypeError:\n    pass",
         "if conversion:\n    import megatron.core.helpers",
+        "if hasattr(x, 'newer'):\n    pass\nelse:\n    import megatron.core.helpers",
+        "from megatron.core import parallel_state as m\nif hasattr(m, 'get_rank'):\n"
+        "    m.get_embedding_group()",
+        "from megatron.core import parallel_state as m\nif not hasattr(m, 'get_rank'):\n"
+        "    pass\nelse:\n    m.get_embedding_group()",
     ],
 )
 def test_what_does_not_help_is_no_guard(tmp_path: Path, code: str) -> None:

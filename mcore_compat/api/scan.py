@@ -198,7 +198,7 @@ def _failing(
         if failed is False:
             continue  # never run: what it stands in for is there
         for problem in judge.problems(p.use, place):
-            guard = _guard(p.use, problem)
+            guard = _guard(p.use, problem, judge.view(place))
             if p.use.instead_of and failed is None:
                 guard = guard or INSTEAD
             if p.use.kind == uses.IMPORT:
@@ -211,13 +211,27 @@ def _failing(
             yield p, problem, guard
 
 
-def _guard(use: Use, problem: Problem) -> str:
+def _guard(use: Use, problem: Problem, view: InterfaceView) -> str:
     labels = use.guard.labels
-    for label in (guards.TYPES_ONLY, _LABELS[use.kind], guards.VERSION):
+    for label in (guards.TYPES_ONLY, _LABELS[use.kind], guards.VERSION, guards.LOOKED):
         if label in labels:
             return label
     names = {problem.name, problem.path.rpartition(".")[2], problem.path}
-    return guards.LOOKED if names & use.guard.strings else ""
+    if names & use.guard.strings or not all(_goes_on(look, view) for look in use.guard.looks):
+        return guards.LOOKED
+    return ""
+
+
+def _goes_on(look: guards.Look, view: InterfaceView) -> bool:
+    """Whether code that looks for a name certainly goes on, in a release; what is another package's
+    decides nothing."""
+    owner = packages.owner(look.target.module)
+    if owner is None or owner != view.index.package:
+        return True
+    resolved = view.resolve(look.target.below(look.name))
+    if isinstance(resolved, Missing):
+        return not look.answer
+    return look.answer and _is_certain(resolved)
 
 
 def _findings(placed: Sequence[_Placed], judge: _Judge, place: int) -> Iterator[Finding]:

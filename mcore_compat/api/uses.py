@@ -66,7 +66,7 @@ class _Reader(ast.NodeVisitor):
         self._origin = origin
         self._scopes: list[Scope] = [scopes.scope_of(module, origin)]
         self._bases: list[tuple[Target, ...]] = []
-        self._flags = guards.flags_of(module)
+        self._flags = guards.flags_of(module, self._normal_targets)
         self._within = guards.NONE
         self._attempts = itertools.count(1)
         self._attempt = self._instead_of = 0
@@ -217,11 +217,15 @@ class _Reader(ast.NodeVisitor):
 
     def _of(self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Guard:
         """What decorators such as `skipif` say."""
-        every = [
-            guards.of_test(d, self._flags) for d in node.decorator_list if isinstance(d, ast.Call)
-        ]
+        every = [self._test(d) for d in node.decorator_list if isinstance(d, ast.Call)]
         labels = frozenset().union(*(g.labels for g in every)) if every else frozenset()
         return Guard(labels=labels)
+
+    def _test(self, test: ast.expr) -> Guard:
+        return guards.of_test(test, self._flags, self._normal_targets)
+
+    def _normal_targets(self, node: ast.expr) -> tuple[Target, ...]:
+        return tuple(t for t in map(normal, self._targets(node)) if t is not None)
 
     @contextmanager
     def _guarded(self, guard: Guard) -> Iterator[None]:
@@ -240,21 +244,26 @@ class _Reader(ast.NodeVisitor):
         for statement in statements:
             self.visit(statement)
             if isinstance(statement, ast.If) and guards.ends(statement.body):
-                self._within |= guards.of_test(statement.test, self._flags)
+                self._within |= self._test(statement.test).otherwise
         self._within = before
 
     def visit_If(self, node: ast.If) -> None:
         self.visit(node.test)
-        with self._guarded(guards.of_test(node.test, self._flags)):
+        guard = self._test(node.test)
+        with self._guarded(guard):
             self.block(node.body)
+        with self._guarded(guard.otherwise):
             self.block(node.orelse)
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
-        with self._guarded(guards.of_test(node.test, self._flags)):
-            self.generic_visit(node)
+        guard = self._test(node.test)
+        with self._guarded(guard):
+            self._visit_all([node.test, node.body])
+        with self._guarded(guard.otherwise):
+            self.visit(node.orelse)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        with self._guarded(guards.of_test(node.values[0], self._flags)):
+        with self._guarded(self._test(node.values[0])):
             self.generic_visit(node)
 
     def visit_With(self, node: ast.With) -> None:
