@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcore_compat import cli
-from mcore_compat.api import codebase, lives, scan_report
+from mcore_compat.api import checking, codebase, lives, scan_report
 from mcore_compat.api.calls import CallShape, misfits
 from mcore_compat.api.definitions import read
 from mcore_compat.base.errors import UsageError
+from mcore_compat.core import releases
 from mcore_compat.core.workspace import VARIABLE
 
 
@@ -322,8 +323,9 @@ def test_deep_text_is_one_line_too(tmp_path: Path) -> None:
     st.text(max_size=200)
     | st.lists(
         st.sampled_from(
-            ["import megatron.core as m", "m.models.Kind.second", "m.x.y(*a, **b)", "try:", "except:",
-             "if hasattr(m, 'x'):", "    ", "\n", "def f(m): ", "from megatron.core.models import *",
+            ["import megatron.core as m", "m.models.Kind.second", "m.x.y(*a, **b)", "try:", "\n",
+             "if hasattr(m, 'x'):", "    ", "except:", "def f(m): ",
+             "from megatron.core.models import *",
              "(", ")", ":", "class A(m.models.Model): ", "pass", "lambda m: m.x", "\t", "del m.x",
              "with m.x as y: ", "async ", "await m.x", "\r", "match m.x:\n case m.y: ", "\\"]
         ),
@@ -448,6 +450,27 @@ def test_into_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(argv) == 0
     assert capsys.readouterr().out == ""
     assert json.loads((place / "to.json").read_text())["schema"] == 1
+
+
+# Of an upgrade.
+
+
+def test_an_upgrade_is_told_what_it_breaks_and_nothing_that_was_broken(
+    tmp_path: Path,
+) -> None:
+    place = workspace(tmp_path / "workspace")
+    code = tmp_path / "a.py"
+    code.write_text(
+        "import megatron.core.helpers\nimport megatron.core.never\n"
+        "from megatron.core.transformer import Config\nConfig(1)\n"
+    )
+    before = {"megatron-core": "0.15.0", "nvidia-modelopt": "0.41.0", "torch": "2.9.1"}
+    after = {**before, "megatron-core": "0.16.0", "torch": "2.10.0"}
+    known = releases.load(place.releases)
+    report = checking.check_upgrade(code, before, after, place, known)
+    assert [(f.level, f.line) for f in report.findings] == [("failure", 1), ("note", 4)]
+    assert [(fit.package, fit.failures) for fit in report.fits] == [("megatron-core", 1)]
+    assert checking.check_upgrade(code, before, before, place, known).findings == ()
 
 
 # The life of a name.
