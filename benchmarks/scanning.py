@@ -79,18 +79,21 @@ def _function(
 ) -> list[str]:
     module, name, required = chance.choice(known)
     given = ", ".join(f"{p}={p}" for p in required[chance.randrange(20) == 0 :])
+    more = (f"    total_{n} = [value * {n} for value in range(10) if value % 3]" for n in range(20))
+    other = (f"    print(total_{n}, len(total_{n}), sep='{n}')" for n in range(20))
     return [
         f"def step_{number}({', '.join(required)}):",
         f'    """Calls {name}."""',
         f"    from {module} import {name} as wanted",
         f"    import {module} as place",
-        "    total = sum(value * 2 for value in range(10) if value % 3)",
-        f"    if total > {number}:",
+        *more,
+        f"    if total_1 == {number}:",
         f"        return place.{name}({given})",
         f"    result = wanted({given})",
+        *other,
         "    for step in (1, 2, 3):",
-        "        total += step",
-        "    return result, total",
+        "        result += step",
+        "    return result",
         "",
     ]
 

@@ -86,24 +86,30 @@ class _Judge:
     """Judges each distinct use once a release."""
 
     index: InterfaceIndex
-    known: dict[tuple[int, Use], tuple[Problem, ...]] = field(default_factory=dict)
+    known: dict[tuple[int, int], tuple[Problem, ...]] = field(default_factory=dict)
+    kinds: dict[Use, int] = field(default_factory=dict)
     views: dict[int, InterfaceView] = field(default_factory=dict)
 
     def view(self, place: int) -> InterfaceView:
         return self.views.setdefault(place, InterfaceView(self.index, place))
 
-    def problems(self, use: Use, place: int) -> tuple[Problem, ...]:
-        key = place, _alike(use)
+    def placed(self, file: str, use: Use) -> _Placed:
+        """A use in its file, with a number that all uses have which are judged alike."""
+        alike = replace(use, line=0, column=0, guard=guards.NONE, attempt=0, instead_of=0)
+        return _Placed(file=file, use=use, kind=self.kinds.setdefault(alike, len(self.kinds)))
+
+    def problems(self, p: _Placed, place: int) -> tuple[Problem, ...]:
+        key = place, p.kind
         if key not in self.known:
-            self.known[key] = judgement.problems(use, self.view(place))
+            self.known[key] = judgement.problems(p.use, self.view(place))
         return self.known[key]
 
-    def fits(self, use: Use, problem: Problem, place: int) -> bool:
+    def fits(self, p: _Placed, problem: Problem, place: int) -> bool:
         """Whether a release certainly does not have a problem that another one has."""
         view = self.view(place)
-        if not any(_is_certain(view.resolve(target)) for target in use.targets):
+        if not any(_is_certain(view.resolve(target)) for target in p.use.targets):
             return False
-        return all(_cause(p) != _cause(problem) for p in self.problems(use, place))
+        return all(_cause(other) != _cause(problem) for other in self.problems(p, place))
 
 
 def _is_certain(resolved: tuple[Found, ...] | Missing) -> bool:
@@ -117,17 +123,13 @@ def _cause(problem: Problem) -> tuple[str, str]:
     return problem.kind, problem.name
 
 
-def _alike(use: Use) -> Use:
-    """A use without its place: equal ones are judged equally."""
-    return replace(use, line=0, column=0, guard=guards.NONE, attempt=0, instead_of=0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Placed:
     """A use in its file."""
 
     file: str
     use: Use
+    kind: int
 
 
 def scan(
@@ -148,10 +150,10 @@ def scan(
     for package, version in against.items():
         judge = _Judge(indexes[package])
         placed = [
-            _Placed(file=f, use=u)
-            for f, every in code.uses.items()
-            for u in every
-            if _is_of(u, package)
+            judge.placed(file, use)
+            for file, every in code.uses.items()
+            for use in every
+            if _is_of(use, package)
         ]
         place = judge.index.place(version)
         mine = list(_findings(placed, judge, place))
@@ -190,14 +192,14 @@ def _failing(
     for p in placed:
         if p.use.attempt:
             key = p.file, p.use.attempt
-            attempts[key] = attempts.get(key, False) or bool(judge.problems(p.use, place))
+            attempts[key] = attempts.get(key, False) or bool(judge.problems(p, place))
     at_import = set()
     late = []
     for p in placed:
         failed = attempts.get((p.file, p.use.instead_of)) if p.use.instead_of else None
         if failed is False:
             continue  # never run: what it stands in for is there
-        for problem in judge.problems(p.use, place):
+        for problem in judge.problems(p, place):
             guard = _guard(p.use, problem, judge.view(place))
             if p.use.instead_of and failed is None:
                 guard = guard or INSTEAD
@@ -247,10 +249,8 @@ def _findings(placed: Sequence[_Placed], judge: _Judge, place: int) -> Iterator[
 
 def _finding(p: _Placed, problem: Problem, judge: _Judge, place: int) -> Finding:
     releases = judge.index.releases
-    older = next((j for j in range(place - 1, -1, -1) if judge.fits(p.use, problem, j)), None)
-    newer = next(
-        (j for j in range(place + 1, len(releases)) if judge.fits(p.use, problem, j)), None
-    )
+    older = next((j for j in range(place - 1, -1, -1) if judge.fits(p, problem, j)), None)
+    newer = next((j for j in range(place + 1, len(releases)) if judge.fits(p, problem, j)), None)
     moved = ""
     if older is not None and problem.kind in (judgement.MISSING, judgement.MODULE_MISSING):
         moved = lives.moved_to(judge.index, problem.path, older, place)
@@ -276,7 +276,7 @@ def _notes(placed: Sequence[_Placed], judge: _Judge, before: int, place: int) ->
     old, new = judge.view(before), judge.view(place)
     for p in placed:
         call = p.use.call
-        if call is None or judge.problems(p.use, place) or judge.problems(p.use, before):
+        if call is None or judge.problems(p, place) or judge.problems(p, before):
             continue
         first, second = (_signature(p.use, view) for view in (old, new))
         if first is None or second is None:
