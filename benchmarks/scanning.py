@@ -52,13 +52,15 @@ def scanning() -> list[Row]:
 
 
 def write_code(folder: Path) -> None:
-    """Files that import names of the newest releases and call them, some of them wrongly."""
+    """Files as callers have them: every other one imports names of the newest releases and calls
+    them, some of them wrongly; a use comes every dozen lines, as in the densest real caller."""
     chance = random.Random(100_000)
     known = list(_functions())
     for number in range(FILES):
         lines: list[str] = []
         while len(lines) < LINES // FILES:
-            lines += _function(known, chance, len(lines))
+            made = _function(known, chance, len(lines))
+            lines += made if number % 2 else [line for line in made if " import " not in line]
         text = "\n".join(lines[: LINES // FILES])
         (folder / f"code{number}.py").write_text(_whole(text) + "\n")
 
@@ -79,8 +81,8 @@ def _function(
 ) -> list[str]:
     module, name, required = chance.choice(known)
     given = ", ".join(f"{p}={p}" for p in required[chance.randrange(20) == 0 :])
-    more = (f"    total_{n} = [value * {n} for value in range(10) if value % 3]" for n in range(20))
-    other = (f"    print(total_{n}, len(total_{n}), sep='{n}')" for n in range(20))
+    more = (f"    total_{n} = settings.size * {n} + offset" for n in range(20))
+    other = (f"    print(total_{n}, 'step', total_{n} + 1)" for n in range(20))
     return [
         f"def step_{number}({', '.join(required)}):",
         f'    """Calls {name}."""',
