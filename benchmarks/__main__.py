@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.measure import HERE, Row, disk_usage
+from benchmarks.scanning import scanning
 from benchmarks.side_by_side import side_by_side
 from benchmarks.site import site
 from mcore_compat.base import files, processes
@@ -255,6 +256,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "suite": suite,
     "static": static,
     "matrix": nothing,
+    "scan": scanning,
     "side-by-side": side_by_side,
     "site": site,
 }

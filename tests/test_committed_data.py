@@ -29,6 +29,8 @@ from mcore_compat.analysis import (
 from mcore_compat.analysis.error_search import ErrorSearch
 from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.analysis.published import Compatibility
+from mcore_compat.api import definitions, interface_index, packages
+from mcore_compat.api.packages import IndexedPackage
 from mcore_compat.cli import publication
 from mcore_compat.core import combinations, matrix, releases, stack_rule
 from mcore_compat.core.cells import AXES, Stack
@@ -281,3 +283,57 @@ def test_every_lock_can_be_described(facts: Releases) -> None:
     """torch's requirements are known for all locks, so that what goes with it is."""
     for path in sorted(HERE.locks.glob("*.txt")):
         assert "nvidia-modelopt" not in contents.torch_group(locks.read(path), facts)
+
+
+# Interfaces of releases: facts that were looked up in the wheels themselves.
+
+
+@pytest.mark.parametrize("package", packages.PACKAGES, ids=lambda package: str(package.name))
+def test_the_interface_of_each_release_is_known(package: IndexedPackage, facts: Releases) -> None:
+    index = interface_index.load(package, HERE.interfaces)
+    assert list(index.releases) == [release.version for release in facts.of(package.name)]
+    for place in range(len(index.releases)):
+        assert index.at(package.root, "", place) is not None
+    assert sum(path.stat().st_size for path in HERE.interfaces.iterdir()) < 5_000_000
+    for names in index.modules.values():
+        for changes in names.values():
+            for _, text in changes:
+                assert text is None or definitions.read(text)
+
+
+@pytest.mark.parametrize(
+    ("package", "path", "before", "after"),
+    [
+        (
+            packages.MCORE,
+            "megatron.core.fusions.fused_cross_entropy:fused_vocab_parallel_cross_entropy",
+            ("0.11.0", "def(vocab_parallel_logits, target)"),
+            ("0.12.0", "def(vocab_parallel_logits, target, tp_group)"),
+        ),
+        (
+            packages.MCORE,
+            "megatron.core.transformer.transformer_layer:get_transformer_layer_offset",
+            ("0.12.3", "def(config)"),
+            ("0.13.1", "def(config, vp_stage=None)"),
+        ),
+        (
+            packages.MODELOPT,
+            "modelopt.torch.quantization.config:normalize_quant_cfg_list",
+            ("0.43.0", None),
+            ("0.44.0", "def(v)"),
+        ),
+        (
+            packages.TE,
+            "transformer_engine.pytorch:Float8BlockQuantizer",
+            ("2.8.0", None),
+            ("2.9.0", "= transformer_engine.pytorch.tensor.Float8BlockQuantizer"),
+        ),
+    ],
+)
+def test_a_change_of_an_interface_is_known(
+    package: str, path: str, before: tuple[str, str | None], after: tuple[str, str | None]
+) -> None:
+    index = interface_index.load(packages.BY_NAME[package], HERE.interfaces)
+    module, _, name = path.partition(":")
+    for version, text in (before, after):
+        assert index.at(module, name, index.place(version)) == text

@@ -69,13 +69,27 @@ def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -
     Raises:
         InfrastructureError: the disk is full or not writable; `path` is then as it was.
     """
+    with _replaced(path) as handle, os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
+        write_into(out, text, durable=durable)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` as `write_text` does."""
+    with _replaced(path) as handle, os.fdopen(handle, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[int]:
+    """A file beside `path` to be written, which takes its place when all went well."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with watched.removed(Path(temporary), anyway=False):
             try:
-                with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
-                    write_into(out, text, durable=durable)
+                yield handle
                 os.chmod(temporary, 0o644)
                 os.replace(temporary, path)
             except BaseException:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mcore_compat.api import refresh as interfaces
 from mcore_compat.cli import options, publication
 from mcore_compat.cli.registry import NEWS
+from mcore_compat.index import package_index
 from mcore_compat.run import cells
 from mcore_compat.run.context import Context, context, say
 from mcore_compat.schedule import matrix_run, new_releases, nightly, plan
@@ -49,6 +51,7 @@ def call(args: Namespace) -> int:
         refreshed = nightly.ask(here.workspace, say, join=True)
         if not args.dry_run:
             nightly.write(refreshed, here.workspace)
+            interfaces.update(here.workspace.interfaces, refreshed.known, package_index.client, say)
         print(refreshed.description(), end="")
         here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
         new = refreshed.new

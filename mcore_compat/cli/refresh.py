@@ -2,7 +2,9 @@
 
 from argparse import ArgumentParser, Namespace
 
+from mcore_compat.api import refresh as interfaces
 from mcore_compat.core import workspace
+from mcore_compat.index import package_index
 from mcore_compat.run.context import say
 from mcore_compat.schedule import nightly
 
@@ -15,15 +17,24 @@ def add_options(parser: ArgumentParser) -> None:
         action="store_true",
         help="releases that the index does not list any more are forgotten",
     )
+    parser.add_argument(
+        "--interfaces",
+        action="store_true",
+        help="read the interfaces of all releases where there is no index of them yet (minutes)",
+    )
 
 
 def call(args: Namespace) -> int:
-    """Rewrite `constraints/releases.json`, with `--join` the matrix, too; 0.
+    """Rewrite `constraints/releases.json`, with `--join` the matrix, too, and read the interfaces
+    of new releases; 0.
 
     Raises as `nightly.ask` and `nightly.write`; nothing is changed then.
     """
     place = workspace.find()
     refreshed = nightly.ask(place, say, join=args.join, allow_removals=args.allow_removals)
     nightly.write(refreshed, place)
+    interfaces.update(
+        place.interfaces, refreshed.known, package_index.client, say, begin=args.interfaces
+    )
     print(refreshed.description(), end="")
     return 0

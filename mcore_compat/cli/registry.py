@@ -29,12 +29,36 @@ KEEP = "keep the matrix"
 CARRY = "carry to other machines"
 
 WITHOUT_SESSION = (
-    *("list", "show", "explain", "recommend", "doctor", "run", "build", "init", "toolkit"),
+    *(
+        "list",
+        "show",
+        "explain",
+        "recommend",
+        "doctor",
+        "scan",
+        "api",
+        "run",
+        "build",
+        "init",
+        "toolkit",
+    ),
 )
 """Commands that nox has no session for; a cell's session is named after the cell."""
 
 READING = (
-    *("list", "show", "explain", "recommend", "doctor", "static", "init", "upgrade", "toolkit"),
+    *(
+        "list",
+        "show",
+        "explain",
+        "recommend",
+        "doctor",
+        "scan",
+        "api",
+        "static",
+        "init",
+        "upgrade",
+        "toolkit",
+    ),
 )
 """Commands that write nothing into the workspace; `upgrade` with `--no-run`, else it says so."""
 
@@ -69,6 +93,8 @@ COMMANDS = (
     Command("explain", ASK, "Why a cell fails", CELL),
     Command("recommend", ASK, "Tested combinations that fit what you have", "'torch 2.9'"),
     Command("doctor", ASK, "What is wrong with an environment; --run: run the suite in it", "-v"),
+    Command("scan", ASK, "Whether your own code fits a release", f"src --against {CELL}"),
+    Command("api", ASK, "Since when a name is there, what changed, where it went", "GPTModel"),
     Command("static", ASK, "Which combinations of all axes cannot be installed: seconds"),
     Command("run", RUN, "Run cells by name", CELL),
     Command("compat", RUN, "Run any combination", "0.16 0.41 --te 2.11 --torch 2.9"),

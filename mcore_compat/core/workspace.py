@@ -49,6 +49,9 @@ class Workspace:
     matrix = _Within("constraints/matrix.toml")
     releases = _Within("constraints/releases.json")
     new_releases = _Within("constraints/news.json")
+    interfaces = _Within("constraints/interfaces")
+    """What each release's Python interface is (`mcore_compat.api`)."""
+
     locks = _Within("constraints/locks")
     suite_tools = _Within("constraints/suite-tools.txt")
     """The lock of what the suite needs beside the packages under test."""

@@ -44,6 +44,8 @@ class Client(Protocol):
 
     def download_package(self, pkg: Any, path: Any) -> None: ...
 
+    def sources(self, file: Any, folder: Path) -> None: ...
+
 
 def client() -> Client:
     """A client for pip's index: `PIP_INDEX_URL`, its configuration, or its default.
@@ -316,3 +318,14 @@ def download(file: Any, path: Path, index: Client) -> None:
     """
     with _network(f"{file.filename} could not be downloaded"):
         index.download_package(file, path)
+
+
+def sources(file: Any, folder: Path, index: Client) -> None:
+    """The Python sources of a wheel, below a folder.
+
+    Raises:
+        InfrastructureError: the index did not answer, what it sent is no such wheel, or the disk
+            is full.
+    """
+    with _network(f"{file.filename} could not be read"):
+        index.sources(file, folder)

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import remotezip
@@ -21,6 +21,9 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.index import belief, transport
 
 _UNREADABLE = (UnicodeDecodeError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error)
+
+MOST_OF_SOURCES = 64_000_000
+"""Bytes of a wheel of sources; the core library of Transformer Engine is five times that."""
 
 
 class PipIndex:
@@ -69,16 +72,37 @@ class PipIndex:
         """
         try:
             return transport.within(transport.limits().page, lambda: self._metadata(file))
-        except (
-            UnicodeDecodeError,
-            zipfile.BadZipFile,
-            tarfile.TarError,
-            EOFError,
-            zlib.error,
-        ) as e:
+        except _UNREADABLE as e:
             raise InfrastructureError(
                 f"the index sent something else than {file.filename}: {type(e).__name__}"
             ) from e
+
+    def sources(self, file: Any, folder: Path) -> None:
+        """The Python sources of a wheel, below a folder; of a compiled module an empty file.
+
+        Of a wheel that is larger than sources alone can be, only they are read, by HTTP ranges.
+
+        Raises:
+            InfrastructureError: what came cannot be read.
+        """
+        limits = transport.limits()
+        try:
+            if (file.size or 0) > MOST_OF_SOURCES:
+                transport.within(limits.page, lambda: self._sources_by_range(file, folder))
+                return
+            with temporary.folder() as place:
+                path = place / file.filename
+                self.download_package(file, path)
+                with zipfile.ZipFile(path) as wheel:
+                    _extract(wheel, folder)
+        except _UNREADABLE as error:
+            raise InfrastructureError(
+                f"the index sent something else than {file.filename}: {type(error).__name__}"
+            ) from error
+
+    def _sources_by_range(self, file: Any, folder: Path) -> None:
+        with remotezip.RemoteZip(file.url.partition("#")[0], session=self._simple.s) as wheel:
+            _extract(wheel, folder)
 
     def _metadata(self, file: Any) -> str | None:
         if file.package_type == "sdist":
@@ -107,3 +131,13 @@ class PipIndex:
                         content = source.extractfile(member)
                         return content.read().decode() if content else None
         return None
+
+
+def _extract(wheel: zipfile.ZipFile, folder: Path) -> None:
+    for name in wheel.namelist():
+        inside = PurePosixPath(name)
+        if inside.suffix not in (".py", ".so") or inside.is_absolute() or ".." in inside.parts:
+            continue
+        target = folder / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(wheel.read(name) if inside.suffix == ".py" else b"")
