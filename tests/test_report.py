@@ -51,7 +51,7 @@ def test_an_untested_pair_is_shown_as_such(made: Made, declared: Matrix) -> None
     row = next(line for line in text.splitlines() if line.startswith("| **0.9** |"))
     assert "| · |" in row
     row = next(line for line in text.splitlines() if line.startswith("| **0.16** |"))
-    assert "| **○ R 1/1 · Q none · TE none · GPU none** |" in row
+    assert "| **○ R 1/1 · Q none · TE none** |" in row
 
 
 def test_each_version_stands_in_its_own_column(made: Made, tmp_path: Path) -> None:

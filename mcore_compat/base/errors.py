@@ -94,12 +94,12 @@ def nearest(value: str, choices: Iterable[str]) -> str:
     return ""
 
 
-def slip(typed: str, meant: str) -> tuple[int, bool, float, bool]:
+def slip(typed: str, meant: str) -> tuple[int, bool, bool, bool]:
     """How likely somebody typed a word who meant another, the likeliest first: by edits, of which
     two letters that changed places are one, and where edits are as many by letters that are the
-    same, then by how much of the two is alike, then by the length."""
-    alike = difflib.SequenceMatcher(None, meant, typed).ratio()
-    return edits(typed, meant), sorted(typed) != sorted(meant), -alike, len(typed) != len(meant)
+    same, then by the first letter, which is seldom wrong, then by the length."""
+    first, length = typed[:1] != meant[:1], len(typed) != len(meant)
+    return edits(typed, meant), sorted(typed) != sorted(meant), first, length
 
 
 def edits(typed: str, meant: str) -> int:
