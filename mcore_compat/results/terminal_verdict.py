@@ -142,6 +142,8 @@ def _square(text: str) -> Text:
     word, _, count = text.partition(" ")
     if not word:
         return Text("")
+    if word == CheckOutcome.UNSUPPORTED:  # the release has none: a sign keeps the table narrow
+        return Text(SYMBOLS[word])
     return Text(f"{SYMBOLS[word]} {count or word}", _STYLES.get(word, ""))
 
 
