@@ -290,12 +290,13 @@ def _of_cell(
     if wrong:
         text = f"{spelt}: {_listed(wrong)} fail"
         yield Remark(kind=KNOWN, text=text, help=how, cell=cell)
+    # A condition is nothing wrong with an environment: it is told to who says what he relies on.
+    asked = {c.check for c in cell.asked if profile.takes(c)} if profile is not None else set()
     conditions: dict[str, list[str]] = {}
     repaired = cell.repair.checks if cell.repair else ()  # what is installed tells of these
     for check, condition in cell.conditions.items():
-        if check in repaired:
-            continue
-        conditions.setdefault(condition, []).append(check)
+        if check not in repaired and check in asked:
+            conditions.setdefault(condition, []).append(check)
     for condition, held in conditions.items():
         text = f"{spelt}: {_listed(held)} hold only with {condition}"
         yield Remark(kind=NOTE, text=text, help=how, cell=cell)
