@@ -252,7 +252,7 @@ NOISY = (
     "\n".join(f"[1,0]<stderr>: {row}" for row in TRACEBACK.splitlines()),
     TRACEBACK.replace("\n", "\r\n"),
     TRACEBACK.replace("transformer_engine.py", "transformer\n_engine.py"),  # a terminal's end
-    TRACEBACK.replace("/opt/venv/lib/python3.12/site-packages", "/root/src").replace("99", "7"),
+    TRACEBACK.replace("/opt/venv/lib/python3.12/site-packages", "/opt/src").replace("99", "7"),
     TRACEBACK.replace('  File "/opt/', '\N{BOX DRAWINGS LIGHT VERTICAL}   File "/opt/'),
     "epoch 1\nloss 2.0\n" * 300 + TRACEBACK + "wandb: exiting\n" * 300,
     TRACEBACK + "\nDuring handling of the above exception, another exception occurred:\n\n"
