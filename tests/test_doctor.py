@@ -56,7 +56,7 @@ def record(pins: dict[str, str] = PINS, unexpected: tuple[str, ...] = ()) -> Cel
         digests={},
         by_outcome={"works": ("restore[gpt]",)},
         causes={},
-        reasons={},
+        by_reason={},
         points={},
         unexpected=unexpected,
     )

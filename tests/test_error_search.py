@@ -175,10 +175,12 @@ def known() -> Compatibility:
         record(),
         {"restore[gpt]": "works", "restore-state-dict[gpt]": "works-with"},
         conditions={"restore-state-dict[gpt]": "model.load_state_dict(state, strict=False)"},
-        reasons={
-            "restore-state-dict[gpt]": "RuntimeError: Error(s) in loading state_dict for GPTModel: "
-            'Unexpected key(s) in state_dict: "decoder.layers.0.linear_q_down_proj._extra_state"',
-            "modelopt-state-nvfp4[gpt]": "modelopt.torch.quantization has no NVFP4_DEFAULT_CFG",
+        by_reason={
+            "RuntimeError: Error(s) in loading state_dict for GPTModel: Unexpected key(s) in "
+            'state_dict: "decoder.layers.0.linear_q_down_proj._extra_state"': (
+                "restore-state-dict[gpt]",
+            ),
+            "modelopt.torch.quantization has no NVFP4_DEFAULT_CFG": ("modelopt-state-nvfp4[gpt]",),
         },
     )
     unresolvable = changed(

@@ -96,8 +96,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
 
     `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
     and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
-    failed check; `reasons`: why, by check, where that is no failure; of one that works under a
-    condition, how it fails without. `points`: by feature, the worst of the checks about each
+    failed check; `by_reason` (`reasons` in the file): checks by why, where that is no failure; of
+    one that works under a condition, how it fails without. `points`: by feature, the worst of the checks about each
     family, with the format where there are such (`mla-moe fp8`), and of each check that is about no
     family. `conditions`: of each check that is `works-with`, the code under which it holds;
     `features`: checks by what a person does that they are about, and `formats` by the format of
@@ -120,7 +120,7 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     points: Mapping[str, Mapping[str, str]]
     by_outcome: ByCheckOutcome = field(name="checks")
     causes: Mapping[str, Fingerprint]
-    reasons: Mapping[str, str]
+    by_reason: Mapping[str, tuple[str, ...]] = field(name="reasons")
     unexpected: tuple[str, ...]
     conditions: Mapping[str, str] = {}
     features: Mapping[str, tuple[str, ...]] = {}
@@ -128,6 +128,12 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     variables: Mapping[str, str] | None = None
     te_extension: Literal["real", "stand-in"] = "real"
     repair: PublishedRepair | None = None
+
+    @cached_property
+    def reasons(self) -> Mapping[str, str]:
+        """Reason by check, sorted."""
+        rows = [(check, text) for text, checks in self.by_reason.items() for check in checks]
+        return dict(sorted(rows))
 
     @cached_property
     def checks(self) -> Mapping[str, str]:

@@ -87,6 +87,10 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
             features.setdefault(c.feature, []).append(c.check)
         if c.format:
             formats.setdefault(c.format, []).append(c.check)
+    reasons: dict[str, list[str]] = {}
+    for c in e.checks:
+        if c.reason and (c.condition or not c.failure):
+            reasons.setdefault(c.reason, []).append(c.check)
     points: dict[str, dict[str, str]] = {}
     for point, outcome in profiles.points(e.checks).items():
         points.setdefault(point.feature or "other", {})[point.label] = outcome.value
@@ -105,9 +109,7 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
         causes={
             c.check: c.failure.fingerprint for c in e.checks if c.failure and c.outcome in FAILURES
         },
-        reasons={
-            c.check: c.reason for c in e.checks if c.reason and (c.condition or not c.failure)
-        },
+        by_reason={reason: tuple(sorted(reasons[reason])) for reason in sorted(reasons)},
         conditions={c.check: c.condition for c in e.checks if c.condition},
         features={name: tuple(sorted(features[name])) for name in sorted(features)},
         formats={name: tuple(sorted(formats[name])) for name in sorted(formats)},

@@ -3,8 +3,10 @@
 In a file of evidence, a large value of a check's `details`, and a long traceback, is
 `{"shared": DIGEST}`. The value itself is a file `reports/results/shared/DIGEST.json` as long as
 it is new, so that the evidence of several machines can be put together by copying. `nox -s report`
-packs it: `pack-X.json` has all values whose digests begin with X, one a line. DIGEST is the first
-16 hex digits of the SHA-256 of the value as compact, sorted JSON with a final newline.
+packs it: `pack-X.json` has all values whose digests begin with X, one a line. Then the check's row
+itself keeps its name, outcome and time, and all else, which most cells have alike, is such a value,
+too. DIGEST is the first 16 hex digits of the SHA-256 of the value as compact, sorted JSON with a
+final newline.
 """
 
 from __future__ import annotations
@@ -91,6 +93,37 @@ def expand(row: dict[str, Any], folder: Path) -> dict[str, Any]:
             if type(value) is dict and (digest := digest_in(value)):
                 values[name] = read(where, digest)
     return row
+
+
+SHOWN = ("check", "outcome", "seconds")
+"""What a packed row of a check has in its own file; of these a record has only the time."""
+
+
+def folded(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
+    """The row of a check or record as it is packed: all but what is shown is put `into`."""
+    if KEY in row:
+        return dict(row)
+    text = text_of({name: value for name, value in row.items() if name not in SHOWN})
+    into[name_of(text)] = text
+    return {**{name: row[name] for name in SHOWN if name in row}, KEY: name_of(text)}
+
+
+def unfolded(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The row of a check or record from how it is packed; one that is not packed as it is.
+
+    Raises:
+        EvidenceError: the rest is not there, or is not what its digest says.
+    """
+    if KEY not in row:
+        return row
+    digest = digest_in({KEY: row[KEY]})
+    rest = read(str(folder), digest) if digest else None
+    if not isinstance(rest, dict):
+        raise EvidenceError(f"the rest of {row.get('check', 'a record')} is no row")
+    failure = dict(rest["failure"]) if rest["failure"] else None
+    shown = {name: row[name] for name in row if name != KEY}
+    # What is read is the same object each time, and the row is made whole in place.
+    return {**rest, **shown, "details": dict(rest["details"]), "failure": failure}
 
 
 def without(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +252,8 @@ def stage(folder: Path, changes: file_group.Changes) -> None:
         EvidenceError: as `pack`.
     """
     _pack.cache_clear()
-    wanted, there = _packs(folder), _there(folder)
+    results = _results(folder)
+    wanted, there = _packs(folder, results), _there(folder, results)
     for path, text in wanted.items():
         if there.get(path) != text:
             changes.write(path, text)
@@ -233,43 +267,61 @@ def unpacked(folder: Path) -> list[Path]:
     Raises:
         EvidenceError: as `pack`.
     """
-    wanted, there = _packs(folder), _there(folder)
+    results = _results(folder)
+    wanted, there = _packs(folder, results), _there(folder, results)
     differ = {p for p in {*wanted, *there} if wanted.get(p) != there.get(p)}
     return sorted({*differ, *_loose(folder)})
 
 
-def _there(folder: Path) -> dict[Path, str]:
-    """The packs as they are."""
-    paths = (folder / FOLDER).glob("pack-*.json")
+def _there(folder: Path, results: Iterable[Path]) -> dict[Path, str]:
+    """The packs and the files of results as they are."""
+    paths = (*(folder / FOLDER).glob("pack-*.json"), *results)
     return {path: path.read_text(encoding="utf-8", errors="replace") for path in paths}
+
+
+def _results(folder: Path) -> list[Path]:
+    """The files of results, sorted."""
+    paths = folder.glob("compat-*/*.json")
+    return sorted(path for path in paths if not path.name.startswith(f"{repairs.STEM}."))
 
 
 def _loose(folder: Path) -> list[Path]:
     return [p for p in sorted((folder / FOLDER).glob("*.json")) if _DIGEST.fullmatch(p.stem)]
 
 
-def _packs(folder: Path) -> dict[Path, str]:
-    """The packs as they are to be: their texts by path."""
+def _packs(folder: Path, results: Iterable[Path]) -> dict[Path, str]:
+    """The packs, and the files of results, as they are to be: their texts by path."""
+    texts: dict[Path, str] = {}
+    values: dict[str, str] = {}
+    wanted: set[str] = set()
+    for path in results:
+        texts[path], named_there = _packed_result(path, folder, values)
+        wanted |= named_there
     rows: dict[Path, list[str]] = {}
-    for digest in sorted(_wanted(folder)):
-        line = text_of(read(str(folder), digest)).rstrip("\n")
+    for digest in sorted({*wanted, *values}):
+        text = values.get(digest) or text_of(read(str(folder), digest))
+        line = text.rstrip("\n")
         rows.setdefault(folder / FOLDER / pack_of(digest), []).append(f' "{digest}": {line}')
-    return {path: "{\n" + ",\n".join(lines) + "\n}\n" for path, lines in rows.items()}
+    packs = {path: "{\n" + ",\n".join(lines) + "\n}\n" for path, lines in rows.items()}
+    return {**texts, **packs}
 
 
-def _wanted(folder: Path) -> set[str]:
-    """The digests that evidence names.
+def _packed_result(path: Path, folder: Path, values: dict[str, str]) -> tuple[str, set[str]]:
+    """The text of a file of results as it is packed, and the digests that are named in it; what its
+    rows keep apart is put into `values`.
 
     Raises:
-        EvidenceError: a file of evidence cannot be read, so that nothing can be said.
+        EvidenceError: it cannot be read, so that nothing can be said.
     """
-    wanted: set[str] = set()
-    for path in folder.glob("compat-*/*.json"):
-        if path.name.startswith(f"{repairs.STEM}."):
-            continue  # no result
-        try:
-            data = foreign.decode(foreign.read(path))
-            wanted.update(named([*data["checks"], *data.get("records", {}).values()]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error})") from None
-    return wanted
+    try:
+        data = foreign.decode(foreign.read(path))
+        rows = data.pop("checks")
+        whole = [unfolded(row, folder) for row in rows]
+        records = {kind: unfolded(row, folder) for kind, row in data.get("records", {}).items()}
+        wanted = set(named([*whole, *records.values()]))
+        packed = [folded(row, values) for row in whole]
+        if records:
+            data["records"] = {kind: folded(row, values) for kind, row in records.items()}
+        return files.json_with_rows(data, "checks", packed), wanted
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error})") from None

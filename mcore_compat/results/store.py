@@ -52,11 +52,11 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
     return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
 
 
-def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
+def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = True) -> Evidence:
     """Evidence from its text; believed only as far as it agrees with itself.
 
-    `folder`: of all evidence, where the values lie that are kept apart. Without it they are left
-    out: a digest stands in their place, and a traceback is empty.
+    `folder`: of all evidence, where the values lie that are kept apart. Without it, or not `whole`,
+    large ones are left out: a digest stands in their place, and a traceback is empty.
 
     Raises:
         EvidenceError: not JSON, or not of the format, or it contradicts itself, or a value that is
@@ -66,9 +66,9 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         data = foreign.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        data["checks"] = [_whole(row, folder) for row in data["checks"]]
+        data["checks"] = [_whole(row, folder, whole=whole) for row in data["checks"]]
         rows = data.get("records", {}).items()
-        data["records"] = {kind: _whole(row, folder) for kind, row in rows}
+        data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
         result = msgspec.convert(data, Evidence)
         agreement.refuse_contradictions(result)
@@ -79,13 +79,14 @@ def parse(text: str, where: str, *, folder: Path | None = None) -> Evidence:
         raise EvidenceError(f"{where} is corrupt ({error}); {way_out(where)}") from None
 
 
-def _whole(row: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+def _whole(row: dict[str, Any], folder: Path | None, *, whole: bool) -> dict[str, Any]:
     """The row of a check or record, its texts shared; with what is kept apart where there is a
-    folder to look in."""
-    whole = large_values.expand(row, folder) if folder else large_values.without(row)
+    folder to look in, of large values only if `whole`."""
+    row = large_values.unfolded(row, folder) if folder else row
+    row = large_values.expand(row, folder) if folder and whole else large_values.without(row)
     for name in ("details", "failure"):
-        whole[name] = _interned(whole[name])
-    interned: dict[str, Any] = _interned(whole)
+        row[name] = _interned(row[name])
+    interned: dict[str, Any] = _interned(row)
     return interned
 
 
@@ -167,7 +168,7 @@ def load(path: Path, *, whole: bool = True) -> Evidence:
     where = f"{path.parent.name}/{path.name}"
     try:
         text = foreign.read(path, where)
-        result = parse(text, where, folder=path.parent.parent if whole else None)
+        result = parse(text, where, folder=path.parent.parent, whole=whole)
         _refuse_place(result, where)
     except EvidenceError as error:
         hint = way_out(where)
