@@ -97,15 +97,15 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
     and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
     failed check; `by_reason` (`reasons` in the file): checks by why, where that is no failure; of
-    one that works under a condition, how it fails without. `points`: by feature, the worst of the checks about each
-    family, with the format where there are such (`mla-moe fp8`), and of each check that is about no
-    family. `conditions`: of each check that is `works-with`, the code under which it holds;
-    `features`: checks by what a person does that they are about, and `formats` by the format of
-    quantization, as far as the result says. `variables`: what has to be set for Transformer Engine
-    to be imported there, left out where that is not known. `te_extension`: the torch extension of
-    Transformer Engine that ran, left out of the real one. `unexpected`: failures that nothing
-    declares. `reason`: why a cell did not come to its checks. `repair`: the pin with which checks
-    hold that fail with the lock's; they are `works-with`, and it is their condition.
+    one that works under a condition, how it fails without. `points`: by feature, the worst of the
+    checks about each family, with the format where there are such (`mla-moe fp8`), and of each
+    check that is about no family. `conditions`: of each check that is `works-with`, the code under
+    which it holds; `features`: checks by what a person does that they are about, and `formats` by
+    the format of quantization, as far as the result says. `variables`: what has to be set for
+    Transformer Engine to be imported there, left out where that is not known. `te_extension`: the
+    torch extension of Transformer Engine that ran, left out of the real one. `unexpected`: failures
+    that nothing declares. `reason`: why a cell did not come to its checks. `repair`: the pin with
+    which checks hold that fail with the lock's; they are `works-with`, and it is their condition.
     """
 
     name: CellName = field(name="cell")

@@ -11,6 +11,7 @@ from typing import Any
 
 import tomllib
 
+from mcore_compat.results import large_values
 from minimatrix.project import PYTHON, Project
 
 DEVICE = "host"
@@ -49,7 +50,9 @@ def result(project: Project, cell: str) -> Any:
     data = _stored(project, cell)
     if data is None:
         return None
-    failures = {c["check"]: c["failure"] for c in data["checks"] if c["failure"]}
+    folder = project.folder / "reports" / "results"  # a report packs the rows
+    rows = [large_values.unfolded(row, folder) for row in data["checks"]]
+    failures = {c["check"]: c["failure"] for c in rows if c["failure"]}
     return {
         "outcome": data["outcome"],
         "complete": data["complete"],
@@ -83,13 +86,14 @@ def results(project: Project) -> dict[str, Any]:
     return {cell: result(project, cell) for cell in cells(project)}
 
 
-def times(project: Project) -> dict[str, int]:
-    """When each complete result was written, to tell whether it was written again."""
-    folder = project.folder / "reports" / "results"
+def times(project: Project) -> dict[str, str]:
+    """When each complete result was taken, to tell whether it was taken again: a report packs
+    files, which are then written anew."""
+    stored = {cell: _stored(project, cell) for cell in cells(project)}
     return {
-        cell: (folder / cell / f"main.{DEVICE}.json").stat().st_mtime_ns
-        for cell in cells(project)
-        if complete(project, cell)
+        cell: f"{data['taken']} {[check['seconds'] for check in data['checks']]}"
+        for cell, data in stored.items()
+        if data and data["complete"]
     }
 
 
