@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcore_compat.analysis import doctor, inside_container, published, recommend
-from mcore_compat.analysis.package_origin import PackageOrigin
+from mcore_compat.analysis.around import reading
+from mcore_compat.analysis.around.locked import LockedVersions
+from mcore_compat.analysis.package_origin import EXTENSION, PackageOrigin
 from mcore_compat.analysis.remarks import NOTE, Remark
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
@@ -79,8 +81,15 @@ def _print_remarks(
     origin = PackageOrigin(
         container=inside_container.inside(os.environ, containers.load(place.containers)),
         releases=releases.load(place.releases),
+        with_cuda=tuple(r.when for r in declared.source_only if r.nvcc and r.package == EXTENSION),
+        nvcc=reading.has_nvcc(os.environ),
+        cuda=there.cuda or "",
     )
-    remarks = doctor.diagnose(there, declared, known, os.environ, profile, origin)
+    locked = LockedVersions(folder=place.locks, cells=known.cells)
+    around = reading.read(there, os.environ, locked)
+    remarks = doctor.diagnose(
+        there, declared, known, os.environ, profile, origin, around, verbose=verbose
+    )
     for remark in remarks:
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:
