@@ -61,7 +61,7 @@ def diagnose(
         *_container(there, origin),
         *_unread(there),
         *unset,
-        *_evidence(there, known, profile),
+        *of_results(there, known, profile),
     )
 
 
@@ -158,7 +158,7 @@ def _unread(there: Installed) -> Iterator[Remark]:
         yield Remark(kind=NOTE, text=text, help=ask)
 
 
-def _evidence(
+def of_results(
     there: Installed, known: Compatibility, profile: Profile | None = None
 ) -> list[Remark]:
     """What was published of this very combination, or of its nearest neighbour."""

@@ -46,6 +46,11 @@ class LockedVersions:
                 return LockedVersion(version=version, cell=cell.name)
         return None
 
+    def all_of(self, cell: str) -> Mapping[str, str] | None:
+        """All that a cell was locked with, by name; None where there is no lock of it."""
+        lock = self._lock(cell)
+        return {pin.name: pin.version for pin in lock.all_pins} if lock else None
+
     def _lock(self, cell: str) -> Lock | None:
         if cell not in self._read:
             try:
