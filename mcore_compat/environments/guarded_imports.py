@@ -86,7 +86,7 @@ class _Reader:
             unmet = [self._first(way, module) for way in attempt.ways]
             if unmet and all(unmet) and (first := unmet[0]):
                 yield SwitchedOff(
-                    where=f"{_short(module.path)}:{attempt.line}",
+                    where=f"{self.modules.shown(module.path)}:{attempt.line}",
                     wanted=_wanted(attempt),
                     plugin=attempt.name,
                     unmet=first,
@@ -99,7 +99,7 @@ class _Reader:
     def _unmet(self, one: Import, module: Module) -> Unmet | None:
         """Why an import fails; None where it works, as far as files tell."""
         top = one.module.partition(".")[0]
-        where = f"{_short(module.path)}:{one.line}"
+        where = f"{self.modules.shown(module.path)}:{one.line}"
         if not top or top in sys.stdlib_module_names or top in _BUILT_IN:
             return None
         whole = ".".join(one.module.split(".")[:2]) if top in _SHARED else top
@@ -139,10 +139,3 @@ def _wanted(attempt: Attempt) -> str:
     names = [".".join(filter(None, (i.module, i.name))) for i in attempt.ways[0]]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{names[0]}{more}"
-
-
-def _short(path: Path) -> str:
-    """A file from its package on."""
-    parts = path.parts
-    at = max((i for i, part in enumerate(parts) if part.endswith("-packages")), default=-1)
-    return "/".join(parts[at + 1 :])

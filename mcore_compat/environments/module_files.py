@@ -77,6 +77,11 @@ class Modules:
         self.file = functools.cache(self._file)
         self.compiled = functools.cache(_compiled)
 
+    def shown(self, path: Path) -> str:
+        """A file from the folder on that a Python searches: `modelopt/torch/__init__.py`."""
+        place = next((place for place in self._places if path.is_relative_to(place)), None)
+        return path.relative_to(place).as_posix() if place else str(path)
+
     def _file(self, name: str) -> Path | None:
         """The file, or the folder without one, of a module; None where there is none."""
         head, _, last = name.rpartition(".")

@@ -3,7 +3,6 @@ which are missing, which symbols are, and which C++ library is too old."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ EXTENSIONS = {
     "grouped_gemm_backend*.so": "nv-grouped-gemm",
     "fused_layer_norm_cuda*.so": "apex",
     "amp_C*.so": "apex",
+    "torchvision/_C.so": "torchvision",
+    "torchaudio/lib/libtorchaudio.so": "torchaudio",
 }
 """Compiled parts of the packages around, each built for one torch."""
 
@@ -127,11 +128,16 @@ class _Search:
         self._given = given
         self._prefix = [prefix / "lib"] if prefix else []
 
+    def _shown(self, path: Path) -> str:
+        """A file from the folder on that a Python searches."""
+        place = next(place for place in self._places if path.is_relative_to(place))
+        return path.relative_to(place).as_posix()
+
     def missing(self, package: str, path: Path) -> Iterator[LibraryFault]:
         """Libraries that a file needs and that are nowhere."""
         for name in _needed(path):
             if not _OF_THE_SYSTEM.fullmatch(name) and not self._is_somewhere(name, path.parent):
-                yield LibraryFault(package=package, file=_short(path), missing=name)
+                yield LibraryFault(package=package, file=self._shown(path), missing=name)
 
     def _is_somewhere(self, name: str, beside: Path) -> bool:
         folders = [beside, *self._own, *self._given, *self._prefix, *map(Path, _SYSTEM + _TOOLKIT)]
@@ -161,7 +167,7 @@ class _Search:
             if wanted:
                 symbols = tuple(sorted(name.decode("utf-8", "replace") for name in wanted))
                 yield LibraryFault(
-                    package=package, file=_short(path), family=family, symbols=symbols
+                    package=package, file=self._shown(path), family=family, symbols=symbols
                 )
 
     def of_torch(self, package: str, path: Path) -> Iterator[LibraryFault]:
@@ -173,7 +179,7 @@ class _Search:
         if symbols:
             yield LibraryFault(
                 package=package,
-                file=_short(path),
+                file=self._shown(path),
                 family="torch",
                 symbols=symbols,
                 other_strings=strings_differ(symbols, torch),
@@ -190,7 +196,7 @@ class _Search:
         if lacking:
             yield LibraryFault(
                 package=package,
-                file=_short(path),
+                file=self._shown(path),
                 versions=tuple(sorted(lacking)),
                 library=str(library),
             )
@@ -223,13 +229,6 @@ def _versions(path: Path, kind: type[GNUVerNeedSection] | type[GNUVerDefSection]
     except (OSError, ELFError, UnicodeDecodeError):
         return set()
     return found
-
-
-def _short(path: Path) -> str:
-    """A file from its package on."""
-    parts = path.parts
-    at = max((i for i, part in enumerate(parts) if part.endswith("-packages")), default=-1)
-    return os.sep.join(parts[at + 1 :])
 
 
 def _name(tag: Any) -> str:

@@ -37,6 +37,7 @@ DISTRIBUTIONS = {
 FEATURES = (
     (r"fused_qkv_rotary", "the fused rotary embedding of joint QKV (fused_single_qkv_rope)"),
     (r"rotary|rope|RoPE", "the fused rotary embedding (apply_rope_fusion)"),
+    (r"permute_and_pad", "the fused permutation of experts that pads them"),
     (r"moe_permute|permutation", "the fused permutation of experts (moe_permute_fusion)"),
     (r"parallel_cross_entropy", "Transformer Engine's fused cross entropy"),
     (r"Fp8Padding", "padding of experts for FP8"),

@@ -97,6 +97,9 @@ def _of_torch(one: LibraryFault, what: str, there: Installed, around: Around) ->
     if one.other_strings:
         text += "; it was built with C++'s newer strings, and this torch with the older ones"
     version = there.versions.get(one.package)
+    if one.package in ("torchvision", "torchaudio"):
+        exact = there.versions.get("torch", "").partition("+")[0]
+        return fault(text, f"pip install --upgrade {one.package} 'torch=={exact}'")
     if version is None or one.package not in FROM_SOURCE:
         return fault(text, f"no command: {one.package} must be built from source for {torch}")
     command = build(one.package, f"=={version}", there, around)

@@ -33,6 +33,8 @@ AROUND = (
     "nvidia-resiliency-ext",
     "peft",
     "tokenizers",
+    "torchaudio",
+    "torchvision",
     "transformers",
 )
 """Packages beside them whose own requirements count, too: a guarded import of theirs fails where
