@@ -17,13 +17,14 @@ _TITLE = "mcore-compat doctor"
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorReport:
-    """All `remarks` on `what` (an environment, or files), its `versions` by axis, and the results
-    that they are from."""
+    """All `remarks` on `what` (an environment, or files), its `versions` by axis, the results that
+    they are from, and of files the tested `cell` that stands for their pins."""
 
     what: str
     remarks: Sequence[Remark]
     versions: Mapping[str, str]
     evidence: Sequence[str] = ()
+    cell: str = ""
 
     @property
     def wrong(self) -> bool:
@@ -55,6 +56,7 @@ class DoctorReport:
             "of": self.what,
             "wrong": self.wrong,
             "versions": dict(self.versions),
+            "cell": self.cell,
             "remarks": [_row(remark) for remark in self.remarks],
             "evidence": [line.removeprefix("evidence: ") for line in self.evidence],
         }

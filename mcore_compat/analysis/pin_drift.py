@@ -23,10 +23,12 @@ from mcore_compat.environments.scan import Installed
 
 @dataclass(frozen=True, kw_only=True)
 class PinDrift:
-    """What is said of files: `remarks`, and the versions of the axes that they pin."""
+    """What is said of files: `remarks`, the versions of the axes that they pin, and the tested
+    `cell` that stands for these; empty where they pin none."""
 
     remarks: tuple[Remark, ...]
     pins: dict[str, str]
+    cell: str = ""
 
 
 def check(
@@ -56,7 +58,8 @@ def check(
             remarks += _against(path, entries, against, locked)
         elif own:
             remarks += _tested(path, entries, own, known, profile)
-    return PinDrift(remarks=tuple(remarks), pins=pins)
+    near = _nearest(pins, known, profile) if pins else None
+    return PinDrift(remarks=tuple(remarks), pins=pins, cell=near.name if near else "")
 
 
 def _pins(entries: Sequence[Entry]) -> dict[str, str]:
@@ -74,7 +77,7 @@ def _against(
     """Requirements that the version of a cell's lock does not meet."""
     versions = locked.all_of(cell)
     if versions is None:
-        raise UsageError(f"--against: {cell} has no lock")
+        raise UsageError(f"--against: {cell} has no lock{locked.nearest(cell)}")
     for entry in entries:
         version = versions.get(entry.name)
         if version is None or meets(entry.specifier, version):

@@ -105,6 +105,7 @@ def _of_files(args: Namespace) -> int:
         what=", ".join(map(str, args.requirements)),
         remarks=drift.remarks,
         versions=drift.pins,
+        cell=drift.cell,
         evidence=recommend.evidence_lines(cells, place.results),
     )
     _print(report, args)

@@ -107,9 +107,9 @@ WRONG = {
         says=("megatron-core 0.14.0 requires numpy<2.0.0; numpy 2.",),
         helps="pip install 'numpy",
     ),
-    "huggingface-hub is too new for transformers": Wrong(
-        pins=("huggingface-hub==1.1.0",),
-        says=("requires huggingface-hub<1.0,>=0.34.0; huggingface-hub 1.1.0 is installed",),
+    "huggingface-hub is too old for transformers": Wrong(
+        pins=("huggingface-hub==1.1.4",),
+        says=("requires huggingface-hub<2.0,>=1.5.0; huggingface-hub 1.1.4 is installed",),
         helps="pip install 'huggingface-hub",
     ),
     "torchvision is of another torch": Wrong(

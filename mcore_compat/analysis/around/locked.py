@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcore_compat.analysis.published import CellRecord
-from mcore_compat.base.errors import LockError
+from mcore_compat.base.errors import LockError, nearest
 from mcore_compat.core.cells import AXES
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
@@ -50,6 +50,10 @@ class LockedVersions:
         """All that a cell was locked with, by name; None where there is no lock of it."""
         lock = self._lock(cell)
         return {pin.name: pin.version for pin in lock.all_pins} if lock else None
+
+    def nearest(self, cell: str) -> str:
+        """The cell with a lock whose name is most like one that has none, in words."""
+        return nearest(cell, [c.name for c in self.cells])
 
     def _lock(self, cell: str) -> Lock | None:
         if cell not in self._read:
