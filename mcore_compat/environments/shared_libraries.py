@@ -135,7 +135,7 @@ class _Search:
 
     def missing(self, package: str, path: Path) -> Iterator[LibraryFault]:
         """Libraries that a file needs and that are nowhere."""
-        for name in _needed(path):
+        for name in needed(path):
             if not _OF_THE_SYSTEM.fullmatch(name) and not self._is_somewhere(name, path.parent):
                 yield LibraryFault(package=package, file=self._shown(path), missing=name)
 
@@ -202,7 +202,7 @@ class _Search:
             )
 
 
-def _needed(path: Path) -> tuple[str, ...]:
+def needed(path: Path) -> tuple[str, ...]:
     """The libraries that a file names."""
     try:
         with path.open("rb") as file:
