@@ -207,13 +207,17 @@ class TestGuardedImports:
 
 class TestLibraries:
     def test_a_library_that_is_nowhere(self, tmp_path: Path) -> None:
-        """This Python's own extension, as a part of another package."""
+        """A real library as an extension, and what it needs under a name that nothing has."""
         import _ctypes
 
         source = Path(_ctypes.__file__)
-        needed = [n for n in shared_libraries.needed(source) if n.startswith("libffi")]
-        if not needed:
-            pytest.skip("this Python's _ctypes is not linked to a libffi of its own")
+        needed = shared_libraries.needed(source)
+        name = next(n for n in needed if n.startswith("libc.so"))
+        text = source.read_bytes().replace(name.encode(), name.replace("libc", "lixx").encode())
+        (tmp_path / "flash_attn_2_cuda.so").write_bytes(text)
+        (one,) = shared_libraries.faults([tmp_path], {})
+        assert (one.package, one.file) == ("flash-attn", "flash_attn_2_cuda.so")
+        assert one.missing == name.replace("libc", "lixx")
         (tmp_path / "flash_attn_2_cuda.so").write_bytes(source.read_bytes())
         assert shared_libraries.faults([tmp_path], {}) == ()
 
