@@ -126,7 +126,7 @@ def slurm(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint, types; the workflows by their schema and for what is unsafe in them."""
+    """Format, lint, types; workflows and actions by their schema and for what is unsafe in them."""
     _install(session, "lint")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
@@ -134,8 +134,10 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
     workflows = sorted(str(path) for path in Path(".github/workflows").glob("*.yml"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    actions = sorted(str(path) for path in Path(".github/actions").glob("*/action.yml"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-actions", *actions)
     options = ("--offline", "--no-progress", "--pedantic", "--strict-collection")
-    session.run("zizmor", *options, *workflows)
+    session.run("zizmor", *options, *workflows, *actions)
 
 
 @nox.session

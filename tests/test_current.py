@@ -13,6 +13,7 @@ import pytest
 import snapshot
 from engine_support import END, SuiteProcess
 from support import ROOT, START, event
+from test_doctor import KNOWN_CELL
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor as remarks
@@ -58,8 +59,10 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     python = tmp_path / "env" / "bin" / "python"
     monkeypatch.setattr(interpreters, "active", lambda: python)
     monkeypatch.setattr(scan, "inspect", lambda *_: found.there)
-    monkeypatch.setattr(remarks, "diagnose", lambda *_: ())
-    monkeypatch.setattr(published, "load", lambda path: None)  # the doctor alone looks into it
+    monkeypatch.setattr(remarks, "diagnose", lambda *_, **__: ())
+    monkeypatch.setattr(
+        published, "load", lambda path: KNOWN_CELL
+    )  # the doctor alone looks into it
     monkeypatch.setattr(cells, "other_results", lambda *_: ())
     monkeypatch.setattr(creation, "tools", lambda *_, **__: tmp_path / "tools")
     monkeypatch.setattr(process_variables, "driver_stub", lambda *_: None)

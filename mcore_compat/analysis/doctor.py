@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
-from mcore_compat.analysis import te_parts
+from mcore_compat.analysis import constraints, recommend, te_parts
+from mcore_compat.analysis.around import code, libraries, metadata
+from mcore_compat.analysis.around.reading import NOTHING_AROUND, Around
+from mcore_compat.analysis.around.versions import meets, valid
 from mcore_compat.analysis.package_origin import ANYWHERE, EXTENSION, TE, PackageOrigin
 from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
 from mcore_compat.analysis.recommend import CORE
-from mcore_compat.analysis.remarks import KNOWN, NOTE, Remark, fault
+from mcore_compat.analysis.remarks import FAULT, KNOWN, NOTE, Remark, fault
 from mcore_compat.analysis.te_parts import CORES
 from mcore_compat.core.cells import AXES, has_further, series_of
-from mcore_compat.core.combinations import machine
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, HOLDS
-from mcore_compat.core.profiles import Profile
+from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.environments import plain_import
 from mcore_compat.environments.scan import Installed
 
@@ -33,25 +34,34 @@ def diagnose(
     environ: Mapping[str, str] | None = None,
     profile: Profile | None = None,
     origin: PackageOrigin = ANYWHERE,
+    around: Around = NOTHING_AROUND,
+    *,
+    verbose: bool = False,
 ) -> tuple[Remark, ...]:
     """Everything to say, faults first; empty where all is right. `environ`: the variables that are
     set there, none by default. `profile`: of whom alone every failure is told, declared or not;
     without, those that are not declared, and what no checkpoint restores. `origin`: where packages
-    come from."""
+    come from; `around`: what files tell of others; `verbose`: all of it."""
+    pins = pins_of(there)
+    others = [
+        *metadata.remarks(there, matrix, around, profile),
+        *libraries.remarks(there, around, pins),
+        *code.remarks(there, matrix, around, pins, profile, verbose=verbose),
+    ]
     faults = [
-        *_missing(there),
+        *_missing(there, known, profile),
         *_invalid(there),
         *te_parts.faults(there, origin),
-        *_undeclared(there, matrix),
-        *_requirements(there),
+        *(remark for remark in others if remark.kind == FAULT),
     ]
     unset = _unset(there, known, environ or {})
     return (
         *faults,
+        *(remark for remark in others if remark.kind != FAULT),
         *_container(there, origin),
         *_unread(there),
         *unset,
-        *_evidence(there, known, profile),
+        *of_results(there, known, profile),
     )
 
 
@@ -107,10 +117,28 @@ def pins_of(there: Installed) -> dict[str, str]:
     return {**pins, "python": series_of(there.python)}
 
 
-def _missing(there: Installed) -> Iterator[Remark]:
-    for name in AXES:
-        if name not in pins_of(there):
-            yield fault(f"{name} is not installed", f"install {name}")
+def _missing(there: Installed, known: Compatibility, profile: Profile | None) -> Iterator[Remark]:
+    """Axes that are not there, and which release of each goes with those that are."""
+    pins = pins_of(there)
+    missing = [axis for axis in AXES if axis not in pins]
+    if not missing:
+        return
+    have = [axis for axis in AXES if axis in pins and valid(pins[axis])]
+    texts = [f"{axis} {pins[axis]}" for axis in have]
+    fits = [c for a in have for c in constraints.of_version(a, f"=={pins[a]}", f"{a} {pins[a]}")]
+    near = recommend.closest(fits, known.cells, profile or DEFAULT)
+    whole = f"mcore-compat recommend {shlex.quote(', '.join(texts))} tells what goes together"
+    for axis in missing:
+        if near is None:
+            yield fault(f"{axis} is not installed", whole)
+            continue
+        version = near.cell.pins[axis]
+        name, options = axis, ""
+        if axis == TE:
+            name, options = f"{TE}[pytorch]", "--no-build-isolation "
+        command = f"pip install {options}'{name}=={version}', as in {near.cell.name}"
+        more = f"; {whole}" if axis == missing[0] else ""
+        yield fault(f"{axis} is not installed", f"{command}{more}")
 
 
 def _invalid(there: Installed) -> Iterator[Remark]:
@@ -122,14 +150,6 @@ def _invalid(there: Installed) -> Iterator[Remark]:
             yield fault(text, f"install {name} anew")
 
 
-def valid(version: str) -> bool:
-    """Whether it is a version at all."""
-    try:
-        return bool(Version(version))
-    except ValueError:  # of numbers that are too long, too
-        return False
-
-
 def _unread(there: Installed) -> Iterator[Remark]:
     """A torch whose files are elsewhere, as an editable one's, may be built for any CUDA."""
     if there.unread and "torch" in there.versions:
@@ -138,65 +158,7 @@ def _unread(there: Installed) -> Iterator[Remark]:
         yield Remark(kind=NOTE, text=text, help=ask)
 
 
-def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
-    """What packages import and do not ask for."""
-    for rule in matrix.undeclared:
-        version = there.versions.get(rule.of)
-        if version is None or not valid(version):
-            continue
-        if not rule.when.contains(version.partition("+")[0]):
-            continue
-        for text in rule.requires:
-            need = Requirement(text)
-            name = canonicalize_name(need.name)
-            have = there.versions.get(name)
-            if have is None or not _meets(need.specifier, have):
-                state = f"{name} {have} is installed" if have else f"{name} is not installed"
-                yield fault(
-                    f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
-                    f"does not ask for it; {state}",
-                    f"install '{text}'",
-                )
-
-
-def _requirements(there: Installed) -> Iterator[Remark]:
-    """Requirements of the axes' packages that what is installed does not meet."""
-    where = {**machine(series_of(there.python)), "extra": ""}
-    for package in (*AXES[:-1], EXTENSION):
-        for text in there.requires.get(package, ()):
-            try:
-                need = Requirement(text)
-            except (InvalidRequirement, RecursionError):
-                continue
-            name = canonicalize_name(need.name)
-            have = there.versions.get(name)
-            if have is None or not _holds_there(need, where):
-                continue  # pip and uv tell of what is missing; a range that is broken they may not
-            if not _meets(need.specifier, have):
-                yield fault(
-                    f"{package} {there.versions[package]} requires {name}{need.specifier}; "
-                    f"{name} {have} is installed",
-                    f"install '{name}{need.specifier}'",
-                )
-
-
-def _holds_there(need: Requirement, where: Mapping[str, str]) -> bool:
-    """Whether a requirement is one there; not one whose marker compares what cannot be compared."""
-    try:
-        return need.marker is None or need.marker.evaluate({**where})
-    except ValueError:
-        return False
-
-
-def _meets(specifier: SpecifierSet, version: str) -> bool:
-    """Whether a version is within a range, where both mean something."""
-    try:
-        return not valid(version) or specifier.contains(Version(version), prereleases=True)
-    except ValueError:  # a bound of numbers that are too long
-        return True
-
-
-def _evidence(
+def of_results(
     there: Installed, known: Compatibility, profile: Profile | None = None
 ) -> list[Remark]:
     """What was published of this very combination, or of its nearest neighbour."""
@@ -229,7 +191,7 @@ def _repair(cell: CellRecord, there: Installed, kind: str) -> Iterator[Remark]:
     if cell.repair is None or have is None:
         return
     need = Requirement(cell.repair.requirement)
-    if not _meets(need.specifier, have):
+    if not meets(need.specifier, have):
         text = f"{_listed(cell.repair.checks)} fail in {cell.name} with {cell.repair.package} "
         text += f"{cell.repair.locked}; {have} is installed, and they work with {need}"
         yield Remark(kind=kind, text=text, help=f"install '{need}'", cell=cell)
@@ -341,7 +303,7 @@ def _holds(rule: str, pins: Mapping[str, str], *, known_alone: bool = False) -> 
         have = pins.get(canonicalize_name(need.name))
         if have is None and known_alone:
             continue
-        if have is None or not _meets(need.specifier, have):
+        if have is None or not meets(need.specifier, have):
             return False
     return True
 

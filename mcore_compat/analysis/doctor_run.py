@@ -12,7 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mcore_compat.analysis.doctor import pins_of, valid
+from mcore_compat.analysis.around.versions import valid
+from mcore_compat.analysis.doctor import pins_of
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
 from mcore_compat.core.cells import AXES

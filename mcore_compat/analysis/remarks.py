@@ -12,11 +12,14 @@ FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
 @dataclass(frozen=True, kw_only=True)
 class Remark:
     """One thing to say. `kind`: a `fault` of the installation itself, what evidence `known to
-    fail`, or a `note`; `help`: what would change that; `cell`: by whose result."""
+    fail`, or a `note`; `help`: what would change that; `cell`: by whose result; `file` and `line`:
+    of the user's, where it is about one."""
 
     kind: str
     text: str
     help: str = ""
+    file: str = ""
+    line: int = 0
     cell: CellRecord | None = field(default=None, compare=False, repr=False)
 
 

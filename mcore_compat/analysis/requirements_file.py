@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mcore_compat.analysis import constraints
@@ -70,6 +71,40 @@ def of_text(text: str, path: Path) -> Inventory:
     return Inventory(
         constraints=tuple(found[axis] for axis in sorted(found)), notes=tuple(reading.notes)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One requirement at a line of a file; `version` where it is pinned to one."""
+
+    name: str
+    specifier: SpecifierSet
+    line: int
+
+    @property
+    def version(self) -> str:
+        exact = [one.version for one in self.specifier if one.operator in ("==", "===")]
+        return exact[0] if exact and not exact[0].endswith(".*") else ""
+
+
+def entries(text: str, path: Path) -> Iterator[Entry]:
+    """The requirements of a file itself that hold on Linux; files that it names are passed over, as
+    is what is taken from elsewhere than an index.
+
+    Raises:
+        UsageError: a line that is none, with the file's name and its number.
+    """
+    for number, line in _logical(text):
+        listed = _LISTED.fullmatch(line)
+        if line.startswith(("-", ".", "/")) or "://" in line or _HEAD.fullmatch(line):
+            continue
+        try:
+            need = Requirement(f"{listed['name']}=={listed['version']}" if listed else line)
+            holds = need.marker is None or need.marker.evaluate({**machine(PYTHON)})
+        except (InvalidRequirement, RecursionError, ValueError):
+            raise LineError(f'{path}: line {number}: "{line}" is no requirement') from None
+        if holds:
+            yield Entry(name=canonicalize_name(need.name), specifier=need.specifier, line=number)
 
 
 def _both(one: Constraint, other: Constraint) -> Constraint:

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
-from mcore_compat.analysis import doctor, inside_container, published, recommend
-from mcore_compat.analysis.package_origin import PackageOrigin
-from mcore_compat.analysis.remarks import NOTE, Remark
+from mcore_compat.analysis import doctor, inside_container, pin_drift, published, recommend
+from mcore_compat.analysis.around import reading
+from mcore_compat.analysis.around.locked import LockedVersions
+from mcore_compat.analysis.doctor_report import FORMATS, DoctorReport
+from mcore_compat.analysis.package_origin import EXTENSION, PackageOrigin
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
-from mcore_compat.base.foreign import plain
 from mcore_compat.cli import options
 from mcore_compat.core import containers, matrix, releases, workspace
 from mcore_compat.environments import interpreters, scan
@@ -34,6 +34,17 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="say so where all is right, too"
     )
+    parser.add_argument(
+        "--requirements",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="look at files of pins in place of an environment; nothing is installed",
+    )
+    options.cell(parser, "--against", help=f"hold the files against its lock: {options.CELL}")
+    options.choice(
+        parser, "--format", FORMATS, default="text", help="github: annotations of a workflow (text)"
+    )
     parser.add_argument("--run", action="store_true", help="run the suite in it; minutes")
     options.output(parser, f"where its evidence goes ({OUTPUT})")
     options.profile(parser)
@@ -47,13 +58,20 @@ def call(args: Namespace) -> int:
         raise UsageError(f"--{given[0]} goes with --run")
     if args.only and args.output:
         raise UsageError("--output: with --only no evidence is written, a part is no verdict")
+    if args.run and args.format != "text":
+        raise UsageError("--format: with --run the answer is the evidence that it writes")
+    if args.requirements:
+        return _of_files(args)
+    if args.against:
+        raise UsageError("--against goes with --requirements")
     output = Path(os.path.abspath(args.output or OUTPUT))
     if args.run and not args.only:
         _check_place(output)
     python = args.python or interpreters.active()
     there = scan.inspect(python, processes.run)
     words = options.profile_of(args)
-    remarks = _print_remarks(python, there, words, verbose=args.verbose)
+    report = _report(python, there, words, verbose=args.verbose)
+    _print(report, args)
     if args.run:
         return _run(
             python,
@@ -62,16 +80,42 @@ def call(args: Namespace) -> int:
             Options(only=args.only, limit=args.limit),
             options.profile_of(args),
         )
-    if not remarks and not args.verbose:
+    if not report.remarks and not args.verbose:
         # Not on stdout: whoever reads findings there reads none.
-        say(f"nothing is wrong with the environment of {python}; -v tells what was looked at")
-    return 1 if any(remark.kind != NOTE for remark in remarks) else 0
+        say(f"nothing is wrong with {report.what}; -v tells what was looked at")
+    return 1 if report.wrong else 0
 
 
-def _print_remarks(
+def _print(report: DoctorReport, args: Namespace) -> None:
+    for line in report.lines(args.format, verbose=args.verbose):
+        print(line)
+
+
+def _of_files(args: Namespace) -> int:
+    """Hold files of requirements against what was tested."""
+    if args.run or args.python:
+        raise UsageError("--requirements reads files alone; leave --run and --python out")
+    place = workspace.find()
+    known = published.load(place.published)
+    profile = options.profile_of(args).profile(matrix.load(place.matrix), place.suite)
+    locked = LockedVersions(folder=place.locks, cells=known.cells)
+    drift = pin_drift.check(args.requirements, known, locked, args.against, profile)
+    cells = [remark.cell for remark in drift.remarks if remark.cell]
+    report = DoctorReport(
+        what=", ".join(map(str, args.requirements)),
+        remarks=drift.remarks,
+        versions=drift.pins,
+        cell=drift.cell,
+        evidence=recommend.evidence_lines(cells, place.results),
+    )
+    _print(report, args)
+    return 1 if report.wrong else 0
+
+
+def _report(
     python: Path, there: scan.Installed, words: ProfileWords, *, verbose: bool
-) -> Sequence[Remark]:
-    """Print all remarks on an environment; they are returned."""
+) -> DoctorReport:
+    """All remarks on an environment."""
     place = workspace.find()
     known = published.load(place.published)
     declared = matrix.load(place.matrix)
@@ -79,25 +123,22 @@ def _print_remarks(
     origin = PackageOrigin(
         container=inside_container.inside(os.environ, containers.load(place.containers)),
         releases=releases.load(place.releases),
+        with_cuda=tuple(r.when for r in declared.source_only if r.nvcc and r.package == EXTENSION),
+        nvcc=reading.has_nvcc(os.environ),
+        cuda=there.cuda or "",
     )
-    remarks = doctor.diagnose(there, declared, known, os.environ, profile, origin)
-    for remark in remarks:
-        print(f"{remark.kind}: {_line(remark.text)}")
-        if remark.help:
-            print(f"  {_line(remark.help)}")
+    locked = LockedVersions(folder=place.locks, cells=known.cells)
+    around = reading.read(there, os.environ, locked)
+    remarks = doctor.diagnose(
+        there, declared, known, os.environ, profile, origin, around, verbose=verbose
+    )
     cells = [remark.cell for remark in remarks if remark.cell]
-    for line in recommend.evidence_lines(cells, place.results):
-        print(line)
-    if verbose:
-        for axis, version in doctor.pins_of(there).items():
-            print(f"{axis} {_line(version)}")
-        print(f"{len(remarks)} remarks on the environment of {python}")
-    return remarks
-
-
-def _line(text: str) -> str:
-    """Text of packages as the terminal may have it."""
-    return plain(" ".join(text.split()))
+    return DoctorReport(
+        what=f"the environment of {python}",
+        remarks=remarks,
+        versions=doctor.pins_of(there),
+        evidence=recommend.evidence_lines(cells, place.results),
+    )
 
 
 def _check_place(output: Path) -> None:

@@ -51,7 +51,9 @@ def declared_ranges(of: Cell, releases: Releases) -> tuple[DeclaredRange, ...]:
         sorted(
             DeclaredRange(package=axis, version=of.pins[axis], name=name, text=text, extras=extras)
             for axis in AXES[:-1]
-            for name, text, extras in _ranges(releases.get(axis, of.pins[axis]).requires, of.python)
+            for name, text, extras in ranges_of_extras(
+                releases.get(axis, of.pins[axis]).requires, of.python
+            )
         )
     )
 
@@ -59,7 +61,9 @@ def declared_ranges(of: Cell, releases: Releases) -> tuple[DeclaredRange, ...]:
 def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ...]]:
     """The ranges of megatron-core and modelopt as texts. Sorted."""
     return {
-        package: tuple(sorted({text for _, text, _ in _ranges(release.requires, of.python)}))
+        package: tuple(
+            sorted({text for _, text, _ in ranges_of_extras(release.requires, of.python)})
+        )
         for package, version in (("megatron-core", of.mcore), ("nvidia-modelopt", of.modelopt))
         for release in (releases.get(package, version),)
     }
@@ -82,7 +86,9 @@ OF_TORCH = frozenset({"torchvision", "torchaudio"})
 
 
 @functools.cache
-def _ranges(requires: tuple[str, ...], python: str) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def ranges_of_extras(
+    requires: tuple[str, ...], python: str
+) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     """`(package, range, extras)` of what is declared in extras alone. Sorted."""
     ranges: dict[tuple[str, str], set[str]] = {}
     for text in requires:

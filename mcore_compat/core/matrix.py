@@ -42,13 +42,15 @@ _FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Undeclared:
-    """What releases of `of` within `when` import (in `imported_by`) and do not ask for."""
+    """What releases of `of` within `when` import (in `imported_by`) and do not ask for; `families`:
+    for whose models alone it is needed, if not for all."""
 
     of: str
     when: SpecifierSet
     requires: tuple[str, ...]
     imported_by: str
     reason: str
+    families: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ for its Python, once, to say where it looks for packages. No network; changes no
 from __future__ import annotations
 
 import email
+import functools
 import importlib.metadata
 import re
 import struct
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 from packaging.utils import canonicalize_name
 
 from mcore_compat.base import data
@@ -94,7 +96,7 @@ def read(folders: Iterable[Path], python: str) -> Installed:
         cuda=cuda,
         unread=unread,
         extension=bool(extensions),
-        unresolved=_unresolved(extensions[0], torch) if extensions and torch else (),
+        unresolved=unresolved(extensions[0], torch) if extensions and torch else (),
         places=tuple(places),
     )
 
@@ -118,7 +120,7 @@ def _field(metadata: Message, key: str) -> str:
 _EXTENSION = "transformer_engine_torch*.so"
 
 
-def _unresolved(extension: Path, torch: Path) -> tuple[str, ...]:
+def unresolved(extension: Path, torch: Path) -> tuple[str, ...]:
     """Symbols of torch's namespaces that the extension needs and no library of torch has."""
     needed = {name for name in symbols(extension, defined=False) if _OF_TORCH.match(name)}
     for library in sorted((torch / "lib").glob("*.so*")):
@@ -131,17 +133,23 @@ def _unresolved(extension: Path, torch: Path) -> tuple[str, ...]:
 def symbols(path: Path, *, defined: bool) -> set[bytes]:
     """Names of a shared library's dynamic symbols: those it has, or those it needs of others (weak
     ones left out). Empty where the file is none."""
+    return {*_symbols(path, defined)}
+
+
+@functools.lru_cache(maxsize=64)
+def _symbols(path: Path, defined: bool) -> frozenset[bytes]:
     try:
         with path.open("rb") as file:
             elf = ELFFile(file)
-            table, names = (elf.get_section_by_name(n) for n in (".dynsym", ".dynstr"))
-            if table is None or names is None:
-                return set()
-            rows, text = table.data(), names.data()
+            # Not by its name: for that every section is read, with tables that are long.
+            table = next(elf.iter_sections("SHT_DYNSYM"), None)
+            if not isinstance(table, SymbolTableSection):
+                return frozenset()
+            rows, text = table.data(), table.stringtable.data()
     except (OSError, ELFError):
-        return set()
+        return frozenset()
     matching = set()
     for name, info, _, section, _, _ in _SYMBOL.iter_unpack(rows):
         if name and (section != 0) is defined and (defined or info >> 4 != _WEAK):
             matching.add(text[name : text.index(b"\0", name)])
-    return matching
+    return frozenset(matching)

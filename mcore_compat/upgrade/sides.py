@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mcore_compat.analysis import doctor
+from mcore_compat.analysis.around.versions import valid
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import AXES, Cell, moved
@@ -146,7 +147,7 @@ def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
                 f"current: {axis} is not installed there; name a cell, or another environment "
                 "with --python"
             )
-        if not doctor.valid(pins[axis]):
+        if not valid(pins[axis]):
             raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"')
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from environment_support import WHOLE, environment_of
 from support import ROOT
 
 from mcore_compat.base import files
@@ -23,10 +24,6 @@ from mcore_compat.run import context
 pytestmark = pytest.mark.real
 
 CELL = "compat-0.16-modelopt0.41"
-
-WHOLE = "compat-0.16-modelopt0.46"
-"""In which nothing fails that works in other cells of its megatron-core. Of the stack of `CELL`: no
-wheel is built for it alone."""
 
 INCOMPATIBLE = "compat-0.10-modelopt0.43-te2.5-torch2.8"
 """In which no checkpoint can be saved; that is declared."""
@@ -46,16 +43,6 @@ SAYS = {
     "undeclared": "and does not ask for it; psutil is not installed",
     "parts differ": "the parts of Transformer Engine are of different versions",
 }
-
-
-def environment_of(cell: str) -> Path:
-    """The environment of a real cell, which is made where it is not there."""
-    made = files.home() / "envs" / cell
-    if not made.is_dir():
-        # Fresh evidence alone would make no environment; one check asked does, and stores nothing.
-        argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell, "--only", "import-packages"]
-        subprocess.run(argv, check=False, cwd=ROOT, timeout=3600)
-    return made
 
 
 @pytest.fixture

@@ -1,0 +1,74 @@
+"""What tested cells were locked with: versions that are known to go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.base.errors import LockError, nearest
+from mcore_compat.core.cells import AXES
+from mcore_compat.resolve import locks
+from mcore_compat.resolve.locks import Lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockedVersion:
+    """A version that a cell was run with."""
+
+    version: str
+    cell: str
+
+    def text(self) -> str:
+        return f"{self.cell} was run with {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockedVersions:
+    """The locks in a folder, of tested cells. Each is read when it is needed."""
+
+    folder: Path | None = None
+    cells: Sequence[CellRecord] = ()
+    _read: dict[str, Lock | None] = field(default_factory=dict)
+
+    def of(
+        self, package: str, pins: Mapping[str, str], holders: Sequence[str] = AXES
+    ) -> LockedVersion | None:
+        """The version that the nearest cell has, of those that share the pins of `holders`, as far
+        as these are there; None where no lock names the package."""
+        held = [axis for axis in holders if axis in pins]
+        same = [c for c in self.cells if c.checks and all(c.pins[a] == pins[a] for a in held)]
+        for cell in sorted(same, key=lambda c: (-_shared(c.pins, pins), c.name))[:MOST]:
+            lock = self._lock(cell.name)
+            version = lock.version(package) if lock else None
+            if version is not None:
+                return LockedVersion(version=version, cell=cell.name)
+        return None
+
+    def all_of(self, cell: str) -> Mapping[str, str] | None:
+        """All that a cell was locked with, by name; None where there is no lock of it."""
+        lock = self._lock(cell)
+        return {pin.name: pin.version for pin in lock.all_pins} if lock else None
+
+    def nearest(self, cell: str) -> str:
+        """The cell with a lock whose name is most like one that has none, in words."""
+        return nearest(cell, [c.name for c in self.cells])
+
+    def _lock(self, cell: str) -> Lock | None:
+        if cell not in self._read:
+            try:
+                self._read[cell] = locks.read(self.folder / f"{cell}.txt") if self.folder else None
+            except (OSError, LockError):
+                self._read[cell] = None
+        return self._read[cell]
+
+
+NO_LOCKS = LockedVersions()
+
+MOST = 4
+"""So many locks are read for one package."""
+
+
+def _shared(pins: Mapping[str, str], other: Mapping[str, str]) -> int:
+    return sum(pins[axis] == other.get(axis) for axis in AXES)

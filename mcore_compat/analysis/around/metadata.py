@@ -1,0 +1,154 @@
+"""What the metadata of packages says that is not so in an environment: requirements, declared,
+undeclared, and of extras. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mcore_compat.analysis.around.reading import Around
+from mcore_compat.analysis.around.versions import meets, needs, requirement, valid
+from mcore_compat.analysis.package_origin import EXTENSION
+from mcore_compat.analysis.remarks import NOTE, Remark, fault
+from mcore_compat.analysis.te_parts import CORES
+from mcore_compat.core import extras
+from mcore_compat.core.cells import AXES, series_of
+from mcore_compat.core.combinations import machine
+from mcore_compat.core.matrix import Matrix, Undeclared
+from mcore_compat.core.profiles import Profile
+from mcore_compat.environments.scan import Installed
+
+TESTED = (*AXES[:-1], EXTENSION)
+"""The distributions under test."""
+
+AROUND = (
+    "accelerate",
+    "causal-conv1d",
+    "diffusers",
+    "flash-attn",
+    "huggingface-hub",
+    "mamba-ssm",
+    "nvidia-resiliency-ext",
+    "peft",
+    "tokenizers",
+    "torchaudio",
+    "torchvision",
+    "transformers",
+)
+"""Packages beside them whose own requirements count, too: a guarded import of theirs fails where
+they are broken, and a plugin is off."""
+
+_PARTS = frozenset({*CORES, EXTENSION, *AXES})
+"""Whether these are there is looked at elsewhere."""
+
+
+def remarks(
+    there: Installed, matrix: Matrix, around: Around, profile: Profile | None
+) -> Iterator[Remark]:
+    """Everything that metadata tells."""
+    yield from _undeclared(there, matrix, profile)
+    yield from _declared(there)
+    yield from _of_extras(there, matrix, around)
+
+
+def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> Iterator[Remark]:
+    """What packages import and do not ask for."""
+    declared = {of: {need.name for need in _needs(there, of)} for of in TESTED}
+    for rule in matrix.undeclared:
+        version = there.versions.get(rule.of)
+        if version is None or not valid(version):
+            continue
+        if not rule.when.contains(version.partition("+")[0]) or not _concerns(rule, profile):
+            continue
+        for text in rule.requires:
+            need = Requirement(text)
+            name = canonicalize_name(need.name)
+            have = there.versions.get(name)
+            if (have is not None and meets(need.specifier, have)) or name in declared[rule.of]:
+                continue  # what is declared is told of below
+            state = f"{name} {have} is installed" if have else f"{name} is not installed"
+            said = f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
+            said += f"does not ask for it; {state}"
+            if rule.families and profile is None:
+                only = f"only who builds {', '.join(rule.families)} models needs it"
+                yield Remark(kind=NOTE, text=f"{said}; {only}", help=f"pip install '{text}'")
+            else:
+                yield fault(said, f"pip install '{text}'")
+
+
+def _concerns(rule: Undeclared, profile: Profile | None) -> bool:
+    """Whether somebody with a profile needs what a rule is about."""
+    families = profile.families if profile else ()
+    return not rule.families or not families or bool({*rule.families} & {*families})
+
+
+def _needs(there: Installed, package: str) -> Iterator[Requirement]:
+    """What an installed package requires there."""
+    return needs(there.requires.get(package, ()), machine(series_of(there.python)))
+
+
+def _declared(there: Installed) -> Iterator[Remark]:
+    """Requirements that what is installed does not meet; of the packages under test also what is
+    not there at all."""
+    for package in (*TESTED, *AROUND):
+        for need in _needs(there, package):
+            have = there.versions.get(need.name)
+            said = f"{package} {there.versions[package]} requires {need.name}{need.specifier}"
+            if have is None and package in TESTED and need.name not in _PARTS and not need.url:
+                text = f"{need.name}{need.specifier}"
+                yield fault(f"{said}, which is not installed", f"pip install '{text}'")
+            elif have is not None and not meets(need.specifier, have):
+                yield fault(f"{said}; {need.name} {have} is installed", _command(need, there))
+
+
+def _command(need: Requirement, there: Installed) -> str:
+    """What brings a package into a range, together with all else that is required of it."""
+    every = need.specifier
+    for package in there.requires:
+        for other in _needs(there, package):
+            if other.name == need.name and package in (*TESTED, *AROUND):
+                every &= other.specifier
+    return f"pip install '{need.name}{every}'"
+
+
+def _of_extras(there: Installed, matrix: Matrix, around: Around) -> Iterator[Remark]:
+    """Ranges that packages declare in extras, of what is there though nobody asked for the extra.
+    Where their code looks at the version as well, its line is told in place of this."""
+    told = {(r.guard.of, canonicalize_name(r.guard.subject)) for r in around.ranges}
+    for package in TESTED:
+        version = there.versions.get(package)
+        if version is None:
+            continue
+        readable = tuple(filter(requirement, there.requires.get(package, ())))
+        for name, text, of in extras.ranges_of_extras(readable, series_of(there.python)):
+            have = there.versions.get(name)
+            if have is None or (package, name) in told:
+                continue
+            if all(extras.DEVELOPING.fullmatch(extra) for extra in of):
+                continue
+            if not meets(Requirement(text).specifier, have):
+                words = f"{package} {version} declares {text} in its extra {', '.join(of)}"
+                yield of_range(
+                    f"{words}; {name} {have} is installed",
+                    f"pip install '{text}'",
+                    is_needed=needs_undeclared(there.versions, package, name, matrix),
+                )
+
+
+def of_range(text: str, remedy: str, *, is_needed: bool) -> Remark:
+    """A package out of a range: a fault where it is needed in any case, else only a note."""
+    return fault(text, remedy) if is_needed else Remark(kind=NOTE, text=text, help=remedy)
+
+
+def needs_undeclared(versions: Mapping[str, str], package: str, name: str, matrix: Matrix) -> bool:
+    """Whether an installed package imports another one without a guard."""
+    version = versions[package].partition("+")[0]
+    return valid(version) and any(
+        rule.of == package
+        and rule.when.contains(version)
+        and not rule.families
+        and name in {canonicalize_name(Requirement(text).name) for text in rule.requires}
+        for rule in matrix.undeclared
+    )

@@ -1,0 +1,61 @@
+"""Whether versions mean something, and whether they are within ranges. Pure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+
+def valid(version: str) -> bool:
+    """Whether it is a version at all."""
+    try:
+        return bool(Version(version))
+    except ValueError:  # of numbers that are too long, too
+        return False
+
+
+def meets(specifier: SpecifierSet, version: str) -> bool:
+    """Whether a version is within a range, where both mean something."""
+    try:
+        return not valid(version) or specifier.contains(Version(version), prereleases=True)
+    except ValueError:  # a bound of numbers that are too long
+        return True
+
+
+def within(version: str, *, least: str = "", most: str = "", below: str = "") -> bool:
+    """Whether a version is within bounds as code compares them: a post-release is above its
+    release. Bounds that mean nothing bind nothing."""
+    if not valid(version):
+        return True
+    have = Version(version)
+    return not (
+        (valid(least) and have < Version(least))
+        or (valid(most) and have > Version(most))
+        or (valid(below) and have >= Version(below))
+    )
+
+
+def needs(requires: Sequence[str], where: Mapping[str, str]) -> Iterator[Requirement]:
+    """The requirements that hold at a place, without extras, as far as they can be read."""
+    for need in filter(None, map(requirement, requires)):
+        try:
+            if need.marker is None or need.marker.evaluate({**where, "extra": ""}):
+                yield need
+        except ValueError:  # a marker that compares what cannot be compared
+            continue
+
+
+@functools.lru_cache(maxsize=4096)
+def requirement(text: str) -> Requirement | None:
+    """A requirement, with its name in its one form; None where it cannot be read."""
+    try:
+        need = Requirement(text)
+    except (InvalidRequirement, RecursionError, ValueError):
+        return None
+    need.name = canonicalize_name(need.name)
+    return need

@@ -1,0 +1,103 @@
+"""What `doctor` says, for people, for tools, and as annotations of a GitHub workflow. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcore_compat.analysis.remarks import NOTE, Remark
+from mcore_compat.base.foreign import plain
+
+FORMATS = ("text", "json", "github")
+
+_TITLE = "mcore-compat doctor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorReport:
+    """All `remarks` on `what` (an environment, or files), its `versions` by axis, the results that
+    they are from, and of files the tested `cell` that stands for their pins."""
+
+    what: str
+    remarks: Sequence[Remark]
+    versions: Mapping[str, str]
+    evidence: Sequence[str] = ()
+    cell: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything is more than a note."""
+        return any(remark.kind != NOTE for remark in self.remarks)
+
+    def lines(self, form: str, *, verbose: bool = False) -> Iterator[str]:
+        """The report in one of FORMATS; `verbose`: also what was looked at, for people."""
+        if form == "json":
+            yield json.dumps(self._data(), indent=1, ensure_ascii=False)
+        elif form == "github":
+            yield from map(_annotation, self.remarks)
+        else:
+            yield from self._text(verbose=verbose)
+
+    def _text(self, *, verbose: bool) -> Iterator[str]:
+        for remark in self.remarks:
+            yield f"{remark.kind}: {_place(remark)}{_line(remark.text)}"
+            if remark.help:
+                yield f"  {_line(remark.help)}"
+        yield from self.evidence
+        if verbose:
+            for axis, version in self.versions.items():
+                yield f"{axis} {_line(version)}"
+            yield f"{len(self.remarks)} remarks on {self.what}"
+
+    def _data(self) -> dict[str, Any]:
+        return {
+            "of": self.what,
+            "wrong": self.wrong,
+            "versions": dict(self.versions),
+            "cell": self.cell,
+            "remarks": [_row(remark) for remark in self.remarks],
+            "evidence": [line.removeprefix("evidence: ") for line in self.evidence],
+        }
+
+
+def _row(remark: Remark) -> dict[str, Any]:
+    """A remark as a tool has it; what it does not have is left out."""
+    row = {
+        "kind": remark.kind,
+        "text": _line(remark.text),
+        "help": _line(remark.help),
+        "cell": remark.cell.name if remark.cell else "",
+        "file": remark.file,
+        "line": remark.line,
+    }
+    return {key: value for key, value in row.items() if value}
+
+
+def _place(remark: Remark) -> str:
+    return f"{_line(remark.file)}:{remark.line}: " if remark.file else ""
+
+
+def _line(text: str) -> str:
+    """Text of packages as the terminal may have it."""
+    return plain(" ".join(text.split()))
+
+
+def _annotation(remark: Remark) -> str:
+    """A workflow command, which is one line: what GitHub shows at a file, or at the run."""
+    level = "warning" if remark.kind == NOTE else "error"
+    properties = {"title": _TITLE}
+    if remark.file:
+        properties = {"file": remark.file, "line": str(remark.line), **properties}
+    said = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
+    text = _line(remark.text)
+    text += f"\n{_line(remark.help)}" if remark.help else ""
+    return f"::{level} {said}::{_escaped(text)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """Text as workflow commands have it, with these characters by number."""
+    for character in ("%", "\r", "\n", *more):
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text

@@ -1,0 +1,118 @@
+"""Files of requirements against what was tested: whether their pins are a tested combination, and
+which have moved away from the lock of a cell. Nothing is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mcore_compat.analysis import constraints, doctor, recommend, requirements_file
+from mcore_compat.analysis.around.locked import LockedVersions
+from mcore_compat.analysis.around.versions import meets
+from mcore_compat.analysis.published import CellRecord, Compatibility
+from mcore_compat.analysis.remarks import Remark, fault
+from mcore_compat.analysis.requirements_file import Entry
+from mcore_compat.base import data
+from mcore_compat.base.data import DataError
+from mcore_compat.base.errors import UsageError
+from mcore_compat.core.cells import AXES
+from mcore_compat.core.profiles import DEFAULT, Profile
+from mcore_compat.environments.scan import Installed
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinDrift:
+    """What is said of files: `remarks`, the versions of the axes that they pin, and the tested
+    `cell` that stands for these; empty where they pin none."""
+
+    remarks: tuple[Remark, ...]
+    pins: dict[str, str]
+    cell: str = ""
+
+
+def check(
+    paths: Sequence[Path],
+    known: Compatibility,
+    locked: LockedVersions,
+    against: str | None = None,
+    profile: Profile | None = None,
+) -> PinDrift:
+    """Hold files against a cell's lock, and without one against what was published of the very
+    combination that they pin. A file that says nothing of the axes passes.
+
+    Raises:
+        UsageError: a file or the cell cannot be read.
+    """
+    remarks: list[Remark] = []
+    pins: dict[str, str] = {}
+    for path in paths:
+        try:
+            text = data.text_of(path)
+        except (DataError, OSError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from None
+        entries = [*requirements_file.entries(text, path)]
+        own = _pins(entries)
+        pins |= own
+        if against is not None:
+            remarks += _against(path, entries, against, locked)
+        elif own:
+            remarks += _tested(path, entries, own, known, profile)
+    near = _nearest(pins, known, profile) if pins else None
+    return PinDrift(remarks=tuple(remarks), pins=pins, cell=near.name if near else "")
+
+
+def _pins(entries: Sequence[Entry]) -> dict[str, str]:
+    """The exact versions of the axes."""
+    return {
+        entry.name: entry.version.partition("+")[0]
+        for entry in entries
+        if entry.name in AXES and entry.version
+    }
+
+
+def _against(
+    path: Path, entries: Sequence[Entry], cell: str, locked: LockedVersions
+) -> Iterator[Remark]:
+    """Requirements that the version of a cell's lock does not meet."""
+    versions = locked.all_of(cell)
+    if versions is None:
+        raise UsageError(f"--against: {cell} has no lock{locked.nearest(cell)}")
+    for entry in entries:
+        version = versions.get(entry.name)
+        if version is None or meets(entry.specifier, version):
+            continue
+        text = f"{entry.name}{entry.specifier}, and {cell} was run with {version}"
+        remark = fault(text, f"write {entry.name}=={version}")
+        yield replace(remark, file=str(path), line=entry.line)
+
+
+def _tested(
+    path: Path,
+    entries: Sequence[Entry],
+    pins: dict[str, str],
+    known: Compatibility,
+    profile: Profile | None,
+) -> Iterator[Remark]:
+    """What is published of the axes that a file pins; of those that it does not pin, the nearest
+    tested combination tells."""
+    near = _nearest(pins, known, profile)
+    if near is None:
+        return
+    whole = {**near.pins, **pins}
+    there = Installed(
+        python=whole["python"],
+        versions={axis: whole[axis] for axis in AXES[:-1]},
+        requires={},
+    )
+    line = min(entry.line for entry in entries if entry.name in pins)
+    for remark in doctor.of_results(there, known, profile):
+        yield replace(remark, file=str(path), line=line)
+
+
+def _nearest(
+    pins: dict[str, str], known: Compatibility, profile: Profile | None
+) -> CellRecord | None:
+    fits = [c for a, v in pins.items() for c in constraints.of_version(a, f"=={v}", f"{a} {v}")]
+    near = recommend.closest(fits, known.cells, profile or DEFAULT)
+    return near.cell if near else None
