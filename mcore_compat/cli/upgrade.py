@@ -25,17 +25,7 @@ def add_options(parser: ArgumentParser) -> None:
         help="a cell, e.g. 0.9-modelopt0.21; current: what is installed",
     )
     parser.add_argument("target", nargs="?", metavar="TO", help=options.CELL)
-    for end in ("from", "to"):
-        parser.add_argument(
-            f"--{end}-container",
-            metavar="IMAGE",
-            help=f"{end.upper()} is a container of NVIDIA's, e.g. pytorch:25.06",
-        )
-    parser.add_argument(
-        "--installed",
-        metavar="TEXT",
-        help='what you install into containers, e.g. "megatron-core 0.16, modelopt 0.41"',
-    )
+    options.containers(parser, "in the place of FROM", "in the place of TO")
     parser.add_argument(
         "--code", type=Path, metavar="PATH", help="your own code: what of it does not fit TO"
     )

@@ -92,12 +92,13 @@ def _cells(question: Question, context: Context) -> tuple[ChosenCell, ChosenCell
     """The cells FROM and TO, and how they were chosen where that was not by name."""
     names = _names(question)
     if question.python and names[0] not in sides.WORDS_FOR_INSTALLED:
-        raise UsageError(f'--python: FROM is "{names[0]}", and not current')
+        said = names[0] or question.from_container
+        raise UsageError(f'--python: FROM is "{said}", and not current')
     if names[1] in sides.WORDS_FOR_INSTALLED:
         raise UsageError("current: only FROM can be what is installed; name the cell TO")
-    containers_ = _containers(question, context)
+    standing = _containers(question, context)
     origin, target = (
-        containers_.pop(0) if name is None else _cell(name, question, context) for name in names
+        standing.pop(0) if name is None else _cell(name, question, context) for name in names
     )
     if pipeline.chosen(origin.name, context).pins == pipeline.chosen(target.name, context).pins:
         why = "; ".join(filter(None, (origin.note, target.note)))
