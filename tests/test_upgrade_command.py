@@ -132,8 +132,8 @@ def test_no_is_1_unless_the_loss_is_accepted(place: Place) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "required"),
-        (["0.16-modelopt0.41"], "required"),
+        ([], "FROM is not said: name a cell"),
+        (["0.16-modelopt0.41"], "TO is not said: name a cell"),
         (["nonsense", "0.16-modelopt0.41"], '"compat-nonsense" is not the name of a cell'),
         (["0.16-modelopt0.41", "0.16-modelopt9.9"], "has no release 9.9"),
         (["0.16-modelopt0.41", "0.16-modelopt0.41"], "the same cell"),

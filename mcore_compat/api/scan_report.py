@@ -77,7 +77,7 @@ def lines(report: ScanReport, *, every: bool = False) -> Iterator[str]:
     yield from _less(report, GUARDED, "prepared for, and no failure", every)
     yield from _less(report, NOTE, "notes", every)
     for file in report.unreadable:
-        yield plain(f"{_shown(file.file)}:{file.line}: not read: {file.why}")
+        yield plain(f"{shown(file.file)}:{file.line}: not read: {file.why}")
     for package, count in report.own.items():
         yield f"{count} files are of {package} itself, and were not read"
     if report.findings or report.unreadable or report.own:
@@ -100,10 +100,11 @@ def _less(report: ScanReport, level: str, title: str, every: bool) -> Iterator[s
 
 
 def _line(finding: Finding) -> str:
-    return plain(f"{_shown(finding.file)}:{finding.line}: {message(finding)}")
+    return plain(f"{shown(finding.file)}:{finding.line}: {message(finding)}")
 
 
-def _shown(file: str) -> str:
+def shown(file: str) -> str:
+    """A file as it is told: from where the user is, if it lies below."""
     relative = os.path.relpath(file)
     return file if relative.startswith("..") else relative
 
@@ -125,19 +126,20 @@ def _fit(fit: PackageFit) -> str:
 
 def as_json(report: ScanReport) -> str:
     """The report as JSON."""
-    return json.dumps(_data(report), ensure_ascii=False, indent=1)
+    return json.dumps(as_data(report), ensure_ascii=False, indent=1)
 
 
-def _data(report: ScanReport) -> dict[str, Any]:
+def as_data(report: ScanReport) -> dict[str, Any]:
+    """The report as plain data."""
     return {
         "schema": 1,
         "files": report.files,
         "lines": report.lines,
         "packages": [asdict(fit) for fit in report.fits],
         "findings": [
-            {**asdict(f), "file": _shown(f.file), "message": message(f)} for f in report.findings
+            {**asdict(f), "file": shown(f.file), "message": message(f)} for f in report.findings
         ],
-        "unreadable": [{**asdict(u), "file": _shown(u.file)} for u in report.unreadable],
+        "unreadable": [{**asdict(u), "file": shown(u.file)} for u in report.unreadable],
         "own": dict(report.own),
     }
 
@@ -198,7 +200,7 @@ def _rules(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def _location(file: str, line: int, column: int) -> dict[str, Any]:
     return {
         "physicalLocation": {
-            "artifactLocation": {"uri": Path(_shown(file)).as_posix()},
+            "artifactLocation": {"uri": Path(shown(file)).as_posix()},
             "region": {"startLine": line, "startColumn": column},
         }
     }

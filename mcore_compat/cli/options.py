@@ -29,6 +29,21 @@ def cell(parser: ArgumentParser, name: str = "cell", **how: Any) -> None:
     parser.add_argument(name, **{"metavar": "CELL", "help": CELL, "type": full_name, **how})
 
 
+def containers(parser: ArgumentParser, origin: str, target: str) -> None:
+    """Two containers in the place of two cells, and what is installed into them."""
+    for end, what in (("from", origin), ("to", target)):
+        parser.add_argument(
+            f"--{end}-container",
+            metavar="IMAGE",
+            help=f"a container of NVIDIA's, {what}, e.g. pytorch:25.06",
+        )
+    parser.add_argument(
+        "--installed",
+        metavar="TEXT",
+        help='what you install into containers, e.g. "megatron-core 0.16, modelopt 0.41"',
+    )
+
+
 def further(parser: ArgumentParser) -> None:
     """Pins beside the axes."""
     parser.add_argument(

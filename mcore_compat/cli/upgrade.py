@@ -1,7 +1,7 @@
 """Say what an upgrade from one cell to another breaks for what you rely on, whether checkpoints
-load, and which pins to take instead: go, go with changes, or no, and why. Runs what is not up to
-date: both cells, and the checkpoints of FROM loaded in both; with --no-run answers from what is
-published."""
+load, and which pins to take instead: go, go with changes, or no, and why; with --code also what
+of your own code no longer fits. Runs what is not up to date: both cells, and the checkpoints of
+FROM loaded in both; with --no-run answers from what is published."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -19,9 +19,16 @@ ANSWERS = "0 go, 1 go with changes, or no, for the profile"
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "origin", metavar="FROM", help="a cell, e.g. 0.9-modelopt0.21; current: what is installed"
+        "origin",
+        nargs="?",
+        metavar="FROM",
+        help="a cell, e.g. 0.9-modelopt0.21; current: what is installed",
     )
-    parser.add_argument("target", metavar="TO", help=options.CELL)
+    parser.add_argument("target", nargs="?", metavar="TO", help=options.CELL)
+    options.containers(parser, "in the place of FROM", "in the place of TO")
+    parser.add_argument(
+        "--code", type=Path, metavar="PATH", help="your own code: what of it does not fit TO"
+    )
     parser.add_argument(
         "--no-run",
         dest="run",

@@ -119,6 +119,25 @@ class Containers:
         rest = (month["rest"] or "")[1:]
         return found if not rest or _PLAIN.fullmatch(rest) else _taken(found, tag)
 
+    def between(self, one: ContainerImage, other: ContainerImage) -> tuple[ContainerImage, ...]:
+        """All that are known of an image from one release of it to another, oldest first.
+
+        Raises:
+            UsageError: they are of two images, one of none that is known here, or the same.
+        """
+        first, second = (container.name.partition(":") for container in (one, other))
+        short = {name: short for short, name in IMAGES.items()}
+        if first[0] != second[0] or first[0] not in short:
+            raise UsageError(f"{one.name} and {other.name}: name two containers of one image")
+        if first == second:
+            raise UsageError(f"{one.name} is named twice: name two containers")
+        oldest, newest = sorted(tag[:5] for _, _, tag in (first, second))
+        return tuple(
+            row
+            for (image, month), row in sorted(self.rows.items())
+            if image == short[first[0]] and oldest <= month <= newest
+        )
+
     def _nearest(self, image: str, tag: str) -> str:
         known = [month for name, month in self.rows if name == image]
         if not _MONTH.fullmatch(tag):

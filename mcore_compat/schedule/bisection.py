@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from packaging.utils import canonicalize_name
-
 from mcore_compat.analysis import explanation
-from mcore_compat.analysis.bisect import halving, package_line, search
-from mcore_compat.analysis.bisect import release_line as lines
+from mcore_compat.analysis.bisect import halving, release_line, search, stack_line
 from mcore_compat.analysis.bisect.halving import CheckState
-from mcore_compat.analysis.bisect.package_line import End
 from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.analysis.bisect.search import PointState, SearchResult
 from mcore_compat.base import files
-from mcore_compat.base.errors import InterpreterError, UsageError, nearest
+from mcore_compat.base.errors import InterpreterError
 from mcore_compat.core import profiles
-from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.cells import PREFIX
 from mcore_compat.core.outcomes import FEATURES, CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.index import package_index
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
-from mcore_compat.resolve import locks
 from mcore_compat.results import evidence, store, suite_checks, verdict
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
-from mcore_compat.schedule import exploration_run, matrix_run, plan, survey
+from mcore_compat.schedule import bisection_line, exploration_run, matrix_run, plan, survey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What points are asked: the checks; whether results that do not hold any more count, whether
+    a condition counts as a failure, whether what is not known is run, and with what limit."""
+
+    check: str
+    stale: bool = False
+    defaults: bool = False
+    run: bool = True
+    limit: float | None = None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,18 +47,24 @@ def run(args: argparse.Namespace) -> int:
         CompatError: bad input, or a failure of the surroundings; what was run is kept.
     """
     here = context(args.te_extension)
-    line = line_of(args, here)
+    line = bisection_line.line_of(args, here)
     check = asked_for(args.check, here.workspace)
     search.known_check(check, (c.check for e in stored(here.workspace) for c in e.checks))
-    known = {**known_of(line, check, here, stale=args.stale), **search.refused(line)}
+    asked = Asked(
+        check=check,
+        stale=args.stale,
+        defaults=args.defaults,
+        run=not args.no_run,
+        limit=args.limit,
+    )
+    known = known_of(line, asked, here)
     if args.dry_run:
         planned = plan_of(line, args.check, known, here)
         _print(planned, args.format)
         return 0
-    ask = None if args.no_run else _runner(line, check, here, args.limit)
-    result = search.search(line, check, known, ask)
+    result = search.search(line, check, known, _runner(line, asked, here))
     report = report_of(line, args.check, result, here)
-    _print(report, args.format)
+    _print({**report, "decides": _decision(line, result, asked, here)}, args.format)
     return 0 if result.answer.exact and not result.answer.against else 1
 
 
@@ -86,95 +98,69 @@ def stored(workspace: Workspace) -> tuple[Evidence, ...]:
     return tuple(store.load(path, whole=False) for path in paths)
 
 
-def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
-    """The line between the two cells that were named.
-
-    Raises:
-        UsageError: not cells, or not on a line.
-    """
-    facts = lines.Facts(
-        matrix=here.matrix,
-        releases=here.releases,
-        cell_of=lambda name: pipeline.chosen(name, here),
-    )
-    good, bad = (facts.cell_of(name) for name in (args.good, args.bad))
-    package = canonicalize_name(args.axis or "")
-    if args.axis and args.axis not in lines.WORDS and package not in AXES:
-        if args.hold:
-            raise UsageError(f"--hold: with --axis {package} nothing moves but it")
-        ends = _end(good, package, here), _end(bad, package, here)
-        releases = package_index.installable(package, package_index.resolvers_client())
-        return package_line.between(package, ends, releases, facts, patches=args.patches)
-    words = (args.hold or "").split(",")
-    hold = [lines.axis_of(word.strip()) for word in words if word.strip()]
-    for axis in hold:
-        if axis not in lines.STACK:
-            raise UsageError(f"--hold: {axis} is no part of a stack ({', '.join(lines.STACK)})")
-    return lines.between(
-        good,
-        bad,
-        facts,
-        axis=lines.axis_of(args.axis) if args.axis else None,
-        hold=hold,
-        patches=args.patches,
-    )
-
-
-def _end(cell: Cell, package: str, here: Context) -> End:
-    """A cell with the release of a package that its name asks for, or that its lock has.
-
-    Raises:
-        UsageError: it has no lock, or no such package; names the nearest.
-    """
-    asked = dict(pin.split("==") for pin in cell.further if not pin.endswith(".*"))
-    if package in asked:
-        return End(cell=cell, version=asked[package])
-    path = here.workspace.lock(cell.name)
-    if not path.exists():
-        raise UsageError(f"{cell.name} has no lock to begin with: nox -s lock -- {cell.name}")
-    lock = locks.read(path)
-    version = lock.version(package)
-    if version is None:
-        known = (*AXES, *lines.WORDS, *(pin.name for pin in lock.all_pins))
-        raise UsageError(f'--axis: {cell.name} has no "{package}"{nearest(package, known)}')
-    return End(cell=cell, version=version)
-
-
-def known_of(line: ReleaseLine, check: str, here: Context, *, stale: bool) -> dict[int, PointState]:
-    """What evidence says already, by point; with `stale`, also evidence that does not hold."""
+def known_of(line: ReleaseLine, asked: Asked, here: Context) -> dict[int, PointState]:
+    """What evidence, or metadata, says already, by point."""
     known = {}
     for place, state in enumerate(survey.survey([point.cell for point in line.points], here)):
-        if not state.outcomes or not (state.fresh or stale):
+        if not state.outcomes or not (state.fresh or asked.stale):
             continue
         path = evidence.path_of(state.cell.name, machine.device_class(), here.workspace.results)
         e = store.load(path, whole=False)
         if e.complete and e.outcome is not CellOutcome.ERROR:
             source = f"evidence of {e.taken[:10]}"
             source += "" if state.fresh else f", stale: {state.state}"
-            known[place] = search.seen_in(e, check, state.cell, source)
-    return known
+            known[place] = search.seen_in(
+                e, asked.check, state.cell, source, defaults=asked.defaults
+            )
+    return {**known, **search.refused(line)}
 
 
-def _runner(
-    line: ReleaseLine, check: str, here: Context, limit: float | None
-) -> Callable[[int], PointState]:
-    """What runs a point of the line."""
+def _runner(line: ReleaseLine, asked: Asked, here: Context) -> Callable[[int], PointState] | None:
+    """What runs a point of the line; None where what is known must do."""
+    if not asked.run:
+        return None
 
     def run_point(place: int) -> PointState:
         cell = line.points[place].cell
         here.say(f"bisect: {line.axis} {line.points[place].version}: {cell.name}")
         try:
-            outcome = pipeline.run_cell(cell.name, Options(limit=limit), here)
+            outcome = pipeline.run_cell(cell.name, Options(limit=asked.limit), here)
         except InterpreterError as error:  # says nothing of the releases, as what cannot be built
             why = str(error)
             return PointState(
                 state=CheckState.SILENT, outcome="untested", source="run now", why=why
             )
-        seen = search.seen_in(outcome.evidence, check, cell, "run now")
-        here.say(f"bisect: {check} is {seen.outcome} there")
+        seen = search.seen_in(
+            outcome.evidence, asked.check, cell, "run now", defaults=asked.defaults
+        )
+        here.say(f"bisect: {asked.check} is {seen.outcome} there")
         return seen
 
     return run_point
+
+
+def _decision(
+    line: ReleaseLine, result: SearchResult, asked: Asked, here: Context
+) -> dict[str, Any] | None:
+    """Which of TE and torch decides, where both move at the change: the good one of the two cells
+    with the TE, and with the torch, of the bad one. None on other lines, and of a range."""
+    if line.axis != stack_line.AXIS or not result.answer.exact:
+        return None
+    step = stack_line.neighbours(line, result.answer.last, result.answer.first)
+    good, bad = (step.points[place].cell for place in step.ends)
+    if not stack_line.is_meant(good, bad):
+        return None  # one moves alone, as is said
+    alone = stack_line.single_moves(step, bisection_line.facts_of(here))
+    seen = known_of(alone, asked, here)
+    ask = _runner(alone, asked, here)
+    not_run = PointState(state=CheckState.SILENT, outcome=search.NOT_RUN, source="")
+    for place in range(len(alone.points)):
+        if place not in seen:
+            seen[place] = ask(place) if ask else not_run
+    return {
+        "answer": stack_line.decision([seen[0], seen[1]]),
+        "points": _points(alone, seen),
+    }
 
 
 def plan_of(
@@ -225,18 +211,28 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         "first": line.points[first].version,
         "against": [line.points[place].version for place in result.answer.against],
         "changes": search.changes(line, result),
-        "moves_too": lines.stacks(line, last, first),
-        "not_looked_at": lines.skipped(line, last, first),
+        "moves_too": release_line.stacks(line, last, first),
+        "tell_apart": _tell_apart(line, last, first),
+        "not_looked_at": release_line.skipped(line, last, first),
         "ran": result.ran,
         "answer": words,
         "failure": _failure(result.seen[bad], here),
     }
 
 
+def _tell_apart(line: ReleaseLine, last: int, first: int) -> str:
+    """What is asked next where several axes move at the change; empty where that is said."""
+    if line.axis == stack_line.AXIS:
+        return ""
+    if line.axis == release_line.MCORE:
+        return "--hold te,torch,python"
+    ends = (last, first) if not line.fixed else (first, last)
+    good, bad = (line.points[place].cell.name.removeprefix(PREFIX) for place in ends)
+    return f"bisect --good {good} --bad {bad}"
+
+
 def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict[str, Any]:
     """What is asked, and what is known of every point of the line."""
-    nothing = PointState(state=CheckState.SILENT, outcome="not asked", source="")
-    states = [seen.get(place, nothing) for place in range(len(line.points))]
     good, bad = (line.points[place].cell.name for place in line.ends)
     return {
         "check": check,
@@ -246,12 +242,18 @@ def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict
         "held": dict(line.held),
         "moving": line.moving,
         "notes": line.notes,
-        "points": [
-            {"version": point.version, "cell": point.cell.name}
-            | {"outcome": state.outcome, "source": state.source, "why": state.why}
-            for point, state in zip(line.points, states, strict=True)
-        ],
+        "points": _points(line, seen),
     }
+
+
+def _points(line: ReleaseLine, seen: Mapping[int, PointState]) -> list[dict[str, str]]:
+    nothing = PointState(state=CheckState.SILENT, outcome="not asked", source="")
+    states = [seen.get(place, nothing) for place in range(len(line.points))]
+    return [
+        {"version": point.version, "cell": point.cell.name}
+        | {"outcome": state.outcome, "source": state.source, "why": state.why}
+        for point, state in zip(line.points, states, strict=True)
+    ]
 
 
 def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:

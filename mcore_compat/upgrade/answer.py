@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mcore_compat.analysis.bisect.release_line import differing
+from mcore_compat.api.scan import ScanReport
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.core.profiles import DEFAULT, Profile
@@ -30,9 +31,10 @@ from mcore_compat.upgrade.sides import Side, UpgradeInputs
 @dataclass(frozen=True, kw_only=True)
 class UpgradeAnswer:
     """Everything that is said of an upgrade. What needs results of both cells is None where one
-    has none; `checkpoints` where FROM has none. `accepted`: patterns of checks that may be lost;
-    `rules`: the failures that the matrix declares; `command`: what runs all that is out of date or
-    missing, and answers again."""
+    has none; `checkpoints` where FROM has none; `code`, what an upgrade breaks in the user's code,
+    where none was named. `accepted`: patterns of checks that may be lost; `rules`: the failures
+    that the matrix declares; `command`: what runs all that is out of date or missing, and answers
+    again."""
 
     word: Word
     reasons: tuple[UpgradeReason, ...]
@@ -53,6 +55,7 @@ class UpgradeAnswer:
     numbers: Numbers | None = None
     alternatives: tuple[Alternative, ...] = ()
     accepted: tuple[str, ...] = ()
+    code: ScanReport | None = None
     next: NextStep = field(default_factory=NextStep)
 
     @property
@@ -74,9 +77,14 @@ class UpgradeAnswer:
 
 
 def answer(
-    origin: Side, target: Side, known: UpgradeInputs, accepted: Sequence[str] = ()
+    origin: Side,
+    target: Side,
+    known: UpgradeInputs,
+    accepted: Sequence[str] = (),
+    code: ScanReport | None = None,
 ) -> UpgradeAnswer:
-    """From what is known. `accepted` are patterns of checks that may be lost."""
+    """From what is known. `accepted` are patterns of checks that may be lost; `code`: what an
+    upgrade breaks in the user's code."""
     old, new = origin.found, target.found
     difference = comparison.difference(old, new) if old and new else None
     target_checked = bool(new and new.checks)
@@ -109,6 +117,7 @@ def answer(
         interfaces=changed,
         numbers=numbers.numbers(old, new) if old and new else None,
         accepted=tuple(accepted),
+        code=code,
     )
     reasons = tuple(sorted(judged(bare), key=lambda r: -RANK.index(r.word)))
     word = max((r.word for r in reasons), key=RANK.index, default=Word.GO)

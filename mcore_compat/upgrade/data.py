@@ -3,7 +3,7 @@
 The file is one object; a key that is added is a minor version of `schema`, one that is gone or
 means something else a major one.
 
-- `schema`: `"1.4.0"`. `answer`: `go`, `go with changes` or `no`, for the `profile` (`name`,
+- `schema`: `"1.5.0"`. `answer`: `go`, `go with changes` or `no`, for the `profile` (`name`,
   `features`, `families` and `formats`, empty: all that a release has). `device_class`: `host` or
   `gpu`.
 - `from`, `to`: `cell`, `pins` by axis, `cuda` (the major version), `state` (`fresh`, `untested`, or
@@ -11,8 +11,8 @@ means something else a major one.
   (families), the last three null or empty without results; `note`: how the cell was chosen, or
   empty.
 - `reasons`: what speaks against a better answer: `word` (the answer that it allows; `go`: only
-  worth knowing), `subject` (`cuda`, `results`, `outcome`, `checks`, `conditions`, `checkpoints`,
-  `interfaces` or `requirements`), `text`, `why`, `names`, `command`.
+  worth knowing), `subject` (`cuda`, `code`, `results`, `outcome`, `checks`, `conditions`,
+  `checkpoints`, `interfaces` or `requirements`), `text`, `why`, `names`, `command`.
 - `next`: the one thing to do: `command`, and `what` it does.
 - `losses`: what works in FROM and not in TO: `checks`, `counts` (whether the profile takes them),
   `outcome` in TO (null: not there), `sentence` (the declared reason, else what the failure says),
@@ -36,6 +36,8 @@ means something else a major one.
 - `interfaces`: by package `before`, `after`, `back` (to an older release), `not_recorded` (those
   of the two of which nothing was recorded: not compared), `changed` (`name`, `what`, `breaks` or
   empty, `private`).
+- `code`: what of the user's code fits FROM and not TO, as `scan --format json` writes it; null
+  where none was named.
 - `numbers`: `same`, `differ`, `values_differ`, `tensors` (`check`, `added`, `removed`, `changed`),
   `logits` (`family`, `same`, `differ`, `off`); null without results of both.
 - `alternatives`: cells that keep all of the profile that works in FROM, and last, where none has
@@ -52,6 +54,7 @@ from typing import Any
 
 import msgspec
 
+from mcore_compat.api import scan_report
 from mcore_compat.base import files
 from mcore_compat.core.profiles import Profile
 from mcore_compat.results import answer as verdicts
@@ -63,7 +66,7 @@ from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.sides import Side
 
-VERSION = "1.4.0"
+VERSION = "1.5.0"
 
 
 def text(answer: UpgradeAnswer) -> str:
@@ -96,6 +99,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
         ],
         "pins": _pins(answer),
         "interfaces": {interface.package: _interface(interface) for interface in answer.interfaces},
+        "code": answer.code and scan_report.as_data(answer.code),
         "numbers": numbers and _row(numbers, counts=None, values="values_differ", shapes="tensors"),
         "alternatives": [_row(cell, moved="unlike_to") for cell in answer.alternatives],
     }

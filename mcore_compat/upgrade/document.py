@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mcore_compat.api import scan_report
+from mcore_compat.api.scan import FAILURE, GUARDED, NOTE, PackageFit
 from mcore_compat.base import files, terminal
 from mcore_compat.core import profiles
 from mcore_compat.exchange.report import HEADS
@@ -21,7 +23,7 @@ from mcore_compat.upgrade.checkpoints import LABELS, NOT_TESTED, Load, exchange_
 from mcore_compat.upgrade.losses import described
 from mcore_compat.upgrade.neighbours import FINE
 from mcore_compat.upgrade.next_step import CONSTRAINTS
-from mcore_compat.upgrade.reasons import CUDA, OUTSIDE, Word
+from mcore_compat.upgrade.reasons import CODE, CUDA, OUTSIDE, Word
 from mcore_compat.upgrade.sides import Side
 
 if TYPE_CHECKING:
@@ -46,14 +48,15 @@ def markdown(answer: UpgradeAnswer, causes: int = CAUSES, most: int = EVERY) -> 
     restores = target.found and verdict.restores_all(target.found)
     moves = {name: f"{old} → {new}" for name, (old, new) in (packages.changed or {}).items()}
     rest = {"added": packages.added, "removed": packages.removed, "changed": moves}
-    first = [r for r in answer.reasons if r.subject == CUDA]
-    others = [r for r in answer.reasons if r.subject != CUDA]
+    first = [r for r in answer.reasons if r.subject in (CUDA, CODE)]
+    others = [r for r in answer.reasons if r not in first]
     lead = [r for r in others if r.word is answer.word is not Word.GO]
     return render(
         "upgrade.md",
         answer=answer,
         profile=answer.profile.text(),
-        cuda=first,
+        first=first,
+        code=_code(answer),
         lead=lead[:causes],
         more=len(lead) - len(lead[:causes]),
         reasons=[r for r in others if r not in lead[:causes]],
@@ -73,6 +76,40 @@ def markdown(answer: UpgradeAnswer, causes: int = CAUSES, most: int = EVERY) -> 
         one_line=comparison.one_line,
         most=most,
     )
+
+
+def _code(answer: UpgradeAnswer) -> dict[str, list[str]]:
+    """What is told of the user's code, a line each, by what it is."""
+    report = answer.code
+    if report is None:
+        return {}
+
+    def told(level: str) -> list[str]:
+        return [
+            f"{scan_report.shown(f.file)}:{f.line}: {scan_report.message(f)}"
+            for f in report.findings
+            if f.level == level
+        ]
+
+    return {
+        "fits": [_fit(fit, answer) for fit in report.fits],
+        "failures": told(FAILURE),
+        "what your code is prepared for": told(GUARDED),
+        "what changes and fails nothing": told(NOTE),
+        "files that could not be read": [
+            f"{scan_report.shown(u.file)}:{u.line}: {u.why}" for u in report.unreadable
+        ],
+    }
+
+
+def _fit(fit: PackageFit, answer: UpgradeAnswer) -> str:
+    """How the user's code takes a package's move; what fitted FROM no better is not counted."""
+    what = f"{fit.package} {answer.origin.cell.pins[fit.package]} → {fit.release}"
+    if not fit.uses:
+        return f"{what}: not used"
+    breaks = f"{fit.failures} of {fit.uses}" if fit.failures else f"none of {fit.uses}"
+    newest = fit.newest or "none"
+    return f"{what}: {breaks} uses break; the newest release that all of them fit: {newest}"
 
 
 def _counted(side: Side, answer: UpgradeAnswer) -> str:
@@ -98,7 +135,11 @@ def _holds(answer: UpgradeAnswer) -> Iterator[str]:
     known = not any(i.back or i.not_recorded for i in answer.interfaces)
     calls = "interface" in answer.profile.features
     breaks = any(c.counts(answer.profile) for i in answer.interfaces for c in i.breaking)
-    if calls and known and not breaks:
+    if answer.code:
+        if not answer.code.failures:
+            uses = sum(fit.uses for fit in answer.code.fits)
+            yield f"none of {uses} uses in your code breaks"
+    elif calls and known and not breaks:
         yield "no known call breaks"
 
 

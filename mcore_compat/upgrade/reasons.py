@@ -38,8 +38,8 @@ class Word(Enum):
 
 RANK = tuple(Word)
 
-CUDA = "cuda"
-"""The subject of what comes before all other changes."""
+CUDA, CODE = "cuda", "code"
+"""The subjects of what stands in the head whatever the answer: another CUDA, the user's code."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ ACCEPTED = "accepted: "
 def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Every reason, in the order of the answer's parts."""
     yield from _of_cuda(answer)
+    yield from _of_code(answer)
     yield from _of_side("FROM", answer.origin, answer)
     yield from _of_side("TO", answer.target, answer)
     yield from _of_target(answer)
@@ -102,6 +103,21 @@ def _of_cuda(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         yield UpgradeReason(Word.CHANGES, CUDA, text)
 
 
+def _of_code(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
+    """What of the user's code does not fit TO, package by package."""
+    code = answer.code
+    if code is None:
+        return
+    counts = [f"{f.failures} of {f.uses} uses of {f.package}" for f in code.fits if f.failures]
+    if counts:
+        places = tuple(dict.fromkeys(f"{f.file}:{f.line}" for f in code.failures))
+        text = f"your code: {', '.join(counts)} fit FROM and not TO, below"
+        yield UpgradeReason(Word.CHANGES, CODE, text, names=places)
+    if code.unreadable:
+        files = tuple(f"{u.file}:{u.line}" for u in code.unreadable)
+        yield from _counted(Word.CHANGES, CODE, files, "your code: {} could not be read:", "file")
+
+
 ASKED = frozenset({*comparison.GOOD, CellOutcome.INCOMPATIBLE})
 """Verdicts of cells in which something of the profile was run."""
 
@@ -117,7 +133,7 @@ def _of_side(end: str, side: Side, answer: UpgradeAnswer) -> Iterator[UpgradeRea
         again = "" if side.state == FRESH else f"nox -s {side.name}"
         yield UpgradeReason(Word.NO, "results", text, why=why, command=again)
     if side.stands_in:
-        text = f"what is installed was not tested: {end} is only the nearest to it"
+        text = f"{side.stands_in} was not tested: {end} is only the nearest to it"
         yield UpgradeReason(Word.CHANGES, "results", text, command="mcore-compat doctor --run")
 
 
@@ -275,9 +291,15 @@ def _of_neighbours(answer: UpgradeAnswer) -> str:
     return f"neighbours' {told}" if told else ""
 
 
+BESIDE = "your code was read: "
+"""Before what breaks calls in general, where it is known which of them are made."""
+
+
 def _of_interfaces(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     uses = "interface" in answer.profile.features
-    missing = [f"{i.package} {v}" for i in answer.interfaces for v in i.not_recorded]
+    read = {fit.package for fit in answer.code.fits} if answer.code else set()
+    others = [i for i in answer.interfaces if i.package not in read]
+    missing = [f"{i.package} {v}" for i in others for v in i.not_recorded]
     word, before = (Word.CHANGES, "") if uses else (Word.GO, OUTSIDE)
     text = f"{before}whether calls break is not known: no interface was recorded of {{}}:"
     yield from _counted(word, "interfaces", missing, text, "release")
@@ -286,10 +308,11 @@ def _of_interfaces(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         for counts in (True, False):
             names = [c.name for c in i.breaking if c.counts(answer.profile) is counts]
             word, before = (Word.CHANGES, "") if counts else (Word.GO, OUTSIDE)
+            word, before = (Word.GO, BESIDE) if i.package in read else (word, before)
             text = f"{before}{moved} of {{}}; which, and how, stands below"
             nouns = "function or spec", "functions and specs"
             yield from _counted(word, "interfaces", names, text, *nouns)
-    back = [i.package for i in answer.interfaces if i.back]
+    back = [i.package for i in others if i.back]
     text = "{} back to an older release: what that takes away is not compared:"
     yield from _counted(Word.GO, "interfaces", back, text, "package goes", "packages go")
 

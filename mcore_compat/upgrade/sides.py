@@ -27,15 +27,15 @@ FRESH, UNTESTED = "fresh", "untested"
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """One end. `state`: `fresh`, `untested`, or why its evidence does not hold any more; `note`:
-    how it came to be this cell, where that was not said by name; `stands_in`: it is only the
-    nearest to what is installed."""
+    how it came to be this cell, where that was not said by name; `stands_in`: for what it is only
+    the nearest, what is installed or a container; empty where it is the cell that is meant."""
 
     cell: Cell
     found: Evidence | None = None
     lock: Lock | None = None
     state: str = UNTESTED
     note: str = ""
-    stands_in: bool = False
+    stands_in: str = ""
 
     @property
     def name(self) -> str:
@@ -92,7 +92,7 @@ class UpgradeInputs:
         there = self.loaded(target)
         return answers(there).get(origin, {}) if there else {}
 
-    def side(self, cell: Cell, note: str = "", *, stands_in: bool = False) -> Side:
+    def side(self, cell: Cell, note: str = "", *, stands_in: str = "") -> Side:
         """What is known of a cell."""
         known = next((e for e in self.found if e.cell == cell.name), None)
         lock = self.locks.get(cell.name)
@@ -125,13 +125,16 @@ def nearest_class(
 
 WORDS_FOR_INSTALLED = ("current", "FROM=current")
 
+INSTALLED = "what is installed"
+
 
 class ChosenCell(NamedTuple):
-    """The cell's name, in words how near it is, and whether it is only the nearest."""
+    """The cell's name, in words how near it is, and for what it stands, if it is only the
+    nearest."""
 
     name: str
-    note: str
-    stands_in: bool
+    note: str = ""
+    stands_in: str = ""
 
 
 def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
@@ -151,10 +154,10 @@ def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
             raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"')
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:
-        return ChosenCell(min(same), "FROM is what is installed", stands_in=False)
+        return ChosenCell(min(same), "FROM is what is installed")
     near = doctor.nearest(pins, cells)
     if near is None:
         raise UsageError("current: no cell was tested that could stand for what is installed")
     other = [f"{a} {pins[a]} (there {near.pins[a]})" for a in AXES if near.pins[a] != pins[a]]
-    note = f"what is installed was not tested; {near.name} is the nearest, unlike it in "
-    return ChosenCell(near.name, note + ", ".join(other), stands_in=True)
+    note = f"{INSTALLED} was not tested; {near.name} is the nearest, unlike it in "
+    return ChosenCell(near.name, note + ", ".join(other), stands_in=INSTALLED)

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcore_compat.analysis import constraints, container_cells
+from mcore_compat.analysis.published import CellRecord
+from mcore_compat.api import checking
+from mcore_compat.api.scan import ScanReport
 from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
-from mcore_compat.core import combinations
+from mcore_compat.core import combinations, containers
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.environments import interpreters, scan
@@ -27,11 +31,17 @@ from mcore_compat.upgrade.sides import ChosenCell, UpgradeInputs
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked. `run`: what is not fresh, and with `blame` cells in between, too; `accept`:
-    what may be lost; `python`, of `current`, and `device_class`: None for those of here."""
+    """What is asked. `origin`, `target`: cells, or None where `from_container` or `to_container`
+    is said instead; `installed`: what is installed into those, in words. `run`: what is not fresh,
+    and with `blame` cells in between, too; `accept`: what may be lost; `code`: the user's own;
+    `python`, of `current`, and `device_class`: None for those of here."""
 
-    origin: str
-    target: str
+    origin: str | None
+    target: str | None
+    from_container: str | None = None
+    to_container: str | None = None
+    installed: str | None = None
+    code: Path | None = None
     run: bool = True
     blame: bool = False
     accept: Sequence[str] = ()
@@ -51,39 +61,103 @@ def validate(question: Question, context: Context) -> UpgradeAnswer:
         raise UsageError("--blame runs cells, and --no-run runs none: leave out one of them")
     if question.run and question.device_class not in (None, mine):
         raise UsageError(f"--device-class: cells run here are of {mine}; add --no-run")
-    origin_cell, target = _cells(question, context)
-    names = [origin_cell.name, target]
+    chosen = _cells(question, context)
+    names = [one.name for one in chosen]
+    cells = [pipeline.chosen(name, context) for name in names]
+    # Before anything is run: a path that is wrong is said at once.
+    code = _code(question, cells, context)
     if question.run:
         _test(names, context)
-    cells = [pipeline.chosen(name, context) for name in names]
     strict = question.run or question.device_class is not None
     known = _known(cells, context, question.device_class or mine, strict=strict)
     _check_accepted(question.accept, known, cells)
     if question.blame and _blame(known, cells, question.accept, context):
         known = _known(cells, context, mine, strict=True)
-    origin = known.side(cells[0], origin_cell.note, stands_in=origin_cell.stands_in)
-    return answers.answer(origin, known.side(cells[1]), known, question.accept)
+    origin, target = (
+        known.side(cell, one.note, stands_in=one.stands_in)
+        for cell, one in zip(cells, chosen, strict=True)
+    )
+    return answers.answer(origin, target, known, question.accept, code)
 
 
-def _cells(question: Question, context: Context) -> tuple[ChosenCell, str]:
-    """The cell FROM, and how it was chosen where that is what is installed; the name of TO."""
-    if question.target in sides.WORDS_FOR_INSTALLED:
+def _code(question: Question, cells: Sequence[Cell], context: Context) -> ScanReport | None:
+    """What of the user's code fits FROM and not TO; None where none is named."""
+    if question.code is None:
+        return None
+    before, after = (cell.pins for cell in cells)
+    return checking.check_upgrade(question.code, before, after, context.workspace, context.releases)
+
+
+def _cells(question: Question, context: Context) -> tuple[ChosenCell, ChosenCell]:
+    """The cells FROM and TO, and how they were chosen where that was not by name."""
+    names = _names(question)
+    if question.python and names[0] not in sides.WORDS_FOR_INSTALLED:
+        said = names[0] or question.from_container
+        raise UsageError(f'--python: FROM is "{said}", and not current')
+    if names[1] in sides.WORDS_FOR_INSTALLED:
         raise UsageError("current: only FROM can be what is installed; name the cell TO")
-    target = pairs.name_of(question.target, context)
-    if question.origin in sides.WORDS_FOR_INSTALLED:
-        python = question.python or interpreters.active()
-        rows = [
-            compatibility_json.record(e, context.matrix)
-            for e in store.load_all(context.workspace.results)
-        ]
-        origin = sides.installed(scan.inspect(python, context.run), rows)
-    elif question.python:
-        raise UsageError(f'--python: FROM is a cell, "{question.origin}", and not current')
-    else:
-        origin = ChosenCell(pairs.name_of(question.origin, context), note="", stands_in=False)
-    if pipeline.chosen(origin.name, context).pins == pipeline.chosen(target, context).pins:
-        raise UsageError(f"FROM and TO are the same cell, {target}: there is nothing to upgrade")
+    standing = _containers(question, context)
+    origin, target = (
+        standing.pop(0) if name is None else _cell(name, question, context) for name in names
+    )
+    if pipeline.chosen(origin.name, context).pins == pipeline.chosen(target.name, context).pins:
+        why = "; ".join(filter(None, (origin.note, target.note)))
+        raise UsageError(
+            f"FROM and TO are the same cell, {target.name}: there is nothing to upgrade"
+            + (f" ({why})" if why else "")
+        )
     return origin, target
+
+
+def _names(question: Question) -> tuple[str | None, str | None]:
+    """FROM and TO, None where it is a container's. One cell alone is what no container is.
+
+    Raises:
+        UsageError: an end is said twice, or not at all.
+    """
+    origin, target = question.origin, question.target
+    if question.from_container and not question.to_container and target is None:
+        origin, target = None, origin
+    for end, name, container in (
+        ("FROM", origin, question.from_container),
+        ("TO", target, question.to_container),
+    ):
+        option = f"--{end.lower()}-container"
+        if name and container:
+            raise UsageError(f'{end} is said twice: "{name}" and {option} {container}; say one')
+        if not name and not container:
+            raise UsageError(f"{end} is not said: name a cell, or a container with {option}")
+    if question.installed and not (question.from_container or question.to_container):
+        raise UsageError("--installed: neither --from-container nor --to-container is given")
+    return origin, target
+
+
+def _containers(question: Question, context: Context) -> list[ChosenCell]:
+    """The cells that stand for the containers that are named, FROM's first."""
+    names = [name for name in (question.from_container, question.to_container) if name]
+    if not names:
+        return []
+    found = container_cells.standing(
+        [containers.load(context.workspace.containers).named(name) for name in names],
+        _records(context),
+        context.profile or DEFAULT,
+        constraints.parse(question.installed) if question.installed else (),
+    )
+    return [ChosenCell(one.cell.name, one.whole(), stands_in=one.image.name) for one in found]
+
+
+def _cell(name: str, question: Question, context: Context) -> ChosenCell:
+    """The cell of a name, or the one that stands for what is installed."""
+    if name not in sides.WORDS_FOR_INSTALLED:
+        return ChosenCell(pairs.name_of(name, context))
+    python = question.python or interpreters.active()
+    return sides.installed(scan.inspect(python, context.run), _records(context))
+
+
+def _records(context: Context) -> list[CellRecord]:
+    """All that is published of cells."""
+    stored = store.load_all(context.workspace.results)
+    return [compatibility_json.record(e, context.matrix) for e in stored]
 
 
 def _test(names: Sequence[str], context: Context) -> None:

@@ -27,7 +27,8 @@ WORDS = {"mcore": MCORE, "modelopt": MODELOPT, "te": TE, "py": PYTHON}
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A release of the axis as a cell. `refused`: why it cannot be installed, as the metadata
+    """A release of the axis as a cell; of a line of stacks or containers, `version` is its name.
+    `refused`: why it cannot be installed, as the metadata
     says; empty where only a run can tell."""
 
     version: str
@@ -115,9 +116,9 @@ def between(
     known = _releases(axis, old, new, facts)
     chosen = known if patches or series_of(old) == series_of(new) else _newest(known, new)
     chosen = [v for v in chosen if axis != MCORE or series_of(v) in facts.matrix.stacks]
-    cells = {v: _cell({**held, axis: v}, moving, facts) for v in (old, *chosen, new)}
+    cells = {v: cell_with({**held, axis: v}, moving, facts) for v in (old, *chosen, new)}
     points = [
-        Point(version=version, cell=cell, refused="; ".join(_refusals(cell, facts)))
+        Point(version=version, cell=cell, refused=refusal(cell, facts))
         for version, cell in cells.items()
     ]
     return ReleaseLine(
@@ -164,7 +165,7 @@ def _newest(known: Sequence[str], new: str) -> list[str]:
     return [version for series, version in by_series.items() if series != series_of(new)]
 
 
-def _cell(pins: Mapping[str, str], moving: Collection[str], facts: Facts) -> Cell:
+def cell_with(pins: Mapping[str, str], moving: Collection[str], facts: Facts) -> Cell:
     """The cell of these pins; what moves is as the series' stack has it.
 
     A pair's default cell is taken where it is this combination: its lock, not this machine,
@@ -209,6 +210,11 @@ def _word(axis: str, version: str, releases: Releases) -> str:
     return series if releases.newest(axis, series).version == version else version
 
 
+def refusal(cell: Cell, facts: Facts) -> str:
+    """Why metadata says that a cell cannot be installed; empty where it does not."""
+    return "; ".join(_refusals(cell, facts))
+
+
 def _refusals(cell: Cell, facts: Facts) -> Iterator[str]:
     for rule in facts.matrix.exclusions:
         if rule.covers(cell.mcore, cell.modelopt):
@@ -221,6 +227,13 @@ def _notes(bad: Cell, axis: str, points: Sequence[Point]) -> tuple[str, ...]:
     if any(point.cell.pins == bad.pins for point in points):
         return ()
     (end,) = (p.cell for p in (points[0], points[-1]) if bad.pins[axis] == p.version)
+    return unlike(bad, end)
+
+
+def unlike(bad: Cell, end: Cell) -> tuple[str, ...]:
+    """That another cell is in the place of the bad one, where that is so."""
+    if bad.pins == end.pins:
+        return ()
     return (f"in the place of --bad {bad.name}: {end.name}, as --good in all else",)
 
 
@@ -232,5 +245,7 @@ def stacks(line: ReleaseLine, low: int, high: int) -> dict[str, tuple[str, str]]
 
 def skipped(line: ReleaseLine, start: int, end: int) -> tuple[str, ...]:
     """The releases between two points that no point stands for."""
+    if not line.without:
+        return ()  # points of other lines are no versions
     low, high = (Version(line.points[place].version) for place in (start, end))
     return tuple(v for v in line.without if low < Version(v) < high)

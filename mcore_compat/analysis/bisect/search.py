@@ -73,8 +73,11 @@ def known_check(pattern: str, checks: Iterable[str]) -> None:
         raise UsageError(f'--check: no check is called "{pattern}"{nearest(pattern, names)}')
 
 
-def seen_in(evidence: Evidence, pattern: str, cell: Cell, source: str) -> PointState:
-    """What evidence says of a check: good where all that apply work, bad where one failed."""
+def seen_in(
+    evidence: Evidence, pattern: str, cell: Cell, source: str, *, defaults: bool = False
+) -> PointState:
+    """What evidence says of a check: good where all that apply work, bad where one failed, with
+    `defaults` also where one works only under a condition."""
 
     def point(
         state: CheckState, outcome: Enum, why: str = "", failed: CheckResult | None = None
@@ -97,7 +100,8 @@ def seen_in(evidence: Evidence, pattern: str, cell: Cell, source: str) -> PointS
     if not checks:
         why = evidence.reason.message if evidence.reason else "the cell was not asked this"
         return point(CheckState.SILENT, evidence.outcome, why)
-    failed = next((c for c in checks if c.outcome in FAILURES), None)
+    bad = {*FAILURES, CheckOutcome.WORKS_WITH} if defaults else FAILURES
+    failed = next((c for c in checks if c.outcome in bad), None)
     if failed:
         return point(CheckState.BAD, failed.outcome, failed=failed)
     by_outcome = {c.outcome: c for c in reversed(checks)}
@@ -187,7 +191,9 @@ def verify_known(line: ReleaseLine, check: str, known: Mapping[int, PointState])
             why = f"{check} works there"
             if point.failed:
                 why = f"{point.failed[0].check} is {point.outcome} there"
-            if wanted is CheckState.BAD and line.notes:
+            if wanted is CheckState.BAD and point.outcome == CheckOutcome.WORKS_WITH:
+                why += " under a condition, which --defaults counts as failing"
+            elif wanted is CheckState.BAD and line.notes:
                 why += f" ({line.notes[0]}): what is held decides, try another --axis"
             if other in known and known[other].state is wanted:
                 why += "; are --good and --bad the wrong way round?"

@@ -1,0 +1,114 @@
+"""Between what a bisection looks: two cells, or two containers, as a line of cells."""
+
+from __future__ import annotations
+
+import argparse
+
+from packaging.utils import canonicalize_name
+
+from mcore_compat.analysis import constraints, container_cells
+from mcore_compat.analysis.bisect import container_line, package_line, release_line, stack_line
+from mcore_compat.analysis.bisect.package_line import End
+from mcore_compat.analysis.bisect.release_line import Facts, ReleaseLine
+from mcore_compat.base.errors import UsageError, nearest
+from mcore_compat.core import containers
+from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.index import package_index
+from mcore_compat.publish import compatibility_json
+from mcore_compat.resolve import locks
+from mcore_compat.results import store
+from mcore_compat.run import machine, pipeline
+from mcore_compat.run.context import Context
+
+
+def facts_of(here: Context) -> Facts:
+    """What lines are made of."""
+    return Facts(
+        matrix=here.matrix,
+        releases=here.releases,
+        cell_of=lambda name: pipeline.chosen(name, here),
+    )
+
+
+def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
+    """The line between the two cells, or containers, that were named.
+
+    Raises:
+        UsageError: not cells, or not on a line.
+    """
+    facts = facts_of(here)
+    if args.from_container or args.to_container:
+        return _of_containers(args, facts, here)
+    if args.installed:
+        raise UsageError("--installed: no containers are named with --from-container")
+    for option in ("good", "bad"):
+        if getattr(args, option) is None:
+            raise UsageError(f"--{option} is not given: name a cell")
+    good, bad = (facts.cell_of(name) for name in (args.good, args.bad))
+    package = canonicalize_name(args.axis or "")
+    alone = args.axis is None and not args.hold
+    if args.axis == stack_line.AXIS or (alone and stack_line.is_meant(good, bad)):
+        if args.hold:
+            raise UsageError("--hold: with --axis stack both move; name the one that is to move")
+        return stack_line.between(good, bad, facts)
+    if args.axis and args.axis not in release_line.WORDS and package not in AXES:
+        if args.hold:
+            raise UsageError(f"--hold: with --axis {package} nothing moves but it")
+        ends = _end(good, package, here), _end(bad, package, here)
+        releases = package_index.installable(package, package_index.resolvers_client())
+        return package_line.between(package, ends, releases, facts, patches=args.patches)
+    words = (args.hold or "").split(",")
+    hold = [release_line.axis_of(word.strip()) for word in words if word.strip()]
+    for axis in hold:
+        if axis not in release_line.STACK:
+            raise UsageError(
+                f"--hold: {axis} is no part of a stack ({', '.join(release_line.STACK)})"
+            )
+    return release_line.between(
+        good,
+        bad,
+        facts,
+        axis=release_line.axis_of(args.axis) if args.axis else None,
+        hold=hold,
+        patches=args.patches,
+    )
+
+
+def _of_containers(args: argparse.Namespace, facts: Facts, here: Context) -> ReleaseLine:
+    """The line from one container, the good one, to another."""
+    for option in ("good", "bad", "axis", "hold"):
+        if getattr(args, option):
+            raise UsageError(f"--{option}: not with containers, which say what they hold")
+    if not (args.from_container and args.to_container):
+        raise UsageError("--from-container and --to-container go together: name both")
+    every = containers.load(here.workspace.containers)
+    good, bad = (every.named(name) for name in (args.from_container, args.to_container))
+    images = every.between(good, bad)
+    published = [
+        compatibility_json.record(e, here.matrix)
+        for e in store.load_all(here.workspace.results)
+        if e.device_class == machine.device_class()
+    ]
+    beside = constraints.parse(args.installed) if args.installed else ()
+    standing = container_cells.standing(images, published, beside=beside)
+    return container_line.between(standing, facts, fixed=images[0].name == bad.name)
+
+
+def _end(cell: Cell, package: str, here: Context) -> End:
+    """A cell with the release of a package that its name asks for, or that its lock has.
+
+    Raises:
+        UsageError: it has no lock, or no such package; names the nearest.
+    """
+    asked = dict(pin.split("==") for pin in cell.further if not pin.endswith(".*"))
+    if package in asked:
+        return End(cell=cell, version=asked[package])
+    path = here.workspace.lock(cell.name)
+    if not path.exists():
+        raise UsageError(f"{cell.name} has no lock to begin with: nox -s lock -- {cell.name}")
+    lock = locks.read(path)
+    version = lock.version(package)
+    if version is None:
+        known = (*AXES, *release_line.WORDS, *(pin.name for pin in lock.all_pins))
+        raise UsageError(f'--axis: {cell.name} has no "{package}"{nearest(package, known)}')
+    return End(cell=cell, version=version)
