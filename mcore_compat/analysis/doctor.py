@@ -42,7 +42,7 @@ def diagnose(
         *_missing(there),
         *_invalid(there),
         *te_parts.faults(there, origin),
-        *_undeclared(there, matrix),
+        *_undeclared(there, matrix, profile),
         *_requirements(there),
     ]
     unset = _unset(there, known, environ or {})
@@ -138,13 +138,15 @@ def _unread(there: Installed) -> Iterator[Remark]:
         yield Remark(kind=NOTE, text=text, help=ask)
 
 
-def _undeclared(there: Installed, matrix: Matrix) -> Iterator[Remark]:
+def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> Iterator[Remark]:
     """What packages import and do not ask for."""
     for rule in matrix.undeclared:
         version = there.versions.get(rule.of)
         if version is None or not valid(version):
             continue
         if not rule.when.contains(version.partition("+")[0]):
+            continue
+        if not rule.concerns(profile.families if profile else ()):
             continue
         for text in rule.requires:
             need = Requirement(text)

@@ -8,7 +8,7 @@ import fnmatch
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,13 +42,19 @@ _FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Undeclared:
-    """What releases of `of` within `when` import (in `imported_by`) and do not ask for."""
+    """What releases of `of` within `when` import (in `imported_by`) and do not ask for; `families`:
+    for whose models alone it is needed, if not for all."""
 
     of: str
     when: SpecifierSet
     requires: tuple[str, ...]
     imported_by: str
     reason: str
+    families: tuple[str, ...] = ()
+
+    def concerns(self, families: Collection[str]) -> bool:
+        """Whether somebody needs it who relies on these families, none: on all."""
+        return not self.families or not families or bool({*self.families} & {*families})
 
 
 @dataclass(frozen=True, kw_only=True)
