@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.analysis import neighbours
+from mcore_compat.analysis import install_line, neighbours
 from mcore_compat.analysis.constraints import Constraint
 from mcore_compat.analysis.declarations import newest_first
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.neighbours import Neighbour
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base import files
@@ -18,7 +19,7 @@ from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CellOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
-from mcore_compat.results import evidence
+from mcore_compat.results import citation
 
 CORE = "restore["
 
@@ -144,25 +145,17 @@ def line(cell: CellRecord, profile: Profile = DEFAULT) -> str:
     return f"{where}: {pins}, CUDA {cell.cuda}; {verdict}: {counted}{more}"
 
 
-USE = "# Use: "
-FILE = "THIS-FILE"
-
-
-def use(text: str, path: str) -> str | None:
-    """How a constraints file says that it is used, as the file at `path`: it names all that is to
-    be installed, as TE and its parts, for which megatron-core does not ask."""
-    rows = (row.removeprefix(USE) for row in text.splitlines() if row.startswith(USE))
-    command = next(rows, None)
-    return command.replace(FILE, path) if command else None
-
-
-def _use(path: Path) -> str:
+def install(cell: CellRecord, profile: Profile, folder: Path, facts: InstallFacts) -> str:
+    """The line that makes a cell's environment for a profile, by its constraints file; or that
+    there is none."""
+    path = folder / f"{cell.name}.txt"
     name = files.shown(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        pins = install_line.pins_of(path.read_text(encoding="utf-8"))
     except OSError:
-        text = ""
-    return use(text, name) or f"{name} is not there; make it: nox -s report"
+        return f"{name} is not there; make it: nox -s report"
+    line = facts.line(pins, cell.pins["python"], cell.variables, profile.families)
+    return line.command(name)
 
 
 def failing(cell: CellRecord, profile: Profile = DEFAULT) -> str:
@@ -185,13 +178,14 @@ MOST = 4
 """So many families and formats of a feature are named."""
 
 
-def lines(advice: Advice, folder: Path, most: int) -> list[str]:
-    """The advice in words, and last of all the files that it is from; `folder` is where constraints
-    files lie, beside the results."""
+def lines(advice: Advice, folder: Path, facts: InstallFacts, most: int) -> list[str]:
+    """The advice in words, and last of all the results that it is from; `folder` is where
+    constraints files lie, beside the results."""
     rows = [*_headline(advice), *advice.notes]
     shown = list(advice.cells[:most])
     for cell in shown:
-        rows += [line(cell, advice.profile), f"  {_use(folder / f'{cell.name}.txt')}"]
+        rows.append(line(cell, advice.profile))
+        rows.append(f"  {install(cell, advice.profile, folder, facts)}")
     if len(advice.cells) > most:
         rows.append(f"and {len(advice.cells) - most} more")
     for near in advice.instead:
@@ -199,7 +193,7 @@ def lines(advice: Advice, folder: Path, most: int) -> list[str]:
         if why := failing(near.cell, advice.profile):
             rows.append(f"  fails there: {why}")
         if works(near.cell, advice.profile):
-            rows.append(f"  {_use(folder / f'{near.cell.name}.txt')}")
+            rows.append(f"  {install(near.cell, advice.profile, folder, facts)}")
         shown.append(near.cell)
     if advice.tested:
         shown.append(advice.tested)
@@ -224,7 +218,5 @@ def _headline(advice: Advice) -> Iterator[str]:
 
 
 def evidence_lines(cells: Iterable[CellRecord], results: Path) -> list[str]:
-    """From which runs an answer is: the file of each, which lies in its cell's folder, and the
-    day."""
-    rows = {(evidence.path_of(c.name, c.device_class, results), c.taken[:10]): None for c in cells}
-    return [f"evidence: {files.shown(path)} ({day})" for path, day in rows]
+    """From which results an answer is, in one line."""
+    return citation.lines(citation.of_cells(cells, results))

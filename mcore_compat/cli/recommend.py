@@ -18,6 +18,7 @@ from mcore_compat.analysis import (
     recommend,
     requirements_file,
 )
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.inventory import Inventory
 from mcore_compat.base import data, processes
 from mcore_compat.base.data import DataError
@@ -65,12 +66,14 @@ def call(args: Namespace) -> int:
     """Print them; 1 where none that fits is compatible for the profile."""
     place = workspace.find()
     there = inventory.together([*_inventories(args, place)])
-    constraints.refuse_mistyped(there.constraints, releases.load(place.releases))
-    profile = options.profile_of(args).profile(matrix.load(place.matrix), place.suite)
+    facts = InstallFacts(matrix=matrix.load(place.matrix), releases=releases.load(place.releases))
+    constraints.refuse_mistyped(there.constraints, facts.releases)
+    profile = options.profile_of(args).profile(facts.matrix, place.suite)
     known = published.load(place.published).cells
     advice = recommend.advise(there.constraints, known, profile or DEFAULT)
     advice = replace(advice, notes=(*there.notes, *advice.notes))
-    for line in recommend.lines(advice, place.reports / csv_and_constraints.CONSTRAINTS, args.n):
+    folder = place.reports / csv_and_constraints.CONSTRAINTS
+    for line in recommend.lines(advice, folder, facts, args.n):
         print(line)
     return 0 if advice.good else 1
 

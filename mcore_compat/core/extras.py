@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from packaging.markers import Marker
@@ -80,6 +80,14 @@ def named(requires: tuple[str, ...], python: str) -> Iterator[tuple[str, bool]]:
         if always or (need.marker and _extras(need.marker, python)):
             yield name, always
 
+
+def torch_extra(requires: Iterable[str]) -> str:
+    """`[torch]` where a release has that extra, else nothing: later releases of ModelOpt have none,
+    as they always require torch, and asking for it is a warning."""
+    return "[torch]" if any(_IN_EXTRA_TORCH.search(text) for text in requires) else ""
+
+
+_IN_EXTRA_TORCH = re.compile(r"""extra == ['"]torch['"]""")
 
 OF_TORCH = frozenset({"torchvision", "torchaudio"})
 """Each release of these is of one torch, of which its own metadata alone says which."""

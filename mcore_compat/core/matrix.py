@@ -8,7 +8,7 @@ import fnmatch
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,10 @@ class Undeclared:
     imported_by: str
     reason: str
     families: tuple[str, ...] = ()
+
+    def concerns(self, families: Collection[str]) -> bool:
+        """Whether somebody needs it who relies on these families, none: on all."""
+        return not self.families or not families or bool({*self.families} & {*families})
 
 
 @dataclass(frozen=True, kw_only=True)

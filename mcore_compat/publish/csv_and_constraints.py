@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from packaging.version import InvalidVersion, Version
 
+from mcore_compat.analysis import install_line
+from mcore_compat.analysis.install_line import InstallFacts, InstallLine
 from mcore_compat.base.foreign import line, plain
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
-from mcore_compat.environments import plain_import
 from mcore_compat.publish.collation import order
 from mcore_compat.results import levels, verdict
 from mcore_compat.results.evidence import Evidence
@@ -81,29 +82,60 @@ def cell(value: str) -> str:
 
 
 def constraints(
-    results: Sequence[Evidence], repairs: Mapping[tuple[str, str], Repair] | None = None
+    results: Sequence[Evidence],
+    facts: InstallFacts,
+    repairs: Mapping[tuple[str, str], Repair] | None = None,
 ) -> dict[str, str]:
-    """By cell name: constraints that pip and uv accept, of each cell that can be recommended. One
-    that is repaired has the pins with which it works, not those of its lock.
+    """By cell name: constraints that pip and uv accept, of each cell that can be recommended, with
+    the line that makes its environment. One that is repaired has the pins with which it works, not
+    those of its lock.
 
     Of a cell with evidence of two device classes, that of the GPU is told; variables, of either
     that knows them and is of the same lock.
     """
-    known = {(e.cell, e.lock): e.variables for e in results if e.variables is not None}
-    best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
+    repairs = repairs or {}
+    lines = install_lines(results, facts, repairs)
     return {
-        name: _constraints(
-            e,
-            known.get((name, e.lock)) if e.variables is None else e.variables,
-            (repairs or {}).get((name, e.device_class)),
-        )
-        for name, e in sorted(best.items())
-        if verdict.restores_all(e)
+        name: _constraints(e, lines[name], repairs.get((name, e.device_class)))
+        for name, e in _best(results).items()
     }
 
 
-def _constraints(e: Evidence, variables: Mapping[str, str] | None, repair: Repair | None) -> str:
-    installed = repair.installed if repair else e.installed
+def install_lines(
+    results: Sequence[Evidence],
+    facts: InstallFacts,
+    repairs: Mapping[tuple[str, str], Repair],
+) -> dict[str, InstallLine]:
+    """By cell name: how the environment is made of each cell that has constraints."""
+    known = {(e.cell, e.lock): e.variables for e in results if e.variables is not None}
+    return {
+        name: facts.line(
+            _pins(_installed(e, repairs.get((name, e.device_class)))),
+            e.pins["python"],
+            known.get((name, e.lock)) if e.variables is None else e.variables,
+        )
+        for name, e in _best(results).items()
+    }
+
+
+def _best(results: Sequence[Evidence]) -> dict[str, Evidence]:
+    """By name: the cells that can be recommended."""
+    best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
+    return {name: e for name, e in sorted(best.items()) if verdict.restores_all(e)}
+
+
+def _installed(e: Evidence, repair: Repair | None) -> Mapping[str, str]:
+    return repair.installed if repair else e.installed
+
+
+def _pins(installed: Mapping[str, str]) -> dict[str, str]:
+    """Those that have a valid name and version."""
+    pins = (_pin(*one) for one in sorted(installed.items()))
+    return dict(pin.split("==") for pin in pins if pin)
+
+
+def _constraints(e: Evidence, install: InstallLine, repair: Repair | None) -> str:
+    installed = _installed(e, repair)
     failed = sorted(c.check for c in e.checks if c.outcome in FAILURES)
     lines = [
         f"# {e.cell}: {e.outcome.value}, device class {e.device_class}, {e.taken[:10]}",
@@ -119,17 +151,13 @@ def _constraints(e: Evidence, variables: Mapping[str, str] | None, repair: Repai
             f"{name} {old or 'none'} -> {new or 'none'}" for name, (old, new) in _moved(repair)
         )
         lines.append(f"# Repaired: {line(repair.requirement)}, not as its lock: {', '.join(moved)}")
-    if variables:
-        lines.append("# Transformer Engine is imported there only after this, in its environment:")
-        lines += [f"#   {line(one)}" for one in plain_import.exports(variables)]
-    wanted = ("megatron-core", "nvidia-modelopt", "transformer-engine")
-    pins = [pin for one in sorted(installed.items()) if (pin := _pin(*one))]
-    asked = [pin.partition("==")[0] for pin in pins if pin.startswith(wanted)]
-    lines += [
-        f"# Use: pip install -c THIS-FILE {' '.join(asked)}",
-        "# Packages that are published as source only are built by pip; the lock of the same name",
-        "# in constraints/locks/ has hashes" + (" of what it was before." if repair else "."),
-    ]
+    pins = [f"{name}=={version}" for name, version in _pins(installed).items()]
+    lines.append(f"{install_line.LABEL}{line(install.command(install_line.FILE))}")
+    lines += [f"#   {line(note)}" for note in install.notes()]
+    lines.append(
+        "# The lock of the same name in constraints/locks/ has hashes"
+        + (" of what it was before." if repair else ".")
+    )
     odd = len(installed) - len(pins)
     if odd:
         lines.append(f"# {odd} of the packages have no valid name or version: left out.")

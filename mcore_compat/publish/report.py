@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from mcore_compat.analysis import published
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.base import file_group, files
 from mcore_compat.publish import (
     compatibility_json,
@@ -26,6 +27,7 @@ Texts = Mapping[Path, Callable[[], str | Iterable[str]]]
 def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterable[str]]]:
     """Every published file and how its text, or its pieces, are made; all but the site."""
     by_name = {e.cell: e for e in all_.found}
+    facts = InstallFacts(matrix=all_.matrix, releases=all_.releases)
     by_path: dict[str, str] = {
         **{
             f"{issue_drafts.FOLDER}/{name}": text
@@ -33,7 +35,9 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
         },
         **{
             f"{csv_and_constraints.CONSTRAINTS}/{name}.txt": text
-            for name, text in csv_and_constraints.constraints(all_.found, all_.repairs).items()
+            for name, text in csv_and_constraints.constraints(
+                all_.found, facts, all_.repairs
+            ).items()
         },
         **pictures.texts(all_),
     }

@@ -17,7 +17,7 @@ from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.combinations import te_core, undeclared_for
-from mcore_compat.core.extras import bounds_of_extras
+from mcore_compat.core.extras import bounds_of_extras, torch_extra
 from mcore_compat.core.matrix import Matrix, SourceOnly
 from mcore_compat.core.releases import Releases
 from mcore_compat.index import package_index
@@ -36,7 +36,6 @@ _NETWORK = re.compile(
     r"|temporary failure in name resolution",
     re.IGNORECASE,
 )
-_IN_EXTRA_TORCH = re.compile(r"""extra == ['"]torch['"]""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +48,7 @@ class Unresolvable:
 
 def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, ...]:
     """What is asked of the resolver: the axes, TE's parts, undeclared requirements. Sorted."""
-    # Later releases have no such extra, as they always require torch; asking for it is a warning.
-    modelopt = releases.get("nvidia-modelopt", cell.modelopt)
-    extra = "[torch]" if any(_IN_EXTRA_TORCH.search(text) for text in modelopt.requires) else ""
+    extra = torch_extra(releases.get("nvidia-modelopt", cell.modelopt).requires)
     wanted = {
         f"megatron-core=={cell.mcore}",
         f"nvidia-modelopt{extra}=={cell.modelopt}",

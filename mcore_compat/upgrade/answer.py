@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mcore_compat.analysis.bisect.release_line import differing
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.api.scan import ScanReport
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import HOLDS
@@ -123,4 +124,5 @@ def answer(
     word = max((r.word for r in reasons), key=RANK.index, default=Word.GO)
     instead = others.alternatives(origin, target, known, accepted) if word is Word.NO else ()
     whole = replace(bare, word=word, reasons=reasons, alternatives=instead)
-    return replace(whole, next=next_step.next_step(whole, options))
+    facts = InstallFacts(matrix=known.all_.matrix, releases=known.all_.releases)
+    return replace(whole, next=next_step.next_step(whole, options, facts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcore_compat.analysis import recommend
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.core.cells import PREFIX
 from mcore_compat.publish import csv_and_constraints
 from mcore_compat.upgrade.checkpoints import Load
@@ -32,7 +32,7 @@ def upgrade_command(origin: str, target: str, options: str) -> str:
     return " ".join(filter(None, ("nox -s upgrade --", *short, options)))
 
 
-def next_step(answer: UpgradeAnswer, options: str) -> NextStep:
+def next_step(answer: UpgradeAnswer, options: str, facts: InstallFacts) -> NextStep:
     """The one thing to do with this answer; `options`: those of its profile."""
     origin, target = answer.origin, answer.target
     if origin.stands_in:
@@ -50,7 +50,7 @@ def next_step(answer: UpgradeAnswer, options: str) -> NextStep:
     what = "installs TO"
     if answer.word is Word.CHANGES:
         what += ", once the changes above are made"
-    return NextStep(command=_install(target), what=what)
+    return NextStep(command=_install(target, facts), what=what)
 
 
 NEEDS_GPU = "needs a GPU"
@@ -70,11 +70,11 @@ def _after_no(answer: UpgradeAnswer, options: str) -> NextStep:
     )
 
 
-def _install(side: Side) -> str:
+def _install(side: Side, facts: InstallFacts) -> str:
     """What installs a cell: as its file of constraints says, where it has one."""
     if side.found is None:
         return ""
     path = f"{CONSTRAINTS}/{side.name}.txt"
-    text = csv_and_constraints.constraints([side.found]).get(side.name, "")
+    line = csv_and_constraints.install_lines([side.found], facts, {}).get(side.name)
     pins = (f"{axis}=={version}" for axis, version in side.pins.items() if axis != "python")
-    return recommend.use(text, path) or f"pip install {' '.join(pins)}"
+    return line.command(path) if line else f"pip install {' '.join(pins)}"

@@ -16,7 +16,7 @@ from mcore_compat.analysis.te_parts import CORES
 from mcore_compat.core import extras
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.combinations import machine
-from mcore_compat.core.matrix import Matrix, Undeclared
+from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.profiles import Profile
 from mcore_compat.environments.scan import Installed
 
@@ -60,7 +60,9 @@ def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> It
         version = there.versions.get(rule.of)
         if version is None or not valid(version):
             continue
-        if not rule.when.contains(version.partition("+")[0]) or not _concerns(rule, profile):
+        if not rule.when.contains(version.partition("+")[0]):
+            continue
+        if not rule.concerns(profile.families if profile else ()):
             continue
         for text in rule.requires:
             need = Requirement(text)
@@ -76,12 +78,6 @@ def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> It
                 yield Remark(kind=NOTE, text=f"{said}; {only}", help=f"pip install '{text}'")
             else:
                 yield fault(said, f"pip install '{text}'")
-
-
-def _concerns(rule: Undeclared, profile: Profile | None) -> bool:
-    """Whether somebody with a profile needs what a rule is about."""
-    families = profile.families if profile else ()
-    return not rule.families or not families or bool({*rule.families} & {*families})
 
 
 def _needs(there: Installed, package: str) -> Iterator[Requirement]:

@@ -61,7 +61,6 @@ class CellSection:
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`cells/NAME.html`."""
     for entry in site.entries.values():
-        good = entry.name in site.constraints
         results = entry.by_class.values()
         yield (
             f"cells/{entry.name}.html",
@@ -83,7 +82,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                 over=[o for o in site.all_.over if o.lock_of == entry.name],
                 pinned=[(axis, entry.pins[axis], series_of(entry.pins[axis])) for axis in AXES],
                 cuda=next((e.cuda for e in results), None),
-                constraints=good,
+                install=site.installs.get(entry.name),
                 instead=() if entry.by_class else _instead(site, entry, site.device_class),
             ),
         )

@@ -26,7 +26,7 @@ LABELS = {**NAMES, "cuda": "CUDA"}
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`choose.html`, and the files of constraints that it offers."""
     good = ranked(site)
-    uses = {c.name: recommend.use(site.constraints[c.name], f"{c.name}.txt") or "" for c in good}
+    uses = {c.name: site.installs[c.name].command(f"{c.name}.txt") for c in good}
     yield (
         "choose.html",
         render(

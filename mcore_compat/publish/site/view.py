@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from mcore_compat.analysis.install_line import InstallFacts, InstallLine
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
@@ -79,7 +80,16 @@ class Site:
     @cached_property
     def constraints(self) -> Mapping[str, str]:
         """By cell: the text of its file of constraints, where it has one."""
-        return csv_and_constraints.constraints(self.all_.found, self.all_.repairs)
+        return csv_and_constraints.constraints(self.all_.found, self._facts, self.all_.repairs)
+
+    @cached_property
+    def installs(self) -> Mapping[str, InstallLine]:
+        """By cell: how its environment is made, where it has a file of constraints."""
+        return csv_and_constraints.install_lines(self.all_.found, self._facts, self.all_.repairs)
+
+    @property
+    def _facts(self) -> InstallFacts:
+        return InstallFacts(matrix=self.all_.matrix, releases=self.all_.releases)
 
     @cached_property
     def better(self) -> Mapping[str, BetterCells]:
