@@ -15,7 +15,7 @@ from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.base.foreign import plain
 from mcore_compat.cli import options
-from mcore_compat.core import containers, matrix, releases, workspace
+from mcore_compat.core import containers, matrix, releases, source_digests, workspace
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.run import cells
 from mcore_compat.run.context import Options, context, say
@@ -80,7 +80,8 @@ def _print_remarks(
         container=inside_container.inside(os.environ, containers.load(place.containers)),
         releases=releases.load(place.releases),
     )
-    remarks = doctor.diagnose(there, declared, known, os.environ, profile, origin)
+    digests = source_digests.load(place.digests)
+    remarks = doctor.diagnose(there, declared, known, os.environ, profile, origin, digests)
     for remark in remarks:
         print(f"{remark.kind}: {_line(remark.text)}")
         if remark.help:
