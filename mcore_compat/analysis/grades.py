@@ -190,15 +190,20 @@ class _GradedCause:
         key = self._key(pins, deciding)
         return [c for c in cells if key is not None and self._key(c.pins, deciding) == key]
 
-    def _standing(self, pins: Pins) -> Pins:
-        """The releases, each taken as one in which it was seen, if the files are the same."""
+    def _standing(self, pins: Pins, cells: Cells) -> Pins:
+        """The releases, each taken as one in which it was seen, if the files are the same; not if
+        they are so in one in which the checks work, too."""
         taken = dict(pins)
         for package in {*self.files} - {*self._other_builds}:
             mine = self._digests_of(package, pins[package]) if package in pins else None
-            bounds = [bound for rule in self.cause.bounded_rules for bound in rule.bounds]
-            ends = {end for b in bounds if b.axis == package for end in (b.low, b.high)}
-            alike = [v for v in ends if mine and self._digests_of(package, v) == mine]
-            if alike:
+            fails = {c.pins[package] for c in cells if self.cause.fingerprint in c.causes.values()}
+            works = {
+                c.pins[package]
+                for c in cells
+                if any(c.checks.get(check) in HOLDS for check in self.cause.checks)
+            }
+            alike = [v for v in fails | works if mine and self._digests_of(package, v) == mine]
+            if alike and fails.issuperset(alike):
                 taken[package] = max(alike, key=parsed)
         return taken
 
@@ -206,7 +211,7 @@ class _GradedCause:
         self, pins: Pins, cells: Cells, rules: Iterable[PublishedRule]
     ) -> Sequence[_Reach] | None:
         """How each rule reaches to some releases; None where one cannot."""
-        standing = self._standing(pins)
+        standing = self._standing(pins, cells)
         reaches = []
         for rule in rules:
             spans = [_Span.of(b.axis, b.low, b.high, standing) for b in rule.bounds]
@@ -279,16 +284,10 @@ class _Ground:
         for reach in self.reaches:
             if any(cell.checks.get(check) in HOLDS for cell in reach.open):
                 return None
-            if any(self._ends(cell, check, fingerprint) for cell in reach.outside):
+            # Where it is blocked, or not there, somebody looked: the rule is not open.
+            if any(check in cell.checks and not fails(cell) for cell in reach.outside):
                 return None
         return Grade.LIKELY, near
-
-    def _ends(self, cell: CellRecord, check: str, fingerprint: str) -> bool:
-        """Whether it is over in a cell: the check fails for another reason, or the release has
-        nothing of it."""
-        if cell.checks.get(check) == CheckOutcome.UNSUPPORTED:
-            return True
-        return cell.causes.get(check, fingerprint) != fingerprint
 
 
 _OVER = frozenset({*HOLDS, CheckOutcome.UNSUPPORTED})

@@ -3,16 +3,21 @@ failure extends. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mcore_compat.analysis.constraints import Constraint
 from mcore_compat.analysis.grades import PACKAGES, Grade, Graded, Grades
 from mcore_compat.analysis.published import CellRecord, PublishedCause
+from mcore_compat.analysis.recommend import CORE
 from mcore_compat.base.errors import MatrixError, UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
+
+SHOWN = 3
+"""Checks that are named of one failure; the others are counted."""
 
 MOST_TRIED = 4
 """Cells that fail beside which an untested release is put: of one failure all are alike."""
@@ -112,6 +117,39 @@ def _best(
             break
     order = [*Grade]
     return min(found, key=lambda u: order.index(u.graded.grade), default=None)
+
+
+def told(graded: Graded, mine: Collection[str] | None = None) -> Iterator[str]:
+    """A failure with releases that were not run, in words: which checks (of `mine` alone, where
+    those are given), how sure that is and why, and what it is."""
+    checks = sorted(
+        (check for check in graded.checks if mine is None or check in mine),
+        key=lambda check: (not check.startswith(CORE), check),
+    )
+    if checks:
+        more = f" and {len(checks) - SHOWN} more" if len(checks) > SHOWN else ""
+        first = graded.cause.message.partition("\n")[0][:120]
+        verb = "fail" if len(checks) > 1 else "fails"
+        yield f"{graded.grade}, not run: {', '.join(checks[:SHOWN])}{more} {verb}; {graded.why}"
+        yield f"  {graded.cause.type}: {first} (cause {graded.cause.fingerprint})"
+        yield f"  as in {graded.checks[checks[0]].name}"
+
+
+def wished(
+    constraints: Iterable[Constraint], near: CellRecord, releases: Releases
+) -> dict[str, str] | None:
+    """The very releases that are wished for, all else as in a cell; None where a version is none of
+    the index."""
+    pins = dict(near.pins)
+    for c in constraints:
+        if c.version and c.axis in PACKAGES:
+            meant = releases.meant(c.axis, c.version)
+            if meant is None:
+                return None
+            pins[c.axis] = meant.version
+        elif c.version and c.axis in AXES:
+            pins[c.axis] = c.version
+    return pins
 
 
 def lines(rows: Sequence[UntestedRelease]) -> Iterator[str]:

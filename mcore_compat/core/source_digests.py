@@ -126,6 +126,23 @@ def dumps(known: SourceDigests) -> str:
     return f'{{{head},\n"names":{{\n{names}}},\n"packages":{{\n' + ",\n".join(blocks) + "}}\n"
 
 
+def parse(text: str, where: str) -> SourceDigests:
+    """The digests of a file's text.
+
+    Raises:
+        MatrixError: it is no such text.
+    """
+    try:
+        known: SourceDigests = data.json_of(text, SourceDigests)
+        for name, package in known.packages.items():
+            places = [place for changes in package.files.values() for place, _ in changes]
+            if places and not 0 <= min(places) <= max(places) < len(package.releases):
+                raise DataError(f"{name}: it tells of a release that it does not list")
+    except DataError as error:
+        raise MatrixError(f"{where} is not valid ({error}); {REMAKE}") from None
+    return known
+
+
 def load(path: Path) -> SourceDigests:
     """Those of a workspace; nothing is known where it has no such file.
 
@@ -133,13 +150,8 @@ def load(path: Path) -> SourceDigests:
         MatrixError: the file is not valid.
     """
     try:
-        known: SourceDigests = data.json_of(data.text_of(path), SourceDigests)
-        for name, package in known.packages.items():
-            places = [place for changes in package.files.values() for place, _ in changes]
-            if places and not 0 <= min(places) <= max(places) < len(package.releases):
-                raise ValueError(f"{name}: it tells of a release that it does not list")
-        return known
+        return parse(data.text_of(path), path.name)
     except FileNotFoundError:
-        return SourceDigests()
-    except (DataError, ValueError) as error:
-        raise MatrixError(f"{path.name} is not valid ({error}); {REMAKE}") from None
+        return NO_DIGESTS
+    except DataError as error:
+        raise MatrixError(f"{path.name} cannot be read ({error}); {REMAKE}") from None

@@ -10,6 +10,7 @@ from functools import cached_property
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
 from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.site.staleness import Staleness
@@ -43,6 +44,8 @@ class Site:
 
     all_: Collated
     stale: Staleness
+    digests: SourceDigests = NO_DIGESTS
+    """Of sources, by which failures are inferred that nobody ran into."""
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
