@@ -23,6 +23,7 @@ from mcore_compat.analysis import (
     error_text,
     explanation,
     known_names,
+    nearest_cell,
     published,
     recommend,
 )
@@ -203,7 +204,7 @@ def test_no_result_contradicts_what_is_said_of_an_untested_neighbour(
 
 
 def test_the_published_data_can_be_asked(known: Compatibility) -> None:
-    assert doctor.nearest(PINS, known.cells) is not None
+    assert nearest_cell.nearest(PINS, known.cells) is not None
 
 
 def test_the_examples_of_the_library_hold() -> None:

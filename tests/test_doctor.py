@@ -19,7 +19,6 @@ from mcore_compat.analysis.published import (
     Compatibility,
     PublishedCause,
     PublishedRepair,
-    PublishedRule,
 )
 from mcore_compat.analysis.remarks import FAULT, KNOWN, NOTE
 from mcore_compat.base import processes
@@ -248,102 +247,6 @@ def test_an_untested_combination_is_no_fault_and_names_the_nearest(bare: Matrix)
     (remark,) = doctor.diagnose(RIGHT, bare, published_of(far, near))
     assert remark.kind == NOTE
     assert near.name in remark.help
-
-
-def cause(
-    *checks: str, rivals: tuple[tuple[str, ...], ...] = (("nvidia-modelopt==0.41.0",),)
-) -> PublishedCause:
-    return PublishedCause(
-        device_class="host",
-        fingerprint="0" * 12,
-        type="TypeError",
-        message="m",
-        frame="f",
-        checks=checks,
-        cells=(),
-        attributed_to=(),
-        gpu_independent=None,
-        bounded_rules=tuple(
-            PublishedRule(text=text, checks=(str(place),))
-            for place, texts in enumerate(rivals)
-            for text in texts
-        ),
-    )
-
-
-def neighbour(torch: str, unexpected: tuple[str, ...] = (), **checks: str) -> CellRecord:
-    """A cell that is unlike RIGHT in torch. A check is `works`, or the fingerprint of its cause."""
-    return changed(
-        record({**PINS, "torch": torch}, unexpected),
-        name=f"torch{torch}",
-        checks={c: "works" if o == "works" else "broken" for c, o in checks.items()},
-        causes={c: o for c, o in checks.items() if o != "works"},
-    )
-
-
-MINE, OTHER = "0" * 12, "1" * 12
-
-
-@pytest.mark.parametrize(
-    ("rivals", "told"),
-    [
-        ((("torch>=2.9,<=2.10 and nvidia-modelopt==0.41.0",),), True),
-        ((("torch>=2.10",),), False),
-        ((("torch>=2.9", "megatron-core==0.9.0"),), False),
-        ((("megatron-core==0.9.0",), ("torch>=2.9",)), True),
-        ((), False),
-    ],
-)
-def test_a_rule_applies_where_all_that_fit_the_evidence_do(
-    rivals: tuple[tuple[str, ...], ...], told: bool, bare: Matrix
-) -> None:
-    cells = (neighbour("2.10.0", ("state",), state=MINE),)
-    lines = said(RIGHT, bare, published_of(*cells, causes=[cause("state", rivals=rivals)]))
-    assert any(line.startswith(f"{KNOWN}: state") for line in lines) is told
-
-
-@pytest.mark.parametrize(
-    ("cells", "told"),
-    [
-        ((neighbour("2.10.0", ("one", "two"), one=MINE, two=MINE),), "one, two"),
-        ((neighbour("2.10.0", ("one",), one=MINE, two="works"),), "one"),
-        # One that works in any of the cells that the rules are about does not fail for it.
-        (
-            (
-                neighbour("2.10.0", ("one", "two"), one=MINE, two=MINE),
-                neighbour("2.8.0", two="works"),
-            ),
-            "one",
-        ),
-        # Nor one of which the nearest cell says that it fails for another reason.
-        ((neighbour("2.10.0", ("one", "two"), one=MINE, two=OTHER),), "one"),
-        ((neighbour("2.10.0", ("one",), one=MINE),), "one"),
-    ],
-)
-def test_of_a_causes_checks_only_those_that_fail_within_its_rules_are_told(
-    cells: tuple[CellRecord, ...], told: str, bare: Matrix
-) -> None:
-    known = published_of(*cells, causes=[cause("one", "two")])
-    (line,) = [x for x in said(RIGHT, bare, known) if x.startswith(KNOWN)]
-    assert line == f"{KNOWN}: {told}: TypeError in f, seen at nvidia-modelopt==0.41.0"
-
-
-def test_what_is_declared_is_as_little_wrong_as_in_a_combination_that_was_tested(
-    bare: Matrix,
-) -> None:
-    """A restore that fails is told in any case; else only where another cell does better."""
-    far = changed(
-        neighbour("2.9.1", state="works"), pins={**PINS, "nvidia-modelopt": "0.42.0"}, name="far"
-    )
-    causes = (cause("state", "restore[gpt]"),)
-    cells = (neighbour("2.10.0", **{"state": MINE, "restore[gpt]": MINE}),)
-    first = f"{KNOWN}: restore[gpt]: TypeError in f, seen at nvidia-modelopt==0.41.0"
-    assert said(RIGHT, bare, published_of(*cells, causes=causes))[1:] == [first]
-    _, *remarks = doctor.diagnose(RIGHT, bare, published_of(*cells, far, causes=causes))
-    assert [r.kind for r in remarks] == [KNOWN, NOTE]
-    assert remarks[1].text.startswith("state: TypeError in f, seen at ")
-    assert remarks[1].text.endswith("; work in other cells of megatron-core 0.16.1")
-    assert remarks[1].help.startswith("state works in far; ")
 
 
 def test_the_python_that_runs_this_is_read() -> None:

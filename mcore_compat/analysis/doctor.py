@@ -6,21 +6,23 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-from mcore_compat.analysis import constraints, recommend, te_parts
+from mcore_compat.analysis import constraints, recommend, te_parts, untested_releases
 from mcore_compat.analysis.around import code, libraries, metadata
 from mcore_compat.analysis.around.reading import NOTHING_AROUND, Around
 from mcore_compat.analysis.around.versions import meets, valid
+from mcore_compat.analysis.grades import Graded, Grades
+from mcore_compat.analysis.nearest_cell import nearest
 from mcore_compat.analysis.package_origin import ANYWHERE, EXTENSION, TE, PackageOrigin
-from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
+from mcore_compat.analysis.published import CellRecord, Compatibility
 from mcore_compat.analysis.recommend import CORE
-from mcore_compat.analysis.remarks import FAULT, KNOWN, NOTE, Remark, fault
+from mcore_compat.analysis.remarks import FAULT, KNOWN, NOTE, UNTESTED, Remark, fault
 from mcore_compat.analysis.te_parts import CORES
 from mcore_compat.core.cells import AXES, has_further, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, HOLDS
 from mcore_compat.core.profiles import DEFAULT, Profile
+from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
 from mcore_compat.environments import plain_import
 from mcore_compat.environments.scan import Installed
 
@@ -35,13 +37,15 @@ def diagnose(
     profile: Profile | None = None,
     origin: PackageOrigin = ANYWHERE,
     around: Around = NOTHING_AROUND,
+    digests: SourceDigests = NO_DIGESTS,
     *,
     verbose: bool = False,
 ) -> tuple[Remark, ...]:
     """Everything to say, faults first; empty where all is right. `environ`: the variables that are
     set there, none by default. `profile`: of whom alone every failure is told, declared or not;
     without, those that are not declared, and what no checkpoint restores. `origin`: where packages
-    come from; `around`: what files tell of others; `verbose`: all of it."""
+    come from; `around`: what files say of others; `digests`: of sources, by which failures are
+    inferred that nobody ran into; `verbose`: all of it."""
     pins = pins_of(there)
     others = [
         *metadata.remarks(there, matrix, around, profile),
@@ -61,7 +65,7 @@ def diagnose(
         *_container(there, origin),
         *_unread(there),
         *unset,
-        *of_results(there, known, profile),
+        *(of_results(there, known, profile) or _untested(there, known, matrix, origin, digests)),
     )
 
 
@@ -161,23 +165,35 @@ def _unread(there: Installed) -> Iterator[Remark]:
 def of_results(
     there: Installed, known: Compatibility, profile: Profile | None = None
 ) -> list[Remark]:
-    """What was published of this very combination, or of its nearest neighbour."""
+    """What was published of this very combination."""
     pins = pins_of(there)
-    if set(pins) != set(AXES) or not all(map(valid, pins.values())):
-        return []
-    same = [c for c in known.cells if all(c.pins[a] == pins[a] for a in AXES)]
-    if same:
+    if _whole(pins) and (same := _run(pins, known)):
         best = min(same, key=lambda c: (has_further(c.name), c.device_class != "gpu"))
         return [*_repair(best, there, KNOWN), *_of_cell(best, known, profile)]
-    remarks = [_not_tested(pins, known)]
+    return []
+
+
+def _untested(
+    there: Installed,
+    known: Compatibility,
+    matrix: Matrix,
+    origin: PackageOrigin,
+    digests: SourceDigests,
+) -> list[Remark]:
+    """What can be said of a combination that was not run."""
+    pins = pins_of(there)
+    if not _whole(pins) or _run(pins, known):
+        return []
+    ask = untested_releases.command(pins, matrix, origin.releases) if origin.releases else ""
+    remarks = [_not_tested(pins, known, ask)]
     pair = AXES[:2]
     beside = [c for c in known.cells if c.repair and _series(c.pins, pair) == _series(pins, pair)]
     if near := nearest(pins, beside):
         remarks += _repair(near, there, NOTE)
-    for cause in known.causes:
-        for fit in cause.rivals:
-            if all(_holds(rule, {**there.versions, **pins}) for rule in fit):
-                remarks += _of_cause(cause, fit, pins, known)
+    builds = [name for name, version in there.versions.items() if "+" in version]
+    others = {name: version for name, version in there.versions.items() if valid(version)}
+    for graded in Grades(known, digests, builds).of({**others, **pins}):
+        remarks += _of_graded(graded, pins, known)
     return remarks
 
 
@@ -197,37 +213,33 @@ def _repair(cell: CellRecord, there: Installed, kind: str) -> Iterator[Remark]:
         yield Remark(kind=kind, text=text, help=f"install '{need}'", cell=cell)
 
 
-def _of_cause(
-    cause: PublishedCause, rules: Sequence[str], pins: Mapping[str, str], known: Compatibility
-) -> Iterator[Remark]:
-    """What a cause means for a combination that was not tested, within all of these rules.
+def _whole(pins: Mapping[str, str]) -> bool:
+    """Whether every axis is there, in a version that can be compared."""
+    return set(pins) == set(AXES) and all(map(valid, pins.values()))
 
-    A rule is over several checks of the cause together; of each, what was tested within the rules
-    tells. One is named where it works in no cell there, and fails for this very reason in the
-    nearest one in which it fails; what is said of it is what would be said of that cell.
-    """
-    within = [
-        cell
-        for cell in known.cells
-        if cell.device_class == cause.device_class
-        and all(_holds(rule, cell.pins, known_alone=True) for rule in rules)
-    ]
-    fails = {}
-    for check in cause.checks:
-        near = nearest(pins, [c for c in within if check in c.causes])
-        works = any(c.checks.get(check) in HOLDS for c in within)
-        if near and not works and near.causes[check] == cause.fingerprint:
-            fails[check] = near
-    wrong = [c for c, near in fails.items() if c.startswith(CORE) or c in near.unexpected]
-    seen = f"{cause.type} in {cause.frame}, seen at {rules[0]}"
+
+def _run(pins: Mapping[str, str], known: Compatibility) -> list[CellRecord]:
+    """The cells of these very releases."""
+    return [c for c in known.cells if _alike(c.pins, pins, AXES)]
+
+
+def _of_graded(graded: Graded, pins: Mapping[str, str], known: Compatibility) -> Iterator[Remark]:
+    """What a cause means for a combination that was not run: of each check what would be said of
+    the nearest cell in which it fails so, labelled by how sure it is."""
+    cause = graded.cause
+    fails = graded.checks
+    wrong = sorted(c for c in fails if c.startswith(CORE) or c in fails[c].unexpected)
+    seen = f"{cause.type} in {cause.frame}; {graded.why}"
     how = f"see cause {cause.fingerprint}"
     if wrong:
         near = fails[wrong[0]]
-        text = f"{_listed(sorted(wrong))}: {seen}"
-        yield Remark(kind=KNOWN, text=text, help=f"as in {near.name}; {how}", cell=near)
+        text = f"{_listed(wrong)}: {seen}"
+        kind = UNTESTED[graded.grade]
+        yield Remark(kind=kind, text=text, help=f"as in {near.name}; {how}", cell=near)
     others = [check for check in fails if check not in wrong]
     for checks, where, help_ in _elsewhere(pins, cause.device_class, others, known):
-        yield Remark(kind=NOTE, text=f"{checks}: {seen}; {where}", help=f"{help_}; {how}")
+        text = f"{UNTESTED[graded.grade]}: {checks}: {seen}; {where}"
+        yield Remark(kind=NOTE, text=text, help=f"{help_}; {how}")
 
 
 def _of_cell(
@@ -296,35 +308,10 @@ def _elsewhere(
         yield _listed([c for c, _ in better]), where, f"{check} works in {cell_name}"
 
 
-def _holds(rule: str, pins: Mapping[str, str], *, known_alone: bool = False) -> bool:
-    """Whether a rule in words, `torch>=2.9 and nvidia-modelopt==0.41.0`, covers a combination; not
-    one that lacks a package of it, but where only what is `known_alone` counts."""
-    for need in map(Requirement, rule.split(" and ")):
-        have = pins.get(canonicalize_name(need.name))
-        if have is None and known_alone:
-            continue
-        if have is None or not meets(need.specifier, have):
-            return False
-    return True
-
-
-def _not_tested(pins: Mapping[str, str], known: Compatibility) -> Remark:
+def _not_tested(pins: Mapping[str, str], known: Compatibility, ask: str) -> Remark:
     versions = ", ".join(f"{axis} {pins[axis]}" for axis in AXES)
     near = nearest(pins, known.cells)
     text = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
     said = f"this combination was not tested: {versions}"
-    return Remark(kind=NOTE, text=said, help=text, cell=near)
-
-
-def nearest(pins: Mapping[str, str], cells: Sequence[CellRecord]) -> CellRecord | None:
-    """The tested cell that shares most axes, ModelOpt and megatron-core counting most."""
-    tested = [c for c in cells if c.checks]
-    weight = {"megatron-core": 4, "nvidia-modelopt": 4, "transformer-engine": 2, "torch": 2}
-
-    def distance(cell: CellRecord) -> tuple[int, int, str]:
-        other = [a for a in AXES if cell.pins[a] != pins[a]]
-        series = [a for a in other if series_of(cell.pins[a]) != series_of(pins[a])]
-        near, far = (sum(weight.get(a, 1) for a in axes) for axes in (series, other))
-        return near, far, cell.name
-
-    return min(tested, key=distance, default=None)
+    more = f"; about a minute tells: {ask}" if ask else ""
+    return Remark(kind=NOTE, text=said, help=f"{text}{more}", cell=near)

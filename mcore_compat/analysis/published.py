@@ -231,6 +231,9 @@ class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
     """Other packages whose versions alone tell what fails from what works just as well."""
     frames: tuple[str, ...] = ()
     """Of its traceback, the innermost first: the end of the module's name, and the function."""
+    files: tuple[str, ...] = ()
+    """Of its tracebacks, and of the names that it is about, as paths below `site-packages`: where
+    they are the same in another release, it is inferred to fail there, too."""
     declared: tuple[DeclaredReason, ...] = ()
     """Why it happens, where that is known."""
 

@@ -178,9 +178,15 @@ MOST = 4
 """So many families and formats of a feature are named."""
 
 
-def lines(advice: Advice, folder: Path, facts: InstallFacts, most: int) -> list[str]:
-    """The advice in words, and last of all the results that it is from; `folder` is where
-    constraints files lie, beside the results."""
+def lines(
+    advice: Advice,
+    folder: Path,
+    facts: InstallFacts,
+    most: int,
+    untested: Iterable[str] = (),
+) -> list[str]:
+    """The advice in words, what is known of releases that were not run, and last of all the results
+    that it is from; `folder` is where constraints files lie, beside the results."""
     rows = [*_headline(advice), *advice.notes]
     shown = list(advice.cells[:most])
     for cell in shown:
@@ -197,7 +203,7 @@ def lines(advice: Advice, folder: Path, facts: InstallFacts, most: int) -> list[
         shown.append(near.cell)
     if advice.tested:
         shown.append(advice.tested)
-    return [*rows, *evidence_lines(shown, folder.parent / "results")]
+    return [*rows, *untested, *evidence_lines(shown, folder.parent / "results")]
 
 
 def _headline(advice: Advice) -> Iterator[str]:

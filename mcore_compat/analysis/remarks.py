@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mcore_compat.analysis.grades import Grade
 from mcore_compat.analysis.published import CellRecord
 
 FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
+UNTESTED = {Grade.INFERRED: "inferred to fail", Grade.LIKELY: "likely to fail"}
+"""Of releases that were not run, by how sure it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """One thing to say. `kind`: a `fault` of the installation itself, what evidence `known to
-    fail`, or a `note`; `help`: what would change that; `cell`: by whose result; `file` and `line`:
-    of the user's, where it is about one."""
+    """One thing to say. `kind`: a `fault` of the installation itself, what is `known to fail` from
+    a run, inferred or likely without one, or a `note`; `help`: what would change that; `cell`: by
+    whose result; `file` and `line`: of the user's, where it is about one."""
 
     kind: str
     text: str

@@ -34,6 +34,23 @@ def gather(package: IndexedPackage, version: str, folder: Path, index: Client) -
     )
 
 
+def digests(package: IndexedPackage, version: str, index: Client) -> dict[str, str]:
+    """SHA-256 by path of the Python sources of a release; empty where it has no wheel of them.
+
+    Raises:
+        InfrastructureError: the index did not answer, or its wheel cannot be read.
+    """
+    below = f"{package.root.partition('.')[0]}/"
+    for name in (package.name, *package.also):
+        wheel = _wheel(package_index.files_of(name, index), version)
+        listed = package_index.digests(wheel, index) if wheel is not None else {}
+        found = {path: digest for path, digest in listed.items() if path.startswith(below)}
+        found = {path: digest for path, digest in found.items() if path.endswith(".py")}
+        if found:
+            return found
+    return {}
+
+
 def _wheel(files: Sequence[Any], version: str) -> Any | None:
     """A wheel of a release: their sources are alike, so that of the oldest Python will do."""
     wheels = [f for f in files if f.version == version and f.package_type == "wheel"]

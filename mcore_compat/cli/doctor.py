@@ -15,7 +15,7 @@ from mcore_compat.analysis.package_origin import EXTENSION, PackageOrigin
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
-from mcore_compat.core import containers, matrix, releases, workspace
+from mcore_compat.core import containers, matrix, releases, source_digests, workspace
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.run import cells
 from mcore_compat.run.context import Options, context, say
@@ -129,8 +129,9 @@ def _report(
     )
     locked = LockedVersions(folder=place.locks, cells=known.cells)
     around = reading.read(there, os.environ, locked)
+    digests = source_digests.load(place.digests)
     remarks = doctor.diagnose(
-        there, declared, known, os.environ, profile, origin, around, verbose=verbose
+        there, declared, known, os.environ, profile, origin, around, digests, verbose=verbose
     )
     cells = [remark.cell for remark in remarks if remark.cell]
     return DoctorReport(

@@ -4,10 +4,15 @@ seen. With --error: what is known of an error message, a traceback or a log. Run
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcore_compat.base import foreign
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
+
+if TYPE_CHECKING:
+    from mcore_compat.core.cells import Cell
+    from mcore_compat.run.context import Context
 
 ANSWERS = "0 the causes are told, or the error is known, 1 it is not"
 
@@ -52,8 +57,25 @@ def _of_cell(name: str) -> int:
         alike += () if result in alike else (result,)
         print("\n".join(one_cell.causes(result, alike, here)))
     if not mine:
-        print(one_cell.without_result(cell, here))
+        _not_run(cell, here)
     return 0
+
+
+def _not_run(cell: Cell, here: Context) -> None:
+    """Print why it cannot be installed, else what is known of its releases.
+
+    Raises:
+        UsageError: nothing is.
+    """
+    from mcore_compat.publish import one_cell
+
+    try:
+        rows = [one_cell.without_result(cell, here)]
+    except UsageError:
+        rows = one_cell.untested(cell, here)
+        if not rows:
+            raise
+    print("\n".join(rows))
 
 
 def _of_error(given: str) -> int:

@@ -12,7 +12,14 @@ from pathlib import Path
 from mcore_compat.base import file_group, files
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.forks import forked
-from mcore_compat.core import combinations, matrix, profiles, releases, workspace
+from mcore_compat.core import (
+    combinations,
+    matrix,
+    profiles,
+    releases,
+    source_digests,
+    workspace,
+)
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
@@ -139,9 +146,11 @@ def _stage_site(
     """Write `reports/site/` beside its place; how many files it has.
 
     Raises:
+        MatrixError: the digests of sources are not valid.
         LockError: a lock is damaged: what holds of its results cannot be told.
     """
     paths = {e.cell: workspace.lock(e.cell) for e in collated.found}
     digests = {name: locks.digest_at(path) for name, path in paths.items() if path.exists()}
     why = staleness.stale(collated, MAIN.digest(workspace.suite), digests)
-    return changes.write_folder(workspace.reports / site.FOLDER, *site.halves(Site(collated, why)))
+    pages = Site(collated, why, source_digests.load(workspace.digests))
+    return changes.write_folder(workspace.reports / site.FOLDER, *site.halves(pages))

@@ -6,7 +6,7 @@ requirements, or what `pip freeze` printed; a Dockerfile, or a container of NVID
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,18 @@ from mcore_compat.analysis import (
     published,
     recommend,
     requirements_file,
+    untested_releases,
 )
+from mcore_compat.analysis.constraints import Constraint
+from mcore_compat.analysis.grades import Grades
 from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.inventory import Inventory
+from mcore_compat.analysis.recommend import Advice
 from mcore_compat.base import data, processes
 from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
-from mcore_compat.core import containers, matrix, releases, workspace
+from mcore_compat.core import containers, matrix, releases, source_digests, workspace
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters, scan
@@ -73,9 +77,28 @@ def call(args: Namespace) -> int:
     advice = recommend.advise(there.constraints, known, profile or DEFAULT)
     advice = replace(advice, notes=(*there.notes, *advice.notes))
     folder = place.reports / csv_and_constraints.CONSTRAINTS
-    for line in recommend.lines(advice, folder, facts, args.n):
+    untested = () if advice.cells or advice.tested else _untested(there.constraints, advice, place)
+    for line in recommend.lines(advice, folder, facts, args.n, untested):
         print(line)
     return 0 if advice.good else 1
+
+
+def _untested(wishes: Sequence[Constraint], advice: Advice, place: Workspace) -> Iterator[str]:
+    """What is known of the very releases that were asked for, none of which were run together; it
+    is never advice."""
+    known, facts = published.load(place.published), releases.load(place.releases)
+    near = recommend.closest(wishes, known.cells, advice.profile)
+    pins = untested_releases.wished(wishes, near.cell, facts) if near else None
+    if pins is None or not any(c.version for c in wishes):
+        return
+    spelt = ", ".join(f"{axis} {version}" for axis, version in pins.items())
+    yield f"not run: {spelt}"
+    for graded in Grades(known, source_digests.load(place.digests)).of(pins):
+        cells = graded.checks.values()
+        mine = {c.check for cell in cells for c in cell.asked if advice.profile.takes(c)}
+        yield from (f"  {line}" for line in untested_releases.told(graded, mine))
+    if ask := untested_releases.command(pins, matrix.load(place.matrix), facts):
+        yield f"  about a minute tells: {ask}"
 
 
 def _inventories(args: Namespace, place: Workspace) -> Iterator[Inventory]:

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from mcore_compat.analysis import digest_refresh
 from mcore_compat.api import refresh as interfaces
 from mcore_compat.core import workspace
 from mcore_compat.index import package_index
@@ -20,7 +21,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--interfaces",
         action="store_true",
-        help="read the interfaces of all releases where there is no index of them yet (minutes)",
+        help="read the interfaces of all releases, and the digests of the sources that published "
+        "causes are about, where there are none yet (minutes)",
     )
 
 
@@ -36,5 +38,6 @@ def call(args: Namespace) -> int:
     interfaces.update(
         place.interfaces, refreshed.known, package_index.client, say, begin=args.interfaces
     )
+    digest_refresh.update(place, refreshed.known, package_index.client, say, begin=args.interfaces)
     print(refreshed.description(), end="")
     return 0

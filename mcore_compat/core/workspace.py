@@ -52,6 +52,9 @@ class Workspace:
     interfaces = _Within("constraints/interfaces")
     """What each release's Python interface is (`mcore_compat.api`)."""
 
+    digests = _Within("constraints/digests.json")
+    """Of the source files that published causes are about (`core.source_digests`)."""
+
     locks = _Within("constraints/locks")
     suite_tools = _Within("constraints/suite-tools.txt")
     """The lock of what the suite needs beside the packages under test."""

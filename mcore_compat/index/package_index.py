@@ -46,6 +46,8 @@ class Client(Protocol):
 
     def sources(self, file: Any, folder: Path) -> None: ...
 
+    def digests(self, file: Any) -> dict[str, str]: ...
+
 
 def client() -> Client:
     """A client for pip's index: `PIP_INDEX_URL`, its configuration, or its default.
@@ -329,3 +331,13 @@ def sources(file: Any, folder: Path, index: Client) -> None:
     """
     with _network(f"{file.filename} could not be read"):
         index.sources(file, folder)
+
+
+def digests(file: Any, index: Client) -> dict[str, str]:
+    """SHA-256 by path of what is in a wheel, as its own list says it.
+
+    Raises:
+        InfrastructureError: the index did not answer, or what it sent is no such wheel.
+    """
+    with _network(f"{file.filename} could not be read"):
+        return index.digests(file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import logging
 import os
 import tarfile
@@ -99,6 +101,29 @@ class PipIndex:
             raise InfrastructureError(
                 f"the index sent something else than {file.filename}: {type(error).__name__}"
             ) from error
+
+    def digests(self, file: Any) -> dict[str, str]:
+        """SHA-256 by path of what is in a wheel: its RECORD, read by HTTP ranges.
+
+        Raises:
+            InfrastructureError: what came cannot be read.
+        """
+        try:
+            return transport.within(transport.limits().page, lambda: self._digests(file))
+        except (*_UNREADABLE, KeyError, ValueError) as error:
+            raise InfrastructureError(
+                f"the index sent something else than {file.filename}: {type(error).__name__}"
+            ) from error
+
+    def _digests(self, file: Any) -> dict[str, str]:
+        with remotezip.RemoteZip(file.url.partition("#")[0], session=self._simple.s) as wheel:
+            name = next((n for n in wheel.namelist() if n.endswith(".dist-info/RECORD")), "RECORD")
+            rows = csv.reader(wheel.read(name).decode().splitlines())
+            return {
+                row[0]: base64.urlsafe_b64decode(f"{row[1].removeprefix('sha256=')}=").hex()
+                for row in rows
+                if len(row) > 1 and row[1].startswith("sha256=")
+            }
 
     def _sources_by_range(self, file: Any, folder: Path) -> None:
         with remotezip.RemoteZip(file.url.partition("#")[0], session=self._simple.s) as wheel:

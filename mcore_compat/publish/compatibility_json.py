@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import convert, to_builtins
 
-from mcore_compat.analysis import error_text
+from mcore_compat.analysis import concerned_files, error_text
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.published import (
@@ -36,7 +36,7 @@ from mcore_compat.results.repairs import Repair
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
 """Published beside it."""
-VERSION = "2.1.0"
+VERSION = "2.2.0"
 
 
 def text(all_: Collated) -> Iterator[str]:
@@ -162,6 +162,7 @@ def _causes(all_: Collated, device_class: str) -> Iterator[PublishedCause]:
             undecided=failure.undecided,
             alike=failure.alike,
             frames=error_text.frames_of(cause.traceback, cause.message, "suite."),
+            files=concerned_files.files({c.traceback for _, c in members}, cause.message),
             declared=tuple(
                 DeclaredReason(reason=rule.reason, owner=rule.owner, upstream=rule.upstream)
                 for rule in declared[failure.fingerprint]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mcore_compat.analysis import explanation
-from mcore_compat.base.errors import UsageError
-from mcore_compat.core import combinations
+from mcore_compat.analysis import explanation, published, untested_releases
+from mcore_compat.analysis.grades import Grades
+from mcore_compat.base.errors import EvidenceError, UsageError
+from mcore_compat.core import combinations, source_digests
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import collation
@@ -46,6 +47,20 @@ def without_result(cell: Cell, context: Context) -> str:
     raise UsageError(f"{cell.name} has no result yet; run it: nox -s {cell.name}")
 
 
+def untested(cell: Cell, context: Context) -> list[str]:
+    """What is known of a cell that was not run, by what was run of its releases; empty where that
+    is nothing.
+
+    Raises:
+        MatrixError: the digests of sources are not valid.
+    """
+    grades = _published(context)
+    graded = grades.of(cell.pins) if grades else ()
+    told = [line for one in graded for line in untested_releases.told(one)]
+    ask = untested_releases.command(cell.pins, context.matrix, context.releases)
+    return [f"{cell.name} was not run; what is known of its releases:", *told, ask] if told else []
+
+
 def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> Iterator[str]:
     """Each cause of a cell's failures, and over which versions it was seen in all `results` of
     its device class."""
@@ -53,6 +68,7 @@ def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> I
         yield f"{result.reason.kind}: {result.reason.message}"
     cells = combinations.cells(context.matrix, context.releases)
     collated = collation.collate(results, cells, context.matrix, context.releases)
+    known = _published(context)
     failures = verdict.causes(result.checks)
     conditions = verdict.conditions(result.checks)
     for condition, checks in conditions.items():
@@ -67,5 +83,29 @@ def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> I
         explained = collated.explained_one(result.device_class, cause.fingerprint)
         for line in explanation.lines(explained):
             yield f"  {line}"
+        for line in _beyond(cause.fingerprint, result.device_class, known, context):
+            yield f"  {line}"
     if not failures and not result.reason:
         yield f"{result.cell}: nothing fails" + (" under these conditions" if conditions else "")
+
+
+def _published(context: Context) -> Grades | None:
+    """What grades are from; None where nothing is published yet."""
+    try:
+        known = published.load(context.workspace.published)
+    except EvidenceError:
+        return None
+    return Grades(known, source_digests.load(context.workspace.digests))
+
+
+def _beyond(
+    fingerprint: str, device_class: str, grades: Grades | None, context: Context
+) -> Iterator[str]:
+    """To which releases that were not run a published cause extends."""
+    try:
+        cause = grades.known.cause(fingerprint, device_class) if grades else None
+    except UsageError:  # of a machine's own run
+        return
+    if grades and cause:
+        rows = untested_releases.of_cause(cause, grades, context.matrix, context.releases)
+        yield from untested_releases.lines([*rows])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mcore_compat.analysis import doctor
+from mcore_compat.analysis import doctor, nearest_cell
 from mcore_compat.analysis.around.versions import valid
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
@@ -155,7 +155,7 @@ def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:
         return ChosenCell(min(same), "FROM is what is installed")
-    near = doctor.nearest(pins, cells)
+    near = nearest_cell.nearest(pins, cells)
     if near is None:
         raise UsageError("current: no cell was tested that could stand for what is installed")
     other = [f"{a} {pins[a]} (there {near.pins[a]})" for a in AXES if near.pins[a] != pins[a]]

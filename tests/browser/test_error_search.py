@@ -10,6 +10,7 @@ import pytest
 
 from mcore_compat.analysis import error_text
 from mcore_compat.analysis.error_search import ErrorSearch
+from mcore_compat.publish import compatibility_json
 from mcore_compat.publish.rendering import shown
 from mcore_compat.publish.site import causes
 from mcore_compat.publish.site.view import Site
@@ -28,7 +29,7 @@ UNKNOWN = "RuntimeError: Missing key in checkpoint state_dict: of.mine.alone"
 
 @pytest.fixture(scope="module")
 def search(sample: Site) -> ErrorSearch:
-    return causes.search(sample)
+    return causes.search(sample, compatibility_json.known(sample.all_))
 
 
 def told(page: Any) -> list[str]:

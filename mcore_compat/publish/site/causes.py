@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcore_compat.analysis import known_names
+from mcore_compat.analysis import known_names, untested_releases
 from mcore_compat.analysis.error_search import ErrorSearch
+from mcore_compat.analysis.grades import Grades
+from mcore_compat.analysis.published import Compatibility
+from mcore_compat.analysis.untested_releases import UntestedRelease
 from mcore_compat.core.cells import AXES
 from mcore_compat.publish import compatibility_json
+from mcore_compat.publish.collation import SeenCause
 from mcore_compat.publish.rendering import render, script_json
 from mcore_compat.publish.site.view import Site
 
@@ -17,19 +21,41 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`causes/FINGERPRINT.html`, and the list of them."""
     places = {name: place for place, name in enumerate(site.entries)}
     causes = site.all_.failures
+    known = compatibility_json.known(site.all_)
+    grades = Grades(known, site.digests)
     for cause in causes:
         cells = sorted(cause.members, key=lambda m: (places[m[0].cell], m[0].device_class))
         yield (
             f"causes/{cause.cause.fingerprint}.html",
-            render("cause.html", root="../", one=cause, cells=cells),
+            render(
+                "cause.html",
+                root="../",
+                one=cause,
+                cells=cells,
+                untested=_untested(cause, grades, site),
+            ),
         )
-    data = script_json(search(site).data())
+    data = script_json(search(site, known).data())
     yield "causes/index.html", render("causes.html", root="../", causes=causes, data=data)
 
 
-def search(site: Site) -> ErrorSearch:
+def _untested(cause: SeenCause, grades: Grades, site: Site) -> dict[str, list[UntestedRelease]]:
+    """By device class: the releases that were not run, and to which a cause extends."""
+    return {
+        name: [
+            *untested_releases.of_cause(
+                grades.known.cause(cause.cause.fingerprint, name),
+                grades,
+                site.all_.matrix,
+                site.all_.releases,
+            )
+        ]
+        for name in cause.explained
+    }
+
+
+def search(site: Site, known: Compatibility) -> ErrorSearch:
     """What the page's search of errors looks through: as the command `explain --error` does."""
-    known = compatibility_json.known(site.all_)
     releases = site.all_.releases
     versions = {axis: [release.version for release in releases.of(axis)] for axis in AXES[:4]}
     return ErrorSearch(known_names.known_errors(known, versions, site.all_.matrix.undeclared))

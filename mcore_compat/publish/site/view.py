@@ -11,6 +11,7 @@ from mcore_compat.analysis.install_line import InstallFacts, InstallLine
 from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
 from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.site.staleness import Staleness
@@ -44,6 +45,8 @@ class Site:
 
     all_: Collated
     stale: Staleness
+    digests: SourceDigests = NO_DIGESTS
+    """Of sources, by which failures are inferred that nobody ran into."""
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
