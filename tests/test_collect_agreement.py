@@ -123,7 +123,7 @@ def test_a_key_that_comes_twice_is_refused(
 ) -> None:
     path = write(carried)
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 1, "schema": 1', 1))
-    with pytest.raises(EvidenceError, match="comes twice"):
+    with pytest.raises(EvidenceError, match="duplicate key"):
         collection.collect([path], known)
 
 

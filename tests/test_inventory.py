@@ -161,7 +161,7 @@ def test_files_have_many_forms(text: str, expected: dict[str, str], tmp_path: Pa
         ("-r https://x.example/r.txt", "r.txt: line 1: https://x.example/r.txt is not read"),
         ("-r nowhere.txt", "r.txt: line 1: nowhere.txt is not there"),
         ("-r other.txt", r"other.txt: line 1: .* is no requirement"),
-        ("-r .", "line 1: . cannot be read: it is no regular file"),
+        ("-r .", "line 1: . cannot be read: not a regular file"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(text: str, said: str, tmp_path: Path) -> None:

@@ -271,8 +271,8 @@ class TestFurtherPins:
             ("transformers==4.57,<5", "no pin"),
             ("transformers[x]==4.57", "no pin"),
             ("a b", "no requirement"),
-            ("torch==2.9", "say --torch VERSION"),
-            ("Transformer_Engine_Torch==2.9", "say --te VERSION"),
+            ("torch==2.9", "use --torch VERSION"),
+            ("Transformer_Engine_Torch==2.9", "use --te VERSION"),
             ("megatron-core==0.16", "the cell's own versions"),
         ],
     )

@@ -127,7 +127,7 @@ def test_what_is_no_workspace_is_one_line(
     options = ["--workspace", str(named)] if by_option else []
     for command in (["list"], ["run", "0.16-modelopt0.41"], ["doctor"]):
         assert cli.main([*command, *options]) == UsageError.exit_code
-        said = f"mcore-compat: {named} is no workspace: it has no constraints/matrix.toml\n"
+        said = f"mcore-compat: {named} is not a workspace: it has no constraints/matrix.toml\n"
         assert capsys.readouterr().err == said
 
 
@@ -238,7 +238,7 @@ def test_what_a_full_disk_cut_short_is_none_and_can_be_made_again(
     assert error.count("\n") == 1
     assert os.strerror(number) in error
     monkeypatch.setenv(VARIABLE, "mine")
-    with pytest.raises(UsageError, match="is no workspace"):
+    with pytest.raises(UsageError, match="is not a workspace"):
         workspace.find()
     assert cli.main(["init", "mine"]) == 0
     brought = {n: t for n, t in tree(package / "snapshot").items() if not n.startswith("suite/")}
