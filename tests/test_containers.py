@@ -96,9 +96,9 @@ def test_no_name_is_more_than_a_usage_error(name: str) -> None:
         ("[source]\n[pytorch]\n[nemo]\n[other]", "is not valid"),
         (
             '[source]\n[nemo]\n[pytorch]\n"25.06" = { sources = [] }',
-            "pytorch 25.06: it has no source",
+            "pytorch 25.06: no or unknown sources",
         ),
-        ('[source]\n[nemo]\n[pytorch]\n"25.06" = { sources = ["x"] }', "it has no source"),
+        ('[source]\n[nemo]\n[pytorch]\n"25.06" = { sources = ["x"] }', "no or unknown sources"),
     ],
 )
 def test_a_file_that_is_not_of_its_form_is_refused(
