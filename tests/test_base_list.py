@@ -105,7 +105,7 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("cels = []", 'has a key "cels"; did you mean "cells"'),
+        ("cels = []", 'unknown key "cels"; did you mean "cells"'),
         ("cells = []\noutput = 'a.tar'", "length >= 1 - at `$.cells`"),
         ("cells = ['a']", "missing required field `output`"),
         ("cells = ['a']\noutput = 3", "a path is a text - at `$.output`"),

@@ -249,9 +249,9 @@ REFUSED = {
     "events are from more than one run": lambda data: data["events"].insert(1, data["events"][-1]),
     "from more than one": lambda data: data["events"].insert(1, data["events"][0]),
     "its GPU lacks: gpu": unnamed("gpu"),
-    "not say: capability, driver": unnamed("capability", "driver"),
+    "lacks: capability, driver": unnamed("capability", "driver"),
     "taken: 2999-01-01T00:00:00Z is in the future": set_in("taken", to="2999-01-01T00:00:00Z"),
-    "taken: 2021-01-01T99:99:99Z is no moment": set_in("taken", to="2021-01-01T99:99:99Z"),
+    "taken: invalid timestamp 2021-01-01T99:99:99Z": set_in("taken", to="2021-01-01T99:99:99Z"),
     "of another lock": set_in("lock", to="0" * 64),
     "of another suite": set_in("suite", to="0" * 64),
     "no lock of compat-0.8-modelopt0.41": set_in("cell", to="compat-0.8-modelopt0.41"),
@@ -337,7 +337,7 @@ def test_what_is_no_evidence_is_refused(known: Reference, tmp_path: Path, text: 
 
 
 def test_a_folder_without_evidence(known: Reference, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has no evidence"):
+    with pytest.raises(UsageError, match="has no results"):
         collection.collect([known.workspace.constraints], known)
     with pytest.raises(UsageError, match="does not exist"):
         collection.collect([tmp_path / "nowhere"], known)

@@ -219,6 +219,6 @@ def test_what_a_dockerfile_installs_is_not_interpreted_and_that_is_said() -> Non
     assert (
         found.notes[-1] == "Dockerfile: what it installs (2 times pip install) is not interpreted"
     )
-    with pytest.raises(UsageError, match=r"Dockerfile: of nvidia/pytorch:25.07 nothing"):
+    with pytest.raises(UsageError, match=r"Dockerfile: unknown image nvidia/pytorch:25.07"):
         dockerfile.of_text("FROM nvidia/pytorch:25.07", Path("Dockerfile"), KNOWN)
     assert not dockerfile.is_one("".join(f"{name}==1\n" for name in VERSIONS))

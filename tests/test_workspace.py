@@ -149,7 +149,7 @@ def test_what_would_write_into_the_snapshot_is_refused_before_anything_runs(
     assert cli.main([command.name, *shlex.split(command.example)]) == UsageError.exit_code
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "only read" in error
+    assert "read-only" in error
     assert "mcore-compat init FOLDER" in error
     assert tree(package) == before
     assert list(Path.cwd().iterdir()) == []
@@ -157,7 +157,7 @@ def test_what_would_write_into_the_snapshot_is_refused_before_anything_runs(
 
 def test_any_other_workspace_may_be_written_to(package: Path, tmp_path: Path) -> None:
     Workspace(workspace_in(tmp_path / "mine")).need_writable()
-    with pytest.raises(UsageError, match="only read"):
+    with pytest.raises(UsageError, match="read-only"):
         Workspace(package / "snapshot").need_writable()
 
 
