@@ -326,7 +326,7 @@ def test_what_came_of_a_part_over_a_base_is_told(
     data.update(complete=False, taken=LATER, events=data["events"][:2])
     collection.take_back([write(data, "gpu.host-base")], here)
     first, *_ = capsys.readouterr().out.splitlines()
-    assert f"; incomplete: 1 of 2 checks; not stored: " in first
+    assert "; incomplete: 1 of 2 checks; not stored: " in first
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
