@@ -108,7 +108,7 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
         ("cels = []", 'unknown key "cels"; did you mean "cells"'),
         ("cells = []\noutput = 'a.tar'", "length >= 1 - at `$.cells`"),
         ("cells = ['a']", "missing required field `output`"),
-        ("cells = ['a']\noutput = 3", "a path is a text - at `$.output`"),
+        ("cells = ['a']\noutput = 3", "a path must be a string - at `$.output`"),
         ("cells = ['a']\noutput = 'a.tar'\npart-size = 2", "got `int` - at `$.part-size`"),
         ("cells = [", "cannot be read"),
     ],

@@ -239,7 +239,7 @@ def unnamed(*names: str) -> Callable[[Carried], None]:
 
 
 REFUSED = {
-    "of another gpu part of the suite": set_in("part", to={"name": "gpu", "digest": "0" * 64}),
+    "for another gpu part of the suite": set_in("part", to={"name": "gpu", "digest": "0" * 64}),
     r"\$.part": set_in("part", to={"name": "exchange", "digest": TIER}),
     r"\$.events\[0\]": set_in("events", 0, "checks", to=[]),
     r"each once: 'spec\[gpt\]'": set_in("events", 0, "checks", to=["spec[gpt]", "restore[gpt]"]),
@@ -252,8 +252,8 @@ REFUSED = {
     "lacks: capability, driver": unnamed("capability", "driver"),
     "taken: 2999-01-01T00:00:00Z is in the future": set_in("taken", to="2999-01-01T00:00:00Z"),
     "taken: invalid timestamp 2021-01-01T99:99:99Z": set_in("taken", to="2021-01-01T99:99:99Z"),
-    "of another lock": set_in("lock", to="0" * 64),
-    "of another suite": set_in("suite", to="0" * 64),
+    "for another lock": set_in("lock", to="0" * 64),
+    "for another suite": set_in("suite", to="0" * 64),
     "no lock of compat-0.8-modelopt0.41": set_in("cell", to="compat-0.8-modelopt0.41"),
     r"\$.cell": set_in("cell", to="compat-../../etc"),
     r"\$.taken": set_in("taken", to="yesterday"),

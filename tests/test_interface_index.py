@@ -102,13 +102,13 @@ HEAD = '{"made_by":"x","package":"megatron-core","releases":["0.1"],"modules":'
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "are not there; read them: nox -s refresh"),
+        (None, "are missing; read them: nox -s refresh"),
         (b"no xz", "cannot be read"),
         (lzma.compress(b"\xff"), "cannot be read"),
         (lzma.compress(b"[]"), "is not valid"),
         (
             lzma.compress(b'{"made_by":"x","package":"numpy","releases":[],"modules":{}}'),
-            "no package",
+            "unknown package",
         ),
         (lzma.compress(f'{HEAD}{{"m":{{"n":[[1,"value"]]}}}}}}'.encode()), "does not list"),
         (lzma.compress(HEAD.replace('["0.1"]', '["0.2","0.1"]').encode() + b"{}}"), "not in order"),

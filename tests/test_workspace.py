@@ -199,7 +199,10 @@ def test_a_place_that_is_taken_is_one_line(
 ) -> None:
     mine = workspace_in(tmp_path / "mine")
     (tmp_path / "file").write_text("")
-    for folder, why in ((mine, "has constraints/ already"), (tmp_path / "file", "and no folder")):
+    for folder, why in (
+        (mine, "has constraints/ already"),
+        (tmp_path / "file", "and is not a folder"),
+    ):
         before = tree(tmp_path)
         assert cli.main(["init", str(folder)]) == UsageError.exit_code
         error = capsys.readouterr().err
