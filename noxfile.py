@@ -1,4 +1,4 @@
-"""Sessions only; each is a few lines that call `mcore_compat`. `nox -l` shows them."""
+"""The nox sessions; each is a few lines that call `mcore_compat`. `nox -l` lists them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _register_command(name: str, description: str) -> None:
 
 
 def _register(name: str, description: str, tags: list[str]) -> None:
-    """Add the session of one cell; its environment is made by the package, not by nox."""
+    """Add the session of one cell; the package makes its environment, not nox."""
 
     def compat_cell(session: nox.Session) -> None:
         _command(session, ["run", name, *session.posargs])
@@ -75,7 +75,7 @@ def tests(session: nox.Session) -> None:
     """The tool's own tests: fast, no package under test is installed."""
     _install(session, "test")
     only = ("-m", "not real and not browser and not slurm")
-    workers = (os.cpu_count() or 1) + 1  # at times tests wait for processes of theirs
+    workers = (os.cpu_count() or 1) + 1  # tests sometimes wait for processes
     session.run("pytest", "-n", str(workers), *only, *session.posargs)
 
 
@@ -98,21 +98,21 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def real(session: nox.Session) -> None:
-    """Negative controls in a real cell: break it on purpose, see `broken` (minutes, gigabytes)."""
+    """Negative controls: break a real cell on purpose, expect `broken` (minutes, gigabytes)."""
     _install(session, "test")
     session.run("pytest", "-m", "real and not slurm", "-v", *session.posargs)
 
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Break the packages of real cells, one fault at a time: do the checks notice? (an hour)"""
+    """Break packages of real cells, one fault at a time; checks must notice it (an hour)."""
     _install(session, "test")
     session.run("python", "-m", "mutants", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Disks, memory, signals, an index that fail: is it ever a verdict? (half an hour)"""
+    """Faults of disk, memory, signals, index: none may become a verdict (half an hour)."""
     _install(session, "test")
     session.run("python", "-m", "faults", *session.posargs, env={"PYTHONPATH": "tests"})
 
@@ -126,12 +126,13 @@ def slurm(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint, types; workflows and actions by their schema and for what is unsafe in them."""
+    """Format, lint, types, words of user-facing text; schema and safety of workflows and actions."""
     _install(session, "lint")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
     session.run("lint-imports")
+    session.run("python", "-m", "words", env={"PYTHONPATH": "tests"})
     workflows = sorted(str(path) for path in Path(".github/workflows").glob("*.yml"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     actions = sorted(str(path) for path in Path(".github/actions").glob("*/action.yml"))
@@ -142,11 +143,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation as a site, in build/docs: --renew, --foreign (links to other sites)."""
+    """Build the documentation in build/docs; --renew: transcripts, --foreign: external links."""
     _install(session, "docs")
     words = set(session.posargs)
     if unknown := words - {"--renew", "--foreign"}:
-        session.error(f"docs: no such option {', '.join(sorted(unknown))}; --renew, --foreign")
+        session.error(f"unknown option {', '.join(sorted(unknown))}; valid: --renew, --foreign")
     renew = ["--renew"] if "--renew" in words else []
     session.run("python", "docs/_extensions/transcripts.py", "README.md", *renew)
     options = ("-W", "--keep-going", "-q", "-E", "docs")
@@ -159,6 +160,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what docs/benchmarks.md says: nox -s bench -- [NAME ...]."""
+    """Measure the numbers of docs/benchmarks.md: nox -s bench -- [NAME ...]."""
     _install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -182,7 +182,7 @@ class TestWords:
         with pytest.raises(UsageError, match='no profile "ptw"; did you mean "ptq"'):
             self.of(f"{path}:ptw")
         path.write_text('[profile.ptq]\nfeatures = ["quantise"]\n')
-        with pytest.raises(MatrixError, match='"quantise" is not known; did you mean "quantize"'):
+        with pytest.raises(MatrixError, match='unknown value "quantise"; did you mean "quantize"'):
             self.of(str(path))
 
     @pytest.mark.parametrize(

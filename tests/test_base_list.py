@@ -52,9 +52,9 @@ def test_each_form_of_a_line_is_read(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("numpy==2.0\n", "has no torch"),
-        ("torch==2.9.1\n", 'of which CUDA its torch is; add "# cuda: 13.0"'),
-        ("# cuda: 13.0\ntorch==2.9.1\nnumpy>=2\n", ':3: "numpy>=2" is no line of pip freeze'),
-        ("# cuda: 13.0\ntorch==2.9.1\nno such line\n", ':3: "no such line" is no line'),
+        ("torch==2.9.1\n", 'does not name the CUDA of its torch; add e.g. "# cuda: 13.0"'),
+        ("# cuda: 13.0\ntorch==2.9.1\nnumpy>=2\n", ':3: "numpy>=2" is not a line of pip freeze'),
+        ("# cuda: 13.0\ntorch==2.9.1\nno such line\n", ':3: "no such line" is not a line'),
         ("-e git+ssh://x#egg=y\n", ":1: an editable package"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_is_there_and_fits_need_not_travel(tmp_path: Path) -> None:
 
 
 def test_another_python_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is of python 3\.12\.3, compat-.* of 3\.11"):
+    with pytest.raises(UsageError, match=r"is for python 3\.12\.3, but compat-.* needs 3\.11"):
         left_out(tmp_path, python="3.11")
 
 
@@ -105,10 +105,10 @@ def test_another_python_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("cels = []", 'has a key "cels"; did you mean "cells"'),
+        ("cels = []", 'unknown key "cels"; did you mean "cells"'),
         ("cells = []\noutput = 'a.tar'", "length >= 1 - at `$.cells`"),
         ("cells = ['a']", "missing required field `output`"),
-        ("cells = ['a']\noutput = 3", "a path is a text - at `$.output`"),
+        ("cells = ['a']\noutput = 3", "a path must be a string - at `$.output`"),
         ("cells = ['a']\noutput = 'a.tar'\npart-size = 2", "got `int` - at `$.part-size`"),
         ("cells = [", "cannot be read"),
     ],

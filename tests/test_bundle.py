@@ -153,7 +153,7 @@ def test_two_cells_of_a_bundle_run_at_the_same_time(made: StandIn, tmp_path: Pat
         refused = run(bundle, "--cell", CELL.name)
         assert refused.returncode == 3
         last = refused.stderr.splitlines()[-1]
-        assert f"{CELL.name} is being run by another process in {bundle}" in last
+        assert f"another process already runs {CELL.name} in {bundle}" in last
         assert environments(bundle) == used
         assert (used[0] / "environment" / "bin" / "python").exists()
 
@@ -293,7 +293,7 @@ def test_over_a_base_parts_of_the_suite_tell_so_as_well(made: StandIn, tmp_path:
     found = evidence_of(bundle, EVIDENCE.with_name("ranks.host-base.json"))
     node_result.parse(json.dumps(found), "it")
     assert isinstance(found["base"], dict)
-    assert "mamba-ssm was left out, and this Python has none" in found["base"]["unmet"]
+    assert "mamba-ssm was left out, and this Python does not have it" in found["base"]["unmet"]
 
 
 def test_a_bundle_without_torch_needs_one(made: StandIn, tmp_path: Path) -> None:

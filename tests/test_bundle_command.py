@@ -101,7 +101,7 @@ def test_of_tools_the_pure_wheel_is_enough() -> None:
 def test_what_comes_damaged_is_not_kept(home: Path) -> None:
     name = "a_stand_in-1.0-cp312-cp312-manylinux_2_28_x86_64.whl"
     index = StandInIndex(sends={name: b"cut sh"})
-    with pytest.raises(InfrastructureError, match="came damaged"):
+    with pytest.raises(InfrastructureError, match="was damaged during the download"):
         download.ensure([pin(WHEEL)], quiet, client=lambda: index)
     assert not [p for p in (home / "downloads").rglob("*") if p.is_file()]
 
@@ -140,7 +140,7 @@ def test_wrong_words_end_it_in_one_line(
 def test_a_base_that_is_no_python(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "compat-0.16-modelopt0.41", "--base", "/no/such/python"]
     assert cli.main(words) == 2
-    assert "--base: /no/such/python is no Python" in capsys.readouterr().err
+    assert "--base: /no/such/python is not a Python interpreter" in capsys.readouterr().err
 
 
 # Over the torch and TE of a Python, in one step
@@ -181,9 +181,9 @@ def test_over_another_torch_nothing_is_built_that_would_not_fit(
 def test_a_base_that_cannot_be_is_refused_before_anything_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(UsageError, match="no torch to go over"):
+    with pytest.raises(UsageError, match="this Python has no torch"):
         over(monkeypatch, torch="")
-    with pytest.raises(UsageError, match="no TE to go over"):
+    with pytest.raises(UsageError, match="has no transformer-engine"):
         over(monkeypatch, transformer_engine="")
     with pytest.raises(UsageError, match=r"python is 3\.9, .* name the cell with -py3\.9"):
         over(monkeypatch, python="3.9.1")
@@ -261,7 +261,7 @@ def test_a_script_in_the_way_is_told_before_anything_is_built(
     (tmp_path / "run.py").write_text("the user's")
     words = ["--part-size", "2G", "--output", str(tmp_path / "a.tar")]
     assert cli.main(["bundle", CELL, *words]) == 2
-    assert "run.py is of no bundle" in capsys.readouterr().err
+    assert "run.py does not belong to a bundle" in capsys.readouterr().err
 
 
 # What is installed over a base
@@ -302,7 +302,7 @@ def planned(
 
 
 def test_without_torch_there_is_no_base() -> None:
-    with pytest.raises(UsageError, match="no torch to go over"):
+    with pytest.raises(UsageError, match="this Python has no torch"):
         planned({"numpy": "2.4.4"})
 
 
@@ -367,7 +367,7 @@ def test_what_serves_one_family_may_be_left_out_of_the_bundle() -> None:
     without = {**MAMBA, "files": {}}
     made = planned(FITTING, "12.8", without)
     assert made.install == ("megatron-core", "nvidia-modelopt")
-    assert made.unmet == ("mamba-ssm was left out, and this Python has none",)
+    assert made.unmet == ("mamba-ssm was left out, and this Python does not have it",)
     assert planned({**FITTING, "mamba-ssm": "2.2.4"}, "12.8", without).unmet == ()
 
 

@@ -107,7 +107,7 @@ def test_another_run_in_the_same_folder_counts_its_own_checks(bundle: Path) -> N
     (bundle / "out" / "more.py").touch()
     refused = run(bundle, "--main", *words)
     assert refused.returncode == 2
-    assert "is not of this bundle" in refused.stderr
+    assert "does not belong to this bundle" in refused.stderr
 
 
 def test_what_an_earlier_run_learnt_stays_until_another_is_whole(bundle: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_cell_that_fails_stops_no_other(bundle: Path, tmp_path: Path) -> None:
         done = run(bundle, "--all", "-j", "2", "--results", str(tmp_path / "out"))
         assert done.returncode == 3
         assert f"{CELL.name}: failed with 3" in done.stdout
-        assert "is being run by another process" in done.stdout
+        assert "another process already runs" in done.stdout
         assert checks(came_home(tmp_path / "out")[OTHER.name])
         alone.send_signal(signal.SIGTERM)
 
@@ -221,7 +221,7 @@ def test_detached_it_is_asked_again(bundle: Path, tmp_path: Path) -> None:
     assert until(lambda: len(list(hanging.iterdir())) == 1)
     again = run(bundle, *words)
     assert again.returncode == 2
-    assert "a run goes on" in again.stderr
+    assert "a run is already active" in again.stderr
     asked = run(bundle, "--wait", "0.5", "--results", str(tmp_path / "second"))
     assert asked.returncode == RUNNING, asked.stderr
     (pid,) = (int(path.name) for path in hanging.iterdir())
@@ -235,7 +235,7 @@ def test_detached_it_is_asked_again(bundle: Path, tmp_path: Path) -> None:
 def test_nothing_to_wait_for_is_said(bundle: Path) -> None:
     done = run(bundle, "--wait", "1")
     assert done.returncode == 2
-    assert "no run was detached" in done.stderr
+    assert "there is no detached run" in done.stderr
 
 
 def test_all_and_some_exclude_each_other(bundle: Path) -> None:

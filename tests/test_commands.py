@@ -73,7 +73,7 @@ from mcore_compat.schedule import nox_sessions
         (["explore", "--budget", f"{'9' * 400}h"], "is no time"),
         (["bundle", "0.16-modelopt0.41", "--part-size", f"{'9' * 400}G"], "no file is that large"),
         (["init", ""], "init: FOLDER is empty"),
-        (["init", f"{__file__}/x"], f"{__file__} is there, and no folder"),
+        (["init", f"{__file__}/x"], f"{__file__} exists and is not a folder"),
         (
             ["upgrade", "0.16-modelopt0.41", "0.17-modelopt0.41", "--output", f"{__file__}/x"],
             f"--output: {__file__} is a file, and no folder",

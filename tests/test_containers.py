@@ -53,7 +53,7 @@ def test_a_container_has_many_spellings(name: str) -> None:
 def test_a_patch_of_a_container_is_taken_as_its_month_and_that_is_said() -> None:
     found = KNOWN.named("nvidia/nemo:25.09.02")
     assert found.pins["megatron-core"] == "0.14.0"
-    assert found.note == "25.09.02 is taken as 25.09, of which it is a patch"
+    assert found.note == "25.09.02 is a patch of 25.09; its versions are used"
 
 
 def test_an_image_of_the_pytorch_project_says_itself_what_it_holds() -> None:
@@ -66,15 +66,15 @@ def test_an_image_of_the_pytorch_project_says_itself_what_it_holds() -> None:
     [
         (
             "pytorch:25.07",
-            "pytorch:25.07 nothing is known; the nearest that is known: pytorch:25.06",
+            "pytorch:25.07; the nearest known one: pytorch:25.06",
         ),
-        ("pytorch:52.06", "the nearest that is known: pytorch:25.06"),
-        ("nemo:25.07.gpt_oss", "the nearest that is known: nemo:25.09"),
-        ("nemo:dev", "the newest that is known: nemo:26.04"),
-        ("pytorch:latest", "the newest that is known: pytorch:26.08"),
-        ("vllm:25.09", 'of the image "vllm" nothing is known'),
-        ("pytorch", "names no image with its tag"),
-        ("", "names no image with its tag"),
+        ("pytorch:52.06", "the nearest known one: pytorch:25.06"),
+        ("nemo:25.07.gpt_oss", "the nearest known one: nemo:25.09"),
+        ("nemo:dev", "the newest known one: nemo:26.04"),
+        ("pytorch:latest", "the newest known one: pytorch:26.08"),
+        ("vllm:25.09", 'unknown image "vllm"'),
+        ("pytorch", "is not an image name with a tag"),
+        ("", "is not an image name with a tag"),
     ],
 )
 def test_what_is_not_known_is_refused_with_the_nearest(name: str, said: str) -> None:
@@ -91,14 +91,14 @@ def test_no_name_is_more_than_a_usage_error(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "is not there"),
+        (None, "does not exist"),
         ("[", "is not valid"),
         ("[source]\n[pytorch]\n[nemo]\n[other]", "is not valid"),
         (
             '[source]\n[nemo]\n[pytorch]\n"25.06" = { sources = [] }',
-            "pytorch 25.06: it has no source",
+            "pytorch 25.06: no or unknown sources",
         ),
-        ('[source]\n[nemo]\n[pytorch]\n"25.06" = { sources = ["x"] }', "it has no source"),
+        ('[source]\n[nemo]\n[pytorch]\n"25.06" = { sources = ["x"] }', "no or unknown sources"),
     ],
 )
 def test_a_file_that_is_not_of_its_form_is_refused(

@@ -189,31 +189,3 @@ def test_every_check_is_listed() -> None:
         if not re.search(rf"`{re.escape(begins)}", page):
             missing.append(kind)
     assert missing == []
-
-
-# Words
-
-
-def refused() -> dict[str, str]:
-    """What is said in place of what, by CONTRIBUTING's table."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    table = text.partition("| say | not |\n| --- | --- |\n")[2].partition("\n\n")[0]
-    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
-    return {word.strip(): say for say, words in rows for word in words.split(",")}
-
-
-def refused_in(text: str) -> list[str]:
-    return [word for word in refused() if re.search(rf"\b{re.escape(word)}\b", text, re.I)]
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "gpu-run.md"], ids=name_of)
-def test_words_are_plain(page: Path) -> None:
-    text = re.sub(r"^<!--.*-->$", "", docs_support.prose(page), flags=re.M)
-    before, _, table = text.partition("| say | not |\n")
-    assert refused_in(before + table.partition("\n\n")[2]) == []
-
-
-def test_a_word_that_is_refused_is_noticed() -> None:
-    assert refused_in("What was asked of the surroundings") == ["asked", "surroundings"]
-    assert refused_in("Evidence that does not come over") == ["evidence", "come over"]
-    assert refused_in("A result is out of date") == []

@@ -276,7 +276,7 @@ def test_the_first_of_a_name_on_the_path_counts(tmp_path: Path) -> None:
 def test_the_cuda_of_torch_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
     there = scan.read([tmp_path], "3.12.0")
-    assert (there.cuda, there.unread) == (None, "torch's version.py is not there")
+    assert (there.cuda, there.unread) == (None, "torch's version.py is missing")
     text = "__version__ = '2.9.1'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
     (tmp_path / "torch" / "version.py").write_text(text)
     there = scan.read([tmp_path], "3.12.0")

@@ -1,4 +1,4 @@
-"""An environment is exactly what its lock says, or is made anew.
+"""An environment is exactly what its lock says, or is made again.
 
 Nothing is installed here: a stand-in makes the folders that uv would make.
 """
@@ -365,7 +365,7 @@ def test_a_wheel_that_changed_in_the_wheelhouse_is_not_installed(wheel: Wheel) -
 
 
 def test_what_comes_out_otherwise_than_the_lock_is_an_error_and_not_kept(wheel: Wheel) -> None:
-    with pytest.raises(InfrastructureError, match="not what its lock says"):
+    with pytest.raises(InfrastructureError, match="differs from its lock"):
         ensure(Uv(also=("intruder-1.0.dist-info",)), wheel)
     assert not ensure(Uv(), wheel).reused
 

@@ -167,7 +167,7 @@ ODD: dict[str, Any] = {
     r"at `\$.kind`": event("restore[gpt]", kind="\x1b[31m"),
     "nested more than": event("restore[gpt]", details={"deep": functools.reduce(
         lambda inner, _: [inner], range(5000), 0)}),
-    "the same once they are cleaned": event("restore[gpt]", details={"a\0": 1, "a\x01": 2}),
+    "equal after cleaning": event("restore[gpt]", details={"a\0": 1, "a\x01": 2}),
 }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_code_of_other_architectures_goes_and_all_else_stays(tmp_path: Path) -> 
 def test_an_architecture_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no code for sm_103; it has sm_80, sm_90"):
         gpu_code.keep_only(library(tmp_path, BOTH), 103)
-    with pytest.raises(UsageError, match='"hopper" is no architecture'):
+    with pytest.raises(UsageError, match='"hopper" is not an architecture'):
         gpu_code.number("hopper")
     assert gpu_code.number("sm_90") == 90
 

@@ -56,7 +56,7 @@ def test_every_package_is_asked_for_and_said() -> None:
     asked = StandIn({"b": [file("b-1.0.tar.gz")], "a": [file("a-1.0.tar.gz")]})
     found = package_index.refresh(Releases({}), asked, said.append, ["b", "a"])
     assert [len(found.of(p)) for p in ("b", "a")] == [1, 1]
-    assert said == ["asking the index for b", "asking the index for a"]
+    assert said == ["querying the index for b", "querying the index for a"]
 
 
 def test_the_upload_is_that_of_the_first_file_wherever_it_is_in_the_list() -> None:

@@ -137,7 +137,7 @@ def test_pages_of_html_are_pages_of_an_index(head: str, liar: Liar) -> None:
 def test_facts_shrink_only_where_that_is_allowed(liar: Liar) -> None:
     known = asked(liar)
     liar.lies["torch"] = LIES["a release less"]
-    with pytest.raises(InfrastructureError, match=r"torch: 2\.10\.0.*--allow-removals"):
+    with pytest.raises(InfrastructureError, match=r"torch 2\.10\.0.*--allow-removals"):
         asked(liar, known)
     assert [r.version for r in asked(liar, known, removals=True).of("torch")] == ["2.9.0"]
 
@@ -169,7 +169,7 @@ def test_metadata_of_another_package_is_not_believed(liar: Liar) -> None:
     liar.lies[f"{name}.metadata"] = lambda true: Answer(
         kind="text/plain", body=true.body.replace(b"Name: torch", b"Name: other")
     )
-    with pytest.raises(InfrastructureError, match="that of 'other'"):
+    with pytest.raises(InfrastructureError, match="metadata of 'other'"):
         asked(liar)
 
 
@@ -237,7 +237,7 @@ def test_a_kept_page_is_not_forgotten_for_no_answer(lie: Lie, liar: Liar, tmp_pa
 def test_a_page_without_a_known_release_is_not_kept(liar: Liar, tmp_path: Path) -> None:
     known = Releases({"torch": (Release(package="torch", version="2.11.0"),)})
     store = MetadataStore(folder=tmp_path, client=package_index.client(), known=known)
-    with pytest.raises(InfrastructureError, match=r"lacks torch 2\.11\.0"):
+    with pytest.raises(InfrastructureError, match=r"no longer lists torch 2\.11\.0"):
         store.page("torch", "2026-01-01")
 
 

@@ -48,7 +48,7 @@ def test_a_signature_is_read_as_it_was_written(
 
 @pytest.mark.parametrize("text", ["", "nothing", "def(", "def(a b)", "a | def(x"])
 def test_what_is_no_definition_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no definition"):
+    with pytest.raises(ValueError, match="is not a definition"):
         definitions.read(text)
 
 
@@ -102,13 +102,13 @@ HEAD = '{"made_by":"x","package":"megatron-core","releases":["0.1"],"modules":'
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "are not there; read them: nox -s refresh"),
+        (None, "are missing; read them: nox -s refresh"),
         (b"no xz", "cannot be read"),
         (lzma.compress(b"\xff"), "cannot be read"),
         (lzma.compress(b"[]"), "is not valid"),
         (
             lzma.compress(b'{"made_by":"x","package":"numpy","releases":[],"modules":{}}'),
-            "no package",
+            "unknown package",
         ),
         (lzma.compress(f'{HEAD}{{"m":{{"n":[[1,"value"]]}}}}}}'.encode()), "does not list"),
         (lzma.compress(HEAD.replace('["0.1"]', '["0.2","0.1"]').encode() + b"{}}"), "not in order"),
@@ -128,5 +128,5 @@ def test_the_index_of_another_package_is_none(tmp_path: Path) -> None:
     refresh.write(index(), tmp_path)
     modelopt = packages.BY_NAME[packages.MODELOPT]
     interface_index.path_of(MCORE, tmp_path).rename(interface_index.path_of(modelopt, tmp_path))
-    with pytest.raises(MatrixError, match="is that of megatron-core"):
+    with pytest.raises(MatrixError, match="is for megatron-core"):
         interface_index.load(modelopt, tmp_path)

@@ -161,7 +161,7 @@ def test_files_have_many_forms(text: str, expected: dict[str, str], tmp_path: Pa
         ("-r https://x.example/r.txt", "r.txt: line 1: https://x.example/r.txt is not read"),
         ("-r nowhere.txt", "r.txt: line 1: nowhere.txt is not there"),
         ("-r other.txt", r"other.txt: line 1: .* is no requirement"),
-        ("-r .", "line 1: . cannot be read: it is no regular file"),
+        ("-r .", "line 1: . cannot be read: not a regular file"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(text: str, said: str, tmp_path: Path) -> None:
@@ -219,6 +219,6 @@ def test_what_a_dockerfile_installs_is_not_interpreted_and_that_is_said() -> Non
     assert (
         found.notes[-1] == "Dockerfile: what it installs (2 times pip install) is not interpreted"
     )
-    with pytest.raises(UsageError, match=r"Dockerfile: of nvidia/pytorch:25.07 nothing"):
+    with pytest.raises(UsageError, match=r"Dockerfile: unknown image nvidia/pytorch:25.07"):
         dockerfile.of_text("FROM nvidia/pytorch:25.07", Path("Dockerfile"), KNOWN)
     assert not dockerfile.is_one("".join(f"{name}==1\n" for name in VERSIONS))

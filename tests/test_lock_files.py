@@ -59,26 +59,26 @@ def test_a_lock_whose_head_fits_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "not a lock of ours"),
-        ("\n", "not a lock of ours"),
-        (BODY, "not a lock of ours"),
-        ("# a comment\n" + written(BODY), "not a lock of ours"),
-        ("\x00\x01\x7f\ufffd\ufffd", "not a lock of ours"),
-        (without("Lock of"), "not a lock of ours"),
-        (without("pins"), "not a lock of ours"),
-        (without("exclude-newer"), "not a lock of ours"),
-        (without("source-only"), "not a lock of ours"),
-        (without("sha256 of what follows"), "cut short or was edited by hand"),
+        ("", "not a lock file of mcore-compat"),
+        ("\n", "not a lock file of mcore-compat"),
+        (BODY, "not a lock file of mcore-compat"),
+        ("# a comment\n" + written(BODY), "not a lock file of mcore-compat"),
+        ("\x00\x01\x7f\ufffd\ufffd", "not a lock file of mcore-compat"),
+        (without("Lock of"), "not a lock file of mcore-compat"),
+        (without("pins"), "not a lock file of mcore-compat"),
+        (without("exclude-newer"), "not a lock file of mcore-compat"),
+        (without("source-only"), "not a lock file of mcore-compat"),
+        (without("sha256 of what follows"), "truncated or was edited by hand"),
         (written(BODY).replace("einops==0.8.1", "einops==0.8.0"), "edited by hand"),
         (written(BODY) + entry("numpy", "2.0", "1"), "edited by hand"),
         (written(BODY).replace("megatron-core==", "megatron-core==one.two"), "edited by hand"),
-        (written(BODY)[:-30], "cut short"),
-        (written(BODY + "numpy==2.0\n"), f":{NEXT}: no pin with a hash: 'numpy==2.0'"),
-        (written("numpy==2.0 \\\n    --hash=md5:ab\n"), f":{FIRST}: no pin with a hash"),
-        (written(entry("numpy", "2.0", "1").replace("==", ">=")), f":{FIRST}: no pin with a hash"),
-        (written(BODY + "numpy==2.0 \\\n"), f":{NEXT}: cut short"),
-        (written(BODY + entry("numpy", "2", "1", "2")[:90] + " \\\n"), f":{NEXT}: cut short"),
-        (written("\x00\x01\ufffd\n"), f":{FIRST}: no pin with a hash"),
+        (written(BODY)[:-30], "truncated"),
+        (written(BODY + "numpy==2.0\n"), f":{NEXT}: not a pin with a hash: 'numpy==2.0'"),
+        (written("numpy==2.0 \\\n    --hash=md5:ab\n"), f":{FIRST}: not a pin with a hash"),
+        (written(entry("numpy", "2.0", "1").replace("==", ">=")), f":{FIRST}: not a pin"),
+        (written(BODY + "numpy==2.0 \\\n"), f":{NEXT}: truncated"),
+        (written(BODY + entry("numpy", "2", "1", "2")[:90] + " \\\n"), f":{NEXT}: truncated"),
+        (written("\x00\x01\ufffd\n"), f":{FIRST}: not a pin with a hash"),
     ],
 )
 def test_a_corrupt_lock_is_one_line_with_the_way_out(text: str, said: str) -> None:
@@ -168,7 +168,7 @@ def test_the_digest_of_a_lock_is_told_of_a_whole_one_only(tmp_path: Path) -> Non
     path.write_text(written(BODY))
     assert locks.digest_at(path) == locks.read(path).digest
     path.write_text(written(BODY)[:-30])
-    with pytest.raises(LockError, match="cut short"):
+    with pytest.raises(LockError, match="truncated"):
         locks.digest_at(path)
 
 

@@ -136,7 +136,7 @@ def test_an_unknown_key_is_named_with_its_package() -> None:
 
 
 def test_a_file_that_is_not_there_says_how_it_is_made(tmp_path: Path) -> None:
-    with pytest.raises(MatrixError, match=r"releases\.json is not there.*nox -s refresh"):
+    with pytest.raises(MatrixError, match=r"releases\.json does not exist.*nox -s refresh"):
         releases.load(tmp_path / "releases.json")
 
 

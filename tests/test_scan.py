@@ -128,40 +128,40 @@ def test_a_name_that_may_be_another_is_not_judged(tmp_path: Path, code: str) -> 
 
 GUARDED = [
     ("try:\n    from megatron.core.helpers import split\nexcept ImportError:\n    split = None",
-     "in a try that takes ImportError"),
+     "in a try that catches ImportError"),
     ("try:\n    from megatron.core.helpers import split\nexcept Exception:\n    pass",
-     "in a try that takes ImportError"),
+     "in a try that catches ImportError"),
     ("import contextlib\nwith contextlib.suppress(ImportError):\n    import megatron.core.helpers",
-     "in a try that takes ImportError"),
+     "in a try that catches ImportError"),
     ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import megatron.core.helpers",
      "for type checkers only"),
     ("from megatron.core import parallel_state as m\nif hasattr(m, 'get_embedding_group'):\n"
-     "    m.get_embedding_group()", "behind a look at what is there"),
+     "    m.get_embedding_group()", "after a check that it exists"),
     ("from megatron.core import parallel_state as m\ndef f():\n"
      "    if not hasattr(m, 'get_embedding_group'):\n        return\n    m.get_embedding_group()",
-     "behind a look at what is there"),
+     "after a check that it exists"),
     ("from megatron.core import parallel_state as m\n"
      "x = m.get_embedding_group() if hasattr(m, 'get_embedding_group') else None",
-     "behind a look at what is there"),
+     "after a check that it exists"),
     ("from megatron.core import parallel_state as m\nOLD = hasattr(m, 'get_embedding_group')\n"
-     "if OLD:\n    m.get_embedding_group()", "behind a look at what is there"),
+     "if OLD:\n    m.get_embedding_group()", "after a check that it exists"),
     ("import inspect\nfrom megatron.core.transformer import Config\n"
      "if 'heads' in inspect.signature(Config).parameters:\n    Config(1, heads=2)",
-     "behind a look at what is there"),
+     "after a check that it exists"),
     ("from megatron.core import parallel_state as m\nif hasattr(m, 'get_rank'):\n    pass\n"
-     "else:\n    m.get_embedding_group()", "behind a look at what is there"),
+     "else:\n    m.get_embedding_group()", "after a check that it exists"),
     ("from megatron.core import parallel_state as m\nif x and not hasattr(m, 'get_rank'):\n"
-     "    m.get_embedding_group()", "behind a look at what is there"),
+     "    m.get_embedding_group()", "after a check that it exists"),
     ("from megatron.core import parallel_state as m\nif hasattr(m, 'newer'):\n"
-     "    import megatron.core.helpers", "behind a look at what is there"),
+     "    import megatron.core.helpers", "after a check that it exists"),
     ("try:\n    import megatron.core.helpers\nexcept ImportError or ModuleNotFoundError:\n    pass",
-     "in a try that takes ImportError"),
+     "in a try that catches ImportError"),
     ("import megatron.core as mc\nif mc.__version__ < '0.16':\n    import megatron.core.helpers",
-     "behind a look at the version"),
+     "after a version check"),
     ("from megatron.core import parallel_state as m\ntry:\n    m.get_embedding_group()\n"
-     "except AttributeError:\n    pass", "in a try that takes AttributeError"),
+     "except AttributeError:\n    pass", "in a try that catches AttributeError"),
     ("from megatron.core.transformer import Config\ntry:\n    Config(heads=1, layers=1)\n"
-     "except TypeError:\n    Config(1)", "in a try that takes TypeError"),
+     "except TypeError:\n    Config(1)", "in a try that catches TypeError"),
 ]  # fmt: skip
 
 
@@ -223,7 +223,7 @@ def test_where_the_fallback_is_missing_too_it_fails(tmp_path: Path) -> None:
 def test_a_fallback_for_another_package_is_labelled(tmp_path: Path) -> None:
     code = "try:\n    import mine\nexcept ImportError:\n    import megatron.core.helpers"
     (finding,) = scanned(tmp_path, code).findings
-    assert (finding.level, finding.guard) == ("guarded", "where another import failed")
+    assert (finding.level, finding.guard) == ("guarded", "after another import failed")
 
 
 def test_a_name_taken_from_the_codes_own_module_is_judged(tmp_path: Path) -> None:
@@ -244,15 +244,13 @@ def test_since_when_and_where_to(tmp_path: Path) -> None:
         "megatron.core.utils.helpers",
     )
     assert scan_report.message(gone) == (
-        "module megatron.core.helpers is not there in megatron-core 0.16.0 (gone since 0.16.0; "
+        "module megatron.core.helpers does not exist in megatron-core 0.16.0 (removed in 0.16.0; "
         "0.15.0 was the last to fit; now megatron.core.utils.helpers)"
     )
     (new,) = scanned(tmp_path, code, against="0.14.0").failures
     assert (new.last, new.first) == ("", "0.16.0")
     never = "from megatron.core.models import never"
-    assert "no release that is known fits" in scan_report.message(
-        scanned(tmp_path, never).failures[0]
-    )
+    assert "no known release fits" in scan_report.message(scanned(tmp_path, never).failures[0])
 
 
 def test_the_newest_release_that_all_fit(tmp_path: Path) -> None:

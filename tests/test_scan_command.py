@@ -37,7 +37,7 @@ def test_the_exit_code_says_whether_it_fits(
     assert cli.main(["scan", "a.py", "--against", "megatron_core==0.16.0, torch 2.9"]) == 1
     out = capsys.readouterr().out
     assert out.startswith(
-        "a.py:1: module megatron.core.helpers is not there in megatron-core 0.16.0"
+        "a.py:1: module megatron.core.helpers does not exist in megatron-core 0.16.0"
     )
     assert "1 of 2 uses do not fit; the newest release that all of them fit is 0.15.0" in out
 
@@ -45,15 +45,15 @@ def test_the_exit_code_says_whether_it_fits(
 @pytest.mark.parametrize(
     ("argv", "why"),
     [
-        (["nowhere", "--against", "mcore 0.16.0"], "there is no such file or folder"),
-        (["../workspace", "--against", "mcore 0.16.0"], "no Python file lies there"),
+        (["nowhere", "--against", "mcore 0.16.0"], "does not exist"),
+        (["../workspace", "--against", "mcore 0.16.0"], "has no Python files"),
         ([".", "--against", "mcor 0.16.0"], 'did you mean "mcore"?'),
         ([".", "--against", "mcore 0.61"], "megatron-core has no release 0.61; did you mean"),
-        ([".", "--against", "numpy 2"], 'no interfaces are kept of "numpy"'),
+        ([".", "--against", "numpy 2"], 'there are no interfaces of "numpy"'),
         ([".", "--against", "torch 2.9"], "names none of megatron-core"),
         ([".", "--against", "compat-0.16-modelopt9.99"], "nvidia-modelopt has no release 9.99"),
         ([".", "--against", "mcore 0.16, mcore 0.15"], "is given twice"),
-        ([".", "--against", "mcore"], '"mcore" is no version'),
+        ([".", "--against", "mcore"], '"mcore" is not a version'),
         ([".", "--against", "mcore 0.14.0", "--format", "xml"], 'no such choice "xml"'),
     ],
 )
@@ -163,5 +163,5 @@ def test_a_name_is_found_by_its_end_and_where_it_is_defined() -> None:
 
 
 def test_a_file_of_code_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file or folder"):
+    with pytest.raises(UsageError, match="does not exist"):
         codebase.read(tmp_path / "nothing")

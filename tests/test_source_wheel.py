@@ -64,7 +64,7 @@ def test_it_requires_what_its_sources_say(tmp_path: Path) -> None:
 
 
 def test_sources_without_the_package_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InfrastructureError, match="holds no package mamba_ssm"):
+    with pytest.raises(InfrastructureError, match="has no package mamba_ssm"):
         made(tmp_path, {"setup.py": ""})
     (tmp_path / "half.tar.gz").write_bytes(b"no archive")
     with pytest.raises(InfrastructureError, match="cannot be read"):

@@ -72,7 +72,7 @@ def test_a_contradiction_is_said_with_both_sides(tmp_path: Path) -> None:
     rows = {"a": [row("1.0")], "torch": [row("2.6.0"), row("2.8.0")]}
     found = ask(tmp_path, ["a==1.0", "torch==2.6.0"], rows, {"a 1.0": ["torch>=2.8"]})
     assert found.installs is False
-    assert found.reason == "a 1.0 requires torch>=2.8; torch==2.6.0 is asked for"
+    assert found.reason == "a 1.0 requires torch>=2.8; torch==2.6.0 is requested"
 
 
 def test_an_older_release_that_fits_is_found(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_metadata_that_the_matrix_gives_is_taken_instead(tmp_path: Path) -> None
 
 
 def test_what_is_not_kept_is_told_where_the_index_is_not_asked(tmp_path: Path) -> None:
-    with pytest.raises(NotKeptError, match="nothing is kept of b"):
+    with pytest.raises(NotKeptError, match="the cache has no data of b"):
         ask(tmp_path, ["a"], {"a": [row("1.0")]}, {"a 1.0": ["b"]})
 
 
@@ -217,7 +217,7 @@ def test_what_could_not_be_answered_offline_is_asked_again(
     cells: list[Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verdict(*_: object) -> Installability:
-        raise NotKeptError("nothing is kept of a")
+        raise NotKeptError("the cache has no data of a")
 
     monkeypatch.setattr(solver, "verdict", verdict)
     args = (snapshot.matrix(), snapshot.releases())

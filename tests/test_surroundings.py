@@ -119,15 +119,15 @@ def test_escaped_json_is_still_that_json(space: Path) -> None:
         ),
         (
             {"MCORE_COMPAT_WORKSPACE": "~nobody-of-this-name/x"},
-            "~nobody-of-this-name/x is no workspace: it has no constraints/matrix.toml",
+            "~nobody-of-this-name/x is not a workspace: it has no constraints/matrix.toml",
         ),
         (
             {"MCORE_COMPAT_WORKSPACE": "{file}"},
-            "{file} is no workspace: it has no constraints/matrix.toml",
+            "{file} is not a workspace: it has no constraints/matrix.toml",
         ),
         (
             {"MCORE_COMPAT_WORKSPACE": "a\nb"},
-            "a\\nb is no workspace: it has no constraints/matrix.toml",
+            "a\\nb is not a workspace: it has no constraints/matrix.toml",
         ),
     ],
 )

@@ -266,14 +266,14 @@ class TestFurtherPins:
     @pytest.mark.parametrize(
         ("text", "word"),
         [
-            ("transformers", "no pin"),
-            ("transformers<5", "no pin"),
-            ("transformers==4.57,<5", "no pin"),
-            ("transformers[x]==4.57", "no pin"),
-            ("a b", "no requirement"),
-            ("torch==2.9", "say --torch VERSION"),
-            ("Transformer_Engine_Torch==2.9", "say --te VERSION"),
-            ("megatron-core==0.16", "the cell's own versions"),
+            ("transformers", "does not pin"),
+            ("transformers<5", "does not pin"),
+            ("transformers==4.57,<5", "does not pin"),
+            ("transformers[x]==4.57", "does not pin"),
+            ("a b", "not a valid requirement"),
+            ("torch==2.9", "use --torch VERSION"),
+            ("Transformer_Engine_Torch==2.9", "use --te VERSION"),
+            ("megatron-core==0.16", "already gives its version"),
         ],
     )
     def test_what_is_no_pin_is_refused(self, text: str, word: str) -> None:

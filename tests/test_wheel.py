@@ -29,7 +29,7 @@ DATE = re.compile(
     r"mcore-compat: from the results up to (\d{4}-\d\d-\d\d) that came with this .*\n"
 )
 ONLY_READ = (
-    "mcore-compat: this folder is no workspace, and the package's own snapshot is only read; make "
+    "mcore-compat: this folder is not a workspace, and the package's snapshot is read-only; make "
     "one: mcore-compat init FOLDER, or name one: --workspace FOLDER\n"
 )
 

@@ -344,7 +344,9 @@ def test_a_build_killed_half_way_does_not_count(
 @pytest.mark.parametrize("step", ["venv", "prepare"])
 def test_a_build_environment_that_cannot_be_made_is_no_verdict(tools: StandIn, step: str) -> None:
     tools.ends[step] = ended("error: Failed to fetch torch\nconnection reset", 2)
-    with pytest.raises(InfrastructureError, match="no build environment: connection reset"):
+    with pytest.raises(
+        InfrastructureError, match="build environment could not be made: connection reset"
+    ):
         built(tools)
     assert tools.count == 0
     assert left_behind() == []

@@ -89,7 +89,7 @@ def test_a_damaged_wheel_is_named_with_both_digests_and_kept_aside(tools: StandI
     assert wheelhouse.ensure(TE, job) == wheel
     assert said[0] == (
         f"{wheel.path} is damaged (sha256 {digest}, recorded {wheel.sha256}); it is kept as "
-        f"{wheel.path.name}.damaged, and is built again"
+        f"{wheel.path.name}.damaged; building it again"
     )
     assert files.sha256_file(wheel.path.with_name(f"{wheel.path.name}.damaged")) == digest
 

@@ -127,7 +127,7 @@ def test_what_is_no_workspace_is_one_line(
     options = ["--workspace", str(named)] if by_option else []
     for command in (["list"], ["run", "0.16-modelopt0.41"], ["doctor"]):
         assert cli.main([*command, *options]) == UsageError.exit_code
-        said = f"mcore-compat: {named} is no workspace: it has no constraints/matrix.toml\n"
+        said = f"mcore-compat: {named} is not a workspace: it has no constraints/matrix.toml\n"
         assert capsys.readouterr().err == said
 
 
@@ -149,7 +149,7 @@ def test_what_would_write_into_the_snapshot_is_refused_before_anything_runs(
     assert cli.main([command.name, *shlex.split(command.example)]) == UsageError.exit_code
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "only read" in error
+    assert "read-only" in error
     assert "mcore-compat init FOLDER" in error
     assert tree(package) == before
     assert list(Path.cwd().iterdir()) == []
@@ -157,7 +157,7 @@ def test_what_would_write_into_the_snapshot_is_refused_before_anything_runs(
 
 def test_any_other_workspace_may_be_written_to(package: Path, tmp_path: Path) -> None:
     Workspace(workspace_in(tmp_path / "mine")).need_writable()
-    with pytest.raises(UsageError, match="only read"):
+    with pytest.raises(UsageError, match="read-only"):
         Workspace(package / "snapshot").need_writable()
 
 
@@ -199,7 +199,10 @@ def test_a_place_that_is_taken_is_one_line(
 ) -> None:
     mine = workspace_in(tmp_path / "mine")
     (tmp_path / "file").write_text("")
-    for folder, why in ((mine, "has constraints/ already"), (tmp_path / "file", "and no folder")):
+    for folder, why in (
+        (mine, "has constraints/ already"),
+        (tmp_path / "file", "and is not a folder"),
+    ):
         before = tree(tmp_path)
         assert cli.main(["init", str(folder)]) == UsageError.exit_code
         error = capsys.readouterr().err
@@ -238,7 +241,7 @@ def test_what_a_full_disk_cut_short_is_none_and_can_be_made_again(
     assert error.count("\n") == 1
     assert os.strerror(number) in error
     monkeypatch.setenv(VARIABLE, "mine")
-    with pytest.raises(UsageError, match="is no workspace"):
+    with pytest.raises(UsageError, match="is not a workspace"):
         workspace.find()
     assert cli.main(["init", "mine"]) == 0
     brought = {n: t for n, t in tree(package / "snapshot").items() if not n.startswith("suite/")}

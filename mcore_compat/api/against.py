@@ -1,4 +1,4 @@
-"""What code is held against, as it is typed: a cell, or versions of packages."""
+"""Parses the releases that code is compared with: the name of a cell, or versions of packages."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _ONE = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9._-]*?)\s*(?:==?|\s|@)\s*v?(?P<ve
 
 
 def releases_of(text: str, option: str, matrix: Matrix, releases: Releases) -> dict[str, str]:
-    """The release of each package that a cell's name, or a list of versions, means.
+    """The release of each package in a cell's name or a list of versions.
 
     Raises:
-        UsageError: it is neither, names a package of which no interfaces are kept, or a release
-            that there is none of; names the nearest.
+        UsageError: it is neither, or names a package without indexed interfaces or an unknown
+            release; names the nearest.
     """
     word = text.strip()
     if parse_name(full_name(word)) or word.startswith("compat-"):
@@ -45,7 +45,7 @@ def releases_of(text: str, option: str, matrix: Matrix, releases: Releases) -> d
     for part in filter(None, (part.strip() for part in word.split(","))):
         match = _ONE.fullmatch(part)
         if match is None:
-            raise UsageError(f'{option}: "{part}" is no version; {EXAMPLE}')
+            raise UsageError(f'{option}: "{part}" is not a version; {EXAMPLE}')
         package = _package(match["name"], option)
         if package is None:
             continue
@@ -60,7 +60,7 @@ def releases_of(text: str, option: str, matrix: Matrix, releases: Releases) -> d
 
 
 def _package(name: str, option: str) -> str | None:
-    """The package of a name; None for an axis that code is not held against."""
+    """The package of a name; None for an axis without indexed interfaces."""
     canonical = canonicalize_name(name)
     package = SHORT.get(canonical, canonical)
     if package in packages.BY_NAME:
@@ -68,11 +68,11 @@ def _package(name: str, option: str) -> str | None:
     if package in AXES:
         return None
     known = [*packages.BY_NAME, *SHORT]
-    raise UsageError(f'{option}: no interfaces are kept of "{name}"{nearest(canonical, known)}')
+    raise UsageError(f'{option}: there are no interfaces of "{name}"{nearest(canonical, known)}')
 
 
 def withdrawn(releases: Releases) -> Mapping[str, frozenset[str]]:
-    """The releases that were withdrawn, by package."""
+    """The yanked releases by package."""
     return {
         package: frozenset(r.version for r in releases.of(package) if r.yanked)
         for package in packages.BY_NAME

@@ -1,4 +1,4 @@
-"""Whether a call fits a signature. What a call gives by `*` or `**` is never guessed. Pure."""
+"""Whether a call fits a signature. Arguments by `*` or `**` are never guessed. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUIRED = "parameter required"
 
 @dataclass(frozen=True, kw_only=True)
 class CallShape:
-    """How something is called: with how many arguments by position, which by keyword. `more`,
+    """The shape of a call: the number of positional arguments and the keywords. `more`,
     `more_keywords`: also by `*` or `**`; `partial`: further arguments come later."""
 
     positional: int = 0
@@ -36,14 +36,14 @@ class CallShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Misfit:
-    """What of a call a signature refuses; `name`: the parameter."""
+    """A mismatch between a call and a signature; `name`: the parameter."""
 
     kind: str
     name: str
 
 
 def misfits(call: CallShape, parameters: Sequence[FunctionParameter]) -> tuple[Misfit, ...]:
-    """Why a function refuses a call; empty where it takes it, or may."""
+    """Why a function does not accept a call; empty if it does, or may."""
     return tuple(_misfits(call, parameters))
 
 
@@ -79,13 +79,13 @@ def _misfits(call: CallShape, parameters: Sequence[FunctionParameter]) -> Iterat
 
 
 def bindings(call: CallShape, parameters: Sequence[FunctionParameter]) -> tuple[str, ...]:
-    """The parameters that take what is given by position."""
+    """The parameters that the positional arguments go to."""
     names = [p.name for p in parameters if p.kind in (POSITIONAL_ONLY, POSITIONAL)]
     return tuple(names[: call.positional])
 
 
 def defaulted(call: CallShape, parameters: Sequence[FunctionParameter]) -> dict[str, str]:
-    """The defaults that a call leaves as they are; none where it may give them by `*` or `**`."""
+    """The defaults that a call uses; empty if it may pass them by `*` or `**`."""
     if call.more or call.more_keywords or call.partial:
         return {}
     given = {*bindings(call, parameters), *call.keywords}

@@ -1,4 +1,4 @@
-"""A folder of code against releases: for the commands that need it."""
+"""Compares a folder of code with releases, for the commands."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def check(
     known: Releases,
     written_for: Mapping[str, str] | None = None,
 ) -> ScanReport:
-    """What of the code below a path does not fit the `wanted` release of each package; with
-    `written_for`, also what changed silently since these releases. Packages of which no interfaces
-    are kept are passed over.
+    """The uses in code below a path that do not fit the `wanted` release of each package; with
+    `written_for`, also silent changes since these releases. Packages without indexed interfaces are
+    ignored.
 
     Raises:
-        UsageError: there is no such path, no Python in it, or nothing is known of a release.
-        MatrixError: an index of interfaces is not there, or not valid.
+        UsageError: there is no such path, no Python in it, or a release is not in the index.
+        MatrixError: an interface index is missing or not valid.
     """
     return _scanned(codebase.read(path), wanted, place, known, written_for)
 
@@ -38,9 +38,8 @@ def check_upgrade(
     place: Workspace,
     known: Releases,
 ) -> ScanReport:
-    """What an upgrade breaks in the code below a path: failures with the pins `after` that are
-    none with the pins `before`, what is prepared for, and what changes silently. Of packages whose
-    release does not change nothing is said.
+    """What an upgrade breaks in the code below a path: failures with the pins `after` but not
+    `before`, guarded uses, and silent changes. Only packages whose release changes are compared.
 
     Raises as `check`.
     """
@@ -60,7 +59,7 @@ def check_upgrade(
 
 
 def _what(finding: Finding) -> tuple[str, int, str, str, str]:
-    """A finding, whatever the release."""
+    """The identity of a finding in all releases."""
     return finding.file, finding.line, finding.kind, finding.path, finding.name
 
 

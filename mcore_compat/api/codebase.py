@@ -1,4 +1,4 @@
-"""A folder of somebody's code → what it takes of the packages. Only read: nothing of it is run."""
+"""Reads a folder of code and finds what it uses of the packages. The code is never run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mcore_compat.api.uses import Use
 from mcore_compat.base.errors import UsageError
 
 LARGEST = 4_000_000
-"""Bytes of a file; what is larger is data."""
+"""Maximum bytes of a file; larger ones are data."""
 
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 _MENTIONED = re.compile(
@@ -31,12 +31,12 @@ _MENTIONED = re.compile(
 _FROM = re.compile(rb"\bfrom[ \t]+[\w.]*?(\w+)[ \t]+import[ \t]*(\([^)]*\)|[^\n]*)")
 
 Exports = Mapping[str, Mapping[str, tuple[Target, ...]]]
-"""By module of the code: the names that it has from the packages."""
+"""By module of the code: the names that it imports from the packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableFile:
-    """A file that is no Python of this program's release, and why."""
+    """A file that this Python version cannot parse, and why."""
 
     file: str
     line: int
@@ -45,8 +45,8 @@ class UnreadableFile:
 
 @dataclass(kw_only=True)
 class Codebase:
-    """What was read: `files` that mention a package, with their `uses`; `own`, files of a package
-    itself that lie there, too, and are no callers."""
+    """The code: by file, its `uses` of the packages; `own`: by package, the number of the package's
+    own files in the folder, which are not checked."""
 
     uses: dict[str, list[Use]] = field(default_factory=dict)
     unreadable: list[UnreadableFile] = field(default_factory=list)
@@ -62,7 +62,7 @@ def read(path: Path) -> Codebase:
         UsageError: there is no such file or folder, or no Python in it.
     """
     with _without_collection(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd escapes in foreign text
+        warnings.simplefilter("ignore")  # about invalid escapes in the code
         return _read(path)
 
 
@@ -105,7 +105,7 @@ def _parse(file: Path, text: bytes, trees: dict[Path, ast.Module], found: Codeba
         trees[file] = ast.parse(text, str(file))
         return
     except SyntaxError as error:
-        line, why = error.lineno or 1, error.msg or "no Python"
+        line, why = error.lineno or 1, error.msg or "not Python"
     except (ValueError, LookupError) as error:
         line, why = 1, str(error)
     except (RecursionError, MemoryError):
@@ -132,7 +132,7 @@ def _python_files(path: Path) -> Iterator[Path]:
         yield path
         return
     if not path.is_dir():
-        raise UsageError(f"{path}: there is no such file or folder")
+        raise UsageError(f"{path} does not exist")
     some = False
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(
@@ -146,11 +146,11 @@ def _python_files(path: Path) -> Iterator[Path]:
                 some = True
                 yield file
     if not some:
-        raise UsageError(f"{path}: no Python file lies there")
+        raise UsageError(f"{path} has no Python files")
 
 
 def _module_of(file: Path) -> str:
-    """The dotted name of a file's module, as far up as there are packages."""
+    """The dotted name of a file's module, from its outermost package."""
     parts = [] if file.name == "__init__.py" else [file.stem]
     folder = file.absolute().parent
     while (folder / "__init__.py").is_file():
@@ -160,7 +160,7 @@ def _module_of(file: Path) -> str:
 
 
 def _package_of(file: Path) -> str:
-    """The package that a file is of, and no caller; empty for all other code."""
+    """The package that a file belongs to; empty for all other code."""
     module = _module_of(file)
     above = _root_folder(file, module)
     for name in (module, f"{above}.{module}"):
@@ -171,14 +171,14 @@ def _package_of(file: Path) -> str:
 
 
 def _root_folder(file: Path, module: str) -> str:
-    """The name of the folder in which the outermost package of a module lies."""
+    """The name of the folder that contains a module's outermost package."""
     depth = module.count(".") + (file.name == "__init__.py")
     parents = file.absolute().parents
     return parents[depth].name if depth < len(parents) else ""
 
 
 def _exports(item: tuple[Path, ast.Module]) -> tuple[str, dict[str, tuple[Target, ...]]]:
-    """The names that a module has from the packages, and from nowhere else."""
+    """The names that a module imports only from the packages."""
     file, tree = item
     try:
         scope = scopes.scope_of(tree, _origin(file, {}))
@@ -193,7 +193,7 @@ def _exports(item: tuple[Path, ast.Module]) -> tuple[str, dict[str, tuple[Target
 
 
 def _takes(text: bytes, exports: Mapping[bytes, set[bytes]]) -> bool:
-    """Whether a file takes a name that a module of the code has from a package; `exports`: by the
+    """Whether a file imports a name that a module of the code has from a package; `exports`: by the
     last part of the module's name."""
     return any(
         not exports.get(match[1], set()).isdisjoint(re.findall(rb"\w+", match[2]))
@@ -202,7 +202,7 @@ def _takes(text: bytes, exports: Mapping[bytes, set[bytes]]) -> bool:
 
 
 def _origin(file: Path, exports: Exports) -> uses.Origin:
-    """What `from … import name` gives in a file."""
+    """A function that resolves `from … import name` in a file."""
     module = _module_of(file)
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
 
@@ -221,7 +221,8 @@ def _origin(file: Path, exports: Exports) -> uses.Origin:
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Trees of syntax are many objects, and no circles: to look for those takes half the time."""
+    """Disable garbage collection: syntax trees are many objects without cycles, and looking for
+    cycles takes half the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
-"""How the index writes a definition: as Python would write its head, without annotations.
+"""The index's text for a definition: as Python writes its head, without annotations.
 
 `def(self, x, *, y=1)`, `staticmethod(x)`, `class(a.b.Base)`, `property`, `= a.b.c` for another name
-of something, `value`, `import`. A `?` behind the first word says that a call of it cannot be
-judged. Where branches define a name differently, all are there, with ` | ` between them. Pure.
+of something, `value`, `import`. A `?` after the first word means that a call of it cannot be
+judged. If branches define a name differently, all are listed, separated by ` | `. Pure.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Names = dict[str, str]
-"""The definitions of one module, by name (`f`, `C.method`); under the empty name its own."""
+"""The definitions of one module by name (`f`, `C.method`); the empty name is the module itself."""
 
 MODULE, OPEN_MODULE = "module", "module?"
-"""Of an open module nobody can say which names it has: it is compiled, or makes them as it runs."""
+"""The names of an open module are unknown: it is compiled, or creates them at run time."""
 
 PROPERTY, VALUE = "property", "value"
 
 FOREIGN = "import"
-"""A name that a module has from a package of which no interface is kept."""
+"""A name that a module imports from a package without an indexed interface."""
 
 EITHER = " | "
 ALIAS = "= "
@@ -37,7 +37,7 @@ KINDS = {
 }
 
 LONGEST = 60
-"""Characters that are kept of a default; of a longer one its digest tells it from others."""
+"""Maximum characters of a default; a longer one is replaced by its digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class FunctionParameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """One definition, read. `word`: what it is; `opaque`: a call of it cannot be judged;
+    """A parsed definition. `word`: its kind; `opaque`: a call of it cannot be judged;
     `target`: of an alias; `bases`: of a class; `parameters`: of a function."""
 
     word: str
@@ -109,10 +109,10 @@ def short(default: str) -> str:
 
 @functools.cache
 def read(text: str) -> tuple[Definition, ...]:
-    """What a text of the index says: one definition, or one for each branch.
+    """Parse a text of the index: one definition, or one for each branch.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: it is not a definition.
     """
     return tuple(_read_one(part) for part in text.split(EITHER))
 
@@ -127,12 +127,12 @@ def _read_one(text: str) -> Definition:
         return Definition(word=word, opaque=opaque, bases=bases)
     if not bracket:
         if word not in ("module", PROPERTY, VALUE, FOREIGN):
-            raise ValueError(f"{text!r} is no definition")
+            raise ValueError(f"{text!r} is not a definition")
         return Definition(word=word, opaque=opaque)
     try:
         arguments = ast.parse(f"def f({rest}: pass").body[0]
     except SyntaxError:
-        raise ValueError(f"{text!r} is no definition") from None
+        raise ValueError(f"{text!r} is not a definition") from None
     assert isinstance(arguments, ast.FunctionDef)
     return Definition(word=word, opaque=opaque, parameters=tuple(parameters_of(arguments.args)))
 

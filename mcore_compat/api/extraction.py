@@ -1,6 +1,6 @@
-"""Sources of one release → its interface, by griffe: read, never run.
+"""Extracts the interface of a release from its sources with griffe; the code is never run.
 
-Only `refresh` comes here: griffe is in the extra `refresh`, and nothing else needs it.
+Only `refresh` uses it: griffe is in the extra `refresh`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ TRANSPARENT = {
     # of torch
     "allow_in_graph", "assume_constant_result", "compile", "custom_bwd", "custom_fwd", "disable",
     "enable_grad", "inference_mode", "no_grad", "once_differentiable", "script",
-    # of the packages: each calls what it wraps with the arguments that it was given
+    # of the packages: each passes its arguments on unchanged
     "_disable_gc", "_requires_init", "atomic_print", "debug_time", "dynamo_disable",
     "dynamo_skip", "experimental_api", "experimental_cls", "experimental_fn", "internal_api",
     "jit_fuser", "no_modelopt_patches", "no_torch_dynamo", "nvtx_decorator",
     "overlap_state_check", "timed", "timeit", "trace_async_exceptions",
 }  # fmt: skip
-"""Decorators that leave a signature as it is. Calls of what has another are not judged."""
+"""Decorators that do not change a signature. Calls of functions with others are not judged."""
 
 PLAIN_BASES = frozenset({"object", "abc.ABC", "enum.Enum", "typing.Generic", "typing.Protocol"})
 """Bases that add nothing to the constructor of a data class."""
@@ -38,7 +38,7 @@ PLAIN_BASES = frozenset({"object", "abc.ABC", "enum.Enum", "typing.Generic", "ty
 _NAMES_AT_RUN_TIME = re.compile(
     r"globals\(\)\s*(\[[^]]*\]\s*=[^=]|\.update)|setattr\(\s*sys\.modules"
 )
-"""Source text of modules that give themselves names only when they run."""
+"""Source text of modules that create names at run time."""
 
 
 def available() -> bool:
@@ -59,7 +59,7 @@ def extract(folder: Path, root: str) -> dict[str, Names]:
         raise UsageError("griffe is not installed; pip install 'mcore-compat[refresh]'")
     import griffe
 
-    logging.getLogger("griffe").setLevel(logging.CRITICAL)  # what it cannot resolve stays open
+    logging.getLogger("griffe").setLevel(logging.CRITICAL)  # unresolved names stay open
     try:
         found = _extract(folder, root)
     except griffe.GriffeError as error:
@@ -90,8 +90,8 @@ def _extract(folder: Path, root: str) -> dict[str, Names]:
 
 
 def _every_definition(folder: Path) -> Any:
-    """A griffe extension that keeps each definition of a name (of two branches, griffe itself
-    keeps one), and the modules that take all names of one that is not there (`open`)."""
+    """A griffe extension that keeps all definitions of a name (griffe itself keeps only one of two
+    branches), and the modules that import all names of a missing module (`open`)."""
     import griffe
 
     class EveryDefinition(griffe.Extension):  # type: ignore[misc]
@@ -101,7 +101,7 @@ def _every_definition(folder: Path) -> Any:
             self.open: set[str] = set()
 
         def on_instance(self, *, node: Any, obj: Any, agent: Any, **kwargs: Any) -> None:
-            # What a method gives to `self` is no name of the class.
+            # A method's assignments to `self` are not names of the class.
             if not obj.is_module and not agent.current.is_function:
                 self.by_path.setdefault(obj.path, []).append(obj)
 
@@ -127,7 +127,7 @@ def _modules(module: Any) -> Iterator[Any]:
 
 
 def _compiled(folder: Path, root: str) -> Iterator[str]:
-    """Modules of which there is no source."""
+    """Modules without sources."""
     for file in folder.joinpath(*root.split(".")).rglob("*.so"):
         inside = file.relative_to(folder)
         yield ".".join((*inside.parent.parts, inside.name.partition(".")[0]))
@@ -155,7 +155,7 @@ def _add(names: Names, name: str, member: Any, every: Mapping[str, list[Any]]) -
     """Add a member of a module or a class, and those of a class below it."""
     kept = every.get(member.path, []) if not _is_property(member) else []
     alternatives = [_text(each) for each in (*kept, member)]
-    # `X = None` beside a definition of X is what stands there where that cannot be had.
+    # `X = None` beside a definition of X is the fallback if that is not available.
     real = [text for text in alternatives if text != definitions.VALUE] or alternatives[-1:]
     names[name] = definitions.either(real)
     for each in (*kept, member):
@@ -171,7 +171,7 @@ def _is_property(member: Any) -> bool:
 
 
 def _text(member: Any) -> str:
-    """A definition as the index has it."""
+    """The index's text of a definition."""
     if member.is_alias:
         return _another_name(member.target_path)
     if member.is_function:
@@ -200,7 +200,7 @@ def _another_name(path: str) -> str:
 
 
 def _path_of(expression: Any) -> str:
-    """Where a name is from, as far as its module says; `?` for what is no name."""
+    """The origin of a name, as far as its module shows; `?` for other expressions."""
     import griffe
 
     while isinstance(expression, griffe.ExprSubscript):  # Generic[T]
@@ -224,7 +224,7 @@ def _function(function: Any) -> str:
 
 
 def _bases_known(cls: Any) -> bool:
-    """Whether each base of a data class is one whose fields were seen."""
+    """Whether the fields of every base of a data class are known."""
     try:
         known = {base.path for base in cls.resolved_bases}
     except (AttributeError, KeyError, ValueError):

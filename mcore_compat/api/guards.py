@@ -1,4 +1,4 @@
-"""Code that is prepared for what is not there: `try`, `hasattr`, a look at the version. Pure."""
+"""Recognizes code that handles a missing name: `try`, `hasattr`, a version check. Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass, replace
 from mcore_compat.api.resolution import Target
 
 TYPES_ONLY = "for type checkers only"
-TRY_IMPORT = "in a try that takes ImportError"
-TRY_ATTRIBUTE = "in a try that takes AttributeError"
-TRY_CALL = "in a try that takes TypeError"
-LOOKED = "behind a look at what is there"
-VERSION = "behind a look at the version"
+TRY_IMPORT = "in a try that catches ImportError"
+TRY_ATTRIBUTE = "in a try that catches AttributeError"
+TRY_CALL = "in a try that catches TypeError"
+LOOKED = "after a check that it exists"
+VERSION = "after a version check"
 
 Targets = Callable[[ast.expr], tuple[Target, ...]]
-"""What an expression is of the packages."""
+"""Resolves an expression to names of the packages."""
 
 _VERSION = re.compile(
     r"(^|_)(?i:version)|Version|(?i:(^|_)(mcore|te|modelopt|megatron)_(v?\d|ge|gt|le|lt)(_|$|\d))"
 )
-"""Names that stand for a version, or for what a comparison of versions came to."""
+"""Names that stand for a version, or the result of a version comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """`hasattr(target, name)`, and the answer with which the code goes on."""
+    """`hasattr(target, name)`, and the answer for which the code continues."""
 
     target: Target
     name: str
@@ -36,9 +36,9 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """What is known below a condition or within a `try`: `labels` of the above, and the `strings`
-    that the condition names: who asks for "x" is prepared for x not to be there. `looks`: what it
-    asks of the packages; `signature`: whether it looks at a signature of theirs."""
+    """What is known inside a condition or a `try`: `labels` of the above; `strings` in the
+    condition, because code that checks for "x" handles a missing x; `looks`: its checks of names of
+    the packages; `signature`: whether it inspects a signature of theirs."""
 
     labels: frozenset[str] = frozenset()
     strings: frozenset[str] = frozenset()
@@ -58,7 +58,7 @@ class Guard:
 
     @property
     def otherwise(self) -> Guard:
-        """What is known where the condition does not hold."""
+        """What is known if the condition is false."""
         labels = self.labels | {LOOKED} if self.signature else self.labels
         looks = frozenset(replace(look, answer=not look.answer) for look in self.looks)
         return Guard(labels=labels, strings=self.strings, looks=looks)
@@ -74,7 +74,7 @@ _TAKEN = {TRY_IMPORT: IMPORT, TRY_ATTRIBUTE: ATTRIBUTE, TRY_CALL: TYPE}
 
 
 def of_test(test: ast.expr, flags: Mapping[str, Guard], targets: Targets) -> Guard:
-    """How a condition guards what stands below it; `flags`: names that were given one before."""
+    """The guard that a condition gives its body; `flags`: guards of names assigned before."""
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         inner = of_test(test.operand, flags, targets)
         return replace(inner, looks=inner.otherwise.looks)
@@ -104,7 +104,7 @@ def _of_one(test: ast.expr, flags: Mapping[str, Guard], targets: Targets) -> Gua
 
 
 def _of_look(call: ast.Call, targets: Targets) -> Guard:
-    """What a call asks of a package."""
+    """The guard of a `hasattr`, `getattr` or `signature` call."""
     function = ast.unparse(call.func)
     of = targets(call.args[0]) if call.args else ()
     if function in ("signature", "inspect.signature"):
@@ -118,7 +118,7 @@ def _of_look(call: ast.Call, targets: Targets) -> Guard:
 
 
 def flags_of(module: ast.Module, targets: Targets) -> dict[str, Guard]:
-    """The names of a module that hold what a look, or a comparison of versions, came to."""
+    """The module's variables that hold the result of a check, with its guard."""
     flags: dict[str, Guard] = {}
     for node in module.body:
         if isinstance(node, ast.Assign) and isinstance(
@@ -131,8 +131,7 @@ def flags_of(module: ast.Module, targets: Targets) -> dict[str, Guard]:
 
 
 def of_handlers(handlers: Sequence[ast.ExceptHandler]) -> Guard:
-    """How a `try` with these handlers guards what it tries. Whoever raises again is not prepared,
-    but tells."""
+    """The guard of a `try` with these handlers. A handler that raises does not handle the error."""
     labels = set()
     for handler in handlers:
         names = _names(handler.type)
@@ -142,7 +141,7 @@ def of_handlers(handlers: Sequence[ast.ExceptHandler]) -> Guard:
 
 
 def of_suppressed(item: ast.expr) -> Guard:
-    """How `with contextlib.suppress(…)` guards what stands in it."""
+    """The guard of `with contextlib.suppress(…)`."""
     if not isinstance(item, ast.Call) or not ast.unparse(item.func).endswith("suppress"):
         return NONE
     every = ast.Tuple(elts=list(item.args), ctx=ast.Load())
@@ -150,13 +149,13 @@ def of_suppressed(item: ast.expr) -> Guard:
 
 
 def ends(body: Sequence[ast.stmt]) -> bool:
-    """Whether nothing comes after a block of statements."""
+    """Whether a block of statements always leaves the enclosing block."""
     return bool(body) and isinstance(body[-1], ast.Return | ast.Raise | ast.Continue | ast.Break)
 
 
 def _names(kind: ast.expr | None) -> set[str]:
     if kind is None:
         return {""}
-    # Also of `ImportError or ModuleNotFoundError`, which takes the first of them alone.
+    # Also of `ImportError or ModuleNotFoundError`, which catches only the first.
     every = [node for node in ast.walk(kind) if isinstance(node, ast.Name | ast.Attribute)]
     return {node.id if isinstance(node, ast.Name) else node.attr for node in every}

@@ -1,7 +1,7 @@
-"""The interfaces of all releases of a package, kept as changes: one compressed file a package.
+"""The interfaces of all releases of a package, stored as changes: one compressed file a package.
 
-`"forward": [[0, "def(self, x)"], [4, null]]` says that the name is there as of the first of the
-file's releases, and not any more as of its fifth. `xz -dc FILE` shows it, one line a name.
+`"forward": [[0, "def(self, x)"], [4, null]]` means that the name exists from the file's first
+release on and was removed in its fifth. `xz -dc FILE` shows it, one line a name.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from mcore_compat.base import data
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
 
 Changes = list[tuple[int, str | None]]
-"""From which release on a name is defined how; None: it is not there."""
+"""Pairs of the index of a release and the definition from it on; None: the name is missing."""
 
 REMAKE = "remake it: nox -s refresh"
 
 MOST_BYTES = 1 << 27
-"""Of an index that was unpacked; those of today have 2 MB."""
+"""Maximum size of an unpacked index; today's have 2 MB."""
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class InterfaceIndex:
-    """What each release of a package has; `releases` oldest first."""
+    """The interfaces of a package; `releases` oldest first."""
 
     package: IndexedPackage
     releases: tuple[str, ...]
@@ -52,7 +52,7 @@ class InterfaceIndex:
         self._places.update({version: at for at, version in enumerate(self.releases)})
 
     def place(self, version: str) -> int:
-        """Where a release stands among all.
+        """The position of a release in `releases`.
 
         Raises:
             UsageError: the index does not have it; names the nearest.
@@ -61,18 +61,18 @@ class InterfaceIndex:
             same = [v for v in self.releases if Version(v) == Version(version)]
             if not same:
                 raise UsageError(
-                    f"nothing is known of the interface of {self.package.name} {version}"
+                    f"there is no interface of {self.package.name} {version}"
                     f"{nearest(version, self.releases)}"
                 )
             return self._places[same[0]]
         return self._places[version]
 
     def at(self, module: str, name: str, place: int) -> str | None:
-        """The definition of a name in the release of a place; None where it is not there."""
+        """The definition of a name in the release at `place`; None if it is missing."""
         return defined(self.modules.get(module, {}).get(name, ()), place)
 
     def names(self, place: int) -> dict[str, Names]:
-        """Everything of one release."""
+        """The whole interface of one release."""
         found: dict[str, Names] = {}
         for module, by_name in self.modules.items():
             texts = {name: defined(changes, place) for name, changes in by_name.items()}
@@ -83,7 +83,7 @@ class InterfaceIndex:
 
 
 def defined(changes: Iterable[tuple[int, str | None]], place: int) -> str | None:
-    """What a name's changes come to in the release of a place."""
+    """The definition of a name in the release at `place`, from its changes."""
     listed = changes if isinstance(changes, list) else list(changes)
     at = bisect.bisect_right(listed, place, key=lambda change: change[0])
     return listed[at - 1][1] if at else None
@@ -92,7 +92,7 @@ def defined(changes: Iterable[tuple[int, str | None]], place: int) -> str | None
 def of_releases(
     package: IndexedPackage, by_release: Mapping[str, dict[str, Names]]
 ) -> InterfaceIndex:
-    """The index of some releases, each given with all that it has."""
+    """The index of some releases, given the whole interface of each."""
     releases = sorted(by_release, key=Version)
     modules: dict[str, dict[str, Changes]] = {}
     for place, version in enumerate(releases):
@@ -107,7 +107,7 @@ def of_releases(
 
 
 def _end(modules: Mapping[str, dict[str, Changes]], now: Mapping[str, Names], place: int) -> None:
-    """End what a release does not have any more."""
+    """Record the removal of names that a release no longer has."""
     for module, by_name in modules.items():
         names = now.get(module, {})
         for name, changes in by_name.items():
@@ -116,7 +116,7 @@ def _end(modules: Mapping[str, dict[str, Changes]], now: Mapping[str, Names], pl
 
 
 def with_releases(index: InterfaceIndex, more: Mapping[str, dict[str, Names]]) -> InterfaceIndex:
-    """The index with further releases, wherever among the others they stand."""
+    """The index with further releases, at any position."""
     known = {version: index.names(place) for place, version in enumerate(index.releases)}
     return of_releases(index.package, {**known, **more})
 
@@ -142,10 +142,10 @@ def dumps(index: InterfaceIndex) -> str:
 
 
 def loads(text: str, where: str) -> InterfaceIndex:
-    """The index of a file's text.
+    """Parse the text of an index file.
 
     Raises:
-        MatrixError: it is no such text.
+        MatrixError: it is not valid.
     """
     try:
         file: _File = data.json_of(text, _File)
@@ -155,21 +155,21 @@ def loads(text: str, where: str) -> InterfaceIndex:
             raise ValueError("its releases are not in order")
         places = [at for names in file.modules.values() for c in names.values() for at, _ in c]
         if places and not 0 <= min(places) <= max(places) < len(order):
-            raise ValueError("it tells of a release that it does not list")
+            raise ValueError("it refers to a release that it does not list")
     except KeyError as error:
-        raise MatrixError(f"{where} is of no package that is known: {error}; {REMAKE}") from None
+        raise MatrixError(f"{where} is for an unknown package: {error}; {REMAKE}") from None
     except ValueError as error:
         raise MatrixError(f"{where} is not valid ({error}); {REMAKE}") from None
     return InterfaceIndex(package, tuple(file.releases), file.modules)
 
 
 def packed(index: InterfaceIndex) -> bytes:
-    """The file."""
+    """The content of the compressed file."""
     return lzma.compress(dumps(index).encode(), preset=9 | lzma.PRESET_EXTREME)
 
 
 def path_of(package: IndexedPackage, folder: Path) -> Path:
-    """Where the index of a package lies."""
+    """The path of a package's index."""
     return folder / f"{package.name}.json.xz"
 
 
@@ -177,18 +177,18 @@ def load(package: IndexedPackage, folder: Path) -> InterfaceIndex:
     """The index of a package.
 
     Raises:
-        MatrixError: it is not there, or not valid.
+        MatrixError: it is missing or not valid.
     """
     path = path_of(package, folder)
     try:
         index = loads(_unpacked(path), path.name)
     except FileNotFoundError:
-        why = f"the interfaces of {package.name} are not there; read them: nox -s refresh"
+        why = f"the interfaces of {package.name} are missing; read them: nox -s refresh"
         raise MatrixError(why) from None
     except (OSError, lzma.LZMAError, EOFError, ValueError) as error:
         raise MatrixError(f"{path.name} cannot be read ({error}); {REMAKE}") from None
     if index.package != package:
-        raise MatrixError(f"{path.name} is that of {index.package.name}; {REMAKE}")
+        raise MatrixError(f"{path.name} is for {index.package.name}; {REMAKE}")
     return index
 
 
@@ -196,7 +196,7 @@ def _unpacked(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        ValueError: it is larger than any index, or no text.
+        ValueError: it is larger than MOST_BYTES, or not text.
     """
     with lzma.open(path) as file:
         content = file.read(MOST_BYTES + 1)

@@ -1,4 +1,4 @@
-"""A use of code against one release: fits, or why not. Pure."""
+"""Whether a use in code fits one release, or why not. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MODULE_MISSING = "module missing"
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Why a use does not fit a release: `kind` (`missing`, or one of `calls`), of what `path`, and
-    which parameter."""
+    """Why a use does not fit a release: its `kind` (`missing`, or one of `calls`), the `path` of
+    the name, and the parameter."""
 
     kind: str
     path: str
@@ -24,7 +24,7 @@ class Problem:
 
 
 def problems(use: Use, view: InterfaceView) -> tuple[Problem, ...]:
-    """What of a use does not fit; empty where it does, or where that cannot be said."""
+    """The problems of a use; empty if it fits, or that is unknown."""
     every = [_of_target(use, at, view) for at in range(len(use.targets))]
     return () if any(not each for each in every) else every[0]
 
@@ -32,7 +32,7 @@ def problems(use: Use, view: InterfaceView) -> tuple[Problem, ...]:
 def _of_target(use: Use, at: int, view: InterfaceView) -> tuple[Problem, ...]:
     resolved = view.resolve(use.targets[at])
     if isinstance(resolved, Missing):
-        # Of a call the name was looked at already, as an import or an attribute.
+        # The name of a call was already checked as an import or attribute.
         if use.kind == CALL and not use.bound:
             return ()
         module = use.kind == IMPORT and not use.targets[at].names
@@ -41,7 +41,7 @@ def _of_target(use: Use, at: int, view: InterfaceView) -> tuple[Problem, ...]:
             and not module
             and not _is_below(resolved.path, use.targets[at].module)
         ):
-            return ()  # the module is missing, and said to be at its own import
+            return ()  # the missing module is reported at its import
         return (Problem(kind=MODULE_MISSING if module else MISSING, path=resolved.path),)
     if use.call is None:
         return ()
@@ -66,7 +66,7 @@ def _is_below(path: str, module: str) -> bool:
 def signature(
     found: Found, view: InterfaceView, *, bound: bool
 ) -> tuple[FunctionParameter, ...] | None:
-    """What a call of something must fit; None where nothing can be said."""
+    """The parameters that a call must fit; None if unknown."""
     if found.definition is None:
         return None
     if found.definition.word == "class":

@@ -1,4 +1,4 @@
-"""The life of a name: since when, what changed, where it went. Pure."""
+"""The history of a name: when it appeared, what changed, where it moved. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mcore_compat.api.interface_index import InterfaceIndex
 from mcore_compat.api.resolution import InterfaceView, Missing, Target
 
 _ALIKE = 0.5
-"""Share of parameters, or of names of a class or module, from which two are taken for the same."""
+"""The share of common parameters, or names of a class or module, from which two count as equal."""
 
 MOST_FOUND = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameChange:
-    """What a release did to a name: `text` is its definition, None where it is gone; `moved` then
-    names where the same is now."""
+    """A change of a name in a release: `text` is the new definition, None if it was removed; then
+    `moved` is its new place, if any."""
 
     release: str
     text: str | None
@@ -29,7 +29,7 @@ class NameChange:
 
 @dataclass(frozen=True, kw_only=True)
 class NameLife:
-    """All that happened to a name of a module; `last`: the newest release that is known."""
+    """The history of a name of a module; `last`: the newest known release."""
 
     package: str
     path: str
@@ -38,7 +38,7 @@ class NameLife:
 
 
 def life(index: InterfaceIndex, module: str, name: str) -> NameLife:
-    """The life of a name."""
+    """The history of a name."""
     changes = []
     for place, text in index.modules[module][name]:
         moved = ""
@@ -51,8 +51,8 @@ def life(index: InterfaceIndex, module: str, name: str) -> NameLife:
 
 
 def find(index: InterfaceIndex, wanted: str) -> list[tuple[str, str]]:
-    """The module and name of each definition that a dotted name means: exactly, else as its end.
-    Names that are only taken from elsewhere come where nothing else does."""
+    """The module and name of each definition of a dotted name: exact matches, else names that end
+    with it. Imported names count only if there is nothing else."""
     exact: list[tuple[str, str]] = []
     ends: list[tuple[str, str]] = []
     taken: list[tuple[str, str]] = []
@@ -69,7 +69,7 @@ def find(index: InterfaceIndex, wanted: str) -> list[tuple[str, str]]:
 
 
 def nearest_names(indexes: Iterable[InterfaceIndex], wanted: str) -> list[str]:
-    """Names that look like one that is none."""
+    """Existing names that are similar to an unknown one."""
     last = wanted.rpartition(".")[2]
     by_last: dict[str, str] = {}
     for index in indexes:
@@ -83,15 +83,16 @@ def nearest_names(indexes: Iterable[InterfaceIndex], wanted: str) -> list[str]:
 
 
 def _is_taken(text: str) -> bool:
-    """Whether a definition only says that a name is from elsewhere."""
+    """Whether a definition is only an import."""
     parts = text.split(definitions.EITHER)
     return all(p.startswith(definitions.ALIAS) or p == definitions.FOREIGN for p in parts)
 
 
 def moved_to(index: InterfaceIndex, path: str, before: int, after: int) -> str:
-    """Where a release has what a former one had at a name; empty where that is not to be seen.
+    """The new place of a name that an earlier release had; empty if unknown.
 
-    It is where the name led to, if that is still there; else what has the same name, and is alike.
+    It is the definition that the name referred to, if that still exists; else a similar definition
+    with the same name.
     """
     old, new = InterfaceView(index, before), InterfaceView(index, after)
     target = _target(index, path)
@@ -104,7 +105,7 @@ def moved_to(index: InterfaceIndex, path: str, before: int, after: int) -> str:
     if there.definition is None:
         return _module_moved(index, there.path, before, after)
     last = there.name.rpartition(".")[2]
-    if there.owner:  # a method that is gone is no move
+    if there.owner:  # a removed method did not move
         return ""
     alike = []
     for module, text in resolution.candidates(new, last):
@@ -126,7 +127,7 @@ def _target(index: InterfaceIndex, path: str) -> Target:
 def _likeness(
     old: InterfaceView, module: str, name: str, new: InterfaceView, there: str, text: str
 ) -> float:
-    """How much two definitions of one name have in common, from 0 to 1."""
+    """The similarity of two definitions of one name, from 0 to 1."""
     before = old.index.at(module, name, old.place) or ""
     if before == text and not before.startswith("class"):
         return 1.0
@@ -173,7 +174,7 @@ def _module_moved(index: InterfaceIndex, path: str, before: int, after: int) -> 
 
 
 def differences(old: str, new: str) -> Iterator[str]:
-    """What changed from one definition to the next, in words."""
+    """The differences between two definitions, as text."""
     first, second = definitions.read(old)[0], definitions.read(new)[0]
     if first.word != second.word or not (first.parameters or second.parameters):
         if replace(first, opaque=False) != replace(second, opaque=False):

@@ -1,4 +1,4 @@
-"""The life of a name in words. Pure."""
+"""The history of a name as text. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 300
 
 
 def lines(life: NameLife, *, every: bool = False) -> Iterator[str]:
-    """One line a change; with `every`, whole signatures too."""
+    """One line a change; with `every`, also full signatures."""
     yield f"{life.path} ({life.package})"
     before: str | None = None
     for change in life.changes:

@@ -1,4 +1,4 @@
-"""The packages whose interfaces are known, and the modules that are each one's."""
+"""The packages with indexed interfaces, and their modules."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ MCORE, MODELOPT, TE = AXES[:3]
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedPackage:
-    """A package of the index; `root` is the module that holds all of its interface.
+    """A package of the index; `root` is the module that contains its interface.
 
-    `also`: packages of the same version that have the sources where the package's own wheel is
-    empty.
+    `also`: packages of the same version that have the sources if the package's own wheel is empty.
     """
 
     name: str
@@ -23,7 +22,7 @@ class IndexedPackage:
 
 
 PACKAGES = (
-    # From 0.17 on its wheel has a part of megatron.training, too, but whoever imports that has
+    # From 0.17 on its wheel also has a part of megatron.training, but code that imports that uses
     # the repository's: not judged.
     IndexedPackage(name=MCORE, root="megatron.core"),
     IndexedPackage(name=MODELOPT, root="modelopt"),
@@ -34,5 +33,5 @@ BY_NAME = {package.name: package for package in PACKAGES}
 
 
 def owner(path: str) -> IndexedPackage | None:
-    """The package that a dotted name is of; None for one of none."""
+    """The package that a dotted name belongs to, or None."""
     return next((p for p in PACKAGES if path == p.root or path.startswith(f"{p.root}.")), None)

@@ -1,4 +1,4 @@
-"""Bring the indexes of interfaces up to date: read the releases that they do not have yet."""
+"""Updates the interface indexes: reads the releases that they do not have yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mcore_compat.core.releases import Releases
 from mcore_compat.index.package_index import Client
 
 EVERY = 8
-"""After so many releases what was read is written: whoever interrupts loses no more."""
+"""Number of releases after which the index is written, to limit the loss at an interruption."""
 
 
 def update(
@@ -26,9 +26,9 @@ def update(
     *,
     begin: bool = False,
 ) -> tuple[str, ...]:
-    """Read what the indexes in a folder lack of the `known` releases, and write them; the releases
-    that were read. What cannot be read is said, and left to the next time. With `begin`, indexes
-    that are not there yet are made.
+    """Read the `known` releases that the indexes in a folder lack, and write the indexes; returns
+    the releases that were read. Unreadable releases are reported and tried again next time. With
+    `begin`, missing indexes are created.
 
     Raises:
         MatrixError: an index is not valid.
@@ -61,7 +61,7 @@ def update(
 
 
 def write(index: InterfaceIndex, folder: Path) -> None:
-    """Write an index, whole or not at all.
+    """Write an index, completely or not at all.
 
     Raises:
         InfrastructureError: the disk is full or not writable.

@@ -1,7 +1,7 @@
-"""A dotted name in one release → what stands there: found, missing, or not to be said. Pure.
+"""Resolves a dotted name in one release: found, missing, or unknown. Pure.
 
-Whatever comes from other packages, from compiled modules or by `__getattr__` is not to be said:
-only what is certainly missing is called so.
+Names from other packages, from compiled modules or by `__getattr__` are unknown: only names that
+are certainly missing are called missing.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from mcore_compat.api.definitions import Definition, FunctionParameter
 from mcore_compat.api.interface_index import InterfaceIndex
 
 MOST_STEPS = 30
-"""From one alias to the next; more is a circle."""
+"""Maximum aliases in a chain; more is a cycle."""
 
 CLOSED_BASES = frozenset(
     {"object", "abc.ABC", "ABC", "enum.Enum", "enum.IntEnum", "typing.Generic", "typing.Protocol"}
 )
-"""Bases from outside whose names are known: none but those of every object."""
+"""Bases of other packages that add no names beyond those of every object."""
 
 ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.Flag", "enum.IntFlag"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A name that code takes: `names`, one after the other, of a module."""
+    """A name that code uses: a module and a chain of attribute `names`."""
 
     module: str
     names: tuple[str, ...] = ()
@@ -41,14 +41,14 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What stands at a name: a module, a definition of the index (`name` within `module`), or
-    something of which nothing more is known (`open`)."""
+    """A resolved name: a module, a definition of the index (`name` within `module`), or something
+    unknown (`open`)."""
 
     module: str = ""
     name: str = ""
     definition: Definition | None = None
     owner: str = ""
-    """Of a member: the class through which it was reached, of the same module."""
+    """For a member: the class through which it was reached, in the same module."""
 
     @property
     def open(self) -> bool:
@@ -65,7 +65,7 @@ OPEN = Found()
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """The first part of a name that is not there."""
+    """The first part of a name that is missing."""
 
     path: str
     of_class: bool = False
@@ -73,7 +73,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class InterfaceView:
-    """One release of an index; `place`: which."""
+    """One release of an index, at position `place`."""
 
     index: InterfaceIndex
     place: int
@@ -83,22 +83,22 @@ class InterfaceView:
         return self.index.releases[self.place]
 
     def resolve(self, target: Target) -> tuple[Found, ...] | Missing:
-        """What stands at a name, in each branch; or what of it is missing in all of them."""
+        """The definitions of a name, one for each branch; or the part that is missing in all."""
         found, missing = self._resolve(target, MOST_STEPS)
         return found or missing or (OPEN,)
 
     def constructor(self, cls: Found) -> Found:
-        """`__init__` of a class; open where another package decides."""
+        """`__init__` of a class; open if another package defines it."""
         if cls.definition is None or cls.definition.opaque:
             return OPEN
         initialised = self._member(cls, "__init__", 0)
-        # Bases from elsewhere that have one, such as torch's, take whatever comes.
+        # Bases of other packages, such as torch's, accept any arguments.
         made = self._member(cls, "__new__", 0)
         return initialised[0] if initialised and len(initialised) == 1 and not made else OPEN
 
     def member(self, cls: Found, name: str) -> tuple[Found, ...] | None:
-        """A member of a class in each branch, its bases' too: empty where there is none, None
-        where that cannot be said."""
+        """A member of a class or its bases, one for each branch; empty if there is none, None if
+        unknown."""
         return self._member(cls, name, 0)
 
     def _text(self, module: str, name: str) -> str | None:
@@ -127,7 +127,7 @@ class InterfaceView:
                 return OPEN
             if text is None:
                 over, _, last = above.rpartition(".")
-                # `import other as name` makes a module of other's modules, too.
+                # `import other as name` also provides other's modules.
                 return OPEN if self._text(over, last) is not None else Missing(path=above)
         return Missing(path=path)
 
@@ -138,7 +138,7 @@ class InterfaceView:
             return (module,), None
         text = self._text(module.module, names[0])
         below = f"{module.module}.{names[0]}"
-        # A module may take its own submodule by name.
+        # A module may import its own submodule by name.
         if text is None or text == definitions.alias(below):
             if self._text(below, "") is not None:
                 return self._walk(Found(module=below), names[1:], steps)
@@ -157,13 +157,13 @@ class InterfaceView:
     def _of(
         self, here: Found, names: Sequence[str], steps: int
     ) -> tuple[tuple[Found, ...], Missing | None]:
-        """What stands at the names below a definition."""
+        """Resolve attribute names of a definition."""
         definition = here.definition
         assert definition is not None
         if definition.word == "alias":
             found, missing = self._resolve(_split(definition.target, self), steps - 1)
             if missing or len(found) != 1 or found[0].open:
-                return (OPEN,), None  # where it comes from is not to be seen: not the code's fault
+                return (OPEN,), None  # its origin is unknown: not the code's fault
             there = found[0]
             if there.definition is None:
                 return self._walk(there, names, steps - 1)
@@ -202,7 +202,7 @@ class InterfaceView:
         return ()
 
     def _class(self, path: str) -> Found | None:
-        """A class that another one has as a base; None where it is not to be seen."""
+        """The class of a base's name; None if unknown."""
         found, _ = self._resolve(_split(path, self), MOST_STEPS)
         if len(found) != 1 or found[0].definition is None or found[0].definition.word != "class":
             return None
@@ -222,8 +222,8 @@ def _is_special(name: str) -> bool:
 
 
 def parameters(found: Found, *, bound: bool) -> tuple[FunctionParameter, ...] | None:
-    """What a call of a function must fit; None where nothing can be said. `bound`: through an
-    instance or `super()`, so that `self` is given already."""
+    """The parameters that a call of a function must fit; None if unknown. `bound`: called through
+    an instance or `super()`, so that `self` is already given."""
     definition = found.definition
     if definition is None or definition.opaque:
         return None
@@ -233,7 +233,7 @@ def parameters(found: Found, *, bound: bool) -> tuple[FunctionParameter, ...] | 
     if not own:
         return definition.parameters
     first = definition.parameters[:1]
-    # Of `def f(*args)` self is one of many.
+    # In `def f(*args)`, self is one of args.
     return (
         definition.parameters[1:]
         if first and first[0].kind < definitions.ARGS
@@ -242,7 +242,7 @@ def parameters(found: Found, *, bound: bool) -> tuple[FunctionParameter, ...] | 
 
 
 def candidates(view: InterfaceView, name: str) -> Iterator[tuple[str, str]]:
-    """Where a release defines something of a name itself: module and text."""
+    """The definitions of a name in a release, without imports: module and text."""
     for module, by_name in view.index.modules.items():
         text = view._text(module, name) if name in by_name else None
         if (

@@ -1,5 +1,5 @@
-"""Code against releases of the packages: what of it does not fit, since when, and where to go.
-Pure, over what was read."""
+"""Compares code with releases of the packages: what does not fit, since when, and what replaces it.
+Pure, over a Codebase."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _LABELS = {
     uses.PATCH: guards.TRY_ATTRIBUTE,
     uses.CALL: guards.TRY_CALL,
 }
-INSTEAD = "where another import failed"
+INSTEAD = "after another import failed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """A place in code that does not fit a release, or a note on one that does.
 
-    `path` is what is missing or called, `name` the parameter. `last` and `changed`: the newest
-    older release that it fits, and the one after; `first`: the release that brings it, where none
-    before has it. `moved`: where the same is now.
+    `path`: the missing or called name; `name`: the parameter. `last` and `changed`: the newest
+    older release that it fits, and the one after; `first`: the first later release that it fits, if
+    no older one does. `moved`: the new place of the name.
     """
 
     file: str
@@ -54,8 +54,8 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class PackageFit:
-    """How code fits a package: `failures` of its `uses` do not fit the `release` it was held
-    against; `newest` is the newest release that all fit, empty where there is none."""
+    """How code fits a package: `failures` of its `uses` do not fit the `release`; `newest` is the
+    newest release that all fit, empty if there is none."""
 
     package: str
     release: str
@@ -66,7 +66,7 @@ class PackageFit:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanReport:
-    """What a scan came to."""
+    """The result of a scan."""
 
     findings: tuple[Finding, ...]
     fits: tuple[PackageFit, ...]
@@ -77,13 +77,13 @@ class ScanReport:
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """What fails; not what is prepared for it, and no notes."""
+        """The failures, without guarded uses and notes."""
         return tuple(f for f in self.findings if f.level == FAILURE)
 
 
 @dataclass
 class _Judge:
-    """Judges each distinct use once a release."""
+    """Judges each distinct use once for each release."""
 
     index: InterfaceIndex
     known: dict[tuple[int, int], tuple[Problem, ...]] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class _Judge:
         return self.views.setdefault(place, InterfaceView(self.index, place))
 
     def placed(self, file: str, use: Use) -> _Placed:
-        """A use in its file, with a number that all uses have which are judged alike."""
+        """A use in its file, with a number shared by all equivalent uses."""
         alike = replace(use, line=0, column=0, guard=guards.NONE, attempt=0, instead_of=0)
         return _Placed(file=file, use=use, kind=self.kinds.setdefault(alike, len(self.kinds)))
 
@@ -105,7 +105,7 @@ class _Judge:
         return self.known[key]
 
     def fits(self, p: _Placed, problem: Problem, place: int) -> bool:
-        """Whether a release certainly does not have a problem that another one has."""
+        """Whether a release certainly does not have the problem."""
         view = self.view(place)
         if not any(_is_certain(view.resolve(target)) for target in p.use.targets):
             return False
@@ -117,7 +117,7 @@ def _is_certain(resolved: tuple[Found, ...] | Missing) -> bool:
 
 
 def _cause(problem: Problem) -> tuple[str, str]:
-    """What makes a problem the same in two releases, whatever else they say."""
+    """The identity of a problem in different releases."""
     if problem.kind in (calls.TOO_MANY, calls.KEYWORD_ONLY):
         return calls.TOO_MANY, ""
     return problem.kind, problem.name
@@ -139,11 +139,11 @@ def scan(
     withdrawn: Mapping[str, frozenset[str]],
     written_for: Mapping[str, str] | None = None,
 ) -> ScanReport:
-    """Hold code against releases, by package; with `written_for`, what changes silently between
-    these and those is noted, too. `withdrawn`: releases that nobody should take.
+    """Compare code with releases, by package; with `written_for`, also note silent changes since
+    those. `withdrawn`: yanked releases, which are never recommended.
 
     Raises:
-        UsageError: a release of which no interface is known.
+        UsageError: the interface of a release is unknown.
     """
     findings: list[Finding] = []
     fits = []
@@ -187,7 +187,7 @@ def _is_of(use: Use, package: str) -> bool:
 def _failing(
     placed: Sequence[_Placed], judge: _Judge, place: int
 ) -> Iterator[tuple[_Placed, Problem, str]]:
-    """What does not fit a release: with how it is guarded, empty where it is not."""
+    """The uses that do not fit a release, with their guard; empty without one."""
     attempts: dict[tuple[str, int], bool] = {}
     for p in placed:
         if p.use.attempt:
@@ -198,7 +198,7 @@ def _failing(
     for p in placed:
         failed = attempts.get((p.file, p.use.instead_of)) if p.use.instead_of else None
         if failed is False:
-            continue  # never run: what it stands in for is there
+            continue  # never run: the import that it replaces works
         for problem in judge.problems(p, place):
             guard = _guard(p.use, problem, judge.view(place))
             if p.use.instead_of and failed is None:
@@ -225,8 +225,8 @@ def _guard(use: Use, problem: Problem, view: InterfaceView) -> str:
 
 
 def _goes_on(look: guards.Look, view: InterfaceView) -> bool:
-    """Whether code that looks for a name certainly goes on, in a release; what is another package's
-    decides nothing."""
+    """Whether code that checks for a name continues in a release; checks of other packages are
+    ignored."""
     owner = packages.owner(look.target.module)
     if owner is None or owner != view.index.package:
         return True
@@ -241,7 +241,7 @@ def _findings(placed: Sequence[_Placed], judge: _Judge, place: int) -> Iterator[
     for p, problem, guard in _failing(placed, judge, place):
         patched = p.use.kind == uses.PATCH
         if not patched and problem.path in assigned:
-            continue  # the code puts it there itself
+            continue  # the code itself sets it
         level = NOTE if patched else GUARDED if guard else FAILURE
         kind = NOT_THERE_TO_SET if patched else problem.kind
         yield replace(_finding(p, problem, judge, place), level=level, guard=guard, kind=kind)
@@ -272,7 +272,7 @@ def _finding(p: _Placed, problem: Problem, judge: _Judge, place: int) -> Finding
 
 
 def _notes(placed: Sequence[_Placed], judge: _Judge, before: int, place: int) -> Iterator[Finding]:
-    """Calls that both releases take, and that come to something else."""
+    """Calls that both releases accept with a different meaning."""
     old, new = judge.view(before), judge.view(place)
     for p in placed:
         call = p.use.call
@@ -298,7 +298,7 @@ def _notes(placed: Sequence[_Placed], judge: _Judge, before: int, place: int) ->
 
 
 def _signature(use: Use, view: InterfaceView) -> tuple[str, Sequence[FunctionParameter]] | None:
-    """The one function that a call means, and its parameters."""
+    """The path and parameters of the one function that a call refers to; None if it is not one."""
     resolved = view.resolve(use.targets[0])
     if len(use.targets) != 1 or isinstance(resolved, Missing) or len(resolved) != 1:
         return None
@@ -307,7 +307,7 @@ def _signature(use: Use, view: InterfaceView) -> tuple[str, Sequence[FunctionPar
 
 
 def _newest(placed: Sequence[_Placed], judge: _Judge, withdrawn: frozenset[str]) -> str:
-    """The newest release that nothing fails with."""
+    """The newest release without failures."""
     assigned = {t for p in placed if p.use.kind == uses.PATCH for t in map(str, p.use.targets)}
     read = [p for p in placed if p.use.kind != uses.PATCH]
     if not read:

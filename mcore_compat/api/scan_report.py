@@ -1,4 +1,4 @@
-"""What a scan came to, as text, JSON and SARIF. Pure."""
+"""The result of a scan as text, JSON and SARIF. Pure."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from mcore_compat.api.scan import (
 from mcore_compat.base.foreign import plain
 
 WORDS = {
-    judgement.MISSING: "{path} is not there",
-    judgement.MODULE_MISSING: "module {path} is not there",
-    calls.UNKNOWN_KEYWORD: "{path} takes no {name}",
+    judgement.MISSING: "{path} does not exist",
+    judgement.MODULE_MISSING: "module {path} does not exist",
+    calls.UNKNOWN_KEYWORD: "{path} has no parameter {name}",
     calls.TOO_MANY: "{path}: too many arguments by position ({name})",
     calls.KEYWORD_ONLY: "{path} takes {name} by keyword only",
     calls.POSITIONAL_NOW: "{path} takes {name} by position only",
     calls.TWICE: "{path}: {name} is given by position and by keyword",
     calls.REQUIRED: "{path} requires {name}",
-    NOT_THERE_TO_SET: "{path} is set here, and nothing of that name is there",
+    NOT_THERE_TO_SET: "{path} is set here, but does not exist",
     ORDER_CHANGED: "{path}: another parameter at this position ({name})",
     DEFAULT_CHANGED: "{path}: another default ({name})",
 }
-"""By kind: what is said of a finding."""
+"""The message of a finding, by kind."""
 
 RULES = {kind: "mcore-compat/" + kind.replace(" ", "-") for kind in WORDS}
 _LEVELS = {FAILURE: "error", GUARDED: "note", NOTE: "note"}
 
 MOST_GUARDED = 20
-"""Lines of what is prepared for, unless all is asked for."""
+"""Maximum lines of guarded uses and notes without `--all`."""
 
 
 def message(finding: Finding) -> str:
@@ -57,29 +57,29 @@ def _since(finding: Finding) -> str:
     parts = []
     if finding.last:
         gone = finding.kind in (judgement.MISSING, judgement.MODULE_MISSING)
-        changed = "gone since" if gone else "so since"
+        changed = "removed in" if gone else "changed in"
         parts.append(f"{changed} {finding.changed}; {finding.last} was the last to fit")
     elif finding.first:
-        parts.append(f"comes with {finding.first}")
+        parts.append(f"added in {finding.first}")
     else:
-        parts.append("no release that is known fits")
+        parts.append("no known release fits")
     if finding.moved:
         parts.append(f"now {finding.moved}")
     return f" ({'; '.join(parts)})"
 
 
 def lines(report: ScanReport, *, every: bool = False) -> Iterator[str]:
-    """The report as text: failures, what is prepared for, notes, what could not be read, and how
-    each package fits."""
+    """The report as text: failures, guarded uses, notes, unreadable files, and how each package
+    fits."""
     for finding in report.findings:
         if finding.level == FAILURE:
             yield _line(finding)
-    yield from _less(report, GUARDED, "prepared for, and no failure", every)
+    yield from _less(report, GUARDED, "guarded, not a failure", every)
     yield from _less(report, NOTE, "notes", every)
     for file in report.unreadable:
         yield plain(f"{shown(file.file)}:{file.line}: not read: {file.why}")
     for package, count in report.own.items():
-        yield f"{count} files are of {package} itself, and were not read"
+        yield f"{count} files belong to {package} itself and were not checked"
     if report.findings or report.unreadable or report.own:
         yield ""
     for fit in report.fits:
@@ -114,7 +114,7 @@ def _fit(fit: PackageFit) -> str:
     if not fit.uses:
         return f"{what}: not used"
     if not fit.failures:
-        more = f"; {fit.newest}, the newest, too" if fit.newest not in ("", fit.release) else ""
+        more = f"; also {fit.newest}, the newest" if fit.newest not in ("", fit.release) else ""
         return f"{what}: all {fit.uses} uses fit{more}"
     newest = (
         f"the newest release that all of them fit is {fit.newest}"
@@ -145,8 +145,7 @@ def as_data(report: ScanReport) -> dict[str, Any]:
 
 
 def as_sarif(report: ScanReport, version: str) -> str:
-    """The report as SARIF 2.1.0, which code scanning services show beside the code; `version`:
-    this program's."""
+    """The report as SARIF 2.1.0, for code scanning services; `version`: of this program."""
     results = [
         {
             "ruleId": RULES[f.kind],

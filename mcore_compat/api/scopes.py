@@ -1,4 +1,4 @@
-"""Which names of a scope are imports, and of what: source text as `ast`, nothing is run. Pure."""
+"""Finds the names of a scope that are imports, and their origin, in an `ast`. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Scoped = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | as
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 _TARGETS = {"target", "targets", "optional_vars"}
-"""The parts of statements that names are bound in."""
+"""The fields of statements that bind names."""
 
 Imported = Callable[[ast.ImportFrom, str], tuple[Target, ...]]
-"""What `from … import name` gives: nothing where it is none of the packages'."""
+"""Resolves `from … import name`; empty if it is not from the packages."""
 
 
 @dataclass
 class Scope:
-    """The names that a scope binds: `imports`, by what they may be; `others`, whatever else."""
+    """The names that a scope binds: `imports` with their possible targets, and `others`."""
 
     of_class: bool = False
     imports: dict[str, list[Target]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ def scope_of(node: Scoped, imported: Imported) -> Scope:
 
 
 def _bind(node: ast.AST, scope: Scope, imported: Imported, *, fallback: bool) -> None:
-    """Add what a node binds; `fallback`: where an import failed, a value stands in."""
+    """Add the names that a node binds; `fallback`: in the handler of a failed import."""
     if isinstance(node, ast.Import):
         _bind_import(node, scope)
     elif isinstance(node, ast.ImportFrom):
@@ -52,7 +52,7 @@ def _bind(node: ast.AST, scope: Scope, imported: Imported, *, fallback: bool) ->
             elif not fallback:
                 scope.others.add(name)
     elif isinstance(node, ast.Assign) and _is_none(node.value):
-        return  # a name that is nothing yet, or nothing here
+        return  # a placeholder or fallback
     elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
         if not fallback:
             scope.others.add(node.name)
@@ -77,7 +77,7 @@ def _bind_below(node: ast.AST, scope: Scope, imported: Imported, *, fallback: bo
 
 
 def _stored(node: ast.expr, *, whole: bool) -> set[str]:
-    """The names that an expression binds: as what is assigned to (`whole`), or by `:=` in it."""
+    """The names that an expression binds: as an assignment target (`whole`), or by `:=`."""
     if isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and not whole):
         return set()
     found = set()
@@ -109,8 +109,8 @@ def _bind_import(node: ast.Import, scope: Scope) -> None:
 
 
 def lookup(scopes: Iterable[Scope], name: str) -> tuple[Target, ...]:
-    """What a name may be where it is used; `scopes`, the innermost first. Empty where it is none
-    of an import, or may be something else, too."""
+    """The possible targets of a name; `scopes`: the innermost first. Empty if it is not an import,
+    or may be something else."""
     innermost = True
     for scope in scopes:
         if scope.of_class and not innermost:

@@ -1,4 +1,4 @@
-"""The sources of a release: from its wheel, into a folder that is thrown away."""
+"""Extracts the sources of a release from its wheel into a temporary folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOR_LINUX = re.compile(r"-any\.whl$|linux\w*_x86_64\.")
 
 
 def gather(package: IndexedPackage, version: str, folder: Path, index: Client) -> None:
-    """Lay out the Python sources of a release below a folder; each folder of them is a package.
+    """Write the Python sources of a release below a folder; each folder of them is a package.
 
     Raises:
         InfrastructureError: the index did not answer, or no wheel of the release has sources.
@@ -52,14 +52,14 @@ def digests(package: IndexedPackage, version: str, index: Client) -> dict[str, s
 
 
 def _wheel(files: Sequence[Any], version: str) -> Any | None:
-    """A wheel of a release: their sources are alike, so that of the oldest Python will do."""
+    """A wheel of a release: all have the same sources, so any will do."""
     wheels = [f for f in files if f.version == version and f.package_type == "wheel"]
     fitting = [f for f in wheels if _FOR_LINUX.search(f.filename)] or wheels
     return min(fitting, key=lambda f: str(f.filename), default=None)
 
 
 def _complete(folder: Path) -> None:
-    """Folders without `__init__.py` can be imported from, too; griffe passes over them."""
+    """Add `__init__.py` to folders without one: Python can import them, but griffe ignores them."""
     for file in list(folder.rglob("*.py")):
         for place in file.relative_to(folder).parents[:-1]:
             init = folder / place / "__init__.py"

@@ -1,4 +1,4 @@
-"""Source text → what it takes of the packages: imports, attributes, calls. Nothing of it is run."""
+"""Finds imports, attributes and calls of the packages in source text, without running it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Origin = Callable[[ast.ImportFrom, str], tuple[Target, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """One place in code that takes something of a package. `targets`: what it may be, one of them
-    is enough; `attempt`: the `try` whose import it is, `instead_of`: the one after whose failure
-    alone it is run."""
+    """One use of a package in code. `targets`: what it may refer to, of which one must fit;
+    `attempt`: the `try` that contains the import; `instead_of`: the `try` after whose failure it
+    runs."""
 
     line: int
     column: int
@@ -37,8 +37,8 @@ class Use:
 
 
 def normal(target: Target) -> Target | None:
-    """A name as one of a package's, by the longest module that is certainly one; None where it is
-    no package's."""
+    """A target as a name of a package, below its root module if necessary; None if it does not
+    belong to one."""
     if packages.owner(target.module):
         return target
     package = packages.owner(str(target))
@@ -49,12 +49,12 @@ def normal(target: Target) -> Target | None:
 
 
 def leads_to_one(path: str) -> bool:
-    """Whether a module is above one of the packages': `megatron`."""
+    """Whether a module is a parent of a package's root: `megatron`."""
     return any(p.root.startswith(f"{path}.") for p in packages.PACKAGES)
 
 
 def uses(module: ast.Module, origin: Origin) -> list[Use]:
-    """All that a module takes; `origin`: what its `from … import` give."""
+    """All uses in a module; `origin` resolves its `from … import`."""
     reader = _Reader(module, origin)
     reader.block(module.body)
     return reader.found
@@ -138,7 +138,7 @@ class _Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _targets(self, node: ast.expr) -> tuple[Target, ...]:
-        """What a name, or an attribute of one, may be of the packages."""
+        """The possible targets of a name or attribute."""
         names: list[str] = []
         while isinstance(node, ast.Attribute):
             names.append(node.attr)
@@ -216,7 +216,7 @@ class _Reader(ast.NodeVisitor):
     # What guards it.
 
     def _of(self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Guard:
-        """What decorators such as `skipif` say."""
+        """The guard of decorators such as `skipif`."""
         every = [self._test(d) for d in node.decorator_list if isinstance(d, ast.Call)]
         labels = frozenset().union(*(g.labels for g in every)) if every else frozenset()
         return Guard(labels=labels)
@@ -239,7 +239,7 @@ class _Reader(ast.NodeVisitor):
             self.visit(node)
 
     def block(self, statements: Sequence[ast.stmt]) -> None:
-        """Visit statements; what follows `if not hasattr(…): return` is guarded by it."""
+        """Visit statements; `if not hasattr(…): return` guards those after it."""
         before = self._within
         for statement in statements:
             self.visit(statement)

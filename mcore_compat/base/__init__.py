@@ -1,1 +1,1 @@
-"""Files, processes, errors, progress: no word of the domain."""
+"""Files, processes, errors, progress: nothing specific to megatron-core or ModelOpt."""

@@ -1,4 +1,4 @@
-"""Files of data, and text in JSON or TOML, of which anybody may have made anything."""
+"""Reads data files and JSON or TOML text that may be malformed in any way."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import msgspec
 
 
 class DataError(ValueError):
-    """What was read is of no use; says why in a few words, without the file's name."""
+    """The data cannot be used; says why in a few words, without the file's name."""
 
 
 def text_of(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        FileNotFoundError: there is none.
-        DataError: it is no regular file (to read a pipe may take for ever), may not be read, or is
-            no text.
+        FileNotFoundError: the file does not exist.
+        DataError: it is not a regular file (reading a pipe may block forever), permission is
+            denied, or it is not text.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError("it is no regular file")
+            raise DataError("not a regular file")
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DataError(error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"it is no text in UTF-8: {error.reason} at byte {error.start}") from None
+        raise DataError(f"not UTF-8 text: {error.reason} at byte {error.start}") from None
     except ValueError as error:  # a path with a zero byte
         raise DataError(str(error)) from None
 
 
 def json_of(text: str | bytes, kind: Any = Any) -> Any:
-    """What a text in JSON says, as a type.
+    """Decode JSON text as `kind`.
 
     Raises:
-        DataError: it is no JSON, not of the type, or nested more deeply than data is.
+        DataError: it is not JSON, does not match the type, or is nested too deeply.
     """
     try:
         return msgspec.json.decode(text, type=kind)
@@ -50,10 +50,10 @@ def json_of(text: str | bytes, kind: Any = Any) -> Any:
 
 
 def toml_of(text: str) -> dict[str, Any]:
-    """What a text in TOML says.
+    """Decode TOML text.
 
     Raises:
-        DataError: it is no TOML, or nested more deeply than data is.
+        DataError: it is not TOML, or is nested too deeply.
     """
     import tomllib
 
@@ -61,8 +61,8 @@ def toml_of(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise DataError(DEEP) from None
-    except ValueError as error:  # no TOML, or a number that is too long
+    except ValueError as error:  # not TOML, or a number that is too long
         raise DataError(str(error)) from None
 
 
-DEEP = "it is nested too deeply"
+DEEP = "nested too deeply"

@@ -1,7 +1,7 @@
-"""Every way this tool ends early: one class each, with its exit code and a one-line message.
+"""Every way this program ends early: one class each, with an exit code and a one-line message.
 
-A message says what was wrong, where, and the nearest valid choice. Nothing here is
-published as incompatibility: that is an outcome (`mcore_compat.core.outcomes`), not an error.
+A message says what was wrong, where, and the nearest valid choice. None of these is published as
+an incompatibility: that is an outcome (`mcore_compat.core.outcomes`), not an error.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 
 
 class CompatError(Exception):
-    """A fatal error of ours; `exit_code` is what the process ends with."""
+    """A fatal error of this program; `exit_code` is the exit code of the process."""
 
     exit_code = 2
 
 
 class UsageError(CompatError):
-    """What the user typed cannot be understood or names nothing."""
+    """The user's input is invalid, or names something that does not exist."""
 
 
 class MatrixError(CompatError):
@@ -25,35 +25,35 @@ class MatrixError(CompatError):
 
 
 class LockError(CompatError):
-    """A lock is corrupt or is not the lock of the cell it is named after."""
+    """A lock file is corrupt, or belongs to another cell than its name says."""
 
 
 class EvidenceError(CompatError):
-    """An evidence file is corrupt or does not follow its schema."""
+    """A result file is corrupt or does not follow its schema."""
 
 
 class InterpreterError(CompatError):
-    """The Python that a cell needs was found nowhere."""
+    """The Python interpreter that a cell needs was not found."""
 
 
 class InfrastructureError(CompatError):
-    """Network, disk, memory or an interruption: retried, never published as incompatibility."""
+    """Network, disk, memory or an interruption: retried, never published as an incompatibility."""
 
     exit_code = 3
 
 
 class WrongFileError(InfrastructureError):
-    """An index has other files than those that a lock names."""
+    """The package index has other files than those that a lock names."""
 
 
 class Interrupted(InfrastructureError):
-    """Ctrl-C or SIGTERM; what was learnt is kept and the next run continues."""
+    """Ctrl-C or SIGTERM; finished work is kept and the next run continues."""
 
     exit_code = 130
 
 
 class ExitCode(int):
-    """What a process ends with where a verdict was given; `why`: in the one line that matters."""
+    """The exit code of a command that gave a verdict; `why`: the reason in one line."""
 
     why: str
 
@@ -64,27 +64,27 @@ class ExitCode(int):
 
 
 LONGEST = 400
-"""Characters of an error: what is longer is no line any more."""
+"""The maximum length of an error line, in characters."""
 
 
 def one_line(error: CompatError) -> str:
-    """An error as it is printed: one line that a terminal may have, whatever was typed or lies in a
-    file. Of one that is too long the middle is left out: it begins with what was wrong and ends
-    with the way out."""
+    """An error as it is printed: one line, safe for a terminal whatever the user typed or a file
+    contains. If it is too long the middle is cut: the start says what was wrong, the end what to
+    do."""
     line = f"mcore-compat: {printable(str(error))}"
     half = (LONGEST - 3) // 2
     return line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}"
 
 
 def printable(text: str) -> str:
-    """A text with what is no character to be seen as its escape, as in Python."""
+    """The text with every unprintable character replaced by its Python escape."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
-    """`'; did you mean "x"?'` for the closest choice, or a short list of them, or nothing."""
+    """`'; did you mean "x"?'` for the closest choice, else a short list of choices, else ""."""
     known = list(choices)
     close = difflib.get_close_matches(value, known, n=len(known) or 1, cutoff=0.5)
     if close:
@@ -95,16 +95,16 @@ def nearest(value: str, choices: Iterable[str]) -> str:
 
 
 def slip(typed: str, meant: str) -> tuple[int, bool, bool, bool]:
-    """How likely somebody typed a word who meant another, the likeliest first: by edits, of which
-    two letters that changed places are one, and where edits are as many by letters that are the
-    same, then by the first letter, which is seldom wrong, then by the length."""
+    """A sort key for how likely `typed` is a typo of `meant`, the most likely first: by number of
+    edits (a swap of neighbours counts as one), then by having the same letters, then by the first
+    letter, which is seldom wrong, then by length."""
     first, length = typed[:1] != meant[:1], len(typed) != len(meant)
     return edits(typed, meant), sorted(typed) != sorted(meant), first, length
 
 
 def edits(typed: str, meant: str) -> int:
-    """How many letters are to be put in, left out, taken for others, or swapped with the next
-    (optimal string alignment)."""
+    """The number of insertions, deletions, substitutions and swaps of neighbours (optimal string
+    alignment)."""
     before: list[int] = []
     last = list(range(len(meant) + 1))
     for i, letter in enumerate(typed, 1):

@@ -1,6 +1,7 @@
-"""What foreign programs say where the machine has no more of something. Standard library only.
+"""Recognizes messages of other programs about exhausted disk, memory and other limits.
 
-The one list: what tells a fault of the machine from one of a package asks here.
+Standard library only. This is the one list: all code that distinguishes a fault of the machine
+from a fault of a package uses it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 _TYPES = frozenset({"OutOfMemoryError", "MemoryError", "bad_alloc"})
-"""Exceptions that say that memory ran out, the device's or the machine's."""
+"""Exceptions that mean that memory ran out, on the GPU or the machine."""
 
 _EXHAUSTED = re.compile(
     r"No space left on device|Disk quota exceeded|Read-only file system|Too many open files"
@@ -23,15 +24,15 @@ _EXHAUSTED = re.compile(
     r"|Killed signal terminated program|signal 9 [\[(]Kill|MemoryError",
     re.IGNORECASE,
 )
-"""What the kernel, the C library, Python, compilers, torch and NCCL say where disk, memory, shared
-memory, files or processes ran out. The numbers are Linux's EIO, ENOMEM, ENFILE, EMFILE, EFBIG,
-ENOSPC, EROFS, ESTALE and EDQUOT. Memory for thread-local storage is not among them: how much of it
-libraries ask for is the packages' own."""
+"""Messages of the kernel, the C library, Python, compilers, torch and NCCL when disk, memory,
+shared memory, file descriptors or processes run out. The numbers are Linux's EIO, ENOMEM, ENFILE,
+EMFILE, EFBIG, ENOSPC, EROFS, ESTALE and EDQUOT. A lack of thread-local storage is not included:
+how much libraries request is a property of the packages."""
 
 
 def line_of(lines: Iterable[str], also: re.Pattern[str] | None = None) -> str | None:
-    """The first line that says so, printable and cut short; None where none does. `also`: what is
-    looked for besides."""
+    """The first line that reports exhaustion, printable and cut to 300 characters, or None. `also`:
+    a further pattern to look for."""
     for line in lines:
         kind = line.partition(":")[0].rpartition(".")[2]
         if kind in _TYPES or _EXHAUSTED.search(line) or (also and also.search(line)):
@@ -40,7 +41,7 @@ def line_of(lines: Iterable[str], also: re.Pattern[str] | None = None) -> str | 
 
 
 def ran_out(output: str) -> str | None:
-    """In a few words, what a program that failed had no more of, by its output."""
+    """What a failed program ran out of according to its output, in a few words, or None."""
     line = line_of(output.splitlines())
     if line and re.search(r"memory|Kill|bad_alloc", line):
         return "memory ran out"

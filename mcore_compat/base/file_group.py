@@ -1,4 +1,4 @@
-"""Several files that belong together: all of them are written, or none."""
+"""Writes several files that belong together: all of them, or none."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from mcore_compat.base import files, watched
 from mcore_compat.base.errors import InfrastructureError
 
 Text = str | Iterable[str]
-"""Of a file, or its pieces."""
+"""The text of a file, or its pieces."""
 
 _LEFT = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(\.old)?")
-"""How a file or folder is named beside its place, here and in `files.write_text`."""
+"""The name of a temporary file or folder beside its target, here and in `files.write_text`."""
 
 OLD_S = 3600.0
-"""What is younger may be another process's that is just writing."""
+"""A younger temporary file may belong to a process that is still writing it."""
 
 
 def write_all(texts: Mapping[Path, Text | None]) -> None:
-    """Write each text to its path, in this order; None takes the file away.
+    """Write each text to its path, in this order; None removes the file.
 
-    All are on the disk, beside their places, before the first is renamed. Where a rename fails,
-    those before it are taken back. A process that is killed between two leaves the later as they
-    were: the order is the caller's.
+    All files are on the disk, beside their targets, before the first is renamed. If a rename
+    fails, the earlier ones are undone. If the process is killed between two renames, the later
+    files stay unchanged: the caller chooses the order.
 
     Raises:
-        InfrastructureError: the disk is full or not writable; every file is then as it was.
+        InfrastructureError: the disk is full or not writable; every file is then unchanged.
     """
     with Changes() as changes:
         for path, text in texts.items():
@@ -45,13 +45,13 @@ def write_all(texts: Mapping[Path, Text | None]) -> None:
 
 
 class Changes:
-    """Files and folders that are written, or removed, all together or not at all.
+    """A set of files and folders that are written or removed all together or not at all.
 
-    Each is written whole beside its place; `commit` puts all of them in their places, in order, and
-    where one cannot be put there, takes back those that were: for that nothing has to be written.
-    What was not committed when the `with` block ends is removed, by the watchdog where this process
-    is killed. Only a kill in the middle of `commit` leaves some of them new, each whole. What no
-    watchdog could remove, the next change of the same files does.
+    Each is first written completely beside its target. `commit` moves all of them to their
+    targets, in order; if a move fails, it undoes the earlier ones, which needs no disk space.
+    Whatever is not committed when the `with` block ends is removed, by the watchdog if this process
+    is killed. Only a kill in the middle of `commit` leaves some files new and some old, each
+    complete. Leftovers that no watchdog removed are removed by the next change of the same files.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Changes:
             _discard(self._beside(path))
         self._watched.close()
         for folder in sorted(self._made, reverse=True):
-            with contextlib.suppress(OSError):  # not empty: something was put there
+            with contextlib.suppress(OSError):  # not empty: another process uses it
                 folder.rmdir()
 
     def _beside(self, path: Path) -> Path:
@@ -79,8 +79,8 @@ class Changes:
         return path.with_name(f".{path.name}.{self._mark}.old")
 
     def expect(self, paths: Iterable[Path]) -> None:
-        """Say what a forked process may `write` with these changes, so that what it leaves is
-        removed; `written` says what it did."""
+        """Announce the paths that a forked process may `write`, so that its leftovers are removed;
+        call `written` with those that it did write."""
         for path in paths:
             if path in self._expected:
                 continue
@@ -90,11 +90,11 @@ class Changes:
             self._made.update(dict.fromkeys(missing))
 
     def written(self, paths: Iterable[Path]) -> None:
-        """Take over what a forked process has written."""
+        """Add the paths that a forked process has written to these changes."""
         self._changed.update(dict.fromkeys(paths, True))
 
     def write(self, path: Path, text: Text, *, durable: bool = True) -> None:
-        """Write a file, or its pieces, beside its place; `durable`: as in `files.write_text`.
+        """Write a text, or its pieces, beside its target; `durable`: as in `files.write_text`.
 
         Raises:
             InfrastructureError: the disk is full or not writable.
@@ -105,7 +105,7 @@ class Changes:
         try:
             with files.disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # A forked process may be killed here: no name that its parent does not know.
+                # A forked process may be killed here, so the parent must know the name.
                 with open(beside, "w", encoding="utf-8", newline="\n") as out:
                     files.write_into(out, text, durable=durable)
                 os.chmod(beside, 0o644)
@@ -115,8 +115,8 @@ class Changes:
     def write_folder(
         self, folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
     ) -> int:
-        """Write files, each a path within a folder and a text, beside its place; how many. What is
-        `also` to be there is made by a process of its own meanwhile.
+        """Write the files of a folder, as pairs of relative path and text, beside its target. A
+        forked process writes those of `also` at the same time. Returns the number of files.
 
         Raises:
             InfrastructureError: the disk is full or not writable.
@@ -128,14 +128,14 @@ class Changes:
             return files.write_pages(self._beside(folder), pages, also)
 
     def remove(self, path: Path) -> None:
-        """Remove a file, where it is there."""
+        """Remove a file, if it exists."""
         self._changed[path] = False
 
     def commit(self) -> None:
-        """Put all in their places.
+        """Move all files to their targets.
 
         Raises:
-            InfrastructureError: the disk is full or not writable; all is then as it was.
+            InfrastructureError: the disk is full or not writable; all files are then unchanged.
         """
         done: list[Path] = []
         try:
@@ -149,7 +149,7 @@ class Changes:
                         path.unlink(missing_ok=True)
         except BaseException:
             for path in reversed(done):
-                with contextlib.suppress(OSError):  # the others are still to be taken back
+                with contextlib.suppress(OSError):  # the others must still be undone
                     self._take_back(path)
             raise
         for path in done:
@@ -158,7 +158,7 @@ class Changes:
         self._changed = {}
 
     def _keep(self, path: Path) -> None:
-        """Keep what is in a place until all is done; a file stays there meanwhile."""
+        """Keep the old content of a target until all is done; an old file also stays in place."""
         if path.is_dir() and not path.is_symlink():
             os.rename(path, self._old(path))
         elif path.exists():
@@ -168,10 +168,10 @@ class Changes:
                 shutil.copy2(path, self._old(path))
 
     def _take_back(self, path: Path) -> None:
-        """Put back what was kept; where nothing was, nothing was there."""
+        """Restore the old content of a target; without any, remove the new one."""
         old, beside = self._old(path), self._beside(path)
         placed = self._changed[path] and not beside.exists()
-        # By a copy where a rename is refused.
+        # `move` copies if a rename is refused.
         if placed and (path.is_dir() or not old.exists()):
             shutil.move(path, beside)
         if old.exists():
@@ -181,10 +181,10 @@ class Changes:
 
 
 def _sweep(paths: Sequence[Path]) -> None:
-    """Remove what writers of these paths have left beside them, who are dead by now."""
+    """Remove temporary files beside these paths whose writers are dead."""
     meant = set(paths)
     for folder in {path.parent for path in paths}:
-        # What is left takes nothing from what was written: no reason to fail.
+        # Leftovers do not affect the written files: not a reason to fail.
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 left = _LEFT.fullmatch(entry.name)
@@ -195,7 +195,7 @@ def _sweep(paths: Sequence[Path]) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Remove a file or a folder, where it is there."""
+    """Remove a file or a folder, if it exists."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

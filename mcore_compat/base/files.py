@@ -1,4 +1,4 @@
-"""Files that a person opens: written whole or not at all, the same bytes for the same input."""
+"""Writes files completely or not at all, with the same bytes for the same input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mcore_compat.base.forks import forked
 
 
 def home() -> Path:
-    """Where environments, wheels and logs live: `$MCORE_COMPAT_HOME`, else the user's cache."""
+    """The folder of environments, wheels and logs: `$MCORE_COMPAT_HOME`, else the user's cache."""
     named = os.environ.get("MCORE_COMPAT_HOME")
     if named:
         return Path(named).expanduser().resolve()
@@ -27,7 +27,7 @@ def home() -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as it can be typed here: relative to the working directory where it lies below it."""
+    """A path as the user would type it: relative if it is below the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
@@ -39,13 +39,12 @@ _OF_THE_DISK = frozenset(
         *("ENOMEM", "ESTALE", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"),
     )
 )
-"""What the operating system says where a disk, a limit, or what lies in the way lets nothing be
-written."""
+"""Error numbers of writes that fail because of the disk, a limit, or a file in the way."""
 
 
 @contextlib.contextmanager
 def disk_errors(what: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one clear `InfrastructureError` that names `what`."""
+    """Turn disk errors into one clear `InfrastructureError` that names `what`."""
     try:
         yield
     except OSError as error:
@@ -55,7 +54,7 @@ def disk_errors(what: Path) -> Iterator[None]:
 
 
 def in_the_way(path: Path) -> Path | None:
-    """What stands where a folder of `path` must be, and is none; None where nothing does."""
+    """A file where `path` needs a folder; None if there is none."""
     there = next(folder for folder in path.absolute().parents if folder.exists())
     return None if there.is_dir() else there
 
@@ -63,11 +62,11 @@ def in_the_way(path: Path) -> Path | None:
 def write_text(path: Path, text: str | Iterable[str], *, durable: bool = True) -> None:
     """Write `text`, or its pieces, to `path` through a temporary file, fsync and rename.
 
-    Not `durable`: without the fsync, for what is made again where a power cut took it. An fsync
-    waits for all that was written before, and that may be a whole environment.
+    Not `durable`: without the fsync, for files that can be made again after a power cut. An fsync
+    waits for all earlier writes, which may be a whole environment.
 
     Raises:
-        InfrastructureError: the disk is full or not writable; `path` is then as it was.
+        InfrastructureError: the disk is full or not writable; `path` is then unchanged.
     """
     with _replaced(path) as handle, os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
         write_into(out, text, durable=durable)
@@ -83,7 +82,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _replaced(path: Path) -> Iterator[int]:
-    """A file beside `path` to be written, which takes its place when all went well."""
+    """An open temporary file beside `path`, which replaces `path` if the block succeeds."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -99,7 +98,7 @@ def _replaced(path: Path) -> Iterator[int]:
 
 
 def write_into(out: TextIO, text: str | Iterable[str], *, durable: bool) -> None:
-    """Write `text`, or its pieces, into an open file, as `write_text`."""
+    """Write `text`, or its pieces, into an open file, as `write_text` does."""
     for part in (text,) if isinstance(text, str) else text:
         out.write(part)
     out.flush()
@@ -110,8 +109,8 @@ def write_into(out: TextIO, text: str | Iterable[str], *, durable: bool) -> None
 def write_pages(
     folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]]
 ) -> int:
-    """Write files into a new folder: `(name, text)`; those of `also` by a forked process. How
-    many."""
+    """Write files, as pairs of name and text, into a new folder; a forked process writes those of
+    `also`. Returns the number of files."""
     with forked(lambda: _write_all(folder, also)) as other:
         return _write_all(folder, pages) + other()
 
@@ -130,12 +129,12 @@ def _write_all(folder: Path, pages: Iterable[tuple[str, str]]) -> int:
 
 
 def dump_json(data: Any) -> str:
-    """Sorted, indented JSON with a final newline. Keys are texts."""
+    """Sorted, indented JSON with a final newline. Keys are strings."""
     return _seen(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
 def _seen(text: str) -> str:
-    """JSON in which each character that is not seen is written as its escape: the same data."""
+    """The same JSON data with each invisible character written as its escape."""
     if text.isascii() and "\x7f" not in text:
         return text
     return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
@@ -146,13 +145,13 @@ def _escape(character: str) -> str:
 
 
 def json_with_rows(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> str:
-    """As `dump_json` of a mapping that is not empty, with one more key at its end: a list whose
-    elements are a line each."""
+    """As `dump_json` of a non-empty mapping, with one more key at the end: `name`, a list with one
+    element a line."""
     return "".join(json_pieces(data, name, rows))
 
 
 def json_pieces(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> Iterator[str]:
-    """As `json_with_rows`, in pieces: the whole text is never in memory."""
+    """As `json_with_rows`, in pieces, so that the whole text is never in memory."""
     yield f'{dump_json(data)[:-3]},\n "{name}": ['
     between = "\n  "
     for row in rows:
@@ -179,7 +178,7 @@ def sha256_file(path: Path) -> str:
 
 def sha256_tree(folder: Path, pattern: str = "*.py", *, deep: bool = True) -> str:
     """Digest of the names and contents of the files below `folder` that match `pattern`; not
-    `deep`: of those that lie in the folder itself."""
+    `deep`: of those directly in the folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob(pattern) if deep else folder.glob(pattern)):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")

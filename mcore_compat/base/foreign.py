@@ -1,7 +1,7 @@
-"""Text and JSON that others wrote: made harmless where it comes in.
+"""Cleans untrusted text and JSON where it enters the program.
 
-Foreign is whatever a package under test, another machine or a file says. `plain` is the one place
-where its text is cleaned, `decode` the one place where its JSON is read.
+Untrusted is everything that comes from a package under test, another machine or a file. `plain` is
+the one place that cleans such text, `decode` the one place that reads such JSON.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ import msgspec
 from mcore_compat.base.errors import EvidenceError
 
 MOST_BYTES = 64 << 20
-"""Of a file that is read: the largest result is a hundredth of it."""
+"""The maximum size of a file; the largest result is a hundredth of it."""
 
 DEEPEST = 30
-"""Lists and mappings within each other: what the suite records has five."""
+"""The maximum nesting of lists and mappings; results have five levels."""
 
-_TOO_DEEP = f"it is nested more than {DEEPEST} deep"
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""Control characters but for the tab and the line's end, what has no width, what turns the
-direction of a text, other ends of lines, and halves of pairs."""
+"""Control characters except tab and newline, zero-width characters, changes of text direction,
+other line separators, and unpaired surrogates."""
 
 _ESCAPED = re.compile(r"\\[ubfr]")
-"""In JSON: what may stand for a character that is not seen, or for any other."""
+"""A JSON escape that may stand for any character, also an invisible one."""
 
 
 def plain(text: str) -> str:
-    """Foreign text without what is not seen; `\ufffd` stands in its place."""
+    """The text with `\ufffd` in place of each invisible character."""
     if text.isascii() and text.isprintable():
         return text
     return UNSEEN.sub("\ufffd", text)
 
 
 def line(text: str, most: int | None = None) -> str:
-    """Foreign text on one line, cut to `most` characters."""
+    """The text cleaned, on one line, cut to `most` characters."""
     words = " ".join(plain(text).split())
     return words if most is None or len(words) <= most else f"{words[: most - 1]}…"
 
 
 def cleaned(value: Any, change: Callable[[str], str] | None = None, depth: int = DEEPEST) -> Any:
-    """Foreign data with every text in it, keys too, made `plain`; before that, `change`d.
+    """The data with every string, keys too, passed through `change` and then `plain`.
 
     Raises:
-        ValueError: two keys are the same then, or it is nested more than `depth` deep.
+        ValueError: two keys become equal, or the nesting exceeds `depth`.
     """
     if isinstance(value, str):
         return plain(change(value) if change else value)
@@ -64,7 +64,7 @@ def cleaned(value: Any, change: Callable[[str], str] | None = None, depth: int =
             cleaned(key, change): cleaned(one, change, depth - 1) for key, one in value.items()
         }
         if len(pairs) != len(value):
-            raise ValueError("two of its keys are the same once they are cleaned")
+            raise ValueError("two keys are equal after cleaning")
         return pairs
     if isinstance(value, (list, tuple)):
         return [cleaned(one, change, depth - 1) for one in value]
@@ -72,16 +72,16 @@ def cleaned(value: Any, change: Callable[[str], str] | None = None, depth: int =
 
 
 def decode(text: str) -> Any:
-    """The data of a JSON text, its texts `plain`.
+    """The data of a JSON text, with all strings `plain`.
 
     Raises:
-        ValueError: it is no JSON, has a key twice, is nested too deeply, or has a number that no
-            float holds. Says which.
+        ValueError: it is not JSON, has a key twice, is nested too deeply, or has a number that
+            does not fit a float. The message says which.
     """
     try:
         data = msgspec.json.decode(text)
         _refuse_depth(data)
-        # A key that comes twice is lost, and with it a colon, unless it is written as an escape.
+        # A duplicate key is lost, and with it a colon, unless colons are written as escapes.
         escaped = _ESCAPED.search(text) is not None
         if escaped or text.count(":") != msgspec.json.encode(data).count(b":"):
             json.loads(text, object_pairs_hook=_once)
@@ -90,12 +90,12 @@ def decode(text: str) -> Any:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise ValueError(f"it is no JSON: {error}") from None
+        raise ValueError(f"not valid JSON: {error}") from None
     return data
 
 
 def _refuse_depth(data: Any) -> None:
-    """Refuse what recursive code could not walk; by level, so that this walks anything."""
+    """Raise ValueError for data too deep for recursive code; iterates by level itself."""
     level = [data] if type(data) in (dict, list) else []
     for _ in range(DEEPEST):
         level = [
@@ -114,33 +114,33 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {line(twice, 60)!r} comes twice")
+        raise ValueError(f"duplicate key {line(twice, 60)!r}")
     return data
 
 
 def read(path: Path, what: str | None = None) -> str:
-    """The text of a foreign file, `what` it is called.
+    """The text of an untrusted file; `what`: its name in errors.
 
     Raises:
-        OSError: the system lets nobody read it.
-        EvidenceError: it is not UTF-8, larger than any that is meant, or no regular file: to read a
-            pipe may take for ever.
+        OSError: the operating system refuses to read it.
+        EvidenceError: it is not UTF-8, larger than MOST_BYTES, or not a regular file (reading a
+            pipe may block forever).
     """
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # the system refuses a folder itself
-        raise EvidenceError(f"{what or path} is no regular file")
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a folder raises OSError below
+        raise EvidenceError(f"{what or path} is not a regular file")
     with path.open("rb") as file:
         return text_of(file.read(MOST_BYTES + 1), what or str(path))
 
 
 def text_of(data: bytes, what: str) -> str:
-    """The text of a foreign file.
+    """Decode the content of an untrusted file.
 
     Raises:
-        EvidenceError: it is not UTF-8, or larger than any that is meant.
+        EvidenceError: it is not UTF-8, or larger than MOST_BYTES.
     """
     if len(data) > MOST_BYTES:
-        raise EvidenceError(f"{what} has more than {MOST_BYTES >> 20} MiB")
+        raise EvidenceError(f"{what} is larger than {MOST_BYTES >> 20} MiB")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A call in a forked process, for work that needs what is in memory here and can wait there."""
+"""Runs a call in a forked process, for parallel work on data that is already in memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
-    """Run `call` in a forked process from the start of the `with` block on; what is yielded waits
-    for it, returns what it returned and raises what it raised, or an InfrastructureError where the
-    process was killed, as where memory is short. One that nobody has waited for is ended, and one
-    whose parent dies, however that dies.
+    """Start `call` in a forked process. The yielded function waits for it and returns its result
+    or raises its exception, or InfrastructureError if the process was killed (by a lack of memory,
+    for example). The process is killed if nobody waits for it or its parent dies.
 
-    Only for processes of one thread. What `call` returns or raises must be picklable.
+    Only for processes with one thread. Results and exceptions must be picklable.
     """
     import multiprocessing  # slow to import, and most commands fork nothing
 
@@ -34,7 +33,7 @@ def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
         try:
             value, error = receiver.recv()
         except EOFError:
-            why = "a process that was to write files was killed; try again"
+            why = "a forked process was killed while writing files; try again"
             raise InfrastructureError(why) from None
         if error is not None:
             raise error
@@ -45,7 +44,7 @@ def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
         yield result
     finally:
         with contextlib.suppress(PermissionError):  # some sandboxes refuse all signals
-            child.kill()  # what it had to say is said, or nobody waits for it any more
+            child.kill()  # its result was received, or nobody waits for it any more
         receiver.close()
         child.join()
 
@@ -54,10 +53,12 @@ def _answer(call: Callable[[], object], sender: Any, parent: int) -> None:
     from mcore_compat.base import processes  # slow to import, too
 
     processes.die_with_parent(signal.SIGKILL)
-    # What the parent does at a signal is not for this process, which just dies of it.
+    # The parent's signal handlers are not for this process, which simply ends.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the parent, too
-    if os.getppid() != parent:  # it died before that was asked for
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C also reaches the parent, which ends this process
+    if os.getppid() != parent:  # the parent died before `die_with_parent` took effect
         return
     try:
         sender.send((call(), None))

@@ -1,12 +1,13 @@
-"""Which processes belong to which run: each carries a mark in its environment, and whatever it
-starts inherits that, in whatever session or process group.
+"""Finds the processes that belong to a run by a mark in their environment, which child processes
+inherit in every session and process group.
 
-A mark is `PID.START.COUNT`: the process that called `processes.run`, when that started (a number
-comes around again), and which of its calls it was. `PID.START` stands for all its calls. Where one
-of ours starts another, the inner one's processes carry both marks: they end with the outer, too.
+A mark is `PID.START.COUNT`: the process that called `processes.run`, its start time (because PIDs
+are reused), and the number of the call. `PID.START` stands for all calls of that process. If one
+mcore-compat process starts another, the inner one's children carry both marks: they end with the
+outer process, too.
 
-One that empties its environment is found by its session or its parent; only if it also leaves the
-session and its parent is gone, nothing tells any more whose it is.
+A process that clears its environment is found by its session or its parent. Only one that also
+left the session and lost its parent cannot be found.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ import time
 from collections.abc import Iterator
 
 VARIABLE = "MCORE_COMPAT_RUN"
-"""Holds the marks, the outermost first, with a space between."""
+"""Holds the marks, separated by spaces, the outermost first."""
 
 EXEMPT = "MCORE_COMPAT_WATCHDOG"
-"""Who has this variable ends by itself, after what it watches."""
+"""A process with this variable is a watchdog and ends itself after the process it watches."""
 
 _EXITING = 0x4
-"""PF_EXITING of the kernel's `linux/sched.h`: the process is just ending."""
+"""PF_EXITING of the kernel's `linux/sched.h`: the process is exiting."""
 
 LIMIT_S = 5.0
-"""So long it is tried to end processes: one that hangs in the kernel cannot be killed."""
+"""How long to try to kill processes: one that hangs in the kernel cannot be killed."""
 
 _INHERITED = os.environ.get(VARIABLE, "")
 _COUNT = itertools.count(1)
@@ -48,18 +49,18 @@ def _mark(pid: int) -> str:
 
 
 def new() -> str:
-    """The mark of one more call of this process."""
+    """The mark of a new call of this process."""
     return f"{here()}.{next(_COUNT)}"
 
 
 def with_inherited(mark: str) -> str:
-    """What VARIABLE is to be where a process gets `mark`."""
+    """The value of VARIABLE for a child process with `mark`."""
     return f"{_INHERITED} {mark}".lstrip()
 
 
 @contextlib.contextmanager
 def outlived() -> Iterator[None]:
-    """What is started in this block without a mark of its own outlives whoever started us."""
+    """Processes that start in this block without their own mark outlive our parent process."""
     value = os.environ.pop(VARIABLE, None)
     try:
         yield
@@ -69,16 +70,15 @@ def outlived() -> Iterator[None]:
 
 
 def lives(mark: str) -> bool:
-    """Whether the process that a mark names is there, and not just ending."""
+    """Whether the process that a mark names exists and is not exiting."""
     pid, start = (int(word) for word in mark.split(".")[:2])
     stat = _stat(pid)
     return stat is not None and stat[2] == start and stat[0] not in "ZX" and not stat[3] & _EXITING
 
 
 def end(mark: str, session: int = 0) -> None:
-    """Kill all processes that carry `mark`, and what belongs to them though it carries none: what
-    they started, and all of their sessions and of `session`. Comes back when none is left, or
-    after LIMIT_S."""
+    """Kill all processes with `mark`, and those without it that belong to them: their children, and
+    the members of their sessions and of `session`. Returns when none is left, or after LIMIT_S."""
     deadline = time.monotonic() + LIMIT_S
     first = _stat(session)
     ended = {session} if first and first[0] == "Z" else set[int]()
@@ -88,7 +88,7 @@ def end(mark: str, session: int = 0) -> None:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        # One that ended while it was looked at may have started another: looked at again.
+        # A process that ended during the scan may have started another: scan again.
         if (not pids and ending <= ended) or time.monotonic() > deadline:
             return
         ended |= ending
@@ -98,8 +98,8 @@ def end(mark: str, session: int = 0) -> None:
 
 
 def _belonging(mark: str, session: int) -> tuple[list[int], set[int]]:
-    """The processes to end, parents before their children, who would otherwise have time to say
-    that their child was killed; and those that have ended or are just ending."""
+    """The processes to kill, and those that have ended or are exiting. Parents come before their
+    children: otherwise a parent would have time to report that its child was killed."""
     sessions: dict[int, int] = {}
     marked, exempt, ending = set[int](), {os.getpid()}, set[int]()
     for pid in _all():
@@ -109,7 +109,7 @@ def _belonging(mark: str, session: int) -> tuple[list[int], set[int]]:
             ending.add(pid)
             continue
         environ = _read(pid, "environ")
-        if environ == b"" and sessions[pid]:  # 0: the kernel's own
+        if environ == b"" and sessions[pid]:  # 0: kernel threads
             ending.add(pid)
         elif environ:
             variables = b"\0" + environ
@@ -117,7 +117,7 @@ def _belonging(mark: str, session: int) -> tuple[list[int], set[int]]:
                 marked.add(pid)
             if f"\0{EXEMPT}=".encode() in variables:
                 exempt.add(pid)
-    # Of a session whose leader lives and is unmarked, a marked process is a guest.
+    # A session whose leader is alive and unmarked is not ours, even with a marked process in it.
     ours = {sessions[pid] for pid in marked}
     ours = {sid for sid in ours if sid in marked or sid not in sessions} | {session} - {0}
     found = marked | {pid for pid, sid in sessions.items() if sid in ours}
@@ -143,7 +143,7 @@ def _all() -> list[int]:
 
 
 def _read(pid: int, name: str) -> bytes | None:
-    """A file of a process: empty where it has ended, None where it is not ours to read."""
+    """A /proc file of a process: empty if the process has ended, None without permission."""
     try:
         with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
             return file.read()
@@ -154,8 +154,8 @@ def _read(pid: int, name: str) -> bytes | None:
 
 
 def _stat(pid: int) -> tuple[str, int, int, int] | None:
-    """State, parent, time of start (ticks since boot) and the kernel's flags of a process; None
-    where it is gone. From proc_pid_stat(5)."""
+    """State, parent, start time (ticks since boot) and kernel flags of a process, from
+    proc_pid_stat(5); None if it has ended."""
     # The name in parentheses may itself hold spaces and parentheses.
     fields = (_read(pid, "stat") or b"").rpartition(b")")[2].split()
     if not fields:

@@ -1,7 +1,7 @@
-"""Processes that end together: a child that ends with its parent, and what such a child leaves.
+"""Ends child processes together with their parent, and cleans up their orphans.
 
 `python -m mcore_compat.base.process_tree PARENT PROGRAM …` becomes PROGRAM, and gets SIGTERM when
-the process PARENT dies, however that dies.
+the process PARENT dies for any reason.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from mcore_compat.base import processes
 _PR_SET_CHILD_SUBREAPER = 36
 
 IGNORED = signal.SIGUSR2
-"""What Slurm warns with, sent to all processes of a job; only the worker has to hear it."""
+"""Slurm's warning signal goes to all processes of a job; only the worker handles it."""
 
 
 def argv(*words: str | os.PathLike[str]) -> list[str]:
-    """The command line that runs `words` tied to this process."""
+    """The command line that runs `words` so that they end with this process."""
     return [sys.executable, "-m", __name__, str(os.getpid()), *(os.fspath(word) for word in words)]
 
 
 def adopt_orphans() -> None:
-    """Have what a dying child leaves behind become a child of this process."""
+    """Make orphans of ended children children of this process."""
     processes.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_children(limit: float = 10.0) -> int:
-    """Kill all children of this process and, with `adopt_orphans`, theirs; how many there were.
+    """Kill all children of this process and, with `adopt_orphans`, theirs; returns their number.
 
-    For where no child is wanted any more: their exit statuses are taken here.
+    Use it only when no child is needed any more: it consumes their exit statuses.
     """
     ended = 0
     deadline = time.monotonic() + limit
@@ -57,10 +57,10 @@ def _children() -> list[int]:
 
 
 def main() -> None:
-    """Become the program."""
+    """Replace this process by the program."""
     parent, *words = sys.argv[1:]
     processes.die_with_parent(signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before that was asked for
+    if os.getppid() != int(parent):  # the parent died before `die_with_parent` took effect
         raise SystemExit(1)
     signal.signal(IGNORED, signal.SIG_IGN)
     os.execvp(words[0], words)

@@ -1,4 +1,4 @@
-"""The one module that runs processes: each with a time limit, each ended with all it started."""
+"""The one module that runs processes: each has a time limit and ends with all its children."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mcore_compat.base.errors import InfrastructureError
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """How a process ended. `output` is stdout and stderr together, in order."""
+    """A process that ended. `output` is stdout and stderr together, in order."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -34,10 +34,10 @@ class Completed:
 
 
 def undisturbed(done: Completed) -> Completed:
-    """`done`, where the process ended by itself: what it said can be believed.
+    """Return `done` if the process ended by itself, so that its output is meaningful.
 
     Raises:
-        InfrastructureError: it was killed, or passed its time limit.
+        InfrastructureError: it was killed, or exceeded its time limit.
     """
     program = Path(done.argv[0]).name if done.argv else "a process"
     if done.timed_out:
@@ -50,11 +50,11 @@ def undisturbed(done: Completed) -> Completed:
 
 
 _RUNNING: set[int] = set()
-"""The process groups that `run` has started and not ended yet, of all threads."""
+"""The process groups that `run` has started and not ended yet, in all threads."""
 
 
 class Runner(Protocol):
-    """What the rest of the package needs of this module; tests pass their own."""
+    """The signature of `run`; tests pass their own."""
 
     def __call__(
         self,
@@ -81,15 +81,14 @@ def run(
     on_line: Callable[[str], None] | None = None,
     grace: float = 0.0,
 ) -> Completed:
-    """Run `argv` to its end or to `timeout` seconds, whichever comes first.
+    """Run `argv` until it ends, at most `timeout` seconds.
 
     `env` replaces the environment (None: inherit). Output lines go to `log` (appended) and to
-    `on_line` as they come. All that it started is killed at the end, however it came, in whatever
-    session or process group; where this process itself is killed, its watchdog does that.
-    KeyboardInterrupt passes through after the kill.
-    `grace`: seconds that a process gets to end what it started itself, asked by SIGTERM (in a
-    shell's background SIGINT is ignored); for programs whose children have process groups of
-    their own.
+    `on_line` as they arrive. At the end all its children are killed, in every session and process
+    group; if this process itself is killed, its watchdog kills them. KeyboardInterrupt propagates
+    after the kill.
+    `grace`: seconds between SIGTERM (background shells ignore SIGINT) and the kill, for programs
+    whose children have their own process groups.
 
     Raises:
         FileNotFoundError: the program does not exist.
@@ -97,7 +96,7 @@ def run(
     words = tuple(os.fspath(a) for a in argv)
     started = time.monotonic()
     lines: list[str] = []
-    # The log before the process: what fails here must not leave one running.
+    # Open the log before starting the process: a failure here must not leave one running.
     with log.open("a", encoding="utf-8") if log else contextlib.nullcontext() as sink:
 
         def take(raw: bytes) -> None:
@@ -124,7 +123,7 @@ def run(
 def _started(
     words: tuple[str, ...], env: Mapping[str, str] | None, cwd: Path | None, grace: float
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, ended with all that it started when the block ends."""
+    """The process, killed with all its children when the block ends."""
     watched.ensure()
     mark, process = process_marks.new(), None
     marked = {process_marks.VARIABLE: process_marks.with_inherited(mark)}
@@ -141,7 +140,7 @@ def _started(
         _RUNNING.add(process.pid)
         yield process
     finally:
-        # Waited for last: until then no other process or group can get its number.
+        # `wait` comes last: until then no other process or group can get its PID.
         if process and grace and not _has_ended(process):
             with contextlib.suppress(PermissionError):  # some sandboxes refuse all signals
                 os.kill(process.pid, signal.SIGTERM)
@@ -158,10 +157,10 @@ def _started(
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has, which is for somebody else to take note of."""
+    """Whether the process has ended; does not consume its exit status."""
     try:
         return bool(os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
-    except ChildProcessError:  # where SIGCHLD is ignored
+    except ChildProcessError:  # SIGCHLD is ignored
         return True
 
 
@@ -177,7 +176,7 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
             now = time.monotonic()
             if ended_at is None and _has_ended(process):
                 ended_at = now
-            # A grandchild may hold the pipe open for ever after the process itself ended.
+            # A grandchild may hold the pipe open forever after the process itself ended.
             if ended_at is not None and now > ended_at + 1.0:
                 break
             if ended_at is None and now > deadline:
@@ -191,7 +190,7 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
             *whole, buffer = (buffer + chunk).split(b"\n")
             for line in whole:
                 take(line)
-    if buffer:  # also on a time-out: the last words tell the most
+    if buffer:  # also after a time-out: the last output is the most informative
         take(buffer)
     while not timed_out and not _has_ended(process):  # the pipe was closed early
         timed_out = time.monotonic() > deadline
@@ -200,10 +199,10 @@ def _pump(process: subprocess.Popen[bytes], deadline: float, take: Callable[[byt
 
 
 def prctl(option: int, value: int) -> None:
-    """Tell the kernel something about this process (Linux, `prctl(2)`).
+    """Set a kernel option of this process (Linux, `prctl(2)`).
 
     Raises:
-        OSError: it refuses.
+        OSError: the kernel refuses.
     """
     library = ctypes.CDLL(None, use_errno=True)
     if library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
@@ -214,18 +213,18 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(number: int) -> None:
-    """Have the kernel send this process a signal when its parent dies, however it dies."""
+    """Have the kernel send this process a signal when its parent dies for any reason."""
     prctl(_PR_SET_PDEATHSIG, number)
 
 
 def end_all(number: int = signal.SIGKILL) -> None:
-    """Signal every process group that `run` is waiting for, in whatever thread: Ctrl-C reaches only
-    the main one."""
+    """Signal every process group that `run` is waiting for in any thread: Ctrl-C reaches only the
+    main thread."""
     for pid in tuple(_RUNNING):
         kill_group(pid, number)
 
 
 def kill_group(pid: int, number: int = signal.SIGKILL) -> None:
-    """Kill the process group of `pid`; a group that is gone already is no error."""
+    """Kill the process group of `pid`; ignores a group that has already ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)

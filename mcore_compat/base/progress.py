@@ -1,4 +1,4 @@
-"""Says that something long is still going on, and how far it is."""
+"""Progress lines of long steps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 
 
 class Heartbeat:
-    """`with Heartbeat(say, "installing"):` says every `every` seconds how long it has taken.
+    """`with Heartbeat(say, "installing"):` prints the elapsed time every `every` seconds.
 
-    Lines of a build that are fed to `step` move it on: `installing: 20 of 30 steps, 45 s`.
+    Build output passed to `step` adds the number of steps: `installing: 20 of 30 steps, 45 s`.
     """
 
     def __init__(self, say: Callable[[str], None], what: str, every: float = EVERY_S) -> None:
@@ -27,7 +27,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def step(self, line: str) -> None:
-        """Take one line of output; ninja's `[20/30] …` counts, all others do not."""
+        """Read one line of output; only ninja's `[20/30] …` counts."""
         match = _STEP.match(line)
         if match:
             self._steps = f"{match[1]} of {match[2]} steps, "

@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive the process that made them, however that ends."""
+"""Temporary folders that are removed when the process that made them ends for any reason."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from pathlib import Path
 from mcore_compat.base import files, process_marks, watched
 
 PREFIX = "mcore-compat-"
-"""How they are called: PREFIX, the mark of the process that made it, and something."""
+"""A folder's name is PREFIX, the mark of the process that made it, and a random suffix."""
 
 _NAME = re.compile(PREFIX + r"(?P<mark>\d+\.\d{3,})-[a-z0-9_]{8}")
 
 _LOCK = ".owner"
-"""A file in each, locked by its owner, who may be one that is not seen from here: of another
-container or machine that has the same temporary folder."""
+"""A file in each folder, locked by its owner. The owner may be invisible from here: in another
+container or machine with the same temporary folder."""
 
 YOUNG_S = 3600.0
-"""A folder without that file may be one that is just being made."""
+"""A younger folder without that file may still be under construction."""
 
 _OLDER, OLD_S = "mcore-compat-suite-*", 2 * 24 * 3600.0
-"""What suites leave that were not run in such a folder. They say nothing of their owners, and are
-touched with each check."""
+"""Leftovers of suites that did not run in such a folder. They do not name their owner; each check
+updates their time."""
 
 _SWEPT: set[Path] = set()
-"""Where this process has swept: once is enough."""
+"""Where this process has already removed abandoned folders."""
 
 
 @contextlib.contextmanager
 def folder(among: Path | None = None) -> Iterator[Path]:
-    """An empty folder in `among`, else where temporary files go. Its path is short, for a socket's
-    may have 107 bytes. It is removed at the end; where this process is killed, by its watchdog,
-    and else by the next process that wants one.
+    """An empty folder in `among`, else in the system's temporary folder. Its path is short, because
+    a socket's path has at most 107 bytes. It is removed at the end; if this process is killed, by
+    its watchdog or by the next process that makes one.
 
     Raises:
         InfrastructureError: the disk is full or not writable.
@@ -59,7 +59,7 @@ def folder(among: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(place: Path) -> None:
-    """Remove the folders there whose owners are dead; once in a process."""
+    """Remove the folders in `place` whose owners are dead, once per process."""
     if place in _SWEPT:
         return
     _SWEPT.add(place)
@@ -73,10 +73,10 @@ def sweep(place: Path) -> None:
 
 
 def _mine(path: Path) -> bool:
-    """Whether it is a folder, and this user's."""
+    """Whether it is a folder of this user."""
     try:
         info = path.lstat()
-    except OSError:  # gone by now
+    except OSError:  # already removed
         return False
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid()
 
@@ -92,7 +92,7 @@ def _abandoned(path: Path) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Seconds since something was made or removed in a folder; 0 where it is gone by now."""
+    """Seconds since the content of a folder changed; 0 if it no longer exists."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
@@ -100,7 +100,7 @@ def _age(path: Path) -> float:
 
 
 def _take(lock: int) -> bool:
-    """Lock an open file; whether that could be done. Some file systems have no locks."""
+    """Lock an open file; whether that succeeded. Some file systems have no locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,4 +1,4 @@
-"""Where tables are printed to."""
+"""The terminal that tables are printed to."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def console(**options: Any) -> Console:
-    """A console of rich, without colours of its own for numbers and names. Where nobody reads any
-    more it raises BrokenPipeError, as `print` does; rich would end the process with code 1."""
+    """A rich console without automatic highlighting. On a closed pipe it raises BrokenPipeError, as
+    `print` does; rich itself would end the process with code 1."""
     import rich.console  # slow to import, and most commands print no table
 
     class Piped(rich.console.Console):

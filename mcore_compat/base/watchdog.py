@@ -1,7 +1,7 @@
-"""The process that ends what another one has left, however that ended: the processes that
-`processes.run` started there, and the folders of `temporary.py`.
+"""A process that cleans up after another one has ended for any reason: it ends the processes that
+`processes.run` started there, and removes the folders of `temporary.py`.
 
-`watched.py` starts one beside each process of ours. It imports little, for that is often.
+`watched.py` starts one for each mcore-compat process. It imports little, because that is often.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from mcore_compat.base import process_marks
 
 SETTLES_S = 0.5
-"""So long what a dead process started may still come up: it was forked, and not yet marked."""
+"""How long children of a dead process may still appear: forked, but not marked yet."""
 
 
 def clean(mark: str, paths: Iterable[str]) -> None:
@@ -31,20 +31,19 @@ def clean(mark: str, paths: Iterable[str]) -> None:
 
 
 def main(mark: str) -> None:
-    """Wait until the process of `mark` has closed its end of the pipe on standard input, which it
-    does by ending, and clean up after it. On the pipe comes what is to be removed, each ended by a
-    zero byte."""
-    # Sent to all processes of a job, say; this one ends by itself.
+    """Wait until the process of `mark` has ended, which closes the pipe on standard input, then
+    clean up after it. The pipe carries the paths to remove, each terminated by a zero byte."""
+    # These may be sent to all processes of a job; this one ends by itself.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     told = b""
     while data := os.read(0, 65536):
         told += data
     deadline = time.monotonic() + SETTLES_S
-    # Its files are closed a moment before it is gone.
+    # The kernel closes the files of a process shortly before the process is gone.
     while process_marks.lives(mark):
         if time.monotonic() > deadline:
-            return  # it only let go of the pipe
+            return  # it only closed the pipe
         time.sleep(0.002)
     while time.monotonic() < deadline:
         process_marks.end(mark)
@@ -53,7 +52,7 @@ def main(mark: str) -> None:
 
 
 def command(mark: str) -> list[str]:
-    """What starts this, with nothing of the user's that Python would read."""
+    """The command line that starts it, isolated from the user's Python settings."""
     package = os.path.abspath(__file__).rsplit("/", 3)[0]
     code = f"import sys; sys.path.append(sys.argv[2]); import {__name__} as w; w.main(sys.argv[1])"
     return [sys.executable, "-I", "-S", "-B", "-c", code, mark, package]

@@ -1,4 +1,4 @@
-"""This process has a watchdog from its first run on: a process that ends what this one leaves."""
+"""Gives this process a watchdog, from its first `processes.run` on, that cleans up after it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mcore_compat.base import process_marks, watchdog
 
 @dataclass
 class _Watch:
-    """The watchdog of this process. It waits on `pipe`, which only this process has: it closes
-    however this one ends. `paths` are to be removed then."""
+    """The watchdog of this process. It waits on `pipe`, which only this process holds and which
+    closes when the process ends for any reason; then it removes `paths`."""
 
     process: subprocess.Popen[bytes] | None = None
     pipe: int = -1
@@ -30,15 +30,15 @@ class _Watch:
             self.process = None
 
     def forget(self) -> None:
-        """In a forked process, whose it is not."""
+        """Called in a forked process: the watchdog belongs to the parent."""
         self.lock = threading.Lock()
         if self.process:
-            self.process.returncode = 0  # not to be waited for
+            self.process.returncode = 0  # prevents a wait
         self.paths.clear()
         self.drop()
 
     def tell(self, path: str) -> None:
-        # Where the watchdog was killed, the next one is told all.
+        # If the watchdog was killed, the next one gets all paths.
         with contextlib.suppress(BrokenPipeError):
             os.write(self.pipe, os.fsencode(path) + b"\0")
 
@@ -48,24 +48,24 @@ os.register_at_fork(after_in_child=_WATCH.forget)
 
 
 def ensure() -> None:
-    """Have a watchdog: the one that is there, else another."""
+    """Start a watchdog unless one is running."""
     with _WATCH.lock:
         if _WATCH.process and _WATCH.process.poll() is None:
             return
         _WATCH.drop()
-        # Where none can be had, as for want of memory, only a kill of this very process leaves
-        # something behind, for the next one to sweep: no reason to run nothing.
+        # Without one (no memory, for example) only a kill of this process leaves something behind,
+        # which the next process removes: not a reason to fail.
         with contextlib.suppress(OSError):
             _start()
 
 
 @contextlib.contextmanager
 def removed(path: Path, *, anyway: bool = True) -> Iterator[None]:
-    """Have the watchdog remove a file or a folder, where this process is killed in the block.
-    `anyway`: one is started for that, where there is none."""
+    """Have the watchdog remove a file or a folder if this process is killed in the block.
+    `anyway`: start a watchdog if there is none."""
     if anyway:
         ensure()
-    whole = str(path.absolute())  # it works elsewhere
+    whole = str(path.absolute())  # its working directory is another
     with _WATCH.lock:
         _WATCH.paths.add(whole)
         if _WATCH.process:
@@ -78,8 +78,8 @@ def removed(path: Path, *, anyway: bool = True) -> Iterator[None]:
 
 
 def _start() -> None:
-    # What this Python may need to start, and no more. It carries no mark: it outlives an outer run
-    # by a moment. It holds no file of whoever started us, and no signal to our group reaches it.
+    # Only what this Python may need to start. It has no mark, because it briefly outlives an outer
+    # run. It inherits no files, and signals to our process group do not reach it.
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     reads, _WATCH.pipe = os.pipe()
     try:

@@ -1,4 +1,4 @@
-"""What a cell is, and its one name in sessions, files, logs and tables.
+"""Cells, and the name that a cell has in sessions, files, logs and tables.
 
 Pure: no I/O, nothing heavy imported.
 """
@@ -27,10 +27,10 @@ _FURTHER = re.compile(r"(?P<name>[a-z0-9][a-z0-9._]*)@(?P<version>[0-9][0-9a-z.+
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """python + torch + transformer-engine; `note` says from where it is known.
+    """python + torch + transformer-engine; `note` names the source.
 
-    `newer_torch`: oldest first, the torches of the pairs whose ModelOpt asks for a newer one.
-    `exceptions`: by axis, why the pin is another than `core/stack_rule.py` says.
+    `newer_torch`: the torch releases for ModelOpt releases that require a newer one, oldest first.
+    `exceptions`: by axis, why the pin deviates from the rule of `core/stack_rule.py`.
     """
 
     python: str
@@ -46,8 +46,8 @@ class Cell:
     """One combination. Versions are full (`0.16.1`), except python (`3.12`).
 
     `name` is the identifier, e.g. `compat-0.16-modelopt0.41`; `cuda` is the CUDA major version
-    that torch was built for. `default` tells a cell on its series' own stack. `further`: pins that
-    were asked for beside the axes, as requirements (`transformers==4.57.*`), sorted.
+    that torch was built for. `default`: on the default stack of its megatron-core series.
+    `further`: requested pins of other packages, as requirements (`transformers==4.57.*`), sorted.
     """
 
     name: str
@@ -71,8 +71,8 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a cell's name asks for, before series are turned into releases. None: the stack's.
-    `further`: pins beside the axes, as `Cell` has them."""
+    """What a cell's name requests, before series are turned into releases. None: as the stack.
+    `further`: as in `Cell`."""
 
     mcore: str
     modelopt: str
@@ -83,7 +83,7 @@ class Request:
 
 
 def parse_name(name: str) -> Request | None:
-    """The request that a cell's name spells, or None where it is not a cell's name."""
+    """The request in a cell's name, or None if it is not the name of a cell."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -93,22 +93,22 @@ def parse_name(name: str) -> Request | None:
         for part in parts.values():
             if part is not None:
                 Version(part)
-    except ValueError:  # of numbers that are too long, too
+    except ValueError:  # also of numbers that are too long
         return None
     return Request(**parts, further=further)
 
 
 def _further(text: str) -> tuple[str, ...]:
-    """The pins that a name ends with, `flash_attn@2.8.3-transformers@4.57.x`, as requirements.
+    """The pins at the end of a name, `flash_attn@2.8.3-transformers@4.57.x`, as requirements.
 
     Raises:
-        ValueError: it is none, or not in the one way that such a name is spelt.
+        ValueError: they are invalid, or not in the canonical spelling.
     """
     pins = []
     for word in text.split("-") if text else ():
         match = _FURTHER.fullmatch(word)
         if match is None:
-            raise ValueError(f"{word} is no pin")
+            raise ValueError(f"invalid pin {word}")
         Version(match["version"])
         any_patch = ".*" if match["any"] else ""
         name = match["name"].replace("_", "-")
@@ -122,7 +122,7 @@ def _further(text: str) -> tuple[str, ...]:
 
 
 def is_axis(name: str) -> bool:
-    """Whether a package is an axis, a part of one, or comes with one in one version only."""
+    """Whether a package is an axis, a part of one, or pinned to one version by one."""
     return name in {*AXES, "triton"} or name.startswith("transformer-engine")
 
 
@@ -132,7 +132,7 @@ def name_of_pin(pin: str) -> str:
 
 
 def full_name(text: str) -> str:
-    """A cell's name, of which the first word may be left out: `0.16-modelopt0.41`."""
+    """A cell's name from one that may lack the prefix: `0.16-modelopt0.41`."""
     return text if text.startswith(PREFIX) else PREFIX + text
 
 
@@ -142,25 +142,25 @@ def format_name(request: Request) -> str:
     for word, value in (("te", request.te), ("torch", request.torch), ("py", request.python)):
         if value is not None:
             name += f"-{word}{value}"
-    # Names of packages have dashes, and no cell's file may have a star in its name.
+    # Package names contain dashes, and file names must not contain a star.
     words = (pin.replace("-", "_").replace("==", "@") for pin in request.further)
     further = "-".join(words).replace(".*", ".x")
     return f"{name}-with-{further}" if further else name
 
 
 def plain_name(name: str) -> str:
-    """A cell's name without the pins beside the axes that it asks for."""
+    """A cell's name without its further pins."""
     return name.partition("-with-")[0]
 
 
 def has_further(name: str) -> bool:
-    """Whether a cell's name asks for pins beside the axes: it is then in no table of the axes."""
+    """Whether a cell's name has further pins: tables of the axes leave such cells out."""
     return plain_name(name) != name
 
 
 @functools.cache
 def parsed(version: str) -> Version:
-    """A version, parsed once: thousands of cells compare the same few."""
+    """A parsed version, cached: thousands of cells compare the same few."""
     return Version(version)
 
 
@@ -171,9 +171,9 @@ def series_of(version: str) -> str:
 
 
 def moved(cell: Cell, pins: Mapping[str, str]) -> tuple[str, ...]:
-    """The axes on which `pins` hold another patch of a series that the cell's name spells.
+    """The axes on which `pins` have another patch release of a series in the cell's name.
 
-    A series stands for its newest patch: a lock or evidence with these pins is of an older one.
+    A series stands for its newest patch: a lock or result with these pins is for an older one.
     """
     asked = parse_name(cell.name)
     if asked is None:

@@ -1,4 +1,4 @@
-"""Stage matrix → cells: which combinations there are, what each pins, and what forbids it.
+"""Stage matrix → cells: which combinations exist, what each pins, and what forbids it.
 
 Pure: data in, data out.
 """
@@ -31,7 +31,7 @@ def cells(matrix: Matrix, releases: Releases) -> tuple[Cell, ...]:
     """Every default pair that is not excluded, then the extra cells that the matrix lists.
 
     Raises:
-        MatrixError: a rule matches no cell, or an extra cell is not one.
+        MatrixError: a rule matches no cell, or an extra cell is invalid.
     """
     pairs = [
         cell(Request(mcore=mcore, modelopt=modelopt), matrix, releases)
@@ -57,7 +57,7 @@ def cells(matrix: Matrix, releases: Releases) -> tuple[Cell, ...]:
 
 
 def _check_rules(matrix: Matrix, pairs: Sequence[Cell], releases: Releases) -> None:
-    """A rule that matches no cell is a slip of the pen, and says so."""
+    """Raise MatrixError for a rule that matches no cell: it is a mistake."""
     for kind, rules in (("exclude", matrix.exclusions), ("expect", matrix.expected)):
         for rule in rules:
             if not any(rule.covers(c.mcore, c.modelopt) for c in pairs):
@@ -73,10 +73,10 @@ def _check_rules(matrix: Matrix, pairs: Sequence[Cell], releases: Releases) -> N
 
 
 def named(name: str, matrix: Matrix, releases: Releases) -> Cell:
-    """The cell of a name, any combination.
+    """The cell of a name, which may be any combination.
 
     Raises:
-        UsageError: not a cell's name, or no such series or release; names the nearest.
+        UsageError: not the name of a cell, or no such series or release; names the nearest.
     """
     request = parse_name(name)
     if request is None:
@@ -92,7 +92,7 @@ def named(name: str, matrix: Matrix, releases: Releases) -> Cell:
 
 
 def _refuse_unknown(request: Request, releases: Releases) -> None:
-    """Raises UsageError for a version that is none, with the name that was likely meant."""
+    """Raise UsageError for a version that does not exist, with the most likely name."""
     words = {f: getattr(request, f) for f in ("mcore", "modelopt", "te", "torch")}
     said = ""
     for (field, word), package in zip(words.items(), AXES, strict=False):
@@ -100,7 +100,7 @@ def _refuse_unknown(request: Request, releases: Releases) -> None:
             continue
         near = releases.nearest(package, word)
         if near is None:
-            return  # what is no version is refused where it is resolved
+            return  # `cell` refuses what is not a version
         words[field] = near
         said = said or f"{package} has no release {word}"
     if said:
@@ -109,8 +109,8 @@ def _refuse_unknown(request: Request, releases: Releases) -> None:
 
 
 def stack_for(mcore: str, modelopt: str, matrix: Matrix, releases: Releases) -> Stack:
-    """A pair's stack: its series', with the first torch that the ModelOpt release admits; where
-    none is, with the series' own."""
+    """The stack of a pair: that of its megatron-core series, with the first torch that the ModelOpt
+    release allows; if it allows none, with the series' torch."""
     stack = matrix.stacks[series_of(mcore)]
     release = releases.get("nvidia-modelopt", modelopt)
     admitted = (v for v in (stack.torch, *stack.newer_torch) if requires(release, "torch", v))
@@ -118,7 +118,7 @@ def stack_for(mcore: str, modelopt: str, matrix: Matrix, releases: Releases) -> 
 
 
 def requires(release: Release, package: str, version: str) -> bool:
-    """Whether a version is within what a release asks for of a package, extras apart."""
+    """Whether a version satisfies the requirements of a release on a package, without extras."""
     return all(
         need.specifier.contains(version)
         for need in map(requirement, release.requires)
@@ -128,9 +128,9 @@ def requires(release: Release, package: str, version: str) -> bool:
 
 
 def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
-    """The cell that a request means: series turned into releases, the rest from the stack.
+    """The cell for a request: series become releases, the rest comes from the stack.
 
-    Its name follows from these alone, whatever is installed on the machine.
+    Its name depends on nothing else, in particular not on the machine.
 
     Raises:
         UsageError: a series or release that does not exist; names the nearest.
@@ -150,7 +150,7 @@ def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
         series = ".".join(f"{part}" for part in Version(python).release[:2])
         meant = series if "." in series else f"3.{series}"
         raise UsageError(f'python "{python}" is not a series; did you mean "{meant}"?')
-    # One combination, one name: what equals the stack is not spelt out.
+    # One combination, one name: leave out what equals the stack.
     spelt = replace(
         request,
         te=None if te == stack.te else request.te,
@@ -178,8 +178,8 @@ def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
 
 
 def product(matrix: Matrix, releases: Releases) -> Iterator[Cell]:
-    """Every combination of the declared axes, each series' newest release, on the python that the
-    pair's stack names. Pairs that are excluded are left out."""
+    """Every combination of the declared axes except excluded pairs, with the newest release of each
+    series and the python of the pair's stack."""
     tes = [releases.newest("transformer-engine", s).version for s in matrix.te_series]
     torches = [releases.newest("torch", s).version for s in matrix.torch_series]
     cuda = {t: int(cuda_of(t, matrix, releases).split(".")[0]) for t in torches}
@@ -213,10 +213,10 @@ def _off_stack(pair: Cell, te: str, torch: str, cuda: int) -> Cell:
 
 
 def cuda_of(torch: str, matrix: Matrix, releases: Releases) -> str:
-    """`12.8`: the CUDA that the index's torch was built with, as torch says, else the matrix.
+    """`12.8`: the CUDA that the index's torch was built with, from torch's metadata or the matrix.
 
     Raises:
-        MatrixError: neither says.
+        MatrixError: neither has it.
     """
     known = releases.cuda_of_torch(torch)
     if known:
@@ -224,7 +224,7 @@ def cuda_of(torch: str, matrix: Matrix, releases: Releases) -> str:
     for specifier, version in matrix.cuda:
         if specifier.contains(torch):
             return version
-    raise MatrixError(f"matrix.toml: cuda: nothing says which CUDA torch {torch} was built with")
+    raise MatrixError(f"matrix.toml: cuda: no entry says which CUDA torch {torch} was built with")
 
 
 def undeclared_for(of: Cell, matrix: Matrix) -> tuple[Undeclared, ...]:
@@ -233,7 +233,7 @@ def undeclared_for(of: Cell, matrix: Matrix) -> tuple[Undeclared, ...]:
 
 
 def machine(python: str) -> dict[str, str]:
-    """What markers are evaluated against: a python series on x86-64 Linux."""
+    """The values for evaluating markers: a python series on x86-64 Linux."""
     return {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -256,7 +256,7 @@ def select(
     """The cells within version specifiers and with every tag.
 
     Raises:
-        UsageError: none is; names the nearest tag where one is unknown.
+        UsageError: no cell matches; for an unknown tag it names the nearest.
     """
     wanted = tuple(tags)
     every = {tag for c in known for tag in c.tags}
@@ -284,12 +284,12 @@ def te_core(of: Cell) -> str:
 
 
 def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
-    """Why a cell cannot be installed, where the resolver does not know or would not tell.
+    """Why a cell cannot be installed, for reasons that the resolver does not see or report.
 
     - the upper bound of Requires-Python (resolvers may ignore it)
     - the CUDA of torch against TE's core library
     - no wheel for the cell's python
-    - what megatron-core and modelopt require of the other pins, by the facts that are known offline
+    - requirements of megatron-core and modelopt on the other pins, from `releases.json`
     """
     reasons: list[str] = []
     pinned = [
@@ -322,22 +322,22 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
 
 @functools.cache
 def requirement(text: str) -> Requirement:
-    """Read once: thousands of cells are held against the same few hundred lines.
+    """A parsed requirement, cached: thousands of cells are compared with the same few hundred.
 
     Raises:
-        MatrixError: it is none.
+        MatrixError: it is invalid.
     """
     try:
         return Requirement(text)
     except (ValueError, RecursionError) as error:
         why = str(error).partition("\n")[0]
         raise MatrixError(
-            f'releases.json: "{text[:80]}" is no requirement ({why}); {REMAKE}'
+            f'releases.json: "{text[:80]}" is not a valid requirement ({why}); {REMAKE}'
         ) from None
 
 
 def _contradicted(release: Release, of: Cell) -> Iterator[str]:
-    """What a release requires of another pin, not in an extra, and the cell does not have."""
+    """The requirements of a release, without extras, that the cell's other pins do not satisfy."""
     pins = of.pins
     for text in release.requires:
         need = requirement(text)
@@ -352,7 +352,8 @@ def _contradicted(release: Release, of: Cell) -> Iterator[str]:
 
 
 def _admits(requires_python: str, python: str) -> bool:
-    """Whether a release's range of Pythons has one; what is no range admits all, as for pip."""
+    """Whether a release's Python range contains a version; an invalid range contains all, as for
+    pip."""
     try:
         return SpecifierSet(requires_python).contains(f"{python}.0")
     except ValueError:

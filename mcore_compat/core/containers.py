@@ -1,5 +1,5 @@
-"""What NVIDIA's containers hold (`constraints/containers.toml`), and which one a name means. A tag
-is known by its year and month: `25.09.02` and `25.09-py3` are 25.09."""
+"""The versions in NVIDIA's containers (`constraints/containers.toml`), and lookup by name. A tag
+is identified by its year and month: `25.09.02` and `25.09-py3` are 25.09."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _NAME = re.compile(
 _MONTH = re.compile(r"(?P<month>\d\d\.\d\d)(?P<rest>[.-].+)?")
 _PLAIN = re.compile(r"py3(-igpu)?")
 _UPSTREAM = re.compile(r"(?P<torch>\d+\.\d+\.\d+)-cuda(?P<cuda>\d+\.\d+)-.+")
-"""A tag of the PyTorch project's own images: it says itself what is in there."""
+"""A tag of the PyTorch project's own images, which names its versions."""
 
 
 class ContainerSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From where it is known, and the day on which somebody looked."""
+    """Where the versions were looked up, and when."""
 
     text: str
     looked: str
@@ -39,7 +39,7 @@ class ContainerSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class _Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A container as the file has it."""
+    """A container in the file."""
 
     sources: tuple[str, ...]
     cuda: str = ""
@@ -62,10 +62,10 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerImage:
-    """What an image holds. `pins`: version by axis as the image spells it, build tag and all, of
-    those that are known; `cuda`: empty where it is not. `base`: the image of PyTorch that it is
-    built on; `branch`: from which megatron-core was taken, where it is no release. `note`: how the
-    name was taken."""
+    """The versions in an image. `pins`: the known versions by axis as the image spells them, with
+    build tag; `cuda`: empty if unknown. `base`: the PyTorch image that it is built on; `branch`:
+    the branch of its megatron-core, unless that is a release. `note`: how the name was
+    interpreted."""
 
     name: str
     pins: Mapping[str, str]
@@ -76,7 +76,7 @@ class ContainerImage:
     note: str = ""
 
     def text(self) -> str:
-        """Its name, and what is known to be in it."""
+        """Its name and its known versions."""
         held = [f"{axis} {self.pins[axis]}" for axis in AXES if axis in self.pins]
         held += [f"CUDA {self.cuda}"] if self.cuda else []
         built = f", built on {self.base}" if self.base else ""
@@ -85,24 +85,23 @@ class ContainerImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Containers:
-    """All that are known, by image and month."""
+    """All known containers, by image and month."""
 
     rows: Mapping[tuple[str, str], ContainerImage]
 
     def get(self, image: str, month: str) -> ContainerImage | None:
-        """One of NVIDIA's, `pytorch` or `nemo`, by its month; None where nothing is known."""
+        """NVIDIA's image `pytorch` or `nemo` of a month; None if unknown."""
         return self.rows.get((image, month))
 
     def named(self, text: str) -> ContainerImage:
-        """The container of a name, short or whole: `pytorch:25.06`, `nvidia/nemo:25.09.02`.
+        """The container of a short or full name: `pytorch:25.06`, `nvidia/nemo:25.09.02`.
 
         Raises:
-            UsageError: no name of an image with a tag, or nothing is known of it; names the
-                nearest.
+            UsageError: not an image name with a tag, or an unknown image; names the nearest.
         """
         match = _NAME.fullmatch(text.strip())
         if match is None:
-            raise UsageError(f'"{text}" names no image with its tag; write e.g. pytorch:25.06')
+            raise UsageError(f'"{text}" is not an image name with a tag; write e.g. pytorch:25.06')
         path, image, tag = match["path"], match["image"], match["tag"]
         upstream = _UPSTREAM.fullmatch(tag)
         if upstream and image == "pytorch":
@@ -110,12 +109,12 @@ class Containers:
             return ContainerImage(name=f"{path}{image}:{tag}", pins=pins, cuda=upstream["cuda"])
         if image not in IMAGES:
             known = ", ".join(f"{name}:YY.MM" for name in IMAGES.values())
-            raise UsageError(f'of the image "{path}{image}" nothing is known; known: {known}')
+            raise UsageError(f'unknown image "{path}{image}"; known: {known}')
         month = _MONTH.fullmatch(tag)
         found = self.get(image, month["month"]) if month else None
         if month is None or found is None:
             near = self._nearest(image, tag)
-            raise UsageError(f"of {IMAGES[image]}:{tag} nothing is known{near}")
+            raise UsageError(f"unknown image {IMAGES[image]}:{tag}{near}")
         rest = (month["rest"] or "")[1:]
         return found if not rest or _PLAIN.fullmatch(rest) else _taken(found, tag)
 
@@ -141,14 +140,14 @@ class Containers:
     def _nearest(self, image: str, tag: str) -> str:
         known = [month for name, month in self.rows if name == image]
         if not _MONTH.fullmatch(tag):
-            return f"; the newest that is known: {image}:{max(known)}"
+            return f"; the newest known one: {image}:{max(known)}"
         swapped = [month for month in known if slip(tag[:5], month)[:2] == (1, False)]
         near = min(swapped or known, key=lambda month: (abs(_months(month) - _months(tag)), month))
-        return f"; the nearest that is known: {image}:{near}"
+        return f"; the nearest known one: {image}:{near}"
 
 
 def _taken(container: ContainerImage, tag: str) -> ContainerImage:
-    note = f"{tag} is taken as {container.name.rpartition(':')[2]}, of which it is a patch"
+    note = f"{tag} is a patch of {container.name.rpartition(':')[2]}; its versions are used"
     return replace(container, note=note)
 
 
@@ -157,22 +156,22 @@ def _months(month: str) -> int:
 
 
 def load(path: Path) -> Containers:
-    """What is known of containers.
+    """Read the versions of all known containers.
 
     Raises:
-        MatrixError: the file is not there, no TOML, or not of its form.
+        MatrixError: the file is missing, is not TOML, or does not follow its schema.
     """
     try:
         file = msgspec.convert(data.toml_of(data.text_of(path)), _File)
     except FileNotFoundError:
-        raise MatrixError(f"{path.name} is not there") from None
+        raise MatrixError(f"{path.name} does not exist") from None
     except (DataError, msgspec.ValidationError) as error:
         raise MatrixError(f"{path.name} is not valid: {error}") from None
     rows = {}
     for image, by_month in (("pytorch", file.pytorch), ("nemo", file.nemo)):
         for month, row in by_month.items():
             if not row.sources or not set(row.sources) <= set(file.source):
-                raise MatrixError(f"{path.name}: {image} {month}: it has no source that is there")
+                raise MatrixError(f"{path.name}: {image} {month}: no or unknown sources")
             rows[image, month] = _container(image, month, row, file.source)
     return Containers(rows=rows)
 

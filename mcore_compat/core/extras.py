@@ -1,5 +1,5 @@
-"""What releases declare for packages that a cell does not ask for by name: ranges in extras, and
-which packages a release requires or only names. Pure."""
+"""Version ranges that releases declare in extras, and which packages a release requires or only
+mentions. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mcore_compat.core.combinations import machine, requirement
 from mcore_compat.core.releases import Releases
 
 DEVELOPING = re.compile(r"(dev|test|doc|lint|build)([-_].*|s)?")
-"""Extras with what a project's own developers work with."""
+"""Extras for the project's own developers."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class DeclaredRange:
-    """`package version` declares `text` (`transformers<4.51,>=4.48`) in `extras`, all of which the
-    cell does without. `name` is that of the package that the range is for."""
+    """`package version` declares the range `text` (`transformers<4.51,>=4.48`) of the package
+    `name` in `extras`, none of which the cell installs."""
 
     package: str
     version: str
@@ -32,7 +32,7 @@ class DeclaredRange:
 
     @property
     def of_developers(self) -> bool:
-        """Whether only extras for the project's own developers have it."""
+        """Whether only extras for the project's own developers declare it."""
         return all(DEVELOPING.fullmatch(extra) for extra in self.extras)
 
     def words(self) -> str:
@@ -41,11 +41,11 @@ class DeclaredRange:
 
 
 def declared_ranges(of: Cell, releases: Releases) -> tuple[DeclaredRange, ...]:
-    """The ranges that the cell's releases declare for packages of their extras. Sorted.
+    """The ranges that the cell's releases declare in their extras. Sorted.
 
-    An extra is not asked for, but where something else brings one of its packages, the release's
-    own range for it holds: a transformers that modelopt rules out would break what is not broken.
-    The axes are left out: a cell may well stand outside of what is declared for them.
+    The cell does not install the extras, but if another package requires one of their packages, the
+    declared range applies: a transformers that modelopt rules out would cause false failures.
+    Ranges of the axes are left out: a cell may be outside of them.
     """
     return tuple(
         sorted(
@@ -59,7 +59,7 @@ def declared_ranges(of: Cell, releases: Releases) -> tuple[DeclaredRange, ...]:
 
 
 def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ...]]:
-    """The ranges of megatron-core and modelopt as texts. Sorted."""
+    """The ranges of megatron-core and modelopt by package. Sorted."""
     return {
         package: tuple(
             sorted({text for _, text, _ in ranges_of_extras(release.requires, of.python)})
@@ -70,7 +70,7 @@ def bounds_of_extras(of: Cell, releases: Releases) -> Mapping[str, tuple[str, ..
 
 
 def named(requires: tuple[str, ...], python: str) -> Iterator[tuple[str, bool]]:
-    """Each package off the axes that a release names, and whether it requires it always."""
+    """Each package except the axes that a release mentions, and whether it always requires it."""
     for text in requires:
         need = requirement(text)
         name = canonicalize_name(need.name)
@@ -90,14 +90,14 @@ def torch_extra(requires: Iterable[str]) -> str:
 _IN_EXTRA_TORCH = re.compile(r"""extra == ['"]torch['"]""")
 
 OF_TORCH = frozenset({"torchvision", "torchaudio"})
-"""Each release of these is of one torch, of which its own metadata alone says which."""
+"""Each release of these fits one torch release, which only its own metadata names."""
 
 
 @functools.cache
 def ranges_of_extras(
     requires: tuple[str, ...], python: str
 ) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """`(package, range, extras)` of what is declared in extras alone. Sorted."""
+    """`(package, range, extras)` of ranges that only extras declare. Sorted."""
     ranges: dict[tuple[str, str], set[str]] = {}
     for text in requires:
         need = requirement(text)

@@ -1,4 +1,4 @@
-"""The declared matrix, `constraints/matrix.toml`: loaded, validated, frozen."""
+"""Loads and validates the declared matrix, `constraints/matrix.toml`."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _FIELDS = {
     "newer-torch": "newer_torch",
     "check": "checks",
 }
-"""Keys of the file that the classes below call otherwise."""
+"""Keys of the file whose fields below have another name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Undeclared:
-    """What releases of `of` within `when` import (in `imported_by`) and do not ask for; `families`:
-    for whose models alone it is needed, if not for all."""
+    """Packages that releases of `of` within `when` import (in `imported_by`) but do not require;
+    `families`: those whose models alone need them, if not all."""
 
     of: str
     when: SpecifierSet
@@ -59,8 +59,8 @@ class Undeclared:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOnly:
-    """A package without wheels, and its run-time requirements for versions within `when`; `nvcc`
-    tells that these have CUDA sources, which only the nvcc of torch's CUDA compiles."""
+    """A package without wheels, and its run-time requirements for versions within `when`; `nvcc`:
+    these have CUDA sources, which only the nvcc of torch's CUDA compiles."""
 
     package: str
     when: SpecifierSet
@@ -70,15 +70,15 @@ class SourceOnly:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Cells within version specifiers, until a date: pairs of megatron-core and nvidia-modelopt,
-    and for an expected failure of some TE and torch alone where it says so.
+    """A rule for cells within version specifiers, until a date: of megatron-core and
+    nvidia-modelopt, for an expected failure optionally also of TE and torch.
 
-    `checks` is empty for an exclusion, and for an expected failure the ids of its checks: `*` and
-    `?` stand for any text and any character, a family's brackets for themselves. `message`, where
-    it is not empty, is what their failures say somewhere, `*` for any text: of one check two
-    causes can be told apart. `owner` is the package that would have to change and `upstream` where
-    that is discussed: `owner/repository#number`, or `not reported`; `looked`: when a thread was
-    last sought.
+    `checks`: empty for an exclusion, for an expected failure the ids of its checks; `*` and `?`
+    match any text and any character, a family's brackets match themselves. `message`: if not empty,
+    a part of the failure's message, `*` for any text, to distinguish two causes of one check.
+    `owner`: the package whose maintainers can fix it; `upstream`: where it is discussed
+    (`owner/repository#number`), or `not reported`; `looked`: the date of the last search for a
+    thread.
     """
 
     mcore: SpecifierSet
@@ -99,16 +99,16 @@ class Pairs:
         return ", ".join(self.checks)
 
     def naming(self, check: str) -> tuple[str, ...]:
-        """Those of `checks` that mean a check's id; empty where none does."""
+        """Those of `checks` that match a check's id."""
         return tuple(text for text in self.checks if _means(text, check))
 
     def says(self, message: str) -> bool:
-        """Whether a failure with this message is the one that is meant."""
+        """Whether the rule matches a failure's message."""
         pattern = self.message.replace("[", "[[]").replace("?", "[?]")
         return not self.message or fnmatch.fnmatchcase(message, f"*{pattern}*")
 
     def covers(self, mcore: str, modelopt: str) -> bool:
-        """Whether a pair is meant."""
+        """Whether the rule matches a pair."""
         return self.mcore.contains(mcore) and self.modelopt.contains(modelopt)
 
     @cached_property
@@ -121,7 +121,7 @@ class Pairs:
         }
 
     def covers_pins(self, pins: Mapping[str, str]) -> bool:
-        """Whether a cell is meant, by its version of each axis."""
+        """Whether the rule matches a cell, given its version of each axis."""
         return all(self._holds(axis, pins[axis]) for axis in self._specifiers)
 
     def _holds(self, axis: str, version: str) -> bool:
@@ -132,7 +132,7 @@ class Pairs:
 
     @cached_property
     def _known(self) -> dict[tuple[str, str], bool]:
-        """Answers that were given: thousands of cells ask of the same few versions."""
+        """A cache: thousands of cells have the same few versions."""
         return {}
 
     def interval(self) -> str:
@@ -141,21 +141,21 @@ class Pairs:
 
 
 def thread(upstream: str) -> str:
-    """The address of `owner/repository#number`; empty for what is none."""
+    """The URL of `owner/repository#number`; empty for other text."""
     match = re.fullmatch(r"([\w.-]+/[\w.-]+)#(\d+)", upstream)
     return f"https://github.com/{match[1]}/issues/{match[2]}" if match else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredReason:
-    """Why something fails, as an expected failure says it."""
+    """Why something fails, from an expected failure."""
 
     reason: str
     owner: str
     upstream: str
 
     def link(self) -> str:
-        """The thread's address, or that there is none."""
+        """The thread's URL, else the text of `upstream`."""
         return thread(self.upstream) or self.upstream
 
 
@@ -180,10 +180,10 @@ class Matrix:
     exclusions: tuple[Pairs, ...] = ()
     expected: tuple[Pairs, ...] = ()
     state_over: str | None = None
-    """The megatron-core series with which ModelOpt state goes from each ModelOpt series to each."""
+    """The megatron-core series on which ModelOpt state is exchanged between all ModelOpt series."""
 
     profiles: Mapping[str, Profile] = field(default_factory=dict)
-    """By name: what its users rely on, beside the built-in ones."""
+    """Declared profiles by name; the built-in ones are not included."""
 
     gpu_memory: int = 0
     """MiB of free memory that a cell needs on its GPU; 0: not checked."""
@@ -198,28 +198,28 @@ def load(path: Path, today: datetime.date | None = None) -> Matrix:
     """Read and validate the matrix.
 
     Raises:
-        MatrixError: not TOML, not of the schema, a series without a stack, an expired rule.
-            One line: the key, what is wrong with it, the nearest valid one.
+        MatrixError: not TOML, a violation of the schema, a series without a stack, an expired rule.
+            One line: the key, what is wrong, the nearest valid choice.
     """
     try:
         text = data_files.text_of(path)
     except FileNotFoundError:
-        raise MatrixError(f"{path.name} is not there") from None
+        raise MatrixError(f"{path.name} does not exist") from None
     except DataError as error:
         raise MatrixError(f"{path.name} cannot be read: {error}") from None
     return parse(text, path.name, today or datetime.date.today())
 
 
 def profiles_in(path: Path) -> Mapping[str, Profile]:
-    """The profiles of a file of its own, which has `[profile.NAME]` tables as the matrix may have.
+    """The profiles of a separate file, with the same `[profile.NAME]` tables as the matrix.
 
     Raises:
-        MatrixError: it cannot be read, or there is something else in it.
+        MatrixError: it cannot be read, or contains anything else.
     """
     try:
         data = data_files.toml_of(data_files.text_of(path))
     except FileNotFoundError:
-        raise MatrixError(f"{path} is not there") from None
+        raise MatrixError(f"{path} does not exist") from None
     except DataError as error:
         raise MatrixError(f"{path} cannot be read: {error}") from None
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
@@ -229,7 +229,7 @@ def profiles_in(path: Path) -> Mapping[str, Profile]:
 
 
 def parse(text: str, where: str, today: datetime.date) -> Matrix:
-    """The matrix from TOML text; `where` names it in errors. Raises MatrixError as `load`."""
+    """The matrix from TOML text; `where` is its name in errors. Raises MatrixError as `load`."""
     try:
         data = data_files.toml_of(text)
     except DataError as error:
@@ -244,7 +244,7 @@ def parse(text: str, where: str, today: datetime.date) -> Matrix:
 
 
 def _validate(data: Mapping[str, Any], where: str, schema: Mapping[str, Any]) -> None:
-    """The schema's first complaint, as one line of ours."""
+    """Raise MatrixError for the first violation of the schema, in one line."""
     from jsonschema import Draft202012Validator
 
     validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
@@ -259,7 +259,7 @@ def _validate(data: Mapping[str, Any], where: str, schema: Mapping[str, Any]) ->
         raise MatrixError(f'{where}: {at}: unknown key "{key}"{nearest(key, known)}')
     if error.validator == "enum":
         hint = nearest(str(error.instance), error.validator_value)
-        raise MatrixError(f'{where}: {at}: "{error.instance}" is not known{hint}')
+        raise MatrixError(f'{where}: {at}: unknown value "{error.instance}"{hint}')
     raise MatrixError(f"{where}: {at}: {error.message}")
 
 
@@ -285,7 +285,7 @@ def _build(data: Mapping[str, Any]) -> Matrix:
 
 
 def _row(kind: type[T], row: Mapping[str, Any]) -> T:
-    """A row of the file as the class that has its keys as fields."""
+    """A table of the file as the class `kind`, whose fields are its keys."""
     fields = {_FIELDS.get(key, key): value for key, value in row.items()}
     if isinstance(fields.get("checks"), str):
         fields["checks"] = [fields["checks"]]
@@ -293,7 +293,7 @@ def _row(kind: type[T], row: Mapping[str, Any]) -> T:
 
 
 def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
-    """What a schema cannot say."""
+    """Check what a schema cannot express."""
     needs: tuple[SourceOnly | Undeclared, ...] = (*matrix.source_only, *matrix.undeclared)
     for need in needs:
         for text in need.requires:
@@ -319,6 +319,6 @@ def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
     for rule in (*matrix.exclusions, *matrix.expected):
         if rule.expires < today:
             raise MatrixError(
-                f'{where}: the rule "{rule.reason}" expired on {rule.expires}: look again, then '
-                "remove it or give it a new date"
+                f'{where}: the rule "{rule.reason}" expired on {rule.expires}; check whether it '
+                "still applies, then remove it or give it a new date"
             )

@@ -1,4 +1,4 @@
-"""The outcomes of checks and cells; how the one follows from the other is told by `core.profiles`.
+"""The outcomes of checks and cells; `core.profiles` derives the latter from the former.
 
 Pure: no I/O. The words are those of the published tables.
 """
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class CheckOutcome(StrEnum):
-    """How one check ended; exactly one of these."""
+    """The outcome of one check."""
 
     WORKS = "works"
     WORKS_WITH = "works-with"
@@ -22,7 +22,7 @@ class CheckOutcome(StrEnum):
 
 
 class CellOutcome(StrEnum):
-    """How a cell ended; exactly one of these. `ERROR` is never published as incompatibility."""
+    """The outcome of a cell. `ERROR` is never published as incompatibility."""
 
     COMPATIBLE = "compatible"
     PARTIAL = "partial"
@@ -34,13 +34,13 @@ class CellOutcome(StrEnum):
 
 
 HOLDS = frozenset({CheckOutcome.WORKS, CheckOutcome.WORKS_WITH})
-"""Outcomes of which the assertion held: with all defaults, or under one public condition."""
+"""Outcomes whose assertion held: with all defaults, or under one public condition."""
 
 FAILURES = frozenset({CheckOutcome.BROKEN, CheckOutcome.CRASHED, CheckOutcome.TIMED_OUT})
-"""Outcomes that speak against a combination; `blocked` follows from one of them."""
+"""Outcomes that count against a combination; `blocked` follows from one of them."""
 
 FAILS = frozenset({*FAILURES, CheckOutcome.BLOCKED})
-"""A blocked check could not be asked because one before it failed: it does not work either."""
+"""A blocked check could not run because an earlier one failed: it counts as a failure."""
 
 FEATURES = (
     "install",
@@ -52,8 +52,8 @@ FEATURES = (
     "parallel",
     "inference",
 )
-"""What a person does with a stack, in the order in which people need it: an order to show them in.
-One that the suite names and that is not among them comes after these."""
+"""What a person does with a stack, in the order in which people need it and tables show it. Other
+features that the suite names come after these."""
 
 CORE_KIND = "restore"
-"""The kind of check that the project exists for: default-spec checkpoint into ModelOpt spec."""
+"""The project's central kind of check: restore a default-spec checkpoint into the ModelOpt spec."""

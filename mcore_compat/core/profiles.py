@@ -1,8 +1,8 @@
-"""Profiles: which features, families and formats somebody relies on. The verdict on a cell is given
-for a profile, and follows from the checks that the profile takes. Pure.
+"""Profiles: the features, families and formats that a user relies on. The verdict on a cell is
+given for a profile and follows from the checks that the profile includes. Pure.
 
-A feature is what a person does with a stack; the suite says of each check which one it is about, of
-which family (None: of all), and of which format of quantization.
+A feature is what a person does with a stack. The suite declares the feature, the family (None: all)
+and the quantization format of each check.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mcore_compat.core.outcomes import (
 )
 
 RESTORE = "restore"
-"""The feature that the project exists for: a default-spec checkpoint into the ModelOpt spec."""
+"""The project's central feature: restore a default-spec checkpoint into the ModelOpt spec."""
 
 
 class Asked(Protocol):
-    """What counts of a check for a verdict."""
+    """The properties of a check that a verdict depends on."""
 
     @property
     def kind(self) -> str: ...
@@ -43,7 +43,7 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What somebody relies on; no `families` or no `formats`: all that a release has."""
+    """What a user relies on; empty `families` or `formats`: all that a release has."""
 
     name: str
     features: tuple[str, ...]
@@ -51,8 +51,8 @@ class Profile:
     formats: tuple[str, ...] = ()
 
     def takes(self, check: Asked) -> bool:
-        """Whether a check counts: it is about one of the features, and of one of the families and
-        formats, if of any. One of a suite that named no features counts always."""
+        """Whether a check counts: the profile has its feature and, if any, its family and format. A
+        check without a feature (of an old suite) always counts."""
         feature = feature_of(check)
         return (
             (not feature or feature in self.features)
@@ -61,7 +61,7 @@ class Profile:
         )
 
     def text(self) -> str:
-        """Its name, and what it is where that is not said by it."""
+        """Its name and, unless it is built in, its content."""
         if self.name in BUILT_IN:
             return self.name
         said = [", ".join(self.features)]
@@ -74,7 +74,7 @@ class Profile:
 DEFAULT = Profile(
     name="default", features=("install", "interface", RESTORE, "quantize", "inference")
 )
-"""Takes all families and formats that the release has; inference counts where a GPU was asked."""
+"""All families and formats that the release has; inference counts if checks ran on a GPU."""
 
 ALL = Profile(name="all", features=FEATURES)
 
@@ -82,8 +82,8 @@ BUILT_IN: Mapping[str, Profile] = {profile.name: profile for profile in (DEFAULT
 
 
 class Point(NamedTuple):
-    """One thing that is asked of a stack: a feature of a family, and of a format where there are
-    such; a check that is of no family is one by itself, by its kind."""
+    """The unit of a verdict: a feature for a family and, if it has formats, a format. A check
+    without a family is a separate point, identified by its kind."""
 
     feature: str
     family: str = ""
@@ -92,12 +92,12 @@ class Point(NamedTuple):
 
     @property
     def label(self) -> str:
-        """`mla-moe fp8`: of what it is, within its feature."""
+        """Its name within its feature: `mla-moe fp8`."""
         return " ".join(filter(None, (self.family, self.format))) or self.kind
 
 
 def feature_of(check: Asked) -> str:
-    """The feature that a check is about; empty where its suite did not say and it is not known."""
+    """The feature of a check; empty if its suite did not declare it and it is not `restore`."""
     return check.feature or (RESTORE if check.kind == CORE_KIND else "")
 
 
@@ -114,8 +114,8 @@ WORST_FIRST = (
 
 
 def worst(outcomes: Iterable[CheckOutcome]) -> CheckOutcome:
-    """What several checks come to together: as the worst of them. What could not be asked, or is
-    not there, says nothing beside one that was."""
+    """The combined outcome of several checks: the worst. `needs-gpu` and `unsupported` count only
+    if there is no other."""
     return min(outcomes, key=WORST_FIRST.index)
 
 
@@ -126,7 +126,7 @@ def point_of(check: Asked) -> Point:
 
 
 def points(checks: Iterable[Asked]) -> dict[Point, CheckOutcome]:
-    """The outcome of each point that was asked, in the order in which people need them."""
+    """The outcome of each point, in the order of FEATURES."""
     by_point: dict[Point, list[CheckOutcome]] = {}
     for check in checks:
         by_point.setdefault(point_of(check), []).append(check.outcome)
@@ -139,7 +139,7 @@ def _place(point: Point) -> tuple[int, Point]:
 
 
 def held(points: Mapping[Point, CheckOutcome]) -> tuple[int, int]:
-    """How many points hold, of all that could be asked and that the release has."""
+    """How many points hold, and how many hold or fail (without `needs-gpu` and `unsupported`)."""
     ended = [*points.values()]
     return sum(o in HOLDS for o in ended), sum(o in HOLDS or o in FAILS for o in ended)
 
@@ -151,7 +151,7 @@ def failing(checks: Iterable[Asked], profile: Profile) -> tuple[Point, ...]:
 
 
 def counted(checks: Iterable[Asked], profile: Profile) -> tuple[str, ...]:
-    """By feature of a profile, how much of it holds: `restore 3/4 (gpt, llama4-moe, mla-moe)`."""
+    """How many points hold in each feature of a profile, e.g. `restore 1/2 (gpt)`."""
     asked = points(check for check in checks if profile.takes(check))
     said = []
     for feature in dict.fromkeys(point.feature for point in asked):
@@ -169,9 +169,9 @@ def counted(checks: Iterable[Asked], profile: Profile) -> tuple[str, ...]:
 def outcome(checks: Iterable[Asked], profile: Profile = DEFAULT) -> CellOutcome:
     """The verdict on a cell whose suite ran.
 
-    - `untested`: nothing that the profile takes was asked.
-    - `incompatible`: no family restores; of a profile without `restore`: nothing of it holds.
-    - `compatible`: nothing of it fails; `works-with` is no failure.
+    - `untested`: no check of the profile ran.
+    - `incompatible`: no family restores; for a profile without `restore`: no point holds.
+    - `compatible`: no point fails; `works-with` is not a failure.
     - `partial`: everything else.
     """
     asked = points(check for check in checks if profile.takes(check))
@@ -188,14 +188,14 @@ def outcome(checks: Iterable[Asked], profile: Profile = DEFAULT) -> CellOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """The words that profiles are made of: those of the suite's checks."""
+    """The features, families and formats of the suite's checks."""
 
     features: tuple[str, ...]
     families: tuple[str, ...]
     formats: tuple[str, ...]
 
     def refuse_unknown(self, profile: Profile, where: str) -> None:
-        """Raises UsageError for a word of a profile that no check has; names the nearest."""
+        """Raise UsageError for a word of a profile that no check has; names the nearest."""
         for what in ("features", "families", "formats"):
             known = getattr(self, what)
             for word in getattr(profile, what):
@@ -207,8 +207,8 @@ _ONE = {"features": "feature", "families": "family", "formats": "format"}
 
 
 def named(text: str, declared: Mapping[str, Profile]) -> Profile:
-    """The profile that `--for` means: one by its name, or one of features, with formats of
-    quantization behind a colon: `restore,quantize:fp8`.
+    """The profile of `--for`: the name of one, or a list of features, with quantization formats
+    after a colon: `restore,quantize:fp8`.
 
     Raises:
         UsageError: neither a profile nor a feature; names the nearest.
@@ -231,7 +231,7 @@ def named(text: str, declared: Mapping[str, Profile]) -> Profile:
 
 
 def narrowed(profile: Profile, families: str) -> Profile:
-    """A profile for some families alone: `mla-moe,hybrid-mamba`.
+    """A profile restricted to some families: `mla-moe,hybrid-mamba`.
 
     Raises:
         UsageError: no family is named.

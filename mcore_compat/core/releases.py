@@ -1,6 +1,6 @@
-"""Facts about releases: `constraints/releases.json`, one line a release, written by a machine.
+"""Facts about releases: `constraints/releases.json`, one line a release, written by `refresh`.
 
-Pure but for `load` and `dump`; the index is asked elsewhere (`mcore_compat.index.package_index`).
+Pure except `load`; `mcore_compat.index.package_index` talks to the index.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mcore_compat.core.cells import series_of
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What the index says about one release. `uploaded`: ISO 8601, UTC, of its first file.
+    """The index's data about one release. `uploaded`: ISO 8601, UTC, of its first file.
 
     `wheels` are the tags of its wheels, compressed as in file names (`cp312-cp312-manylinux…`);
-    `requires` is Requires-Dist, empty where the index gives no metadata.
+    `requires` is Requires-Dist, empty if the index has no metadata.
     """
 
     package: str
@@ -46,14 +46,14 @@ class Releases:
     by_package: Mapping[str, tuple[Release, ...]]
 
     def of(self, package: str) -> tuple[Release, ...]:
-        """Every release of a package; empty for one that is not known."""
+        """Every release of a package; empty for an unknown package."""
         return self.by_package.get(package, ())
 
     def get(self, package: str, version: str) -> Release:
         """One release.
 
         Raises:
-            UsageError: there is none of that version; names the nearest.
+            UsageError: there is no such release; names the nearest.
         """
         release = self._exact.get((package, version)) or next(
             (r for r in self.of(package) if Version(r.version) == Version(version)), None
@@ -64,10 +64,10 @@ class Releases:
         raise UsageError(f"{package} has no release {version}{nearest(version, known)}")
 
     def newest(self, package: str, wanted: str) -> Release:
-        """The release that `wanted` means: a patch (`0.16.1`) itself, a series its newest patch.
+        """The release that `wanted` names: a patch release (`0.16.1`), or a series' newest one.
 
-        Of Transformer Engine the newest that has a torch extension of its own version: 1.9.0.post1
-        came as the package that asks for the others alone, and asks for those of 1.9.0.
+        For Transformer Engine, the newest with a torch extension of the same version: 1.9.0.post1
+        is only the metapackage, which requires the parts of 1.9.0.
 
         Raises:
             UsageError: neither exists; names the nearest series.
@@ -79,7 +79,7 @@ class Releases:
         raise UsageError(f"{package} has no release {wanted}{hint}")
 
     def meant(self, package: str, wanted: str) -> Release | None:
-        """As `newest`, None where there is none."""
+        """As `newest`, but None if there is none."""
         known = [r for r in self.of(package) if not r.yanked]
         exact = [r for r in known if r.version == wanted]
         in_series = [r for r in known if series_of(r.version) == wanted]
@@ -89,7 +89,7 @@ class Releases:
         return next(reversed(exact or in_series), None)
 
     def nearest(self, package: str, wanted: str) -> str | None:
-        """The series or release that was likely meant by a word that is neither."""
+        """The most likely series or release for a word that is neither."""
         return nearest_version(wanted, self._words(package))
 
     def _words(self, package: str) -> list[str]:
@@ -113,8 +113,8 @@ class Releases:
     def cuda_of_torch(self, version: str) -> str | None:
         """`12.8` for the CUDA that the index's torch of this version was built with.
 
-        Read from what torch requires (its pin of the CUDA runtime or toolkit); None where the
-        metadata does not say.
+        Read from torch's requirements (its pin of the CUDA runtime or toolkit); None if they do not
+        say.
         """
         return self._cuda.get(version)
 
@@ -130,9 +130,9 @@ def _numbers(version: str) -> tuple[int, int, int]:
 
 
 def nearest_version(wanted: str, known: Iterable[str]) -> str | None:
-    """The version that was likely meant. Versions are near when their numbers are; text likeness
-    calls 0.2 near 0.20. Where none is within two series, one letter was likely typed wrongly: 0.61
-    is 0.16. None where `wanted` is no version, or none is known."""
+    """The known version that was most likely meant. Versions are compared by number, because text
+    similarity puts 0.2 near 0.20. If none is within two series, one letter is likely wrong: 0.61
+    means 0.16. None if `wanted` is not a version, or `known` is empty."""
     choices = list(known)
     try:
         target = _numbers(wanted)
@@ -154,21 +154,20 @@ def nearest_version(wanted: str, known: Iterable[str]) -> str | None:
 
 
 def far_apart(one: str, other: str) -> bool:
-    """Whether two versions are so far from each other that a slip is likelier than a release that
-    is not known."""
+    """Whether two versions are so far apart that a typo is more likely than an unknown release."""
     (a, b, _), (c, d, _) = _numbers(one), _numbers(other)
     return a != c or abs(b - d) > NEAR_SERIES
 
 
 NEAR_SERIES = 2
-"""So many series beyond what is known a new release may be; what is farther off is mistyped."""
+"""How many series a new release may be beyond the known ones; anything farther is a typo."""
 
 
 def parse(text: str, where: str) -> Releases:
     """Releases from the text of `releases.json`.
 
     Raises:
-        MatrixError: not JSON, or not of the file's form; names the line's package.
+        MatrixError: not JSON, or does not follow the file's schema; names the package.
     """
     names = {f.name for f in fields(Release)}
     by_package: dict[str, list[Release]] = {}
@@ -178,7 +177,7 @@ def parse(text: str, where: str) -> Releases:
             if unknown:
                 raise ValueError(f"{row.get('package')}: unknown key {sorted(unknown)[0]!r}")
             release = msgspec.convert(row, Release)
-            Version(release.version)  # told here, not where it is compared
+            Version(release.version)  # an invalid version fails here, not in a later comparison
             by_package.setdefault(release.package, []).append(release)
     except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise MatrixError(f"{where} is not valid ({error}); {REMAKE}") from None
@@ -197,12 +196,12 @@ def load(path: Path) -> Releases:
     """Read `constraints/releases.json`.
 
     Raises:
-        MatrixError: it is not there or not valid.
+        MatrixError: it does not exist or is not valid.
     """
     try:
         text = data.text_of(path)
     except FileNotFoundError:
-        raise MatrixError(f"{path.name} is not there; make it: nox -s refresh") from None
+        raise MatrixError(f"{path.name} does not exist; make it: nox -s refresh") from None
     except DataError as error:
         raise MatrixError(f"{path.name} cannot be read: {error}") from None
     return parse(text, path.name)

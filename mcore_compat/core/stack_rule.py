@@ -1,17 +1,17 @@
-"""The stack that a series of megatron-core should have: by dates, declared ranges and failures.
+"""The default stack that a megatron-core series should have, by dates, ranges and failures.
 
-Pure. People declare the stacks; where one is another than this says, it gives the reason
+Pure. People declare the stacks; a declared stack that deviates from the rule gives the reason
 (`exceptions` of a `[[stack]]`). The rule:
 
-- **Date**: of the first release of the series. With what came later it was not made.
-- **Transformer Engine**: the newest that was out by then, in the newest patch of its series, that
-  the release admits, in what it requires or in an extra, and that has a torch extension; none with
-  which checkpoints are declared not to restore, whatever the ModelOpt (an `[[expect]]` of
-  `restore[…]` with a range of TE).
+- **Date**: that of the first release of the series. It was not developed with later releases.
+- **Transformer Engine**: the newest series that was out by then, in its newest patch that the
+  release allows, in its requirements or an extra, and that has a torch extension; but none for
+  which an expected failure of `restore[…]` (an `[[expect]]` with a range of TE) is declared with
+  every ModelOpt.
 - **torch**: the newest on the axis that was out both with megatron-core and with that TE, under
-  the same conditions, of a CUDA for which that TE has a core library. Where all that were out are
-  older than the axis: its oldest.
-- **Newer torches**: for ModelOpt releases that ask for a newer one, the oldest that they admit.
+  the same conditions, for a CUDA for which that TE has a core library. If all of those are older
+  than the axis, its oldest.
+- **Newer torches**: for ModelOpt releases that require a newer one, the oldest that they allow.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ TE, TORCH = "transformer-engine", "torch"
 EXTENSION = "transformer-engine-torch"
 
 RESTORE = "restore["
-"""How the check begins that a default-spec checkpoint goes into the ModelOpt-spec model."""
+"""The start of the ids of checks that restore a default-spec checkpoint into the ModelOpt spec."""
 
 
 def stack_of(
     series: str, python: str, matrix: Matrix, releases: Releases, te: str | None = None
 ) -> Stack:
-    """The stack that the rule gives a series; `te`: where that is given, the rest beside it.
+    """The stack of a series by the rule; `te`: use this TE and choose only the rest.
 
     Raises:
-        MatrixError: there is none; says why the first that came into question cannot be.
+        MatrixError: there is none; says why the first candidate is not possible.
         UsageError: the series has no release.
     """
     release, until = releases.newest(MCORE, series), first_of(series, releases).uploaded
     tes = out_with(release, TE, until, releases)
-    reason = "no TE and torch that it admits were out with it"
+    reason = "no TE and torch that it allows were out at its release"
     for one in [releases.get(TE, te)] if te else tes:
         for torch in _torches(release, one, until, matrix, releases):
             stack = Stack(python=python, torch=torch.version, te=one.version)
@@ -63,8 +63,8 @@ def stack_of(
 
 
 def deviations(series: str, matrix: Matrix, releases: Releases) -> Mapping[str, tuple[str, str]]:
-    """By axis where a declared stack is another than the rule says: what is declared, and what the
-    rule says beside the other pins that are declared."""
+    """The axes on which the declared stack deviates: by axis the declared version, and the one by
+    the rule given the other declared pins."""
     stack = matrix.stacks[series]
     rule = stack_of(series, stack.python, matrix, releases)
     beside = rule if stack.te == rule.te else _beside(series, stack, matrix, releases)
@@ -82,7 +82,7 @@ def _beside(series: str, stack: Stack, matrix: Matrix, releases: Releases) -> St
 
 
 def first_of(series: str, releases: Releases) -> Release:
-    """The oldest release of a series of megatron-core, by date, that was not withdrawn.
+    """The oldest release of a megatron-core series, by date, that is not yanked.
 
     Raises:
         UsageError: there is none; names the nearest.
@@ -93,8 +93,8 @@ def first_of(series: str, releases: Releases) -> Release:
 
 
 def out_with(release: Release, package: str, until: str, releases: Releases) -> tuple[Release, ...]:
-    """Of each series of `package` that was out at a date (ISO 8601), the newest patch that a
-    release of megatron-core admits; newest first."""
+    """For each series of `package` that was out at a date (ISO 8601), the newest patch that a
+    megatron-core release allows; newest first."""
     by_series: dict[str, list[Release]] = {}
     for one in releases.of(package):
         if not one.yanked and one.uploaded:
@@ -105,7 +105,7 @@ def out_with(release: Release, package: str, until: str, releases: Releases) -> 
 
 
 def admits(release: Release, package: str, version: str) -> bool:
-    """Whether a version is within what is required, and within what one of the extras asks for."""
+    """Whether a version satisfies the requirements, and those of at least one extra, if any."""
     plain: list[SpecifierSet] = []
     extras: list[SpecifierSet] = []
     for text in release.requires:
@@ -121,7 +121,7 @@ def admits(release: Release, package: str, version: str) -> bool:
 def _torches(
     release: Release, te: Release, until: str, matrix: Matrix, releases: Releases
 ) -> Iterator[Release]:
-    """The releases of torch that come into question beside a TE, the best first."""
+    """The candidate torch releases for a TE, the best first."""
     axis = matrix.torch_series
     for torch in out_with(release, TORCH, min(until, te.uploaded), releases):
         if not axis or series_of(torch.version) in axis:
@@ -131,8 +131,8 @@ def _torches(
 
 
 def newer_torches(torch: str, matrix: Matrix, releases: Releases) -> tuple[str, ...]:
-    """For each ModelOpt release of the axis that does not admit a torch, the oldest newer one of
-    the axis that it does; each once, oldest first."""
+    """For each ModelOpt release of the axis that does not allow `torch`, the oldest newer torch of
+    the axis that it allows; each once, oldest first."""
     newest = sorted((releases.newest(TORCH, s).version for s in matrix.torch_series), key=parsed)
     line = [torch, *(version for version in newest if parsed(version) > parsed(torch))]
     asked: set[str] = set()
@@ -146,8 +146,8 @@ def newer_torches(torch: str, matrix: Matrix, releases: Releases) -> tuple[str, 
 def _refused(
     stack: Stack, release: Release, given: tuple[str, ...], matrix: Matrix, releases: Releases
 ) -> str:
-    """Why a stack is none for a release of megatron-core; empty where it is one. Of the axes
-    `given`, no declared failure is one."""
+    """Why a stack is not possible for a megatron-core release; empty if it is. Declared failures of
+    the axes in `given` are ignored."""
     why = _impossible(stack, release, matrix, releases)
     for axis, version in ((TE, stack.te), (TORCH, stack.torch)):
         if axis not in given:
@@ -158,8 +158,8 @@ def _refused(
 def _declared_failure(
     axis: str, version: str, mcore: str, matrix: Matrix, releases: Releases
 ) -> str:
-    """Why checkpoints are declared not to restore with this TE or torch, for a release of
-    megatron-core with whatever ModelOpt; empty where they are not."""
+    """The reason of an expected failure to restore checkpoints with this TE or torch, for a
+    megatron-core release with every ModelOpt; empty if none is declared."""
     modelopts = [releases.newest(MODELOPT, series).version for series in matrix.modelopt_series]
     for rule in matrix.expected:
         mine, other = (rule.te, rule.torch) if axis == TE else (rule.torch, rule.te)
@@ -171,7 +171,7 @@ def _declared_failure(
 
 
 def _impossible(stack: Stack, release: Release, matrix: Matrix, releases: Releases) -> str:
-    """Why a stack cannot be installed, beside the newest ModelOpt of the axis that admits its
+    """Why a stack cannot be installed together with the newest ModelOpt of the axis that allows its
     Python and torch; empty if it can."""
     if stack.te not in {r.version for r in releases.of(EXTENSION)}:
         return "TE has no torch extension of that version"

@@ -1,4 +1,4 @@
-"""Where a wheel is built: a folder that outlives a build which was cut off, so that it goes on."""
+"""The folder in which a wheel is built; it is kept after an interrupted build, to resume it."""
 
 from __future__ import annotations
 
@@ -32,37 +32,36 @@ if TYPE_CHECKING:
 LIMIT = "MCORE_COMPAT_BUILD_LIMIT"
 LIMIT_S = 3600.0
 KEPT_S = 14 * 24 * 3600.0
-"""So long the folder of a build that was cut off is kept, for it to go on."""
+"""How long the folder of an interrupted build is kept."""
 
 _STAMP, _KEEP, _MADE = "stamp.txt", "keep", "environment-made"
 
 
 def limit() -> float:
-    """The seconds that one build may take: an hour, or what the variable says, also to the
-    processes that this one starts.
+    """The time limit of one build in seconds: from the environment variable, else an hour.
 
     Raises:
-        UsageError: that is no number of seconds.
+        UsageError: the variable is not a positive number.
     """
     text = os.environ.get(LIMIT, "")
     return seconds(text, LIMIT) if text else LIMIT_S
 
 
 def seconds(text: str, name: str) -> float:
-    """Seconds, more than none; raises UsageError with the `name` of where they were said."""
+    """A positive number of seconds; raises UsageError with the `name` of the option or variable."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
     if not math.isfinite(number) or number <= 0:
-        raise UsageError(f'{name}: "{text}" is no number of seconds; write e.g. 7200')
+        raise UsageError(f'{name}: "{text}" is not a number of seconds; write e.g. 7200')
     return number
 
 
 def archs(recipe: Recipe, arch: str | None) -> tuple[str, ...]:
-    """The architectures (`90`) that CUDA sources are compiled for: those that the user's variable
-    names; else of the machine that is meant (`arch`: `sm_90`, None: this one); one where there is
-    no GPU, for each takes as long again. Empty, where nobody knows: the build's own list."""
+    """The architectures (`90`) to compile CUDA sources for: those of the user's environment
+    variable, else of the target machine (`arch`: `sm_90`; None: this machine). Without a GPU only
+    one, because build time grows with each. Empty if unknown: the build's own list."""
     if not recipe.archs:
         return ()
     chosen = {word.strip() for word in os.environ.get(recipe.archs, "").split(";")} - {""}
@@ -80,10 +79,11 @@ def _of_gpus() -> tuple[str, ...]:
 
 @contextmanager
 def opened(work: Path, key: str, stamp: str) -> Iterator[Path]:
-    """The folder of one key, whose lock the caller holds: as a build of the same `stamp` left it
-    that was killed, interrupted or told to `keep` it, else empty. It is removed at any other end.
+    """The build folder of one key, whose lock the caller holds. It has the content of an earlier
+    build with the same `stamp` that was killed, interrupted or kept by `keep`, else it is empty. It
+    is removed at the end in all other cases.
     """
-    # Short, for interpreters have long paths on their first lines.
+    # Short, because scripts have the interpreter's path on their first line.
     base = work / files.sha256_bytes(key.encode())[:12]
     try:
         same = (base / _STAMP).read_text() == stamp
@@ -104,10 +104,10 @@ def opened(work: Path, key: str, stamp: str) -> Iterator[Path]:
 
 
 def sweep(work: Path, wheels: Path) -> None:
-    """Remove the folders that no build goes on from: whose wheel is below `wheels` by now, and
-    those that were not opened for long. One that somebody builds in stays."""
+    """Remove folders that no build will resume: those whose wheel is in `wheels` by now, and those
+    that were not used for KEPT_S. Folders in use stay."""
     for base in work.glob("*"):
-        with contextlib.suppress(OSError):  # another user's, or gone by now
+        with contextlib.suppress(OSError):  # another user's, or already removed
             stamp = base / _STAMP
             words = stamp.read_text().split() if stamp.exists() else []
             place = wheels / words[-1] if words else None
@@ -122,16 +122,16 @@ def sweep(work: Path, wheels: Path) -> None:
 
 
 def keep(base: Path) -> None:
-    """What is in an open folder stays, for a build that goes on."""
+    """Keep the content of an open folder, so that the next build resumes."""
     (base / _KEEP).touch()
 
 
 def source(base: Path, pin: Pin) -> Path:
-    """The source distribution, unpacked beside itself; once, for the files' times decide what is
-    compiled again.
+    """The source distribution, unpacked beside it. Only once, because a resumed build recompiles
+    files with newer times.
 
     Raises:
-        InfrastructureError: it was not downloaded.
+        InfrastructureError: the download failed.
     """
     sdist = next(iter(sorted((base / "sdist").glob("*.tar.gz"))), None)
     if sdist and (base / "source").is_dir():
@@ -147,15 +147,15 @@ def source(base: Path, pin: Pin) -> Path:
 
 
 def unpacked(base: Path) -> Path:
-    """The one folder that the source distribution holds."""
+    """The top folder of the source distribution."""
     return next(path for path in sorted((base / "source").iterdir()) if path.is_dir())
 
 
 def environment(base: Path, recipe: Recipe, toolkit: Toolkit | None, job: Job, log: Path) -> Path:
-    """The build environment: exactly the lock's packages, and tools to build with.
+    """The build environment: exactly the lock's packages, and build tools.
 
     Raises:
-        InfrastructureError: it was not made.
+        InfrastructureError: it could not be made.
     """
     folder = base / "env"
     if (base / _MADE).exists():
@@ -172,13 +172,15 @@ def environment(base: Path, recipe: Recipe, toolkit: Toolkit | None, job: Job, l
     steps: list[list[str | Path]] = [
         [job.uv, "venv", "--quiet", "-p", job.python, folder],
         [*install, "--no-deps", "--require-hashes", "-r", pinned],
-        # Not upgraded: what the lock says of setuptools or packaging stays.
+        # No upgrade: the lock's versions of setuptools or packaging stay.
         [*install, *dated, *tools],
     ]
     for argv in steps:
         completed = job.run(argv, timeout=1200, log=log)
         if not completed.ok:
-            raise InfrastructureError(f"no build environment: {last_line(completed)} (log: {log})")
+            raise InfrastructureError(
+                f"the build environment could not be made: {last_line(completed)} (log: {log})"
+            )
     (base / _MADE).touch()
     return folder
 
@@ -203,9 +205,9 @@ def variables(
         CUDA_HOME=str(root),
         CUDA_PATH=str(root),
         CPATH=":".join(str(p) for p in sorted((site / "nvidia").glob("*/include"))),
-        TMPDIR=str(base / "tmp"),  # what pip unpacks goes with the rest
+        TMPDIR=str(base / "tmp"),  # pip's temporary files are removed with the folder
         MAX_JOBS=os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1),
-        # Debug information doubles the time and serves no one here.
+        # Debug information doubles the time, and nobody uses it.
         CFLAGS="-g0",
         CXXFLAGS="-g0",
         PATH=f"{site.parents[2] / 'bin'}:{root / 'bin'}:/usr/bin:/bin",

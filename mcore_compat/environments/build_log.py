@@ -1,4 +1,4 @@
-"""What a build's output says: the line that matters, or that the machine was at fault. Pure."""
+"""Finds in a build's output the line that matters, or that the machine was at fault. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from mcore_compat.base import exhaustion
 from mcore_compat.base.processes import Completed
 
 _GXX = "#error -- unsupported GNU version"
-"""As CUDA's `crt/host_config.h` says it."""
+"""The message in CUDA's `crt/host_config.h`."""
 
 
 def surroundings(done: Completed) -> str | None:
-    """What of the machine ended a process (disk, memory, a compiler that nvcc does not take, a
-    kill), None where none did."""
+    """The infrastructure error that ended a process (disk, memory, a compiler that nvcc does not
+    support, a kill); None if there was none."""
     if done.ok:
         return None
     what = exhaustion.ran_out(done.output)
     if what:
-        return f"{what} (MAX_JOBS=1 needs the least)" if "memory" in what else what
+        return f"{what} (MAX_JOBS=1 uses the least)" if "memory" in what else what
     if _GXX in done.output:
-        return "nvcc does not take this machine's g++, which is too new for it"
+        return "this machine's g++ is too new for nvcc"
     if done.returncode == -signal.SIGKILL and not done.timed_out:
         return "it was killed"
     return None
@@ -37,8 +37,8 @@ def line_that_matters(output: str) -> str:
 
 
 def last_line(done: Completed) -> str:
-    """The last line of a process's output; what it ended with where it printed nothing."""
+    """The last line of a process's output; its exit code if it printed nothing."""
     lines = done.output.strip().splitlines()
     if done.timed_out:
-        return "it passed its time limit"
+        return "it exceeded its time limit"
     return lines[-1][:300] if lines else f"exit code {done.returncode}"

@@ -1,10 +1,10 @@
-"""Compiled Python, shared by environments as their sources are.
+"""Shares compiled Python files between environments.
 
-uv links the sources of an environment out of its cache, but Python compiles them anew in each: for
-these packages 15 s and 100 MB. What one cell compiled is therefore linked into the next.
+uv links the sources of an environment from its cache, but Python compiles them again in each, which
+takes 15 s and 100 MB for these packages. So files compiled in one cell are linked into the next.
 
-A compiled file is kept under the identity of its source: inode, size and time of change. Python
-itself looks at the latter two before it takes one, so that a wrong one is never run.
+A compiled file is kept under the identity of its source: inode, size and modification time. Python
+itself checks the latter two before it uses one, so that a wrong file never runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAMES = "names.txt"
 
 
 def folder() -> Path:
-    """Where compiled files are kept, and the names under which they were seen."""
+    """The folder of the compiled files and the list of their names."""
     return files.home() / "bytecode"
 
 
@@ -30,7 +30,7 @@ def _key(source: Path) -> str:
     """The identity of a source.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     status = source.stat()
     return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
@@ -42,7 +42,8 @@ def source_of(compiled: Path) -> Path:
 
 
 def _compiled(site: Path) -> Iterator[Path]:
-    """What was compiled here: a file with a second name is kept already, or came with a wheel."""
+    """The files compiled in this environment: without a second hard link, which files have that are
+    already kept or came with a wheel."""
     for base, _, names in os.walk(site):
         if base.endswith("__pycache__"):
             for name in names:
@@ -54,16 +55,16 @@ def _compiled(site: Path) -> Iterator[Path]:
 
 
 def keep(site: Path) -> int:
-    """Keep what was compiled in an environment; how many files were new.
+    """Keep the compiled files of an environment; returns the number of new ones.
 
-    Does nothing where files cannot be linked: the next environment then compiles its own.
+    Does nothing if files cannot be hard-linked: the next environment then compiles its own.
     """
     place = folder()
     seen, new = set(), 0
     with contextlib.suppress(OSError):
         place.mkdir(parents=True, exist_ok=True)
         for path in _compiled(site):
-            with contextlib.suppress(OSError):  # without a source, or of a full disk
+            with contextlib.suppress(OSError):  # no source, or the disk is full
                 copy = place / f"{_key(source_of(path))}{_tag(path)}"
                 seen.add(path.relative_to(site).as_posix())
                 if not copy.exists():
@@ -77,12 +78,12 @@ def keep(site: Path) -> int:
 
 
 def link(site: Path) -> int:
-    """Link into a new environment what others compiled of the same sources; how many files."""
+    """Link kept compiled files of the same sources into a new environment; returns their number."""
     place = folder()
     count = 0
     for name in _names():
         path = site / name
-        with contextlib.suppress(OSError):  # another cell's file, or compiled by nobody yet
+        with contextlib.suppress(OSError):  # another cell's file, or not compiled yet
             copy = place / f"{_key(source_of(path))}{_tag(path)}"
             if not path.parent.exists():
                 path.parent.mkdir()
@@ -92,7 +93,7 @@ def link(site: Path) -> int:
 
 
 def _tag(path: Path) -> str:
-    """`.cpython-312.pyc`: compiled files of other Pythons are others."""
+    """The suffix `.cpython-312.pyc`, which distinguishes the Python versions."""
     return path.name[path.name.index(".") :]
 
 

@@ -1,4 +1,4 @@
-"""Stage lock + wheelhouse → environment: exactly what the lock says, or made anew."""
+"""Stage lock + wheelhouse → environment: exactly the lock's packages, else made again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from mcore_compat.resolve.locks import Lock
 INSTALL_LIMIT_S = 1800.0
 
 UNUSED = ("onnx/backend/test/data",)
-"""Test data of third packages that is taken out: its 3,600 folders hold a few files each, and
-folders, 4 KiB each, cannot be hard-linked as files can."""
+"""Test data of other packages that is removed: its 3,600 folders of 4 KiB each cannot be
+hard-linked as files can."""
 
 _WRONG = re.compile(r"Hash mismatch for `([^`]+)`")
 _DAMAGED = re.compile(r"Failed to install: \S+ \(([A-Za-z0-9._-]+)==")
@@ -46,14 +46,14 @@ class Environment:
 
 
 def environments() -> Path:
-    """Where the environments of cells are made."""
+    """The folder of the cells' environments."""
     return files.home() / "envs"
 
 
 def installed(site: Path) -> dict[str, str]:
     """Name and version of every distribution in a site-packages, from its folder names alone.
 
-    One that is there twice, half upgraded, is told under two names.
+    A distribution that is present twice, after an interrupted upgrade, gets two names.
     """
     versions: dict[str, str] = {}
     for info in sorted(site.glob("*.dist-info")):
@@ -64,12 +64,12 @@ def installed(site: Path) -> dict[str, str]:
 
 
 def wanted(lock: Lock) -> dict[str, str]:
-    """Name and version of everything that a cell's environment holds, no more and no less."""
+    """Name and version of every package that a cell's environment must have."""
     return {re.sub(r"[-_.]+", "-", pin.name): pin.version for pin in lock.all_pins}
 
 
 def _is_exact(site: Path, lock: Lock) -> bool:
-    """Whether it is what the lock says, though folder names spell versions in their normal form
+    """Whether an environment has exactly the lock's packages; folder names have normalized versions
     (`1.5.0.post8`)."""
     present, pins = installed(site), wanted(lock)
     return present.keys() == pins.keys() and all(
@@ -78,8 +78,7 @@ def _is_exact(site: Path, lock: Lock) -> bool:
 
 
 def _runs(folder: Path, python: Path, series: str) -> bool:
-    """Whether a folder is an environment of a Python, of this series, as uv makes it: settings, and
-    a link."""
+    """Whether a folder is an environment as uv makes it, for this Python and series."""
     settings = (folder / "pyvenv.cfg").read_text(encoding="utf-8")
     there = re.search(r"^version_info = (\d+\.\d+)", settings, re.MULTILINE)
     linked = os.path.realpath(folder / "bin" / "python") == os.path.realpath(python)
@@ -97,12 +96,12 @@ def ensure(
     say: Callable[[str], None],
     in_place: bool = False,
 ) -> Environment:
-    """The environment of a cell; an existing one is kept only if it is exactly what is wanted.
-    `in_place`: one of other pins is changed to these, which takes seconds.
+    """The environment of a cell; an existing one is reused only if it is exactly right.
+    `in_place`: change an environment with other pins, which takes seconds.
 
     Raises:
-        WrongFileError: the index has a file that is not the lock's.
-        InfrastructureError: network or disk; a half-made environment is not taken next time.
+        WrongFileError: the index has another file than the lock names.
+        InfrastructureError: network or disk; an incomplete environment is never reused.
     """
     assert {wheel.key.package for wheel in wheels} == {pin.name for pin in lock.source_only}
     folder = environments() / cell.name
@@ -128,7 +127,7 @@ def ensure(
             reused = False
         damage = reused and integrity.damaged(_site(folder), contents=False, without=UNUSED)
         if damage:
-            say(f"the environment of {cell.name} is made anew: {damage}")
+            say(f"{damage}: creating the environment of {cell.name} again")
             reused = False
             _forget(damage, uv, run)
         if not reused:
@@ -137,14 +136,14 @@ def ensure(
             with Heartbeat(say, f"installing {cell.name}"):
                 _create(folder, lock, wheels, python, uv, run)
             if not _is_exact(_site(folder), lock):
-                raise InfrastructureError(f"the environment {cell.name} is not what its lock says")
+                raise InfrastructureError(f"the environment {cell.name} differs from its lock")
             damage = integrity.damaged(_site(folder), contents=False, without=UNUSED)
             if damage:
                 _forget(damage, uv, run)
                 raise InfrastructureError(
-                    f"{damage}, in the environment that was just made; run it again"
+                    f"{damage}, in the new environment of {cell.name}; run it again"
                 )
-            # Nobody waits for it: Python compiles by itself what is not linked yet.
+            # In the background: Python itself compiles what is not linked yet.
             threading.Thread(target=bytecode.link, args=(_site(folder),)).start()
             files.write_text(mark, files.dump_json(identity), durable=False)
     site = _site(folder)
@@ -157,8 +156,8 @@ def ensure(
 
 
 def require_intact(environment: Path, uv: Path, run: Runner) -> None:
-    """Read every file of a cell's environment, which takes half a minute, and compare it with what
-    was installed. One that differs is forgotten, so that the next run makes it anew.
+    """Compare every file of a cell's environment with the installed wheels, which takes half a
+    minute. If one differs, the next run makes the environment again.
 
     Raises:
         InfrastructureError: a file differs; names it.
@@ -168,12 +167,12 @@ def require_intact(environment: Path, uv: Path, run: Runner) -> None:
         environment.with_name(f"{environment.name}.json").unlink(missing_ok=True)
         _forget(damage, uv, run)
         raise InfrastructureError(
-            f"{damage}, in the environment of {environment.name}; run it again: it is made anew"
+            f"{damage}, in the environment of {environment.name}; run it again to recreate it"
         )
 
 
 def _forget(damage: integrity.Damage, uv: Path, run: Runner) -> None:
-    """Have uv download a package again: its cache has the very same files."""
+    """Have uv download a package again: its cache has the same damaged files."""
     run([uv, "cache", "clean", "--quiet", damage.package], timeout=INSTALL_LIMIT_S)
 
 
@@ -182,7 +181,7 @@ def _site(folder: Path) -> Path:
 
 
 def _change(folder: Path, lock: Lock, uv: Path, run: Runner) -> None:
-    """Install what of a lock an environment has not, and take out what it has beside it.
+    """Change an environment to a lock: install missing packages, remove others.
 
     Raises:
         InfrastructureError: network or disk.
@@ -235,15 +234,15 @@ def _create(
         if unused.exists():
             shutil.rmtree(gone, ignore_errors=True)
             os.rename(unused, gone)
-            # Nobody has to wait for thousands of folders to go.
+            # In the background: removing thousands of folders takes long.
             threading.Thread(target=shutil.rmtree, args=(gone, True)).start()
 
 
 def _installed(argv: Sequence[str | Path], name: str, uv: Path, run: Runner) -> None:
-    """One step of an installation; a package that is damaged in uv's cache is had anew.
+    """Run one step of an installation; a package that is damaged in uv's cache is fetched again.
 
     Raises:
-        WrongFileError: the index has a file that is not the lock's.
+        WrongFileError: the index has another file than the lock names.
         InfrastructureError: network or disk.
     """
     completed = run(argv, timeout=INSTALL_LIMIT_S)
@@ -253,20 +252,20 @@ def _installed(argv: Sequence[str | Path], name: str, uv: Path, run: Runner) -> 
         completed = run(argv, timeout=INSTALL_LIMIT_S)
     if wrong := _WRONG.search(completed.output):
         raise WrongFileError(
-            f"the index has another file of {wrong[1]} than the lock of {name} names: "
-            f"ask another index, or remake the lock: nox -s lock -- {name}"
+            f"the index has another file of {wrong[1]} than the lock of {name}: "
+            f"use another index, or remake the lock: nox -s lock -- {name}"
         )
     if not completed.ok:
         raise InfrastructureError(f"installing {name} failed: {last_line(completed)}")
 
 
 def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str], None]) -> Path:
-    """The folder with what `lock` pins, pytest for the suite; it is never in a cell's environment.
+    """The folder with the suite's tools (pytest) that `lock` pins, outside the cells' environments.
 
     Raises:
         InfrastructureError: network or disk.
     """
-    # By python: older ones need more than newer ones.
+    # One for each python: older ones need more packages.
     series = undisturbed(run([python, "-IB", "-c", interpreters.ASK_SERIES], timeout=60))
     if not series.ok:
         raise InterpreterError(f"{python} does not run: {last_line(series)}")
@@ -276,7 +275,7 @@ def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.exists():
             return folder
-        say("installing the suite's own tools")
+        say("installing the suite's tools")
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         argv: list[str | Path] = [uv, "pip", "install", "--no-config", "--quiet", "--no-deps"]
@@ -285,7 +284,7 @@ def tools(lock: Path, *, python: Path, uv: Path, run: Runner, say: Callable[[str
         if not completed.ok:
             shutil.rmtree(part, ignore_errors=True)
             raise InfrastructureError(
-                f"the suite's tools were not installed: {last_line(completed)}"
+                f"installing the suite's tools failed: {last_line(completed)}"
             )
         os.replace(part, folder)
     return folder

@@ -1,5 +1,5 @@
-"""Is every file of an environment as the wheels had it? Its `RECORD` files say: path, digest, size
-(PyPA specifications, "Recording installed projects")."""
+"""Compares the files of an environment with its `RECORD` files: path, digest, size (PyPA
+specifications, "Recording installed projects")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a package that is not as it was installed, and what is wrong with it."""
+    """A file of a package that changed after its installation, and what is wrong with it."""
 
     package: str
     file: str
@@ -24,10 +24,10 @@ class Damage:
 
 
 def damaged(site: Path, *, contents: bool, without: Collection[str] = ()) -> Damage | None:
-    """The first file of a site-packages that is not as it was installed; None where all are.
+    """The first file of a site-packages that changed after its installation; None if none did.
 
-    `contents`: read all files, else their sizes alone are compared; `without`: folders that were
-    taken out on purpose.
+    `contents`: read all files, else compare only their sizes; `without`: folders that were removed
+    on purpose.
     """
     for record in sorted(site.glob("*.dist-info/RECORD")):
         for name, digest, size in _rows(record):
@@ -44,7 +44,7 @@ def damaged(site: Path, *, contents: bool, without: Collection[str] = ()) -> Dam
 def _rows(record: Path) -> Iterator[tuple[str, str, str]]:
     with record.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         for row in csv.reader(lines):
-            if len(row) == 3 and row[2]:  # what is made at installation has no size
+            if len(row) == 3 and row[2]:  # files made by the installer have no size
                 yield row[0], row[1], row[2]
 
 
@@ -64,4 +64,4 @@ def _problem(path: Path, digest: str, size: str) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     spelt = base64.urlsafe_b64encode(found).rstrip(b"=").decode()
-    return None if spelt == wanted else "has other content than was installed"
+    return None if spelt == wanted else "has other content than the installed wheel"

@@ -1,4 +1,4 @@
-"""Finds the Python that a cell needs, wherever it is: pyenv, PATH, uv."""
+"""Finds the Python interpreter that a cell needs: in pyenv, on PATH or by uv."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ASK_SERIES = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
 def candidates(series: str, run: Runner, uv: Path | None) -> Iterator[Path]:
-    """Where a Python of a series (`3.12`) may be; the newest patch of pyenv's first.
+    """Possible paths of a Python of a series (`3.12`); pyenv's newest patch first.
 
-    pyenv's shims are passed over: they are on PATH and can fail although the Python is there.
+    pyenv's shims on PATH are skipped: they can fail although the Python is installed.
     """
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     patches = [p for p in pyenv.glob(f"{series}.*") if p.name.replace(".", "").isdigit()]
@@ -38,36 +38,36 @@ def candidates(series: str, run: Runner, uv: Path | None) -> Iterator[Path]:
 
 
 def is_of(series: str, python: Path, run: Runner) -> bool:
-    """Whether it is a Python of this series that really runs.
+    """Whether a path is a working Python interpreter of this series.
 
     Raises:
-        InfrastructureError: it was killed before it could tell.
+        InfrastructureError: it was killed before it answered.
     """
     try:
         completed = undisturbed(run([python, "-I", "-c", ASK_SERIES], timeout=60))
     except OSError:
-        return False  # not there, not executable, or for another machine
+        return False  # missing, not executable, or for another machine
     return completed.ok and completed.output.strip() == series
 
 
 def find(series: str, run: Runner, uv: Path) -> Path:
-    """A Python of this series that really runs.
+    """A working Python interpreter of this series.
 
     Raises:
-        InterpreterError: there is none; says where it was looked for and what to do.
-        InfrastructureError: one was killed before it could tell.
+        InterpreterError: there is none; says where it was searched and what to do.
+        InfrastructureError: one was killed before it answered.
     """
     for path in candidates(series, run, uv):
         if path.exists() and is_of(series, path, run):
             return path
     raise InterpreterError(
-        f"python {series} was found neither in pyenv nor on PATH nor by uv; install it, e.g. "
+        f"python {series} was not found in pyenv, on PATH or by uv; install it, e.g. "
         f"`uv python install {series}` or `pyenv install {series}`"
     )
 
 
 def active() -> Path:
-    """The Python of the environment that is active in the shell, else the one that runs this."""
+    """The Python of the shell's active environment, else the one that runs this program."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         place = os.environ.get(name)
         if place and (Path(place) / "bin" / "python").exists():

@@ -1,4 +1,4 @@
-"""What the wheelhouse keeps: verified wheels with their records, and why a build failed."""
+"""The files of the wheelhouse: verified wheels with their records, and reasons of failed builds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError
 
 DAMAGED = ".damaged"
-"""What the name of a damaged wheel ends with, once it is set aside."""
+"""The suffix of a damaged wheel that was set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """Everything that a wheel's ABI depends on; its text names the wheel's folder. One without a
-    `torch` has nothing compiled, and fits any."""
+    """Everything that a wheel's ABI depends on; its text is the name of the wheel's folder. A key
+    without `torch` is for a wheel without compiled parts, which fits any."""
 
     package: str
     version: str
@@ -40,7 +40,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A wheel of the wheelhouse; what was compiled for it was verified by importing it."""
+    """A wheel of the wheelhouse; compiled parts were verified by importing them."""
 
     key: Key
     path: Path
@@ -49,8 +49,8 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True)
 class Unbuildable:
-    """A source-only package that does not build here: why, the line that matters, what helps;
-    `cause`: the package and what of the machine decided it."""
+    """A source-only package that cannot be built here: `reason`, what may help, the log; `cause`:
+    the package and the properties of the machine that decide it."""
 
     key: Key
     reason: str
@@ -61,7 +61,7 @@ class Unbuildable:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What is left of a wheel that was built once: the file, if any, and what is wrong with it."""
+    """A damaged or missing wheel that was built before: its path, and what is wrong."""
 
     path: Path
     what: str
@@ -75,7 +75,7 @@ def folder() -> Path:
 
 
 class BuildRecord(Struct, kw_only=True, frozen=True):
-    """Of `build.json` what a wheel is held against; anything else in it is for people."""
+    """The fields of `build.json` that verify a wheel; the others are for people."""
 
     wheel: str
     sha256: str
@@ -83,40 +83,40 @@ class BuildRecord(Struct, kw_only=True, frozen=True):
 
 
 def build_record(key: Key) -> BuildRecord | None:
-    """What was recorded of a wheel; None where there is no record, or half of one.
+    """The record of a wheel; None if there is none, or it is incomplete.
 
     Raises:
         InfrastructureError: it cannot be read.
     """
     record = _decoded(folder() / str(key) / "build.json", BuildRecord)
-    # A name, no path: what it names is set aside where it is damaged.
+    # It must be a name, not a path: a damaged file of this name is moved.
     named = record is not None and record.wheel == Path(record.wheel).name != ""
     return record if named else None
 
 
 def lookup(key: Key) -> Wheel | None:
-    """The verified wheel of a key, None where there is none or it is not what was recorded; raises
-    as `state`."""
+    """The verified wheel of a key; None if there is none or it differs from its record; raises as
+    `state`."""
     there = state(key)
     return there if isinstance(there, Wheel) else None
 
 
 def state(key: Key) -> Wheel | Damage | None:
-    """The wheel of a key, its digest checked; what is left of it; None where none was ever built.
+    """The verified wheel of a key, or what is wrong with it; None if none was ever built.
 
     Raises:
-        InfrastructureError: what is there cannot be read.
+        InfrastructureError: a file cannot be read.
     """
     place = folder() / str(key)
     record = build_record(key)
     if record is None:
         traces = [*place.glob("*.whl"), *place.glob("build.json"), *place.glob(f"*{DAMAGED}")]
-        return Damage(path=traces[0], what="has no whole record") if traces else None
+        return Damage(path=traces[0], what="has no complete record") if traces else None
     path = place / record.wheel
     try:
         digest = files.sha256_file(path)
     except FileNotFoundError:
-        return Damage(path=path, what=f"is gone (recorded {record.sha256})")
+        return Damage(path=path, what=f"is missing (recorded {record.sha256})")
     except IsADirectoryError:
         return Damage(path=path, what="is damaged (it is a folder)")
     except OSError as error:
@@ -130,7 +130,7 @@ S = TypeVar("S", bound=Struct)
 
 
 def _decoded(path: Path, kind: type[S]) -> S | None:
-    """A small file of the wheelhouse; None where it is not there or not whole.
+    """A JSON file of the wheelhouse; None if it is missing or incomplete.
 
     Raises:
         InfrastructureError: it cannot be read.
@@ -144,11 +144,11 @@ def _decoded(path: Path, kind: type[S]) -> S | None:
 
 
 REMEMBER_S = 3600.0
-"""How long a failed build is not tried again: all cells of a run that need it share the answer."""
+"""How long a failed build is not repeated, so that all cells of a run share the result."""
 
 
 class Failure(Struct, kw_only=True, frozen=True):
-    """`failed.json`: how a build failed, from which inputs."""
+    """`failed.json`: why a build failed, and from which inputs."""
 
     help: str
     inputs: str
@@ -158,10 +158,10 @@ class Failure(Struct, kw_only=True, frozen=True):
 
 
 def remembered(key: Key, inputs: str) -> Unbuildable | None:
-    """A build of this key that failed a short while ago, from the very same `inputs`.
+    """A recent failed build of this key with the same `inputs`; None if there is none.
 
     Raises:
-        InfrastructureError: what is kept of it cannot be read.
+        InfrastructureError: its record cannot be read.
     """
     failure = _decoded(folder() / str(key) / "failed.json", Failure)
     if failure is None or failure.inputs != inputs or not failed_lately(str(key)):
@@ -176,12 +176,12 @@ def remembered(key: Key, inputs: str) -> Unbuildable | None:
 
 
 def failed_lately(key: str) -> bool:
-    """Whether a build of this key failed a short while ago."""
+    """Whether a build of this key failed recently."""
     try:
         since = time.time() - (folder() / key / "failed.json").stat().st_mtime
     except (FileNotFoundError, NotADirectoryError):
         return False
-    # A clock that was set back is no reason to believe it for longer.
+    # Negative if the clock was set back: not recent then.
     return 0 <= since < REMEMBER_S
 
 

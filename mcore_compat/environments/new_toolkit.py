@@ -1,7 +1,7 @@
-"""Makes a CUDA toolkit from packages, without root and without touching the system.
+"""Makes a CUDA toolkit from packages, without root and without changes to the system.
 
-Headers and libraries are the index's, and from CUDA 13 on the compiler, too. Older compilers are in
-no package of the index: they are taken from Debian's, which its apt fetches and verifies.
+Headers and libraries come from the package index, and from CUDA 13 on also the compiler. Older
+compilers come from a Debian package, which apt fetches and verifies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 
 INDEX = "cuda-toolkit"
-"""The index's package whose extras are the parts of a toolkit, each in the version that fits."""
+"""The index's package whose extras are the parts of a toolkit, in fitting versions."""
 
 PARTS = ("cccl", "crt", "cudart", "nvcc", "nvrtc", "nvtx", "nvvm", "profiler")
 FIRST_WITH_NVCC = 13
@@ -42,7 +42,7 @@ COMPILER = {
     "usr/bin/nvlink": "bin",
     "usr/bin/ptxas": "bin",
 }
-"""Where the parts of a compiler are in Debian's package, and where nvcc looks for them."""
+"""The files of the compiler in Debian's package, and the folders where nvcc looks for them."""
 
 PROFILE = """\
 TOP              = $(_HERE_)/..
@@ -55,7 +55,7 @@ LIBRARIES       =+ $(_SPACE_) "-L$(TOP)/lib64"
 CUDAFE_FLAGS    +=
 PTXAS_FLAGS     +=
 """
-"""What nvcc reads beside itself; Debian's names folders of the system."""
+"""The `nvcc.profile` beside nvcc; Debian's names system folders."""
 
 PROBE = """\
 #include <cub/cub.cuh>
@@ -68,11 +68,11 @@ __global__ void sum(const float *in, __nv_fp8_e4m3 *out) {
     if (threadIdx.x == 0) out[0] = __nv_fp8_e4m3(total);
 }
 """
-"""Compiled before a toolkit counts: with the headers that Transformer Engine's sources include."""
+"""A test program for a new toolkit, with the headers that Transformer Engine includes."""
 
 
 def folder_of(cuda: str) -> Path:
-    """Where the toolkit of a CUDA is made if nothing else is said; it is found there."""
+    """The default folder of a new toolkit, where `toolkits` finds it."""
     return toolkits.made() / f"cuda-{cuda}"
 
 
@@ -84,20 +84,20 @@ def make(
     say: Callable[[str], None],
     archive: str | None = None,
 ) -> Toolkit:
-    """The toolkit of a CUDA (`12.4`) in a folder of its own, made and verified; one that is there
-    already is taken. `archive`: the address of a Debian archive, else that of this machine's apt.
+    """Make and verify the toolkit of a CUDA version (`12.4`) in the folder `into`, unless it exists
+    already. `archive`: the URL of a Debian archive; None: the one of this machine's apt.
 
     Raises:
-        UsageError: no such toolkit can be made, names the nearest; or the folder is not empty.
+        UsageError: there are no packages for this CUDA (names the nearest), or `into` is not empty.
         InfrastructureError: something is missing on this machine, the network or the disk failed,
-            or what was made does not compile.
+            or the new toolkit cannot compile.
     """
     if there := toolkits.at(into, run):
         if there.version == cuda:
             return there
-        raise UsageError(f"--into: {into} has a toolkit of CUDA {there.version}")
+        raise UsageError(f"--into: {into} already has a toolkit of CUDA {there.version}")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise UsageError(f"--into: {into} is there already, and no toolkit; name a new folder")
+        raise UsageError(f"--into: {into} exists and is not a toolkit; name a new folder")
     whole = _on_index(cuda)
     with files.disk_errors(into):
         into.parent.mkdir(parents=True, exist_ok=True)
@@ -117,15 +117,15 @@ def make(
 
 
 def _on_index(cuda: str) -> tuple[str, ...]:
-    """The CUDAs of which the index has a whole toolkit.
+    """The CUDA versions for which the index has a complete toolkit.
 
     Raises:
-        UsageError: of this one it has not even the headers.
+        UsageError: the index has no package for this version.
     """
     releases = package_index.listed(package_index.files_of(INDEX, package_index.client()))
     known = {".".join(str(row["version"]).split(".")[:2]) for row in releases}
     if not known:
-        raise InfrastructureError(f"the index has no package {INDEX}, whose parts are wanted")
+        raise InfrastructureError(f"the index has no package {INDEX}, which is needed")
     if cuda not in known:
         raise UsageError(f"--cuda: there is no CUDA {cuda}; the nearest is {_nearest(cuda, known)}")
     return tuple(sorted(v for v in known if _numbers(v)[0] >= FIRST_WITH_NVCC))
@@ -136,7 +136,7 @@ def _numbers(cuda: str) -> tuple[int, ...]:
 
 
 def _nearest(cuda: str, known: Iterable[str]) -> str:
-    """The nearest of some CUDAs, of the same major version where there is one."""
+    """The nearest of some CUDA versions, of the same major version if possible."""
     major, minor = _numbers(cuda)
 
     def distance(other: str) -> tuple[int, int]:
@@ -156,26 +156,26 @@ def _compiler(
     say: Callable[[str], None],
     archive: str | None,
 ) -> str:
-    """Debian's compiler, laid out in `fresh`; the name of its package's file."""
+    """Install Debian's compiler into `fresh`; returns the file name of its package."""
     for program in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(program) is None:
             raise InfrastructureError(
-                f"{program} is not on this machine: nvcc {cuda} is only in Debian's packages (the "
-                f"index has {', '.join(whole)})"
+                f"{program} was not found on PATH; it is needed because only Debian has nvcc "
+                f"{cuda} (the package index has {', '.join(whole)})"
             )
     apt = work / "apt"
     words = _options(apt, archive or _archive(run))
-    say("asking Debian's archive for compilers")
+    say("looking for compilers in Debian's archive")
     update = run(["apt-get", "-q", *words, "update"], timeout=600)
     listed = run(["apt-cache", *words, "madison", DEBIAN], timeout=60)
     versions = re.findall(rf"^ *{DEBIAN} \| ((\d+\.\d+)\.\S+) \|", listed.output, re.MULTILINE)
     if not versions:
-        raise InfrastructureError(f"Debian's archive was not read: {_complaint(update)}")
+        raise InfrastructureError(f"Debian's archive cannot be read: {_complaint(update)}")
     matching = [version for version, of in versions if of == cuda]
     if not matching:
         can = {*whole, *(of for _, of in versions)}
         raise UsageError(
-            f"--cuda: no package has an nvcc {cuda}; toolkits can be made of "
+            f"--cuda: no package has nvcc {cuda}; toolkits can be made for "
             f"{', '.join(sorted(can, key=_numbers))}, the nearest is {_nearest(cuda, can)}"
         )
     say(f"fetching {DEBIAN} {matching[-1]}")
@@ -183,17 +183,17 @@ def _compiler(
     fetched = run(argv, timeout=1800, cwd=apt)
     package = next(apt.glob("*.deb"), None)
     if package is None:
-        raise InfrastructureError(f"{DEBIAN} was not fetched: {_complaint(fetched)}")
+        raise InfrastructureError(f"fetching {DEBIAN} failed: {_complaint(fetched)}")
     unpacked = run(["dpkg-deb", "-x", package, work / "deb"], timeout=600)
     if not unpacked.ok:
-        raise InfrastructureError(f"{package.name} was not unpacked: {last_line(unpacked)}")
+        raise InfrastructureError(f"unpacking {package.name} failed: {last_line(unpacked)}")
     for source, target in COMPILER.items():
         _copy(work / "deb" / source, fresh / target)
     return package.name
 
 
 def _options(apt: Path, address: str) -> list[str]:
-    """What makes apt work in a folder of its own, over one archive."""
+    """apt options to work in a separate folder with one archive."""
     for name in ("lists/partial", "cache/archives/partial"):
         (apt / name).mkdir(parents=True)
     (apt / "status").touch()
@@ -212,28 +212,28 @@ def _options(apt: Path, address: str) -> list[str]:
 
 
 def _complaint(done: Completed) -> str:
-    """apt's first error, else its last line; without addresses, which may hold a password."""
+    """apt's first error, else its last line; without URLs, which may contain a password."""
     marks = ("E: ", "W: Failed", "W: GPG error")
     errors = [line[3:] for line in done.output.splitlines() if line.startswith(marks)]
     return re.sub(r"\S+://\S+ *", "", errors[0] if errors else last_line(done))[:300]
 
 
 def _archive(run: Runner) -> str:
-    """The address of the Debian archive that this machine's apt uses.
+    """The URL of the Debian archive that this machine's apt uses.
 
     Raises:
         InfrastructureError: it uses none.
     """
     try:
         system = platform.freedesktop_os_release()
-    except OSError:  # a system that does not say what it is
+    except OSError:  # there is no os-release file
         system = {}
     name = system.get("VERSION_CODENAME", "")
     told = run(["apt-get", "update", "--print-uris"], timeout=60).output
     match = re.search(rf"'(\S+)/dists/{re.escape(name)}/InRelease'", told)
     if system.get("ID") != "debian" or not match:
         raise InfrastructureError(
-            "this machine's apt knows no Debian archive, whose compiler is wanted; name one with "
+            "this machine's apt has no Debian archive, which has the compiler; name one with "
             "--archive (and install debian-archive-keyring)"
         )
     return match[1]
@@ -242,14 +242,14 @@ def _archive(run: Runner) -> str:
 def _packages(
     cuda: str, work: Path, fresh: Path, run: Runner, uv: Path, say: Callable[[str], None]
 ) -> list[str]:
-    """The index's parts, laid out in `fresh`; what was taken."""
+    """Install the index's parts into `fresh`; returns the names of the packages."""
     say(f"fetching the parts of CUDA {cuda} from the index")
     site = work / "site"
     argv: list[str | Path] = [uv, "pip", "install", "--quiet", "--target", site]
     argv.append(f"{INDEX}[{','.join(PARTS)}]=={cuda}.*")
     done = run(argv, timeout=1800)
     if not done.ok:
-        raise InfrastructureError(f"the index's parts were not fetched: {last_line(done)}")
+        raise InfrastructureError(f"fetching the parts of CUDA {cuda} failed: {last_line(done)}")
     folders = {"bin": "bin", "include": "include", "lib": "lib64", "nvvm": "nvvm"}
     for part in sorted((site / "nvidia").glob("*")):
         for name, target in folders.items():
@@ -263,7 +263,7 @@ def _packages(
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A file into a folder, or what a folder has; what is there already stays as it is."""
+    """Copy a file, or the content of a folder, into a folder, without overwriting files."""
     paths = [p for p in source.rglob("*") if p.is_file()] if source.is_dir() else [source]
     top = source if source.is_dir() else source.parent
     for path in paths:
@@ -275,8 +275,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _verify(fresh: Path, work: Path, run: Runner, say: Callable[[str], None]) -> None:
-    """Compile what includes the headers that matter."""
-    say("compiling with it")
+    """Compile PROBE."""
+    say("compiling a test program with the new toolkit")
     probe = work / "probe.cu"
     probe.write_text(PROBE)
     argv: list[str | Path] = [fresh / "bin" / "nvcc", "-std=c++17", "-c", probe]
@@ -284,4 +284,4 @@ def _verify(fresh: Path, work: Path, run: Runner, say: Callable[[str], None]) ->
     done = run(argv, timeout=600)
     if not done.ok:
         line = line_that_matters(done.output).replace(f"{fresh}/bin/../", "")
-        raise InfrastructureError(f"the toolkit that was made does not compile: {line}")
+        raise InfrastructureError(f"the new toolkit cannot compile a test program: {line}")

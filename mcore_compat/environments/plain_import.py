@@ -1,9 +1,9 @@
-"""What Transformer Engine needs set to be imported, that a plain environment does not have.
+"""Finds the environment variables that a user must set to import Transformer Engine.
 
-The runner sets variables for every cell. Who installs the same packages has none of them: where TE
-is imported only with them, that has to be told. Found by trying, once for each TE with all that its
-import depends on. A plain environment is enough where TE can be imported after torch, as Megatron
-imports it; where it cannot, what is told is enough in either order.
+The runner sets variables for every cell. A user who installs the same packages has none of them, so
+the results must say if TE cannot be imported without. They are found by trying, once for each TE
+with all packages that its import depends on. No variables are needed if TE can be imported after
+torch, as Megatron imports it; otherwise the variables that are named suffice in either order.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from mcore_compat.base.processes import Runner
 from mcore_compat.environments import process_variables
 
 SITE = "<site-packages>"
-"""Stands for the folder of the packages, wherever they are installed."""
+"""A placeholder for the folder where the packages are installed."""
 
 IMPORT = "import transformer_engine.pytorch"
 AFTER_TORCH = f"import torch; {IMPORT}"
 LIMIT_S = 180.0
-"""Seconds for one trial."""
+"""Time limit of one trial in seconds."""
 
 OURS = ("CUDA_HOME", "LD_LIBRARY_PATH", "CUDNN_HOME", "NVRTC_HOME", "CURAND_HOME")
-"""What is set for TE's sake; the first that is enough by itself is told."""
+"""The variables set for TE, in the order in which they are tried."""
 
 _DECIDING = re.compile(r"nvidia-(?!modelopt)|torch$|transformer-engine|triton$|python$")
-"""Packages on which it depends whether TE is imported."""
+"""Packages on which TE's import depends."""
 
 _PLATLIB = """python -c 'import sysconfig; print(sysconfig.get_path("platlib"))'"""
 _LIBRARIES = (
@@ -48,12 +48,11 @@ def needed(
     run: Runner,
     say: Callable[[str], None],
 ) -> dict[str, str] | None:
-    """The fewest of the `variables` of a cell's processes without which TE is not imported: empty
-    where a plain environment is enough. None where that cannot be told: it is not imported with all
-    of them either, or a trial took too long.
+    """The smallest set of a cell's `variables` with which TE can be imported; empty if none is
+    needed. None if unknown: the import fails with all of them, too, or a trial took too long.
 
-    `pins`: version by package; the answer is kept for those that decide. Their folders are
-    written as below `SITE`.
+    `pins`: version by package; the result is cached by the relevant ones. Values contain `SITE` in
+    place of the packages' folder.
     """
     deciding = {name: version for name, version in pins.items() if _DECIDING.match(name)}
     digest = files.sha256_bytes(files.dump_json({**deciding, "": AFTER_TORCH}).encode())[:16]
@@ -73,15 +72,15 @@ def needed(
 def _tried(
     python: Path, variables: Mapping[str, str], run: Runner, say: Callable[[str], None]
 ) -> tuple[str, ...] | None:
-    """The names of the fewest variables with which it is imported."""
+    """The names of the smallest set of variables with which the import works."""
 
     def imports(names: tuple[str, ...], statement: str = IMPORT) -> bool | None:
-        """Whether it is imported with these of ours; None: it took too long."""
+        """Whether the import works with these variables; None: it took too long."""
         env = {**plain(python, variables), **{name: variables[name] for name in names}}
         done = run([python, "-c", statement], timeout=LIMIT_S, env=env)
         return None if done.timed_out else done.ok
 
-    say("looking whether Transformer Engine is imported without the variables that are set here")
+    say("checking whether Transformer Engine can be imported without extra variables")
     bare = imports((), AFTER_TORCH)
     if bare is not False:
         return () if bare else None
@@ -96,8 +95,8 @@ def _tried(
 
 
 def plain(python: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment of who has only installed the packages, and has no CUDA toolkit. The driver's
-    library is found: a machine with a GPU has it, and its stand-in is last on a cell's path."""
+    """The environment of a user who only installed the packages and has no CUDA toolkit. The
+    driver's library is found, as on a machine with a GPU; its stand-in is last on a cell's path."""
     ours = {*OURS, "NVTE_CUDA_INCLUDE_DIR"}
     values = {name: value for name, value in variables.items() if name not in ours}
     values["PATH"] = f"{python.parent}:/usr/bin:/bin"
@@ -114,7 +113,7 @@ def _as_below(name: str, value: str) -> str:
 
 
 def exports(variables: Mapping[str, str]) -> tuple[str, ...]:
-    """Lines for a shell in which the environment's `python` is first, one for each variable."""
+    """Shell commands that set the variables, if the environment's `python` is on PATH."""
     return tuple(_lines(variables))
 
 
@@ -128,7 +127,7 @@ def _lines(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def lacking(variables: Mapping[str, str], environ: Mapping[str, str], site: Path) -> list[str]:
-    """Those of the variables that are not set so that they name the folders below `site`."""
+    """The variables that are not set to the folders below `site`."""
     return [
         name
         for name, value in sorted(variables.items())
@@ -137,7 +136,7 @@ def lacking(variables: Mapping[str, str], environ: Mapping[str, str], site: Path
 
 
 def _names(there: str, value: str) -> bool:
-    """Whether a variable is set: a path of libraries to at least one of those meant."""
+    """Whether a variable is set; a path list must contain at least one of the folders."""
     if "*" not in value:
         return bool(there)
     start = value.partition("*")[0]

@@ -1,4 +1,4 @@
-"""The environment variables that a cell's packages need to be imported at all."""
+"""The environment variables that a cell's packages need for their import."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def variables(
 ) -> dict[str, str]:
     """The environment for a cell's processes.
 
-    CUDA_HOME must not be empty (TE then searches the whole file system); TE's core finds its
-    CUDA libraries on LD_LIBRARY_PATH, and `for_te` says what else it looks for. `stub` is the
-    folder of the driver's stand-in, last on that path, and None where there is a driver.
+    CUDA_HOME must not be empty (TE would search the whole file system). TE's core finds its CUDA
+    libraries on LD_LIBRARY_PATH; `for_te` sets the rest. `stub` is the folder of the driver's
+    stand-in, last on that path; None if there is a driver.
     """
     there = os.environ if base is None else base
     values = {name: value for name, value in there.items() if not _DROPPED.match(name)}
@@ -41,20 +41,20 @@ def variables(
         PYTHONNOUSERSITE="1",
         PATH=f"{site.parents[2] / 'bin'}:{values.get('PATH', '/usr/bin:/bin')}",
     )
-    # The models are tiny: threads that wait for one another at every operation took a tenth more
-    # CPU time (three pairs of runs of a cell, 2 cores), and what runs beside them pays for it.
+    # The models are tiny: with more threads a cell took a tenth more CPU time (three pairs of
+    # runs, 2 cores), at the expense of cells that run in parallel.
     values.setdefault("OMP_NUM_THREADS", "1")
     values.update(for_te(site))
     return values
 
 
 def for_te(site: Path) -> dict[str, str]:
-    """Where torch's packages in `site` have what TE opens or includes by itself; nothing of what
-    is not there.
+    """The variables for the libraries and headers in `site` that TE loads or includes itself; only
+    for those that exist.
 
-    TE looks for each library in a variable of its own, then in CUDA_HOME, and only then where its
-    own packages are (`transformer_engine/common/__init__.py`): a CUDA_HOME without cuDNN, and
-    packages in two places, make it fail. The kernels that it compiles when they are called include
+    TE looks for each library in a separate variable, then in CUDA_HOME, and only then in its own
+    packages' folder (`transformer_engine/common/__init__.py`): it fails with a CUDA_HOME without
+    cuDNN, and with packages in two places. Kernels that it compiles at run time include
     `cuda_runtime.h` from NVTE_CUDA_INCLUDE_DIR, else from CUDA_HOME (`common/util/rtc.cpp`).
     """
     nvidia = site / "nvidia"
@@ -72,8 +72,8 @@ def for_te(site: Path) -> dict[str, str]:
 def inherited(
     python: Path, site: Path, stub: Path | None, base: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The variables for an environment of the user's own: what is set stays as it is, and what the
-    packages could not be imported without is added. Python compiles nothing into it."""
+    """The variables for a user's environment: keeps what is set and adds what the packages need for
+    their import. Python does not write compiled files into it."""
     values = dict(os.environ if base is None else base)
     libraries = [p for p in values.get("LD_LIBRARY_PATH", "").split(":") if p]
     added = [*sorted((site / "nvidia").glob("*/lib")), *([stub] if stub else [])]
@@ -102,8 +102,8 @@ def has_driver() -> bool:
 def driver_stub(site: Path, run: Runner) -> Path | None:
     """The folder of a libcuda.so.1 whose functions all return CUDA_ERROR_NO_DEVICE.
 
-    Newer TE cores are linked against the driver. Compiled on the spot from the symbols that
-    they leave undefined; None where there is a driver, none is needed, or no compiler is there.
+    Newer TE cores are linked against the driver. The stand-in is compiled from their undefined
+    symbols; None if there is a driver, none is needed, or there is no compiler.
     """
     cores = sorted((site / "transformer_engine").rglob("libtransformer_engine.so"))
     compiler = shutil.which("cc") or shutil.which("gcc")

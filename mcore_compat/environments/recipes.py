@@ -1,4 +1,4 @@
-"""How each source-only package is built and verified: data."""
+"""How each source-only package is built and verified."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from mcore_compat.environments.toolkits import Toolkit
 class Recipe:
     """One source-only package.
 
-    `variables` switch its build; `without_cuda` tells that it can do without its compiled part: its
-    Python files are all that is taken then, and for the module `stand_in` one with the names of its
-    C++ sources, of the folder `csrc`. `cuda_headers` tells that C++ sources include CUDA's
-    headers, `kernels_needed` that a family cannot be run on a GPU without its own CUDA part;
-    `archs` is the variable from which its build reads the architectures to compile for, and `arch`
-    the one where no GPU is meant.
+    `variables` control its build. `without_cuda`: it works without its compiled part; then only
+    its Python files are used, and a stand-in for the module `stand_in` with the names in its C++
+    sources (folder `csrc`). `cuda_headers`: its C++ sources include CUDA's headers.
+    `kernels_needed`: a family cannot run on a GPU without its CUDA part. `archs`: the variable from
+    which its build reads the architectures; `arch`: the default one without a GPU.
     """
 
     package: str
@@ -39,7 +38,7 @@ RECIPES = {
     recipe.package: recipe
     for recipe in (
         Recipe(
-            package="flash-attn",  # TE up to 1.11 is not imported without
+            package="flash-attn",  # TE up to 1.11 cannot be imported without it
             module="flash_attn",
             variables={"FLASH_ATTENTION_FORCE_BUILD": "TRUE"},
             without_cuda=True,
@@ -49,8 +48,8 @@ RECIPES = {
         Recipe(
             package="transformer-engine-torch",
             module="transformer_engine.pytorch",
-            # A proxy that does not exist (RFC 2606): its build first looks for a wheel elsewhere,
-            # and the switch against that makes TE 2.8 and 2.9 build twice and fail.
+            # A proxy that does not exist (RFC 2606): its build would first try to download a wheel,
+            # and the option against that makes TE 2.8 and 2.9 build twice and fail.
             variables={
                 "NVTE_FRAMEWORK": "pytorch",
                 "HTTPS_PROXY": "http://offline.invalid",
@@ -75,7 +74,7 @@ RECIPES = {
         ),
     )
 }
-"""In the order in which they are built: mamba-ssm imports causal-conv1d, and TE flash-attn."""
+"""In build order: mamba-ssm imports causal-conv1d, and TE imports flash-attn."""
 
 
 def header_packages(cuda: str) -> tuple[str, ...]:
@@ -108,10 +107,10 @@ def _link(link: Path, path: Path) -> None:
 
 
 def header_root(site: Path, root: Path, cuda: str) -> None:
-    """Lay out `root` as a CUDA toolkit of exactly torch's version: headers, libraries, no compiler.
+    """Make `root` a CUDA toolkit of exactly torch's version: headers, libraries, no compiler.
 
-    Without it a build takes whatever toolkit the machine has; headers of another major version
-    compile, and the structures that they declare are laid out otherwise than torch's.
+    Otherwise a build uses the machine's toolkit. Headers of another major version compile, but
+    declare structures with another layout than torch's.
     """
     for kind, target in (("include", "include"), ("lib", "lib64")):
         for source in sorted((site / "nvidia").glob(f"*/{kind}")):
@@ -146,9 +145,9 @@ exec {nvcc} -gencode arch=compute_{arch},code=sm_{arch} "$@"
 
 
 def one_arch_root(site: Path, root: Path, toolkit: Toolkit, arch: str) -> None:
-    """Lay out `root` as `header_root` does, with the toolkit's compiler for `arch` (`sm_90`)."""
+    """Make `root` as `header_root` does, with the toolkit's compiler for `arch` (`sm_90`)."""
     header_root(site, root, toolkit.version)
-    for path in sorted((toolkit.home / "include").glob("*")):  # what torch's packages lack: crt/
+    for path in sorted((toolkit.home / "include").glob("*")):  # torch's packages lack crt/
         _link(root / "include" / path.name, path)
     text = ONE_ARCH_NVCC.format(
         nvcc=shlex.quote(str(toolkit.home / "bin" / "nvcc")), arch=arch.removeprefix("sm_")

@@ -1,7 +1,7 @@
-"""Wheels of the Python files of a source distribution, as a build without its compiled part makes
-them, without that build: no build environment, no torch, a second.
+"""Makes wheels from the Python files of a source distribution, as a build without the compiled part
+would, but in a second and without a build environment.
 
-What stands in for the compiled part when they are imported is the suite's (`suite.preload`).
+The suite provides the stand-in for the compiled part (`suite.preload`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def make(
     folder: Path,
     more: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
-    """Write the wheel of `module`, a package at the top of the source distribution, into `folder`;
-    with `more` files by path.
+    """Write the wheel of `module`, a top-level package of the source distribution, into `folder`;
+    `more`: further files by path.
 
     Raises:
-        InfrastructureError: it cannot be read, or holds no such package.
+        InfrastructureError: it cannot be read, or has no such package.
     """
     try:
         files = _files(sdist)
@@ -36,14 +36,14 @@ def make(
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InfrastructureError(f"{sdist.name} cannot be read: {error}") from error
     if not contents:
-        raise InfrastructureError(f"{sdist.name} holds no package {module}")
+        raise InfrastructureError(f"{sdist.name} has no package {module}")
     return plain_wheel.write(
         folder, package, version, {**contents, **more}, metadata=_requirements(files)
     )
 
 
 def _files(sdist: Path) -> dict[PurePosixPath, bytes]:
-    """The Python files of a source distribution and its metadata, by path below its one folder."""
+    """The Python files and metadata of a source distribution, by path below its top folder."""
     texts = {}
     with tarfile.open(sdist) as archive:
         for member in archive:
@@ -55,8 +55,8 @@ def _files(sdist: Path) -> dict[PurePosixPath, bytes]:
 
 
 def _requirements(texts: dict[PurePosixPath, bytes]) -> str:
-    """What it requires, as lines of metadata; older ones say it in setuptools' own file alone,
-    where a section is an extra's."""
+    """Its requirements as lines of metadata; older sources have them only in setuptools'
+    requires.txt, with a section for each extra."""
     said = email.message_from_bytes(texts.get(PurePosixPath("PKG-INFO"), b""))
     required = said.get_all("Requires-Dist", [])
     own = next((text for path, text in texts.items() if path.name == "requires.txt"), b"")
@@ -72,7 +72,7 @@ def _requirements(texts: dict[PurePosixPath, bytes]) -> str:
 
 
 def _packages(texts: dict[PurePosixPath, bytes], module: str) -> dict[str, bytes]:
-    """Those of them that are in packages: every folder down from `module` has an `__init__.py`."""
+    """The files in packages: every folder from `module` down has an `__init__.py`."""
 
     def packaged(path: PurePosixPath) -> bool:
         folders = [folder for folder in path.parents if folder.parts]

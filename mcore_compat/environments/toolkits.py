@@ -1,5 +1,4 @@
-"""CUDA toolkits of this machine: those whose nvcc runs; which CUDA a torch was built for, and for
-which GPUs there is to compile."""
+"""Finds CUDA toolkits with a working nvcc, the CUDA version of a torch, and this machine's GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from mcore_compat.base.processes import Runner, undisturbed
 
 @dataclass(frozen=True, kw_only=True)
 class Toolkit:
-    """A CUDA toolkit on this machine; `version` as nvcc says (`12.4`)."""
+    """A CUDA toolkit on this machine; `version` as nvcc prints it (`12.4`)."""
 
     home: Path
     version: str
@@ -28,23 +27,23 @@ def _homes() -> Iterator[Path]:
             yield Path(os.environ[name])
     nvcc = shutil.which("nvcc")
     if nvcc:
-        # A wrapper on PATH is not beside its toolkit; the folders below find that one.
+        # A wrapper on PATH is not in its toolkit's folder; the folders below cover that.
         yield Path(nvcc).resolve().parent.parent
     yield from sorted(Path("/usr/local").glob("cuda*"), reverse=True)
     yield from sorted(made().glob("cuda-*"), reverse=True)
 
 
 def made() -> Path:
-    """Where toolkits are that were made here."""
+    """The folder of toolkits made by this program."""
     return files.home() / "toolkits"
 
 
 def found(run: Runner) -> tuple[Toolkit, ...]:
-    """Every CUDA toolkit that is found and whose nvcc runs, each version once: where there are
-    several, one that has headers, for an nvcc on PATH may be a wrapper with no toolkit about it.
+    """Every CUDA toolkit with a working nvcc, each version once. Toolkits with headers are
+    preferred: an nvcc on PATH may be a wrapper outside its toolkit.
 
     Raises:
-        InfrastructureError: an nvcc was killed before it could tell.
+        InfrastructureError: an nvcc was killed before it answered.
     """
     by_version: dict[str, Toolkit] = {}
     for home in sorted(_homes(), key=lambda h: not (h / "include" / "cuda_runtime.h").is_file()):
@@ -55,8 +54,7 @@ def found(run: Runner) -> tuple[Toolkit, ...]:
 
 
 def at(home: Path, run: Runner) -> Toolkit | None:
-    """The toolkit in a folder, None where there is none, or its nvcc does not run; raises as
-    `found`."""
+    """The toolkit in a folder; None without one whose nvcc works; raises as `found`."""
     if not (home / "bin" / "nvcc").exists():
         return None
     completed = undisturbed(run([home / "bin" / "nvcc", "--version"], timeout=30))
@@ -65,13 +63,13 @@ def at(home: Path, run: Runner) -> Toolkit | None:
 
 
 def of_cuda(cuda: str | None, run: Runner) -> Toolkit | None:
-    """The toolkit whose nvcc is of this CUDA (`13.0`), None where there is none."""
+    """The toolkit of a CUDA version (`13.0`), or None."""
     return next((toolkit for toolkit in found(run) if toolkit.version == cuda), None)
 
 
 def capabilities(run: Runner) -> tuple[str, ...]:
-    """The compute capabilities of this machine's GPUs, as nvcc writes them (`90`); empty where
-    nvidia-smi does not tell them."""
+    """The compute capabilities of this machine's GPUs, as nvcc writes them (`90`); empty if
+    nvidia-smi does not print them."""
     if shutil.which("nvidia-smi") is None:
         return ()
     words = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
@@ -82,11 +80,11 @@ def capabilities(run: Runner) -> tuple[str, ...]:
 
 
 def cuda_of_torch(torch: Path) -> tuple[str | None, str]:
-    """`12.8`, or None where the torch in a folder is built without, as its `version.py` says; and
-    why that does not tell, or nothing."""
+    """The CUDA version (`12.8`) in the `version.py` of the torch in a folder, None for a build
+    without; and why it is unknown, else an empty text."""
     try:
         text = (torch / "version.py").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None, "torch's version.py is not there"
+        return None, "torch's version.py is missing"
     match = re.search(r"^cuda(?:: [^=]+)? *= *(?:['\"]([\d.]+)['\"]|None$)", text, re.MULTILINE)
-    return (match[1], "") if match else (None, "torch's version.py does not tell it")
+    return (match[1], "") if match else (None, "torch's version.py does not name it")

@@ -60,14 +60,13 @@ __all__ = [
 ]
 
 _NO_DRIVER = re.compile(r"0 active drivers|no NVIDIA driver", re.IGNORECASE)
-"""Where an import stops that has loaded everything and then asks for a GPU (older Triton does)."""
+"""The error of an import that loaded everything and then needs a GPU (older Triton)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a build needs to know. `cuda` is torch's CUDA (`12.8`), `arch` the GPU architecture of
-    another machine (`sm_90`) that kernels which it needs are compiled for; empty: of another one,
-    and it is not known which."""
+    """The input of a build. `cuda` is torch's CUDA (`12.8`). `arch`: the GPU architecture of
+    another target machine (`sm_90`); empty: another machine with an unknown one; None: this one."""
 
     cell: Cell
     lock: Lock
@@ -80,11 +79,11 @@ class Job:
 
 
 def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
-    """The wheel of a source-only pin: the one that is there, else built now.
+    """The wheel of a source-only pin: an existing one, else built now.
 
-    Two processes that want the same wheel wait for each other; another torch or python is
-    another key and never meets it. A damaged wheel is set aside and built again: it did build
-    here, so that it does not now is no verdict.
+    Two processes that need the same wheel wait for each other; another torch or python has another
+    key. A damaged wheel is set aside and built again: it did build here once, so a failure now is
+    an infrastructure error and not a verdict.
 
     Raises:
         InfrastructureError: network, disk, time, another user's lock, or a damaged wheel that
@@ -115,10 +114,10 @@ def ensure(pin: Pin, job: Job) -> Wheel | Unbuildable:
 
 
 def _again(build: _Build, damage: Damage) -> Wheel:
-    """A wheel in the place of a damaged one, which is set aside.
+    """Build a wheel again in place of a damaged one, which is set aside.
 
     Raises:
-        InfrastructureError: there is none; names the damaged one.
+        InfrastructureError: the build failed; names the damaged wheel.
     """
     aside = ""
     if damage.path.exists():
@@ -127,7 +126,7 @@ def _again(build: _Build, damage: Damage) -> Wheel:
             shutil.rmtree(target)
         os.replace(damage.path, target)
         aside = f"; it is kept as {target.name}"
-    build.job.say(f"{damage}{aside}, and is built again")
+    build.job.say(f"{damage}{aside}; building it again")
     try:
         answer = _built(build)
     except InfrastructureError as error:
@@ -147,7 +146,7 @@ class _Build:
     toolkit: Toolkit | None
     job: Job
     there: Toolkit | None = None
-    """The toolkit that the machine has, also where sources make no use of it."""
+    """The machine's toolkit, even if the sources do not use it."""
 
     @property
     def log(self) -> Path:
@@ -155,26 +154,26 @@ class _Build:
 
     @property
     def inputs(self) -> str:
-        """What decides how it ends, beside its key."""
+        """What the result of the build depends on, beside its key."""
         return f"{self.job.lock.digest} {_machine(self.toolkit)}"
 
     def failed(self, reason: str) -> Unbuildable:
-        """Why there is no wheel, as the log says it."""
+        """The failed build, with its reason from the log."""
         cause = _cause(self.pin, self.there or self.toolkit)
         return Unbuildable(key=self.key, reason=reason, help="", log=str(self.log), cause=cause)
 
     def blame_surroundings(self, process: Completed) -> None:
-        """Raise InfrastructureError where a process ended for want of disk or memory."""
+        """Raise InfrastructureError if a process ended because of the machine (disk, memory)."""
         what = surroundings(process)
         if what:
             raise InfrastructureError(f"{what}: {self.key} could not be built (log: {self.log})")
 
 
 def _toolkit(recipe: Recipe, cuda: str, run: Runner, arch: str | None = None) -> Toolkit | None:
-    """The CUDA toolkit of torch's version, where this build has a use for it.
+    """The CUDA toolkit of torch's version, if this build uses it.
 
-    Kernels that can be left out are, where there is no GPU to run them: they take longer to
-    compile than everything else together.
+    Without a GPU, optional kernels are left out: they take longer to compile than everything else
+    together.
     """
     for_arch = recipe.kernels_needed and bool(arch)
     if recipe.without_cuda and not process_variables.has_driver() and not for_arch:
@@ -183,7 +182,7 @@ def _toolkit(recipe: Recipe, cuda: str, run: Runner, arch: str | None = None) ->
 
 
 def _machine(toolkit: Toolkit | None) -> str:
-    """What of this machine decides how a build ends."""
+    """The properties of this machine that the result of a build depends on."""
     driver = "driver" if process_variables.has_driver() else "no driver"
     return f"{toolkit.version if toolkit else 'no toolkit'} {driver}"
 
@@ -193,8 +192,8 @@ def _cause(pin: Pin, toolkit: Toolkit | None) -> str:
 
 
 def causes(pins: Iterable[Pin], cell: Cell, cuda: str, run: Runner) -> frozenset[str]:
-    """The causes with which builds of a cell's source-only pins could fail now: those of the pins
-    that have no wheel. One that is not among them is gone."""
+    """The causes with which builds of a cell's source-only pins could fail now: those of pins
+    without a wheel. A recorded cause that is not among them no longer applies."""
     return frozenset(
         _cause(pin, _toolkit(RECIPES[pin.name], cuda, run))
         for pin in pins
@@ -212,26 +211,26 @@ def _variant(pin: Pin, recipe: Recipe, toolkit: Toolkit | None, job: Job) -> str
         return chosen
     plain = build_record(_key(pin, job.cell))
     if plain and (plain.cuda_toolkit is None or recipe.archs not in os.environ):
-        return ""  # there is a wheel, and it has no CUDA sources, or has all architectures
+        return ""  # the existing wheel has no CUDA sources, or all architectures
     with files.disk_errors(folder()), temporary.folder() as place:
         sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, place)
         return chosen if recipes.has_cuda_sources(sdist) else ""
 
 
 def _named(architectures: Sequence[str]) -> str:
-    """What architectures add to a key; they decide nothing where there are no CUDA sources."""
+    """The architectures' part of a key; only for packages with CUDA sources."""
     return f"-archs{'+'.join(architectures)}" if architectures else ""
 
 
 class _CutOffError(InfrastructureError):
-    """A build passed its limit of time; what it has compiled is kept, and it goes on from there."""
+    """A build exceeded its time limit; its compiled files are kept for the next attempt."""
 
 
 def _built(build: _Build) -> Wheel | Unbuildable:
-    """Build, and record the wheel.
+    """Build a wheel and record it.
 
     Raises:
-        InfrastructureError: the build was ended by something else than itself, or by its limit.
+        InfrastructureError: the machine or the time limit ended the build.
     """
     build.log.unlink(missing_ok=True)
     key, recipe, job = build.key, build.recipe, build.job
@@ -246,7 +245,7 @@ def _built(build: _Build) -> Wheel | Unbuildable:
             return record(key, plain, build.pin, None, 0.0)
         if not recipe.without_cuda:
             if not recipes.has_cuda_sources(sdist):
-                # The headers of torch's own CUDA serve, on every machine alike.
+                # The headers of torch's CUDA suffice, on every machine.
                 build = replace(build, toolkit=None, there=build.toolkit)
             elif build.toolkit is None:
                 return _needs_nvcc(key, build.pin, job)
@@ -260,28 +259,28 @@ def _built(build: _Build) -> Wheel | Unbuildable:
             if isinstance(wheel, Unbuildable):
                 return wheel
             return record(key, wheel, build.pin, build.toolkit, time.monotonic() - started)
-    raise cut_off  # only here: an error within takes the folder away
+    raise cut_off  # not inside the `with`, where an error removes the folder
 
 
 def _names_alone(sdist: Path, recipe: Recipe) -> dict[str, bytes]:
-    """What stands in for the compiled module, by its path."""
+    """The stand-in for the compiled module, by its path."""
     text = te_wheel.stand_in_text(sdist, recipe.csrc)
     return {f"{recipe.stand_in}.py": text.encode()}
 
 
 def _compiled(build: _Build, base: Path, limit: float) -> Path | Unbuildable:
-    """The wheel, verified."""
+    """Build a wheel and verify it."""
     key, recipe, job, log = build.key, build.recipe, build.job, build.log
     job.say(f"building {key} (minutes; log: {log})")
-    with Heartbeat(job.say, f"a build environment for {key.package}"):
+    with Heartbeat(job.say, f"creating the build environment of {key.package}"):
         environment = build_folder.environment(base, recipe, build.toolkit, job, log)
     site = next((environment / "lib").glob("python3*/site-packages"))
     variables = build_folder.variables(site, recipe, build.toolkit, base, job)
     out = base / "out"
-    shutil.rmtree(out, ignore_errors=True)  # of a build that was killed after its wheel was made
+    shutil.rmtree(out, ignore_errors=True)  # of a build killed after its wheel was made
     argv: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "wheel", "-v"]
     argv += ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out]
-    # A folder, not the archive: pip then builds in it, and what is compiled outlives it.
+    # A folder, not the archive: pip builds in it, so that compiled files can be kept.
     argv.append(build_folder.unpacked(base))
     with Heartbeat(job.say, f"building {key.package}") as beat:
         pip = job.run(argv, timeout=limit, env=variables, log=log, on_line=beat.step)
@@ -291,15 +290,15 @@ def _compiled(build: _Build, base: Path, limit: float) -> Path | Unbuildable:
         if not pip.timed_out:
             return build.failed(line_that_matters(pip.output))
         raise _CutOffError(
-            f"the build of {key} passed its limit of {limit:.0f} s (log: {log}); run it again, "
-            f"it goes on where it stopped; {LIMIT} sets the seconds"
+            f"the build of {key} exceeded its limit of {limit:.0f} s (log: {log}); run it again "
+            f"to resume it; {LIMIT} sets the limit in seconds"
         )
     problem = _import_failure(build, site, wheels[0])
-    return build.failed(f"built, but not importable: {problem}") if problem else wheels[0]
+    return build.failed(f"built, but its import fails: {problem}") if problem else wheels[0]
 
 
 def record(key: Key, wheel: Path, pin: Pin, toolkit: Toolkit | None, seconds: float) -> Wheel:
-    """Move a verified wheel to its place, then write build.json: only with it a wheel counts."""
+    """Move a verified wheel to its place, then write build.json, which makes it valid."""
     place = folder() / str(key)
     final = place / wheel.name
     shutil.move(wheel, place / f".{wheel.name}")
@@ -325,15 +324,15 @@ def _needs_nvcc(key: Key, pin: Pin, job: Job) -> Unbuildable:
         key=key,
         reason=f"{key.package} {key.version} has CUDA sources and needs nvcc {job.cuda}; "
         f"found {', '.join(versions) or 'none'}",
-        help=f"mcore-compat toolkit --cuda {job.cuda} makes a toolkit, without root; or point "
-        f"CUDA_HOME at one of CUDA {job.cuda}, or take transformer-engine 2.4 or newer, which "
+        help=f"make a toolkit without root: mcore-compat toolkit --cuda {job.cuda}; or set "
+        f"CUDA_HOME to one of CUDA {job.cuda}, or choose transformer-engine 2.4 or newer, which "
         "builds without",
         cause=_cause(pin, None),
     )
 
 
 def _import_failure(build: _Build, site: Path, wheel: Path) -> str | None:
-    """The last line of what goes wrong where the wheel is imported beside the lock's packages."""
+    """The last line of the error when the wheel is imported with the lock's packages, or None."""
     key, recipe, job, log = build.key, build.recipe, build.job, build.log
     python = site.parents[2] / "bin" / "python"
     argv: list[str | Path] = [job.uv, "pip", "install", "--quiet", "-p", python, "--no-deps", wheel]
@@ -367,8 +366,8 @@ def _key(pin: Pin, cell: Cell, variant: str = "") -> Key:
 
 
 def keys_of(pin: Pin, cell: Cell, arch: str | None = None) -> tuple[Key, ...]:
-    """The keys that a source-only pin may have in a cell: with its CUDA part, and without; for the
-    GPU of another machine (`arch`) the one that `ensure` takes where there is a toolkit."""
+    """The keys that a source-only pin may have in a cell: with its CUDA part, and without. For a
+    GPU of another machine (`arch`), the key that `ensure` uses if there is a toolkit."""
     recipe = RECIPES[pin.name]
     if arch and recipe.kernels_needed:
         return (_key(pin, cell, f"-{arch}"),)

@@ -1,7 +1,7 @@
-"""Which answers of the index are believed: one that is none of an index decides nothing.
+"""Validates the index's answers, so that a wrong answer never decides anything.
 
-What stands between a machine and the network answers 200 to everything; a mirror that is being
-filled lists nothing. Neither says that a release does not exist.
+A proxy may answer 200 to everything, and a mirror that is being filled lists nothing. Neither means
+that a release does not exist.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
 OLD_HTML = "text/html"
 
-REMOVED = "; if that is right: nox -s refresh -- --allow-removals"
+REMOVED = "; if that is correct: nox -s refresh -- --allow-removals"
 
 
 def page(project: str, answer: Answer) -> Any:
-    """The files of a project, as `pypi_simple.ProjectPage`, from an answer of status 200.
+    """The files of a project, as `pypi_simple.ProjectPage`, from an answer with status 200.
 
     Raises:
-        InfrastructureError: the answer is no page of the simple API, or another project's.
+        InfrastructureError: the answer is not a page of the simple API, or is another project's.
     """
     import pypi_simple
 
     header = Message()
     header["Content-Type"] = answer.kind or "none/none"
     kind = header.get_content_type()
-    no_page = f"what answered for {project} is no package index"
+    no_page = f"the answer for {project} is not from a package index"
     if kind not in (JSON, HTML, OLD_HTML):
         raise InfrastructureError(f"{no_page}: it sent {answer.kind[:80] or 'no content type'!r}")
     try:
@@ -52,7 +52,7 @@ def page(project: str, answer: Answer) -> Any:
         raise InfrastructureError(f"{no_page}: {type(error).__name__}") from error
     if canonicalize_name(found.project) != canonicalize_name(project):
         raise InfrastructureError(f"{no_page}: it sent the page of {found.project[:80]!r}")
-    # A page of this type may be any web page, unless it says what it is or lists what it should.
+    # HTML may be any web page, unless it has an API version or lists files of the project.
     listed = any(file.version for file in found.packages)
     if kind == OLD_HTML and found.repository_version is None and not listed:
         raise InfrastructureError(f"{no_page}: it sent a web page that lists none of its files")
@@ -60,10 +60,10 @@ def page(project: str, answer: Answer) -> Any:
 
 
 def requires(package: str, text: str, filename: str) -> tuple[str, ...]:
-    """Requires-Dist of METADATA or PKG-INFO, sorted.
+    """The Requires-Dist entries of METADATA or PKG-INFO, sorted.
 
     Raises:
-        InfrastructureError: the text is no such file's, or another package's.
+        InfrastructureError: the text is not metadata, or is another package's.
     """
     try:
         metadata = Metadata.from_email(text, validate=False)
@@ -71,12 +71,10 @@ def requires(package: str, text: str, filename: str) -> tuple[str, ...]:
         found = tuple(sorted(str(r) for r in metadata.requires_dist or ()))
     except InvalidMetadata as error:
         raise InfrastructureError(
-            f"what the index gives as metadata of {filename} is none: {type(error).__name__}"
+            f"the index sent invalid metadata for {filename}: {type(error).__name__}"
         ) from error
     if canonicalize_name(name) != canonicalize_name(package):
-        raise InfrastructureError(
-            f"what the index gives as metadata of {filename} is that of {name[:80]!r}"
-        )
+        raise InfrastructureError(f"the index sent metadata of {name[:80]!r} for {filename}")
     return found
 
 
@@ -87,26 +85,26 @@ def versions(listed: Sequence[Any]) -> set[Version]:
         try:
             found.add(Version(file.version or ""))
         except InvalidVersion:
-            continue  # a file that is no release's, or of another time
+            continue  # not a release, or an outdated version format
     return found
 
 
 def check(package: str, listed: Sequence[Any], known: Sequence[Release]) -> None:
-    """Whether a page can be the package's, of which releases are `known`.
+    """Check that a package's page is plausible; `known`: its releases that are known already.
 
     Raises:
-        InfrastructureError: it lists nothing, or lacks releases that are known.
+        InfrastructureError: it lists nothing, or lacks known releases.
     """
     if not listed:
-        raise InfrastructureError(f"the index lists no file of {package}")
+        raise InfrastructureError(f"the index lists no files of {package}")
     there = versions(listed) if known else set()
     missing = [r.version for r in known if Version(r.version) not in there]
     if missing:
-        raise InfrastructureError(f"the index lacks {_named(package, missing)}, known before")
+        raise InfrastructureError(f"the index no longer lists {_named(package, missing)}")
 
 
 def lost(known: Release, now: Release) -> list[str]:
-    """The files of a release that are not listed any more, in words."""
+    """The files of a release that are no longer listed, as text."""
     wheels = [f"its wheel {tag}" for tag in known.wheels if tag not in now.wheels]
     return [*(["its source"] if known.sdist and not now.sdist else []), *wheels]
 
@@ -117,10 +115,10 @@ def _named(package: str, missing: Sequence[str]) -> str:
 
 
 def check_hashes(package: str, listed: Sequence[Any]) -> None:
-    """Whether each file comes with the hash that locks and downloads are held against.
+    """Check that each file has the hash that locks and downloads are verified with.
 
     Raises:
-        InfrastructureError: one does not.
+        InfrastructureError: a file has none.
     """
     without = next((file.filename for file in listed if "sha256" not in file.digests), None)
     if without:

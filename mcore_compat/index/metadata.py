@@ -1,8 +1,8 @@
-"""What the index says of packages that a resolver meets, kept in the cache so that it can be asked
-again without a network: files by version, and Requires-Dist of the versions that were looked at.
+"""Caches the index's data for the resolver, so that it can work without a network: files by
+version, and Requires-Dist of the versions that it has looked at.
 
-One JSON file a package below `<cache>/metadata/`. Metadata of a release never changes; the list of
-releases does, and is read again only when asked for (`MetadataStore.forget`).
+One JSON file a package below `<cache>/metadata/`. The metadata of a release never changes. The list
+of releases does; it is read again for a later date (`MetadataStore.page`).
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from mcore_compat.index.package_index import Client
 
 
 class NotKeptError(CompatError):
-    """The cache does not have it, and the index is not to be asked."""
+    """The cache does not have it, and the index must not be queried."""
 
     exit_code = InfrastructureError.exit_code
 
 
 @dataclass
 class MetadataStore:
-    """Pages and requirements by package; `client` is None where the index is not to be asked."""
+    """Pages and requirements by package; `client` is None if the index must not be queried."""
 
     folder: Path = field(default_factory=lambda: files.home() / "metadata")
     client: Client | None = None
     known: Releases = field(default_factory=lambda: Releases({}))
-    """Releases that the index has, whatever it answers."""
+    """Releases that the index must list; an answer without them is an error."""
     today: str = field(default_factory=lambda: datetime.date.today().isoformat())
     fitting: dict[tuple[str, str, bool], tuple[tuple[Release, ...], tuple[Release, ...]]] = field(
         default_factory=dict
     )
-    """For the resolver: by package, python and whether from source, a page and what fits of it."""
+    """For the resolver: by package, python and whether from source, a page and its fitting
+    releases."""
     _kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     _pages: dict[str, tuple[Release, ...]] = field(default_factory=dict)
     _files: dict[str, list[Any]] = field(default_factory=dict)
@@ -53,15 +54,15 @@ class MetadataStore:
     )
 
     def page(self, package: str, until: str) -> tuple[Release, ...]:
-        """Every release of a package, newest first; empty where the index has none.
+        """Every release of a package, newest first; empty if the index has none.
 
-        `until`: the date up to which the page must know; one read earlier is read again, where
-        the index may be asked.
+        `until`: the date up to which the page must be complete; an older page is read again if
+        there is a client.
 
         Raises:
             NotKeptError: the cache does not have the page, and there is no client.
-            InfrastructureError: the index did not answer, or lacks what is known; also where it
-                has nothing of a package of which a page is kept.
+            InfrastructureError: the index did not answer, or lacks known releases or all releases
+                of a package in the cache.
         """
         with self._locks[package]:
             record = self._load(package)
@@ -70,8 +71,8 @@ class MetadataStore:
                 page = package_index.listed(self._files_of(package))
                 if record.get("page") and not page:
                     raise InfrastructureError(
-                        f"the index lists nothing of {package}, of which it had releases; "
-                        f"if that is right, remove {self._path(package)}"
+                        f"the index lists no release of {package}, but did before; "
+                        f"if that is correct, remove {self._path(package)}"
                     )
                 record["page"] = page
                 record["asked"] = self.today
@@ -95,7 +96,7 @@ class MetadataStore:
             return tuple(by_version[version])
 
     def save(self) -> None:
-        """Write what was learnt."""
+        """Write the new data to the cache."""
         for package in sorted(self._changed):
             with self._locks[package]:
                 text = json.dumps(self._kept[package], sort_keys=True, indent=0)
@@ -110,14 +111,14 @@ class MetadataStore:
             try:
                 record = json.loads(self._path(package).read_text(encoding="utf-8"))
             except (OSError, ValueError):
-                record = {}  # not kept, or cut short: asked again
+                record = {}  # not in the cache, or truncated: query the index
             self._kept[package] = record if isinstance(record, dict) else {}
         return self._kept[package]
 
     def _files_of(self, package: str) -> list[Any]:
-        """The files of a package, asked for once."""
+        """The files of a package; queries the index once."""
         if self.client is None:
-            raise NotKeptError(f"nothing is kept of {package}; ask the index: nox -s static")
+            raise NotKeptError(f"the cache has no data of {package}; fetch it: nox -s static")
         if package not in self._files:
             known = self.known.of(package)
             self._files[package] = package_index.files_of(package, self.client, known)
@@ -127,7 +128,7 @@ class MetadataStore:
 def _rows(package: str, page: list[dict[str, Any]]) -> list[Release]:
     releases = []
     for row in page:
-        with contextlib.suppress(InvalidVersion):  # no resolver would take it
+        with contextlib.suppress(InvalidVersion):  # no resolver accepts it
             Version(row["version"])
             releases.append(Release(package=package, **{**row, "wheels": tuple(row["wheels"])}))
     return sorted(releases, key=lambda r: Version(r.version), reverse=True)

@@ -1,4 +1,4 @@
-"""What is asked of the package index: the one that pip is configured for, or uv."""
+"""Queries of the package index that pip, or uv, is configured for."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ PACKAGES = {
     "transformer-engine-cu13": "2.9",
     "transformer-engine-torch": "1.9",
 }
-"""What is asked for, and the oldest version that matters: the file stays one that can be read."""
+"""The packages in `releases.json` and the oldest version of each, to keep the file readable."""
 
 
 class Client(Protocol):
-    """What is asked of the index; tests pass their own."""
+    """The interface of an index client; tests pass their own."""
 
     def get_project_page(self, project: str) -> Any: ...
 
@@ -50,10 +50,10 @@ class Client(Protocol):
 
 
 def client() -> Client:
-    """A client for pip's index: `PIP_INDEX_URL`, its configuration, or its default.
+    """A client for pip's index: `PIP_INDEX_URL`, pip's configuration, or its default.
 
     Raises:
-        InfrastructureError: pip did not say in time which that is.
+        InfrastructureError: pip did not print its configuration in time.
     """
     from mcore_compat.index.pip_index import PipIndex
 
@@ -62,13 +62,13 @@ def client() -> Client:
         argv = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
         completed = processes.run(argv, timeout=60)
         if completed.timed_out:
-            raise InfrastructureError("pip did not say within 60 s which index it is set to")
+            raise InfrastructureError("pip did not print its configured index within 60 s")
         address = completed.output.strip() if completed.ok else None
     return PipIndex(address)
 
 
 def resolvers_client() -> Client:
-    """A client for the index that uv asks: as its variables say, or its default."""
+    """A client for uv's index: from its environment variables, or its default."""
     from mcore_compat.index.pip_index import PipIndex
 
     address = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL") or ""
@@ -83,32 +83,31 @@ def refresh(
     *,
     allow_removals: bool = False,
 ) -> Releases:
-    """Everything that the index knows of `packages`; metadata that is `known` is not read again.
+    """The releases of `packages` on the index; metadata of `known` releases is not read again.
 
-    What is known stays known: without `allow_removals`, the index must list all of it.
+    Without `allow_removals`, the index must list all known releases and files.
 
     Raises:
-        InfrastructureError: the index did not answer, or lacks what is known; nothing is returned
-            by halves.
+        InfrastructureError: the index did not answer, or lacks known releases.
     """
     by_package: dict[str, tuple[Release, ...]] = {}
     for package in packages:
-        say(f"asking the index for {package}")
+        say(f"querying the index for {package}")
         with _network(f"the index did not answer for {package}; nothing was changed"):
             by_package[package] = _releases(package, known, index)
         gone = _gone(known.of(package), by_package[package])
         if gone and not allow_removals:
             raise InfrastructureError(
-                f"the index lacks what was known of {package}: {_cut(gone)}; nothing was changed"
+                f"the index no longer lists {package} {_cut(gone)}; nothing was changed"
                 + belief.REMOVED
             )
         for what in gone:
-            say(f"  not listed any more: {package} {what}")
+            say(f"  no longer listed: {package} {what}")
     return Releases(by_package)
 
 
 def _gone(known: Sequence[Release], now: Sequence[Release]) -> list[str]:
-    """What of the known releases is not listed any more, newest first; withdrawn is listed."""
+    """The known releases and files that are no longer listed, newest first; yanked is listed."""
     there = {Version(release.version): release for release in now}
     gone = []
     for release in reversed(known):
@@ -128,7 +127,7 @@ def _cut(words: Sequence[str], most: int = 4) -> str:
 
 @contextlib.contextmanager
 def _network(failure: str) -> Iterator[None]:
-    """Turn what is no error of ours into `failure`, with its kind, and what helps.
+    """Turn other libraries' errors into an InfrastructureError: `failure`, its kind, what to do.
 
     Raises:
         InfrastructureError: the network failed, or the disk is full.
@@ -143,32 +142,32 @@ def _network(failure: str) -> Iterator[None]:
 
 
 def _kind(error: Exception) -> str:
-    """What went wrong, without addresses: they may hold a password."""
+    """What went wrong, without URLs: they may contain a password."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
     name = type(error).__name__
     plain = {
-        "DigestMismatchError": "what came has another sha256 than the index says",
-        "NoSuchProjectError": "it has no such project",
+        "DigestMismatchError": "the download has another sha256 than the index lists",
+        "NoSuchProjectError": "no such project",
     }
     if name in plain:
         return f"{plain[name]} ({name})"
     response = getattr(error, "response", None)
-    # `requests` wraps what ended the last retry.
+    # `requests` wraps the error of the last retry.
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(reason, Exception):
         return f"{name} ({type(reason).__name__})"
     if response is not None:
         return f"{name} (status {response.status_code})"
-    of_ours = re.fullmatch(r"status \d+|it was not whole after .*", str(error))
+    of_ours = re.fullmatch(r"status \d+|it was not complete after .*", str(error))
     return f"{name} ({error})" if of_ours else name
 
 
 def files_of(package: str, index: Client, known: Sequence[Release] = ()) -> list[Any]:
-    """The files of a package; empty where the index has no such package and none is known.
+    """The files of a package; empty if the index has no such package and none is known.
 
     Raises:
-        InfrastructureError: the index did not answer, or lacks releases that are known.
+        InfrastructureError: the index did not answer, or lacks known releases.
     """
     from pypi_simple import NoSuchProjectError
 
@@ -183,15 +182,14 @@ def files_of(package: str, index: Client, known: Sequence[Release] = ()) -> list
 
 
 def listed(files: Iterable[Any]) -> list[dict[str, Any]]:
-    """Every release among the files of a package, in the fields of `Release`."""
+    """Every release among the files of a package, as fields of `Release`."""
     by_version = sorted((file for file in files if file.version), key=lambda f: str(f.version))
     groups = itertools.groupby(by_version, key=lambda f: str(f.version))
     return [{"version": version, **_fields(list(group))} for version, group in groups]
 
 
 def installable(package: str, index: Client) -> list[str]:
-    """The versions of a package with a wheel, oldest first; none that was withdrawn, or comes
-    before a release.
+    """The versions of a package with a wheel, oldest first, without yanked ones and pre-releases.
 
     Raises:
         InfrastructureError: the index did not answer, or has none.
@@ -210,7 +208,7 @@ def installable(package: str, index: Client) -> list[str]:
 
 
 def _fields(files: Sequence[Any]) -> dict[str, Any]:
-    """What the files of a release say of it."""
+    """The fields of `Release` that follow from a release's files."""
     uploads = [file.upload_time for file in files if file.upload_time]
     return {
         "uploaded": min(uploads).strftime("%Y-%m-%dT%H:%M:%SZ") if uploads else "",
@@ -246,7 +244,7 @@ def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ..
         belief.check_hashes(package, files)
         old = before.get(version, Release(package=package, version=str(version)))
         found = _fields(files)
-        # What never changes is kept: where it was read once, and where this index does not say.
+        # Keep what never changes: it need not be read again, and this index may lack it.
         requires = old.requires or _requires(package, files, index)
         found["uploaded"] = found["uploaded"] or old.uploaded
         found["requires_python"] = found["requires_python"] or old.requires_python
@@ -257,7 +255,7 @@ def _releases(package: str, known: Releases, index: Client) -> tuple[Release, ..
 
 
 def _tags(names: Iterable[str]) -> Iterable[str]:
-    """Compressed tags of the wheels that an x86-64 Linux machine can take; no other matters."""
+    """Compressed tags of the wheels that fit an x86-64 Linux machine."""
     for name in names:
         if not name.endswith(("x86_64.whl", "-any.whl")) or "macosx" in name:
             continue
@@ -271,10 +269,9 @@ def _tags(names: Iterable[str]) -> Iterable[str]:
 
 
 def _requires(package: str, files: list[Any], index: Client) -> tuple[str, ...]:
-    """Requires-Dist of a release: of a Linux wheel, else of any wheel, else of the source.
+    """Requires-Dist of a release: from a Linux wheel, else any wheel, else the source.
 
-    A source's may be incomplete (its metadata is dynamic where setup.py decides). Raises as
-    `belief.requires`.
+    A source's may be incomplete (setup.py may compute it). Raises as `belief.requires`.
     """
     wheels = [f for f in files if f.package_type == "wheel"]
     linux = [w for w in wheels if re.search(r"linux\w*_x86_64\.|-any\.", w.filename)]
@@ -296,7 +293,7 @@ def added(before: Releases, after: Releases) -> tuple[Release, ...]:
 
 
 def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Path) -> Path:
-    """The source distribution of a release, its sha256 checked against `hashes` of the lock.
+    """Download the source distribution of a release; its sha256 must be in `hashes`.
 
     Raises:
         InfrastructureError: the index did not answer, or has no file with such a hash.
@@ -308,26 +305,26 @@ def download_sdist(package: str, version: str, hashes: Sequence[str], folder: Pa
                 path: Path = folder / file.filename
                 index.download_package(file, path)
                 return path
-    raise InfrastructureError(f"the index has no source of {package} {version} of the lock's hash")
+    raise InfrastructureError(f"the index has no {package} {version} source with the lock's hash")
 
 
 def download(file: Any, path: Path, index: Client) -> None:
-    """One file of the index.
+    """Download one file of the index.
 
     Raises:
-        InfrastructureError: the index did not answer, what it sent has another digest, or the disk
-            is full.
+        InfrastructureError: the index did not answer, the file has another digest, or the disk is
+            full.
     """
     with _network(f"{file.filename} could not be downloaded"):
         index.download_package(file, path)
 
 
 def sources(file: Any, folder: Path, index: Client) -> None:
-    """The Python sources of a wheel, below a folder.
+    """Extract the Python sources of a wheel below a folder.
 
     Raises:
-        InfrastructureError: the index did not answer, what it sent is no such wheel, or the disk
-            is full.
+        InfrastructureError: the index did not answer, the file is not that wheel, or the disk is
+            full.
     """
     with _network(f"{file.filename} could not be read"):
         index.sources(file, folder)

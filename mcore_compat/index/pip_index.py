@@ -1,4 +1,4 @@
-"""The one module that talks to a package index. It is imported late: what it needs takes long."""
+"""The one module that talks to a package index. It is imported late: its imports are slow."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from mcore_compat.index import belief, transport
 _UNREADABLE = (UnicodeDecodeError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error)
 
 MOST_OF_SOURCES = 64_000_000
-"""Bytes of a wheel of sources; the core library of Transformer Engine is five times that."""
+"""Maximum bytes of a wheel to download for its sources; TE's core is five times larger."""
 
 
 class PipIndex:
-    """An index: the one of `address`, else the public one. It believes only what is an answer."""
+    """The index at `address`, else the public one. It validates every answer."""
 
     def __init__(self, address: str | None) -> None:
-        # nox shows what any library logs; a line for each request hides the progress.
+        # nox shows the logs of all libraries; a line for each request would hide the progress.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         session = transport.Session()
         session.headers["User-Agent"] = USER_AGENT
@@ -49,10 +49,10 @@ class PipIndex:
         return belief.page(project, answer)
 
     def download_package(self, pkg: Any, path: Any) -> None:
-        """One file, in its place only when it is whole and its digest was checked.
+        """Download one file; it gets its name only when it is complete and its digest verified.
 
         Raises:
-            InfrastructureError: the index gives no digest for it.
+            InfrastructureError: the index has no digest for it.
         """
         belief.check_hashes(pkg.project or pkg.filename, [pkg])
         target = Path(path)
@@ -64,28 +64,29 @@ class PipIndex:
             os.replace(part, target)
 
     def metadata(self, file: Any) -> str | None:
-        """METADATA of a wheel, PKG-INFO of a source; None where the file has none.
+        """METADATA of a wheel, PKG-INFO of a source; None if the file has none.
 
-        What the index keeps beside a wheel (PEP 658) is one small answer; where it keeps
-        nothing, the wheel's own member is read by HTTP ranges, never the whole wheel.
+        If the index has the metadata as a separate file (PEP 658), only that is read, else the
+        wheel's member by HTTP ranges; never the whole wheel.
 
         Raises:
-            InfrastructureError: what came cannot be read.
+            InfrastructureError: the answer cannot be read.
         """
         try:
             return transport.within(transport.limits().page, lambda: self._metadata(file))
         except _UNREADABLE as e:
             raise InfrastructureError(
-                f"the index sent something else than {file.filename}: {type(e).__name__}"
+                f"the index sent an unreadable {file.filename}: {type(e).__name__}"
             ) from e
 
     def sources(self, file: Any, folder: Path) -> None:
-        """The Python sources of a wheel, below a folder; of a compiled module an empty file.
+        """Extract the Python sources of a wheel below a folder; a compiled module becomes an empty
+        file.
 
-        Of a wheel that is larger than sources alone can be, only they are read, by HTTP ranges.
+        From a wheel larger than MOST_OF_SOURCES, only the sources are read, by HTTP ranges.
 
         Raises:
-            InfrastructureError: what came cannot be read.
+            InfrastructureError: the answer cannot be read.
         """
         limits = transport.limits()
         try:
@@ -99,7 +100,7 @@ class PipIndex:
                     _extract(wheel, folder)
         except _UNREADABLE as error:
             raise InfrastructureError(
-                f"the index sent something else than {file.filename}: {type(error).__name__}"
+                f"the index sent an unreadable {file.filename}: {type(error).__name__}"
             ) from error
 
     def digests(self, file: Any) -> dict[str, str]:
@@ -151,7 +152,7 @@ class PipIndex:
                 return None
             with tarfile.open(path) as source:
                 for member in source:
-                    # The package's own, at the top: a vendored one lies deeper.
+                    # The package's own is at the top; deeper ones are vendored.
                     if member.name.count("/") == 1 and member.name.endswith("/PKG-INFO"):
                         content = source.extractfile(member)
                         return content.read().decode() if content else None

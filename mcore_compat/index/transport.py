@@ -1,4 +1,4 @@
-"""How the index is talked to: each request with a time-out, a few retries, and an end."""
+"""HTTP requests to the index, each with a time-out, a few retries and a total time limit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from urllib3.util import Retry
 from mcore_compat.base.errors import InfrastructureError, UsageError
 
 TIMEOUT = "MCORE_COMPAT_INDEX_TIMEOUT"
-"""The variable that sets for how many seconds the index may be silent."""
+"""The environment variable for the time-out: how many seconds the index may send nothing."""
 
 SILENCE_S = 30.0
 CONNECT_S = 10.0
 
 MOST_BYTES = 1 << 28
-"""Of one page; the largest that the public index has is a tenth of it."""
+"""Maximum size of a page; the largest of the public index is a tenth of it."""
 
 _AGAIN = Retry(
     total=4,
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds: how long nothing may come, and how long a page and a whole file may take."""
+    """Time limits in seconds: for silence, for a page and for a whole file."""
 
     silence: float
 
@@ -56,10 +56,11 @@ class Limits:
 
 
 def limits() -> Limits:
-    """What the variable says, else half a minute of silence: five for a page, an hour for a file.
+    """The limits from the environment variable, else 30 s of silence: five minutes for a page, an
+    hour for a file.
 
     Raises:
-        UsageError: that is no number of seconds.
+        UsageError: the variable is not a positive number of seconds.
     """
     text = os.environ.get(TIMEOUT, "")
     try:
@@ -67,12 +68,12 @@ def limits() -> Limits:
     except ValueError:
         silence = 0.0
     if not math.isfinite(silence) or silence <= 0:
-        raise UsageError(f'{TIMEOUT}: "{text}" is no number of seconds; write e.g. 30')
+        raise UsageError(f'{TIMEOUT}: "{text}" is not a number of seconds; write e.g. 30')
     return Limits(silence=silence)
 
 
 class Session(requests.Session):
-    """A session whose every request has a time-out, and is tried again where it may help."""
+    """A session with a time-out and retries for every request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class Session(requests.Session):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What was answered: its status, the content type as it was sent, and all of it."""
+    """A complete answer: its status, the content type header, and the body."""
 
     url: str
     status: int
@@ -98,11 +99,11 @@ class Answer:
 
 
 def get(session: requests.Session, url: str, accept: str) -> Answer:
-    """The whole answer to one question.
+    """Send a GET request and read the whole answer.
 
     Raises:
-        InfrastructureError: it is larger than any page.
-        OSError: it did not come, or not in time; `requests` has its own errors below this one.
+        InfrastructureError: the answer is larger than MOST_BYTES.
+        OSError: no answer, or not in time; the errors of `requests` are subclasses.
     """
 
     def read() -> Answer:
@@ -123,21 +124,21 @@ def get(session: requests.Session, url: str, accept: str) -> Answer:
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` comes to, which is left to itself where it takes longer.
+    """The result of `work`, run in a thread that is abandoned after `seconds`.
 
-    A time-out of a socket ends a silence. An answer that comes byte by byte, or a name server that
-    is silent, only this ends.
+    A socket's time-out only ends silence; this also ends an answer that arrives byte by byte, and a
+    name server that does not answer.
 
     Raises:
         TimeoutError: it took longer.
-        Exception: what `work` raised.
+        Exception: any exception of `work`.
     """
     future: Future[T] = Future()
 
     def to_the_end() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # raised where it is waited for
+        except BaseException as error:  # `future.result` raises it
             future.set_exception(error)
 
     threading.Thread(target=to_the_end, daemon=True).start()
@@ -146,4 +147,4 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     except TimeoutError as error:
         if future.done():
             raise
-        raise TimeoutError(f"it was not whole after {seconds:g} s") from error
+        raise TimeoutError(f"it was not complete after {seconds:g} s") from error

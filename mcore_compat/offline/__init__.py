@@ -1,6 +1,6 @@
-"""Bundles: cells carried to a machine without a network, run there, their results brought back.
+"""Bundles: run cells on a machine without a network and bring their results back.
 
-Here: `packing` and `contents` say what is in a bundle, `download` and `archive` make it;
-`collection` takes back what came of it after `verification` of each `node_result`. What runs there
-is in `node/`.
+`packing` and `contents` determine the files of a bundle, `download` and `archive` make it.
+`collection` imports its results after `verification` of each `node_result`. The code that runs on
+the other machine is in `node/`.
 """

@@ -1,4 +1,4 @@
-"""A bundle's files → an archive, parts of one, or a folder: same files, same bytes."""
+"""Writes a bundle's files as an archive, parts of one, or a folder, reproducibly."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mcore_compat.offline.node import run_script
 from mcore_compat.offline.node.run_script import PARTS, SUMS, SUMS_DIGEST, TOP, RefusedError, sums
 
 MOMENT = 315532800
-"""1980-01-01, of every file: the earliest that all tools can write."""
+"""The time of every file, 1980-01-01: the earliest that all tools can write."""
 
 MANIFEST = ".manifest"
-"""How the file beside parts ends that has the digest of their manifest."""
+"""The suffix of the file beside the parts that has the digest of their manifest."""
 
 RUN_SCRIPT = Path(run_script.__file__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleFile:
-    """A file of a bundle: where its content is, and its SHA-256 where that was known before."""
+    """A file of a bundle: its content or where it is, and its expected SHA-256, if known."""
 
     name: str
     source: Path | bytes
@@ -40,7 +40,7 @@ class BundleFile:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedBundle:
-    """What was written: its files, their size together, and the digest of the manifest."""
+    """A written bundle: its files, their total size, and the digest of the manifest."""
 
     files: tuple[Path, ...]
     size: int
@@ -48,7 +48,7 @@ class SavedBundle:
 
 
 class _HashedReader:
-    """A file that is read once, and its digest."""
+    """Reads a file once and computes its digest."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
@@ -61,7 +61,7 @@ class _HashedReader:
 
 
 class _PartWriter:
-    """Writes to one file after the other, each of at most `size` bytes; one file without."""
+    """Writes a stream to files of at most `size` bytes each; None: to one file."""
 
     def __init__(self, folder: Path, name: str, size: int | None) -> None:
         self._folder, self._name, self._size = folder, name, size
@@ -87,7 +87,7 @@ class _PartWriter:
 
     def _next(self) -> None:
         self.close()
-        # Zeros in front, so that a thousand parts are in order wherever names are sorted.
+        # Leading zeros, so that sorted names are in order.
         number = f".{len(self.sums) + 1:03d}" if self._size else ""
         self._out = (self._folder / f"{self._name}{number}").open("xb")
         self._digest = hashlib.sha256()
@@ -106,11 +106,11 @@ class _PartWriter:
 def save(
     bundle_files: Sequence[BundleFile], output: Path, part_size: int | None = None
 ) -> SavedBundle:
-    """Write an archive to `output`, or parts beside it: `output.001` and on, their list, and the
-    `run.py` that reads them. Whole or not at all.
+    """Write an archive to `output`, or parts beside it (`output.001` and so on), their list, and
+    the `run.py` that reads them. Writes everything or nothing.
 
     Raises:
-        InfrastructureError: the disk is full, or a file is not what it was said to be.
+        InfrastructureError: the disk is full, or a file does not have its expected digest.
         UsageError: as `refuse`.
     """
     refuse(output, part_size)
@@ -135,15 +135,15 @@ def save(
 
 
 def wrong_parts(output: Path, digest: str) -> Iterator[str]:
-    """In words, what is wrong with the parts of a bundle whose manifest should have this digest."""
+    """What is wrong with the parts of a bundle whose manifest should have this digest, as text."""
     try:
         for name, sha256 in sorted(sums(_list_of_parts(output)).items()):
             path = output.parent / name
             if not path.is_file() or files.sha256_file(path) != sha256:
-                yield f"{name}, or it was changed"
+                yield f"{name} (or it was changed)"
         written = output.with_name(f"{output.name}{MANIFEST}").read_text(encoding="utf-8")
         if written.strip() != digest:
-            yield f"{output.name} of today's locks, wheels and suite"
+            yield f"{output.name} of the current locks, wheels and suite"
     except (RefusedError, OSError):
         yield f"the parts of {output.name}"
 
@@ -164,7 +164,7 @@ def manifest(bundle_files: Sequence[BundleFile]) -> str:
 
 
 def refuse(output: Path, part_size: int | None) -> None:
-    """Refuse a place where parts would take that of a `run.py` which is of no bundle.
+    """Refuse to overwrite a `run.py` that does not belong to a bundle.
 
     Raises:
         UsageError: there is one.
@@ -173,20 +173,22 @@ def refuse(output: Path, part_size: int | None) -> None:
     if not part_size or not script.exists():
         return
     ours = {files.sha256_file(RUN_SCRIPT)}
-    with contextlib.suppress(RefusedError):  # there is no earlier bundle of that name
+    with contextlib.suppress(RefusedError):  # no earlier bundle of that name
         ours.add(sums(_list_of_parts(output)).get("run.py", ""))
     if not script.is_file() or files.sha256_file(script) not in ours:
-        raise UsageError(f"--output: {script} is of no bundle; name another folder for the parts")
+        raise UsageError(
+            f"--output: {script} does not belong to a bundle; name another folder for the parts"
+        )
 
 
 def _put(folder: Path, output: Path) -> tuple[Path, ...]:
-    """Move what was written to its place; what an earlier bundle of that name left goes."""
+    """Move the new files to their place and remove those of an earlier bundle of that name."""
     part = re.compile(rf"{re.escape(output.name)}(\.\d{{3,}}|{re.escape(MANIFEST)})?")
     for path in [path for path in output.parent.iterdir() if part.fullmatch(path.name)]:
         path.unlink()
     _list_of_parts(output).unlink(missing_ok=True)
     names = sorted(path.name for path in folder.iterdir())
-    # The list last: parts without one are no bundle yet.
+    # The list last: without it the parts are not a bundle yet.
     for name in sorted(names, key=lambda n: n.endswith(PARTS)):
         os.chmod(folder / name, 0o644)
         os.replace(folder / name, output.parent / name)
@@ -194,9 +196,9 @@ def _put(folder: Path, output: Path) -> tuple[Path, ...]:
 
 
 def _write(bundle_files: Sequence[BundleFile], out: _PartWriter) -> str:
-    """Write the archive; the digest of its manifest, which comes last, for then it is known."""
+    """Write the archive with its manifest at the end, when it is known; returns its digest."""
     digests: dict[str, str] = {}
-    # In a stream, so that the parts need no second pass.
+    # As a stream, so that parts need no second pass.
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for file in sorted(bundle_files, key=lambda f: f.name):
             content = file.source
@@ -214,8 +216,8 @@ def _write(bundle_files: Sequence[BundleFile], out: _PartWriter) -> str:
 
 
 def lay_out(bundle_files: Sequence[BundleFile], folder: Path) -> str:
-    """The bundle unpacked, for this machine; large files are linked where that can be. The digest
-    of its manifest.
+    """Write the bundle unpacked, for this machine, with hard links to large files if possible;
+    returns the digest of its manifest.
 
     Raises:
         InfrastructureError: as `save`.
@@ -247,11 +249,11 @@ def _checked(file: BundleFile, digest: str) -> str:
     if file.sha256 in (None, digest):
         return digest
     assert isinstance(file.source, Path)
-    what = f"{files.shown(file.source)} is not what was downloaded or built"
+    what = f"{files.shown(file.source)} changed since it was downloaded or built"
     if not file.source.is_relative_to(files.home()):
         raise InfrastructureError(f"{what}; remove it")
     file.source.unlink(missing_ok=True)
-    raise InfrastructureError(f"{what}; it is removed now: run it again")
+    raise InfrastructureError(f"{what}, and was removed; run it again")
 
 
 def _manifest_digest(digests: dict[str, str]) -> str:
@@ -264,12 +266,12 @@ def _manifest(digests: dict[str, str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _sums(digests: dict[str, str]) -> str:
-    """In the form of `sha256sum`, which can check it, too."""
+    """Text in the format of `sha256sum`, which can check it, too."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 def _info(name: str, size: int) -> tarfile.TarInfo:
-    """Nothing of this machine: no owner, no time, no mode but the plain one."""
+    """Metadata without properties of this machine: no owner, time or special mode."""
     info = tarfile.TarInfo(f"{TOP}/{name}")
     info.size, info.mtime, info.mode = size, MOMENT, 0o644
     return info

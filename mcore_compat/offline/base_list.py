@@ -1,7 +1,7 @@
-"""What another machine's Python has, as `pip freeze` says it → what of a cell must travel there.
+"""From the output of `pip freeze` on another machine, determines the packages that a bundle needs.
 
-A line that names a package and no version says that it is there in a version nobody knows: it is
-taken to fit where nothing is asked of its version.
+A line without a version means that the package is installed in an unknown version, which satisfies
+only requirements without a version.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CUDA_OF_TORCH = re.compile(r"\+cu(\d+)(\d)\b")
 
 @dataclass(frozen=True, kw_only=True)
 class BaseList:
-    """`base`: version by package; `python` where the list says it; `name` is how it is called."""
+    """A list: `base` has the version by package; `python` is None if the list does not name it."""
 
     name: str
     sha256: str
@@ -40,16 +40,16 @@ class BaseList:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What is said of it in a bundle."""
+        """The list's entry in a bundle."""
         return {"name": self.name, "sha256": self.sha256}
 
 
 def read(path: Path) -> BaseList:
-    """A list of what a Python has.
+    """Read a list.
 
     Raises:
-        UsageError: it is not there, a line is no requirement, or it has no torch or does not say
-            of which CUDA that is; names the line.
+        UsageError: it cannot be read, a line is invalid (names it), it has no torch, or does not
+            name the CUDA version of torch.
     """
     try:
         text = data.text_of(path)
@@ -60,12 +60,12 @@ def read(path: Path) -> BaseList:
     packages = (_line(line, f"--base-list: {path}:{n}") for n, line in enumerate(lines, 1))
     installed = dict(filter(None, packages))
     if "torch" not in installed:
-        raise UsageError(f"--base-list: {path} has no torch to go over")
+        raise UsageError(f"--base-list: {path} has no torch")
     local = _CUDA_OF_TORCH.search(installed["torch"])
     cuda = comments.get("cuda") or (f"{local[1]}.{local[2]}" if local else None)
     if cuda is None:
         raise UsageError(
-            f'--base-list: {path} does not say of which CUDA its torch is; add "# cuda: 13.0"'
+            f'--base-list: {path} does not name the CUDA of its torch; add e.g. "# cuda: 13.0"'
         )
     return BaseList(
         name=path.name,
@@ -76,21 +76,21 @@ def read(path: Path) -> BaseList:
 
 
 def _line(line: str, where: str) -> tuple[str, str] | None:
-    """Name and version that a line says; None where it says nothing."""
+    """Name and version in a line; None for an empty line or comment."""
     text = line.partition(" #")[0].strip()
     if not text or text.startswith("#"):
         return None
     if text.startswith("-e "):
-        raise UsageError(f"{where}: an editable package has no name here; write its name")
+        raise UsageError(f"{where}: an editable package without a name; write its name")
     try:
         requirement = Requirement(text)
         exact = [s.version for s in requirement.specifier if s.operator in ("==", "===")]
         if requirement.specifier and len(exact) != 1:
             raise InvalidRequirement("not one version")
         version = str(Version(exact[0])) if exact else UNKNOWN
-    except (ValueError, RecursionError):  # of numbers that are too long, too
+    except (ValueError, RecursionError):  # also of numbers that are too long
         raise UsageError(
-            f'{where}: "{text[:80]}" is no line of pip freeze, e.g. numpy==2.5.2'
+            f'{where}: "{text[:80]}" is not a line of pip freeze, e.g. numpy==2.5.2'
         ) from None
     return canonicalize_name(requirement.name), version
 
@@ -102,20 +102,21 @@ def left_out(
     torch: Collection[str],
     requires: Callable[[Mapping[str, Any]], Iterable[str]],
 ) -> frozenset[str]:
-    """The packages of a lock that need not travel; `requires` reads a package's own requirements,
-    `torch` names what comes with it.
+    """The packages of a lock that the bundle does not need; `requires` reads the requirements of a
+    package, `torch` has the names of the packages that belong to torch.
 
     Raises:
-        UsageError: it is another Python than the cell's, or as `overlay.plan`.
+        UsageError: another Python than the cell's, or as `overlay.plan`.
     """
     if there.python and there.python.rpartition(".")[0] != cell.python:
         raise UsageError(
-            f"--base-list: {there.name} is of python {there.python}, {cell.name} of {cell.python}"
+            f"--base-list: {there.name} is for python {there.python}, but {cell.name} needs "
+            f"{cell.python}"
         )
     packages: list[dict[str, Any]] = [
         {
             "bound": cell.torch if pin in lock.source_only else None,
-            "files": {pin.name: ""},  # all of them can travel
+            "files": {pin.name: ""},  # all of them can be in the bundle
             "name": pin.name,
             "of": group_of(pin.name, torch),
             "version": pin.version,

@@ -1,8 +1,7 @@
-"""Evidence that a bundle's run brought back → evidence of the cell, after it was verified; what
-each file showed is printed.
+"""Imports the results of a bundle's run after verification, and prints a summary of each file.
 
-Of a part of the suite it lies where that of a run here does. What ran over packages that were
-there before lies in `reports/over-base/`, which no table of the cells reads.
+A result gets the same path as that of a run here. Results over packages that the machine already
+had are in `reports/over-base/`, which no table of the cells reads.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from mcore_compat.run.check_sets import ON_A_GPU
 
 @dataclass(frozen=True, kw_only=True)
 class ResultText:
-    """The text of one file of evidence, and where it is from."""
+    """The text of one result file, and where it is from."""
 
     where: str
     text: str
 
 
 class CollectedResult(NamedTuple):
-    """One file that was taken back: where its evidence lies, what it is, and how many checks were
-    to be asked. `stays`: when that was taken which is there and was not replaced."""
+    """One imported file: the path of its result, the result, and the number of its checks. `stays`:
+    the time of an existing result that is better and was not replaced."""
 
     path: Path
     result: Evidence
@@ -48,12 +47,12 @@ class CollectedResult(NamedTuple):
 
 
 def result_texts(paths: Iterable[Path]) -> list[ResultText]:
-    """The files that are meant: each itself, all results of runs below each folder, and in each
-    archive that a run left.
+    """The result files at these paths: files, all results below folders, and those in archives that
+    a run left.
 
     Raises:
         EvidenceError: one cannot be read.
-        UsageError: one is not there, or has no evidence.
+        UsageError: one does not exist, or has no results.
     """
     return list({text.where: text for path in paths for text in _texts(path)}.values())
 
@@ -65,10 +64,10 @@ def _texts(path: Path) -> list[ResultText]:
         if not inside and (path / RESULTS).is_file():
             return _of_archive(path / RESULTS)
         if not inside:
-            raise UsageError(f"{path} has no evidence: no compat-*/*.json in it")
+            raise UsageError(f"{path} has no results: no compat-*/*.json in it")
         return [_of_file(file) for file in inside]
     if not path.is_file():
-        raise UsageError(f"{path} is not there")
+        raise UsageError(f"{path} does not exist")
     return _of_archive(path) if path.suffix == ".tar" else [_of_file(path)]
 
 
@@ -80,7 +79,7 @@ def _of_file(path: Path) -> ResultText:
 
 
 def _of_archive(path: Path) -> list[ResultText]:
-    """The results in an archive; nothing of it is written anywhere."""
+    """The results in an archive; nothing is extracted to the disk."""
     texts, evidence_name = [], r"evidence/compat-[^/]+/[^/]+\.json"
     try:
         with tarfile.open(path, "r:") as archive:
@@ -95,45 +94,45 @@ def _of_archive(path: Path) -> list[ResultText]:
     except (OSError, ValueError, tarfile.TarError) as error:
         raise EvidenceError(f"{path} cannot be read: {error}") from None
     if not texts:
-        raise UsageError(f"{path} has no evidence: no evidence/compat-*/*.json in it")
+        raise UsageError(f"{path} has no results: no evidence/compat-*/*.json in it")
     return texts
 
 
 def verified(source: ResultText, reference: Reference) -> tuple[Evidence, int]:
-    """The evidence in a text, verified, and how many checks were to be asked.
+    """The verified result in a text, and the number of its checks.
 
     Raises:
-        EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
-        UsageError: there is no such cell, or no lock of it here.
+        EvidenceError: it is for another lock or suite, is damaged, or contradicts itself.
+        UsageError: there is no such cell, or it has no lock here.
     """
     result = node_result.parse(source.text, source.where)
     try:
         return verification.verified(result, reference), len(result.checks)
     except (EvidenceError, UsageError, LockError) as error:
         raise type(error)(f"{source.where}: {error}") from None
-    except InfrastructureError as error:  # of a run here it were; of a file it is the file
+    except InfrastructureError as error:  # here the file is at fault, not the machine
         raise EvidenceError(f"{source.where}: {error}") from None
-    except ValueError as error:  # a version that is none
-        raise EvidenceError(f"{source.where} is no evidence of a bundle's run: {error}") from None
+    except ValueError as error:  # an invalid version
+        raise EvidenceError(f"{source.where} is not a result of a bundle: {error}") from None
 
 
 def _is_outranked(result: Evidence, path: Path, batch: Batch) -> bool:
-    """Whether the evidence that is here already outranks a result: of the same lock and suite, it
-    is whole and newer. What two runs that were cut short have asked is added up."""
+    """Whether the existing result is better: for the same lock and suite, complete and newer. Two
+    incomplete results are merged."""
     try:
         here = batch.at(path)
     except FileNotFoundError:
         return False
     still = (here.lock, here.suite) == (result.lock, result.suite)
-    # What is not complete never replaces what is: storing it sees to that.
+    # `Batch.add` makes sure that an incomplete result never replaces a complete one.
     return still and here.complete and here.taken > result.taken
 
 
 def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult]:
-    """Verify all files, then store each but for those that what is here outranks: all or none.
+    """Verify all files, then store them, except where the existing result is better; all or none.
 
     Raises:
-        CompatError: as `result_texts` and `verified`, or the disk is full; nothing is stored then.
+        CompatError: as `result_texts` and `verified`, or the disk is full; then nothing is stored.
     """
     workspace = reference.workspace
     results = [verified(source, reference) for source in result_texts(paths)]
@@ -143,7 +142,7 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
         path = evidence.path_of(result.cell, result.device_class, folder, result.check_set)
         if not _is_outranked(result, path, batch):
             batch.add(result, folder)
-        # Asked of what will lie there: what stores evidence leaves what is worth more, too.
+        # Check what will be stored: `Batch.add`, too, keeps a better result.
         there = batch.at(path).taken
         stays = None if there == result.taken else there
         if stays is None and not result.base and result.check_set == MAIN and result.complete:
@@ -157,10 +156,10 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
 
 
 def reference(workspace: Workspace) -> Reference:
-    """What results are compared with, as a workspace has it now.
+    """What results are verified with, from a workspace.
 
     Raises:
-        CompatError: its matrix or its facts cannot be read.
+        CompatError: its matrix or `releases.json` cannot be read.
     """
     return Reference(
         workspace=workspace,
@@ -176,16 +175,16 @@ def reference(workspace: Workspace) -> Reference:
 
 
 def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
-    """Take results back and print them, one line for each file and each difference to a lock.
+    """Import results and print one line for each file and each difference from a lock.
 
     Raises:
-        CompatError: a file is refused; nothing is stored then.
+        CompatError: a file is refused; then nothing is stored.
     """
     collected = collect(paths, reference(workspace))
     for path, result, asked, stays in collected:
         first, *more = _lines(result, asked)
         if stays:
-            print(f"{first}; not taken: what is of {stays} stays, this is of {result.taken}")
+            print(f"{first}; not stored: this is of {result.taken}, the result of {stays} is kept")
         else:
             print("\n".join([f"{first}; {files.shown(path)}", *more]))
         for name, versions in sorted((result.base["differs"] if result.base else {}).items()):
@@ -194,7 +193,7 @@ def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
 
 
 def _lines(result: Evidence, asked: int) -> list[str]:
-    """What came of it: a line, and for a part of the suite why checks did not work."""
+    """The outcome in a line, and for a part of the suite why checks failed."""
     over = f"; over a base, with the lock of {result.base['cell']}" if result.base else ""
     if not result.complete:
         over += f"; incomplete: {len(result.checks)} of {asked} checks"

@@ -1,5 +1,5 @@
-"""What is in a bundle: for each cell its lock, its wheels and what is to be known of them there;
-the suite, its tools and the runner once."""
+"""The files of a bundle: for each cell its lock, its wheels and their description; once the suite,
+its tools and the runner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock, Pin
 
 BY_NAME = ("nvidia-ml-py",)
-"""Called as CUDA's libraries are, and none of them: left out by its own name only."""
+"""Named like CUDA's libraries, but not one of them: left out only by its exact name."""
 
 NODE = (
     "__init__.py",
@@ -54,14 +54,14 @@ NODE = (
     "run/room.py",
     "run/runner.py",
 )
-"""The modules of this package that run there."""
+"""The modules of this package that run on the other machine."""
 
 TOOLS = ("bundle-tools.txt", "suite-tools.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedWheel:
-    """A wheel that is not as the lock's hash has it: what was done to it, in words."""
+    """A wheel that was changed and no longer has the lock's hash; `what`: the change."""
 
     path: Path
     sha256: str
@@ -70,10 +70,9 @@ class ChangedWheel:
 
 @dataclass(frozen=True, kw_only=True)
 class PackedCell:
-    """A cell as it goes into a bundle: `wheels` are those of the wheelhouse, `downloads` the others
-    by hash, `without` the patterns and `left_out` the names of what the other machine brings;
-    `base_list` tells by which list of what is there, where it was by one; `changed` are, by name,
-    wheels that go in the place of the lock's."""
+    """A cell for a bundle: `wheels` are from the wheelhouse, `downloads` the others by hash.
+    `without`: patterns, and `left_out`: names of packages that the other machine has; `base_list`:
+    the list that they come from, if any; `changed`: changed wheels by package."""
 
     cell: Cell
     lock: Lock
@@ -87,7 +86,7 @@ class PackedCell:
 
 
 def torch_group(lock: Lock, releases: Releases) -> frozenset[str]:
-    """torch and what comes with it: what it pins to one version, and CUDA's libraries."""
+    """torch and the packages that belong to it: those pinned by it, and CUDA's libraries."""
     names = {pin.name for pin in lock.all_pins}
     group = {"torch", "triton"}
     for text in releases.get("torch", lock.version("torch") or "").requires:
@@ -99,16 +98,16 @@ def torch_group(lock: Lock, releases: Releases) -> frozenset[str]:
 
 
 def left_out(lock: Lock, patterns: Sequence[str], torch: frozenset[str]) -> frozenset[str]:
-    """The packages of a lock that `patterns` leave out; with torch goes what comes with it.
+    """The packages of a lock that `patterns` leave out; with torch also those that belong to it.
 
     Raises:
-        UsageError: a pattern matches nothing, or names what the cell is about.
+        UsageError: a pattern matches nothing, or names a package under test.
     """
     names = sorted(pin.name for pin in lock.all_pins)
     packages: set[str] = set()
     for pattern in patterns:
         if pattern in SUBJECTS:
-            raise UsageError(f"--without: {pattern} is what {lock.cell} is about")
+            raise UsageError(f"--without: {pattern} is a package that {lock.cell} tests")
         matching = fnmatch.filter(names, pattern)
         if not matching:
             raise UsageError(
@@ -149,8 +148,8 @@ def _of_cell(packed: PackedCell) -> Iterable[BundleFile]:
 
 
 def _of_package(pin: Pin, packed: PackedCell) -> list[BundleFile]:
-    """What a package is installed from; of the wheelhouse by its key, for wheels of several torch
-    releases have one name."""
+    """The files of a package. Paths of wheelhouse wheels include the key, because wheels for
+    several torch releases have the same name."""
     if pin.name in packed.left_out:
         return []
     changed, wheel = packed.changed.get(pin.name), _local_wheel(pin, packed)
@@ -169,17 +168,16 @@ def _local_wheel(pin: Pin, packed: PackedCell) -> Wheel | None:
 
 
 def lock_place(cell: str) -> str:
-    """Where a bundle has a cell's lock: as the repository has it."""
+    """The path of a cell's lock in a bundle, as in the repository."""
     return f"constraints/locks/{cell}.txt"
 
 
 def cell_description(packed: PackedCell) -> dict[str, Any]:
-    """What is to be known of a cell there, as data.
+    """The description of a cell for the other machine, as data.
 
-    Of each package: `files` to install it from, with their hashes, none where it was left out;
-    `of` tells torch and what comes with it (`torch`) and TE (`te`); `bound` is the torch release
-    that it was compiled for, where it was, or would have been where it was left out; `changed`
-    tells what was done to it, where the lock's hash is not its own.
+    For each package: `files` to install with their hashes, empty if it was left out; `of`: `torch`
+    for torch and what belongs to it, `te` for TE; `bound`: the torch release that it was (or, left
+    out, would have been) compiled for; `changed`: the change, if it no longer has the lock's hash.
     """
     return {
         "base_list": packed.base_list,
@@ -196,7 +194,7 @@ def cell_description(packed: PackedCell) -> dict[str, Any]:
 
 
 def group_of(name: str, torch: Collection[str]) -> str | None:
-    """What a package belongs to, as `of` in `cell_description`."""
+    """The value of `of` in `cell_description`."""
     if name.startswith("transformer-engine"):
         return "te"
     return "torch" if name in torch else None
@@ -219,10 +217,10 @@ def _package(pin: Pin, packed: PackedCell) -> dict[str, Any]:
 
 
 def tool_pins(workspace: Workspace) -> tuple[Pin, ...]:
-    """What the suite and the installation need besides the cells' packages.
+    """The tools of the suite and the installation, beside the cells' packages.
 
     Raises:
-        LockError: a file of them is no list of pins.
+        LockError: a file is not a list of pins.
     """
     texts = {n: (workspace.constraints / n).read_text(encoding="utf-8") for n in TOOLS}
     return tuple(pin for name, text in texts.items() for pin in locks.pins_of(text, name))

@@ -1,4 +1,4 @@
-"""Wheels of a lock, by their hashes: from those that were kept, else from the package index."""
+"""Fetches wheels of a lock by their hashes: from the cache, else from the package index."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mcore_compat.resolve.locks import Pin
 
 
 def folder() -> Path:
-    """Where downloaded wheels are kept: each in a folder named by its SHA-256."""
+    """The cache of downloaded wheels: each in a folder named by its SHA-256."""
     return files.home() / "downloads"
 
 
 def kept(digest: str) -> Path | None:
-    """The wheel of a hash, where it was downloaded before. Its content is not looked at here."""
+    """The cached wheel of a hash, or None. Its content is not verified here."""
     return next(iter(sorted((folder() / digest).glob("*.whl"))), None)
 
 
@@ -33,8 +33,8 @@ def ensure(
     pure: bool = False,
     client: Callable[[], Client] = package_index.client,
 ) -> dict[str, Path]:
-    """Path by hash of the wheels that `pins` name; all of each pin, or with `pure` those that are
-    for every platform.
+    """The wheels of `pins`, as path by hash: all of each pin, or with `pure` only those for every
+    platform.
 
     Raises:
         InfrastructureError: the index did not answer, lacks a file, or the disk is full.
@@ -65,13 +65,13 @@ def _download(pin: Pin, index: Client, pure: bool, say: Callable[[str], None]) -
             paths[digest] = kept(digest) or _fetched(file, digest, index, say)
     if not paths or (not pure and len(paths) < len(pin.hashes)):
         raise InfrastructureError(
-            f"the index does not have all wheels of {pin.name} {pin.version} of the lock's hashes"
+            f"the index does not have all wheels of {pin.name} {pin.version} with the lock's hashes"
         )
     return paths
 
 
 def _fetched(file: Any, digest: str, index: Client, say: Callable[[str], None]) -> Path:
-    """One file, in its place only when it is whole and has its digest."""
+    """Download one file; it gets its name only when it is complete and verified."""
     size = getattr(file, "size", None)
     if size and size > 50_000_000:
         say(f"  {file.filename}, {size / 1e6:.0f} MB")
@@ -81,7 +81,7 @@ def _fetched(file: Any, digest: str, index: Client, say: Callable[[str], None]) 
         part = Path(part_folder) / file.filename
         package_index.download(file, part, index)
         if files.sha256_file(part) != digest:
-            raise InfrastructureError(f"{file.filename} came damaged; try again")
+            raise InfrastructureError(f"{file.filename} was damaged during the download; try again")
         place.parent.mkdir(exist_ok=True)
         os.replace(part, place)
     return place

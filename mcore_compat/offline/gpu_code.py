@@ -1,13 +1,13 @@
-"""A wheel with the GPU code of one architecture only, for where a whole one does not get through.
+"""Makes a wheel with the GPU code of one architecture only, for limits on the transfer size.
 
 nvcc puts what it compiles for every architecture one after another into an ELF section,
 `.nv_fatbin`: containers, each of a header (magic 0xBA55ED50, u16 version, u16 size of the header,
 u64 size of what follows) and of entries: u16 kind (1 PTX, 2 machine code), u16 version, u32 size of
 the entry's header, u64 size of its code, and at byte 28 u32 architecture (90). NVIDIA documents no
-such layout; it was read off libraries, and agrees with what its cuobjdump lists and extracts.
+such layout; it was derived from libraries, and agrees with what its cuobjdump lists and extracts.
 
-A container keeps its place and becomes shorter: the entries of other architectures go, and what is
-left behind it is zeros, which compress to nothing. Nothing else in the library changes.
+A container keeps its offset and becomes shorter: the entries of other architectures are removed,
+and the rest is filled with zeros, which compress to nothing. Nothing else in the library changes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MAGIC = 0xBA55ED50
 MACHINE_CODE = 2
 
 LIBRARY = re.compile(r"(.*/)?libtransformer_engine\.so")
-"""What of a wheel is reduced: TE's core, hundreds of megabytes of GPU code."""
+"""The library that is reduced: TE's core, hundreds of megabytes of GPU code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeEntry:
-    """One entry: `arch` as a number (90), where it begins, and its size with its header."""
+    """One entry: `arch` as a number (90), its offset, and its size including its header."""
 
     kind: int
     arch: int
@@ -43,7 +43,7 @@ class CodeEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container: where it begins, the size of its header, its entries, and where it ends."""
+    """One container: its offset, the size of its header, its entries, and its end."""
 
     start: int
     head: int
@@ -52,14 +52,14 @@ class Container:
 
 
 def number(arch: str) -> int:
-    """90 of `sm_90`.
+    """90 for `sm_90`.
 
     Raises:
-        UsageError: it is no architecture.
+        UsageError: it is not an architecture.
     """
     match = re.fullmatch(r"sm_(\d{2,3})", arch)
     if match is None:
-        raise UsageError(f'--gpu-arch: "{arch}" is no architecture; write e.g. sm_90')
+        raise UsageError(f'--gpu-arch: "{arch}" is not an architecture; write e.g. sm_90')
     return int(match[1])
 
 
@@ -70,7 +70,7 @@ def containers(data: bytes | bytearray) -> Iterator[Container]:
     while place + 16 <= end:
         magic, _, head, length = struct.unpack_from("<IHHQ", data, place)
         if magic != MAGIC:
-            place += 8  # containers lie at multiples of 8
+            place += 8  # containers are aligned to 8 bytes
             continue
         entries = tuple(_entries(data, place + head, place + head + length))
         yield Container(start=place, head=head, entries=entries, end=place + head + length)
@@ -86,7 +86,7 @@ def _entries(data: bytes | bytearray, place: int, end: int) -> Iterator[CodeEntr
 
 
 def _section(data: bytes | bytearray) -> tuple[int, int]:
-    """Where `.nv_fatbin` lies in a library, and its size; nothing where there is none."""
+    """Offset and size of `.nv_fatbin` in a library; zeros if there is none."""
     from elftools.elf.elffile import ELFFile
 
     section = ELFFile(io.BytesIO(data)).get_section_by_name(".nv_fatbin")
@@ -94,18 +94,18 @@ def _section(data: bytes | bytearray) -> tuple[int, int]:
 
 
 def keep_only(data: bytearray, arch: int) -> int:
-    """Drop the code of all other architectures; bytes of code that are left.
+    """Remove the code of all other architectures; returns the bytes of code that are left.
 
-    A container without machine code for `arch` stays whole: the device then needs its PTX.
+    A container without machine code for `arch` is kept: the device then needs its PTX.
 
     Raises:
-        UsageError: there is no machine code for `arch`; names what there is.
+        UsageError: there is no machine code for `arch`; names the existing architectures.
     """
     all_containers = [*containers(data)]
     archs = {code.arch for c in all_containers for code in c.entries if code.kind == MACHINE_CODE}
     if arch not in archs:
         has = ", ".join(f"sm_{number}" for number in sorted(archs)) or "none"
-        raise UsageError(f"--only-arch: it has no code for sm_{arch}; it has {has}")
+        raise UsageError(f"--only-arch: TE's core has no code for sm_{arch}; it has {has}")
     total = 0
     for container in all_containers:
         entries = [c for c in container.entries if (c.arch, c.kind) == (arch, MACHINE_CODE)]
@@ -119,11 +119,11 @@ def keep_only(data: bytearray, arch: int) -> int:
 
 
 def reduced(wheel: Path, arch: int, into: Path) -> Path:
-    """A wheel of the same name below `into`, whose library keeps the code of `arch`; the same bytes
-    each time.
+    """Write a wheel of the same name to `into` whose library has only the code of `arch`;
+    reproducible.
 
     Raises:
-        UsageError: as `keep_only`, or the wheel has no such library.
+        UsageError: as `keep_only`, or the wheel does not have the library.
     """
     into.mkdir(parents=True, exist_ok=True)
     part = into / f".{wheel.name}.part"
@@ -132,7 +132,7 @@ def reduced(wheel: Path, arch: int, into: Path) -> Path:
         if not names:
             raise UsageError(f"--only-arch: {wheel.name} has no libtransformer_engine.so")
         lines: dict[str, str] = {}
-        # The list of files last: it has the digest of what is changed.
+        # RECORD last: it has the digest of the changed library.
         for info in sorted(source.infolist(), key=lambda i: i.filename.endswith("/RECORD")):
             data = source.read(info)
             if info.filename in names:

@@ -1,6 +1,7 @@
-"""What a run on another machine leaves for each cell: a file of the suite's events, and of what.
+"""The result file that a run on another machine leaves for each cell: the suite's events and their
+origin.
 
-Reading and validation come from the types below; `verification` says whether it is of what is here.
+The types below define reading and validation; `verification` compares it with the local workspace.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class SuitePart(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """The part of the suite that was asked, with the digest of its checks."""
+    """The part of the suite that ran, with the digest of its checks."""
 
     name: str
     digest: Digest
 
 
 class BaseReport(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What a cell ran over. `changed`: by package, in what it differs from the file of the lock's
-    hash; `toolkit`: the CUDA of the nvcc that packages could compile with."""
+    """The existing packages that a cell ran over. `changed`: by package, the change of a wheel that
+    does not have the lock's hash; `toolkit`: the CUDA of the nvcc available to packages."""
 
     changed: dict[str, str]
     installed: list[str]
@@ -36,8 +37,8 @@ class BaseReport(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeResult(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """One file. `complete`: the run came to its end and asked all checks; `part`: None of the main
-    suite; `folders`: of the machine that it ran on, which are cut out of what is kept."""
+    """One file. `complete`: the run ended and ran all checks; `part`: None for the main suite;
+    `folders`: paths of the machine that it ran on, which are removed from stored texts."""
 
     schema: Literal[1]
     cell: Annotated[str, Meta(pattern=r"^compat-[A-Za-z0-9.+!_-]+$")]
@@ -54,16 +55,16 @@ class NodeResult(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
     @property
     def checks(self) -> list[str]:
-        """The checks that were to be asked."""
+        """The checks that the run should execute."""
         starts = (event for event in self.events if isinstance(event, StartEvent))
         return [check for start in starts for check in start.checks]
 
 
 def parse(text: str, where: str) -> NodeResult:
-    """A result from the text of its file.
+    """Parse the text of a result file.
 
     Raises:
-        EvidenceError: it is no JSON, or not of this form; names the place in it.
+        EvidenceError: it is not JSON or does not follow the schema; names the place in it.
     """
     try:
         data = foreign.decode(text)
@@ -80,7 +81,7 @@ def parse(text: str, where: str) -> NodeResult:
 
 
 def _numbered(place: str, data: Any) -> str:
-    """The place with the number of the event, which msgspec leaves out."""
+    """The place with the index of the event, which msgspec leaves out."""
     if not place.startswith("$.events[...]"):
         return place
     for number, event in enumerate(data["events"]):

@@ -1,4 +1,4 @@
-"""Cells → what goes into a bundle of them: locks are made, wheels built and downloaded."""
+"""Prepares cells for a bundle: makes locks, builds and downloads wheels."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 
 CORE = "transformer-engine-cu"
-"""How the packages of TE's core begin: each is of one CUDA."""
+"""The prefix of the packages of TE's core, one for each CUDA."""
 
 TOP = 5
-"""How many of the packages that travel are named, the largest first."""
+"""How many of the bundle's packages are named, the largest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackingOptions:
-    """What of a cell is packed: without what `without` matches, or what `there` has. `gpu_arch` is
-    the other machine's, for which kernels are compiled; `only_arch`: TE keeps code of that alone.
+    """What is packed: not the packages that match `without` or that `there` has. `gpu_arch`: the
+    target machine's, for compiled kernels; `only_arch`: remove TE's code for other architectures.
     """
 
     without: tuple[str, ...] = ()
@@ -44,10 +44,10 @@ class PackingOptions:
 
 
 def bundle_files(cells: Mapping[str, PackingOptions], context: Context) -> list[BundleFile]:
-    """What goes into a bundle of cells, by name.
+    """The files of a bundle of cells.
 
     Raises:
-        CompatError: a cell cannot be resolved or built, or the surroundings failed.
+        CompatError: a cell cannot be resolved or built, or an infrastructure error.
     """
     packed = [pack(name, options, context) for name, options in cells.items()]
     tools = download.ensure(contents.tool_pins(context.workspace), context.say, pure=True)
@@ -55,7 +55,7 @@ def bundle_files(cells: Mapping[str, PackingOptions], context: Context) -> list[
 
 
 def pack(name: str, options: PackingOptions, context: Context) -> PackedCell:
-    """One cell, with all its wheels; raises as `bundle_files`."""
+    """Prepare one cell with all its wheels; raises as `bundle_files`."""
     cell = pipeline.chosen(name, context)
     lock = pipeline.lock_of(cell, context)
     if isinstance(lock, Unresolvable):
@@ -86,13 +86,13 @@ def pack(name: str, options: PackingOptions, context: Context) -> PackedCell:
 def _reduced(
     lock: Lock, downloads: Mapping[str, Path], arch: str | None, context: Context
 ) -> dict[str, ChangedWheel]:
-    """TE's core with the GPU code of one architecture only, where it travels; made once.
+    """TE's core with the GPU code of one architecture only, if it is in the bundle; cached.
 
     Raises:
-        UsageError: `arch` is none, or one that it has no code for.
+        UsageError: `arch` is missing or invalid, or TE has no code for it.
     """
     if arch is None:
-        raise UsageError("--only-arch: say of which GPU, e.g. --gpu-arch sm_90")
+        raise UsageError("--only-arch needs the GPU's architecture, e.g. --gpu-arch sm_90")
     number = gpu_code.number(arch)
     reduced = {}
     for pin in lock.pins:
@@ -129,8 +129,8 @@ def _wheels(
         wheels += built
         if arch and RECIPES[package].kernels_needed and built[0].key.variant == "-nocuda":
             context.say(
-                f"{cell.name}: {package} travels without its kernels, for nvcc of torch's CUDA is "
-                "not here; the hybrid family's checks on a GPU will end needs-gpu"
+                f"{cell.name}: {package} is packed without its kernels, because there is no nvcc "
+                "of torch's CUDA here; the hybrid family's checks on a GPU will end needs-gpu"
             )
     return tuple(wheels)
 
@@ -138,7 +138,7 @@ def _wheels(
 def _on_base_list(
     there: BaseList, cell: Cell, lock: Lock, torch: frozenset[str], context: Context
 ) -> frozenset[str]:
-    """What of a lock need not travel."""
+    """The packages of a lock that the bundle does not need."""
     pins = {pin.name: pin for pin in lock.pins}
 
     def requires(package: Mapping[str, Any]) -> Sequence[str]:
@@ -154,7 +154,7 @@ def _on_base_list(
 
 
 def _sizes(packed: PackedCell) -> str:
-    """What travels of a cell, the largest first."""
+    """The number and sizes of a cell's packages in the bundle, the largest first."""
     changed = {wheel.path.name: wheel.path for wheel in packed.changed.values()}
     paths = [changed.get(path.name, path) for path in packed.downloads.values()]
     paths += [wheel.path for wheel in packed.wheels]
@@ -162,6 +162,6 @@ def _sizes(packed: PackedCell) -> str:
     largest = ", ".join(f"{name.partition('-')[0]} {size / 1e6:.1f}" for size, name in sizes[:TOP])
     total = sum(size for size, _ in sizes)
     return (
-        f"{packed.cell.name}: {len(sizes)} packages travel, {total / 1e6:.1f} MB (in MB: {largest}"
+        f"{packed.cell.name}: {len(sizes)} packages, {total / 1e6:.1f} MB (in MB: {largest}"
         f"{', …' if sizes[TOP:] else ''})"
     )

@@ -1,4 +1,4 @@
-"""A bundle that is described in a file, so that it can be made again, and what of it is missing."""
+"""Reads a file that describes a bundle, and finds the locks and wheels that it lacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mcore_compat.run.context import Context
 
 
 class BundlePlan(Struct, rename="kebab", kw_only=True, frozen=True):
-    """What the options of `bundle` would say; paths are below the workspace."""
+    """The options of `bundle`; paths are relative to the workspace."""
 
     cells: Annotated[list[str], Meta(min_length=1)]
     output: Path
@@ -33,16 +33,16 @@ KEYS = BundlePlan.__struct_encode_fields__
 
 
 def read(path: Path, root: Path) -> BundlePlan:
-    """A plan of a file; its paths are below `root`.
+    """Read a plan; its paths are relative to `root`.
 
     Raises:
-        UsageError: it is not there, no TOML, or has a key that means nothing.
+        UsageError: it does not exist, is not TOML, or has an unknown key.
     """
     try:
         rows = data.toml_of(data.text_of(path))
         for key in rows:
             if key not in KEYS:
-                raise UsageError(f'--plan: {path} has a key "{key}"{nearest(key, KEYS)}')
+                raise UsageError(f'--plan: {path}: unknown key "{key}"{nearest(key, KEYS)}')
         return msgspec.convert(rows, BundlePlan, dec_hook=functools.partial(_below, root))
     except msgspec.ValidationError as error:
         raise UsageError(f"--plan: {path}: {error}") from None
@@ -52,12 +52,12 @@ def read(path: Path, root: Path) -> BundlePlan:
 
 def _below(root: Path, _: type, value: object) -> Path:
     if not isinstance(value, str):
-        raise TypeError("a path is a text")
+        raise TypeError("a path must be a string")
     return root / value
 
 
 def missing(names: Sequence[str], arch: str | None, context: Context) -> Iterator[str]:
-    """In words, which locks and wheels of the wheelhouse are not there; nothing is made."""
+    """The missing locks and wheelhouse wheels, as text; makes nothing."""
     for name in names:
         cell = pipeline.chosen(name, context)
         if not pipeline.locked(cell, context.workspace):

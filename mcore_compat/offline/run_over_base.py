@@ -1,4 +1,4 @@
-"""Cells over the torch and TE of a Python of this machine, as a bundle runs on another one."""
+"""Runs cells over the torch and TE of a Python on this machine, as a bundle does on another."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ from mcore_compat.run import cells, pipeline
 from mcore_compat.run.context import Context, Options
 
 CURRENT = ("torch", "transformer-engine*")
-"""What `--base` takes from the Python that it runs over."""
+"""The packages that `--base` uses from the existing Python."""
 
 
 def run_over_base(
     names: Sequence[str], base: str, parts: Sequence[str], options: Options, context: Context
 ) -> int:
     """Run cells, or `parts` of the suite in them, over the torch and TE of a Python (`current`: the
-    one that runs this): a bundle is laid out in a temporary folder, run there as on another
-    machine, and its results taken back. 0 where each is compatible for the profile.
+    one that runs this program): makes a bundle in a temporary folder, runs it as on another
+    machine, and imports its results. Returns 0 if each is compatible for the profile.
 
     Raises:
-        CompatError: as `fitting` and `entries`, or as the bundle's run ended.
+        CompatError: as `fitting` and `bundle_files`, or the error of the bundle's run.
     """
     python = sys.executable if base == "current" else shutil.which(base)
     if python is None:
-        raise UsageError(f"--base: {base} is no Python; give its path, or current")
+        raise UsageError(
+            f"--base: {base} is not a Python interpreter; give the path of one, or current"
+        )
     without = fitting(names, Path(python), context)
     with temporary.folder() as folder:
         choices = {n: packing.PackingOptions(without=names) for n, names in without.items()}
@@ -43,7 +45,7 @@ def run_over_base(
         argv += ("--only", options.only) if options.only else ()
         argv += [f"--{part}" for part in parts]
         run = context.run(argv, timeout=24 * 3600.0, on_line=context.say, grace=30.0)
-        # Of one that ended early as well: what was learnt is kept.
+        # Also after an early end: keep the results so far.
         learnt = any(folder.glob("evidence/*/*.json"))
         results = collection.take_back([folder], context.workspace) if learnt else []
         if not run.ok:
@@ -54,28 +56,28 @@ def run_over_base(
 
 
 def fitting(names: Sequence[str], python: Path, context: Context) -> dict[str, tuple[str, ...]]:
-    """What a bundle to go over `python` is made without, by cell: torch, TE, and where that is
-    another torch than the cell's, what would be compiled for the cell's. Builds nothing.
+    """By cell, the packages to leave out of a bundle that runs over `python`: torch, TE and, if it
+    has another torch than the cell, packages compiled for the cell's torch. Builds nothing.
 
     Raises:
-        UsageError: it has no torch or no TE, or is not the Python of a cell.
+        UsageError: it has no torch or no TE, or not the Python version of a cell.
     """
     try:
         there = scan.inspect(python, context.run)
     except UsageError:
-        raise UsageError(f"--base: {python} is no Python that runs") from None
+        raise UsageError(f"--base: {python} is not a working Python interpreter") from None
     if "torch" not in there.versions:
         raise UsageError(f"--base: {NO_TORCH}")
     if not any(name.startswith("transformer-engine") for name in there.versions):
-        raise UsageError("--base: this Python has no TE to go over; run it with one that has")
+        raise UsageError("--base: this Python has no transformer-engine; use one that has it")
     series = there.python.rpartition(".")[0]
     base = BasePython(installed=there.versions, cuda=there.cuda)
     without: dict[str, tuple[str, ...]] = {}
     for cell in (pipeline.chosen(name, context) for name in names):
         if cell.python != series:
             raise UsageError(
-                f"--base: {python} is {series}, {cell.name} is of {cell.python}; name the cell "
-                f"with -py{series}"
+                f"--base: {python} is {series}, but {cell.name} needs {cell.python}; name the "
+                f"cell with -py{series}"
             )
         without[cell.name] = CURRENT
         lock = pipeline.lock_of(cell, context)
@@ -85,6 +87,6 @@ def fitting(names: Sequence[str], python: Path, context: Context) -> dict[str, t
 
 
 def _code(result: Evidence, context: Context) -> int:
-    """The exit code of a result: of the verdict, or of a part of the suite."""
+    """The exit code of a result: for the verdict, or for a part of the suite."""
     whole = result.check_set == MAIN and result.complete
     return cells.verdict_code(result, context) if whole else cells.part_code(result)

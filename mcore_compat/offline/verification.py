@@ -1,8 +1,7 @@
-"""What a bundle's run brought back → evidence, where it is whole and of what is here.
+"""Verifies the result of a bundle's run against the local locks and suite.
 
-What ran over packages that were there before is never evidence of the cell whose lock it was: it
-gets the name of the combination that was really there, and tells in `base` in what that differs
-from the lock.
+A run over packages that the machine already had is never a result of the cell of the lock: it gets
+the name of the combination that really ran, and `base` lists the differences from the lock.
 """
 
 from __future__ import annotations
@@ -38,20 +37,19 @@ SUBJECTS = ("megatron-core", "nvidia-modelopt")
 
 CUT_SHORT = Reason(
     kind="cut-short",
-    message="the run was cut short, or asked some of the checks only",
+    message="the run was cut short, or ran only some of the checks",
     help="run the bundle again",
 )
 
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 SKEW = timedelta(minutes=10)
-"""What another machine's clock may be ahead."""
+"""How far another machine's clock may be ahead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What a result is compared with: the matrix, the facts, the digests of the suite and, by name,
-    of its parts, and by check set, as far as they are known, the checks that it has; `workspace` is
-    where locks lie and results are kept."""
+    """What results are verified with: the matrix, the releases, the digests of the suite and of its
+    parts by name, and the known checks by check set; `workspace` has the locks and results."""
 
     workspace: Workspace
     matrix: Matrix
@@ -62,13 +60,13 @@ class Reference:
 
 
 def verified(result: NodeResult, reference: Reference) -> Evidence:
-    """The evidence in a result; of a part of the suite, its `suite` is the part's digest. Of a run
-    that was cut short it has the checks that ended, and is not complete.
+    """The result to store, from a node's result. For a part of the suite, its `suite` is the part's
+    digest. An interrupted run has only the checks that ended, and is not complete.
 
     Raises:
-        EvidenceError: it is not of this lock or suite, is damaged, or did not run what it says.
-        LockError: the lock here is of other releases.
-        UsageError: there is no such cell, or no lock of it here.
+        EvidenceError: it is for another lock or suite, is damaged, or contradicts itself.
+        LockError: the local lock is for other releases.
+        UsageError: there is no such cell, or it has no lock here.
     """
     path = reference.workspace.lock(result.cell)
     if parse_name(result.cell) is None or not path.exists():
@@ -76,7 +74,7 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
     lock = locks.read(path)
     if result.lock != lock.digest:
         raise EvidenceError(
-            f"it is of another lock of {result.cell} ({result.lock[:12]}, here "
+            f"it is for another lock of {result.cell} ({result.lock[:12]}, here "
             f"{lock.digest[:12]}); make a new bundle"
         )
     suite = _suite(result, reference)
@@ -107,16 +105,16 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
     pinned = _by_name((pin.name, pin.version) for pin in lock.all_pins)
     _refuse_wheels(result, lock)
     if result.base is None:
-        # A local build adds to a version.
+        # Local builds add a suffix to a version.
         public = [{n: v.partition("+")[0] for n, v in of.items()} for of in (installed, pinned)]
         if not same(*public):
-            raise EvidenceError("what was installed is not what the lock says")
+            raise EvidenceError("the installed packages differ from the lock")
         return cell_evidence
     return _over(cell_evidence, cell, pinned, installed, result.base, reference)
 
 
 def _suite(result: NodeResult, reference: Reference) -> str:
-    """The digest of what was asked, where that is the one here."""
+    """The digest of the suite, or part, that ran; it must equal the local one."""
     digests = [("suite", result.suite, reference.suite)]
     if result.part:
         name = result.part.name
@@ -126,41 +124,40 @@ def _suite(result: NodeResult, reference: Reference) -> str:
     for name, digest, ours in digests:
         if digest != ours:
             raise EvidenceError(
-                f"it is of another {name} ({digest[:12]}, here {ours[:12]}); make a new bundle"
+                f"it is for another {name} ({digest[:12]}, here {ours[:12]}); make a new bundle"
             )
     return digests[-1][1]
 
 
 def _refuse_moment(taken: str) -> None:
-    """Refuse what is no moment, and one that is still to come: it would outrank all later
-    evidence."""
+    """Refuse an invalid timestamp, and one in the future: it would outrank all later results."""
     try:
         moment = datetime.strptime(taken, MOMENT).replace(tzinfo=timezone.utc)
     except ValueError:
-        raise EvidenceError(f"taken: {taken} is no moment") from None
+        raise EvidenceError(f"taken: invalid timestamp {taken}") from None
     if moment > datetime.now(timezone.utc) + SKEW:
-        raise EvidenceError(f"taken: {taken} is still to come; set the clock there or here")
+        raise EvidenceError(f"taken: {taken} is in the future; set the clock there or here")
 
 
 def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
-    """The first event. Refuses events that are not those of one run: each check that it was to ask
-    once, or where it was cut short, at most once."""
+    """The first event. Refuses events that are not from one run, with one result for each check, or
+    at most one if the run was interrupted."""
     start = events[0]
     if not isinstance(start, StartEvent) or (complete and not isinstance(events[-1], EndEvent)):
         raise EvidenceError("the suite did not come to its end")
     if any(isinstance(event, StartEvent) for event in events[1:]) or any(
         isinstance(event, EndEvent) for event in events[:-1]
     ):
-        raise EvidenceError("its events are of more than one run")
+        raise EvidenceError("its events are from more than one run")
     if not start.checks:
-        raise EvidenceError("$.events[0].checks: there is none")
+        raise EvidenceError("$.events[0].checks: it is empty")
     ended = Counter(event.check for event in events if isinstance(event, CheckEvent))
     wanted = Counter(start.checks)
     names = {*ended, *wanted} if complete else {*ended}
     wrong = sorted(name for name in names if (ended[name], wanted[name]) != (1, 1))
     if wrong:
         raise EvidenceError(
-            f"its checks are not those that were to be asked, each once: {wrong[0]!r}"
+            f"its checks are not those it announced, each once: {wrong[0]!r}"
             + (f" and {len(wrong) - 1} more" if wrong[1:] else "")
         )
     return start
@@ -169,8 +166,8 @@ def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
 def _refuse_made_up(
     result: NodeResult, asked: Sequence[str], declared: Mapping[str, Declared]
 ) -> None:
-    """Refuse checks that the suite does not have, or does not have so; and of a whole run fewer
-    than it has."""
+    """Refuse checks that the suite does not have or declares differently, and missing checks of a
+    complete run."""
     made_up = sorted({*asked} - {*declared})
     if made_up:
         hint = nearest(made_up[0], declared)
@@ -178,13 +175,13 @@ def _refuse_made_up(
     left_out = sorted({*declared} - {*asked})
     if left_out and result.complete:
         more = f" and {len(left_out) - 1} more" if left_out[1:] else ""
-        raise EvidenceError(f"it was not to ask {left_out[0]}{more}, and says that it is complete")
+        raise EvidenceError(f"it is marked complete but did not run {left_out[0]}{more}")
     for event in result.events:
         if isinstance(event, CheckEvent):
             said = Declared(event.kind, event.family, event.feature, event.format)
             if said != declared[event.check]:
                 raise EvidenceError(
-                    f"{event.check} is said to be of {_of(said)}; the suite has it of "
+                    f"{event.check} has {_of(said)}; the suite declares "
                     f"{_of(declared[event.check])}"
                 )
 
@@ -196,22 +193,22 @@ def _of(check: Declared) -> str:
 
 
 def _refuse_platform(start: StartEvent, cell: Cell) -> None:
-    """Refuse another Python than the cell's, and a GPU that nobody can name."""
+    """Refuse another Python than the cell's, and a GPU without name or version."""
     platform = start.platform
     if str(platform.get("python")).rpartition(".")[0] != cell.python:
         raise EvidenceError(f"it ran on python {platform.get('python')}")
     names = ("gpu", "capability", "driver")
     missing = [n for n in names if not (isinstance(platform.get(n), str) and platform[n])]
     if start.device_class == "gpu" and missing:
-        raise EvidenceError(f"of its GPU it does not say: {', '.join(missing)}")
+        raise EvidenceError(f"its GPU lacks: {', '.join(missing)}")
 
 
 def _cell(name: str, lock: Lock, reference: Reference) -> Cell:
-    """The cell of a name, which its lock has to be of."""
+    """The cell of a name; its lock must have the same releases."""
     cell = combinations.named(name, reference.matrix, reference.releases)
     if dict(lock.axes) == {**cell.pins, "cuda": str(cell.cuda)}:
         return cell
-    raise LockError(f"the lock of {name} is of other releases; remake it: nox -s lock -- {name}")
+    raise LockError(f"the lock of {name} is for other releases; remake it: nox -s lock -- {name}")
 
 
 def _by_name(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -219,7 +216,7 @@ def _by_name(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _refuse_wheels(result: NodeResult, lock: Lock) -> None:
-    """Refuse other wheels of the wheelhouse than the lock's; fewer where some were there before."""
+    """Refuse other wheelhouse wheels than the lock's; over a base there may be fewer."""
     try:
         names = {str(parse_wheel_filename(name)[0]) for name in result.wheels}
     except InvalidWheelFilename as error:
@@ -237,13 +234,13 @@ def _over(
     base: BaseReport,
     reference: Reference,
 ) -> Evidence:
-    """Evidence of what was really there, under the name of that combination."""
+    """The result of the combination that really ran, under its name."""
     for name in SUBJECTS:
         if installed.get(name) != cell.pins[name]:
             raise EvidenceError(f"{name} {installed.get(name)} ran, not {cell.pins[name]}")
     te = installed.get("transformer-engine") or installed.get("transformer-engine-torch")
     if te is None or "torch" not in installed:
-        raise EvidenceError("no torch or no transformer-engine was there")
+        raise EvidenceError("torch or transformer-engine was not installed")
     try:
         torch, te = str(Version(installed["torch"])), str(Version(te))
     except InvalidVersion as error:
@@ -265,8 +262,8 @@ def _over(
 
 
 def name_of(cell: Cell, te: str, torch: str, reference: Reference) -> str:
-    """The name of the combination that was there: that of the cell of these releases; what is no
-    release of the index, as a vendor's build is not, is spelt out."""
+    """The name of the cell of these releases; a version that is not a release of the index, such as
+    a vendor's build, is spelt out."""
     named = parse_name(cell.name)
     assert named is not None
     request = replace(

@@ -1,1 +1,1 @@
-"""Lock files, and which combinations cannot be installed."""
+"""Lock files, and the check which combinations can be installed."""

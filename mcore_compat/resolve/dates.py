@@ -1,4 +1,4 @@
-"""Of which date a lock is: what was uploaded after it is not seen."""
+"""The date of a lock: the resolver ignores files that were uploaded later."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from mcore_compat.index import package_index
 from mcore_compat.index.package_index import Client
 
 SETTLE = datetime.timedelta(days=21)
-"""How long after a release its world stands still: what was made to fit it is out by then."""
+"""How long after a release its lock's date is: packages adapted to it are out by then."""
 
 
 def settled(uploaded: str) -> str:
-    """The date at which the world of a release stands still; `uploaded` as the index has it."""
+    """The lock date (YYYY-MM-DD) for a release with this upload time (ISO 8601)."""
     moment = datetime.datetime.fromisoformat(uploaded.replace("Z", "+00:00")) + SETTLE
     return moment.strftime("%Y-%m-%d")
 
 
 def exclude_newer(cell: Cell, releases: Releases) -> str:
-    """The date of a cell's world: three weeks after the upload of the newest release it pins.
+    """The date of a cell's lock: three weeks after the upload of the newest release it pins.
 
     Raises:
-        MatrixError: nothing says when any of them was uploaded.
+        MatrixError: the upload time of none of them is known.
     """
     packages = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
     newest = max(releases.get(name, cell.pins[name]).uploaded for name in packages)
     if not newest:
         raise MatrixError(
-            f"releases.json does not say when the releases of {cell.name} were uploaded; "
-            "remake it from an index that does: nox -s refresh"
+            f"releases.json has no upload times for the releases of {cell.name}; "
+            "remake it from an index that has them: nox -s refresh"
         )
     return settled(newest)
 
 
 def of_pin(pin: str, index: Client) -> str:
-    """The date of the world of a pin: of the newest release that it admits.
+    """The lock date of a pin: that of the newest release that it allows; empty if unknown.
 
     Raises:
-        UsageError: the index has no such package, or release; names the nearest.
+        UsageError: the index has no such package or release; names the nearest.
         InfrastructureError: the index did not answer.
     """
     need = Requirement(pin)
@@ -65,5 +65,5 @@ def of_pin(pin: str, index: Client) -> str:
 def _valid(version: str) -> bool:
     try:
         return bool(Version(version))
-    except InvalidVersion:  # of another time
+    except InvalidVersion:  # an outdated version format
         return False

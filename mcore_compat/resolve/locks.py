@@ -1,4 +1,4 @@
-"""The file of a lock: every package of a cell, pinned with hashes, as of a date of its time."""
+"""Lock files: every package of a cell, pinned with hashes, as of a date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mcore_compat.base.errors import InfrastructureError, LockError
 from mcore_compat.core.cells import Cell
 
 PLATFORM = "x86_64-manylinux_2_35"
-"""With 2_28 whole series fail falsely: a dependency of theirs has no such wheel."""
+"""With 2_28 whole series would fail only because a dependency has no such wheel."""
 
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?P<rest>.*)")
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
@@ -22,7 +22,7 @@ _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """One package of a lock; `hashes` are sha256 hex digests of the files that may be taken."""
+    """One package of a lock; `hashes` are the sha256 hex digests of its allowed files."""
 
     name: str
     version: str
@@ -31,8 +31,8 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A cell's lock: `axes` are the versions that it was made for, `pins` what comes from the
-    index, `source_only` what comes from the wheelhouse. `digest` is the sha256 of its text."""
+    """A cell's lock: `axes` are the versions that it was made for, `pins` the packages from the
+    index, `source_only` those from the wheelhouse. `digest` is the sha256 of its text."""
 
     cell: str
     text: str
@@ -43,7 +43,7 @@ class Lock:
 
     @property
     def all_pins(self) -> tuple[Pin, ...]:
-        """Every package, wherever it comes from."""
+        """All packages, from the index and the wheelhouse."""
         return (*self.pins, *self.source_only)
 
     @property
@@ -51,12 +51,12 @@ class Lock:
         return files.sha256_bytes(self.text.encode())
 
     def version(self, name: str) -> str | None:
-        """The version of a package, None where the lock has none of that name."""
+        """The version of a package, or None if the lock does not have it."""
         return next((pin.version for pin in self.all_pins if pin.name == name), None)
 
 
 def head(cell: Cell, date: str, sources: Iterable[str], *, told: tuple[str, str], body: str) -> str:
-    """The comment at the top of a lock; `parse` reads it back. `told`: as `wishes.told`."""
+    """The comment at the top of a lock, which `parse` reads. `told`: from `wishes.told`."""
     dates, extras = told
     further = f"# asked for beside them: {' '.join(cell.further)}\n" if cell.further else ""
     pins = " ".join(f"{axis}=={version}" for axis, version in cell.pins.items())
@@ -77,8 +77,8 @@ def parse(text: str, where: str) -> Lock:
     """A lock from its text.
 
     Raises:
-        LockError: a line of the head is missing, what follows it is not what was written, or an
-            entry is no pin or has no hash; names the line and the way out.
+        LockError: a line of the head is missing, the rest does not have its checksum, or an entry
+            is not a pin or has no hash; names the line and what to do.
     """
     cell, head = _head_of(text, where)
     sources = set(head["source-only"].split())
@@ -94,7 +94,7 @@ def parse(text: str, where: str) -> Lock:
 
 
 def _head_of(text: str, where: str) -> tuple[str, dict[str, str]]:
-    """The cell of a lock, and what its head says; LockError where what follows is not whole."""
+    """The cell of a lock and the lines of its head by key; LockError if the rest was changed."""
     head: dict[str, str] = {}
     rest = text
     while rest.startswith("# "):
@@ -104,9 +104,9 @@ def _head_of(text: str, where: str) -> tuple[str, dict[str, str]]:
     first = text.splitlines()[0] if text else ""
     match = re.match(r"# Lock of (?P<cell>\S+)\. ", first)
     if match is None or not {"pins", "exclude-newer", "source-only"} <= set(head):
-        raise LockError(f"{where} is not a lock of ours; {_remake(where)}")
+        raise LockError(f"{where} is not a lock file of mcore-compat; {_remake(where)}")
     if not _whole(head, rest):
-        raise LockError(f"{where} is cut short or was edited by hand; {_remake(where)}")
+        raise LockError(f"{where} is truncated or was edited by hand; {_remake(where)}")
     return match["cell"], head
 
 
@@ -127,7 +127,7 @@ def pins_of(text: str, where: str) -> Iterable[Pin]:
     """The pins of a requirements file with hashes.
 
     Raises:
-        LockError: an entry is no pin or has no hash; names the line.
+        LockError: an entry is not a pin or has no hash; names the line.
     """
     entry, started = "", 0
     for number, line in enumerate(text.splitlines(), start=1):
@@ -141,12 +141,13 @@ def pins_of(text: str, where: str) -> Iterable[Pin]:
         hashes = tuple(h.split(":")[1] for h in _HASH.findall(entry))
         if match is None or not hashes:
             raise LockError(
-                f"{where}:{started}: no pin with a hash: {entry.strip()[:60]!r}; {_remake(where)}"
+                f"{where}:{started}: not a pin with a hash: {entry.strip()[:60]!r}; "
+                f"{_remake(where)}"
             )
         yield Pin(name=match["name"].lower(), version=match["version"], hashes=hashes)
         entry, started = "", 0
     if entry:
-        raise LockError(f"{where}:{started}: cut short; {_remake(where)}")
+        raise LockError(f"{where}:{started}: truncated; {_remake(where)}")
 
 
 def _remake(where: str) -> str:
@@ -154,13 +155,13 @@ def _remake(where: str) -> str:
 
 
 def read(path: Path) -> Lock:
-    """The lock at `path`; FileNotFoundError where there is none, LockError as `parse`."""
+    """The lock at `path`; FileNotFoundError if there is none, LockError as `parse`."""
     return parse(path.read_text(encoding="utf-8", errors="replace"), path.name)
 
 
 def refuse_other_files(new: Lock, former: Lock) -> None:
-    """A release's files never change on an index, only which there are: the index lies, or the
-    lock that is there does, where both have a release with no file in common.
+    """Refuse a new lock that has no file in common with the former lock for the same release: files
+    of a release never change on an index, so that either the index or the former lock is wrong.
 
     Raises:
         InfrastructureError: names the first such release.
@@ -171,16 +172,16 @@ def refuse_other_files(new: Lock, former: Lock) -> None:
         if hashes and not {*hashes} & {*pin.hashes}:
             raise InfrastructureError(
                 f"the index has other files of {pin.name} {pin.version} than the lock of "
-                f"{new.cell} names ({pin.hashes[0][:12]}, not {hashes[0][:12]}), and a release's "
-                "files never change: ask another index, or remove the lock if it is wrong"
+                f"{new.cell} ({pin.hashes[0][:12]}, not {hashes[0][:12]}), but a release's files "
+                "never change; use another index, or remove the lock if it is wrong"
             )
 
 
 def digest_at(path: Path) -> str:
-    """The digest of the lock at `path`, which is whole; its pins are not looked at.
+    """The digest of the lock at `path`, after its checksum is verified; its pins are not parsed.
 
     Raises:
-        LockError: its head lacks a line, or what follows is not what was written.
+        LockError: a line of the head is missing, or the rest does not have its checksum.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     _head_of(text, path.name)
@@ -188,8 +189,7 @@ def digest_at(path: Path) -> str:
 
 
 def binary_part(lock: Lock) -> str:
-    """Requirements, with hashes, of everything that is installed from the index: all but
-    source-only."""
+    """The packages from the index, all but the source-only ones, as requirements with hashes."""
     return "".join(
         f"{pin.name}=={pin.version} {' '.join(f'--hash=sha256:{h}' for h in pin.hashes)}\n"
         for pin in lock.pins

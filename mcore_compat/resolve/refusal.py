@@ -1,4 +1,4 @@
-"""Whether the resolver's refusal is the index's: what it says is not there must not be there."""
+"""Checks the resolver's refusals against the index: what it calls missing must be missing."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _KINDS = ("wheel", "sdist")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What the resolver says is not there: of a package the versions in `absent`, or all but those
-    in one of `only`."""
+    """Versions of a package that the resolver calls missing: those in `absent`, or all but those in
+    one of the ranges in `only`."""
 
     package: str
     absent: str | None = None
     only: tuple[str, ...] = ()
 
     def denies(self, version: Version) -> bool:
-        """Whether by this claim there is no such version."""
+        """Whether the claim says that a version is missing."""
         if self.absent is not None:
             return SpecifierSet(self.absent).contains(version, prereleases=True)
         return not any(SpecifierSet(r).contains(version, prereleases=True) for r in self.only)
 
 
 def claims(output: str) -> Iterator[Claim]:
-    """What a refusal says is not there."""
+    """The claims in a refusal's text."""
     text = " ".join(re.sub(r"[╰─▶│×├]", " ", output).split())
     for pattern in _ABSENT:
         for match in pattern.finditer(text):
@@ -62,7 +62,7 @@ def claims(output: str) -> Iterator[Claim]:
 
 
 def _specifier(text: str) -> str:
-    """A range of the resolver's; that of all versions where it is in another form."""
+    """A version range from the resolver's text; the range of all versions if it is unreadable."""
     text = text.rstrip(",.;:")
     try:
         return str(SpecifierSet(text))
@@ -77,14 +77,14 @@ def contradiction(
     known: Releases,
     index: Client,
 ) -> str | None:
-    """What of a refusal the index itself contradicts, in words; None where it bears it out.
+    """A claim of a refusal that the index contradicts, as text; None if there is none.
 
-    The index is asked for `packages` and for what the resolver says is not there. `until`: the date
-    from which on the resolver sees no files, and that of some packages.
+    Queries the index for `packages` and for the packages of all claims. `until`: the date from
+    which on the resolver ignores files, and separate dates of some packages.
 
     Raises:
-        InfrastructureError: the index did not answer, its answer is none, or it lacks a package
-            altogether or releases that are known.
+        InfrastructureError: the index did not answer, its answer is invalid, or it lacks a package
+            or known releases.
     """
     denied = list(claims(output))
     listed = {}
@@ -95,13 +95,13 @@ def contradiction(
         for file in listed[claim.package]:
             version = _release(file, until[1].get(claim.package, until[0]))
             if version is not None and claim.denies(version):
-                return f"it finds no {claim.package} {version}, which the index lists"
+                return f"it did not find {claim.package} {version}, which the index lists"
     return None
 
 
 def _release(file: Any, until: str) -> Version | None:
-    """The version of a file that the resolver sees; None of a pre-release, which it may pass over,
-    and of one that is withdrawn."""
+    """The version of a file that the resolver must see; None for pre-releases and yanked files,
+    which it may ignore."""
     try:
         version = Version(file.version or "")
     except ValueError:

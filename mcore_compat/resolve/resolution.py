@@ -1,4 +1,4 @@
-"""Stage cell → lock: asks the resolver, and believes it only as far as the index agrees."""
+"""Stage cell → lock: runs the resolver, and checks its refusals against the index."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ _NETWORK = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Unresolvable:
-    """The index says no: `reason` in the resolver's words, made readable; `words`: all of them."""
+    """There is no solution: `reason` is the resolver's explanation made readable, `words` its full
+    output."""
 
     reason: str
     words: str = field(default="", compare=False)
 
 
 def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, ...]:
-    """What is asked of the resolver: the axes, TE's parts, undeclared requirements. Sorted."""
+    """The resolver's input: the axes, TE's parts, undeclared requirements. Sorted."""
     extra = torch_extra(releases.get("nvidia-modelopt", cell.modelopt).requires)
     wanted = {
         f"megatron-core=={cell.mcore}",
@@ -64,7 +65,7 @@ def requirements(cell: Cell, matrix: Matrix, releases: Releases) -> tuple[str, .
 
 
 def settings(cell: Cell, matrix: Matrix) -> str:
-    """A uv configuration with the metadata of source-only packages, so that none is built."""
+    """A uv configuration with metadata of source-only packages, so that uv does not build them."""
     tables = (
         f'[[dependency-metadata]]\nname = "{rule.package}"\n'
         f"requires-dist = {json.dumps(rule.requires)}"
@@ -74,13 +75,13 @@ def settings(cell: Cell, matrix: Matrix) -> str:
 
 
 def overrides(cell: Cell, matrix: Matrix) -> tuple[SourceOnly, ...]:
-    """The requirements that the matrix gives for packages without wheels, for this cell."""
+    """The matrix's requirements of packages without wheels, for this cell."""
     te = "transformer-engine-torch"
     return tuple(r for r in matrix.source_only if r.package != te or r.when.contains(cell.te))
 
 
 def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
-    """Digest of everything that the resolver is asked: the same, and so is its answer."""
+    """Digest of the resolver's input: the same digest means the same answer."""
     bounds = bounds_of_extras(cell, releases)
     inputs = [
         PLATFORM,
@@ -95,7 +96,7 @@ def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asking:
-    """What a resolution needs: how uv is started, and the index that it asks."""
+    """How to run uv, and a client for the index that it uses."""
 
     uv: Path
     run: Runner
@@ -119,20 +120,19 @@ def make(
     client: Callable[[], Client] = package_index.resolvers_client,
     near: Lock | None = None,
 ) -> Lock | Unresolvable:
-    """Resolve a cell; the lock is returned, not written. `near`: a lock that it is to differ from
-    in no more than it must.
+    """Resolve a cell; returns the lock without writing it. `near`: a lock from which it should
+    differ as little as possible.
 
-    What `wishes` has is kept to as far as that can be: nobody asked for it, so it cannot make a
-    cell unresolvable. A refusal is held against what the index lists, unless `offline`.
+    The preferences in `wishes` are followed as far as possible: they are optional and cannot make
+    a cell unresolvable. A refusal is checked against the index, unless `offline`.
 
     Raises:
-        UsageError: a pin beside the axes is of no release; names the nearest.
-        InfrastructureError: the index did not answer, or not as an index that knows the releases;
-            or the disk is full.
+        UsageError: a further pin matches no release; names the nearest.
+        InfrastructureError: the index did not answer or lacks known releases, or the disk is full.
     """
     asking = _Asking(uv=uv, run=run, offline=offline, client=client, near=near)
     date = exclude_newer(cell, releases)
-    if cell.further and not offline:  # whoever asks for a younger release wants its world
+    if cell.further and not offline:  # a pin of a later release needs a later date
         date = max(date, *(of_pin(pin, client()) for pin in cell.further))
     every = () if near else wishing.wishes(cell, matrix, releases, date)
 
@@ -167,7 +167,7 @@ def _resolve(
     world: tuple[str, Sequence[Wish]],
     asking: _Asking,
 ) -> str | Unresolvable:
-    """A cell's packages as `body_of` has them, of a date and under wishes."""
+    """A cell's packages in the form of `body_of`, as of a date and with preferences."""
     date, wishes = world
     dates = {wish.name: wish.before for wish in wishes if wish.before}
     wanted = requirements(cell, matrix, releases)
@@ -177,10 +177,10 @@ def _resolve(
         asked.write_text("".join(f"{line}\n" for line in wanted))
         constraints.write_text("".join(f"{w.text}\n" for w in wishes if not w.before))
         config.write_text(settings(cell, matrix))
-        if asking.near:  # what an output file has is preferred
+        if asking.near:  # uv prefers the pins in an existing output file
             out.write_text(_as_output(asking.near))
-        # In this form the resolver tells the files that the platform takes; as requirements, the
-        # hashes of every other platform's files too, ten times as much.
+        # pylock.toml has only the files for the platform; requirements.txt would have the hashes of
+        # all platforms, ten times as much.
         argv: list[str | Path] = [asking.uv, "pip", "compile", asked, "--output-file", out]
         argv += ["--constraints", constraints, "--quiet", "--no-header", "--no-annotate"]
         argv += ["--no-emit-index-url", "--no-emit-find-links", "--config-file", config]
@@ -193,11 +193,11 @@ def _resolve(
             argv += ["--no-binary", name]
         completed = asking(argv)
         if _doubt(cell, completed, wanted, (date, dates), releases, asking):
-            # What the resolver keeps of the index may be of another moment.
+            # The resolver's cache of the index may be outdated.
             completed = asking([*argv, "--refresh"])
             doubt = _doubt(cell, completed, wanted, (date, dates), releases, asking)
             if doubt:
-                raise InfrastructureError(f"resolving {cell.name} came to no answer: {doubt}")
+                raise InfrastructureError(f"{cell.name} could not be resolved: {doubt}")
         if not completed.ok:
             return Unresolvable(reason=readable(completed.output), words=completed.output)
         return body_of(out.read_text(encoding="utf-8"))
@@ -211,11 +211,11 @@ def _doubt(
     releases: Releases,
     asking: _Asking,
 ) -> str | None:
-    """Why an answer of the resolver is not to be believed; None of one that is. `until`: the date
-    of all packages, and those of some.
+    """Why the resolver's answer is not reliable; None if it is. `until`: the date of all packages,
+    and separate dates of some.
 
     Raises:
-        InfrastructureError: it is no answer, or the index gives none to hold it against.
+        InfrastructureError: the resolver gave no answer, or the index none to compare it with.
     """
     if completed.ok:
         return None
@@ -226,11 +226,11 @@ def _doubt(
     try:
         return refusal.contradiction(completed.output, packages, until, releases, asking.client())
     except InfrastructureError as error:
-        raise InfrastructureError(f"resolving {cell.name} came to no answer: {error}") from error
+        raise InfrastructureError(f"{cell.name} could not be resolved: {error}") from error
 
 
 def _as_output(lock: Lock) -> str:
-    """The pins of a lock as the resolver writes them."""
+    """The pins of a lock as a `pylock.toml`."""
     rows = [f'[[packages]]\nname = "{p.name}"\nversion = "{p.version}"\n' for p in lock.all_pins]
     return 'lock-version = "1.0"\ncreated-by = "mcore-compat"\n\n' + "\n".join(rows)
 
@@ -238,16 +238,16 @@ def _as_output(lock: Lock) -> str:
 def body_of(pylock: str) -> str:
     """The packages of a `pylock.toml` (PEP 751) as requirements with hashes, sorted by name.
 
-    The file itself is not kept: it names addresses of the index.
+    The file itself is not kept, because it contains URLs of the index.
 
     Raises:
-        InfrastructureError: it is not whole, or the index gave no sha256 for a file.
+        InfrastructureError: it is not complete, or the index has no sha256 for a file.
     """
     try:
         return _body(tomllib.loads(pylock)["packages"])
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise InfrastructureError(
-            f"the resolver wrote no whole lock, or the index gives no hashes ({error}); try again"
+            f"the resolver's lock is incomplete, or the index has no hashes ({error}); try again"
         ) from error
 
 
@@ -263,7 +263,7 @@ def _body(packages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _check_refusal(cell: Cell, completed: Completed) -> None:
-    """Raise InfrastructureError where the resolver came to no answer."""
+    """Raise InfrastructureError if the resolver failed for another reason than the packages."""
     output = completed.output
     if completed.timed_out:
         raise InfrastructureError(f"resolving {cell.name} took over {RESOLVE_LIMIT_S:.0f} s")
@@ -274,11 +274,11 @@ def _check_refusal(cell: Cell, completed: Completed) -> None:
         raise InfrastructureError(f"{what}: {cell.name} could not be resolved")
     if "No solution found" not in output or "network was disabled" in output:
         last = (output.strip().splitlines() or ["it printed nothing"])[-1].strip()
-        raise InfrastructureError(f"resolving {cell.name} came to no answer: {last[:300]}")
+        raise InfrastructureError(f"{cell.name} could not be resolved: {last[:300]}")
 
 
 def readable(output: str) -> str:
-    """The resolver's "Because … we can conclude …" as one paragraph, without its drawing."""
+    """The resolver's "Because … we can conclude …" as one paragraph, without line graphics."""
     text = " ".join(re.sub(r"[╰─▶│\u00d7├]", " ", output).split())
     text = re.sub(r"^.*No solution found when resolving dependencies(?: cause)?: ", "", text)
     text = text.split(" hint: ")[0]

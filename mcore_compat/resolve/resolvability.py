@@ -1,4 +1,4 @@
-"""The static pass over many combinations: what was answered before is not asked again."""
+"""The static check whether many combinations can be installed; it caches its answers."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from mcore_compat.resolve import resolution, solver
 from mcore_compat.resolve.solver import Installability
 
 ASKERS = 12
-"""Threads that wait for the index."""
+"""Number of threads that query the index."""
 
 BATCH = 600
-"""Combinations that one process answers before it hands them back."""
+"""Combinations per work unit of a process."""
 
 LEFT = "left to uv"
-UNKNOWN = "not known: no metadata kept; run without --offline"
-"""What a combination came to that this pass does not answer, and one that it could not ask."""
+UNKNOWN = "unknown: no metadata in the cache; run without --offline"
+"""The answers for combinations that this check cannot decide, and for those without metadata."""
 
 
 class KeptAnswers(Struct, kw_only=True, frozen=True):
-    """The answers as they are kept: by what was asked, the answer, and where its
-    reason is in `reasons`. The form is raised where `static` would answer otherwise."""
+    """The cache file: by digest of the input, the answer and the index of its reason in `reasons`.
+    `form` is increased when the check would answer differently."""
 
     form: Literal[2] = 2
     reasons: list[str]
@@ -45,13 +45,13 @@ class KeptAnswers(Struct, kw_only=True, frozen=True):
 
 @dataclass(frozen=True, kw_only=True)
 class InstallAnswers:
-    """What the pass came to, by cell name; `asked` were answered now, the others before."""
+    """The answers by cell name; `asked`: how many were not in the cache."""
 
     verdicts: Mapping[str, Installability]
     asked: int
 
     def counts(self) -> Counter[str]:
-        """How many combinations came to what."""
+        """How many combinations have each answer."""
         words = {True: "can be installed", False: "cannot be installed", None: LEFT}
         return Counter(UNKNOWN if v.unkept else words[v.installs] for v in self.verdicts.values())
 
@@ -62,12 +62,12 @@ class InstallAnswers:
 
 
 def path() -> Path:
-    """Where answers are kept, by what was asked."""
+    """The cache file."""
     return files.home() / "metadata" / "answers" / "static.json"
 
 
 def kept() -> dict[str, Installability]:
-    """The answers that are kept; none where the file is of another form or cut short."""
+    """The answers in the cache; none if the file has another form or is truncated."""
     try:
         content = msgspec.json.decode(path().read_bytes(), type=KeptAnswers)
         return {
@@ -75,11 +75,11 @@ def kept() -> dict[str, Installability]:
             for digest, (installs, reason) in content.answers.items()
         }
     except (OSError, msgspec.DecodeError, IndexError):
-        return {}  # all are asked again
+        return {}  # all are computed again
 
 
 def keep(answers: Mapping[str, Installability]) -> None:
-    """Write answers; each reason once."""
+    """Write answers to the cache, each reason once."""
     reasons = sorted({v.reason for v in answers.values()})
     place = {reason: number for number, reason in enumerate(reasons)}
     rows = {digest: (v.installs, place[v.reason]) for digest, v in sorted(answers.items())}
@@ -96,10 +96,10 @@ def sweep(
     jobs: int,
     say: Callable[[str], None],
 ) -> InstallAnswers:
-    """Whether each cell can be installed. With `offline`, the index is never asked.
+    """Whether each cell can be installed. With `offline`, the index is never queried.
 
     Raises:
-        InfrastructureError: the index did not answer; what was answered before is kept.
+        InfrastructureError: the index did not answer; earlier answers are kept.
     """
     digests = {c.name: (resolution.asked_for(c, matrix, releases), c) for c in cells}
     answers = kept()
@@ -107,14 +107,14 @@ def sweep(
     todo_now = todo
     try:
         while todo_now:
-            say(f"{len(todo_now)} of {len(digests)} combinations are to be answered")
+            say(f"checking {len(todo_now)} of {len(digests)} combinations")
             answers.update(_answered(todo_now, matrix, releases, jobs, say))
             unsaid = {digest: cell for digest, cell in todo_now.items() if answers[digest].unkept}
             if not unsaid or offline:
                 break
-            # Most lack the same few files: once some have been asked for, others can be answered.
+            # Most lack the same few files: fetching those for some cells is enough for many.
             examples = _examples(unsaid, answers)
-            say(f"asking the index what {len(examples)} of {len(unsaid)} of them need")
+            say(f"querying the index for {len(examples)} of {len(unsaid)} of them")
             answers.update(_asked(examples, matrix, releases))
             todo_now = {digest: cell for digest, cell in unsaid.items() if digest not in examples}
     finally:
@@ -125,7 +125,7 @@ def sweep(
 
 
 def _examples(cells: Mapping[str, Cell], answers: Mapping[str, Installability]) -> dict[str, Cell]:
-    """Some cells for each file that is not kept."""
+    """Some cells for each file that is not in the cache."""
     by_reason: dict[str, list[str]] = {}
     for digest in cells:
         by_reason.setdefault(answers[digest].reason, []).append(digest)
@@ -142,14 +142,14 @@ def _answered(
     say: Callable[[str], None],
 ) -> Iterator[tuple[str, Installability]]:
     """Answers from the cache alone, by `jobs` processes."""
-    # Neighbours want the same packages: those of one world after one another.
+    # Similar cells need the same packages: process them one after another.
     order = sorted(todo.items(), key=lambda row: (row[1].torch, row[1].te, row[1].name))
     batches = [order[place : place + BATCH] for place in range(0, len(order), BATCH)]
     if len(batches) == 1:
         yield from _batch(batches[0], matrix, releases)
         return
     count = 0
-    # However this process ends, they end with it.
+    # The workers end when this process ends for any reason.
     with ProcessPoolExecutor(
         jobs, initializer=processes.die_with_parent, initargs=(signal.SIGKILL,)
     ) as pool:
@@ -157,7 +157,7 @@ def _answered(
         for batch in rows:
             yield from batch
             count += len(batch)
-            say(f"  {count} of {len(order)} answered")
+            say(f"  {count} of {len(order)} checked")
 
 
 def _batch(
@@ -171,13 +171,13 @@ def _answer(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
     try:
         return solver.verdict(cell, matrix, releases, store)
     except NotKeptError as missing:
-        return Installability(installs=None, reason=f"not kept: {missing}", unkept=True)
+        return Installability(installs=None, reason=f"not in the cache: {missing}", unkept=True)
 
 
 def _asked(
     todo: Mapping[str, Cell], matrix: Matrix, releases: Releases
 ) -> Iterator[tuple[str, Installability]]:
-    """Answers with the index's help; most of the time is spent waiting for it."""
+    """Answers that need the index; most of the time is spent waiting for it."""
     store = MetadataStore(client=package_index.client(), known=releases)
     try:
         with ThreadPoolExecutor(max_workers=ASKERS) as pool:

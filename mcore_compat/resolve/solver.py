@@ -1,8 +1,8 @@
-"""Can a combination be installed at all? Answered from kept metadata, in process, in milliseconds.
+"""Decides from cached metadata, in milliseconds, whether a combination can be installed.
 
-The resolver is `resolvelib`, pip's own; what it is told is what `locks` tells uv: the same
-requirements, the same world (a date, a python, a platform), the same ranges of extras, the same
-metadata for packages without wheels. A lock is still made by uv alone: this pass only prunes.
+It uses `resolvelib`, pip's resolver, with the same input as `resolution` gives uv: the same
+requirements, date, python and platform, the same ranges of extras, and the same metadata for
+packages without wheels. Locks are still made by uv: this check only rules combinations out.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from mcore_compat.resolve import resolution
 from mcore_compat.resolve.dates import exclude_newer
 
 MOST_ROUNDS = 3000
-"""A resolution of these packages takes about 120; one that takes more is left to uv."""
+"""A resolution takes about 120 rounds; one that takes more than this is left to uv."""
 
 MOST_CAUSES = 4
 
 GLIBC = 35
-"""The newest manylinux_2_* that `locks.PLATFORM` takes."""
+"""The newest manylinux_2_* that fits `locks.PLATFORM`."""
 
 
 class Need(NamedTuple):
-    """A requirement; `specifier` as text, for it is compared far more often than it is parsed."""
+    """A requirement; `specifier` is text, because it is compared far more often than parsed."""
 
     name: str
     extras: frozenset[str]
@@ -48,7 +48,7 @@ class Need(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A release that may be taken, with extras."""
+    """A release that may be chosen, with extras."""
 
     name: str
     extras: frozenset[str]
@@ -57,9 +57,10 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Installability:
-    """`installs` is None where this pass came to no answer; `reason` says why, if not True.
+    """`installs`: None if this check has no answer; `reason` says why it is not True.
 
-    `unkept`: it came to none because a file is not kept, and may after the index was asked.
+    `unkept`: there is no answer only because a file is not in the cache; querying the index may
+    give one.
     """
 
     installs: bool | None
@@ -69,7 +70,7 @@ class Installability:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What a cell's resolver sees. `until`: files uploaded on that date or later are not there."""
+    """The settings of a cell's resolver. It ignores files uploaded on `until` or later."""
 
     python: str
     until: str
@@ -82,7 +83,7 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
     """Whether a cell can be installed.
 
     Raises:
-        NotKeptError: the store lacks something, and may not ask.
+        NotKeptError: the store lacks metadata and has no client.
         InfrastructureError: the index did not answer.
     """
     reasons = violations(cell, releases)
@@ -90,7 +91,7 @@ def verdict(cell: Cell, matrix: Matrix, releases: Releases, store: MetadataStore
         return Installability(installs=False, reason="; ".join(reasons))
     wanted = [need(text) for text in resolution.requirements(cell, matrix, releases)]
     answer = Installability(installs=None)
-    # What a lock gives up of the ranges when they contradict one another, it may give up whole.
+    # A lock may give up the extras' ranges, in the worst case all of them.
     bounds_of = bounds_of_extras(cell, releases).values()
     for bounds in (tuple(sorted({text for texts in bounds_of for text in texts})), ()):
         answer = resolved(wanted, _world(cell, matrix, releases, bounds), store)
@@ -110,7 +111,7 @@ def _world(cell: Cell, matrix: Matrix, releases: Releases, bounds: tuple[str, ..
 
 
 def resolved(wanted: Sequence[Need], world: World, store: MetadataStore) -> Installability:
-    """Whether requirements can be met together in a world; raises as `verdict`."""
+    """Whether the requirements can be satisfied together; raises as `verdict`."""
     resolver: Resolver[Need, Candidate, Any] = Resolver(Provider(world, store), BaseReporter())
     try:
         resolver.resolve(wanted, max_rounds=MOST_ROUNDS)
@@ -122,20 +123,20 @@ def resolved(wanted: Sequence[Need], world: World, store: MetadataStore) -> Inst
 
 
 def _reason(causes: Iterable[Any]) -> str:
-    """What contradicts what, in one line; a requirement of any version contradicts nothing."""
+    """The contradicting requirements in one line, without those that allow any version."""
     listed = list(causes)
     lines = set()
     for cause in [c for c in listed if c.requirement.specifier] or listed:
         what = f"{cause.requirement.name}{cause.requirement.specifier}"
         by = cause.parent
-        lines.add(f"{by.name} {by.version} requires {what}" if by else f"{what} is asked for")
+        lines.add(f"{by.name} {by.version} requires {what}" if by else f"{what} is requested")
     unique = sorted(lines)
     more = f" and {len(unique) - MOST_CAUSES} more" if len(unique) > MOST_CAUSES else ""
     return "; ".join(unique[:MOST_CAUSES]) + more
 
 
 class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
-    """Answers resolvelib's questions for one world."""
+    """The provider of resolvelib for one World."""
 
     def __init__(self, world: World, store: MetadataStore) -> None:
         self._world = world
@@ -156,7 +157,7 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         information: Any,
         backtrack_causes: Any,
     ) -> tuple[bool, str]:
-        # What is pinned first: nearly every contradiction is about the pins.
+        # Exact pins first: nearly every contradiction involves them.
         exact = any("==" in item.requirement.specifier for item in information[identifier])
         return not exact, identifier[0]
 
@@ -180,7 +181,7 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
         specifiers = {item.specifier for item in requirements[identifier]}
         specifiers.update(self._bounds.get(name, ()))
         bad = {item.version for item in incompatibilities[identifier]}
-        # Lazily: nearly always the first one is taken.
+        # Lazily: nearly always the first one is chosen.
         return lambda: self._matching(name, extras, specifiers - {""}, bad)
 
     def _matching(
@@ -200,11 +201,11 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
                     later.append(version)
                 else:
                     yield Candidate(name, extras, version)
-        # As uv does: a pre-release only where no release is left.
+        # As uv does: pre-releases only after all releases.
         yield from (Candidate(name, extras, version) for version in later)
 
     def _fitting(self, name: str) -> tuple[Release, ...]:
-        """The releases of a package that its world's machine can take, newest first."""
+        """The releases of a package that fit the python and platform, newest first."""
         world = self._world
         page = self._store.page(name, world.until)
         key = (name, world.python, name in world.sources)
@@ -223,14 +224,14 @@ class Provider(AbstractProvider[Need, Candidate, tuple[str, frozenset[str]]]):
             texts = self._store.requires(candidate.name, candidate.version)
         needs = list(_needs(texts, candidate.extras, self._world.python))
         if candidate.extras:
-            # With an extra, the release itself is wanted as well, and of the same version.
+            # An extra requires the release itself, in the same version.
             needs.append(Need(candidate.name, frozenset(), f"=={candidate.version}"))
         return needs
 
 
 @functools.cache
 def need(text: str) -> Need:
-    """A requirement from its text; its marker is left out."""
+    """A requirement from its text, without its marker."""
     requirement = Requirement(text)
     name = canonicalize_name(requirement.name)
     return Need(name, frozenset(requirement.extras), str(requirement.specifier))
@@ -246,7 +247,7 @@ def _needs(texts: tuple[str, ...], extras: frozenset[str], python: str) -> tuple
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
-            continue  # of another time; this pass only prunes, uv has the last word
+            continue  # an outdated format; uv decides later
         marker = requirement.marker
         if marker is None or any(marker.evaluate(environment) for environment in environments):
             needs.append(need(text))
@@ -279,12 +280,12 @@ def _python_fits(specifier: str, python: str) -> bool:
     try:
         return _specifier(specifier).contains(f"{python}.0")
     except InvalidSpecifier:
-        return True  # old releases have such; they rule nothing out
+        return True  # old releases have invalid ranges; treat them as any version
 
 
 @functools.cache
 def _tags(python: str) -> frozenset[Tag]:
-    """The tags of wheels that the cell's machine takes."""
+    """The wheel tags that fit a python series on the platform."""
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC, 4, -1)]
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
     platforms += ["linux_x86_64"]

@@ -1,9 +1,9 @@
-"""What a lock keeps to wherever it can: ranges that releases declare in extras nobody asked for,
-and the time of packages that ModelOpt reaches into.
+"""The optional preferences of a lock: version ranges that releases declare in extras, and upload
+dates for packages that ModelOpt patches.
 
-Nobody asked for either, so neither makes a cell unresolvable: the weakest that are in the way are
-given up, and the lock's head says which. Dates are weakest: what metadata says comes before what
-the calendar says. Then the ranges that only a project's own developers declare.
+They are optional, so they never make a cell unresolvable: the weakest conflicting ones are given
+up, and the lock's head says which. Dates are the weakest, because declared metadata is better
+information; next come ranges that are declared only for a project's own developers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODELOPT = "nvidia-modelopt"
 
 
 class Strength(IntEnum):
-    """How much it takes to give a wish up; the least goes first."""
+    """How important a preference is; the least important is given up first."""
 
     DATE = 0
     OF_DEVELOPERS = 1
@@ -34,8 +34,8 @@ class Strength(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a lock keeps to for the package `name`: with `before` (`2025-05-06`), no file that was
-    uploaded on that date or later; else the range `text`. `words` are those of the lock's head."""
+    """A preference for the package `name`: with `before` (`2025-05-06`), no file that was uploaded
+    on that date or later; else the version range `text`. `words`: its text in the lock's head."""
 
     name: str
     text: str
@@ -45,7 +45,7 @@ class Wish:
 
 
 def wishes(cell: Cell, matrix: Matrix, releases: Releases, until: str) -> tuple[Wish, ...]:
-    """Everything that a cell's lock keeps to where it can; `until` is the date of the cell."""
+    """All preferences for a cell's lock; `until` is the date of the cell's lock."""
     asked = {requirement(text).name for text in cell.further}
     ranges = [
         Wish(
@@ -66,10 +66,10 @@ def wishes(cell: Cell, matrix: Matrix, releases: Releases, until: str) -> tuple[
 
 
 def dates_of(cell: Cell, matrix: Matrix, releases: Releases) -> Mapping[str, str]:
-    """By package that ModelOpt names: the date before which its release must have been uploaded.
+    """For each package that ModelOpt mentions, the date before which its release was uploaded.
 
-    ModelOpt patches these packages from outside and knew those of its own time. What another axis
-    of the cell requires as well is of the younger of the two times.
+    ModelOpt patches these packages from outside and was written for the releases of its time. For a
+    package that another axis of the cell also requires, the later of the two dates applies.
     """
     required = {MODELOPT: _required(cell, MODELOPT, matrix, releases)}
     modelopt = releases.get(MODELOPT, cell.modelopt)
@@ -85,7 +85,7 @@ def dates_of(cell: Cell, matrix: Matrix, releases: Releases) -> Mapping[str, str
 
 
 def _required(cell: Cell, axis: str, matrix: Matrix, releases: Releases) -> set[str]:
-    """What an axis' release requires whatever is asked for, its undeclared requirements too."""
+    """The packages that an axis' release always requires, also undeclared."""
     release = releases.get(axis, cell.pins[axis])
     names = {name for name, always in named(release.requires, cell.python) if always}
     undeclared = [rule for rule in undeclared_for(cell, matrix) if rule.of == axis]
@@ -102,7 +102,7 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, kw_only=True)
 class Kept(Generic[A]):
-    """What was resolved, under which wishes, and which were given up."""
+    """An answer of the resolver, the preferences it was given, and those that were given up."""
 
     answer: A
     wishes: tuple[Wish, ...]
@@ -114,10 +114,10 @@ def as_many_as_can_be(
     ask: Callable[[Sequence[Wish]], A],
     refusal: Callable[[A], str | None],
 ) -> Kept[A]:
-    """Resolve under as many wishes as can be met together, the strongest first.
+    """Resolve with as many preferences as can be satisfied together, the strongest first.
 
-    `refusal`: the resolver's words, None where it did not refuse. Without any wish it is asked
-    early: what cannot be resolved at all is not tried once for each.
+    `refusal`: the resolver's text, None if it found a solution. If the first attempt fails, the
+    second has no preferences at all, so that an unresolvable cell takes only two attempts.
     """
     answer = ask(every)
     if refusal(answer) is None or not every:
@@ -132,7 +132,7 @@ def as_many_as_can_be(
         kept.remove(weakest)
         given_up.append(weakest)
         answer = ask(kept) if kept else bare
-    # What went first may not have been in the way at all.
+    # Those given up first may not conflict at all: try them again.
     for wish in sorted(given_up[:-1], key=lambda wish: -wish.strength):
         again = ask([*kept, wish])
         if refusal(again) is None:
@@ -148,15 +148,15 @@ def as_many_as_can_be(
 
 
 def _names(words: str, package: str) -> bool:
-    """Whether a refusal names a package; not as a part of a longer name."""
+    """Whether a refusal contains a package's name, not as a part of a longer name."""
     return re.search(rf"(?<![\w.-]){re.escape(package)}(?![\w-])", words) is not None
 
 
 def told(
     kept: Iterable[Wish], given_up: Iterable[Wish], packages: Collection[str]
 ) -> tuple[str, str]:
-    """The two lines of a lock's head: of which dates `packages`, those of the lock, are, and which
-    ranges are kept to."""
+    """Two lines of a lock's head: the dates that apply to its `packages`, and the ranges that
+    apply."""
     by_date: dict[str, list[str]] = {}
     for wish in kept:
         if wish.before and wish.name in packages:

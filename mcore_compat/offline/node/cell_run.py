@@ -1,7 +1,7 @@
-"""On the other machine: runs the suite in a cell's environment, and writes the evidence.
+"""On the node: runs the suite in a cell's environment and writes the result.
 
-`run.py` calls this after it has verified the bundle. Evidence is written anew after each check, so
-that a run which is cut short, however, leaves what it had learnt.
+`run.py` calls this after it has verified the bundle. The result is rewritten after each check, so
+that an interrupted run leaves the finished checks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mcore_compat.run.runner import SuiteEnvironment
 
 
 def main(run: NodeRun) -> int:
-    """Run the cells that were asked for; the exit code."""
+    """Run the requested cells; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return _exit_code(lambda: _cells(run), run)
 
@@ -50,7 +50,7 @@ def _cells(run: NodeRun) -> int:
 
 
 def _exit_code(call: Callable[[], int | None], run: NodeRun) -> int:
-    """What `call` returned, or the exit code of what ended it, which is told in one line."""
+    """The return value of `call`, or the exit code of its exception, which is printed in a line."""
     try:
         with files.disk_errors(run.into):
             return call() or 0
@@ -63,8 +63,8 @@ def _exit_code(call: Callable[[], int | None], run: NodeRun) -> int:
 
 
 def loopback() -> None:
-    """Refuse a machine that cannot speak to itself: process groups need that, and a check that
-    fails for want of it could be taken for one that needs a GPU.
+    """Refuse a machine without a loopback interface: process groups need it, and the failure of a
+    check without it could be mistaken for one that needs a GPU.
 
     Raises:
         InfrastructureError: there is no loopback interface, or it is down.
@@ -80,12 +80,12 @@ def loopback() -> None:
 
 
 def run_cell(name: str, run: NodeRun) -> None:
-    """Run one cell: the parts of the suite that are asked for, else the main suite and, with a GPU,
-    all parts.
+    """Run one cell: the requested parts of the suite, else the main suite and, with a GPU, all
+    parts.
 
     Raises:
-        CompatError: bad input, or a failure of the surroundings; evidence of what had come to its
-            end is there then, and says that it is not complete.
+        CompatError: bad input, or an infrastructure error; then there is an incomplete result of
+            the finished checks.
     """
     cell = json.loads((run.root / "cells" / f"{name}.json").read_text(encoding="utf-8"))
     parts: list[str | None] = [part for part in PARTS if getattr(run.args, part)]
@@ -99,8 +99,8 @@ def run_cell(name: str, run: NodeRun) -> None:
 
 
 def ask(cell: Mapping[str, Any], part: str | None, prepared: NodeEnvironment, run: NodeRun) -> str:
-    """Ask the checks of the main suite, or of one of its parts; the device class that they were
-    asked on. Raises as `run_cell`."""
+    """Run the checks of the main suite, or of one of its parts; returns the device class. Raises as
+    `run_cell`."""
     name = f"{cell['cell']}.{part}" if part else cell["cell"]
     result = ResultFile(cell=cell, part=part, there=prepared, run=run)
     place = SuiteEnvironment(
@@ -127,13 +127,13 @@ def ask(cell: Mapping[str, Any], part: str | None, prepared: NodeEnvironment, ru
     finally:
         if any(event["event"] == "check" for event in result.events):
             show(name, result.events)
-            print(f"evidence: {result.path}")
+            print(f"result: {result.path}")
     return str(result.events[0]["device_class"])
 
 
 @dataclass(kw_only=True)
 class ResultFile:
-    """The evidence of one run, as `collect` takes it: what the suite said so far."""
+    """The result file of one run, for `collect`: the suite's events so far."""
 
     cell: Mapping[str, Any]
     part: str | None
@@ -143,10 +143,10 @@ class ResultFile:
     taken: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Keep an event; the file is written anew where something was learnt by it."""
+        """Add an event; rewrites the file after the end of a check or of the run."""
         self.events.append(event)
         if event["event"] == "start":
-            # What an earlier run has learnt stays until this one has come to its end.
+            # Keep the result of an earlier run until this run is complete.
             if self.path.exists():
                 taken = json.loads(self.path.read_text(encoding="utf-8"))["taken"]
                 os.replace(self.path, self.path.with_suffix(f".{taken.replace(':', '')}.json"))
@@ -158,7 +158,7 @@ class ResultFile:
 
     @property
     def complete(self) -> bool:
-        """Some of the checks, however many, are no verdict."""
+        """Whether all checks ran: a selection of checks never gives a verdict."""
         return self.events[-1]["event"] == "end" and not self.run.args.only
 
     @property
@@ -188,7 +188,7 @@ class ResultFile:
 
 
 def show(name: str, events: Sequence[Mapping[str, Any]]) -> None:
-    """What the checks came to, and why where they did not work."""
+    """Print the outcomes, and the reasons of failures."""
     checks = [event for event in events if event["event"] == "check"]
     counts = Counter(check["outcome"] for check in checks)
     print(f"{name} ({events[0]['device_class']}): ", end="")

@@ -1,6 +1,6 @@
-"""A run in a session of its own, which outlives the command that began it.
+"""Runs in a separate session, which outlives the command that started it.
 
-`run.py --wait` follows it, and needs nothing of the bundle for that.
+`run.py --wait` follows it without other files of the bundle.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from mcore_compat.offline.node.run_script import DETACHED, DONE, LOG, lock, writ
 
 
 def detach(into: Path, run: Callable[[], int]) -> int:
-    """Do `run` in a session of its own; 0 at once, 2 where one runs in `into` already."""
+    """Start `run` in a separate session; returns 0 at once, 2 if one already runs in `into`."""
     into.mkdir(parents=True, exist_ok=True)
     file = (into / DETACHED).open("a")  # the child holds its lock as well, until it ends
     if not lock(file):
-        print(f"run.py: a run goes on in {into} already; ask it with --wait", file=sys.stderr)
+        print(f"run.py: a run is already active in {into}; follow it: --wait", file=sys.stderr)
         return 2
     (into / DONE).unlink(missing_ok=True)
     # --wait shows the log: not that of the run before
@@ -32,8 +32,8 @@ def detach(into: Path, run: Callable[[], int]) -> int:
 def in_session(
     call: Callable[[], int], log: Path, at_end: Callable[[int], None] = lambda code: None
 ) -> int:
-    """The number of a process with a session of its own that makes `call` and ends with its exit
-    code, 3 where that raises; what it prints goes to `log`."""
+    """Start a process in a separate session that runs `call` and ends with its exit code, 3 if it
+    raises; its output goes to `log`. Returns its PID."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()

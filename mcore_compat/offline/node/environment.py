@@ -1,4 +1,4 @@
-"""On the other machine: a cell's environment, as its lock says or over what is there."""
+"""On the node: makes a cell's environment, from its lock or over existing packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mcore_compat.offline.node.run_script import lock
 from mcore_compat.run.check_sets import ON_A_GPU
 
 PARTS = tuple(ON_A_GPU)
-"""Parts of the suite that are run by themselves: folders below `suite/`, and options."""
+"""Parts of the suite that can run alone: folders below `suite/`, and options."""
 
 EXTENSIONS = "TORCH_EXTENSIONS_DIR"
 
@@ -36,12 +36,12 @@ CACHES = (
     "TRITON_CACHE_DIR",
     "XDG_CACHE_HOME",
 )
-"""Where packages keep what they compile: with `--base current`, in the environment."""
+"""Variables for the folders of compiled files; with `--base current`, in the environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRun:
-    """This run: the bundle's folder and digest, where things are left, what was asked for."""
+    """This run: the bundle's folder and digest, the output folder, and the options."""
 
     root: Path
     digest: str
@@ -51,7 +51,7 @@ class NodeRun:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeEnvironment:
-    """What the suite runs in; `base` is what the evidence says of what was there before."""
+    """The environment of the suite; `base` describes existing packages for the result."""
 
     python: Path
     tools: Path
@@ -62,16 +62,16 @@ class NodeEnvironment:
 
 
 def say(line: str) -> None:
-    """Progress; on stderr, so that the verdict can be piped."""
+    """Print progress to stderr, so that the verdict can be piped."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def alone(name: str, run: NodeRun) -> Iterator[None]:
-    """No other run of the cell leaves things in the same place, on whatever machine.
+    """Make sure that no other run of the cell, on any machine, uses the same output folder.
 
     Raises:
-        InfrastructureError: there is one, or that cannot be told.
+        InfrastructureError: there is one, or locks do not work.
     """
     path = run.into / "logs" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,27 +80,27 @@ def alone(name: str, run: NodeRun) -> Iterator[None]:
             held = lock(file)
         except OSError as error:
             raise InfrastructureError(
-                f"no lock can be taken in {run.into} ({error.strerror}); name a place on another "
+                f"cannot lock a file in {run.into} ({error.strerror}); name a folder on another "
                 "file system with --into"
             ) from None
         if not held:
             raise InfrastructureError(
-                f"{name} is being run by another process in {run.into}; name another place with "
+                f"another process already runs {name} in {run.into}; name another folder with "
                 "--into"
             )
         yield
 
 
 def pycache(run: NodeRun) -> Path:
-    """Where Python keeps what it compiles of a base's sources, for all cells and later runs; of one
-    bundle alone, for what was compiled is known by its source's time and size, and archives may
-    give another suite the same."""
+    """The folder for Python's compiled files of a base's sources, for all cells and later runs. It
+    is separate for each bundle, because compiled files are identified by the source's time and
+    size, which another suite may share."""
     return run.into / "work" / "pycache" / run.digest[:16]
 
 
 @contextmanager
 def prepared(cell: Mapping[str, Any], run: NodeRun) -> Iterator[NodeEnvironment]:
-    """A cell's environment, removed at the end unless it is to be kept.
+    """A cell's environment, removed at the end unless `--keep` is given.
 
     Raises:
         CompatError: it cannot be made here.
@@ -108,27 +108,27 @@ def prepared(cell: Mapping[str, Any], run: NodeRun) -> Iterator[NodeEnvironment]
     over = run.args.base == "current" or any(not p["files"] for p in cell["packages"])
     uv = None if run.args.installer == "pip" else shutil.which("uv")
     if run.args.installer == "uv" and uv is None:
-        raise UsageError("--installer uv: it is not on PATH")
+        raise UsageError("--installer uv: uv is not on PATH")
     installer = Installer(root=run.root, uv=Path(uv) if uv else None)
     lasting = nullcontext(run.into / "work" / cell["cell"])
     with temporary.folder() if over and not run.args.keep else lasting as work:
         try:
             work.mkdir(parents=True, exist_ok=True)
-            os.environ["MCORE_COMPAT_HOME"] = str(work)  # where the driver's stand-in is put
+            os.environ["MCORE_COMPAT_HOME"] = str(work)  # for the driver's stand-in
             yield (_over if over else _own)(cell, installer, work, run)
         finally:
             if run.args.keep:
-                say(f"the environment stays: {work}")
+                say(f"keeping the environment: {work}")
             else:
                 shutil.rmtree(work, ignore_errors=True)
-                # What was compiled of it: its place is never used again.
+                # Its compiled files: the path is never used again.
                 shutil.rmtree(pycache(run) / work.relative_to("/"), ignore_errors=True)
 
 
 def _own(
     cell: Mapping[str, Any], installer: Installer, work: Path, run: NodeRun
 ) -> NodeEnvironment:
-    """The environment that the lock says, no more and no less."""
+    """An environment with exactly the lock's packages."""
     interpreter = install.interpreter(cell["python"], run.args.python)
     folder, mark = work / "environment", work / "environment.json"
     python = folder / "bin" / "python"
@@ -142,9 +142,7 @@ def _own(
         site = install.create(folder, interpreter)
         install.fill(installer, python, packages)
         if not install.same(install.versions([site]), wanted):
-            raise InfrastructureError(
-                f"the environment of {cell['cell']} is not what its lock says"
-            )
+            raise InfrastructureError(f"the environment of {cell['cell']} differs from its lock")
         files.write_text(mark, files.dump_json(identity))
     site = install.site_of(folder)
     stub = process_variables.driver_stub(site, processes.run)
@@ -153,7 +151,7 @@ def _own(
         tools=install.tools(installer, python, work),
         variables={
             **process_variables.variables(site, stub),
-            EXTENSIONS: str(folder / "cache" / EXTENSIONS.lower()),  # of this torch, and it goes
+            EXTENSIONS: str(folder / "cache" / EXTENSIONS.lower()),  # for this torch
         },
         wheels=_local_wheels(packages),
         folders=_folders(run, work),
@@ -164,18 +162,18 @@ def _own(
 def _over(
     cell: Mapping[str, Any], installer: Installer, work: Path, run: NodeRun
 ) -> NodeEnvironment:
-    """megatron-core and ModelOpt of the cell over what this Python has, which stays as it is."""
+    """megatron-core and ModelOpt of the cell over this Python's packages, which do not change."""
     series = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if run.args.python:
-        raise UsageError("--python: with --base current it is the Python that runs this")
+        raise UsageError("--python: --base current always uses the Python that runs run.py")
     if series != cell["python"]:
         raise UsageError(
-            f"this Python is {series}, {cell['cell']} is of {cell['python']}; make a bundle of the "
-            f"cell with -py{series} in its name"
+            f"this Python is {series}, but {cell['cell']} needs {cell['python']}; make a bundle of "
+            f"the cell with -py{series} in its name"
         )
     paths = install.paths_here(run.root)
     installed, spec = install.versions(paths), importlib.util.find_spec("torch")
-    torch = Path(spec.origin).parent if spec and spec.origin else None  # without an import of it
+    torch = Path(spec.origin).parent if spec and spec.origin else None  # without importing it
     cuda = toolkits.cuda_of_torch(torch)[0] if torch else None
     plan = overlay.plan(
         cell["packages"],
@@ -183,16 +181,16 @@ def _over(
         lambda package: install.requires(run.root, package),
         cell["cuda"],
     )
-    assert torch is not None  # the plan refuses where there is none
+    assert torch is not None  # `overlay.plan` refuses without torch
     count = len(plan.install)
-    say(f"over torch {installed['torch']} of this Python: {count} packages are installed")
+    say(f"installing {count} packages over torch {installed['torch']} of this Python")
     for line in plan.unmet:
         say(f"  not met: {line}")
     toolkit = toolkits.of_cuda(cuda, processes.run)
     if toolkit:
         say(f"  nvcc of CUDA {toolkit.version}, in {toolkit.home}")
     else:
-        say(f"  no nvcc of torch's CUDA, {cuda}: what packages would compile here stays uncompiled")
+        say(f"  no nvcc of torch's CUDA {cuda}: packages cannot compile kernels here")
     folder = work / "environment-base"
     python = folder / "bin" / "python"
     site = install.create(folder, Path(sys.executable))
@@ -220,29 +218,29 @@ def _over(
 
 
 def _variables(site: Path, folder: Path, toolkit: Toolkit | None, run: NodeRun) -> dict[str, str]:
-    """What the cell's processes need, whatever this machine says itself; `site` has its torch."""
+    """The variables of the cell's processes, whatever this machine sets; `site` has its torch."""
     variables = process_variables.variables(
         site, process_variables.driver_stub(site, processes.run)
     )
     path = [str(folder / "bin"), os.environ.get("PATH", "/usr/bin:/bin")]
-    # Whether PATH names it or not: there are the commands of its packages, as ninja to compile with
+    # Always: it has the commands of its packages, such as ninja for compiling.
     path.append(str(Path(sys.executable).parent))
-    if toolkit:  # of torch's CUDA: what packages compile here is compiled with it
+    if toolkit:  # of torch's CUDA: packages compile with it
         variables["CUDA_HOME"] = str(toolkit.home)
         path.insert(1, str(toolkit.home / "bin"))
         if (toolkit.home / "include" / "cuda_runtime.h").is_file():
             variables["NVTE_CUDA_INCLUDE_DIR"] = str(toolkit.home / "include")
-    elif not (site / "nvidia").is_dir():  # a torch that was built over the machine's own CUDA
+    elif not (site / "nvidia").is_dir():  # a torch built with the machine's CUDA
         others = toolkits.found(processes.run)
         variables["CUDA_HOME"] = str(others[0].home) if others else str(site)
     variables["PATH"] = ":".join(path)
-    # Compiled Python would lie beside its source, in this Python's own packages.
+    # Otherwise Python would write compiled files into the base's packages.
     variables["PYTHONPYCACHEPREFIX"] = str(pycache(run))
     return {**variables, **{name: str(folder / "cache" / name.lower()) for name in CACHES}}
 
 
 def _local_wheels(packages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Digest by file name of the locally built wheels that are installed."""
+    """Digest by file name of the installed wheels that were built locally."""
     return {
         name.rpartition("/")[2]: digest
         for package in packages
@@ -252,6 +250,6 @@ def _local_wheels(packages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _folders(run: NodeRun, work: Path) -> tuple[str, ...]:
-    """The paths of this machine, which no evidence shows."""
+    """The paths of this machine, which results must not contain."""
     paths = (run.root, run.into, work, Path.home(), Path(tempfile.gettempdir()))
     return tuple(dict.fromkeys(str(path) for path in paths if len(path.parts) > 1))

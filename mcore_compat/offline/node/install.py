@@ -1,4 +1,4 @@
-"""On the other machine: environments out of a bundle's wheels, by uv or by the bundle's own pip."""
+"""On the node: installs environments from a bundle's wheels, with uv or the bundle's pip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Package = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Installer:
-    """Installs from the wheels of the bundle in `root`; `uv` is None where its pip does it."""
+    """Installs from the wheels of the bundle in `root`; `uv`: None to use the bundle's pip."""
 
     root: Path
     uv: Path | None
@@ -43,10 +43,10 @@ class Installer:
         python: Path,
         target: Path | None = None,
     ) -> None:
-        """Install exactly what `requirements` pin, hashes checked, never from a network.
+        """Install exactly the pins in `requirements`, with hashes checked, never from a network.
 
         Raises:
-            InfrastructureError: it was not installed; tells the last line of why.
+            InfrastructureError: the installation failed; has the last line of the output.
         """
         argv: list[str | Path] = ["--no-index", "--no-deps", "--require-hashes", "--quiet"]
         for folder in links:
@@ -68,19 +68,19 @@ class Installer:
 
 
 def _variables() -> dict[str, str]:
-    """Nothing of what pip, uv and Python are told on this machine: it is not about the bundle."""
+    """The environment variables without settings of pip, uv and Python."""
     own = {n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "UV_", "PYTHON"))}
     return {**own, "PIP_CONFIG_FILE": os.devnull}
 
 
 def _tool_wheel(root: Path, name: str) -> Path:
-    """The bundle's wheel of one of its tools, the newest where cells bring others."""
+    """The bundle's newest wheel of a tool; cells may have others."""
     wheels = root.glob(f"wheels/{name}-*-none-any.whl")
     return max(wheels, key=lambda path: parse_wheel_filename(path.name)[1])
 
 
 def interpreter(series: str, named: str | None) -> Path:
-    """A Python of a series: the one that was named, else this one, else one that is found.
+    """A Python of a series: the named one, else this one, else one that is found.
 
     Raises:
         InterpreterError: there is none.
@@ -91,20 +91,20 @@ def interpreter(series: str, named: str | None) -> Path:
         if interpreters.is_of(series, path, processes.run):
             return path
     where = named or "this Python, pyenv, PATH and what uv knows"
-    raise InterpreterError(f"no python {series} was found ({where}); name one with --python")
+    raise InterpreterError(f"python {series} was not found ({where}); name one with --python")
 
 
 def create(folder: Path, python: Path) -> Path:
-    """An empty environment; its site-packages.
+    """Make an empty environment; returns its site-packages.
 
     Raises:
-        InfrastructureError: it was not made.
+        InfrastructureError: it could not be made.
     """
     shutil.rmtree(folder, ignore_errors=True)
     argv: list[str | Path] = [python, "-I", "-m", "venv", "--without-pip", folder]
     completed = processes.run(argv, timeout=300)
     if not completed.ok:
-        raise InfrastructureError(f"no environment was made: {last_line(completed)}")
+        raise InfrastructureError(f"the environment could not be made: {last_line(completed)}")
     return site_of(folder)
 
 
@@ -118,7 +118,7 @@ def fill(
     """Install packages of a cell into the environment of `python`, or into the folder `target`.
 
     Raises:
-        InfrastructureError: they were not installed, or the disk has no room for them.
+        InfrastructureError: the installation failed, or the disk is too small.
     """
     if not packages:
         return
@@ -138,7 +138,7 @@ def fill(
 
 
 def version_of(root: Path, package: Package) -> str:
-    """The version as its wheel has it: a local build may add to what the lock says."""
+    """The version in its wheel: a local build may add a suffix to the lock's version."""
     return metadata(root, package)["Version"] if package["local"] else str(package["version"])
 
 
@@ -151,15 +151,15 @@ def _refuse_small_disk(folder: Path, wheels: Iterable[Path]) -> None:
     if need * 1.05 > free:
         raise InfrastructureError(
             f"{folder.parent} has {free / 1e9:.1f} GB free, the environment needs "
-            f"{need / 1e9:.1f} GB; name another place with --into"
+            f"{need / 1e9:.1f} GB; name another folder with --into"
         )
 
 
 def tools(installer: Installer, python: Path, work: Path) -> Path:
-    """The folder with pytest for the suite.
+    """Install the suite's tools (pytest); returns their folder.
 
     Raises:
-        InfrastructureError: it was not installed.
+        InfrastructureError: the installation failed.
     """
     folder = work / "tools"
     shutil.rmtree(folder, ignore_errors=True)
@@ -177,12 +177,12 @@ def metadata(root: Path, package: Package) -> Message[str, str]:
 
 
 def requires(root: Path, package: Package) -> list[str]:
-    """What a package of the bundle requires, in its own words."""
+    """The Requires-Dist entries of a package in the bundle."""
     return list(metadata(root, package).get_all("Requires-Dist") or ()) if package["files"] else []
 
 
 def same(installed: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether an environment has exactly these versions, however they are spelt."""
+    """Whether an environment has exactly these versions, in any spelling."""
     spelt = {canonicalize_name(name): version for name, version in wanted.items()}
     return installed.keys() == spelt.keys() and all(
         Version(installed[name]) == Version(version) for name, version in spelt.items()
@@ -190,7 +190,7 @@ def same(installed: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 
 def versions(paths: Iterable[str | Path]) -> dict[str, str]:
-    """Version by name of what lies on `paths`; the first of a name is the one that is imported."""
+    """Version by name of the distributions on `paths`; the first of a name is imported."""
     installed: dict[str, str] = {}
     for distribution in importlib.metadata.distributions(path=[str(p) for p in paths]):
         name = distribution.metadata["Name"]
@@ -200,8 +200,8 @@ def versions(paths: Iterable[str | Path]) -> dict[str, str]:
 
 
 def paths_here(root: Path) -> tuple[Path, ...]:
-    """Where this Python's packages lie, in its order: not its standard library, not the bundle, and
-    no folder of sources, of which nobody could say what they are."""
+    """The folders of this Python's packages, in import order, without its standard library, the
+    bundle, and folders of sources without metadata."""
     own = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     own = {path.resolve() for path in (*own, *(path / "lib-dynload" for path in own), root)}
     paths = dict.fromkeys(Path(text).resolve() for text in sys.path if text)
@@ -209,7 +209,7 @@ def paths_here(root: Path) -> tuple[Path, ...]:
 
 
 def see(site: Path, paths: Sequence[Path]) -> None:
-    """Let an environment see `paths` behind what it has itself, with what their own `.pth` files
-    add. Nothing is written there."""
+    """Add `paths` to an environment after its own packages, with the entries of their `.pth` files.
+    Writes nothing to `paths`."""
     lines = [f"import site; site.addsitedir({str(path)!r})\n" for path in paths]
     files.write_text(site / "_base.pth", lines, durable=False)

@@ -1,9 +1,9 @@
-"""On the other machine: what of a cell is installed over the torch and TE that are there. Pure.
+"""On the node: decides which packages of a cell to install over an existing torch and TE. Pure.
 
-What is there stays. Installed are megatron-core and ModelOpt, what is not there, and what is there
-in a version that a package which is installed does not admit. torch and what comes with it always
-stay; TE does where it is there. What was compiled for another torch is not installed: without TE
-nothing can be asked, all else of that kind serves one family, which then says what it lacks.
+Existing packages stay. It installs megatron-core and ModelOpt, missing packages, and packages whose
+existing version does not satisfy an installed one. torch and what belongs to it always stay, and so
+does an existing TE. Packages compiled for another torch are not installed: without TE nothing can
+run; the others serve one family, whose checks then report what is missing.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from packaging.version import InvalidVersion, Version
 from mcore_compat.base.errors import UsageError
 
 SUBJECTS = ("megatron-core", "nvidia-modelopt", "nvidia-modelopt-core")
-"""What a cell is about: always the cell's own."""
+"""The packages under test: always those of the cell."""
 
 UNKNOWN = ""
-"""In the place of a version that nobody knows, of a package that is there."""
+"""Stands for the unknown version of an installed package."""
 
-NO_TORCH = "this Python has no torch to go over; run it with one that has"
+NO_TORCH = "this Python has no torch; use one that has it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ class BasePython:
 
 @dataclass(frozen=True, kw_only=True)
 class OverlayPlan:
-    """The names of what is installed; `unmet` tells which of their requirements are not met, and
-    what of the cell is neither installed nor there."""
+    """The names of the packages to install; `unmet`: requirements that are not satisfied, and
+    packages of the cell that are missing."""
 
     install: tuple[str, ...]
     unmet: tuple[str, ...]
@@ -50,11 +50,11 @@ def plan(
     requires: Callable[[Mapping[str, Any]], Iterable[str]],
     cuda: int,
 ) -> OverlayPlan:
-    """What is installed of a cell's `packages` over `base`; `requires` reads a package's own
-    requirements, `cuda` is what the cell's torch was built for.
+    """Which of a cell's `packages` to install over `base`; `requires` reads the requirements of a
+    package, `cuda` is the CUDA that the cell's torch was built for.
 
     Raises:
-        UsageError: torch or TE is missing and not in the bundle, or TE of the bundle was compiled
+        UsageError: torch or TE is missing and not in the bundle, or the bundle's TE was compiled
             for another torch.
     """
     if "torch" not in base.installed:
@@ -62,7 +62,7 @@ def plan(
     te = any(name.startswith("transformer-engine") for name in base.installed)
     stays = {p["name"] for p in packages if p["of"] == "torch" or (p["of"] == "te" and te)}
     by_name = {p["name"]: p for p in packages if p["name"] not in stays}
-    # Compiled for torch, and not TE: a cell can be asked without it.
+    # Compiled for torch, but not TE: a cell can run without it.
     optional = {n: p for n, p in by_name.items() if p["bound"] is not None and p["of"] != "te"}
     unfit = {n: why for n, p in optional.items() if (why := _unfit(p, base, cuda))}
     by_name = {name: package for name, package in by_name.items() if name not in unfit}
@@ -72,7 +72,7 @@ def plan(
             need.name
             for need, _ in _unmet(wanted, by_name, base.installed, requires)
             if need.name in by_name and need.name not in wanted
-            # What was left out and does not fit is told, and no reason to ask nothing.
+            # A package that was left out and does not fit is reported, but not fatal.
             if by_name[need.name]["files"] or need.name not in base.installed
         }
         if not more:
@@ -81,9 +81,9 @@ def plan(
     for name in sorted(wanted):
         why = _unfit(by_name[name], base, cuda)
         if why:
-            way_out = "take a Python that has it, or a bundle with it"
+            way_out = "use a Python that has it, or a bundle with it"
             if by_name[name]["of"] == "te":
-                way_out = "take a Python that has TE as well, or a bundle of a cell with that torch"
+                way_out = "use a Python that also has TE, or a bundle of a cell with that torch"
             raise UsageError(f"{name} of this bundle {why}; {way_out}")
     stays_there = {n: v for n, v in base.installed.items() if n not in wanted}
     unmet = sorted({
@@ -102,7 +102,7 @@ def _unmet(
     there: Mapping[str, str],
     requires: Callable[[Mapping[str, Any]], Iterable[str]],
 ) -> Iterator[tuple[Requirement, Mapping[str, Any]]]:
-    """The requirements of what is installed that what is there does not meet, with whose it is."""
+    """The requirements of `wanted` packages that `there` does not satisfy, with the package."""
     for name in wanted:
         for text in requires(by_name[name]):
             requirement = Requirement(text)
@@ -121,14 +121,14 @@ def _admits(requirement: Requirement, version: str) -> bool:
 
 
 def _unfit(package: Mapping[str, Any], base: BasePython, cuda: int) -> str | None:
-    """Why a package of the bundle cannot be installed over this torch; None where it can."""
+    """Why a package of the bundle cannot be installed over this torch; None if it can."""
     if not package["files"]:
-        return "was left out, and this Python has none"
+        return "was left out, and this Python does not have it"
     return other_torch(base, package["bound"], cuda) if package["bound"] else None
 
 
 def other_torch(base: BasePython, bound: str, cuda: int) -> str | None:
-    """In what the torch that is there differs from the one that something was compiled for."""
+    """How the existing torch differs from the one that a package was compiled for, or None."""
     version = base.installed["torch"]
     if not _is_release(version, bound):
         return f"was compiled for torch {bound}, this Python has {version}"
@@ -138,8 +138,8 @@ def other_torch(base: BasePython, bound: str, cuda: int) -> str | None:
 
 
 def _is_release(text: str, release: str) -> bool:
-    """Whether a torch is that very release, whatever CUDA it was built for: no vendor's build of a
-    state before or after it."""
+    """Whether a torch is exactly this release, for any CUDA, and not a vendor's build of an earlier
+    or later state."""
     try:
         version = Version(text)
     except InvalidVersion:

@@ -1,8 +1,8 @@
-"""On the other machine: cells side by side, each in a process of its own, and one archive of what
-came of them, which is there at every moment.
+"""On the node: runs cells in parallel, each in a separate process, and keeps one archive of their
+results up to date.
 
-Each process is told by the kernel when the parent dies, however it dies, and then ends what it has
-started itself.
+The kernel signals each process when the parent dies for any reason; the process then ends its
+children.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from mcore_compat.offline.node.run_script import RESULTS, SUMMARY, write_whole
 from mcore_compat.run.runner import EVENTS
 
 PROGRESS_S, ARCHIVE_S = 15.0, 10.0
-"""How often a line is printed of each cell, and the archive is made anew."""
+"""How often to print a line for each cell, and to rewrite the archive."""
 
 ENDS_S = 30.0
-"""How long a process may take to end what it has started."""
+"""How long a process may take to end its children."""
 
 LOG_BYTES = 200_000
-"""At most of each log, from its end."""
+"""Maximum bytes from the end of each log."""
 
 ARCHIVE_BYTES = 15 << 20
-"""What an archive may have, for it is to come through a narrow door: all evidence, and of the logs
-what room is left for."""
+"""Maximum size of an archive, because transfers may be limited: all results, and as much of the
+logs as fits."""
 
 ROW_BYTES = 1024
-"""What a file adds to a tar at most, beside its content."""
+"""Maximum overhead of a file in a tar archive."""
 
 BAD = ("broken", "crashed", "timed-out")
 
 Cell = Callable[[str], int]
-"""Runs a cell; the exit code."""
+"""Runs a cell and returns the exit code."""
 
 
 @dataclass(kw_only=True)
 class RunningCell:
-    """A cell that runs, or did: `code` is None until its process has ended. `started` is on the
-    monotonic clock, `began` the time of day, which tells its files from those of earlier runs."""
+    """A running or ended cell: `code` is None until its process has ended. `started` is on the
+    monotonic clock; `began` is the time of day, to distinguish files of earlier runs."""
 
     name: str
     pid: int
@@ -62,7 +62,7 @@ class RunningCell:
 
 
 def run_cells(names: Sequence[str], count: int, run: NodeRun, cell: Cell) -> int:
-    """Run cells, `count` at a time; the highest exit code of them."""
+    """Run cells, `count` at a time; returns their highest exit code."""
     (run.into / "logs").mkdir(parents=True, exist_ok=True)
     waiting, cells = list(names), list[RunningCell]()
     printed = archived = time.monotonic()
@@ -92,11 +92,11 @@ def _started(name: str, run: NodeRun, cell: Cell) -> RunningCell:
     parent, began = os.getpid(), time.time()
 
     def call() -> int:
-        # Ctrl-C is the parent's to pass on.
+        # The parent passes Ctrl-C on.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         processes.die_with_parent(signal.SIGTERM)
-        if os.getppid() != parent:  # it died before that was asked for
+        if os.getppid() != parent:  # the parent died before `die_with_parent` took effect
             raise KeyboardInterrupt
         return cell(name)
 
@@ -105,7 +105,7 @@ def _started(name: str, run: NodeRun, cell: Cell) -> RunningCell:
 
 
 def _reap(cells: Sequence[RunningCell], run: NodeRun) -> None:
-    """Note which processes have ended, and say how."""
+    """Record which processes have ended, and print their outcome."""
     for cell in cells:
         if cell.code is None:
             pid, status = os.waitpid(cell.pid, os.WNOHANG)
@@ -117,7 +117,7 @@ def _reap(cells: Sequence[RunningCell], run: NodeRun) -> None:
 
 
 def _end(cells: Sequence[RunningCell]) -> None:
-    """Have all that run end, and what they have started."""
+    """End all running cells and their children."""
     deadline = time.monotonic() + ENDS_S
     for number in (signal.SIGTERM, signal.SIGKILL):
         running = [cell for cell in cells if cell.code is None]
@@ -131,7 +131,7 @@ def _end(cells: Sequence[RunningCell]) -> None:
 
 
 def counts(cell: RunningCell, run: NodeRun) -> tuple[Counter[str], int]:
-    """How many checks of a cell ended, by outcome, and how many are asked so far; in this run."""
+    """The number of ended checks of a cell by outcome, and of all checks so far, in this run."""
     ended: Counter[str] = Counter()
     asked = 0
     for name in (cell.name, *(f"{cell.name}.{part}" for part in PARTS)):
@@ -147,21 +147,21 @@ def counts(cell: RunningCell, run: NodeRun) -> tuple[Counter[str], int]:
 
 
 def _lines(logs: Path, began: float) -> Iterator[bytes]:
-    """The lines of the suite's events that were written since."""
+    """The lines of the suite's events written since `began`."""
     for path in logs.glob(EVENTS):
-        with contextlib.suppress(FileNotFoundError):  # a suite that starts removes the last one's
+        with contextlib.suppress(FileNotFoundError):  # a starting suite removes the previous files
             if path.stat().st_mtime >= began:
                 yield from path.read_bytes().splitlines(keepends=True)
 
 
 def line(cell: RunningCell, run: NodeRun) -> str:
-    """How far a cell is, or what it came to."""
+    """The progress of a cell, or its outcome, in a line."""
     ended, asked = counts(cell, run)
     bad = sum(ended[outcome] for outcome in BAD)
     seconds = time.monotonic() - cell.started if cell.code is None else cell.seconds
     state = {None: "running", 0: "ended"}.get(cell.code, f"failed with {cell.code}")
     log = ""
-    with contextlib.suppress(OSError, IndexError):  # none, or an empty one
+    with contextlib.suppress(OSError, IndexError):  # no log, or an empty one
         if cell.code:
             path = run.into / "logs" / f"{cell.name}.log"
             log = path.read_text(encoding="utf-8", errors="replace").splitlines()[-1][:200]
@@ -179,8 +179,8 @@ def _summary(cells: Sequence[RunningCell], run: NodeRun) -> str:
 
 
 def keep(cells: Sequence[RunningCell], run: NodeRun) -> None:
-    """Write the archive of what came of the cells so far, and how they stand, whole or not at all;
-    beside the bundle, and where `--results` says."""
+    """Write the archive of the cells' results so far and the summary, completely or not at all,
+    beside the bundle and to `--results`."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name, data in _files(run.into):
@@ -194,7 +194,7 @@ def keep(cells: Sequence[RunningCell], run: NodeRun) -> None:
 
 
 def _files(into: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of all evidence, and of the ends of all logs."""
+    """Name and content of all results, and of the ends of all logs."""
     room = ARCHIVE_BYTES
     for path in sorted((into / "evidence").rglob("compat-*/*.json")):
         data = path.read_bytes()
@@ -203,7 +203,7 @@ def _files(into: Path) -> Iterator[tuple[str, bytes]]:
     logs = sorted((into / "logs").rglob("*.log"))
     each = min(LOG_BYTES, room // max(len(logs), 1) - ROW_BYTES)
     for path in logs if each > 0 else ():
-        # A suite that starts removes the last one's.
+        # A starting suite removes the previous logs.
         with contextlib.suppress(FileNotFoundError), path.open("rb") as source:
             source.seek(max(0, path.stat().st_size - each))
             yield path.relative_to(into).as_posix(), source.read(each)

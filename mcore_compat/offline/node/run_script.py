@@ -1,7 +1,7 @@
 """Verifies this bundle, then runs the suite in its cells. Needs no network.
 
-Standard library only, Python 3.10 or newer. Beside the parts of a bundle, this unpacks them
-first. No file of a bundle is run or installed before all of them were verified.
+Standard library only, Python 3.10 or newer. If it is beside the parts of a bundle, it unpacks
+them first. It verifies all files of a bundle before it runs or installs any of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-if __name__ == "__main__":  # nothing that lies here is imported before it was verified
+if __name__ == "__main__":  # nothing in this folder is imported before it is verified
     _HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) != _HERE]
 
@@ -26,34 +26,34 @@ from typing import IO, Any
 SUMS = "SHA256SUMS"
 SUMS_DIGEST = "SHA256SUMS.sha256"
 TOP = "mcore-compat-bundle"
-"""The one folder that an archive holds."""
+"""The top folder of an archive."""
 
 PARTS = ".tar.sha256"
-"""How the list of a bundle's parts ends."""
+"""The suffix of the list of a bundle's parts."""
 
 UNPACKED = ".parts"
-"""In an unpacked bundle: the digest of the list that it was unpacked by."""
+"""The file in an unpacked bundle with the digest of its list of parts."""
 
 RESULTS, SUMMARY = "results.tar", "summary.txt"
-"""What cells that ran side by side leave: all evidence and logs, and how each ended."""
+"""The output of cells that ran in parallel: all results and logs, and how each ended."""
 
 DETACHED, DONE, LOG = "run.lock", "run.code", "run.log"
-"""A run that was detached holds the lock on the first, leaves its exit code in the second, and says
-in the third what it would have printed."""
+"""The files of a detached run: it holds the lock on the first, writes its exit code to the second
+and its output to the third."""
 
 OURS = ("evidence", "logs", "work")
-"""What runs leave behind in a bundle's folder, beside the files that are named above."""
+"""Folders that runs leave in a bundle's folder, beside the files above."""
 
 RUNNING = 75
 
 EXIT_CODES = f"""\
-exit codes: 0 every suite came to its end, whatever it showed; 2 bad input, or the bundle is not
-what it was; 3 disk or another failure of the surroundings; 130 interrupted; --wait: that of the
-run, or {RUNNING} where it still runs"""
+exit codes: 0 every suite ended, with any outcome; 2 bad input, or the bundle was changed; 3 disk
+or another infrastructure error; 130 interrupted; --wait: the exit code of the run, or {RUNNING}
+while it runs"""
 
 
 class RefusedError(Exception):
-    """The bundle is not what was made; the message names the file."""
+    """The bundle was changed; the message names the file."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,32 +61,34 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="run.py", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False
     )
-    top.add_argument("--cell", action="append", metavar="CELL", help="of several; repeatable")
-    top.add_argument("--all", action="store_true", help="every cell, as without --cell")
-    top.add_argument("--main", action="store_true", help="the main suite, beside other parts")
-    top.add_argument("--ranks", action="store_true", help="only the checks over two ranks")
+    top.add_argument("--cell", action="append", metavar="CELL", help="run this cell; repeatable")
+    top.add_argument("--all", action="store_true", help="run every cell (the default)")
+    top.add_argument("--main", action="store_true", help="run the main suite, beside other parts")
+    top.add_argument("--ranks", action="store_true", help="run only the checks over two ranks")
     top.add_argument(
-        "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
+        "--gpu", action="store_true", help="run only the GPU tier; by default, a GPU runs both"
     )
-    top.add_argument("--only", metavar="CHECK", help="some checks only, globs: incomplete evidence")
-    top.add_argument("-j", type=int, default=1, metavar="N", help="so many cells side by side (1)")
+    top.add_argument("--only", metavar="CHECK", help="run some checks, globs: incomplete result")
+    top.add_argument("-j", type=int, default=1, metavar="N", help="run N cells in parallel (1)")
     top.add_argument(
         "--results",
         metavar="FOLDER",
-        help=f"leave {RESULTS} there, all evidence and logs, made anew while the cells run",
+        help=f"write {RESULTS} there, all results and logs, updated while the cells run",
     )
-    top.add_argument("--detach", action="store_true", help="return at once; ask with --wait")
-    top.add_argument("--wait", type=float, metavar="SECONDS", help="for a run that was detached")
-    top.add_argument("--base", choices=("current",), help="over the torch and TE of this Python")
-    top.add_argument("--keep", action="store_true", help="leave the environment for the next run")
+    top.add_argument("--detach", action="store_true", help="return at once; follow with --wait")
+    top.add_argument("--wait", type=float, metavar="SECONDS", help="follow a detached run")
+    top.add_argument("--base", choices=("current",), help="use the torch and TE of this Python")
+    top.add_argument("--keep", action="store_true", help="keep the environment for the next run")
     top.add_argument(
-        "--limit", type=float, help="seconds a check may take at most (120, or what it asks for)"
+        "--limit", type=float, help="time limit of a check in seconds (120, or its own limit)"
     )
-    top.add_argument("--suite-limit", type=float, default=1800.0, help="for all of a suite (1800)")
-    top.add_argument("--python", metavar="PATH", help="the Python to make environments with")
-    top.add_argument("--installer", choices=("uv", "pip"), help="default: uv where it is on PATH")
-    top.add_argument("--into", metavar="FOLDER", help="for evidence, logs and environments (here)")
-    top.add_argument("--manifest", metavar="SHA256", help="refuse a bundle of another digest")
+    top.add_argument(
+        "--suite-limit", type=float, default=1800.0, help="for a suite, seconds (1800)"
+    )
+    top.add_argument("--python", metavar="PATH", help="the Python for environments")
+    top.add_argument("--installer", choices=("uv", "pip"), help="default: uv if it is on PATH")
+    top.add_argument("--into", metavar="FOLDER", help="for results, logs and environments (here)")
+    top.add_argument("--manifest", metavar="SHA256", help="refuse a bundle with another digest")
     return top
 
 
@@ -103,7 +105,7 @@ def sums(path: Path) -> dict[str, str]:
     """Digest by name, from a file in the form of `sha256sum`.
 
     Raises:
-        RefusedError: it is not there, or not of that form.
+        RefusedError: it is missing or has another format.
     """
     try:
         rows = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -113,38 +115,38 @@ def sums(path: Path) -> dict[str, str]:
 
 
 def verify(root: Path, digest: str | None = None) -> str:
-    """The digest of the manifest, where every file below `root` is what it says and no other is
-    there. `digest`: the one that is asked for.
+    """Verify that the files below `root` are exactly those of the manifest; returns its digest.
+    `digest`: the required one.
 
     Raises:
-        RefusedError: a file is missing, changed, or not of the bundle.
+        RefusedError: a file is missing, changed, or does not belong to the bundle.
     """
     listed = sums(root / SUMS)
     manifest = sha256(root / SUMS)
     if sums(root / SUMS_DIGEST).get(SUMS) != manifest:
-        raise RefusedError(f"{SUMS} is not what was made; copy the bundle again")
+        raise RefusedError(f"{SUMS} was changed; copy the bundle again")
     if digest is not None and digest != manifest:
         raise RefusedError(f"this is another bundle: its {SUMS} has the digest {manifest}")
     for path in sorted(_files(root)):
         name = path.relative_to(root).as_posix()
         if path.is_symlink() or name not in listed:
-            raise RefusedError(f"{name} is not of this bundle; remove it")
+            raise RefusedError(f"{name} does not belong to this bundle; remove it")
     for name, wanted in sorted(listed.items()):
         path = root / name
         if not path.is_file():
             raise RefusedError(f"{name} is missing; copy the bundle again")
         if sha256(path) != wanted:
             raise RefusedError(
-                f"{name} was changed: its SHA-256 is not the manifest's; nothing is run"
+                f"{name} was changed: its SHA-256 is not the manifest's; copy the bundle again"
             )
     return manifest
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """What lies in a bundle, without its manifest and what runs left behind."""
+    """The files of a bundle, without its manifest and files left by runs."""
     for base, folders, names in os.walk(root):
         here = Path(base)
-        if "__pycache__" in folders:  # Python would take it for what is compiled of the sources
+        if "__pycache__" in folders:  # Python would use these compiled files
             _remove(here / "__pycache__")
             folders.remove("__pycache__")
         if here == root:
@@ -156,17 +158,17 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, although another run may write into it just now."""
+    """Remove a folder, even if another run is writing into it."""
     for _ in range(9):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
-    raise RefusedError(f"{folder} cannot be removed, and is not of this bundle")
+    raise RefusedError(f"{folder} does not belong to this bundle and cannot be removed")
 
 
 def _is_left_by_runs(name: str) -> bool:
-    """Whether a file at the top may be there: the manifest, what a run leaves, also one that was
-    killed while it wrote, and what a scheduler writes."""
+    """Whether a top-level file is allowed: the manifest, files of runs (also temporary ones of
+    killed runs), and files of schedulers."""
     own = name in (SUMS, SUMS_DIGEST, UNPACKED, DETACHED) or _is_of(name, RESULTS, SUMMARY, DONE)
     return own or name.endswith((".out", ".err", ".log"))
 
@@ -177,7 +179,7 @@ def _is_of(name: str, *written: str) -> bool:
 
 
 def _has_results(folder: Path) -> bool:
-    """Whether a folder has nothing but what `--results` leaves."""
+    """Whether a folder has only files of `--results`."""
     return not folder.is_symlink() and all(
         path.is_file() and not path.is_symlink() and _is_of(path.name, RESULTS, SUMMARY)
         for path in folder.iterdir()
@@ -185,7 +187,7 @@ def _has_results(folder: Path) -> bool:
 
 
 def lock(file: IO[Any], *, wait: bool = False) -> bool:
-    """Take the lock on an open file; whether nobody else, here or on another machine, has it.
+    """Lock an open file; False if another process, here or on another machine, has the lock.
 
     Raises:
         OSError: this file system has no locks.
@@ -198,7 +200,7 @@ def lock(file: IO[Any], *, wait: bool = False) -> bool:
 
 
 class JoinedParts:
-    """Parts, read as the one file that they were."""
+    """Reads the parts as one file."""
 
     def __init__(self, parts: Sequence[Path]) -> None:
         self._chunks = self._read(parts)
@@ -220,7 +222,7 @@ class JoinedParts:
 
 
 def unpack(folder: Path) -> Path:
-    """Unpack the parts that lie in `folder` beside them, unless that was done; where to.
+    """Unpack the parts in `folder` beside them, unless that was done; returns the new folder.
 
     Raises:
         RefusedError: there is no bundle, or a part is missing or damaged.
@@ -229,16 +231,16 @@ def unpack(folder: Path) -> Path:
     if len(lists) != 1:
         many = ", ".join(path.name for path in lists)
         raise RefusedError(
-            f"several bundles lie here ({many}); put each into a folder of its own"
+            f"several bundles in {folder} ({many}); put each into a separate folder"
             if lists
-            else f"no bundle lies here: neither {SUMS} nor a list of parts, *{PARTS}"
+            else f"no bundle in {folder}: neither {SUMS} nor a list of parts, *{PARTS}"
         )
     into = folder / TOP
     digest = sha256(lists[0])
     if not _is_unpacked(into, digest):
         with (folder / f"{TOP}.lock").open("a") as file:
             _wait_for(file)
-            if not _is_unpacked(into, digest):  # by the run that was waited for
+            if not _is_unpacked(into, digest):  # another run may have unpacked it meanwhile
                 _unpack(lists[0], into)
     return into
 
@@ -248,28 +250,28 @@ def _is_unpacked(into: Path, digest: str) -> bool:
 
 
 def _wait_for(file: IO[Any]) -> None:
-    """Hold a lock as soon as no other run does.
+    """Wait for a lock and take it.
 
     Raises:
         RefusedError: this file system has no locks.
     """
     try:
         if not lock(file):
-            print("another run unpacks; waiting for it", file=sys.stderr, flush=True)
+            print("waiting for another run that unpacks the bundle", file=sys.stderr, flush=True)
             lock(file, wait=True)
     except OSError as error:
         raise RefusedError(
-            f"no lock can be taken in {Path(file.name).parent} ({error.strerror}); copy the bundle "
+            f"cannot lock a file in {Path(file.name).parent} ({error.strerror}); copy the bundle "
             "to another file system"
         ) from None
 
 
 def _unpack(parts_list: Path, into: Path) -> None:
-    """Verify the parts that are listed, and unpack them; raises as `unpack`."""
+    """Verify the listed parts and unpack them; raises as `unpack`."""
     folder, listed = parts_list.parent, sums(parts_list)
     missing = [name for name in listed if not (folder / name).is_file()]
     if missing:
-        raise RefusedError(f"{', '.join(missing)} of {len(listed)} files is missing; copy it, too")
+        raise RefusedError(f"missing {', '.join(missing)} of {len(listed)} files; copy it, too")
     print(f"verifying {len(listed)} files of {parts_list.name}", file=sys.stderr, flush=True)
     for name, wanted in listed.items():
         if sha256(folder / name) != wanted:
@@ -281,9 +283,9 @@ def _unpack(parts_list: Path, into: Path) -> None:
     print(f"unpacking {len(parts)} parts", file=sys.stderr, flush=True)
     try:
         _extract(JoinedParts(parts), fresh)
-        for name in ("run.py", SUMS, SUMS_DIGEST):  # tarfile takes what is no header for the end
+        for name in ("run.py", SUMS, SUMS_DIGEST):  # tarfile treats an invalid header as the end
             if not (fresh / TOP / name).is_file():
-                raise RefusedError(f"the archive ends early, without {name}; make it again")
+                raise RefusedError(f"the archive is truncated: it lacks {name}; make it again")
         (fresh / TOP / UNPACKED).write_text(sha256(parts_list))
         shutil.rmtree(into, ignore_errors=True)
         os.replace(fresh / TOP, into)
@@ -297,7 +299,7 @@ def _extract(source: JoinedParts, into: Path) -> None:
             for member in archive:
                 name = PurePosixPath(member.name)
                 if not member.isreg() or name.is_absolute() or ".." in name.parts:
-                    raise RefusedError(f"{member.name} is no plain file of a bundle")
+                    raise RefusedError(f"{member.name} is not a regular file of a bundle")
                 path = into / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 content = archive.extractfile(member)
@@ -309,7 +311,7 @@ def _extract(source: JoinedParts, into: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Verify, then hand over to the bundle's own modules; its exit code."""
+    """Verify the bundle, then run its modules; returns the exit code."""
     args = parser().parse_args(argv)
     sys.dont_write_bytecode = True
     root = Path(__file__).resolve().parent
@@ -321,7 +323,7 @@ def main(argv: Sequence[str]) -> int:
             return wait(into, args.wait, args.results)
         if not (root / SUMS).exists():
             script = unpack(root) / "run.py"
-            # What is left goes beside the parts.
+            # Output goes beside the parts.
             words = [*argv, *(() if args.into else ("--into", str(root)))]
             os.execv(sys.executable, [sys.executable, str(script), *words])
         print("verifying the bundle", file=sys.stderr, flush=True)
@@ -337,7 +339,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"run.py: {error.filename}: {error.strerror}", file=sys.stderr)
         return 3
     args.cell = list(dict.fromkeys(args.cell or cells))
-    # `packaging` out of its wheel, for this Python need not have it.
+    # `packaging` from its wheel, because this Python may not have it.
     sys.path[:0] = [str(root), str(sorted(root.glob("wheels/packaging-*-none-any.whl"))[-1])]
     from mcore_compat.offline.node import cell_run, detached
     from mcore_compat.offline.node.environment import NodeRun
@@ -349,7 +351,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_bytes(data)
@@ -357,14 +359,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def wait(into: Path, seconds: float, results: str | None) -> int:
-    """Follow a detached run for `seconds` at most, and copy what it left; its exit code, or
+    """Follow a detached run for at most `seconds` and copy its results; returns its exit code, or
     `RUNNING`.
 
     Raises:
-        RefusedError: none was detached here.
+        RefusedError: there is no detached run.
     """
     if not (into / DETACHED).exists():
-        raise RefusedError(f"no run was detached in {into}")
+        raise RefusedError(f"there is no detached run in {into}")
     deadline = time.monotonic() + seconds
     log, shown = into / LOG, 0
     while True:
@@ -385,7 +387,7 @@ def wait(into: Path, seconds: float, results: str | None) -> int:
     try:
         return int((into / DONE).read_text())
     except (OSError, ValueError):
-        print("run.py: the run died before its end; what it left is kept", file=sys.stderr)
+        print("run.py: the run was killed; its results so far are kept", file=sys.stderr)
         return 3
 
 

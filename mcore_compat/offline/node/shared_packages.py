@@ -1,7 +1,7 @@
-"""On the other machine: large packages, installed once for all cells that have the same wheels.
+"""On the node: installs large packages once for all cells that have the same wheels.
 
-A layer is a folder that cells see behind their own packages and before those of the base. It is
-named by the hashes of what is in it, and stays for the next run of the bundle's folder.
+A layer is a folder on a cell's path, after its own packages and before those of the base. Its name
+comes from the hashes of its wheels; it is kept for the next run in the bundle's folder.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mcore_compat.offline.node.install import Installer, Package, fill
 from mcore_compat.offline.node.run_script import lock
 
 LEAST = 50_000_000
-"""Bytes, unpacked, from which on it is worth it."""
+"""Minimum unpacked bytes of a layer."""
 
 
 def groups(root: Path, packages: Iterable[Package]) -> list[list[Package]]:
-    """The packages by the folder that they must lie in together: TE's three wheels are one package
-    to Python, and look for each other there."""
+    """Group packages that must share a folder: TE's three wheels are one Python package, and find
+    each other there."""
     groups: list[tuple[set[str], list[Package]]] = []
     for package in sorted(packages, key=lambda p: str(p["name"])):
         names = {member.filename.split("/")[0] for member in _members(root, package)}
@@ -37,8 +37,8 @@ def groups(root: Path, packages: Iterable[Package]) -> list[list[Package]]:
 
 
 def shared(root: Path, packages: Sequence[Package], least: int = LEAST) -> list[list[Package]]:
-    """Those of the groups that are worth a layer, and may be one: what has commands of its own
-    belongs into an environment, which has the folder for them."""
+    """The groups to install as layers: large enough, and without commands, which must be in an
+    environment's `bin` folder."""
     return [
         group
         for group in groups(root, packages)
@@ -48,16 +48,16 @@ def shared(root: Path, packages: Sequence[Package], least: int = LEAST) -> list[
 
 
 def layer(installer: Installer, python: Path, packages: Sequence[Package], folder: Path) -> Path:
-    """The layer of these packages in `folder`, installed by the first cell that asks.
+    """The layer of these packages in `folder`, installed by the first cell that needs it.
 
     Raises:
-        InfrastructureError: they were not installed, or the disk has no room for them.
+        InfrastructureError: the installation failed, or the disk is too small.
     """
     hashes = sorted(digest for package in packages for digest in package["files"].values())
     place = folder / files.sha256_bytes("\n".join(hashes).encode())[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(".lock").open("a") as file:
-        lock(file, wait=True)  # a cell beside this one installs it
+        lock(file, wait=True)  # another cell may be installing it
         if not place.is_dir():
             part = place.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,22 @@
+"""`python -m words [--everything]`: the words of the list in user-facing text; code 1 if any."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import words
+
+
+def main(argv: list[str]) -> int:
+    root = Path(__file__).resolve().parents[2]
+    found = list(words.check(root, words.read(), everything="--everything" in argv))
+    for finding in found:
+        print(finding)
+    if found:
+        print(f"{len(found)} words to replace; the list and its exceptions: tests/words/words.toml")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
