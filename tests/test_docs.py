@@ -206,7 +206,7 @@ def refused_in(text: str) -> list[str]:
     return [word for word in refused() if re.search(rf"\b{re.escape(word)}\b", text, re.I)]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "gpu-run.md"], ids=name_of)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_words_are_plain(page: Path) -> None:
     text = re.sub(r"^<!--.*-->$", "", docs_support.prose(page), flags=re.M)
     before, _, table = text.partition("| say | not |\n")
