@@ -1,1 +1,1 @@
-"""Measurements behind docs/benchmarks.md; side by side with what a user would otherwise do."""
+"""The measurements in docs/benchmarks.md, each compared with the obvious alternative."""

@@ -1,7 +1,7 @@
 """`nox -s bench -- [NAME ...]`: measure, print a table, write benchmarks/results.json.
 
-Each row compares the tool with the obvious alternative in the same run. Nothing here is a test:
-a slow machine gives slower figures, not a failure. A limit that is passed is marked.
+Each row compares the tool with the obvious alternative in the same run. These are not tests:
+a slow machine gives slower figures, not a failure. A figure above its limit is marked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mcore_compat.run.context import context
 
 REPEATS = 5
 SAMPLE = 40
-"""Every so many of all combinations."""
+"""One of so many combinations is measured."""
 
 SUITES = 3
 CELL = "compat-0.16-modelopt0.41"
@@ -84,8 +84,7 @@ def listing() -> list[Row]:
 
 
 def fresh() -> list[Row]:
-    """A cell in which nothing changed since this machine's own run says so, from the shell prompt
-    and back."""
+    """The whole command for a cell in which nothing changed since this machine's own run."""
     processes.run([_nox(), "-s", CELL], timeout=1800, cwd=HERE.root)
     seconds = timed([_nox(), "-s", CELL])
     return [
@@ -111,7 +110,7 @@ def suite() -> list[Row]:
     return [
         Row(
             name="suite",
-            what=f"{CELL}: {len(checks)} checks without a GPU, environment there; median of "
+            what=f"{CELL}: {len(checks)} checks without a GPU, environment exists; median of "
             f"{SUITES}, from {spread} s",
             value=statistics.median(seconds),
             unit="s",
@@ -124,7 +123,7 @@ def suite() -> list[Row]:
 
 @contextlib.contextmanager
 def _home_of_its_own() -> Iterator[None]:
-    """Within, environments are made in a folder beside the real ones, on the same file system."""
+    """Make environments in a folder beside the real ones, on the same file system."""
     kept = files.home()
     with tempfile.TemporaryDirectory(dir=kept) as folder:
         os.environ["MCORE_COMPAT_HOME"] = folder
@@ -135,13 +134,13 @@ def _home_of_its_own() -> Iterator[None]:
 
 
 def _nothing(line: str) -> None:
-    """Progress is not what is measured."""
+    """Swallow a progress line."""
 
 
 def environment() -> list[Row]:
     """A second environment of one cell, made by the tool itself on a warm cache.
 
-    Beside it what the first one takes alone, and the time to see that one is there already.
+    Compared with the disk of the first one, and with the time to find that one exists already.
     """
     here = context()
     cell = combinations.named(CELL, here.matrix, here.releases)
@@ -175,7 +174,7 @@ def environment() -> list[Row]:
             value=statistics.median(made),
             unit="s",
             limit=2.0,
-            alternative="to see that it is there already",
+            alternative="to find that it exists already",
             alternative_value=statistics.median(again),
         ),
         Row(
@@ -191,11 +190,11 @@ def environment() -> list[Row]:
 
 
 def static() -> list[Row]:
-    """The static pass over a sample of all combinations, offline, none answered before."""
+    """The static pass over a sample of all combinations, offline, with no answer cached."""
     here = context()
     cells = list(combinations.product(here.matrix, here.releases))[::SAMPLE]
     cell = combinations.named(CELL, here.matrix, here.releases)
-    # What is measured is offline and warm: whatever this machine lacks is asked for first.
+    # The measurement is offline and warm: download first what this machine lacks.
     resolvability.sweep(cells, here.matrix, here.releases, offline=False, jobs=2, say=_nothing)
     resolution.make(cell, here.matrix, here.releases, uv=here.uv, run=processes.run)
     store = files.home() / "metadata"
@@ -229,7 +228,7 @@ def static() -> list[Row]:
         ),
         Row(
             name="static again",
-            what="the same, all answered before",
+            what="the same, all answers cached",
             value=seconds[1],
             unit="s",
             limit=0.07,
@@ -238,7 +237,7 @@ def static() -> list[Row]:
 
 
 def nothing() -> list[Row]:
-    """`nox -s matrix` over all declared cells where there is nothing to do."""
+    """`nox -s matrix` over all declared cells, with nothing to do."""
     argv: list[str | os.PathLike[str]] = [_nox(), "-s", "matrix"]
     plan = processes.run([*argv, "--", "--dry-run"], timeout=600, cwd=HERE.root)
     idle = "\n0 cells to run" in plan.output
@@ -261,12 +260,12 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "site": site,
 }
 LONG = ("side-by-side", "site")
-"""Only where they are named: the one takes most of an hour, the other needs chromium."""
+"""Run only if named: the first takes most of an hour, the second needs chromium."""
 
 
 def show(row: Row) -> str:
     """One line of the table."""
-    mark = "ok" if row.value <= row.limit else "PASSED ITS LIMIT"
+    mark = "ok" if row.value <= row.limit else "ABOVE ITS LIMIT"
     figure = f"{row.name:<12} {row.value:>9.2f} {row.unit:<3}"
     line = f"{figure} (limit {row.limit:g}) {mark}: {row.what}"
     if row.alternative_value is not None:
@@ -286,7 +285,7 @@ def main() -> None:
         rows = BENCHMARKS[name]()
         for row in rows:
             print(show(row), flush=True)
-        keep(rows)  # a later one that fails takes nothing away
+        keep(rows)  # at once: a later benchmark may fail
 
 
 def keep(rows: Sequence[Row]) -> None:

@@ -1,4 +1,4 @@
-"""What a measurement is, and how disk is counted."""
+"""The row of a measurement, and how disk use is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HERE = Workspace(Path(__file__).resolve().parents[1])
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measured thing. `limit` is what the project promises, in the same unit."""
+    """One measured figure. `limit` is what the project promises, in the same unit."""
 
     name: str
     what: str

@@ -27,7 +27,7 @@ def order() -> dict[str, int]:
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """By name: the file of each module."""
+    """The file of each module, by name."""
     found = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
@@ -36,7 +36,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules of the package that a file imports, wherever in it, but not for types alone."""
+    """The modules of the package that a file imports anywhere, except under TYPE_CHECKING."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -69,7 +69,7 @@ def main() -> None:
         below = ", ".join(f"{b} {n}" for (a, b), n in sorted(arrows.items()) if a == name)
         count = sum(room(module) == name for module in known)
         print(f"{name or '(top)':14} {count:3} modules {sizes[name]:6} lines  uses {below or '-'}")
-    # What the contract does not know is neither above nor below.
+    # A room that the contract does not name is neither above nor below.
     up = [(a, b, n) for (a, b), n in sorted(arrows.items()) if a in floors and b in floors]
     up = [(a, b, n) for a, b, n in up if floors[a] >= floors[b]]
     print(f"{len(known)} modules, {sum(sizes.values())} lines, {len(rooms)} rooms")

@@ -1,4 +1,4 @@
-"""Code of 100,000 lines, made up of real names of the packages, held against a cell."""
+"""`scan` of 100,000 generated lines, which use real names of the packages, against a cell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELL = "0.16-modelopt0.41"
 
 
 def scanning() -> list[Row]:
-    """The command, from the shell prompt and back; beside it, to parse the same code."""
+    """The whole command, compared with parsing the same code."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_code(folder)

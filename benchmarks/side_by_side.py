@@ -1,12 +1,12 @@
 """This tool beside plain nox with virtualenv and pip, tox with tox-uv, and riot.
 
-The same three cells for each: the same pins with the same hashes, the same locally built wheels,
-the same suite. Figures, each over all three cells, in seconds but for the disk:
+Each tool runs the same three cells, with the same pins and hashes, locally built wheels and suite.
+Figures, each over all three cells, in seconds except for disk:
 
-- cold: no environment and an empty package cache, to the answer of one check
-- warm: no environment, the package cache as the cold run left it, to the answer of one check
-- again: everything there, to the answer of one check; the median of three
-- unchanged: what a user waits for who types the same command once more after a whole run
+- cold: no environment and an empty package cache, until one check has its outcome
+- warm: no environment, the package cache as the cold run left it, until one check has its outcome
+- again: everything in place, until one check has its outcome; the median of three
+- unchanged: the same command once more after a whole run
 - disk: of the three environments, hard links counted once
 - further disk: what an environment adds to those before it, the mean of the second and the third
 """
@@ -32,7 +32,7 @@ from mcore_compat.run import engine, pipeline
 from mcore_compat.run.context import context
 
 CELLS = ("compat-0.9-modelopt0.21", "compat-0.10-modelopt0.23", "compat-0.11-modelopt0.25")
-"""Their suites are the shortest: what is left is the tools' own time."""
+"""Cells with the shortest suites, so that the tools' own time dominates."""
 
 CHECK = "import-packages"
 LIMIT_S = 3600.0
@@ -79,7 +79,7 @@ class Tool:
     """`prepare` writes the tool's files into its folder; `argv` runs all cells from there.
 
     `whole` are variables for a run of the whole suite, `check` for one check; `reuse` is added to
-    `argv` once environments are there.
+    `argv` once environments exist.
     """
 
     name: str
@@ -248,7 +248,7 @@ def measure(tool: Tool, work: Work, folder: Path) -> dict[str, float]:
     def run(*, one: bool, reuse: bool) -> float:
         words, more = tool.only(one)
         argv = [*tool.argv, *(tool.reuse if reuse else ()), *words]
-        os.sync()  # what is still to be written is the last run's
+        os.sync()  # pending writes belong to the last run
         work.launched.write_text("")
         done = processes.run(argv, timeout=LIMIT_S, env={**base, **more}, cwd=cwd)
         started = set(work.launched.read_text().split())
@@ -282,7 +282,7 @@ def _disk(folder: Path) -> dict[str, float]:
 
 
 def side_by_side() -> list[Row]:
-    """A row a figure; the others' figures are told beside ours."""
+    """A row for each figure, with the other tools' figures beside ours."""
     here = context()
     kept = {
         path: path.read_bytes()

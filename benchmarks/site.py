@@ -35,7 +35,7 @@ _FILTER = """([name, value]) => {
 
 
 def site() -> list[Row]:
-    """The whole way from evidence to pages, in a process of its own; then the page in chromium."""
+    """From results to pages, in a separate process; then the first page in chromium."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "evidence", Path(folder) / "reports"
         synthetic.evidence_of(CELLS, source)
@@ -86,7 +86,7 @@ def site() -> list[Row]:
 
 
 def _in_browser(path: Path) -> tuple[float, list[float]]:
-    """Seconds until the page is there, and milliseconds of each filter."""
+    """Seconds until the page is loaded, and milliseconds of each filter."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")

@@ -1,4 +1,4 @@
-"""A matrix of thousands of cells, made of real evidence with changed pins. Nothing of it is
+"""A matrix of thousands of cells, made from real results with changed pins. Nothing of it is
 published: it lies in a temporary folder, and its releases do not exist.
 
 `python -m benchmarks.synthetic EVIDENCE-FOLDER OUT-FOLDER` makes report and site of such a folder,
@@ -35,12 +35,12 @@ STACKS = (None, ("2.30", "2.20"), ("2.31", "2.20"), ("2.31", "2.21"), ("2.32", "
 """TE and torch; None: the default stack. 25 × 40 × 5 is 5,000."""
 
 ODD = 50
-"""Every so many cells fail from a cause of their own."""
+"""One of so many cells fails from a separate cause."""
 
 
 def evidence_of(count: int, folder: Path) -> None:
-    """Write evidence of `count` cells: each is that of the real cell that stands at the same place
-    between the oldest and the newest, with other pins, durations and here and there a message."""
+    """Write results of `count` cells: each is copied from the real cell at the same place between
+    the oldest and the newest, with other pins and durations, and some with another message."""
     paths = sorted(HERE.results.glob("compat-*/main.host.json"))
     real = [json.loads(path.read_text()) for path in paths]
     by_pair = {tuple(series_of(row["pins"][axis]) for axis in AXES[:2]): row for row in real}
@@ -98,7 +98,7 @@ def known(found: Mapping[str, evidence.Evidence], real: Releases) -> Releases:
 
 
 def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
-    """Report and site from the evidence below `source`, written below `out`."""
+    """Write report and site from the results below `source`, into `out`."""
     started, wall = time.process_time(), time.monotonic()
 
     def lap(what: str) -> None:

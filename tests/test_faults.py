@@ -303,7 +303,7 @@ def test_kinds_that_were_asked_again_have_their_rows_anew(tmp_path: Path) -> Non
     well = [Verdict(kind="planted", number=0, command="run", findings=())]
     made = score.renewed(score.of(well, {"planted": kind()}, {}, 7), path)
     assert (made["tried"], made["again"], score.failed(made)) == (2, ["planted"], False)
-    assert "asked again after all others, as often: `planted`" in score.rendered(made)
+    assert "run again after all others, as often: `planted`" in score.rendered(made)
     assert "again" not in score.rendered(score.of(first[1:], {"other": kind("other")}, {}, 7))[600:]
     for later in (score.of(well, {"planted": kind()}, {}, 8), score.of([], {"x": kind()}, {}, 7)):
         with pytest.raises(ValueError, match="run all of them"):

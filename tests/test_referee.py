@@ -245,11 +245,11 @@ def test_the_table_is_held_against_what_the_tags_ask() -> None:
         f"core_v0.9.0: not in the table: {digest} test assert one"
     ]
     [gone] = asserts.problems(table_of(row(digest, "0123456789ab")), found)
-    assert gone == "0123456789ab is asked by no tag: Group: what"
+    assert gone == "0123456789ab is in no tag: Group: what"
     [more] = asserts.problems(table_of(row(digest), count=2), found)
     assert more == "core_v0.9.0: 1 assertions, the table says 2"
     [tags] = asserts.problems(table_of(row(digest, tags="0.10")), found)
-    assert tags == "Group: what: asked by 0.9, the table says 0.10"
+    assert tags == "Group: what: in 0.9, the table says 0.10"
     [twice] = asserts.problems(table_of(row(digest), row(digest)), found)
     assert twice.startswith(f"{digest} is in two rows")
 

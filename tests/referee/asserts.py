@@ -4,8 +4,8 @@
 `python tests/referee/asserts.py CHECKOUT --list TAG`  the assertions of one tag, with digests
 `python tests/referee/asserts.py --markdown`           the table, from asserts.toml alone
 
-Exit code: 0 where the table is complete and holds nothing that no tag asks, 1 where not,
-2 where the input is wrong.
+Exit code: 0 if the table is complete and has nothing that no tag has, 1 if not, 2 if the input is
+wrong.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def ranges(wanted: Iterable[str], tags: Sequence[str]) -> str:
 
 
 def problems(table: Table, found: ByTag) -> list[str]:
-    """In words, where the table is not what the tags' test files ask; empty where it is."""
+    """The differences between the table and the tags' test files, in words; empty if none."""
     tags = [tag["name"] for tag in table["tag"]]
     said = []
     by_id: dict[str, list[str]] = {}
@@ -79,16 +79,16 @@ def problems(table: Table, found: ByTag) -> list[str]:
             if digest in rows:
                 said.append(f"{digest} is in two rows: {rows[digest]} | {what}")
             if digest not in by_id:
-                said.append(f"{digest} is asked by no tag: {what}")
+                said.append(f"{digest} is in no tag: {what}")
             rows[digest] = what
         is_in = ranges((tag for digest in row["ids"] for tag in by_id.get(digest, ())), tags)
         if is_in != row["tags"]:
-            said.append(f"{what}: asked by {is_in}, the table says {row['tags']}")
+            said.append(f"{what}: in {is_in}, the table says {row['tags']}")
         how = row.get("how", ASKED)
         if how not in (ASKED, PARTLY, NOT) or (how == NOT) == bool(row.get("check")):
             said.append(f"{what}: {how!r} does not go with check {row.get('check')!r}")
         if how != ASKED and not row.get("ours"):
-            said.append(f"{what}: why it is not asked as a whole is not said")
+            said.append(f"{what}: no reason why it is not covered as a whole")
     for name in tags:
         said += [
             f"{name}: not in the table: {one.id} {one.where} {one.kind} {one.text}"
@@ -138,12 +138,16 @@ def as_markdown(table: Table) -> str:
     counts = [f"{series(tag['name'])}: {tag['assertions']}" for tag in table["tag"]]
     lines = [f"Assertions by tag: {', '.join(counts)}.", ""]
     for group in table["group"]:
-        lines += [f"## {group['name']}", "", "| upstream asks | tags | our check | ours |"]
+        lines += [
+            f"## {group['name']}",
+            "",
+            "| upstream requires | tags | our check | what ours adds or lacks |",
+        ]
         lines.append("| --- | --- | --- | --- |")
         lines += [_line(row) for row in group["row"]]
         lines.append("")
     lines += ["## Other test files that name ModelOpt", ""]
-    lines += ["| file | tags | tests | what they ask of ModelOpt | ours |"]
+    lines += ["| file | tags | tests | what they require of ModelOpt | our check |"]
     lines.append("| --- | --- | --- | --- | --- |")
     for one in table["file"]:
         path = one["paths"][-1].removeprefix("tests/unit_tests/")
@@ -154,7 +158,7 @@ def as_markdown(table: Table) -> str:
 
 def _line(row: Mapping[str, Any]) -> str:
     checks = ", ".join(f"`{name}`" for name in row.get("check", "").split(", ") if name)
-    how = {ASKED: "", PARTLY: "**partly**", NOT: "**not asked**"}[row.get("how", ASKED)]
+    how = {ASKED: "", PARTLY: "**partly**", NOT: "**not covered**"}[row.get("how", ASKED)]
     ours = ": ".join(part for part in (how, row.get("ours", "")) if part)
     return f"| {row['what']} | {row['tags']} | {checks} | {ours} |"
 

@@ -1,10 +1,10 @@
-"""Draws outcomes of published results by a seed, for somebody to repeat by hand.
+"""Draw outcomes of published results by a seed, for somebody to repeat by hand.
 
     python tests/referee/draw.py SEED COUNT [FOLDER]
 
-One line each: the cell, the check, what is published of it. Drawn are checks that made an
-assertion or say that a release lacks something, of `main.host.json` below `reports/results`; each
-kind of check at most once before any is drawn twice, so that the rare ones have their turn.
+Prints a line for each: the cell, the check, the published outcome. It draws from the checks in
+`main.host.json` below `reports/results` that made an assertion or found that the release lacks the
+feature; no kind of check is drawn twice before each was drawn once, so that rare kinds appear.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def results(folder: Path) -> Iterator[Evidence]:
 
 
 def published(folder: Path, suite: str | None = None) -> Iterator[tuple[str, str, str]]:
-    """`(cell, check, outcome)` of each check that was asked; `suite`: of results of that digest."""
+    """`(cell, check, outcome)` of each check that ran; `suite`: only results of that suite's digest."""
     for result in results(folder):
         if suite is None or result.suite == suite:
             for check in result.checks:
@@ -47,7 +47,7 @@ def published(folder: Path, suite: str | None = None) -> Iterator[tuple[str, str
 
 
 def newest(folder: Path) -> str:
-    """The digest of the suite by which the result that was taken last was made.
+    """The digest of the suite that made the newest result.
 
     Raises:
         ValueError: there is no result.

@@ -1,10 +1,10 @@
-"""Runs upstream's test file inside a cell, each test in a process of its own.
+"""Run upstream's test file inside a cell, each test in its own process.
 
 `<the cell's python> in_cell.py --suite FOLDER --tools FOLDER --file FILE --report FILE`
 
 The packages under test are those of the cell. Upstream's helpers that need a GPU or a whole
-checkout (its process group, its folder for checkpoints) are replaced by the same surroundings
-that the suite builds models in: one rank, gloo, the CUDA stand-in. The test file is not changed.
+checkout (its process group, its folder for checkpoints) are replaced by what the suite uses to
+build models: one rank, gloo, the CUDA stand-in. The test file is not changed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def named_folder(name: str | Path, sync: bool = True) -> Iterator[Path]:
 def put_helpers() -> None:
     """Make the two modules that the test file imports its helpers from."""
     for name in ("tests", HELPERS, f"{HELPERS}.test_utilities", f"{HELPERS}.dist_checkpointing"):
-        sys.modules[name] = ModuleType(name, "Surroundings for upstream's test file.")
+        sys.modules[name] = ModuleType(name, "Helpers for upstream's test file.")
     sys.modules[f"{HELPERS}.test_utilities"].Utils = Utils  # type: ignore[attr-defined]
     sys.modules[f"{HELPERS}.dist_checkpointing"].TempNamedDir = named_folder  # type: ignore[attr-defined]
 
@@ -119,7 +119,7 @@ class Referee:
 
 
 NO_NUMBER = "must be int, not torch.device"
-"""What is said where the stand-in's current device, which is the CPU, is taken for the number of a
+"""The message when the stand-in's current device, which is the CPU, is used as the number of a
 GPU."""
 
 

@@ -116,7 +116,7 @@ def verdict_of(upstream: str, ours: str) -> str:
     if (upstream, ours) in _SAME:
         return AGREE
     # A test that stopped says nothing of what came after, one that was skipped nothing at all;
-    # a check that was not asked does not contradict a test that passed.
+    # a check that did not run does not contradict a test that passed.
     if upstream in ("stopped", "skipped") or (upstream, ours) == ("passed", "needs-gpu"):
         return NOT_COMPARED
     return DIFFER

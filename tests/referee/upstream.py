@@ -4,11 +4,11 @@
 
 CHECKOUT is a git repository of Megatron-LM, with or without a work tree; TAG one of its tags.
 Each CELL needs its environment on this machine and a result for the device class `host`; with
-`--fresh` the suite is asked there and then. A path in place of a CELL is an environment of
-one's own, of which there is no result: `--fresh` goes without saying.
+`--fresh` the suite runs instead. A path in place of a CELL is an environment of your own, which
+has no result: `--fresh` is implied.
 
-Exit code: 0 where nothing differs, 1 where something does, a test has no check of ours, or
-nothing was compared, 2 where the input is wrong.
+Exit code: 0 if nothing differs, 1 if something does, a test has no check of ours, or nothing was
+compared, 2 if the input is wrong.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def place_of(cell: str, context: Context, *, fresh: bool) -> Place:
     """The environment of a cell, or the one in a folder.
 
     Raises:
-        UsageError: there is none, or it has no result and the suite is not asked.
+        UsageError: there is none, or it has no result and the suite is not run.
     """
     if "/" in cell:
         place = Place(Path(cell).name, Path(cell).absolute(), None)
@@ -108,7 +108,7 @@ def published(path: Path) -> tuple[str, dict[str, mapping.Ours]]:
 
 
 def asked_now(folder: Path, place: Place, context: Context) -> tuple[str, dict[str, mapping.Ours]]:
-    """As `published`, of the suite run now, as far as upstream's tests ask the same.
+    """As `published`, of the suite run now, for the checks that upstream's tests have, too.
 
     Raises:
         CompatError: it did not come to its end.
@@ -128,7 +128,7 @@ def asked_now(folder: Path, place: Place, context: Context) -> tuple[str, dict[s
         for one in told
         if one["event"] == "check"
     }
-    return f"asked now, by the suite {MAIN.digest(suite)[:12]}", checks
+    return f"run now, by the suite {MAIN.digest(suite)[:12]}", checks
 
 
 def referee(
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkout", type=Path, metavar="CHECKOUT")
     parser.add_argument("tag", metavar="TAG")
     parser.add_argument("cells", nargs="+", metavar="CELL")
-    parser.add_argument("--fresh", action="store_true", help="ask the suite now")
+    parser.add_argument("--fresh", action="store_true", help="run the suite now")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--summary", action="store_true", help="print a row of Markdown a cell")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one test")

@@ -70,7 +70,7 @@ for _name, _when in (
 for _name, _seconds in (("epoch", 0.0), ("future", 32_503_680_000.0)):
     add(
         f"clock-files-of-the-{_name}",
-        "all files say that they were changed at an odd time",
+        "all files have an odd modification time",
         (*RUNS, "report", "show"),
         partial(_modified, seconds=_seconds),
         share=0.5,

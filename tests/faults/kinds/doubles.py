@@ -26,7 +26,7 @@ TWICE = ("run", "run broken", "run new", "run unlocked", "run bare", "matrix", "
 for _name in (*TWICE, "lock", "collect", "bundle"):
     add(
         f"double-{_name.replace(' ', '-')}",
-        f"`{_name}` runs twice at a time",
+        f"`{_name}` runs twice at the same time",
         (_name,),
         partial(_also, other=_name),
         share=0.7,
@@ -43,7 +43,7 @@ for _name, _other in (
 ):
     add(
         f"double-{_name}-and-{_other.replace(' ', '-')}",
-        f"`{_name}` and `{_other}` run at a time",
+        f"`{_name}` and `{_other}` run at the same time",
         (_name,),
         partial(_also, other=_other),
         share=0.4,

@@ -96,12 +96,18 @@ def _locked_file(trial: Trial, *, name: str) -> Iterator[Launch]:
 for _name, _what, _do, _files, _commands in (
     ("file-deleted", "a file of an installed package is deleted", _delete, _code, RUN),
     ("file-cut", "a file of an installed package is cut", _cut, _code, RUN),
-    ("file-nonsense", "a file of an installed package is nonsense", _nonsense, _code, RUN),
+    (
+        "file-nonsense",
+        "a file of an installed package is overwritten with nonsense",
+        _nonsense,
+        _code,
+        RUN,
+    ),
     ("no-metadata", "an installed package has no METADATA", _delete, _metadata, RUN),
     ("no-dist-info", "an installed package has no dist-info", _delete, _infos, RUN),
     ("no-python", "the environment has no Python", _delete, _python, RUN),
     ("python-nonsense", "the environment's Python cannot be run", _nonsense, _python, RUN),
-    ("no-pyvenv", "pyvenv.cfg is gone", _delete, _home(f"envs/compat-{GOOD}/pyvenv.cfg"), RUN),
+    ("no-pyvenv", "pyvenv.cfg is missing", _delete, _home(f"envs/compat-{GOOD}/pyvenv.cfg"), RUN),
     (
         "marker-cut",
         "the environment's own file is cut",
@@ -111,16 +117,22 @@ for _name, _what, _do, _files, _commands in (
     ),
     (
         "tools-deleted",
-        "a file of the suite's tools is gone",
+        "a file of the suite's tools is missing",
         _delete,
         _home("tools/*/*.dist-info/*", "tools/*/.lock"),
         RUN,
     ),
-    ("bytecode-nonsense", "bytecode is nonsense", _nonsense, _home("bytecode/*.pyc"), RUN),
+    (
+        "bytecode-nonsense",
+        "bytecode is overwritten with nonsense",
+        _nonsense,
+        _home("bytecode/*.pyc"),
+        RUN,
+    ),
     ("bytecode-names", "the list of bytecode is cut", _cut, _home("bytecode/names.txt"), RUN),
     ("uv-cache-cut", "a file of uv's cache is cut", _cut, _home("uv/**/*"), AGAIN),
     ("download-cut", "a wheel in the cache is cut", _cut, _home("downloads/*/*.whl"), ("bundle",)),
-    ("log-nonsense", "an old log is nonsense", _nonsense, _home("logs/*/*"), RUN),
+    ("log-nonsense", "an old log is overwritten with nonsense", _nonsense, _home("logs/*/*"), RUN),
 ):
     add(f"environment-{_name}", _what, _commands, _place(_do, _files), share=0.8)
 add("environment-half-made", "the environment is half made", RUN, _half_made, share=0.8)

@@ -117,8 +117,8 @@ def _with(placing: Callable[[Trial, Place], Iterator[Launch]], place: Place) -> 
 
 for _name, (_place, _commands) in FOLDERS.items():
     for _word, _what, _placing in (
-        ("full", "has no room or next to none", _full),
-        ("fills-up", "has no room from some moment on", _fills),
+        ("full", "is full or nearly full", _full),
+        ("fills-up", "fills up in the middle", _fills),
         ("read-only", "cannot be written to", _readonly),
     ):
         add(
@@ -131,14 +131,14 @@ for _name, (_place, _commands) in FOLDERS.items():
 for _name in ("temporary", "home", "results"):
     add(
         f"folder-{_name}-no-inodes",
-        f"the folder {_name} can take no more files",
+        f"the folder {_name} has no free inodes",
         FOLDERS[_name][1],
         _with(_no_inodes, FOLDERS[_name][0]),
         needs=(MOUNTS,),
     )
     add(
         f"folder-{_name}-becomes-read-only",
-        f"the folder {_name} cannot be written to from some moment on",
+        f"the folder {_name} becomes read-only in the middle",
         FOLDERS[_name][1],
         _with(_becomes_readonly, FOLDERS[_name][0]),
         stuck=True,

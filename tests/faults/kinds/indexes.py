@@ -18,21 +18,21 @@ QUICK: dict[str, tuple[str, Bad, tuple[str, ...]]] = {
     "401": ("wants a password", bad.status(401), ASKING),
     "403": ("refuses", bad.status(403), ASKING),
     "404": ("has nothing", bad.status(404), ASKING),
-    "429": ("is asked too often", bad.status(429), ASKING),
+    "429": ("answers that there are too many requests", bad.status(429), ASKING),
     "500": ("has an error", bad.status(500), ASKING),
-    "503": ("is not there for a while", bad.status(503), ASKING),
+    "503": ("is unavailable for a while", bad.status(503), ASKING),
     "html": ("answers with a page to log in", bad.html, ASKING),
     "html-as-json": ("answers with a page and calls it JSON", bad.html_as_json, ASKING),
-    "empty-list": ("knows no file", bad.empty_list, ASKING),
+    "empty-list": ("lists no file", bad.empty_list, ASKING),
     "empty": ("answers with nothing", bad.nothing, ASKING),
     "cut": ("answers with half of it", bad.cut, ASKING),
     "drops": ("ends the connection in the middle", bad.drops, ASKING),
     "garbage": ("speaks no HTTP", bad.garbage, ASKING),
-    "redirects": ("sends round and round", bad.redirects, ASKING),
+    "redirects": ("redirects in a circle", bad.redirects, ASKING),
     "forgets": ("has half of the releases", bad.forgets, ASKING),
-    "lies": ("says other hashes", bad.lies, ASKING),
+    "lies": ("lists other hashes", bad.lies, ASKING),
     "flipped": ("has wheels with a byte flipped", bad.flipped, LOADING),
-    "odd-versions": ("has versions that are none", bad.odd_versions, ASKING),
+    "odd-versions": ("lists invalid versions", bad.odd_versions, ASKING),
     "deep": ("answers with very deep JSON", bad.deep, ASKING),
     "wrong-project": ("answers with another project", bad.wrong_project, ASKING),
 }
@@ -80,5 +80,5 @@ for _name, (_what, _make) in SLOW.items():
         partial(_spoilt, make=_make, limit=50.0),
         share=0.3,
     )
-add("index-refuses", "nobody listens where the index is", ASKING, _refused)
+add("index-refuses", "nothing listens on the index's port", ASKING, _refused)
 add("index-unknown-name", "the index's name is not known", ASKING, _unknown_name)

@@ -21,13 +21,13 @@ def _sub(pattern: bytes, to: bytes) -> Damage:
 
 
 DAMAGES: dict[str, tuple[str, Damage]] = {
-    "empty": ("has no content", lambda content: b""),
+    "empty": ("is empty", lambda content: b""),
     "cut": ("has only its first half", lambda content: content[: len(content) // 2]),
-    "binary": ("is no text", lambda content: bytes(range(256)) * 20),
+    "binary": ("is not text", lambda content: bytes(range(256)) * 20),
     "utf-16": ("is in another encoding", lambda content: content.decode().encode("utf-16")),
-    "carriage-returns": ("ends lines otherwise", lambda content: content.replace(b"\n", b"\r\n")),
+    "carriage-returns": ("has other line endings", lambda content: content.replace(b"\n", b"\r\n")),
     "control-characters": ("has escape sequences", lambda content: content + b"# \x1b[31m\x07\n"),
-    "surrogate": ("is no UTF-8", lambda content: content + b"\xed\xa0\x80\n"),
+    "surrogate": ("is not UTF-8", lambda content: content + b"\xed\xa0\x80\n"),
 }
 
 OF_LOCKS: dict[str, tuple[str, Damage]] = {
@@ -37,7 +37,7 @@ OF_LOCKS: dict[str, tuple[str, Damage]] = {
         _sub(rb"sha256:[0-9a-f]{64}", b"sha256:" + b"0" * 64),
     ),
     "no-hash": ("has a line without a hash", _sub(rb" *\\?\n? *--hash=sha256:[0-9a-f]{64}", b"")),
-    "odd-version": ("pins a version that is none", _sub(rb"==1\.0\.0", b"==one.two")),
+    "odd-version": ("pins an invalid version", _sub(rb"==1\.0\.0", b"==one.two")),
     "option": (
         "has an option of pip",
         lambda content: content + b"--index-url http://[::]\n",
@@ -49,7 +49,7 @@ OF_FACTS: dict[str, tuple[str, Damage]] = {
     "deep": ("is very deep", lambda content: b"[" * 100_000),
     "null": ("is null", lambda content: b"null"),
     "no-releases": ("has no releases", lambda content: json.dumps({"releases": []}).encode()),
-    "nan": ("has a number that is none", _sub(rb'"version": "[^"]*"', b'"version": NaN')),
+    "nan": ("has a number that is NaN", _sub(rb'"version": "[^"]*"', b'"version": NaN')),
 }
 
 

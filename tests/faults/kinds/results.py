@@ -141,13 +141,13 @@ def _duplicate(content: bytes) -> bytes:
 
 
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "empty": ("has no content", lambda content: b""),
+    "empty": ("is empty", lambda content: b""),
     "cut": ("has only its first half", lambda content: content[: len(content) // 2]),
     "flipped": (
-        "has a byte that is not what it was",
+        "has a flipped byte",
         lambda content: content.replace(b'"works"', b'"wnrks"', 1),
     ),
-    "binary": ("is no text", lambda content: bytes(range(256)) * 20),
+    "binary": ("is not text", lambda content: bytes(range(256)) * 20),
     "utf-16": ("is in another encoding", lambda content: content.decode().encode("utf-16")),
     "bom": ("begins with a byte order mark", lambda content: b"\xef\xbb\xbf" + content),
     "null": ("is null", lambda content: b"null\n"),
@@ -158,7 +158,7 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
         lambda content: content.replace(b"null", b"[" * 5000 + b"]" * 5000, 1),
     ),
     "duplicate-keys": ("has keys twice", _duplicate),
-    "nan": ("has seconds that are no number", _seconds(b"NaN")),
+    "nan": ("has seconds that are NaN", _seconds(b"NaN")),
     "infinite": ("has 1e999 seconds", _seconds(b"1e999")),
     "negative": ("has negative seconds", dumped(_negative)),
     "huge": ("has 50 MB", _huge),
@@ -167,16 +167,16 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "other-suite": ("is of another suite", dumped(_other_suite)),
     "other-lock": ("is of another lock", dumped(_other_lock)),
     "path": ("names a path as its cell", dumped(_path_as_name)),
-    "contradicts": ("says what its checks do not", dumped(_contradict)),
+    "contradicts": ("contradicts its checks", dumped(_contradict)),
     "one-check": ("has one check alone", dumped(_keep_one)),
     "less": ("lacks a check", dumped(_drop_one)),
     "check-twice": ("has a check twice", dumped(_double_one)),
-    "made-up": ("has a check that the suite has not", dumped(_make_up)),
+    "made-up": ("has a check that the suite does not have", dumped(_make_up)),
     "control-characters": ("has escape sequences and bidi controls", dumped(_raw)),
     "markup": ("has HTML and Markdown", dumped(_markup)),
     "surrogate": ("has half a character", dumped(_surrogate)),
     "unknown-field": ("has a field that is not known", dumped(_unknown_field)),
-    "unknown-outcome": ("has an outcome that is none", dumped(_unknown_outcome)),
+    "unknown-outcome": ("has an invalid outcome", dumped(_unknown_outcome)),
     "wrong-types": ("has values of other types", dumped(_wrong_types)),
 }
 

@@ -167,7 +167,7 @@ for _sort, _what, _commands, _numbers in (
 for _sort, _what in ((MAIN, "the command"), (SUITE, "the suite"), (CHECK, "the child of a check")):
     add(
         f"signal-{_sort}-SIGSTOP",
-        f"{_what} stands still for a while",
+        f"{_what} is stopped for a while",
         RUNS,
         partial(_signal, sort=_sort, number=signal.SIGSTOP),
         share=0.5,

@@ -47,7 +47,7 @@ def _variables(trial: Trial, *, sets: tuple[Mapping[str, str | None], ...]) -> I
 
 for _name, _what, _placing in (
     ("full", "standard output is full", _full),
-    ("no-reader", "nobody reads standard output", _no_reader),
+    ("no-reader", "no process reads standard output", _no_reader),
     ("closed-out", "standard output is closed", partial(_closed, numbers=(1,))),
     ("closed-err", "standard error is closed", partial(_closed, numbers=(2,))),
     ("closed-all", "all three streams are closed", partial(_closed, numbers=(0, 1, 2))),
@@ -76,7 +76,7 @@ SETS: dict[str, tuple[str, tuple[Mapping[str, str | None], ...]]] = {
         ),
     ),
     "uv": (
-        "variables of uv and pip of the user's own",
+        "the user's own variables of uv and pip",
         (
             {"UV_PYTHON": "3.99", "UV_SYSTEM_PYTHON": "1"},
             {"UV_OFFLINE": "nonsense", "UV_CONCURRENT_DOWNLOADS": "-1"},
@@ -91,11 +91,11 @@ SETS: dict[str, tuple[str, tuple[Mapping[str, str | None], ...]]] = {
         ({"HOME": None}, {"HOME": "/dev/null"}, {"HOME": ""}, {"HOME": "/nonexistent"}),
     ),
     "loader": (
-        "the loader is told to load what is not there",
+        "the loader's variables name missing files",
         ({"LD_PRELOAD": "/nonexistent.so"}, {"LD_LIBRARY_PATH": ":/dev/null:\x01"}),
     ),
     "python": (
-        "variables of Python that bear on other processes",
+        "variables of Python that affect other processes",
         (
             {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": "/dev/null"},
             {"PYTHONWARNINGS": "error"},
@@ -104,13 +104,13 @@ SETS: dict[str, tuple[str, tuple[Mapping[str, str | None], ...]]] = {
             {"PYTHONHASHSEED": "0", "PYTHONMALLOC": "debug"},
         ),
     ),
-    "surrogate": ("a variable is no UTF-8", ({"ODD": "\udcff"}, {"TZ": "Nowhere/\udcff"})),
+    "surrogate": ("a variable is not UTF-8", ({"ODD": "\udcff"}, {"TZ": "Nowhere/\udcff"})),
     "proxy": (
-        "a proxy that is not there",
+        "a proxy that does not exist",
         ({"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "nonsense://"},),
     ),
     "threads": (
-        "numbers of threads that are none",
+        "invalid numbers of threads",
         ({"OMP_NUM_THREADS": "abc", "MKL_NUM_THREADS": "-1"},),
     ),
 }
