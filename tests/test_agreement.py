@@ -203,7 +203,7 @@ def test_many_keys_are_read_in_a_moment() -> None:
 
 def test_a_file_in_the_place_of_all_results_is_no_empty_publication(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
-    with pytest.raises(EvidenceError, match="is no folder of results"):
+    with pytest.raises(EvidenceError, match="is not a folder of results"):
         store.load_all(tmp_path / "results")
     assert store.load_all(tmp_path / "none") == ()
 

@@ -70,7 +70,7 @@ from mcore_compat.schedule import nox_sessions
         (["compat", "0.16", f"0.{'9' * 5000}"], "is not the name of a cell"),
         (["show", "\udcff\x1b[31m"], r"\udcff\x1b[31m"),
         (["matrix", "-j", "9" * 30], "at most 4096"),
-        (["explore", "--budget", f"{'9' * 400}h"], "is no time"),
+        (["explore", "--budget", f"{'9' * 400}h"], "invalid time"),
         (
             ["bundle", "0.16-modelopt0.41", "--part-size", f"{'9' * 400}G"],
             "larger than any file can be",
@@ -252,7 +252,7 @@ class Session:
 
 @pytest.mark.parametrize(
     ("code", "said"),
-    [(ExitCode(1, "compat-a: no"), "compat-a: no"), (1, "upgrade: its answer, with exit code 1")],
+    [(ExitCode(1, "compat-a: no"), "compat-a: no"), (1, "upgrade: ended with exit code 1")],
 )
 def test_a_session_that_fails_ends_with_the_line_that_matters(code: int, said: str) -> None:
     session: Any = Session()
@@ -406,7 +406,7 @@ def test_who_reads_may_have_enough() -> None:
 
 def test_what_selects_nothing_says_so(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["matrix", "--stale", "--dry-run"]) == 0
-    assert "no selected cell is stale: nothing to run" in capsys.readouterr().err
+    assert "no selected cell is out of date: nothing to run" in capsys.readouterr().err
     assert cli.main(["nightly", "--list"]) == 0
     assert "no cell to run" in capsys.readouterr().err
 

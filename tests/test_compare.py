@@ -147,4 +147,4 @@ def test_a_comparison_in_words_names_what_broke_and_what_else_differs(made: Made
     assert "broke 1, fixed 0" in text
     assert "- broke: `restore[gpt]`: KeyError: 'decoder.weight'" in text
     assert "other pins differ too: torch 2.9.1 -> 2.10.0" in text
-    assert "two suites" in text
+    assert "two versions of the suite" in text

@@ -258,7 +258,7 @@ def test_its_words_have_the_condition() -> None:
     assert f"fixed: `restore[gpt]`, only with `{CONDITION}`; without it: {refused}" in fixed
     other = of(event("build[gpt]"))
     new = "\n".join(comparison.lines(other, of(WITH, "0.43.0"), "nvidia-modelopt"))
-    assert f"works, not asked before: `restore[gpt]`, only with `{CONDITION}`" in new
+    assert f"works, not run before: `restore[gpt]`, only with `{CONDITION}`" in new
     assert comparison.one_line("a = 1\n\n  f(a)\n") == "a = 1; f(a)"
 
 

@@ -42,7 +42,7 @@ def ended(how: str, reason: str = "") -> JobEnd:
         ("RUNNING", ended(records.VERDICT), False, Fate.DONE, ""),
         (None, ended(records.VERDICT), False, Fate.DONE, ""),
         ("COMPLETED", None, False, Fate.WAITING, ""),
-        ("COMPLETED", None, True, Fate.DIED, "without a word"),
+        ("COMPLETED", None, True, Fate.DIED, "before it recorded how"),
         ("FAILED", None, True, Fate.DIED, "(state: FAILED)"),
         (None, None, False, Fate.WAITING, ""),
         (None, None, True, Fate.DIED, "(state: gone)"),
@@ -177,7 +177,7 @@ def test_what_died_is_tried_again_and_all_else_is_not(tmp_path: Path) -> None:
         "b": Fate.GIVEN_UP,
         "c": Fate.DONE,
     }
-    assert "a: job 1_0: its node failed; attempt 1 of 3, tried again" in said
+    assert "a: job 1_0: its node failed; attempt 1 of 3, will retry" in said
     assert "b: job 1_1: told so; given up after 1 of 3" in said
     assert "c: partial (job 1_2)" in said
     assert records.open_batches(tmp_path, there.name) == ()
@@ -228,7 +228,7 @@ def test_a_second_submitter_goes_on_and_submits_nothing_twice(tmp_path: Path) ->
     results = driver(there, tmp_path, said).run()
     assert there.submitted == [["a", "b", "c"], ["b"]]
     assert {result.fate for result in results.values()} == {Fate.DONE}
-    assert said[0].startswith("going on with what was submitted before: 2 done, 0 queued")
+    assert said[0].startswith("continuing with jobs submitted before: 2 done, 0 queued")
 
 
 def test_an_answer_to_other_inputs_does_not_count(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_scheduler_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
     said: list[str] = []
     results = driver(there, tmp_path, said).run()
     assert {result.fate for result in results.values()} == {Fate.DONE}
-    assert said.count("stand-in does not answer; asked again in 0 s") == 2
+    assert said.count("stand-in does not answer; next try in 0 s") == 2
 
 
 def test_a_refused_submission_leaves_nothing_open(tmp_path: Path) -> None:

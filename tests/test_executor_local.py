@@ -53,7 +53,7 @@ def test_a_job_that_is_killed_is_tried_again_and_the_others_are_not(tmp_path: Pa
         assert stored.complete
         assert stored.outcome is CellOutcome.COMPATIBLE
     assert {name: run.ran(name) for name in names} == {"killed": 2, "a": 1, "b": 1, "c": 1}
-    assert "killed: job 1: its job died without a word" in run.said
+    assert "killed: job 1: its job was killed before it recorded" in run.said
     assert running(tmp_path) == []
 
 

@@ -28,14 +28,14 @@ def test_a_time_limit_is_read_as_slurm_does(text: str, minutes: int) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--partition", "gpu"), "--partition is for jobs of Slurm: add --executor slurm"),
-        (("--executor", "slurm", "--time", "soon"), '--time: "soon" is no time; write e.g. 90'),
+        (("--partition", "gpu"), "--partition is for jobs of Slurm; add --executor slurm"),
+        (("--executor", "slurm", "--time", "soon"), '--time: invalid time "soon"; write e.g. 90'),
         (("--executor", "slurm", "--time", "0"), "--time: must be more than 0"),
         (("--executor", "slurm", "--attempts", "0"), "--attempts: must be at least 1"),
         (("--executor", "slurm", "--slurm-option", "array=9"), "array cannot be given here"),
         (("--executor", "slurm", "--slurm-option", "time=9"), "write --time"),
-        (("--executor", "slurm", "--slurm-option", "mem="), '"mem=" is no option'),
-        (("--executor", "slurm", "--slurm-option", "a=1\n#SBATCH"), "is no option"),
+        (("--executor", "slurm", "--slurm-option", "mem="), 'invalid option "mem="'),
+        (("--executor", "slurm", "--slurm-option", "a=1\n#SBATCH"), "invalid option"),
         (("-j", "0"), "-j: at least one must run at a time"),
         (("--executor", "slurmm"), 'did you mean "slurm"?'),
         *(

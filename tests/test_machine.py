@@ -128,7 +128,7 @@ def test_on_a_host_words_are_the_suite_s_to_judge() -> None:
 def test_a_suite_on_another_device_class_than_expected_is_ended() -> None:
     with pytest.raises(InfrastructureError, match=NO_GPU):
         Watch("gpu").see(START)
-    with pytest.raises(InfrastructureError, match="not lent"):
+    with pytest.raises(InfrastructureError, match="not visible"):
         Watch("host").see(GPU)
 
 

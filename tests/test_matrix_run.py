@@ -109,7 +109,7 @@ def test_each_wheel_is_built_once_and_before_any_cell(world: SimpleNamespace) ->
         "run compat-b --publish",
         "run compat-c --publish",
     ]
-    assert any(line.startswith("running 3 cells; what each prints is in ") for line in world.said)
+    assert any(line.startswith("running 3 cells; their output is in ") for line in world.said)
 
 
 def test_what_is_fresh_is_not_run_unless_forced(world: SimpleNamespace) -> None:
@@ -134,7 +134,7 @@ def test_failed_surroundings_are_tried_again_and_verdicts_and_bad_input_are_not(
     }
     assert result.failed == {"compat-b": "the disk is full", "compat-d": "the disk is full"}
     assert world.errors() == result.failed
-    assert "compat-a: job 1: the disk is full; attempt 1 of 3, tried again" in world.said
+    assert "compat-a: job 1: the disk is full; attempt 1 of 3, will retry" in world.said
 
 
 def test_a_cell_that_cannot_be_locked_for_the_index_is_said_and_the_others_run(
@@ -192,8 +192,8 @@ def test_what_fails_as_was_published_is_no_news_and_what_did_not_is(
         assert isinstance(code, ExitCode)
         assert code == 1
         why = "compat-a: restore[gpt] is broken: KeyError: 'decoder.weight'"
-        assert code.why == f"1 of 1 cells that ran end as nobody expects; the first: {why}"
-        assert f"not expected: {why}\n" in capsys.readouterr().out
+        assert code.why == f"1 of 1 cells that ran have a new failure; the first: {why}"
+        assert f"new failure: {why}\n" in capsys.readouterr().out
     assert reported(world, broken, of("compat-a", event("restore[gpt]"))) == 0
 
 

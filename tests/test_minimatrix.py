@@ -168,10 +168,10 @@ class TestOwnRun:
     def test_of_what_is_not_published_the_own_run_is_shown_and_explained(
         self, played: Played
     ) -> None:
-        assert "nothing is published of it" in played.ended["own: alone"].out
+        assert "no result is published" in played.ended["own: alone"].out
         shown = played.ended["own: shown alone"]
         assert shown.code == played.ended["own: alone"].code
-        assert "nothing is published of it" in shown.out
+        assert "no result is published" in shown.out
         explained = played.ended["own: explained"]
         assert explained.code == 0
         assert explained.out

@@ -73,7 +73,7 @@ def test_a_matrix_that_would_not_be_valid_replaces_nothing(
         (["nightly", "--shard", "3/2"], "there is no part 3 of 2"),
         (["nightly", "--step", "cell"], 'did you mean "cells"'),
         (["nightly", "-j", "0"], "at least one"),
-        (["nightly", "--before", "/no/such"], "is not a folder of evidence"),
+        (["nightly", "--before", "/no/such"], "is not a folder of results"),
         (["matrix", "--shard", "x"], "write e.g. 2/8"),
         (["refresh", "--jion"], 'did you mean "--join"'),
     ],

@@ -337,5 +337,5 @@ def test_a_part_whose_only_check_the_machine_fails_is_an_error_and_nothing_is_st
 
 def test_a_part_that_finds_no_gpu_is_an_error(cell: Cell) -> None:
     cell.suite.events[0] = START
-    with pytest.raises(InfrastructureError, match="no GPU that can be used"):
+    with pytest.raises(InfrastructureError, match="no GPU can be used"):
         run(cell, GPU)

@@ -170,7 +170,7 @@ def test_a_gpu_that_fails_is_no_verdict_of_the_cell(gpu: Stages) -> None:
 def test_a_suite_that_finds_no_gpu_where_one_was_taken_is_no_evidence_of_a_host(
     gpu: Stages,
 ) -> None:
-    with pytest.raises(InfrastructureError, match="no GPU that can be used"):
+    with pytest.raises(InfrastructureError, match="no GPU can be used"):
         ran(gpu)
     assert not gpu.workspace.results.exists()
 

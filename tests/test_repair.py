@@ -145,9 +145,9 @@ def test_bad_input_is_one_line(toys: Toys, step: str, words: tuple[str, ...]) ->
 
 def test_where_nothing_repairs_it_says_so(toys: Toys) -> None:
     assert toys.ended["no repair"].code == 1
-    assert "holds with no release of toy-math" in toys.ended["no repair"].out
+    assert "works with no release of toy-math" in toys.ended["no repair"].out
     assert toys.ended["no suspect"].code == 1
-    assert "no failure points at a package off the axes" in toys.ended["no suspect"].out
+    assert "is of a package other than the axes" in toys.ended["no suspect"].out
 
 
 def test_the_newest_release_that_repairs_is_found(toys: Toys) -> None:

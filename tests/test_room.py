@@ -97,7 +97,7 @@ def test_memory_is_the_least_of_the_machine_and_the_group(
     (tmp_path / "memory.max").write_text(f"{2 * GIB}\n")
     (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {MIB}\n")
     assert room.memory_left() == GIB + MIB
-    with pytest.raises(InfrastructureError, match="memory is left"):
+    with pytest.raises(InfrastructureError, match="memory are free"):
         room.require([])
     monkeypatch.setattr(room, "MEMINFO", tmp_path / "none")
     monkeypatch.setattr(room, "GROUP", tmp_path / "none")
@@ -137,7 +137,7 @@ class TestSampler:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(os, "getloadavg", lambda: (1e4, 0, 0))
-        assert "processes wanted to run" in str(Sampler([]).short(late=True))
+        assert "processes competed" in str(Sampler([]).short(late=True))
         assert Sampler([]).short(late=False) is None
 
     def test_it_looks_by_itself(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

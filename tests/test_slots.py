@@ -1,4 +1,4 @@
-"""Slots: which device a cell gets, why another is not taken, and that a lock survives no crash.
+"""Slots: which device a cell gets, why another is not used, and that a lock survives no crash.
 
 No GPU is here: what nvidia-smi says is written by hand in its format and stands in for it.
 """
@@ -59,7 +59,7 @@ def test_memory_that_is_not_told_is_not_checked() -> None:
 
 @pytest.mark.parametrize("text", ["No devices were found", "NVIDIA-SMI has failed because", "0, x"])
 def test_what_is_no_answer_is_one_line(text: str) -> None:
-    with pytest.raises(InfrastructureError, match="does not tell the devices"):
+    with pytest.raises(InfrastructureError, match="printed no list of devices"):
         gpu_slots.parse(text)
 
 
@@ -90,7 +90,7 @@ def test_two_cells_have_two_devices_and_a_third_waits(tmp_path: Path) -> None:
         assert {first.uuid, second.uuid} == {"GPU-0", "GPU-1"}
         with pytest.raises(InfrastructureError, match="no GPU was free"), there.taken(1000):
             pass
-    assert any("GPU-0) is taken by another cell" in line for line in said)
+    assert any("GPU-0) is in use by another cell" in line for line in said)
     with there.taken(1000) as (again,):  # freed by whoever ended well
         assert again.uuid == "GPU-0"
 
@@ -99,7 +99,7 @@ def test_a_device_with_too_little_memory_is_not_taken_and_it_is_said(tmp_path: P
     said: list[str] = []
     with of(tmp_path, [gpu(0, free=100), gpu(1)], said).taken(1000) as (device,):
         assert device.uuid == "GPU-1"
-    assert said == ["Stand-in (GPU-0) has 100 of 80000 MiB free, 1000 MiB are needed: not taken"]
+    assert said == ["Stand-in (GPU-0) has 100 of 80000 MiB free, 1000 MiB are needed: not used"]
 
 
 def test_where_none_can_ever_fit_one_line_says_so(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_device_that_went_away_is_not_taken(tmp_path: Path) -> None:
     )
     with pytest.raises(InfrastructureError, match="no GPU was free"), there.taken(1000):
         pass
-    assert said == ["GPU-0 is gone, 1000 MiB are needed: not taken"]
+    assert said == ["GPU-0 is gone, 1000 MiB are needed: not used"]
 
 
 HOLDER = """\
@@ -164,7 +164,7 @@ def test_a_killed_holder_leaves_its_device_free(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "taken\n"
         there = of(tmp_path, [gpu(0)])
-        with pytest.raises(InfrastructureError, match="taken by another cell"), there.taken(1000):
+        with pytest.raises(InfrastructureError, match="in use by another cell"), there.taken(1000):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait(10)

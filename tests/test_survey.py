@@ -99,9 +99,9 @@ def test_a_wheel_that_this_machine_built_anew_makes_nothing_stale(context: Conte
 def test_with_a_gpu_a_cell_is_not_fresh_before_all_check_sets_were_asked(context: Context) -> None:
     cell = locked("2.8", context)
     ran(cell, context, "any", device="gpu")
-    assert state(cell, context, "gpu") == "its ranks and gpu checks were not asked"
+    assert state(cell, context, "gpu") == "its ranks and gpu checks have not run"
     ran(cell, context, "any", RANKS, "gpu")
-    assert state(cell, context, "gpu") == "its gpu checks were not asked"
+    assert state(cell, context, "gpu") == "its gpu checks have not run"
     ran(cell, context, "any", GPU, "gpu")
     assert state(cell, context, "gpu") == "fresh"
     ran(cell, context, "any")

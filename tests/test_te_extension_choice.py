@@ -104,7 +104,7 @@ def test_the_real_one_is_taken_where_it_is_built_or_asked_for(cells: Cells) -> N
 def test_a_gpu_is_not_asked_with_a_stand_in(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "device_class", lambda: "gpu")
     assert te_extension.chosen(CELL, LOCK, cells.context()) == REAL
-    with pytest.raises(UsageError, match="take real"):
+    with pytest.raises(UsageError, match="use real"):
         te_extension.chosen(CELL, LOCK, cells.context(STAND_IN))
 
 
@@ -162,6 +162,6 @@ def test_a_verdict_tells_what_stands_in_and_counts_it_for_no_gpu(
     other = dataclasses.replace(result, te_extension=STAND_IN)
     terminal_verdict.show(other, None, Console(file=out, width=200))
     assert "not run: other: needs a GPU" in out.getvalue()
-    assert "a stand-in without kernels took the place of TE's torch extension" in out.getvalue()
-    assert "not asked of it: import-te-abi" in out.getvalue()
+    assert "ran with a stand-in without kernels for TE's torch extension" in out.getvalue()
+    assert "not run on it: import-te-abi" in out.getvalue()
     assert verdict.stood_in(result) == ""

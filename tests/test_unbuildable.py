@@ -24,7 +24,7 @@ from mcore_compat.run.context import Context, Options
 from mcore_compat.schedule import exploration_run, survey
 
 NAME = "compat-0.9-modelopt0.21-te1.13-torch2.5"
-GONE = "what kept it from being built is gone"
+GONE = "the cause of its failed build is gone"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Run cells on this machine: lock, build packages without wheels, install, run every check, print
 the verdict and how it differs from the published one. If nothing changed since the last run, it
-says so and runs nothing. It stores the result in own-results/, with --publish in reports/results."""
+says so and runs nothing. It stores the result in own-results/, with --publish in
+reports/results."""
 
 from argparse import ArgumentParser, Namespace
 

@@ -1,4 +1,4 @@
-"""Checkpoints across releases: each cell keeps what it saved, any other loads it.
+"""Checkpoints across releases: each cell saves some, and any other cell loads them.
 
 plan → saved → loaded → report; the checks are in `suite/exchange/`.
 """

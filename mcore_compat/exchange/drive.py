@@ -1,4 +1,4 @@
-"""Cells save and load, several at a time, and the report is written."""
+"""Runs cells that save and load, several at a time, and writes the report."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mcore_compat.run.context import Context
 def exchange(
     work: Work, context: Context, tell: Callable[[str], None], jobs: int = 1
 ) -> dict[str, CompatError]:
-    """Run the pairs that are not fresh, `jobs` cells at a time, write the report and `tell` how
-    all that were meant ended; by cell, why it could not be asked.
+    """Run the pairs that are out of date, `jobs` cells at a time, write the report and `tell` how
+    all selected pairs ended; by cell, why it could not run.
 
-    A checkpoint that does not come over is a finding, not a failure.
+    A checkpoint that does not load is a result, not an error.
 
     Raises:
         CompatError: another exchange is running, or this one was interrupted.
@@ -51,7 +51,7 @@ def exchange(
 
 
 def _run(work: Work, failed: dict[str, CompatError], context: Context, jobs: int) -> None:
-    """Save, then load; what fails by cell is put into `failed`."""
+    """Save, then load; errors are put into `failed`, by cell."""
     saved = {name: kept for name, kept in work.kept.items() if kept is not None}
 
     def save(name: str) -> None:
@@ -69,7 +69,7 @@ def _run(work: Work, failed: dict[str, CompatError], context: Context, jobs: int
 
 
 def _naming(name: str, context: Context, jobs: int) -> Context:
-    """Where several cells run at once, each line names its own."""
+    """If several cells run at a time, each line begins with its cell."""
     if jobs == 1:
         return context
     return replace(context, say=lambda line: context.say(f"{name}: {line}"))
@@ -89,14 +89,14 @@ def _each(do: Callable[[str], None], names: Sequence[str], jobs: int) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(one.done() for one in running):
-                processes.end_all()  # again and again: a thread may be about to start the next
+                processes.end_all()  # repeatedly: a thread may be about to start the next
                 time.sleep(0.1)
             raise
 
 
 @contextlib.contextmanager
 def _noted(name: str, failed: dict[str, CompatError], context: Context) -> Iterator[None]:
-    """One cell that cannot be run must not end all others; what it said is told at the end."""
+    """A cell that cannot run must not end the others; its error is printed at the end."""
     try:
         yield
     except CompatError as error:
@@ -107,7 +107,7 @@ def _noted(name: str, failed: dict[str, CompatError], context: Context) -> Itera
 
 
 def _summary(pairs: Sequence[Pair], stored: Sequence[Evidence]) -> Iterator[str]:
-    """How the pairs that were meant ended, way by way."""
+    """How the selected pairs ended, way by way."""
     device = machine.device_class()
     by_cell = {result.cell: answers(result) for result in stored if result.device_class == device}
     ended: dict[str, list[CheckOutcome]] = {way: [] for way in plan.WAYS}
@@ -117,4 +117,4 @@ def _summary(pairs: Sequence[Pair], stored: Sequence[Evidence]) -> Iterator[str]
                 ended[key.partition(":")[2]].append(answer.outcome)
     for way, outcomes in ended.items():
         counts = (f"{outcomes.count(o)} {o}" for o in CheckOutcome if o in outcomes)
-        yield f"{way}: {', '.join(counts) or 'not asked'}"
+        yield f"{way}: {', '.join(counts) or 'not run'}"

@@ -1,5 +1,5 @@
-"""What loading other cells' checkpoints showed: a result of the check set `exchange` for each cell
-that loads, with a check `restore-from[CELL:FAMILY:WAY]` for each checkpoint of those that saved."""
+"""Results of loading other cells' checkpoints: one of the check set `exchange` for each cell that
+loads, with a check `restore-from[CELL:FAMILY:WAY]` for each checkpoint of those that saved."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ NOTED = (
     "other names",
     "disabled quantizers",
 )
-"""What a check recorded that is worth keeping."""
+"""The details of a check that are stored."""
 
 UNDER = "under "
-"""So begins the name of what was recorded of a load under a condition, which follows."""
+"""The prefix of the name of a detail about a load under a condition; the condition follows."""
 
 CHECK = re.compile(r"restore-from\[(?P<cell>[^:\]]+):(?P<key>[^:\]]+:[^:\]]+)\]")
 """The id of a check that loads: the cell that saved, and `family:way`."""
 
 Answers = Mapping[str, CheckResult]
-"""How the checkpoints of one cell came over, by `family:way`, or were saved, by `family:kind`."""
+"""How the checkpoints of one cell loaded, by `family:way`, or were saved, by `family:kind`."""
 
 
 def parsed(check: str) -> tuple[str, str] | None:
@@ -39,7 +39,7 @@ def parsed(check: str) -> tuple[str, str] | None:
 
 
 def answers(result: Evidence) -> dict[str, dict[str, CheckResult]]:
-    """By the cell that saved and by `family:way`: how its checkpoints came over."""
+    """By the cell that saved and by `family:way`: how its checkpoints loaded."""
     by_origin: dict[str, dict[str, CheckResult]] = {origin: {} for origin in result.sources}
     for check in result.checks:
         ids = parsed(check.check)
@@ -49,7 +49,7 @@ def answers(result: Evidence) -> dict[str, dict[str, CheckResult]]:
 
 
 def kept(check: CheckResult) -> CheckResult:
-    """A check as it is worth keeping: a failure says why, else a reason does."""
+    """A check as it is stored: with its failure, else with its reason."""
     failed = check.outcome in FAILURES or check.condition is not None
     return replace(
         check,
@@ -66,8 +66,8 @@ def kept(check: CheckResult) -> CheckResult:
 def is_fresh(
     result: Evidence, origin: str, ways: Iterable[str], *, lock: str, manifests: str | None
 ) -> bool:
-    """Whether `origin`'s checkpoints were loaded in these ways, and are still those that its lock
-    makes; `manifests` is None where none are kept here any more."""
+    """Whether `origin`'s checkpoints were loaded in these ways, and are still those of its lock;
+    `manifests`: None if its checkpoints are not on this machine any more."""
     source = result.sources.get(origin)
     if source is None or source.lock != lock or not set(ways) <= set(source.ways):
         return False
@@ -75,7 +75,8 @@ def is_fresh(
 
 
 def outdated(results: Iterable[Evidence], checks: str, locks: Mapping[str, str]) -> list[str]:
-    """In words, what was seen with other checks or locks than today's; `locks`: digests by cell."""
+    """In words, which results are of other checks or locks than the current ones; `locks`: digests
+    by cell."""
     lines = []
     for result in sorted(results, key=lambda e: (e.cell, e.device_class)):
         old = [name for name, s in sorted(result.sources.items()) if s.lock != locks.get(name)]
@@ -91,8 +92,8 @@ def outdated(results: Iterable[Evidence], checks: str, locks: Mapping[str, str])
 def with_source(
     result: Evidence, origin: str, source: Source, checks: Iterable[CheckResult]
 ) -> Evidence:
-    """`result` with what came of one more cell's checkpoints. Of the same checkpoints, what came of
-    other ways stays."""
+    """`result` with the checks of one more cell's checkpoints. For the same checkpoints, checks of
+    other ways stay."""
     old = result.sources.get(origin)
     stay: list[CheckResult] = []
     if old and (old.lock, old.manifests) == (source.lock, source.manifests):
@@ -110,5 +111,5 @@ def with_source(
 
 
 def gist(failure: Failure) -> str:
-    """What a failure says, on one line."""
+    """The message of a failure, on one line."""
     return foreign.plain(" ".join(failure.message.split()))

@@ -1,4 +1,4 @@
-"""What is asked of a cell that loads, and what is said where nothing can be asked. Pure."""
+"""Which checkpoints a cell loads, and the results for those that were not saved. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mcore_compat.exchange.plan import WAYS, Pair
 from mcore_compat.results.evidence import CheckResult
 
 NOT_SAVED = "not saved: "
-"""Begins the reason of a load whose checkpoint could not be saved."""
+"""The prefix of the reason of a load whose checkpoint could not be saved."""
 
 
 def words(pairs: Sequence[Pair], saved: Mapping[str, Answers]) -> list[str]:
-    """What the suite is told to load, `CELL:WAY`: of those that have such a checkpoint.
+    """The loads that the suite runs, as `CELL:WAY`: of cells that have such a checkpoint.
 
     `saved`: how each save ended, by cell and by `family:kind`.
     """
@@ -31,15 +31,15 @@ def _works(saved: Answers) -> list[str]:
 
 
 def wanted(saved: Answers, ways: Sequence[str]) -> set[str]:
-    """By `family:way`: what is to be loaded of a cell, all that it saved."""
+    """By `family:way`: the loads of all checkpoints that a cell saved."""
     works = (key.partition(":") for key in _works(saved))
     return {f"{family}:{way}" for family, _, kind in works for way in ways if WAYS[way] == kind}
 
 
 def not_saved(origin: str, saved: Answers, ways: Sequence[str]) -> Iterator[CheckResult]:
-    """What stands for the loads whose checkpoint could not be saved.
+    """The results of loads whose checkpoint could not be saved.
 
-    A save that failed blocks it; a save that cannot be asked passes on why.
+    A save that failed blocks the load; a save that cannot run passes on its reason.
     """
     for key, check in saved.items():
         family, _, kind = key.partition(":")

@@ -1,4 +1,4 @@
-"""Which cells' checkpoints are loaded where, as it was asked for, and which of that is fresh."""
+"""The pairs of cells that save and load, from the options, and which of them are up to date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from mcore_compat.run.context import Context
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Which cells save, which load, and in which ways; empty: the default ones, all."""
+    """The options: which cells save, which load, and in which ways; empty: the default cells, all
+    ways."""
 
     origins: Sequence[str] = ()
     targets: Sequence[str] = ()
@@ -31,8 +32,8 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The pairs that are meant, those of them that are not fresh, and the cells that have to save
-    for these first; `cells` by name, and what each that saves `kept` from before."""
+    """The selected pairs, those of them that are out of date (`todo`), and the cells that must save
+    first; `cells` by name, and what each cell that saves has `kept` from before."""
 
     pairs: Sequence[Pair]
     todo: Sequence[Pair]
@@ -42,10 +43,10 @@ class Work:
 
 
 def work(asked: Asked, context: Context, *, force: bool = False) -> Work:
-    """What is meant, and what of it has to run; with `force` nothing counts that is there.
+    """The selected pairs, and which of them must run; with `force`, all.
 
     Raises:
-        UsageError: a cell or a way that is none.
+        UsageError: no such cell or way.
     """
     pairs = pairs_of(asked, context)
     cells = {name: pipeline.chosen(name, context) for p in pairs for name in (p.origin, p.target)}
@@ -59,10 +60,10 @@ def work(asked: Asked, context: Context, *, force: bool = False) -> Work:
 
 
 def pairs_of(asked: Asked, context: Context) -> tuple[Pair, ...]:
-    """The pairs that are meant: of the cells that are named, else of the default ones.
+    """The selected pairs: of the named cells, else of the default ones.
 
     Raises:
-        UsageError: a name that is not a cell's, or a way that is none.
+        UsageError: no such cell or way.
     """
     for way in asked.ways:
         if way not in plan.WAYS:
@@ -78,11 +79,11 @@ def pairs_of(asked: Asked, context: Context) -> tuple[Pair, ...]:
 
 
 def name_of(word: str, context: Context) -> str:
-    """The name of the cell that is meant: full versions may be those of a tested cell, which is
-    called by its series. A cell that was tested under the very name stays that.
+    """The name of a cell: full versions may be those of a tested cell that is named by its series.
+    A cell that was tested under the given name keeps it.
 
     Raises:
-        UsageError: it is not a cell's.
+        UsageError: no such cell.
     """
     name = combinations.named(full_name(word), context.matrix, context.releases).name
     asked = parse_name(name)
@@ -95,7 +96,7 @@ def name_of(word: str, context: Context) -> str:
 def is_fresh(
     pair: Pair, cells: Mapping[str, Cell], kept: Saved | None, workspace: Workspace
 ) -> bool:
-    """Whether the evidence of a pair still holds: both locks, the checks, the checkpoints."""
+    """Whether the result of a pair is up to date: both locks, the checks, the checkpoints."""
     digests = [_lock_digest(cells[name], workspace) for name in (pair.target, pair.origin)]
     path = run.path_of(pair.target, workspace)
     if None in digests or not path.exists():
@@ -110,12 +111,12 @@ def is_fresh(
 
 
 def _lock_digest(cell: Cell, workspace: Workspace) -> str | None:
-    """The digest of the cell's lock; None where there is none of its newest patches."""
+    """The digest of the cell's lock; None if there is none of its newest patches."""
     locked = pipeline.locked(cell, workspace)
     return locks.read(workspace.lock(cell.name)).digest if locked else None
 
 
 def kept_of(cell: Cell, workspace: Workspace) -> Saved | None:
-    """What a cell keeps, where that still holds; reads all of it."""
+    """The checkpoints of a cell, if they are up to date; reads all of them."""
     there = pipeline.locked(cell, workspace)
     return run.kept(cell, locks.read(workspace.lock(cell.name)), workspace) if there else None

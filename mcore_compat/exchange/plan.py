@@ -17,17 +17,17 @@ WAYS: Mapping[str, str] = {
     "default-to-modelopt": "default",
     "quantized": "quantized",
 }
-"""By way of loading: the kind of checkpoint that it takes. As the suite has them (a test compares
-the two): a default-spec checkpoint goes into the default spec and into ModelOpt's."""
+"""By way of loading: the kind of checkpoint that it loads. As in the suite (a test compares the
+two): a default-spec checkpoint is loaded into the default spec and into ModelOpt's."""
 
 STATE = "quantized"
 
 STATE_KIND = "modelopt-state-fp8"
-"""The check that asks of one cell alone what `quantized` asks of two."""
+"""The check that tests within one cell what `quantized` tests between two."""
 
 SAVE_S, LOAD_S, START_S = 1.2, 1.0, 25.0
-"""Seconds for one checkpoint saved, for one loaded, and until a cell has imported its packages; on
-two cores that others use, too."""
+"""Seconds to save a checkpoint, to load one, and to import the packages of a cell; measured on two
+shared cores."""
 
 FAMILIES = 4
 
@@ -43,7 +43,7 @@ class Pair:
 
 def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[Cell, ...]:
     """For each megatron-core series its default cell with the newest ModelOpt of those that restore
-    the most families, then the most quantized ones; the newest of all where nothing is known."""
+    the most families, then the most quantized ones; without results the newest of all."""
     found = tuple(found)
     works = {
         e.cell: tuple(
@@ -65,7 +65,8 @@ def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[C
 
 
 def over_modelopt(cells: Sequence[Cell], found: Iterable[Evidence], series: str) -> list[Cell]:
-    """The default cells of a megatron-core series that came to their checks, or are not run yet."""
+    """The default cells of a megatron-core series that have checks in their result, or no
+    result."""
     stopped = {e.cell for e in found if e.reason}
     return [
         c for c in cells if c.default and series_of(c.mcore) == series and c.name not in stopped
@@ -84,14 +85,14 @@ def default(cells: Sequence[Cell], found: Sequence[Evidence], matrix: Matrix) ->
 def between(
     origins: Iterable[str], targets: Iterable[str], ways: Iterable[str] = tuple(WAYS)
 ) -> tuple[Pair, ...]:
-    """Every origin with every target, itself too: that shows what other releases are not to blame
-    for."""
+    """Every origin with every target, also with itself: that shows failures without another
+    release."""
     targets, ways = tuple(targets), tuple(ways)
     return tuple(Pair(target=t, origin=o, ways=ways) for o in origins for t in targets)
 
 
 def joined(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    """Each two cells once, with all ways that are asked of them."""
+    """Each pair of cells once, with all its ways."""
     ways: dict[tuple[str, str], set[str]] = {}
     for pair in pairs:
         ways.setdefault((pair.target, pair.origin), set()).update(pair.ways)
@@ -102,13 +103,13 @@ def joined(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
 
 
 def only(pairs: Iterable[Pair], ways: Sequence[str]) -> tuple[Pair, ...]:
-    """The pairs with these ways alone; all, where none is named."""
+    """The pairs with only these ways; all ways if none is named."""
     kept = (replace(p, ways=tuple(w for w in p.ways if w in ways or not ways)) for p in pairs)
     return tuple(pair for pair in kept if pair.ways)
 
 
 def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int, jobs: int = 1) -> list[str]:
-    """What would run and about how long that takes, line by line."""
+    """What would run, and about how long it takes, line by line."""
     loads = Counter[str]()
     for pair in todo:
         loads[pair.target] += len(pair.ways) * FAMILIES
@@ -118,9 +119,9 @@ def describe(todo: Sequence[Pair], saves: Sequence[str], fresh: int, jobs: int =
         lines.append(f"{target}: loads from {origins} cells, {loads[target]} checks at most")
     seconds = len(saves) * (START_S + 3 * FAMILIES * SAVE_S)
     seconds += len(loads) * START_S + sum(loads.values()) * LOAD_S
-    lines.append(f"{len(saves)} cells to save, {len(todo)} pairs to load, {fresh} fresh")
+    lines.append(f"{len(saves)} cells to save, {len(todo)} pairs to load, {fresh} up to date")
     if todo or saves:
         lines.append(
-            f"time: about {seconds / jobs / 60:.0f} min; environments that are missing on top"
+            f"time: about {seconds / jobs / 60:.0f} min, plus that of missing environments"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Exchange evidence → `reports/EXCHANGE.md`: saved with ↓, loaded with →. Pure."""
+"""Results of exchanges → `reports/EXCHANGE.md`: saved with ↓, loaded with →. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mcore_compat.results import comparison, verdict
 from mcore_compat.results.evidence import CheckResult, Evidence, Failure
 
 NAME = "EXCHANGE.md"
-"""In the folder of all that is published."""
+"""The file's name in the folder of published files."""
 
 HEADS: Mapping[str, str] = {
     "default": "default spec → default spec",
@@ -26,18 +26,18 @@ HEADS: Mapping[str, str] = {
 }
 
 LONGEST = 400
-"""Characters of a message that are shown."""
+"""The number of characters of a message that are shown."""
 
 Ends = tuple[str, str, str]
-"""Megatron-core and ModelOpt of a cell, and what it is called."""
+"""The megatron-core and ModelOpt of a cell, and its name in the report."""
 
 FEW = 6
-"""Of what was recorded, so much is shown."""
+"""The number of recorded entries that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """One answer, with what it is an answer to."""
+    """One check of a load, with its cells, family and way."""
 
     origin: Ends
     target: Ends
@@ -47,7 +47,7 @@ class Transfer:
 
 
 def transfers(found: Iterable[Evidence]) -> Iterator[Transfer]:
-    """Every answer of the evidence, one by one."""
+    """Every load in the results."""
     for result in found:
         for name, by_key in answers(result).items():
             for key, answer in by_key.items():
@@ -76,7 +76,7 @@ families that share them."""
 
 
 def markdown(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> str:
-    """The whole report; `outdated`: in words, what does not hold any more."""
+    """The whole report; `outdated`: in words, which results are out of date."""
     classes = sorted({one.device_class for one in found}) or ["host"]
     return render(
         "exchange.md",
@@ -122,8 +122,8 @@ def _of_class(found: Sequence[Evidence]) -> dict[str, Any]:
 
 
 def _main(every: Sequence[Transfer]) -> list[Ends]:
-    """The cells of the large tables: those that were asked with at least a third as many others as
-    the one that was asked with the most. A pair asked by itself would be a row of gaps."""
+    """The cells of the large tables: those that ran with at least a third as many others as the
+    cell that ran with the most. A single pair would be a row of gaps."""
     with_: dict[Ends, set[Ends]] = {}
     for one in every:
         with_.setdefault(one.origin, set()).add(one.target)
@@ -148,7 +148,7 @@ def _grid(head: str, every: Sequence[Transfer], ends: Sequence[Ends]) -> dict[st
 
 
 def _others(every: Sequence[Transfer]) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
-    """What stands in no large table, a pair and a way a line, with the symbols of its families."""
+    """The loads in no large table, a pair and a way a line, with the symbols of its families."""
     families = sorted({t.family for t in every})
     outcomes = {(t.origin, t.target, t.way, t.family): t.answer.outcome.value for t in every}
     pairs = {(t.origin, t.target) for t in every}
@@ -161,8 +161,8 @@ def _others(every: Sequence[Transfer]) -> Iterator[tuple[str, str, str, tuple[st
 
 
 def _causes(every: Sequence[Transfer]) -> Iterator[tuple[Failure, str, int, list[Place]]]:
-    """Each failure once, those first that ended most loads: what it says, how many, and where. A
-    load that was blocked by one that failed has its failure, too."""
+    """Each failure once, the most frequent first: its message, how many loads it failed, and where.
+    Includes loads that were blocked by a save with that failure."""
     members: dict[str, list[tuple[Failure, Transfer]]] = {}
     for transfer in sorted(every, key=lambda t: _rank(t.target)):
         failure = transfer.answer.failure
@@ -174,7 +174,7 @@ def _causes(every: Sequence[Transfer]) -> Iterator[tuple[Failure, str, int, list
 
 
 def _conditions(every: Sequence[Transfer]) -> dict[str, list[Place]]:
-    """By condition: the loads that lose nothing under it, and fail with all defaults."""
+    """By condition: the loads that lose nothing under it, but fail with all defaults."""
     members: dict[str, list[Transfer]] = {}
     for transfer in every:
         if transfer.answer.condition:
@@ -183,7 +183,7 @@ def _conditions(every: Sequence[Transfer]) -> dict[str, list[Place]]:
 
 
 def _places(mine: Sequence[Transfer]) -> list[Place]:
-    """Where it was seen: what shares families, ways and origins together."""
+    """Where it occurs; targets with the same families, ways and origins together."""
     asked_of: dict[tuple[Ends, str, str], set[Ends]] = {}
     for t in mine:
         asked_of.setdefault((t.target, t.family, t.way), set()).add(t.origin)
@@ -220,11 +220,11 @@ RECORDED: Mapping[str, str] = {
     "load with defaults": "a load with all defaults raises",
     "lenient load loses": "what a lenient load loses",  # in older results
 }
-"""What checks noted of a load, whatever its outcome."""
+"""Descriptions of the details that checks recorded of a load, whatever its outcome."""
 
 
 def _notes(every: Sequence[Transfer]) -> list[tuple[str, str, list[Place]]]:
-    """What is renamed, and what else was seen of loads that may have worked."""
+    """Renamed tensors and other recorded details, also of loads that worked."""
     members: dict[tuple[str, str], list[Transfer]] = {}
     for transfer in every:
         for name, value in transfer.answer.details.items():
@@ -240,7 +240,7 @@ def _recorded(name: str) -> str:
 
 
 def _entries(value: object) -> list[str]:
-    """What was noted, as short texts."""
+    """A recorded detail as short texts."""
     if isinstance(value, Mapping):
         entries = [f"{name}: {_plain(one)}" for name, one in sorted(value.items())]
     else:
@@ -256,7 +256,7 @@ def _plain(value: object) -> str:
 def _reasons(
     every: Sequence[Transfer],
 ) -> Iterator[tuple[str, str, list[str], dict[str, str], str]]:
-    """Why something was not asked: outcome, side, the cells of that side, what, and the reason."""
+    """Why loads did not run: outcome, side, the cells of that side, the loads, and the reason."""
     members: dict[tuple[str, str], list[Transfer]] = {}
     for transfer in every:
         if transfer.answer.reason:
@@ -270,5 +270,5 @@ def _reasons(
 
 
 def texts(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> dict[str, str]:
-    """The published file and its text; none where nothing was exchanged."""
+    """The published file and its text; empty without results."""
     return {NAME: markdown(found, outdated)} if found else {}

@@ -1,5 +1,5 @@
-"""Runs the exchange: a cell saves its checkpoints, another loads them. In each cell's environment,
-by the suite's runner."""
+"""Runs the exchange: a cell saves its checkpoints, another loads them, each in its environment, by
+the suite's runner."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from mcore_compat.run.engine import Listener, ResolvedCell
 SAVE_INTO = "MCORE_COMPAT_CHECKPOINTS"
 LOAD_FROM = "MCORE_COMPAT_LOAD_FROM"
 LOADED = "MCORE_COMPAT_LOADED"
-"""What the suite reads; the same names as in `suite/exchange/kept.py` (a test compares them)."""
+"""Variables that the suite reads; as in `suite/exchange/kept.py` (a test compares them)."""
 
 SAVED = "saved.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """What a cell kept: how each save ended, by `family:kind`; `manifests` is the digest of all
-    manifests, `contents` of all files."""
+    """What a cell saved: how each save ended, by `family:kind`; `manifests`: the digest of all
+    manifests; `contents`: of all files."""
 
     cell: str
     lock: str
@@ -52,12 +52,12 @@ class Saved:
 
 
 def digest(workspace: Workspace) -> str:
-    """Digest of the exchange's checks and of the suite that they are made of."""
+    """Digest of the exchange's checks and of the suite that they use."""
     return EXCHANGE.digest(workspace.suite)
 
 
 def folder() -> Path:
-    """Where the cells' checkpoints lie, each cell's in a folder of its name."""
+    """The folder of the checkpoints, with a folder for each cell."""
     return files.home() / "checkpoints"
 
 
@@ -67,7 +67,7 @@ def manifests(kept: Path) -> str:
 
 
 def contents(kept: Path) -> str:
-    """Digest of all that a cell keeps, so that what a disk did to it is not taken for a finding."""
+    """Digest of all files that a cell saved, so that disk damage is not published as a result."""
     whole = []
     for path in sorted(kept.glob("*/*/**/*")):
         if path.is_file():
@@ -76,26 +76,26 @@ def contents(kept: Path) -> str:
 
 
 def kept(cell: Cell, lock: Lock, workspace: Workspace) -> Saved | None:
-    """What the cell kept, where that is whole and of this lock and these checks."""
+    """What the cell saved, if it is complete and of this lock and these checks."""
     path = folder() / cell.name / SAVED
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Saved)
     except (OSError, msgspec.MsgspecError):
-        return None  # what is not whole is saved again
+        return None  # incomplete: saved again
     wanted = (lock.digest, digest(workspace), machine.device_class(), contents(path.parent))
     is_so = (found.lock, found.exchange, found.device_class, found.contents)
     return found if is_so == wanted else None
 
 
 def save(cell: Cell, context: Context) -> Saved:
-    """Let the cell save its checkpoints, in the place of what it kept before.
+    """Let the cell save its checkpoints, which replace the earlier ones.
 
     Raises:
-        CompatError: bad input, or a failure of the surroundings; nothing is taken for kept then.
+        CompatError: bad input, or an infrastructure error; then the cell counts as not saved.
     """
     ready = pipeline.resolved_cell(cell, context)
     into = folder() / cell.name
-    # All of it: what cannot be saved any more would be loaded from what lies there.
+    # All of it: else a checkpoint that can no longer be saved would be loaded from an old file.
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     context.say(f"{cell.name} saves its checkpoints")
@@ -116,7 +116,7 @@ def save(cell: Cell, context: Context) -> Saved:
 
 
 def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context: Context) -> None:
-    """Let the cell load what others saved; each is stored as soon as all of it was asked.
+    """Let the cell load what others saved; the checks of each origin are stored once all have run.
 
     Raises:
         CompatError: as `save`; what was stored before stays.
@@ -138,7 +138,7 @@ def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context:
 
 
 def stored(ready: ResolvedCell, workspace: Workspace) -> Evidence:
-    """What the cell loaded before, without what no longer holds."""
+    """The cell's stored result; an empty one if that is out of date."""
     empty = _start(ready, workspace)
     path = path_of(ready.cell.name, workspace)
     result = store.load(path) if path.exists() else empty
@@ -146,7 +146,7 @@ def stored(ready: ResolvedCell, workspace: Workspace) -> Evidence:
 
 
 def path_of(cell: str, workspace: Workspace) -> Path:
-    """Where it lies what a cell loaded on this machine's device class."""
+    """The file of a cell's exchange result on this machine's device class."""
     return evidence.path_of(cell, machine.device_class(), workspace.results, EXCHANGE.name)
 
 
@@ -173,14 +173,14 @@ class Loading:
         self._done: dict[str, dict[str, CheckResult]] = {}
 
     def expect(self, checks: Sequence[str]) -> None:
-        """The checks that will be asked."""
+        """Note the checks that will run."""
         for name in checks:
             which = results.parsed(name)
             if which:
                 self._open.setdefault(which[0], set()).add(name)
 
     def take(self, result: CheckResult) -> bool:
-        """Take one check; whether all of one cell's checkpoints were asked now."""
+        """Take one check; whether all checks of its origin have run now."""
         which = results.parsed(result.check)
         if which is None:
             return False
@@ -192,7 +192,7 @@ class Loading:
         return not self._open[origin]
 
     def finish(self) -> None:
-        """Store also the cells that kept nothing which could be asked."""
+        """Store also the origins without a checkpoint to load."""
         for origin in self._pairs:
             if origin not in self._done:
                 self._store(origin)
@@ -202,7 +202,7 @@ class Loading:
         wanted = loading.wanted(saved.answers, pair.ways)
         if wanted != {*done}:
             raise EvidenceError(
-                f"the exchange cannot run: of {origin} it asked {sorted(done)}, not {wanted}"
+                f"the exchange cannot run: for {origin} the suite ran {sorted(done)}, not {wanted}"
             )
         source = evidence.Source(
             lock=saved.lock,
@@ -218,21 +218,21 @@ class Loading:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """No other exchange meanwhile: it could save anew what this one loads.
+    """A lock against other exchanges, which could overwrite what this one loads.
 
     Raises:
-        InfrastructureError: there is one.
+        InfrastructureError: another exchange is running.
     """
     folder().mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder().with_suffix(".run"), timeout=0):
             yield
     except Timeout:
-        raise InfrastructureError("another exchange is running") from None
+        raise InfrastructureError("another exchange is running; wait until it ends") from None
 
 
 def outdated(found: Sequence[Evidence], workspace: Workspace) -> list[str]:
-    """What of it does not hold any more, in words."""
+    """Which results are out of date, in words."""
     names = {name for one in found for name in (one.cell, *one.sources)}
     paths = {name: workspace.lock(name) for name in names}
     locked = {name: files.sha256_file(path) for name, path in paths.items() if path.exists()}

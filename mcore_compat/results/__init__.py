@@ -1,1 +1,1 @@
-"""What runs showed: its format, how it is kept, how it is compared."""
+"""Results: their format, their files, and how they are compared."""

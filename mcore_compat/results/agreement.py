@@ -1,7 +1,6 @@
-"""Whether a result agrees with itself: what it says in two places must be the same. Pure.
+"""Checks that a result is consistent with itself. Pure.
 
-A result is believed only so far: it comes from another process, another machine, or a file that
-somebody changed.
+A result may come from another process, another machine, or a file that somebody changed.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results.evidence import EXCHANGE, MAIN, CheckResult, Evidence
 
 _NOT_INSTALLED = frozenset({CellOutcome.UNRESOLVABLE, CellOutcome.UNBUILDABLE})
-"""Outcomes of a cell that did not come to its checks."""
+"""Outcomes of a cell without checks."""
 
 
 def refuse_contradictions(result: Evidence) -> None:
     """Refuse a result that contradicts itself.
 
     Raises:
-        EvidenceError: says what does.
+        EvidenceError: names the contradiction.
     """
     for moment in (result.taken, *(source.taken for source in result.sources.values())):
         _refuse_moment(moment)
     if len({check.check for check in result.checks}) != len(result.checks):
         (twice, _), *_ = Counter(check.check for check in result.checks).most_common(1)
-        raise EvidenceError(f"{twice} is there twice")
+        raise EvidenceError(f"it has the check {twice} twice")
     loads = {f"restore-from[{name}:" for name in result.sources}
     for check in result.checks:
         _refuse_name(check, result.check_set, loads)
@@ -40,14 +39,14 @@ def refuse_contradictions(result: Evidence) -> None:
 
 
 def refuse_name(result: Evidence) -> None:
-    """Refuse the name of a cell that is none, or of another than the result's pins make.
+    """Refuse an invalid name of a cell, or one that does not match the result's pins.
 
     Raises:
-        EvidenceError: says which.
+        EvidenceError: names it.
     """
     asked = parse_name(result.cell)
     if asked is None:
-        raise EvidenceError(f"{result.cell} is no cell's name")
+        raise EvidenceError(f"invalid name of a cell {result.cell}")
     if {*result.pins} != {*AXES} and (result.check_set == MAIN or not {*result.pins} <= {*AXES}):
         raise EvidenceError(f"its pins are not of {', '.join(AXES)}")
     words = (asked.mcore, asked.modelopt, asked.te, asked.torch, asked.python)
@@ -59,7 +58,7 @@ def refuse_name(result: Evidence) -> None:
             number = parsed(version)
             meant = word is None or parsed(word) == number or series_of(version) == word
         except InvalidVersion:
-            raise EvidenceError(f"its pin {axis} {version} is no version") from None
+            raise EvidenceError(f"its pin {axis} {version} is not a version") from None
         if not meant:
             raise EvidenceError(f"its pin {axis} {version} is not the {word} of {result.cell}")
 
@@ -68,42 +67,42 @@ def _refuse_moment(moment: str) -> None:
     try:
         datetime.datetime.fromisoformat(moment)
     except ValueError:
-        raise EvidenceError(f"{moment} is no moment") from None
+        raise EvidenceError(f"invalid timestamp {moment}") from None
 
 
 def _refuse_name(check: CheckResult, check_set: str, loads: Iterable[str]) -> None:
-    """Refuse an id that is not of the check's kind and family, and one of no cell whose
-    checkpoints were loaded."""
+    """Refuse an id that does not match the check's kind and family, or names a cell whose
+    checkpoints were not loaded."""
     name, family = check.check, check.family
     if check_set == EXCHANGE:
         origin = next((start for start in loads if name.startswith(start)), None)
         if origin is None:
-            raise EvidenceError(f"{name} is of no cell whose checkpoints were loaded")
-        # The suite makes each a kind of its own; a result of format 1 told them apart by family.
+            raise EvidenceError(f"{name} names a cell whose checkpoints were not loaded")
+        # Each has its own kind; in results of format 1 they had the same kind, and families.
         fits = check.kind in ("restore-from", name) and (family is None or family in name)
     else:
         fits = name == (check.kind if family is None else f"{check.kind}[{family}]")
     if not fits:
         of = "" if family is None else f" of {family}"
-        raise EvidenceError(f"{name} is said to be of the kind {check.kind}{of}")
+        raise EvidenceError(f"{name} does not match its kind {check.kind}{of}")
 
 
 def _refuse_outcome(check: CheckResult) -> None:
-    """Refuse a check that is broken and does not say why, one that works under a condition and not
-    under which, and one that works and failed."""
+    """Refuse a broken check without a failure, one that works-with without a condition, and one
+    that works and has a failure."""
     conditional = check.outcome is CheckOutcome.WORKS_WITH
     if check.failure is None and check.outcome is CheckOutcome.BROKEN:
-        raise EvidenceError(f"{check.check} is broken, and has no failure")
+        raise EvidenceError(f"{check.check} is broken, but has no failure")
     if conditional and not (check.condition and check.failure):
-        raise EvidenceError(f"{check.check} is works-with, and has no condition or no failure")
+        raise EvidenceError(f"{check.check} is works-with, but has no condition or no failure")
     if check.condition and not conditional:
-        raise EvidenceError(f"{check.check} is {check.outcome}, and has a condition")
+        raise EvidenceError(f"{check.check} is {check.outcome}, but has a condition")
     if check.failure and check.outcome is CheckOutcome.WORKS:
-        raise EvidenceError(f"{check.check} works, and has a failure")
+        raise EvidenceError(f"{check.check} works, but has a failure")
 
 
 def _refuse_verdict(result: Evidence) -> None:
-    """Refuse an outcome of the cell that is not that of its checks."""
+    """Refuse an outcome of the cell that its checks contradict."""
     outcome = result.outcome
     if result.check_set != MAIN:
         fits = outcome is CellOutcome.UNTESTED  # the main set alone gives a verdict
@@ -114,9 +113,9 @@ def _refuse_verdict(result: Evidence) -> None:
     elif outcome is CellOutcome.ERROR:
         fits = not result.checks
     else:
-        return  # which of the others it is, its checks tell
+        return  # the checks decide which of the others it is
     if not fits:
         what = f"{len(result.checks)} checks" if result.checks else "no check"
-        cut = "" if result.complete else " of a run that was cut short"
+        cut = "" if result.complete else " of an interrupted run"
         why = "" if result.reason else " and no reason"
         raise EvidenceError(f"it is {outcome}, with {what}{cut}{why}")

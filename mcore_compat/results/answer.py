@@ -1,5 +1,5 @@
-"""The answer to a cell for a profile, in words: for whom it works, what does not, and under which
-condition it does. The terminal and a cell's page say the same. Pure."""
+"""The verdict on a cell for a profile, in words: what works, what fails, and under which condition
+it works. The terminal and a cell's page use the same words. Pure."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mcore_compat.results.verdict import gist, rule_for
 MCORE, MODELOPT = AXES[:2]
 
 LONGEST = 160
-"""Characters of a reason in one line."""
+"""The maximum length of a reason in one line, in characters."""
 
 
 def outcome(e: Evidence, profile: Profile = DEFAULT) -> CellOutcome:
-    """The verdict on a cell for a profile; of one that did not come to its checks, how it ended."""
+    """The verdict on a cell for a profile; without checks, the outcome of the cell."""
     if not e.checks or e.outcome is CellOutcome.ERROR:
         return e.outcome
     return profiles.outcome(e.checks, profile)
 
 
 def taken(e: Evidence, profile: Profile) -> tuple[CheckResult, ...]:
-    """The checks that a profile takes."""
+    """The checks that a profile includes."""
     return tuple(check for check in e.checks if profile.takes(check))
 
 
@@ -55,8 +55,8 @@ class Failing:
 
 
 def failures(e: Evidence, profile: Profile, rules: Sequence[Pairs]) -> tuple[Failing, ...]:
-    """What of a profile fails, each reason once: as the matrix declares it, where it does, else as
-    the failure says. What is only blocked is told with what blocks it."""
+    """The failures within a profile, each reason once: the one that the matrix declares, else the
+    failure's own. Blocked checks appear only if nothing else fails."""
     by_reason: dict[str, list[CheckResult]] = {}
     blocked = []
     for check in taken(e, profile):
@@ -64,7 +64,7 @@ def failures(e: Evidence, profile: Profile, rules: Sequence[Pairs]) -> tuple[Fai
             by_reason.setdefault(_reason(e, check, rules), []).append(check)
         elif check.outcome is CheckOutcome.BLOCKED:
             blocked.append(check)
-    if blocked and not by_reason:  # by what the profile does not take
+    if blocked and not by_reason:  # by a check outside the profile
         by_reason[_short(blocked[0].reason or "a check before it fails")] = blocked
     found = [_failing(checks, reason) for reason, checks in by_reason.items()]
     return tuple(sorted(found, key=lambda f: (-len(f.families), f.features, f.reason)))
@@ -94,8 +94,8 @@ def _short(text: str) -> str:
 
 
 def compatible_families(e: Evidence, profile: Profile) -> tuple[str, ...]:
-    """The families for which alone a cell is compatible; empty where it is for the whole profile,
-    or for none."""
+    """The families for which a cell is compatible; empty if it is for the whole profile, or for
+    none."""
     if outcome(e, profile) is CellOutcome.COMPATIBLE:
         return ()
     asked = profile.families or e.families()
@@ -104,7 +104,7 @@ def compatible_families(e: Evidence, profile: Profile) -> tuple[str, ...]:
 
 
 def conditional(e: Evidence, profile: Profile) -> dict[str, tuple[str, ...]]:
-    """By condition, in one line: the features and families that hold only under it."""
+    """By condition, in one line: the features and families that work only under it."""
     by_condition: dict[str, list[CheckResult]] = {}
     for check in taken(e, profile):
         if check.condition:
@@ -119,8 +119,8 @@ def conditional(e: Evidence, profile: Profile) -> dict[str, tuple[str, ...]]:
 
 
 def not_asked(e: Evidence, profile: Profile) -> tuple[str, ...]:
-    """The features of a profile that could not be asked here, or that the release has not, in
-    words: `inference: needs a GPU`."""
+    """The features of a profile that cannot run here, or that the release does not have, in words:
+    `inference: needs a GPU`."""
     words = {
         CheckOutcome.NEEDS_GPU: "needs a GPU",
         CheckOutcome.UNSUPPORTED: "the release has none",
@@ -136,8 +136,8 @@ def not_asked(e: Evidence, profile: Profile) -> tuple[str, ...]:
 
 
 def table(e: Evidence) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Features × families: the families, and by feature what each comes to, `✓` or with formats
-    `3/4`; the last column is of what is about no family."""
+    """Features × families: the families, and by feature the outcome for each, `works` or with
+    formats `works 3/4`; the last column is for checks without a family."""
     points = profiles.points(e.checks)
     families = e.families()
     rows = {}
@@ -150,7 +150,7 @@ def table(e: Evidence) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
 
 
 def _square(points: Mapping[Point, CheckOutcome]) -> str:
-    """The outcome of one point; of several how many hold, or what they come to together."""
+    """The outcome of one point; of several also how many work."""
     if not points:
         return ""
     good, of = profiles.held(points)
@@ -161,9 +161,9 @@ def _square(points: Mapping[Point, CheckOutcome]) -> str:
 
 
 def lines(e: Evidence, rules: Sequence[Pairs], profile: Profile) -> Iterator[tuple[str, str]]:
-    """The answer: what is said, and its text."""
+    """The verdict in lines: a label and its text."""
     if e.checks:
-        yield "works", "; ".join(profiles.counted(e.checks, profile)) or "nothing that was asked"
+        yield "works", "; ".join(profiles.counted(e.checks, profile)) or "no check that ran"
         if of := compatible_families(e, profile):
             yield "compatible", f"for {', '.join(of)} alone (--families {','.join(of)})"
         for each in failures(e, profile, rules):

@@ -1,4 +1,4 @@
-"""What to take instead of a cell: the cells that are better for a profile, and near. Pure."""
+"""Better cells than a given one: those that are better for a profile and differ little. Pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mcore_compat.results.answer import failing_points, outcome
 from mcore_compat.results.evidence import Evidence
 
 _PAIR = AXES[:2]
-"""megatron-core and ModelOpt: who keeps one of these is told of the best with it."""
+"""megatron-core and ModelOpt: a better cell keeps one of them if possible."""
 
 _RANK = {CellOutcome.COMPATIBLE: 0, CellOutcome.PARTIAL: 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BetterCell:
-    """A cell that is better for a profile: how it ends, how many points of the profile fail there,
-    and `here` (None: not known), and in what the two differ."""
+    """A cell that is better for a profile: its outcome, how many points of the profile fail there
+    and `here` (None: unknown), and how the two differ."""
 
     cell: str
     outcome: CellOutcome
@@ -39,7 +39,7 @@ class BetterCell:
         return f"{self.outcome.value}, {self.fails} fail there{here}"
 
     def text(self) -> str:
-        """The command, how the cell ends, and what changes."""
+        """The command, the cell's outcome, and the changed pins."""
         changes = ", ".join(f"{axis} {old} -> {new}" for axis, old, new in self.differs)
         return f"nox -s {self.cell} ({self.ending()}): {changes}"
 
@@ -55,8 +55,8 @@ _WORST = _Cost(len(_RANK) + 1, 0)
 
 
 class BetterCells:
-    """Looks up what to take instead, among results of main suites of one device class. Of thousands
-    of cells each is held against those that come into question, not against all."""
+    """Finds better cells among results of main suites of one device class. With thousands of cells,
+    each is compared only with the candidates, not with all."""
 
     def __init__(self, results: Iterable[Evidence], profile: Profile = DEFAULT) -> None:
         self._results = {e.cell: e for e in results if e.checks}
@@ -77,13 +77,13 @@ class BetterCells:
         return axis, series_of(self._results[name].pins[axis])
 
     def of(self, cell: str, pins: Mapping[str, str]) -> tuple[BetterCell, ...]:
-        """What to take instead of a cell with these `pins`, which need not have a result; empty
-        where nothing is better.
+        """Better cells than one with these `pins`, which need not have a result; empty if there is
+        none.
 
-        First the best with this series of megatron-core, else, where its verdict is a better one,
-        the best with this series of ModelOpt: nobody changes megatron-core for one failure less.
-        Where that one is not compatible, the nearest that is comes second: it may be another
-        megatron-core, on another stack, which `differs` says.
+        First the best with this series of megatron-core, else, if its verdict is better, the best
+        with this series of ModelOpt: one failure less is no reason to change megatron-core. If that
+        one is not compatible, the nearest compatible one is second: it may have another
+        megatron-core and stack, see `differs`.
         """
         mine = self._costs.get(cell, _WORST)
         chosen: list[str] = []
@@ -103,7 +103,7 @@ class BetterCells:
         return min(names, key=lambda name: (*_distance(pins, self._results[name].pins), name))
 
     def _nearest_good(self, pins: Mapping[str, str]) -> list[str]:
-        """The compatible cell that shares most axes, and of those the nearest."""
+        """The compatible cell with the most axes in common, and of those the nearest."""
         for size in range(len(AXES), -1, -1):
             near = [
                 name
@@ -139,13 +139,13 @@ def _series(pins: Mapping[str, str], axes: Iterable[str] = AXES) -> tuple[str, .
 
 
 def _distance(pins: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, ...]:
-    """How far another cell is: axes that differ, then how far apart the releases of megatron-core
-    and of ModelOpt are."""
+    """The distance to another cell: the number of axes that differ, then the distance of the
+    releases of megatron-core and of ModelOpt."""
     moved = sum(a != b for a, b in zip(_series(pins), _series(other), strict=True))
     return moved, *(abs(_number(pins[axis]) - _number(other[axis])) for axis in _PAIR)
 
 
 def _number(version: str) -> int:
-    """A version as one number: how far two are apart."""
+    """A version as one number, for distances."""
     there = parsed(version)
     return (there.major * 1000 + there.minor) * 100 + there.micro

@@ -1,4 +1,4 @@
-"""From which results an answer is: the last line of each answer, in one form. Pure."""
+"""The results that an answer is based on: the last line of each answer, in one form. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import MAIN
 
 MOST = 5
-"""So many results are named; the others are counted."""
+"""The number of results to name; the others are counted."""
 
 
 class OfCell(Protocol):
-    """A cell on one device class, and when it was run."""
+    """A cell on one device class, and when it ran."""
 
     @property
     def name(self) -> str: ...
@@ -26,7 +26,7 @@ class OfCell(Protocol):
 
 
 class Citation(NamedTuple):
-    """A result: of which cell, on what device class, of which day, and the file that it is."""
+    """A result: its cell, device class, day and file."""
 
     cell: str
     device_class: str
@@ -38,12 +38,12 @@ class Citation(NamedTuple):
         return f"{self.cell} ({self.device_class}, {self.taken}): {files.shown(self.path)}"
 
     def data(self) -> dict[str, str]:
-        """As JSON has it."""
+        """The same for JSON."""
         return {**self._asdict(), "path": files.shown(self.path)}
 
 
 def of_result(result: evidence.Evidence, results: Path) -> Citation:
-    """A result that lies below the folder `results`."""
+    """A result below the folder `results`."""
     return of(result.cell, result.device_class, result.taken, results, result.check_set)
 
 
@@ -60,7 +60,7 @@ def of_cells(cells: Iterable[OfCell], results: Path) -> tuple[Citation, ...]:
 
 
 def line(citations: Iterable[Citation]) -> str:
-    """One line for all of them; empty where there is none."""
+    """One line for all of them; empty if there is none."""
     every = [*dict.fromkeys(citations)]
     more = f"; and {len(every) - MOST} more" if len(every) > MOST else ""
     label = "result" if len(every) == 1 else "results"

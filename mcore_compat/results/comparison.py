@@ -1,4 +1,4 @@
-"""What changed between two pieces of evidence, check by check, and which to compare. Pure."""
+"""What changed between two results, check by check, and which results to compare. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PAIR = ("megatron-core", "nvidia-modelopt")
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One check in both. An outcome is None where the check was not there; `why` is the newer
-    failure in one line, of what holds under a condition that without it; `otherwise`: it fails in
-    both, from another cause than before; `condition`: under which alone it holds now."""
+    """One check in both. An outcome is None if the check is missing; `why`: the newer failure in
+    one line, for a check with a condition that without it; `otherwise`: it fails in both, with
+    another cause than before; `condition`: the one under which it works now."""
 
     check: str
     old: CheckOutcome | None
@@ -34,15 +34,15 @@ class Change:
 class Difference:
     """Every check that fails in one of the two, or works in only one. Sorted by check.
 
-    - `needs`: worked, holds only under a condition now, or under another one than before: a caller
-      with all defaults fails now. `freed`: held under a condition, needs none now.
+    - `needs`: worked, and works only under a condition now, or under another one than before: a
+      caller with all defaults fails now. `freed`: worked under a condition, needs none now.
     - `broke`: worked, fails now. `fixed`: failed, works now. `still`: fails in both.
-    - `newly_untested`: worked or failed, and is not asked now (`needs-gpu`, `unsupported`, or it
-      is not there): nothing is known of it, so it neither broke nor was fixed.
-    - `newly_failing`, `newly_works`: was not asked before; nothing is said of what changed it.
+    - `newly_untested`: worked or failed, and did not run now (`needs-gpu`, `unsupported`, or it is
+      missing): it neither broke nor was fixed.
+    - `newly_failing`, `newly_works`: did not run before, so the cause of the change is unknown.
 
-    What one of the two was not asked for want of a module (a stand-in is there) is left out.
-    Without `same_suite` a difference may be the suite's.
+    Checks that did not run in one of the two because a stand-in lacks a module are left out.
+    Without `same_suite` a difference may come from the suite.
     """
 
     needs: tuple[Change, ...] = ()
@@ -60,10 +60,10 @@ def difference(old: Evidence, new: Evidence) -> Difference:
     """What changed from `old` to `new`.
 
     Raises:
-        ValueError: of two device classes, which cannot be compared.
+        ValueError: two device classes, which cannot be compared.
     """
     if old.device_class != new.device_class:
-        raise ValueError(f"evidence of {old.device_class} and {new.device_class}")
+        raise ValueError(f"results of {old.device_class} and {new.device_class}")
     before, after = _asked_of_both(old, new)
     by_kind: dict[str, list[Change]] = {}
     for check in sorted({*before, *after}):
@@ -81,8 +81,8 @@ def difference(old: Evidence, new: Evidence) -> Difference:
 
 
 def unlike(old: Evidence, new: Evidence) -> tuple[Change, ...]:
-    """The checks that do not end alike in both: otherwise, from another cause, or under another
-    condition. What one of the two was not asked for want of a module is left out. Sorted."""
+    """The checks that differ between both: in their outcome, cause or condition. Checks that did
+    not run in one of the two because a stand-in lacks a module are left out. Sorted."""
     before, after = _asked_of_both(old, new)
     changes = []
     for check in sorted({*before, *after}):
@@ -97,8 +97,8 @@ def unlike(old: Evidence, new: Evidence) -> tuple[Change, ...]:
 def _asked_of_both(
     old: Evidence, new: Evidence
 ) -> tuple[dict[str, CheckResult], dict[str, CheckResult]]:
-    """The checks of each by name, without those that one of the two was not asked for want of a
-    module."""
+    """The checks of each by name, without those that did not run in one of the two because a
+    stand-in lacks a module."""
     left_out = {c.check for e in (old, new) for c in e.checks if LEFT_OUT in c.details}
     before = {c.check: c for c in old.checks if c.check not in left_out}
     return before, {c.check: c for c in new.checks if c.check not in left_out}
@@ -142,18 +142,18 @@ def why(result: CheckResult) -> str:
 
 
 def known_good(result: Evidence) -> bool:
-    """Whether a checkpoint restores there for at least one family."""
+    """Whether a checkpoint restores for at least one family."""
     return result.outcome in GOOD
 
 
 def baseline(
     new: Evidence, package: str, results: Iterable[Evidence], *, good: bool = True
 ) -> Evidence | None:
-    """What a release of `package` is compared with: evidence of an older one of it.
+    """The result that a release of `package` is compared with: one of an older release.
 
-    Of the same device class; of `good` cells, where any is; with the same series of the other of
+    Of the same device class; of `good` cells, if there is any; with the same series of the other of
     megatron-core and ModelOpt, else the nearest; of those the newest release of the package, with
-    the other axes nearest. None where nothing older came to its checks.
+    the other axes nearest. None if no older result has checks.
     """
     pool = [
         e
@@ -188,7 +188,7 @@ def _apart(one: str, other: str, digits: int) -> tuple[int, ...]:
 
 
 def other_pins(old: Evidence, new: Evidence, package: str) -> Mapping[str, tuple[str, str]]:
-    """By axis: both versions, where another package differs too and may be the cause."""
+    """By axis: both versions, if another package differs, too, and may be the cause."""
     return {
         axis: (old.pins[axis], new.pins[axis])
         for axis in AXES
@@ -202,7 +202,7 @@ def one_line(condition: str) -> str:
 
 
 def _named(change: Change) -> str:
-    """A check, with the condition where it holds under one alone."""
+    """A check, with the condition under which alone it works."""
     only = f", only with `{one_line(change.condition)}`" if change.condition else ""
     return f"`{change.check}`{only}"
 
@@ -222,7 +222,7 @@ def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
         f"({package} {old.pins[package]}, {old.outcome.value}): "
         f"broke {len(compared.broke)}, fixed {len(compared.fixed)}, "
         f"still fails {len(compared.still)}, "
-        f"not asked any more {len(compared.newly_untested)}"
+        f"not run any more {len(compared.newly_untested)}"
     )
     rows = [head]
     if new.reason:
@@ -230,17 +230,17 @@ def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
     if also:
         rows.append(f"  - other pins differ too: {also}")
     if not compared.same_suite:
-        rows.append("  - taken with two suites: a difference may be the suite's")
+        rows.append("  - of two versions of the suite: a difference may come from the suite")
     for word, changes in (
         ("broke", compared.broke),
         ("fixed", compared.fixed),
-        ("fails otherwise", tuple(c for c in compared.still if c.otherwise)),
-        ("fails, not asked before", compared.newly_failing),
+        ("fails with another cause", tuple(c for c in compared.still if c.otherwise)),
+        ("fails, not run before", compared.newly_failing),
     ):
         rows += [f"  - {word}: {_named(c)}{_because(c)}" for c in changes]
     rows += [f"  - works only with `{one_line(c.condition)}`: `{c.check}`" for c in compared.needs]
     rows += [f"  - needs no condition any more: `{c.check}`" for c in compared.freed]
     fresh = compared.newly_works
-    rows += [f"  - works, not asked before: {_named(c)}" for c in fresh if c.condition]
+    rows += [f"  - works, not run before: {_named(c)}" for c in fresh if c.condition]
     works = ", ".join(_named(c) for c in fresh if not c.condition)
-    return [*rows, f"  - works, not asked before: {works}"] if works else rows
+    return [*rows, f"  - works, not run before: {works}"] if works else rows

@@ -33,20 +33,21 @@ Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
 """ISO 8601, UTC."""
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9A-Za-z ._+-]*\Z", max_length=100)]
-"""SHA-256; empty where there is nothing that it could be of. What is none is equal to none."""
+"""SHA-256; empty if there is nothing to digest."""
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z", max_length=200)]
 """Of a feature, a record, a check set."""
 
 CheckId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:\[\]-]*\Z", max_length=300)]
-"""Of a check, and of its kind, which may be one of its own, and its family."""
+"""Of a check, its kind, or its family."""
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
 VariableValue = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_<>/.*+:=,@%~ -]*\Z")]
-"""Both stand in lines for a shell: nothing in them means anything to it between quotes."""
+"""Names and values are printed as lines for a shell: without characters that are special in
+quotes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,10 +66,9 @@ class Failure:
 class CheckResult:
     """How one check ended, after `seconds` (None: not recorded); `details` is what it recorded.
 
-    `feature`: what a person does that it is about; None in results of a suite that did not say.
-    `format`: of quantization, where it is about one (`fp8`).
-    `condition`, only of `works-with`: public code under which it holds; without it, it fails as
-    `failure` says.
+    `feature`: the use that it belongs to; None in results of older suites. `format`: of
+    quantization, if it is about one (`fp8`). `condition`, only of `works-with`: public code under
+    which it works; without it, it fails as `failure` says.
     """
 
     check: CheckId
@@ -86,7 +86,8 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """Data for comparing releases, which counts for no verdict; `failure`: why it is not whole."""
+    """Data for comparing releases, without an effect on verdicts; `failure`: why it is
+    incomplete."""
 
     seconds: Seconds | None
     failure: Failure | None
@@ -94,20 +95,20 @@ class Record:
 
 
 FLAPPING = "flapping"
-"""The detail of a check that ended differently when it was asked again: its outcomes, in order."""
+"""The detail of a check that ended differently when it ran again: its outcomes, in order."""
 
 LEFT_OUT = "left_out"
-"""The detail of a check that is not asked for want of the modules that it names, for which others
-stand in; nothing is said of the packages then, nor of what they need."""
+"""The detail of a check that did not run because of the modules that it names, which are stand-ins
+here; then it says nothing about the packages."""
 
 RECORDS = frozenset({"signatures", "version-guards"})
-"""Kinds of records that older suites asked as checks; they are read as records."""
+"""Kinds of records that older suites had as checks; they are read as records."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
-    """Why a cell did not come to its checks; `help` is what would change that. `cause`, only of
-    `unbuildable`: the package, and what of the machine decided that it was not built."""
+    """Why no check of a cell ran; `help`: what would change that. `cause`, only of `unbuildable`:
+    the package, and the property of the machine for which it was not built."""
 
     kind: str
     message: str
@@ -116,19 +117,19 @@ class Reason:
 
 
 class Differs(TypedDict):
-    """A package that was there in another version than the lock's; None: not at all."""
+    """A package that was installed in another version than the lock's; None: not installed."""
 
     lock: str
     there: str | None
 
 
 class Base(TypedDict):
-    """What ran over packages that were there before (a vendor's container, for example): whose
-    lock was taken, how what was there differs from it, what of the lock was installed, which
-    requirements were not met, and the patterns of what was left out.
+    """A run over packages that were installed before (a vendor's container, for example): the cell
+    whose lock was used, how installed packages differ from it, which packages of the lock were
+    installed, which requirements were not met, and the patterns of packages that were left out.
 
-    `changed`: by package, in what it differs from the file of the lock's hash; `toolkit`: the CUDA
-    of the nvcc that packages could compile with.
+    `changed`: by package, how it differs from the file of the lock's hash; `toolkit`: the CUDA
+    version of the nvcc that packages could compile with.
     """
 
     cell: CellName
@@ -154,13 +155,13 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A check set in a cell, on a device class. `complete`: all of its checks were asked.
+    """A check set in a cell, on a device class. `complete`: all of its checks ran.
 
     `outcome` is a verdict on the cell for the check set `main` alone. `suite` is the digest of the
-    check set. `base` is None where what ran is what the lock says. `sources`: by name, the cells
-    whose checkpoints were loaded (`exchange`). `records`: by kind. `variables`: what has to be set
-    for Transformer Engine to be imported there (`environments.plain_import`; None: not known).
-    `te_extension`: a stand-in has no kernels and no ABI (`environments.te_extension`).
+    check set. `base` is None if the environment was installed from the lock. `sources`: by name,
+    the cells whose checkpoints were loaded (`exchange`). `records`: by kind. `variables`: what has
+    to be set for Transformer Engine to be imported there (`environments.plain_import`; None: not
+    known). `te_extension`: a stand-in has no kernels and no ABI (`environments.te_extension`).
     """
 
     check_set: Name = MAIN
@@ -185,15 +186,15 @@ class Evidence:
     te_extension: Literal["real", "stand-in"] = "real"
 
     def recorded(self, kind: str) -> Mapping[str, Any]:
-        """What was recorded of a kind; empty where nothing was."""
+        """The data of a kind of record; empty if there is none."""
         return self.records[kind].details if kind in self.records else {}
 
     def families(self) -> tuple[str, ...]:
-        """The families that were asked, sorted."""
+        """The families that ran, sorted."""
         return tuple(sorted({c.family for c in self.checks if c.family}))
 
     def by_kind(self) -> dict[str, dict[str, CheckResult]]:
-        """By kind: the checks by family, empty for one that is of none."""
+        """By kind: the checks by family, "" for a check without one."""
         checks: dict[str, dict[str, CheckResult]] = {}
         for c in self.checks:
             checks.setdefault(c.kind, {})[c.family or ""] = c
@@ -201,28 +202,28 @@ class Evidence:
 
 
 def now() -> str:
-    """This moment as evidence spells it."""
+    """The current time in the format of a result."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def path_of(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -> Path:
-    """Where a cell's evidence lies."""
+    """The file of a cell's result."""
     return folder / cell / f"{check_set}.{device_class}.json"
 
 
 def stale(
     result: Evidence, *, lock: str, suite: str, python: str, te_extension: str | None = None
 ) -> str:
-    """Why evidence does not hold any more, in a few words; empty where it does: the same lock,
-    suite, python, and it ran to its end; with the `te_extension` that is asked for, if one is.
+    """Why a result is out of date, in a few words; empty if it is up to date: the same lock, suite
+    and python, complete, and with the given `te_extension`, if there is one.
 
-    Of locally built wheels it records the bytes, which do not count: the lock names their sources,
-    and what their ABI depends on is the cell's; no two builds give the same bytes.
+    The digests of locally built wheels do not count, since no two builds give the same bytes: the
+    lock names their sources, and the cell all that their ABI depends on.
     """
     if not result.complete:
         return "the run was interrupted"
     if result.outcome is CellOutcome.ERROR:
-        return "the surroundings failed"
+        return "an infrastructure error"
     if result.lock != lock:
         return "the lock changed"
     if result.suite != suite and result.outcome is not CellOutcome.UNBUILDABLE:
@@ -243,7 +244,7 @@ def start(
     wheels: Mapping[str, str] | None = None,
     check_set: str = MAIN,
 ) -> Evidence:
-    """Evidence of a cell before any check: what it is."""
+    """The result of a cell before any check ran."""
     return Evidence(
         check_set=check_set,
         cell=cell.name,
@@ -260,5 +261,5 @@ def start(
 
 
 def device_class_of(name: str) -> Literal["host", "gpu"]:
-    """The device class of a name, for the types' sake."""
+    """The device class of a name, as its literal type."""
     return "gpu" if name == "gpu" else "host"

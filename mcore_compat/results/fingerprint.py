@@ -1,7 +1,7 @@
 """A failure's fingerprint: equal for equal causes, over cells, machines and runs. Pure.
 
 Made from the exception's type, the innermost frame in a package under test (module and function,
-never the line) and the message without what differs from run to run.
+never the line) and the message without parts that differ from run to run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VARYING = (
     (re.compile(r"\bpid[ =:]*\d+", re.IGNORECASE), "pid <n>"),
     (re.compile(r"\btmp[A-Za-z0-9_]{6,}"), "<tmp>"),
     (re.compile(r"\bmcore-compat-suite-\w+"), "<tmp>"),
-    # A whole model, printed: what it is made of differs with what was done to it.
+    # A printed model: its modules differ with its quantization.
     (re.compile(r"\(\s+\(\w+\): .*", re.DOTALL), "(<model>)"),
     (re.compile(r"\b\d{5,}\b"), "<n>"),
     (re.compile(r"\s+"), " "),
@@ -41,14 +41,15 @@ def relative(text: str, folders: Sequence[str] = ()) -> str:
 _NAME = re.compile(
     r"\"?\b(?:decoder|embedding|output_layer)\.(?P<rest>[\w.]+\w)(?:/shard_[\d_]+)?\"?"
 )
-"""What a tensor or an extra state of a Megatron model is called in a state dict."""
+"""The name of a tensor or an extra state of a Megatron model in a state dict."""
 
 _BETWEEN = re.compile(r"(?:,\s*|\s+and \d+ more)+")
 _COUNT = re.compile(r"(?<![\w.])\d+ (?=(?:missing|additional|other|not|in|asked|of|tensors?)\b)")
 
 
 def _cause(rest: str) -> str:
-    """What of a name bears on the cause: not the layer, not which of a module's quantizers."""
+    """The part of a name that matters for the cause: not the layer, nor which quantizer of a
+    module."""
     parts = [part for part in rest.split(".") if not part.isdigit() and part != "layers"]
     if parts and parts[-1].endswith("_extra_state"):
         return parts[-1]
@@ -58,7 +59,7 @@ def _cause(rest: str) -> str:
 
 
 def _aside(text: str, start: int) -> int:
-    """Where a remark in brackets that begins at `start` ends; `start` where there is none."""
+    """The end of a remark in brackets that begins at `start`; `start` if there is none."""
     if not text.startswith(" (", start):
         return start
     depth = 0
@@ -70,7 +71,8 @@ def _aside(text: str, start: int) -> int:
 
 
 def without_names(message: str) -> str:
-    """Every list of a model's names as the set of what in them bears on the cause."""
+    """The message with each list of a model's names replaced by the set of parts that matter for
+    the cause."""
     pieces: list[str] = []
     causes: set[str] = set()
     place = 0
@@ -92,8 +94,8 @@ def without_names(message: str) -> str:
 
 
 def normalised(message: str) -> str:
-    """A message without addresses, paths, timings, process ids, large numbers, and without which
-    and how many of a model's tensors it names."""
+    """A message without addresses, paths, timings, process ids and large numbers, and without the
+    names and number of a model's tensors."""
     message = _COUNT.sub("<n> ", without_names(message))
     for pattern, word in _VARYING:
         message = pattern.sub(word, message)
@@ -112,7 +114,7 @@ def frame_of(frames: Sequence[Mapping[str, Any]]) -> str:
 
 
 MESSAGE = 2000
-"""Characters of a message that are kept and that bear on the fingerprint."""
+"""The number of characters of a message that are stored and used for the fingerprint."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What a suite says while it runs → the evidence so far."""
+"""Events of a running suite → the result so far."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from mcore_compat.results import fingerprint, missing_kernels, suite_events
 from mcore_compat.results.evidence import MAIN, CheckResult, Evidence, Failure, Record
 
 _TRACEBACK = 6000
-"""Characters of a traceback that are kept, from its end."""
+"""The number of characters of a traceback that are stored, from its end."""
 
 _TEXT = 10_000
-"""Characters of a reason or a condition that are kept."""
+"""The number of characters of a reason or a condition that are stored."""
 
 _LINE = 200
-"""Characters of a name, a version, or the type of an exception that are kept."""
+"""The number of characters of a name, a version, or an exception's type that are stored."""
 
 _TWO_RUNS = "events of two runs are mixed, run it again"
 
 
 class Builder:
-    """Collects a suite's events; `evidence()` is what is known so far."""
+    """Collects a suite's events; `evidence()` returns the result so far."""
 
     def __init__(self, base: Evidence, folders: Iterable[str] = ()) -> None:
-        """`folders`: of the machine that the events are from, that are cut out of what is kept."""
+        """`folders`: of the machine that the events are from, cut out of all stored texts."""
         self._base = replace(base, complete=False)
         self._checks: dict[str, CheckResult] = {}
         self._started = False
@@ -45,8 +45,8 @@ class Builder:
 
         Raises:
             EvidenceError: an event of a suite that was broken on purpose.
-            InfrastructureError: it is no event of the protocol, or the events are of two runs: one
-                said before how it began or what a check showed.
+            InfrastructureError: not an event of the protocol, or events of two runs are mixed: a
+                second start, or a second result of a check.
         """
         suite_events.refuse_odd(event)
         kind = event["event"]
@@ -89,10 +89,10 @@ class Builder:
             raise IndexError("no check yet") from None
 
     def evidence(self) -> Evidence:
-        """What is known so far; `complete` only after the suite's end.
+        """The result so far; `complete` only after the suite's end.
 
-        Until then the outcome is `error`: a part of the checks says nothing about the cell, and
-        whoever ends the run may take a check with it.
+        Until then the outcome is `error`: a part of the checks gives no verdict, and the end of the
+        run may be the cause of a check's outcome.
         """
         checks = tuple(sorted(self._checks.values(), key=lambda c: c.check))
         outcome = CellOutcome.ERROR
@@ -104,8 +104,8 @@ class Builder:
         return replace(self._base, checks=checks, records=records, outcome=outcome)
 
     def _judged(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The event of a check; on a GPU what failed for want of a wheel's CUDA part, and what was
-        blocked by that, was not asked."""
+        """The event of a check; on a GPU, a check that failed because a wheel lacks its CUDA part,
+        or was blocked by one, becomes `needs-gpu`."""
         if self._base.device_class != "gpu":
             return event
         why = missing_kernels.missed(event, self._base.wheels)
@@ -116,21 +116,21 @@ class Builder:
         return {**event, "outcome": CheckOutcome.NEEDS_GPU.value, "reason": why}
 
     def _clean(self, value: Any) -> Any:
-        """Foreign data without what is not seen and without paths of this machine.
+        """Foreign data without invisible characters and without paths of this machine.
 
         Raises:
-            InfrastructureError: two keys are the same then, or it is nested too deeply.
+            InfrastructureError: two keys become equal, or it is nested too deeply.
         """
         try:
             return foreign.cleaned(value, lambda text: fingerprint.relative(text, self._folders))
         except ValueError as error:
-            raise InfrastructureError(f"the suite wrote odd data: {error}") from None
+            raise InfrastructureError(f"the suite wrote invalid data: {error}") from None
 
     def _text(self, text: str | None) -> str | None:
         return None if text is None else self._clean(text)[:_TEXT]
 
     def _names(self, installed: Mapping[str, str]) -> dict[str, str]:
-        """Names and versions of what is installed, each on one line."""
+        """Names and versions of installed packages, each on one line."""
         return {foreign.line(k, _LINE): foreign.line(v, _LINE) for k, v in installed.items()}
 
     def _failure(self, raw: Mapping[str, Any] | None) -> Failure | None:
@@ -150,7 +150,7 @@ class Builder:
     def _result(self, event: Mapping[str, Any]) -> CheckResult:
         details = dict(self._clean(event.get("details") or {}))
         if self._base.check_set != MAIN:
-            details.pop("left_behind", None)  # processes of this run: says nothing lasting
+            details.pop("left_behind", None)  # processes of this run only
         if event.get("warnings") and event["outcome"] != "works":
             details["warnings"] = self._clean(event["warnings"])
         return CheckResult(

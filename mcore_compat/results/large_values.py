@@ -1,12 +1,11 @@
-"""Evidence in a compact form: what many cells recorded alike is kept once, by its digest.
+"""Results in a compact form: a value that many cells have is stored once, by its digest.
 
-In a file of evidence, a large value of a check's `details`, and a long traceback, is
-`{"shared": DIGEST}`. The value itself is a file `reports/results/shared/DIGEST.json` as long as
-it is new, so that the evidence of several machines can be put together by copying. `nox -s report`
-packs it: `pack-X.json` has all values whose digests begin with X, one a line. Then the check's row
-itself keeps its name, outcome and time, and all else, which most cells have alike, is such a value,
-too. DIGEST is the first 16 hex digits of the SHA-256 of the value as compact, sorted JSON with a
-final newline.
+In a file of a result, a large value of a check's `details`, and a long traceback, is `{"shared":
+DIGEST}`. A new value is a file `reports/results/shared/DIGEST.json`, so that results of several
+machines can be merged by copying. `nox -s report` packs them: `pack-X.json` has all values whose
+digests begin with X, one a line. A check's row then keeps its name, outcome and time; all else,
+which is equal in most cells, is such a value, too. DIGEST is the first 16 hex digits of the SHA-256
+of the value as compact, sorted JSON with a final newline.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 FOLDER = "shared"
-"""Beside the cells' folders."""
+"""The folder of shared values, beside the cells' folders."""
 
 LEAST = 100
-"""Characters from which on a value is kept apart. Measured on 224 cells: 400 makes all evidence a
-tenth larger, 60 saves three in a hundred more and makes it harder to read."""
+"""The number of characters from which a value is stored separately. Measured on 224 cells: 400
+makes all results 10 % larger; 60 saves another 3 %, and makes them harder to read."""
 
 DIGITS = 16
 _DIGEST = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
@@ -38,21 +37,21 @@ KEY = "shared"
 
 
 def lock() -> FileLock:
-    """Held while evidence is written and while values are packed: a value whose evidence is about
-    to be written would be taken for one that no evidence names."""
-    from filelock import FileLock  # slow to import, and most who read evidence write none
+    """Held while results are written and while values are packed, so that packing does not drop the
+    values of a result that is being written."""
+    from filelock import FileLock  # slow to import, and not needed to read results
 
     files.home().mkdir(parents=True, exist_ok=True)
     return FileLock(files.home() / "evidence.lock")
 
 
 def text_of(value: Any) -> str:
-    """A value as it is kept."""
+    """A value as it is stored."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def name_of(text: str) -> str:
-    """The digest that a value's text is kept under."""
+    """The digest that a value's text is stored under."""
     return files.sha256_bytes(text.encode())[:DIGITS]
 
 
@@ -74,18 +73,20 @@ def _apart(value: Any, into: dict[str, str]) -> Any:
     if not isinstance(value, (dict, list, str)):
         return value
     text = text_of(value)
-    if len(text) < LEAST and not digest_in(value):  # what only looks like a digest is kept apart
+    if len(text) < LEAST and not digest_in(
+        value
+    ):  # a value that looks like a reference is stored separately
         return value
     into[name_of(text)] = text
     return {KEY: name_of(text)}
 
 
 def expand(row: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make a check's row whole again, in place, with the values kept below `folder`, the folder of
-    all evidence.
+    """Complete a check's row in place, with the values stored below `folder`, the folder of all
+    results.
 
     Raises:
-        EvidenceError: a value is not there, or is not what its digest says.
+        EvidenceError: a value is missing, or does not match its digest.
     """
     where = str(folder)
     for values in (row["details"], row["failure"] or {}):
@@ -96,11 +97,11 @@ def expand(row: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 SHOWN = ("check", "outcome", "seconds")
-"""What a packed row of a check has in its own file; of these a record has only the time."""
+"""The fields of a packed check in the result's own file; a record has only the time."""
 
 
 def folded(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
-    """The row of a check or record as it is packed: all but what is shown is put `into`."""
+    """The packed row of a check or record: all but the fields of `SHOWN` is put `into`."""
     if KEY in row:
         return dict(row)
     text = text_of({name: value for name, value in row.items() if name not in SHOWN})
@@ -109,25 +110,25 @@ def folded(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
 
 
 def unfolded(row: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The row of a check or record from how it is packed; one that is not packed as it is.
+    """The unpacked row of a check or record; an unpacked one is returned as it is.
 
     Raises:
-        EvidenceError: the rest is not there, or is not what its digest says.
+        EvidenceError: the rest is missing, or does not match its digest.
     """
     if KEY not in row:
         return row
     digest = digest_in({KEY: row[KEY]})
     rest = read(str(folder), digest) if digest else None
     if not isinstance(rest, dict):
-        raise EvidenceError(f"the rest of {row.get('check', 'a record')} is no row")
+        raise EvidenceError(f"the packed part of {row.get('check', 'a record')} is invalid")
     failure = dict(rest["failure"]) if rest["failure"] else None
     shown = {name: row[name] for name in row if name != KEY}
-    # What is read is the same object each time, and the row is made whole in place.
+    # `read` returns the same object each time, and the row is completed in place.
     return {**rest, **shown, "details": dict(rest["details"]), "failure": failure}
 
 
 def without(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A check's row as far as its own file has it: a traceback that is kept apart is empty."""
+    """A check's row without values that are stored separately: such a traceback is empty."""
     failure = row["failure"]
     if failure and digest_in(failure["traceback"]):
         failure = {**failure, "traceback": ""}
@@ -135,7 +136,7 @@ def without(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_in(value: Any) -> str | None:
-    """The digest that stands in a value's place, None where the value itself is there."""
+    """The digest in a reference to a value; None for a value itself."""
     if isinstance(value, dict) and len(value) == 1 and KEY in value:
         digest = value[KEY]
         if isinstance(digest, str) and _DIGEST.fullmatch(digest):
@@ -144,7 +145,7 @@ def digest_in(value: Any) -> str | None:
 
 
 def named(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The digests that the checks and records of one file of evidence name."""
+    """The digests in the checks and records of one result."""
     for row in rows:
         values = list(row["details"].values())
         values += [row["failure"]["traceback"]] if row["failure"] else []
@@ -153,12 +154,13 @@ def named(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 @functools.cache
 def read(folder: str, digest: str) -> Any:
-    """A value that was kept apart below `folder`; the same object each time, not to be changed.
+    """A value that is stored separately below `folder`; the same object each time, not to be
+    changed.
 
     Raises:
-        EvidenceError: it is not there, or is not what its digest says.
+        EvidenceError: it is missing, or does not match its digest.
     """
-    # What lies alone comes first: a run puts right so what is corrupt in a pack.
+    # Single files come first: so a run repairs a value that is corrupt in a pack.
     where, text = f"{FOLDER}/{digest}.json", _alone(folder, digest)
     if text is None:
         where, text = f"{FOLDER}/{pack_of(digest)}", _packed(folder, digest)
@@ -176,7 +178,7 @@ def read(folder: str, digest: str) -> Any:
 
 
 def _alone(folder: str, digest: str) -> str | None:
-    try:  # no Path: of thousands of values, making them takes longer than reading
+    try:  # no Path: for thousands of values it takes longer than reading
         with open(f"{folder}/{FOLDER}/{digest}.json", encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
@@ -196,16 +198,16 @@ def _packed(folder: str, digest: str) -> str | None:
 
 @functools.cache
 def _pack(path: str) -> Mapping[str, str]:
-    """The texts of a pack by digest; none where there is no pack."""
+    """The texts of a pack by digest; empty without a pack."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise EvidenceError(f"{FOLDER}/{Path(path).name} cannot be read ({error})") from None
-    # A line is ` "DIGEST": VALUE,`; cut, for a pattern takes fifty times as long, and this is done
-    # for each check that is written. Not `splitlines`: a value may hold other characters that end a
-    # line for Unicode.
+    # A line is ` "DIGEST": VALUE,`; slicing is 50 times faster than a regular expression, and this
+    # runs for each check that is written. Not `splitlines`: a value may hold other characters that
+    # end a line for Unicode.
     ends, begins = 2 + DIGITS, 2 + DIGITS + len('": ')
     return {
         line[2:ends]: line[begins:].removesuffix(",") + "\n"
@@ -215,7 +217,7 @@ def _pack(path: str) -> Mapping[str, str]:
 
 
 def write(texts: Mapping[str, str], folder: Path, changes: file_group.Changes) -> None:
-    """Keep values below `folder` once the changes are made; what is there and right is not written
+    """Store values below `folder` with the changes; values that are stored already are not written
     again."""
     _pack.cache_clear()
     for digest, text in sorted(texts.items()):
@@ -228,16 +230,16 @@ def write(texts: Mapping[str, str], folder: Path, changes: file_group.Changes) -
 
 
 def forget() -> None:
-    """Read anew what is kept: files have changed."""
+    """Clear the caches: files have changed."""
     _pack.cache_clear()
     read.cache_clear()
 
 
 def pack(folder: Path) -> None:
-    """Pack all values that evidence below `folder` names, and drop all others.
+    """Pack all values that results below `folder` use, and drop all others.
 
     Raises:
-        EvidenceError: a file of evidence or a value cannot be read; nothing is changed then.
+        EvidenceError: a result or a value cannot be read; nothing is changed then.
     """
     with lock(), file_group.Changes() as changes:
         stage(folder, changes)
@@ -246,7 +248,7 @@ def pack(folder: Path) -> None:
 
 
 def stage(folder: Path, changes: file_group.Changes) -> None:
-    """Have packed, with other changes, what `pack` packs; `lock` is held.
+    """As `pack`, as a part of other changes; the caller holds `lock`.
 
     Raises:
         EvidenceError: as `pack`.
@@ -290,7 +292,7 @@ def _loose(folder: Path) -> list[Path]:
 
 
 def _packs(folder: Path, results: Iterable[Path]) -> dict[Path, str]:
-    """The packs, and the files of results, as they are to be: their texts by path."""
+    """The texts by path of the packs and of the files of results after packing."""
     texts: dict[Path, str] = {}
     values: dict[str, str] = {}
     wanted: set[str] = set()
@@ -307,11 +309,11 @@ def _packs(folder: Path, results: Iterable[Path]) -> dict[Path, str]:
 
 
 def _packed_result(path: Path, folder: Path, values: dict[str, str]) -> tuple[str, set[str]]:
-    """The text of a file of results as it is packed, and the digests that are named in it; what its
-    rows keep apart is put into `values`.
+    """The text of a packed result, and the digests that it uses; the values of its rows are put
+    into `values`.
 
     Raises:
-        EvidenceError: it cannot be read, so that nothing can be said.
+        EvidenceError: it cannot be read.
     """
     try:
         data = foreign.decode(foreign.read(path))

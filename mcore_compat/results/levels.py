@@ -1,10 +1,8 @@
-"""The headline: how far a pair gets on the ladder of what people do, and how much of each rung
-holds. Pure.
+"""The headline: the level of a pair, and how many checks of each feature work. Pure.
 
-The ladder is that of the features in the order in which people need them. A rung is reached where
-everything below it holds for some family at least, and is named `in part` where not all of it
-holds. A feature that the release does not have neither lifts nor lowers a level; what a GPU would
-have to answer is said beside it.
+The levels follow the features in the order in which people need them. A level is reached if all
+levels below it work for at least one family; it is `in part` if not all of it works. A feature that
+the release does not have does not change a level; checks that need a GPU are shown beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from mcore_compat.results.evidence import STAND_IN, Evidence
 
 
 class Level(Enum):
-    """A rung, or why there is none: key, mark, the words of the legend."""
+    """A level, or why there is none: key, mark, the words of the legend."""
 
     UNTESTED = "untested", "·", "not tested"
     UNRESOLVABLE = "unresolvable", "⊘", "cannot be installed on this stack"
@@ -41,19 +39,19 @@ class Level(Enum):
 
     @property
     def number(self) -> str:
-        """Its place on the ladder; empty where it is none."""
+        """Its number; empty if it is not a level."""
         return self.words.partition(":")[0] if ":" in self.words else ""
 
 
 SHOWN = (("R", "restore"), ("Q", "quantize"), ("TE", "quantize-te"), ("GPU", "inference"))
-"""What a square counts, by its letter."""
+"""The features that a square counts, by letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """A pair in the headline. `counts`: by letter how many points hold of how many, `–` for what
-    needs a GPU, `none` for what the release does not have; `good`: compatible for `default`;
-    `says`: the reason in one sentence; `remarks`: what else is to be known of the result."""
+    """A pair in the headline. `counts`: by letter how many points work of how many, `–` if they
+    need a GPU, `none` if the release does not have them; `good`: compatible for `default`; `says`:
+    the reason in one sentence; `remarks`: further properties of the result."""
 
     level: Level
     counts: tuple[tuple[str, str], ...] = ()
@@ -63,19 +61,19 @@ class Square:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """`R 4/4`, and so on; nothing of a GPU where nothing would be asked of one."""
+        """`R 4/4`, and so on; without the GPU if no check would run on one."""
         every = (f"{letter} {count}" for letter, count in self.counts)
         return tuple(line for line in every if line != "GPU none")
 
     def text(self, *, gpu: bool = True) -> str:
-        """`◑ R 4/4 · Q 16/16 · TE 9/10 · GPU –`; without `gpu` nothing of it."""
+        """`◑ R 4/4 · Q 16/16 · TE 9/10 · GPU –`; the last only with `gpu`."""
         said = [(letter, count) for letter, count in self.counts if gpu or letter != "GPU"]
         counts = " · ".join(f"{letter} {count}" for letter, count in said)
         return f"{self.level.mark} {counts}" if counts else self.level.mark
 
 
 def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> Square:
-    """What the headline says of a result."""
+    """The square of a result in the headline."""
     if e is None or level(e) is Level.UNTESTED:
         return Square(level=Level.UNTESTED, says="there is no result of this pair")
     if not e.checks:
@@ -95,7 +93,7 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
 
 
 def line(e: Evidence) -> str:
-    """How a cell ends and how far it gets, for a listing: `partial ◑ level 3: R 4/4 · Q 16/16`."""
+    """The outcome and level of a cell, for a listing: `partial ◑ level 3: R 4/4 · Q 16/16`."""
     reached = level(e)
     if not reached.number:
         return e.outcome.value
@@ -104,7 +102,7 @@ def line(e: Evidence) -> str:
 
 
 def _counts(points: Mapping[Point, CheckOutcome]) -> tuple[tuple[str, str], ...]:
-    """What a square counts, each by its letter. What is only blocked was not run on a GPU."""
+    """The counts of a square by letter. GPU checks that are only blocked did not run."""
     held = {p: NEEDS_GPU if (p.feature, o) == _NOT_RUN else o for p, o in points.items()}
     return tuple((letter, _count(_of(held, feature))) for letter, feature in SHOWN)
 
@@ -115,7 +113,7 @@ _NOT_RUN = ("inference", CheckOutcome.BLOCKED)
 
 
 def level(e: Evidence) -> Level:
-    """How far a result gets."""
+    """The level of a result."""
     if e.outcome in (CellOutcome.ERROR, CellOutcome.UNTESTED):
         return Level.UNTESTED
     if not e.checks:
@@ -125,7 +123,7 @@ def level(e: Evidence) -> Level:
 
 
 def _rung(points: Mapping[Point, CheckOutcome]) -> Level:
-    """The highest one that is reached."""
+    """The highest level that is reached."""
     restores, quantizes, te, gpu = (_held(_of(points, feature)) for _, feature in SHOWN)
     if not restores[0]:
         return Level.NOTHING
@@ -158,14 +156,13 @@ def _count(outcomes: Sequence[CheckOutcome]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """What is the same in all pairs of a row or column that came to their checks: said once."""
+    """A failure or condition that all pairs with checks of a row or column share."""
 
     text: str
 
 
 def notes(results: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[Note, ...]:
-    """What fails, and what holds only under a condition, alike in all of some results; empty of
-    fewer than three."""
+    """The failures and conditions that all of some results share; empty for fewer than three."""
     asked = [e for e in results if e.checks]
     if len(asked) < 3:
         return ()
@@ -180,9 +177,9 @@ def _said(e: Evidence, rules: Sequence[Pairs]) -> list[str]:
 
 
 def best_of(squares: Mapping[tuple[str, str], Square], row: str, columns: Sequence[str]) -> str:
-    """The column to take in a row, of columns with the oldest first: the newest that is compatible
-    for `default`; where none is, the newest of those that get furthest, if quantized state comes
-    back there at all. Empty where there is none."""
+    """The best column of a row, of columns with the oldest first: the newest that is compatible for
+    `default`; without one, the newest with the highest level, if quantized state is restored there
+    at all. Empty if there is none."""
     line = {c: squares[row, c] for c in reversed(columns) if (row, c) in squares}
     good = next((column for column, square in line.items() if square.good), "")
     if good or not line:
@@ -195,7 +192,7 @@ _ORDER = [*Level]
 
 
 def runs(words: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Neighbours of a line that are alike, together: what, and `0.21 to 0.47` or the only one."""
+    """Equal neighbours of a line, together: what, and `0.21 to 0.47` or the only one."""
     found = []
     for what, run in groupby(words, key=lambda pair: pair[0]):
         names = [name for _, name in run]

@@ -2,7 +2,7 @@
 
 Format 1 had a file format for each check set: `evidence/CELL/CLASS.json` (main),
 `ranks/CELL.CLASS.json`, `gpu/CELL.CLASS.json` and `exchange/CELL.CLASS.json`. Now all are results
-below `results/CELL/`. What was read is removed, once all of it is written.
+below `results/CELL/`. Old files are removed once all new ones are written.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MAIN = ("host.json", "gpu.json")
 
 
 def migrate(reports: Path) -> int:
-    """Bring all results below a folder `reports` to format 2; how many there were.
+    """Convert all results below a folder `reports` to format 2; returns their number.
 
     Raises:
-        EvidenceError: a file is not of format 1, or a value that it names is missing or corrupt;
-            nothing has changed then.
+        EvidenceError: a file is not of format 1, or a value of it is missing or corrupt; nothing
+            is changed then.
     """
     over_base = reports / "over-base"
     results = [(reports / "results", r) for r in _results(reports, reports / "evidence")]
@@ -90,7 +90,7 @@ def _part(data: dict[str, Any]) -> Evidence:
 
 
 def _other(data: Mapping[str, Any], **fields: Any) -> Evidence:
-    """Of a check set that gives no verdict; what format 1 did not record is empty."""
+    """A result of a check set without a verdict; fields that format 1 lacks are empty."""
     known: dict[str, Any] = {"outcome": "untested", "reason": None, "cuda": 0, "wheels": {}}
     same = {name: data[name] for name in ("cell", "device_class", "pins")}
     lock = data["digests"]["lock"]
@@ -142,4 +142,4 @@ if __name__ == "__main__":
     except EvidenceError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    print(f"{moved} results are of the format {evidence.FORMAT} now")
+    print(f"converted {moved} results to format {evidence.FORMAT}")

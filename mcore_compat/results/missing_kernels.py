@@ -1,9 +1,9 @@
-"""What a wheel that was built without its CUDA part cannot be asked on a GPU. Pure.
+"""Checks that cannot run on a GPU because a wheel was built without its CUDA part. Pure.
 
 Without nvcc, mamba-ssm and causal-conv1d are built without their compiled modules, and the suite
-puts an empty module in the place of each, so that the rest imports. On a GPU a model then calls
-into it, and the suite calls that `broken`. It is our own module that falls short, and nothing was
-learnt of the packages: the check cannot be asked here, `needs-gpu`.
+replaces each by an empty module, so that the rest imports. On a GPU a model then calls into it, and
+the suite calls that `broken`. The cause is our own module and says nothing about the packages: the
+check cannot run here, and becomes `needs-gpu`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ COMPILED = {
     "flash_attn_2_cuda": "flash_attn",
     "selective_scan_cuda": "mamba_ssm",
 }
-"""By compiled module, the distribution that it is of, as its wheels are named."""
+"""By compiled module: its distribution, as its wheels are named."""
 
 _MISSED = {
     "AttributeError": re.compile(r"module '(\w+)' has no attribute '\w+'"),
     "KernelReached": re.compile(r"reached a kernel of (\w+): .*"),
     "ImportError": re.compile(r"cannot import name '\w+' from '(\w+)' \(unknown location\)"),
 }
-"""What Python says of a name that an empty module does not have, and a module of names alone."""
+"""By exception: the message for a name that an empty module, or one of names alone, lacks."""
 
 
 def missed(event: Mapping[str, Any], wheels: Iterable[str]) -> str | None:
-    """Why a check that failed on a GPU could not be asked, where that is for want of a compiled
-    module; None where it is not. `wheels`: the names of the wheels that are installed.
+    """Why a check that failed on a GPU cannot run there, if the cause is a missing compiled module;
+    else None. `wheels`: the names of the installed wheels.
 
-    Where the compiled module is there, a name that it lacks is the packages' own fault: a wheel
-    that has one is of a platform.
+    If the wheel has the compiled module (then it is of a platform, not `-none-any`), a missing name
+    is a fault of the packages.
     """
     failure = event.get("failure")
     if event["outcome"] != "broken" or not failure or failure["type"] not in _MISSED:
@@ -48,8 +48,8 @@ def missed(event: Mapping[str, Any], wheels: Iterable[str]) -> str | None:
 
 
 def passed_on(event: Mapping[str, Any], before: Mapping[str, str]) -> str | None:
-    """Why a check was not asked that is `blocked` by one that could not be; `before`: the reasons
-    of those, by check."""
+    """Why a check cannot run that is `blocked` by one that cannot; `before`: the reasons of those,
+    by check."""
     name = str(event.get("reason") or "").removesuffix(" is broken")
     if event["outcome"] != "blocked" or name not in before:
         return None

@@ -1,10 +1,10 @@
-"""Pins that repair a cell: another release of a package off the axes with which checks hold that
-fail with the lock's.
+"""Pins that repair a cell: another release of a package that is not an axis, with which checks work
+that fail with the lock's.
 
-A repair is a file beside the result that it is of, `reports/results/CELL/repair.DEVICE_CLASS.json`,
-text that a person can open. It holds as long as lock and suite are those of the result. What the
-result says stays as it is; what is published of a repaired check is `works-with`, under the
-requirement, as it was found by running the whole suite once more with that one pin.
+A repair is a text file beside its result, `reports/results/CELL/repair.DEVICE_CLASS.json`. It is
+valid as long as lock and suite are those of the result. The result stays as it is; a repaired check
+is published as `works-with`, with the requirement as its condition. The whole suite ran once with
+that one pin.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=2000)]
 
 
 class Tried(Struct, frozen=True, kw_only=True):
-    """A release of the package that was tried, what became of the checks with it, and why."""
+    """A release of the package that was tried, the outcome of the check with it, and why."""
 
     version: Line
     outcome: Line
@@ -46,9 +46,8 @@ class Tried(Struct, frozen=True, kw_only=True):
 
 
 class RepairedCheck(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A check that fails with the lock and not with the repair: it holds, or was blocked and could
-    not be asked (`reason`). `condition`: under which public code it holds, where not with all
-    defaults."""
+    """A check that fails with the lock and not with the repair: it works, or was blocked and cannot
+    run (`reason`). `condition`: public code under which it works, if not with all defaults."""
 
     check: CheckId
     outcome: CheckOutcome
@@ -57,12 +56,12 @@ class RepairedCheck(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Repair(Struct, frozen=True, kw_only=True):
-    """With `requirement` (`transformers<4.50`) the `checks` hold that fail with `locked`.
+    """With `requirement` (`transformers<4.50`) the `checks` work that fail with `locked`.
 
-    `lock`, `suite`: digests of the result that it is of. `works`: the release with which the whole
-    suite was run, the newest that repairs; `fails`: the nearest that does not. `tried`: all that
-    were, oldest first. `changes`: by package, the lock's version and the repaired one (None: it has
-    none); `installed`: all that was there.
+    `lock`, `suite`: digests of its result. `works`: the release with which the whole suite ran, the
+    newest that repairs; `fails`: the nearest that does not. `tried`: all tried releases, oldest
+    first. `changes`: by package, the lock's version and the repaired one (None: not installed);
+    `installed`: all installed packages.
     """
 
     cell: CellName
@@ -83,7 +82,7 @@ class Repair(Struct, frozen=True, kw_only=True):
     format: int = FORMAT
 
     def holds_for(self, result: Evidence) -> bool:
-        """Whether it is of this very result: of its lock, suite and extension of TE."""
+        """Whether it is of this result: of its lock, suite and extension of TE."""
         mine = (self.cell, self.device_class, self.lock, self.suite, self.te_extension)
         return result.complete and mine == (
             result.cell,
@@ -95,7 +94,7 @@ class Repair(Struct, frozen=True, kw_only=True):
 
     @property
     def holding(self) -> tuple[str, ...]:
-        """The checks that hold with it."""
+        """The checks that work with it."""
         return tuple(c.check for c in self.checks if c.outcome in HOLDS)
 
     @property
@@ -105,12 +104,12 @@ class Repair(Struct, frozen=True, kw_only=True):
 
 
 def path_of(cell: str, device_class: str, folder: Path) -> Path:
-    """Where a cell's repair lies."""
+    """The file of a cell's repair."""
     return folder / cell / f"{STEM}.{device_class}.json"
 
 
 def save(repair: Repair, folder: Path) -> Path:
-    """Write a repair beside its result; where.
+    """Write a repair beside its result; returns the file.
 
     Raises:
         EvidenceError: it contradicts itself.
@@ -127,7 +126,7 @@ def parse(text: str, where: str) -> Repair:
     """A repair from its text.
 
     Raises:
-        EvidenceError: not JSON, or not of the form, or it contradicts itself; names the way out.
+        EvidenceError: not JSON, not of the format, or inconsistent; names the remedy.
     """
     try:
         repair = msgspec.convert(foreign.decode(text), Repair)
@@ -136,12 +135,12 @@ def parse(text: str, where: str) -> Repair:
         why = str(error)
     if why:
         cell = where.partition("/")[0]
-        raise EvidenceError(f"{where}: {why}; remake it: nox -s repair -- {cell}")
+        raise EvidenceError(f"{where}: {why}; replace it: nox -s repair -- {cell}")
     return repair
 
 
 def _contradiction(repair: Repair) -> str:
-    """In what it contradicts itself; empty where in nothing."""
+    """A contradiction in a repair; empty if there is none."""
     if repair.format != FORMAT:
         return f"it is not of the format {FORMAT}"
     try:
@@ -150,9 +149,9 @@ def _contradiction(repair: Repair) -> str:
     except (InvalidRequirement, ValueError) as error:
         return str(error).partition("\n")[0]
     if need.name != repair.package or not need.specifier or need.marker or need.url:
-        return f'"{repair.requirement}" is no range of {repair.package}'
+        return f'"{repair.requirement}" is not a range of {repair.package}'
     if not admits[repair.works] or admits[repair.fails]:
-        return f"{repair.requirement} is not what lies between {repair.works} and {repair.fails}"
+        return f"{repair.requirement} does not separate {repair.works} from {repair.fails}"
     if repair.installed.get(repair.package) != repair.works:
         return f"{repair.package} {repair.works} was not installed"
     outcomes = {c.outcome for c in repair.checks}
@@ -162,7 +161,7 @@ def _contradiction(repair: Repair) -> str:
 
 
 def load(path: Path) -> Repair:
-    """The repair at `path`; FileNotFoundError where there is none, EvidenceError as `parse`."""
+    """The repair at `path`; FileNotFoundError if there is none, EvidenceError as `parse`."""
     repair = parse(
         path.read_text(encoding="utf-8", errors="replace"), f"{path.parent.name}/{path.name}"
     )
@@ -172,7 +171,7 @@ def load(path: Path) -> Repair:
 
 
 def load_all(results: Iterable[Evidence], folder: Path) -> dict[tuple[str, str], Repair]:
-    """By cell and device class: the repairs that hold for these results.
+    """By cell and device class: the repairs that are valid for these results.
 
     Raises:
         EvidenceError: a file is corrupt.
@@ -186,8 +185,8 @@ def load_all(results: Iterable[Evidence], folder: Path) -> dict[tuple[str, str],
 
 
 def applied(result: Evidence, repair: Repair | None) -> Evidence:
-    """A result as it is published: what the repair mends is `works-with`, under its requirement.
-    Never to be stored; `installed` is still what the lock has."""
+    """A result as it is published: repaired checks are `works-with`, under the requirement. Never
+    to be stored; `installed` still has the lock's versions."""
     if repair is None:
         return result
     mended = {c.check: c for c in repair.checks}
@@ -217,7 +216,7 @@ def _mended(check: CheckResult, by: RepairedCheck, repair: Repair) -> CheckResul
 def applied_to_all(
     results: Iterable[Evidence], folder: Path
 ) -> tuple[tuple[Evidence, ...], dict[tuple[str, str], Repair]]:
-    """Results as they are published, and the repairs that this took; raises as `load_all`."""
+    """Results as they are published, and the repairs used for that; raises as `load_all`."""
     every = tuple(results)
     repairs = load_all(every, folder)
     return tuple(applied(e, repairs.get((e.cell, e.device_class))) for e in every), repairs

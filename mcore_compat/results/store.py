@@ -1,6 +1,6 @@
-"""Files of results: reading, writing and what may replace what.
+"""Files of results: reading, writing, and which results may replace which.
 
-A file is text that a person can open: sorted, a line a check; large values lie apart (see
+A file is readable text: sorted, a line a check; large values are stored separately (see
 `mcore_compat.results.large_values`).
 """
 
@@ -27,7 +27,7 @@ from mcore_compat.results.evidence import FORMAT, MAIN, REAL, RECORDS, Evidence,
 
 def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
     """The file's text: sorted, the checks last, each a line. With `apart`, large values are put
-    there instead, by their digest (see `mcore_compat.results.large_values`)."""
+    there by their digest (see `mcore_compat.results.large_values`)."""
     # What only the class has, msgspec leaves out.
     data = foreign.cleaned(msgspec.to_builtins(replace(result)))
     rows = data.pop("checks")
@@ -40,7 +40,7 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
         data["records"] = {
             kind: large_values.compact(row, apart) for kind, row in data["records"].items()
         }
-    for name in ("base", "sources", "records"):  # most results have not all of them
+    for name in ("base", "sources", "records"):  # most results lack some of them
         if not data[name]:
             del data[name]
     if data["variables"] is None:
@@ -53,14 +53,14 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
 
 
 def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = True) -> Evidence:
-    """Evidence from its text; believed only as far as it agrees with itself.
+    """A result from its text, which must be consistent.
 
-    `folder`: of all evidence, where the values lie that are kept apart. Without it, or not `whole`,
-    large ones are left out: a digest stands in their place, and a traceback is empty.
+    `folder`: of all results, for the values that are stored separately. Without it, or if not
+    `whole`, large ones are left out: a digest replaces them, and a traceback is empty.
 
     Raises:
-        EvidenceError: not JSON, or not of the format, or it contradicts itself, or a value that is
-            kept apart is missing or corrupt; names the place and the way out.
+        EvidenceError: not JSON, not of the format, or inconsistent, or a separately stored value is
+            missing or corrupt; names the place and the remedy.
     """
     try:
         data = foreign.decode(text)
@@ -80,8 +80,8 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
 
 
 def _whole(row: dict[str, Any], folder: Path | None, *, whole: bool) -> dict[str, Any]:
-    """The row of a check or record, its texts shared; with what is kept apart where there is a
-    folder to look in, of large values only if `whole`."""
+    """The row of a check or record, with shared texts; completed with the separately stored values
+    if there is a `folder`, with large ones only if `whole`."""
     row = large_values.unfolded(row, folder) if folder else row
     row = large_values.expand(row, folder) if folder and whole else large_values.without(row)
     for name in ("details", "failure"):
@@ -91,10 +91,10 @@ def _whole(row: dict[str, Any], folder: Path | None, *, whole: bool) -> dict[str
 
 
 def _with_records(result: Evidence) -> Evidence:
-    """With what an older suite asked as checks, and is none, among the records.
+    """The result with the records that an older suite had as checks.
 
     Raises:
-        EvidenceError: it is among the records, too.
+        EvidenceError: it has the record twice.
     """
     older = [check for check in result.checks if check.kind in RECORDS]
     if not older:
@@ -102,15 +102,15 @@ def _with_records(result: Evidence) -> Evidence:
     records = dict(result.records)
     for one in older:
         if one.kind in records:
-            raise EvidenceError(f"the record {one.kind} is there twice")
+            raise EvidenceError(f"it has the record {one.kind} twice")
         records[one.kind] = Record(seconds=one.seconds, failure=one.failure, details=one.details)
     checks = tuple(check for check in result.checks if check.kind not in RECORDS)
     return replace(result, checks=checks, records=records)
 
 
 def _with_verdict(result: Evidence) -> Evidence:
-    """With the verdict for the default profile that its checks give, whatever its file says: a
-    profile may have changed since."""
+    """The result with the verdict of its checks for the default profile, which may have changed
+    since the file was written."""
     whole = result.check_set == MAIN and result.complete and result.outcome is not CellOutcome.ERROR
     if not whole or not result.checks:
         return result
@@ -119,8 +119,8 @@ def _with_verdict(result: Evidence) -> Evidence:
 
 
 def _interned(values: Any) -> Any:
-    """A mapping, where it is one, whose texts are the same objects in all cells: most are alike,
-    and of thousands of cells they are most of the memory."""
+    """A mapping with shared texts (other values are returned as they are): most texts are equal in
+    all cells, and would use most of the memory."""
     if type(values) is not dict:
         return values
     return {_same(k): _same(v) if type(v) is str else v for k, v in values.items()}
@@ -133,7 +133,8 @@ def _same(text: str) -> str:
 
 
 def _refreshed(result: Evidence) -> Evidence:
-    """With the fingerprints made anew: causes told apart better by now are so everywhere."""
+    """The result with current fingerprints, so that a better distinction of causes applies to
+    all."""
     if result.check_set != MAIN:
         return result
     checks = []
@@ -148,7 +149,7 @@ def _refreshed(result: Evidence) -> Evidence:
 
 
 def way_out(where: str) -> str:
-    """What puts right a file of evidence that is of no use, by its cell's folder and its name."""
+    """The command that replaces an unusable file of a result, from its folder and name."""
     check_set = Path(where).name.partition(".")[0]
     if check_set == "exchange":
         return "remove it and run nox -s exchange"
@@ -158,12 +159,12 @@ def way_out(where: str) -> str:
 
 
 def load(path: Path, *, whole: bool = True) -> Evidence:
-    """The evidence at `path`; not `whole`: without the values that are kept apart.
+    """The result at `path`; not `whole`: without the values that are stored separately.
 
     Raises:
-        FileNotFoundError: there is none.
-        EvidenceError: as `parse`, or it is of another cell, check set or device class than its
-            place says, or of other versions than its cell's name says.
+        FileNotFoundError: no such file.
+        EvidenceError: as `parse`, or its cell, check set or device class do not match the path, or
+            its versions do not match the cell's name.
     """
     where = f"{path.parent.name}/{path.name}"
     try:
@@ -177,7 +178,8 @@ def load(path: Path, *, whole: bool = True) -> Evidence:
 
 
 def _refuse_place(result: Evidence, where: str) -> None:
-    """Refuse what is not of its place, or whose cell has the name of another combination."""
+    """Refuse a result that does not match its path, or whose versions do not match its cell's
+    name."""
     name = f"{result.cell}/{result.check_set}.{result.device_class}.json"
     if name != where:
         raise EvidenceError(f"{where} is that of {name}")
@@ -188,10 +190,10 @@ def _refuse_place(result: Evidence, where: str) -> None:
 
 
 def save(result: Evidence, folder: Path) -> Path:
-    """Write evidence whole or not at all; as `Batch.add` says.
+    """Write a result completely or not at all; as `Batch.add`.
 
     Raises:
-        EvidenceError: it does not follow its own format, or contradicts itself; nothing is written.
+        EvidenceError: it is not of the format, or inconsistent; nothing is written.
         InfrastructureError: the disk is full.
     """
     batch = Batch()
@@ -209,24 +211,24 @@ class Batch:
         self._apart: dict[Path, dict[str, str]] = {}
 
     def at(self, path: Path) -> Evidence:
-        """What will lie there.
+        """The result that will be at a path.
 
         Raises:
-            FileNotFoundError: nothing will.
+            FileNotFoundError: there will be none.
             EvidenceError: it is corrupt.
         """
         return self._results[path] if path in self._results else load(path)
 
     def add(self, result: Evidence, folder: Path) -> Path:
-        """Have evidence written below `folder`; where it will lie.
+        """Add a result to be written below `folder`; returns its path.
 
-        A failure of the surroundings, or an interrupted run, never replaces complete evidence that
-        is there already; of another set than the main one, not where that is of the same lock and
-        checks. What two interrupted runs have asked is added up. Variables that only the older knew
-        stay where it is of the same lock and base.
+        An infrastructure error or an interrupted run never replaces a complete result; for other
+        sets than the main one, only if that has the same lock and checks. The checks of two
+        interrupted runs are merged. Variables that only the older result has stay if it has the
+        same lock and base.
 
         Raises:
-            EvidenceError: it does not follow its own format, or contradicts itself.
+            EvidenceError: it is not of the format, or inconsistent.
         """
         path = path_of(result.cell, result.device_class, folder, result.check_set)
         unsure = result.outcome is CellOutcome.ERROR or not result.complete
@@ -245,17 +247,18 @@ class Batch:
         return path
 
     def _readable(self, path: Path) -> Evidence | None:
-        """What will lie there; None where nothing will, or it is corrupt: then it is replaced."""
+        """The result that will be at a path; None if there is none, or it is corrupt (it is
+        replaced)."""
         try:
             return self.at(path)
         except (FileNotFoundError, EvidenceError):
             return None
 
     def write(self, also: Mapping[Path, str] | None = None) -> None:
-        """Write all, and what is `also` to be written with them.
+        """Write all results, and the texts in `also`, by path.
 
         Raises:
-            InfrastructureError: the disk is full; all is then as it was.
+            InfrastructureError: the disk is full; nothing was changed.
         """
         with large_values.lock(), file_group.Changes() as changes:
             for folder, texts in self._apart.items():
@@ -267,7 +270,7 @@ class Batch:
 
 
 def _with_variables(result: Evidence, known: Mapping[str, str] | None) -> Evidence:
-    """With these where it knows of none by itself."""
+    """The result with these variables, unless it has its own."""
     return result if result.variables is not None else replace(result, variables=known)
 
 
@@ -283,8 +286,8 @@ _MACHINE = ("gpu", "driver", "python")
 
 
 def added(before: Evidence, after: Evidence) -> Evidence:
-    """Both as one result, where neither came to its end and both are of the same lock, checks, base
-    and machine; else `after` alone. Of a check that both asked, the later run's outcome counts."""
+    """Both as one result, if neither is complete and both have the same lock, checks, base and
+    machine; else `after` alone. For a check in both, the later run's outcome counts."""
     if before.complete or any(getattr(before, name) != getattr(after, name) for name in _SAME):
         return after
     if any(before.platform.get(name) != after.platform.get(name) for name in _MACHINE):
@@ -299,13 +302,13 @@ def added(before: Evidence, after: Evidence) -> Evidence:
 
 
 def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
-    """All evidence of a check set below `folder`, sorted by cell and device class.
+    """All results of a check set below `folder`, sorted by cell and device class.
 
     Raises:
-        EvidenceError: a file is corrupt, or `folder` is none.
+        EvidenceError: a file is corrupt, or `folder` is not a folder.
     """
     if not folder.is_dir() and os.path.lexists(folder):
-        raise EvidenceError(f"{folder} is no folder of results: move what lies there away")
+        raise EvidenceError(f"{folder} is not a folder of results; move it away")
     paths = sorted(folder.glob(f"compat-*/{check_set}.*.json"))
     with _nothing_collected():
         return tuple(load(path) for path in paths)
@@ -313,7 +316,7 @@ def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
 
 @contextlib.contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Nothing that is loaded is garbage: looking for it takes a quarter of the time."""
+    """Without garbage collection, which takes a quarter of the time and finds nothing."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
-"""The checks that a suite has, read from its files: nothing of it is imported, for that takes the
+"""The checks of a suite, read from its files without importing them, since that would need the
 packages under test.
 
-What `suite.plugin` makes of the functions `check_*` in `check_*.py`, by their marks: the ids of
-a whole run's checks, each with its kind, family, feature and format.
+As `suite.plugin` makes them of the functions `check_*` in `check_*.py`, from their marks: the ids
+of a whole run's checks, each with its kind, family, feature and format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mcore_compat.core.profiles import Words
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a suite says of a check."""
+    """A check as declared in a suite."""
 
     kind: str
     family: str | None
@@ -31,10 +31,11 @@ class Declared:
 
 @functools.cache
 def of(suite: Path, folder: Path) -> Mapping[str, Declared]:
-    """The checks, by id, in a folder of the suite; empty where no file there has any.
+    """The checks in a folder of the suite, by id; empty if no file has any.
 
     Raises:
-        EvidenceError: a file cannot be read, or names its checks by what is no plain value.
+        EvidenceError: a file cannot be read, or names its checks by an expression that is not
+        plain.
     """
     checks: dict[str, Declared] = {}
     for path in sorted(folder.glob("check_*.py")):
@@ -46,7 +47,7 @@ def of(suite: Path, folder: Path) -> Mapping[str, Declared]:
 
 
 def words(suite: Path) -> Words:
-    """The words that profiles can be made of: those of the suite's main checks. Raises as `of`."""
+    """The words of profiles: those of the suite's main checks. Raises as `of`."""
     declared = of(suite, suite).values()
     return Words(
         features=FEATURES,
@@ -89,7 +90,7 @@ def _mark(node: ast.expr) -> tuple[str | None, Sequence[ast.expr]]:
 
 
 class _Module:
-    """A file of the suite: its marks, and the texts that its names stand for."""
+    """A file of the suite: its marks, and the values of its names."""
 
     def __init__(self, suite: Path, path: Path) -> None:
         self._suite, self._path = suite, path
@@ -110,18 +111,18 @@ class _Module:
 
     @property
     def marks(self) -> list[ast.expr]:
-        """Of all its checks."""
+        """The marks of all its checks."""
         marks = self._values.get("pytestmark")
         if marks is None:
             return []
         return [*marks.elts] if isinstance(marks, ast.List) else [marks]
 
     def families(self) -> list[str]:
-        """All that the suite knows."""
+        """All families of the suite."""
         return self._other("suite.outcomes").words(ast.Name("FAMILIES"))
 
     def word(self, node: ast.expr) -> str:
-        """The text that an expression is."""
+        """The text of an expression."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return node.value
         raise self._unknown(node)
@@ -163,4 +164,4 @@ class _Module:
 
     def _unknown(self, node: ast.expr) -> EvidenceError:
         line = getattr(node, "lineno", 0)
-        return EvidenceError(f"{self._path}:{line}: of which checks this makes cannot be told")
+        return EvidenceError(f"{self._path}:{line}: this is not a plain list of names of checks")

@@ -1,4 +1,4 @@
-"""What a suite says while it runs: the events of its protocol, as they must be."""
+"""The events of a running suite: the format of its protocol."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results.evidence import CheckId, Name, Seconds
 
 PROTOCOL = 1
-"""What a suite's first event must say."""
+"""The version in a suite's first event."""
 
 
 class SuiteFailure(Struct, kw_only=True, frozen=True):
-    """Why a check did not work, as the suite saw it; `frames` from the outermost on."""
+    """Why a check did not work, as the suite reports it; `frames`: outermost first."""
 
     type: str
     message: str
@@ -28,7 +28,7 @@ class SuiteFailure(Struct, kw_only=True, frozen=True):
 
 
 class StartEvent(Struct, tag_field="event", tag="start", kw_only=True, frozen=True):
-    """What the suite runs in, and the checks that it is to ask."""
+    """The environment of the suite, and the checks that it will run."""
 
     suite: int
     device_class: Literal["host", "gpu"]
@@ -73,25 +73,25 @@ class ErrorEvent(Struct, tag_field="event", tag="error", frozen=True):
 
 
 class EndEvent(Struct, tag_field="event", tag="end", frozen=True):
-    """The suite came to its end."""
+    """The suite ran to its end."""
 
 
 Event = StartEvent | BeginEvent | CheckEvent | RecordEvent | EndEvent
-"""Of a run that took place."""
+"""The events of a run that took place."""
 
 
 def refuse_odd(event: Mapping[str, Any]) -> None:
-    """Refuse what is no event of the protocol.
+    """Refuse a value that is not an event of the protocol.
 
     Raises:
-        InfrastructureError: says what is odd: the suite is another, or its file is damaged.
+        InfrastructureError: says what is invalid: another suite, or a damaged file.
     """
     said = event.get("suite") if isinstance(event, Mapping) else None
     if said not in (None, PROTOCOL):
         said = foreign.line(str(said), 40)
-        raise InfrastructureError(f"the suite speaks protocol {said}, not {PROTOCOL}")
+        raise InfrastructureError(f"the suite uses protocol {said}, not {PROTOCOL}")
     try:
         msgspec.convert(event, Event | ErrorEvent)
     except (msgspec.ValidationError, RecursionError) as error:
         why = foreign.line(str(error), 200)
-        raise InfrastructureError(f"the suite wrote what is no event of its own: {why}") from None
+        raise InfrastructureError(f"the suite wrote an invalid event: {why}") from None

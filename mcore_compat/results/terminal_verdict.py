@@ -57,8 +57,8 @@ def show(
 ) -> None:
     """Print a cell's verdict for a profile.
 
-    `instead`: what is better for the profile, None for no advice; `rules` are the expected failures
-    that the matrix declares; `every`: also what became of each check.
+    `instead`: better cells for the profile, None for no advice; `rules`: the failures that the
+    matrix declares; `every`: also the outcome of each check.
     """
     from rich.text import Text
 
@@ -74,7 +74,9 @@ def show(
         for better in instead:
             say(f"  instead: {better.text()}")
         if not instead:
-            say("  instead: no known cell does better for this; mcore-compat list has them all")
+            say(
+                "  instead: no tested cell is better for this profile; all cells: mcore-compat list"
+            )
     if evidence.reason:
         say(f"  {evidence.reason.kind}: {evidence.reason.message}")
         if evidence.reason.help:
@@ -105,10 +107,10 @@ def _show_causes(evidence: Evidence, rules: Sequence[Pairs], say: Callable[..., 
 
 
 def _show_conditions(evidence: Evidence, say: Callable[..., None]) -> None:
-    """What the cell's checks, and Transformer Engine itself, take beside the packages."""
+    """The conditions of the cell's checks, and the variables that Transformer Engine needs."""
     if evidence.variables:
         values = " ".join(f"{name}={value}" for name, value in evidence.variables.items())
-        say(f"Transformer Engine is imported only with {values}")
+        say(f"importing Transformer Engine needs {values}")
     for condition, members in conditions(evidence.checks).items():
         say(f"works with: {', '.join(c.check for c in members)}", "bold")
         for line in condition.splitlines():
@@ -123,7 +125,7 @@ def _style(outcome: CheckOutcome | CellOutcome) -> str:
 
 
 def _features(evidence: Evidence) -> Table:
-    """Features × families, each with what its checks come to together."""
+    """Features × families, each with the combined outcome of its checks."""
     from rich.table import Table
     from rich.text import Text
 
@@ -142,19 +144,19 @@ def _square(text: str) -> Text:
     word, _, count = text.partition(" ")
     if not word:
         return Text("")
-    if word == CheckOutcome.UNSUPPORTED:  # the release has none: a sign keeps the table narrow
+    if word == CheckOutcome.UNSUPPORTED:  # only the symbol, to keep the table narrow
         return Text(SYMBOLS[word])
     return Text(f"{SYMBOLS[word]} {count or word}", _STYLES.get(word, ""))
 
 
 def _checks(evidence: Evidence) -> Table:
-    """What became of each check: kinds × families."""
+    """The outcome of each check: kinds × families."""
     from rich.table import Table
     from rich.text import Text
 
     families = evidence.families()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("check", overflow="fold")  # cut short, two names could be the same
+    table.add_column("check", overflow="fold")  # shortened names could be equal
     for family in families:
         table.add_column(Text(family))
     for feature, kinds in by_feature(evidence).items():

@@ -1,4 +1,4 @@
-"""Stage evidence → terminal: which families and checks, why not, what to try."""
+"""Stage results → terminal: which families and checks work, why not, and what to try."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SYMBOLS = {
     "untested": "·",
     "error": "!",
 }
-"""Told apart by shape as well as by word; colour only repeats it."""
+"""Symbols differ in shape, so that they can be read without colour."""
 
 
 def spelt(outcome: CheckOutcome | CellOutcome) -> str:
@@ -56,14 +56,14 @@ def spelt(outcome: CheckOutcome | CellOutcome) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause(Failure):
-    """Failures with one fingerprint, as the first of them tells it. `checks` are the ids of the
-    checks that it ended."""
+    """Failures with one fingerprint, described by the first of them. `checks`: the ids of the
+    checks that failed with it."""
 
     checks: tuple[str, ...]
 
 
 def causes(results: Iterable[CheckResult]) -> tuple[Cause, ...]:
-    """Each distinct cause once, the one behind most checks first."""
+    """Each distinct cause once, the one of most checks first."""
     groups: dict[str, list[CheckResult]] = {}
     for result in results:
         if result.outcome in FAILURES and result.failure:
@@ -76,7 +76,7 @@ def causes(results: Iterable[CheckResult]) -> tuple[Cause, ...]:
 
 
 def gist(message: str) -> str:
-    """What a message says, without a traceback that it may carry: its last line then."""
+    """A message without a traceback that it may contain: then only its last line."""
     lines = [line for line in message.strip().splitlines() if line.strip()]
     if any(line.startswith("Traceback (most recent call last)") for line in lines):
         return lines[-1].strip()[:600]
@@ -85,7 +85,7 @@ def gist(message: str) -> str:
 
 def rule_for(evidence: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
     """The rule of the matrix that declares this check's failure in this cell: it names the check,
-    covers the cell, and where it says what the failure's message is, that is it."""
+    covers the cell, and matches the failure's message if it gives one."""
     for rule in rules:
         meant = rule.naming(check) and rule.covers_pins(evidence.pins)
         if meant and (not rule.message or rule.says(_message(evidence, check))):
@@ -94,7 +94,7 @@ def rule_for(evidence: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | 
 
 
 def _message(evidence: Evidence, check: str) -> str:
-    """How a check failed; of one that died or hung, what is said of that."""
+    """The failure message of a check; for a killed or hung one, the reason."""
     for result in evidence.checks:
         if result.check == check:
             return result.failure.message if result.failure else result.reason or ""
@@ -102,9 +102,9 @@ def _message(evidence: Evidence, check: str) -> str:
 
 
 def outlived(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
-    """What is wrong with rules that declare failures, by the evidence: a line for each check that
-    a rule names and that works in a cell that it covers. One that only works under a condition
-    fails with all defaults, as a rule may say."""
+    """Rules that declare failures which the results contradict: a line for each check that a rule
+    names and that works in a cell that it covers. A check that works only under a condition fails
+    with all defaults, so a rule may declare it."""
     works: dict[tuple[int, str], list[str]] = {}
     for e in evidence:
         working = [c.check for c in e.checks if c.outcome is CheckOutcome.WORKS]
@@ -125,8 +125,8 @@ def _some(cells: Sequence[str]) -> str:
 
 
 def unused(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
-    """A line for each name of a check in a rule that declares no failure of all evidence: a slip
-    of the pen, or what it declared is no more. What works under a condition is no failure."""
+    """A line for each name of a check in a rule that matches no failure in all results: a typo, or
+    the failure is gone. A check that works under a condition does not count as a failure."""
     used: set[tuple[int, str]] = set()
     places = {id(rule): place for place, rule in enumerate(rules)}
     for e in evidence:
@@ -135,7 +135,7 @@ def unused(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, .
             if rule is not None:
                 used.update((places[id(rule)], name) for name in rule.naming(result.check))
     return tuple(
-        f'matrix.toml: expect: "{name}" ({rule.interval()}) declares no failure of the evidence: '
+        f'matrix.toml: expect: "{name}" ({rule.interval()}) matches no failure in the results: '
         "correct or remove it"
         for place, rule in enumerate(rules)
         for name in rule.checks
@@ -153,7 +153,7 @@ def unexpected(evidence: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult,
 
 
 def declared(evidence: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
-    """Why the matrix expects these failures, each reason once; empty where it does not."""
+    """Why the matrix expects these failures, each reason once; empty if it does not."""
     every = (rule_for(evidence, check, rules) for check in cause.checks)
     return tuple(
         dict.fromkeys(
@@ -165,7 +165,7 @@ def declared(evidence: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[
 
 
 def undeclared(evidence: Evidence) -> tuple[tuple[str, str, str], ...]:
-    """`(importing package, undeclared requirement, importing module)` that the suite saw."""
+    """`(importing package, undeclared requirement, importing module)` that the suite recorded."""
     rows = {
         (
             str(entry.get("package", "")),
@@ -180,7 +180,7 @@ def undeclared(evidence: Evidence) -> tuple[tuple[str, str, str], ...]:
 
 
 def restoring(evidence: Evidence) -> tuple[str, ...]:
-    """The families whose checkpoint restores, be it under a condition. Sorted."""
+    """The families whose checkpoint restores, also under a condition. Sorted."""
     core = [c for c in evidence.checks if c.kind == CORE_KIND and c.family]
     return tuple(sorted(c.family or "" for c in core if c.outcome in HOLDS))
 
@@ -193,7 +193,7 @@ def restores_all(evidence: Evidence) -> bool:
 
 
 def conditions(results: Iterable[CheckResult]) -> dict[str, tuple[CheckResult, ...]]:
-    """By condition: the checks that hold under it, and fail with all defaults."""
+    """By condition: the checks that work under it, and fail with all defaults."""
     groups: dict[str, list[CheckResult]] = {}
     for result in results:
         if result.condition:
@@ -202,7 +202,7 @@ def conditions(results: Iterable[CheckResult]) -> dict[str, tuple[CheckResult, .
 
 
 def flapping(results: Iterable[CheckResult]) -> dict[str, tuple[str, ...]]:
-    """By check that ended differently when it was asked again: all its outcomes, in order."""
+    """By check that ended differently when it ran again: all its outcomes, in order."""
     found = {check.check: check.details.get(FLAPPING) for check in results}
     return {name: tuple(map(str, seen)) for name, seen in found.items() if isinstance(seen, list)}
 
@@ -213,7 +213,7 @@ def refusals(results: Iterable[CheckResult]) -> dict[str, list[str]]:
     for result in results:
         if result.failure:
             lines_of = gist(result.failure.message).splitlines() or ["no message"]
-            # A line that ends so only announces the next.
+            # A line that ends with a colon introduces the next.
             said = lines_of[: 1 + lines_of[0].endswith(":")]
             message = " ".join(line.strip() for line in said)
             lines.setdefault(f"{result.failure.type}: {message}", []).append(result.check)
@@ -221,27 +221,27 @@ def refusals(results: Iterable[CheckResult]) -> dict[str, list[str]]:
 
 
 def failing(evidence: Evidence) -> int:
-    """How many checks failed, or could not be asked because one before them failed."""
+    """The number of checks that failed, or did not run because one before them failed."""
     return sum(c.outcome in FAILS for c in evidence.checks)
 
 
 def needing_gpu(results: Iterable[CheckResult]) -> int:
-    """How many checks a GPU would answer."""
+    """The number of checks that need a GPU."""
     return sum(c.outcome is CheckOutcome.NEEDS_GPU and LEFT_OUT not in c.details for c in results)
 
 
 def stood_in(evidence: Evidence) -> str:
-    """What a stand-in for TE's torch extension means for a result; empty where the real one ran."""
+    """What a stand-in for TE's torch extension means for a result; empty if the real one ran."""
     if evidence.te_extension != STAND_IN or not evidence.checks:
         return ""
     names = ", ".join(c.check for c in evidence.checks if LEFT_OUT in c.details)
-    asked = f"; not asked of it: {names}" if names else ""
-    return f"a stand-in without kernels took the place of TE's torch extension{asked}"
+    asked = f"; not run on it: {names}" if names else ""
+    return f"ran with a stand-in without kernels for TE's torch extension{asked}"
 
 
 def by_feature(evidence: Evidence) -> dict[str, dict[str, dict[str, CheckResult]]]:
-    """By feature, in the order in which people need them, and by kind: the checks by family. Of
-    results that name no feature, all are of the feature ""."""
+    """By feature, in the order in which people need them, and by kind: the checks by family. Checks
+    of results without features have the feature ""."""
 
     def rank(check: CheckResult) -> tuple[int, str, str]:
         name = check.feature or ""

@@ -1,5 +1,5 @@
-"""The verdicts alone, in one small file: what `nox -l` shows beside each cell. Imports little: how
-far a cell gets was put into words when its result was stored."""
+"""The verdicts alone, in one small file: the text that `nox -l` shows beside each cell. Imports
+little: the level of a cell was put into words when its result was stored."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
-    """By cell, the newest first: its last verdicts, how far it gets and its stack on one line, for
-    `nox -l`. Reads one small file."""
+    """By cell, the newest first: its latest verdicts, level and stack on one line, for `nox -l`.
+    Reads one small file."""
     known = _verdicts(index) or {}
     lines = {}
     newest_first = sorted(cells, key=lambda c: (parsed(c.mcore), parsed(c.modelopt)), reverse=True)
@@ -32,14 +32,14 @@ def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
 
 
 class _Index(msgspec.Struct):
-    """The file: by cell and device class the outcome, and how far it gets."""
+    """The file: by cell and device class the outcome and level."""
 
     verdicts: dict[str, dict[str, str]]
 
 
 def _verdicts(index: Path) -> dict[str, dict[str, str]] | None:
-    """Those of an index by cell and device class; None where it cannot be read: they only decorate
-    a listing, and `report --check` tells of the drift."""
+    """The verdicts of an index by cell and device class; None if it cannot be read: a listing works
+    without them, and `report --check` finds it."""
     try:
         return msgspec.json.decode(foreign.read(index), type=_Index).verdicts
     except FileNotFoundError:
@@ -65,7 +65,7 @@ def _text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
 def _with(
     verdicts: dict[str, dict[str, str]], results: Iterable[Evidence]
 ) -> dict[str, dict[str, str]]:
-    """With those of some results in it, as levels say them."""
+    """The verdicts with those of some results, as text."""
     from mcore_compat.results import levels
 
     for evidence in results:
@@ -74,7 +74,7 @@ def _with(
 
 
 def note(evidence: Evidence, index: Path) -> None:
-    """Put one cell's verdict into the index that `nox -l` reads; cells may end at the same time."""
+    """Put one cell's verdict into the index of `nox -l`; cells may end at the same time."""
     with noting([evidence], index) as texts:
         for path, text in texts.items():
             files.write_text(path, text)
@@ -82,9 +82,9 @@ def note(evidence: Evidence, index: Path) -> None:
 
 @contextlib.contextmanager
 def noting(results: Iterable[Evidence], index: Path) -> Iterator[Mapping[Path, str]]:
-    """The index with the verdicts of these in it, to be written in the `with` block, in which
-    nobody else writes it. Empty where nothing is to be written: no results, or it is damaged, and
-    keeps the other verdicts (`nox -s report` makes it anew)."""
+    """The index with the verdicts of these results, to be written in the `with` block, which locks
+    it. Empty if there is nothing to write: no results, or the index is damaged, and may still have
+    other verdicts (`nox -s report` replaces it)."""
     from filelock import FileLock
 
     with files.disk_errors(index):

@@ -1,5 +1,5 @@
-"""Cells by name, one after the other: each is run, and how it ended is printed: the verdict, and
-what is otherwise than published."""
+"""Runs cells by name, one after the other, and prints each verdict and how it differs from the
+published one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from mcore_compat.run.context import Context, Options, say
 def run_cells(
     names: Sequence[str], parts: Sequence[str], options: Options, context: Context
 ) -> int:
-    """Run `parts` in cells, or where none is named the main suite and, with a GPU, all parts.
+    """Run `parts` in cells; without parts the main suite and, with a GPU, all parts.
 
-    Prints how each ended; 0 where all are compatible for the profile that is asked for, and what
-    it takes of the parts works. Without one, of parts that are named all counts.
+    Prints how each ended; 0 if all cells are compatible for the profile and the checks of the parts
+    that it includes work. Without a profile, all checks of the named parts count.
 
     Raises:
-        UsageError: a name is no cell's; nothing has run then.
+        UsageError: no such cell; nothing has run then.
     """
     for name in names:
         combinations.named(name, context.matrix, context.releases)
@@ -59,24 +59,24 @@ def run_cells(
 
 
 def together(codes: Sequence[int]) -> int:
-    """The exit code of several runs: 0 where each has that; else how many have not, and why the
-    first has not."""
+    """The exit code of several runs: 0 if all are 0; else how many are not, and why the first is
+    not."""
     failed = [code for code in codes if code]
     if len(failed) < 2:
         return failed[0] if failed else 0
     first = next((why for code in failed if (why := getattr(code, "why", ""))), "")
-    return ExitCode(max(failed), f"{len(failed)} of {len(codes)} runs did not end well; {first}")
+    return ExitCode(max(failed), f"{len(failed)} of {len(codes)} runs failed; {first}")
 
 
 def run_suite(name: str, options: Options, context: Context) -> int:
-    """Run the main suite in a cell and print the verdict; 0 where that is `compatible`, of some
-    checks alone where none fails."""
+    """Run the main suite in a cell and print the verdict; 0 if it is `compatible`, or for a
+    selection of checks if none fails."""
     cell = pipeline.chosen(name, context)
     place, published, how = _place(cell, MAIN, options, context)
     outcome = pipeline.run_cell(name, how, place)
     result = outcome.evidence
     _say_if_kept(outcome, options)
-    # A part of the suite is no verdict: nothing to compare with other cells'.
+    # A part of the suite gives no verdict to compare with other cells'.
     show(result, context, advice=not options.only)
     if options.only:
         return part_code(result)
@@ -91,19 +91,18 @@ def run_suite(name: str, options: Options, context: Context) -> int:
 def _place(
     cell: Cell, part: CheckSet, options: Options, context: Context
 ) -> tuple[Context, Evidence | None, Options]:
-    """Where a run is stored, what is published of it, and how it is run."""
+    """Where to store a run, the published result, and how to run."""
     if options.publish:
         return context, None, options
     place, published = own.context(context), None
-    if not options.only:  # with which nothing is compared
+    if not options.only:  # such a run is not compared
         device = machine.device_class()
         published = own.published_result(cell.name, device, context.workspace, part.name)
     return place, published, own.options(cell, part.name, options, place.workspace)
 
 
 def verdict_code(result: Evidence, context: Context) -> int:
-    """The exit code of a cell's verdict for the profile that is asked for; where it is 1 with the
-    first reason."""
+    """The exit code of a cell's verdict for the profile; if it is 1, with the first reason."""
     if fits(result, context):
         return 0
     profile = context.profile or DEFAULT
@@ -116,8 +115,8 @@ def verdict_code(result: Evidence, context: Context) -> int:
 
 
 def part_code(result: Evidence, profile: Profile | None = None) -> int:
-    """The exit code of what is no verdict, a part of the suite or some checks: 0 where nothing
-    fails that the profile takes, None: that was asked."""
+    """The exit code of a part of the suite or of some checks, which give no verdict: 0 if none
+    fails of those that the profile includes (None: of all)."""
     failed = [c for c in result.checks if c.outcome in FAILS and (not profile or profile.takes(c))]
     if not failed:
         return 0
@@ -132,8 +131,8 @@ def _failed(head: str, why: str) -> ExitCode:
 
 
 def show(result: Evidence, context: Context, *, advice: bool = True, every: bool = False) -> None:
-    """Print the verdict of a cell; `advice`: where it is not compatible, also what is better;
-    `every`: also what became of each check."""
+    """Print the verdict of a cell; `advice`: if it is not compatible, also better cells; `every`:
+    also the outcome of each check."""
     console = terminal.console(soft_wrap=not sys.stdout.isatty())
     profile = context.profile or DEFAULT
     instead = None
@@ -146,27 +145,26 @@ def show(result: Evidence, context: Context, *, advice: bool = True, every: bool
 
 
 def other_results(folder: Path, device_class: str = "*") -> tuple[Evidence, ...]:
-    """All results of main suites in a folder, or those of a device class; one corrupt file must not
-    take the rest away."""
+    """All results of main suites in a folder, or those of a device class; corrupt files are
+    skipped."""
     results = []
     for path in sorted(folder.glob(f"compat-*/main.{device_class}.json")):
         try:
             results.append(store.load(path, whole=False))
         except CompatError as error:
-            say(f"mcore-compat: passed over: {error}")
+            say(f"mcore-compat: skipped: {error}")
     return tuple(results)
 
 
 def fits(result: Evidence, context: Context) -> bool:
-    """Whether a cell is compatible for the profile that is asked for. A failure that the matrix
-    declares is one all the same: who relies on the cell is not helped by its being known."""
+    """Whether a cell is compatible for the profile. A failure that the matrix declares counts, too:
+    to declare it does not help a user of the cell."""
     return answer.outcome(result, context.profile or DEFAULT) is CellOutcome.COMPATIBLE
 
 
 def unexpected(result: Evidence, published: Evidence | None, declared: Matrix) -> str:
-    """What of a result nobody expects, the first in a line: a failure that the matrix does not
-    declare and that what was published before did not have, or what kept it from its checks; empty
-    where there is nothing."""
+    """The first new failure of a result, in a line: one that the matrix does not declare and that
+    the published result did not have, or the reason why no check ran; empty if there is none."""
     if not result.checks or result.outcome is CellOutcome.ERROR:
         lost = result.outcome is CellOutcome.ERROR or (published and published.checks)
         why = f": {result.reason.message}" if result.reason else ""
@@ -179,8 +177,9 @@ def unexpected(result: Evidence, published: Evidence | None, declared: Matrix) -
 
 
 def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = False) -> int:
-    """Say which declared failures work by now, and with `every` result there is which are none at
-    all; the exit code of an error of the matrix where there are such, else 0."""
+    """Print which declared failures work now, and with `every` which declarations match no failure;
+    returns the exit code of a matrix error if there are any, else 0. `every`: `results` are all
+    results."""
     lines = verdict.outlived(results, declared.expected)
     lines += verdict.unused(results, declared.expected) if every else ()
     for line in lines:
@@ -189,7 +188,7 @@ def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = Fal
 
 
 def installed(cell: Cell, workspace: Workspace) -> bool:
-    """Whether a run of the cell's main suite came to its checks."""
+    """Whether the stored result of the cell's main suite has checks."""
     path = evidence.path_of(cell.name, machine.device_class(), workspace.results)
     return path.exists() and bool(store.load(path, whole=False).checks)
 
@@ -209,7 +208,7 @@ def run_part(
 
 
 def _say_if_kept(outcome: pipeline.Outcome, options: Options) -> None:
-    """Tell of a result that was there already."""
+    """Print that the result was up to date and nothing ran."""
     if outcome.fresh:
         result = outcome.evidence
         whose = "the published result" if options.publish else "this machine's own run"
@@ -219,14 +218,14 @@ def _say_if_kept(outcome: pipeline.Outcome, options: Options) -> None:
 
 
 def part_lines(result: Evidence) -> Iterable[str]:
-    """How a part ended in a cell: a line, and why checks did not work."""
+    """How a part ended in a cell: a line, and why checks do not work."""
     counts = Counter(check.outcome for check in result.checks)
     outcomes = ", ".join(f"{verdict.spelt(o)} {counts[o]}" for o in CheckOutcome if counts[o])
     yield f"{result.cell}, {result.check_set}, device class {result.device_class}: " + (
         outcomes or "no check"
     )
     if not result.complete:
-        yield "  incomplete: not all checks of this part were asked, so it is no whole result"
+        yield "  incomplete: not all checks of this part have run"
     checks: dict[str, list[str]] = {}
     for check in result.checks:
         if check.outcome is not CheckOutcome.WORKS:

@@ -1,6 +1,6 @@
-"""The check sets: checks that are run together in one environment.
+"""The check sets: checks that run together in one environment.
 
-Standard library only: a bundle carries this to machines that have nothing else.
+Standard library only: bundles run this on machines that have nothing else.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ SUITE_LIMIT_S = 1800.0
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSet:
-    """`devices`: how many GPUs it takes at a time, where there are so many; `limit`: seconds that
-    all of its checks may take."""
+    """`devices`: the number of GPUs it uses at a time, if there are as many; `limit`: the time
+    limit of all its checks together, in seconds."""
 
     name: str
     devices: int = 1
@@ -25,16 +25,16 @@ class CheckSet:
 
     @property
     def words(self) -> str:
-        """What it is called in a sentence."""
+        """Its name in a sentence."""
         return "the suite" if self.name == "main" else self.name
 
     def folder(self, suite: Path) -> Path:
-        """The folder of its checks; `suite` is that of the whole suite."""
+        """The folder of its checks; `suite`: the folder of the whole suite."""
         return suite if self.name == "main" else suite / self.name
 
     def digest(self, suite: Path) -> str:
-        """Digest of its checks and of what of the suite they are made of: a result of another one
-        is out of date."""
+        """Digest of its checks and of the parts of the suite that they use: a result with another
+        digest is out of date."""
         main = files.sha256_tree(suite, deep=False)
         if self.name == "main":
             return main
@@ -43,9 +43,9 @@ class CheckSet:
 
 MAIN = CheckSet(name="main")
 RANKS = CheckSet(name="ranks", devices=2)
-# Kernels are compiled, and each check has a limit of its own.
+# It compiles kernels, and each of its checks has its own limit.
 GPU = CheckSet(name="gpu", limit=2 * SUITE_LIMIT_S)
 EXCHANGE = CheckSet(name="exchange")
 
 ON_A_GPU = {check_set.name: check_set for check_set in (RANKS, GPU)}
-"""What a whole run of a cell asks beside the main set, where there is a GPU."""
+"""The check sets that a whole run of a cell runs beside the main one, if there is a GPU."""

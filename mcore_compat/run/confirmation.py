@@ -1,9 +1,9 @@
-"""Checks whose outcome is doubted are asked again, in a fresh process, before they count.
+"""Checks with a doubtful outcome run again, in a new process, before they count.
 
-Doubted is a check whose process died or hung, one that failed because another process of its own
-was gone, and one that fails where a result of the same lock and suite says that it works. It counts
-as it ended twice; one that ends differently says so in its details (`flapping`). Imports nothing
-that a bundle could not carry.
+An outcome is doubtful if the check's process was killed or hung, if the check failed because
+another of its processes was gone, or if it fails and a result of the same lock and suite says that
+it works. The outcome that occurs twice counts; a check that also had another one says so in its
+details (`flapping`). Imports only what a bundle has.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Event = Mapping[str, Any]
 """Of the suite's protocol."""
 
 RUNS = 3
-"""How often a check is asked at most."""
+"""The maximum number of runs of a check."""
 
 FLAPPING = "flapping"
 """The detail of a check that ended differently in several runs: all its own outcomes, in order."""
 
 _LEFT_OUT = "left_out"
-"""The detail of a check that is not asked of what stands in (`results.evidence`)."""
+"""The detail of a check that does not run on a stand-in (`results.evidence`)."""
 
 _HOLDS = ("works", "works-with")
 _DIED = ("crashed", "timed-out")
@@ -36,24 +36,24 @@ _LOST = re.compile(
     r"|exitcode|exit code:? -|SIGKILL|SIGTERM|BrokenPipeError|ConnectionResetError"
     r"|Broken pipe|Connection reset|Connection closed by"
 )
-"""What is said where another process is gone."""
+"""Messages about another process that is gone."""
 
 _UNREPORTED = "exited with code 70 "
-"""How the suite's own process of a check ends where it could not write what the check showed."""
+"""The reason if the suite's process of a check could not write the check's result."""
 
 
 class Doubts:
-    """What of a run has to be asked again; its events are held back until that is settled."""
+    """The checks that must run again; their events are held back until their outcome is settled."""
 
     def __init__(self, known: Mapping[str, str]) -> None:
-        """`known`: outcome by check of the result that is there, of the same lock and suite."""
+        """`known`: outcome by check of the stored result, of the same lock and suite."""
         self._known = known
         self._roots: dict[str, str] = {}
         self._followers: dict[str, str] = {}
         self._runs: list[dict[str, Event]] = [{}]
 
     def passed_on(self, event: Event) -> bool:
-        """Whether an event of the first run counts as it is; else it is held back."""
+        """Whether an event of the first run counts; else it is held back."""
         if event.get("event") != "check":
             return not (event.get("event") == "end" and self._roots)
         name = str(event["check"])
@@ -70,10 +70,10 @@ class Doubts:
 
     @property
     def open(self) -> bool:
-        """Whether some check has not ended twice alike.
+        """Whether some check has no outcome that occurred twice.
 
         Raises:
-            InfrastructureError: one never did.
+            InfrastructureError: after the last run one still has none.
         """
         undecided = [name for name in self._roots if self._settled(name) is None]
         if undecided and len(self._runs) >= RUNS:
@@ -81,23 +81,23 @@ class Doubts:
         return bool(undecided)
 
     def again(self) -> dict[str, str]:
-        """Another run begins; the checks that it has to ask, and why: those that are doubted, and
-        those that were blocked by one."""
+        """Begin another run; its checks, and why they run again: the doubtful ones, and those that
+        were blocked by one."""
         self._runs.append({})
-        follow = {name: f"{root} is asked again" for name, root in self._followers.items()}
+        follow = {name: f"{root} runs again" for name, root in self._followers.items()}
         return dict(sorted({**self._roots, **follow}.items()))
 
     def take(self, event: Event) -> None:
-        """An event of another run."""
+        """Take an event of a further run."""
         if event.get("event") == "check":
             self._runs[-1][str(event["check"])] = event
 
     def settled(self) -> list[Event]:
-        """The events that were held back, as they count.
+        """The events that were held back, with their final outcome.
 
         Raises:
-            InfrastructureError: a check ended by another's signal each time, or differently each
-                time.
+            InfrastructureError: a check ended by a signal from outside each time, or differently
+                each time.
         """
         return [self._event(name) for name in self._runs[0]]
 
@@ -114,7 +114,7 @@ class Doubts:
         return f"a process of it was gone: {lost[0]}" if failure and lost else None
 
     def _root_of(self, event: Event) -> str | None:
-        """The doubted check before it that decided its outcome."""
+        """The doubtful check before it that decided its outcome."""
         reason = str(event.get("reason") or "")
         if event["outcome"] not in ("blocked", "needs-gpu", "unsupported"):
             return None
@@ -130,7 +130,7 @@ class Doubts:
         return [str(event["outcome"]) for event in self._ends(name)]
 
     def _settled(self, name: str) -> tuple[str, str | None] | None:
-        """How a doubted check ended at least twice."""
+        """The outcome that a doubtful check had at least twice; None if there is none."""
         ends = Counter(map(_end, self._ends(name)))
         end, count = ends.most_common(1)[0]
         return end if count > 1 else None
@@ -146,7 +146,7 @@ class Doubts:
         event = events[0]
         if _of_others(event):
             raise InfrastructureError(
-                f"{name}: {event['reason']}, {len(events)} times: something on this machine ends it"
+                f"{name}: {event['reason']}, {len(events)} times: another program ends it"
             )
         outcomes = [str(e["outcome"]) for e in self._ends(name) if not _of_others(e)]
         if len(set(outcomes)) == 1 or name in self._followers:
@@ -155,15 +155,15 @@ class Doubts:
 
 
 def _of_others(event: Event) -> bool:
-    """Whether a check ended by a signal from outside, or could not say how it ended: no outcome of
-    its own."""
+    """Whether a check ended by a signal from outside, or could not write its result: that is not an
+    outcome of the check."""
     kind = (event.get("failure") or {}).get("type")
     unreported = str(event.get("reason")).startswith(_UNREPORTED)
     return event["outcome"] == "crashed" and (kind in FROM_OUTSIDE or unreported)
 
 
 def _end(event: Event) -> tuple[str, str | None]:
-    """What must be equal for two runs to have ended alike."""
+    """What must be equal for two runs to have the same outcome."""
     return str(event["outcome"]), (event.get("failure") or {}).get("type")
 
 

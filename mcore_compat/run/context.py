@@ -1,4 +1,4 @@
-"""What a run needs beside its cell: the declared matrix, the facts, how processes are run."""
+"""What a run needs beside its cell: the matrix, the releases, and how to run processes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mcore_compat.run.profile_words import ProfileWords
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How checks are run. `limit`: seconds that one may take at most, None: each its own limit;
-    `only`: words that checks match; `force`: also where the result is up to date; `publish`: into
-    the published results, not this machine's own (`run.own`)."""
+    """How checks run. `limit`: time limit of a check in seconds, None: each its own; `only`: words
+    that select checks; `force`: run also if the result is up to date; `publish`: store into the
+    published results instead of this machine's own (`run.own`)."""
 
     force: bool = False
     publish: bool = False
@@ -34,8 +34,8 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What every stage needs; `run` is the one door to processes, `say` prints progress.
-    `te_extension`: the one that is asked for, None: whichever there is (`run.te_extension`)."""
+    """What every stage needs; `run` runs processes, `say` prints progress. `te_extension`: the one
+    of the option, None: whichever is available (`run.te_extension`)."""
 
     workspace: Workspace
     matrix: Matrix
@@ -45,22 +45,22 @@ class Context:
     uv: Path
     te_extension: str | None = None
     profile: Profile | None = None
-    """For whom verdicts are given, where that was asked; None: `default`."""
+    """The profile of the option, for verdicts; None: `default`."""
 
 
 def say(line: str) -> None:
-    """Progress; on stderr, so that a verdict can be piped. Where nobody can read it, a run goes on
-    all the same: what it came to is told by what it stores and by its exit code."""
+    """Print progress on stderr, so that a verdict can be piped. If stderr cannot be written, the
+    run continues: its stored result and its exit code give the outcome."""
     with contextlib.suppress(OSError, ValueError):
-        # Of what foreign programs print nothing may steer the terminal.
+        # Output of foreign programs must not control the terminal.
         print(foreign.plain(line), file=sys.stderr, flush=True)
 
 
 def context(te_extension: str | None = None, profile: ProfileWords | None = None) -> Context:
-    """The workspace that is meant, its matrix and the facts, loaded; uv, found.
+    """Find the workspace and uv, and load the matrix and the releases.
 
     Raises:
-        CompatError: what is named is no workspace, a file of it is not valid, or there is no uv.
+        CompatError: not a workspace, a file in it is not valid, or uv is missing.
     """
     place = workspace.find()
     declared = matrix.load(place.matrix)
@@ -80,7 +80,7 @@ def find_uv() -> Path:
     """The `uv` beside this Python, else the one on PATH.
 
     Raises:
-        InfrastructureError: there is none.
+        InfrastructureError: uv is missing.
     """
     try:
         import uv

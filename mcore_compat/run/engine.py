@@ -1,8 +1,8 @@
 """The one engine: a check set, in an environment → a result.
 
-Cells, parts of the suite, exchanges and foreign environments all come through `ask`. A bundle on
-its machine has the standard library alone: it calls `runner.run_suite` below it, and what that says
-becomes a result where it is collected.
+Cells, parts of the suite, exchanges and foreign environments all use `ask`. A bundle has only the
+standard library on its machine: it calls `runner.run_suite`, and `collect` makes results of the
+events.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mcore_compat.run.runner import SuiteEnvironment
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedCell:
-    """A cell with all that it is run with: its lock, the interpreter, the wheels built here."""
+    """A cell with its lock, its interpreter, and the wheels built here."""
 
     cell: Cell
     lock: Lock
@@ -42,11 +42,11 @@ class ResolvedCell:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of its wheels, by file name."""
+        """The digests of its wheels, by file name."""
         return {wheel.path.name: wheel.sha256 for wheel in self.wheels}
 
     def started(self, base: Evidence) -> Evidence:
-        """A result that is begun, with what it will be run with."""
+        """A started result, with the lock, wheels and TE extension of this cell."""
         real = not stand_in.stands_in(self.wheels)
         return replace(
             base,
@@ -57,13 +57,13 @@ class ResolvedCell:
 
 
 def _nothing(*_: object) -> None:
-    """Where nobody wants to know."""
+    """The default of a listener: does nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Who is told as a run goes on: `start` of the checks that will be asked, `check` of each that
-    ended, and `so_far` of all that is known then."""
+    """Functions that a run calls: `start` with the checks that will run, `check` with each that
+    ended, and `so_far` with the result so far."""
 
     start: Callable[[Sequence[str]], None] = _nothing
     check: Callable[[CheckResult], None] = _nothing
@@ -79,15 +79,15 @@ def ask(
     listener: Listener | None = None,
     before: Evidence | None = None,
 ) -> Evidence:
-    """Ask a check set in an environment; `base` is what is known before (`evidence.start`).
+    """Run a check set in an environment; `base`: the started result (`evidence.start`).
 
-    `before` is the result that is there: what it says of the same lock and suite, and this run says
-    otherwise, is asked once more (see `run.confirmation`).
+    `before`: the stored result; a check that it has with another outcome, for the same lock and
+    suite, runs again (see `run.confirmation`).
 
     Raises:
         EvidenceError: the checks cannot run, or something was broken on purpose.
-        InfrastructureError: they did not come to their end, no device was free, or the machine
-            failed; `listener` has had all that was known until then.
+        InfrastructureError: they did not run to the end, no device was free, or the machine failed;
+            `listener` got all results until then.
     """
     suite, root = place.suite.parent, context.workspace.root
     builder, listener = Builder(base, [str(suite), str(root)]), listener or Listener()
@@ -102,9 +102,9 @@ def ask(
 
     def intact() -> None:
         made = place.python.parent.parent
-        # Others are not made here, and may be as they like.
+        # Only environments made here must be as installed.
         if made.parent == creation.environments():
-            context.say(f"reading the environment of {place.name}: is every file as installed?")
+            context.say(f"checking the environment of {place.name}: is every file as installed?")
             creation.require_intact(made, context.uv, context.run)
 
     gpu, need = base.device_class == "gpu", context.matrix.gpu_memory
@@ -126,7 +126,7 @@ def ask(
 
 
 def _known(before: Evidence | None, base: Evidence) -> dict[str, str]:
-    """Outcome by check of the result that is there, where it is of the same lock and suite."""
+    """Outcome by check of the stored result, if it has the same lock and suite; else empty."""
     if before is None or (before.lock, before.suite) != (base.lock, base.suite):
         return {}
     return {check.check: check.outcome.value for check in before.checks}
@@ -136,11 +136,11 @@ def _known(before: Evidence | None, base: Evidence) -> dict[str, str]:
 def place_of(
     resolved: ResolvedCell, check_set: CheckSet, context: Context, *, in_place: bool = False
 ) -> Iterator[SuiteEnvironment]:
-    """The environment of a cell, made where it is not there; no other run uses it meanwhile.
-    `in_place`: as `creation.ensure` has it.
+    """The environment of a cell, created if it is missing, and locked against other runs.
+    `in_place`: as for `creation.ensure`.
 
     Raises:
-        InfrastructureError: network or disk, or another run has it.
+        InfrastructureError: network or disk, or another run uses it.
     """
     name, python = resolved.cell.name, resolved.python
     environment = creation.ensure(
@@ -155,7 +155,7 @@ def place_of(
     )
     tools = tools_of(python, context)
     try:
-        # Two runs of one cell would write the same events.
+        # Two runs of one cell would write the same log.
         with FileLock(creation.environments() / f"{name}.run", timeout=0):
             yield SuiteEnvironment(
                 name=name,
@@ -165,14 +165,14 @@ def place_of(
                 suite=context.workspace.suite,
                 logs=logs_of(name, check_set),
             )
-        # Nobody waits for it: what is not kept yet, the next environment compiles by itself.
+        # Runs in the background: what is not stored yet, the next environment compiles itself.
         threading.Thread(target=bytecode.keep, args=(environment.site,)).start()
     except Timeout:
         raise InfrastructureError(f"{name} is being run by another process") from None
 
 
 def tools_of(python: Path, context: Context) -> Path:
-    """What the suite needs beside the packages under test, in a folder of its own.
+    """The packages that the suite needs beside those under test, in a separate folder.
 
     Raises:
         InfrastructureError: network or disk.
@@ -182,7 +182,7 @@ def tools_of(python: Path, context: Context) -> Path:
 
 
 def logs_of(name: str, check_set: CheckSet) -> Path:
-    """Where the events and the log of a run lie."""
+    """The folder of the events and the log of a run."""
     return (
         files.home() / "logs" / (name if check_set.name == "main" else f"{name}.{check_set.name}")
     )

@@ -1,4 +1,4 @@
-"""Slots: each cell on a GPU of its own, by a lock that the kernel frees when its holder dies."""
+"""Slots: each cell gets its own GPU, by a lock that the kernel frees when its holder ends."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mcore_compat.run.machine import VISIBLE
 QUERY = ("--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
 
 WAIT_S = 12 * 3600.0
-"""How long a cell waits for a device."""
+"""Seconds that a cell waits for a device."""
 
 POLL_S = 2.0
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU as nvidia-smi tells of it; memory in MiB, None where it is not told."""
+    """A GPU as reported by nvidia-smi; memory in MiB, None if unknown."""
 
     index: str
     uuid: str
@@ -37,41 +37,41 @@ class Device:
     free: int | None
 
     def never(self, need: int) -> str | None:
-        """Why `need` MiB can never be had here; None where they can."""
+        """Why it can never have `need` MiB; None if it can."""
         if self.total is None or self.total >= need:
             return None
         return f"{self.name} has {self.total} MiB"
 
     def short(self, need: int) -> str | None:
-        """Why `need` MiB cannot be had now; None where they can."""
+        """Why it has no `need` MiB now; None if it has."""
         if self.free is None or self.free >= need:
             return None
         return f"{self.name} ({self.uuid}) has {self.free} of {self.total} MiB free"
 
 
 def parse(text: str) -> tuple[Device, ...]:
-    """The devices in nvidia-smi's answer to `QUERY`.
+    """The devices in nvidia-smi's output for `QUERY`.
 
     Raises:
-        InfrastructureError: not such an answer; carries its first line.
+        InfrastructureError: unexpected output; has its first line.
     """
     devices = []
     for line in text.strip().splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) < 5 or not parts[0].isdigit() or not parts[1].startswith("GPU-"):
-            raise InfrastructureError(f"nvidia-smi does not tell the devices: {line.strip()}")
+            raise InfrastructureError(f"nvidia-smi printed no list of devices, but: {line.strip()}")
         index, uuid, *name, total, free = parts
-        # `[N/A]` and the like: the memory is not the device's own.
+        # `[N/A]` and the like: the device has no memory of its own.
         memory = (int(mib) if mib.isdigit() else None for mib in (total, free))
         devices.append(Device(index, uuid, ", ".join(name), *memory))
     return tuple(devices)
 
 
 def visible(devices: Sequence[Device], environ: Mapping[str, str]) -> tuple[Device, ...]:
-    """Those that may be used: what CUDA_VISIBLE_DEVICES names, by index or UUID, in its order.
+    """The visible devices: those in CUDA_VISIBLE_DEVICES, by index or UUID, in its order.
 
-    Where it is not set: all of them, but none in a job of Slurm, which sets it with the devices
-    that it lends. A part of a device (MIG) is taken as it is named; its memory is not known.
+    If it is not set: all of them, but none in a job of Slurm, which sets it to the devices of the
+    job. A part of a device (MIG) is used as it is named; its memory is unknown.
     """
     if machine.lent_none(environ):
         return ()
@@ -85,14 +85,14 @@ def visible(devices: Sequence[Device], environ: Mapping[str, str]) -> tuple[Devi
             continue
         same = [d for d in devices if d.index == word or (word and d.uuid.startswith(word))]
         if len(same) != 1:
-            break  # as CUDA: what comes after one that is not valid does not count
+            break  # as CUDA does: ignore all after an invalid one
         chosen += same
     return tuple(chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """The devices of a machine; `query` tells of them, `folder` has a lock file for each."""
+    """The devices of a machine; `query` lists them, `folder` has a lock file for each."""
 
     query: Callable[[], Sequence[Device]]
     folder: Path
@@ -102,8 +102,8 @@ class Slots:
 
     @contextlib.contextmanager
     def taken(self, need: int, count: int = 1) -> Iterator[tuple[Device, ...]]:
-        """`count` devices with `need` MiB of free memory each, for the `with` block alone; as many
-        as there are where those are fewer.
+        """`count` devices with `need` MiB of free memory each, for the `with` block; fewer if the
+        machine has fewer.
 
         Raises:
             InfrastructureError: no device can ever have that much, or too few had in time.
@@ -112,7 +112,7 @@ class Slots:
         if all(never):
             has = "; ".join(str(why) for why in never)
             raise InfrastructureError(
-                f"no GPU here can have the {need} MiB that a cell needs: {has}"
+                f"no GPU of this machine has the {need} MiB that a cell needs: {has}"
             )
         wanted = min(count, never.count(None))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ class Slots:
                     elif why not in reasons:
                         reasons.add(why)
                         self.say(why)
-                # All or none: two that each wait for what the other holds would wait for ever.
+                # All or none: two runs that wait for each other's devices would wait for ever.
                 if len(mine) == wanted:
                     yield tuple(mine)
                     return
@@ -140,20 +140,20 @@ class Slots:
             time.sleep(self.poll)
 
     def _refused(self, device: Device, need: int, held: contextlib.ExitStack) -> str | None:
-        """Why a device cannot be had now; None where it is taken, until `held` gives it back."""
+        """Why a device is not free now; None if it is taken, until `held` releases it."""
         lock = FileLock(self.folder / f"{device.uuid}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            return f"{device.name} ({device.uuid}) is taken by another cell"
-        # Asked again: whoever had the device before has ended by now.
+            return f"{device.name} ({device.uuid}) is in use by another cell"
+        # Query again: the previous holder of the device has ended by now.
         now = next((d for d in self.query() if d.uuid == device.uuid), None)
         why = f"{device.uuid} is gone" if now is None else now.short(need)
         if why is None:
             held.callback(lock.release)
             return None
         lock.release()
-        return f"{why}, {need} MiB are needed: not taken"
+        return f"{why}, {need} MiB are needed: not used"
 
 
 def _ask(run: Runner) -> tuple[Device, ...]:
@@ -168,23 +168,22 @@ def _ask(run: Runner) -> tuple[Device, ...]:
 def slot(
     need: int, run: Runner, say: Callable[[str], None], *, gpu: bool, count: int = 1
 ) -> Iterator[dict[str, str]]:
-    """The variables that bind a cell to devices of its own, for the `with` block alone: to `count`
-    of them, or to as many as there are.
+    """The variables that bind a cell to its own devices for the `with` block: to `count` of them,
+    or to all if the machine has fewer.
 
-    Nothing where there is no GPU, or no nvidia-smi to tell of it; no device at all where this
-    process was lent none.
+    Empty if there is no GPU or no nvidia-smi; names no device if none is visible to this process.
 
     Raises:
-        InfrastructureError: as `Slots.taken`; or nvidia-smi failed, or what is lent is not there.
+        InfrastructureError: as `Slots.taken`; or nvidia-smi failed, or a visible device is missing.
     """
     if machine.lent_none(os.environ):
         if machine.driver():
-            say(f"no device is lent to this process ({VISIBLE}): running without")
+            say(f"no GPU is visible to this process ({VISIBLE}): running without")
         yield {VISIBLE: ""}
         return
     if not gpu or shutil.which("nvidia-smi") is None:
         if gpu:
-            say("nvidia-smi is not there: no device is locked")
+            say("nvidia-smi was not found: running without a lock on a device")
         yield {}
         return
 
@@ -193,9 +192,9 @@ def slot(
 
     if not query():
         raise InfrastructureError(
-            f"{VISIBLE} is {os.environ.get(VISIBLE)}, and nvidia-smi tells of no such device"
+            f"{VISIBLE} is {os.environ.get(VISIBLE)}, but nvidia-smi lists no such device"
             if VISIBLE in os.environ
-            else "nvidia-smi tells of no device"
+            else "nvidia-smi lists no device"
         )
     there = Slots(query=query, folder=files.home() / "slots", say=say)
     with there.taken(need, count) as devices:

@@ -1,9 +1,9 @@
-"""Whose fault a failed check was: the one place that decides that it was the machine's.
+"""Decides whether a check failed because of the machine: the only place that does.
 
 A full disk, memory that another process holds, a limit, a lost GPU or a process that was killed say
-nothing about a cell: the run is an error, is tried again, and is never published. The suite calls a
-check `broken` whatever it failed for; what that was is decided here, from what was said and from
-what the machine had left meanwhile (`run.room`). Imports nothing that a bundle could not carry.
+nothing about a cell: the run is an infrastructure error, is retried, and is never published. The
+suite calls a check `broken` whatever the cause; this module decides from the messages and from the
+free memory and disk meanwhile (`run.room`). Imports only what a bundle has.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mcore_compat.base import exhaustion
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.run import memory
 
-NO_GPU = "there is a driver, but no GPU that can be used"
+NO_GPU = "the NVIDIA driver is loaded, but no GPU can be used"
 
 FROM_OUTSIDE = frozenset(
     {"SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGXCPU", "SIGXFSZ"}
 )
-"""Signals that processes get from others, or for a limit; no fault of a package sends one."""
+"""Signals from other processes, or for a limit; no fault of a package causes one."""
 
 FAILED = ("broken", "crashed", "timed-out")
 _DEVICE = re.compile(
@@ -41,23 +41,23 @@ _DEVICE = re.compile(
     r"|MPS (?:client|server) ",
     re.IGNORECASE,
 )
-"""What the CUDA runtime, the driver and NVML say where the device or the driver fails, or others
-hold what is asked for.
+"""Messages of the CUDA runtime, the driver and NVML if the device or the driver fails, or other
+processes use them.
 
-A failed kernel is not among it: an illegal access, a failed launch or an image that this device
-cannot run may be the packages' own.
+Failed kernels are not among them: an illegal access, a failed launch or an image that this device
+cannot run may be a fault of the packages.
 """
 
 
 def fault(event: Mapping[str, Any], *, gpu: bool) -> str | None:
-    """In a line, the fault of the machine that a check failed for; None where it is not known to
-    be one. `event` is the check's, or a record's, of the suite's protocol; `gpu`: it was asked on
-    one. Without one, what cannot be told from a missing GPU is looked at as well."""
+    """The fault of the machine that made a check fail, in a line; None if none is known. `event`:
+    of a check or record, in the suite's protocol; `gpu`: it ran on a GPU. Without one, outcomes
+    that cannot be told from a missing GPU are examined, too."""
     failure, outcome = event.get("failure"), event.get("outcome")
     looked_at = (*FAILED, None) if gpu else (*FAILED, None, "needs-gpu")
     if outcome not in looked_at or not failure:
         return None
-    # A traceback's own lines are indented: sources, which may name what they are prepared for.
+    # Indented lines of a traceback are sources, which may name errors that they handle.
     passed_on = [line for line in failure["traceback"].splitlines() if line[:1].strip()]
     lines = [f"{failure['type']}: {failure['message']}", *passed_on]
     if outcome in ("crashed", "timed-out"):  # it had no time to raise
@@ -67,32 +67,32 @@ def fault(event: Mapping[str, Any], *, gpu: bool) -> str | None:
 
 
 class Short(Protocol):
-    """What the machine had no more of since it was asked last; `late`: a check passed its limit."""
+    """What was exhausted since the last call; `late`: a check passed its limit."""
 
     def __call__(self, *, late: bool) -> str | None: ...
 
 
 def _never(*, late: bool) -> None:
-    """Where nobody looks at the machine."""
+    """The default: nothing is exhausted."""
 
 
 class Watch:
-    """Looks at a suite's events, as they come, for what is the machine's fault."""
+    """Examines a suite's events, as they come, for faults of the machine."""
 
     def __init__(self, device_class: str | None, short: Short = _never) -> None:
-        """`device_class`: what the suite is expected to find; None: whatever it says."""
+        """`device_class`: what the suite must find; None: whatever it reports."""
         self._device_class = device_class
         self._short = short
         self._killed = memory.kills()
         self._why: str | None = None
 
     def see(self, event: Mapping[str, Any]) -> None:
-        """Look at one event before it is taken.
+        """Examine one event before it is used.
 
         Raises:
             InfrastructureError: it, or one before it, shows that the machine failed.
         """
-        # For good: the events after it are read once more when the suite is ended.
+        # Stays set: the events after it are read once more when the suite is ended.
         self._why = self._why or self._fault(event)
         if self._why:
             raise InfrastructureError(self._why)
@@ -111,17 +111,22 @@ class Watch:
         why = fault(event, gpu=self._device_class == "gpu")
         if why is None and failure and short:
             why = f"while it ran, {short}"
-        return why and f"{name} failed for this machine's fault: {why}"
+        return why and f"{name} failed because of this machine: {why}"
 
     def _of_start(self, event: Mapping[str, Any]) -> str | None:
         self._device_class = self._device_class or event["device_class"]
         if event["device_class"] != self._device_class:
-            return NO_GPU if self._device_class == "gpu" else "there is a GPU that was not lent"
+            return (
+                NO_GPU
+                if self._device_class == "gpu"
+                else "the suite found a GPU that is not visible to this process"
+            )
         for module, said in dict(event.get("preload") or {}).items():
             said = str(said)
             why = exhaustion.line_of(said.splitlines())
-            # The suite goes on without a module whose import killed it: not where another did.
+            # If importing a module kills its process, the suite goes on without the module; not if
+            # another process sent the signal.
             why = why or (said if said.removeprefix("died: ") in FROM_OUTSIDE else None)
             if why:
-                return f"importing {module} failed for this machine's fault: {why}"
+                return f"importing {module} failed because of this machine: {why}"
         return None

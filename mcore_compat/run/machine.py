@@ -1,5 +1,5 @@
-"""The machine that a suite runs on: its device class. Imports nothing that a bundle could not
-carry; what of a run is the machine's fault, `run.infrastructure` decides."""
+"""The machine that a suite runs on: its device class. Imports only what a bundle has;
+`run.infrastructure` decides which failures are the machine's fault."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""What names the devices that a process may see; empty: none."""
+"""The variable with the devices that are visible to a process; empty: none."""
 
 IN_A_JOB = "SLURM_JOB_ID"
 
 DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"))
-"""Either is there where the NVIDIA driver is loaded; the suite looks at the same."""
+"""One of them exists if the NVIDIA driver is loaded; the suite tests the same."""
 
 
 def driver() -> bool:
-    """Whether the NVIDIA driver is loaded; asks no package under test."""
+    """Whether the NVIDIA driver is loaded; uses no package under test."""
     return any(path.exists() for path in DRIVER)
 
 
 def lent_none(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process may use no GPU, be there what may: CUDA_VISIBLE_DEVICES names none, or
-    is not set in a job of Slurm, which sets it with the devices that it lends."""
+    """Whether no GPU is visible to this process: CUDA_VISIBLE_DEVICES names none, or is not set in
+    a job of Slurm, which sets it to the devices of the job."""
     named = environ.get(VISIBLE)
     if named is None:
         return bool(environ.get(IN_A_JOB))
@@ -32,5 +32,5 @@ def lent_none(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def device_class(environ: Mapping[str, str] = os.environ) -> str:
-    """`gpu` where the driver is loaded and a device is lent to this process, else `host`."""
+    """`gpu` if the driver is loaded and a device is visible to this process, else `host`."""
     return "gpu" if driver() and not lent_none(environ) else "host"

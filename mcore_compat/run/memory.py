@@ -1,4 +1,4 @@
-"""Whether this machine ran out of memory: what it killed then says nothing about a cell."""
+"""Whether this machine ran out of memory: a process that it killed says nothing about a cell."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ VMSTAT = Path("/proc/vmstat")
 
 
 def kills(path: Path = VMSTAT) -> int:
-    """How many processes the kernel has ended for want of memory, since it started; of a group
-    with a limit of its own (a job), too. 0 where it does not tell."""
+    """The number of processes that the kernel has killed for lack of memory since it started, also
+    in a control group with its own limit (a job). 0 if unknown."""
     try:
         text = path.read_text(encoding="ascii")
     except OSError:

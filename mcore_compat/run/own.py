@@ -1,15 +1,15 @@
-"""This machine's own runs, and what is published held against them.
+"""This machine's own runs, compared with the published results.
 
-A clone brings results of other machines. Who runs a cell in it wants to know what happens here: so
-the suite is run although a published result is up to date, and nothing that is published changes
-(`git status` stays clean, and nobody's results get into a commit unseen). A machine's own results
-lie in `own-results/MACHINE/`, which git ignores, in the one format, a folder a cell; up to date is
-a cell that was run on the machine of that name, in that workspace, with the same lock, suite and
-Python. They are read by `run`, and by `show` and `explain` of a cell of which nothing is published.
+A clone has results of other machines. A user who runs a cell wants to know what happens here: so
+the suite runs although the published result is up to date, and no published file changes (`git
+status` stays clean, and no result gets into a commit unnoticed). A machine's own results are in
+`own-results/MACHINE/`, which git ignores, in the same format, one folder a cell. A cell is up to
+date if it ran on the machine of that name, in that workspace, with the same lock, suite and Python.
+`run` reads them, and `show` and `explain` for a cell without a published result.
 
-What makes results to be published works on `reports/results` alone, as if there were no own runs:
-`matrix`, `nightly`, `explore`, `bisect`, `upgrade`, `exchange`, `collect`, and `run --publish`,
-which is what a job of a matrix is.
+Commands that make results to publish use `reports/results` alone and ignore own runs: `matrix`,
+`nightly`, `explore`, `bisect`, `upgrade`, `exchange`, `collect`, and `run --publish`, which jobs of
+a matrix use.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from mcore_compat.run import machine
 from mcore_compat.run.context import Context, Options
 
 MOST = 10
-"""Checks that are named, of those that end otherwise than is published."""
+"""The number of checks to name that differ from the published result."""
 
 
 def workspace(published: Workspace) -> Workspace:
-    """The workspace with the results of this machine's own runs in the place of the published."""
+    """The workspace with this machine's own results instead of the published ones."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", platform.node()).strip("-")
     return replace(published, machine=name or "this-machine")
 
@@ -44,7 +44,7 @@ def context(published: Context) -> Context:
 
 
 def options(cell: Cell, check_set: str, asked: Options, place: Workspace) -> Options:
-    """As `asked`; a damaged own result is made anew, for nobody misses what it said."""
+    """As `asked`; a damaged own result is replaced."""
     path = evidence.path_of(cell.name, machine.device_class(), place.results, check_set)
     try:
         if path.exists():
@@ -57,7 +57,7 @@ def options(cell: Cell, check_set: str, asked: Options, place: Workspace) -> Opt
 def published_result(
     cell: str, device: str, place: Workspace, check_set: str = MAIN
 ) -> Evidence | None:
-    """What is published of a check set in a cell.
+    """The published result of a check set in a cell.
 
     Raises:
         EvidenceError: it is corrupt.
@@ -67,11 +67,10 @@ def published_result(
 
 
 def compared(own: Evidence, published: Evidence | None) -> Iterator[str]:
-    """In lines: with which published result an own one is compared, and what differs."""
+    """Lines: the published result that an own one is compared with, and the differences."""
     if published is None:
         yield (
-            f"nothing is published of it for device class {own.device_class}; with --publish a run "
-            "becomes the published result"
+            f"no result is published for device class {own.device_class}; to publish one: --publish"
         )
         return
     day = f"published on {published.taken[:10]}{_aside(own, published)}"
@@ -85,14 +84,14 @@ def compared(own: Evidence, published: Evidence | None) -> Iterator[str]:
         yield f"same as {day}"
         return
     asked = len({check.check for check in (*own.checks, *published.checks)})
-    yield f"unlike what was {day}: {len(changes)} of {asked} checks end otherwise here"
+    yield f"unlike the result {day}: {len(changes)} of {asked} checks have another outcome here"
     yield from (f"  {change.check}: {_ending(change)}" for change in changes[:MOST])
     if len(changes) > MOST:
         yield f"  and {len(changes) - MOST} more"
 
 
 def _aside(own: Evidence, published: Evidence) -> str:
-    """What else tells the two apart, in brackets; empty where nothing does."""
+    """Other differences between the two, in brackets; empty if there are none."""
     python = own.pins.get("python", "")
     why = evidence.stale(published, lock=own.lock, suite=own.suite, python=python)
     said = [f"out of date: {why}"] if why else []
@@ -102,8 +101,8 @@ def _aside(own: Evidence, published: Evidence) -> str:
 
 
 def _ending(change: Change) -> str:
-    """`works -> broken`, as published and here."""
-    old, new = (each.value if each else "not asked" for each in (change.old, change.new))
+    """`works -> broken`: the published outcome and this one."""
+    old, new = (each.value if each else "not run" for each in (change.old, change.new))
     if old != new:
         return f"{old} -> {new}"
-    return f"{old}, {'from another cause' if change.otherwise else 'under another condition'}"
+    return f"{old}, {'with another cause' if change.otherwise else 'under another condition'}"

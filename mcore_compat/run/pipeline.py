@@ -1,7 +1,7 @@
-"""One cell, end to end: lock → wheelhouse → environment → suite → evidence.
+"""One cell, end to end: lock → wheelhouse → environment → suite → result.
 
-Each stage is another module's; what this one adds is their order, the early exits (fresh,
-unresolvable, unbuildable) and the promise that what was learnt is kept.
+Each stage is another module's; this one adds their order, the early exits (up to date,
+unresolvable, unbuildable), and that results are stored as they come.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from mcore_compat.run.runner import SuiteEnvironment
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run came to: its evidence, and whether that was there already."""
+    """The outcome of a run: its result, and whether that was up to date, so that nothing ran."""
 
     evidence: Evidence
     fresh: bool = False
@@ -59,7 +59,7 @@ def chosen(name: str, context: Context) -> Cell:
 
 
 def _holds(axes: Mapping[str, str], cell: Cell) -> bool:
-    """Whether a lock of these axes is the cell's, of its newest patches or of older ones."""
+    """Whether a lock with these versions of the axes is the cell's, also of older patches."""
     other = {axis for axis, version in cell.pins.items() if axes.get(axis) != version}
     return other <= set(moved(cell, axes))
 
@@ -71,10 +71,10 @@ def locked(cell: Cell, workspace: Workspace) -> bool:
 
 
 def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unresolvable:
-    """The cell's lock: the one that is there, else resolved and written.
+    """The cell's lock: the existing one, else resolved and written; `anew`: always resolved.
 
-    A series stands for its newest patch: a lock of an older one is remade, and taken away where
-    the newest cannot be resolved.
+    A series stands for its newest patch: a lock of an older one is replaced, and removed if the
+    newest cannot be resolved.
 
     Raises:
         LockError: the file is corrupt, or was made for other versions than the cell's.
@@ -85,13 +85,13 @@ def lock_of(cell: Cell, context: Context, *, anew: bool = False) -> Lock | Unres
         lock = locks.read(path)
         if not _holds(lock.axes, cell):
             raise LockError(
-                f"{path.name} was made for other versions; remake it: nox -s lock -- {cell.name}"
+                f"{path.name} is for other versions; update it: nox -s lock -- {cell.name}"
             )
         behind = moved(cell, lock.axes)
         if not behind:
             return lock
         changes = ", ".join(f"{axis} {lock.axes[axis]} -> {cell.pins[axis]}" for axis in behind)
-        context.say(f"{path.name} is remade for the newest of its series: {changes}")
+        context.say(f"updating {path.name} to the newest patches: {changes}")
         newest = _resolved(cell, context)
         if isinstance(newest, Unresolvable):
             path.unlink()
@@ -114,16 +114,16 @@ def _resolved(cell: Cell, context: Context) -> Lock | Unresolvable:
     )
     if isinstance(lock, Lock):
         path = context.workspace.lock(cell.name)
-        with contextlib.suppress(FileNotFoundError, LockError):  # a damaged one tells nothing
+        with contextlib.suppress(FileNotFoundError, LockError):  # a damaged lock is ignored
             locks.refuse_other_files(lock, locks.read(path))
         write_text(path, lock.text)
     return lock
 
 
 def _without_further(cell: Cell, context: Context) -> Lock | None:
-    """The lock of a cell without the pins that its name asks for beside the axes, from which it is
-    to differ in no more than these need; resolved, and not written, where there is none. None where
-    nothing is asked for, or that cell cannot be resolved."""
+    """The lock of a cell without its further pins, from which its own should differ as little as
+    possible; resolved, but not written, if there is none. None without further pins, or if it
+    cannot be resolved."""
     if not cell.further:
         return None
     path = context.workspace.lock(plain_name(cell.name))
@@ -136,13 +136,13 @@ def _without_further(cell: Cell, context: Context) -> Lock | None:
 
 
 def run_cell(name: str, options: Options, context: Context) -> Outcome:
-    """Run one cell to its verdict, or find that its evidence still holds.
+    """Run one cell to its verdict, or find that its result is up to date.
 
-    Evidence is written as checks finish. With `only`, nothing is stored: a part of the suite
-    is no verdict.
+    The result is written as checks finish. With `only`, nothing is stored: a part of the suite
+    gives no verdict.
 
     Raises:
-        CompatError: bad input, a missing interpreter, or a failure of the surroundings.
+        CompatError: bad input, a missing interpreter, or an infrastructure error.
     """
     cell = chosen(name, context)
     results = context.workspace.results
@@ -171,16 +171,16 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     try:
         return _suite(base, ready, options, context)
     except WrongFileError:
-        if new:  # what the index said of its files was a lie, or is by now
+        if new:  # the index has other files than it listed
             context.workspace.lock(cell.name).unlink()
         raise
 
 
 def ready_cell(cell: Cell, lock: Lock, context: Context) -> ResolvedCell | Unbuildable:
-    """The cell with its interpreter and wheels, built where they are not there yet.
+    """The cell with its interpreter and wheels; missing wheels are built.
 
     Raises:
-        CompatError: a missing interpreter, or a failure of the surroundings.
+        CompatError: a missing interpreter, or an infrastructure error.
     """
     python = interpreters.find(cell.python, context.run, context.uv)
     wheels = wheels_of(cell, lock, python, context)
@@ -190,11 +190,11 @@ def ready_cell(cell: Cell, lock: Lock, context: Context) -> ResolvedCell | Unbui
 
 
 def resolved_cell(cell: Cell, context: Context) -> ResolvedCell:
-    """As `ready_cell`, with the lock made where there is none.
+    """As `ready_cell`; also creates a missing lock.
 
     Raises:
         UsageError: the cell cannot be installed, or a wheel of it does not build.
-        CompatError: a missing interpreter, or a failure of the surroundings.
+        CompatError: a missing interpreter, or an infrastructure error.
     """
     lock = lock_of(cell, context)
     if isinstance(lock, Unresolvable):
@@ -209,14 +209,14 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
     """The result of a cell whose wheels do not build.
 
     Raises:
-        InfrastructureError: with the same lock they did, so it is this machine that fails.
+        InfrastructureError: they did build with the same lock, so this machine is the cause.
     """
     before = _known(base, workspace)
     if before and before.checks:
         how = "was built and run" if before.te_extension == evidence.REAL else "ran on a stand-in"
         raise InfrastructureError(
-            f"{base.cell} {how} with the same lock on {before.taken[:10]}, which is kept, and is "
-            f"not built now: {failed.reason}; {failed.help}".rstrip("; ")
+            f"{base.cell} {how} with the same lock on {before.taken[:10]} (that result stays), but "
+            f"does not build now: {failed.reason}; {failed.help}".rstrip("; ")
         )
     message, advice = (
         fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)
@@ -226,9 +226,8 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
 
 
 def holds_here(stored: Evidence, cell: Cell, lock: Lock, context: Context) -> bool:
-    """Whether a stored `unbuildable` has not lost its cause on this machine: no wheel is there by
-    now, no toolkit or driver that was not there, and nothing stands in. True of every other
-    outcome."""
+    """Whether a stored `unbuildable` still has its cause on this machine: no new wheel, toolkit or
+    driver, and no stand-in. True for every other outcome."""
     if stored.outcome is not CellOutcome.UNBUILDABLE:
         return True
     cuda = combinations.cuda_of(cell.torch, context.matrix, context.releases)
@@ -239,7 +238,7 @@ def holds_here(stored: Evidence, cell: Cell, lock: Lock, context: Context) -> bo
 
 
 def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:
-    """The stored evidence that the index says no, where it would be asked the very same again."""
+    """The stored `unresolvable` result, if the input of the resolver is still the same."""
     path = evidence.path_of(cell.name, base.device_class, context.workspace.results)
     if context.workspace.lock(cell.name).exists() or not path.exists():
         return None
@@ -251,8 +250,8 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
 def kept(
     base: Evidence, results: Path, *, whole: bool = True, te_extension: str | None = None
 ) -> Evidence | None:
-    """The stored result of what `base` is the beginning of, where it still holds, for the
-    `te_extension` that is asked for.
+    """The stored result for a started one (`base`), if it is up to date and has the `te_extension`
+    of the option.
 
     Raises:
         EvidenceError: it is corrupt.
@@ -269,8 +268,8 @@ def kept(
 
 
 def lacking(main: Evidence, digests: Mapping[str, str], workspace: Workspace) -> tuple[str, ...]:
-    """Which check sets of `digests` have no result of the cell of `main`, or none that
-    still holds. Reads files only; what is corrupt does not count."""
+    """Which check sets of `digests` have no result of the cell of `main` that is up to date. Reads
+    files only; corrupt ones do not count."""
 
     def holds(name: str, digest: str) -> bool:
         base = replace(main, check_set=name, suite=digest)
@@ -290,11 +289,11 @@ def wheels_of(
     arch: str | None = None,
     extension: str | None = None,
 ) -> tuple[Wheel, ...] | Unbuildable:
-    """The cell's wheels from the wheelhouse, built where they are not there yet.
+    """The cell's wheels from the wheelhouse; missing ones are built.
 
     `only`: of this package alone; `arch`: the GPU architecture of another machine (`sm_90`) that
-    kernels are compiled for; `extension`: of Transformer Engine, None: as `run.te_extension` has
-    it.
+    kernels are compiled for; `extension`: of Transformer Engine, None: chosen by
+    `run.te_extension`.
     """
     extension = extension or te_extension.chosen(cell, lock, context)
     job = wheelhouse.Job(
@@ -327,7 +326,7 @@ def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Conte
     stored = _replaced(base, options, context)
     listener = Listener(so_far=lambda e: store.save(e, results)) if stored else Listener()
     with engine.place_of(ready, MAIN, context) as place:
-        # A stand-in is imported without what the real one needs.
+        # A stand-in needs none of the variables of the real one.
         if not options.only and base.te_extension == evidence.REAL:
             base = replace(base, variables=_variables(ready, place, context))
         before = _known(base, context.workspace)
@@ -336,15 +335,15 @@ def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Conte
 
 
 def _replaced(base: Evidence, options: Options, context: Context) -> bool:
-    """Whether what a run learns is stored: not where only some of the checks are asked for, nor in
-    the place of what tells more."""
+    """Whether a run is stored: not if only some of the checks run, nor if a stand-in would replace
+    a result of the real extension."""
     there = _stored(base, context.workspace)
     holds = there is not None and kept(base, context.workspace.results) is not None
     if te_extension.gives_way(there, base, context, holds=holds):
         return not options.only
     context.say(
-        f"{base.cell}: the stored result is of the real extension of Transformer Engine and holds: "
-        "it stays; --te-extension stand-in has this run's take its place"
+        f"{base.cell}: the stored result, of the real extension of Transformer Engine, is up to "
+        "date and stays; to replace it: --te-extension stand-in"
     )
     return False
 
@@ -352,13 +351,13 @@ def _replaced(base: Evidence, options: Options, context: Context) -> bool:
 def _variables(
     ready: ResolvedCell, place: SuiteEnvironment, context: Context
 ) -> Mapping[str, str] | None:
-    """What who installs the cell's packages has to set; None where that cannot be told."""
+    """The variables that users of the cell's packages must set; None if unknown."""
     pins = {"python": ready.cell.python, **creation.wanted(ready.lock)}
     return plain_import.needed(place.python, place.variables, pins, context.run, context.say)
 
 
 def _ended(result: Evidence, options: Options, workspace: Workspace) -> Outcome:
-    """What a run came to, stored; not where only some of the checks were asked for."""
+    """The outcome of a run, stored unless only some of the checks ran."""
     if not options.only:
         store.save(result, workspace.results)
         if not workspace.machine:
@@ -368,8 +367,8 @@ def _ended(result: Evidence, options: Options, workspace: Workspace) -> Outcome:
 
 
 def _stored(base: Evidence, workspace: Workspace) -> Evidence | None:
-    """The result that is there of what `base` is the beginning of; None where there is none, or
-    one that cannot be read, which is replaced."""
+    """The stored result for a started one (`base`); None if there is none, or it cannot be read (it
+    will be replaced)."""
     path = evidence.path_of(base.cell, base.device_class, workspace.results, base.check_set)
     with contextlib.suppress(FileNotFoundError, EvidenceError):
         return store.load(path, whole=False)
@@ -377,8 +376,8 @@ def _stored(base: Evidence, workspace: Workspace) -> Evidence | None:
 
 
 def _known(base: Evidence, workspace: Workspace) -> Evidence | None:
-    """The result with which what is to be run must not disagree unsaid: the stored one; of a
-    machine's own runs, where this is the first, the published one."""
+    """The result to compare a run with: the stored one; for the first own run of a machine, the
+    published one."""
     for place in (workspace, Workspace(workspace.root)):
         known = _stored(base, place)
         if known and known.lock == base.lock:
@@ -387,14 +386,14 @@ def _known(base: Evidence, workspace: Workspace) -> Evidence | None:
 
 
 def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context) -> Outcome:
-    """Ask a check set beside the main one in the cell, or find that its result still holds. What
-    was learnt is stored, also of a run that ends early or asks only some of the checks: as
-    incomplete, which is never fresh.
+    """Run a check set beside the main one in the cell, or find that its result is up to date. Also
+    a run that ends early, or runs only some of the checks, is stored: as incomplete, which is
+    always out of date.
 
     Raises:
-        EvidenceError: the checks cannot run, something was broken on purpose, or what is stored is
-            corrupt.
-        InfrastructureError: they did not come to their end, or the surroundings failed.
+        EvidenceError: the checks cannot run, something was broken on purpose, or the stored result
+            is corrupt.
+        InfrastructureError: they did not run to the end, or an infrastructure error.
         UsageError: the cell cannot be installed or built.
     """
     workspace = context.workspace
@@ -421,7 +420,7 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
             store.save(result, workspace.results)
         return Outcome(evidence=result)
 
-    # Kept as it comes: whatever ends this process takes nothing away.
+    # Stored as it comes, so that nothing is lost however this process ends.
     with engine.place_of(ready, check_set, context) as place:
         before = _known(base, workspace)
         listener = Listener(so_far=keep)

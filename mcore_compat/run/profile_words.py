@@ -1,4 +1,4 @@
-"""The profile that a person asked for, in words: `--for` and `--families`."""
+"""The profile of the options `--for` and `--families`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mcore_compat.results import suite_checks
 
 @dataclass(frozen=True)
 class ProfileWords:
-    """What was written: a profile's name, `FILE.toml:NAME` or features; and families."""
+    """The options' values: a profile's name, `FILE.toml:NAME` or features; and families."""
 
     text: str | None = None
     families: str | None = None
 
     def profile(self, declared: Matrix, suite: Path) -> Profile | None:
-        """The profile that is meant; None where nothing was asked.
+        """The profile; None without either option.
 
         Raises:
-            UsageError: a word that is none of the matrix or the suite; names the nearest.
-            MatrixError: the file that is named cannot be read.
+            UsageError: a word that the matrix and the suite do not have; names the nearest.
+            MatrixError: the file cannot be read.
         """
         if self.text is None and self.families is None:
             return None
@@ -48,7 +48,7 @@ class ProfileWords:
 
 
 def _in_file(path: Path, name: str) -> Profile:
-    """The profile of a file that is named; the only one where none is."""
+    """The profile of that name in a file; without a name, the only one."""
     there = matrices.profiles_in(path)
     if not name and len(there) == 1:
         return next(iter(there.values()))

@@ -1,7 +1,7 @@
-"""Room on the machine that checks run on: disk, memory, limits, and time that goes on evenly.
+"""Free resources of the machine that checks run on: disk, memory, limits, and a steady clock.
 
-Asked before a run (`require`), while it goes on and at each check's end (`Sampler`): what failed
-while one of them was exhausted failed for that. Imports nothing that a bundle could not carry.
+Tested before a run (`require`), during it and at each check's end (`Sampler`): a failure while one
+of them is exhausted is attributed to that. Imports only what a bundle has.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ GIB = 1 << 30
 SHM = Path("/dev/shm")
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")
-"""Of this process's control group, where it has a limit of its own (a container)."""
+"""The files of this process's control group, if it has its own limit (a container)."""
 
 NEEDED = {"folder": 256 * MIB, "shm": 16 * MIB, "memory": 2 * GIB}
-"""Bytes that must be there before a run. The suite was seen to take 7 MiB of a temporary folder,
-1.1 GiB of memory and 7.8 GiB of address space (compat-0.16-modelopt0.41, without a GPU)."""
+"""Bytes that must be free before a run. Measured: the suite uses 7 MiB of a temporary folder, 1.1
+GiB of memory and 7.8 GiB of address space (compat-0.16-modelopt0.41, without a GPU)."""
 
 EXHAUSTED = {"folder": 4 * MIB, "shm": MIB, "memory": 64 * MIB}
-"""Bytes under which a failure is put down to it."""
+"""Free bytes below which a failure is attributed to the resource."""
 
 FILES = {"needed": 1_000, "exhausted": 16}
-"""How many files a folder's disk must still be able to take."""
+"""The number of files that a folder's disk must still have room for."""
 
 LIMITS = {
     "RLIMIT_AS": (16 * GIB, "address space (ulimit -v)"),
@@ -45,18 +45,19 @@ LIMITS = {
     "RLIMIT_CPU": (7_200, "seconds of processor time (ulimit -t)"),
     "RLIMIT_STACK": (MIB, "stack (ulimit -s)"),
 }
-"""By limit of a process: the least that a suite needs, and its name."""
+"""By limit of a process: the minimum that a suite needs, and its name."""
 
 PAUSE_S = 0.5
 STOOD_STILL_S = 15.0
-"""A gap between two looks from which on the machine stood still: suspended, stopped, overloaded."""
+"""Seconds between two samples above which the machine stood still: suspended, stopped,
+overloaded."""
 
 OVERLOADED = 10.0
-"""Processes that want to run, for each processor, from which on a time limit says nothing."""
+"""Runnable processes per processor above which a passed time limit says nothing."""
 
 
 def raise_limits() -> None:
-    """Raise each soft limit of this process that is too low for a suite, as far as it may be."""
+    """Raise each soft limit of this process that is too low for a suite, up to its hard limit."""
     for name, (least, _) in LIMITS.items():
         kind = getattr(resource, name)
         soft, hard = resource.getrlimit(kind)
@@ -67,7 +68,7 @@ def raise_limits() -> None:
 
 
 def require(folders: Iterable[Path]) -> None:
-    """Refuse a machine on which a suite could not come to its end.
+    """Refuse a machine on which a suite could not run to its end.
 
     Raises:
         InfrastructureError: a limit is too low, or a disk or memory too full; names the first.
@@ -77,21 +78,21 @@ def require(folders: Iterable[Path]) -> None:
         soft = resource.getrlimit(getattr(resource, name))[0]
         if soft != resource.RLIM_INFINITY and soft < least:
             raise InfrastructureError(
-                f"{words}: processes here may have {soft}, a suite needs {least}; raise the limit"
+                f"{words}: the limit is {soft}, a suite needs {least}; raise the limit"
             )
     for folder in folders:
         short = _short_of(folder, NEEDED, FILES["needed"])
         if short:
-            raise InfrastructureError(f"{short}; make room, or choose another folder")
+            raise InfrastructureError(f"{short}; free some space, or choose another folder")
     left = memory_left()
     if left is not None and left < NEEDED["memory"]:
         raise InfrastructureError(
-            f"{_size(left)} of memory is left, a suite needs {_size(NEEDED['memory'])}"
+            f"{_size(left)} of memory are free, a suite needs {_size(NEEDED['memory'])}; free some"
         )
 
 
 def _short_of(folder: Path, least: dict[str, int], files: int) -> str | None:
-    """What a folder lacks, in words. One that is not there yet counts as its parent."""
+    """What a folder lacks, in words; a folder that does not exist yet counts as its parent."""
     there = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
     try:
         stat = os.statvfs(there)
@@ -103,7 +104,7 @@ def _short_of(folder: Path, least: dict[str, int], files: int) -> str | None:
     if stat.f_blocks and free < least["shm" if folder == SHM else "folder"]:
         return f"{there} has {_size(free)} left"
     if stat.f_files and stat.f_favail < files:
-        return f"{there} can take {stat.f_favail} more files only"
+        return f"{there} has room for only {stat.f_favail} more files"
     return None
 
 
@@ -112,8 +113,7 @@ def _size(number: int) -> str:
 
 
 def memory_left() -> int | None:
-    """Bytes of memory that can still be had, of the machine's and of the control group's; None
-    where neither tells."""
+    """Bytes of memory that are free, of the machine and of the control group; None if unknown."""
     found = []
     for line in _lines(MEMINFO):
         if line.startswith("MemAvailable:"):
@@ -145,8 +145,8 @@ def _number(path: Path) -> int | None:
 
 @dataclass(frozen=True)
 class _Clocks:
-    """Three clocks at one moment: the one that stands while the machine sleeps, the one that goes
-    on, and the one that people set."""
+    """Three clocks at one moment: one that stops while the machine sleeps, one that does not, and
+    the wall clock."""
 
     running: float
     always: float
@@ -157,7 +157,7 @@ class _Clocks:
         return _Clocks(time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
 
     def problem(self, before: _Clocks) -> str | None:
-        """What happened since, that no check can be judged by."""
+        """What happened since `before` that makes check results invalid; None if nothing did."""
         passed = self.always - before.always
         if passed > STOOD_STILL_S:
             return f"the machine stood still for {passed:.0f} s"
@@ -166,15 +166,15 @@ class _Clocks:
 
 
 def _overload() -> str | None:
-    """How many processes want to run, where those are far more than can."""
+    """The number of runnable processes, if it is far above the number of processors."""
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     if load <= OVERLOADED * processors:
         return None
-    return f"{load:.0f} processes wanted to run on {processors} processors"
+    return f"{load:.0f} processes competed for {processors} processors"
 
 
 class Sampler:
-    """Looks at the machine again and again; `short` says what it had no more of."""
+    """Samples the free resources of the machine; `short` says which were exhausted."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._folders = tuple(folders)
@@ -186,7 +186,7 @@ class Sampler:
         self._clocks = _Clocks.now()
 
     def look(self) -> None:
-        """Note what is exhausted now."""
+        """Note the resources that are exhausted now."""
         problems = [_short_of(folder, EXHAUSTED, FILES["exhausted"]) for folder in self._folders]
         left = memory_left()
         if left is not None and left < EXHAUSTED["memory"]:
@@ -198,12 +198,11 @@ class Sampler:
             self._delays += [one for one in (clocks.problem(before), _overload()) if one]
 
     def short(self, *, late: bool) -> str | None:
-        """What was exhausted since the end of the check before the last, in words; None where
-        nothing was. Asked at each check's end. `late`: it passed its time limit, so that what
-        held it up since its start counts, too.
+        """What was exhausted since the end of the check before the last, in words; None if nothing
+        was. Called at each check's end. `late`: it passed its time limit, so that delays since its
+        start count, too.
 
-        The window is one check longer than the check that ended: what it met at its very start was
-        seen in the one before it.
+        The window includes the check before, whose samples may show the state at this one's start.
         """
         self.look()
         with self._lock:
@@ -217,7 +216,7 @@ class Sampler:
 
     @contextmanager
     def running(self) -> Iterator[Sampler]:
-        """Look every half second, in a thread, until the block ends."""
+        """Sample every half second, in a thread, until the block ends."""
         thread = threading.Thread(target=self._go_on, name="room", daemon=True)
         thread.start()
         try:

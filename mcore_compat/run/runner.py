@@ -1,6 +1,6 @@
-"""Runs a check set with an environment's Python, and hands on what the suite says as it comes.
+"""Runs a check set with an environment's Python, and passes on the suite's events as they come.
 
-Standard library only: a bundle carries this to machines that have nothing else.
+Standard library only: bundles run this on machines that have nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mcore_compat.run.machine import VISIBLE
 @dataclass(frozen=True, kw_only=True)
 class SuiteEnvironment:
     """Where checks run: an environment's Python and variables, pytest's folder (`tools`), the
-    suite, and where logs go. `name` is that of the cell."""
+    suite, and the folder for logs. `name`: the cell's."""
 
     name: str
     python: Path
@@ -38,18 +38,18 @@ class SuiteEnvironment:
 
 
 SOCKET_BYTES, _BELOW = 107, 32
-"""What a socket's path may have, and what Python and torch make of the temporary folder's for it:
-`pymp-xxxxxxxx/listener-xxxxxxxx`."""
+"""The maximum length of a socket's path, and what Python and torch append to the temporary folder
+for it: `pymp-xxxxxxxx/listener-xxxxxxxx`."""
 
 EVENTS = "events-*.jsonl"
-"""How the events file is called: each process of the suite has its own, so that one that was left
-behind by a run which was killed cannot write into a newer one's."""
+"""The name of an events file: each process of the suite has its own, so that a process left behind
+by a killed run cannot write into a newer one's."""
 
 
 @dataclass(kw_only=True)
 class EventTail:
-    """Reads the lines that a growing events file has gained since the last look. `folder` is this
-    run's own for temporary files, of which no path tells: equal runs are to say the same."""
+    """Reads the new lines of a growing events file. `folder`: this run's temporary folder, which is
+    cut from paths, so that equal runs have equal events."""
 
     path: Path
     on_event: Callable[[Mapping[str, Any]], None]
@@ -58,7 +58,7 @@ class EventTail:
     seen: int = field(default=0, init=False)
 
     def drain(self) -> None:
-        """Pass on every whole line; a line still being written waits for the next call."""
+        """Pass on every whole line; an incomplete line waits for the next call."""
         if not self.path.exists():
             return
         with self.path.open("rb") as source:
@@ -66,7 +66,7 @@ class EventTail:
             data = source.read()
         whole = data.rfind(b"\n") + 1
         for line in data[:whole].splitlines(keepends=True):
-            # Counted first: an interruption while it is taken must not bring it twice.
+            # Counted first, so that an interruption does not pass it on twice.
             self._read += len(line)
             self.seen += 1
             own = f"/{self.folder}".encode()
@@ -74,26 +74,26 @@ class EventTail:
 
 
 _TEXTS = {"check": ("check", "outcome"), "record": ("record",), "start": ("device_class",)}
-"""By event: what is a text in it, for all who look at it."""
+"""By event: its fields that must be texts."""
 
 
 def _event(line: bytes) -> Mapping[str, Any]:
     """An event of the suite's protocol from its line.
 
     Raises:
-        InfrastructureError: it is none.
+        InfrastructureError: the line is not an event.
     """
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not _is_whole(event):
-        raise InfrastructureError(f"the suite wrote no event, but {line[:80]!r}")
+        raise InfrastructureError(f"the suite wrote an invalid event: {line[:80]!r}")
     return event
 
 
 def _is_whole(event: Mapping[str, Any]) -> bool:
-    """Whether it has what is looked at before it becomes part of a result."""
+    """Whether it has the fields that are used before it becomes part of a result."""
     failure = event.get("failure")
     texts = [event.get(name) for name in ("event", *_TEXTS.get(str(event.get("event")), ()))]
     if isinstance(failure, dict):
@@ -103,9 +103,9 @@ def _is_whole(event: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Which checks of a set are asked, and within which limits, in seconds: `check_limit` for one,
-    also one that asks for more (None: each its own limit, or the suite's), `limit` for all of them,
-    where not the set's own."""
+    """Which checks of a set run, and their time limits in seconds: `check_limit` for each, also one
+    that declares more (None: its own limit, or the suite's), `limit` for all together (None: the
+    set's own)."""
 
     check_set: CheckSet
     only: str | None = None
@@ -131,17 +131,17 @@ def run_suite(
     known: Mapping[str, str] = MappingProxyType({}),
     before_again: Callable[[], None] = lambda: None,
 ) -> None:
-    """Ask the checks of a set, to the end; `on_event` gets each event of the suite's protocol.
+    """Run the checks of a set to the end; `on_event` gets each event of the suite's protocol.
 
-    `device_class`: what the suite is expected to find, None: whatever it says. `only`,
-    `check_limit`, `limit`: as in `Asked`. `known`: outcome by check of the result that is there of
-    the same lock and suite. A check whose outcome is doubted is asked again before its event is
-    handed on (see `run.confirmation`); `before_again` is called before that.
+    `device_class`: what the suite must find, None: whatever it reports. `only`, `check_limit`,
+    `limit`: as in `Asked`. `known`: outcome by check of the stored result of the same lock and
+    suite. A check with a doubtful outcome runs again before its event is passed on (see
+    `run.confirmation`); `before_again` is called before that.
 
     Raises:
         EvidenceError: the checks cannot run.
-        InfrastructureError: they did not start or did not come to their end, or the machine failed;
-            `on_event` has had what they said until then.
+        InfrastructureError: they did not start or did not run to the end, or the machine failed;
+            `on_event` got their events until then.
     """
     asked = Asked(check_set=check_set, only=only, check_limit=check_limit, limit=limit)
     folders = (_temporary_of(place), place.logs, room.SHM)
@@ -162,7 +162,7 @@ def run_suite(
         while doubts.open:
             checks = doubts.again()
             for name, why in checks.items():
-                say(f"{name} is asked again: {why}")
+                say(f"{name} runs again: {why}")
             rest = replace(asked, only=",".join(checks))
             _once(rest, place, watch, run=run, say=say, on_event=doubts.take)
     for event in (*doubts.settled(), *end):
@@ -178,7 +178,7 @@ def _once(
     say: Callable[[str], None],
     on_event: Callable[[Mapping[str, Any]], None],
 ) -> None:
-    """One process of the suite, to its end; raises as `run_suite`."""
+    """Run one process of the suite to its end; raises as `run_suite`."""
     problems: list[str] = []
     last, checks = "", 0
 
@@ -235,8 +235,9 @@ def _temporary_of(place: SuiteEnvironment) -> Path:
 
 @contextlib.contextmanager
 def _temporary(place: SuiteEnvironment) -> Iterator[tuple[Mapping[str, str], str]]:
-    """The variables of one process of the suite, with a temporary folder of its own and that one's
-    name: what is killed there leaves files. None where sockets' paths would be too long in it."""
+    """The variables of one process of the suite, with its own temporary folder, and the folder's
+    name (killed processes leave files there). Without the folder if paths of sockets would be too
+    long in it."""
     among = _temporary_of(place)
     with temporary.folder(among) as folder:
         if len(os.fsencode(folder)) + _BELOW > SOCKET_BYTES:
@@ -246,8 +247,8 @@ def _temporary(place: SuiteEnvironment) -> Iterator[tuple[Mapping[str, str], str
 
 
 def _kept(place: SuiteEnvironment, among: Path) -> dict[str, str]:
-    """Where what is compiled while checks run stays for later runs, which torch would keep in the
-    temporary folder; by environment, for it fits no other."""
+    """Folders for what torch compiles while checks run, kept for later runs of the same
+    environment; torch would put it into the temporary folder."""
     name = files.sha256_bytes(os.fsencode(place.python.parent.parent))[:16]
     return {
         "TORCH_EXTENSIONS_DIR": str(among / f"mcore-compat-extensions-{name}"),
@@ -261,7 +262,7 @@ def _command(asked: Asked, place: SuiteEnvironment, events: Path) -> list[str | 
     if asked.check_limit is not None:
         argv += ["--timeout", str(asked.check_limit)]
     if place.variables.get(VISIBLE) == "":
-        # All devices are hidden: asked for one, the suite would take that for a fault of torch's.
+        # All devices are hidden: else the suite would report that as a fault of torch.
         argv += ["--gpu", "never"]
     if asked.only:
         argv += ["--only", asked.only]

@@ -1,12 +1,11 @@
-"""Which torch extension of Transformer Engine a cell is run with: the real one, or its stand-in.
+"""Which torch extension of Transformer Engine a cell runs with: the real one, or a stand-in.
 
-One rule for all commands: what `--te-extension` asks for; else the real one where its wheel is in
-the wheelhouse, or a GPU is there to run its kernels; else the stand-in, which takes a second where
-the real one takes a build.
+One rule for all commands: the one of `--te-extension`; else the real one if its wheel is in the
+wheelhouse or a GPU is visible; else the stand-in, which takes a second instead of a build.
 
-A cell has one result for each device class and check set. One of the stand-in gives way to one of
-the real extension; one of the real extension that still holds gives way to one of the stand-in only
-where that was asked for.
+A cell has one result for each device class and check set. A result with the real extension replaces
+one with the stand-in; the reverse only if the former is out of date or `--te-extension` asks for
+the stand-in.
 """
 
 from __future__ import annotations
@@ -25,31 +24,31 @@ from mcore_compat.run.context import Context
 
 
 def chosen(cell: Cell, lock: Lock, context: Context) -> str:
-    """The extension that the cell is run with here.
+    """The extension that the cell runs with here.
 
     Raises:
-        UsageError: the stand-in is asked for where there is a GPU.
+        UsageError: the stand-in is asked for on a machine with a GPU.
     """
     asked = context.te_extension
     pin = next((pin for pin in lock.source_only if pin.name == PACKAGE), None)
     if machine.device_class() == "gpu" and asked == STAND_IN:
         raise UsageError(
-            "--te-extension: the stand-in has no kernels for the GPU of this machine; take real"
+            "--te-extension: the stand-in has no kernels for the GPU of this machine; use real"
         )
     if asked or pin is None or machine.device_class() == "gpu":
         return asked or REAL
     if any(wheelhouse.lookup(key) for key in wheelhouse.keys_of(pin, cell)):
         return REAL
     context.say(
-        f"{cell.name}: a stand-in without kernels takes the place of {PACKAGE} {pin.version}, "
-        "which is in no wheelhouse here; --te-extension real builds it, in minutes"
+        f"{cell.name}: using a stand-in without kernels for {PACKAGE} {pin.version}, which is not "
+        "in the wheelhouse; --te-extension real builds it, in minutes"
     )
     return STAND_IN
 
 
 def gives_way(stored: Evidence | None, result: Evidence, context: Context, *, holds: bool) -> bool:
-    """Whether a stored result is replaced by another of the same cell and check set; `holds`:
-    nothing but `--force` had it run again."""
+    """Whether a stored result is replaced by another of the same cell and check set; `holds`: the
+    stored one is up to date, and ran again only because of `--force`."""
     real = stored is not None and stored.te_extension == REAL and bool(stored.checks)
     return not (
         real and holds and result.te_extension == STAND_IN and context.te_extension != STAND_IN
@@ -57,8 +56,8 @@ def gives_way(stored: Evidence | None, result: Evidence, context: Context, *, ho
 
 
 def buildable(cells: Iterable[Cell], context: Context) -> set[str]:
-    """The names of those whose real extension this machine can build: a release with CUDA sources
-    needs the nvcc of its torch's CUDA."""
+    """The names of the cells whose real extension this machine can build: a release with CUDA
+    sources needs the nvcc of its torch's CUDA version."""
     there = {toolkit.version for toolkit in toolkits.found(context.run)}
     return {
         cell.name

@@ -1,4 +1,5 @@
-"""Explores off the default stacks: gathers what `explore` needs, runs what it chooses, goes on."""
+"""Explores non-default stacks: collects the data for `explore`, runs the cells that it chooses, and
+repeats until the time budget is spent."""
 
 from __future__ import annotations
 
@@ -30,19 +31,19 @@ from mcore_compat.schedule.survey import SUITE_PARTS, build_records, survey
 TE = "transformer-engine-torch"
 
 ROUND = 8
-"""Cells that are run before what they showed is looked at."""
+"""The number of cells that run before the next choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplorationView:
-    """What is known before a round. `covered`: pairs of versions that were tested together, and
-    all that can be installed."""
+    """What is known before a round. `covered`: how many pairs of versions were tested together, of
+    how many that can be installed."""
 
     covered: tuple[int, int]
     choices: tuple[CellChoice, ...]
 
     def description(self) -> str:
-        """What would be run next, and why."""
+        """The cells that would run next, and why."""
         return render("exploration.txt", covered=self.covered, choices=self.choices)
 
 
@@ -50,12 +51,12 @@ def minutes_of(text: str) -> float:
     """Minutes of `90`, `90m` or `1.5h`.
 
     Raises:
-        UsageError: neither, or no time at all.
+        UsageError: invalid, or zero.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(m|min|h)?", text.strip())
     minutes = float(match[1]) * (60 if match[2] == "h" else 1) if match else 0.0
     if not 0 < minutes < math.inf:
-        raise UsageError(f'--budget: "{text}" is no time; write e.g. 60m or 2h')
+        raise UsageError(f'--budget: invalid time "{text}"; write e.g. 60m or 2h')
     return minutes
 
 
@@ -71,8 +72,8 @@ def installable(context: Context, jobs: int, *, offline: bool) -> tuple[Cell, ..
 def patches(
     evidence: Sequence[Evidence], pairs: set[tuple[str, str]], context: Context
 ) -> list[Cell]:
-    """The tested cells of some pairs with one release exchanged for another patch of its series;
-    where a boundary lies next to a series, its patches tell on which side."""
+    """The tested cells of some pairs with one release replaced by another patch of its series:
+    where results change next to a series, its patches show on which side."""
     cells: dict[str, Cell] = {}
     for e in evidence:
         if e.checks and (e.pins["megatron-core"], e.pins["nvidia-modelopt"]) in pairs:
@@ -90,7 +91,8 @@ def _other_patches(axis: str, version: str, context: Context) -> list[str]:
 
 
 def _spelt(pins: Mapping[str, str], context: Context) -> Cell:
-    """The cell of exact releases; those that stand for their series are spelt by these."""
+    """The cell of exact releases; a release that is the newest of its series is named by the
+    series."""
     mcore, modelopt, te, torch, python = (pins[axis] for axis in AXES)
     exact = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=python)
     request = release_line.by_series(exact, context.releases)
@@ -106,8 +108,8 @@ def view(
     most: int | None = None,
     ran: Collection[str] = (),
 ) -> ExplorationView:
-    """The evidence, and what of the `possible` cells is worth running within `minutes`, at `most`
-    so many; none of those that `ran`, whatever they came to."""
+    """The coverage, and the `possible` cells most worth running within `minutes`, at `most` so
+    many; none of those that `ran`, whatever their outcome."""
     device = machine.device_class()
     results = tuple(
         e for e in store.load_all(context.workspace.results) if e.device_class == device
@@ -120,7 +122,7 @@ def view(
     near = [c for c in near if c.name not in ran]
     keys = {cell.name: te_key(cell) for cell in near}
     built = build_records()
-    # Only the real extension is built; where it is not asked for, a stand-in takes its place.
+    # Only the real extension is built; a run that does not ask for it uses a stand-in.
     real = context.te_extension == evidence.REAL or device == "gpu"
     refused: set[str] = set()
     if real:
@@ -146,7 +148,7 @@ def view(
 
 
 def te_key(cell: Cell) -> str:
-    """The wheelhouse's key of TE's extension for a cell: of a wheel that is there, if any."""
+    """The wheelhouse's key of TE's extension for a cell: that of a built wheel, if there is one."""
     keys = wheelhouse.keys_of(Pin(name=TE, version=cell.te, hashes=()), cell)
     built = (key for key in keys if (wheelhouse.folder() / str(key) / "build.json").exists())
     return str(next(built, keys[-1]))
@@ -158,11 +160,11 @@ def _cell_minutes(results: Sequence[Evidence]) -> float:
 
 
 def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[str]:
-    """Choose, run, look again, until the budget is spent; the names of the cells that were run.
+    """Choose and run cells until the budget is spent; returns the names of the cells that ran.
 
     Raises:
         CompatError: bad input, or the index did not answer.
-        InfrastructureError: no cell of a round came to a result; those of earlier rounds are kept.
+        InfrastructureError: no cell of a round has a result; those of earlier rounds are kept.
     """
     ends = time.monotonic() + minutes * 60
     ran: list[str] = []
@@ -178,4 +180,4 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
         ran += [cell.name for cell in cells]
         if all(name in result.failed for name in ran[-len(cells) :]):
             why = result.failed[ran[-1]]
-            raise InfrastructureError(f"none of {len(cells)} cells came to a result: {why}")
+            raise InfrastructureError(f"none of {len(cells)} cells has a result: {why}")

@@ -38,13 +38,14 @@ from mcore_compat.schedule.survey import build_records, survey
 BUILD_MINUTES = 60
 
 RESOLVERS = 12
-"""Resolving mostly waits for the index: so many at a time, whatever the number of cores."""
+"""Cells that are resolved at a time, on any number of cores: resolving mostly waits for the
+index."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixResult:
-    """The state of every cell that was meant, and by name why cells came to no verdict.
-    `before`: of those that were to run, what was published of them."""
+    """The state of every selected cell, and by name why a cell has no verdict. `before`: the
+    published results of the cells that were to run."""
 
     states: tuple[CellStatus, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +71,7 @@ def describe(run_plan: RunPlan, options: JobOptions, workspace: Workspace) -> st
 
 
 def recorded_builds() -> dict[str, float]:
-    """By package: the longest build that the wheelhouse remembers, in seconds."""
+    """By package: the longest recorded build in the wheelhouse, in seconds."""
     longest: dict[str, float] = {}
     for key, record in build_records().items():
         package = plan.package_of(key)
@@ -81,12 +82,12 @@ def recorded_builds() -> dict[str, float]:
 def run(
     states: Sequence[CellStatus], context: Context, options: JobOptions, *, force: bool = False
 ) -> MatrixResult:
-    """Run those cells that are not fresh, each as a job.
+    """Run the cells whose results are out of date, each as a job.
 
     Raises:
         UsageError: bad input, or submitit is missing.
-        InfrastructureError: another process submits already, or the scheduler does not answer.
-        KeyboardInterrupt: what runs on this machine was ended; the next run goes on.
+        InfrastructureError: another process submits jobs, or the scheduler does not answer.
+        KeyboardInterrupt: the jobs on this machine were ended; the next run continues.
     """
     todo = plan.make(states, force=force).todo
     if not todo:
@@ -101,7 +102,7 @@ def run(
 
 
 def _published(name: str, device: str, workspace: Workspace) -> Evidence | None:
-    """The result of a cell's main suite; None where there is none that can be read."""
+    """The result of a cell's main suite; None if there is none, or it cannot be read."""
     with contextlib.suppress(FileNotFoundError, EvidenceError):
         return store.load(evidence.path_of(name, device, workspace.results), whole=False)
     return None
@@ -109,7 +110,7 @@ def _published(name: str, device: str, workspace: Workspace) -> Evidence | None:
 
 @contextlib.contextmanager
 def _alone(scheduler: Scheduler) -> Iterator[None]:
-    """Within, no other process takes over or submits jobs that outlive their submitter."""
+    """A lock: no other process submits or adopts jobs that outlive their submitter."""
     folder = records.folder()
     with files.disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def _alone(scheduler: Scheduler) -> Iterator[None]:
             try:
                 held.enter_context(FileLock(folder / "submitter.lock", timeout=0))
             except Timeout:
-                why = "another process submits jobs already; it goes on"
+                why = "another process is submitting jobs and continues; wait for it, or end it"
                 raise InfrastructureError(why) from None
         yield
 
@@ -132,7 +133,7 @@ def _run(
     *,
     force: bool,
 ) -> Mapping[str, str]:
-    """Locks, then builds, then cells; why cells came to no verdict, by name."""
+    """Locks, then builds, then cells; by name, why a cell has no verdict."""
     stale = plan.make(states, force=force).todo
     failed = resolve(stale, context)
     states = survey([state.cell for state in stale], context, device)
@@ -184,13 +185,13 @@ def _run(
 
 
 def resolve(todo: Sequence[CellStatus], context: Context) -> dict[str, str]:
-    """Make the locks that are missing or of an older patch; what cannot be resolved gets its
-    evidence here and now. By name, why cells have no lock: the index did not answer."""
+    """Create the locks that are missing or of an older patch; a cell that cannot be resolved gets
+    its result here. By name, why a cell has no lock: the index did not answer."""
     failed: dict[str, str] = {}
     quiet = replace(context, say=lambda line: None)
 
     def lock(cell: Cell) -> None:
-        if context.workspace.lock(cell.name).exists():  # of an older patch: it stays on its stack
+        if context.workspace.lock(cell.name).exists():  # of an older patch: keep its stack
             cell = pipeline.chosen(cell.name, quiet)
         try:
             if isinstance(pipeline.lock_of(cell, quiet), Unresolvable):
@@ -209,7 +210,7 @@ def resolve(todo: Sequence[CellStatus], context: Context) -> dict[str, str]:
 
 
 def builders(todo: Sequence[CellStatus]) -> dict[str, str]:
-    """By key of a wheel that is missing: the first cell that needs it, which builds it for all."""
+    """By key of a missing wheel: the first cell that needs it, which builds it for all."""
     by_key: dict[str, str] = {}
     for state in todo:
         for key in state.missing:
@@ -222,16 +223,16 @@ def _command(*words: str) -> tuple[str, ...]:
 
 
 def _outcome(name: str, device: str, folder: Path) -> str:
-    """What the stored evidence of a cell says."""
+    """The outcome in the stored result of a cell."""
     try:
         path = evidence.path_of(name, device, folder)
         return store.load(path, whole=False).outcome.value
     except (OSError, EvidenceError):
-        return f"no evidence of device class {device}"
+        return f"no result for device class {device}"
 
 
 def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> None:
-    """Store that the surroundings failed; complete evidence that is there stays as it is."""
+    """Store an infrastructure error; a complete result stays as it is."""
     path = evidence.path_of(cell.name, device, workspace.results)
     message = fingerprint.relative(reason, [str(files.home()), str(workspace.root)])
     why = Reason(kind="error", message=message, help="run it again: nox -s matrix")
@@ -246,9 +247,9 @@ def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> No
 
 
 def report(run_result: MatrixResult, context: Context, device: str) -> int:
-    """Print what a run came to; the exit code: 0 where all are compatible for the profile that was
-    asked for; where none was, where nothing that ran fails but what the matrix declares, or what
-    was published before. With nothing to do nothing can."""
+    """Print the results of a run; the exit code. With a profile, 0 if all cells are compatible for
+    it; without one, 0 if every failure of the cells that ran is declared in the matrix or was
+    published before."""
     left = {state.cell.name: state.state for state in run_result.states if not state.fresh}
     left.update(run_result.failed)
     cell_outcomes = {outcome.value for outcome in CellOutcome}
@@ -273,11 +274,11 @@ def report(run_result: MatrixResult, context: Context, device: str) -> int:
 
 
 def _news(reasons: Sequence[str]) -> int:
-    """The exit code of what cells that ran showed that nobody expects, each in a line."""
+    """Print the new failures of the cells that ran, each in a line; the exit code."""
     new = [why for why in reasons if why]
     for why in new:
-        print(f"not expected: {why}")
+        print(f"new failure: {why}")
     if not new:
         return 0
-    said = f"{len(new)} of {len(reasons)} cells that ran end as nobody expects; the first: {new[0]}"
+    said = f"{len(new)} of {len(reasons)} cells that ran have a new failure; the first: {new[0]}"
     return ExitCode(1, said)

@@ -1,7 +1,7 @@
 """What the index has that the matrix lacks, and how new series join it. Pure: data to data.
 
-Which releases are new is a fact that only a refresh sees; it is kept in `constraints/news.json`
-until all their cells have been run, so that a night that was cut short goes on.
+Only a refresh sees which releases are new; they stay in `constraints/news.json` until all their
+cells have run, so that an interrupted nightly run continues.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MCORE, MODELOPT = "megatron-core", "nvidia-modelopt"
 TE, TORCH = "transformer-engine", "torch"
 
 PYTHONS = 6
-"""How many python series are looked at for one that a release admits."""
+"""The number of Python series to try for one that a release admits."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -40,10 +40,10 @@ class NewRelease:
 
 
 def news(kept: Iterable[NewRelease], before: Releases, after: Releases) -> tuple[NewRelease, ...]:
-    """What is new: what was kept, and what `after` has and `before` lacks. Sorted.
+    """The new releases: those `kept`, and those that `after` has and `before` lacks. Sorted.
 
-    Only of megatron-core and ModelOpt, whose series make the cells, and only releases that stand
-    for their series. Of a package that was not known at all, nothing is new.
+    Only of megatron-core and ModelOpt, whose series make the cells, and only the newest release of
+    a series. A package that `before` does not have at all has no new releases.
     """
     new = set(kept)
     for package in (MCORE, MODELOPT):
@@ -54,7 +54,7 @@ def news(kept: Iterable[NewRelease], before: Releases, after: Releases) -> tuple
 
 
 def _stands(new: NewRelease, releases: Releases) -> bool:
-    """Whether a release is the newest of its series that was not withdrawn."""
+    """Whether a release is the newest of its series that was not yanked."""
     series = series_of(new.version)
     known = [r.version for r in releases.of(new.package) if not r.yanked]
     return [version for version in known if series_of(version) == series][-1:] == [new.version]
@@ -66,10 +66,10 @@ def dumps(new: Sequence[NewRelease]) -> str:
 
 
 def loads(text: str) -> tuple[NewRelease, ...]:
-    """What was kept.
+    """The releases in the text of `constraints/news.json`.
 
     Raises:
-        MatrixError: the text is not such a file's.
+        MatrixError: the text is not valid.
     """
     try:
         new = [NewRelease(**{k: str(v) for k, v in row.items()}) for row in json.loads(text)["new"]]
@@ -83,8 +83,8 @@ def loads(text: str) -> tuple[NewRelease, ...]:
 def touched(
     states: Iterable[CellStatus], new: Sequence[NewRelease], *, every: bool = False
 ) -> tuple[str, ...]:
-    """The cells to run: not fresh, and of a new release or last run with an older patch of a
-    series. With `every`, all that are not fresh."""
+    """The cells to run: out of date, and of a new release or last run with an older patch of a
+    series. With `every`, all that are out of date."""
     return tuple(
         state.cell.name
         for state in states
@@ -93,7 +93,7 @@ def touched(
 
 
 def unsettled(states: Sequence[CellStatus], new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
-    """The new releases of which a cell is still to be run, or that have none yet."""
+    """The new releases that have no cell yet, or a cell that has not run."""
     fresh = {n: [state.fresh for state in states if _has(state.cell, n)] for n in new}
     return tuple(n for n in new if not fresh[n] or not all(fresh[n]))
 
@@ -128,8 +128,8 @@ def missing(matrix: Matrix, releases: Releases) -> tuple[AxisGap, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A series to join an axis. `stack` is megatron-core's own; None for other packages, and where
-    none could be proposed: `refused` then, and `reason` says why."""
+    """A series to join an axis. `stack`: the default stack of a megatron-core series; None for
+    other packages, and if none fits: then it is `refused`, and `reason` says why."""
 
     package: str
     series: str
@@ -139,7 +139,7 @@ class Proposal:
 
     def line(self) -> str:
         """One line for the terminal."""
-        where = " cannot join by itself" if self.refused else ""
+        where = " cannot join automatically" if self.refused else ""
         if self.stack is not None:
             where = f" on TE {self.stack.te}, torch {self.stack.torch}, python {self.stack.python}"
         return f"{self.package} {self.series}{where}: {self.reason}"
@@ -147,7 +147,7 @@ class Proposal:
 
 def proposals(matrix: Matrix, releases: Releases) -> tuple[Proposal, ...]:
     """The series that are newer than all on their axis; megatron-core's with a stack, those of TE
-    and torch for the cells off the stacks."""
+    and torch for cells with a non-default stack."""
     newer = {gap.package: gap.newer for gap in missing(matrix, releases)}
     joining = [
         Proposal(
@@ -167,7 +167,7 @@ def proposals(matrix: Matrix, releases: Releases) -> tuple[Proposal, ...]:
 
 
 def _off_stack(package: str, series: str, matrix: Matrix, releases: Releases) -> Proposal:
-    """A series of TE or torch; refused where no cell could be made of it."""
+    """A series of TE or torch; refused if no cell can have it."""
     version = releases.newest(package, series).version
     why = ""
     if package == TORCH:
@@ -177,20 +177,20 @@ def _off_stack(package: str, series: str, matrix: Matrix, releases: Releases) ->
             why = str(error)
     elif version not in {release.version for release in releases.of(stack_rule.EXTENSION)}:
         why = f"TE {version} has no torch extension"
-    reason = why or f"{version} is out, for cells off the stacks"
+    reason = why or f"{version} is out, for cells with a non-default stack"
     return Proposal(package=package, series=series, reason=reason, refused=bool(why))
 
 
 def _with_stack(series: str, matrix: Matrix, releases: Releases) -> Proposal:
-    """The series on the stack that the rule gives it, with the python of the newest one that is
-    declared, or the next that the release admits."""
+    """The series on the stack that the stack rule gives it, with the Python of the newest declared
+    series, or the next Python that the release admits."""
     release = releases.newest(MCORE, series)
     last = max(matrix.mcore_series, key=parsed)
     usual = matrix.stacks[last].python
     refused = Proposal(package=MCORE, series=series, refused=True, reason="")
     python = _python(release, usual)
     if python is None:
-        why = f"it requires python {release.requires_python}, which no series after {usual} is"
+        why = f"it requires python {release.requires_python}, which no series from {usual} on meets"
         return replace(refused, reason=why)
     try:
         stack = stack_rule.stack_of(series, python, matrix, releases)
@@ -238,7 +238,7 @@ def _append(stacks: AoT, series: str, stack: Stack) -> None:
     table.update({"for": [series], **pins, "note": stack.note})
     if stack.newer_torch:
         table["newer-torch"] = list(stack.newer_torch)
-    # To the parser, the blank lines and comments after a table are its own.
+    # The parser counts blank lines and comments after a table as part of it.
     body = stacks[-1].value.body
     behind: list[Comment | Whitespace] = []
     while body and isinstance(item := body[-1][1], (Comment, Whitespace)):

@@ -1,6 +1,6 @@
-"""Keeping up with the index: refresh → join → locks → cells → report and what changed.
+"""Checks for new releases and tests them: refresh → join → locks → cells → report and changes.
 
-What is new and what is proposed is decided in `new_releases`, what differs in `results/comparison`.
+`new_releases` decides what is new and proposed, `results/comparison` what differs.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from mcore_compat.schedule.survey import WHOLE, Shard, known_cells, survey
 
 @dataclass(frozen=True, kw_only=True)
 class NightOptions:
-    """How a night goes. `step`: one alone of `prepare`, `cells`, `report`; `before`: a folder of
-    evidence that was there earlier, to compare with."""
+    """Options of a nightly run. `step`: only `prepare`, `cells` or `report`; `before`: a folder of
+    earlier results to compare with."""
 
     jobs: int = 2
     shard: Shard = WHOLE
@@ -50,8 +50,8 @@ class NightOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Refresh:
-    """What a refresh came to; nothing is written yet. `text` is matrix.toml's, `declared` what
-    it says."""
+    """The outcome of a refresh, not yet written. `text`: that of matrix.toml; `declared`: the
+    matrix that it declares."""
 
     known: Releases
     declared: Matrix
@@ -81,12 +81,12 @@ class Refresh:
 def ask(
     workspace: Workspace, say: Callable[[str], None], *, join: bool, allow_removals: bool = False
 ) -> Refresh:
-    """Ask the index; with `join`, new series are on the matrix that is returned.
+    """Query the index; with `join`, the returned matrix has the new series.
 
     Raises:
         InfrastructureError: the index did not answer, or lacks releases that were known (unless
             with `allow_removals`).
-        MatrixError: the matrix is not valid, or would not be with what joins it.
+        MatrixError: the matrix is not valid, or would not be with the new series.
     """
     try:
         before = releases.load(workspace.releases)
@@ -101,7 +101,7 @@ def ask(
     if join:
         text = new_releases.join(text, proposals)
         declared = matrix.parse(text, workspace.matrix.name, datetime.date.today())
-        combinations.cells(declared, after)  # every one of them is there
+        combinations.cells(declared, after)  # raises if one of them has no release
     return Refresh(
         known=after,
         declared=declared,
@@ -114,10 +114,10 @@ def ask(
 
 
 def kept(workspace: Workspace) -> tuple[NewRelease, ...]:
-    """The new releases of which cells are still to be run.
+    """The new releases whose cells have not all run.
 
     Raises:
-        MatrixError: the file that says so is of no use.
+        MatrixError: their file cannot be read.
     """
     path = workspace.new_releases
     try:
@@ -129,13 +129,13 @@ def kept(workspace: Workspace) -> tuple[NewRelease, ...]:
 
 
 def write(refresh: Refresh, workspace: Workspace) -> None:
-    """Write what a refresh came to, all or none; files that would be the same are left alone.
+    """Write the outcome of a refresh, all files or none; unchanged files are not written.
 
     Raises:
         InfrastructureError: the disk is full or not writable; nothing was changed.
     """
     texts = {
-        # What is new first: once the release is known, no later refresh would see it.
+        # New releases first: once releases.json has one, no later refresh finds it.
         workspace.new_releases: new_releases.dumps(refresh.new) if refresh.new else None,
         workspace.releases: releases.dumps(refresh.known),
         workspace.matrix: refresh.text,
@@ -154,22 +154,22 @@ def _keep(new: Sequence[NewRelease], path: Path) -> None:
 
 
 def to_run(here: Context, new: Sequence[NewRelease], options: NightOptions) -> tuple[str, ...]:
-    """The names of the cells that a night runs."""
+    """The names of the cells that a nightly run runs."""
     parts = _by_extension(known_cells(here), here)
     states = [state for cells, how in parts for state in survey(cells, how)]
     return options.shard.part(new_releases.touched(states, new, every=options.every))
 
 
 def prepare(here: Context, names: Sequence[str]) -> None:
-    """Keep the evidence that newer patches will replace; make the locks."""
+    """Copy the results that newer patches will replace; create the locks."""
     states = survey([cell for cell in known_cells(here) if cell.name in names], here)
     keep_replaced(states, here.workspace.results)
     matrix_run.resolve(states, here)
 
 
 def run_cells(names: Sequence[str], here: Context, jobs: JobOptions) -> MatrixResult:
-    """Run the cells of a night, those of the default stacks with Transformer Engine's real
-    extension wherever it can be built: what is published of them is not a stand-in's."""
+    """Run the cells of a nightly run. Cells of default stacks run with Transformer Engine's real
+    extension wherever it can be built, so that a stand-in is not published for them."""
     found = [cell for cell in known_cells(here) if cell.name in names]
     results = [
         matrix_run.run(survey(cells, how), how, jobs) for cells, how in _by_extension(found, here)
@@ -182,8 +182,8 @@ def run_cells(names: Sequence[str], here: Context, jobs: JobOptions) -> MatrixRe
 
 
 def _by_extension(cells: Iterable[Cell], here: Context) -> list[tuple[list[Cell], Context]]:
-    """Those whose real extension a night asks for, and all others, each with how they are run:
-    what a stand-in answered of a default cell that can be built is no result of a night."""
+    """The cells that run with the real extension, and all others, each with their context: default
+    cells never run on a stand-in where the extension can be built."""
     every = [*cells]
     real = te_extension.buildable([cell for cell in every if cell.default], here)
     return [
@@ -193,13 +193,13 @@ def _by_extension(cells: Iterable[Cell], here: Context) -> list[tuple[list[Cell]
 
 
 def replaced() -> Path:
-    """Where evidence of older patches is kept for the comparison."""
+    """The folder of results of older patches, for the comparison."""
     return files.home() / "replaced"
 
 
 def keep_replaced(states: Sequence[CellStatus], folder: Path) -> None:
-    """Copy evidence of older patches away. A run that was cut short finds the copies of the first
-    one: what is not behind any more is not copied."""
+    """Copy the results of older patches. After an interrupted run the copies of the first run stay:
+    a cell that already ran with the newer patch is not copied again."""
     for state in states:
         if state.behind:
             path = evidence.path_of(state.cell.name, machine.device_class(), folder)
@@ -209,13 +209,13 @@ def keep_replaced(states: Sequence[CellStatus], folder: Path) -> None:
 
 
 def check_folder(folder: Path | None) -> None:
-    """Raises UsageError where the folder of what was there before is none."""
+    """Raises UsageError if the folder of earlier results does not exist."""
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"--before: {folder} is not a folder of evidence")
+        raise UsageError(f"--before: {folder} is not a folder of results")
 
 
 def earlier(folder: Path | None) -> tuple[Evidence, ...]:
-    """Evidence that was there before: in `folder`, and kept when it was replaced."""
+    """Earlier results: in `folder`, and the copies of replaced ones."""
     places = (folder, replaced()) if folder is not None else (replaced(),)
     return tuple(each for place in places for each in cells.other_results(place))
 
@@ -234,12 +234,13 @@ def summary(
         results.sort(key=lambda e: ([parsed(series_of(e.pins[axis])) for axis in AXES[:2]], e.cell))
         for result in results:
             lines += _compared(result, package, (*now, *before))
-        lines += [""] if results else ["No cell was run.", ""]
+        lines += [""] if results else ["No cell ran.", ""]
     return lines
 
 
 def _compared(result: Evidence, package: str, others: Sequence[Evidence]) -> list[str]:
-    """Against the newest known-good cell; where a newer release was no good, against that too."""
+    """Compare with the newest cell that was good; if a newer release was not good, with that,
+    too."""
     good = comparison.baseline(result, package, others)
     last = comparison.baseline(result, package, others, good=False)
     if good is None:
@@ -251,7 +252,7 @@ def _compared(result: Evidence, package: str, others: Sequence[Evidence]) -> lis
 
 
 def settle(here: Context, new: Sequence[NewRelease]) -> tuple[NewRelease, ...]:
-    """Forget the new releases of which every cell has been run; what is left."""
+    """Forget the new releases whose cells have all run; returns the others."""
     left = new_releases.unsettled(survey(known_cells(here), here), new)
     _keep(left, here.workspace.new_releases)
     return left

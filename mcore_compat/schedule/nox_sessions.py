@@ -1,6 +1,6 @@
-"""What `noxfile.py` needs: which sessions exist, and how a command's exit code ends a session.
+"""For `noxfile.py`: which sessions exist, and how a command's exit code ends a session.
 
-Everything here is on the way to `nox -l`: nothing heavy is imported.
+`nox -l` imports this, so it imports nothing slow.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CellSession:
 
 @dataclass(frozen=True, kw_only=True)
 class CellListing:
-    """The cells that nox knows, the newest first; `heading`: what `nox -l` says above them."""
+    """The cells that nox lists, newest first; `heading`: the text above them."""
 
     sessions: tuple[CellSession, ...]
     heading: str
@@ -46,11 +46,11 @@ class CellListing:
 
 
 def listed(argv: Sequence[str]) -> CellListing:
-    """The sessions of all declared cells, and of cells that `argv` asks for by name; where it asks
-    for a list, of so many as fit a screen, or of those with its tags.
+    """The sessions of all declared cells and of cells named in `argv`; for `nox -l` only as many as
+    fit a screen, or those with the given tags.
 
-    A wrong name or a matrix that is not valid ends the process: one line, exit code 2. nox
-    itself would only say that there is no such session.
+    An invalid name or matrix ends the process with one line and exit code 2; nox itself would only
+    report an unknown session.
     """
     try:
         place = workspace.find()
@@ -61,7 +61,7 @@ def listed(argv: Sequence[str]) -> CellListing:
         _refuse_unknown(asked.tags, cells.values())
         count = len(cells)
         for name in requested(argv):
-            # Under the name that was typed, which may spell out what the stack has anyway.
+            # Under the name that was typed, which may repeat versions of the default stack.
             cells.setdefault(name, combinations.named(name, declared, facts))
         lines = verdict_index.listing(cells.values(), place.verdicts)
     except CompatError as error:
@@ -81,18 +81,18 @@ def listed(argv: Sequence[str]) -> CellListing:
 
 
 LEGEND = """\
-R, Q, TE, GPU: how much of restore, quantize, quantize-te and inference
-holds. Each runs on this machine by its name: nox -s compat-0.16-modelopt0.41"""
+R, Q, TE, GPU: how many checks of restore, quantize, quantize-te and inference
+work. To run one on this machine: nox -s compat-0.16-modelopt0.41"""
 
 HEADING = f"""\
-Of each megatron-core the newest ModelOpt that is compatible with it, else that gets furthest.
-All {{}} cells: mcore-compat list. Those of a series: nox -l -t mcore-0.16, -t modelopt-0.41
+For each megatron-core: the newest compatible ModelOpt, else the one with the highest level.
+All {{}} cells: mcore-compat list. One series: nox -l -t mcore-0.16, or -t modelopt-0.41
 {LEGEND}"""
 
 
 def _few(every: Sequence[CellSession], names: Sequence[str]) -> tuple[CellSession, ...]:
-    """A cell of each megatron-core, what is named, and what plain `nox` runs; without their tags,
-    which would fill the line."""
+    """One cell of each megatron-core, the named cells, and those that plain `nox` runs; without
+    tags, which would fill the line."""
     by_series: dict[str, CellSession] = {}
     for session in every:
         series = session.tags[0]
@@ -114,7 +114,7 @@ def _few(every: Sequence[CellSession], names: Sequence[str]) -> tuple[CellSessio
 
 
 def _rank(session: CellSession) -> tuple[bool, str]:
-    """How good a cell is, by its line: whether it is compatible, and else how far it gets."""
+    """A sort key from a cell's line: whether it is compatible, else its level."""
     compatible = session.description.startswith(f"{CellOutcome.COMPATIBLE.value} ")
     level = re.search(r"level (\d)", session.description)
     return compatible, "" if compatible or level is None else level[1]
@@ -129,8 +129,7 @@ def _refuse_unknown(tags: Iterable[str], cells: Iterable[Cell]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What nox's own words ask for: sessions, tags; `short`: a list for a person to read, and not
-    by keywords."""
+    """The options of nox: sessions and tags; `short`: a list to read, without keywords."""
 
     names: tuple[str, ...]
     tags: tuple[str, ...]
@@ -138,7 +137,7 @@ class _Asked:
 
 
 def requested(argv: Sequence[str]) -> tuple[str, ...]:
-    """The cells' names among the sessions that nox's `argv` asks for."""
+    """The cells among the sessions in nox's `argv`."""
     return tuple(dict.fromkeys(n for n in _asked(argv).names if n.startswith("compat-")))
 
 
@@ -147,9 +146,9 @@ NOX_FLAGS = "hNrRvx"
 
 
 def _asked(argv: Sequence[str]) -> _Asked:
-    """What nox's `argv` says before `--`: `-s a b`, `--session=a`, `-lt c`."""
+    """The options in nox's `argv` before `--`: `-s a b`, `--session=a`, `-lt c`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for letter in NOX_FLAGS:  # also as `-Rs CELL`: what takes no value joins what does
+    for letter in NOX_FLAGS:  # also as `-Rs CELL`: flags may precede an option with a value
         parser.add_argument(f"-{letter}", action="store_true")
     many: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
     parser.add_argument("-s", "-e", "--session", "--sessions", dest="names", **many)
@@ -166,14 +165,14 @@ def _asked(argv: Sequence[str]) -> _Asked:
 def exit_unless_ok(
     session: nox.Session, main: Callable[[Sequence[str]], int], argv: Sequence[str]
 ) -> None:
-    """Run a command by `main` in this process and end the session as it ended.
+    """Run a command by `main` in this process and end the session with its exit code.
 
-    Exit code 1 (a verdict) fails this session only, with the one line that matters as the last;
-    anything else that is not 0 (bad input, infrastructure, Ctrl-C) ends nox with that very code.
+    Exit code 1 (a verdict) fails this session only, with the reason as its last line; any other
+    code but 0 (bad input, infrastructure error, Ctrl-C) ends nox with that code.
     """
     code = main(argv)
     if code == 1:
         why = code.why if isinstance(code, ExitCode) else ""
-        session.error(why or f"{argv[0]}: its answer, with exit code 1, is above")
+        session.error(why or f"{argv[0]}: ended with exit code 1; see above")
     if code != 0:
         raise SystemExit(code)

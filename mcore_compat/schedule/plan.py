@@ -1,4 +1,4 @@
-"""Stage cells → plan: which cells to run, what has to be built first, and what that costs. Pure."""
+"""Stage cells → plan: which cells to run, what to build first, and how long it takes. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BUILD_S = {
     "mamba-ssm": 1.0,
     "causal-conv1d": 1.0,
 }
-"""Seconds that a build takes on two cores without a GPU, where none was recorded."""
+"""Seconds of a build on two cores without a GPU, if none was recorded."""
 
 CELL_S = 100.0
-"""Seconds of an environment and a suite, where none was recorded."""
+"""Seconds of an environment and a suite, if none was recorded."""
 
 FIRST_MB, NEXT_MB = 7500.0, 30.0
 """Disk of the first environment with a torch and of each further one, hard-linked."""
@@ -29,8 +29,8 @@ FIRST_MB, NEXT_MB = 7500.0, 30.0
 class CellStatus:
     """What is known of a cell before it runs.
 
-    `state` is `fresh`, or in words why the evidence does not hold; `outcomes` are those of the
-    last evidence, of the cell and of its checks; `seconds` is what its suite took.
+    `state`: `fresh`, or why the result is out of date; `outcomes`: those of the last result, of the
+    cell and of its checks; `seconds`: how long its suite took.
     """
 
     cell: Cell
@@ -41,7 +41,7 @@ class CellStatus:
     """Keys of the wheels that are not in the wheelhouse; a key begins with its package."""
 
     behind: bool = False
-    """The evidence is of an older patch of a series that the cell's name spells."""
+    """The result is of an older patch of a series in the cell's name."""
 
     @property
     def fresh(self) -> bool:
@@ -66,7 +66,7 @@ class RunPlan:
         return (build + sum(k.seconds or each for k in self.todo) / jobs) / 60
 
     def disk_gb(self) -> float:
-        """Disk for new environments, at most: none is there yet."""
+        """Disk for new environments in GB, at most: if none exists yet."""
         torches = {(k.cell.torch, k.cell.python) for k in self.todo}
         further = max(0, len(self.todo) - len(torches))
         return (len(torches) * FIRST_MB + further * NEXT_MB) / 1000
@@ -85,8 +85,8 @@ def outcome_words() -> tuple[str, ...]:
 def narrowed(
     states: Sequence[CellStatus], *, only: Sequence[str] = (), stale: bool = False
 ) -> tuple[CellStatus, ...]:
-    """The cells whose last evidence has one of the outcomes `only`; with `stale`, only those
-    that have evidence which no longer holds. That may be none.
+    """The cells whose last result has one of the outcomes `only`; with `stale`, only those whose
+    result is out of date. That may be none.
 
     Raises:
         UsageError: no such outcome; names the nearest.
@@ -103,8 +103,8 @@ def narrowed(
 
 
 def make(states: Iterable[CellStatus], *, force: bool = False) -> RunPlan:
-    """What to run: all that is not fresh. Those of one stack stand together, and those that need
-    no build come first: a build that its surroundings failed is tried again by its cell."""
+    """What to run: all cells that are out of date. Those of one stack are together, and those that
+    need no build come first: a cell retries a build that had an infrastructure error."""
     cells = tuple(states)
     todo = tuple(k for k in cells if force or not k.fresh)
     order = sorted(

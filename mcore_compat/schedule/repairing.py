@@ -1,8 +1,9 @@
-"""Repairs: which release of a package off the axes makes a cell's failing checks hold.
+"""Repairs: which release of a package that is not an axis makes a cell's failing checks work.
 
 The package is the one that the failures point at. Its releases are tried in one environment, which
-is changed in place: back from the lock's in steps that double, then by halves to the newest one
-with which the failing check holds; with that one the whole suite is run, and nothing may be lost.
+is changed in place: back from the lock's release in steps that double, then by bisection to the
+newest one with which the failing check works. With that one the whole suite runs, and no check that
+worked may fail.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
 
 MOST_STEPS = 8
-"""Steps back, or forth, that double: over 250 releases."""
+"""Steps back or forward that double: more than 250 releases."""
 
 ENVIRONMENT = "{}.repair"
-"""The environment in which releases are tried; the cell's own stays as its lock says."""
+"""The environment in which releases are tried; the cell's own stays unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """What is to be repaired: a cell as its stored result says, the checks that fail for one
-    reason, and the package that this points at, in the release of the lock."""
+    """What to repair: a cell with its stored result, the checks that fail for one reason, and the
+    package that the reason points at, in the release of the lock."""
 
     cell: Cell
     lock: Lock
@@ -54,18 +55,18 @@ class Broken:
 
     @functools.cached_property
     def asked(self) -> str:
-        """The one check that is asked of each release: the quickest."""
+        """The one check that runs with each release: the quickest."""
         seconds = {c.check: c.seconds or 0.0 for c in self.result.checks if c.check in self.checks}
         return min(seconds, key=lambda check: (seconds[check], check))
 
 
 def broken(name: str, package: str | None, check: str | None, here: Context) -> Broken | str:
-    """What there is to repair in a cell; in words where there is nothing.
+    """What to repair in a cell; a text if there is nothing.
 
-    `package`: of this one alone; `check`: of this check, or a glob of some, alone.
+    `package`: only this one; `check`: only this check, or those that match a glob.
 
     Raises:
-        UsageError: the cell has no result that holds, no such package or no such check.
+        UsageError: the cell has no result that is up to date, no such package or no such check.
     """
     cell = pipeline.chosen(name, here)
     lock, result = _as_run(cell, here)
@@ -97,13 +98,13 @@ def broken(name: str, package: str | None, check: str | None, here: Context) -> 
                 locked=locked,
             )
     return (
-        f"{name}: no failure points at a package off the axes: neither the missing names nor the "
-        "frames are of one; try one with --package, or another release of an axis: nox -s bisect"
+        f"{name}: no missing name and no frame of a failure is of a package other than the axes; "
+        "try one with --package, or another release of an axis: nox -s bisect"
     )
 
 
 def _as_run(cell: Cell, here: Context) -> tuple[Lock, Evidence]:
-    """The cell's lock, and the result that it has with this suite."""
+    """The cell's lock, and its result with this suite."""
     path = evidence.path_of(cell.name, machine.device_class(), here.workspace.results)
     why = "has no result yet"
     if path.exists() and here.workspace.lock(cell.name).exists():
@@ -112,7 +113,7 @@ def _as_run(cell: Cell, here: Context) -> tuple[Lock, Evidence]:
         stale = evidence.stale(result, lock=lock.digest, suite=suite, python=cell.python)
         if not stale and result.checks:
             return lock, result
-        why = f"has no result that holds: {stale or 'it did not come to its checks'}"
+        why = f"has no result to repair: {stale or 'no check ran'}"
     raise UsageError(f"{cell.name} {why}; run it first: nox -s {cell.name}")
 
 
@@ -125,17 +126,17 @@ def _known_package(package: str, lock: Lock, name: str) -> None:
 
 
 class Candidates(NamedTuple):
-    """The releases that may repair, each line beginning beside the lock's."""
+    """The releases to try; each line begins next to the lock's release."""
 
     older: tuple[str, ...]
     newer: tuple[str, ...]
 
 
 def candidates(package: str, locked: str) -> Candidates:
-    """The releases of a package, but for those that are withdrawn or only on the way.
+    """The releases of a package, without yanked ones and pre-releases.
 
     Raises:
-        InfrastructureError: the index did not answer, or has none.
+        InfrastructureError: the index did not answer, or has no release.
     """
     order = package_index.installable(package, package_index.resolvers_client())
     here = Version(locked)
@@ -147,13 +148,13 @@ def candidates(package: str, locked: str) -> Candidates:
 
 @dataclass
 class Trials:
-    """What became of each release that was tried, by version."""
+    """The outcome of each release that was tried, by version."""
 
     ask: Callable[[str], Tried]
     seen: dict[str, Tried] = field(default_factory=dict)
 
     def state(self, version: str) -> CheckState:
-        """Whether the check holds with a release, which is tried once."""
+        """Whether the check works with a release; each is tried once."""
         if version not in self.seen:
             self.seen[version] = self.ask(version)
         outcome = self.seen[version].outcome
@@ -163,10 +164,10 @@ class Trials:
 
 
 def beside(line: Sequence[str], locked: str, trials: Trials) -> tuple[str, str] | None:
-    """Of a line of releases that begins beside the lock's: the first with which the check holds,
-    and the last before it with which it does not; None where it holds with none that was tried.
+    """In a line of releases that begins next to the lock's: the first with which the check works,
+    and the last before it with which it fails; None if it works with none that was tried.
 
-    The line is followed in steps that double, then what lies between is halved.
+    Follows the line in steps that double, then bisects what is between.
     """
     bad, place, step = -1, 0, 1
     for _ in range(MOST_STEPS):
@@ -182,25 +183,25 @@ def beside(line: Sequence[str], locked: str, trials: Trials) -> tuple[str, str] 
         place, step = place + step, step * 2
     else:
         return None
-    # The good one first, the lock's or the last that failed at the end.
+    # The good release first; at the end the lock's, or the last that failed.
     names = [*reversed(line[bad + 1 : place + 1]), line[bad] if bad >= 0 else locked]
     answer = halving.bisect(len(names), lambda at: trials.state(names[at]))
     return names[answer.last], names[answer.first]
 
 
 def requirement(package: str, works: str, fails: str, between: Sequence[str]) -> str:
-    """What has to be asked for: up to the first that fails; where releases lie between that could
-    not be asked, no further than what was seen to work."""
+    """The requirement to pin: up to the first release that fails; if releases between could not
+    run, only up to the one that works."""
     if Version(works) < Version(fails):
         return f"{package}<={works}" if between else f"{package}<{fails}"
     return f"{package}>={works}"
 
 
 def search(what: Broken, here: Context, limit: float | None) -> Repair | str:
-    """The repair, found by running; in words why there is none.
+    """Run releases until a repair is found; a text if there is none.
 
     Raises:
-        CompatError: a failure of the surroundings.
+        CompatError: an infrastructure error.
     """
     trials = Trials(functools.partial(_tried, what, here, limit))
     lines = candidates(what.package, what.locked)
@@ -210,7 +211,7 @@ def search(what: Broken, here: Context, limit: float | None) -> Repair | str:
     tried = tuple(trials.seen[v] for v in sorted(trials.seen, key=Version))
     if pair is None:
         told = ", ".join(f"{t.version} {t.outcome}" for t in tried)
-        return f"{what.asked} holds with no release of {what.package} that was tried: {told}"
+        return f"{what.asked} works with no release of {what.package} that was tried: {told}"
     works, fails = pair
     here.say(f"repair: the whole suite with {what.package} {works}")
     result, lock = _run(what, works, here, Options(limit=limit))
@@ -224,17 +225,17 @@ def _repair(
     tried: tuple[Tried, ...],
     lines: Candidates,
 ) -> Repair | str:
-    """The repair as the whole suite bears it out; in words where it does not."""
+    """The repair, if the whole suite confirms it; else a text."""
     (works, fails), (result, lock) = pair, ran
     after = {c.check: c for c in result.checks}
     before = what.result.checks
     mended = [c.check for c in before if c.outcome in FAILS and _asked_well(after, c)]
     less = lost(before, after)
     if less or not any(_holds(after, c) for c in before if c.check in what.checks):
-        why = f"{what.asked} did not hold again"
+        why = f"{what.asked} failed in the run of the whole suite"
         if less:
-            why = f"{', '.join(less)} fail then, or are not there"
-        return f"{what.package} {works} is no repair: {why}"
+            why = f"with it these checks fail or are missing: {', '.join(less)}"
+        return f"{what.package} {works} does not repair it: {why}"
     low, high = sorted((Version(works), Version(fails)))
     between = [v for line in lines for v in line if low < Version(v) < high]
     pins = {pin.name: pin.version for pin in what.lock.all_pins}
@@ -271,8 +272,8 @@ def _repair(
 
 
 def lost(before: Sequence[CheckResult], after: Mapping[str, CheckResult]) -> list[str]:
-    """The checks that held and do not any more, and those that failed and whose subject is not
-    there any more: that is no repair."""
+    """The checks that worked and no longer do, and those that failed and whose subject is missing
+    now, which does not count as a repair."""
     gone = (None, CheckOutcome.UNSUPPORTED)
     ended = {c.check: after[c.check].outcome if c.check in after else None for c in before}
     return [
@@ -284,7 +285,7 @@ def lost(before: Sequence[CheckResult], after: Mapping[str, CheckResult]) -> lis
 
 
 def _asked_well(after: Mapping[str, CheckResult], before: CheckResult) -> bool:
-    """Whether it does not fail any more, be it that it cannot be asked."""
+    """Whether it no longer fails, also if it cannot run."""
     return before.check in after and after[before.check].outcome not in FAILS
 
 
@@ -293,7 +294,7 @@ def _holds(after: Mapping[str, CheckResult], before: CheckResult) -> bool:
 
 
 def _tried(what: Broken, here: Context, limit: float | None, version: str) -> Tried:
-    """What becomes of the check with a release."""
+    """The outcome of the check with a release."""
     options = Options(only=what.asked, limit=limit)
     try:
         result, _ = _run(what, version, here, options)
@@ -302,7 +303,7 @@ def _tried(what: Broken, here: Context, limit: float | None, version: str) -> Tr
         return Tried(version=version, outcome="unresolvable", why=str(why)[:500])
     check = next((c for c in result.checks if c.check == what.asked), None)
     if check is None:
-        raise InfrastructureError(f"{what.asked} was not asked with {what.package} {version}")
+        raise InfrastructureError(f"{what.asked} did not run with {what.package} {version}")
     here.say(f"repair: {what.package} {version}: {what.asked} is {check.outcome.value}")
     failure = f"{check.failure.type}: {check.failure.message}" if check.failure else ""
     why_not = next(iter(failure.splitlines()), "")[:500]
@@ -314,8 +315,8 @@ class _UninstallableError(Exception):
 
 
 def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[Evidence, Lock]:
-    """The suite in the cell with another release of the package, all else as it must be; nothing
-    is stored."""
+    """Run the suite in the cell with another release of the package and whatever that requires;
+    nothing is stored."""
     others = (pin for pin in what.cell.further if pin.partition("==")[0] != what.package)
     pinned = replace(
         what.cell,
@@ -346,10 +347,10 @@ def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[E
 def repair(
     name: str, package: str | None, check: str | None, limit: float | None, here: Context
 ) -> Repair | str:
-    """Find a cell's repair and store it beside its result; in words why there is none.
+    """Find a cell's repair and store it beside its result; a text if there is none.
 
     Raises:
-        CompatError: bad input, or a failure of the surroundings; nothing is stored then.
+        CompatError: bad input, or an infrastructure error; nothing is stored then.
     """
     what = broken(name, package, check, here)
     if isinstance(what, str):
@@ -375,6 +376,6 @@ def lines(found: Repair) -> list[str]:
         f"{found.cell}: works with {found.requirement}",
         f"  {', '.join(found.holding)}",
         f"  works at {found.works}, fails at {found.fails}; tried: {tried}",
-        f"  what changes: {moved}",
+        f"  changed pins: {moved}",
         f"  {found.condition}",
     ]

@@ -1,5 +1,5 @@
-"""Which cells are meant, and what is known of them before they run: read from locks, evidence and
-the wheelhouse."""
+"""Which cells are selected, and their state before they run: read from locks, results and the
+wheelhouse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mcore_compat.schedule import plan
 from mcore_compat.schedule.plan import CellStatus
 
 SUITE_PARTS = 1.25
-"""A cell takes this much longer than its checks together: imports, environment, writing."""
+"""The time of a cell, as a multiple of that of its checks: imports, environment, writing."""
 
 
 def survey(
@@ -37,7 +37,7 @@ def survey(
     resolves, builds and runs nothing.
 
     Raises:
-        CompatError: a lock is corrupt. Corrupt evidence only makes its cell stale.
+        CompatError: a lock is corrupt. A corrupt result only makes its cell out of date.
     """
     suite, device = context.workspace.suite, device or machine.device_class()
     sets = (MAIN, *(ON_A_GPU.values() if device == "gpu" else ()))
@@ -47,7 +47,7 @@ def survey(
 
 
 def build_records() -> dict[str, dict[str, Any]]:
-    """What the wheelhouse remembers of each wheel that is there, by key."""
+    """The build record of each wheel in the wheelhouse, by key."""
     builds = {}
     for path in wheelhouse.folder().glob("*/build.json"):
         try:
@@ -56,7 +56,7 @@ def build_records() -> dict[str, dict[str, Any]]:
             if record["wheel"] and record["sha256"] and isinstance(seconds, (int, float)):
                 builds[path.parent.name] = record
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # does not count, as for `wheelhouse.lookup`
+            continue  # ignored, as by `wheelhouse.lookup`
     return builds
 
 
@@ -76,11 +76,11 @@ def _state_of(
     try:
         last = store.load(path, whole=False)
     except CompatError:
-        return CellStatus(cell=cell, state="its evidence is corrupt")
+        return CellStatus(cell=cell, state="its result is corrupt")
     if last.outcome is CellOutcome.UNRESOLVABLE:
         asked = resolution.asked_for(cell, context.matrix, context.releases)
         same = digest is None and last.lock == asked
-        state = "fresh" if same else "what the resolver is asked changed"
+        state = "fresh" if same else "the input of the resolver changed"
     else:
         state = _freshness(last, cell, digest or "", digests, context)
     newer = moved(cell, last.pins)
@@ -99,7 +99,7 @@ def _state_of(
 def _freshness(
     last: Evidence, cell: Cell, lock: str, digests: Mapping[str, str], context: Context
 ) -> str:
-    """`fresh`, or why not; `digests`: of the check sets that a whole run has."""
+    """`fresh`, or why it is out of date; `digests`: of the check sets of a whole run."""
     python = last.pins.get("python", "")
     asked = context.te_extension
     why = evidence.stale(last, lock=lock, suite=digests["main"], python=python, te_extension=asked)
@@ -109,17 +109,17 @@ def _freshness(
         held = pipeline.holds_here(
             last, cell, locks.read(context.workspace.lock(cell.name)), context
         )
-        return "fresh" if held else "what kept it from being built is gone"
+        return "fresh" if held else "the cause of its failed build is gone"
     if not last.checks:
         return "fresh"
     parts = {name: digest for name, digest in digests.items() if name != "main"}
     lacks = pipeline.lacking(last, parts, context.workspace)
-    return f"its {' and '.join(lacks)} checks were not asked" if lacks else "fresh"
+    return f"its {' and '.join(lacks)} checks have not run" if lacks else "fresh"
 
 
 def _missing(cell: Cell, context: Context, built: Set[str], device: str) -> tuple[str, ...]:
-    """Keys of the wheels that the cell's lock wants and the wheelhouse does not have; none where
-    there is no lock, and none of TE's extension where a stand-in does."""
+    """Keys of the wheels in the cell's lock that the wheelhouse lacks; empty without a lock, and
+    without TE's extension if a stand-in is enough."""
     path = context.workspace.lock(cell.name)
     pins = locks.read(path).source_only if path.exists() else ()
     if not pins:
@@ -142,8 +142,8 @@ class Shard:
     of: int
 
     def holds(self, name: str) -> bool:
-        """Whether a cell belongs here. By its name's digest, not by its place among the cells
-        that are left: two machines that know of different evidence still share them out."""
+        """Whether a cell belongs here: by the digest of its name, not by its place among the
+        remaining cells, so that machines with different results still share them out."""
         return int(sha256_bytes(name.encode())[:12], 16) % self.of == self.number - 1
 
     def part(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -158,11 +158,11 @@ def parse_shard(text: str) -> Shard:
     """`2/8` as a shard.
 
     Raises:
-        UsageError: not two numbers, or there is no such part.
+        UsageError: not two numbers, or no such part.
     """
     match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
     if match is None:
-        raise UsageError(f'--shard: "{text}" is not a part of a run; write e.g. 2/8')
+        raise UsageError(f'--shard: invalid part "{text}"; write e.g. 2/8')
     number, of = int(match[1]), int(match[2])
     if not 1 <= number <= of:
         raise UsageError(f"--shard: there is no part {number} of {of}; write 1/{max(of, 1)}")
@@ -171,7 +171,7 @@ def parse_shard(text: str) -> Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which cells of the matrix are meant; the same words everywhere."""
+    """Which cells of the matrix are selected; fields are named as the options."""
 
     mcore: str | None = None
     modelopt: str | None = None
@@ -185,10 +185,10 @@ class Selection:
 def selected(
     selection: Selection, context: Context, device: str | None = None
 ) -> tuple[CellStatus, ...]:
-    """The state of every cell that is meant, on a device class (None: this machine's).
+    """The state of every selected cell, on a device class (None: this machine's).
 
     Raises:
-        UsageError: a tag or an outcome that does not exist, or no cell is meant.
+        UsageError: a tag or an outcome that does not exist, or no cell matches.
     """
     cells = combinations.select(
         known_cells(context),
@@ -203,23 +203,23 @@ def selected(
     )
     if not states:
         words = " or ".join(selection.only)
-        kinds = [words, "stale"] if selection.stale else [words]
+        kinds = [words, "out of date"] if selection.stale else [words]
         said = " and ".join(filter(None, kinds)) or "of these names"
         context.say(f"no selected cell is {said}: nothing to run")
     chosen = tuple(state for state in states if selection.shard.holds(state.cell.name))
     if states and not chosen:
         shard = selection.shard
-        context.say(f"none of {len(states)} cells is in the part {shard.number}/{shard.of}")
+        context.say(f"none of {len(states)} cells is in part {shard.number}/{shard.of}")
     return chosen
 
 
 def known_cells(context: Context) -> tuple[Cell, ...]:
-    """The cells of the matrix, then the others that have evidence: explored, or run by name."""
+    """The cells of the matrix, then others with a result: explored, or run by name."""
     declared = combinations.cells(context.matrix, context.releases)
     names = {cell.name for cell in declared}
     others = []
     for path in sorted(context.workspace.results.glob("compat-*")):
         if path.name not in names:
-            with contextlib.suppress(UsageError):  # of a release that is not known any more
+            with contextlib.suppress(UsageError):  # of a release that is no longer known
                 others.append(pipeline.chosen(path.name, context))
     return (*declared, *(cell for cell in others if cell.name not in names))

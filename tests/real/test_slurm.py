@@ -62,7 +62,7 @@ def test_all_evidence_is_complete_in_the_end_whatever_died(slurm: Cluster, tmp_p
 
     with started(run, names) as second:
         again = f"node: job {array}_1 was"
-        wait_for("it went on", lambda: "going on with what was submitted before" in run.said)
+        wait_for("it went on", lambda: "continuing with jobs submitted before" in run.said)
         assert second.wait(ENDS_S) == 0, run.said
 
     for name in names:
@@ -77,10 +77,10 @@ def test_all_evidence_is_complete_in_the_end_whatever_died(slurm: Cluster, tmp_p
     assert submitted == {name: 2 if name in ("killed", "late") else 1 for name in names}
     assert not any(batch.open for batch in run.batches())
     said = run.said
-    assert f"killed: job {array}_0: its job died without a word of how it ended" in said
+    assert f"killed: job {array}_0: its job was killed before it recorded how it ended" in said
     assert again in said
     assert f"late: job {array}_2: the job's time limit" in said
-    assert said.count("tried again") == 2
+    assert said.count("will retry") == 2
     assert "incompatible" not in said
 
 
@@ -101,13 +101,13 @@ def died_and_forgotten(slurm: Cluster, run: Run) -> str:
 
 def test_a_job_that_slurm_has_forgotten_is_noticed(slurm: Cluster, tmp_path: Path) -> None:
     said = died_and_forgotten(slurm, Run(tmp_path, slurm.environ))
-    assert "its job died without a word of how it ended (state: gone)" in said
+    assert "its job was killed before it recorded how it ended (state: gone)" in said
 
 
 def test_what_slurm_has_forgotten_is_known_to_its_accounting(tmp_path: Path) -> None:
     with Accounted(2, min_job_age=5) as slurm:
         said = died_and_forgotten(slurm, Run(tmp_path, slurm.environ))
-    assert "its job died without a word of how it ended (state: FAILED)" in said
+    assert "its job was killed before it recorded how it ended (state: FAILED)" in said
 
 
 def test_a_drained_node_ends_its_job_and_gets_no_other(slurm: Cluster, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_partition_that_does_not_exist_is_one_line(slurm: Cluster, tmp_path: P
     )
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2
-    assert last.startswith("mcore-compat: Slurm does not take the jobs: ")
+    assert last.startswith("mcore-compat: Slurm refuses the jobs: ")
     assert "invalid partition specified: nowhere" in last
 
 
@@ -155,5 +155,5 @@ def test_a_time_limit_on_this_machine_alone(tmp_path: Path) -> None:
     finish(run, ["late", "a"])
     assert time.monotonic() - began > 40
     assert "late: job" in run.said
-    assert "the job's time limit of 1 min was reached; attempt 1 of 3, tried again" in run.said
+    assert "the job's time limit of 1 min was reached; attempt 1 of 3, will retry" in run.said
     assert (run.ran("late"), run.ran("a")) == (2, 1)

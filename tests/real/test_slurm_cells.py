@@ -136,6 +136,6 @@ def test_real_cells_are_complete_in_the_end(
     assert len(records.starts(batch, node)) == 2
     assert not any(one.open for one in batches(began))
     said = submitter.said
-    assert f"{killed}: job {jobs[killed]}: its job died" in said
+    assert f"{killed}: job {jobs[killed]}: its job was killed" in said
     assert f"{node}: job {jobs[node]} was" in said
     assert f"{late}: job {jobs[late]}: the job's time limit of 10 min was reached" in said

@@ -1,7 +1,8 @@
-"""Submits tasks, watches their jobs, tries again those that died; can be killed and started again.
+"""Submits tasks, watches their jobs, retries those that were killed; can itself be killed and
+started again.
 
-All it knows is on disk (`records`): a second start finds what is queued, running or done, and
-submits none of that again.
+All its state is on disk (`records`): a second start finds what is queued, running or done, and does
+not submit it again.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from mcore_compat.schedule.jobs.schedulers import Scheduler
 from mcore_compat.schedule.jobs.states import LIVE, Fate, JobState, judge
 
 SAY_S = 30.0
-"""So often it is said how far it is, where that changed."""
+"""Seconds between progress lines, at least; printed only after a change."""
 
 MOST = 1000
 """Tasks of a batch; Slurm's own default limit is one more."""
 
 _USUAL = frozenset({"", "None", "JobArrayTaskLimit", "Priority", "Resources", "BeginTime"})
-"""Why a job waits that will not wait for ever."""
+"""Reasons of a queued job that will start by itself."""
 
 
 def progress(
@@ -44,8 +45,7 @@ def progress(
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """What became of a task. `reason`: what it came to where it is DONE, else why it was given
-    up."""
+    """How a task ended. `reason`: its outcome if it is DONE, else why it was given up."""
 
     fate: Fate
     reason: str
@@ -53,20 +53,20 @@ class TaskResult:
 
 @dataclass(kw_only=True)
 class TaskProgress:
-    """How far a task is: it has a result, or a job (`batch`), or waits to be submitted."""
+    """The state of a task: it has a result, or a job (`batch`), or waits to be submitted."""
 
     task: Task
     result: TaskResult | None = None
     batch: Batch | None = None
     tries: int = 0
     starts: int = 0
-    """Of its job, as far as they were said."""
+    """Starts of its job that were reported."""
 
     state: JobState | None = None
-    """Of its job, as it was last seen."""
+    """The last known state of its job."""
 
     ran: bool = False
-    """Its job was seen to run since it was queued."""
+    """Whether its job was seen running since it was queued."""
 
     ended_at: float | None = None
 
@@ -76,14 +76,14 @@ class TaskProgress:
         return self.batch.job_of(self.task.name)
 
     def submitted(self, batch: Batch) -> None:
-        """It has a job, which is new."""
+        """Note that it has a new job."""
         self.batch, self.tries = batch, self.tries + 1
         self.starts, self.state, self.ran, self.ended_at = 0, None, False, None
 
 
 @dataclass(kw_only=True)
 class Driver:
-    """Runs the tasks of one kind. `outcome_of`: what a task that is done came to, in a word."""
+    """Runs the tasks of one kind. `outcome_of`: the outcome of a finished task, in a word."""
 
     kind: str
     tasks: Sequence[Task]
@@ -100,12 +100,12 @@ class Driver:
         self._batches: list[Batch] = []
 
     def run(self) -> Mapping[str, TaskResult]:
-        """Run all tasks to their ends; what became of each.
+        """Run all tasks; how each ended.
 
         Raises:
             UsageError: the scheduler refuses the jobs.
             InfrastructureError: it does not answer at the start.
-            KeyboardInterrupt: where jobs go on without this process, the next run finds them.
+            KeyboardInterrupt: jobs that outlive this process are found by the next run.
         """
         began, last_at, last = time.monotonic(), 0.0, ""
         self._adopt()
@@ -124,13 +124,13 @@ class Driver:
         return {each.task.name: each.result for each in self._all if each.result}
 
     def _adopt(self) -> None:
-        """Take over what an earlier run submitted and did not see the end of."""
+        """Adopt jobs of an earlier run that it did not see end."""
         for batch in records.open_batches(self.among, self.scheduler.name):
             if batch.kind != self.kind:
                 continue
             if batch.jobs is None:
                 jobs = self.scheduler.find(batch)
-                if jobs is None:  # its submitter died before it submitted
+                if jobs is None:  # its submitter was killed before it submitted
                     records.close(batch)
                     continue
                 batch = records.submitted(batch, jobs)
@@ -148,13 +148,13 @@ class Driver:
         done = sum(each.result is not None for each in self._all)
         live = sum(each.batch is not None for each in self._all)
         self.say(
-            f"going on with what was submitted before: {done} done, "
+            f"continuing with jobs submitted before: {done} done, "
             f"{live} queued, running or just ended, {len(self._all) - done - live} to submit"
         )
 
     def _ask(self, batches: Sequence[Batch]) -> dict[str, JobState]:
         while (states := self.scheduler.look(batches)) is None:
-            self.say(f"{self.scheduler.name} does not answer; asked again in {self.poll:.0f} s")
+            self.say(f"{self.scheduler.name} does not answer; next try in {self.poll:.0f} s")
             time.sleep(self.poll)
         return states
 
@@ -170,7 +170,7 @@ class Driver:
         if fate is Fate.DONE and batch.task(name).inputs == each.task.inputs:
             each.result = TaskResult(fate=fate, reason=self.outcome_of(name))
         elif fate is not Fate.DIED or each.tries >= self.attempts:
-            # Whoever starts the run again wants it tried again, if a person ended it.
+            # A person who ended the job and starts the run again wants it retried.
             each.tries = 0
 
     def _submit(self, waiting: Sequence[TaskProgress]) -> None:
@@ -192,7 +192,7 @@ class Driver:
             job = batch.jobs[0].partition("_")[0]
             self.say(f"submitted {what} as job {job} of {to.name} ({batch.name})")
         else:
-            self.say(f"running {what}; what each prints is in {batch.folder / 'jobs'}")
+            self.say(f"running {what}; their output is in {batch.folder / 'jobs'}")
 
     def _look(self, live: Sequence[TaskProgress]) -> None:
         names = {each.batch.name for each in live if each.batch}
@@ -213,11 +213,13 @@ class Driver:
             fate, reason = judge(state, records.end(each.batch, each.task.name), settled)
             if fate is not Fate.WAITING:
                 if state is not None and state.state == "PENDING":
-                    self.scheduler.cancel(each.job)  # or it might run beside its next attempt
+                    self.scheduler.cancel(
+                        each.job
+                    )  # else it might run at the same time as its next attempt
                 self._settle(each, fate, reason)
 
     def _say_starts(self, each: TaskProgress, batch: Batch) -> None:
-        """Say what the scheduler does with a job by itself."""
+        """Print when the scheduler queues or starts a job again."""
         name = each.task.name
         if each.state:
             pending = each.state.state == "PENDING"
@@ -237,7 +239,7 @@ class Driver:
             self.say(f"{name}: {reason} (job {job})")
         elif fate is Fate.DIED and each.tries < self.attempts:
             self.say(
-                f"{name}: job {job}: {reason}; attempt {each.tries} of {self.attempts}, tried again"
+                f"{name}: job {job}: {reason}; attempt {each.tries} of {self.attempts}, will retry"
             )
             return
         else:
@@ -257,10 +259,10 @@ class Driver:
         )
         stuck = Counter(s.reason for s in live if s.state == "PENDING" and s.reason not in _USUAL)
         reasons = ", ".join(f"{reason} ({count})" for reason, count in sorted(stuck.items()))
-        return f"{line}; queued, for the scheduler says: {reasons}" if reasons else line
+        return f"{line}; queued, reason of the scheduler: {reasons}" if reasons else line
 
     def _close(self) -> None:
-        """Close the batches of which nothing goes on; another selection may still have jobs."""
+        """Close the batches without running jobs; another selection may still have jobs."""
         names = {each.task.name for each in self._all}
         others = [b for b in self._batches if {task.name for task in b.tasks} - names]
         states = self._ask(others) if others else {}
@@ -273,15 +275,15 @@ class Driver:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM take effect after the block: between a submission and its record, they
-    would leave jobs that nobody knows."""
+    """Delay Ctrl-C and SIGTERM until after the block: between a submission and its record, they
+    would leave jobs without a record."""
     held: list[int] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
         held.append(number)
 
     before = {}
-    with contextlib.suppress(ValueError):  # not in the main thread: its owner has the signals
+    with contextlib.suppress(ValueError):  # not in the main thread, which owns the signals
         before = {n: signal.signal(n, hold) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,4 +1,4 @@
-"""The options of `matrix` that say where the cells run."""
+"""The options of `matrix` about where cells run."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ _OWN = frozenset(
         "output", "partition", "requeue", "no-requeue", "signal", "time", "wckey",
     }
 )  # fmt: skip
-"""Options of sbatch that are set here, or by submitit."""
+"""Options of sbatch that this program or submitit sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """How cells are run as jobs. `minutes`: the time limit of each; `parallel`: so many at a time;
-    `attempts`: so many jobs for a cell whose jobs die; `poll`: seconds between two looks."""
+    """How cells run as jobs. `minutes`: the time limit of each; `parallel`: the number at a time;
+    `attempts`: the number of jobs for a cell whose jobs are killed; `poll`: seconds between two
+    looks at the jobs."""
 
     scheduler: str = LOCAL
     partition: str | None = None
@@ -44,12 +45,12 @@ class JobOptions:
     poll: float = POLL_S[LOCAL]
 
     def with_gpus(self) -> bool:
-        """Whether the jobs of cells ask for GPUs, in whatever words."""
+        """Whether the jobs of cells request GPUs, by any option."""
         return self.gpus > 0 or any(asks_for_gpus(key, value) for key, value in self.options)
 
 
 def here(jobs: int) -> JobOptions:
-    """On this machine, so many cells at a time."""
+    """On this machine, `jobs` cells at a time."""
     return JobOptions(parallel=jobs)
 
 
@@ -63,15 +64,15 @@ _OF_SLURM = {
 
 
 def of(args: argparse.Namespace) -> JobOptions:
-    """What was asked for; the options are called as the fields.
+    """The job options of a command line; fields are named as the options.
 
     Raises:
-        UsageError: an option of Slurm without it.
+        UsageError: an option of Slurm without --executor slurm.
     """
     local = args.scheduler == LOCAL
     for name, option_of_slurm in _OF_SLURM.items() if local else ():
         if getattr(args, name):
-            raise UsageError(f"{option_of_slurm} is for jobs of Slurm: add --executor slurm")
+            raise UsageError(f"{option_of_slurm} is for jobs of Slurm; add --executor slurm")
     usual = {
         "minutes": MINUTES[args.scheduler],
         "parallel": args.jobs if local else PARALLEL,
@@ -82,12 +83,12 @@ def of(args: argparse.Namespace) -> JobOptions:
 
 
 def seconds(text: str) -> float:
-    """The seconds between two looks.
+    """The seconds between two looks at the jobs.
 
     Raises:
-        UsageError: not so many.
+        UsageError: out of range.
     """
-    if not 0 < float(text) <= POLL_MOST:  # nor what is no number
+    if not 0 < float(text) <= POLL_MOST:  # also refuses nan
         raise UsageError(f"--poll: must be a number of seconds, more than 0, up to {POLL_MOST}")
     return float(text)
 
@@ -96,11 +97,11 @@ def minutes(text: str) -> int:
     """A time limit as Slurm spells it, in whole minutes: MIN, MIN:SS, H:MM:SS, D-H[:MM[:SS]].
 
     Raises:
-        UsageError: not so spelt, or no time at all.
+        UsageError: invalid, or zero.
     """
     match = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+)(?::([0-9]+))?(?::([0-9]+))?", text)
     if match is None:
-        raise UsageError(f'--time: "{text}" is no time; write e.g. 90, 1:30:00 or 1-12')
+        raise UsageError(f'--time: invalid time "{text}"; write e.g. 90, 1:30:00 or 1-12')
     days, *parts = (int(part) if part else 0 for part in match.groups())
     if match[1] is None and match[4] is None:  # M or M:S
         parts = [0, *parts[:2]]
@@ -115,25 +116,27 @@ def option(text: str) -> tuple[str, str | bool]:
     """`mem=32G` as a pair; an option without a value is True.
 
     Raises:
-        UsageError: no option's name, or one that is set here.
+        UsageError: not an option, or one that this program sets.
     """
     key, sign, value = text.removeprefix("--").partition("=")
     if not re.fullmatch(r"[a-z][a-z0-9-]*", key) or not value.isprintable() or (sign and not value):
-        raise UsageError(f'--slurm-option: "{text}" is no option; write e.g. mem=32G or exclusive')
+        raise UsageError(
+            f'--slurm-option: invalid option "{text}"; write e.g. mem=32G or exclusive'
+        )
     if key in _OWN:
         own = {"account", "gpus-per-task", "partition", "time"}
-        hint = f"write --{key}" if key in own else "it is set by this tool"
+        hint = f"write --{key}" if key in own else "this program sets it"
         raise UsageError(f"--slurm-option: {key} cannot be given here; {hint}")
     return key, value if sign else True
 
 
 _COUNT = re.compile(r"(?:gres[:/])?(?:gpu|mps|shard)(?::[^:=]+)??(?:[:=](?P<count>[0-9]+)\S*)?")
-"""What sbatch takes for GPUs, or parts of one, among other resources: `gpu`, `gpu:2`,
+"""How sbatch spells GPUs, or parts of one, among other resources: `gpu`, `gpu:2`,
 `gres/gpu:a100=2`, `shard:1`, …"""
 
 
 def asks_for_gpus(key: str, value: str | bool) -> bool:
-    """Whether an option of sbatch asks for GPUs: those jobs are of the device class `gpu`."""
+    """Whether an option of sbatch requests GPUs: such jobs have the device class `gpu`."""
     words = str(value).split(",")
     if key in ("gpus", "gpus-per-node", "gpus-per-socket"):  # `2`, or `a100:2`
         return any(re.fullmatch(r"(?:[^:]+:)?0*[1-9][0-9]*", word) for word in words)
@@ -144,5 +147,5 @@ def asks_for_gpus(key: str, value: str | bool) -> bool:
 
 
 def is_of_gpus(key: str, value: str | bool) -> bool:
-    """Whether an option of sbatch means nothing, or is refused, where a job has no GPU."""
+    """Whether an option of sbatch has no meaning, or is refused, for a job without a GPU."""
     return "gpu" in key or key.startswith("gres") or asks_for_gpus(key, value)

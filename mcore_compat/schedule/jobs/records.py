@@ -1,8 +1,8 @@
-"""What a submission leaves on disk: a folder with `batch.json`, and what each task's job wrote.
+"""The files of a submission: a folder with `batch.json`, and the files of each task's job.
 
-Plain files on the file system that the nodes share; whoever submits reads them again after having
-been killed. `TASK.starts` has a line for each start, `TASK.ended.json` is written by the job as its
-last act: its absence says that the job died hard.
+Plain files on the file system that the nodes share; a submitter that was killed reads them again at
+its next start. `TASK.starts` has a line for each start. The job writes `TASK.ended.json` last: if
+it is missing, the job was killed.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ BATCH = "batch.json"
 CELLS, BUILDS = "cells", "builds"
 
 VERDICT, REFUSED, FAILED, STOPPED = "verdict", "refused", "failed", "stopped"
-"""How a task's command ended: it did what it is for; its input is wrong; its surroundings failed;
-a person ended it."""
+"""How a task's command ended: with a verdict; its input is invalid; an infrastructure error; a
+person ended it."""
 
 KEPT = 200
-"""So many folders of batches that have ended are kept, for their logs."""
+"""The number of folders of ended batches that are kept, for their logs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What one job does: a command, named after its cell or wheel. `inputs` is what its answer
-    holds for: an earlier one of other inputs is none."""
+    """What one job does: a command, named after its cell or wheel. `inputs`: what its result is
+    valid for; one of other inputs does not count."""
 
     name: str
     argv: tuple[str, ...]
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class JobStart:
-    """One start of a job; `restarts` counts what the scheduler did by itself."""
+    """One start of a job; `restarts`: the restarts by the scheduler itself."""
 
     job: str
     restarts: int
@@ -53,7 +53,7 @@ class JobStart:
 
 @dataclass(frozen=True, kw_only=True)
 class JobEnd:
-    """How a task's command ended, as its job wrote it down."""
+    """How a task's command ended, as written by its job."""
 
     how: str
     reason: str
@@ -64,8 +64,8 @@ class JobEnd:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tasks that were submitted together; `jobs` are their jobs in order, None while that is not
-    known. `name` is that of its folder and of its jobs."""
+    """Tasks that were submitted together; `jobs`: their jobs in order, None while unknown. `name`:
+    that of its folder and of its jobs."""
 
     folder: Path
     kind: str
@@ -81,7 +81,7 @@ class Batch:
         return self.folder.name
 
     def task(self, name: str) -> Task:
-        """The task of that name; KeyError where there is none."""
+        """The task of that name; KeyError if there is none."""
         return {task.name: task for task in self.tasks}[name]
 
     def job_of(self, name: str) -> str:
@@ -91,16 +91,16 @@ class Batch:
 
 
 def folder() -> Path:
-    """Where all of it lies."""
+    """The folder of all batches."""
     return files.home() / "submitted"
 
 
 def new(
     kind: str, scheduler: str, tasks: Sequence[Task], minutes: int, among: Path, open: bool = True
 ) -> Batch:
-    """A batch that is on disk and not submitted yet; `open`: a later run has to look at it."""
+    """A batch that is on disk and not submitted yet; `open`: a later run must look at it."""
     used = [_number(path) for path in among.glob("mcore-compat-*")]
-    # The scheduler knows its jobs by this name, and may have those of another folder, too.
+    # A unique name: the scheduler may also have jobs of another folder.
     place = among / f"mcore-compat-{max(used, default=0) + 1}-{secrets.token_hex(3)}"
     batch = Batch(place, kind, scheduler, tuple(tasks), minutes, taken=now(), open=open)
     write(batch)
@@ -120,10 +120,10 @@ def read(place: Path) -> Batch:
 
 
 def _batches(among: Path) -> list[Batch]:
-    """All that are there, oldest first."""
+    """All batches, oldest first."""
     batches = []
     for path in among.glob(f"mcore-compat-*/{BATCH}"):
-        with contextlib.suppress(FileNotFoundError):  # another run has just pruned it
+        with contextlib.suppress(FileNotFoundError):  # another run just removed it
             batches.append(read(path.parent))
     return sorted(batches, key=lambda batch: _number(batch.folder))
 
@@ -145,14 +145,14 @@ def submitted(batch: Batch, jobs: Sequence[str]) -> Batch:
 
 
 def close(batch: Batch) -> None:
-    """No later run has to look at it."""
+    """Mark a batch as closed: later runs ignore it."""
     write(replace(batch, open=False))
 
 
 def prune(among: Path, kept: int = KEPT) -> None:
     """Remove all but the newest of the closed ones."""
     for batch in [batch for batch in _batches(among) if not batch.open][:-kept]:
-        shutil.rmtree(batch.folder, ignore_errors=True)  # by another run, too
+        shutil.rmtree(batch.folder, ignore_errors=True)  # another run may remove it, too
 
 
 def note_start(batch: Batch, name: str, start: JobStart) -> None:
@@ -162,21 +162,21 @@ def note_start(batch: Batch, name: str, start: JobStart) -> None:
 
 
 def starts(batch: Batch, name: str) -> tuple[JobStart, ...]:
-    """All starts of a task's job; one that is being written is read the next time."""
+    """All starts of a task's job; an incomplete last line is left for the next time."""
     path = batch.folder / f"{name}.starts"
     whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
     return tuple(msgspec.json.Decoder(JobStart).decode_lines(whole))
 
 
 def note_end(batch: Batch, name: str, ended: JobEnd) -> None:
-    """Say how a task's command ended. A verdict stays: what an earlier start of the same job, on a
-    node that was given up, says after it counts no more."""
+    """Record how a task's command ended. A verdict stays: an earlier start of the same job, on a
+    failed node, may still write after it."""
     before = end(batch, name)
     if before is None or before.how != VERDICT:
         files.write_text(batch.folder / f"{name}.ended.json", files.dump_json(asdict(ended)))
 
 
 def end(batch: Batch, name: str) -> JobEnd | None:
-    """How a task's command ended; None while it has not, or where its job died hard."""
+    """How a task's command ended; None while it runs, or if its job was killed."""
     path = batch.folder / f"{name}.ended.json"
     return msgspec.json.decode(path.read_bytes(), type=JobEnd) if path.exists() else None

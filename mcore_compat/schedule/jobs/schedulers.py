@@ -1,7 +1,7 @@
 """The two schedulers: this machine, and Slurm through submitit.
 
-submitit asks only sacct how jobs are. Accounting may not be there, and lags: here squeue is asked,
-and sacct only for what squeue has forgotten.
+submitit uses only sacct for the state of jobs. Accounting may be missing, and lags behind: this
+uses squeue, and sacct only for jobs that squeue has forgotten.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from mcore_compat.schedule.jobs.records import Batch
 from mcore_compat.schedule.jobs.states import JobState
 
 ASK_S = 60.0
-"""What squeue and sacct may take."""
+"""Time limit of squeue and sacct, in seconds."""
 
 WARN_S = 60
-"""So long before its time limit a job is warned."""
+"""Seconds before its time limit at which a job gets a warning signal."""
 
 END_S = 15.0
-"""What jobs on this machine get to end, once told to."""
+"""Seconds that jobs on this machine get to end after SIGTERM."""
 
 
 class Scheduler(ABC):
-    """What the driver needs of a scheduler."""
+    """The interface of a scheduler."""
 
     name: str
     outlives: bool
-    """Whether jobs go on without their submitter."""
+    """Whether jobs outlive their submitter."""
 
     grace: float
-    """Seconds until what a job wrote is seen here, after the scheduler says that it ended."""
+    """Seconds until a job's files are visible here, after the scheduler reports its end."""
 
     @abstractmethod
     def submit(self, batch: Batch) -> Sequence[str]:
-        """Submit a batch; its jobs, in the order of its tasks."""
+        """Submit a batch; returns its jobs, in the order of its tasks."""
 
     @abstractmethod
     def look(self, batches: Sequence[Batch]) -> dict[str, JobState] | None:
-        """By job: what is known; None where the scheduler does not answer."""
+        """The known states by job; None if the scheduler does not answer."""
 
     def find(self, batch: Batch) -> Sequence[str] | None:
-        """The jobs of a batch whose submitter died before it wrote them down; None: none."""
+        """The jobs of a batch whose submitter was killed before it recorded them; None: no jobs."""
         return None
 
     def cancel(self, job: str) -> None:  # noqa: B027
-        """End a job that is queued; one that is gone is no error."""
+        """End a queued job; a job that has ended is ignored."""
 
     def close(self) -> None:  # noqa: B027
-        """End the jobs that do not outlive their submitter."""
+        """End the jobs that must not outlive their submitter."""
 
 
 class SlurmScheduler(Scheduler):
-    """Slurm: a batch is an array, which throttles itself."""
+    """Slurm: a batch is an array of jobs, with its own limit of parallel jobs."""
 
     name = "slurm"
     outlives = True
@@ -86,7 +86,7 @@ class SlurmScheduler(Scheduler):
         """As `Scheduler.submit`.
 
         Raises:
-            UsageError: Slurm refuses; carries what sbatch said.
+            UsageError: Slurm refuses; has the message of sbatch.
         """
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -96,16 +96,16 @@ class SlurmScheduler(Scheduler):
             calls: list[Callable[[], str]] = [
                 functools.partial(worker.work, str(batch.folder), task.name) for task in batch.tasks
             ]
-            with process_marks.outlived():  # a job does not end with who submitted it
+            with process_marks.outlived():  # jobs outlive their submitter
                 jobs = executor.submit_array(calls)
         except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
             lines = [line for line in str(error).splitlines() if line.strip()] or ["sbatch failed"]
             why = next((line for line in lines if "error:" in line), lines[-1])
-            raise UsageError(f"Slurm does not take the jobs: {why.strip()}") from None
+            raise UsageError(f"Slurm refuses the jobs: {why.strip()}") from None
         return [str(job.job_id) for job in jobs]
 
     def parameters(self, batch: Batch) -> dict[str, Any]:
-        """What submitit is told; what it has no word for goes to sbatch as it is."""
+        """The parameters for submitit; options that it lacks go to sbatch as they are."""
         asked, builds = self._options, batch.kind == records.BUILDS
         options = {k: v for k, v in asked.options if not (builds and is_of_gpus(k, v))}
         parameters = {
@@ -116,7 +116,7 @@ class SlurmScheduler(Scheduler):
             "array_parallelism": asked.parallel,
             "signal_delay_s": min(WARN_S, batch.minutes * 60 // 4),
             "stderr_to_stdout": True,
-            # Its node failed, or it was preempted: Slurm starts it again by itself.
+            # After a node failure or a preemption, Slurm starts it again by itself.
             "additional_parameters": {"ntasks": 1, "requeue": True, **options},
             "partition": (asked.build_partition if builds else None) or asked.partition,
             "account": asked.account,
@@ -128,12 +128,12 @@ class SlurmScheduler(Scheduler):
         """As `Scheduler.find`.
 
         Raises:
-            InfrastructureError: Slurm does not answer: it may have the jobs or not.
+            InfrastructureError: Slurm does not answer, so whether it has the jobs is unknown.
         """
         queued = self._squeue()
         if queued is None:
             raise InfrastructureError("Slurm does not answer (squeue); try again later")
-        # Some may have been forgotten by now; any one of them tells the array's number.
+        # Slurm may have forgotten some; any of them has the array's number.
         jobs = [job for job, state in queued.items() if state.name == batch.name]
         jobs += [s.job for task in batch.tasks for s in records.starts(batch, task.name)]
         if not jobs:
@@ -150,7 +150,7 @@ class SlurmScheduler(Scheduler):
             return None
         names = {job: batch.name for batch in batches for job in batch.jobs or ()}
         known = {**self._sacct(sorted(names.keys() - queued.keys())), **queued}
-        # By name, too: a number may be another cluster's, or come around again.
+        # By name, too: a number may be of another cluster, or reused.
         return {job: s for job, s in known.items() if names.get(job) == s.name}
 
     def _squeue(self) -> dict[str, JobState] | None:
@@ -178,8 +178,8 @@ class SlurmScheduler(Scheduler):
 
 
 class LocalScheduler(Scheduler):
-    """This machine: so many processes at a time as there are to be; builds, which take all cores,
-    one by one. They end with their submitter, however that ends."""
+    """This machine: `parallel` processes at a time; builds, which use all cores, one by one. They
+    end with their submitter, however that ends."""
 
     name = LOCAL
     outlives = False
@@ -224,7 +224,7 @@ class LocalScheduler(Scheduler):
         }
 
     def close(self) -> None:
-        """End what still runs, and wait until it has."""
+        """End all running jobs, and wait for them."""
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         deadline = 0.0
@@ -233,12 +233,12 @@ class LocalScheduler(Scheduler):
                 processes.end_all(signal.SIGTERM)
                 deadline = time.monotonic() + END_S
             elif time.monotonic() > deadline:
-                processes.end_all()  # again and again: a thread may have been about to start one
+                processes.end_all()  # repeatedly: a thread may be about to start one
             time.sleep(0.05)
 
 
 def of(options: JobOptions, run: Runner) -> Scheduler:
-    """The scheduler that was asked for.
+    """The scheduler of some options.
 
     Raises:
         UsageError: submitit is not installed.

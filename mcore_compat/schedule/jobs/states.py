@@ -1,4 +1,4 @@
-"""What a scheduler says of jobs, and what that and the records say of a task. Pure."""
+"""The states of jobs at a scheduler, and what they and the records say of a task. Pure."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LIVE = frozenset(
         "RESV_DEL_HOLD",
     }
 )  # fmt: skip
-"""States of Slurm from which a job can still come to its end."""
+"""States of Slurm in which a job has not ended."""
 
 HELD = frozenset({"launch failed requeued held", "JobHoldMaxRequeue"})
-"""Why Slurm holds, for good, what it could not start again by itself."""
+"""Reasons why Slurm permanently holds a job that it could not start again."""
 
 _WORDS = {
     "TIMEOUT": "the job's time limit was reached",
@@ -36,7 +36,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class JobState:
-    """A job as the scheduler tells of it."""
+    """A job as the scheduler reports it."""
 
     state: str
     node: str = ""
@@ -45,13 +45,13 @@ class JobState:
 
 
 def parse_squeue(text: str) -> dict[str, JobState]:
-    """By job: what squeue says, in the format `SQUEUE`."""
+    """The states by job, from the output of squeue in the format `SQUEUE`."""
     rows = (line.split("|", 4) for line in text.splitlines())
     return {job: JobState(*more) for job, *more in rows if len(more) == 4}
 
 
 def parse_sacct(text: str) -> dict[str, JobState]:
-    """By job: what sacct says with `--parsable2 --format=JobID,State,NodeList,JobName`."""
+    """The states by job, from `sacct --parsable2 --format=JobID,State,NodeList,JobName`."""
     rows = (line.split("|", 3) for line in text.splitlines())
     return {
         job: JobState(state.split()[0], *more)  # `CANCELLED by 1000`
@@ -61,42 +61,42 @@ def parse_sacct(text: str) -> dict[str, JobState]:
 
 
 class Fate(Enum):
-    """What becomes of a task."""
+    """How a task ends."""
 
     WAITING = "waiting"
     DONE = "done"
     GIVEN_UP = "given up"
-    """A person or its own input ended it: trying again would not help."""
+    """A person ended it, or its input is invalid: a retry would not help."""
 
     DIED = "died"
-    """Its surroundings failed; it is tried again."""
+    """An infrastructure error; it is retried."""
 
 
 def judge(seen: JobState | None, ended: JobEnd | None, settled: bool) -> tuple[Fate, str]:
-    """What becomes of a task, and why.
+    """How a task ends, and why.
 
-    `seen`: its job, None where no scheduler knows it any more. `ended`: what the job wrote down.
-    `settled`: the job has ended for so long that what it wrote would be seen.
+    `seen`: the state of its job, None if the scheduler no longer knows it. `ended`: the record that
+    the job wrote. `settled`: the job ended so long ago that its record would be visible.
     """
     if ended is not None and ended.how == records.VERDICT:
         return Fate.DONE, ""
     if seen is not None and seen.reason in HELD:
         return Fate.DIED, f"Slurm could not start its job again ({seen.reason})"
     if seen is not None and seen.state in LIVE:
-        return Fate.WAITING, ""  # what an earlier start wrote counts no more
+        return Fate.WAITING, ""  # the record of an earlier start does not count
     state = seen.state if seen is not None else "gone"
     if state == "CANCELLED":
         return Fate.GIVEN_UP, "its job was cancelled"
-    if state in _WORDS:  # the scheduler knows better than a command that was only told to end
+    if state in _WORDS:  # more precise than the record of a command that got SIGTERM
         return Fate.DIED, _WORDS[state]
     if ended is not None:
         given_up = ended.how in (records.REFUSED, records.STOPPED)
         return (Fate.GIVEN_UP if given_up else Fate.DIED), ended.reason
     if not settled:
         return Fate.WAITING, ""
-    return Fate.DIED, f"its job died without a word of how it ended (state: {state})"
+    return Fate.DIED, f"its job was killed before it recorded how it ended (state: {state})"
 
 
 def arrays(jobs: Iterable[str]) -> tuple[str, ...]:
-    """The arrays that jobs are parts of, once each: what sacct is asked for."""
+    """The arrays that jobs are parts of, once each, for sacct."""
     return tuple(sorted({job.partition("_")[0] for job in jobs}, key=int))

@@ -1,8 +1,8 @@
-"""What a job does: it runs one task's command to its end and writes down how that came.
+"""What a job does: it runs one task's command and records how it ended.
 
 On a node it runs below submitit, on this machine as `python -m … FOLDER NAME`. The job itself only
-waits, so that whatever befalls the command can still be told; where the job is killed outright, the
-command ends with it.
+waits, so that it can record however the command ends; if the job is killed, the command ends with
+it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from mcore_compat.schedule.jobs.job_options import LOCAL
 from mcore_compat.schedule.jobs.records import Batch, JobEnd, JobStart, Task
 
 RESTARTS = 3
-"""How often the scheduler may start a job again by itself (node failed, preempted)."""
+"""The maximum number of restarts by the scheduler itself (node failure, preemption)."""
 
 GRACE_S = 8.0
-"""What a command gets to end what it started, before all of it is killed."""
+"""Seconds for a command to end its processes, before all are killed."""
 
 
 class DiedError(Exception):
-    """The command came to no verdict: the job is to end as failed, for all who look at it."""
+    """The command gave no verdict; it makes the job end as failed."""
 
 
 def work(folder: str, name: str) -> str:
-    """Run the task `name` of the batch in `folder`; how it ended, which is on disk by then.
+    """Run the task `name` of the batch in `folder`; returns how it ended, after recording that.
 
     Raises:
-        DiedError: it came to no verdict.
+        DiedError: it gave no verdict.
     """
     batch = records.read(Path(folder))
     job, restarts = _identity(batch)
@@ -53,7 +53,7 @@ def work(folder: str, name: str) -> str:
 
 
 def _identity(batch: Batch) -> tuple[str, int]:
-    """The job as the scheduler names it, and how often it started it again."""
+    """The scheduler's name of the job, and the number of its restarts."""
     if batch.scheduler == LOCAL:
         return str(os.getpid()), 0
     from submitit import JobEnvironment
@@ -62,7 +62,7 @@ def _identity(batch: Batch) -> tuple[str, int]:
 
 
 def _warning() -> tuple[type[BaseException], ...]:
-    """What submitit raises where Slurm warns that time is up; nothing where it is not there."""
+    """The exception of submitit at Slurm's warning that time is up; empty without submitit."""
     try:
         from submitit.core.utils import UncompletedJobError
     except ImportError:
@@ -73,7 +73,7 @@ def _warning() -> tuple[type[BaseException], ...]:
 def _run(batch: Batch, task: Task, restarts: int) -> tuple[str, str]:
     """How the command ended, and why."""
     if restarts > RESTARTS:
-        return records.FAILED, f"the scheduler started it again {restarts} times"
+        return records.FAILED, f"the scheduler restarted it {restarts} times"
     out_of_time = f"the job's time limit of {batch.minutes} min was reached"
     process_tree.adopt_orphans()
     try:
@@ -93,7 +93,7 @@ def _run(batch: Batch, task: Task, restarts: int) -> tuple[str, str]:
 
 
 def judged(done: processes.Completed) -> tuple[str, str]:
-    """How a command ended, by its exit code (see `mcore-compat --help`), and its last line."""
+    """How a command ended, from its exit code (see `mcore-compat --help`) and its last line."""
     last = ([line.strip() for line in done.output.splitlines() if line.strip()] or [""])[-1]
     message = last.removeprefix("mcore-compat: ")
     if done.returncode in (0, 1):
@@ -108,7 +108,7 @@ def judged(done: processes.Completed) -> tuple[str, str]:
 
 
 def main() -> int:
-    """A job on this machine; SIGTERM ends it as Ctrl-C would, with all that it started."""
+    """A job on this machine; SIGTERM ends it and all its processes, as Ctrl-C would."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         work(*sys.argv[1:])
