@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import HERE
-from mcore_compat.base import files
+from mcore_compat.base import file_group, files
 from mcore_compat.base.forks import forked
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.cells import AXES, Cell, parsed, series_of
@@ -136,12 +136,11 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
         getattr(all_, name)
         lap(name)
 
-    def texts() -> None:
-        report.write(report.texts(all_, out))
-
-    with forked(texts) as other:
-        pages = files.write_folder(out / site.FOLDER, *site.halves(Site(all_, {})))
-        other()
+    with file_group.Changes() as changes:
+        with forked(lambda: report.stage(report.texts(all_, out), changes)) as texts:
+            pages = changes.write_folder(out / site.FOLDER, *site.halves(Site(all_, {})))
+            changes.written(texts())
+        changes.commit()
     lap(f"report and site of {pages} files written")
     say(f"{time.monotonic() - wall:6.2f} s on the clock")
 
