@@ -22,16 +22,16 @@ from mcore_compat.base.errors import UsageError
 __all__ = ["place"]
 
 
-def tested(name: str, mcore: str, te: str, torch: str) -> CellRecord:
+def published(name: str, mcore: str, te: str, torch: str) -> CellRecord:
     pins = {**PINS, "megatron-core": mcore, "transformer-engine": te, "torch": torch}
     return replace(record(pins), name=f"compat-{name}")
 
 
 CELLS = (
-    tested("0.14-modelopt0.41", "0.14.0", "2.7.0", "2.8.0"),
-    tested("0.16-modelopt0.41-te2.7-torch2.8", "0.16.1", "2.7.0", "2.8.0"),
-    tested("0.16-modelopt0.41", "0.16.1", "2.11.0", "2.9.1"),
-    tested("0.17-modelopt0.41", "0.17.1", "2.9.0", "2.9.1"),
+    published("0.14-modelopt0.41", "0.14.0", "2.7.0", "2.8.0"),
+    published("0.16-modelopt0.41-te2.7-torch2.8", "0.16.1", "2.7.0", "2.8.0"),
+    published("0.16-modelopt0.41", "0.16.1", "2.11.0", "2.9.1"),
+    published("0.17-modelopt0.41", "0.17.1", "2.9.0", "2.9.1"),
 )
 
 
