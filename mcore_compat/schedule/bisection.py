@@ -26,7 +26,8 @@ from mcore_compat.index import package_index
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence, store, suite_checks, verdict
+from mcore_compat.results import citation, evidence, store, suite_checks, verdict
+from mcore_compat.results.citation import Citation
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
@@ -57,7 +58,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(data: dict[str, Any], form: str) -> None:
-    print(files.dump_json(data) if form == "json" else render("bisection.txt", **data), end="")
+    if form == "json":
+        print(files.dump_json(data), end="")
+        return
+    cited = citation.line(citation.of_data(row) for row in data.get("results", ()))
+    print(render("bisection.txt", **data, cited=cited), end="")
 
 
 def asked_for(text: str, workspace: Workspace) -> str:
@@ -229,8 +234,21 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         "not_looked_at": lines.skipped(line, last, first),
         "ran": result.ran,
         "answer": words,
+        "results": [c.data() for c in _citations(line, result, here)],
         "failure": _failure(result.seen[bad], here),
     }
+
+
+def _citations(line: ReleaseLine, result: SearchResult, here: Context) -> list[Citation]:
+    """The results that the answer is from, those of its two ends first."""
+    first = (result.answer.last, result.answer.first)
+    cited = []
+    for place in dict.fromkeys((*first, *sorted(result.seen))):
+        cell, device = line.points[place].cell.name, machine.device_class()
+        path = evidence.path_of(cell, device, here.workspace.results)
+        if place in result.seen and path.exists():
+            cited.append(citation.of_result(store.load(path, whole=False), here.workspace.results))
+    return cited
 
 
 def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 The file is one object; a key that is added is a minor version of `schema`, one that is gone or
 means something else a major one.
 
-- `schema`: `"1.4.0"`. `answer`: `go`, `go with changes` or `no`, for the `profile` (`name`,
+- `schema`: `"1.5.0"`. `answer`: `go`, `go with changes` or `no`, for the `profile` (`name`,
   `features`, `families` and `formats`, empty: all that a release has). `device_class`: `host` or
   `gpu`.
 - `from`, `to`: `cell`, `pins` by axis, `cuda` (the major version), `state` (`fresh`, `untested`, or
@@ -42,6 +42,7 @@ means something else a major one.
   the megatron-core of TO, the one that loses least: `cell`, `pins`, `unlike_to` (axes), `steps`,
   `cuda`, `checkpoints`, `lost` (in words, empty where it keeps all), `open` (what its results do
   not have).
+- `results`: what it is from: `cell`, `device_class`, `taken` (the day), `path`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ from mcore_compat.upgrade.interfaces import Interface
 from mcore_compat.upgrade.losses import Loss
 from mcore_compat.upgrade.sides import Side
 
-VERSION = "1.4.0"
+VERSION = "1.5.0"
 
 
 def text(answer: UpgradeAnswer) -> str:
@@ -98,6 +99,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
         "interfaces": {interface.package: _interface(interface) for interface in answer.interfaces},
         "numbers": numbers and _row(numbers, counts=None, values="values_differ", shapes="tensors"),
         "alternatives": [_row(cell, moved="unlike_to") for cell in answer.alternatives],
+        "results": [citation.data() for citation in answer.citations],
     }
 
 

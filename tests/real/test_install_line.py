@@ -46,7 +46,7 @@ from megatron.core.inference.modelopt_support.gpt.model_specs import get_gpt_lay
 get_gpt_layer_with_transformer_engine_spec(), get_gpt_layer_modelopt_spec()
 """
 OF_PIP = {"pip", "setuptools", "wheel", "pybind11", "ninja", "packaging"}
-"""What is there, or is installed to build with, and is not pinned where nothing under test has it."""
+"""What is there, or is installed to build with, and pinned only where something needs it."""
 
 HERE = Workspace(ROOT)
 
