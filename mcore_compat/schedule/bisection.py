@@ -20,7 +20,8 @@ from mcore_compat.core.outcomes import FEATURES, CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import evidence, store, suite_checks, verdict
+from mcore_compat.results import citation, evidence, store, suite_checks, verdict
+from mcore_compat.results.citation import Citation
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
@@ -69,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(data: dict[str, Any], form: str) -> None:
-    print(files.dump_json(data) if form == "json" else render("bisection.txt", **data), end="")
+    if form == "json":
+        print(files.dump_json(data), end="")
+        return
+    cited = citation.line(citation.of_data(row) for row in data.get("results", ()))
+    print(render("bisection.txt", **data, cited=cited), end="")
 
 
 def asked_for(text: str, workspace: Workspace) -> str:
@@ -216,6 +221,7 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         "not_looked_at": release_line.skipped(line, last, first),
         "ran": result.ran,
         "answer": words,
+        "results": [c.data() for c in _citations(line, result, here)],
         "failure": _failure(result.seen[bad], here),
     }
 
@@ -229,6 +235,18 @@ def _tell_apart(line: ReleaseLine, last: int, first: int) -> str:
     ends = (last, first) if not line.fixed else (first, last)
     good, bad = (line.points[place].cell.name.removeprefix(PREFIX) for place in ends)
     return f"bisect --good {good} --bad {bad}"
+
+
+def _citations(line: ReleaseLine, result: SearchResult, here: Context) -> list[Citation]:
+    """The results that the answer is from, those of its two ends first."""
+    first = (result.answer.last, result.answer.first)
+    cited = []
+    for place in dict.fromkeys((*first, *sorted(result.seen))):
+        cell, device = line.points[place].cell.name, machine.device_class()
+        path = evidence.path_of(cell, device, here.workspace.results)
+        if place in result.seen and path.exists():
+            cited.append(citation.of_result(store.load(path, whole=False), here.workspace.results))
+    return cited
 
 
 def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict[str, Any]:
