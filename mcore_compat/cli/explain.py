@@ -1,6 +1,8 @@
 """Explain why a cell fails: each cause, whether it is declared, and over which versions it was
 seen. With --error: what is known of an error message, a traceback or a log. Runs nothing."""
 
+from __future__ import annotations
+
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
