@@ -16,7 +16,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import PREFIX
-from mcore_compat.core.outcomes import FEATURES, CellOutcome
+from mcore_compat.core.outcomes import FAILURES, FEATURES, CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
@@ -259,7 +259,7 @@ def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict
         "bad": bad,
         "held": dict(line.held),
         "moving": line.moving,
-        "notes": line.notes,
+        "notes": (*line.notes, *line.standing),
         "points": _points(line, seen),
     }
 
@@ -289,6 +289,7 @@ def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
         return {**head, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
     others = {other.cell: other for other in stored(here.workspace)} | {e.cell: e}
+    fails = check.outcome in FAILURES  # under a condition it works: of that there are no rules
     texts = sorted((here.workspace.reports / issue_drafts.FOLDER).glob(f"*-{key}.md"))
     return {
         **head,
@@ -297,6 +298,7 @@ def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
         "frame": check.failure.frame,
         "fingerprint": key,
         "gpu_independent": check.failure.gpu_independent,
-        "rules": explanation.lines(explanation.of_failure(others.values(), key)),
+        "works_with": check.condition,
+        "rules": explanation.lines(explanation.of_failure(others.values(), key)) if fails else [],
         "text_for_upstream": files.shown(texts[0]) if texts else None,
     }
