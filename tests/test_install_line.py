@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from mcore_compat.analysis import install_line
 from mcore_compat.analysis.install_line import FILE, InstallLine
-from mcore_compat.core.matrix import Undeclared
+from mcore_compat.core.matrix import SourceOnly, Undeclared
 
 OLD = {
     "causal-conv1d": "1.5.2",
@@ -72,8 +73,18 @@ def test_what_one_family_alone_needs_is_left_out_for_others() -> None:
 
 
 def test_flash_attn_is_built_only_where_the_extension_requires_it() -> None:
-    assert "flash-attn" in line(OLD).built
-    assert "flash-attn" not in line(NEW).built
+    rules = [
+        SourceOnly(package="transformer-engine-torch", when=when, requires=requires)
+        for when, requires in (
+            (SpecifierSet("<1.12"), ("torch", "flash-attn<=2.6.3")),
+            (SpecifierSet(">=1.12"), ("torch",)),
+        )
+    ]
+    rules.append(SourceOnly(package="flash-attn", when=SpecifierSet(">=2"), requires=("torch",)))
+    facts = snapshot.installs()
+    facts = replace(facts, matrix=replace(facts.matrix, source_only=tuple(rules)))
+    assert facts.line(OLD, "3.11").built == ("flash-attn", "transformer-engine-torch")
+    assert facts.line(NEW, "3.12").built == ("transformer-engine-torch",)
 
 
 def test_an_extra_is_asked_for_where_there_is_one() -> None:
