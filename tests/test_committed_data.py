@@ -28,6 +28,7 @@ from mcore_compat.analysis import (
     recommend,
 )
 from mcore_compat.analysis.error_search import ErrorSearch
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.analysis.published import Compatibility
 from mcore_compat.api import definitions, interface_index, packages
@@ -215,9 +216,9 @@ def test_the_examples_of_the_library_hold() -> None:
 def test_what_is_to_be_installed_is_what_the_constraints_say(known: Compatibility) -> None:
     """megatron-core asks for TE in an extra alone: who does not name it gets none."""
     advice = recommend.advise((), known.cells)
-    lines = recommend.lines(
-        advice, HERE.reports / csv_and_constraints.CONSTRAINTS, len(advice.cells)
-    )
+    facts = InstallFacts(matrix=matrix.load(HERE.matrix), releases=releases.load(HERE.releases))
+    folder = HERE.reports / csv_and_constraints.CONSTRAINTS
+    lines = recommend.lines(advice, folder, facts, len(advice.cells))
     installs = [line.split() for line in lines if line.startswith("  pip install ")]
     assert len(installs) == len(advice.cells)
     for words in installs:

@@ -122,7 +122,8 @@ def test_the_line_alone_gives_the_tested_environment(name: str, folder: Path) ->
     uv = context.find_uv()
     base = interpreters.find(series, processes.run, uv)
     environment = folder / "env"
-    subprocess.run([base, "-m", "venv", environment], check=True, timeout=120)
+    made = [uv, "venv", "--quiet", "--seed", "--python", base, environment]
+    subprocess.run(made, check=True, timeout=300)
     python = environment / "bin" / "python"
 
     ours = f"{sys.executable} -m mcore_compat.cli doctor {profile} --python {python}"
