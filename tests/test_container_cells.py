@@ -108,7 +108,10 @@ def test_an_upgrade_takes_a_container_for_each_end(
         ([*ARGV[1:], "--from-container", "pytorch:25.06"], "FROM is said twice"),
         ([*ARGV[1:], "--to-container", "pytorch:25.06"], "TO is said twice"),
         ([*ARGV[1:], "--installed", "mcore 0.16"], "--installed: neither"),
-        (["--from-container", "pytorch:25.60", TO.name], "nothing is known; the nearest"),
+        (
+            ["--from-container", "pytorch:25.60", TO.name],
+            "unknown image nvidia/pytorch:25.60; the nearest",
+        ),
         (["--from-container", "pytorch:25.06", "--to-container", "pytorch:25.05"], "same cell"),
     ],
 )

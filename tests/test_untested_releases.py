@@ -100,7 +100,7 @@ def test_recommend_says_what_is_known_and_advises_none_of_it(
     assert f"RuntimeError: no such thing (cause {FINGERPRINT})" in out
     assert f"about a minute tells: nox -s {NAMES[0]} -- --te-extension stand-in\n" in out
     assert not [line for line in out.splitlines() if "pip install" in line and "0.17" in line]
-    assert out.splitlines()[-1].startswith("evidence: ")
+    assert out.splitlines()[-1].startswith("result: ")
 
 
 @pytest.mark.usefixtures("published")

@@ -21,7 +21,7 @@ from mcore_compat.core.workspace import CARRIED, VARIABLE, Workspace
 from mcore_compat.run.check_sets import EXCHANGE, MAIN, ON_A_GPU
 from mcore_compat.run.context import find_uv
 
-MOST = 7_000_000
+MOST = 8_000_000
 """Bytes of the wheel."""
 
 OLDER, CELL = "compat-0.11-modelopt0.25-te2.4-torch2.6", "compat-0.16-modelopt0.41"
