@@ -152,7 +152,8 @@ def test_a_condition_counts_as_a_failure_where_that_is_asked(
     assert "works there under a condition, which --defaults counts" in capsys.readouterr().err
     assert bisect("--defaults") == 0
     said = capsys.readouterr().out
-    assert "changes at stack TE 2.9.0, torch 2.9.1" in said
+    assert "changes at stack TE 2.9.0, torch 2.9.1: works at " in said
+    assert "works only under a condition at TE 2.9.0" in said
     assert f"  works with: {CONDITION}" in said
 
 

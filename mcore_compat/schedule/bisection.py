@@ -16,7 +16,7 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import PREFIX
-from mcore_compat.core.outcomes import FAILURES, FEATURES, CellOutcome
+from mcore_compat.core.outcomes import FAILURES, FEATURES, CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
@@ -197,6 +197,10 @@ def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellStatus:
     return state
 
 
+CONDITION = "works only under a condition"
+"""What is bad where a condition counts as a failure."""
+
+
 def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context) -> dict[str, Any]:
     """The answer with all that it rests on, as plain data."""
     last, first = result.answer.last, result.answer.first
@@ -207,6 +211,7 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         check,
         axis=line.axis,
         fixed=line.fixed,
+        broken=CONDITION if result.seen[bad].outcome == CheckOutcome.WORKS_WITH else "broken",
         unrun=result.unrun,
     )
     return {
