@@ -164,10 +164,11 @@ class TestOwnRun:
     ) -> None:
         shown = played.ended["own: shown"]
         assert (shown.code, shown.err) == (0, "")
-        own, cited = shown.out.splitlines()[-2:]
+        *_, own, results = shown.out.splitlines()
         assert own.startswith("this machine's own run of 20")
         assert ": same as published on 20" in own
-        assert cited.startswith("results: ")
+        assert results.startswith("results: ")
+        assert results.count("/main.host.json") == 2, "the published one, and this machine's"
 
     def test_of_what_is_not_published_the_own_run_is_shown_and_explained(
         self, played: Played
