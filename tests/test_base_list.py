@@ -122,7 +122,7 @@ def test_a_bad_plan_is_told(tmp_path: Path, text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--check"], "--check: say of which --plan"), ([], "name a cell, or a --plan")],
+    [(["--check"], "--check: needs a plan; add --plan FILE"), ([], "no cells; name a cell")],
 )
 def test_words_that_say_too_little_are_refused(
     capsys: pytest.CaptureFixture[str], words: list[str], said: str

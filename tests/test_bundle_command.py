@@ -121,10 +121,10 @@ def test_sizes(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--part-size", "lots"], '"lots" is no size'),
+        (["--part-size", "lots"], 'invalid size "lots"'),
         (["--part-size", "10K"], "at least 1M"),
-        (["--output", "a.zip"], "ends in .tar"),
-        (["compat-0.16-modelopt0.42"], "--output: say where"),
+        (["--output", "a.zip"], "does not end in .tar"),
+        (["compat-0.16-modelopt0.42"], "--output: required"),
         (["--without", "torch,nvida-*"], 'has no "nvida-*"; did you mean'),
     ],
 )

@@ -208,7 +208,11 @@ def test_one_that_is_there_is_taken_and_nothing_else_is_overwritten(
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("12.4.1", 'did you mean "12.4"'), ("twelve", "is no version of CUDA"), ("12", "e.g. 12.4")],
+    [
+        ("12.4.1", 'did you mean "12.4"'),
+        ("twelve", 'invalid version "twelve"'),
+        ("12", "e.g. 12.4"),
+    ],
 )
 def test_a_wrong_version_is_one_line(
     word: str, said: str, capsys: pytest.CaptureFixture[str]

@@ -77,7 +77,7 @@ def test_with_a_gpu_a_whole_run_has_all_parts_but_not_a_run_of_some_checks(
     ("words", "why"),
     [
         (["compat-0.99-modelopt0.41"], "0.99"),
-        *((["--limit", limit], "--limit: a time limit") for limit in ("0", "nan", "inf")),
+        *((["--limit", limit], "--limit: must be a number") for limit in ("0", "nan", "inf")),
     ],
 )
 def test_a_wrong_name_or_limit_runs_nothing(

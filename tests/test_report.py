@@ -207,7 +207,7 @@ def test_results_that_vanished_are_not_published_as_none(
     place = snapshot.workspace_in(tmp_path, monkeypatch)
     place.verdicts.parent.mkdir(parents=True, exist_ok=True)
     place.verdicts.write_text('{"verdicts": {"compat-0.16-modelopt0.41": {"host": "partial"}}}')
-    with pytest.raises(InfrastructureError, match="has no result, and some are published"):
+    with pytest.raises(InfrastructureError, match="has no results, but verdicts are published"):
         publication.collect()
     place.verdicts.unlink()
     assert publication.collect().results == ()

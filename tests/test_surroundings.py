@@ -70,10 +70,10 @@ FULL = "mcore-compat: standard output: File too large\n"
         (
             "mkdir gone; cd gone; rmdir ../gone; $P list",
             3,
-            "mcore-compat: the working directory is gone (No such file or directory); go to one "
-            "that is there\n",
+            "mcore-compat: the working directory was removed (No such file or directory); change "
+            "to another one\n",
         ),
-        ("$P list --workspace ''", 2, "mcore-compat: list: --workspace is empty: say which\n"),
+        ("$P list --workspace ''", 2, "mcore-compat: list: --workspace is empty; give a value\n"),
     ],
 )
 def test_streams_and_folders_that_are_not_there(
@@ -102,15 +102,15 @@ def test_escaped_json_is_still_that_json(space: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"MCORE_COMPAT_HOME": "{file}"}, "MCORE_COMPAT_HOME: {file} is a file, and no folder"),
-        ({"MCORE_COMPAT_HOME": "{file}/x"}, "MCORE_COMPAT_HOME: {file} is a file, and no folder"),
+        ({"MCORE_COMPAT_HOME": "{file}"}, "MCORE_COMPAT_HOME: {file} is a file, not a folder"),
+        ({"MCORE_COMPAT_HOME": "{file}/x"}, "MCORE_COMPAT_HOME: {file} is a file, not a folder"),
         (
             {"MCORE_COMPAT_HOME": None, "XDG_CACHE_HOME": "{file}"},
-            "XDG_CACHE_HOME: {file} is a file, and no folder",
+            "XDG_CACHE_HOME: {file} is a file, not a folder",
         ),
         (
             {"MCORE_COMPAT_HOME": None, "XDG_CACHE_HOME": None, "HOME": "{file}"},
-            "HOME: {file} is a file, and no folder",
+            "HOME: {file} is a file, not a folder",
         ),
         (
             {"MCORE_COMPAT_HOME": "~nobody-of-this-name/x"},

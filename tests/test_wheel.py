@@ -25,9 +25,7 @@ MOST = 8_000_000
 """Bytes of the wheel."""
 
 OLDER, CELL = "compat-0.11-modelopt0.25-te2.4-torch2.6", "compat-0.16-modelopt0.41"
-DATE = re.compile(
-    r"mcore-compat: from the results up to (\d{4}-\d\d-\d\d) that came with this .*\n"
-)
+DATE = re.compile(r"mcore-compat: using the results up to (\d{4}-\d\d-\d\d) in this package; .*\n")
 ONLY_READ = (
     "mcore-compat: this folder is not a workspace, and the package's snapshot is read-only; make "
     "one: mcore-compat init FOLDER, or name one: --workspace FOLDER\n"

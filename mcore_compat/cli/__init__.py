@@ -10,7 +10,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code and prints errors as one line each."""
     patient = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
-        if patient:  # who presses Ctrl-C now sees no traceback of an import: nothing has begun
+        if patient:  # Ctrl-C during imports prints no traceback: nothing has begun
             signal.signal(signal.SIGINT, signal.SIG_DFL)
     except ValueError:  # not in the main thread: its owner has the signals
         patient = False

@@ -1,5 +1,5 @@
-"""The life of a name of megatron-core, modelopt or transformer_engine: the release that it came
-with, what changed in its signature, where it went. Read from the releases' sources."""
+"""Show the history of a name of megatron-core, modelopt or transformer_engine: the release that
+added it, changes of its signature, and where it moved. Read from the sources of the releases."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -17,13 +17,11 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="a dotted name, or the end of one: TransformerConfig, parallel_state.get_rank",
     )
-    parser.add_argument(
-        "--all", action="store_true", help="whole signatures, and all that are called so"
-    )
+    parser.add_argument("--all", action="store_true", help="whole signatures, and all matches")
 
 
 def call(args: Namespace) -> int:
-    """Print the life of each name that is meant; 0."""
+    """Print the history of each matching name; 0."""
     place = workspace.find()
     indexes = [interface_index.load(p, place.interfaces) for p in packages.PACKAGES]
     found = [(index, *where) for index in indexes for where in lives.find(index, args.name)]
@@ -36,5 +34,5 @@ def call(args: Namespace) -> int:
         for line in name_report.lines(lives.life(index, module, name), every=args.all):
             print(line)
     if len(shown) < len(found):
-        print(f"and {len(found) - len(shown)} more of this name; --all shows them")
+        print(f"and {len(found) - len(shown)} more matches; --all shows them")
     return 0

@@ -1,4 +1,4 @@
-"""Build one wheel that a cell needs, if it is not there."""
+"""Build one wheel that a cell needs, unless the wheelhouse has it."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -17,11 +17,15 @@ from mcore_compat.run.context import context
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     options.cell(parser)
-    parser.add_argument("package", metavar="PACKAGE", help="e.g. transformer-engine-torch")
+    parser.add_argument(
+        "package",
+        metavar="PACKAGE",
+        help="a package of the cell without wheels, e.g. transformer-engine-torch",
+    )
 
 
 def call(args: Namespace) -> int:
-    """Build it; 0 also where it cannot be built: to tell that is the cell's."""
+    """Build it; 0 also if it cannot be built, which the cell's own run reports."""
     here = context()
     cell = pipeline.chosen(args.cell, here)
     lock = pipeline.lock_of(cell, here)

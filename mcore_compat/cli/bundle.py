@@ -1,5 +1,5 @@
 """Pack cells for a machine without a network: their wheels, the suite, and a script that installs
-and runs them there; `collect` takes back what that showed."""
+and runs them there. `collect` stores the results of these runs here."""
 
 from __future__ import annotations
 
@@ -21,58 +21,70 @@ from mcore_compat.run.context import Context, context
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEAST = 1 << 20
-"""Bytes of a part, at least: below that, nobody wants to carry them."""
+"""The minimum size of a part, in bytes."""
 
 MOST = 1 << 60
-"""Beyond, no file system has a file."""
+"""The maximum size of a part, in bytes: no file system has larger files."""
 
-ANSWERS = "0 done; with --check 1 where something is missing"
+ANSWERS = "0 done, 1 something is missing (with --check)"
 
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     options.cell(parser, "cells", nargs="*")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: CELL.tar")
-    parser.add_argument("--part-size", metavar="SIZE", help="in parts of this size, e.g. 2G")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the bundle (default: CELL.tar)"
+    )
+    parser.add_argument(
+        "--part-size", metavar="SIZE", help="split the bundle into parts of this size, e.g. 2G"
+    )
     parser.add_argument(
         "--without",
         metavar="NAMES",
-        help="what the other machine brings, comma-separated, globs: torch,nvidia-*",
+        help="leave out packages that the other machine has, comma-separated globs: torch,nvidia-*",
     )
     parser.add_argument(
         "--base-list",
         type=Path,
         metavar="FREEZE",
-        help="what the other machine's Python has, by its pip freeze: only the rest travels",
+        help="output of pip freeze on the other machine: pack only what it lacks",
     )
     parser.add_argument(
         "--gpu-arch",
         metavar="ARCH",
-        help="the other machine's GPU, e.g. sm_90: kernels are compiled for it, by nvcc of torch's "
-        "CUDA on this machine",
+        help="the other machine's GPU, e.g. sm_90: compile kernels for it here, with "
+        "the nvcc of torch's CUDA version",
     )
     parser.add_argument(
         "--only-arch",
         action="store_true",
-        help="TE keeps the GPU code of --gpu-arch alone: a tenth to carry, and the results say so",
+        help="keep only TE's GPU code for --gpu-arch: a tenth of the size; the results say so",
     )
     parser.add_argument(
-        "--build-limit", type=float, metavar="SECONDS", help="for each wheel that is built (3600)"
+        "--build-limit",
+        type=float,
+        metavar="SECONDS",
+        help="time limit of each wheel's build (default: 3600)",
     )
-    parser.add_argument("--plan", type=Path, metavar="FILE", help="all of this in a TOML file")
     parser.add_argument(
-        "--check", action="store_true", help="with --plan: only say what is missing; 1 where it is"
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="read these options and the cells from a TOML file",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="with --plan: build nothing, only list what is missing"
     )
 
 
 def call(args: Namespace) -> int:
-    """Write a bundle of cells; with `--check` 1 where something is missing for it."""
+    """Write a bundle of cells; with `--check` 1 if something is missing for it."""
     if args.plan:
         _take_plan(args)
     elif args.check:
-        raise UsageError("--check: say of which --plan")
+        raise UsageError("--check: needs a plan; add --plan FILE")
     if not args.cells:
-        raise UsageError("bundle: name a cell, or a --plan")
+        raise UsageError("bundle: no cells; name a cell, or a plan with --plan FILE")
     if args.build_limit is not None:
         os.environ[build_folder.LIMIT] = str(
             build_folder.seconds(str(args.build_limit), "--build-limit")
@@ -94,7 +106,7 @@ def call(args: Namespace) -> int:
         return _check(choices, target, here)
     entries = packing.bundle_files(choices, here)
     if args.plan and not _outdated(entries, target):
-        print(f"nothing to do: {target.name} is made of today's locks, wheels and suite")
+        print(f"nothing to do: {target.name} has the current locks, wheels and suite")
         return 0
     saved = archive.save(entries, target, size)
     for path in saved.files:
@@ -105,7 +117,7 @@ def call(args: Namespace) -> int:
 
 
 def _take_plan(args: Namespace) -> None:
-    """Take what a plan says, where the command line does not say it."""
+    """Take from a plan what the command line leaves open."""
     plan = plan_file.read(args.plan, workspace.find().root)
     args.cells = args.cells or list(map(full_name, plan.cells))
     for name in ("output", "base_list", "gpu_arch", "part_size"):
@@ -115,10 +127,10 @@ def _take_plan(args: Namespace) -> None:
 
 def _target(output: Path | None, names: Sequence[str]) -> Path:
     if output is None and len(names) > 1:
-        raise UsageError("--output: say where a bundle of several cells goes, e.g. cells.tar")
+        raise UsageError("--output: required for a bundle of several cells, e.g. cells.tar")
     target = (output or Path(f"{names[0]}.tar")).absolute()
     if target.suffix != ".tar":
-        raise UsageError(f"--output: the name of a bundle ends in .tar, not {target.name}")
+        raise UsageError(f"--output: {target.name} does not end in .tar, as a bundle must")
     return target
 
 
@@ -126,16 +138,16 @@ def size_of(text: str) -> int:
     """Bytes of `2G`, `500M`, `1.5G`.
 
     Raises:
-        UsageError: it is not a size, or too small a one.
+        UsageError: it is not a size, or out of range.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise UsageError(f'--part-size: "{text}" is no size; write e.g. 500M or 2G')
+        raise UsageError(f'--part-size: invalid size "{text}"; write e.g. 500M or 2G')
     size = float(match[1]) * SIZES[match[2].upper()]
     if size < LEAST:
-        raise UsageError("--part-size: a part has at least 1M")
+        raise UsageError("--part-size: must be at least 1M")
     if size > MOST:
-        raise UsageError("--part-size: no file is that large; leave it out for one file")
+        raise UsageError("--part-size: larger than any file can be; leave it out for one file")
     return int(size)
 
 
@@ -145,7 +157,7 @@ def patterns_of(text: str) -> tuple[str, ...]:
 
 
 def _check(choices: Mapping[str, PackingOptions], target: Path, here: Context) -> int:
-    """Say what is missing; 1 where something is."""
+    """Print what is missing; 1 if something is."""
     arch = next(iter(choices.values())).gpu_arch
     missing = [*dict.fromkeys(plan_file.missing([*choices], arch, here))]
     missing = missing or _outdated(packing.bundle_files(choices, here), target)

@@ -1,5 +1,5 @@
-"""Take back what a bundle's runs showed on another machine: each file is verified, then stored
-beside the results of this one."""
+"""Store the results of a bundle's runs on another machine: verify each file, then store it beside
+the results of this machine."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -7,17 +7,21 @@ from pathlib import Path
 from mcore_compat.offline.collection import take_back
 from mcore_compat.run.context import context
 
-ANSWERS = "0 all were taken, whatever they show"
+ANSWERS = "0 all results are stored, whatever their outcome"
 
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="FILE|FOLDER", help="evidence, or what holds it"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="results, or a folder with results",
     )
 
 
 def call(args: Namespace) -> int:
-    """Take results back; 0 where all were taken, whatever they show."""
+    """Verify and store results; 0 if all are stored."""
     take_back(args.paths, context().workspace)
     return 0

@@ -1,4 +1,5 @@
-"""Run the cells off the default stacks that tell most, as many as the time allows."""
+"""Run the untested TE and torch combinations most likely to change an answer, within a time
+budget."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -11,16 +12,22 @@ def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     budget = exploration_run.minutes_of
     parser.add_argument(
-        "--budget", type=budget, default="60m", metavar="TIME", help="e.g. 90m or 2h (60m)"
+        "--budget",
+        type=budget,
+        default="60m",
+        metavar="TIME",
+        help="time to spend, e.g. 90m or 2h (default: 60m)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and why")
-    parser.add_argument("--offline", action="store_true", help="never ask the index")
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and why")
+    parser.add_argument(
+        "--offline", action="store_true", help="use cached data of the package index only"
+    )
     options.te_extension(parser)
     options.jobs(parser)
 
 
 def call(args: Namespace) -> int:
-    """Run them, or print which would be; 0, whatever they come to."""
+    """Run them, or print which would run; 0, whatever their outcome."""
     here = context(args.te_extension)
     if args.dry_run:
         possible = exploration_run.installable(here, args.jobs, offline=args.offline)
@@ -28,5 +35,5 @@ def call(args: Namespace) -> int:
         print(view.description(), end="")
         return 0
     names = exploration_run.run(here, minutes=args.budget, jobs=args.jobs, offline=args.offline)
-    print(f"{len(names)} cells were run: {', '.join(names) or 'none'}")
+    print(f"ran {len(names)} cells: {', '.join(names) or 'none'}")
     return 0

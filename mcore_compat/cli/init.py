@@ -1,5 +1,5 @@
-"""Make a workspace: a folder with matrix, locks and results as they came with this package.
-Cells run there, and their results are kept there, without a clone of the project."""
+"""Create a workspace: a folder with the matrix, locks and results of this package. Cells can run
+there, and their results are stored there, without a clone of the project."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -9,12 +9,16 @@ from mcore_compat.core import workspace
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new, or without constraints/")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a new folder, or one without constraints/"
+    )
 
 
 def call(args: Namespace) -> int:
-    """Make it; 0."""
+    """Create it; 0."""
     place = workspace.make(args.folder)
-    print(f"{args.folder} is a workspace, with all that is known so far; in it: mcore-compat list")
+    print(
+        f"created the workspace {args.folder} with all published results; in it: mcore-compat list"
+    )
     print(f"or from anywhere: mcore-compat list --workspace {place.root}")
     return 0

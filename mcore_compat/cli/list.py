@@ -1,4 +1,4 @@
-"""List the cells of the matrix, the newest first, one line each, with the last verdict."""
+"""List the cells of the matrix, newest first, one line each: its latest verdict and its stack."""
 
 from argparse import Namespace
 

@@ -1,5 +1,5 @@
-"""(Re)make the locks of cells: every package of the cell, pinned with hashes. Without names, of all
-cells that have one, on the stack that each has."""
+"""Create the locks of cells, or update them: every package of a cell, pinned with hashes. Without
+names it updates all existing locks, each on the stack it has."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -10,21 +10,23 @@ from mcore_compat.resolve.resolution import Unresolvable
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
 
-ANSWERS = "0 all are made, 1 some cannot be resolved"
+ANSWERS = "0 all are locked, 1 some cannot be resolved"
 
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    options.cell(parser, "cells", nargs="*", help=f"{options.CELL}; default: all with a lock")
+    options.cell(parser, "cells", nargs="*", help=f"{options.CELL} (default: all with a lock)")
 
 
 def call(args: Namespace) -> int:
-    """Make them; 1 where one cannot be resolved."""
+    """Create them; 1 if one cannot be resolved."""
     here = context()
     names = args.cells or sorted(path.stem for path in here.workspace.locks.glob("compat-*.txt"))
     if not names:
-        raise UsageError("lock: no cell has a lock here; name one, e.g. 0.16-modelopt0.41")
-    # All names first: a wrong one makes nothing.
+        raise UsageError(
+            "lock: there are no locks here to update; name a cell, e.g. 0.16-modelopt0.41"
+        )
+    # All names first, so that an invalid one leaves every lock as it is.
     cells = [combinations.named(name, here.matrix, here.releases) for name in names]
     code = 0
     for name, cell in zip(names, cells, strict=True):

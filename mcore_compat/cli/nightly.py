@@ -1,5 +1,6 @@
-"""Keep up with the index: refresh, join new series, lock and run what new releases touch, report,
-and say what they broke. Each step can be run alone, on several machines."""
+"""Check for new releases and test them: add new series to the matrix, lock and run the cells that a
+new release affects, write the report, and print what broke. Each step can run alone, so that
+several machines share the cells."""
 
 from __future__ import annotations
 
@@ -26,24 +27,31 @@ def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     options.jobs(parser)
     options.shard(parser)
-    parser.add_argument("--dry-run", action="store_true", help="write nothing; say what would run")
     parser.add_argument(
-        "--all-stale", dest="every", action="store_true", help="run all that is not fresh"
+        "--dry-run", action="store_true", help="write nothing; print what would run"
+    )
+    parser.add_argument(
+        "--all-stale",
+        dest="every",
+        action="store_true",
+        help="run all cells whose result is out of date",
     )
     options.choice(
         parser,
         "--step",
         ("prepare", "cells", "report"),
-        help="this one alone, for several machines",
+        help="run this step alone, to share the cells among machines",
     )
     parser.add_argument(
-        "--before", type=Path, metavar="FOLDER", help="earlier evidence to compare with"
+        "--before", type=Path, metavar="FOLDER", help="folder of earlier results to compare with"
     )
-    parser.add_argument("--list", action="store_true", help="only name the cells that would run")
+    parser.add_argument(
+        "--list", action="store_true", help="only print the names of the cells that would run"
+    )
 
 
 def call(args: Namespace) -> int:
-    """Do what a night does; 0 where no cell that ran fails as nobody expects."""
+    """Run the steps; 0 if no cell that ran has a new failure."""
     night = options.taken(nightly.NightOptions, args)
     nightly.check_folder(night.before)
     here = context()
@@ -58,8 +66,8 @@ def call(args: Namespace) -> int:
         here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
         new = refreshed.new
     names = nightly.to_run(here, new, night)
-    if not names:  # which is no failure: most nights bring nothing new
-        here.say("no cell is to run: nothing new touches one" + _of_shard(night))
+    if not names:  # the usual case: most nights bring nothing new
+        here.say("no cell to run: no new release affects one" + _of_shard(night))
     if args.list:
         print("\n".join(names), end="\n" if names else "")
         return 0
@@ -73,7 +81,7 @@ def call(args: Namespace) -> int:
 
 def _of_shard(night: nightly.NightOptions) -> str:
     shard = night.shard
-    return "" if shard == WHOLE else f" of the part {shard.number}/{shard.of}"
+    return "" if shard == WHOLE else f" of part {shard.number}/{shard.of}"
 
 
 def _run(
@@ -88,16 +96,16 @@ def _run(
     code = 0
     if night.does("cells") and names:
         jobs = job_options.here(night.jobs)
-        here = context()  # by the matrix as it is now written
+        here = context()  # reads the updated matrix
         result = nightly.run_cells(names, here, jobs)
         code = matrix_run.report(result, here, matrix_run.device_class(jobs))
     if night.does("report"):
-        if night.shard == WHOLE:  # a part of the evidence is no report
+        if night.shard == WHOLE:  # a report needs the results of all parts
             code = max(code, publication.write(say))
         now = cells.other_results(here.workspace.results)
-        before = nightly.earlier(night.before)  # with what this night has replaced
+        before = nightly.earlier(night.before)  # including results that this run replaced
         print("\n".join(nightly.summary(new, here.releases, now, before)))
         for left in nightly.settle(here, new):
             release = f"{left.package} {left.version}"
-            print(f"not all cells of {release} are run yet; the next night goes on")
+            print(f"some cells of {release} have not run yet; the next nightly run continues")
     return code

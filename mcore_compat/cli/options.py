@@ -1,4 +1,4 @@
-"""Options that several commands have, said once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ CELL = "a cell, e.g. 0.16-modelopt0.41"
 
 
 def cell(parser: ArgumentParser, name: str = "cell", **how: Any) -> None:
-    """A cell by its name, of which the first word may be left out; in `how` what argparse takes,
-    e.g. how many."""
+    """A cell by its name, with or without its prefix `compat-`; `how`: arguments for argparse."""
     parser.add_argument(name, **{"metavar": "CELL", "help": CELL, "type": full_name, **how})
 
 
 def containers(parser: ArgumentParser, origin: str, target: str) -> None:
-    """Two containers in the place of two cells, and what is installed into them."""
+    """Two containers instead of two cells, and what is installed into them."""
     for end, what in (("from", origin), ("to", target)):
         parser.add_argument(
             f"--{end}-container",
             metavar="IMAGE",
-            help=f"a container of NVIDIA's, {what}, e.g. pytorch:25.06",
+            help=f"an NVIDIA container, {what}, e.g. pytorch:25.06",
         )
     parser.add_argument(
         "--installed",
@@ -53,19 +52,19 @@ def further(parser: ArgumentParser) -> None:
         type=pins.further,
         default=[],
         metavar="PIN",
-        help="a further pin, e.g. 'transformers==4.57.*'; may be given several times",
+        help="pin another package, too, e.g. 'transformers==4.57.*'; repeatable",
     )
 
 
 def choice(parser: Any, option: str, choices: Sequence[str], **how: Any) -> None:
-    """One of a few words; into a parser, or a group of one."""
+    """An option with a few valid words, for a parser or a group of one."""
     parser.add_argument(
         option, **{"metavar": "|".join(choices), "type": one_of(option, choices), **how}
     )
 
 
 def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
-    """What takes one of a few words, and for any other raises UsageError with the nearest."""
+    """A parser of one of a few words; for any other it raises UsageError with the nearest."""
 
     def checked(word: str) -> str:
         if word not in choices:
@@ -76,14 +75,13 @@ def one_of(option: str, choices: Sequence[str]) -> Callable[[str], str]:
 
 
 MOST = 4096
-"""No number of these options means more: neither cells, nor jobs, nor GPUs."""
+"""The highest valid number of cells, jobs or GPUs."""
 
 
 def at_least(least: int, why: str) -> Callable[[str], int]:
-    """What takes a number, and for a smaller one raises UsageError: `why`; for one of which there
-    is no such number of anything, too."""
+    """A parser of a number from `least` to `MOST`; for others it raises UsageError with `why`."""
 
-    def number(word: str) -> int:  # what is none at all is refused by argparse, by this name
+    def number(word: str) -> int:  # argparse names this function for text that is not a number
         if int(word) < least:
             raise UsageError(why)
         if int(word) > MOST:
@@ -94,40 +92,40 @@ def at_least(least: int, why: str) -> Callable[[str], int]:
 
 
 def output(parser: ArgumentParser, what: str) -> None:
-    """A file of the user's that is written anew."""
+    """A file of the user's that is written, or overwritten."""
 
     def file(word: str) -> Path:
         path = Path(word)
         if path.is_dir():
             raise UsageError(f"--output: {word} is a folder; name a file")
         if path.exists() and not path.is_file():  # a device would become a file
-            raise UsageError(f"--output: {word} is no regular file; name another")
+            raise UsageError(f"--output: {word} is not a regular file; name another")
         if there := files.in_the_way(path):
-            raise UsageError(f"--output: {there} is a file, and no folder")
+            raise UsageError(f"--output: {there} is a file, not a folder")
         return path
 
     parser.add_argument("--output", type=file, metavar="FILE", help=what)
 
 
 def taken(kind: type[T], args: Namespace) -> T:
-    """What was asked, as a class whose fields are called as the options are."""
+    """The options as a class whose fields have the options' names."""
     return msgspec.convert(args, kind, from_attributes=True)
 
 
 def jobs(parser: ArgumentParser, default: int = 2, what: str = "cells") -> None:
-    """How many run at a time."""
+    """The number that runs at a time."""
     parser.add_argument(
         "--jobs",
         "-j",
         type=at_least(1, "-j: at least one must run at a time"),
         default=default,
         metavar="N",
-        help=f"{what} at a time ({default})",
+        help=f"run N {what} at a time (default: {default})",
     )
 
 
 def some_checks(parser: ArgumentParser, more: str = "") -> None:
-    """`--only` and `--limit`: which checks of the suite are asked, and for how long."""
+    """`--only` and `--limit`: which checks of the suite run, and for how long."""
 
     def words(text: str) -> str:
         if not text.replace(",", " ").strip():
@@ -138,7 +136,7 @@ def some_checks(parser: ArgumentParser, more: str = "") -> None:
         "--only",
         type=words,
         metavar="WORDS",
-        help=f"ids, kinds or families of checks, comma-separated; globs{more}",
+        help=f"run only these checks: ids, kinds or families, comma-separated, or globs{more}",
     )
     limit(parser)
 
@@ -148,24 +146,26 @@ def limit(parser: ArgumentParser) -> None:
 
     def seconds(word: str) -> float:
         if not 0 < float(word) < math.inf:
-            raise UsageError("--limit: a time limit must be more than 0 s, and a number")
+            raise UsageError("--limit: must be a number of seconds, more than 0 s")
         return float(word)
 
     parser.add_argument(
         "--limit",
         type=seconds,
         metavar="S",
-        help="most seconds a check may take (its own limit, or 120)",
+        help="time limit of each check in seconds (default: its own, or 120)",
     )
 
 
 def running(parser: ArgumentParser) -> None:
-    """How cells are run that are named."""
+    """How `run` and `compat` run cells."""
     parser.add_argument(
-        "--ranks", action="store_true", help="only the checks over two ranks: parallel sizes"
+        "--ranks", action="store_true", help="run only the checks over two ranks (parallel sizes)"
     )
     parser.add_argument(
-        "--gpu", action="store_true", help="only the GPU tier; with a GPU a whole run has both"
+        "--gpu",
+        action="store_true",
+        help="run only the GPU checks; on a machine with a GPU, all sets run by default",
     )
     te_extension(parser)
     profile(parser)
@@ -173,57 +173,65 @@ def running(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="the result takes the place of the published one in reports/results",
+        help="store the result in reports/results, instead of the published one",
     )
     some_checks(parser)
     parser.add_argument(
         "--base",
         metavar="PYTHON",
-        help="over the torch and TE that a Python has; current: this one",
+        help="use the torch and TE installed for this Python; current: the running one",
     )
 
 
 def te_extension(parser: ArgumentParser) -> None:
-    """Which torch extension of Transformer Engine."""
+    """The torch extension of Transformer Engine."""
     choice(
         parser,
         "--te-extension",
         ("real", "stand-in"),
-        help="Transformer Engine's torch extension: real is built where it is not there, stand-in "
-        "has no kernels and takes a second (real where it is built already)",
+        help="Transformer Engine's torch extension: real (built if necessary, in minutes) or a "
+        "stand-in without kernels (default: real if it is built already or a GPU is visible)",
     )
 
 
 def force(parser: ArgumentParser) -> None:
-    """Freshness does not count."""
-    parser.add_argument("--force", action="store_true", help="run although nothing changed")
+    """Run also what is up to date."""
+    parser.add_argument(
+        "--force", action="store_true", help="run again, also if the result is up to date"
+    )
 
 
 def shard(parser: ArgumentParser) -> None:
-    """One part of the cells."""
+    """A part of the cells."""
     from mcore_compat.schedule.survey import parse_shard
 
     parser.add_argument(
-        "--shard", type=parse_shard, metavar="K/N", default="1/1", help="one part of N, e.g. 2/8"
+        "--shard",
+        type=parse_shard,
+        metavar="K/N",
+        default="1/1",
+        help="run part K of N of the cells, e.g. 2/8",
     )
 
 
 def profile(parser: ArgumentParser) -> None:
-    """For whom a verdict is given."""
+    """The profile that a verdict is given for."""
     parser.add_argument(
         "--for",
         dest="profile",
         metavar="PROFILE",
         help="what you rely on: a profile of constraints/matrix.toml, FILE.toml:NAME, or features, "
-        "e.g. restore,quantize:fp8 (default)",
+        "e.g. restore,quantize:fp8 (default: the profile named default)",
     )
     parser.add_argument(
-        "--families", metavar="NAMES", help="only these families, e.g. gpt,mla-moe (all)"
+        "--families",
+        metavar="NAMES",
+        help="only these model families, e.g. gpt,mla-moe (default: all)",
     )
 
 
 def profile_of(args: Namespace) -> ProfileWords:
-    """What was asked of `profile`."""
+    """The words of the options of `profile`."""
     from mcore_compat.run.profile_words import ProfileWords
 
     return ProfileWords(args.profile, args.families)
@@ -235,10 +243,12 @@ def run_named(names: Sequence[str], args: Namespace) -> int:
     from mcore_compat.run.context import Options, context
 
     if args.publish and args.only:
-        raise UsageError("--publish: with --only nothing is stored, a part is no verdict")
+        raise UsageError(
+            "--publish: a run of some checks (--only) gives no verdict to publish; leave one out"
+        )
     parts = [part for part in ("ranks", "gpu") if getattr(args, part)]
     options = taken(Options, args)
-    if args.base:  # never fresh, so --force has nothing to add
+    if args.base:  # always runs, with or without --force
         from mcore_compat.offline.run_over_base import run_over_base
 
         return run_over_base(names, args.base, parts, options, context(profile=profile_of(args)))

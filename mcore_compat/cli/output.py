@@ -1,5 +1,5 @@
-"""Standard output and error as a command finds them: closed, full, or of an encoding that lacks
-what is printed."""
+"""Standard output and error that may be closed or full, or have an encoding that lacks a
+character."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ESCAPED = "mcore-compat-escaped"
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    r"""What an encoding lacks as `\uXXXX`: also where it stands in JSON that still means it."""
+    r"""A character that the encoding lacks, as `\uXXXX`, which JSON reads back."""
     assert isinstance(error, UnicodeEncodeError)
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     numbers = (units[at : at + 2].hex() for at in range(0, len(units), 2))
@@ -26,16 +26,16 @@ codecs.register_error(ESCAPED, _escaped)
 
 
 def prepare() -> None:
-    """Let every text be printed, and let no file that is opened be taken for a standard stream.
+    """Make every text printable; keep files that are opened later from becoming standard streams.
 
     Raises:
-        InfrastructureError: standard output is closed: nobody would see an answer.
+        InfrastructureError: standard output is closed.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # to the very end
     if sys.stdout is None:
@@ -46,10 +46,10 @@ def prepare() -> None:
 
 
 def finish() -> None:
-    """See that all was printed.
+    """Flush what was printed.
 
     Raises:
-        BrokenPipeError: who reads has enough.
+        BrokenPipeError: the reader closed the pipe.
         InfrastructureError: it could not be written.
     """
     try:
@@ -61,19 +61,19 @@ def finish() -> None:
 
 
 def abandon() -> None:
-    """Let go of what cannot be printed: Python would try again as it ends, and complain."""
+    """Discard what cannot be printed: else Python tries again at its exit, and reports an error."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
         except OSError:
-            with contextlib.suppress(OSError):  # a stand-in has no number
+            with contextlib.suppress(OSError):  # a replaced stream has no file number
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)
 
 
 def complain(line: str) -> None:
-    """Print an error; where standard error is full or nobody reads it, the exit code tells."""
+    """Print an error; if standard error cannot be written, the exit code alone says so."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)

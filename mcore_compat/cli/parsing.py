@@ -1,4 +1,4 @@
-"""A command line → the function of its command, and what was asked of it."""
+"""A command line → the function of its command, and its options."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from mcore_compat.core import workspace
 from mcore_compat.core.workspace import Workspace
 
 Call = Callable[[argparse.Namespace], int]
-"""What a command does; its exit code."""
+"""The function of a command; returns the exit code."""
 
 HELP = ("-h", "--help")
 
 HOMES = ("MCORE_COMPAT_HOME", "XDG_CACHE_HOME")
-"""What says where environments, wheels and logs are kept; else it is below HOME."""
+"""Variables that name the folder for environments, wheels and logs; the default is below HOME."""
 
 
 class Parser(argparse.ArgumentParser):
     """The options of one command; errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises UsageError; never prints the usage, nor ends the process."""
+        """Raise UsageError, without printing the usage or ending the process."""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}")
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        """A value as its type; one that is empty would be taken for one that was not given."""
+        """Convert a value; refuse an empty one, which would count as an option left out."""
         if not arg_string.strip():
             name = "/".join(action.option_strings) or action.metavar or action.dest
-            raise UsageError(f"{self.prog.rpartition(' ')[2]}: {name} is empty: say which")
+            raise UsageError(f"{self.prog.rpartition(' ')[2]}: {name} is empty; give a value")
         return super()._get_value(action, arg_string)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Print help; argparse's own passes over what cannot be printed."""
+        """Print help; argparse's own method ignores errors of output."""
         print(message, end="", file=file)
 
 
 def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
-    """What to call, and with what.
+    """The function to call and its arguments.
 
     Raises:
-        UsageError: a command, an option or a value that is none; names the nearest.
-        SystemExit: help was asked for, and is printed.
+        UsageError: unknown command or option, or an invalid value; names the nearest.
+        SystemExit: help was printed.
     """
     if not argv:
-        raise UsageError("a command is required; mcore-compat --help names them")
+        raise UsageError("a command is required; mcore-compat --help lists them")
     if argv[0] in HELP:
         print(registry.program_help())
         raise SystemExit(0)
@@ -65,7 +65,7 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
     args, rest = parser.parse_known_args(argv[1:])
     if rest:
         parser.error(_unknown(rest[0], parser))
-    if args.workspace is not None:  # for the processes that are started, too
+    if args.workspace is not None:  # child processes read it, too
         os.environ[workspace.VARIABLE] = os.path.abspath(args.workspace)
     place = workspace.find() if command.name != "init" else None
     if place and command.writes:
@@ -77,42 +77,42 @@ def parse(argv: Sequence[str]) -> tuple[Call, argparse.Namespace]:
 
 
 def _check_surroundings() -> None:
-    """See that there is a working directory, and may be a folder for what is kept.
+    """Check the working directory, and the folder for environments, wheels and logs.
 
     Raises:
         InfrastructureError: the working directory was removed.
-        UsageError: what a variable names as that folder can be none.
+        UsageError: a variable names something that cannot be that folder.
     """
     try:
         os.getcwd()
     except OSError as error:
-        why = f"the working directory is gone ({error.strerror}); go to one that is there"
+        why = f"the working directory was removed ({error.strerror}); change to another one"
         raise InfrastructureError(why) from None
     named = next((name for name in HOMES if os.environ.get(name)), "HOME")
     try:
         home = files.home()
         file = files.in_the_way(home / "kept")
-    except (OSError, RuntimeError) as error:  # a user who is none, links in a circle
+    except (OSError, RuntimeError) as error:  # an unknown user, a loop of links
         raise UsageError(f"{named}: {error}; name a folder in MCORE_COMPAT_HOME") from None
     if file:
-        raise UsageError(f"{named}: {file} is a file, and no folder")
+        raise UsageError(f"{named}: {file} is a file, not a folder")
 
 
 def _tell_date(snapshot: Workspace) -> None:
-    """Say on stderr of what date the answers are."""
+    """Print the date of the packaged results on stderr."""
     from mcore_compat.analysis import published  # not on the way to `nox -l`
 
     newest = max(cell.taken for cell in published.load(snapshot.published).cells)
     print(
-        f"mcore-compat: from the results up to {newest[:10]} that came with this package; newer "
-        "ones: --workspace CLONE",
+        f"mcore-compat: using the results up to {newest[:10]} in this package; for newer ones: "
+        "--workspace CLONE",
         file=sys.stderr,
     )
 
 
 def parser_of(command: Command, module: ModuleType) -> Parser:
-    """The parser of a command: its help is the docstring of its module, with what its exit codes
-    0 and 1 answer. Options of all commands are added here."""
+    """The parser of a command. Its help is the docstring of its module and the meaning of its exit
+    codes. Adds the options that all commands have."""
     parser = Parser(
         prog=f"mcore-compat {command.name}",
         description=module.__doc__,
@@ -124,7 +124,7 @@ def parser_of(command: Command, module: ModuleType) -> Parser:
     parser.add_argument(
         "--workspace",
         metavar="FOLDER",
-        help="where matrix, locks and results lie (here, else the snapshot in the package)",
+        help="folder with matrix, locks and results (default: here, else the data in the package)",
     )
     if hasattr(module, "add_options"):
         module.add_options(parser)
@@ -132,9 +132,9 @@ def parser_of(command: Command, module: ModuleType) -> Parser:
 
 
 def _unknown(word: str, parser: Parser) -> str:
-    """A word that the command has no use for, and the nearest option that it has."""
+    """The message for an unknown argument, with the nearest option."""
     if not word.startswith("-"):
-        return f'there is no use for "{word}"'
+        return f'unexpected argument "{word}"'
     option = word.partition("=")[0]
     options = [*HELP, *re.findall(r"--[a-z][a-z-]*", parser.format_usage())]
     return f'no such option "{option}"{nearest(option, options)}'

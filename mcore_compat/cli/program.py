@@ -1,4 +1,4 @@
-"""A command of `mcore-compat`, from its words to its exit code."""
+"""Runs a command of `mcore-compat`: from its arguments to its exit code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mcore_compat.base.errors import CompatError, InfrastructureError, Interrupt
 from mcore_compat.cli import output, parsing
 
 WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
-"""What the system says where something cannot be written."""
+"""Error numbers of failed writes."""
 
 
 class Ended(KeyboardInterrupt):
-    """By SIGTERM or Ctrl-C. Python ends itself by SIGINT, whatever it was told, where a plain
-    KeyboardInterrupt came in the middle of a text that was executed, as by a dataclass."""
+    """SIGTERM or Ctrl-C. After a plain KeyboardInterrupt inside `exec`, as in a dataclass, Python
+    ends itself by SIGINT, whatever exit code was set."""
 
 
 def _end(number: int, frame: object) -> None:
@@ -37,12 +37,12 @@ def run(argv: Sequence[str] | None) -> int:
         return _run(sys.argv[1:] if argv is None else argv)
     except CompatError as error:
         return _failed(error)
-    except BrokenPipeError:  # `| head`: who read has enough
+    except BrokenPipeError:  # `| head` closed the pipe
         return InfrastructureError.exit_code
     except OSError as error:
         return _failed(_told(error))
     except (MemoryError, RuntimeError) as error:
-        # Python's own words for what the system refused, as of a thread that it could not start.
+        # How Python reports exhausted resources, for instance a thread that could not start.
         why = exhaustion.line_of([f"{type(error).__name__}: {error}"])
         if why is None:
             raise
@@ -56,8 +56,8 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def _ignore_more(argv: Sequence[str] | None) -> None:
-    """Who interrupts again, out of impatience, would only see a traceback of what ends anyway.
-    Where `argv` is not this process's own, its owner goes on, and keeps the signals."""
+    """Ignore further signals: they would only print a traceback of a process that ends anyway. If
+    `argv` was given, the caller goes on and keeps its signal handlers."""
     if argv is None:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -76,10 +76,10 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _told(error: OSError) -> CompatError:
-    """What the system refused, of which file."""
+    """The error of a file as a message with its name."""
     if error.filename is None and error.errno in WRITING:
         try:
-            print()  # the system does not say of what: where this fails, it is this
+            print()  # the error names no file: find out whether it is standard output
             output.finish()
         except (OSError, InfrastructureError):
             return InfrastructureError(f"standard output: {error.strerror or error}")

@@ -1,5 +1,5 @@
-"""All that is published, from the results; the only place that knows every feature which publishes
-something."""
+"""Makes all published files from the results; the only place that knows every feature which
+publishes something."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from mcore_compat.upgrade import examples
 Tell = Callable[[str], None]
 
 Text = Callable[[], str | Iterable[str]]
-"""How the text of a file is made."""
+"""Makes the text of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What the files are made from, and by file how its text is made."""
+    """What the published files are made from, and by file the function that makes its text."""
 
     workspace: Workspace
     declared: Matrix
@@ -53,20 +53,20 @@ class Publication:
 
 
 def collect() -> Publication:
-    """All results there are, and the files that they make.
+    """All results, and the files that are made from them.
 
     Raises:
-        InfrastructureError: all results are gone that something is published of.
+        InfrastructureError: verdicts are published, but no results exist.
     """
     place = workspace.find()
     declared = matrix.load(place.matrix)
     known = releases.load(place.releases)
-    gc.disable()  # nearly all of it stays to the end, and that is soon
+    gc.disable()  # nearly all objects live until the process ends
     results = store.load_all(place.results)
     if not results and verdict_index.has_any(place.verdicts):
         where = files.shown(place.results)
         raise InfrastructureError(
-            f"{where} has no result, and some are published; bring them back, or remove "
+            f"{where} has no results, but verdicts are published; restore the results, or remove "
             f"{files.shown(place.verdicts)}"
         )
     declared_cells = combinations.cells(declared, known)
@@ -95,23 +95,23 @@ def collect() -> Publication:
 
 
 def check(tell: Tell) -> int:
-    """Tell which files are not what the results make; the exit code."""
+    """Print which published files differ from what the results make; the exit code."""
     published = collect()
     drifted = report.drift(published.texts)
     for path in drifted:
-        tell(f"{files.shown(path)} is not what the evidence makes: nox -s report")
+        tell(f"{files.shown(path)} is out of date; write it with: nox -s report")
     unpacked = large_values.unpacked(published.workspace.results)
     for path in unpacked:
-        tell(f"{files.shown(path)} is not packed as it is to be: nox -s report")
+        tell(f"{files.shown(path)} is not packed; pack it with: nox -s report")
     code = cells.outlived(published.results, published.declared, every=True)
     return code or (1 if drifted or unpacked else 0)
 
 
 def write(tell: Tell) -> int:
-    """Write all files, or none, and tell each cell's verdict and what was written; the exit code.
+    """Write all files or none, print each cell's verdict and the files; the exit code.
 
     Raises:
-        InfrastructureError: the disk is full or not writable; all is then as it was.
+        InfrastructureError: the disk is full or not writable; no file was changed.
     """
     published = collect()
     with file_group.Changes() as changes:
@@ -143,11 +143,11 @@ def write(tell: Tell) -> int:
 def _stage_site(
     collated: collation.Collated, workspace: Workspace, changes: file_group.Changes
 ) -> int:
-    """Write `reports/site/` beside its place; how many files it has.
+    """Write `reports/site/` into a folder beside it; returns the number of files.
 
     Raises:
         MatrixError: the digests of sources are not valid.
-        LockError: a lock is damaged: what holds of its results cannot be told.
+        LockError: a lock is damaged, so whether its results are up to date is unknown.
     """
     paths = {e.cell: workspace.lock(e.cell) for e in collated.found}
     digests = {name: locks.digest_at(path) for name, path in paths.items() if path.exists()}

@@ -1,4 +1,5 @@
-"""Ask the index for new releases, update the facts, show what is new and what the matrix lacks."""
+"""Look up new releases in the package index, record them in constraints/, and print what is new and
+what the matrix lacks."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -12,17 +13,17 @@ from mcore_compat.schedule import nightly
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--join", action="store_true", help="new series join the matrix")
+    parser.add_argument("--join", action="store_true", help="add new series to the matrix")
     parser.add_argument(
         "--allow-removals",
         action="store_true",
-        help="releases that the index does not list any more are forgotten",
+        help="remove releases that the index no longer lists",
     )
     parser.add_argument(
         "--interfaces",
         action="store_true",
-        help="read the interfaces of all releases, and the digests of the sources that published "
-        "causes are about, where there are none yet (minutes)",
+        help="also read the interfaces of all releases, and the source digests that published "
+        "causes need, where they are missing (minutes)",
     )
 
 
@@ -30,7 +31,7 @@ def call(args: Namespace) -> int:
     """Rewrite `constraints/releases.json`, with `--join` the matrix, too, and read the interfaces
     of new releases; 0.
 
-    Raises as `nightly.ask` and `nightly.write`; nothing is changed then.
+    Raises as `nightly.ask` and `nightly.write`, before anything is changed.
     """
     place = workspace.find()
     refreshed = nightly.ask(place, say, join=args.join, allow_removals=args.allow_removals)

@@ -9,24 +9,25 @@ from mcore_compat.base.errors import UsageError, nearest
 
 PURPOSE = """\
 Which versions of megatron-core, ModelOpt, Transformer Engine and torch work together: installs each
-combination for real, runs one suite in it, and publishes what that showed."""
+combination, runs the same test suite in it, and publishes the results. A cell is one combination:
+0.16-modelopt0.41 is megatron-core 0.16 with ModelOpt 0.41, on that series' default stack."""
 
-VERDICT = "0 compatible for the profile, 1 not: what is declared to fail fails all the same"
-"""What a command's exit code says that gives verdicts."""
+VERDICT = "0 compatible for the profile, 1 not compatible (declared failures count, too)"
+"""The exit codes of a command that gives verdicts."""
 
 NEWS = """\
-0 nothing that ran fails but what is declared in constraints/matrix.toml or was published before,
-1 something else fails"""
-"""What it says of many cells: whether somebody has to look."""
+0 no new failure: all are declared in constraints/matrix.toml or were published before,
+1 new failures"""
+"""The exit codes of a command that runs many cells: whether somebody has to look."""
 
 FAILURES = """\
-2 bad input, 3 network, disk or another failure of the surroundings, 130 interrupted"""
-"""What it says for every command."""
+2 bad input, 3 infrastructure error (network, disk, memory, machine), 130 interrupted"""
+"""The exit codes that every command has."""
 
-ASK = "ask what is published"
-RUN = "run"
-KEEP = "keep the matrix"
-CARRY = "carry to other machines"
+ASK = "read published results"
+RUN = "run the suite"
+KEEP = "maintain the matrix"
+CARRY = "machines without a network"
 
 WITHOUT_SESSION = (
     *(
@@ -60,12 +61,12 @@ READING = (
         "toolkit",
     ),
 )
-"""Commands that write nothing into the workspace; `upgrade` with `--no-run`, else it says so."""
+"""Commands that need no writable workspace; `upgrade` needs one only if it runs something."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command in a few words; `example` is what follows its name."""
+    """A command and its summary; `example`: the arguments of an example call."""
 
     name: str
     group: str
@@ -74,7 +75,7 @@ class Command:
 
     @property
     def session(self) -> str | None:
-        """What nox says of the session of its name, None where there is no such session."""
+        """The description of the nox session of this name; None if there is no such session."""
         example = f": -- {self.example}" if self.example else ""
         return None if self.name in WITHOUT_SESSION else f"{self.summary}{example}."
 
@@ -88,42 +89,64 @@ OLDER, CELL = "0.9-modelopt0.21", "0.16-modelopt0.41"
 """Of the examples."""
 
 COMMANDS = (
-    Command("list", ASK, "The cells and their last verdicts"),
-    Command("show", ASK, "What is known of a cell", CELL),
-    Command("explain", ASK, "Why a cell fails", CELL),
-    Command("recommend", ASK, "Tested combinations that fit what you have", "'torch 2.9'"),
-    Command("doctor", ASK, "What is wrong with an environment; --run: run the suite in it", "-v"),
-    Command("scan", ASK, "Whether your own code fits a release", f"src --against {CELL}"),
-    Command("api", ASK, "Since when a name is there, what changed, where it went", "GPTModel"),
-    Command("static", ASK, "Which combinations of all axes cannot be installed: seconds"),
+    Command("list", ASK, "List the cells with their latest verdicts"),
+    Command("show", ASK, "Show the published results of a cell", CELL),
+    Command("explain", ASK, "Explain why a cell fails", CELL),
+    Command(
+        "recommend", ASK, "Recommend tested combinations that fit what you have", "'torch 2.9'"
+    ),
+    Command(
+        "doctor", ASK, "Find what is wrong with an environment; --run: run the suite in it", "-v"
+    ),
+    Command("scan", ASK, "Check whether your own code fits a release", f"src --against {CELL}"),
+    Command("api", ASK, "Show when a name was added, changed, moved or removed", "GPTModel"),
+    Command(
+        "static",
+        ASK,
+        "Count the combinations that cannot be installed, with reasons; takes seconds",
+    ),
     Command("run", RUN, "Run cells by name", CELL),
-    Command("compat", RUN, "Run any combination", "0.16 0.41 --te 2.11 --torch 2.9"),
+    Command("compat", RUN, "Run any combination of versions", "0.16 0.41 --te 2.11 --torch 2.9"),
     Command(
         "matrix", RUN, "Run all cells whose published result is out of date", "--mcore '>=0.14'"
     ),
     Command(
-        "upgrade", RUN, "What an upgrade breaks, and whether checkpoints load", f"{OLDER} {CELL}"
+        "upgrade",
+        RUN,
+        "Show what an upgrade breaks, and whether checkpoints load",
+        f"{OLDER} {CELL}",
     ),
     Command(
         "bisect",
         RUN,
-        "The first release at which a check changes",
+        "Find the first release at which a check changes",
         "--good 0.14-modelopt0.40 --bad 0.14-modelopt0.31 --check 'modelopt-state*'",
     ),
-    Command("repair", RUN, "The pin off the axes that repairs a cell", "0.14-modelopt0.31"),
-    Command("exchange", RUN, "Checkpoints across releases", f"--from {OLDER} --to {CELL}"),
-    Command("explore", RUN, "Run what tells most off the default stacks", "--budget 60m"),
+    Command(
+        "repair", RUN, "Find the pin of another package that repairs a cell", "0.14-modelopt0.31"
+    ),
+    Command(
+        "exchange", RUN, "Load checkpoints that other releases saved", f"--from {OLDER} --to {CELL}"
+    ),
+    Command(
+        "explore",
+        RUN,
+        "Run the untested combinations most likely to change an answer",
+        "--budget 60m",
+    ),
     Command("build", RUN, "Build one wheel of a cell", f"{CELL} transformer-engine-torch"),
     Command(
-        "toolkit", RUN, "Make a CUDA toolkit without root, for builds with nvcc", "--cuda 12.4"
+        "toolkit", RUN, "Set up a CUDA toolkit without root, for builds with nvcc", "--cuda 12.4"
     ),
-    Command("init", KEEP, "Make a workspace, to run cells without a clone", "my-matrix"),
-    Command("lock", KEEP, "(Re)make the locks of cells", CELL),
-    Command("refresh", KEEP, "Ask the index for new releases, update the facts, show what is new"),
-    Command("nightly", KEEP, "Refresh, join new series, run them, report what broke", "--dry-run"),
-    Command("report", KEEP, "Write all that is published, from the results, and print the table"),
+    Command("init", KEEP, "Create a workspace to run cells without a clone", "my-matrix"),
+    Command("lock", KEEP, "Create the locks of cells, or update them", CELL),
+    Command("refresh", KEEP, "Look up new releases in the package index and record them"),
+    Command("nightly", KEEP, "Check for new releases, test them, report what broke", "--dry-run"),
+    Command("report", KEEP, "Write all published files from the results, and print each verdict"),
     Command("bundle", CARRY, "Pack cells for a machine without a network", CELL),
-    Command("collect", CARRY, "Take back what a bundle's runs showed", "evidence.tar"),
+    Command(
+        "collect", CARRY, "Store the results of a bundle's runs on another machine", "results.tar"
+    ),
 )
 
 BY_NAME = {command.name: command for command in COMMANDS}
@@ -133,7 +156,7 @@ def command(name: str) -> Command:
     """The command of a name.
 
     Raises:
-        UsageError: there is none; names the nearest.
+        UsageError: no such command; names the nearest.
     """
     if name not in BY_NAME:
         raise UsageError(f'no such command "{name}"{nearest(name, BY_NAME)}')
@@ -141,19 +164,19 @@ def command(name: str) -> Command:
 
 
 def exit_codes(answers: str) -> str:
-    """The exit codes of a command; `answers`: what 0 and, where there is such, 1 say."""
+    """The exit codes of a command; `answers`: the meaning of 0 and, if it is used, of 1."""
     return f"exit codes: {answers},\n{FAILURES}"
 
 
 def program_help() -> str:
-    """What the program does, with its commands in groups."""
+    """The help of the program: its purpose, and its commands in groups."""
     lines = ["usage: mcore-compat COMMAND ...", "", PURPOSE]
     for group in dict.fromkeys(command.group for command in COMMANDS):
         lines += ["", f"{group}:"]
         lines += [f"  {c.name:10} {c.summary}" for c in COMMANDS if c.group == group]
     lines += [
         "",
-        "mcore-compat COMMAND --help tells more of one, with an example.",
+        "mcore-compat COMMAND --help shows the options of a command and an example.",
         "",
         exit_codes(VERDICT),
     ]

@@ -1,6 +1,6 @@
-"""Run cells on this machine: lock, build what is source-only, install, ask every check, print the
-verdict and what is otherwise than published. A second time it says that nothing changed. The result
-is kept in own-results/; with --publish it takes the place of the published one."""
+"""Run cells on this machine: lock, build packages without wheels, install, run every check, print
+the verdict and how it differs from the published one. If nothing changed since the last run, it
+says so and runs nothing. It stores the result in own-results/, with --publish in reports/results."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -17,5 +17,5 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def call(args: Namespace) -> int:
-    """Run the cells; 0 where all are compatible for the profile."""
+    """Run the cells; 0 if all are compatible for the profile."""
     return options.run_named(args.cells, args)

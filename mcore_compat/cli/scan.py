@@ -1,8 +1,8 @@
-"""Does my code fit a release? Read it (nothing of it is run), and hold each import, attribute and
-call of megatron-core, modelopt and transformer_engine against the release's interface.
+"""Check whether your code fits a release: compare each import, attribute and call of megatron-core,
+modelopt and transformer_engine with the interface of the release. The code is read, never run.
 
-A place that is prepared for a name not to be there (try, hasattr, a look at the version) is told,
-and is no failure."""
+A missing name that the code handles itself (try, hasattr, a test of the version) is listed, but
+does not count as a failure."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -12,34 +12,40 @@ from mcore_compat.api import against, checking, scan_report
 from mcore_compat.cli import options
 from mcore_compat.core import matrix, releases, workspace
 
-ANSWERS = "0 all of it fits, 1 something does not"
+ANSWERS = "0 all of it fits, 1 something does not fit"
 
 FORMATS = ("text", "json", "sarif")
 
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("path", type=Path, metavar="PATH", help="a file, or a folder of code")
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="a Python file, or a folder of them"
+    )
     parser.add_argument(
         "--against",
         required=True,
         metavar="CELL|VERSIONS",
-        help='a cell, e.g. 0.19-modelopt0.47, or e.g. "megatron-core 0.19.2, modelopt 0.47"',
+        help='a cell, e.g. 0.19-modelopt0.47, or releases: "megatron-core 0.19.2, modelopt 0.47"',
     )
     parser.add_argument(
         "--written-for",
         metavar="CELL|VERSIONS",
-        help="what the code fits today: changes that do not fail are noted, too (defaults, order)",
+        help="what the code was written for: also note changes that raise nothing (defaults)",
     )
     parser.add_argument(
-        "--all", action="store_true", help="show all that is prepared for, and all notes"
+        "--all",
+        action="store_true",
+        help="show all missing names that the code handles, and all notes",
     )
-    options.choice(parser, "--format", FORMATS, default="text", help="text, json or sarif (text)")
-    options.output(parser, "write it into a file instead")
+    options.choice(
+        parser, "--format", FORMATS, default="text", help="text, json or sarif (default: text)"
+    )
+    options.output(parser, "write the report into a file instead")
 
 
 def call(args: Namespace) -> int:
-    """Print what does not fit; 1 where something does not."""
+    """Print what does not fit; 1 if something does not."""
     place = workspace.find()
     declared, known = matrix.load(place.matrix), releases.load(place.releases)
     wanted = against.releases_of(args.against, "--against", declared, known)

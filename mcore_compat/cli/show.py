@@ -1,6 +1,6 @@
-"""Show what is known of a cell, from what is published: its verdict on each device class with the
-table of checks, and the parts of the suite that were run by themselves; and whether this machine's
-own run of it ended alike. Runs nothing."""
+"""Show the published results of a cell: its verdict on each device class (host: without a GPU, or
+gpu), a table of features, the sets of checks that ran separately, and whether this machine's own
+run agrees. Runs nothing."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -20,11 +20,11 @@ def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     options.cell(parser)
     options.profile(parser)
-    parser.add_argument("--checks", action="store_true", help="also what became of each check")
+    parser.add_argument("--checks", action="store_true", help="also show the outcome of each check")
 
 
 def call(args: Namespace) -> int:
-    """Print it; 0 where every verdict is `compatible`."""
+    """Print them; 0 if every verdict is `compatible`."""
     here = context(profile=options.profile_of(args))
     cell = combinations.named(args.cell, here.matrix, here.releases)
     results = one_cell.results_of(cell, here.workspace)
@@ -40,7 +40,7 @@ def call(args: Namespace) -> int:
     for result in results:
         cells.show(result, here, every=args.checks)
         print(
-            f"taken {result.taken}; why, and over which versions: mcore-compat explain {cell.name}"
+            f"taken {result.taken}; causes and affected versions: mcore-compat explain {cell.name}"
         )
     for part in parts:
         print("\n".join(cells.part_lines(part)))

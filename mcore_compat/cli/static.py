@@ -1,5 +1,5 @@
-"""Say which combinations of all declared axes cannot be installed, and why, from kept metadata of
-the index: seconds, and nothing is installed."""
+"""Count the combinations of all declared versions that cannot be installed, with the most frequent
+reasons. Uses metadata of the package index; installs nothing, and takes seconds."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -9,12 +9,14 @@ from mcore_compat.resolve import resolvability
 from mcore_compat.run.context import context
 
 REASONS = 15
-"""So many are shown."""
+"""The number of reasons that are shown."""
 
 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--offline", action="store_true", help="never ask the index")
+    parser.add_argument(
+        "--offline", action="store_true", help="use cached data of the package index only"
+    )
     options.jobs(parser, what="processes")
 
 
@@ -26,10 +28,10 @@ def call(args: Namespace) -> int:
         cells, here.matrix, here.releases, offline=args.offline, jobs=args.jobs, say=here.say
     )
     counts = ", ".join(f"{count} {words}" for words, count in sorted(answers.counts().items()))
-    print(f"{len(cells)} combinations, {answers.asked} of them answered now: {counts}")
+    print(f"{len(cells)} combinations, {answers.asked} of them resolved now: {counts}")
     for reason, count in answers.reasons()[:REASONS]:
         print(f"  {count}: {reason}")
     rest = len(answers.reasons()) - REASONS
     if rest > 0:
-        print(f"  and {rest} other reasons; mcore-compat explain CELL tells one combination's")
+        print(f"  and {rest} other reasons; for one combination: mcore-compat explain CELL")
     return 0
