@@ -186,7 +186,7 @@ def test_a_workspace_of_ones_own_has_all_that_the_snapshot_has(
 ) -> None:
     done = installed.run("init", "mine", folder=empty)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "mine is a workspace" in done.stdout
+    assert "created the workspace mine" in done.stdout
     mine = Workspace(empty / "mine")
     assert mine.matrix.read_bytes() == Workspace(ROOT).matrix.read_bytes()
     from_snapshot = installed.run("list", folder=empty)
