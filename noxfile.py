@@ -126,7 +126,7 @@ def slurm(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint, types, words of user-facing text; schema and safety of workflows and actions."""
+    """Format, lint, types, words of user-facing text; workflows and actions."""
     _install(session, "lint")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")

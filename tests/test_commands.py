@@ -320,7 +320,10 @@ def test_explain_tells_device_classes_apart(
     assert cli.main(["explain", cell.name]) == 0
     of_gpu, of_host = capsys.readouterr().out.split("host:\n")
     assert of_gpu.startswith("gpu:\nrestore[gpt]\n")
-    assert of_host == f"{cell.name}: nothing fails\n"
+    nothing, cited = of_host.splitlines()
+    assert nothing == f"{cell.name}: nothing fails"
+    assert cited.startswith(f"results: {cell.name} (gpu, ")
+    assert f"; {cell.name} (host, " in cited
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("works", 0), ("broken", 1)])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import snapshot
 from rich.console import Console
 from support import CONDITION, ROOT, event, record_event, stand_in_cell, stand_in_evidence
 
@@ -205,9 +206,9 @@ def test_data_csv_and_constraints_have_it(declared: Matrix) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_and_constraints.csv_text([found]))))
     assert rows[0]["restore"] == "works-with"
     assert rows[0]["conditions"] == f"restore: {CONDITION}"
-    text = csv_and_constraints.constraints([found])[found.cell]
+    text = csv_and_constraints.constraints([found], snapshot.installs())[found.cell]
     assert f"# Works with a condition: restore[gpt]:\n#   {CONDITION}\n" in text
-    assert "#   export LD_LIBRARY_PATH=" in text
+    assert " && export LD_LIBRARY_PATH=" in text
     assert all(row.startswith("#") or "==" in row for row in text.splitlines())
 
 
@@ -284,7 +285,7 @@ def test_constraints_have_the_variables_that_either_device_class_knows() -> None
     host = replace(stand_in_evidence(WITH), variables={"CUDA_HOME": "<site-packages>/nvidia"})
     gpu = replace(host, device_class="gpu", variables=None)
     for other, told in ((host, True), (replace(host, lock="another"), False)):
-        text = csv_and_constraints.constraints([gpu, other])[gpu.cell]
+        text = csv_and_constraints.constraints([gpu, other], snapshot.installs())[gpu.cell]
         assert "device class gpu" in text
         assert ("export CUDA_HOME=" in text) is told
 

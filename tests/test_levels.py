@@ -14,7 +14,7 @@ from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.results.levels import Level
 
 OF = {"R": "restore", "Q": "quantize", "T": "quantize-te", "G": "inference"}
-ENDS = {"+": "works", "-": "broken", "0": "unsupported", "?": "needs-gpu"}
+ENDS = {"+": "works", "-": "broken", "0": "unsupported", "?": "needs-gpu", "b": "blocked"}
 
 
 def made(text: str, modelopt: str = "0.41.0") -> Evidence:
@@ -34,6 +34,9 @@ def made(text: str, modelopt: str = "0.41.0") -> Evidence:
         ("R+", Level.RESTORES),
         ("R+ Q-", Level.RESTORES),
         ("R+ Q0 T+", Level.RESTORES),
+        ("R+ Qb Q0", Level.NO_IMPORT),
+        ("R+ Qb Q-", Level.RESTORES),
+        ("R- Qb", Level.NOTHING),
         ("R+ Q+ Q-", Level.SOME),
         ("R+ Q+", Level.QUANTIZES),
         ("R+ R- Q+", Level.QUANTIZES),

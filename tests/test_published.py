@@ -216,7 +216,7 @@ def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
 def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Evidence]) -> None:
     broken = replace(check("state[gpt]", works=False), kind="state")
     found[0] = replace(found[0], checks=(*found[0].checks, broken))
-    texts = csv_and_constraints.constraints(found)
+    texts = csv_and_constraints.constraints(found, snapshot.installs())
     assert list(texts) == [found[0].cell]
     lines = texts[found[0].cell].splitlines()
     assert "# Fails: state[gpt]" in lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import snapshot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_doctor import PINS, changed, published_of, record
@@ -80,7 +81,7 @@ def test_where_none_fits_the_constraint_in_the_way_is_named() -> None:
     assert advice.cells == ()
     told = {" and ".join(c.text for c in dropped): best.name for dropped, best in advice.in_the_way}
     assert told == {"torch 2.9": "new", "modelopt >=0.45": "mid"}
-    said = recommend.lines(advice, Path("x"), 5)
+    said = recommend.lines(advice, Path("x"), snapshot.installs(), 5)
     assert said[0] == (
         'no tested combination fits all of this; in the way: "modelopt >=0.45" or "torch 2.9"'
     )
@@ -101,7 +102,7 @@ def test_two_that_stand_in_the_way_together_are_named_together() -> None:
 def test_a_version_of_which_cells_know_less_is_said_to_be_taken_otherwise() -> None:
     advice = advise(parse("cuda 12.8, python 3.12.3, torch 2.9.1"), CELLS)
     assert [c.name for c in advice.cells] == ["mid"]
-    assert recommend.lines(advice, Path("x"), 1)[:2] == [
+    assert recommend.lines(advice, Path("x"), snapshot.installs(), 1)[:2] == [
         '"cuda 12.8" is taken as cuda 12: cells are told apart by CUDA\'s major version',
         '"python 3.12.3" is taken as python 3.12: cells are told apart by Python\'s series',
     ]
@@ -168,12 +169,15 @@ def test_one_tested_cell_stands_for_what_somebody_has() -> None:
 
 def test_what_was_tested_and_restores_nothing_is_told_and_no_install_line_of_it() -> None:
     advice = advise(parse("mcore 0.15.3, modelopt 0.47"), LINE)
-    said = recommend.lines(advice, Path("x"), 5)
+    said = recommend.lines(advice, Path("x"), snapshot.installs(), 5)
     assert said[0] == (
         "what fits cannot be recommended: a15-lossy is incompatible: it fails in restore: all of it"
     )
     assert not any("x/a15-lossy.txt" in line for line in said)
-    assert said[-1] == "evidence: results/a15-lossy/main.host.json (2026-11-23)"
+    assert said[-1] == (
+        "results: a15 (host, 2026-11-23): results/a15/main.host.json; "
+        "a15-lossy (host, 2026-11-23): results/a15-lossy/main.host.json"
+    )
 
 
 def test_what_fails_is_said_by_feature_before_any_install_line(tmp_path: Path) -> None:
@@ -187,12 +191,15 @@ def test_what_fails_is_said_by_feature_before_any_install_line(tmp_path: Path) -
     advice = advise(parse("modelopt 0.44, mcore 0.19"), (good, poor))
     assert not advice.good
     (tmp_path / "constraints").mkdir()
-    said = recommend.lines(advice, tmp_path / "constraints", 5)
+    said = recommend.lines(advice, tmp_path / "constraints", snapshot.installs(), 5)
     assert said[0] == (
         "none that fits is compatible for default; the best fails in quantize (gpt, mla-moe)"
     )
     assert "the nearest that is compatible: nvidia-modelopt 0.44 -> 0.46.1:" in said
-    assert said[-1] == f"evidence: {tmp_path}/results/good/main.host.json (2026-11-23)"
+    assert said[-1] == (
+        f"results: poor (host, 2026-11-23): {tmp_path}/results/poor/main.host.json; "
+        f"good (host, 2026-11-23): {tmp_path}/results/good/main.host.json"
+    )
 
 
 def test_of_many_that_fail_a_few_are_named_and_of_a_whole_feature_none() -> None:
@@ -207,13 +214,14 @@ def test_of_many_that_fail_a_few_are_named_and_of_a_whole_feature_none() -> None
 def test_each_line_has_its_constraints_file_and_its_evidence(tmp_path: Path) -> None:
     folder = tmp_path / "constraints"
     folder.mkdir()
-    (folder / "new.txt").write_text("# Use: pip install -c THIS-FILE a b\na==1\n")
-    said = recommend.lines(advise((), CELLS), folder, 1)
+    (folder / "new.txt").write_text("# Use: x\ntorch==2.9.1\nrich==15.0.0\n")
+    said = recommend.lines(advise((), CELLS), folder, snapshot.installs(), 1)
     assert said[0].startswith("new (host, 2026-11-23): megatron-core 0.19.2")
-    assert said[1] == f"  pip install -c {folder}/new.txt a b"
+    assert said[1] == f"  pip install -c {folder}/new.txt torch"
     assert said[2] == "and 2 more"
-    assert said[3:] == [f"evidence: {tmp_path}/results/new/main.host.json (2026-11-23)"]
-    gone = recommend.lines(advise((), CELLS), Path("nowhere"), 1)
+    assert said[3].startswith("the line compiles what comes as source only")
+    assert said[4:] == [f"result: new (host, 2026-11-23): {tmp_path}/results/new/main.host.json"]
+    gone = recommend.lines(advise((), CELLS), Path("nowhere"), snapshot.installs(), 1)
     assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"
 
 
@@ -246,4 +254,4 @@ def test_any_text_is_answered_or_refused_in_one_line(
     assert code in (0, 1, 2)
     assert (code == 2) == (not said)
     assert len(error.splitlines()) == (code == 2)
-    assert code == 2 or said.splitlines()[-1].startswith("evidence: ")
+    assert code == 2 or said.splitlines()[-1].startswith(("result: ", "results: "))

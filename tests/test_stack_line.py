@@ -4,7 +4,7 @@ here are made up."""
 from __future__ import annotations
 
 import pytest
-from support import event
+from support import CONDITION, event, stand_in_evidence
 from test_bisecting import CHECK, World, said_of, world
 from test_line import cell, facts, names
 
@@ -102,15 +102,11 @@ def outcomes(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def evidence(of: Cell) -> Evidence:
-        return world.ran_now(event(CHECK, found.get(of.name, "works")), cell=of)
+        return stand_in_evidence(event(CHECK, found.get(of.name, "works")), cell=of)
 
     def run_cell(name: str, options: Options, context: Context) -> Outcome:
         world.ran.append(name)
-        of = pipeline.chosen(name, context)
-        lock = world.workspace.lock(name)
-        if not lock.exists():
-            lock.write_text("made up")
-        return Outcome(evidence=evidence(of))
+        return Outcome(evidence=evidence(pipeline.chosen(name, context)))
 
     monkeypatch.setattr(pipeline, "run_cell", run_cell)
     return found
@@ -155,7 +151,10 @@ def test_a_condition_counts_as_a_failure_where_that_is_asked(
     assert bisect() == 2
     assert "works there under a condition, which --defaults counts" in capsys.readouterr().err
     assert bisect("--defaults") == 0
-    assert "works-with" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "changes at stack TE 2.9.0, torch 2.9.1: works at " in said
+    assert "works only under a condition at TE 2.9.0" in said
+    assert f"  works with: {CONDITION}" in said
 
 
 @pytest.mark.usefixtures("world")

@@ -308,7 +308,7 @@ THERE = Installed(
 
 def test_what_is_installed_is_the_very_cell() -> None:
     chosen = sides.installed(THERE, [record()])
-    assert chosen == ("compat-0.16-modelopt0.41", "FROM is what is installed", False)
+    assert chosen == ("compat-0.16-modelopt0.41", "FROM is what is installed", "")
 
 
 def test_the_nearest_stands_for_what_was_not_tested() -> None:

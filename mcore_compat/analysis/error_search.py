@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mcore_compat.analysis.error_text import SeenError, words
 from mcore_compat.analysis.known_errors import STOCK, KnownError
+from mcore_compat.analysis.published import CellRecord
 
 SHOWN = 5
 """Known errors that are told, at most."""
@@ -87,6 +88,10 @@ class Found:
     def sure(self) -> bool:
         """Whether anything is known."""
         return any(match.sure for match in self.matches)
+
+    def cells(self) -> Iterator[CellRecord]:
+        """By whose results the matches are known, the best match's first."""
+        return (cell for match in self.matches for cell in match.known.tell().cells)
 
 
 class ErrorSearch:

@@ -122,6 +122,10 @@ def types_in(message: str) -> list[str]:
     return list(dict.fromkeys(_ALL_TYPES.findall(message)))
 
 
+_ROOT = re.compile(r"site-packages|dist-packages|python3\.\d+")
+"""A folder above packages: where they are installed is no part of a module's name."""
+
+
 def frame_key(path: str, function: str) -> str:
     """A frame without what differs between machines and releases: two parts of the module's name
     and the function's; empty where there is no file. `path` is a file's, or a module's name."""
@@ -129,6 +133,8 @@ def frame_key(path: str, function: str) -> str:
         return ""
     parts = re.split(r"[/\\]+", path)
     parts = parts if len(parts) > 1 or path.endswith(".py") else path.split(".")
+    place = max((at for at, part in enumerate(parts) if _ROOT.fullmatch(part)), default=-1)
+    parts = parts[place + 1 :]
     names = [part.removesuffix(".py") for part in parts]
     names = [name for name in names if name not in ("", "__init__")]
     return f"{'.'.join(names[-2:])}:{function.rpartition('.')[2]}"

@@ -12,7 +12,7 @@ Whatever is between one that fails and one that works, with other files, is not 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
@@ -105,6 +105,9 @@ class _GradedCause:
     ) -> None:
         self.cause, self._digests, self._other_builds = cause, digests, other_builds
         self._seen: dict[tuple[str, str], tuple[str, ...] | None] = {}
+        self._keys: dict[tuple[str, ...], dict[str, object]] = {}
+        self._run: dict[str, tuple[set[str], set[str]]] = {}
+        """By package: the releases with which it fails so, and those with which a check works."""
         called = concerned_files.called(cause.message)
         # Torch's interface is not indexed: the function may be in any of its files.
         self._in_torch = any(name not in digests.names for name in called)
@@ -163,7 +166,7 @@ class _GradedCause:
             here = _Ground(
                 same=[cell for cell in mine if all(cell.pins[a] == pins.get(a) for a in AXES)],
                 alike=self._alike(pins, mine, rules),
-                reaches=self._reaches(pins, mine, rules),
+                reaches=functools.cache(functools.partial(self._reaches, pins, mine, rules)),
                 cells=mine,
             )
             for check in checks:
@@ -188,20 +191,29 @@ class _GradedCause:
         axes = {bound.axis for rule in rules for bound in rule.bounds} or {*AXES}
         deciding = sorted({*axes, *self.files, *(["torch"] if self._in_torch else [])})
         key = self._key(pins, deciding)
-        return [c for c in cells if key is not None and self._key(c.pins, deciding) == key]
+        if key is None:
+            return []
+        known = self._keys.get(tuple(deciding))
+        if known is None:
+            known = {c.name: self._key(c.pins, deciding) for c in cells}
+            self._keys[tuple(deciding)] = known
+        return [c for c in cells if known[c.name] == key]
 
     def _standing(self, pins: Pins, cells: Cells) -> Pins:
         """The releases, each taken as one in which it was seen, if the files are the same; not if
         they are so in one in which the checks work, too."""
         taken = dict(pins)
+        if not self._run:
+            fail = [c for c in cells if self.cause.fingerprint in c.causes.values()]
+            work = [c for c in cells if any(c.checks.get(x) in HOLDS for x in self.cause.checks)]
+            for package in self.files:
+                self._run[package] = (
+                    {c.pins[package] for c in fail},
+                    {c.pins[package] for c in work},
+                )
         for package in {*self.files} - {*self._other_builds}:
             mine = self._digests_of(package, pins[package]) if package in pins else None
-            fails = {c.pins[package] for c in cells if self.cause.fingerprint in c.causes.values()}
-            works = {
-                c.pins[package]
-                for c in cells
-                if any(c.checks.get(check) in HOLDS for check in self.cause.checks)
-            }
+            fails, works = self._run[package]
             alike = [v for v in fails | works if mine and self._digests_of(package, v) == mine]
             if alike and fails.issuperset(alike):
                 taken[package] = max(alike, key=parsed)
@@ -263,7 +275,7 @@ class _Ground:
 
     same: Cells
     alike: Cells
-    reaches: Sequence[_Reach] | None
+    reaches: Callable[[], Sequence[_Reach] | None]
     cells: Cells
 
     def grade(self, check: str, fingerprint: str) -> tuple[Grade, CellRecord] | None:
@@ -279,9 +291,10 @@ class _Ground:
         if near and not any(cell.checks.get(check) in _OVER for cell in self.alike):
             return Grade.INFERRED, near
         near = next((cell for cell in self.cells if check in cell.causes), None)
-        if near is None or not fails(near) or not self.reaches:
+        reaches = self.reaches() if near and fails(near) else None
+        if near is None or reaches is None:
             return None
-        for reach in self.reaches:
+        for reach in reaches:
             if any(cell.checks.get(check) in HOLDS for cell in reach.open):
                 return None
             # Where it is blocked, or not there, somebody looked: the rule is not open.

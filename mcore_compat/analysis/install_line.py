@@ -32,6 +32,13 @@ TOOLS = ("ninja", "packaging", "pybind11", "setuptools", "wheel")
 LABEL = "# Use: "
 FILE = "THIS-FILE"
 
+PIP = "pip install "
+IN_SHORT = (
+    "the line compiles what comes as source only, in minutes; the head of the constraints file "
+    "says what that takes"
+)
+"""Beside lines of many cells."""
+
 _INCLUDE = (
     """CPATH="$(python -c 'import glob, sysconfig; """
     """print(":".join(glob.glob(sysconfig.get_path("platlib") + "/nvidia/*/include")))')" """
@@ -60,7 +67,7 @@ class InstallLine:
         """One line for a shell in which the environment's `python` and `pip` are first; `path` is
         that of the constraints file."""
         constrained = f"-c {path if path == FILE else shlex.quote(path)}"
-        steps = [f"pip install {constrained} {' '.join(self.wheels)}"]
+        steps = [f"{PIP}{constrained} {' '.join(self.wheels)}"]
         if self.built:
             how = f"--no-build-isolation --no-deps {constrained}"
             steps.append(f"{_INCLUDE}pip install {how} {' '.join(self.built)}")
@@ -106,7 +113,7 @@ class InstallFacts:
         wheels = {*(asked - {*sources}), *(TOOLS if sources else ())}
         torch = pins.get("torch", "")
         return InstallLine(
-            wheels=tuple(sorted(map(self._with_extra(pins), wheels))),
+            wheels=tuple(map(self._with_extra(pins), sorted(wheels))),
             built=tuple(sources),
             optional=tuple(name for name in sources if undeclared.get(name)),
             families=tuple(sorted({f for of in undeclared.values() for f in of})),

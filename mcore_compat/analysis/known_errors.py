@@ -38,11 +38,13 @@ STOCK = frozenset(_STOCK.split())
 
 
 class Answer(NamedTuple):
-    """`first` answers; `rest` tells what it rests on; `page`: of the site, from its root."""
+    """`first` answers; `rest` tells what it rests on; `page`: of the site, from its root; `cells`:
+    by whose results."""
 
     first: str
     rest: tuple[str, ...]
     page: str = ""
+    cells: tuple[CellRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,8 @@ class Failures:
         rest.append(
             f"tested: {_checks(first)} so in {count} ({first.device_class}, {newest}){more}"
         )
-        return Answer(f"{where}: {text}", tuple(rest), f"causes/{first.fingerprint}.html")
+        page = f"causes/{first.fingerprint}.html"
+        return Answer(f"{where}: {text}", tuple(rest), page, tuple(seen))
 
     def _condition(self, said: Sequence[str], where: Sequence[tuple[CellRecord, str]]) -> Answer:
         conditions = dict.fromkeys(cell.conditions[check] for cell, check in where)
@@ -173,7 +176,8 @@ class Failures:
         rest += [f"repaired by: {cell.repair.text()}" for cell in cells.values() if cell.repair][:1]
         rest.append(f"more: mcore-compat explain {next(iter(cells))}")
         page = f"cells/{next(iter(cells))}.html"
-        return Answer(f"holds, and nothing is lost, with: {first}", tuple(rest[:6]), page)
+        text = f"holds, and nothing is lost, with: {first}"
+        return Answer(text, tuple(rest[:6]), page, tuple(cells.values()))
 
     def _cell(self, name: str, cause: PublishedCause) -> CellRecord:
         return self._known.cell(name, cause.device_class)

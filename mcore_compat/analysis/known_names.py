@@ -43,7 +43,7 @@ def known_errors(
     every = [
         *Failures(known, releases).all(),
         *_imports(known, undeclared),
-        *_changes(known.drift),
+        *_changes(known.drift, known.cells),
         *_lacking(known.cells),
         *_never_ran(known.cells),
     ]
@@ -69,8 +69,8 @@ def _imports(known: Compatibility, undeclared: Sequence[Undeclared]) -> Iterator
         if match and finding.imported_in:
             place = _PLACE.match(finding.imported_in[0])
             where = (match["module"], place["module"] if place else "")
-            pins = [cells[name].pins for name in finding.cells if name in cells]
-            tested[where] = _not_asked_for(finding, match["module"], pins)
+            seen_in = [cells[name] for name in finding.cells if name in cells]
+            tested[where] = _not_asked_for(finding, match["module"], seen_in)
     for where in {**firsts, **tested}:
         module, by = where
         message = f"No module named '{module}'"
@@ -79,7 +79,8 @@ def _imports(known: Compatibility, undeclared: Sequence[Undeclared]) -> Iterator
             for (text, of), when in firsts.get(where, {}).items()
         ]
         seen = tested.get(where, Answer("", ()))
-        answer = Answer("; ".join(rows) or seen.first, (*rests.get(where, ()), *seen.rest))
+        first = "; ".join(rows) or seen.first
+        answer = Answer(first, (*rests.get(where, ()), *seen.rest), cells=seen.cells)
         yield KnownError(
             key=f"import {module} {by}",
             title=title("", f"ModuleNotFoundError: {message}, in {by}"),
@@ -90,7 +91,8 @@ def _imports(known: Compatibility, undeclared: Sequence[Undeclared]) -> Iterator
         )
 
 
-def _not_asked_for(finding: Finding, module: str, pins: Sequence[Mapping[str, str]]) -> Answer:
+def _not_asked_for(finding: Finding, module: str, cells: Sequence[CellRecord]) -> Answer:
+    pins = [cell.pins for cell in cells]
     versions = sorted({p[finding.package] for p in pins if finding.package in p}, key=parsed)
     of = f"{finding.package} {' to '.join(dict.fromkeys([*versions[:1], *versions[-1:]]))}"
     rest = (
@@ -99,10 +101,10 @@ def _not_asked_for(finding: Finding, module: str, pins: Sequence[Mapping[str, st
     )
     package = module.replace("_", "-")
     first = f"pip install {package}: {of} imports {module} and does not declare it"
-    return Answer(first, rest, f"cells/{finding.cells[0]}.html")
+    return Answer(first, rest, f"cells/{finding.cells[0]}.html", tuple(cells))
 
 
-def _changes(drift: Iterable[PublishedChange]) -> Iterator[KnownError]:
+def _changes(drift: Iterable[PublishedChange], cells: Sequence[CellRecord]) -> Iterator[KnownError]:
     """Names and parameters that came, went or moved."""
     groups: dict[str, list[PublishedChange]] = {}
     for change in drift:
@@ -115,7 +117,7 @@ def _changes(drift: Iterable[PublishedChange]) -> Iterator[KnownError]:
             types=CALL if changes[0].name else MISSING_NAME,
             words=words(message),
             frames=(),
-            tell=functools.partial(_changed, tuple(changes)),
+            tell=functools.partial(_changed, tuple(changes), cells),
         )
 
 
@@ -143,8 +145,10 @@ _HOW = {
 }
 
 
-def _changed(changes: Sequence[PublishedChange]) -> Answer:
+def _changed(changes: Sequence[PublishedChange], cells: Sequence[CellRecord]) -> Answer:
     rows, rest = [], []
+    sides = dict.fromkeys((c.package, v) for c in changes for v in (c.before, c.after))
+    of_side = {side: [c for c in cells if c.pins.get(side[0]) == side[1]][:1] for side in sides}
     for change in changes:
         names = {field: getattr(change, field) for field in ("name", "package", "new")}
         text = _HOW[change.kind].format(**names, before=change.before, after=change.after)
@@ -157,7 +161,8 @@ def _changed(changes: Sequence[PublishedChange]) -> Answer:
         if change.not_tested:
             between = some(change.not_tested)
             rest.append(f"between, and not run: {change.package} {between}")
-    return Answer(some(rows), tuple(dict.fromkeys(rest)), "releases/index.html")
+    seen = tuple(cell for found in of_side.values() for cell in found)
+    return Answer(some(rows), tuple(dict.fromkeys(rest)), "releases/index.html", seen)
 
 
 def _lacking(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
@@ -191,7 +196,8 @@ def _absent(reason: str, module: str, cells: Sequence[CellRecord]) -> Answer:
     versions = sorted({cell.pins[package] for cell in cells if package}, key=parsed)
     of = f"{package} {' to '.join(dict.fromkeys([*versions[:1], *versions[-1:]]))}: "
     rest = (f"tested: {span(cells)}", f"more: mcore-compat explain {cells[0].name}")
-    return Answer(f"{of if package else ''}{reason}", rest, f"cells/{cells[0].name}.html")
+    text = f"{of if package else ''}{reason}"
+    return Answer(text, rest, f"cells/{cells[0].name}.html", tuple(cells))
 
 
 def _never_ran(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
@@ -207,7 +213,8 @@ def _never_ran(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
             f"tested: {span(where)}",
             f"more: mcore-compat explain {where[0].name}",
         )
-        answer = Answer(f"{outcome}: {next(iter(reasons))}", rest, f"cells/{where[0].name}.html")
+        first, page = f"{outcome}: {next(iter(reasons))}", f"cells/{where[0].name}.html"
+        answer = Answer(first, rest, page, tuple(where))
         yield KnownError(
             key=" ".join((outcome, *said)),
             title=title("", str(where[0].reason)),

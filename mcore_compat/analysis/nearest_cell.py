@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from mcore_compat.analysis.published import CellRecord
 from mcore_compat.core.cells import AXES, series_of
 
-_WEIGHT = {"megatron-core": 4, "nvidia-modelopt": 4, "transformer-engine": 2, "torch": 2}
+_WEIGHTS = tuple(zip(AXES, (4, 4, 2, 2, 1), strict=True))
 
 
 def distance(pins: Mapping[str, str], cell: CellRecord) -> tuple[int, int, str]:
     """How far a cell is from some versions: whole series first, then patches; ModelOpt and
     megatron-core count most."""
-    other = [a for a in AXES if cell.pins[a] != pins[a]]
-    series = [a for a in other if series_of(cell.pins[a]) != series_of(pins[a])]
-    near, far = (sum(_WEIGHT.get(a, 1) for a in axes) for axes in (series, other))
+    near = far = 0
+    for axis, weight in _WEIGHTS:
+        one, other = cell.pins[axis], pins[axis]
+        if one != other:
+            far += weight
+            near += weight if series_of(one) != series_of(other) else 0
     return near, far, cell.name
 
 

@@ -201,6 +201,8 @@ def lines(
         if works(near.cell, advice.profile):
             rows.append(f"  {install(near.cell, advice.profile, folder, facts)}")
         shown.append(near.cell)
+    if any(row.startswith(f"  {install_line.PIP}") for row in rows):
+        rows.append(install_line.IN_SHORT)
     if advice.tested:
         shown.append(advice.tested)
     return [*rows, *untested, *evidence_lines(shown, folder.parent / "results")]

@@ -19,7 +19,7 @@ from mcore_compat.core.releases import Releases
 SHOWN = 3
 """Checks that are named of one failure; the others are counted."""
 
-MOST_TRIED = 4
+MOST_TRIED = 2
 """Cells that fail beside which an untested release is put: of one failure all are alike."""
 
 
@@ -101,6 +101,7 @@ def _best(
         return abs(one.major - other.major), abs(one.minor - other.minor), cell.name
 
     found: list[UntestedRelease] = []
+    inferable = any(grades.files_of(cause, name) for name in PACKAGES)
     tried = 0
     for beside in sorted(cells, key=apart):
         pins = {**beside.pins, package: version}
@@ -114,6 +115,8 @@ def _best(
                     UntestedRelease(package=package, version=version, graded=graded, cell=cell)
                 )
         if tried == MOST_TRIED or any(u.graded.grade is Grade.INFERRED for u in found):
+            break
+        if found and not inferable:
             break
     order = [*Grade]
     return min(found, key=lambda u: order.index(u.graded.grade), default=None)
@@ -153,14 +156,14 @@ def wished(
 
 
 def lines(rows: Sequence[UntestedRelease]) -> Iterator[str]:
-    """By grade and package: the releases, and what would tell of the first."""
-    for grade in (Grade.INFERRED, Grade.LIKELY):
-        for package in PACKAGES:
-            mine = [u for u in rows if (u.graded.grade, u.package) == (grade, package)]
-            if mine:
-                versions = ", ".join(u.version for u in mine)
-                why = f"; {mine[0].graded.why}" if grade is Grade.INFERRED else ""
-                yield (
-                    f"{grade}, not run: {package} {versions}{why}; "
-                    f"nox -s {mine[0].cell.name} -- --te-extension stand-in tells"
-                )
+    """By grade, package and what the grade is from: the releases, and what would tell of the
+    first."""
+    groups: dict[tuple[Grade, str, str], list[UntestedRelease]] = {}
+    for row in sorted(rows, key=lambda row: [*Grade].index(row.graded.grade)):
+        why = row.graded.why if row.graded.grade is Grade.INFERRED else ""
+        groups.setdefault((row.graded.grade, row.package, why), []).append(row)
+    for (grade, package, why), mine in groups.items():
+        versions = ", ".join(row.version for row in mine)
+        from_ = f"; {why}" if why else ""
+        ask = f"nox -s {mine[0].cell.name} -- --te-extension stand-in"
+        yield f"{grade}, not run: {package} {versions}{from_}; {ask} tells"

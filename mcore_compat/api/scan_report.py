@@ -104,7 +104,7 @@ def _line(finding: Finding) -> str:
 
 
 def shown(file: str) -> str:
-    """A file as it is told: from where the user is, if it lies below."""
+    """A file as it is printed: relative to the working directory if it is below that."""
     relative = os.path.relpath(file)
     return file if relative.startswith("..") else relative
 

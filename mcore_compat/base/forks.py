@@ -33,7 +33,7 @@ def forked(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
         try:
             value, error = receiver.recv()
         except EOFError:
-            why = "a forked process was killed while writing files; try again"
+            why = "a forked process that writes files was killed; try again"
             raise InfrastructureError(why) from None
         if error is not None:
             raise error

@@ -1,6 +1,8 @@
 """Explain why a cell fails: each cause, whether it is declared, and over which versions it was
 seen. With --error: what is known of an error message, a traceback or a log. Runs nothing."""
 
+from __future__ import annotations
+
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -40,7 +42,7 @@ def call(args: Namespace) -> int:
 def _of_cell(name: str) -> int:
     from mcore_compat.core import combinations
     from mcore_compat.publish import one_cell
-    from mcore_compat.results import repairs, store
+    from mcore_compat.results import citation, repairs, store
     from mcore_compat.run import own
     from mcore_compat.run.context import context
 
@@ -49,7 +51,10 @@ def _of_cell(name: str) -> int:
     stored = store.load_all(here.workspace.results)
     every, _ = repairs.applied_to_all(stored, here.workspace.results)
     mine = [result for result in every if result.cell == cell.name]
-    mine = mine or [*one_cell.results_of(cell, own.workspace(here.workspace))]
+    place = here.workspace
+    if not mine:
+        place = own.workspace(place)
+        mine = [*one_cell.results_of(cell, place)]
     for result in mine:
         if len(mine) > 1:
             print(f"{result.device_class}:")
@@ -58,6 +63,8 @@ def _of_cell(name: str) -> int:
         print("\n".join(one_cell.causes(result, alike, here)))
     if not mine:
         _not_run(cell, here)
+    for row in citation.lines(citation.of_result(result, place.results) for result in mine):
+        print(row)
     return 0
 
 
@@ -79,7 +86,7 @@ def _not_run(cell: Cell, here: Context) -> None:
 
 
 def _of_error(given: str) -> int:
-    from mcore_compat.analysis import error_answer, error_text, known_names, published
+    from mcore_compat.analysis import error_answer, error_text, known_names, published, recommend
     from mcore_compat.analysis.error_search import ErrorSearch
     from mcore_compat.core import matrix, releases, workspace
     from mcore_compat.core.cells import AXES
@@ -94,7 +101,8 @@ def _of_error(given: str) -> int:
     known = published.load(place.published)
     rules = matrix.load(place.matrix).undeclared
     found = ErrorSearch(known_names.known_errors(known, versions, rules)).find(seen)
-    print("\n".join(foreign.plain(row) for row in error_answer.lines(found)))
+    rows = [*error_answer.lines(found), *recommend.evidence_lines(found.cells(), place.results)]
+    print("\n".join(map(foreign.plain, rows)))
     return 0 if found.sure else 1
 
 

@@ -8,6 +8,7 @@ from mcore_compat.cli import options
 from mcore_compat.cli.registry import VERDICT
 from mcore_compat.core import combinations
 from mcore_compat.publish import one_cell
+from mcore_compat.results import citation
 from mcore_compat.run import cells, own
 from mcore_compat.run.check_sets import ON_A_GPU
 from mcore_compat.run.context import context
@@ -28,7 +29,10 @@ def call(args: Namespace) -> int:
     cell = combinations.named(args.cell, here.matrix, here.releases)
     results = one_cell.results_of(cell, here.workspace)
     parts = one_cell.results_of(cell, here.workspace, ON_A_GPU)
-    mine = one_cell.results_of(cell, own.workspace(here.workspace))
+    place = own.workspace(here.workspace)
+    mine = one_cell.results_of(cell, place)
+    citations = [citation.of_result(r, here.workspace.results) for r in (*results, *parts)]
+    citations += [citation.of_result(r, place.results) for r in mine]
     results = results or mine
     if not results and not parts:
         print(one_cell.without_result(cell, here))
@@ -44,4 +48,5 @@ def call(args: Namespace) -> int:
         published = own.published_result(cell.name, result.device_class, here.workspace)
         first, *more = own.compared(result, published)
         print("\n".join([f"this machine's own run of {result.taken}: {first}", *more]))
+    print("\n".join(citation.lines(citations)))
     return cells.together([cells.verdict_code(result, here) for result in results])

@@ -130,7 +130,7 @@ def parse(text: str, where: str) -> SourceDigests:
     """The digests of a file's text.
 
     Raises:
-        MatrixError: it is no such text.
+        MatrixError: the text is not valid.
     """
     try:
         known: SourceDigests = data.json_of(text, SourceDigests)

@@ -30,7 +30,7 @@ _SHARED = frozenset({"megatron"})
 @dataclass(frozen=True, kw_only=True)
 class Unmet:
     """An import that fails, where, and why: `missing` (`a.b.c` or `name of a.b`) is not in the
-    installed `package`; where the whole package is not there, `absent`."""
+    installed `package`; if the whole package is missing, `absent`."""
 
     package: str
     missing: str
@@ -125,7 +125,7 @@ class _Reader:
 
     def _runs(self, name: str) -> Unmet | None:
         """Why a module of the packages under test, or a package that it is in, cannot be imported:
-        the first of its own imports that fails."""
+        the first import in it that fails."""
         if not _PLUGINS.match(name) or name in self._known:
             return self._known.get(name)
         self._known[name] = None  # who imports one another is seen once

@@ -150,7 +150,7 @@ def blocks(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _parsed(block: str) -> Sequence[ast.stmt]:
-    """The statements of a block; none where it is no whole one."""
+    """The statements of a block; none if it is incomplete."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)

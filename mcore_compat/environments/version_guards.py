@@ -18,7 +18,7 @@ class VersionGuard:
     `of`: the package; `files`: where in it, a glob; `subject`: the distribution that is looked at;
     `least`, `most`, `below`: what the bounds are read with, from the same file; `beside`: files of
     the subject without which the code does not look; `effect`: what happens out of them, `fatal`
-    where an import fails; `without`: whether all is well where the subject is not there.
+    where an import fails; `without`: whether all is well if the subject is missing.
     """
 
     of: str

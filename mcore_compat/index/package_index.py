@@ -334,7 +334,7 @@ def digests(file: Any, index: Client) -> dict[str, str]:
     """SHA-256 by path of what is in a wheel, as its own list says it.
 
     Raises:
-        InfrastructureError: the index did not answer, or what it sent is no such wheel.
+        InfrastructureError: the index did not answer, or sent something other than the wheel.
     """
     with _network(f"{file.filename} could not be read"):
         return index.digests(file)

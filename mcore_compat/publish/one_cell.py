@@ -58,7 +58,9 @@ def untested(cell: Cell, context: Context) -> list[str]:
     graded = grades.of(cell.pins) if grades else ()
     told = [line for one in graded for line in untested_releases.told(one)]
     ask = untested_releases.command(cell.pins, context.matrix, context.releases)
-    return [f"{cell.name} was not run; what is known of its releases:", *told, ask] if told else []
+    rows = [f"{cell.name} was not run; what is known of its releases:", *told]
+    rows += [f"about a minute tells: {ask}"] if ask else []
+    return rows if told else []
 
 
 def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> Iterator[str]:

@@ -22,6 +22,7 @@ PICTURES, BADGES = "pictures", "badges"
 
 FILLS = {
     Level.NOTHING: ("#b3261e", "#ffffff", "#ff8b82", "#0d1117"),
+    Level.NO_IMPORT: ("#e8b4a8", "#1f2328", "#b5695a", "#0d1117"),
     Level.RESTORES: ("#f6c7a1", "#1f2328", "#c9824f", "#0d1117"),
     Level.SOME: ("#f2cc60", "#1f2328", "#d29922", "#0d1117"),
     Level.QUANTIZES: ("#dbe68c", "#1f2328", "#a3b545", "#0d1117"),
@@ -136,7 +137,7 @@ def badges(
         by_name["newest"] = (
             f"megatron-core {newest[0]} × ModelOpt {newest[1]} ({device_class})",
             level.words.partition(": ")[2] or level.words,
-            shade if level.number else "grey",
+            shade if table[newest].counts else "grey",
         )
     return by_name
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.core.profiles import DEFAULT, Profile
+from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.results.answer import failing_points, outcome
 from mcore_compat.results.evidence import Evidence
 
@@ -65,6 +65,7 @@ class BetterCells:
             name: _Cost(_RANK.get(self._endings[name], len(_RANK)), failing_points(e, profile))
             for name, e in self._results.items()
         }
+        self._failing: dict[str, int] = {}
         self._cheapest: dict[tuple[str, str], list[str]] = {}
         for name in sorted(self._results, key=lambda name: self._costs[name]):
             for axis in _PAIR:
@@ -93,14 +94,32 @@ class BetterCells:
             if axis != _PAIR[0]:
                 better = [name for name in better if self._costs[name].rank < mine.rank]
             if better:
-                chosen = [self._nearest(pins, better)]
+                chosen = [self._nearest(pins, better, self._beyond)]
                 break
         if mine.rank and not any(self._costs[name].rank == 0 for name in chosen):
             chosen += self._nearest_good(pins)
         return tuple(self._better(cell, pins, name) for name in chosen)
 
-    def _nearest(self, pins: Mapping[str, str], names: Iterable[str]) -> str:
-        return min(names, key=lambda name: (*_distance(pins, self._results[name].pins), name))
+    def _nearest(
+        self,
+        pins: Mapping[str, str],
+        names: Iterable[str],
+        beyond: Callable[[str], int] = lambda _: 0,
+    ) -> str:
+        """The nearest of some. Of those that are as many axes away, `beyond` decides first."""
+
+        def cost(name: str) -> tuple[int, int, tuple[int, ...], str]:
+            moved, *apart = _distance(pins, self._results[name].pins)
+            return moved, beyond(name), tuple(apart), name
+
+        return min(names, key=cost)
+
+    def _beyond(self, name: str) -> int:
+        """How much fails of everything. It tells apart what is alike for the profile, so that the
+        answer is the one that the headline frames."""
+        if name not in self._failing:
+            self._failing[name] = failing_points(self._results[name], ALL)
+        return self._failing[name]
 
     def _nearest_good(self, pins: Mapping[str, str]) -> list[str]:
         """The compatible cell with the most axes in common, and of those the nearest."""

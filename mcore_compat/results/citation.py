@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -57,6 +57,11 @@ def of_cells(cells: Iterable[OfCell], results: Path) -> tuple[Citation, ...]:
     """The main results of cells as they are published, each once."""
     rows = (of(cell.name, cell.device_class, cell.taken, results) for cell in cells)
     return tuple(dict.fromkeys(rows))
+
+
+def of_data(row: Mapping[str, str]) -> Citation:
+    """A citation as JSON has it."""
+    return Citation(**{**row, "path": Path(row["path"])})  # type: ignore[arg-type]
 
 
 def line(citations: Iterable[Citation]) -> str:

@@ -27,6 +27,11 @@ class Level(Enum):
     UNRESOLVABLE = "unresolvable", "⊘", "cannot be installed on this stack"
     UNBUILDABLE = "unbuildable", "⚒", "cannot be built on this stack"
     NOTHING = "nothing", "✗", "0: no checkpoint restores"
+    NO_IMPORT = (
+        "no-import",
+        "◌",
+        "checkpoints restore, but ModelOpt or its plugin does not import",
+    )
     RESTORES = "restores", "○", "1: checkpoints restore, no quantized state comes back"
     SOME = "some", "◔", "2: and quantized state comes back, of some formats or families"
     QUANTIZES = "quantizes", "◑", "3: and of all"
@@ -83,11 +88,13 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
         remarks.append("stand-in")
     points = profiles.points(e.checks)
     failing = answer.failures(e, DEFAULT, rules) or answer.failures(e, ALL, rules)
+    rung = _rung(points)
+    decides = [each for each in failing if rung is Level.NO_IMPORT and "install" in each.features]
     return Square(
-        level=_rung(points),
+        level=rung,
         counts=_counts(points),
         good=answer.outcome(e) is CellOutcome.COMPATIBLE,
-        says=failing[0].text() if failing else "no check that was run fails",
+        says=(decides or failing)[0].text() if failing else "no check that was run fails",
         remarks=tuple(remarks),
     )
 
@@ -95,10 +102,11 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
 def line(e: Evidence) -> str:
     """The outcome and level of a cell, for a listing: `partial ◑ level 3: R 4/4 · Q 16/16`."""
     reached = level(e)
-    if not reached.number:
+    if reached not in _REACHED:
         return e.outcome.value
     square = Square(level=reached, counts=_counts(profiles.points(e.checks)))
-    return f"{e.outcome.value} {reached.mark} level {reached.number}: {' · '.join(square.lines)}"
+    rung = f"level {reached.number}" if reached.number else reached.key
+    return f"{e.outcome.value} {reached.mark} {rung}: {' · '.join(square.lines)}"
 
 
 def _counts(points: Mapping[Point, CheckOutcome]) -> tuple[tuple[str, str], ...]:
@@ -128,7 +136,8 @@ def _rung(points: Mapping[Point, CheckOutcome]) -> Level:
     if not restores[0]:
         return Level.NOTHING
     if not quantizes[0]:
-        return Level.RESTORES
+        tried = FAILS.intersection(_of(points, "quantize"))
+        return Level.NO_IMPORT if tried == {CheckOutcome.BLOCKED} else Level.RESTORES
     if quantizes[0] < quantizes[1]:
         return Level.SOME
     if not te[0]:
@@ -189,6 +198,8 @@ def best_of(squares: Mapping[tuple[str, str], Square], row: str, columns: Sequen
 
 
 _ORDER = [*Level]
+_REACHED = _ORDER[_ORDER.index(Level.NOTHING) :]
+"""Those of a pair that came to its checks."""
 
 
 def runs(words: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -16,11 +16,12 @@ from mcore_compat.base import files
 from mcore_compat.base.errors import InterpreterError
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import PREFIX
-from mcore_compat.core.outcomes import FEATURES, CellOutcome
+from mcore_compat.core.outcomes import FAILURES, FEATURES, CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import evidence, store, suite_checks, verdict
+from mcore_compat.results import citation, evidence, store, suite_checks, verdict
+from mcore_compat.results.citation import Citation
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
@@ -69,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(data: dict[str, Any], form: str) -> None:
-    print(files.dump_json(data) if form == "json" else render("bisection.txt", **data), end="")
+    if form == "json":
+        print(files.dump_json(data), end="")
+        return
+    cited = citation.line(citation.of_data(row) for row in data.get("results", ()))
+    print(render("bisection.txt", **data, cited=cited), end="")
 
 
 def asked_for(text: str, workspace: Workspace) -> str:
@@ -192,6 +197,10 @@ def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellStatus:
     return state
 
 
+CONDITION = "works only under a condition"
+"""What is bad where a condition counts as a failure."""
+
+
 def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context) -> dict[str, Any]:
     """The answer with all that it rests on, as plain data."""
     last, first = result.answer.last, result.answer.first
@@ -202,6 +211,7 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         check,
         axis=line.axis,
         fixed=line.fixed,
+        broken=CONDITION if result.seen[bad].outcome == CheckOutcome.WORKS_WITH else "broken",
         unrun=result.unrun,
     )
     return {
@@ -216,6 +226,7 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
         "not_looked_at": release_line.skipped(line, last, first),
         "ran": result.ran,
         "answer": words,
+        "results": [c.data() for c in _citations(line, result, here)],
         "failure": _failure(result.seen[bad], here),
     }
 
@@ -231,6 +242,18 @@ def _tell_apart(line: ReleaseLine, last: int, first: int) -> str:
     return f"bisect --good {good} --bad {bad}"
 
 
+def _citations(line: ReleaseLine, result: SearchResult, here: Context) -> list[Citation]:
+    """The results that the answer is from, those of its two ends first."""
+    first = (result.answer.last, result.answer.first)
+    cited = []
+    for place in dict.fromkeys((*first, *sorted(result.seen))):
+        cell, device = line.points[place].cell.name, machine.device_class()
+        path = evidence.path_of(cell, device, here.workspace.results)
+        if place in result.seen and path.exists():
+            cited.append(citation.of_result(store.load(path, whole=False), here.workspace.results))
+    return cited
+
+
 def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict[str, Any]:
     """What is asked, and what is known of every point of the line."""
     good, bad = (line.points[place].cell.name for place in line.ends)
@@ -241,7 +264,7 @@ def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict
         "bad": bad,
         "held": dict(line.held),
         "moving": line.moving,
-        "notes": line.notes,
+        "notes": (*line.notes, *line.standing),
         "points": _points(line, seen),
     }
 
@@ -271,6 +294,7 @@ def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
         return {**head, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
     others = {other.cell: other for other in stored(here.workspace)} | {e.cell: e}
+    fails = check.outcome in FAILURES  # under a condition it works: of that there are no rules
     texts = sorted((here.workspace.reports / issue_drafts.FOLDER).glob(f"*-{key}.md"))
     return {
         **head,
@@ -279,6 +303,7 @@ def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
         "frame": check.failure.frame,
         "fingerprint": key,
         "gpu_independent": check.failure.gpu_independent,
-        "rules": explanation.lines(explanation.of_failure(others.values(), key)),
+        "works_with": check.condition,
+        "rules": explanation.lines(explanation.of_failure(others.values(), key)) if fails else [],
         "text_for_upstream": files.shown(texts[0]) if texts else None,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.analysis.install_line import InstallFacts
@@ -12,8 +13,10 @@ from mcore_compat.api.scan import ScanReport
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.core.profiles import DEFAULT, Profile
-from mcore_compat.results import comparison
+from mcore_compat.results import citation, comparison
+from mcore_compat.results.citation import Citation
 from mcore_compat.results.comparison import Difference
+from mcore_compat.results.evidence import EXCHANGE
 from mcore_compat.upgrade import alternatives as others
 from mcore_compat.upgrade import checkpoints as loads
 from mcore_compat.upgrade import interfaces, losses, next_step, numbers, pins, words
@@ -27,6 +30,9 @@ from mcore_compat.upgrade.numbers import Numbers
 from mcore_compat.upgrade.pins import Packages
 from mcore_compat.upgrade.reasons import RANK, UpgradeReason, Word, judged
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
+
+RESULTS = Path("reports/results")
+"""As documents name it: the same wherever they are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,16 @@ class UpgradeAnswer:
         """The major versions of CUDA, where they differ."""
         both = self.origin.cuda, self.target.cuda
         return both if both[0] != both[1] else None
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The results that it is from."""
+        found = [side.found for side in (self.origin, self.target) if side.found]
+        rows = [citation.of_result(result, RESULTS) for result in found]
+        if self.checkpoints and self.checkpoints.taken:
+            taken, name = self.checkpoints.taken, self.target.name
+            rows.append(citation.of(name, self.device_class, taken, RESULTS, EXCHANGE))
+        return tuple(dict.fromkeys(rows))
 
     @property
     def works(self) -> bool:

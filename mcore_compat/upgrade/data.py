@@ -44,6 +44,7 @@ means something else a major one.
   the megatron-core of TO, the one that loses least: `cell`, `pins`, `unlike_to` (axes), `steps`,
   `cuda`, `checkpoints`, `lost` (in words, empty where it keeps all), `open` (what its results do
   not have).
+- `results`: what it is from: `cell`, `device_class`, `taken` (the day), `path`.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
         "code": answer.code and scan_report.as_data(answer.code),
         "numbers": numbers and _row(numbers, counts=None, values="values_differ", shapes="tensors"),
         "alternatives": [_row(cell, moved="unlike_to") for cell in answer.alternatives],
+        "results": [citation.data() for citation in answer.citations],
     }
 
 

@@ -16,7 +16,7 @@ from mcore_compat.core import profiles
 from mcore_compat.exchange.report import HEADS
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import answer as verdicts
-from mcore_compat.results import comparison, verdict
+from mcore_compat.results import citation, comparison, verdict
 from mcore_compat.upgrade import data, losses, on_terminal, words
 from mcore_compat.upgrade.answer import UpgradeAnswer
 from mcore_compat.upgrade.checkpoints import LABELS, NOT_TESTED, Load, exchange_command
@@ -74,6 +74,7 @@ def markdown(answer: UpgradeAnswer, causes: int = CAUSES, most: int = EVERY) -> 
         ways=HEADS,
         labels=LABELS,
         one_line=comparison.one_line,
+        results=citation.line(answer.citations),
         most=most,
     )
 

@@ -130,6 +130,8 @@ def test_untested_and_stale_and_needs_gpu_are_always_seen(opened: Opened, sample
 def test_the_list_is_searched_sorted_and_filtered(opened: Opened, sample: Site) -> None:
     page = opened("index.html?for=default")
     off = [one.name for one in sample.entries.values() if not one.default]
+    if page.locator("#more").is_visible():  # the list begins with its first rows alone
+        page.locator("#more").click()
     assert sorted(names(page)) == sorted(off)
     page.locator("select[name=list]").select_option("all")
     page.get_by_label("Search").fill("0.16.1 2.9.1")

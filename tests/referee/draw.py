@@ -38,7 +38,7 @@ def results(folder: Path) -> Iterator[Evidence]:
 
 
 def published(folder: Path, suite: str | None = None) -> Iterator[tuple[str, str, str]]:
-    """`(cell, check, outcome)` of each check that ran; `suite`: only results of that suite's digest."""
+    """`(cell, check, outcome)` of each check that ran; `suite`: only of that suite's digest."""
     for result in results(folder):
         if suite is None or result.suite == suite:
             for check in result.checks:

@@ -7,10 +7,12 @@ Made anew, where a test wants a release that is not in it, by copying `constrain
 from __future__ import annotations
 
 import datetime
+import functools
 from pathlib import Path
 
 import pytest
 
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.core import matrix as matrices
 from mcore_compat.core import releases as facts
 from mcore_compat.core.matrix import Matrix
@@ -29,6 +31,12 @@ def matrix() -> Matrix:
 def releases() -> Releases:
     """What was known of releases."""
     return facts.load(WORKSPACE.releases)
+
+
+@functools.cache
+def installs() -> InstallFacts:
+    """By which environments are made."""
+    return InstallFacts(matrix=matrix(), releases=releases())
 
 
 def use(monkeypatch: pytest.MonkeyPatch, place: Workspace = WORKSPACE) -> None:

@@ -39,7 +39,7 @@ def between(standing: Sequence[ContainerCell], facts: Facts, *, fixed: bool) -> 
         held={a: first[a] for a in AXES if all(cell.pins[a] == first[a] for cell in cells)},
         moving=(),
         without=(),
-        notes=tuple(one.text() for one in standing),
+        standing=tuple(one.text() for one in standing),
     )
 
 

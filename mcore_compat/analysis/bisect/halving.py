@@ -92,11 +92,12 @@ def lines(
     *,
     axis: str = "",
     fixed: bool = False,
+    broken: str = "broken",
     unrun: Collection[int] = (),
 ) -> list[str]:
-    """The answer in words. `fixed`: the first point is the bad one. `unrun`: points that would
-    have answered, perhaps, and were not to be run."""
-    was, is_now = ("broken", "works") if fixed else ("works", "broken")
+    """The answer in words. `fixed`: the first point is the bad one; `broken`: how that ends.
+    `unrun`: points that would have answered, perhaps, and were not to be run."""
+    was, is_now = (broken, "works") if fixed else ("works", broken)
     last, first = names[answer.last], names[answer.first]
     at = f"{axis} {first}".strip()
     seen = f"{was} at {last}, {is_now} at {first}"

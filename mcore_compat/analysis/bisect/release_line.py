@@ -42,7 +42,8 @@ class ReleaseLine:
 
     `held`: version by axis of what is the same at all points; `moving`: the axes of the stack
     that move with megatron-core; `without`: releases between the ends that are no points;
-    `notes`: what is not as the two cells that were named.
+    `notes`: what is not as the two cells that were named; `standing`: of which container each
+    cell is the nearest.
     """
 
     axis: str
@@ -52,6 +53,7 @@ class ReleaseLine:
     moving: tuple[str, ...]
     without: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
 
     @property
     def ends(self) -> tuple[int, int]:

@@ -111,7 +111,7 @@ def _shown(site: Site, entry: Entry, device_class: str) -> Square:
 def _notes(shown: Square, others: int) -> Iterator[str]:
     yield from shown.remarks
     if others:
-        yield f"+{others} off-stack"
+        yield f"+{others} stack" + "s" * (others > 1)
 
 
 def row_notes(

@@ -73,10 +73,13 @@ globalThis.errorSearch = (() => {
   }
   const typesIn = (message) => once([...message.matchAll(ALL_TYPES)].map((match) => match[1]));
 
+  const ROOT = /^(?:site-packages|dist-packages|python3\.[0-9]+)$/;
+
   function frameKey(path, called) {
     if (path.startsWith("<")) return "";
     let parts = path.split(/[/\\]+/);
     if (parts.length === 1 && !path.endsWith(".py")) parts = path.split(".");
+    parts = parts.slice(parts.findLastIndex((part) => ROOT.test(part)) + 1);
     const names = parts.map((part) => part.replace(/\.py$/, "")).filter((name) => name && name !== "__init__");
     return `${names.slice(-2).join(".")}:${called.slice(called.lastIndexOf(".") + 1)}`;
   }

@@ -201,7 +201,7 @@
       const every = points(places, text);
       const of = data.shown.map(([, feature]) => every.filter((p) => p.feature === feature));
       const [[r], [q, qs], [te, tes], [gpu, gpus]] = of.map(held);
-      const word = !r ? "nothing" : !q ? "restores" : q < qs ? "some" : !te ? "quantizes" : te < tes ? "te-some" : gpus && gpu === gpus ? "gpu" : "te";
+      const word = !r ? "nothing" : !q ? (of[1].some((p) => FAILS.has(p.word) && p.word !== "blocked") || !qs ? "restores" : "no-import") : q < qs ? "some" : !te ? "quantizes" : te < tes ? "te-some" : gpus && gpu === gpus ? "gpu" : "te";
       const counts = data.shown.map(([letter], i) => `${letter} ${counted_of(of[i])}`).filter((line) => line !== "GPU none");
       return { word, text: "", gpu: 0, counts };
     }
@@ -322,7 +322,7 @@
       if (said.gpu) notes.push(`${said.gpu} need gpu`);
       if (shown && shown.standIn) notes.push("stand-in");
       if (shown && shown.stale) notes.push("stale");
-      if (others) notes.push(`+${others} off-stack`);
+      if (others) notes.push(`+${others} stack${others > 1 ? "s" : ""}`);
       for (const other of elsewhere) {
         const there = say(other);
         notes.push(`${other.device}: ${there.text || data.symbols[there.word] + numberOf(there.word)}`);
@@ -346,7 +346,7 @@
       const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
       put(hidden, `megatron-core ${mcore}, ModelOpt ${modelopt}: ${said.text ? "" : `${data.levels[said.word]}; `}`);
       put(sign, data.symbols[said.word] + numberOf(said.word));
-      put(word, said.text);
+      put(word, said.text || (data.levels[said.word] && !numberOf(said.word) ? said.word : ""));
       notes.forEach((note, i) => { if (old[i]) put(old[i], note); else inside.append(make("span", "note", note)); });
       for (const extra of old.slice(notes.length)) extra.remove();
     }
