@@ -72,21 +72,19 @@ def record_twice(data: Data) -> None:
 CONTRADICTIONS: dict[str, Callable[[Data], None]] = {
     "it is unbuildable, with 2 checks": set_to("outcome", to="unbuildable"),
     "it is error, with 2 checks": set_to("outcome", to="error"),
-    r"it is partial, with 2 checks of a run that was cut short": set_to("complete", to=False),
-    r"restore\[gpt\] is there twice": twice,
-    "the record signatures is there twice": record_twice,
-    "build is broken, and has no failure": broken_without_failure,
-    r"restore\[gpt\] is said to be of the kind restore of moe": set_to(
+    r"it is partial, with 2 checks of an interrupted run": set_to("complete", to=False),
+    r"has the check restore\[gpt\] twice": twice,
+    "has the record signatures twice": record_twice,
+    "build is broken, but has no failure": broken_without_failure,
+    r"restore\[gpt\] does not match its kind restore of moe": set_to(
         "checks", 1, "family", to="moe"
     ),
-    r"restore\[gpt\] is said to be of the kind other of gpt": set_to(
-        "checks", 1, "kind", to="other"
-    ),
+    r"restore\[gpt\] does not match its kind other of gpt": set_to("checks", 1, "kind", to="other"),
     r"its pin nvidia-modelopt 0\.40\.0 is": set_to("pins", "nvidia-modelopt", to="0.40.0"),
-    "no version": set_to("pins", "torch", to="nonsense"),
+    "is not a version": set_to("pins", "torch", to="nonsense"),
     "its pins are not of": set_to("pins", to={"torch": "2.9.1"}),
     "is that of compat-0.17-modelopt0.41": set_to("cell", to="compat-0.17-modelopt0.41"),
-    "2026-99-99T00:00:00Z is no moment": set_to("taken", to="2026-99-99T00:00:00Z"),
+    "invalid timestamp 2026-99-99T00:00:00Z": set_to("taken", to="2026-99-99T00:00:00Z"),
     r"at `\$\.taken`": set_to("taken", to="2026-01-01T00:00:00Z\n"),
     r"seconds`": set_to("checks", 0, "seconds", to=-1),
     r"at `\$\.checks\[0\]\.outcome`": set_to("checks", 0, "outcome", to="fine"),

@@ -269,7 +269,7 @@ REFUSED = {
     "installed packages differ from the lock": set_in("events", 0, "installed", "numpy", to="1.0"),
     "broken on purpose": set_in("events", 0, "sabotage", to="drop-key-map"),
     "not those of the lock": set_in("wheels", to={}),
-    "speaks protocol 2": set_in("events", 0, "suite", to=2),
+    "uses protocol 2": set_in("events", 0, "suite", to=2),
 }
 
 

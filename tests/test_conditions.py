@@ -170,7 +170,7 @@ def test_the_terminal_tells_the_condition_and_the_failure_without_it() -> None:
     assert f"works with: restore[gpt]\n  {CONDITION}\n" in text
     assert "without it: KeyError: 'decoder.weight'" in text
     assert text.index("\ninstall ") < text.index("\nrestore ")
-    assert "Transformer Engine is imported only with CUDA_HOME=<site-packages>/nvidia" in text
+    assert "importing Transformer Engine needs CUDA_HOME=<site-packages>/nvidia" in text
     assert "why not" not in text
 
 

@@ -211,7 +211,7 @@ def test_what_would_run_is_told_with_its_cost() -> None:
     lines = plan.describe(pairs, [OLD], 3)
     assert lines[0] == f"{OLD}: saves its checkpoints"
     assert lines[1] == f"{NEW}: loads from 2 cells, 32 checks at most"
-    assert "1 cells to save, 2 pairs to load, 3 fresh" in lines
+    assert "1 cells to save, 2 pairs to load, 3 up to date" in lines
     assert "about" in lines[-1]
 
 

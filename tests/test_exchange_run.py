@@ -111,7 +111,7 @@ def test_all_that_was_saved_is_an_answer() -> None:
 def test_what_was_not_compared_or_not_saved_is_no_answer(
     keys: tuple[str, ...],
 ) -> None:
-    with pytest.raises(EvidenceError, match="the exchange cannot run: of compat-"):
+    with pytest.raises(EvidenceError, match="the exchange cannot run: for compat-"):
         loaded(*keys)
 
 

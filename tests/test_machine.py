@@ -115,7 +115,9 @@ def test_on_a_gpu_a_fault_ends_the_run_and_nothing_after_it_is_taken() -> None:
     watch.see(GPU)
     watch.see(event("restore[gpt]"))
     for one in (failed("RuntimeError", OUT_OF_MEMORY), event("x[gpt]"), {"event": "end"}):
-        with pytest.raises(InfrastructureError, match=r"device-logits\[gpt\] failed for this"):
+        with pytest.raises(
+            InfrastructureError, match=r"device-logits\[gpt\] failed because of this"
+        ):
             watch.see(one)
 
 
@@ -204,14 +206,14 @@ def test_an_import_that_the_machine_ended_is_no_answer(said: str, fault: bool) -
     if not fault:
         watch.see(start)
         return
-    with pytest.raises(InfrastructureError, match="importing torch failed for this machine's"):
+    with pytest.raises(InfrastructureError, match="importing torch failed because of this machine"):
         watch.see(start)
 
 
 def test_a_record_that_the_machine_kept_from_being_made_is_its_fault() -> None:
     made = {"event": "record", "record": "signatures", "seconds": 1.0, "details": {}}
     failure = {**failed("OSError", "[Errno 28] No space left on device")["failure"]}
-    with pytest.raises(InfrastructureError, match="signatures failed for this machine's fault"):
+    with pytest.raises(InfrastructureError, match="signatures failed because of this machine"):
         Watch("host").see({**made, "failure": failure})
 
 

@@ -362,4 +362,4 @@ def test_it_is_run_as_a_module(reports: Path) -> None:
     assert done.stderr.count("\n") == 1
     page.write_bytes(right)
     done = run()
-    assert (done.returncode, done.stdout) == (0, "8 results are of the format 2 now\n")
+    assert (done.returncode, done.stdout) == (0, "converted 8 results to format 2\n")

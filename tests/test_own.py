@@ -100,8 +100,8 @@ def test_what_ends_otherwise_is_asked_once_more_and_told(
     assert code == 1
     assert code.why.startswith(f"{CELL}: ✗ incompatible for default: restore of gpt: KeyError")
     *_, head, line = capsys.readouterr().out.splitlines()
-    assert head.startswith("unlike what was published on ")
-    assert head.endswith(": 1 of 1 checks end otherwise here")
+    assert head.startswith("unlike the result published on ")
+    assert head.endswith(": 1 of 1 checks have another outcome here")
     assert line == "  restore[gpt]: works -> broken"
     assert clone.stored().outcome is CellOutcome.COMPATIBLE
 
@@ -141,7 +141,7 @@ def test_of_many_checks_ten_are_named_and_the_rest_is_counted() -> None:
     published = stand_in_evidence(*(event(name) for name in names))
     mine = stand_in_evidence(*(event(name, "broken") for name in names[:12]), event(names[12]))
     head, *lines = told(mine, published)
-    assert "12 of 13 checks end otherwise" in head
+    assert "12 of 13 checks have another outcome here" in head
     assert lines == [*(f"  {name}: works -> broken" for name in names[:10]), "  and 2 more"]
 
 
@@ -151,7 +151,7 @@ def test_another_cause_and_another_condition_are_differences() -> None:
     published = stand_in_evidence(failing, event("b", "works-with"))
     mine = stand_in_evidence(other, event("b", "works-with", condition=f"{CONDITION}  # so"))
     assert told(mine, published)[1:] == [
-        "  a: broken, from another cause",
+        "  a: broken, with another cause",
         "  b: works-with, under another condition",
     ]
     assert told(published, published) == ["same as published on 2026-01-01"]
@@ -178,7 +178,7 @@ def test_what_did_not_come_to_its_checks_is_compared_by_its_ending() -> None:
     ]
     assert told(mine, mine) == ["same as published on 2026-01-01"]
     (line,) = told(mine, None)
-    assert "nothing is published of it for device class host" in line
+    assert "no result is published for device class host" in line
 
 
 def test_of_a_part_counts_what_the_profile_takes() -> None:
@@ -197,4 +197,4 @@ def test_of_several_runs_the_worst_counts_and_the_first_is_told() -> None:
     assert cells.together([0, one]) is one
     both = cells.together([0, one, ExitCode(1, "b: no")])
     assert isinstance(both, ExitCode)
-    assert (both, both.why) == (1, "2 of 3 runs did not end well; a: no")
+    assert (both, both.why) == (1, "2 of 3 runs failed; a: no")

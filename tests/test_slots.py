@@ -106,7 +106,7 @@ def test_where_none_can_ever_fit_one_line_says_so(tmp_path: Path) -> None:
     there = of(tmp_path, [gpu(0, total=500), gpu(1, total=900)])
     with pytest.raises(InfrastructureError) as caught, there.taken(1000):
         pass
-    assert "no GPU here can have the 1000 MiB" in str(caught.value)
+    assert "no GPU of this machine has the 1000 MiB" in str(caught.value)
     assert "Stand-in has 500 MiB; Stand-in has 900 MiB" in str(caught.value)
     assert "\n" not in str(caught.value)
 
