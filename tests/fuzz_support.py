@@ -285,7 +285,9 @@ def check(ended: Ended) -> None:
         errors = [line for line in ended.err.split("\n") if line.startswith("mcore-compat: ")]
         last = ended.err.rstrip("\n").rpartition("\n")[2]
         assert [last] == errors[-1:], told
-        assert len(errors) == 1 or "mcore-compat: skipped: " in ended.err or ended.argv[0] == "report", told
+        assert (
+            len(errors) == 1 or "mcore-compat: skipped: " in ended.err or ended.argv[0] == "report"
+        ), told
         assert len(last) <= LONGEST, told
         assert len(last) > len("mcore-compat: ") + 8, told
         assert last.isprintable(), told

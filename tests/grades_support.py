@@ -83,7 +83,7 @@ def cause_of(cells: Sequence[CellRecord], **fields: Any) -> PublishedCause:
 
 def known_of(cells: Sequence[CellRecord], **fields: Any) -> Compatibility:
     return Compatibility(
-        schema="2.2.0",
+        schema="3.0.0",
         made_by="",
         axes={},
         cells=tuple(cells),

@@ -49,6 +49,8 @@ from mcore_compat.upgrade import examples
 from mcore_compat.upgrade.words import options as profile_options
 
 HERE = Workspace(ROOT)
+MOST_REPORTS = 20_000_000
+"""Bytes of all that is committed below reports/."""
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +116,12 @@ def _elsewhere(line: str) -> str:
     """A line of a traceback from another folder, each at another line."""
     file = re.compile(r'File "(?!suite/|<)([^"]+)", line (\d+)')
     return file.sub(r'File "/opt/env/lib/python3.12/site-packages/\1", line 1\2', line)
+
+
+def test_the_reports_stay_small_enough_to_clone() -> None:
+    made = HERE.reports / "site"
+    paths = (p for p in HERE.reports.rglob("*") if p.is_file() and not p.is_relative_to(made))
+    assert sum(path.stat().st_size for path in paths) < MOST_REPORTS
 
 
 def test_the_page_is_short_and_its_links_are_to_what_is_there() -> None:

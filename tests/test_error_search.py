@@ -54,7 +54,7 @@ def known() -> Compatibility:
         reason="Because nvidia-modelopt>=0.44.0 depends on torch>=2.8 and you require torch==2.6.0",
     )
     made = published_of(failing, conditional, unresolvable, causes=CAUSES)
-    return structs.replace(made, schema="2.0.0", drift=DRIFT, findings=(IMPORTS,))
+    return structs.replace(made, schema="3.0.0", drift=DRIFT, findings=(IMPORTS,))
 
 
 @pytest.fixture(scope="module")

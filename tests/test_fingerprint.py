@@ -63,7 +63,33 @@ def test_without_one_the_innermost_frame_counts() -> None:
 
 def test_no_path_of_a_machine_stays() -> None:
     text = "/home/me/envs/x/lib/python3.12/site-packages/torch/a.py and /home/me/repo/suite/b.py"
-    assert fingerprint.relative(text, ["/home/me/repo"]) == "torch/a.py and suite/b.py"
+    assert fingerprint.portable(text, ["/home/me/repo"]) == "torch/a.py and suite/b.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "portable"),
+    [
+        ("envs/compat-0.9-modelopt0.21/bin/python -u x.py", "bin/python -u x.py"),
+        ("This process (pid=11962) is multi-threaded", "This process (pid <n>) is multi-threaded"),
+        (
+            "spawn_main(tracker_fd=93, pipe_handle=95)",
+            "spawn_main(tracker_fd=<n>, pipe_handle=<n>)",
+        ),
+        (
+            "-c from multiprocessing.resource_tracker import main;main(92)",
+            "-c from multiprocessing.resource_tracker import main;main(<n>)",
+        ),
+        (
+            "bin/python -u suite/run.py --tools t/1-py3.12 --events .cache/mco",
+            "bin/python -u suite/run.py",
+        ),
+        ("main(92), line 93 of envs/readme", "main(92), line 93 of envs/readme"),
+    ],
+)
+def test_what_only_one_run_has_is_replaced(text: str, portable: str) -> None:
+    assert fingerprint.portable(text) == portable
+    assert fingerprint.portable(portable) == portable
+    assert fingerprint.of("E", text, "") == fingerprint.of("E", portable, "") or "pid" not in text
 
 
 @given(st.text())

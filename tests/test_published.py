@@ -33,7 +33,7 @@ HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> \x1b[31m‮"
 
 
 NEWER = (
-    '{"schema": "2.9.0", "made_by": "", "axes": {}, "cells": [], "causes": [], "findings": [], '
+    '{"schema": "3.9.0", "made_by": "", "axes": {}, "cells": [], "causes": [], "findings": [], '
     '"intervals": [], "drift": [], "new": 1}'
 )
 """A file of a later minor version, which has a key that is not known yet."""
@@ -86,7 +86,7 @@ def test_what_is_made_is_of_the_schema(
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
-        (["schema"], "3.0.0"),
+        (["schema"], "4.0.0"),
         (["drift"], None),
         (["axes", "nvidia-modelopt"], None),
         (["cells", 0, "outcome"], "fine"),
@@ -157,7 +157,7 @@ def test_what_does_not_exist_is_told_with_the_nearest(
         (None, "is not there"),
         ("{", "is not valid"),
         ("[]", "is not valid"),
-        ('{"schema": "3.0.0", "cells": [], "causes": []}', "has schema 3.0.0"),
+        ('{"schema": "4.0.0", "cells": [], "causes": []}', "has schema 4.0.0"),
         (NEWER.replace('"cells": []', '"cells": [{}]'), "is not valid"),
         (NEWER.replace('"drift": []', '"drift": 1'), "is not valid"),
         (b"\xff", "is not valid"),

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
 
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.intervals import Interval
@@ -41,7 +42,7 @@ from mcore_compat.results.evidence import DEVICE_CLASSES
 if TYPE_CHECKING:
     import pandas
 
-MAJOR = 2
+MAJOR = 3
 """Of the schema: another one cannot be read."""
 
 # The values that exist by now stand in the schema; one that is newer can be read.
@@ -100,8 +101,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     one that works under a condition, how it fails without. `points`: by feature, the worst of the
     checks about each family, with the format where there are such (`mla-moe fp8`), and of each
     check that is about no family. `conditions`: of each check that is `works-with`, the code under
-    which it holds; `features`: checks by what a person does that they are about, and `formats` by
-    the format of quantization, as far as the result says. `variables`: what has to be set for
+    which it holds; `features` and `formats` as in the whole file, only if this result's differ from
+    those. `variables`: what has to be set for
     Transformer Engine to be imported there, left out where that is not known. `te_extension`: the
     torch extension of Transformer Engine that ran, left out of the real one. `unexpected`: failures
     that nothing declares. `reason`: why a cell did not come to its checks. `repair`: the pin with
@@ -282,6 +283,8 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
     `schema` is the version of this form: a new key raises the minor version; a key that is gone or
     means something else the major one. Readers must ignore keys that they do not know. `axes`: the
     series of the declared matrix, oldest first. `findings`: what is declared beside what was seen.
+    `features`: checks by what a person does that they are about, and `formats`: by the format of
+    quantization.
     """
 
     schema: Annotated[str, Meta(pattern=rf"^{MAJOR}\.[0-9]+\.[0-9]+$")]
@@ -295,6 +298,15 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
     intervals: tuple[PublishedInterval, ...]
     drift: tuple[PublishedChange, ...]
     over_base: tuple[OverBaseRecord, ...] = ()
+    features: Mapping[str, tuple[str, ...]] = {}
+    formats: Mapping[str, tuple[str, ...]] = {}
+
+    def __post_init__(self) -> None:
+        # A verdict on one cell needs them, and the file has them once for all cells.
+        for cell in (*self.cells, *self.over_base):
+            if not cell.features:
+                force_setattr(cell, "features", self.features)
+                force_setattr(cell, "formats", self.formats)
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], CellRecord]:

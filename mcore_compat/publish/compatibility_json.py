@@ -7,7 +7,7 @@ or means something else a major one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import convert, to_builtins
@@ -36,7 +36,7 @@ from mcore_compat.results.repairs import Repair
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
 """Published beside it."""
-VERSION = "2.2.0"
+VERSION = "3.0.0"
 
 
 def text(all_: Collated) -> Iterator[str]:
@@ -50,12 +50,41 @@ def known(all_: Collated) -> Compatibility:
 
 
 def _rows(all_: Collated) -> Iterator[Any]:
+    known = _check_groups(all_)
     for e in all_.ordered:
-        yield to_builtins(record(e, all_.matrix, all_.repairs.get((e.cell, e.device_class))))
+        repair = all_.repairs.get((e.cell, e.device_class))
+        yield _without(known, e, to_builtins(record(e, all_.matrix, repair)))
+
+
+CheckGroups = Mapping[str, tuple[str | None, str | None]]
+"""The feature and the format of each check."""
+
+
+def _check_groups(all_: Collated) -> CheckGroups:
+    """Those of the newest result, for a check on which results disagree."""
+    results = sorted((*all_.ordered, *(one.evidence for one in all_.over)), key=lambda e: e.taken)
+    return {c.check: (c.feature, c.format) for e in results for c in e.checks}
+
+
+def _without(known: CheckGroups, e: Evidence, row: dict[str, Any]) -> dict[str, Any]:
+    """A cell's row without `features` and `formats` that the file has for all cells."""
+    if all(known[c.check] == (c.feature, c.format) for c in e.checks):
+        row = {key: value for key, value in row.items() if key not in ("features", "formats")}
+    return row
+
+
+def _grouped(pairs: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
+    """Checks by what each is paired with; both sorted."""
+    groups: dict[str, list[str]] = {}
+    for check, group in sorted(pairs):
+        if group:
+            groups.setdefault(group, []).append(check)
+    return dict(sorted(groups.items()))
 
 
 def _few(all_: Collated) -> dict[str, Any]:
     """All but the cells, as the schema says it; sorted."""
+    known = _check_groups(all_)
     return {
         "schema": VERSION,
         "made_by": "nox -s report",
@@ -71,7 +100,11 @@ def _few(all_: Collated) -> dict[str, Any]:
             for interval in intervals
         ],
         "drift": drift.data(all_.drift),
-        "over_base": [_over_base(result, all_.matrix) for result in all_.over],
+        "features": _grouped((check, feature) for check, (feature, _) in known.items()),
+        "formats": _grouped((check, format_) for check, (_, format_) in known.items()),
+        "over_base": [
+            _without(known, one.evidence, _over_base(one, all_.matrix)) for one in all_.over
+        ],
     }
 
 
@@ -80,13 +113,6 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
     checks: dict[str, list[str]] = {}
     for c in e.checks:
         checks.setdefault(c.outcome.value, []).append(c.check)
-    features: dict[str, list[str]] = {}
-    formats: dict[str, list[str]] = {}
-    for c in e.checks:
-        if c.feature:
-            features.setdefault(c.feature, []).append(c.check)
-        if c.format:
-            formats.setdefault(c.format, []).append(c.check)
     reasons: dict[str, list[str]] = {}
     for c in e.checks:
         if c.reason and (c.condition or not c.failure):
@@ -111,13 +137,17 @@ def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRec
         },
         by_reason={reason: tuple(sorted(reasons[reason])) for reason in sorted(reasons)},
         conditions={c.check: c.condition for c in e.checks if c.condition},
-        features={name: tuple(sorted(features[name])) for name in sorted(features)},
-        formats={name: tuple(sorted(formats[name])) for name in sorted(formats)},
+        features=_tuples(_grouped((c.check, c.feature) for c in e.checks)),
+        formats=_tuples(_grouped((c.check, c.format) for c in e.checks)),
         variables=e.variables,
         te_extension=e.te_extension,
         repair=_repair(repair) if repair else None,
         unexpected=tuple(sorted({c.check for c in verdict.unexpected(e, matrix.expected)})),
     )
+
+
+def _tuples(groups: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(checks) for name, checks in groups.items()}
 
 
 def _repair(repair: Repair) -> PublishedRepair:

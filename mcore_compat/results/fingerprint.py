@@ -29,13 +29,27 @@ _VARYING = (
 )
 
 
-def relative(text: str, folders: Sequence[str] = ()) -> str:
-    """Foreign text without the paths of this machine: `folders` and everything up to
-    `site-packages/` are cut off."""
+_OF_THIS_RUN = (
+    (re.compile(r"\benvs/[^/\s'\"]+/(?=bin/|lib/)"), ""),
+    (re.compile(r"\bpid=\d+"), "pid <n>"),
+    (re.compile(r"\b(tracker_fd|pipe_handle)=\d+"), r"\1=<n>"),
+    (re.compile(r"(resource_tracker import main;main)\(\d+\)"), r"\1(<n>)"),
+    (re.compile(r"(\bsuite/run\.py) --tools\b.*"), r"\1"),
+)
+"""An environment's name, numbers of processes and file descriptors, and the arguments of the
+suite's own process. Without them equal cells have equal values, which are stored once."""
+
+
+def portable(text: str, folders: Sequence[str] = ()) -> str:
+    """Foreign text without what only this machine and this run have: `folders` and everything up to
+    `site-packages/` are cut off, and numbers of processes are replaced."""
     text = re.sub(r"(?:/[^\s'\":,;()<>]+)*/site-packages/", "", text)
     for folder in sorted(folders, key=len, reverse=True):
         text = text.replace(folder.rstrip("/") + "/", "").replace(folder, "")
-    return re.sub(r"/tmp/[A-Za-z0-9._-]+", "<tmp>", text)
+    text = re.sub(r"/tmp/[A-Za-z0-9._-]+", "<tmp>", text)
+    for pattern, instead in _OF_THIS_RUN:
+        text = pattern.sub(instead, text)
+    return text
 
 
 _NAME = re.compile(

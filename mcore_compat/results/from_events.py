@@ -122,7 +122,7 @@ class Builder:
             InfrastructureError: two keys become equal, or it is nested too deeply.
         """
         try:
-            return foreign.cleaned(value, lambda text: fingerprint.relative(text, self._folders))
+            return foreign.cleaned(value, lambda text: fingerprint.portable(text, self._folders))
         except ValueError as error:
             raise InfrastructureError(f"the suite wrote invalid data: {error}") from None
 

@@ -219,7 +219,7 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
             f"does not build now: {failed.reason}; {failed.help}".rstrip("; ")
         )
     message, advice = (
-        fingerprint.relative(text, [str(home())]) for text in (failed.reason, failed.help)
+        fingerprint.portable(text, [str(home())]) for text in (failed.reason, failed.help)
     )
     reason = Reason(kind="unbuildable", message=message, help=advice, cause=failed.cause)
     return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)

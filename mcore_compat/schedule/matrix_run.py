@@ -234,7 +234,7 @@ def _outcome(name: str, device: str, folder: Path) -> str:
 def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> None:
     """Store an infrastructure error; a complete result stays as it is."""
     path = evidence.path_of(cell.name, device, workspace.results)
-    message = fingerprint.relative(reason, [str(files.home()), str(workspace.root)])
+    message = fingerprint.portable(reason, [str(files.home()), str(workspace.root)])
     why = Reason(kind="error", message=message, help="run it again: nox -s matrix")
     base = evidence.start(cell, device_class=device)
     with contextlib.suppress(FileNotFoundError, EvidenceError):  # corrupt: replaced
