@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mcore_compat.analysis.declarations import Finding
-from mcore_compat.analysis.published import (
-    PublishedCause,
-    PublishedChange,
-    PublishedRule,
-)
+from mcore_compat.analysis.published import PublishedCause, PublishedChange, PublishedRule
 from mcore_compat.analysis.rules import Beside, Bound, FailureState
 from mcore_compat.core.matrix import DeclaredReason
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcore_compat.analysis.published import (
-    CellRecord,
-    Compatibility,
-    PublishedCause,
-    PublishedRule,
-)
+from support import cell_record
+
+from mcore_compat.analysis.cell_record import CellRecord
+from mcore_compat.analysis.published import Compatibility, PublishedCause, PublishedRule
 from mcore_compat.analysis.rules import Bound
 from mcore_compat.core import source_digests
 from mcore_compat.core.cells import AXES, parsed
@@ -41,21 +39,11 @@ def cell_of(mcore: str, outcome: str, **others: str) -> CellRecord:
     """A cell in which the one check came to an outcome; `otherwise`: it fails for another cause."""
     pins = pins_of(mcore, **others)
     causes = {"broken": FINGERPRINT, "otherwise": "f" * 12}
-    return CellRecord(
+    return cell_record(
+        pins,
         name="compat-" + "-".join(pins.values()),
-        device_class="host",
-        level="",
-        outcome="partial",
-        reason=None,
-        pins=pins,
-        cuda=12,
-        taken="2026-11-23T00:00:00Z",
-        digests={},
         by_outcome={"broken" if outcome == "otherwise" else outcome: (CHECK,)},
         causes={CHECK: causes[outcome]} if outcome in causes else {},
-        by_reason={},
-        points={},
-        unexpected=(),
     )
 
 

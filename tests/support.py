@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.base.file_group import Changes
 from mcore_compat.core.cells import Cell
 from mcore_compat.results import evidence
@@ -120,3 +121,24 @@ def hostile_event(check: str) -> dict[str, Any]:
         "gpu_independent": HOSTILE,
     }
     return made
+
+
+def cell_record(pins: Mapping[str, str], **fields: Any) -> CellRecord:
+    """A published cell of a host in which a GPT's checkpoint restores."""
+    row: dict[str, Any] = {
+        "name": "compat-0.16-modelopt0.41",
+        "device_class": "host",
+        "level": "quantizes",
+        "outcome": "partial",
+        "reason": None,
+        "pins": pins,
+        "cuda": 12,
+        "taken": "2026-11-23T00:00:00Z",
+        "digests": {},
+        "by_outcome": {"works": ("restore[gpt]",)},
+        "causes": {},
+        "by_reason": {},
+        "points": {},
+        "unexpected": (),
+    }
+    return CellRecord(**{**row, **fields})

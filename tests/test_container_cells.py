@@ -15,8 +15,8 @@ from mcore_compat import cli
 from mcore_compat.analysis import constraints, container_cells
 from mcore_compat.analysis.bisect import container_line, release_line
 from mcore_compat.analysis.bisect.release_line import ReleaseLine
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.container_cells import ContainerCell
-from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
 
 __all__ = ["place"]

@@ -11,15 +11,12 @@ from typing import Any
 import pytest
 import snapshot
 from msgspec import structs
+from support import cell_record
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor, published
-from mcore_compat.analysis.published import (
-    CellRecord,
-    Compatibility,
-    PublishedCause,
-    PublishedRepair,
-)
+from mcore_compat.analysis.cell_record import CellRecord, PublishedRepair
+from mcore_compat.analysis.published import Compatibility, PublishedCause
 from mcore_compat.analysis.remarks import FAULT, KNOWN, NOTE
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
@@ -43,22 +40,7 @@ PINS = {
 
 
 def record(pins: dict[str, str] = PINS, unexpected: tuple[str, ...] = ()) -> CellRecord:
-    return CellRecord(
-        name="compat-0.16-modelopt0.41",
-        device_class="host",
-        level="quantizes",
-        outcome="partial",
-        reason=None,
-        pins=pins,
-        cuda=12,
-        taken="2026-11-23T00:00:00Z",
-        digests={},
-        by_outcome={"works": ("restore[gpt]",)},
-        causes={},
-        by_reason={},
-        points={},
-        unexpected=unexpected,
-    )
+    return cell_record(pins, unexpected=unexpected)
 
 
 def changed(cell: CellRecord, checks: Mapping[str, str] | None = None, **fields: Any) -> CellRecord:

@@ -11,9 +11,10 @@ from packaging.requirements import Requirement
 from test_doctor import PINS, RIGHT, bare, changed, published_of, record, said
 
 from mcore_compat.analysis import doctor
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.grades import Grade
 from mcore_compat.analysis.package_origin import PackageOrigin
-from mcore_compat.analysis.published import CellRecord, PublishedCause, PublishedRule
+from mcore_compat.analysis.published import PublishedCause, PublishedRule
 from mcore_compat.analysis.remarks import NOTE, UNTESTED
 from mcore_compat.analysis.rules import Bound
 from mcore_compat.core import source_digests
@@ -158,4 +159,4 @@ def test_the_command_that_tells_is_said(bare: Matrix) -> None:
     origin = PackageOrigin(releases=snapshot.releases())
     (remark,) = doctor.diagnose(RIGHT, bare, published_of(moved), origin=origin)
     assert remark.kind == NOTE
-    assert remark.help.endswith("tells: nox -s compat-0.16-modelopt0.41 -- --te-extension stand-in")
+    assert remark.help.endswith(": nox -s compat-0.16-modelopt0.41 -- --te-extension stand-in")

@@ -24,9 +24,7 @@ from test_doctor import PINS, changed, published_of, record
 from mcore_compat import cli
 from mcore_compat.analysis import error_answer, error_text, known_names
 from mcore_compat.analysis.error_search import SHOWN, ErrorSearch, Found
-from mcore_compat.analysis.published import (
-    Compatibility,
-)
+from mcore_compat.analysis.published import Compatibility
 from mcore_compat.publish.site import _STATIC
 
 

@@ -12,8 +12,8 @@ from test_doctor import PINS, changed, published_of, record
 
 from mcore_compat import cli
 from mcore_compat.analysis import published, recommend
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.constraints import ALIASES, parse
-from mcore_compat.analysis.published import CellRecord
 from mcore_compat.analysis.recommend import advise
 from mcore_compat.core.profiles import DEFAULT
 

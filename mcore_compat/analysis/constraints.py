@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from mcore_compat.analysis.published import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.base.errors import UsageError, edits, nearest
 from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.releases import Releases, far_apart

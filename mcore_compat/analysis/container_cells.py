@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mcore_compat.analysis import inventory, neighbours, recommend
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.constraints import Constraint
 from mcore_compat.analysis.declarations import newest_first
 from mcore_compat.analysis.inventory import VENDOR, Inventory
 from mcore_compat.analysis.neighbours import Neighbour
-from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.containers import ContainerImage

@@ -7,21 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.requirements import Requirement
 
-from mcore_compat.analysis import constraints, recommend, te_parts, untested_releases
+from mcore_compat.analysis import recommend, te_parts, untested_releases
 from mcore_compat.analysis.around import code, libraries, metadata
 from mcore_compat.analysis.around.reading import NOTHING_AROUND, Around
-from mcore_compat.analysis.around.versions import meets, valid
+from mcore_compat.analysis.around.versions import meets
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.grades import Graded, Grades
 from mcore_compat.analysis.nearest_cell import nearest
 from mcore_compat.analysis.package_origin import ANYWHERE, EXTENSION, TE, PackageOrigin
-from mcore_compat.analysis.published import CellRecord, Compatibility
+from mcore_compat.analysis.published import Compatibility
 from mcore_compat.analysis.recommend import CORE
 from mcore_compat.analysis.remarks import FAULT, KNOWN, NOTE, UNTESTED, Remark, fault
 from mcore_compat.analysis.te_parts import CORES
-from mcore_compat.core.cells import AXES, has_further, series_of
+from mcore_compat.core.cells import AXES, has_further, is_version, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, HOLDS
-from mcore_compat.core.profiles import DEFAULT, Profile
+from mcore_compat.core.profiles import Profile
 from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
 from mcore_compat.environments import plain_import
 from mcore_compat.environments.scan import Installed
@@ -73,7 +74,7 @@ def _container(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
     """Which container it is in."""
     if origin.container:
         short = origin.container.short
-        ask = f"mcore-compat recommend --container {short} tells what goes with it"
+        ask = f"mcore-compat recommend --container {short} prints what goes with it"
         text = origin.container.text(there.versions.get("torch"))
         yield Remark(kind=NOTE, text=text, help=ask if short else "")
 
@@ -127,11 +128,10 @@ def _missing(there: Installed, known: Compatibility, profile: Profile | None) ->
     missing = [axis for axis in AXES if axis not in pins]
     if not missing:
         return
-    have = [axis for axis in AXES if axis in pins and valid(pins[axis])]
+    have = [axis for axis in AXES if axis in pins and is_version(pins[axis])]
     texts = [f"{axis} {pins[axis]}" for axis in have]
-    fits = [c for a in have for c in constraints.of_version(a, f"=={pins[a]}", f"{a} {pins[a]}")]
-    near = recommend.closest(fits, known.cells, profile or DEFAULT)
-    whole = f"mcore-compat recommend {shlex.quote(', '.join(texts))} tells what goes together"
+    near = recommend.closest_to({axis: pins[axis] for axis in have}, known.cells, profile)
+    whole = f"mcore-compat recommend {shlex.quote(', '.join(texts))} prints what goes together"
     for axis in missing:
         if near is None:
             yield fault(f"{axis} is not installed", whole)
@@ -149,7 +149,7 @@ def _invalid(there: Installed) -> Iterator[Remark]:
     """Of what nothing can be compared: the rest of what is said leaves it out."""
     for name in (*AXES[:-1], EXTENSION, *CORES):
         version = there.versions.get(name)
-        if version is not None and not valid(version):
+        if version is not None and not is_version(version):
             text = f'{name} has no valid version: "{version}"'
             yield fault(text, f"install {name} anew")
 
@@ -158,7 +158,7 @@ def _unread(there: Installed) -> Iterator[Remark]:
     """A torch whose files are elsewhere, as an editable one's, may be built for any CUDA."""
     if there.unread and "torch" in there.versions:
         text = f"the CUDA of torch {there.versions['torch']} is not known: {there.unread}"
-        ask = "python -c 'import torch; print(torch.version.cuda)' tells it"
+        ask = "python -c 'import torch; print(torch.version.cuda)' prints it"
         yield Remark(kind=NOTE, text=text, help=ask)
 
 
@@ -191,7 +191,7 @@ def _untested(
     if near := nearest(pins, beside):
         remarks += _repair(near, there, NOTE)
     builds = [name for name, version in there.versions.items() if "+" in version]
-    others = {name: version for name, version in there.versions.items() if valid(version)}
+    others = {name: version for name, version in there.versions.items() if is_version(version)}
     for graded in Grades(known, digests, builds).of({**others, **pins}):
         remarks += _of_graded(graded, pins, known)
     return remarks
@@ -215,7 +215,7 @@ def _repair(cell: CellRecord, there: Installed, kind: str) -> Iterator[Remark]:
 
 def _whole(pins: Mapping[str, str]) -> bool:
     """Whether every axis is there, in a version that can be compared."""
-    return set(pins) == set(AXES) and all(map(valid, pins.values()))
+    return set(pins) == set(AXES) and all(map(is_version, pins.values()))
 
 
 def _run(pins: Mapping[str, str], known: Compatibility) -> list[CellRecord]:
@@ -313,5 +313,5 @@ def _not_tested(pins: Mapping[str, str], known: Compatibility, ask: str) -> Rema
     near = nearest(pins, known.cells)
     text = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
     said = f"this combination was not tested: {versions}"
-    more = f"; about a minute tells: {ask}" if ask else ""
+    more = f"; to settle it, in a minute or two: {ask}" if ask else ""
     return Remark(kind=NOTE, text=said, help=f"{text}{more}", cell=near)

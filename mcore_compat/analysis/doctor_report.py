@@ -9,6 +9,8 @@ from typing import Any
 
 from mcore_compat.analysis.remarks import NOTE, Remark
 from mcore_compat.base.foreign import plain
+from mcore_compat.results import citation
+from mcore_compat.results.citation import Citation
 
 FORMATS = ("text", "json", "github")
 
@@ -17,13 +19,13 @@ _TITLE = "mcore-compat doctor"
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorReport:
-    """All `remarks` on `what` (an environment, or files), its `versions` by axis, the results that
-    they are from, and of files the tested `cell` that stands for their pins."""
+    """All `remarks` on `what` (an environment, or files), its `versions` by axis, the `results`
+    that they are from, and of files the tested `cell` that stands for their pins."""
 
     what: str
     remarks: Sequence[Remark]
     versions: Mapping[str, str]
-    evidence: Sequence[str] = ()
+    results: Sequence[Citation] = ()
     cell: str = ""
 
     @property
@@ -32,7 +34,7 @@ class DoctorReport:
         return any(remark.kind != NOTE for remark in self.remarks)
 
     def lines(self, form: str, *, verbose: bool = False) -> Iterator[str]:
-        """The report in one of FORMATS; `verbose`: also what was looked at, for people."""
+        """The report in one of FORMATS; `verbose`: also what was read, for people."""
         if form == "json":
             yield json.dumps(self._data(), indent=1, ensure_ascii=False)
         elif form == "github":
@@ -45,7 +47,7 @@ class DoctorReport:
             yield f"{remark.kind}: {_place(remark)}{_line(remark.text)}"
             if remark.help:
                 yield f"  {_line(remark.help)}"
-        yield from self.evidence
+        yield from citation.lines(self.results)
         if verbose:
             for axis, version in self.versions.items():
                 yield f"{axis} {_line(version)}"
@@ -58,7 +60,7 @@ class DoctorReport:
             "versions": dict(self.versions),
             "cell": self.cell,
             "remarks": [_row(remark) for remark in self.remarks],
-            "evidence": [line.removeprefix("evidence: ") for line in self.evidence],
+            "results": [result.data() for result in self.results],
         }
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mcore_compat.analysis.around.versions import valid
 from mcore_compat.analysis.doctor import pins_of
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
-from mcore_compat.core.cells import AXES
+from mcore_compat.core.cells import AXES, is_version
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import process_variables
 from mcore_compat.environments.scan import Installed
@@ -81,7 +80,7 @@ def _base(python: Path, there: Installed, context: Context) -> Evidence:
     if missing:
         raise UsageError(f"nothing to run: {', '.join(missing)} not installed beside {python}")
     for axis, version in pins.items():
-        if not valid(version):
+        if not is_version(version):
             raise UsageError(f"{axis} beside {python} has no valid version: {version!r}")
     return Evidence(
         cell=NAME,

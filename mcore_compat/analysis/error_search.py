@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.error_text import SeenError, words
 from mcore_compat.analysis.known_errors import STOCK, KnownError
-from mcore_compat.analysis.published import CellRecord
 
 SHOWN = 5
 """Known errors that are told, at most."""

@@ -28,7 +28,7 @@ from mcore_compat.analysis.rules import (
     rivals,
     wider,
 )
-from mcore_compat.core.cells import AXES, format_name, has_further, parse_name, parsed
+from mcore_compat.core.cells import AXES, format_name, has_further, is_version, parse_name, parsed
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.results.evidence import Evidence
 
@@ -234,16 +234,8 @@ def _others(e: Evidence) -> dict[str, str]:
     return {
         name: version
         for name, version in e.installed.items()
-        if suspects.may_be(name) and _valid(version)
+        if suspects.may_be(name) and is_version(version)
     }
-
-
-@functools.cache
-def _valid(version: str) -> bool:
-    try:
-        return bool(parsed(version))
-    except ValueError:
-        return False
 
 
 def _telling(

@@ -18,13 +18,9 @@ from enum import IntEnum, StrEnum
 from functools import cached_property
 
 from mcore_compat.analysis import concerned_files
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.nearest_cell import distance
-from mcore_compat.analysis.published import (
-    CellRecord,
-    Compatibility,
-    PublishedCause,
-    PublishedRule,
-)
+from mcore_compat.analysis.published import Compatibility, PublishedCause, PublishedRule
 from mcore_compat.core import source_digests
 from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome

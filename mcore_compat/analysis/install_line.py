@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from mcore_compat.analysis.package_origin import EXTENSION
 from mcore_compat.analysis.te_parts import CORES
-from mcore_compat.core.cells import AXES
+from mcore_compat.core.cells import AXES, is_version
 from mcore_compat.core.extras import torch_extra
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
@@ -127,7 +126,9 @@ class InstallFacts:
 
     def _cuda(self, torch: str) -> str:
         """As the matrix has it; of a torch that it does not know, in words."""
-        rows = (version for spec, version in self.matrix.cuda if valid(torch) and torch in spec)
+        if not is_version(torch):
+            return "that torch is built for"
+        rows = (version for spec, version in self.matrix.cuda if torch in spec)
         return next(rows, "that torch is built for")
 
     def _undeclared(
@@ -136,7 +137,7 @@ class InstallFacts:
         """What releases import and do not ask for, and for whose models alone."""
         for rule in self.matrix.undeclared:
             version = pins.get(rule.of, "")
-            if not valid(version) or not rule.when.contains(version, prereleases=True):
+            if not is_version(version) or not rule.when.contains(version, prereleases=True):
                 continue
             if rule.concerns(families):
                 yield from ((_name(text), rule.families) for text in rule.requires)
@@ -149,7 +150,7 @@ class InstallFacts:
             new = {
                 _name(text)
                 for rule in self.matrix.source_only
-                if rule.package in new and valid(version := pins[rule.package])
+                if rule.package in new and is_version(version := pins[rule.package])
                 if rule.when.contains(version, prereleases=True)
                 for text in rule.requires
             }
@@ -172,11 +173,3 @@ def pins_of(text: str) -> dict[str, str]:
 
 def _name(text: str) -> str:
     return canonicalize_name(Requirement(text).name)
-
-
-def valid(version: str) -> bool:
-    """Whether it is a version at all."""
-    try:
-        return bool(Version(version))
-    except InvalidVersion:
-        return False

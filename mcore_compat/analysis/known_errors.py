@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mcore_compat.analysis import recommend
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.error_text import CUT, frame_key, types_in, words
-from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedCause
+from mcore_compat.analysis.published import Compatibility, PublishedCause
 from mcore_compat.analysis.rules import Bound, inside
 from mcore_compat.base import foreign
 from mcore_compat.core.cells import AXES, parsed

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from packaging.requirements import Requirement
 
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.error_text import frame_key, words
 from mcore_compat.analysis.known_errors import Answer, Failures, KnownError, some, span, title
-from mcore_compat.analysis.published import CellRecord, Compatibility, PublishedChange
+from mcore_compat.analysis.published import Compatibility, PublishedChange
 from mcore_compat.base import foreign
 from mcore_compat.core.cells import parsed
 from mcore_compat.core.matrix import Undeclared

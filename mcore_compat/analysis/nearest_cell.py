@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mcore_compat.analysis.published import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.core.cells import AXES, series_of
 
 _WEIGHTS = tuple(zip(AXES, (4, 4, 2, 2, 1), strict=True))

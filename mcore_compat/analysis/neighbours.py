@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.constraints import Constraint
-from mcore_compat.analysis.published import CellRecord
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from mcore_compat.analysis.around.versions import valid
 from mcore_compat.analysis.inside_container import InsideContainer
+from mcore_compat.core.cells import is_version
 from mcore_compat.core.releases import Releases, nearest_version
 
 TE = "transformer-engine"
@@ -48,7 +48,7 @@ class PackageOrigin:
 
     def _nvcc(self, version: str) -> str:
         """What a build takes that is not there; empty where nothing is wanting."""
-        if self.nvcc or not valid(version):
+        if self.nvcc or not is_version(version):
             return ""
         if not any(spec.contains(Version(version), prereleases=True) for spec in self.with_cuda):
             return ""

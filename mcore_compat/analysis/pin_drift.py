@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcore_compat.analysis import constraints, doctor, recommend, requirements_file
+from mcore_compat.analysis import doctor, recommend, requirements_file
 from mcore_compat.analysis.around.locked import LockedVersions
 from mcore_compat.analysis.around.versions import meets
-from mcore_compat.analysis.published import CellRecord, Compatibility
+from mcore_compat.analysis.published import Compatibility
 from mcore_compat.analysis.remarks import Remark, fault
 from mcore_compat.analysis.requirements_file import Entry
 from mcore_compat.base import data
 from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import AXES
-from mcore_compat.core.profiles import DEFAULT, Profile
+from mcore_compat.core.profiles import Profile
 from mcore_compat.environments.scan import Installed
 
 
@@ -58,8 +58,8 @@ def check(
             remarks += _against(path, entries, against, locked)
         elif own:
             remarks += _tested(path, entries, own, known, profile)
-    near = _nearest(pins, known, profile) if pins else None
-    return PinDrift(remarks=tuple(remarks), pins=pins, cell=near.name if near else "")
+    near = recommend.closest_to(pins, known.cells, profile) if pins else None
+    return PinDrift(remarks=tuple(remarks), pins=pins, cell=near.cell.name if near else "")
 
 
 def _pins(entries: Sequence[Entry]) -> dict[str, str]:
@@ -96,10 +96,10 @@ def _tested(
 ) -> Iterator[Remark]:
     """What is published of the axes that a file pins; of those that it does not pin, the nearest
     tested combination tells."""
-    near = _nearest(pins, known, profile)
+    near = recommend.closest_to(pins, known.cells, profile)
     if near is None:
         return
-    whole = {**near.pins, **pins}
+    whole = {**near.cell.pins, **pins}
     there = Installed(
         python=whole["python"],
         versions={axis: whole[axis] for axis in AXES[:-1]},
@@ -108,11 +108,3 @@ def _tested(
     line = min(entry.line for entry in entries if entry.name in pins)
     for remark in doctor.of_results(there, known, profile):
         yield replace(remark, file=str(path), line=line)
-
-
-def _nearest(
-    pins: dict[str, str], known: Compatibility, profile: Profile | None
-) -> CellRecord | None:
-    fits = [c for a, v in pins.items() for c in constraints.of_version(a, f"=={v}", f"{a} {v}")]
-    near = recommend.closest(fits, known.cells, profile or DEFAULT)
-    return near.cell if near else None

@@ -20,24 +20,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
+from mcore_compat.analysis.cell_record import CellRecord, DeviceClass, Fingerprint, OverBaseRecord
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.rules import Bound, FailureState
 from mcore_compat.base import data
 from mcore_compat.base.data import DataError
 from mcore_compat.base.errors import EvidenceError, UsageError, nearest
-from mcore_compat.core import profiles, workspace
+from mcore_compat.core import workspace
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.matrix import DeclaredReason
-from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
-from mcore_compat.core.profiles import Profile
-from mcore_compat.results.evidence import DEVICE_CLASSES
 
 if TYPE_CHECKING:
     import pandas
@@ -45,153 +43,10 @@ if TYPE_CHECKING:
 MAJOR = 3
 """Of the schema: another one cannot be read."""
 
-# The values that exist by now stand in the schema; one that is newer can be read.
-CellName = Annotated[str, Meta(pattern="^compat-")]
-Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{12}$")]
-DeviceClass = Annotated[str, Meta(extra_json_schema={"enum": [*DEVICE_CLASSES]})]
-Outcome = Annotated[str, Meta(extra_json_schema={"enum": [o.value for o in CellOutcome]})]
-ByCheckOutcome = Annotated[
-    Mapping[str, tuple[str, ...]],
-    Meta(extra_json_schema={"propertyNames": {"enum": [o.value for o in CheckOutcome]}}),
-]
-
 ByState = Annotated[
     Mapping[str, tuple[str, ...]],
     Meta(extra_json_schema={"propertyNames": {"enum": [state.value for state in FailureState]}}),
 ]
-
-
-class PublishedRepair(Struct, frozen=True, kw_only=True):
-    """A pin off the axes that repairs a cell: with `requirement` the `checks` hold that fail with
-    `locked`, the release of `package` in its lock. `works` is the newest that repairs, `fails` the
-    nearest that does not."""
-
-    package: str
-    requirement: str
-    locked: str
-    works: str
-    fails: str
-    checks: tuple[str, ...]
-
-    def text(self) -> str:
-        return f"works with {self.requirement} ({self.locked} fails, {self.works} works)"
-
-
-_KNOWN = frozenset(outcome.value for outcome in CheckOutcome)
-
-
-class PublishedCheck(NamedTuple):
-    """A check as far as a verdict on it goes (`core.profiles`)."""
-
-    check: str
-    kind: str
-    family: str | None
-    feature: str | None
-    format: str | None
-    outcome: CheckOutcome
-
-
-class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
-    """One cell on one device class; `outcome`: its verdict for the profile `default`; `level`: how
-    far it gets on the ladder of the headline.
-
-    `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
-    and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
-    failed check; `by_reason` (`reasons` in the file): checks by why, where that is no failure; of
-    one that works under a condition, how it fails without. `points`: by feature, the worst of the
-    checks about each family, with the format where there are such (`mla-moe fp8`), and of each
-    check that is about no family. `conditions`: of each check that is `works-with`, the code under
-    which it holds; `features` and `formats` as in the whole file, only if this result's differ from
-    those. `variables`: what has to be set for
-    Transformer Engine to be imported there, left out where that is not known. `te_extension`: the
-    torch extension of Transformer Engine that ran, left out of the real one. `unexpected`: failures
-    that nothing declares. `reason`: why a cell did not come to its checks. `repair`: the pin with
-    which checks hold that fail with the lock's; they are `works-with`, and it is their condition.
-    """
-
-    name: CellName = field(name="cell")
-    device_class: DeviceClass
-    outcome: Outcome
-    level: str
-    reason: str | None
-    pins: Annotated[Mapping[str, str], Meta(extra_json_schema={"required": [*AXES]})]
-    cuda: int
-    taken: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-    digests: Annotated[Mapping[str, str], Meta(extra_json_schema={"required": ["lock", "suite"]})]
-    points: Mapping[str, Mapping[str, str]]
-    by_outcome: ByCheckOutcome = field(name="checks")
-    causes: Mapping[str, Fingerprint]
-    by_reason: Mapping[str, tuple[str, ...]] = field(name="reasons")
-    unexpected: tuple[str, ...]
-    conditions: Mapping[str, str] = {}
-    features: Mapping[str, tuple[str, ...]] = {}
-    formats: Mapping[str, tuple[str, ...]] = {}
-    variables: Mapping[str, str] | None = None
-    te_extension: Literal["real", "stand-in"] = "real"
-    repair: PublishedRepair | None = None
-
-    @cached_property
-    def reasons(self) -> Mapping[str, str]:
-        """Reason by check, sorted."""
-        rows = [(check, text) for text, checks in self.by_reason.items() for check in checks]
-        return dict(sorted(rows))
-
-    @cached_property
-    def checks(self) -> Mapping[str, str]:
-        """Outcome by check, sorted."""
-        rows = [(check, word) for word, checks in self.by_outcome.items() for check in checks]
-        return dict(sorted(rows))
-
-    @cached_property
-    def asked(self) -> tuple[PublishedCheck, ...]:
-        """Every check, sorted; but for outcomes that this version does not know."""
-        feature = {check: name for name, checks in self.features.items() for check in checks}
-        of_format = {check: name for name, checks in self.formats.items() for check in checks}
-        return tuple(
-            PublishedCheck(
-                check=check,
-                kind=check.partition("[")[0],
-                family=check.partition("[")[2].removesuffix("]") or None,
-                feature=feature.get(check),
-                format=of_format.get(check),
-                outcome=CheckOutcome(word),
-            )
-            for check, word in self.checks.items()
-            if word in _KNOWN
-        )
-
-    @cached_property
-    def restores(self) -> tuple[str, ...]:
-        """The families of which everything about restoring holds. Sorted."""
-        outcomes = self.points.get(profiles.RESTORE, {})
-        return tuple(sorted(family for family, word in outcomes.items() if word in HOLDS))
-
-    def outcome_for(self, profile: Profile) -> str:
-        """The verdict for a profile: that of the checks that it takes."""
-        return profiles.outcome(self.asked, profile).value if self.checks else self.outcome
-
-    def outcome_of(self, check: str) -> str:
-        """The outcome of one check.
-
-        Raises:
-            UsageError: the cell was not asked that; names the nearest.
-        """
-        if check not in self.checks:
-            raise UsageError(f'{self.name} has no check "{check}"{nearest(check, self.checks)}')
-        return self.checks[check]
-
-
-class OverBaseRecord(CellRecord, frozen=True, kw_only=True, dict=True):
-    """What ran over packages that were there before: never evidence of a locked cell. `outcome` is
-    null where the run was cut short, `stale` says why it does not hold any more."""
-
-    outcome: Outcome | None  # type: ignore[assignment]
-    complete: bool
-    stale: str | None
-    base: Annotated[
-        Mapping[str, Any],
-        Meta(extra_json_schema={"required": ["cell", "differs", "installed", "unmet", "without"]}),
-    ]
 
 
 class PublishedRule(Struct, frozen=True, kw_only=True):

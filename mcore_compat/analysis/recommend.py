@@ -4,16 +4,16 @@ constraints files say that they are used."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat.analysis import install_line, neighbours
-from mcore_compat.analysis.constraints import Constraint
+from mcore_compat.analysis.cell_record import CellRecord
+from mcore_compat.analysis.constraints import Constraint, of_version
 from mcore_compat.analysis.declarations import newest_first
 from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.neighbours import Neighbour
-from mcore_compat.analysis.published import CellRecord
 from mcore_compat.base import files
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES
@@ -119,6 +119,14 @@ def closest(
     return neighbours.neighbour("nearest", near, constraints) if near else None
 
 
+def closest_to(
+    pins: Mapping[str, str], cells: Sequence[CellRecord], profile: Profile | None = None
+) -> Neighbour | None:
+    """As `closest`, for exact versions by axis."""
+    exact = (of_version(axis, f"=={v}", f"{axis} {v}") for axis, v in pins.items())
+    return closest([c for one in exact for c in one], cells, profile or DEFAULT)
+
+
 def _in_the_way(
     constraints: Sequence[Constraint], good: Sequence[CellRecord]
 ) -> list[tuple[tuple[Constraint, ...], CellRecord]]:
@@ -205,7 +213,7 @@ def lines(
         rows.append(install_line.IN_SHORT)
     if advice.tested:
         shown.append(advice.tested)
-    return [*rows, *untested, *evidence_lines(shown, folder.parent / "results")]
+    return [*rows, *untested, *citation.lines(citation.of_cells(shown, folder.parent / "results"))]
 
 
 def _headline(advice: Advice) -> Iterator[str]:
@@ -223,8 +231,3 @@ def _headline(advice: Advice) -> Iterator[str]:
         sets = (" with ".join(f'"{c.text}"' for c in dropped) for dropped, _ in advice.in_the_way)
         ways = " or ".join(sets)
         yield f"no tested combination fits all of this{f'; in the way: {ways}' if ways else ''}"
-
-
-def evidence_lines(cells: Iterable[CellRecord], results: Path) -> list[str]:
-    """From which results an answer is, in one line."""
-    return citation.lines(citation.of_cells(cells, results))

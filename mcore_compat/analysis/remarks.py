@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.grades import Grade
-from mcore_compat.analysis.published import CellRecord
 
 FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
 UNTESTED = {Grade.INFERRED: "inferred to fail", Grade.LIKELY: "likely to fail"}

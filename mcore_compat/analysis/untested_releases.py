@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.constraints import Constraint
 from mcore_compat.analysis.grades import PACKAGES, Grade, Graded, Grades
-from mcore_compat.analysis.published import CellRecord, PublishedCause
+from mcore_compat.analysis.published import PublishedCause
 from mcore_compat.analysis.recommend import CORE
 from mcore_compat.base.errors import MatrixError, UsageError
 from mcore_compat.core import combinations
@@ -44,7 +45,7 @@ def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell
 
 
 def command(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> str:
-    """What runs these releases in about a minute, without Transformer Engine's kernels; empty where
+    """What runs these releases in a minute or two, without Transformer Engine's kernels; empty if
     there is no such cell."""
     cell = cell_of(pins, matrix, releases)
     return f"nox -s {cell.name} -- --te-extension stand-in" if cell else ""
@@ -166,4 +167,4 @@ def lines(rows: Sequence[UntestedRelease]) -> Iterator[str]:
         versions = ", ".join(row.version for row in mine)
         from_ = f"; {why}" if why else ""
         ask = f"nox -s {mine[0].cell.name} -- --te-extension stand-in"
-        yield f"{grade}, not run: {package} {versions}{from_}; {ask} tells"
+        yield f"{grade}, not run: {package} {versions}{from_}; to settle it: {ask}"

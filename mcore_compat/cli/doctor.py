@@ -7,7 +7,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mcore_compat.analysis import doctor, inside_container, pin_drift, published, recommend
+from mcore_compat.analysis import doctor, inside_container, pin_drift, published
 from mcore_compat.analysis.around import reading
 from mcore_compat.analysis.around.locked import LockedVersions
 from mcore_compat.analysis.doctor_report import FORMATS, DoctorReport
@@ -17,6 +17,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 from mcore_compat.core import containers, matrix, releases, source_digests, workspace
 from mcore_compat.environments import interpreters, scan
+from mcore_compat.results import citation
 from mcore_compat.run import cells
 from mcore_compat.run.context import Options, context, say
 from mcore_compat.run.profile_words import ProfileWords
@@ -82,7 +83,7 @@ def call(args: Namespace) -> int:
         )
     if not report.remarks and not args.verbose:
         # Not on stdout: whoever reads findings there reads none.
-        say(f"nothing is wrong with {report.what}; -v tells what was looked at")
+        say(f"nothing is wrong with {report.what}; -v prints what was read")
     return 1 if report.wrong else 0
 
 
@@ -106,7 +107,7 @@ def _of_files(args: Namespace) -> int:
         remarks=drift.remarks,
         versions=drift.pins,
         cell=drift.cell,
-        evidence=recommend.evidence_lines(cells, place.results),
+        results=citation.of_cells(cells, place.results),
     )
     _print(report, args)
     return 1 if report.wrong else 0
@@ -138,7 +139,7 @@ def _report(
         what=f"the environment of {python}",
         remarks=remarks,
         versions=doctor.pins_of(there),
-        evidence=recommend.evidence_lines(cells, place.results),
+        results=citation.of_cells(cells, place.results),
     )
 
 

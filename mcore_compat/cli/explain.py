@@ -86,10 +86,11 @@ def _not_run(cell: Cell, here: Context) -> None:
 
 
 def _of_error(given: str) -> int:
-    from mcore_compat.analysis import error_answer, error_text, known_names, published, recommend
+    from mcore_compat.analysis import error_answer, error_text, known_names, published
     from mcore_compat.analysis.error_search import ErrorSearch
     from mcore_compat.core import matrix, releases, workspace
     from mcore_compat.core.cells import AXES
+    from mcore_compat.results import citation
 
     text, what = _text(given)
     seen = error_text.errors(text)
@@ -101,7 +102,10 @@ def _of_error(given: str) -> int:
     known = published.load(place.published)
     rules = matrix.load(place.matrix).undeclared
     found = ErrorSearch(known_names.known_errors(known, versions, rules)).find(seen)
-    rows = [*error_answer.lines(found), *recommend.evidence_lines(found.cells(), place.results)]
+    rows = [
+        *error_answer.lines(found),
+        *citation.lines(citation.of_cells(found.cells(), place.results)),
+    ]
     print("\n".join(map(foreign.plain, rows)))
     return 0 if found.sure else 1
 

@@ -98,7 +98,7 @@ def _untested(wishes: Sequence[Constraint], advice: Advice, place: Workspace) ->
         mine = {c.check for cell in cells for c in cell.asked if advice.profile.takes(c)}
         yield from (f"  {line}" for line in untested_releases.told(graded, mine))
     if ask := untested_releases.command(pins, matrix.load(place.matrix), facts):
-        yield f"  about a minute tells: {ask}"
+        yield f"  to settle it, in a minute or two: {ask}"
 
 
 def _inventories(args: Namespace, place: Workspace) -> Iterator[Inventory]:

@@ -164,6 +164,14 @@ def parsed(version: str) -> Version:
     return Version(version)
 
 
+def is_version(text: str) -> bool:
+    """Whether a text is a version: metadata of others, and outdated formats, may have any."""
+    try:
+        return bool(parsed(text))
+    except ValueError:  # also a number with too many digits
+        return False
+
+
 @functools.cache
 def series_of(version: str) -> str:
     """`0.16` for `0.16.1`."""

@@ -143,7 +143,7 @@ class _Search:
         folders = [beside, *self._own, *self._given, *self._prefix, *map(Path, _SYSTEM + _TOOLKIT)]
         if any((folder / name).exists() for folder in folders):
             return True
-        if any(folder.is_dir() and any(folder.glob(f"*/{name}")) for folder in (beside,)):
+        if any(beside.glob(f"*/{name}")):
             return True
         try:
             return name.encode() in Path("/etc/ld.so.cache").read_bytes()

@@ -18,7 +18,7 @@ class VersionGuard:
     `of`: the package; `files`: where in it, a glob; `subject`: the distribution that is looked at;
     `least`, `most`, `below`: what the bounds are read with, from the same file; `beside`: files of
     the subject without which the code does not look; `effect`: what happens out of them, `fatal`
-    where an import fails; `without`: whether all is well if the subject is missing.
+    where an import fails.
     """
 
     of: str
@@ -33,6 +33,7 @@ class VersionGuard:
 
 
 _NVRX = "nvidia_resiliency_ext/checkpointing/async_ckpt"
+_WITHOUT_FLASH = "Transformer Engine goes on without flash-attn, with cuDNN's or its own attention"
 
 GUARDS = (
     VersionGuard(
@@ -41,7 +42,7 @@ GUARDS = (
         subject="flash-attn",
         least=r'^    version_required = PkgVersion\("([^"]+)"\)',
         most=r'^    max_version = PkgVersion\("([^"]+)"\)',
-        effect="Transformer Engine goes on without flash-attn, with cuDNN's or its own attention",
+        effect=_WITHOUT_FLASH,
     ),
     VersionGuard(
         of="transformer-engine",
@@ -49,7 +50,7 @@ GUARDS = (
         subject="flash-attn",
         least=r'^_(?:flash_attn|fa)_version_required = PkgVersion\("([^"]+)"\)',
         most=r'^_(?:flash_attn|fa)_max_version = PkgVersion\("([^"]+)"\)',
-        effect="Transformer Engine goes on without flash-attn, with cuDNN's or its own attention",
+        effect=_WITHOUT_FLASH,
     ),
     VersionGuard(
         of="megatron-core",

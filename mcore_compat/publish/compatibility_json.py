@@ -13,15 +13,10 @@ from typing import Any
 from msgspec import convert, to_builtins
 
 from mcore_compat.analysis import concerned_files, error_text
+from mcore_compat.analysis.cell_record import CellRecord, PublishedRepair
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
-from mcore_compat.analysis.published import (
-    CellRecord,
-    Compatibility,
-    PublishedCause,
-    PublishedRepair,
-    PublishedRule,
-)
+from mcore_compat.analysis.published import Compatibility, PublishedCause, PublishedRule
 from mcore_compat.analysis.rules import CellSighting, Rule
 from mcore_compat.base import files
 from mcore_compat.core import profiles
@@ -106,6 +101,11 @@ def _few(all_: Collated) -> dict[str, Any]:
             _without(known, one.evidence, _over_base(one, all_.matrix)) for one in all_.over
         ],
     }
+
+
+def records(results: Iterable[Evidence], matrix: Matrix) -> list[CellRecord]:
+    """Results as cells of the published data, without repairs."""
+    return [record(result, matrix) for result in results]
 
 
 def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRecord:

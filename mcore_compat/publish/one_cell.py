@@ -59,7 +59,7 @@ def untested(cell: Cell, context: Context) -> list[str]:
     told = [line for one in graded for line in untested_releases.told(one)]
     ask = untested_releases.command(cell.pins, context.matrix, context.releases)
     rows = [f"{cell.name} was not run; what is known of its releases:", *told]
-    rows += [f"about a minute tells: {ask}"] if ask else []
+    rows += [f"to settle it, in a minute or two: {ask}"] if ask else []
     return rows if told else []
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 
 from packaging.requirements import Requirement
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mcore_compat.base.errors import MatrixError, UsageError, nearest
-from mcore_compat.core.cells import Cell
+from mcore_compat.core.cells import Cell, is_version
 from mcore_compat.core.releases import Releases
 from mcore_compat.index import package_index
 from mcore_compat.index.package_index import Client
@@ -50,7 +50,7 @@ def of_pin(pin: str, index: Client) -> str:
     every = [
         one
         for one in package_index.listed(package_index.files_of(need.name, index))
-        if _valid(one["version"])
+        if is_version(one["version"])
     ]
     fits = [one for one in every if need.specifier.contains(one["version"], prereleases=True)]
     if not fits:
@@ -60,10 +60,3 @@ def of_pin(pin: str, index: Client) -> str:
         raise UsageError(f"{pin}: the index has {why}")
     newest = max(fits, key=lambda one: Version(one["version"]))["uploaded"]
     return settled(newest) if newest else ""
-
-
-def _valid(version: str) -> bool:
-    try:
-        return bool(Version(version))
-    except InvalidVersion:  # an outdated version format
-        return False

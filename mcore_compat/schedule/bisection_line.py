@@ -84,11 +84,9 @@ def _of_containers(args: argparse.Namespace, facts: Facts, here: Context) -> Rel
     every = containers.load(here.workspace.containers)
     good, bad = (every.named(name) for name in (args.from_container, args.to_container))
     images = every.between(good, bad)
-    published = [
-        compatibility_json.record(e, here.matrix)
-        for e in store.load_all(here.workspace.results)
-        if e.device_class == machine.device_class()
-    ]
+    mine = machine.device_class()
+    stored = [e for e in store.load_all(here.workspace.results) if e.device_class == mine]
+    published = compatibility_json.records(stored, here.matrix)
     beside = constraints.parse(args.installed) if args.installed else ()
     standing = container_cells.standing(images, published, beside=beside)
     return container_line.between(standing, facts, fixed=images[0].name == bad.name)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mcore_compat.analysis import doctor, nearest_cell
-from mcore_compat.analysis.around.versions import valid
-from mcore_compat.analysis.published import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.base.errors import UsageError
-from mcore_compat.core.cells import AXES, Cell, moved
+from mcore_compat.core.cells import AXES, Cell, is_version, moved
 from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.environments.scan import Installed
@@ -150,7 +149,7 @@ def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
                 f"current: {axis} is not installed there; name a cell, or another environment "
                 "with --python"
             )
-        if not valid(pins[axis]):
+        if not is_version(pins[axis]):
             raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"')
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:

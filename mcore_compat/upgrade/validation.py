@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcore_compat.analysis import constraints, container_cells
-from mcore_compat.analysis.published import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.api import checking
 from mcore_compat.api.scan import ScanReport
 from mcore_compat.base.errors import InfrastructureError, UsageError, nearest
@@ -157,7 +157,7 @@ def _cell(name: str, question: Question, context: Context) -> ChosenCell:
 def _records(context: Context) -> list[CellRecord]:
     """All that is published of cells."""
     stored = store.load_all(context.workspace.results)
-    return [compatibility_json.record(e, context.matrix) for e in stored]
+    return compatibility_json.records(stored, context.matrix)
 
 
 def _test(names: Sequence[str], context: Context) -> None:

@@ -39,7 +39,7 @@ WRONG = {
             "rotary embedding",
             "transformer-engine 2.11.0 has no apply_rotary_pos_emb",
         ),
-        helps="mcore-compat api apply_rotary_pos_emb tells which releases",
+        helps="mcore-compat api apply_rotary_pos_emb prints which releases",
     ),
     "pruning is off: megatron-core is too old for it": Wrong(
         pins=("megatron-core==0.14.0", "nvidia-modelopt==0.47.0"),

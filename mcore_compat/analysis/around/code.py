@@ -168,8 +168,8 @@ def _remedy(package: str, off: SwitchedOff, around: Around, pins: Mapping[str, s
     if package in pins:
         name = off.unmet.missing.partition(" of ")[0].rpartition(".")[2]
         return (
-            f"mcore-compat api {name} tells which releases of {package} have it; mcore-compat "
-            f"recommend '{of} {pins.get(of, '')}' tells which goes with {of}"
+            f"mcore-compat api {name} prints which releases of {package} have it; mcore-compat "
+            f"recommend '{of} {pins.get(of, '')}' prints which goes with {of}"
         )
     locked = around.locked.of(package, pins, (of,))
     if locked:

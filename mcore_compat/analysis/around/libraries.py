@@ -80,12 +80,12 @@ def _of_family(
                 f"no command keeps torch {there.versions.get('torch', '')}, which asks for "
                 f"{name} {wheels[name]}: {locked.cell} was run with {name} {locked.version}, as "
                 f"torch {torch.version} asks for; mcore-compat recommend "
-                f"'torch {pins.get('torch', '')}' tells which {one.package} goes with yours",
+                f"'torch {pins.get('torch', '')}' prints which {one.package} goes with yours",
             )
     return fault(
         text,
         f"no command: which {part} has it is not known; mcore-compat recommend "
-        f"'torch {pins.get('torch', '')}' tells what goes with your torch",
+        f"'torch {pins.get('torch', '')}' prints what goes with your torch",
     )
 
 

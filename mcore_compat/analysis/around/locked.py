@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mcore_compat.analysis.published import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.base.errors import LockError, nearest
 from mcore_compat.core.cells import AXES
 from mcore_compat.resolve import locks

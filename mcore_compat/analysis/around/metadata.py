@@ -9,12 +9,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcore_compat.analysis.around.reading import Around
-from mcore_compat.analysis.around.versions import meets, needs, requirement, valid
+from mcore_compat.analysis.around.versions import meets, needs, requirement
 from mcore_compat.analysis.package_origin import EXTENSION
 from mcore_compat.analysis.remarks import NOTE, Remark, fault
 from mcore_compat.analysis.te_parts import CORES
 from mcore_compat.core import extras
-from mcore_compat.core.cells import AXES, series_of
+from mcore_compat.core.cells import AXES, is_version, series_of
 from mcore_compat.core.combinations import machine
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.profiles import Profile
@@ -58,7 +58,7 @@ def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> It
     declared = {of: {need.name for need in _needs(there, of)} for of in TESTED}
     for rule in matrix.undeclared:
         version = there.versions.get(rule.of)
-        if version is None or not valid(version):
+        if version is None or not is_version(version):
             continue
         if not rule.when.contains(version.partition("+")[0]):
             continue
@@ -141,7 +141,7 @@ def of_range(text: str, remedy: str, *, is_needed: bool) -> Remark:
 def needs_undeclared(versions: Mapping[str, str], package: str, name: str, matrix: Matrix) -> bool:
     """Whether an installed package imports another one without a guard."""
     version = versions[package].partition("+")[0]
-    return valid(version) and any(
+    return is_version(version) and any(
         rule.of == package
         and rule.when.contains(version)
         and not rule.families

@@ -1,4 +1,4 @@
-"""Whether versions mean something, and whether they are within ranges. Pure."""
+"""Whether versions are within ranges. Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-
-def valid(version: str) -> bool:
-    """Whether it is a version at all."""
-    try:
-        return bool(Version(version))
-    except ValueError:  # of numbers that are too long, too
-        return False
+from mcore_compat.core.cells import is_version
 
 
 def meets(specifier: SpecifierSet, version: str) -> bool:
     """Whether a version is within a range, where both mean something."""
     try:
-        return not valid(version) or specifier.contains(Version(version), prereleases=True)
+        return not is_version(version) or specifier.contains(Version(version), prereleases=True)
     except ValueError:  # a bound of numbers that are too long
         return True
 
@@ -30,13 +24,13 @@ def meets(specifier: SpecifierSet, version: str) -> bool:
 def within(version: str, *, least: str = "", most: str = "", below: str = "") -> bool:
     """Whether a version is within bounds as code compares them: a post-release is above its
     release. Bounds that mean nothing bind nothing."""
-    if not valid(version):
+    if not is_version(version):
         return True
     have = Version(version)
     return not (
-        (valid(least) and have < Version(least))
-        or (valid(most) and have > Version(most))
-        or (valid(below) and have >= Version(below))
+        (is_version(least) and have < Version(least))
+        or (is_version(most) and have > Version(most))
+        or (is_version(below) and have >= Version(below))
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mcore_compat.analysis import recommend
-from mcore_compat.analysis.published import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.core.cells import parsed, series_of
 from mcore_compat.publish import compatibility_json
 from mcore_compat.publish.rendering import NAMES, render, script_json
