@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import sys
@@ -74,6 +75,13 @@ def validator() -> Draft202012Validator:
     schema = published.json_schema()
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
+
+
+def test_the_schema_is_the_same_with_every_msgspec() -> None:
+    """Before 0.23 it leaves a docstring's indentation in a description."""
+    for part in published.json_schema()["$defs"].values():
+        text = part.get("description", "")
+        assert text == inspect.cleandoc(text)
 
 
 def test_what_is_made_is_of_the_schema(

@@ -76,6 +76,13 @@ def test_evidence_counts_before_age() -> None:
     assert names("", (*CELLS, failing, on_gpu)) == ["on-gpu", "new", "mid", "old", "failing"]
 
 
+def test_the_stack_that_a_release_was_made_for_comes_before_another_that_works_as_well() -> None:
+    made_for = changed(cell("x"), name="compat-0.16-modelopt0.41")
+    other = changed(cell("x", te="2.12.0"), name="compat-0.16-modelopt0.41-te2.12")
+    assert names("", (other, made_for)) == [made_for.name, other.name]
+    assert names("te 2.12", (other, made_for)) == [other.name]
+
+
 def test_where_none_fits_the_constraint_in_the_way_is_named() -> None:
     advice = advise(parse("torch 2.9, python 3.12, modelopt >=0.45"), CELLS[:3])
     assert advice.cells == ()

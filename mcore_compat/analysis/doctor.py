@@ -49,7 +49,7 @@ def diagnose(
     inferred that nobody ran into; `verbose`: all of it."""
     pins = pins_of(there)
     others = [
-        *metadata.remarks(there, matrix, around, profile),
+        *metadata.remarks(there, matrix, around, pins, profile),
         *libraries.remarks(there, around, pins),
         *code.remarks(there, matrix, around, pins, profile, verbose=verbose),
     ]

@@ -16,6 +16,7 @@ newer minor version can be read.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -281,4 +282,8 @@ def load(path: Path | str | None = None) -> Compatibility:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of what is published."""
     draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, **msgspec.json.schema(Compatibility)}
+    found = msgspec.json.schema(Compatibility)
+    for part in found["$defs"].values():
+        if "description" in part:  # msgspec before 0.23 leaves a docstring's indentation
+            part["description"] = inspect.cleandoc(part["description"])
+    return {"$schema": draft, **found}

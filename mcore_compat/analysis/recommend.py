@@ -16,7 +16,7 @@ from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.neighbours import Neighbour
 from mcore_compat.base import files
 from mcore_compat.core import profiles
-from mcore_compat.core.cells import AXES
+from mcore_compat.core.cells import AXES, names_a_stack
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CellOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.results import citation
@@ -66,12 +66,13 @@ def failed(cell: CellRecord) -> list[str]:
 
 
 def rank(cell: CellRecord, profile: Profile = DEFAULT) -> tuple[object, ...]:
-    """Best first: compatible for the profile, then fewest of its points that fail, evidence of a
-    GPU, all failures, conditions, the newest."""
+    """Best first: compatible for the profile, then fewest of its points that fail, a result from a
+    GPU, the stack that the release was made for, all failures, conditions, the newest."""
     return (
         cell.outcome_for(profile) != CellOutcome.COMPATIBLE,
         len(profiles.failing(cell.asked, profile)),
         cell.device_class != "gpu",
+        names_a_stack(cell.name),
         len(failed(cell)),
         len(cell.conditions),
         *newest_first(cell.pins, AXES[:4]),

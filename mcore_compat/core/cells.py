@@ -158,6 +158,12 @@ def has_further(name: str) -> bool:
     return plain_name(name) != name
 
 
+def names_a_stack(name: str) -> bool:
+    """Whether a cell's name has a TE, torch or Python: it is not on its series' default stack."""
+    asked = parse_name(name)
+    return bool(asked and (asked.te or asked.torch or asked.python))
+
+
 @functools.cache
 def parsed(version: str) -> Version:
     """A parsed version, cached: thousands of cells compare the same few."""

@@ -48,6 +48,9 @@ get_gpt_layer_with_transformer_engine_spec(), get_gpt_layer_modelopt_spec()
 OF_PIP = {"pip", "setuptools", "wheel", "pybind11", "ninja", "packaging"}
 """What is there, or is installed to build with, and pinned only where something needs it."""
 
+OF_ALPHAS = {"tomli"}
+"""Locked because coverage needs it on the alphas of Python 3.11, which uv counts to 3.11."""
+
 HERE = Workspace(ROOT)
 
 
@@ -136,7 +139,7 @@ def test_the_line_alone_gives_the_tested_environment(name: str, folder: Path) ->
     other = {n: v for n, v in there.items() if v != pins.get(n) and n not in OF_PIP}
     assert not other, "not as pinned"
     if not profile:
-        assert not pins.keys() - there.keys(), "of the tested environment, and not installed"
+        assert sorted(pins.keys() - there.keys() - OF_ALPHAS) == [], "of the tested environment"
     else:
         assert "mamba-ssm" not in there
     local = set(re.findall(r"Processing (\S+/wheels/\S+\.whl)", said))

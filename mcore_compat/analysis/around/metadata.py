@@ -45,12 +45,16 @@ _PARTS = frozenset({*CORES, EXTENSION, *AXES})
 
 
 def remarks(
-    there: Installed, matrix: Matrix, around: Around, profile: Profile | None
+    there: Installed,
+    matrix: Matrix,
+    around: Around,
+    pins: Mapping[str, str],
+    profile: Profile | None,
 ) -> Iterator[Remark]:
-    """Everything that metadata tells."""
+    """Everything that follows from metadata."""
     yield from _undeclared(there, matrix, profile)
     yield from _declared(there)
-    yield from _of_extras(there, matrix, around)
+    yield from _of_extras(there, matrix, around, pins)
 
 
 def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> Iterator[Remark]:
@@ -109,9 +113,12 @@ def _command(need: Requirement, there: Installed) -> str:
     return f"pip install '{need.name}{every}'"
 
 
-def _of_extras(there: Installed, matrix: Matrix, around: Around) -> Iterator[Remark]:
-    """Ranges that packages declare in extras, of what is there though nobody asked for the extra.
-    Where their code looks at the version as well, its line is told in place of this."""
+def _of_extras(
+    there: Installed, matrix: Matrix, around: Around, pins: Mapping[str, str]
+) -> Iterator[Remark]:
+    """Ranges that packages declare in extras, for installed packages although nobody installed the
+    extra. None if their code has a range, too, which is reported instead, or if a cell of the same
+    releases was tested with that version."""
     told = {(r.guard.of, canonicalize_name(r.guard.subject)) for r in around.ranges}
     for package in TESTED:
         version = there.versions.get(package)
@@ -123,6 +130,9 @@ def _of_extras(there: Installed, matrix: Matrix, around: Around) -> Iterator[Rem
             if have is None or (package, name) in told:
                 continue
             if all(extras.DEVELOPING.fullmatch(extra) for extra in of):
+                continue
+            tested = around.locked.of(name, pins) if set(pins) == set(AXES) else None
+            if tested and tested.version == have:
                 continue
             if not meets(Requirement(text).specifier, have):
                 words = f"{package} {version} declares {text} in its extra {', '.join(of)}"
