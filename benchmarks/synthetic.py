@@ -118,8 +118,12 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     found = store.load_all(source)
     lap(f"{len(found)} cells loaded")
     by_name = {e.cell: e for e in found}
+    real = matrix.load(HERE.matrix)
     declared = replace(
-        matrix.load(HERE.matrix), mcore_series=tuple(MCORE), modelopt_series=tuple(MODELOPT)
+        real,
+        mcore_series=tuple(MCORE),
+        modelopt_series=tuple(MODELOPT),
+        stacks={s: real.stacks.get(s, real.stacks[real.mcore_series[-1]]) for s in MCORE},
     )
     words = "mcore", "modelopt", "te", "torch", "python"
     cells = [
@@ -132,7 +136,7 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
         for e in found
     ]
     all_ = collation.collate(found, cells, declared, known(by_name, releases.load(HERE.releases)))
-    for name in ("causes", "explained", "findings", "drift", "intervals"):
+    for name in ("records", "causes", "explained", "findings", "drift", "intervals"):
         getattr(all_, name)
         lap(name)
 

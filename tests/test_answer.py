@@ -206,7 +206,7 @@ class TestWords:
 
 def test_counts_leave_out_what_the_release_does_not_have() -> None:
     e = cell("0.16", "0.41", restore("gpt"), restore("mla", "unsupported"))
-    assert profiles.counted(e.checks, DEFAULT) == ("restore 1/1",)
+    assert profiles.counted(e.points, DEFAULT) == ("restore 1/1",)
 
 
 def test_bisect_takes_a_feature_for_its_checks() -> None:

@@ -29,7 +29,7 @@ from mcore_compat.core.outcomes import (
     CheckOutcome,
 )
 from mcore_compat.exchange.evidence import kept
-from mcore_compat.publish import collation, compatibility_json, csv_and_constraints, part_reports
+from mcore_compat.publish import cell_records, collation, csv_and_constraints, part_reports
 from mcore_compat.publish.site import cell as cell_page
 from mcore_compat.publish.site import index, series
 from mcore_compat.publish.site.staleness import Staleness
@@ -93,7 +93,7 @@ def test_a_condition_is_no_failure_of_the_cell(
         )
         for family, word in zip(("gpt", "mla-moe"), outcomes, strict=False)
     ]
-    assert profiles.outcome(checks) is cell
+    assert profiles.outcome(profiles.points(checks)) is cell
 
 
 def test_it_is_kept_with_condition_feature_and_failure(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_cells_page_has_the_condition_to_paste(declared: Matrix) -> None:
 def test_data_csv_and_constraints_have_it(declared: Matrix) -> None:
     found = stand_in_evidence(WITH)
     found = replace(found, variables={"LD_LIBRARY_PATH": "<site-packages>/nvidia/*/lib"})
-    record = compatibility_json.record(found, declared)
+    record = cell_records.record(found, declared)
     assert record.conditions == {"restore[gpt]": CONDITION}
     assert record.features == {"restore": ("restore[gpt]",)}
     assert record.variables == found.variables
@@ -213,10 +213,10 @@ def test_data_csv_and_constraints_have_it(declared: Matrix) -> None:
 
 
 def test_advice_takes_it_after_what_needs_no_condition(declared: Matrix) -> None:
-    needs = compatibility_json.record(stand_in_evidence(WITH), declared)
+    needs = cell_records.record(stand_in_evidence(WITH), declared)
     older = stand_in_evidence(PLAIN, cell=stand_in_cell(modelopt="0.39.0"))
-    free = compatibility_json.record(older, declared)
-    broken = compatibility_json.record(
+    free = cell_records.record(older, declared)
+    broken = cell_records.record(
         stand_in_evidence(BROKEN, cell=stand_in_cell(modelopt="0.43.0")), declared
     )
     assert [c.name for c in recommend.advise((), [broken, needs, free]).cells] == [

@@ -67,7 +67,7 @@ GPT = Profile(name="", features=("restore", "quantize"), families=("gpt",))
     ],
 )
 def test_the_definitions(checks: Sequence[Asked], profile: Profile, expected: CellOutcome) -> None:
-    assert profiles.outcome(checks, profile) is expected
+    assert profiles.outcome(profiles.points(checks), profile) is expected
 
 
 def test_formats_that_are_not_meant_count_for_nothing() -> None:
@@ -76,7 +76,7 @@ def test_formats_that_are_not_meant_count_for_nothing() -> None:
         Asked("quantize", "gpt", B, "nvfp4"),
         Asked("quantize", "mla", W, "fp8"),
     ]
-    assert profiles.outcome(checks, QUANTIZE) is CellOutcome.COMPATIBLE
+    assert profiles.outcome(profiles.points(checks), QUANTIZE) is CellOutcome.COMPATIBLE
     assert profiles.points(checks) == {
         Point("quantize", "gpt", "fp8"): W,
         Point("quantize", "gpt", "nvfp4"): B,
@@ -88,7 +88,7 @@ def test_a_check_of_no_family_is_a_point_by_itself_and_counts_for_each() -> None
     checks = [Asked("install", None, B, kind="import-packages"), Asked("restore", "gpt", W)]
     assert Point("install", kind="import-packages") in profiles.points(checks)
     only_gpt = Profile(name="", features=("install", "restore"), families=("gpt",))
-    assert profiles.outcome(checks, only_gpt) is CellOutcome.PARTIAL
+    assert profiles.outcome(profiles.points(checks), only_gpt) is CellOutcome.PARTIAL
 
 
 ENDS = st.sampled_from(list(CheckOutcome))
@@ -115,7 +115,7 @@ PROFILES = st.builds(
 def test_compatible_means_that_nothing_it_takes_fails_and_something_holds(
     checks: list[Asked], profile: Profile
 ) -> None:
-    if profiles.outcome(checks, profile) is CellOutcome.COMPATIBLE:
+    if profiles.outcome(profiles.points(checks), profile) is CellOutcome.COMPATIBLE:
         mine = {check.outcome for check in checks if profile.takes(check)}
         assert mine & HOLDS
         assert not mine & FAILS
@@ -124,13 +124,15 @@ def test_compatible_means_that_nothing_it_takes_fails_and_something_holds(
 @given(CHECKS, PROFILES)
 def test_needs_gpu_never_counts_as_works(checks: list[Asked], profile: Profile) -> None:
     without = [check for check in checks if check.outcome is not N]
-    if profiles.outcome(checks, profile) is CellOutcome.COMPATIBLE:
-        assert profiles.outcome(without, profile) is CellOutcome.COMPATIBLE
+    if profiles.outcome(profiles.points(checks), profile) is CellOutcome.COMPATIBLE:
+        assert profiles.outcome(profiles.points(without), profile) is CellOutcome.COMPATIBLE
 
 
 @given(CHECKS, PROFILES)
 def test_order_does_not_matter(checks: list[Asked], profile: Profile) -> None:
-    assert profiles.outcome(checks, profile) is profiles.outcome(checks[::-1], profile)
+    assert profiles.outcome(profiles.points(checks), profile) is profiles.outcome(
+        profiles.points(checks[::-1]), profile
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mcore_compat.core import matrix
 from mcore_compat.environments import plain_import, process_variables
 from mcore_compat.environments.plain_import import SITE
 from mcore_compat.environments.scan import Installed
-from mcore_compat.publish import compatibility_json
+from mcore_compat.publish import cell_records
 
 PINS = {
     "python": "3.12",
@@ -176,7 +176,7 @@ def known(variables: Mapping[str, str] | None) -> Compatibility:
         schema="1.0.0",
         made_by="a test",
         axes={},
-        cells=(compatibility_json.record(found, declared),),
+        cells=(cell_records.record(found, declared),),
         causes=(),
         findings=(),
         intervals=(),

@@ -66,11 +66,10 @@ def test_what_is_no_cell_or_does_not_install_has_no_command(others: dict[str, st
 
 def test_a_failure_extends_to_releases_by_grade() -> None:
     known = known_of(CELLS)
-    rows = [
-        *untested_releases.of_cause(
-            cause_of(CELLS), Grades(known, DIGESTS), snapshot.matrix(), snapshot.releases()
-        )
-    ]
+    untested = untested_releases.UntestedReleases(
+        Grades(known, DIGESTS), snapshot.matrix(), snapshot.releases()
+    )
+    rows = [*untested.of_cause(cause_of(CELLS))]
     grades = {row.version: row.graded.grade for row in rows}
     assert grades["0.16.0"] is Grade.INFERRED
     assert grades["0.17.0"] is Grade.LIKELY

@@ -126,6 +126,11 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
         )
 
     @cached_property
+    def by_point(self) -> profiles.Points:
+        """Outcome by point."""
+        return profiles.points(self.asked)
+
+    @cached_property
     def restores(self) -> tuple[str, ...]:
         """The families of which everything about restoring holds. Sorted."""
         outcomes = self.points.get(profiles.RESTORE, {})
@@ -133,7 +138,7 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
 
     def outcome_for(self, profile: Profile) -> str:
         """The verdict for a profile: that of the checks that it takes."""
-        return profiles.outcome(self.asked, profile).value if self.checks else self.outcome
+        return profiles.outcome(self.by_point, profile).value if self.checks else self.outcome
 
     def outcome_of(self, check: str) -> str:
         """The outcome of one check.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -221,36 +221,49 @@ def guards(e: Evidence, fingerprint: str) -> tuple[Relation, ...]:
     frames = re.findall(r'File "([^"]+)", line (\d+)', failed.failure.traceback)
     passed: set[Relation] = set()
     for package, root in ROOTS.items():
-        recorded_guards = list(_recorded(recorded, package, e.pins[package]))
+        noted = recorded.get(package)
+        if not isinstance(noted, Mapping):
+            continue
+        places = tuple((str(text), tuple(map(str, at))) for text, at in noted.items())
+        recorded_guards = _recorded(places, package, e.pins[package])
         for file, line in frames:
             if file.startswith(root):
                 passed.update(_above(recorded_guards, file.removeprefix(root), int(line)))
     return tuple(sorted(guard for guard in passed if guard.admits(e.pins[guard.on])))
 
 
-def _above(guards: Iterable[Relation], file: str, line: int) -> Iterator[Relation]:
+def _above(
+    guards: Mapping[str, Mapping[Relation, int]], file: str, line: int
+) -> Iterator[Relation]:
     """The guards that stand last before a line of a file, and near it."""
-    places = ((guard, guard.asked_in.rpartition(":")) for guard in guards)
-    lines = {guard: int(at) for guard, (path, _, at) in places if path == file}
+    lines = guards.get(file, {})
     last = max((at for at in lines.values() if line - NEAR <= at <= line), default=None)
     yield from (guard for guard, at in lines.items() if at == last)
 
 
-def _recorded(guards: Mapping[str, Any], package: str, version: str) -> Iterator[Relation]:
-    """The guards on other axes that the suite found in a package's sources."""
-    noted = guards.get(package)
-    for text, places in noted.items() if isinstance(noted, Mapping) else ():
-        asks = re.fullmatch(r"([a-z-]+)([<>=!]=?)(\d.*)", str(text))
-        if asks and asks[1] in AXES and asks[1] != package:
-            for place in places:
-                yield Relation(
-                    package=package,
-                    version=version,
-                    on=asks[1],
-                    specifier=asks[2] + asks[3],
-                    extra="",
-                    asked_in=str(place),
-                )
+@functools.cache
+def _recorded(
+    noted: tuple[tuple[str, tuple[str, ...]], ...], package: str, version: str
+) -> Mapping[str, Mapping[Relation, int]]:
+    """The guards on other axes that the suite found in a package's sources: by file, with their
+    lines. `noted`: places by requirement."""
+    found: dict[str, dict[Relation, int]] = {}
+    for text, places in noted:
+        asks = re.fullmatch(r"([a-z-]+)([<>=!]=?)(\d.*)", text)
+        if not asks or asks[1] not in AXES or asks[1] == package:
+            continue
+        for place in places:
+            guard = Relation(
+                package=package,
+                version=version,
+                on=asks[1],
+                specifier=asks[2] + asks[3],
+                extra="",
+                asked_in=place,
+            )
+            path, _, line = place.rpartition(":")
+            found.setdefault(path, {})[guard] = int(line)
+    return found
 
 
 def _about(relation: Relation, rules: Sequence[Sequence[str]]) -> bool:

@@ -33,6 +33,9 @@ Cells = Sequence[CellRecord]
 
 PACKAGES = AXES[:4]
 
+MOST_KEPT = 500
+"""Releases for which the order of all cells is kept."""
+
 
 class Grade(StrEnum):
     """What is known of a failure with some releases; what tells most comes first."""
@@ -65,6 +68,7 @@ class Grades:
         """`other_builds`: packages that are there as somebody's own build of a release, whose
         files may be others."""
         self.known = known
+        self._near: dict[tuple[tuple[str, str], ...], Cells] = {}
         self._causes = {
             (cause.fingerprint, cause.device_class): _GradedCause(cause, digests, other_builds)
             for cause in known.causes
@@ -83,14 +87,34 @@ class Grades:
         one = self._causes[cause.fingerprint, cause.device_class]
         return one.graded(pins, self._by_distance(pins))
 
+    def ran(self, cause: PublishedCause, pins: Pins) -> bool:
+        """Whether every check that a failure is about ran with these very releases."""
+        at = cause.device_class, *(pins.get(axis) for axis in AXES)
+        checks = {check for cell in self._by_pins.get(at, ()) for check in cell.checks}
+        return checks.issuperset(cause.checks)
+
+    @cached_property
+    def _by_pins(self) -> Mapping[tuple[str | None, ...], Cells]:
+        """The cells by device class and version of each axis."""
+        found: dict[tuple[str | None, ...], list[CellRecord]] = {}
+        for cell in self.known.cells:
+            at = cell.device_class, *(cell.pins[axis] for axis in AXES)
+            found.setdefault(at, []).append(cell)
+        return found
+
     def files_of(self, cause: PublishedCause, package: str) -> Sequence[str]:
         """The files of a package that a failure is about."""
         return self._causes[cause.fingerprint, cause.device_class].files.get(package, ())
 
     def _by_distance(self, pins: Pins) -> Cells:
         """The cells that were run, nearest first."""
-        tested = (cell for cell in self.known.cells if cell.checks)
-        return sorted(tested, key=lambda cell: distance(pins, cell))
+        at = tuple(sorted(pins.items()))
+        if at not in self._near:
+            if len(self._near) == MOST_KEPT:
+                self._near.clear()
+            tested = (cell for cell in self.known.cells if cell.checks)
+            self._near[at] = sorted(tested, key=lambda cell: distance(pins, cell))
+        return self._near[at]
 
 
 class _GradedCause:

@@ -7,6 +7,7 @@ do not ask for: a line that leaves these out gives an environment that is not wh
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -171,5 +172,6 @@ def pins_of(text: str) -> dict[str, str]:
     return {name: version for name, _, version in rows if version}
 
 
+@functools.cache
 def _name(text: str) -> str:
     return canonicalize_name(Requirement(text).name)

@@ -185,26 +185,45 @@ class Failures:
 
     def _repairs(self, cause: PublishedCause) -> list[str]:
         """Conditions under which checks hold that fail so elsewhere."""
-        said = {*words(cause.message)}
+        message = {*words(cause.message)}
         found = (
-            cell.conditions[check]
-            for cell in self._known.cells
-            for check in cell.conditions
-            if check in cause.checks and {*words(cell.reasons.get(check, "-"))} <= said
+            condition
+            for (check, reason), condition in self._conditions
+            if check in cause.checks and reason <= message
         )
         return [foreign.line(text) for text in dict.fromkeys(found)][:2]
+
+    @functools.cached_property
+    def _conditions(self) -> list[tuple[tuple[str, frozenset[str]], str]]:
+        """Each check's conditions, with the words of its failure without; each once, in the order
+        of the cells."""
+        every = dict.fromkeys(
+            (check, cell.reasons.get(check, "-"), condition)
+            for cell in self._known.cells
+            for check, condition in cell.conditions.items()
+        )
+        return [((check, frozenset(words(why))), condition) for check, why, condition in every]
+
+    @functools.cached_property
+    def _best_first(self) -> list[CellRecord]:
+        return sorted(self._known.cells, key=recommend.rank)
+
+    @functools.cached_property
+    def _tested(self) -> dict[str, set[str]]:
+        """The tested versions of each axis."""
+        return {axis: {cell.pins[axis] for cell in self._known.cells} for axis in AXES}
 
     def _instead(self, causes: Sequence[PublishedCause]) -> str:
         """The best and newest cell in which these checks hold."""
         checks = {check for cause in causes for check in cause.checks}
-        good = [
+        good = (
             cell
-            for cell in self._known.cells
+            for cell in self._best_first
             if cell.device_class == causes[0].device_class and _holds(cell, checks)
-        ]
-        if not good:
+        )
+        best = next(good, None)
+        if best is None:
             return "no tested cell is without it"
-        best = min(good, key=recommend.rank)
         pins = ", ".join(f"{axis} {best.pins[axis]}" for axis in AXES)
         with_it = ", some of it under a condition" if checks & best.conditions.keys() else ""
         return f"{pins} ({best.name}, {best.outcome}, tested {best.taken[:10]}){with_it}"
@@ -213,7 +232,7 @@ class Failures:
         """Releases that nobody ran, beside those that fail so."""
         found = []
         for bound in bounds:
-            tested = {cell.pins.get(bound.axis) for cell in self._known.cells}
+            tested = self._tested.get(bound.axis, set())
             every = self._releases.get(bound.axis, ())
             between = [v for v in every if v not in tested and inside(v, bound.low, bound.high)]
             if between:

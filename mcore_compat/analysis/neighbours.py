@@ -158,7 +158,7 @@ def better(
 
     def cost(cell: CellRecord) -> tuple[bool, int]:
         compatible = cell.outcome_for(profile) == CellOutcome.COMPATIBLE
-        return not compatible, len(profiles.failing(cell.asked, profile))
+        return not compatible, len(profiles.failing(cell.by_point, profile))
 
     mine = cost(best)
     good = [(cell, distance(constraints, cell), cost(cell)) for cell in cells if works(cell)]

@@ -70,7 +70,7 @@ def rank(cell: CellRecord, profile: Profile = DEFAULT) -> tuple[object, ...]:
     GPU, the stack that the release was made for, all failures, conditions, the newest."""
     return (
         cell.outcome_for(profile) != CellOutcome.COMPATIBLE,
-        len(profiles.failing(cell.asked, profile)),
+        len(profiles.failing(cell.by_point, profile)),
         cell.device_class != "gpu",
         names_a_stack(cell.name),
         len(failed(cell)),
@@ -145,7 +145,7 @@ def _in_the_way(
 def line(cell: CellRecord, profile: Profile = DEFAULT) -> str:
     """One cell, in a line: its pins, and what of the profile holds and fails there."""
     pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
-    counted = "; ".join(profiles.counted(cell.asked, profile))
+    counted = "; ".join(profiles.counted(cell.by_point, profile))
     verb = "holds" if len(cell.conditions) == 1 else "hold"
     more = f"; {len(cell.conditions)} {verb} under a condition" if cell.conditions else ""
     where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
@@ -169,7 +169,7 @@ def install(cell: CellRecord, profile: Profile, folder: Path, facts: InstallFact
 
 def failing(cell: CellRecord, profile: Profile = DEFAULT) -> str:
     """What of a profile fails in a cell, feature by feature: `quantize (gpt fp8, gpt nvfp4)`."""
-    asked = profiles.points(check for check in cell.asked if profile.takes(check))
+    asked = profiles.of(cell.by_point, profile)
     fails: dict[str, list[str]] = {}
     for point, outcome in asked.items():
         if outcome in FAILS:

@@ -27,6 +27,9 @@ MOST_TRIED = 2
 def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell | None:
     """The cell of these very releases; None where it has no name, or is known not to install."""
 
+    if series_of(pins["megatron-core"]) not in matrix.stacks:
+        return None
+
     def word(axis: str) -> str:
         series = series_of(pins[axis])
         newest = releases.meant(axis, series)
@@ -62,65 +65,70 @@ class UntestedRelease:
     cell: Cell
 
 
-def of_cause(
-    cause: PublishedCause, grades: Grades, matrix: Matrix, releases: Releases
-) -> Iterator[UntestedRelease]:
-    """The releases to which a failure extends, of the packages that bear on it: each put in the
-    place of another in a cell that fails so, as far as the two go together."""
-    named = {*cause.cells}
-    cells = [
-        cell
-        for cell in grades.known.cells
-        if cell.name in named and cell.device_class == cause.device_class
-    ]
-    bearing = {bound.axis for rule in cause.bounded_rules for bound in rule.bounds}
-    for package in PACKAGES:
-        if package not in bearing and not grades.files_of(cause, package):
-            continue
-        seen = {cell.pins[package] for cell in cells}
-        for release in releases.of(package):
-            if release.version in seen or release.yanked:
+class UntestedReleases:
+    """The releases to which a failure extends; keeps the cells that it made."""
+
+    def __init__(self, grades: Grades, matrix: Matrix, releases: Releases) -> None:
+        self._grades, self._matrix, self._releases = grades, matrix, releases
+        self._cells: dict[tuple[str, ...], Cell | None] = {}
+
+    def of_cause(self, cause: PublishedCause) -> Iterator[UntestedRelease]:
+        """Those of the packages that bear on a failure: each put in the place of another in a cell
+        that fails so, as far as the two go together."""
+        named = {*cause.cells}
+        cells = [
+            cell
+            for cell in self._grades.known.cells
+            if cell.name in named and cell.device_class == cause.device_class
+        ]
+        bearing = {bound.axis for rule in cause.bounded_rules for bound in rule.bounds}
+        for package in PACKAGES:
+            if package not in bearing and not self._grades.files_of(cause, package):
                 continue
-            best = _best(cause, package, release.version, cells, grades, matrix, releases)
-            if best is not None:
-                yield best
+            seen = {cell.pins[package] for cell in cells}
+            for release in self._releases.of(package):
+                if release.version in seen or release.yanked:
+                    continue
+                best = self._best(cause, package, release.version, cells)
+                if best is not None:
+                    yield best
 
+    def _best(
+        self, cause: PublishedCause, package: str, version: str, cells: Sequence[CellRecord]
+    ) -> UntestedRelease | None:
+        """What is said of it beside the cells that are nearest to it: the surest."""
 
-def _best(
-    cause: PublishedCause,
-    package: str,
-    version: str,
-    cells: Sequence[CellRecord],
-    grades: Grades,
-    matrix: Matrix,
-    releases: Releases,
-) -> UntestedRelease | None:
-    """What is said of it beside the cells that are nearest to it: the surest."""
+        def apart(cell: CellRecord) -> tuple[int, int, str]:
+            one, other = parsed(version), parsed(cell.pins[package])
+            return abs(one.major - other.major), abs(one.minor - other.minor), cell.name
 
-    def apart(cell: CellRecord) -> tuple[int, int, str]:
-        one, other = parsed(version), parsed(cell.pins[package])
-        return abs(one.major - other.major), abs(one.minor - other.minor), cell.name
+        found: list[UntestedRelease] = []
+        inferable = any(self._grades.files_of(cause, name) for name in PACKAGES)
+        tried = 0
+        for beside in sorted(cells, key=apart):
+            pins = {**beside.pins, package: version}
+            cell = self._cell(pins)
+            if cell is None:
+                continue
+            tried += 1
+            untested = not self._grades.ran(cause, pins)
+            for graded in self._grades.of_cause(cause, pins) if untested else ():
+                if graded.grade is not Grade.TESTED:
+                    found.append(
+                        UntestedRelease(package=package, version=version, graded=graded, cell=cell)
+                    )
+            if tried == MOST_TRIED or any(u.graded.grade is Grade.INFERRED for u in found):
+                break
+            if found and not inferable:
+                break
+        order = [*Grade]
+        return min(found, key=lambda u: order.index(u.graded.grade), default=None)
 
-    found: list[UntestedRelease] = []
-    inferable = any(grades.files_of(cause, name) for name in PACKAGES)
-    tried = 0
-    for beside in sorted(cells, key=apart):
-        pins = {**beside.pins, package: version}
-        cell = cell_of(pins, matrix, releases)
-        if cell is None:
-            continue
-        tried += 1
-        for graded in grades.of_cause(cause, pins):
-            if graded.grade is not Grade.TESTED:
-                found.append(
-                    UntestedRelease(package=package, version=version, graded=graded, cell=cell)
-                )
-        if tried == MOST_TRIED or any(u.graded.grade is Grade.INFERRED for u in found):
-            break
-        if found and not inferable:
-            break
-    order = [*Grade]
-    return min(found, key=lambda u: order.index(u.graded.grade), default=None)
+    def _cell(self, pins: Mapping[str, str]) -> Cell | None:
+        at = tuple(pins[axis] for axis in AXES)
+        if at not in self._cells:
+            self._cells[at] = cell_of(pins, self._matrix, self._releases)
+        return self._cells[at]
 
 
 def told(graded: Graded, mine: Collection[str] | None = None) -> Iterator[str]:

@@ -116,6 +116,7 @@ def write(tell: Tell) -> int:
     published = collect()
     with file_group.Changes() as changes:
         changes.expect(published.texts)
+        _ = published.collated.records  # before the fork, as every process uses them
         with forked(lambda: report.stage(published.texts, changes)) as texts:
             pages = _stage_site(published.collated, published.workspace, changes)
             changes.written(texts())
@@ -128,7 +129,7 @@ def write(tell: Tell) -> int:
         why = (
             result.reason.message
             if result.reason
-            else "; ".join(profiles.counted(result.checks, DEFAULT)) or "nothing"
+            else "; ".join(profiles.counted(result.points, DEFAULT)) or "nothing"
         )
         tell(f"{result.cell} ({result.device_class}): {verdict.spelt(result.outcome)}; {why}")
     named = [path for path in published.texts if path.parent == published.workspace.reports]

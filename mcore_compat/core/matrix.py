@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import datetime
 import fnmatch
-import functools
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -100,7 +99,10 @@ class Pairs:
 
     def naming(self, check: str) -> tuple[str, ...]:
         """Those of `checks` that match a check's id."""
-        return tuple(text for text in self.checks if _means(text, check))
+        known = self._named.get(check)
+        if known is None:
+            known = self._named[check] = tuple(t for t in self.checks if _means(t, check))
+        return known
 
     def says(self, message: str) -> bool:
         """Whether the rule matches a failure's message."""
@@ -131,6 +133,11 @@ class Pairs:
         return known
 
     @cached_property
+    def _named(self) -> dict[str, tuple[str, ...]]:
+        """A cache: thousands of cells have the same checks."""
+        return {}
+
+    @cached_property
     def _known(self) -> dict[tuple[str, str], bool]:
         """A cache: thousands of cells have the same few versions."""
         return {}
@@ -159,7 +166,6 @@ class DeclaredReason:
         return thread(self.upstream) or self.upstream
 
 
-@functools.cache
 def _means(text: str, check: str) -> bool:
     return fnmatch.fnmatchcase(check, text.replace("[", "[[]"))
 

@@ -53,11 +53,14 @@ class Profile:
     def takes(self, check: Asked) -> bool:
         """Whether a check counts: the profile has its feature and, if any, its family and format. A
         check without a feature (of an old suite) always counts."""
-        feature = feature_of(check)
+        return self.includes(point_of(check))
+
+    def includes(self, point: Point) -> bool:
+        """Whether the checks of a point count."""
         return (
-            (not feature or feature in self.features)
-            and (not self.families or check.family is None or check.family in self.families)
-            and (not self.formats or check.format is None or check.format in self.formats)
+            (not point.feature or point.feature in self.features)
+            and (not self.families or not point.family or point.family in self.families)
+            and (not self.formats or not point.format or point.format in self.formats)
         )
 
     def text(self) -> str:
@@ -125,8 +128,12 @@ def point_of(check: Asked) -> Point:
     return Point(feature_of(check), check.family or "", check.format or "", alone)
 
 
-def points(checks: Iterable[Asked]) -> dict[Point, CheckOutcome]:
-    """The outcome of each point, in the order of FEATURES."""
+Points = Mapping[Point, CheckOutcome]
+"""The outcome of each point, in the order of FEATURES."""
+
+
+def points(checks: Iterable[Asked]) -> Points:
+    """The points of some checks, each with the worst of their outcomes."""
     by_point: dict[Point, list[CheckOutcome]] = {}
     for check in checks:
         by_point.setdefault(point_of(check), []).append(check.outcome)
@@ -138,35 +145,39 @@ def _place(point: Point) -> tuple[int, Point]:
     return FEATURES.index(point.feature) if known else len(FEATURES), point
 
 
-def held(points: Mapping[Point, CheckOutcome]) -> tuple[int, int]:
+def held(points: Points) -> tuple[int, int]:
     """How many points hold, and how many hold or fail (without `needs-gpu` and `unsupported`)."""
     ended = [*points.values()]
     return sum(o in HOLDS for o in ended), sum(o in HOLDS or o in FAILS for o in ended)
 
 
-def failing(checks: Iterable[Asked], profile: Profile) -> tuple[Point, ...]:
+def of(points: Points, profile: Profile) -> Points:
+    """The points of a profile."""
+    return {point: outcome for point, outcome in points.items() if profile.includes(point)}
+
+
+def failing(points: Points, profile: Profile) -> tuple[Point, ...]:
     """The points of a profile that fail."""
-    asked = points(check for check in checks if profile.takes(check))
-    return tuple(point for point, ended in asked.items() if ended in FAILS)
+    return tuple(p for p, outcome in points.items() if outcome in FAILS and profile.includes(p))
 
 
-def counted(checks: Iterable[Asked], profile: Profile) -> tuple[str, ...]:
+def counted(points: Points, profile: Profile) -> tuple[str, ...]:
     """How many points hold in each feature of a profile, e.g. `restore 1/2 (gpt)`."""
-    asked = points(check for check in checks if profile.takes(check))
+    asked = of(points, profile)
     said = []
     for feature in dict.fromkeys(point.feature for point in asked):
         mine = {p: o for p, o in asked.items() if p.feature == feature}
-        good, of = held(mine)
-        if not of:
+        good, every = held(mine)
+        if not every:
             continue
         some = sorted({p.family for p, o in mine.items() if p.family and o in HOLDS})
         there = {p.family for p, o in mine.items() if o is not CheckOutcome.UNSUPPORTED}
         told = f" ({', '.join(some)})" if some and {*some, ""} != {*there, ""} else ""
-        said.append(f"{feature or 'other'} {good}/{of}{told}")
+        said.append(f"{feature or 'other'} {good}/{every}{told}")
     return tuple(said)
 
 
-def outcome(checks: Iterable[Asked], profile: Profile = DEFAULT) -> CellOutcome:
+def outcome(points: Points, profile: Profile = DEFAULT) -> CellOutcome:
     """The verdict on a cell whose suite ran.
 
     - `untested`: no check of the profile ran.
@@ -174,7 +185,7 @@ def outcome(checks: Iterable[Asked], profile: Profile = DEFAULT) -> CellOutcome:
     - `compatible`: no point fails; `works-with` is not a failure.
     - `partial`: everything else.
     """
-    asked = points(check for check in checks if profile.takes(check))
+    asked = of(points, profile)
     ended = [*asked.values()]
     if not any(o in HOLDS or o in FAILURES for o in ended):
         return CellOutcome.UNTESTED

@@ -10,6 +10,7 @@ from functools import cached_property
 from packaging.version import Version
 
 from mcore_compat.analysis import declarations, explanation, intervals
+from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
@@ -20,6 +21,7 @@ from mcore_compat.core.cells import Cell, has_further
 from mcore_compat.core.matrix import Matrix, Pairs
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.core.releases import Releases
+from mcore_compat.publish import cell_records
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
@@ -71,6 +73,14 @@ class Collated:
     def ordered(self) -> tuple[Evidence, ...]:
         """All evidence by releases."""
         return tuple(sorted(self.found, key=order))
+
+    @cached_property
+    def records(self) -> tuple[CellRecord, ...]:
+        """Those of `ordered` as cells of the published data."""
+        return tuple(
+            cell_records.record(e, self.matrix, self.repairs.get((e.cell, e.device_class)))
+            for e in self.ordered
+        )
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

@@ -13,20 +13,17 @@ from typing import Any
 from msgspec import convert, to_builtins
 
 from mcore_compat.analysis import concerned_files, error_text
-from mcore_compat.analysis.cell_record import CellRecord, PublishedRepair
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.published import Compatibility, PublishedCause, PublishedRule
 from mcore_compat.analysis.rules import CellSighting, Rule
 from mcore_compat.base import files
-from mcore_compat.core import profiles
 from mcore_compat.core.matrix import DeclaredReason, Matrix
-from mcore_compat.core.outcomes import FAILURES
+from mcore_compat.publish.cell_records import grouped, record
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
-from mcore_compat.results import levels, verdict
+from mcore_compat.results import verdict
 from mcore_compat.results.evidence import Evidence
-from mcore_compat.results.repairs import Repair
 
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
@@ -41,14 +38,13 @@ def text(all_: Collated) -> Iterator[str]:
 
 def known(all_: Collated) -> Compatibility:
     """What who reads the file has."""
-    return convert({**_few(all_), "cells": [*_rows(all_)]}, Compatibility)
+    return convert({**_few(all_), "cells": all_.records}, Compatibility)
 
 
 def _rows(all_: Collated) -> Iterator[Any]:
     known = _check_groups(all_)
-    for e in all_.ordered:
-        repair = all_.repairs.get((e.cell, e.device_class))
-        yield _without(known, e, to_builtins(record(e, all_.matrix, repair)))
+    for e, row in zip(all_.ordered, all_.records, strict=True):
+        yield _without(known, e, to_builtins(row))
 
 
 CheckGroups = Mapping[str, tuple[str | None, str | None]]
@@ -66,15 +62,6 @@ def _without(known: CheckGroups, e: Evidence, row: dict[str, Any]) -> dict[str, 
     if all(known[c.check] == (c.feature, c.format) for c in e.checks):
         row = {key: value for key, value in row.items() if key not in ("features", "formats")}
     return row
-
-
-def _grouped(pairs: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
-    """Checks by what each is paired with; both sorted."""
-    groups: dict[str, list[str]] = {}
-    for check, group in sorted(pairs):
-        if group:
-            groups.setdefault(group, []).append(check)
-    return dict(sorted(groups.items()))
 
 
 def _few(all_: Collated) -> dict[str, Any]:
@@ -95,70 +82,12 @@ def _few(all_: Collated) -> dict[str, Any]:
             for interval in intervals
         ],
         "drift": drift.data(all_.drift),
-        "features": _grouped((check, feature) for check, (feature, _) in known.items()),
-        "formats": _grouped((check, format_) for check, (_, format_) in known.items()),
+        "features": grouped((check, feature) for check, (feature, _) in known.items()),
+        "formats": grouped((check, format_) for check, (_, format_) in known.items()),
         "over_base": [
             _without(known, one.evidence, _over_base(one, all_.matrix)) for one in all_.over
         ],
     }
-
-
-def records(results: Iterable[Evidence], matrix: Matrix) -> list[CellRecord]:
-    """Results as cells of the published data, without repairs."""
-    return [record(result, matrix) for result in results]
-
-
-def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRecord:
-    """One cell on one device class, as its repair leaves it."""
-    checks: dict[str, list[str]] = {}
-    for c in e.checks:
-        checks.setdefault(c.outcome.value, []).append(c.check)
-    reasons: dict[str, list[str]] = {}
-    for c in e.checks:
-        if c.reason and (c.condition or not c.failure):
-            reasons.setdefault(c.reason, []).append(c.check)
-    points: dict[str, dict[str, str]] = {}
-    for point, outcome in profiles.points(e.checks).items():
-        points.setdefault(point.feature or "other", {})[point.label] = outcome.value
-    return CellRecord(
-        name=e.cell,
-        device_class=e.device_class,
-        outcome=e.outcome.value,
-        level=levels.level(e).key,
-        reason=e.reason.message if e.reason else None,
-        pins=e.pins,
-        cuda=e.cuda,
-        taken=e.taken,
-        digests={"lock": e.lock, "suite": e.suite},
-        points=points,
-        by_outcome={outcome: tuple(sorted(checks[outcome])) for outcome in sorted(checks)},
-        causes={
-            c.check: c.failure.fingerprint for c in e.checks if c.failure and c.outcome in FAILURES
-        },
-        by_reason={reason: tuple(sorted(reasons[reason])) for reason in sorted(reasons)},
-        conditions={c.check: c.condition for c in e.checks if c.condition},
-        features=_tuples(_grouped((c.check, c.feature) for c in e.checks)),
-        formats=_tuples(_grouped((c.check, c.format) for c in e.checks)),
-        variables=e.variables,
-        te_extension=e.te_extension,
-        repair=_repair(repair) if repair else None,
-        unexpected=tuple(sorted({c.check for c in verdict.unexpected(e, matrix.expected)})),
-    )
-
-
-def _tuples(groups: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(checks) for name, checks in groups.items()}
-
-
-def _repair(repair: Repair) -> PublishedRepair:
-    return PublishedRepair(
-        package=repair.package,
-        requirement=repair.requirement,
-        locked=repair.locked,
-        works=repair.works,
-        fails=repair.fails,
-        checks=repair.holding,
-    )
 
 
 def _over_base(result: OverBase, matrix: Matrix) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 """Of a package, as PEP 508 has it."""
 
 
+@functools.cache
 def _pin(name: str, version: str) -> str | None:
     """A line that pins a package; None where it has a name or a version that none can have."""
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mcore_compat.analysis import explanation, published, untested_releases
 from mcore_compat.analysis.grades import Grades
+from mcore_compat.analysis.untested_releases import UntestedReleases
 from mcore_compat.base.errors import EvidenceError, UsageError
 from mcore_compat.core import combinations, source_digests
 from mcore_compat.core.cells import Cell
@@ -109,5 +110,5 @@ def _beyond(
     except UsageError:  # of a machine's own run
         return
     if grades and cause:
-        rows = untested_releases.of_cause(cause, grades, context.matrix, context.releases)
-        yield from untested_releases.lines([*rows])
+        untested = UntestedReleases(grades, context.matrix, context.releases)
+        yield from untested_releases.lines([*untested.of_cause(cause)])

@@ -24,7 +24,7 @@ def outcome(e: Evidence, profile: Profile = DEFAULT) -> CellOutcome:
     """The verdict on a cell for a profile; without checks, the outcome of the cell."""
     if not e.checks or e.outcome is CellOutcome.ERROR:
         return e.outcome
-    return profiles.outcome(e.checks, profile)
+    return profiles.outcome(e.points, profile)
 
 
 def taken(e: Evidence, profile: Profile) -> tuple[CheckResult, ...]:
@@ -34,7 +34,7 @@ def taken(e: Evidence, profile: Profile) -> tuple[CheckResult, ...]:
 
 def failing_points(e: Evidence, profile: Profile) -> int:
     """How many points of a profile fail."""
-    return len(profiles.failing(e.checks, profile))
+    return len(profiles.failing(e.points, profile))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def not_asked(e: Evidence, profile: Profile) -> tuple[str, ...]:
         CheckOutcome.UNSUPPORTED: "the release has none",
     }
     by_feature: dict[str, set[CheckOutcome]] = {}
-    for point, ended in profiles.points(taken(e, profile)).items():
+    for point, ended in profiles.of(e.points, profile).items():
         by_feature.setdefault(point.feature, set()).add(ended)
     return tuple(
         f"{feature or 'other'}: {words[profiles.worst(ended)]}"
@@ -138,7 +138,7 @@ def not_asked(e: Evidence, profile: Profile) -> tuple[str, ...]:
 def table(e: Evidence) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Features × families: the families, and by feature the outcome for each, `works` or with
     formats `works 3/4`; the last column is for checks without a family."""
-    points = profiles.points(e.checks)
+    points = e.points
     families = e.families()
     rows = {}
     for feature in dict.fromkeys(p.feature for p in points):
@@ -163,7 +163,7 @@ def _square(points: Mapping[Point, CheckOutcome]) -> str:
 def lines(e: Evidence, rules: Sequence[Pairs], profile: Profile) -> Iterator[tuple[str, str]]:
     """The verdict in lines: a label and its text."""
     if e.checks:
-        yield "works", "; ".join(profiles.counted(e.checks, profile)) or "no check that ran"
+        yield "works", "; ".join(profiles.counted(e.points, profile)) or "no check that ran"
         if of := compatible_families(e, profile):
             yield "compatible", f"for {', '.join(of)} alone (--families {','.join(of)})"
         for each in failures(e, profile, rules):

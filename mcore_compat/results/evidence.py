@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -16,6 +17,7 @@ from msgspec import Meta
 
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.profiles import Points, points
 
 FORMAT = 2
 DEVICE_CLASSES = ("host", "gpu")
@@ -184,6 +186,11 @@ class Evidence:
     records: Mapping[Name, Record] = field(default_factory=dict)
     variables: Mapping[VariableName, VariableValue] | None = None
     te_extension: Literal["real", "stand-in"] = "real"
+
+    @cached_property
+    def points(self) -> Points:
+        """Outcome by point."""
+        return points(self.checks)
 
     def recorded(self, kind: str) -> Mapping[str, Any]:
         """The data of a kind of record; empty if there is none."""

@@ -99,7 +99,7 @@ class Builder:
         if self._base.check_set != MAIN:
             outcome = CellOutcome.UNTESTED  # the main set alone gives a verdict
         elif self._base.complete:
-            outcome = profiles.outcome(checks)
+            outcome = profiles.outcome(profiles.points(checks))
         records = dict(sorted(self._records.items()))
         return replace(self._base, checks=checks, records=records, outcome=outcome)
 

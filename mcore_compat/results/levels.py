@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
 
-from mcore_compat.core import profiles
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
-from mcore_compat.core.profiles import ALL, DEFAULT, Point
+from mcore_compat.core.profiles import ALL, DEFAULT, Points
 from mcore_compat.results import answer
 from mcore_compat.results.evidence import STAND_IN, Evidence
 
@@ -86,7 +85,7 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
     remarks = ["stale"] if stale else []
     if e.te_extension == STAND_IN:
         remarks.append("stand-in")
-    points = profiles.points(e.checks)
+    points = e.points
     failing = answer.failures(e, DEFAULT, rules) or answer.failures(e, ALL, rules)
     rung = _rung(points)
     decides = [each for each in failing if rung is Level.NO_IMPORT and "install" in each.features]
@@ -104,12 +103,12 @@ def line(e: Evidence) -> str:
     reached = level(e)
     if reached not in _REACHED:
         return e.outcome.value
-    square = Square(level=reached, counts=_counts(profiles.points(e.checks)))
+    square = Square(level=reached, counts=_counts(e.points))
     rung = f"level {reached.number}" if reached.number else reached.key
     return f"{e.outcome.value} {reached.mark} {rung}: {' · '.join(square.lines)}"
 
 
-def _counts(points: Mapping[Point, CheckOutcome]) -> tuple[tuple[str, str], ...]:
+def _counts(points: Points) -> tuple[tuple[str, str], ...]:
     """The counts of a square by letter. GPU checks that are only blocked did not run."""
     held = {p: NEEDS_GPU if (p.feature, o) == _NOT_RUN else o for p, o in points.items()}
     return tuple((letter, _count(_of(held, feature))) for letter, feature in SHOWN)
@@ -127,10 +126,10 @@ def level(e: Evidence) -> Level:
     if not e.checks:
         unbuildable = e.outcome is CellOutcome.UNBUILDABLE
         return Level.UNBUILDABLE if unbuildable else Level.UNRESOLVABLE
-    return _rung(profiles.points(e.checks))
+    return _rung(e.points)
 
 
-def _rung(points: Mapping[Point, CheckOutcome]) -> Level:
+def _rung(points: Points) -> Level:
     """The highest level that is reached."""
     restores, quantizes, te, gpu = (_held(_of(points, feature)) for _, feature in SHOWN)
     if not restores[0]:
@@ -147,7 +146,7 @@ def _rung(points: Mapping[Point, CheckOutcome]) -> Level:
     return Level.GPU if gpu[1] and gpu[0] == gpu[1] else Level.TE
 
 
-def _of(points: Mapping[Point, CheckOutcome], feature: str) -> list[CheckOutcome]:
+def _of(points: Points, feature: str) -> list[CheckOutcome]:
     return [outcome for point, outcome in points.items() if point.feature == feature]
 
 

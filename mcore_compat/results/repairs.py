@@ -196,7 +196,7 @@ def applied(result: Evidence, repair: Repair | None) -> Evidence:
     )
     outcome = result.outcome
     if outcome is not CellOutcome.ERROR:
-        outcome = profiles.outcome(checks)
+        outcome = profiles.outcome(profiles.points(checks))
     return replace(result, outcome=outcome, checks=checks)
 
 

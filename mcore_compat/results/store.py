@@ -22,7 +22,16 @@ from mcore_compat.base.errors import EvidenceError
 from mcore_compat.core import profiles
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import agreement, fingerprint, large_values
-from mcore_compat.results.evidence import FORMAT, MAIN, REAL, RECORDS, Evidence, Record, path_of
+from mcore_compat.results.evidence import (
+    FORMAT,
+    MAIN,
+    REAL,
+    RECORDS,
+    CheckResult,
+    Evidence,
+    Record,
+    path_of,
+)
 
 
 def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
@@ -66,7 +75,7 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
         data = foreign.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise EvidenceError(f"it is not of the format {FORMAT}")
-        data["checks"] = [_whole(row, folder, whole=whole) for row in data["checks"]]
+        data["checks"] = [_check(row, folder, whole=whole) for row in data["checks"]]
         rows = data.get("records", {}).items()
         data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
@@ -77,6 +86,28 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
         raise EvidenceError(f"{where}: {error}; {way_out(where)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise EvidenceError(f"{where} is corrupt ({error}); {way_out(where)}") from None
+
+
+def _check(row: dict[str, Any], folder: Path | None, *, whole: bool) -> Any:
+    """The row of a check; of a packed one the check itself."""
+    if folder is None or row.keys() != _PACKED:
+        return _whole(row, folder, whole=whole)
+    return _shared(*map(row.get, _PACKED), str(folder), whole)
+
+
+_PACKED = dict.fromkeys((*large_values.SHOWN, large_values.KEY)).keys()
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def _shared(name: str, outcome: str, seconds: Any, digest: str, folder: str, whole: bool) -> Any:
+    """A packed check; the same object each time, because thousands of results share few.
+
+    Raises:
+        msgspec.ValidationError: it is not of the format.
+        EvidenceError: the rest is missing, or does not match its digest.
+    """
+    row = dict(zip(_PACKED, (name, outcome, seconds, digest), strict=True))
+    return msgspec.convert(_whole(row, Path(folder), whole=whole), CheckResult)
 
 
 def _whole(row: dict[str, Any], folder: Path | None, *, whole: bool) -> dict[str, Any]:
@@ -114,7 +145,7 @@ def _with_verdict(result: Evidence) -> Evidence:
     whole = result.check_set == MAIN and result.complete and result.outcome is not CellOutcome.ERROR
     if not whole or not result.checks:
         return result
-    made = profiles.outcome(result.checks)
+    made = profiles.outcome(result.points)
     return result if made is result.outcome else replace(result, outcome=made)
 
 
@@ -267,6 +298,7 @@ class Batch:
                 changes.write(path, text)
             changes.commit()
         large_values.forget()
+        _shared.cache_clear()
 
 
 def _with_variables(result: Evidence, known: Mapping[str, str] | None) -> Evidence:

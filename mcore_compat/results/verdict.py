@@ -83,7 +83,7 @@ def gist(message: str) -> str:
     return "\n  ".join(lines)[:600]
 
 
-def rule_for(evidence: Evidence, check: str, rules: Sequence[Pairs]) -> Pairs | None:
+def rule_for(evidence: Evidence, check: str, rules: Iterable[Pairs]) -> Pairs | None:
     """The rule of the matrix that declares this check's failure in this cell: it names the check,
     covers the cell, and matches the failure's message if it gives one."""
     for rule in rules:

@@ -14,7 +14,7 @@ from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core import containers
 from mcore_compat.core.cells import AXES, Cell
 from mcore_compat.index import package_index
-from mcore_compat.publish import compatibility_json
+from mcore_compat.publish import cell_records
 from mcore_compat.resolve import locks
 from mcore_compat.results import store
 from mcore_compat.run import machine, pipeline
@@ -86,7 +86,7 @@ def _of_containers(args: argparse.Namespace, facts: Facts, here: Context) -> Rel
     images = every.between(good, bad)
     mine = machine.device_class()
     stored = [e for e in store.load_all(here.workspace.results) if e.device_class == mine]
-    published = compatibility_json.records(stored, here.matrix)
+    published = cell_records.records(stored, here.matrix)
     beside = constraints.parse(args.installed) if args.installed else ()
     standing = container_cells.standing(images, published, beside=beside)
     return container_line.between(standing, facts, fixed=images[0].name == bad.name)

@@ -116,7 +116,7 @@ def _fit(fit: PackageFit, answer: UpgradeAnswer) -> str:
 def _counted(side: Side, answer: UpgradeAnswer) -> str:
     """How much of the profile holds, feature by feature."""
     checks = side.found.checks if side.found else ()
-    return "; ".join(profiles.counted(checks, answer.profile))
+    return "; ".join(profiles.counted(profiles.points(checks), answer.profile))
 
 
 def _holds(answer: UpgradeAnswer) -> Iterator[str]:

@@ -16,7 +16,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
-from mcore_compat.publish import collation, compatibility_json
+from mcore_compat.publish import cell_records, collation
 from mcore_compat.results import evidence, repairs, store
 from mcore_compat.results.evidence import Evidence
 from mcore_compat.run import machine, pipeline
@@ -157,7 +157,7 @@ def _cell(name: str, question: Question, context: Context) -> ChosenCell:
 def _records(context: Context) -> list[CellRecord]:
     """All that is published of cells."""
     stored = store.load_all(context.workspace.results)
-    return compatibility_json.records(stored, context.matrix)
+    return cell_records.records(stored, context.matrix)
 
 
 def _test(names: Sequence[str], context: Context) -> None:

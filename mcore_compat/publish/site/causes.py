@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcore_compat.analysis import known_names, untested_releases
+from mcore_compat.analysis import known_names
 from mcore_compat.analysis.error_search import ErrorSearch
 from mcore_compat.analysis.grades import Grades
 from mcore_compat.analysis.published import Compatibility
-from mcore_compat.analysis.untested_releases import UntestedRelease
+from mcore_compat.analysis.untested_releases import UntestedRelease, UntestedReleases
 from mcore_compat.core.cells import AXES
 from mcore_compat.publish import compatibility_json
 from mcore_compat.publish.collation import SeenCause
@@ -22,7 +22,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     places = {name: place for place, name in enumerate(site.entries)}
     causes = site.all_.failures
     known = compatibility_json.known(site.all_)
-    grades = Grades(known, site.digests)
+    untested = UntestedReleases(Grades(known, site.digests), site.all_.matrix, site.all_.releases)
     for cause in causes:
         cells = sorted(cause.members, key=lambda m: (places[m[0].cell], m[0].device_class))
         yield (
@@ -32,24 +32,19 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                 root="../",
                 one=cause,
                 cells=cells,
-                untested=_untested(cause, grades, site),
+                untested=_untested(cause, known, untested),
             ),
         )
     data = script_json(search(site, known).data())
     yield "causes/index.html", render("causes.html", root="../", causes=causes, data=data)
 
 
-def _untested(cause: SeenCause, grades: Grades, site: Site) -> dict[str, list[UntestedRelease]]:
+def _untested(
+    cause: SeenCause, known: Compatibility, untested: UntestedReleases
+) -> dict[str, list[UntestedRelease]]:
     """By device class: the releases that were not run, and to which a cause extends."""
     return {
-        name: [
-            *untested_releases.of_cause(
-                grades.known.cause(cause.cause.fingerprint, name),
-                grades,
-                site.all_.matrix,
-                site.all_.releases,
-            )
-        ]
+        name: [*untested.of_cause(known.cause(cause.cause.fingerprint, name))]
         for name in cause.explained
     }
 

@@ -12,7 +12,6 @@ from typing import Any
 from mcore_compat.analysis import recommend
 from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.core.cells import parsed, series_of
-from mcore_compat.publish import compatibility_json
 from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Site
 
@@ -46,12 +45,8 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 def ranked(site: Site) -> list[CellRecord]:
     """The cells in which every family restores, best first."""
-    every = (
-        compatibility_json.record(e, site.all_.matrix)
-        for e in site.all_.found
-        if e.cell in site.constraints
-    )
-    return sorted((cell for cell in every if recommend.works(cell)), key=recommend.rank)
+    every = (cell for cell in site.all_.records if cell.name in site.constraints)
+    return sorted(filter(recommend.works, every), key=recommend.rank)
 
 
 def choices(good: Sequence[CellRecord], axis: str) -> list[tuple[str, str]]:
