@@ -1,12 +1,13 @@
-"""How sure it is that a known failure happens with releases that were not run together. Pure.
+"""Grades: how sure it is that a known failure happens with releases that were not run together.
+Pure.
 
 - *tested*: a run showed it.
-- *inferred*: every source file of its traceback, and of the names that it is about, is the same,
-  byte for byte, as in a cell in which it was seen; and in no cell with these files the check works.
-- *likely*: the releases lie among those in which it was seen, or beyond them where nothing that was
-  tested says that it ends.
+- *inferred*: every source file in its traceback, and of the names in its message, is the same, byte
+  for byte, as in a cell in which it happens; and the check works in no cell with these files.
+- *likely*: the releases are among those with which it happens, or beyond them without a tested
+  release that works.
 
-Whatever is between one that fails and one that works, with other files, is not known.
+Nothing is claimed of other files between a release that fails and one that works.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.core.source_digests import SHORT, SourceDigests
 
 Pins = Mapping[str, str]
-"""Version by axis, and of other packages as far as they are known."""
+"""Version by axis, and by other packages as far as known."""
 
 Cells = Sequence[CellRecord]
 
@@ -35,7 +36,7 @@ PACKAGES = AXES[:4]
 
 
 class Grade(StrEnum):
-    """What is known of a failure with some releases; what tells most comes first."""
+    """How sure it is that a failure happens with some releases, the surest first."""
 
     TESTED = "tested"
     INFERRED = "inferred"
@@ -44,8 +45,8 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
-    """A cause with releases in which it happens, more or less surely. `checks`: those that fail,
-    each with the nearest cell in which that was seen; `why`: what the grade is from."""
+    """A cause that happens with some releases, and how sure that is. `checks`: the checks that
+    fail, each with the nearest cell in which it does; `why`: the reason for the grade."""
 
     cause: PublishedCause
     grade: Grade
@@ -54,7 +55,7 @@ class Graded:
 
 
 class Grades:
-    """Of all that is published; `digests` are those of the sources."""
+    """Grades of all published causes; `digests`: of the packages' source files."""
 
     def __init__(
         self,
@@ -62,8 +63,8 @@ class Grades:
         digests: SourceDigests,
         other_builds: Collection[str] = (),
     ) -> None:
-        """`other_builds`: packages that are there as somebody's own build of a release, whose
-        files may be others."""
+        """`other_builds`: packages that are installed as somebody's own build of a release, whose
+        files may differ."""
         self.known = known
         self._causes = {
             (cause.fingerprint, cause.device_class): _GradedCause(cause, digests, other_builds)
@@ -71,30 +72,30 @@ class Grades:
         }
 
     def of(self, pins: Pins) -> tuple[Graded, ...]:
-        """Every known failure that happens with some releases, as far as that can be said."""
+        """Return every known failure that happens with some releases, for each grade."""
         cells = self._by_distance(pins)
         return tuple(
             graded for cause in self._causes.values() for graded in cause.graded(pins, cells)
         )
 
     def of_cause(self, cause: PublishedCause, pins: Pins) -> tuple[Graded, ...]:
-        """One failure with some releases: at most once for each grade, surest first; empty where it
-        is not known, or does not happen."""
+        """Return one failure with some releases, at most once for each grade, surest first; empty
+        if it does not happen or nothing is known."""
         one = self._causes[cause.fingerprint, cause.device_class]
         return one.graded(pins, self._by_distance(pins))
 
     def files_of(self, cause: PublishedCause, package: str) -> Sequence[str]:
-        """The files of a package that a failure is about."""
+        """Return the files of a package that a failure is about."""
         return self._causes[cause.fingerprint, cause.device_class].files.get(package, ())
 
     def _by_distance(self, pins: Pins) -> Cells:
-        """The cells that were run, nearest first."""
+        """Return the tested cells, nearest first."""
         tested = (cell for cell in self.known.cells if cell.checks)
         return sorted(tested, key=lambda cell: distance(pins, cell))
 
 
 class _GradedCause:
-    """One cause, with what its grades are from."""
+    """One cause, with the digests and cells that its grades depend on."""
 
     def __init__(
         self, cause: PublishedCause, digests: SourceDigests, other_builds: Collection[str]
@@ -103,15 +104,16 @@ class _GradedCause:
         self._seen: dict[tuple[str, str], tuple[str, ...] | None] = {}
         self._keys: dict[tuple[str, ...], dict[str, object]] = {}
         self._run: dict[str, tuple[set[str], set[str]]] = {}
-        """By package: the releases with which it fails so, and those with which a check works."""
+        """By package: the releases with which the cause happens, and those with which a check
+        works."""
         called = concerned_files.called(cause.message)
-        # Torch's interface is not indexed: the function may be in any of its files.
+        # torch's interface is not indexed: the function may be in any of its files.
         self._in_torch = any(name not in digests.names for name in called)
         self.files = {} if cause.frame.startswith("suite.") else self._by_package(called)
-        """By package; empty where none raised it, but a check that compared what they did."""
+        """By package; empty if a comparison in a check failed, and no package raised an error."""
 
     def _by_package(self, called: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-        """The files that it is about, of each package."""
+        """Return the files that the cause is about, by package."""
         names = self._digests.names
         paths = {*self.cause.files, *(path for name in called for path in names.get(name, ()))}
         found: dict[str, tuple[str, ...]] = {}
@@ -123,7 +125,7 @@ class _GradedCause:
 
     @cached_property
     def _by_rules(self) -> list[tuple[list[PublishedRule], list[str]]]:
-        """Checks by the rules that they have in common."""
+        """The checks, grouped by the rules that they share."""
         bounded = self.cause.bounded_rules
         by_place: dict[tuple[int, ...], list[str]] = {}
         for check in self.cause.checks:
@@ -132,7 +134,7 @@ class _GradedCause:
         return [([bounded[at] for at in places], by_place[places]) for places in by_place]
 
     def _digests_of(self, package: str, version: str) -> tuple[str, ...] | None:
-        """Of the package's files, in a release; None where one of them was not read there."""
+        """Return digests of a package's files in a release; None if one of them is not known."""
         at = package, version
         if at not in self._seen:
             read = [self._digests.of(package, version, path) for path in self.files[package]]
@@ -141,8 +143,8 @@ class _GradedCause:
         return self._seen[at]
 
     def _key(self, pins: Pins, deciding: Iterable[str]) -> tuple[object, ...] | None:
-        """What is equal where the same files meet: the digests of the files of each package, and
-        the version of one that decides although none of its files is known to. None: not known."""
+        """Return a key that is equal for combinations of the same files: for each package the
+        digests of its files, or its version if the cause names none of its files. None: unknown."""
         key: list[object] = []
         for package in deciding:
             version = pins.get(package)
@@ -155,7 +157,7 @@ class _GradedCause:
         return tuple(key)
 
     def graded(self, pins: Pins, cells: Cells) -> tuple[Graded, ...]:
-        """`cells`: the nearest first."""
+        """Return the cause by grade for some releases. `cells`: nearest first."""
         mine = [cell for cell in cells if cell.device_class == self.cause.device_class]
         found: dict[Grade, dict[str, CellRecord]] = {}
         for rules, checks in self._by_rules:
@@ -180,8 +182,8 @@ class _GradedCause:
         )
 
     def _alike(self, pins: Pins, cells: Cells, rules: Iterable[PublishedRule]) -> Cells:
-        """The cells in which the same files meet; none where no package raised it, but a check
-        that compared what packages did, or where it is not known which files meet here."""
+        """Return the cells with the same files; none if a comparison in a check failed and no
+        package raised an error, or if the files of these releases are not known."""
         if not self.files or {*self.files} & {*self._other_builds}:
             return []
         axes = {bound.axis for rule in rules for bound in rule.bounds} or {*AXES}
@@ -196,8 +198,8 @@ class _GradedCause:
         return [c for c in cells if known[c.name] == key]
 
     def _standing(self, pins: Pins, cells: Cells) -> Pins:
-        """The releases, each taken as one in which it was seen, if the files are the same; not if
-        they are so in one in which the checks work, too."""
+        """Replace each release by one with the same files with which the cause happens, unless the
+        checks work with another release that has the same files."""
         taken = dict(pins)
         if not self._run:
             fail = [c for c in cells if self.cause.fingerprint in c.causes.values()]
@@ -218,7 +220,8 @@ class _GradedCause:
     def _reaches(
         self, pins: Pins, cells: Cells, rules: Iterable[PublishedRule]
     ) -> Sequence[_Reach] | None:
-        """How each rule reaches to some releases; None where one cannot."""
+        """Return the tested cells around each rule, as seen from some releases; None if a rule does
+        not apply to them."""
         standing = self._standing(pins, cells)
         reaches = []
         for rule in rules:
@@ -236,7 +239,7 @@ class _GradedCause:
         if grade is Grade.TESTED:
             return f"run on {near.taken[:10]}"
         if grade is Grade.LIKELY:
-            return f"seen at {self.cause.rules[0]}; nothing that was run says that it is fixed"
+            return f"it fails with {self.cause.rules[0]}, and no result shows a fix"
         every = [
             (path, self._digests.of(package, pins[package], path))
             for package, paths in self.files.items()
@@ -257,8 +260,8 @@ class _GradedCause:
 
 @dataclass(frozen=True, kw_only=True)
 class _Reach:
-    """What was tested where a rule reaches to: `open`, all of it and beyond on the same sides;
-    `outside`, only between the rule and the releases that are looked at."""
+    """Tested cells around a rule. `open`: within the rule, between it and the releases in question,
+    and beyond these; `outside`: only between the rule and the releases."""
 
     open: Cells
     outside: Cells
@@ -266,8 +269,8 @@ class _Reach:
 
 @dataclass(frozen=True, kw_only=True)
 class _Ground:
-    """What the grade of a check is from: the cells of the very releases, those in which the same
-    files meet, how the rules reach there, and all."""
+    """What the grade of a check depends on: the cells of exactly these releases, the cells with the
+    same files, the cells around each rule, and all cells."""
 
     same: Cells
     alike: Cells
@@ -275,7 +278,7 @@ class _Ground:
     cells: Cells
 
     def grade(self, check: str, fingerprint: str) -> tuple[Grade, CellRecord] | None:
-        """With the nearest cell in which it was seen; None where nothing can be said."""
+        """Return the grade with the nearest cell in which the check fails; None if unknown."""
 
         def fails(cell: CellRecord) -> bool:
             return cell.causes.get(check) == fingerprint
@@ -293,7 +296,7 @@ class _Ground:
         for reach in reaches:
             if any(cell.checks.get(check) in HOLDS for cell in reach.open):
                 return None
-            # Where it is blocked, or not there, somebody looked: the rule is not open.
+            # The check ran there and did not fail with the cause (it may be blocked): not open.
             if any(check in cell.checks and not fails(cell) for cell in reach.outside):
                 return None
         return Grade.LIKELY, near
@@ -303,8 +306,8 @@ _OVER = frozenset({*HOLDS, CheckOutcome.UNSUPPORTED})
 
 
 class Place(IntEnum):
-    """Where a version is, seen from a rule's interval and another version: within the interval,
-    between the two, beyond both on the same side, or elsewhere."""
+    """The place of a version relative to a rule's interval and another version: within the
+    interval, between the two, beyond both on the same side, or elsewhere."""
 
     WITHIN = 0
     BETWEEN = 1
@@ -314,7 +317,7 @@ class Place(IntEnum):
 
 @functools.cache
 def place(version: str, low: str, high: str, at: str) -> Place:
-    """Where a version is; `at` is the other one."""
+    """Return the place of a version; `at` is the other one."""
     there, other = parsed(version), parsed(at)
     if parsed(low) <= there <= parsed(high):
         return Place.WITHIN
@@ -329,7 +332,7 @@ def place(version: str, low: str, high: str, at: str) -> Place:
 
 @dataclass(frozen=True, kw_only=True)
 class _Span:
-    """The interval of a rule on one axis, and the version that is looked at."""
+    """The interval of a rule on one axis, and the version in question."""
 
     axis: str
     low: str
@@ -338,13 +341,13 @@ class _Span:
 
     @classmethod
     def of(cls, axis: str, low: str, high: str, pins: Pins) -> _Span | None:
-        """None where the version is not known, or outside of the interval of what is no package on
-        the axes: of such a one nobody knows whether it decides."""
+        """Return None if the version is unknown, or if the axis is not one of PACKAGES and the
+        version is outside of the interval: nobody knows whether it decides."""
         version = pins.get(axis)
         span = cls(axis=axis, low=low, high=high, version=version) if version else None
         return span if span and (axis in PACKAGES or not span.place(pins)) else None
 
     def place(self, pins: Pins) -> Place:
-        """Where other releases are; what is not known of them is within."""
+        """Return the place of another combination's version; an unknown one counts as within."""
         there = pins.get(self.axis)
         return place(there, self.low, self.high, self.version) if there else Place.WITHIN
