@@ -86,7 +86,7 @@ def standing(
     """
     tested = [cell for cell in cells if cell.checks]
     if not tested:
-        raise UsageError("no tested cell to compare a container with")
+        raise UsageError("no cell was tested that a container can be compared with")
     held = [_inventory(image, beside) for image in images]
     bare = [MCORE not in {c.axis for c in there.constraints} for there in held]
     without = [there for there, is_bare in zip(held, bare, strict=True) if is_bare]

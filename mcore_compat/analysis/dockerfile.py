@@ -37,7 +37,7 @@ def of_text(text: str, path: Path, known: Containers) -> Inventory:
     there = inventory.of_container(image)
     installs = len(_INSTALL.findall(text))
     times = "once" if installs == 1 else f"{installs} times"
-    more = [f"{path}: its pip install lines ({times}) are not interpreted"] if installs else []
+    more = [f"{path}: its pip install ({times}) is not interpreted"] if installs else []
     return replace(there, notes=(f"{path} starts from {image.name}", *there.notes, *more))
 
 

@@ -49,7 +49,7 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
         tools = engine.tools_of(python, context)
     except InfrastructureError as error:
         raise InfrastructureError(
-            f"pytest, which is downloaded once into a separate folder, is missing: {error}"
+            f"pytest cannot be downloaded (once, into a separate folder): {error}"
         ) from None
     logs = engine.logs_of(NAME, MAIN)
     logs.mkdir(parents=True, exist_ok=True)

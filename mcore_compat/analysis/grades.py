@@ -239,7 +239,7 @@ class _GradedCause:
         if grade is Grade.TESTED:
             return f"run on {near.taken[:10]}"
         if grade is Grade.LIKELY:
-            return f"it fails with {self.cause.rules[0]}, and no result shows a fix"
+            return f"known with {self.cause.rules[0]}, and no result shows a fix"
         every = [
             (path, self._digests.of(package, pins[package], path))
             for package, paths in self.files.items()
