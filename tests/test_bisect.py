@@ -107,11 +107,11 @@ def test_the_words_say_whether_it_is_exact() -> None:
     assert told == [
         "restore[gpt] changes after 0.9 and at megatron-core 0.12 at the latest: works at 0.9, "
         "broken at 0.12",
-        "could not be asked: 0.10, 0.11",
+        "no answer at: 0.10, 0.11",
         "the change may be at any of them, or at 0.12",
     ]
     twice = lines(over([G, B, G, B], {1: B, 2: G}), names, "x")
-    assert "there is more than one change: 0.11 say otherwise" in twice
+    assert "there is more than one change: 0.11 contradict a single one" in twice
 
 
 def test_the_words_say_what_was_fixed_and_what_was_not_run() -> None:
@@ -119,7 +119,7 @@ def test_the_words_say_what_was_fixed_and_what_was_not_run() -> None:
     told = lines(over([G, S, S, B]), names, "x", fixed=True, unrun={2})
     assert told[0].endswith("broken at 0.9, works at 0.12")
     assert told[1:] == [
-        "could not be asked: 0.10",
+        "no answer at: 0.10",
         "not run: 0.11",
         "the change may be at any of them, or at 0.12",
     ]

@@ -304,7 +304,7 @@ def test_explain_names_the_cell_that_would_tell_most(
     out = capsys.readouterr().out
     assert "host:" not in out
     assert f"torch=={cells[0].torch} (1 cells fail, 1 work" in out
-    told = next(line for line in out.splitlines() if "what would tell most: nox -s " in line)
+    told = next(line for line in out.splitlines() if "to narrow this down: nox -s " in line)
     other = combinations.named(told.split()[-1], snapshot.matrix(), snapshot.releases())
     assert other.name not in names
     assert sum(cells[0].pins[axis] != v for axis, v in other.pins.items()) == 1

@@ -64,30 +64,30 @@ def test_versions_are_taken_as_people_have_them(text: str, expected: dict[str, s
         (
             "torch 2.10.0+cu128",
             [
-                '"cu128" is taken as a wish for CUDA 12',
-                '"torch 2.10.0+cu128" is taken as torch 2.10.0: cu128 is the tag of its build',
+                '"cu128" is read as CUDA 12',
+                '"torch 2.10.0+cu128" is read as torch 2.10.0: cu128 is its build tag',
             ],
         ),
         (
             "torch 2.8.0a0+5228986c39.nv25.6",
             [
-                '"torch 2.8.0a0+5228986c39.nv25.6" is taken as torch 2.8: 2.8.0a0 came before '
-                "2.8.0; 5228986c39.nv25.6 is the tag of its build, NVIDIA's for its container of "
+                '"torch 2.8.0a0+5228986c39.nv25.6" is read as torch 2.8: 2.8.0a0 came before '
+                "2.8.0; 5228986c39.nv25.6 is its build tag, of NVIDIA's container "
                 "25.06"
             ],
         ),
         (
             "torch 2.0.1+cu117, cuda 12.2",
             [
-                '"cuda 12.2" is taken as cuda 12: cells are told apart by CUDA\'s major version; '
+                '"cuda 12.2" is read as cuda 12: cells differ only in CUDA\'s major version; '
                 '"cuda 12.2" counts, not CUDA 11 of the build torch 2.0.1+cu117',
-                '"torch 2.0.1+cu117" is taken as torch 2.0.1: cu117 is the tag of its build',
+                '"torch 2.0.1+cu117" is read as torch 2.0.1: cu117 is its build tag',
             ],
         ),
         (
             "torch 2.9.1+cpu",
             [
-                '"torch 2.9.1+cpu" is taken as torch 2.9.1: cpu is the tag of its build: a build '
+                '"torch 2.9.1+cpu" is read as torch 2.9.1: cpu is its build tag: a build '
                 "without CUDA, which no cell has"
             ],
         ),
@@ -101,15 +101,15 @@ def test_what_was_left_out_of_a_version_is_said(text: str, notes: list[str]) -> 
     ("text", "message"),
     [
         ("troch 2.9", 'no such axis "troch"; did you mean "torch"'),
-        ("transformers 4.57", 'no such axis "transformers"; there are megatron-core, nvidia-'),
-        ("torchvision 0.20", 'no such axis "torchvision"; there are'),
-        ("te 2.11 flash-attn 2.8.3", 'no such axis "flash-attn"; there are'),
+        ("transformers 4.57", 'no such axis "transformers"; the axes are megatron-core, nvidia-'),
+        ("torchvision 0.20", 'no such axis "torchvision"; the axes are'),
+        ("te 2.11 flash-attn 2.8.3", 'no such axis "flash-attn"; the axes are'),
         ("torch newest", "neither a version nor a specifier"),
         ("torch @ https://x/torch.whl", "neither a version nor a specifier"),
         ("torch ٢.٩", "neither a version nor a specifier"),
         ("2.9", "names no package"),
         ("", "names no package"),
-        ("te 2.9, transformer-engine 2.10", "is constrained already"),
+        ("te 2.9, transformer-engine 2.10", "is constrained twice"),
     ],
 )
 def test_what_cannot_be_understood_is_told(text: str, message: str) -> None:

@@ -49,15 +49,15 @@ def test_what_has_no_megatron_core_is_of_one_pair_in_all() -> None:
         "compat-0.16-modelopt0.41",
     ]
     whole = found[0].whole()
-    assert "it has no megatron-core: compared with megatron-core 0.16.1" in whole
-    assert "by the other axes alone" in whole
+    assert "it has no megatron-core: compared by its other axes, with megatron-core 0.16.1" in whole
+    assert "nvidia-modelopt 0.41" in whole
 
 
 def test_in_what_a_cell_is_another_combination_is_said() -> None:
     (one,) = standing("pytorch:25.06")
-    assert one.text().startswith("for nvidia/pytorch:25.06-py3 stands compat-0.")
-    assert "unlike it in transformer-engine 2.4.0 (there 2.7.0)" in one.text()
-    assert "known from" in one.whole()
+    assert one.text().startswith("nvidia/pytorch:25.06-py3: the nearest tested cell is compat-0.")
+    assert "with transformer-engine 2.7.0 instead of 2.4.0" in one.text()
+    assert "source: " in one.whole()
     assert "install line" not in one.whole()
 
 
@@ -96,7 +96,7 @@ def test_an_upgrade_takes_a_container_for_each_end(
     assert cli.main(["upgrade", *argv, "--no-run"]) == 1
     said = " ".join(capsys.readouterr().out.split())
     for name in (word for word in argv if ":" in word):
-        assert f"for nvidia/{name}-py3 stands compat-0.16-modelopt0.42" in said
+        assert f"nvidia/{name}-py3: the nearest tested cell is compat-0.16-modelopt0.42" in said
         assert f"nvidia/{name}-py3 was not tested:" in said
 
 
@@ -154,7 +154,7 @@ def test_one_cell_for_neighbours_is_one_point() -> None:
     [
         ("pytorch:25.06", "nemo:25.09", "of one image"),
         ("pytorch:25.06", "pytorch:25.06-py3", "named twice"),
-        ("pytorch:25.06", "pytorch:25.08", "stands for both"),
+        ("pytorch:25.06", "pytorch:25.08", "the same nearest tested cell"),
     ],
 )
 def test_two_that_are_on_no_line_are_refused(first: str, last: str, said: str) -> None:

@@ -94,7 +94,7 @@ def test_its_evidence_is_written_where_it_is_run(
     assert "PYTHONDONTWRITEBYTECODE" in found.platform["variables_set"]
     said = capsys.readouterr().out
     assert said.startswith("compat-current: ✓ compatible for default (device class host)")
-    assert f"evidence: {tmp_path / 'compat-current.json'}" in said
+    assert f"result: {tmp_path / 'compat-current.json'}" in said
 
 
 def test_the_file_is_of_the_users_choice(stages: Stages, tmp_path: Path) -> None:
@@ -166,18 +166,18 @@ def test_without_tools_and_network_it_says_so_in_one_line(
     assert doctor() == 3
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "pytest is fetched once, beside the environment, and that failed" in error
+    assert "pytest cannot be downloaded (once, into a separate folder)" in error
     assert stages.suite.runs == 0
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--output", str(snapshot.WORKSPACE.reports / "x.json")], "lies in reports/"),
+        (["--output", str(snapshot.WORKSPACE.reports / "x.json")], "is in reports/"),
         (["--output", "."], "is a folder"),
-        (["--output", "no/where.json"], "has no folder"),
-        (["--output", "env/lib/python3.12/site-packages/x.json"], "lies in the environment"),
-        (["--only", "x", "--output", "y.json"], "a part is no verdict"),
+        (["--output", "no/where.json"], "does not exist"),
+        (["--output", "env/lib/python3.12/site-packages/x.json"], "is in the environment"),
+        (["--only", "x", "--output", "y.json"], "some checks give no verdict"),
         (["--limit", "0"], "more than 0 s"),
     ],
 )

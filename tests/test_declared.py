@@ -185,7 +185,7 @@ def test_a_guard_that_lets_a_version_pass_on_the_way_to_a_failure_is_told(
     assert one.kind == (FINE if told else NOT)
     if told:
         text = issue_drafts.text(one, {e.cell: e for e in found})
-        assert "- megatron-core 0.16.1 in ext/te.py:48 asks for transformer-engine>=2.5" in text
+        assert "- megatron-core 0.16.1 in ext/te.py:48 checks for transformer-engine>=2.5" in text
 
 
 def test_a_range_of_an_extra_that_leaves_out_what_works_is_told() -> None:

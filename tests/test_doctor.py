@@ -101,11 +101,11 @@ def test_a_local_version_is_the_same_release(bare: Matrix) -> None:
         ),
         (
             replace(RIGHT, extension=False),
-            "transformer-engine-torch 2.11.0 is installed, but its compiled file is not there",
+            "transformer-engine-torch 2.11.0 is installed, but its compiled file is missing",
         ),
         (
             replace(RIGHT, versions=without(transformer_engine_torch="2.9.0")),
-            "the parts of Transformer Engine are of different versions",
+            "the parts of Transformer Engine have different versions",
         ),
         (replace(RIGHT, cuda="13.0"), "torch 2.9.1 is built for CUDA 13.0"),
         (replace(RIGHT, cuda=None), "torch 2.9.1 is built without CUDA"),
@@ -150,7 +150,7 @@ def test_an_undeclared_requirement_that_is_missing_is_named() -> None:
     rule = next(r for r in declared.undeclared if r.when.contains(VERSIONS.get(r.of, "0")))
     (line, *_) = said(RIGHT, replace(declared, undeclared=(rule,)))
     assert line.startswith(f"fault: {rule.of} {VERSIONS[rule.of]} imports")
-    assert "does not ask for it" in line
+    assert "does not require it" in line
 
 
 def test_what_evidence_says_of_the_very_combination_is_told(bare: Matrix) -> None:

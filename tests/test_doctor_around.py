@@ -106,7 +106,7 @@ class TestVersionGuards:
         remarks = said(replace(RIGHT, versions={**VERSIONS, "flash-attn": version}), around)
         assert bool(remarks) is told
         if told:
-            assert f"takes >=2.1.1,<=2.8.3 ({self.UTILS}:2)" in remarks[0].text
+            assert f"accepts >=2.1.1,<=2.8.3 ({self.UTILS}:2)" in remarks[0].text
             assert "'flash-attn==2.8.3'" in remarks[0].help
             assert "mcore-compat toolkit --cuda 12.8 makes one" in remarks[0].help
 
@@ -184,7 +184,7 @@ class TestGuardedImports:
         around = Around(switched_off=guarded_imports.switched_off([tmp_path]))
         (remark,) = said(RIGHT, around)
         assert remark.kind == FAULT
-        assert "goes on without ModelOpt's plugin megatron" in remark.text
+        assert "continues without ModelOpt's plugin megatron" in remark.text
         assert "(imported at modelopt/torch/quantization/plugins/megatron.py:5)" in remark.text
         (remark,) = said(RIGHT, around, GPT)
         assert remark.kind == NOTE
@@ -226,7 +226,7 @@ class TestLibraries:
         [
             (
                 LibraryFault(package="torch", file="f", missing="libcudnn.so.9"),
-                "f of torch 2.9.1 needs libcudnn.so.9, which is nowhere",
+                "f of torch 2.9.1 needs libcudnn.so.9, which is not installed",
                 "pip install --force-reinstall --no-deps 'nvidia-cudnn-cu12==9.1'",
             ),
             (
@@ -243,7 +243,7 @@ class TestLibraries:
                     other_strings=True,
                 ),
                 "f of flash-attn 2.8.3 was built for another torch than torch 2.9.1, which lacks "
-                "_ZN3c10; it was built with C++'s newer strings, and this torch with the older",
+                "_ZN3c10; it was built with the new C++11 string ABI",
                 "pip install --force-reinstall --no-build-isolation --no-deps 'flash-attn==2.8.3'",
             ),
             (
@@ -251,7 +251,7 @@ class TestLibraries:
                     package="flash-attn", file="f", versions=("GLIBCXX_3.4.32",), library="/usr/l"
                 ),
                 "f of flash-attn 2.8.3 needs GLIBCXX_3.4.32, which /usr/l does not have",
-                "no command of pip",
+                "no pip command",
             ),
         ],
     )

@@ -103,7 +103,7 @@ class TestFiles:
         assert code == 1
         (line,) = lines
         assert line.startswith(f"::error file={file},line=2,")
-        assert f"numpy==1.0, and {CELL} was run with " in line
+        assert f"numpy==1.0, but {CELL} was run with " in line
 
     def test_a_file_of_something_else_passes(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -117,7 +117,7 @@ class TestFiles:
         [
             (("--requirements", "none.txt"), "cannot be read"),
             (("--against", CELL), "--against goes with --requirements"),
-            (("--requirements", "none.txt", "--run"), "leave --run and --python out"),
+            (("--requirements", "none.txt", "--run"), "leave out --run and --python"),
             (("--run", "--format", "json"), "--format"),
         ],
     )

@@ -77,16 +77,16 @@ def test_the_answer_says_which_versions_whose_since_when_and_what_to_take(
     assert rows == [
         "known: nvidia-modelopt>=0.44.0,<=0.45.0 and (transformer-engine==2.17.1 or "
         "torch==2.13.0): it counts matrices of an argument that has moved",
-        f"  says: TypeError: {BOOL} (in {GROUPED})",
-        "  whose: nvidia-modelopt; https://github.com/NVIDIA/Model-Optimizer/issues/1940",
-        "  since: nvidia-modelopt>=0.44.0,<=0.45.0 (not tested below, works at 0.46.1); "
+        f"  message: TypeError: {BOOL} (in {GROUPED})",
+        "  maintainer: nvidia-modelopt; https://github.com/NVIDIA/Model-Optimizer/issues/1940",
+        "  versions: nvidia-modelopt>=0.44.0,<=0.45.0 (not tested below, works at 0.46.1); "
         "transformer-engine==2.17.1 (not tested below, not tested above); torch==2.13.0 (not "
         "tested below, not tested above)",
         "  take: megatron-core 0.16.1, nvidia-modelopt 0.41.0, transformer-engine 2.11.0, torch "
         "2.9.1, python 3.12 (compat-0.16-modelopt0.41, partial, tested 2026-11-23)",
-        "  likely too, and not run: nvidia-modelopt 0.44.1, transformer-engine newer than 2.17.1, "
-        "torch newer than 2.13.0",
-        "  tested: restore[gpt] fails so in 1 cell (host, 2026-11-23); "
+        "  likely to fail, too, but not run: nvidia-modelopt 0.44.1, transformer-engine newer than "
+        "2.17.1, torch newer than 2.13.0",
+        "  tested: restore[gpt] fails with it in 1 cell (host, 2026-11-23); "
         "mcore-compat explain compat-0.16-modelopt0.44",
     ]
 
@@ -178,7 +178,7 @@ def test_one_that_was_raised_elsewhere_is_only_near_and_says_where(search: Error
         "ImportError: cannot import name '_type_utils' from 'torch.onnx' (/x/onnx/__init__.py)"
     )
     rows = [*error_answer.lines(found(search, text))]
-    assert rows[0] == "not known; the nearest known:"
+    assert rows[0] == "not known; the most similar known errors:"
     assert rows[2] == (
         "  but: raised in quantization.export_onnx:<module>, yours in mine.utils:<module>"
     )
@@ -186,12 +186,10 @@ def test_one_that_was_raised_elsewhere_is_only_near_and_says_where(search: Error
 
 def test_what_is_not_known_is_said_to_be_that_and_what_is_near_to_it(search: ErrorSearch) -> None:
     far, near = "zzz qqq", "TypeError: object of type 'int' has no len()"
-    assert [*error_answer.lines(found(search, far))] == [
-        "not known, and nothing known is near to it"
-    ]
+    assert [*error_answer.lines(found(search, far))] == ["not known, and no known error is similar"]
     rows = [*error_answer.lines(found(search, near))]
-    assert rows[0] == "not known; the nearest known:"
-    assert rows[1].startswith("near: ")
+    assert rows[0] == "not known; the most similar known errors:"
+    assert rows[1].startswith("similar: ")
 
 
 def test_a_log_of_several_errors_tells_those_that_are_known_and_names_the_others(
@@ -200,7 +198,7 @@ def test_a_log_of_several_errors_tells_those_that_are_known_and_names_the_others
     rows = [*error_answer.lines(found(search, f"{TRACEBACK}\nValueError: of mine alone, zzz\n"))]
     assert rows[0].startswith("known: nvidia-modelopt")
     assert rows[-2:] == [
-        "not known, of what else is in it:",
+        "not known, among the other errors in it:",
         "  ValueError: of mine alone, zzz",
     ]
 
@@ -215,7 +213,7 @@ def test_under_a_condition_it_works_and_that_is_the_answer(search: ErrorSearch) 
     assert best.sure
     answer = best.matches[0].known.tell()
     assert answer.first == (
-        "holds, and nothing is lost, with: model.load_state_dict(state, strict=False)"
+        "works, and nothing is lost, with: model.load_state_dict(state, strict=False)"
     )
 
 
@@ -300,11 +298,11 @@ def test_the_command_takes_a_text_a_file_and_standard_input(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "name a cell, or give an error: --error TEXT, FILE or -"),
-        (["0.16-modelopt0.41", "--error", "x y"], "name a cell, or give an error"),
+        ([], "name either a cell or an error: --error TEXT, FILE or -"),
+        (["0.16-modelopt0.41", "--error", "x y"], "name either a cell or an error"),
         (["--error", "12 34"], "has no error message in it"),
-        (["--error", "no/such/train.log"], "there is no file no/such/train.log"),
-        (["--error", "."], "is no regular file"),
+        (["--error", "no/such/train.log"], "no/such/train.log does not exist"),
+        (["--error", "."], "is not a regular file"),
     ],
 )
 def test_what_is_no_error_is_refused_in_a_line(

@@ -107,9 +107,9 @@ def test_checks_that_do_not_fail_together_have_rules_of_their_own(ask: Ask) -> N
     assert [fit[0].checks for fit in one.rivals()] == [("plugin", "state"), ("imports",)]
     assert not any(rule.contradicted for rule in one.rules)
     assert explanation.lines(one) == [
-        "where plugin, state fail so: nvidia-modelopt==0.23.0 (2 cells fail, 1 work; "
+        "if plugin, state fail with it: nvidia-modelopt==0.23.0 (2 cells fail, 1 work; "
         "nvidia-modelopt: not tested below, works at 0.27.0)",
-        "where imports fail so: megatron-core==0.15.0 and nvidia-modelopt==0.27.0 (1 cells fail, "
+        "if imports fail with it: megatron-core==0.15.0 and nvidia-modelopt==0.27.0 (1 cells fail, "
         "3 work; megatron-core: works at 0.14.0, not tested above; nvidia-modelopt: works at "
         "0.23.0, not tested above)",
     ]
@@ -138,7 +138,7 @@ def test_what_does_not_fail_so_within_a_rule_is_counted(ask: Ask) -> None:
         ]
     )
     assert explanation.lines(one) == [
-        "torch>=2.7.1,<=2.10.0 (2 cells fail, 1 work; of other cells within it 1 fails otherwise, "
+        "torch>=2.7.1,<=2.10.0 (2 cells fail, 1 work; other cells within it: 1 fails otherwise, "
         "1 is unsupported; torch: works at 2.6.0, not tested above)"
     ]
 
@@ -153,7 +153,7 @@ def test_a_rule_that_what_fails_otherwise_may_hide_is_told(ask: Ask) -> None:
     )
     assert explanation.lines(one) == [
         "torch==2.6.0 (1 cells fail, 1 work; torch: not tested below, works at 2.8.0)",
-        "not ruled out, as what fails otherwise may hide it: megatron-core==0.13.0 "
+        "not ruled out, because other failures may hide it: megatron-core==0.13.0 "
         "(1 fails otherwise)",
     ]
     assert one.attributed() == ("torch", "megatron-core")

@@ -90,7 +90,7 @@ def test_files_that_define_a_name_that_it_is_about_count() -> None:
 def test_among_those_that_fail_and_beyond_the_newest_it_is_likely(version: str) -> None:
     (graded,) = Grades(known_of(OPEN), NO_DIGESTS).of(pins_of(version))
     assert graded.grade is Grade.LIKELY
-    assert graded.why.startswith("seen at megatron-core>=0.16.1,<=0.18.2")
+    assert graded.why.startswith("known with megatron-core>=0.16.1,<=0.18.2")
 
 
 @pytest.mark.parametrize("state", ["otherwise", "blocked", "unsupported", "needs-gpu"])

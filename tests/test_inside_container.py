@@ -38,7 +38,7 @@ def test_a_container_is_named_with_what_is_in_there() -> None:
     (note,) = [r for r in said if "container" in r.help]
     assert note.kind == NOTE
     assert note.help.startswith("mcore-compat recommend --container pytorch:25.06 ")
-    assert "torch 2.9.1 was installed over its own" in note.text
+    assert "torch 2.9.1 replaced its own" in note.text
 
 
 def test_what_an_image_says_itself_counts_before_what_is_known_of_it() -> None:
@@ -51,7 +51,7 @@ def test_what_an_image_says_itself_counts_before_what_is_known_of_it() -> None:
     framework = in_container({**NGC, "NVIDIA_PRODUCT_NAME": "NeMo Framework"})
     assert framework is not None
     assert framework.held == {}
-    assert framework.name.startswith("NVIDIA's container of NeMo Framework, built on nvidia/")
+    assert framework.name.startswith("NVIDIA's NeMo Framework container, built on nvidia/")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_version_that_the_index_does_not_have_is_never_built_from_it(
         helps = [r.help for r in remarks_in(there, container) if r.kind == FAULT]
         assert not any("==2.14+71bbefb" in text for text in helps)
         told = next(text for text in helps if "not on the index" in text)
-        assert ("start from the image anew" in told) is (container is not None)
+        assert ("start again from the image" in told) is (container is not None)
         assert "'transformer-engine[pytorch]==2.14" in told
 
 

@@ -131,9 +131,9 @@ def test_a_private_name_breaks_who_takes_it_without_a_guard(made: Made) -> None:
         return event("private-names", details={"megatron.core.a:f": row})
 
     (one,) = over(made, v9=taken("(x)", False), v10=taken(None, False))
-    assert (one.what.breaking, one.what.why) == (True, "modelopt.x takes it")
+    assert (one.what.breaking, one.what.why) == (True, "modelopt.x imports it")
     (one,) = over(made, v9=taken("(x)", True), v10=taken(None, True))
-    assert (one.what.breaking, one.what.why) == (False, "modelopt.x takes it, behind a guard")
+    assert (one.what.breaking, one.what.why) == (False, "modelopt.x imports it, behind a guard")
     assert over(made, v9=taken("(x)", True), v10=signs(b_g="(x)")) == ()  # nobody takes it now
 
 

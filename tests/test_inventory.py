@@ -38,9 +38,9 @@ def test_of_what_is_not_installed_or_has_no_version_any_is_taken() -> None:
     there = Installed(python="3.12.1", versions=versions, requires={})
     found = inventory.of_installed(there)
     assert set(specs(found)) == {"torch", "python"}
-    assert found.notes[0] == 'installed: megatron-core has no valid version: "main"; any is taken'
-    assert found.notes[1] == "installed: nvidia-modelopt is not; any is taken"
-    with pytest.raises(UsageError, match="current: none of megatron-core"):
+    assert found.notes[0] == 'megatron-core has no valid version: "main"; any version fits'
+    assert found.notes[1] == "nvidia-modelopt is not installed; any version fits"
+    with pytest.raises(UsageError, match="current: the environment has none of megatron-core"):
         inventory.of_installed(Installed(python="3.12.1", versions={}, requires={}))
 
 
@@ -52,16 +52,16 @@ def test_a_container_without_megatron_core_leaves_modelopt_to_pip() -> None:
         "python": "==3.12.*",
         CUDA: "==12.*",
     }
-    assert "nvidia-modelopt 0.29.0 there may be any: pip replaces it" in found.notes
+    assert "its nvidia-modelopt 0.29.0 is ignored, because pip replaces it" in found.notes
     assert inventory.VENDOR in found.notes
-    assert any(note.startswith("known from ") and "looked up" in note for note in found.notes)
+    assert any(note.startswith("source: ") and "looked up" in note for note in found.notes)
 
 
 def test_a_container_of_a_framework_is_taken_whole_and_a_branch_is_named() -> None:
     found = inventory.of_container(KNOWN.named("nemo:25.11"))
     assert specs(found)["megatron-core"] == "==0.15.0"
     assert specs(found)["nvidia-modelopt"] == "==0.37.0"
-    assert "megatron-core 0.15.0 there is of the branch dev, no release" in found.notes
+    assert "its megatron-core 0.15.0 is the branch dev, not a release" in found.notes
 
 
 def test_what_is_said_last_counts_and_that_is_said() -> None:
@@ -151,16 +151,16 @@ def test_files_have_many_forms(text: str, expected: dict[str, str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("numpy==2", "r.txt says nothing of megatron-core, ModelOpt, TE or torch"),
-        ("", "says nothing"),
-        ("torch==2.9.1\ntorch = = 2", 'r.txt: line 2: "torch = = 2" is no requirement'),
+        ("numpy==2", "r.txt names none of megatron-core, ModelOpt, TE and torch"),
+        ("", "names none"),
+        ("torch==2.9.1\ntorch = = 2", 'r.txt: line 2: invalid requirement "torch = = 2"'),
         (
             "\n\nmegatron-core @ git+https://git.example/Megatron-LM.git@8f9d1c2",
-            r"r.txt: line 3: megatron-core is taken from .*8f9d1c2, which does not say its version",
+            r"r.txt: line 3: no version of megatron-core in .*8f9d1c2; write",
         ),
-        ("-r https://x.example/r.txt", "r.txt: line 1: https://x.example/r.txt is not read"),
-        ("-r nowhere.txt", "r.txt: line 1: nowhere.txt is not there"),
-        ("-r other.txt", r"other.txt: line 1: .* is no requirement"),
+        ("-r https://x.example/r.txt", "r.txt: line 1: https://x.example/r.txt is a remote file"),
+        ("-r nowhere.txt", "r.txt: line 1: nowhere.txt does not exist"),
+        ("-r other.txt", r"other.txt: line 1: invalid requirement"),
         ("-r .", "line 1: . cannot be read: not a regular file"),
     ],
 )
@@ -216,9 +216,7 @@ def test_a_dockerfile_is_its_last_image_that_is_known(text: str, image: str) -> 
 def test_what_a_dockerfile_installs_is_not_interpreted_and_that_is_said() -> None:
     text = "FROM nvidia/pytorch:25.06-py3\nRUN pip install a\nRUN pip3 install b\n"
     found = dockerfile.of_text(text, Path("Dockerfile"), KNOWN)
-    assert (
-        found.notes[-1] == "Dockerfile: what it installs (2 times pip install) is not interpreted"
-    )
+    assert found.notes[-1] == "Dockerfile: its pip install (2 times) is not interpreted"
     with pytest.raises(UsageError, match=r"Dockerfile: unknown image nvidia/pytorch:25.07"):
         dockerfile.of_text("FROM nvidia/pytorch:25.07", Path("Dockerfile"), KNOWN)
     assert not dockerfile.is_one("".join(f"{name}==1\n" for name in VERSIONS))

@@ -94,8 +94,8 @@ def test_what_is_held_does_not_move_and_the_bad_end_is_another_cell_then() -> No
     assert names(made)[0] == "compat-0.14-modelopt0.41"
     assert names(made)[1:] == [f"compat-0.{n}-modelopt0.41-te2.7-torch2.8" for n in (15, 16, 17)]
     assert made.notes == (
-        "in the place of --bad compat-0.17-modelopt0.41: "
-        "compat-0.17-modelopt0.41-te2.7-torch2.8, as --good in all else",
+        "instead of --bad compat-0.17-modelopt0.41: "
+        "compat-0.17-modelopt0.41-te2.7-torch2.8, otherwise as --good",
     )
 
 
@@ -128,7 +128,7 @@ def test_cells_that_differ_in_more_need_an_axis_and_the_rest_is_as_in_the_good_o
         between("0.16-modelopt0.41", "0.14-modelopt0.37")
     made = between("0.16-modelopt0.41", "0.14-modelopt0.37", axis="nvidia-modelopt")
     assert names(made)[0] == "compat-0.16-modelopt0.37"
-    assert made.notes[0].endswith("compat-0.16-modelopt0.37, as --good in all else")
+    assert made.notes[0].endswith("compat-0.16-modelopt0.37, otherwise as --good")
     moved = between("0.16-modelopt0.41", "0.14-modelopt0.37", axis="megatron-core")
     assert names(moved) == [f"compat-0.{n}-modelopt0.41" for n in (14, 15, 16)]
 

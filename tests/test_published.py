@@ -162,7 +162,7 @@ def test_what_does_not_exist_is_told_with_the_nearest(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "is not there"),
+        (None, "does not exist"),
         ("{", "is not valid"),
         ("[]", "is not valid"),
         ('{"schema": "4.0.0", "cells": [], "causes": []}', "has schema 4.0.0"),

@@ -90,7 +90,7 @@ def test_where_none_fits_the_constraint_in_the_way_is_named() -> None:
     assert told == {"torch 2.9": "new", "modelopt >=0.45": "mid"}
     said = recommend.lines(advice, Path("x"), snapshot.installs(), 5)
     assert said[0] == (
-        'no tested combination fits all of this; in the way: "modelopt >=0.45" or "torch 2.9"'
+        'no tested combination fits all of this; leave out "modelopt >=0.45" or "torch 2.9"'
     )
     assert "the next newer: torch 2.9 -> 2.13.0:" in said
     assert 'without "modelopt >=0.45": nvidia-modelopt >=0.45 -> 0.41.0:' in said
@@ -110,8 +110,8 @@ def test_a_version_of_which_cells_know_less_is_said_to_be_taken_otherwise() -> N
     advice = advise(parse("cuda 12.8, python 3.12.3, torch 2.9.1"), CELLS)
     assert [c.name for c in advice.cells] == ["mid"]
     assert recommend.lines(advice, Path("x"), snapshot.installs(), 1)[:2] == [
-        '"cuda 12.8" is taken as cuda 12: cells are told apart by CUDA\'s major version',
-        '"python 3.12.3" is taken as python 3.12: cells are told apart by Python\'s series',
+        '"cuda 12.8" is read as cuda 12: cells differ only in CUDA\'s major version',
+        '"python 3.12.3" is read as python 3.12: cells differ only in Python\'s series',
     ]
     assert advise(parse("cuda 12, python 3.12"), CELLS).notes == ()
     assert advise(parse("python >=3.12.3"), CELLS).notes == ()
@@ -178,7 +178,8 @@ def test_what_was_tested_and_restores_nothing_is_told_and_no_install_line_of_it(
     advice = advise(parse("mcore 0.15.3, modelopt 0.47"), LINE)
     said = recommend.lines(advice, Path("x"), snapshot.installs(), 5)
     assert said[0] == (
-        "what fits cannot be recommended: a15-lossy is incompatible: it fails in restore: all of it"
+        "no cell that fits can be recommended: "
+        "a15-lossy is incompatible: it fails in restore: all of it"
     )
     assert not any("x/a15-lossy.txt" in line for line in said)
     assert said[-1] == (
@@ -226,7 +227,7 @@ def test_each_line_has_its_constraints_file_and_its_evidence(tmp_path: Path) -> 
     assert said[0].startswith("new (host, 2026-11-23): megatron-core 0.19.2")
     assert said[1] == f"  pip install -c {folder}/new.txt torch"
     assert said[2] == "and 2 more"
-    assert said[3].startswith("the line compiles what comes as source only")
+    assert said[3].startswith("the line compiles source-only packages")
     assert said[4:] == [f"result: new (host, 2026-11-23): {tmp_path}/results/new/main.host.json"]
     gone = recommend.lines(advise((), CELLS), Path("nowhere"), snapshot.installs(), 1)
     assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"

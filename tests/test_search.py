@@ -306,14 +306,16 @@ def test_an_end_that_cannot_be_asked_is_neither(how: str) -> None:
 
 
 def test_without_a_run_an_end_must_be_known() -> None:
-    with pytest.raises(UsageError, match=f"no fresh evidence says .*; run it: nox -s {GOOD_END}"):
+    with pytest.raises(
+        UsageError, match=f"no result of .* that is up to date; run it: nox -s {GOOD_END}"
+    ):
         at_ends(G, B).found(run=False)
 
 
 def test_where_what_is_held_decides_it_is_said() -> None:
     good, bad = (FACTS.cell_of(f"compat-{n}") for n in ("0.14-modelopt0.41", "0.17-modelopt0.41"))
     over = release_line.between(good, bad, FACTS, hold=["transformer-engine", "torch"])
-    with pytest.raises(UsageError, match=r"in the place of --bad .* what is held decides"):
+    with pytest.raises(UsageError, match=r"instead of --bad .* another axis decides"):
         search.search(
             over,
             CHECK,
@@ -358,7 +360,7 @@ def test_why_it_could_not_be_asked_is_kept_to_one_line() -> None:
 
 def test_a_check_that_the_cell_was_not_asked_is_silent() -> None:
     seen = said(event("build-default[gpt]"))
-    assert (seen.state, seen.why) == (S, "the cell was not asked this")
+    assert (seen.state, seen.why) == (S, "the result has no such check")
 
 
 def test_the_failure_is_of_the_check_that_failed() -> None:
@@ -373,7 +375,7 @@ def test_evidence_of_another_combination_says_nothing() -> None:
     other = stand_in_cell(modelopt="0.40.0")
     seen = search.seen_in(found, CHECK, other, "here")
     assert seen.state is S
-    assert seen.why == "it is another combination here: nvidia-modelopt 0.41.0"
+    assert seen.why == "the result is of another combination: nvidia-modelopt 0.41.0"
 
 
 CHECKS = ("restore[gpt]", "restore[mla-moe]", "restore-back[gpt]", "signatures")
@@ -397,6 +399,6 @@ def test_a_glob_knows_no_wildcards_but_star_and_question_mark(
 
 
 def test_an_unknown_check_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match='no check is called "restor"; did you mean "restore'):
+    with pytest.raises(UsageError, match='no such check "restor"; did you mean "restore'):
         search.known_check("restor", CHECKS)
     search.known_check("anything", ())

@@ -53,7 +53,7 @@ def test_python_moves_only_where_the_ends_have_another() -> None:
 def test_another_megatron_core_is_as_in_the_good_one() -> None:
     made = between(GOOD, "0.15-modelopt0.41")
     assert {point.cell.mcore for point in made.points} == {"0.16.1"}
-    assert "in the place of --bad compat-0.15-modelopt0.41" in made.notes[0]
+    assert "instead of --bad compat-0.15-modelopt0.41" in made.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ G, B, S = CheckState.GOOD, CheckState.BAD, CheckState.SILENT
         (G, B, "torch decides"),
         (B, B, "so does torch alone"),
         (G, G, "decide together"),
-        (B, S, "what torch alone does is not known"),
-        (S, B, "what transformer-engine alone does is not known"),
+        (B, S, "the effect of torch alone is not known"),
+        (S, B, "the effect of transformer-engine alone is not known"),
         (G, S, "torch decides, or both together"),
         (S, G, "transformer-engine decides, or both together"),
-        (S, S, "neither can be held"),
+        (S, S, "neither alone has a result"),
     ],
 )
 def test_which_decides_is_said_no_further_than_is_seen(
@@ -126,7 +126,9 @@ def test_both_move_and_the_one_that_decides_is_found(
     assert said.startswith(
         "restore[gpt] changes at stack TE 2.9.0, torch 2.9.1: works at TE 2.7.0, torch 2.8.0, "
     )
-    assert "torch decides: it alone changes it, and transformer-engine alone does not" in said
+    assert (
+        "torch decides: it alone changes the check, and transformer-engine alone does not" in said
+    )
     assert f"  only transformer-engine 2.9.0: works, {TORCH_ALONE}  run now" in said
     assert "  only torch 2.9.1: broken, compat-0.16-modelopt0.41-te2.7  run now" in said
     assert "any of them may be the cause" not in said
@@ -161,11 +163,17 @@ def test_a_condition_counts_as_a_failure_where_that_is_asked(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--good", GOOD], "--bad is not given"),
-        (["--good", GOOD, "--from-container", "pytorch:25.06"], "--good: not with containers"),
+        (["--good", GOOD], "--bad is missing"),
+        (
+            ["--good", GOOD, "--from-container", "pytorch:25.06"],
+            "--good: not with --from-container",
+        ),
         (["--from-container", "pytorch:25.06"], "name both"),
-        (["--good", GOOD, "--bad", BAD, "--installed", "mcore 0.16"], "no containers are named"),
-        (["--good", GOOD, "--bad", BAD, "--axis", "stack", "--hold", "te"], "both move"),
+        (["--good", GOOD, "--bad", BAD, "--installed", "mcore 0.16"], "goes with --from-container"),
+        (
+            ["--good", GOOD, "--bad", BAD, "--axis", "stack", "--hold", "te"],
+            "not with --axis stack",
+        ),
     ],
 )
 def test_bad_input_is_one_line(

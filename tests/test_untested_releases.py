@@ -77,9 +77,7 @@ def test_a_failure_extends_to_releases_by_grade() -> None:
     first, second = untested_releases.lines(rows)
     assert first.startswith("inferred, not run: megatron-core 0.16.0; megatron/core/utils.py is ")
     assert second.startswith("likely, not run: megatron-core 0.17.0, 0.17.1, 0.18.0")
-    assert first.endswith(
-        "; to settle it: nox -s compat-0.16.0-modelopt0.41 -- --te-extension stand-in"
-    )
+    assert first.endswith("; test it: nox -s compat-0.16.0-modelopt0.41 -- --te-extension stand-in")
 
 
 def test_a_wish_is_made_whole_by_what_is_near() -> None:
@@ -97,11 +95,9 @@ def test_recommend_says_what_is_known_and_advises_none_of_it(
     assert cli.main(["recommend", "mcore 0.17"]) == 1
     out = capsys.readouterr().out
     assert "not run: megatron-core 0.17.1, " in out
-    assert "  likely, not run: restore[gpt] fails; seen at megatron-core==0.16.1; " in out
+    assert "  likely, not run: restore[gpt] fails; known with megatron-core==0.16.1, " in out
     assert f"RuntimeError: no such thing (cause {FINGERPRINT})" in out
-    assert (
-        f"to settle it, in a minute or two: nox -s {NAMES[0]} -- --te-extension stand-in\n" in out
-    )
+    assert f"test it in a minute or two: nox -s {NAMES[0]} -- --te-extension stand-in\n" in out
     assert not [line for line in out.splitlines() if "pip install" in line and "0.17" in line]
     assert out.splitlines()[-1].startswith("result: ")
 

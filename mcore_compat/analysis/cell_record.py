@@ -1,4 +1,4 @@
-"""One cell of the published data as a typed record (`published` has the whole file)."""
+"""One cell of the published data as a typed record (`published` models the whole file)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import Profile
 from mcore_compat.results.evidence import DEVICE_CLASSES
 
-# The values that exist by now stand in the schema; one that is newer can be read.
+# The schema lists the values of today; newer values can be read, too.
 CellName = Annotated[str, Meta(pattern="^compat-")]
 Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{12}$")]
 DeviceClass = Annotated[str, Meta(extra_json_schema={"enum": [*DEVICE_CLASSES]})]
@@ -27,9 +27,9 @@ ByCheckOutcome = Annotated[
 
 
 class PublishedRepair(Struct, frozen=True, kw_only=True):
-    """A pin off the axes that repairs a cell: with `requirement` the `checks` hold that fail with
-    `locked`, the release of `package` in its lock. `works` is the newest that repairs, `fails` the
-    nearest that does not."""
+    """A pin of a package other than an axis that repairs a cell: with `requirement` those `checks`
+    work that fail with `locked`, the release of `package` in the lock. `works`: the newest release
+    that repairs; `fails`: the nearest that does not."""
 
     package: str
     requirement: str
@@ -46,7 +46,7 @@ _KNOWN = frozenset(outcome.value for outcome in CheckOutcome)
 
 
 class PublishedCheck(NamedTuple):
-    """A check as far as a verdict on it goes (`core.profiles`)."""
+    """The part of a check that a verdict needs (`core.profiles`)."""
 
     check: str
     kind: str
@@ -60,18 +60,18 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     """One cell on one device class; `outcome`: its verdict for the profile `default`; `level`: how
     far it gets on the ladder of the headline.
 
-    `pins`: version by axis; `cuda`: the major version of torch's; `digests`: SHA-256 of the lock
+    `pins`: version by axis; `cuda`: torch's major version of CUDA; `digests`: SHA-256 of the lock
     and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
-    failed check; `by_reason` (`reasons` in the file): checks by why, where that is no failure; of
-    one that works under a condition, how it fails without. `points`: by feature, the worst of the
-    checks about each family, with the format where there are such (`mla-moe fp8`), and of each
-    check that is about no family. `conditions`: of each check that is `works-with`, the code under
-    which it holds; `features` and `formats` as in the whole file, only if this result's differ from
-    those. `variables`: what has to be set for
-    Transformer Engine to be imported there, left out where that is not known. `te_extension`: the
-    torch extension of Transformer Engine that ran, left out of the real one. `unexpected`: failures
-    that nothing declares. `reason`: why a cell did not come to its checks. `repair`: the pin with
-    which checks hold that fail with the lock's; they are `works-with`, and it is their condition.
+    failed check; `by_reason` (`reasons` in the file): checks by reason, for outcomes other than
+    failures; for a check that works under a condition, how it fails without. `points`: by feature,
+    the worst outcome of each family's checks, with the format if there is one (`mla-moe fp8`), and
+    the outcome of each check without a family. `conditions`: for each check that is `works-with`,
+    the code under which it works. `features` and `formats`: as in the whole file, only if this
+    result's differ from those. `variables`: environment variables that Transformer Engine needs to
+    be imported; left out if unknown. `te_extension`: Transformer Engine's torch extension in this
+    run; left out if it is the real one. `unexpected`: failures that nothing declares. `reason`: why
+    a cell ran no checks. `repair`: the pin with which checks work that fail with the lock's; these
+    are `works-with`, and the pin is their condition.
     """
 
     name: CellName = field(name="cell")
@@ -109,7 +109,7 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
 
     @cached_property
     def asked(self) -> tuple[PublishedCheck, ...]:
-        """Every check, sorted; but for outcomes that this version does not know."""
+        """Every check, sorted, without those whose outcome this version does not know."""
         feature = {check: name for name, checks in self.features.items() for check in checks}
         of_format = {check: name for name, checks in self.formats.items() for check in checks}
         return tuple(
@@ -132,19 +132,19 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
 
     @cached_property
     def restores(self) -> tuple[str, ...]:
-        """The families of which everything about restoring holds. Sorted."""
+        """The families for which all checks of the feature `restore` work. Sorted."""
         outcomes = self.points.get(profiles.RESTORE, {})
         return tuple(sorted(family for family, word in outcomes.items() if word in HOLDS))
 
     def outcome_for(self, profile: Profile) -> str:
-        """The verdict for a profile: that of the checks that it takes."""
+        """Return the verdict for a profile, from the points that are part of it."""
         return profiles.outcome(self.by_point, profile).value if self.checks else self.outcome
 
     def outcome_of(self, check: str) -> str:
-        """The outcome of one check.
+        """Return the outcome of one check.
 
         Raises:
-            UsageError: the cell was not asked that; names the nearest.
+            UsageError: the cell has no such check; names the nearest.
         """
         if check not in self.checks:
             raise UsageError(f'{self.name} has no check "{check}"{nearest(check, self.checks)}')
@@ -152,8 +152,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
 
 
 class OverBaseRecord(CellRecord, frozen=True, kw_only=True, dict=True):
-    """What ran over packages that were there before: never evidence of a locked cell. `outcome` is
-    null where the run was cut short, `stale` says why it does not hold any more."""
+    """A run over packages that were already installed: never a result of a locked cell. `outcome`:
+    null if the run was cut short; `stale`: why the result is out of date."""
 
     outcome: Outcome | None  # type: ignore[assignment]
     complete: bool

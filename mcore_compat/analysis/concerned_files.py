@@ -1,5 +1,5 @@
-"""Which source files a failure is about: those of its traceback, and those that define the names
-that its message has. Pure."""
+"""The source files that a failure is about: those in its traceback, and those that define the names
+in its message. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mcore_compat.core import source_digests
 
 _FRAME = re.compile(r'File "(?P<path>[\w./-]+\.py)"')
 _NAMED = re.compile(r"\((?P<path>[\w./-]+\.py)\)")
-"""As an ImportError names the file of the module that lacks a name."""
+"""The file in an ImportError's message: that of the module that lacks the name."""
 
 _MODULE = re.compile(
     r"No module named '(?P<missing>[\w.]+)'|cannot import name '\w+' from '(?P<lacking>[\w.]+)'"
@@ -21,8 +21,8 @@ _CALLED = re.compile(
 
 
 def files(tracebacks: Iterable[str], message: str) -> tuple[str, ...]:
-    """The files of the packages on the axes, as paths below `site-packages`; of a module that is
-    missing, all that it could be. Sorted."""
+    """Return the axes' files, as paths below `site-packages`; for a missing module, every path that
+    it could have. Sorted."""
     found = {m["path"] for text in (*tracebacks, message) for m in _FRAME.finditer(text)}
     found |= {m["path"] for m in _NAMED.finditer(message)}
     for match in _MODULE.finditer(message):
@@ -32,5 +32,6 @@ def files(tracebacks: Iterable[str], message: str) -> tuple[str, ...]:
 
 
 def called(message: str) -> tuple[str, ...]:
-    """The functions whose call a message complains of: their definitions are in no traceback."""
+    """Return the functions that were called wrongly, from a message; no traceback has their
+    definitions."""
     return tuple(sorted({match["name"] for match in _CALLED.finditer(message)}))

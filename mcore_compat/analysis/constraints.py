@@ -1,8 +1,7 @@
-"""What somebody has, or wants, of each axis: from words, in whatever form versions are at hand.
-Pure.
+"""Constraints on the axes, parsed from text with versions in any usual form. Pure.
 
-A version as an environment prints it (`2.10.0+cu128`, `2.11.0a0+5228986c39.nv26.02`) is taken as
-the release that it is, or comes before; what was left out of it is said.
+A version as an environment prints it (`2.10.0+cu128`, `2.11.0a0+5228986c39.nv26.02`) is read as its
+release, or as the release that a pre-release precedes; a note names the part that was left out.
 """
 
 from __future__ import annotations
@@ -36,13 +35,14 @@ ALIASES = {
     **{axis: axis for axis in AXES},
     CUDA: CUDA,
 }
-"""What a person may call an axis; CUDA, by its major version, is not one but may be asked for."""
+"""Names for axes, and for CUDA, which is not an axis but can be constrained by its major
+version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """What must hold of one axis; `text` as it was written; `note`: how it was taken otherwise.
-    `version`: the one that is asked for, where it is one, or a series, and not a range."""
+    """A constraint on one axis. `text`: as it was written; `note`: how it was read, if not exactly
+    as written; `version`: the version or series, if it is one and not a range."""
 
     axis: str
     specifier: SpecifierSet
@@ -51,21 +51,21 @@ class Constraint:
     version: str = ""
 
     def fits(self, cell: CellRecord) -> bool:
-        """Whether a cell is within it."""
+        """Whether a cell fits it."""
         return self.specifier.contains(self.of(cell), prereleases=True)
 
     def of(self, cell: CellRecord) -> str:
-        """What a cell has on its axis."""
+        """Return a cell's version of the axis."""
         return str(cell.cuda) if self.axis == CUDA else cell.pins[self.axis]
 
 
 def parse(text: str) -> tuple[Constraint, ...]:
-    """`torch 2.9, python 3.12, TE any, modelopt >= 0.39`: a name, and a version or a specifier, as
-    often as one likes; an axis as `torch==2.9.1` or `te[pytorch] 2.11`, too. Sorted by axis. What
-    the tag of a build says of CUDA is one more.
+    """Parse `torch 2.9, python 3.12, TE any, modelopt >= 0.39`: names, each with a version or a
+    specifier; also `torch==2.9.1` and `te[pytorch] 2.11`. Sorted by axis. A build tag that names
+    CUDA gives one more constraint.
 
     Raises:
-        UsageError: no such name, or neither version nor specifier; names the nearest.
+        UsageError: an unknown name (names the nearest), or neither a version nor a specifier.
     """
     constraints: list[Constraint] = []
     for part in _parts(text):
@@ -76,11 +76,11 @@ def parse(text: str) -> tuple[Constraint, ...]:
 
 
 def joined(constraints: list[Constraint]) -> tuple[Constraint, ...]:
-    """One constraint for each axis, sorted. What is said of CUDA counts before what a build's tag
-    implies.
+    """Return one constraint for each axis, sorted. An explicit constraint on CUDA overrides one
+    that a build tag implies.
 
     Raises:
-        UsageError: two say different things of one axis.
+        UsageError: two explicit constraints on one axis differ.
     """
     by_axis: dict[str, Constraint] = {}
     for constraint in sorted(constraints, key=lambda c: IMPLIED in c.text):
@@ -89,8 +89,8 @@ def joined(constraints: list[Constraint]) -> tuple[Constraint, ...]:
             continue
         if IMPLIED not in constraint.text:
             raise UsageError(
-                f'"{known.text}": {known.axis} is constrained already, and by '
-                f'"{constraint.text}", too; join them by ","'
+                f'{known.axis} is constrained twice, by "{known.text}" and by '
+                f'"{constraint.text}"; join them with ","'
             )
         said = f'"{known.text}" counts, not {constraint.text}'
         by_axis[constraint.axis] = replace(known, note="; ".join(filter(None, (known.note, said))))
@@ -98,9 +98,11 @@ def joined(constraints: list[Constraint]) -> tuple[Constraint, ...]:
 
 
 def refuse_mistyped(constraints: Iterable[Constraint], releases: Releases) -> None:
-    """Raises UsageError for a version that is no release, nor near one: it is a slip, of which the
-    likeliest meaning is named. What is near may be newer than what is known, or a vendor's; what is
-    older may be a release that is not known any more."""
+    """Raise UsageError for a version that is far from every release, and name the most likely one.
+
+    A version near a release may be newer than the known ones, or a vendor's; one that is older than
+    all known releases may be a removed release. Neither is refused.
+    """
     for c in constraints:
         known = releases.of(c.axis)
         if not known or not c.version or releases.meant(c.axis, c.version):
@@ -128,13 +130,13 @@ _NAME = re.compile(r"\s*([A-Za-z][\w.-]*)")
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The constraints of a text, one by one."""
+    """Yield the parts of a text, one for each constraint."""
     spelt = _BUILD.sub(r"cuda \1", _SPACED.sub(r"\1-\2", text))
     yield from (part.strip() for part in _BREAK.split(spelt.strip(" \t\n,;")))
 
 
 def _named(part: str) -> tuple[str, str]:
-    """The axis of `te[pytorch] == 2.11`, and what is asked of it."""
+    """Split `te[pytorch] == 2.11` into the axis and the rest."""
     known = _KNOWN.match(part)
     if known is None:
         name = _NAME.match(part)
@@ -148,25 +150,25 @@ def _named(part: str) -> tuple[str, str]:
 
 
 def _likely(name: str) -> str:
-    """The axis that was likely meant by a word; else all there are: another package is none."""
+    """Return a hint for a message: the axis most like a word, else all axes."""
     if any(edits(name, alias) <= len(alias) // 4 + 1 for alias in ALIASES if len(alias) > 2):
         return nearest(name, ALIASES)
-    return f"; there are {', '.join((*AXES, CUDA))}"
+    return f"; the axes are {', '.join((*AXES, CUDA))}"
 
 
 IMPLIED = "of the build "
-"""With what the text of a constraint begins that a build's tag implies."""
+"""Part of the text of each constraint that a build tag implies."""
 
 _BARE = re.compile(r"(?:=(?!=)\s*|(?:core_|release_)?v)?\s*(?P<version>\d[\w.+!-]*)", re.ASCII)
 _EXACT = re.compile(r"===?\s*(?P<version>v?\d[\w.+!-]*)", re.ASCII)
 _OF_CUDA = re.compile(r"cu(\d\d)\d*")
 
 KNOWN_TO = {CUDA: (1, "CUDA's major version"), "python": (2, "Python's series")}
-"""By axis of which cells do not have the whole version: how many of its parts they have."""
+"""The axes of which cells have only a part of the version: how many numbers, and its name."""
 
 
 def of_version(axis: str, value: str, text: str) -> tuple[Constraint, ...]:
-    """The constraints of a version or a specifier of an axis; `text` is how it was written.
+    """Return the constraints of a version or specifier of an axis; `text`: as it was written.
 
     Raises:
         UsageError: it is neither.
@@ -178,7 +180,7 @@ def of_version(axis: str, value: str, text: str) -> tuple[Constraint, ...]:
             return (Constraint(axis=axis, specifier=SpecifierSet(value), text=text),)
         exactly = bare is None or len(Version(match["version"]).release) > 2
         return _of_one(axis, match["version"], text, exact=exactly)
-    except (InvalidSpecifier, InvalidVersion, ValueError):  # of numbers that are too long, too
+    except (InvalidSpecifier, InvalidVersion, ValueError):  # ValueError: too many digits
         raise UsageError(
             f'"{text}" is neither a version nor a specifier; write e.g. "torch 2.9" or '
             '"modelopt >=0.39,<0.43"'
@@ -186,14 +188,14 @@ def of_version(axis: str, value: str, text: str) -> tuple[Constraint, ...]:
 
 
 def _of_one(axis: str, spelt: str, text: str, *, exact: bool) -> tuple[Constraint, ...]:
-    """Of one version; the tag of its build, behind a `+`, is told as it was written."""
+    """Return the constraints of one version; notes quote its build tag (after `+`) as written."""
     version, tag = Version(spelt), spelt.partition("+")[2]
     digits, what = KNOWN_TO.get(axis, (0, ""))
     exact = exact or version.post is not None
-    parts, why = version.public, f"{tag} is the tag of its build{_vendor(tag)}" if tag else ""
+    parts, why = version.public, f"{tag} is its build tag{_vendor(tag)}" if tag else ""
     if digits:
         parts, exact = ".".join(map(str, version.release[:digits])), False
-        why = f"cells are told apart by {what}" if len(version.release) > digits else ""
+        why = f"cells differ only in {what}" if len(version.release) > digits else ""
     elif version.is_prerelease:
         parts, exact = f"{version.major}.{version.minor}", False
         before = f"{version.public} came before {version.base_version}"
@@ -202,14 +204,14 @@ def _of_one(axis: str, spelt: str, text: str, *, exact: bool) -> tuple[Constrain
         axis=axis,
         specifier=SpecifierSet(f"=={parts}" if exact else f"=={parts}.*"),
         text=text,
-        note=f'"{text}" is taken as {axis} {parts}: {why}' if why else "",
+        note=f'"{text}" is read as {axis} {parts}: {why}' if why else "",
         version=parts,
     )
     return (one, *_of_build(tag, text))
 
 
 def _of_build(tag: str, text: str) -> tuple[Constraint, ...]:
-    """What the tag of a build says of CUDA."""
+    """Return the constraint on CUDA that a build tag implies, if any."""
     match = next(filter(None, map(_OF_CUDA.fullmatch, tag.split("."))), None)
     if match is None:
         return ()
@@ -217,23 +219,23 @@ def _of_build(tag: str, text: str) -> tuple[Constraint, ...]:
         axis=CUDA,
         specifier=SpecifierSet(f"=={match[1]}.*"),
         text=f"CUDA {match[1]} {IMPLIED}{text}",
-        note=f'"{match[0]}" is taken as a wish for CUDA {match[1]}',
+        note=f'"{match[0]}" is read as CUDA {match[1]}',
         version=match[1],
     )
     return (one,)
 
 
 def _vendor(tag: str) -> str:
-    """Of whose build a tag is, as far as it says so."""
+    """Return words about whose build a tag is of, if it says so."""
     parts = tag.split(".")
     month = next((parts[i : i + 2] for i, p in enumerate(parts) if re.fullmatch(r"nv\d\d", p)), [])
     if len(month) == 2 and month[1].isdecimal():
-        return f", NVIDIA's for its container of {month[0][2:]}.{int(month[1]):02}"
+        return f", of NVIDIA's container {month[0][2:]}.{int(month[1]):02}"
     if "cpu" in parts or any(part.startswith("rocm") for part in parts):
         return ": a build without CUDA, which no cell has"
     return ""
 
 
 def with_text(constraint: Constraint, text: str) -> Constraint:
-    """A constraint that is said to come from elsewhere, e.g. from a line of a file."""
+    """Replace a constraint's text, e.g. by a line of a file, in its note, too."""
     return replace(constraint, text=text, note=constraint.note.replace(constraint.text, text))

@@ -1,7 +1,7 @@
-"""The tested cells that stand for containers. Pure.
+"""The tested cells nearest to containers. Pure.
 
-Most containers have no megatron-core. What is installed into them is the user's choice, and the
-same in all of them: their cells are of one pair of megatron-core and ModelOpt.
+Most containers have no megatron-core. Users install the same one into all of them, so the cells of
+these containers share one pair of megatron-core and ModelOpt.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from mcore_compat.core.profiles import DEFAULT, Profile
 MCORE, MODELOPT = AXES[:2]
 
 BUILDS = (
-    "torch and Transformer Engine there are NVIDIA's own builds; tested were the index's of these "
-    "versions"
+    "its torch and Transformer Engine are NVIDIA's builds; tested were the releases on PyPI with "
+    "these versions"
 )
 
 
 class Pair(NamedTuple):
-    """A megatron-core and a ModelOpt."""
+    """A version of megatron-core and one of ModelOpt."""
 
     mcore: str
     modelopt: str
@@ -41,8 +41,8 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerCell:
-    """The tested cell that stands for a container. `pair`: what it was chosen with, where the
-    container has no megatron-core; `notes`: how the container is known."""
+    """The tested cell nearest to a container. `pair`: the pair that the cell must have, if the
+    container has no megatron-core; `notes`: sources of the container's versions."""
 
     image: ContainerImage
     nearest: Neighbour
@@ -54,18 +54,18 @@ class ContainerCell:
         return self.nearest.cell
 
     def text(self) -> str:
-        """Which cell it is, and in what it is another combination."""
+        """Name the cell, and the versions in which it differs from the container."""
         differs = ", ".join(
-            f"{c.axis} {c.version or c.specifier} (there {version})"
+            f"{c.axis} {version} instead of {c.version or c.specifier}"
             for c, version in self.nearest.differs
         )
-        unlike = f", unlike it in {differs}" if differs else ""
-        return f"for {self.image.name} stands {self.cell.name}, the nearest that was tested{unlike}"
+        unlike = f" (with {differs})" if differs else ""
+        return f"{self.image.name}: the nearest tested cell is {self.cell.name}{unlike}"
 
     def whole(self) -> str:
-        """All that is to be said of the choice."""
+        """Return all notes on the choice of the cell, in a line."""
         without = (
-            f"it has no {MCORE}: compared with {self.pair.text()}, and by the other axes alone"
+            f"it has no {MCORE}: compared by its other axes, with {self.pair.text()}"
             if self.pair
             else ""
         )
@@ -78,15 +78,15 @@ def standing(
     profile: Profile = DEFAULT,
     beside: Sequence[Constraint] = (),
 ) -> tuple[ContainerCell, ...]:
-    """The cell of each container, in their order. `beside`: what is installed into them, in the
-    place of what they have.
+    """Return the cell of each container, in their order. `beside`: versions that are installed into
+    all containers, in place of theirs.
 
     Raises:
-        UsageError: nothing was tested that could stand for them.
+        UsageError: no cell was tested.
     """
     tested = [cell for cell in cells if cell.checks]
     if not tested:
-        raise UsageError("no cell was tested that could stand for a container")
+        raise UsageError("no cell was tested that a container can be compared with")
     held = [_inventory(image, beside) for image in images]
     bare = [MCORE not in {c.axis for c in there.constraints} for there in held]
     without = [there for there, is_bare in zip(held, bare, strict=True) if is_bare]
@@ -95,7 +95,7 @@ def standing(
     found = []
     for image, there, is_bare in zip(images, held, bare, strict=True):
         near = recommend.closest(there.constraints, of_pair if is_bare else tested, profile)
-        assert near is not None  # something was tested
+        assert near is not None  # `tested` is not empty
         found.append(
             ContainerCell(
                 image=image, nearest=near, pair=pair if is_bare else None, notes=there.notes
@@ -105,7 +105,7 @@ def standing(
 
 
 def _inventory(image: ContainerImage, beside: Sequence[Constraint]) -> Inventory:
-    """What a container has, with what is installed into it."""
+    """Return a container's versions, with those that are installed into it."""
     there = inventory.of_container(image)
     notes = [BUILDS if note == VENDOR else note for note in there.notes]
     return inventory.together(
@@ -121,9 +121,11 @@ def _pair_of(cell: CellRecord) -> Pair:
 
 
 def _pair(bare: Sequence[Inventory], cells: Iterable[CellRecord], profile: Profile) -> Pair | None:
-    """The pair whose cells are nearest to all containers that have none; of several the one that
-    works with most of them, then the newest. With a pair for each, the two pairs would be
-    compared instead of the containers."""
+    """Return the pair whose cells are nearest to all containers without megatron-core; of several,
+    the one that works with most of them, then the newest.
+
+    With a different pair for each container, a comparison would show the difference of the pairs.
+    """
     if not bare:
         return None
     by_pair: dict[Pair, list[CellRecord]] = {}

@@ -1,14 +1,14 @@
-"""What the packages declare, beside what the evidence shows. Pure.
+"""Compare what the packages declare with the results. Pure.
 
-A relation is what one release says of another axis: a Requires-Dist, of an extra or not, its
-Requires-Python, or a version guard in its sources on the way to a failure. A finding sets failures,
-or cells that work, beside the relations between the very releases that they are about:
+A relation is what one release declares about another axis: a Requires-Dist (of an extra or not),
+its Requires-Python, or a version guard in its sources that the failing code passed. A finding
+compares failures, or cells that work, with the relations between the releases concerned:
 
-- `declared fine, breaks`: the releases that decide declare a range, and fail within it;
-- `declared out of range, breaks`: wherever it fails, a version is outside of what is declared;
-- `declared out of range, works`: a range leaves a version out with which everything restores, and
-  nothing fails by these two releases together;
-- `not declared`: the releases that decide say nothing of one another, and fail together.
+- `declared fine, breaks`: the deciding releases declare a range, and fail within it;
+- `declared out of range, breaks`: wherever it fails, a version is outside of the declared range;
+- `declared out of range, works`: a range excludes a version with which every checkpoint restores,
+  and no failure is caused by these two releases together;
+- `not declared`: the deciding releases declare nothing about each other, and fail together.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ FINE, NOT = "declared fine, breaks", "not declared"
 OUT, KEPT = "declared out of range, works", "declared out of range, breaks"
 
 DECLARING = AXES[:-1]
-"""Every axis but python declares something of others."""
+"""All axes except python: packages that declare requirements on other axes."""
 
 PARTS = {"transformer-engine": ("transformer-engine-torch",)}
-"""Packages that declare for an axis: TE's torch extension requires torch, its core does not."""
+"""Packages that declare requirements for an axis: TE's torch extension requires torch, its core
+does not."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Relation:
-    """`package version` declares `specifier` for the axis `on`; `extra` names the extras that say
-    so, empty where it holds always, `requires-python` for Requires-Python. Of a version guard
-    `asked_in` is the place in the package's sources."""
+    """`package version` declares `specifier` for the axis `on`. `extra`: the extras that declare
+    it, empty if it always holds, `requires-python` for Requires-Python; `asked_in`: the place of a
+    version guard in the package's sources."""
 
     package: str
     version: str
@@ -58,7 +59,7 @@ class Relation:
     def text(self) -> str:
         if self.asked_in:
             place = f"{self.package} {self.version} in {self.asked_in}"
-            return f"{place} asks for {self.on}{self.specifier}"
+            return f"{place} checks for {self.on}{self.specifier}"
         where = f" (extra {self.extra})" if self.extra and self.extra != "requires-python" else ""
         return f"{self.package} {self.version} declares {self.on}{self.specifier or ' any'}{where}"
 
@@ -68,11 +69,11 @@ class Relation:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a maintainer of `package` may want to know.
+    """A finding that the maintainers of `package` may want to know.
 
-    `cells` are those that show it, the one to be shown first; `relations` what was declared there;
-    `rule` the versions in words, empty where none can be stated; `fingerprint` of the failure,
-    empty where none.
+    `cells`: the cells that show it, the best example first; `relations`: what their releases
+    declare; `rule`: the versions in words, empty without a rule; `fingerprint`: of the failure,
+    empty if nothing fails.
     """
 
     kind: str
@@ -84,17 +85,17 @@ class Finding:
     fingerprint: str = ""
     checks: tuple[str, ...] = ()
     imported_in: tuple[str, ...] = ()
-    """Modules with an import that no requirement asks for, in the first of `cells`."""
+    """Modules with an import that no requirement covers, in the first of `cells`."""
     pins: tuple[str, ...] = ()
-    """Packages off the axes that are in its rule."""
+    """Packages other than axes in its rule."""
     undecided: tuple[str, ...] = ()
-    """Packages off the axes that the failure points at, and of which it is not known whether they
-    decide: nobody is told of it before that."""
+    """Packages other than axes that the failure points at, if it is not known whether they decide.
+    Until then no text for upstream is written."""
 
 
 @functools.cache
 def holds(specifier: str, version: str) -> bool | None:
-    """Whether a range has a version; None where it is no specifier."""
+    """Whether a version is in a range; None if the specifier is invalid."""
     try:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidSpecifier:
@@ -104,7 +105,8 @@ def holds(specifier: str, version: str) -> bool | None:
 def relations(
     package: str, version: str, releases: Releases, pins: Collection[str] = ()
 ) -> tuple[Relation, ...]:
-    """What a release of an axis declares of the other axes, and of `pins`. Sorted, each once."""
+    """Return what a release of an axis declares about the other axes and about `pins`. Sorted,
+    without duplicates."""
     extras_of: dict[tuple[str, str], set[str]] = {}
     for name in (package, *PARTS.get(package, ())):
         release = next((r for r in releases.of(name) if r.version == version), None)
@@ -130,7 +132,7 @@ def relations(
 
 @functools.cache
 def _declared(text: str) -> tuple[tuple[str, str, str], ...]:
-    """`(package, specifier, extra)` of a requirement; empty where it is none."""
+    """Return `(package, specifier, extra)` of a requirement; empty if it is invalid."""
     try:
         need = Requirement(text)
     except InvalidRequirement:
@@ -143,7 +145,7 @@ def _declared(text: str) -> tuple[tuple[str, str, str], ...]:
 def findings(
     evidence: Sequence[Evidence], explained: Sequence[Explained], releases: Releases
 ) -> tuple[Finding, ...]:
-    """Everything worth telling, failures first, the one seen in most cells first."""
+    """Return all findings: failures first, in the order of `explained`."""
     by_name = {e.cell: e for e in evidence}
     pins = {name for failure in explained for name in failure.suspects}
 
@@ -156,14 +158,14 @@ def findings(
 
 
 Declared = Callable[[str, str], tuple[Relation, ...]]
-"""`relations` of a package and version, each looked up once."""
+"""`relations` by package and version, cached."""
 
 
 def _of_failure(failure: Explained, by_name: Mapping[str, Evidence], declared: Declared) -> Finding:
     cells = tuple(sorted((s.cell for s in failure.seen if s.broken), key=_newest(by_name)))
     between = {name: _between(by_name[name], failure, declared) for name in cells}
     kinds = {name: _kind(between[name], versions_of(by_name[name])) for name in cells}
-    # The first that says most: within every range, of which nothing is said, within some.
+    # The clearest example first: within every range, nothing declared, within some range.
     wanted = ((FINE, False), (NOT, False), (FINE, True), (KEPT, True))
     shown = next(name for kind in wanted for name in cells if kinds[name] == kind)
     return Finding(
@@ -181,19 +183,20 @@ def _of_failure(failure: Explained, by_name: Mapping[str, Evidence], declared: D
 
 
 def versions_of(e: Evidence) -> Mapping[str, str]:
-    """Everything that a cell has, the axes among it."""
+    """Return the version of every package of a cell, the axes included."""
     return {**e.installed, **e.pins}
 
 
 def _between(e: Evidence, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
-    """What a cell's releases say of those that decide over a failure."""
+    """Return the relations of a cell's releases that concern the axes that decide a failure."""
     every = [relation for package in DECLARING for relation in declared(package, e.pins[package])]
     every += guards(e, failure.fingerprint)
     return tuple(r for r in every if _about(r, [rule.axes for rule in failure.rules]))
 
 
 def _kind(between: Sequence[Relation], pins: Mapping[str, str]) -> tuple[str, bool]:
-    """What is declared for a cell that fails, and whether a range leaves a version of it out."""
+    """Return the kind of finding for a cell that fails, and whether a range excludes one of its
+    versions."""
     admitting = [r.admits(pins[r.on]) for r in between]
     if not between:
         return NOT, False
@@ -205,15 +208,15 @@ ROOTS = {
     "nvidia-modelopt": "modelopt/",
     "transformer-engine": "transformer_engine/",
 }
-"""Where the packages' sources begin, as tracebacks name them."""
+"""The top folder of each package's sources, as in tracebacks."""
 
 NEAR = 30
-"""Lines: a guard that stands further above the line that was on the way decides of other things."""
+"""The most lines from a guard to the line that it guards; one further above is about other code."""
 
 
 def guards(e: Evidence, fingerprint: str) -> tuple[Relation, ...]:
-    """The version guards that let a cell's versions pass on the way to a failure: of each frame
-    of its traceback those that stand last before its line. Sorted, each once."""
+    """Return the version guards that a cell's versions passed before a failure: for each frame of
+    its traceback the last ones above its line. Sorted, without duplicates."""
     failed = next((c for c in e.checks if c.failure and c.failure.fingerprint == fingerprint), None)
     recorded = e.recorded("version-guards")
     if failed is None or failed.failure is None:
@@ -235,7 +238,7 @@ def guards(e: Evidence, fingerprint: str) -> tuple[Relation, ...]:
 def _above(
     guards: Mapping[str, Mapping[Relation, int]], file: str, line: int
 ) -> Iterator[Relation]:
-    """The guards that stand last before a line of a file, and near it."""
+    """Yield the last guards above a line of a file, at most NEAR lines away."""
     lines = guards.get(file, {})
     last = max((at for at in lines.values() if line - NEAR <= at <= line), default=None)
     yield from (guard for guard, at in lines.items() if at == last)
@@ -245,8 +248,8 @@ def _above(
 def _recorded(
     noted: tuple[tuple[str, tuple[str, ...]], ...], package: str, version: str
 ) -> Mapping[str, Mapping[Relation, int]]:
-    """The guards on other axes that the suite found in a package's sources: by file, with their
-    lines. `noted`: places by requirement."""
+    """Return the guards on other axes that the suite recorded from a package's sources: by file,
+    with their lines. `noted`: places by requirement."""
     found: dict[str, dict[Relation, int]] = {}
     for text, places in noted:
         asks = re.fullmatch(r"([a-z-]+)([<>=!]=?)(\d.*)", text)
@@ -267,8 +270,8 @@ def _recorded(
 
 
 def _about(relation: Relation, rules: Sequence[Sequence[str]]) -> bool:
-    """Whether a relation is between axes that decide together, or of the one that does; where
-    no rule is known, any is but those on python."""
+    """Whether a relation concerns the deciding axes: it is between axes that decide together, or it
+    involves the one that decides. Without a rule: any relation except one on python."""
     ends = {relation.package, relation.on}
     if not rules:
         return relation.on != "python"
@@ -276,20 +279,20 @@ def _about(relation: Relation, rules: Sequence[Sequence[str]]) -> bool:
 
 
 def _newest(by_name: Mapping[str, Evidence]) -> Callable[[str], tuple[Any, ...]]:
-    """A sort key: the cell of the newest releases first."""
+    """Return a sort key: the cell with the newest releases first."""
     return lambda name: (*newest_first(by_name[name].pins, AXES[:2]), name)
 
 
 def newest_first(pins: Mapping[str, str], axes: Sequence[str]) -> list[tuple[int, ...]]:
-    """A sort key, by these axes."""
+    """Return a sort key: the newest versions of these axes first."""
     return [tuple(-part for part in parsed(pins[axis]).release) for axis in axes]
 
 
 def _out_of_range(
     evidence: Sequence[Evidence], explained: Sequence[Explained], declared: Declared
 ) -> Iterator[Finding]:
-    """Ranges that leave a version out with which everything restores, all that is asked for is
-    imported, and nothing fails by the two releases together."""
+    """Yield ranges that exclude a version with which every checkpoint restores, every import works,
+    and no failure is caused by the two releases together."""
     deciding = {f.fingerprint: [set(rule.axes) for rule in f.rules] for f in explained}
     rows: dict[tuple[Relation, str], list[str]] = {}
     for e in evidence:
@@ -318,7 +321,7 @@ def _out_of_range(
 
 
 def _undeclared(evidence: Sequence[Evidence]) -> Iterator[Finding]:
-    """Imports that the suite saw, and that no requirement asks for."""
+    """Yield imports that the suite recorded and no requirement covers."""
     rows: dict[tuple[str, str], dict[str, set[str]]] = {}
     for e in evidence:
         for package, imports, module in verdict.undeclared(e):

@@ -1,5 +1,5 @@
-"""Bring `constraints/digests.json` up to date: of the files that published causes are about, in
-every release of the packages on the axes. A wheel's own list has them; no wheel is downloaded."""
+"""Update `constraints/digests.json`: the digests of the files that published causes are about, in
+every release of the axes. They come from the list in each wheel; no wheel is downloaded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mcore_compat.index.package_index import Client
 TORCH = IndexedPackage(name="torch", root="torch")
 SOURCES = (*packages.PACKAGES, TORCH)
 TOGETHER = 8
-"""So many wheels are read at a time."""
+"""The number of wheels that are read at a time."""
 
 OTHERS = (ALIAS, FOREIGN)
-"""With what the text of a name begins that is defined elsewhere."""
+"""Prefixes of the text of a name that is defined elsewhere."""
 
 
 def update(
@@ -35,8 +35,10 @@ def update(
     *,
     begin: bool = False,
 ) -> tuple[str, ...]:
-    """Read what the file lacks, and write it; the releases that were read. What cannot be read is
-    said, and left to the next time. Only with `begin` where there is no file yet.
+    """Read the digests that the file lacks, write it, and return the releases that were read.
+
+    Releases that cannot be read are reported and tried again next time. If the file does not exist,
+    nothing happens unless `begin` is set.
 
     Raises:
         MatrixError: the file, or an index of interfaces, is not valid.
@@ -47,7 +49,7 @@ def update(
     try:
         causes = published.load(place.published).causes
     except EvidenceError as error:
-        say(f"no digests of sources were read: {error}")
+        say(f"digests of source files were not read: {error}")
         return ()
     before = source_digests.load(place.digests)
     names = _names(causes, place)
@@ -64,7 +66,8 @@ def update(
         lacking = [r.version for r in known.of(package.name) if r.version not in there]
         if paths and lacking:
             index = index or client()
-            say(f"reading the digests of the sources of {len(lacking)} {package.name}")
+            count = f"{len(lacking)} release{'s' if len(lacking) > 1 else ''}"
+            say(f"reading digests of source files: {count} of {package.name}")
             there |= _read(package, lacking, paths, index, say)
             done += [f"{package.name} {version}" for version in lacking if version in there]
         digests[package.name] = {
@@ -84,7 +87,7 @@ def _read(
     index: Client,
     say: Callable[[str], None],
 ) -> dict[str, dict[str, str]]:
-    """Digest by release and path."""
+    """Return digest by release and path."""
 
     def one(version: str) -> tuple[str, dict[str, str], str]:
         try:
@@ -97,14 +100,14 @@ def _read(
         for version, digests, why in pool.map(one, versions):
             if why:
                 say(why)
-            else:  # of a release without sources, too: it is not asked again
+            else:  # also if the release has no sources, so that it is not read again
                 found[version] = {path: digests.get(path, "") for path in paths}
     return found
 
 
 def _names(causes: Iterable[PublishedCause], place: Workspace) -> dict[str, tuple[str, ...]]:
-    """By function that a cause complains of, the files that define it in any release: what the
-    indexes of interfaces have of it. Functions of which they have nothing are left out."""
+    """Return, by function that a cause's message names, the files that define it in any release,
+    from the indexes of interfaces; without functions that these lack."""
     called = {name for cause in causes for name in concerned_files.called(cause.message)}
     found: dict[str, set[str]] = {}
     for package in packages.PACKAGES if called else ():

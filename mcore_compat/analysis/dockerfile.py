@@ -1,4 +1,4 @@
-"""What a Dockerfile starts from: the last image of which something is known. What is installed on
+"""The image that a Dockerfile starts from: its last known image. What the Dockerfile installs on
 top of it is not interpreted. Pure."""
 
 from __future__ import annotations
@@ -23,23 +23,21 @@ _INSTALL = re.compile(r"\bpip3?\s+install\b")
 
 
 def is_one(text: str) -> bool:
-    """Whether a text is a Dockerfile, or the like (Apptainer's `From:`)."""
+    """Whether a text is a Dockerfile or an Apptainer definition (`From:`)."""
     return bool(_FROM.search(text))
 
 
 def of_text(text: str, path: Path, known: Containers) -> Inventory:
-    """What the image has that a Dockerfile starts from.
+    """Return the inventory of the image that a Dockerfile starts from.
 
     Raises:
-        UsageError: of none of its images anything is known; says what of the last.
+        UsageError: none of its images is known; says why for the last.
     """
     image = _image(text, path, known)
     there = inventory.of_container(image)
     installs = len(_INSTALL.findall(text))
     times = "once" if installs == 1 else f"{installs} times"
-    more = (
-        [f"{path}: what it installs ({times} pip install) is not interpreted"] if installs else []
-    )
+    more = [f"{path}: its pip install ({times}) is not interpreted"] if installs else []
     return replace(there, notes=(f"{path} starts from {image.name}", *there.notes, *more))
 
 
@@ -54,8 +52,8 @@ def _image(text: str, path: Path, known: Containers) -> ContainerImage:
 
 
 def _images(text: str) -> Iterator[str]:
-    """The images that a Dockerfile starts from, but for its own stages; variables by the values
-    that it gives them itself."""
+    """Yield the images that a Dockerfile starts from, without its stages; variables have the values
+    that it sets."""
     values = {match["name"]: match["value"].strip("\"'") for match in _ARG.finditer(text)}
 
     def value(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with an environment, by what is installed and by the published evidence. Pure."""
+"""Diagnose an environment from its installed packages and the published results. Pure."""
 
 from __future__ import annotations
 
@@ -42,11 +42,14 @@ def diagnose(
     *,
     verbose: bool = False,
 ) -> tuple[Remark, ...]:
-    """Everything to say, faults first; empty where all is right. `environ`: the variables that are
-    set there, none by default. `profile`: of whom alone every failure is told, declared or not;
-    without, those that are not declared, and what no checkpoint restores. `origin`: where packages
-    come from; `around`: what files say of others; `digests`: of sources, by which failures are
-    inferred that nobody ran into; `verbose`: all of it."""
+    """Return all remarks on an environment, faults first; empty if nothing is wrong.
+
+    `environ`: the environment's variables, none by default. `profile`: report every failure of this
+    profile, declared or not; without one, report undeclared failures, and failures to restore a
+    checkpoint. `origin`: where its packages come from. `around`: facts read from files of other
+    packages. `digests`: digests of source files, from which failures of untested combinations are
+    inferred. `verbose`: also list imports without a feature's name.
+    """
     pins = pins_of(there)
     others = [
         *metadata.remarks(there, matrix, around, pins, profile),
@@ -71,18 +74,19 @@ def diagnose(
 
 
 def _container(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
-    """Which container it is in."""
+    """Name the container that the environment is in."""
     if origin.container:
         short = origin.container.short
-        ask = f"mcore-compat recommend --container {short} prints what goes with it"
+        ask = f"mcore-compat recommend --container {short} prints tested combinations for it"
         text = origin.container.text(there.versions.get("torch"))
         yield Remark(kind=NOTE, text=text, help=ask if short else "")
 
 
 def _unset(there: Installed, known: Compatibility, environ: Mapping[str, str]) -> Iterator[Remark]:
-    """Variables that are not set, and without which this TE was not imported beside this torch of
-    this CUDA, where it was in no such cell without; only a note: a toolkit elsewhere, which the
-    loader finds, sets no variable and may have what TE looks for."""
+    """Note unset variables that every tested cell with this TE, torch and CUDA needed to import TE.
+
+    It is only a note: the loader may find a CUDA toolkit elsewhere, which needs no variable.
+    """
     pins, axes = pins_of(there), (TE, "torch", "python")
     site = next((place for place in there.places if (place / "nvidia").is_dir()), None)
     cuda = (there.cuda or "").partition(".")[0]
@@ -113,8 +117,8 @@ def _alike(pins: Mapping[str, str], other: Mapping[str, str], axes: Sequence[str
 
 
 def pins_of(there: Installed) -> dict[str, str]:
-    """Version by axis, without what follows a `+`; axes that are not installed are left out. TE may
-    be there as its core library alone, which has its version."""
+    """Return version by axis, without the local part (after `+`), for the installed axes. If only
+    TE's core library is installed, its version counts as TE's."""
     pins = {axis: there.versions[axis].partition("+")[0] for axis in AXES if axis in there.versions}
     cores = [there.versions[name] for name in CORES if name in there.versions]
     if cores:
@@ -123,7 +127,7 @@ def pins_of(there: Installed) -> dict[str, str]:
 
 
 def _missing(there: Installed, known: Compatibility, profile: Profile | None) -> Iterator[Remark]:
-    """Axes that are not there, and which release of each goes with those that are."""
+    """Name each axis that is not installed, and the release of it that fits the installed ones."""
     pins = pins_of(there)
     missing = [axis for axis in AXES if axis not in pins]
     if not missing:
@@ -131,7 +135,7 @@ def _missing(there: Installed, known: Compatibility, profile: Profile | None) ->
     have = [axis for axis in AXES if axis in pins and is_version(pins[axis])]
     texts = [f"{axis} {pins[axis]}" for axis in have]
     near = recommend.closest_to({axis: pins[axis] for axis in have}, known.cells, profile)
-    whole = f"mcore-compat recommend {shlex.quote(', '.join(texts))} prints what goes together"
+    whole = f"mcore-compat recommend {shlex.quote(', '.join(texts))} prints tested combinations"
     for axis in missing:
         if near is None:
             yield fault(f"{axis} is not installed", whole)
@@ -146,16 +150,16 @@ def _missing(there: Installed, known: Compatibility, profile: Profile | None) ->
 
 
 def _invalid(there: Installed) -> Iterator[Remark]:
-    """Of what nothing can be compared: the rest of what is said leaves it out."""
+    """Report versions that cannot be parsed; the other remarks leave these packages out."""
     for name in (*AXES[:-1], EXTENSION, *CORES):
         version = there.versions.get(name)
         if version is not None and not is_version(version):
             text = f'{name} has no valid version: "{version}"'
-            yield fault(text, f"install {name} anew")
+            yield fault(text, f"install {name} again")
 
 
 def _unread(there: Installed) -> Iterator[Remark]:
-    """A torch whose files are elsewhere, as an editable one's, may be built for any CUDA."""
+    """Note a torch whose CUDA is unknown, because its files are elsewhere (an editable install)."""
     if there.unread and "torch" in there.versions:
         text = f"the CUDA of torch {there.versions['torch']} is not known: {there.unread}"
         ask = "python -c 'import torch; print(torch.version.cuda)' prints it"
@@ -165,7 +169,7 @@ def _unread(there: Installed) -> Iterator[Remark]:
 def of_results(
     there: Installed, known: Compatibility, profile: Profile | None = None
 ) -> list[Remark]:
-    """What was published of this very combination."""
+    """Return remarks from published results of exactly this combination; empty without a result."""
     pins = pins_of(there)
     if _whole(pins) and (same := _run(pins, known)):
         best = min(same, key=lambda c: (has_further(c.name), c.device_class != "gpu"))
@@ -180,7 +184,8 @@ def _untested(
     origin: PackageOrigin,
     digests: SourceDigests,
 ) -> list[Remark]:
-    """What can be said of a combination that was not run."""
+    """Return remarks on a combination without a result: the nearest tested one, and failures that
+    are inferred or likely."""
     pins = pins_of(there)
     if not _whole(pins) or _run(pins, known):
         return []
@@ -202,7 +207,7 @@ def _series(pins: Mapping[str, str], axes: Sequence[str]) -> list[str]:
 
 
 def _repair(cell: CellRecord, there: Installed, kind: str) -> Iterator[Remark]:
-    """The pin that repairs a cell, where what is installed is not within it."""
+    """Name the pin that repairs a cell, if the installed version is outside of it."""
     have = there.versions.get(cell.repair.package) if cell.repair else None
     if cell.repair is None or have is None:
         return
@@ -214,18 +219,18 @@ def _repair(cell: CellRecord, there: Installed, kind: str) -> Iterator[Remark]:
 
 
 def _whole(pins: Mapping[str, str]) -> bool:
-    """Whether every axis is there, in a version that can be compared."""
+    """Whether every axis is installed, with a valid version."""
     return set(pins) == set(AXES) and all(map(is_version, pins.values()))
 
 
 def _run(pins: Mapping[str, str], known: Compatibility) -> list[CellRecord]:
-    """The cells of these very releases."""
+    """Return the cells of exactly these releases."""
     return [c for c in known.cells if _alike(c.pins, pins, AXES)]
 
 
 def _of_graded(graded: Graded, pins: Mapping[str, str], known: Compatibility) -> Iterator[Remark]:
-    """What a cause means for a combination that was not run: of each check what would be said of
-    the nearest cell in which it fails so, labelled by how sure it is."""
+    """Report a cause for a combination without a result: each check as in the nearest cell in which
+    it fails from this cause, labelled with the grade."""
     cause = graded.cause
     fails = graded.checks
     wrong = sorted(c for c in fails if c.startswith(CORE) or c in fails[c].unexpected)
@@ -245,9 +250,11 @@ def _of_graded(graded: Graded, pins: Mapping[str, str], known: Compatibility) ->
 def _of_cell(
     cell: CellRecord, known: Compatibility, profile: Profile | None = None
 ) -> Iterator[Remark]:
-    """What is known of it, declared or not. What fails and works in no other cell of that
-    megatron-core is left out: nothing that one could install would change it; but what a profile
-    takes is told."""
+    """Report a cell's failures, declared or not.
+
+    A check that works in no other cell of this megatron-core is left out, because no other version
+    would change it; a check of the profile is always reported.
+    """
     if cell.reason:
         text = f"{cell.name} is {cell.outcome}: {cell.reason}"
         yield Remark(kind=KNOWN, text=text, cell=cell)
@@ -264,15 +271,15 @@ def _of_cell(
     if wrong:
         text = f"{spelt}: {_listed(wrong)} fail"
         yield Remark(kind=KNOWN, text=text, help=how, cell=cell)
-    # A condition is nothing wrong with an environment: it is told to who says what he relies on.
+    # A condition is not a fault of the environment: reported only for a profile that relies on it.
     asked = {c.check for c in cell.asked if profile.takes(c)} if profile is not None else set()
     conditions: dict[str, list[str]] = {}
-    repaired = cell.repair.checks if cell.repair else ()  # what is installed tells of these
+    repaired = cell.repair.checks if cell.repair else ()  # `_repair` reports these
     for check, condition in cell.conditions.items():
         if check not in repaired and check in asked:
             conditions.setdefault(condition, []).append(check)
     for condition, held in conditions.items():
-        text = f"{spelt}: {_listed(held)} hold only with {condition}"
+        text = f"{spelt}: {_listed(held)} work only with {condition}"
         yield Remark(kind=NOTE, text=text, help=how, cell=cell)
     others = [check for check in fails if check not in wrong]
     suite = cell.digests.get("suite")
@@ -293,9 +300,11 @@ def _elsewhere(
     known: Compatibility,
     suite: str | None = None,
 ) -> Iterator[tuple[str, str, str]]:
-    """Those of the checks that work in another cell of the same megatron-core, where, and the
-    nearest such cell of the first; nothing where none does. `suite`: by whose results alone; what
-    another suite says of a check may be another question."""
+    """Yield which of the failing checks work in other cells of this megatron-core, as texts: the
+    checks, where they work, and the nearest such cell of the first; nothing if none works.
+
+    `suite`: use only results of this suite's digest, because a check may differ between suites.
+    """
     version = pins["megatron-core"]
     same = [c for c in known.cells if c.pins["megatron-core"] == version]
     same = [c for c in same if c.device_class == device_class]
@@ -311,7 +320,7 @@ def _elsewhere(
 def _not_tested(pins: Mapping[str, str], known: Compatibility, ask: str) -> Remark:
     versions = ", ".join(f"{axis} {pins[axis]}" for axis in AXES)
     near = nearest(pins, known.cells)
-    text = f"the nearest that was: {near.name} ({near.outcome})" if near else "nothing was"
+    text = f"nearest tested: {near.name} ({near.outcome})" if near else "no tested combination"
     said = f"this combination was not tested: {versions}"
-    more = f"; to settle it, in a minute or two: {ask}" if ask else ""
+    more = f"; test it in a minute or two: {ask}" if ask else ""
     return Remark(kind=NOTE, text=said, help=f"{text}{more}", cell=near)

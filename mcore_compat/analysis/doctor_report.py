@@ -1,4 +1,4 @@
-"""What `doctor` says, for people, for tools, and as annotations of a GitHub workflow. Pure."""
+"""The report of `doctor`: text, JSON, or annotations of a GitHub workflow. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TITLE = "mcore-compat doctor"
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorReport:
-    """All `remarks` on `what` (an environment, or files), its `versions` by axis, the `results`
-    that they are from, and of files the tested `cell` that stands for their pins."""
+    """All `remarks` on `what` (an environment, or files), with its `versions` by axis and the
+    `results` that the remarks rest on. `cell`: for files, the tested cell nearest to their pins."""
 
     what: str
     remarks: Sequence[Remark]
@@ -30,11 +30,11 @@ class DoctorReport:
 
     @property
     def wrong(self) -> bool:
-        """Whether anything is more than a note."""
+        """Whether any remark is more than a note."""
         return any(remark.kind != NOTE for remark in self.remarks)
 
     def lines(self, form: str, *, verbose: bool = False) -> Iterator[str]:
-        """The report in one of FORMATS; `verbose`: also what was read, for people."""
+        """Yield the report in one of FORMATS; `verbose`: the text also lists the versions."""
         if form == "json":
             yield json.dumps(self._data(), indent=1, ensure_ascii=False)
         elif form == "github":
@@ -65,7 +65,7 @@ class DoctorReport:
 
 
 def _row(remark: Remark) -> dict[str, Any]:
-    """A remark as a tool has it; what it does not have is left out."""
+    """Return a remark as JSON data, without empty fields."""
     row = {
         "kind": remark.kind,
         "text": _line(remark.text),
@@ -82,12 +82,12 @@ def _place(remark: Remark) -> str:
 
 
 def _line(text: str) -> str:
-    """Text of packages as the terminal may have it."""
+    """Return foreign text as one line that is safe to print."""
     return plain(" ".join(text.split()))
 
 
 def _annotation(remark: Remark) -> str:
-    """A workflow command, which is one line: what GitHub shows at a file, or at the run."""
+    """Return a workflow command (one line), which GitHub shows at a file, or at the run."""
     level = "warning" if remark.kind == NOTE else "error"
     properties = {"title": _TITLE}
     if remark.file:
@@ -99,7 +99,7 @@ def _annotation(remark: Remark) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """Text as workflow commands have it, with these characters by number."""
+    """Percent-encode text for a workflow command: `%`, line breaks and the characters `more`."""
     for character in ("%", "\r", "\n", *more):
         text = text.replace(character, f"%{ord(character):02X}")
     return text

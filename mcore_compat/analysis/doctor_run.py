@@ -1,7 +1,8 @@
-"""`doctor --run`: the suite in an environment of the user's own, and evidence of it.
+"""`doctor --run`: run the suite in the user's environment and write the result to a file.
 
-No cell: there is no lock, what is installed is recorded as it is, and nothing goes into `reports/`.
-Nothing is installed there and no file of it changes; pytest comes from the suite's own folder.
+The environment is not a cell: it has no lock, the result lists the installed versions, and nothing
+goes into `reports/`. Nothing is installed in it and none of its files change; pytest comes from a
+separate folder.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ OLDEST = (3, 10)
 
 
 def suite_in(python: Path, there: Installed, options: Options, context: Context) -> Evidence:
-    """Evidence of an environment: the suite, run with its `python`.
+    """Run the suite with the environment's `python` and return the result.
 
     Raises:
-        UsageError: it lacks what the suite is about.
+        UsageError: the environment lacks an axis, or its Python is too old.
         EvidenceError: the suite cannot run.
-        InfrastructureError: no tools and no network, or the suite ended early.
+        InfrastructureError: pytest cannot be downloaded, or the suite ended early.
     """
     base = _base(python, there, context)
     site = _site(there)
@@ -48,7 +49,7 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
         tools = engine.tools_of(python, context)
     except InfrastructureError as error:
         raise InfrastructureError(
-            f"pytest is fetched once, beside the environment, and that failed: {error}"
+            f"pytest cannot be downloaded (once, into a separate folder): {error}"
         ) from None
     logs = engine.logs_of(NAME, MAIN)
     logs.mkdir(parents=True, exist_ok=True)
@@ -61,27 +62,29 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
         logs=logs,
     )
     try:
-        # Two runs would write the same events.
+        # Two runs would write into the same events file.
         with FileLock(logs.with_suffix(".run"), timeout=0):
             result = engine.ask(MAIN, base, place, options, context)
     except Timeout:
-        raise InfrastructureError("another doctor --run is running") from None
+        raise InfrastructureError("another doctor --run is running; wait for its end") from None
     added = sorted(n for n, v in variables.items() if os.environ.get(n) != v)
     return replace(result, platform={**result.platform, "variables_set": added})
 
 
 def _base(python: Path, there: Installed, context: Context) -> Evidence:
-    """What is known before any check. Versions are of the releases, without what follows a `+`."""
+    """Return a result without checks. Its versions have no local part (after `+`)."""
     if tuple(map(int, there.python.split(".")[:2])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         raise UsageError(f"{python} is Python {there.python}; the suite needs {wanted} or newer")
     pins = pins_of(there)
     missing = [axis for axis in AXES if axis not in pins]
     if missing:
-        raise UsageError(f"nothing to run: {', '.join(missing)} not installed beside {python}")
+        raise UsageError(f"{', '.join(missing)} not installed for {python}: the suite needs it")
     for axis, version in pins.items():
         if not is_version(version):
-            raise UsageError(f"{axis} beside {python} has no valid version: {version!r}")
+            raise UsageError(
+                f"invalid version of {axis} in the environment of {python}: {version!r}"
+            )
     return Evidence(
         cell=NAME,
         device_class=evidence.device_class_of(machine.device_class()),
@@ -97,16 +100,16 @@ def _base(python: Path, there: Installed, context: Context) -> Evidence:
 
 
 def _site(there: Installed) -> Path:
-    """The folder that holds torch: where its CUDA libraries lie, too, if it brings them."""
+    """Return the folder that holds torch, and torch's CUDA libraries if it brings them."""
     of_torch = (place for place in there.places if (place / "torch").is_dir())
     return next(of_torch, there.places[-1])  # an editable torch brings none
 
 
 def write(result: Evidence, output: Path) -> None:
-    """Write evidence to a file of its own, whole or not at all.
+    """Write a result to a file, completely or not at all.
 
     Raises:
-        EvidenceError: it does not follow its schema.
+        EvidenceError: the result does not follow its schema.
         InfrastructureError: the disk is full or not writable.
     """
     text = store.dumps(result)

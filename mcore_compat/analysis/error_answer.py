@@ -1,4 +1,4 @@
-"""What was found of an error, in words: the first line answers. Pure."""
+"""The answer to an error as lines of text; the first line has the main point. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ UNKNOWN = "not known"
 
 
 def lines(found: Found) -> Iterator[str]:
-    """The answer to an error: the known ones, best first, else the nearest, labelled as such."""
+    """Yield the known errors that match, best first; else the most similar, marked as such."""
     if not found.sure:
-        near = "; the nearest known:" if found.matches else ", and nothing known is near to it"
+        near = (
+            "; the most similar known errors:"
+            if found.matches
+            else ", and no known error is similar"
+        )
         yield f"{UNKNOWN}{near}"
     for number, match in enumerate(found.matches):
         if number:
@@ -20,23 +24,23 @@ def lines(found: Found) -> Iterator[str]:
         yield from _one(match)
     if found.sure and found.strange:
         yield ""
-        yield f"{UNKNOWN}, of what else is in it:"
+        yield f"{UNKNOWN}, among the other errors in it:"
         yield from (f"  {error.title[:160]}" for error in found.strange[:SHOWN])
 
 
 def _one(match: Match) -> Iterator[str]:
     answer = match.known.tell()
     if not match.sure:
-        yield f"near: {match.known.title}"
+        yield f"similar: {match.known.title}"
         if match.seen.frames and match.known.frames:
             yield f"  but: raised in {match.known.frames[0]}, yours in {match.seen.frames[0]}"
-        yield f"  there: {answer.first}"
+        yield f"  cause: {answer.first}"
         yield from (f"  {row}" for row in answer.rest)
         return
     grade = "known"
     if match.known.stock and match.known.frames and not match.seen.frames:
-        # Python says that of any code.
+        # Any code can raise this message of Python.
         grade = f"known, if it was raised in {match.known.frames[0]}"
     yield f"{grade}: {answer.first}"
-    yield f"  says: {match.known.title}"
+    yield f"  message: {match.known.title}"
     yield from (f"  {row}" for row in answer.rest)

@@ -1,8 +1,8 @@
-"""An error that somebody has → the known ones that are like it, best first. Pure.
+"""Search the known errors for those like a given error, best first. Pure.
 
-Words count by how few of the known errors have them, names of code twice; with a traceback, where
-it was raised decides more than what it says. All weights are whole numbers: the site's script,
-which repeats this, comes to the same order.
+The fewer known errors have a word, the more it counts; a name from code counts twice. With a
+traceback, the place of the error counts more than its message. All weights are integers, so that
+the site's script, which repeats this search, gets the same order.
 """
 
 from __future__ import annotations
@@ -20,47 +20,48 @@ from mcore_compat.analysis.error_text import SeenError, words
 from mcore_compat.analysis.known_errors import STOCK, KnownError
 
 SHOWN = 5
-"""Known errors that are told, at most."""
+"""The most known errors in an answer."""
 
 NEAREST = 3
-"""That are told where none is the one."""
+"""The most similar errors in an answer without a match."""
 
 BY_TEXT, BY_FRAMES = 0.75, 0.6
-"""From which score on an error is known, by its text alone and by its frames too."""
+"""The least score of a match: by the text alone, and by text and frames."""
 
 LEAST = 0.3
-"""Below this, an error is not even near."""
+"""The least score of a similar error."""
 
 OF_THE_QUESTION, OF_THE_KNOWN = 0.7, 0.3
-"""How much it counts that the known error has the words, and that it has no others."""
+"""Weights of the share of the given error's words that the known error has, and of the share of the
+known error's words that the given error has."""
 
 OTHER_TYPE = 0.9
-"""What is left where the exception is of another type."""
+"""Factor if the type of the exception differs."""
 
 TEXT_BESIDE_FRAMES = 0.4
-"""How much text counts where both have frames."""
+"""Weight of the text if both errors have frames."""
 
 ELSEWHERE = 0.5
-"""What is left of the frames' part where it was not raised in the same one."""
+"""Factor for the frames if the innermost ones differ."""
 
 ALIKE = 0.9
-"""Of the best score: what is less like an error than this is not told beside the best."""
+"""Matches with less than this share of the best score are left out."""
 
 STOCK_TELLS = 5
-"""By how much less a word of Python's own messages tells."""
+"""Divisor of the weight of a word that Python's own messages have."""
 
 OTHER_WORDS = 0.7
-"""What is left of a text like a message of Python's own that has not just its words."""
+"""Factor for a message of Python's own if the words are not exactly the same."""
 
 MOST_NAMES, OTHER_NAMES = 0.8, 0.75
-"""How much of the names in a message a known error must have, and what is left where it has not: a
-missing weight is not the missing state that loses nothing."""
+"""The share of the names in a message that the known error must have, and the factor if it has
+less: a missing weight is another error than a missing extra state."""
 
 OTHER_PLACE = 0.7
-"""What is left at least of a text that was raised elsewhere: near it is."""
+"""The least factor for the text of an error that was raised elsewhere."""
 
 _NAME = re.compile(r"_|[0-9]|[^\n]{14}")
-"""A word that is the name of something in code."""
+"""A word that is a name from code."""
 
 _FRAMES = 60
 """The weight of the innermost frame; the next have a half, a third, and so on."""
@@ -68,7 +69,7 @@ _FRAMES = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A known error, how much it is like one that was seen, and whether it is that."""
+    """A known error, its score for the given error `seen`, and whether it is surely the same."""
 
     known: KnownError
     seen: SeenError
@@ -78,24 +79,24 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The best `matches`: those that are sure, else the nearest; `strange` are the errors of which
-    nothing is known, where something is of others."""
+    """The result of a search. `matches`: the sure ones, else the most similar; `strange`: given
+    errors without a match, if others have one."""
 
     matches: tuple[Match, ...]
     strange: tuple[SeenError, ...]
 
     @property
     def sure(self) -> bool:
-        """Whether anything is known."""
+        """Whether any match is sure."""
         return any(match.sure for match in self.matches)
 
     def cells(self) -> Iterator[CellRecord]:
-        """By whose results the matches are known, the best match's first."""
+        """Yield the cells whose results the matches rest on, the best match's first."""
         return (cell for match in self.matches for cell in match.known.tell().cells)
 
 
 class ErrorSearch:
-    """Looks up among known errors, of which the first of equal ones comes first."""
+    """A search in known errors; of equally good ones, the first wins."""
 
     def __init__(self, known: Iterable[KnownError]) -> None:
         self.known = tuple(known)
@@ -107,19 +108,19 @@ class ErrorSearch:
 
     @cached_property
     def weights(self) -> dict[str, int]:
-        """By word of known errors: how much it tells."""
+        """The weight of each word of the known errors."""
         counts = Counter(word for one in self.known for word in one.words)
         counts.update(word for word in STOCK if word not in counts)
         return {word: _told(word, len(self.known) / n) for word, n in sorted(counts.items())}
 
     @property
     def new_word(self) -> int:
-        """The weight of a word that no known error has, and that is no name."""
+        """The weight of a word, not a name from code, that no known error has."""
         return _told("", len(self.known))
 
     @property
     def new_name(self) -> int:
-        """The weight of a name that no known error has."""
+        """The weight of a name from code that no known error has."""
         return _told("_", len(self.known))
 
     def _weight(self, of: Iterable[str]) -> int:
@@ -129,7 +130,7 @@ class ErrorSearch:
         return self.new_name if _NAME.search(word) else self.new_word
 
     def find(self, errors: Sequence[SeenError]) -> Found:
-        """What is known of these errors."""
+        """Search for these errors."""
         certain: list[Match] = []
         near: list[Match] = []
         strange = []
@@ -145,7 +146,7 @@ class ErrorSearch:
         return Found(matches=self._best(near)[:NEAREST], strange=())
 
     def _best(self, matches: Iterable[Match]) -> tuple[Match, ...]:
-        """Each known error once, as it is most like one that was seen; best first."""
+        """Return the best match of each known error, best first."""
         best: dict[str, Match] = {}
         for match in matches:
             there = best.get(match.known.key)
@@ -155,7 +156,7 @@ class ErrorSearch:
         return tuple(sorted(best.values(), key=lambda m: (-m.score, order[m.known.key])))
 
     def like(self, error: SeenError) -> list[Match]:
-        """The known errors that are like one, best first; those that it is, before all others."""
+        """Return the known errors like a given one: sure matches first, then by score."""
         texts = self._texts(error)
         framed = self._with_frames(error) if error.frames else {}
         matches = []
@@ -175,7 +176,7 @@ class ErrorSearch:
         return matches
 
     def _texts(self, error: SeenError) -> dict[int, float]:
-        """By known error: how like its text is, by the way of reading the message that is best."""
+        """Return the score of the text by known error, for the best reading of the message."""
         found: dict[int, float] = {}
         for message in error.messages:
             asked = words(message)
@@ -197,7 +198,7 @@ class ErrorSearch:
         return found
 
     def _with_frames(self, error: SeenError) -> dict[int, float]:
-        """By known error: how much of where it comes from is in the traceback."""
+        """Return the score of the frames by known error."""
         asked = {*error.frames}
         found: dict[int, float] = {}
         for place, one in enumerate(self.known):
@@ -209,7 +210,7 @@ class ErrorSearch:
         return found
 
     def data(self) -> dict[str, Any]:
-        """All that the site's script needs."""
+        """Return the data for the site's script."""
         return {
             "weights": self.weights,
             "newWord": self.new_word,

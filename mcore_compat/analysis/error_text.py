@@ -1,9 +1,9 @@
-"""Text that people have of an error → the errors in it: a message, a traceback, or a whole log of
-many ranks. Pure, and repeated in `publish/site/static/error_search.js`: all patterns are of ASCII,
-each for one line, so that both read the same.
+"""Extract the errors from a text: a message, a traceback, or a log of many ranks. Pure.
 
-Logs put a rank, a time or a level before each line, colour it, and break it where the terminal
-ends; paths and line numbers are of one machine and one release.
+`publish/site/static/error_search.js` repeats this: all patterns are ASCII and match within one
+line, so that both give the same result. Logs put a rank, a time or a level before each line, colour
+it, and break it at the terminal's width; paths and line numbers differ between machines and
+releases.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 MOST_LINES = 40
-"""Of one message: a state dict's missing keys are more, and no two models have the same."""
+"""The most lines of one message: a list of missing keys can be longer, but differs by model."""
 
 CUT = 600
-"""Characters of a message that are published of a known error: where it is longer, its start is
-held against theirs."""
+"""The most published characters of a known error's message; of a longer message, only the start is
+compared."""
 
 MOST_ERRORS = 100
-"""Of one log, from its start and as many from its end: what failed first, and what ended it."""
+"""The most errors from the start of a log, and from its end: the first failure, and the last."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)")
 
@@ -40,15 +40,15 @@ _PREFIX = re.compile(
     r"|E {3}"
     r"|> "
 )
-"""What stands before a line of a log: torchrun's and mpirun's ranks, Ray's actors, times, glog,
-`srun -l`, `pdsh`, services, pytest's sign, and a quotation's."""
+"""Prefixes of lines in logs: ranks of torchrun and mpirun, Ray's actors, times, glog, `srun -l`,
+`pdsh`, names of services, pytest's `E`, and `>` of quotations."""
 
 _FILE = re.compile(r'[ \t]*File "')
 _FRAME = re.compile(r'[ \t|│]*File "([^"\n]{1,400})", line [0-9]+, in ([A-Za-z0-9_<>.]+)')
 _OTHER_FRAME = re.compile(
     r"[ \t|│]*(?:File )?([A-Za-z0-9_./~\\-]+\.py):[0-9]+(?::|,)? in ([A-Za-z0-9_<>.]+)"
 )
-"""As IPython, Rich and pytest write it."""
+"""A frame in the format of IPython, Rich and pytest."""
 
 _RAISED = re.compile(
     r"((?:[A-Za-z_][A-Za-z0-9_]*\.)*[A-Za-z_][A-Za-z0-9_]*"
@@ -57,7 +57,7 @@ _RAISED = re.compile(
 _ENDED = re.compile(
     r"((?:[A-Za-z_][A-Za-z0-9_]*\.)*[A-Z][A-Za-z0-9_]*|AssertionError)(:|$)[ \t]*([^\n]*)"
 )
-"""What ends a traceback: the exception may be called anything."""
+"""The last line of a traceback; the exception may have any name."""
 
 _WITHIN = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*(?:Error|Exception)): ([^\n]+)", re.ASCII)
 _COMPLAINT = re.compile(r"(?:^|[^A-Za-z_])(?:error|fatal):? ([^\n]+)", re.ASCII | re.IGNORECASE)
@@ -66,10 +66,10 @@ _HINTS = (
     *("rror", "RROR", "atal", "ATAL", "Exception", "Interrupt", "Exit", "Timeout", "Failure"),
     *("Traceback", 'File "', ".py:"),
 )
-"""What a line of a long log has that is looked at, with those right after it."""
+"""In a long log, only lines with one of these are read, and the lines right after them."""
 
 SHORT = 400
-"""Lines of a text of which all are looked at."""
+"""The most lines of a text that is read completely."""
 
 _TRACEBACK = "Traceback (most recent call last)"
 _CHAINED = ("During handling of the above", "The above exception was")
@@ -88,9 +88,9 @@ _COUNTED = re.compile(r"(?:_[0-9]+)+$")
 
 @dataclass(frozen=True, kw_only=True)
 class SeenError:
-    """An error as a person has it: `types` are those of its exception and of those that its
-    message carries, `messages` the ways in which its lines may belong together, `frames` of its
-    traceback as `frame_key` has them, the innermost first; `count`: how often it is there."""
+    """An error in a text. `types`: of its exception, and of exceptions in its message; `messages`:
+    the possible readings of its lines; `frames`: of its traceback, as `frame_key` returns them, the
+    innermost first; `count`: how often the text has it."""
 
     types: tuple[str, ...]
     messages: tuple[str, ...]
@@ -99,14 +99,14 @@ class SeenError:
 
     @property
     def title(self) -> str:
-        """`TypeError: ...`, its message's first line."""
+        """The type and the first line of the message: `TypeError: ...`."""
         return ": ".join(filter(None, [*self.types[:1], self.messages[0]]))
 
 
 @functools.lru_cache(maxsize=1024)
 def words(message: str) -> tuple[str, ...]:
-    """What of a message tells it from others: its words and names once each, in order, without
-    paths, numbers, addresses and the types of exceptions that it carries."""
+    """Return the words and names of a message, once each, in order, without paths, numbers,
+    addresses and types of exceptions."""
     text = message
     while match := _TYPES.match(text):
         text = text[match.end() :]
@@ -118,18 +118,18 @@ def words(message: str) -> tuple[str, ...]:
 
 
 def types_in(message: str) -> list[str]:
-    """The types of exceptions that a message carries."""
+    """Return the types of exceptions in a message."""
     return list(dict.fromkeys(_ALL_TYPES.findall(message)))
 
 
 _ROOT = re.compile(r"site-packages|dist-packages|python3\.\d+")
-"""A folder above packages: where they are installed is no part of a module's name."""
+"""A folder that holds packages; it and its parents are not part of a module's name."""
 
 
 def frame_key(path: str, function: str) -> str:
-    """A frame without what differs between machines and releases: two parts of the module's name
-    and the function's; empty where there is no file. `path` is a file's, or a module's name."""
-    if path.startswith("<"):  # of the import system, which stands in every traceback of imports
+    """Return a frame without parts that differ between machines and releases: the last two parts of
+    the module's name, and the function's name. Empty without a file. `path`: a file or a module."""
+    if path.startswith("<"):  # the import system, which is in every traceback of an import
         return ""
     parts = re.split(r"[/\\]+", path)
     parts = parts if len(parts) > 1 or path.endswith(".py") else path.split(".")
@@ -141,8 +141,8 @@ def frame_key(path: str, function: str) -> str:
 
 
 def errors(text: str) -> list[SeenError]:
-    """The errors in a text, each once, in order; where none is recognized and it is short, all of
-    it is one's message."""
+    """Return the errors in a text, each once, in order. A short text without a recognized error is
+    one error's message."""
     rows = _lines(text)
     every = _once(_raised(rows))
     if not every:
@@ -156,8 +156,8 @@ def errors(text: str) -> list[SeenError]:
 
 
 def frames_of(traceback: str, message: str, without: str) -> tuple[str, ...]:
-    """The frames of that exception of a traceback which says most of `message`, the innermost
-    first; but for those of modules whose name begins with `without`."""
+    """Return the frames of the exception in a traceback that shares most words with `message`, the
+    innermost first, without frames of modules whose name begins with `without`."""
     asked = {*words(message)}
     every = [error for error in errors(traceback) if error.frames]
     best = max(every, key=lambda e: len(asked & {*words(e.messages[-1])}), default=None)
@@ -166,7 +166,7 @@ def frames_of(traceback: str, message: str, without: str) -> tuple[str, ...]:
 
 
 def _lines(text: str) -> list[str]:
-    """Without colours and what a log puts before each line; empty ones in between are kept."""
+    """Return the lines without colours and prefixes, and without empty lines at both ends."""
     rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if len(rows) > SHORT:
         rows = _near_hints(rows)
@@ -179,7 +179,8 @@ def _lines(text: str) -> list[str]:
 
 
 def _near_hints(rows: Sequence[str]) -> list[str]:
-    """What may belong to an error; an empty row stands for all rows between."""
+    """Return the lines that may belong to an error; an empty line replaces the others in
+    between."""
     kept: list[str] = []
     last = -MOST_LINES
     for place, row in enumerate(rows):
@@ -204,7 +205,7 @@ def _bare(row: str) -> str:
 
 
 def _unbroken(rows: Sequence[str]) -> Iterator[str]:
-    """The rows, those that name a frame's file put together again where a terminal broke them."""
+    """Yield the lines; join a frame's line again if a terminal broke it."""
     place = 0
     while place < len(rows):
         row, place = rows[place], place + 1
@@ -223,7 +224,7 @@ def _frame(row: str) -> str | None:
 
 
 def _raised(rows: Sequence[str]) -> Iterator[SeenError]:
-    """Each exception that stands at the start of a line, with the frames before it."""
+    """Yield each exception at the start of a line, with the frames before it."""
     frames: list[str] = []
     before: list[str] = []
     open_: list[str] = []
@@ -236,7 +237,7 @@ def _raised(rows: Sequence[str]) -> Iterator[SeenError]:
             yield _error(kind, open_, before)
             kind, open_ = "", []
         if started:
-            # The exception of another rank, told in the message of the one that waited for it.
+            # The exception of another rank, quoted in the message of the rank that waited for it.
             frames = [*before] if "(RANK" in row else []
         elif frame is not None:
             frames += [frame] if frame else []
@@ -254,17 +255,17 @@ def _error(kind: str, rows: Sequence[str], frames: Sequence[str]) -> SeenError:
 
 
 def _joined(rows: Sequence[str]) -> tuple[str, ...]:
-    """A message's first line, its start, all of its lines, and these as if a terminal had broken
-    words."""
+    """Return the readings of a message: its first line, its start, all lines joined with spaces,
+    and all lines joined without (a terminal may break words)."""
     some = [row.strip(" \t") for row in rows[:MOST_LINES]]
     whole = " ".join(some)
     start = whole[:CUT].rpartition(" ")[0] if len(whole) >= CUT else whole
-    first = " ".join(some[: 1 + some[0].endswith(":")])  # which only announces the next
+    first = " ".join(some[: 1 + some[0].endswith(":")])  # with ":" it only introduces the next
     return tuple(dict.fromkeys((first, start, whole, "".join(some))))
 
 
 def _mentioned(rows: Sequence[str]) -> Iterator[SeenError]:
-    """Exceptions within a line, else what calls itself an error."""
+    """Yield exceptions within a line; without any, lines with the word "error" or "fatal"."""
     within = [match for row in rows for match in _WITHIN.finditer(row)]
     for match in within:
         types = dict.fromkeys([match[1], *types_in(match[2])])

@@ -1,7 +1,7 @@
-"""Stage evidence → rules: over which versions does a failure happen, as far as was tested. Pure.
+"""Stage results → rules: with which versions a failure happens, as far as was tested. Pure.
 
-For each fingerprint: the cells in which it was seen, those in which a check works that always
-fails so where it fails, and what the other cells say. `rules` makes boxes of them.
+For each fingerprint it sorts the cells by their state: the failure happens, the checks that always
+fail with it work, or something else. `rules` finds the smallest version boxes for these sets.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.results.evidence import Evidence
 
 MOST_PARTS = 3
-"""Checks of one failure that fall apart into more groups than these are not told apart."""
+"""If the checks of one failure form more groups than these, the groups get no rules."""
 
 SHOWN = 3
-"""Checks that are named of a part; the others are counted."""
+"""The number of checks that a line names; it counts the others."""
 
 OTHERWISE = FailureState.OTHERWISE
 
@@ -49,22 +49,24 @@ _AFTER_WORKS = (
     FailureState.NEEDS_GPU,
     FailureState.UNSUPPORTED,
 )
-"""What a cell's checks say of a failure where they neither fail so nor work, in this order."""
+"""The states of a cell whose checks neither fail with the failure nor work, most telling first."""
 
 _STATES = {state.value: state for state in FailureState}
-"""What the outcome of a cell without checks, or of a check that did not end so, says of a failure;
-one that has no word of its own: that it fails otherwise."""
+"""The state by the outcome of a check, or of a cell without checks; any other outcome means that it
+fails otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """A failure over all cells. `seen` are those that fail so and those in which the same checks
-    work. `rules` about the same checks are equally small and cannot be told apart by what was
-    tested; `wider` ones are not ruled out, but hold more cells that fail otherwise. `next_cell` is
-    the untested cell that would tell most, None where none would.
+    """A failure over all cells.
 
-    `suspects`: packages off the axes that the failure points at. `alike`: those that it does not
-    point at, and whose versions alone tell what fails from what works just as well."""
+    `seen`: the cells in which it happens, and those in which the same checks work. `rules`: equally
+    small rules; the tested cells do not show which of those about the same checks holds. `wider`:
+    rules that are not ruled out, but hold more cells that fail otherwise. `next_cell`: the untested
+    cell that would narrow this down most; None if there is none. `suspects`: packages, other than
+    axes, that the failure points at. `alike`: packages that it does not point at, although their
+    versions alone separate the cells that fail from those that work.
+    """
 
     fingerprint: str
     checks: tuple[str, ...]
@@ -77,37 +79,36 @@ class Explained:
 
     @property
     def undecided(self) -> bool:
-        """Whether the failure points at a package off the axes, and what was tested does not tell
-        whether that decides or an axis: nobody is to be told that it is his."""
+        """Whether the failure points at a package, not an axis, and the tested cells do not show
+        whether that package or an axis decides. Then no maintainer is named for it."""
         of_pin = [bool(set(rule.axes) & set(self.suspects)) for rule in self.rules]
         return bool(self.suspects) and not (of_pin and all(of_pin))
 
     def doubt(self) -> str:
-        """What is not known where it is `undecided`."""
+        """Return the line about a failure that is `undecided`."""
         names = ", ".join(self.suspects)
-        return (
-            f"it points at {names}: what was tested does not tell whether that or an axis decides"
-        )
+        return f"it points at {names}: the tested cells do not show whether that or an axis decides"
 
     @property
     def broken(self) -> int:
-        """In how many cells it was seen."""
+        """The number of cells in which it happens."""
         return sum(cell.broken for cell in self.seen)
 
     def rivals(self) -> tuple[tuple[Rule, ...], ...]:
-        """The rules that cannot be told apart, together."""
+        """The rules, grouped by the checks that they are about."""
         return rivals(self.rules)
 
     def attributed(self) -> tuple[str, ...]:
-        """The package, or the pair, whose version decides whether it fails so or works; several
-        where that is not known. Axes that only keep out what fails otherwise decide nothing."""
+        """Return the package, or the combination of packages, whose version decides whether the
+        failure happens; several if the tested cells do not show which. An axis that only excludes
+        cells that fail otherwise decides nothing."""
         every = dict.fromkeys(rule.axes for rule in (*self.rules, *self.wider))
         fewest = [axes for axes in every if not any(set(other) < set(axes) for other in every)]
         return tuple(" with ".join(axes) for axes in fewest)
 
 
 def groups(evidence: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
-    """By fingerprint: the checks that failed with it anywhere. Sorted."""
+    """Return, by fingerprint, the checks that failed with it in any cell. Sorted."""
     checks: dict[str, set[str]] = {}
     for e in evidence:
         for check in e.checks:
@@ -117,7 +118,7 @@ def groups(evidence: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
 
 
 class _CellSets:
-    """All evidence by check: a matrix of thousands of cells is asked once for each failure."""
+    """All results as sets of cells, for speed: each failure needs thousands of cells."""
 
     def __init__(self, evidence: Iterable[Evidence]) -> None:
         order = sorted(evidence, key=lambda e: e.cell)
@@ -140,13 +141,14 @@ class _CellSets:
                 state = _STATES.get(c.outcome.value, OTHERWISE)
                 cells.setdefault((state, c.check), []).append(place)
         self._cells = {key: bits(there, len(order)) for key, there in cells.items()}
-        """By what they say: a cell's state, a check's, or the fingerprint of its failure."""
+        """Cells by `(cell's state,)`, `(check's state, check)` or `(fingerprint, check)`."""
 
     def explained(
         self, fingerprint: str, checks: Sequence[str], untested: UntestedCells | None = None
     ) -> Explained:
-        """One failure, with the rules of all of its checks; where those would hold cells in which
-        they work, and the checks do not fail together, with the rules of each part."""
+        """Return one failure with the rules for all of its checks. If these rules hold cells in
+        which the checks work, and the checks do not fail together, return rules for each group of
+        checks that do."""
         failed = {check: self._cells.get((fingerprint, check), 0) for check in checks}
         states = self._states(failed, _union(failed.values()))
         named = self._named(fingerprint)
@@ -170,17 +172,17 @@ class _CellSets:
         )
 
     def _named(self, fingerprint: str) -> tuple[str, ...]:
-        """The packages off the axes that a failure points at, wherever it was seen."""
+        """Return the packages, without the axes, that a failure points at in any cell."""
         rows = (names for (key, _), names in self._failures.items() if key == fingerprint)
         return tuple(dict.fromkeys(name for names in rows for name in names))
 
     def _any(self, state: FailureState, checks: Iterable[str]) -> int:
-        """Where at least one of the checks says so."""
+        """Return the cells in which at least one of the checks has a state."""
         return _union(self._cells.get((state, check), 0) for check in checks)
 
     def _always(self, failed: Mapping[str, int], broken: int) -> list[str]:
-        """The checks that fail so in each of the broken cells in which they could be asked. Where
-        one of these works the failure does not happen, whatever the other checks say."""
+        """Return the checks that fail with it in each of the broken cells in which they could run.
+        If one of these works in a cell, the failure does not happen there."""
         return [
             check
             for check, cells in failed.items()
@@ -190,12 +192,12 @@ class _CellSets:
         ]
 
     def _states(self, failed: Mapping[str, int], broken: int) -> dict[FailureState, int]:
-        """What each cell says of the failure in the cells `broken`: of what its checks say, that
-        which tells most. One that fails so and is not among `broken` says nothing."""
+        """Return the cells by their state, the most telling one of their checks' states. A cell in
+        which the failure happens and that is not in `broken` has no state."""
         always = self._always(failed, broken)
         asked: Collection[str] = always or failed
         works = self._any(WORKS, asked)
-        if not always:  # none stands for the others: all that could be asked must work
+        if not always:  # no check stands for the others: all that could run must work
             not_all = (WORKS_WITH, OTHERWISE, FailureState.BLOCKED)
             works &= ~_union(self._any(state, asked) for state in not_all)
         rest = {state: self._any(state, asked) for state in _AFTER_WORKS}
@@ -208,8 +210,8 @@ class _CellSets:
         return states
 
     def _parts(self, failed: Mapping[str, int]) -> tuple[Rule, ...]:
-        """Rules for the cells in which the same checks fail so, those with most cells first. Empty
-        where that makes no rules without contradictions."""
+        """Return rules for each group of cells in which the same checks fail, largest group first;
+        empty if any of these rules is contradicted."""
         always = self._always(failed, _union(failed.values()))
         parts: dict[tuple[str, ...], int] = {}
         for place in places(_union(failed.values())):
@@ -230,7 +232,7 @@ class _CellSets:
 
 
 def _others(e: Evidence) -> dict[str, str]:
-    """The packages off the axes that a cell had, in versions that can be compared."""
+    """Return version by package, without the axes and without invalid versions."""
     return {
         name: version
         for name, version in e.installed.items()
@@ -241,8 +243,8 @@ def _others(e: Evidence) -> dict[str, str]:
 def _telling(
     rules: Sequence[Rule], named: Sequence[str], seen: Sequence[CellSighting]
 ) -> str | None:
-    """The cell that tells whether a package off the axes decides: one that fails, with the release
-    of it that is nearest among those with which the checks work. None where it was run."""
+    """Return the untested cell that would show whether a suspected package decides: a cell that
+    fails, with the nearest release of the package among those with which the checks work."""
     of_pin = [bool(set(rule.axes) & set(named)) for rule in rules]
     if of_pin and all(of_pin):
         return None
@@ -274,7 +276,7 @@ def _union(sets: Iterable[int]) -> int:
 def of_failure(
     evidence: Iterable[Evidence], fingerprint: str, untested: UntestedCells | None = None
 ) -> Explained:
-    """One failure over all cells, as `explain` has it; KeyError where nothing failed so."""
+    """Return one failure over all cells, as `explain` does; KeyError if it happens nowhere."""
     every = tuple(evidence)
     return _CellSets(every).explained(fingerprint, groups(every)[fingerprint], untested)
 
@@ -282,15 +284,15 @@ def of_failure(
 def explain(
     evidence: Sequence[Evidence], untested: UntestedCells | None = None
 ) -> tuple[Explained, ...]:
-    """Every failure over all cells of one device class, the one seen in most cells first. With
-    `untested`, each with the cell of these that would tell most of it."""
+    """Return every failure over all cells of one device class, the most frequent first; with
+    `untested`, each with the cell of these that would narrow it down most."""
     sets = _CellSets(evidence)
     failures = [sets.explained(key, checks, untested) for key, checks in groups(evidence).items()]
     return tuple(sorted(failures, key=lambda e: (-e.broken, e.fingerprint)))
 
 
 def lines(failure: Explained) -> list[str]:
-    """What is known of a failure's versions, in words."""
+    """Return the lines of text about a failure's versions."""
     if not failure.rules:
         count = f"fails in {failure.broken} cells"
         return [f"{count}, and no cell shows it working: no rule can be stated"]
@@ -298,16 +300,16 @@ def lines(failure: Explained) -> list[str]:
     for fit in failure.rivals():
         rows += [f"{_where(fit[0])}{_line(rule)}" for rule in fit]
         if len(fit) > 1:
-            rows.append("these cannot be told apart by what was tested")
+            rows.append("the tested cells do not show which of these holds")
     if failure.undecided:
         rows.append(failure.doubt())
     if failure.alike:
-        rows.append(f"what these alone tell apart as well, and nothing points at: {_pins(failure)}")
+        rows.append(f"separate the cells as well, although not pointed at: {_pins(failure)}")
     if failure.wider:
         texts = (f"{rule.text()} ({rule.others_text()})" for rule in failure.wider)
-        rows.append(f"not ruled out, as what fails otherwise may hide it: {'; or '.join(texts)}")
+        rows.append(f"not ruled out, because other failures may hide it: {'; or '.join(texts)}")
     if failure.next_cell:
-        rows.append(f"what would tell most: nox -s {failure.next_cell}")
+        rows.append(f"to narrow this down: nox -s {failure.next_cell}")
     return rows
 
 
@@ -317,17 +319,17 @@ def _pins(failure: Explained) -> str:
 
 
 def _where(rule: Rule) -> str:
-    """Of which checks a rule is, where not of all."""
+    """Return the words before a rule that is about some of the checks only."""
     if not rule.checks:
         return ""
     more = f" and {len(rule.checks) - SHOWN} more" if len(rule.checks) > SHOWN else ""
-    return f"where {', '.join(rule.checks[:SHOWN])}{more} fail so: "
+    return f"if {', '.join(rule.checks[:SHOWN])}{more} fail with it: "
 
 
 def _line(rule: Rule) -> str:
     others, against = rule.others_text(), ", ".join(rule.contradicted)
     parts = [f"{len(rule.support)} cells fail, {rule.works} work"]
-    parts += [f"of other cells within it {others}"] if others else []
+    parts += [f"other cells within it: {others}"] if others else []
     parts += [f"contradicted by {against}"] if against else []
     parts += [f"{bound.axis}: {bound.edges()}" for bound in rule.bounds]
     return f"{rule.text()} ({'; '.join(parts)})"

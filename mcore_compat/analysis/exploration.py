@@ -1,9 +1,9 @@
-"""Stage evidence → next cells: which untested combinations off the default stacks would tell most.
+"""Stage results → next cells: the untested combinations on non-default stacks that are most likely
+to change an answer. Pure.
 
-The axes of Transformer Engine and torch cannot be run as a full product. A candidate is unlike a
-cell that came to its checks in one of them alone, or in the patch of a series, so that it is one
-version that makes the difference; what it would tell is counted, with the reason in words, and set
-against the minutes that it costs. Pure: data in, data out.
+Transformer Engine and torch have too many combinations to run all. A candidate differs from a cell
+that ran its checks in one of the two alone, or in the patch of a series, so that one version makes
+the difference. The value of its possible answers is weighed against its minutes.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from mcore_compat.core.outcomes import HOLDS, CellOutcome
 from mcore_compat.results.evidence import Evidence
 
 VARIED = ("transformer-engine", "torch")
-"""The axes of which more versions are sought; all pairs of the other two are run anyway."""
+"""The axes to explore; all pairs of megatron-core and ModelOpt are run anyway."""
 
 PACKAGES = AXES[:4]
 """The axes that are packages with releases."""
 
 WANTED = 3
-"""Versions of each varied axis that each megatron-core series should have been tested with."""
+"""The number of versions of each varied axis to test with each megatron-core series."""
 
 BOUNDARY, END, DIVIDES, UNSEEN, FEW, GUARD, PAIR = 6.0, 5.0, 6.0, 4.0, 3.0, 1.0, 0.02
-"""What a candidate is worth: for each boundary that it halves, each end of a rule beyond which
-nothing was tested, each group of failures whose rules it tells apart, a release that no cell has,
-an axis with fewer than `WANTED` versions, each guard whose other side was not tested, each pair of
-versions that no cell has. Chosen so that the reasons come in this order."""
+"""The value of a candidate for each boundary that it halves, each end of a rule beyond which
+nothing was tested, each failure for which it decides between rules, each release that no cell has,
+each axis with fewer than `WANTED` versions, each guard whose other side was not tested, and each
+pair of versions that no cell has. Chosen so that the reasons come in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellChoice:
-    """A cell worth running: why, in words, the one that counts most first; and for how long."""
+    """A cell worth running, with the reasons in words, the weightiest first, and its minutes."""
 
     cell: Cell
     reasons: tuple[str, ...]
@@ -54,7 +54,7 @@ Guards = Mapping[str, tuple[str, ...]]
 
 @dataclass(kw_only=True)
 class TestedCells:
-    """What counts as tested: cells with evidence from checks, then those that were chosen."""
+    """What counts as tested: cells that ran checks, and cells chosen to run."""
 
     names: set[str] = field(default_factory=set)
     near: set[tuple[str, ...]] = field(default_factory=set)
@@ -70,8 +70,8 @@ class TestedCells:
     def sides(
         self, series: str, guards: Guards
     ) -> Sequence[tuple[str, str, str, set[bool | None]]]:
-        """The guards on the varied axes in a megatron-core series' packages: the text, its axis and
-        specifier, and the sides of it that the series was tested on."""
+        """Return the guards on the varied axes in a megatron-core series' packages: the text, its
+        axis and specifier, and the sides of the guard that the series was tested on."""
         if series not in self._sides:
             rows = [(text, axis) for text in guards.get(series, ()) for axis in VARIED]
             self._sides[series] = [
@@ -98,24 +98,25 @@ class TestedCells:
 
 
 def state_of(evidence: Iterable[Evidence]) -> TestedCells:
-    """What the evidence has tested; a cell that did not come to its checks tests nothing."""
+    """Return what the results have tested; a cell that ran no checks tests nothing."""
     tested = TestedCells()
     for e in evidence:
         if e.checks:
             tested.add(e.cell, e.pins)
-        elif e.outcome is not CellOutcome.UNBUILDABLE:  # what is built then may be there by now
+        elif e.outcome is not CellOutcome.UNBUILDABLE:  # a later build may succeed
             tested.names.add(e.cell)
     return tested
 
 
 def _rest(axis: str, pins: Mapping[str, str]) -> tuple[str, ...]:
-    """What two cells share that differ in `axis` alone."""
+    """Return a key that is equal for two cells that differ in `axis` alone."""
     return (axis, *(pins[other] for other in AXES if other != axis))
 
 
 def bases(evidence: Iterable[Evidence], explained: Sequence[Explained]) -> set[tuple[str, str]]:
-    """The pairs of megatron-core and ModelOpt from which to go on: of each series of either the one
-    in which most checks work, and of each failure whose rule names TE or torch the newest."""
+    """Return the pairs of megatron-core and ModelOpt to explore: for each series of either, the
+    pair in which most checks work; for each failure whose rule names TE or torch, the newest
+    pair."""
     by_name = {e.cell: e for e in evidence if e.checks}
     best: dict[tuple[str, str], tuple[int, list[Version], Evidence]] = {}
     for e in by_name.values():
@@ -134,20 +135,20 @@ def bases(evidence: Iterable[Evidence], explained: Sequence[Explained]) -> set[t
 
 
 def pairs(pins: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
-    """`(axis, version, other axis, its version)` of a cell."""
+    """Yield `(axis, version, other axis, its version)` of a cell."""
     for axis, other in itertools.combinations(AXES, 2):
         yield axis, pins[axis], other, pins[other]
 
 
 def coverage(state: TestedCells, possible: Iterable[Cell]) -> tuple[int, int]:
-    """How many pairs of versions were tested together, of those that can be installed."""
+    """Return the number of pairs of versions that were tested together, and of all installable."""
     every = {pair for cell in possible for pair in pairs(cell.pins)}
     return len(every & state.pairs), len(every)
 
 
 def candidates(possible: Iterable[Cell], state: TestedCells) -> Iterator[Cell]:
-    """The untested cells that differ from a tested one in TE or torch alone; or, where the name
-    spells a patch, in any one package."""
+    """Yield the untested cells that differ from a tested one in TE or torch alone; if the cell's
+    name has a patch release, in any one package."""
     for cell in possible:
         moving = PACKAGES if spells_patch(cell) else VARIED
         if cell.name not in state.names and any(
@@ -157,7 +158,7 @@ def candidates(possible: Iterable[Cell], state: TestedCells) -> Iterator[Cell]:
 
 
 def spells_patch(cell: Cell) -> bool:
-    """Whether a cell's name has a release that does not stand for its series: `compat-0.15.0-…`."""
+    """Whether a cell's name has a release that is not its series' newest: `compat-0.15.0-…`."""
     return _spells_patch(cell.name)
 
 
@@ -170,8 +171,8 @@ def _spells_patch(name: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """What a cell would tell. `question`: one answer to it is waited for before it is asked of
-    another cell; None: each further cell answers another one."""
+    """A reason to run a cell. `question`: what the cell would answer; no two chosen cells are for
+    the same question. None: each cell answers a different one."""
 
     value: float
     text: str
@@ -179,11 +180,11 @@ class Reason:
 
 
 Lines = Mapping[str, Sequence[str]]
-"""By axis: the versions that can be installed in some cell, oldest first."""
+"""By axis: the versions that some cell can install, oldest first."""
 
 
 def lines_of(possible: Iterable[Cell]) -> Lines:
-    """The lines of the varied axes."""
+    """Return the versions of the varied axes."""
     versions: dict[str, set[str]] = {axis: set() for axis in VARIED}
     for cell in possible:
         for axis in VARIED:
@@ -192,8 +193,8 @@ def lines_of(possible: Iterable[Cell]) -> Lines:
 
 
 def of_failures(cell: Cell, explained: Sequence[Explained], lines: Lines) -> tuple[Reason, ...]:
-    """What running a cell would tell of the failures that are known. Of another patch, only on
-    which side of a boundary it is: rules are stated of the patch that was tested."""
+    """Return the reasons to run a cell that concern known failures. For another patch release, only
+    boundaries count, because rules are about the tested patch releases."""
     if spells_patch(cell):
         return tuple(_boundaries(cell, explained, lines))
     reasons = [*_boundaries(cell, explained, lines), *_ends(cell, explained, lines)]
@@ -201,8 +202,8 @@ def of_failures(cell: Cell, explained: Sequence[Explained], lines: Lines) -> tup
 
 
 def of_releases(cell: Cell, state: TestedCells, guards: Guards) -> tuple[Reason, ...]:
-    """What running a cell would tell of releases that were tested little. Of a release that does
-    not stand for its series nothing, once any cell has it."""
+    """Return the reasons to run a cell that concern little-tested releases. A patch release that is
+    not its series' newest needs only one cell."""
     unseen = tuple(_unseen(cell, state))
     if spells_patch(cell) and not unseen:
         return ()
@@ -214,8 +215,8 @@ def of_releases(cell: Cell, state: TestedCells, guards: Guards) -> tuple[Reason,
 
 
 def _boundaries(cell: Cell, explained: Sequence[Explained], lines: Lines) -> Iterator[Reason]:
-    """The boundaries of rules between which the cell lies, to the middle first: to what works, and
-    to what fails otherwise, nearer to which it may work or fail so."""
+    """Yield the gaps between a version that fails and its tested neighbour that does not, if the
+    cell is in one; the middle is worth most, and a neighbour that works more than another one."""
     for failure, bound in _bounds(cell, explained):
         version = cell.pins[bound.axis]
         for ends, other in _gaps(bound):
@@ -226,20 +227,20 @@ def _boundaries(cell: Cell, explained: Sequence[Explained], lines: Lines) -> Ite
                 yield Reason(
                     value=worth * (1 + _middle(version, between)) / 2 / len(failure.rules),
                     text=f"{failure.checks[0]} {other} at {bound.axis} {ends[1]} and fails at "
-                    f"{ends[0]}: {version} lies between",
+                    f"{ends[0]}: {version} is between",
                     question=(failure.fingerprint, bound.axis, *ends),
                 )
 
 
 def _gaps(bound: Bound) -> Iterator[tuple[tuple[str, str], FailureState]]:
-    """`(version that fails, version beside it)` on each side, and what the checks do there."""
+    """Yield `(version that fails, its neighbour)` on each side, and the neighbour's state."""
     for end, beside in ((bound.low, bound.next_below), (bound.high, bound.next_above)):
         if beside and beside.state not in NO_CHECKS:
             yield (end, beside.version), beside.state
 
 
 def _middle(version: str, between: Sequence[str]) -> float:
-    """1 in the middle of a row of versions, near 0 at its ends and where it is not in it."""
+    """Return 1 for the middle of a row of versions, near 0 at its ends, and 0 outside of it."""
     if version not in between:
         return 0.0
     place = between.index(version)
@@ -247,8 +248,8 @@ def _middle(version: str, between: Sequence[str]) -> float:
 
 
 def _ends(cell: Cell, explained: Sequence[Explained], lines: Lines) -> Iterator[Reason]:
-    """The ends of rules beyond which nothing was tested, all else being within: the farther out,
-    the more; what works there makes a boundary, which is then halved."""
+    """Yield the ends of rules beyond which nothing was tested, if the cell is beyond one and within
+    the rule otherwise. A cell farther out is worth more: it leaves a larger gap to halve next."""
     for failure, bound in _bounds(cell, explained):
         line, version = lines[bound.axis], cell.pins[bound.axis]
         if version not in line:
@@ -268,7 +269,7 @@ def _ends(cell: Cell, explained: Sequence[Explained], lines: Lines) -> Iterator[
 
 
 def _bounds(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[Explained, Bound]]:
-    """The bounds of TE and torch in rules within which the cell lies in all else."""
+    """Yield the bounds on TE and torch of rules that hold the cell on all other axes."""
     for failure in explained:
         for rule in failure.rules:
             for bound in rule.bounds:
@@ -277,21 +278,20 @@ def _bounds(cell: Cell, explained: Sequence[Explained]) -> Iterator[tuple[Explai
 
 
 def _within(rule: Rule, axis: str, cell: Cell) -> bool:
-    """Whether a cell lies within a rule, but for one axis. Of pins off the axes a cell says
-    nothing."""
+    """Whether a cell is within a rule on all axes but one; False if the rule has other packages."""
     others = [other for other in rule.axes if other != axis]
     return set(others) <= set(AXES) and all(rule.admits(o, cell.pins[o]) for o in others)
 
 
 def _unseen(cell: Cell, state: TestedCells) -> Iterator[Reason]:
-    """The cell's releases that no cell has."""
+    """Yield the cell's releases that no cell has."""
     for axis in PACKAGES:
         if (axis, cell.pins[axis]) not in state.seen:
             yield Reason(value=UNSEEN, text=f"no cell has {axis} {cell.pins[axis]}")
 
 
 def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[Reason]:
-    """The failures whose rules, of TE or torch, say different things of the cell."""
+    """Yield the failures with rules on TE or torch of which some hold the cell and some do not."""
     for failure in explained:
         for rivals in failure.rivals():
             fit = [rule for rule in rivals if set(rule.axes) <= set(AXES)]
@@ -302,13 +302,13 @@ def _divided(cell: Cell, explained: Sequence[Explained]) -> Iterator[Reason]:
                 decides = " or ".join(dict.fromkeys(" with ".join(rule.axes) for rule in fit))
                 yield Reason(
                     value=DIVIDES,
-                    text=f"tells whether {decides} decides over {failure.checks[0]}",
+                    text=f"shows whether {decides} decides {failure.checks[0]}",
                     question=(failure.fingerprint, decides),
                 )
 
 
 def _few(cell: Cell, state: TestedCells) -> Iterator[Reason]:
-    """The axes of which the cell's series was tested with few versions."""
+    """Yield the axes of which the cell's series was tested with few versions."""
     series = series_of(cell.mcore)
     for axis in VARIED:
         tested = state.versions.get((axis, series), set())
@@ -321,7 +321,7 @@ def _few(cell: Cell, state: TestedCells) -> Iterator[Reason]:
 
 
 def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[Reason]:
-    """The version guards in the cell's packages of which only the other side was tested."""
+    """Yield the version guards in the cell's packages of which only the other side was tested."""
     series = series_of(cell.mcore)
     pins = cell.pins
     crossed = [
@@ -333,12 +333,12 @@ def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[Reason]
         shown = ", ".join(crossed[:3]) + (", …" if len(crossed) > 3 else "")
         yield Reason(
             value=GUARD * min(len(crossed), 5),
-            text=f"megatron-core {series} was tested on one side only of its own guards {shown}",
+            text=f"megatron-core {series} was tested on only one side of its guards {shown}",
         )
 
 
 def guards_of(evidence: Iterable[Evidence]) -> Guards:
-    """By megatron-core series: the guards that its cells recorded. Sorted."""
+    """Return the guards that cells recorded, by megatron-core series. Sorted."""
     texts: dict[str, set[str]] = {}
     for e in evidence:
         of_series = texts.setdefault(series_of(e.pins["megatron-core"]), set())
@@ -360,10 +360,11 @@ def choose(
     refused: Collection[str] = (),
     most: int | None = None,
 ) -> tuple[CellChoice, ...]:
-    """The cells that tell most for their cost, as many as fit into `minutes`; at `most` so many.
+    """Choose the cells with the most value for their cost, as many as fit into `minutes`, and at
+    most `most`.
 
-    `cost`: by cell name the keys of the wheels that must be built and the minutes for each;
-    `refused`: keys that are known not to build. Each choice counts as tested for the next.
+    `cost`: by cell name, the keys of the wheels to build and the minutes for each; `refused`: keys
+    of wheels that are known not to build. Each chosen cell counts as tested for the next choice.
     """
     chosen: list[CellChoice] = []
     spent = 0.0
@@ -382,7 +383,7 @@ def choose(
             every = (*known(cell), *of_releases(cell, state, guards))
             reasons = tuple(reason for reason in every if reason.question not in asked)
             value = sum(reason.value for reason in reasons)
-            # A wheel that is built once serves every later cell of its stack: half its price.
+            # Later cells of the same stack use the wheel, too, so half of its price counts.
             rank = -value / (cell_minutes + (price - cell_minutes) / 2)
             if value:
                 order = sorted(reasons, key=lambda reason: (-reason.value, reason.text))

@@ -1,17 +1,19 @@
-"""How sure it is that a known failure happens with releases that were not run together. Pure.
+"""Grades: how sure it is that a known failure happens with releases that were not run together.
+Pure.
 
 - *tested*: a run showed it.
-- *inferred*: every source file of its traceback, and of the names that it is about, is the same,
-  byte for byte, as in a cell in which it was seen; and in no cell with these files the check works.
-- *likely*: the releases lie among those in which it was seen, or beyond them where nothing that was
-  tested says that it ends.
+- *inferred*: every source file in its traceback, and of the names in its message, is the same, byte
+  for byte, as in a cell in which it happens; and the check works in no cell with these files.
+- *likely*: the releases are among those with which it happens, or beyond them without a tested
+  release that works.
 
-Whatever is between one that fails and one that works, with other files, is not known.
+Nothing is claimed of other files between a release that fails and one that works.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -19,26 +21,20 @@ from functools import cached_property
 
 from mcore_compat.analysis import concerned_files
 from mcore_compat.analysis.cell_record import CellRecord
-from mcore_compat.analysis.nearest_cell import distance
+from mcore_compat.analysis.cell_sets import CellSets, Mask
 from mcore_compat.analysis.published import Compatibility, PublishedCause, PublishedRule
 from mcore_compat.core import source_digests
 from mcore_compat.core.cells import AXES, parsed
-from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.core.source_digests import SHORT, SourceDigests
 
 Pins = Mapping[str, str]
-"""Version by axis, and of other packages as far as they are known."""
-
-Cells = Sequence[CellRecord]
+"""Version by axis, and by other packages as far as known."""
 
 PACKAGES = AXES[:4]
 
-MOST_KEPT = 500
-"""Releases for which the order of all cells is kept."""
-
 
 class Grade(StrEnum):
-    """What is known of a failure with some releases; what tells most comes first."""
+    """How sure it is that a failure happens with some releases, the surest first."""
 
     TESTED = "tested"
     INFERRED = "inferred"
@@ -47,8 +43,8 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
-    """A cause with releases in which it happens, more or less surely. `checks`: those that fail,
-    each with the nearest cell in which that was seen; `why`: what the grade is from."""
+    """A cause that happens with some releases, and how sure that is. `checks`: the checks that
+    fail, each with the nearest cell in which it does; `why`: the reason for the grade."""
 
     cause: PublishedCause
     grade: Grade
@@ -57,7 +53,7 @@ class Graded:
 
 
 class Grades:
-    """Of all that is published; `digests` are those of the sources."""
+    """Grades of all published causes; `digests`: of the packages' source files."""
 
     def __init__(
         self,
@@ -65,77 +61,59 @@ class Grades:
         digests: SourceDigests,
         other_builds: Collection[str] = (),
     ) -> None:
-        """`other_builds`: packages that are there as somebody's own build of a release, whose
-        files may be others."""
+        """`other_builds`: packages that are installed as somebody's own build of a release, whose
+        files may differ."""
         self.known = known
-        self._near: dict[tuple[tuple[str, str], ...], Cells] = {}
+        sets = {
+            name: CellSets([c for c in known.cells if c.checks and c.device_class == name])
+            for name in {cause.device_class for cause in known.causes}
+        }
         self._causes = {
-            (cause.fingerprint, cause.device_class): _GradedCause(cause, digests, other_builds)
+            (cause.fingerprint, cause.device_class): _GradedCause(
+                cause, sets[cause.device_class], digests, other_builds
+            )
             for cause in known.causes
         }
 
     def of(self, pins: Pins) -> tuple[Graded, ...]:
-        """Every known failure that happens with some releases, as far as that can be said."""
-        cells = self._by_distance(pins)
-        return tuple(
-            graded for cause in self._causes.values() for graded in cause.graded(pins, cells)
-        )
+        """Return every known failure that happens with some releases, for each grade."""
+        return tuple(graded for cause in self._causes.values() for graded in cause.graded(pins))
 
     def of_cause(self, cause: PublishedCause, pins: Pins) -> tuple[Graded, ...]:
-        """One failure with some releases: at most once for each grade, surest first; empty where it
-        is not known, or does not happen."""
-        one = self._causes[cause.fingerprint, cause.device_class]
-        return one.graded(pins, self._by_distance(pins))
-
-    def ran(self, cause: PublishedCause, pins: Pins) -> bool:
-        """Whether every check that a failure is about ran with these very releases."""
-        at = cause.device_class, *(pins.get(axis) for axis in AXES)
-        checks = {check for cell in self._by_pins.get(at, ()) for check in cell.checks}
-        return checks.issuperset(cause.checks)
-
-    @cached_property
-    def _by_pins(self) -> Mapping[tuple[str | None, ...], Cells]:
-        """The cells by device class and version of each axis."""
-        found: dict[tuple[str | None, ...], list[CellRecord]] = {}
-        for cell in self.known.cells:
-            at = cell.device_class, *(cell.pins[axis] for axis in AXES)
-            found.setdefault(at, []).append(cell)
-        return found
+        """Return one failure with some releases, at most once for each grade, surest first; empty
+        if it does not happen or nothing is known."""
+        return self._causes[cause.fingerprint, cause.device_class].graded(pins)
 
     def files_of(self, cause: PublishedCause, package: str) -> Sequence[str]:
-        """The files of a package that a failure is about."""
+        """Return the files of a package that a failure is about."""
         return self._causes[cause.fingerprint, cause.device_class].files.get(package, ())
-
-    def _by_distance(self, pins: Pins) -> Cells:
-        """The cells that were run, nearest first."""
-        at = tuple(sorted(pins.items()))
-        if at not in self._near:
-            if len(self._near) == MOST_KEPT:
-                self._near.clear()
-            tested = (cell for cell in self.known.cells if cell.checks)
-            self._near[at] = sorted(tested, key=lambda cell: distance(pins, cell))
-        return self._near[at]
 
 
 class _GradedCause:
-    """One cause, with what its grades are from."""
+    """One cause, with the digests and cells that its grades depend on."""
 
     def __init__(
-        self, cause: PublishedCause, digests: SourceDigests, other_builds: Collection[str]
+        self,
+        cause: PublishedCause,
+        sets: CellSets,
+        digests: SourceDigests,
+        other_builds: Collection[str],
     ) -> None:
         self.cause, self._digests, self._other_builds = cause, digests, other_builds
+        self._sets, self._with_cause = sets, sets.with_cause.get(cause.fingerprint, {})
         self._seen: dict[tuple[str, str], tuple[str, ...] | None] = {}
-        self._keys: dict[tuple[str, ...], dict[str, object]] = {}
+        self._keys: dict[tuple[str, ...], dict[object, Mask]] = {}
         self._run: dict[str, tuple[set[str], set[str]]] = {}
-        """By package: the releases with which it fails so, and those with which a check works."""
+        """By package: the releases with which the cause happens, and those with which a check
+        works."""
         called = concerned_files.called(cause.message)
-        # Torch's interface is not indexed: the function may be in any of its files.
+        # torch's interface is not indexed: the function may be in any of its files.
         self._in_torch = any(name not in digests.names for name in called)
         self.files = {} if cause.frame.startswith("suite.") else self._by_package(called)
-        """By package; empty where none raised it, but a check that compared what they did."""
+        """By package; empty if a comparison in a check failed, and no package raised an error."""
 
     def _by_package(self, called: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-        """The files that it is about, of each package."""
+        """Return the files that the cause is about, by package."""
         names = self._digests.names
         paths = {*self.cause.files, *(path for name in called for path in names.get(name, ()))}
         found: dict[str, tuple[str, ...]] = {}
@@ -147,7 +125,7 @@ class _GradedCause:
 
     @cached_property
     def _by_rules(self) -> list[tuple[list[PublishedRule], list[str]]]:
-        """Checks by the rules that they have in common."""
+        """The checks, grouped by the rules that they share."""
         bounded = self.cause.bounded_rules
         by_place: dict[tuple[int, ...], list[str]] = {}
         for check in self.cause.checks:
@@ -156,7 +134,7 @@ class _GradedCause:
         return [([bounded[at] for at in places], by_place[places]) for places in by_place]
 
     def _digests_of(self, package: str, version: str) -> tuple[str, ...] | None:
-        """Of the package's files, in a release; None where one of them was not read there."""
+        """Return digests of a package's files in a release; None if one of them is not known."""
         at = package, version
         if at not in self._seen:
             read = [self._digests.of(package, version, path) for path in self.files[package]]
@@ -165,8 +143,8 @@ class _GradedCause:
         return self._seen[at]
 
     def _key(self, pins: Pins, deciding: Iterable[str]) -> tuple[object, ...] | None:
-        """What is equal where the same files meet: the digests of the files of each package, and
-        the version of one that decides although none of its files is known to. None: not known."""
+        """Return a key that is equal for combinations of the same files: for each package the
+        digests of its files, or its version if the cause names none of its files. None: unknown."""
         key: list[object] = []
         for package in deciding:
             version = pins.get(package)
@@ -178,16 +156,17 @@ class _GradedCause:
             key.append(part)
         return tuple(key)
 
-    def graded(self, pins: Pins, cells: Cells) -> tuple[Graded, ...]:
-        """`cells`: the nearest first."""
-        mine = [cell for cell in cells if cell.device_class == self.cause.device_class]
+    def graded(self, pins: Pins) -> tuple[Graded, ...]:
+        """Return the cause by grade for some releases."""
+        same = self._sets.at(pins)
         found: dict[Grade, dict[str, CellRecord]] = {}
         for rules, checks in self._by_rules:
             here = _Ground(
-                same=[cell for cell in mine if all(cell.pins[a] == pins.get(a) for a in AXES)],
-                alike=self._alike(pins, mine, rules),
-                reaches=functools.cache(functools.partial(self._reaches, pins, mine, rules)),
-                cells=mine,
+                sets=self._sets,
+                pins=pins,
+                same=same,
+                alike=self._alike(pins, rules),
+                reaches=functools.cache(functools.partial(self._reaches, pins, rules)),
             )
             for check in checks:
                 if known := here.grade(check, self.cause.fingerprint):
@@ -203,33 +182,31 @@ class _GradedCause:
             if grade in found
         )
 
-    def _alike(self, pins: Pins, cells: Cells, rules: Iterable[PublishedRule]) -> Cells:
-        """The cells in which the same files meet; none where no package raised it, but a check
-        that compared what packages did, or where it is not known which files meet here."""
+    def _alike(self, pins: Pins, rules: Iterable[PublishedRule]) -> Mask:
+        """Return the cells with the same files; none if a comparison in a check failed and no
+        package raised an error, or if the files of these releases are not known."""
         if not self.files or {*self.files} & {*self._other_builds}:
-            return []
+            return 0
         axes = {bound.axis for rule in rules for bound in rule.bounds} or {*AXES}
-        deciding = sorted({*axes, *self.files, *(["torch"] if self._in_torch else [])})
+        deciding = tuple(sorted({*axes, *self.files, *(["torch"] if self._in_torch else [])}))
         key = self._key(pins, deciding)
         if key is None:
-            return []
-        known = self._keys.get(tuple(deciding))
-        if known is None:
-            known = {c.name: self._key(c.pins, deciding) for c in cells}
-            self._keys[tuple(deciding)] = known
-        return [c for c in cells if known[c.name] == key]
+            return 0
+        if deciding not in self._keys:
+            self._keys[deciding] = self._sets.grouped(lambda cell: self._key(cell.pins, deciding))
+        return self._keys[deciding].get(key, 0)
 
-    def _standing(self, pins: Pins, cells: Cells) -> Pins:
-        """The releases, each taken as one in which it was seen, if the files are the same; not if
-        they are so in one in which the checks work, too."""
+    def _standing(self, pins: Pins) -> Pins:
+        """Replace each release by one with the same files with which the cause happens, unless the
+        checks work with another release that has the same files."""
         taken = dict(pins)
         if not self._run:
-            fail = [c for c in cells if self.cause.fingerprint in c.causes.values()]
-            work = [c for c in cells if any(c.checks.get(x) in HOLDS for x in self.cause.checks)]
+            fail = _union(self._with_cause.values())
+            work = _union(self._sets.working.get(check, 0) for check in self.cause.checks)
             for package in self.files:
                 self._run[package] = (
-                    {c.pins[package] for c in fail},
-                    {c.pins[package] for c in work},
+                    self._sets.versions(package, fail),
+                    self._sets.versions(package, work),
                 )
         for package in {*self.files} - {*self._other_builds}:
             mine = self._digests_of(package, pins[package]) if package in pins else None
@@ -239,28 +216,28 @@ class _GradedCause:
                 taken[package] = max(alike, key=parsed)
         return taken
 
-    def _reaches(
-        self, pins: Pins, cells: Cells, rules: Iterable[PublishedRule]
-    ) -> Sequence[_Reach] | None:
-        """How each rule reaches to some releases; None where one cannot."""
-        standing = self._standing(pins, cells)
+    def _reaches(self, pins: Pins, rules: Iterable[PublishedRule]) -> Sequence[_Reach] | None:
+        """Return the tested cells around each rule, as seen from some releases; None if a rule does
+        not apply to them."""
+        standing = self._standing(pins)
         reaches = []
         for rule in rules:
             spans = [_Span.of(b.axis, b.low, b.high, standing) for b in rule.bounds]
             known = [span for span in spans if span is not None]
             if not known or len(known) < len(spans):
                 return None
-            places = [max(span.place(cell.pins) for span in known) for cell in cells]
-            open_ = [c for c, place in zip(cells, places, strict=True) if place < Place.OUTSIDE]
-            outside = [c for c, place in zip(cells, places, strict=True) if place is Place.BETWEEN]
-            reaches.append(_Reach(open=open_, outside=outside))
+            within, between, open_ = (
+                _common(self._sets.where(span.axis, span.up_to(place)) for span in known)
+                for place in (Place.WITHIN, Place.BETWEEN, Place.BEYOND)
+            )
+            reaches.append(_Reach(open=open_, outside=between & ~within))
         return reaches or None
 
     def _why(self, grade: Grade, pins: Pins, near: CellRecord) -> str:
         if grade is Grade.TESTED:
             return f"run on {near.taken[:10]}"
         if grade is Grade.LIKELY:
-            return f"seen at {self.cause.rules[0]}; nothing that was run says that it is fixed"
+            return f"known with {self.cause.rules[0]}, and no result shows a fix"
         every = [
             (path, self._digests.of(package, pins[package], path))
             for package, paths in self.files.items()
@@ -281,54 +258,61 @@ class _GradedCause:
 
 @dataclass(frozen=True, kw_only=True)
 class _Reach:
-    """What was tested where a rule reaches to: `open`, all of it and beyond on the same sides;
-    `outside`, only between the rule and the releases that are looked at."""
+    """Tested cells around a rule. `open`: within the rule, between it and the releases in question,
+    and beyond these; `outside`: only between the rule and the releases."""
 
-    open: Cells
-    outside: Cells
+    open: Mask
+    outside: Mask
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Ground:
-    """What the grade of a check is from: the cells of the very releases, those in which the same
-    files meet, how the rules reach there, and all."""
+    """What the grade of a check with some releases depends on: the cells of exactly these releases,
+    the cells with the same files, the cells around each rule, and all cells."""
 
-    same: Cells
-    alike: Cells
+    sets: CellSets
+    pins: Pins
+    same: Mask
+    alike: Mask
     reaches: Callable[[], Sequence[_Reach] | None]
-    cells: Cells
 
     def grade(self, check: str, fingerprint: str) -> tuple[Grade, CellRecord] | None:
-        """With the nearest cell in which it was seen; None where nothing can be said."""
-
-        def fails(cell: CellRecord) -> bool:
-            return cell.causes.get(check) == fingerprint
-
-        asked = [cell for cell in self.same if check in cell.checks]
-        if asked:
-            return next(((Grade.TESTED, cell) for cell in asked if fails(cell)), None)
-        near = next(filter(fails, self.alike), None)
-        if near and not any(cell.checks.get(check) in _OVER for cell in self.alike):
-            return Grade.INFERRED, near
-        near = next((cell for cell in self.cells if check in cell.causes), None)
-        reaches = self.reaches() if near and fails(near) else None
-        if near is None or reaches is None:
+        """Return the grade with the nearest cell in which the check fails; None if unknown."""
+        fails = self.sets.with_cause.get(fingerprint, {}).get(check, 0)
+        if asked := self.same & self.sets.running.get(check, 0):
+            return self._graded(Grade.TESTED, asked & fails)
+        over = self.sets.working.get(check, 0) | self.sets.unsupported.get(check, 0)
+        if self.alike & fails and not self.alike & over:
+            return self._graded(Grade.INFERRED, self.alike & fails)
+        failing = self.sets.failing.get(check, 0)
+        reaches = self.reaches() if failing & fails else None
+        if reaches is None:
             return None
         for reach in reaches:
-            if any(cell.checks.get(check) in HOLDS for cell in reach.open):
+            if reach.open & self.sets.working.get(check, 0):
                 return None
-            # Where it is blocked, or not there, somebody looked: the rule is not open.
-            if any(check in cell.checks and not fails(cell) for cell in reach.outside):
+            # The check ran there and did not fail with the cause (it may be blocked): not open.
+            if reach.outside & self.sets.running.get(check, 0) & ~fails:
                 return None
-        return Grade.LIKELY, near
+        near = self.sets.nearest(failing, self.pins)
+        return (Grade.LIKELY, near) if near and near.causes[check] == fingerprint else None
+
+    def _graded(self, grade: Grade, cells: Mask) -> tuple[Grade, CellRecord] | None:
+        near = self.sets.nearest(cells, self.pins)
+        return (grade, near) if near else None
 
 
-_OVER = frozenset({*HOLDS, CheckOutcome.UNSUPPORTED})
+def _union(masks: Iterable[Mask]) -> Mask:
+    return functools.reduce(operator.or_, masks, 0)
+
+
+def _common(masks: Iterable[Mask]) -> Mask:
+    return functools.reduce(operator.and_, masks)
 
 
 class Place(IntEnum):
-    """Where a version is, seen from a rule's interval and another version: within the interval,
-    between the two, beyond both on the same side, or elsewhere."""
+    """The place of a version relative to a rule's interval and another version: within the
+    interval, between the two, beyond both on the same side, or elsewhere."""
 
     WITHIN = 0
     BETWEEN = 1
@@ -338,7 +322,7 @@ class Place(IntEnum):
 
 @functools.cache
 def place(version: str, low: str, high: str, at: str) -> Place:
-    """Where a version is; `at` is the other one."""
+    """Return the place of a version; `at` is the other one."""
     there, other = parsed(version), parsed(at)
     if parsed(low) <= there <= parsed(high):
         return Place.WITHIN
@@ -353,7 +337,7 @@ def place(version: str, low: str, high: str, at: str) -> Place:
 
 @dataclass(frozen=True, kw_only=True)
 class _Span:
-    """The interval of a rule on one axis, and the version that is looked at."""
+    """The interval of a rule on one axis, and the version in question."""
 
     axis: str
     low: str
@@ -362,13 +346,14 @@ class _Span:
 
     @classmethod
     def of(cls, axis: str, low: str, high: str, pins: Pins) -> _Span | None:
-        """None where the version is not known, or outside of the interval of what is no package on
-        the axes: of such a one nobody knows whether it decides."""
+        """Return None if the version is unknown, or if the axis is not one of PACKAGES and the
+        version is outside of the interval: nobody knows whether it decides."""
         version = pins.get(axis)
         span = cls(axis=axis, low=low, high=high, version=version) if version else None
-        return span if span and (axis in PACKAGES or not span.place(pins)) else None
+        return (
+            span if span and (axis in PACKAGES or span.up_to(Place.WITHIN)(span.version)) else None
+        )
 
-    def place(self, pins: Pins) -> Place:
-        """Where other releases are; what is not known of them is within."""
-        there = pins.get(self.axis)
-        return place(there, self.low, self.high, self.version) if there else Place.WITHIN
+    def up_to(self, farthest: Place) -> Callable[[str], bool]:
+        """Return whether another version of the axis is at most that far away."""
+        return lambda other: place(other, self.low, self.high, self.version) <= farthest

@@ -1,5 +1,5 @@
-"""Whether an environment is in one of NVIDIA's containers, by the variables that these set, and
-what is in there. Pure."""
+"""Detect an NVIDIA container, and its packages, from the environment variables that it sets.
+Pure."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ HELD = {
     "nvidia-modelopt": "MODEL_OPT_VERSION",
     "CUDA": "CUDA_VERSION",
 }
-"""The variables in which an image says what it was built with."""
+"""The variables in which an image names the versions that it was built with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InsideContainer:
-    """The container that an environment is in. `short`: its name as `--container` takes it, empty
-    where nothing is known of it; `held`: what it was built with, by axis, as far as it says so."""
+    """The container that an environment is in. `short`: its name for `--container`, empty if the
+    container is unknown; `held`: its versions by axis, as far as known."""
 
     name: str
     short: str
     held: Mapping[str, str]
 
     def text(self, torch: str | None) -> str:
-        """Which it is, and what is in there; where another `torch` was installed over its own, that
-        this is so."""
+        """Name the container and its versions; say if another `torch` was installed over its
+        own."""
         held = ", ".join(f"{axis} {version}" for axis, version in self.held.items())
         own = self.held.get("torch", "")
-        over = f"; torch {torch} was installed over its own, for which its other packages are built"
+        over = f"; torch {torch} replaced its own, which its other packages are built for"
         return f"this is {self.name}{f', with {held}' if held else ''}" + (
             over if torch and own and not torch.startswith(own) else ""
         )
 
 
 def inside(environ: Mapping[str, str], known: Containers) -> InsideContainer | None:
-    """The container that variables tell of, or None. The month alone is none: people set it
-    themselves, for NeMo asks for it."""
+    """Return the container that variables name, or None. The month alone is not enough: people set
+    it themselves, because NeMo needs it."""
     month, product, build = (environ.get(name, "") for name in (MONTH, PRODUCT, BUILD))
     if not re.fullmatch(r"\d\d\.\d\d", month) or not (product or build):
         return None
     image = f"{IMAGES['pytorch']}:{month}-py3"
     framework = product not in ("", "PyTorch")
-    name = f"NVIDIA's container of {product}, built on {image}" if framework else image
+    name = f"NVIDIA's {product} container, built on {image}" if framework else image
     row = known.get("pytorch", month)
     pins = {**row.pins, "CUDA": row.cuda} if row and not framework else {}
     said = {axis: environ.get(variable) or pins.get(axis, "") for axis, variable in HELD.items()}

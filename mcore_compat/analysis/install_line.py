@@ -1,8 +1,8 @@
-"""The one line that makes the environment which was tested, wherever it is told: constraints files,
-`recommend`, `upgrade`, the site. Pure.
+"""The command that installs a tested environment, for constraints files, `recommend`, `upgrade` and
+the site. Pure.
 
-megatron-core asks for Transformer Engine in an extra alone, and several packages import what they
-do not ask for: a line that leaves these out gives an environment that is not what was tested.
+megatron-core requires Transformer Engine only in an extra, and several packages import packages
+that they do not require. Without these, the environment would not be the tested one.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from mcore_compat.environments.recipes import RECIPES
 MODELOPT = "nvidia-modelopt"
 
 TOOLS = ("ninja", "packaging", "pybind11", "setuptools", "wheel")
-"""With which source-only packages are built: without isolation nobody else installs them."""
+"""Build tools of source-only packages; without build isolation, pip does not install them."""
 
 LABEL = "# Use: "
 FILE = "THIS-FILE"
 
 PIP = "pip install "
 IN_SHORT = (
-    "the line compiles what comes as source only, in minutes; the head of the constraints file "
-    "says what that takes"
+    "the line compiles source-only packages, in minutes; the head of the constraints file lists "
+    "what that needs"
 )
-"""Beside lines of many cells."""
+"""A note after the lines of several cells."""
 
 _INCLUDE = (
     """CPATH="$(python -c 'import glob, sysconfig; """
     """print(":".join(glob.glob(sysconfig.get_path("platlib") + "/nvidia/*/include")))')" """
 )
-"""The headers of CUDA that torch brought along, cuDNN's too, which no toolkit has."""
+"""Adds the headers of torch's CUDA wheels, which have cuDNN's; CUDA toolkits do not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstallLine:
-    """How the environment is made in which a cell was tested, for who relies on some families.
+    """How to install a cell's tested environment, for some families.
 
-    `wheels`: what is asked of the index by name; `built`: what comes as source only and is compiled
-    beside the torch that is there by then; `optional`: which of these only `families` need.
-    `variables`: without which Transformer Engine is not imported. `python` and `cuda`: of what
-    series, and of what version."""
+    `wheels`: packages to install by name; `built`: source-only packages, which are compiled after
+    torch is installed; `optional`: those of them that only `families` need; `variables`:
+    environment variables that Transformer Engine needs to be imported; `python`: the series;
+    `cuda`: the version of CUDA."""
 
     wheels: tuple[str, ...]
     built: tuple[str, ...]
@@ -64,8 +64,8 @@ class InstallLine:
     cuda: str
 
     def command(self, path: str) -> str:
-        """One line for a shell in which the environment's `python` and `pip` are first; `path` is
-        that of the constraints file."""
+        """Return one line for a shell in which the environment is active; `path`: of the
+        constraints file."""
         constrained = f"-c {path if path == FILE else shlex.quote(path)}"
         steps = [f"{PIP}{constrained} {' '.join(self.wheels)}"]
         if self.built:
@@ -74,25 +74,25 @@ class InstallLine:
         return " && ".join([*steps, *plain_import.exports(self.variables)])
 
     def notes(self) -> Iterator[str]:
-        """What the second half of the line does, and takes."""
-        yield f"In an environment of Python {self.python}, activated."
+        """Yield notes on what the line needs, and what its second half does."""
+        yield f"Run it in an active environment of Python {self.python}."
         if not self.built:
             return
         yield (
-            f"The second pip compiles what the index has as source only: {', '.join(self.built)}. "
-            f"That takes a C++ compiler, the toolkit (nvcc) of CUDA {self.cuda} and 5 to 20 "
+            f"The second pip compiles source-only packages: {', '.join(self.built)}. "
+            f"That needs a C++ compiler, the toolkit (nvcc) of CUDA {self.cuda} and 5 to 20 "
             "minutes on 2 cores, unless a build finds a wheel on its project's release page; "
             f"`mcore-compat toolkit --cuda {self.cuda}` makes a toolkit without root."
         )
-        yield "Wheels that you have are taken from the folder that PIP_FIND_LINKS names."
+        yield "Set PIP_FIND_LINKS to a folder of wheels to use those that you have."
         if self.optional:
             names = ", ".join(self.optional)
-            yield f"Only {', '.join(self.families)} models need {names}; leave them out else."
+            yield f"Only {', '.join(self.families)} models need {names}; otherwise leave them out."
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstallFacts:
-    """What is known of releases, by which lines are made."""
+    """Facts about releases that install lines are made from."""
 
     matrix: Matrix
     releases: Releases
@@ -104,8 +104,8 @@ class InstallFacts:
         variables: Mapping[str, str] | None = None,
         families: Collection[str] = (),
     ) -> InstallLine:
-        """The line for an environment of these `pins`: version by package, as a constraints file
-        has them. `families`: on which somebody relies, none: on all."""
+        """Return the line for an environment of these `pins` (version by package, from a
+        constraints file). `families`: the families that somebody relies on; empty: all."""
         undeclared = dict(self._undeclared(pins, families))
         asked = {name for name in (*AXES[:-1], *CORES, EXTENSION, *undeclared) if name in pins}
         asked = self._with_requirements(asked, pins)
@@ -126,7 +126,7 @@ class InstallFacts:
         return {rule.package for rule in self.matrix.source_only}
 
     def _cuda(self, torch: str) -> str:
-        """As the matrix has it; of a torch that it does not know, in words."""
+        """Return the CUDA version of a torch from the matrix; words if the matrix lacks it."""
         if not is_version(torch):
             return "that torch is built for"
         rows = (version for spec, version in self.matrix.cuda if torch in spec)
@@ -135,7 +135,8 @@ class InstallFacts:
     def _undeclared(
         self, pins: Mapping[str, str], families: Collection[str]
     ) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """What releases import and do not ask for, and for whose models alone."""
+        """Yield packages that the releases import without requiring them, with the families that
+        need them (empty: all)."""
         for rule in self.matrix.undeclared:
             version = pins.get(rule.of, "")
             if not is_version(version) or not rule.when.contains(version, prereleases=True):
@@ -144,7 +145,7 @@ class InstallFacts:
                 yield from ((_name(text), rule.families) for text in rule.requires)
 
     def _with_requirements(self, asked: set[str], pins: Mapping[str, str]) -> set[str]:
-        """With what the packages among them require that are built without their dependencies."""
+        """Add the requirements of source-only packages, which are built without dependencies."""
         every, new = set[str](), asked
         while new:
             every |= new
@@ -159,7 +160,7 @@ class InstallFacts:
         return every
 
     def _with_extra(self, pins: Mapping[str, str]) -> Callable[[str], str]:
-        """ModelOpt up to 0.31 has what its torch part imports in an extra."""
+        """Add ModelOpt's extra `torch` to its name; ModelOpt up to 0.31 needs it."""
         rows = self.releases.of(MODELOPT)
         version = pins.get(MODELOPT)
         extra = torch_extra(next((r.requires for r in rows if r.version == version), ()))
@@ -167,7 +168,7 @@ class InstallFacts:
 
 
 def pins_of(text: str) -> dict[str, str]:
-    """Version by package, from the text of a constraints file."""
+    """Return version by package, from the text of a constraints file."""
     rows = (row.partition("==") for row in text.splitlines() if not row.startswith("#"))
     return {name: version for name, _, version in rows if version}
 

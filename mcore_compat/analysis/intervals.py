@@ -1,10 +1,10 @@
-"""Stage evidence → intervals: from which release to which something is known to work. Pure.
+"""Stage results → intervals: from which release to which a check works. Pure.
 
-The words are those of MDN's browser-compat-data: `version_added` is the first release of a run that
-is known to work, `version_last` the last one, `version_removed` the next one that is known not to.
-A `≤` before `version_added` says that older releases were not tested. Nothing is said of releases
-between two tested ones: `not_tested` names them. A release that was asked and could not say is
-neither: `notes` name it, and why.
+The keys are those of MDN's browser-compat-data: `version_added` is the first release of a run in
+which the check works, `version_last` the last one, `version_removed` the next one in which it
+fails. A `≤` before `version_added` means that older releases were not tested. `not_tested` names
+untested releases between two tested ones. `notes` name tested releases in which the check neither
+works nor fails, and why.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mcore_compat.core.outcomes import HOLDS, CheckOutcome
 from mcore_compat.results.evidence import Evidence
 
 _SILENT = {CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU, CheckOutcome.BLOCKED}
-"""Outcomes that say neither that it works nor that it does not."""
+"""Outcomes that mean neither that a check works nor that it fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """A run of tested releases of one axis at which a check works in every tested cell.
 
-    `partial` are releases within the run at which it works in some cells and fails in others;
-    `notes` name those within it and on its two sides that could not say: `unsupported at 0.11.0`.
+    `partial`: releases in the run at which it works in some cells and fails in others. `notes`:
+    releases in the run and on its two sides at which it does neither: `unsupported at 0.11.0`.
     """
 
     axis: str
@@ -42,16 +42,16 @@ class Interval:
 
 
 OutcomesByRelease = Mapping[str, Collection[CheckOutcome]]
-"""How one check ended in the cells of each release of an axis."""
+"""The outcomes of one check in the cells of each release of an axis."""
 
 
 def every(evidence: Sequence[Evidence], axis: str, releases: Sequence[str]) -> tuple[Interval, ...]:
-    """The intervals of every check over one axis, sorted by kind and family.
+    """Return the intervals of every check over one axis, sorted by kind and family.
 
-    `releases` are all that there are of the axis: those among a run that no cell tested are named.
+    `releases`: all releases of the axis; those in a run that no cell tested go into `not_tested`.
     """
     outcomes: dict[tuple[str, str], dict[str, set[CheckOutcome]]] = {}
-    for e in evidence:  # once over all checks: a matrix of thousands of cells has half a million
+    for e in evidence:  # one pass: a matrix of thousands of cells has half a million checks
         version = e.pins[axis]
         for c in e.checks:
             by_release = outcomes.setdefault((c.kind, c.family or ""), {})
@@ -66,7 +66,7 @@ def every(evidence: Sequence[Evidence], axis: str, releases: Sequence[str]) -> t
 def of_check(
     outcomes: OutcomesByRelease, axis: str, kind: str, family: str | None, releases: Sequence[str]
 ) -> Iterator[Interval]:
-    """The runs of releases at which a check works; none where it works nowhere."""
+    """Yield the runs of releases at which a check works; nothing if it works nowhere."""
     answers = {
         version: {outcome in HOLDS for outcome in {*outcomes[version]} - _SILENT}
         for version in sorted(outcomes, key=Version)
@@ -80,7 +80,7 @@ def of_check(
         removed = next((versions[0] for _, versions in runs[place + 1 :]), None)
         first, last = Version(run[0]), Version(run[-1])
         before = max((Version(v) for v in outcomes if Version(v) < first), default=None)
-        # Reaches back over what was not tested before the run, and on to what is known to fail.
+        # From the last tested release before the run to the next one that fails.
         start, end = before or first, Version(removed) if removed else last
         between = [v for v in releases if v not in outcomes and start < Version(v) < end]
         older = any(Version(v) < first for v in releases)
@@ -101,7 +101,8 @@ def of_check(
 def _notes(
     run: Sequence[str], removed: str | None, answering: Sequence[str], silent: OutcomesByRelease
 ) -> tuple[str, ...]:
-    """The releases that could not say, from the last answer before a run to the first after it."""
+    """Name the releases at which the check neither works nor fails, between the last release before
+    the run and the first after it at which it does either."""
     start = max((v for v in map(Version, answering) if v < Version(run[0])), default=None)
     by_outcome: dict[str, list[str]] = {}
     for release, outcomes in silent.items():

@@ -1,5 +1,5 @@
-"""What somebody has, as constraints: an environment, a container, a file of requirements or a
-Dockerfile, and words. What is said in words counts before what is found. Pure."""
+"""What somebody has, as constraints: from an environment, a container, a requirements file, a
+Dockerfile, or words. Words override the other sources. Pure."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from mcore_compat.environments.scan import Installed
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """What is there, and what is to be said of how it was found; what is said of one constraint is
-    its own note."""
+    """Constraints, with notes on their source; a note on one constraint is in the constraint."""
 
     constraints: tuple[Constraint, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def of_words(text: str) -> Inventory:
-    """What is said in words (`constraints.parse`)."""
+    """Return the inventory of a text (`constraints.parse`)."""
     return Inventory(constraints=constraints.parse(text))
 
 
 def of_installed(there: Installed) -> Inventory:
-    """What an environment has. An axis that it has not, or that has no version, may be any.
+    """Return the inventory of an environment. An axis that is not installed, or has no valid
+    version, is not constrained.
 
     Raises:
-        UsageError: it has none of the axes' packages.
+        UsageError: none of the axes' packages is installed.
     """
     found: list[Constraint] = []
     notes = []
@@ -41,12 +41,12 @@ def of_installed(there: Installed) -> Inventory:
         try:
             found += constraints.of_version(axis, version, f"{axis} {version}") if version else ()
         except UsageError:
-            notes.append(f'installed: {axis} has no valid version: "{version}"; any is taken')
+            notes.append(f'{axis} has no valid version: "{version}"; any version fits')
             continue
         if not version:
-            notes.append(f"installed: {axis} is not; any is taken")
+            notes.append(f"{axis} is not installed; any version fits")
     if not found:
-        raise UsageError(f"current: none of {', '.join(AXES[:-1])} is installed there")
+        raise UsageError(f"current: the environment has none of {', '.join(AXES[:-1])}")
     found += constraints.of_version("python", there.python, f"python {there.python}")
     if there.cuda:
         found += constraints.of_version(CUDA, there.cuda, f"cuda {there.cuda}")
@@ -54,20 +54,20 @@ def of_installed(there: Installed) -> Inventory:
 
 
 def of_container(image: ContainerImage) -> Inventory:
-    """What a container has. Of one without megatron-core its ModelOpt is only told: pip replaces it
-    by what goes with the megatron-core that is installed."""
+    """Return the inventory of a container. If it has no megatron-core, its ModelOpt is not a
+    constraint: pip replaces it by one that fits the megatron-core that is installed."""
     notes = [f"{image.text()}"]
     notes += [image.note] if image.note else []
-    notes += [f"known from {source.line()}" for source in image.sources]
+    notes += [f"source: {source.line()}" for source in image.sources]
     notes += [VENDOR] if image.sources else []
     if image.branch:
         version = image.pins["megatron-core"]
-        notes.append(f"megatron-core {version} there is of the branch {image.branch}, no release")
+        notes.append(f"its megatron-core {version} is the branch {image.branch}, not a release")
     bare = "megatron-core" not in image.pins
     found: list[Constraint] = []
     for axis, version in image.pins.items():
         if bare and axis == "nvidia-modelopt":
-            notes.append(f"{axis} {version} there may be any: pip replaces it")
+            notes.append(f"its {axis} {version} is ignored, because pip replaces it")
             continue
         found += constraints.of_version(axis, version, f"{axis} {version}")
     if image.cuda:
@@ -77,14 +77,15 @@ def of_container(image: ContainerImage) -> Inventory:
 
 
 VENDOR = (
-    "torch and Transformer Engine there are NVIDIA's own builds; tested were the index's of these "
-    "versions, and an install line below replaces them"
+    "its torch and Transformer Engine are NVIDIA's builds; tested were the releases on PyPI with "
+    "these versions, and the install lines below replace the builds"
 )
-"""What holds of each of NVIDIA's containers."""
+"""A note on each NVIDIA container."""
 
 
 def together(inventories: Sequence[Inventory]) -> Inventory:
-    """All of them: of each axis what the last one says, and where that is another, that it is."""
+    """Join inventories: for each axis the last constraint wins, and a note names a different
+    earlier one."""
     by_axis: dict[str, Constraint] = {}
     notes = [note for one in inventories for note in one.notes]
     for one in inventories:

@@ -1,8 +1,7 @@
-"""Published data → errors that are known, each with its answer in a few lines. Pure.
+"""Published data → known errors, each with an answer of a few lines. Pure.
 
-Failures of checks, and how they fail that work under a condition alone; names that a release does
-not have, requirements that nothing declares, and what cannot be resolved or built are in
-`mcore_compat.analysis.known_names`.
+Here: failures of checks, and failures that a condition avoids. In `known_names`: names that a
+release lacks, undeclared requirements, and cells that cannot be resolved or built.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import FAILURES, HOLDS
 
 MOST_RULES = 3
-"""That are told in one line; the others are counted."""
+"""The number of rules that one line names; it counts the others."""
 
 LONGEST = 160
-"""Characters of a message in a title."""
+"""The most characters of a title."""
 
 _STOCK = """
 a an and are argument arguments at attribute be bool bytes call callable cannot could d dict element
@@ -35,12 +34,12 @@ sequence set size str string subscriptable supported takes tensor to tuple type 
 unsupported value values were with
 """
 STOCK = frozenset(_STOCK.split())
-"""Words of which Python's own messages are made: they tell nothing of whose code it is."""
+"""Words of Python's own messages, which any code can raise."""
 
 
 class Answer(NamedTuple):
-    """`first` answers; `rest` tells what it rests on; `page`: of the site, from its root; `cells`:
-    by whose results."""
+    """`first`: the main point; `rest`: the details; `page`: path on the site, from its root;
+    `cells`: the cells whose results the answer rests on."""
 
     first: str
     rest: tuple[str, ...]
@@ -50,8 +49,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class KnownError:
-    """An error that is known: by its exception's `types` (empty where it may be any), its message's
-    `words`, and the `frames` of its traceback, where it has one. `tell` makes its answer."""
+    """A known error. `types`: of its exception, empty if it may be any; `words`: of its message;
+    `frames`: of its traceback, if it has one; `tell` returns its answer."""
 
     key: str
     title: str
@@ -60,21 +59,21 @@ class KnownError:
     frames: tuple[str, ...]
     tell: Callable[[], Answer]
     fingerprints: tuple[str, ...] = ()
-    """Of the causes that it is."""
+    """The fingerprints of its causes."""
 
     @property
     def stock(self) -> bool:
-        """Whether any code at all can raise it with this message."""
+        """Whether the message has only Python's own words, so that any code can raise it."""
         return STOCK.issuperset(self.words)
 
     def told(self) -> list[object]:
-        """Its title, whether it is `stock`, and its answer: as the site's script has it."""
+        """Return the title, whether it is `stock`, and the answer, for the site's script."""
         answer = self.tell()
         return [self.title, int(self.stock), answer.first, [*answer.rest], answer.page]
 
 
 def title(kind: str, message: str) -> str:
-    """`TypeError: ...` on one line."""
+    """Return `TypeError: ...` on one line."""
     text = foreign.line(message)
     types = types_in(f"{kind}:")
     text = text if not types or text.startswith(kind) else f"{kind}: {text}"
@@ -82,15 +81,15 @@ def title(kind: str, message: str) -> str:
 
 
 class Failures:
-    """The failures of a compatibility's checks as known errors. `releases`: all versions of each
-    axis, oldest first, by which those are named that nobody ran."""
+    """The failures of published checks as known errors. `releases`: all versions of each axis,
+    oldest first, to name untested ones."""
 
     def __init__(self, known: Compatibility, releases: Mapping[str, Sequence[str]]) -> None:
         self._known, self._releases = known, releases
 
     def all(self) -> Iterator[KnownError]:
-        """Causes that nothing but words or numbers tells apart are one; those first that were seen
-        in most cells."""
+        """Yield all known errors, the most frequent causes first. Causes of the same type, words
+        and frame are one error."""
         groups: dict[tuple[str, tuple[str, ...], str], list[PublishedCause]] = {}
         for cause in self._known.causes:
             whole = cause.message[:CUT].rpartition(" ")[0] if len(cause.message) >= CUT else ""
@@ -113,8 +112,8 @@ class Failures:
         yield from self._conditional({said for _, said, _ in groups})
 
     def _conditional(self, failures: Collection[tuple[str, ...]]) -> Iterator[KnownError]:
-        """How checks fail with all defaults that hold under a condition, where nothing fails so
-        without one."""
+        """Yield how checks that are `works-with` fail with all defaults, unless a cause has the
+        same words."""
         groups: dict[tuple[str, ...], list[tuple[CellRecord, str]]] = {}
         for cell in self._known.cells:
             for check in cell.conditions:
@@ -139,25 +138,25 @@ class Failures:
         seen = [self._cell(name, cause) for cause in causes for name in cause.cells]
         repairs = self._repairs(first)
         count = "1 cell" if len(seen) == 1 else f"{len(seen)} cells"
-        where = some([*rules]) or f"in {count}, and none shows it working"
+        where = some([*rules]) or f"in {count}, and it works in none"
         if repairs and not rules:
-            where = f"holds, and nothing is lost, with {repairs[0]}"
-        text = "; ".join(reason.reason for reason in why) or "why is not known yet"
-        rest = [f"holds with: {repair}" for repair in repairs]
-        rest += [f"whose: {reason.owner}; {reason.link()}" for reason in why]
+            where = f"works, and nothing is lost, with {repairs[0]}"
+        text = "; ".join(reason.reason for reason in why) or "the reason is not known yet"
+        rest = [f"works with: {repair}" for repair in repairs]
+        rest += [f"maintainer: {reason.owner}; {reason.link()}" for reason in why]
         if not why and first.attributed_to and first.bounded_rules:
             rest += [f"decided by: {' or '.join(first.attributed_to)}"]
         bounds = _bounds(causes)
         if bounds:
             edges = [f"{bound.specifier()} ({bound.edges()})" for bound in bounds]
-            rest.append(f"since: {some(edges)}")
+            rest.append(f"versions: {some(edges)}")
         rest.append(f"take: {self._instead(causes)}")
         if likely := self._likely(bounds):
-            rest.append(f"likely too, and not run: {likely}")
+            rest.append(f"likely to fail, too, but not run: {likely}")
         newest = max((cell.taken[:10] for cell in seen), default="")
         more = f"; mcore-compat explain {seen[0].name}" if seen else ""
         rest.append(
-            f"tested: {_checks(first)} so in {count} ({first.device_class}, {newest}){more}"
+            f"tested: {_checks(first)} with it in {count} ({first.device_class}, {newest}){more}"
         )
         page = f"causes/{first.fingerprint}.html"
         return Answer(f"{where}: {text}", tuple(rest), page, tuple(seen))
@@ -172,19 +171,19 @@ class Failures:
             for reason in cause.declared
             if {*said} <= {*words(cause.message)}
         )
-        rest = [f"whose: {reason.owner}; {reason.link()}: {reason.reason}" for reason in why]
+        rest = [f"maintainer: {reason.owner}; {reason.link()}: {reason.reason}" for reason in why]
         rest.append(f"tested: {span(cells.values())}")
         rest += [f"repaired by: {cell.repair.text()}" for cell in cells.values() if cell.repair][:1]
         rest.append(f"more: mcore-compat explain {next(iter(cells))}")
         page = f"cells/{next(iter(cells))}.html"
-        text = f"holds, and nothing is lost, with: {first}"
+        text = f"works, and nothing is lost, with: {first}"
         return Answer(text, tuple(rest[:6]), page, tuple(cells.values()))
 
     def _cell(self, name: str, cause: PublishedCause) -> CellRecord:
         return self._known.cell(name, cause.device_class)
 
     def _repairs(self, cause: PublishedCause) -> list[str]:
-        """Conditions under which checks hold that fail so elsewhere."""
+        """Return conditions under which checks work that fail with this cause elsewhere."""
         message = {*words(cause.message)}
         found = (
             condition
@@ -195,8 +194,8 @@ class Failures:
 
     @functools.cached_property
     def _conditions(self) -> list[tuple[tuple[str, frozenset[str]], str]]:
-        """Each check's conditions, with the words of its failure without; each once, in the order
-        of the cells."""
+        """Every check and the words of its failure, with the condition under which it works; each
+        once, in the order of the cells."""
         every = dict.fromkeys(
             (check, cell.reasons.get(check, "-"), condition)
             for cell in self._known.cells
@@ -214,7 +213,7 @@ class Failures:
         return {axis: {cell.pins[axis] for cell in self._known.cells} for axis in AXES}
 
     def _instead(self, causes: Sequence[PublishedCause]) -> str:
-        """The best and newest cell in which these checks hold."""
+        """Name the best and newest cell in which these checks work."""
         checks = {check for cause in causes for check in cause.checks}
         good = (
             cell
@@ -223,13 +222,13 @@ class Failures:
         )
         best = next(good, None)
         if best is None:
-            return "no tested cell is without it"
+            return "no tested cell works"
         pins = ", ".join(f"{axis} {best.pins[axis]}" for axis in AXES)
         with_it = ", some of it under a condition" if checks & best.conditions.keys() else ""
         return f"{pins} ({best.name}, {best.outcome}, tested {best.taken[:10]}){with_it}"
 
     def _likely(self, bounds: Iterable[Bound]) -> str:
-        """Releases that nobody ran, beside those that fail so."""
+        """Name untested releases between and after those that fail."""
         found = []
         for bound in bounds:
             tested = self._tested.get(bound.axis, set())
@@ -243,14 +242,14 @@ class Failures:
 
 
 def _holds(cell: CellRecord, checks: Iterable[str]) -> bool:
-    """Whether none of some checks fails, and one holds at least."""
+    """Whether none of some checks fails, and at least one works."""
     ended = [cell.checks.get(check) for check in checks]
     bad = {*FAILURES, "blocked"}
     return any(word in HOLDS for word in ended) and not any(word in bad for word in ended)
 
 
 def _frames(cause: PublishedCause) -> tuple[str, ...]:
-    """Those of its traceback, and in any case the one in which it was raised."""
+    """Return the frames of a cause's traceback, or at least the frame that raised it."""
     module, _, function = cause.frame.partition(":")
     return cause.frames or ((frame_key(module, function),) if module else ())
 
@@ -261,7 +260,7 @@ def _checks(cause: PublishedCause) -> str:
 
 
 def _either(rules: Sequence[str]) -> str:
-    """Rules that cannot be told apart, what all of them have said once."""
+    """Join rules of which one holds with "or"; parts that all of them share are written once."""
     parts = [rule.split(" and ") for rule in rules]
     common = [part for part in parts[0] if all(part in other for other in parts)]
     rest = [" and ".join(p for p in other if p not in common) for other in parts]
@@ -272,19 +271,19 @@ def _either(rules: Sequence[str]) -> str:
 
 
 def _bounds(causes: Iterable[PublishedCause]) -> list[Bound]:
-    """The intervals of all rules, each once."""
+    """Return the intervals of all rules, without duplicates."""
     every = (b for cause in causes for rule in cause.bounded_rules for b in rule.bounds)
     return [*{bound.specifier(): bound for bound in every}.values()]
 
 
 def some(texts: Sequence[str]) -> str:
-    """`a; b; c and 2 more`."""
+    """Return `a; b; c and 2 more`."""
     more = f" and {len(texts) - MOST_RULES} more" if len(texts) > MOST_RULES else ""
     return f"{'; '.join(texts[:MOST_RULES])}{more}"
 
 
 def span(cells: Iterable[CellRecord]) -> str:
-    """How many cells, and from which to which megatron-core and ModelOpt."""
+    """Return the number of cells, and their ranges of megatron-core and ModelOpt, in words."""
     rows = list(cells)
     texts = []
     for axis in AXES[:2]:

@@ -1,5 +1,5 @@
-"""Published data → known errors that are no failure of a check: names that a release does not
-have, imports that nothing declares, what cannot be resolved or built. Pure."""
+"""Published data → known errors other than failures of checks: names that a release lacks,
+undeclared imports, and cells that cannot be resolved or built. Pure."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mcore_compat.core.cells import parsed
 from mcore_compat.core.matrix import Undeclared
 
 MODULES = {"pyyaml": "yaml", "setuptools": "pkg_resources"}
-"""What is imported of a package that is not called so."""
+"""The module of each package whose import name differs from it."""
 
 PACKAGES = {"megatron": "megatron-core", "modelopt": "nvidia-modelopt"}
-"""Whose a module is."""
+"""The package of a module."""
 
 _IMPORTS = re.compile(r"(?P<package>[\w.-]+) imports (?P<module>\w+)")
 _PLACE = re.compile(r"(?P<module>[\w.]+) of (?P<package>[\w.-]+) ")
 _HAS_NONE = re.compile(r"(?P<module>\w+(?:\.\w+)+) has no (?P<name>\w+)")
 _TAKES_NONE = re.compile(r"(?P<module>\w+(?:\.\w+)+)\.(?P<function>\w+) takes no (?P<name>\w+)")
-"""How checks say that a release does not have what they ask of it."""
+"""Reasons of checks for which a release lacks a name or parameter."""
 
 MISSING_NAME = ("ImportError", "AttributeError")
 MISSING_MODULE = ("ModuleNotFoundError", "ImportError")
@@ -40,7 +40,7 @@ def known_errors(
     releases: Mapping[str, Sequence[str]],
     undeclared: Sequence[Undeclared] = (),
 ) -> list[KnownError]:
-    """All errors of which something is known; the first of equal ones comes first."""
+    """Return all known errors; the first of those with the same key is kept."""
     every = [
         *Failures(known, releases).all(),
         *_imports(known, undeclared),
@@ -52,7 +52,7 @@ def known_errors(
 
 
 def _imports(known: Compatibility, undeclared: Sequence[Undeclared]) -> Iterator[KnownError]:
-    """Modules that a package imports and does not ask for."""
+    """Yield modules that a package imports without requiring them."""
     firsts: dict[tuple[str, str], dict[tuple[str, str], list[str]]] = {}
     rests: dict[tuple[str, str], list[str]] = {}
     for rule in undeclared:
@@ -106,7 +106,7 @@ def _not_asked_for(finding: Finding, module: str, cells: Sequence[CellRecord]) -
 
 
 def _changes(drift: Iterable[PublishedChange], cells: Sequence[CellRecord]) -> Iterator[KnownError]:
-    """Names and parameters that came, went or moved."""
+    """Yield names and parameters that were added, removed or moved."""
     groups: dict[str, list[PublishedChange]] = {}
     for change in drift:
         if message := _message(change):
@@ -123,7 +123,8 @@ def _changes(drift: Iterable[PublishedChange], cells: Sequence[CellRecord]) -> I
 
 
 def _message(change: PublishedChange) -> str:
-    """What Python says to a caller of the other release; empty where nothing is missing."""
+    """Return Python's message to a caller of the release that lacks the name; empty if none
+    does."""
     module, _, name = change.subject.partition(":")
     if not name:
         return ""
@@ -138,11 +139,11 @@ def _message(change: PublishedChange) -> str:
 
 
 _HOW = {
-    "parameter added": "takes {name} from {package} {after} on, not yet in {before}",
-    "parameter removed": "took {name} until {package} {before}, and no more in {after}",
-    "added": "is there from {package} {after} on, not yet in {before}",
-    "removed": "was there until {package} {before}, and no more in {after}",
-    "moved": "is {new} from {package} {after} on",
+    "parameter added": "accepts {name} since {package} {after}, not yet in {before}",
+    "parameter removed": "accepted {name} until {package} {before}, no longer in {after}",
+    "added": "exists since {package} {after}, not yet in {before}",
+    "removed": "existed until {package} {before}, no longer in {after}",
+    "moved": "is {new} since {package} {after}",
 }
 
 
@@ -161,13 +162,13 @@ def _changed(changes: Sequence[PublishedChange], cells: Sequence[CellRecord]) ->
         )
         if change.not_tested:
             between = some(change.not_tested)
-            rest.append(f"between, and not run: {change.package} {between}")
+            rest.append(f"in between, not run: {change.package} {between}")
     seen = tuple(cell for found in of_side.values() for cell in found)
     return Answer(some(rows), tuple(dict.fromkeys(rest)), "releases/index.html", seen)
 
 
 def _lacking(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
-    """What checks did not find in a release."""
+    """Yield names and parameters that checks did not find in a release."""
     groups: dict[str, dict[str, CellRecord]] = {}
     for cell in cells:
         for reason in cell.reasons.values():
@@ -202,7 +203,7 @@ def _absent(reason: str, module: str, cells: Sequence[CellRecord]) -> Answer:
 
 
 def _never_ran(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
-    """Why cells did not come to their checks."""
+    """Yield the reasons why cells ran no checks."""
     groups: dict[tuple[str, ...], list[CellRecord]] = {}
     for cell in cells:
         if cell.reason and not cell.checks:

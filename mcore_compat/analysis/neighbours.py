@@ -1,5 +1,5 @@
-"""What was tested nearest to what somebody has: the same series first, then the next newer, then
-the next older; and what is better, near to what fits. Pure."""
+"""The tested cells nearest to what somebody has: the same series first, then the next newer, then
+the next older; and better cells near to the one that fits. Pure."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ Rank = Callable[[CellRecord], tuple[object, ...]]
 """A sort key of cells, the best first."""
 
 WEIGHT = {AXES[0]: 4, AXES[1]: 4, AXES[2]: 2, AXES[3]: 2}
-"""What it costs to move an axis, one of the others 1."""
+"""The cost of a change of an axis; 1 for the axes that are not here."""
 
 
 def weight(c: Constraint) -> int:
-    """What it costs to move the axis of a constraint."""
+    """Return the cost of a change of the constraint's axis."""
     return WEIGHT.get(c.axis, 1)
 
 
 FEW = 3
-"""So many are told where no single change is enough."""
+"""The number of cells to report if no single change is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A tested cell near to what was asked for. `how` it is near: `the same series`, `the next
-    newer`; `differs`: constraints that it does not fit, and what it has instead."""
+    """A tested cell near to the constraints. `how`: in what way (`the same series`, `the next
+    newer`); `differs`: the constraints that it does not fit, with its version instead."""
 
     how: str
     cell: CellRecord
     differs: tuple[tuple[Constraint, str], ...]
 
     def text(self) -> str:
-        """What would have to change."""
+        """Return what must change, in words."""
         changes = (
             f"{c.axis} {c.version or c.specifier} -> {version}" for c, version in self.differs
         )
@@ -52,7 +52,7 @@ class Neighbour:
 
 
 def neighbour(how: str, cell: CellRecord, constraints: Iterable[Constraint]) -> Neighbour:
-    """A cell as a neighbour of what was asked for."""
+    """Return a cell as a neighbour, with the constraints that it does not fit."""
     differs = tuple((c, c.of(cell)) for c in constraints if not c.fits(cell))
     return Neighbour(how=how, cell=cell, differs=differs)
 
@@ -60,9 +60,12 @@ def neighbour(how: str, cell: CellRecord, constraints: Iterable[Constraint]) -> 
 def nearest(
     constraints: Sequence[Constraint], cells: Sequence[CellRecord], works: Works, rank: Rank
 ) -> tuple[Neighbour, ...]:
-    """Where nothing that works fits all: what is nearest on one axis, all else being as it was
-    asked for. If a version was tested with nothing, on its axis alone. Where one axis is not
-    enough, the nearest on several, such a version's neighbours first."""
+    """Return the nearest cells if no working cell fits all constraints.
+
+    They differ from the constraints on one axis: one whose version no cell has, else any. If a
+    change of one axis is not enough, the nearest cells on several axes follow; neighbours of an
+    untested version come first.
+    """
     tested = sorted((cell for cell in cells if cell.checks), key=rank)
     unknown = [c for c in constraints if not any(map(c.fits, tested))]
     found: list[Neighbour] = []
@@ -86,8 +89,8 @@ def nearest(
 def _steps(
     c: Constraint, cells: Sequence[CellRecord], works: Works
 ) -> Iterator[tuple[str, CellRecord]]:
-    """The nearest release of the same series, be it good or not, then the next newer and the next
-    older that work, and of each the best cell. `cells`: best first."""
+    """Yield the best cell of the nearest release in the same series (even if it does not work), of
+    the next newer release that works, and of the next older one. `cells`: best first."""
     wanted = Version(c.version)
     exact = len(wanted.release) > 2
     series = series_of(c.version)
@@ -111,7 +114,7 @@ def _steps(
 def _any(
     c: Constraint, cells: Sequence[CellRecord], works: Works
 ) -> Iterator[tuple[str, CellRecord]]:
-    """The best cell outside of a range."""
+    """Yield the best cell outside of a range."""
     best = next(filter(works, cells), None)
     if best is not None:
         yield f'without "{c.text}"', best
@@ -121,8 +124,8 @@ Distance = tuple[int, list[tuple[int, int]]]
 
 
 def distance(constraints: Sequence[Constraint], cell: CellRecord) -> Distance:
-    """How far a cell is from what was asked for: what the axes weigh that would move, little within
-    a series, and by how many releases, the farthest first."""
+    """Return how far a cell is from the constraints: the sum of the costs of the axes that change
+    (1 within a series), and the steps in major and minor numbers, the largest first."""
     moved = [c for c in constraints if not c.fits(cell)]
     patches = [c for c in moved if c.version and _apart(c.version, c.of(cell)) == (0, 0)]
     heavy = sum(1 if c in patches else weight(c) for c in moved)
@@ -131,13 +134,13 @@ def distance(constraints: Sequence[Constraint], cell: CellRecord) -> Distance:
 
 
 def _apart(one: str, other: str) -> tuple[int, int]:
-    """How far two versions are from each other, in major and minor numbers."""
+    """Return the difference of two versions in major and minor numbers."""
     a, b = parsed(one), parsed(other)
     return abs(a.major - b.major), abs(a.minor - b.minor)
 
 
 def _ways(near: Iterable[Neighbour]) -> Iterator[Neighbour]:
-    """The first few, of those that move the same the first."""
+    """Yield the first few neighbours, one for each set of changes."""
     seen: dict[str, Neighbour] = {}
     for one in near:
         seen.setdefault(one.text(), one)
@@ -153,8 +156,9 @@ def better(
     works: Works,
     profile: Profile,
 ) -> tuple[Neighbour, ...]:
-    """What to take instead of the `best` that fits, where that is not compatible for a profile: the
-    nearest in which less of it fails, and the nearest that is compatible, if it is another one."""
+    """Return what to take instead of the `best` cell that fits, if that is not compatible for a
+    profile: the nearest cell in which less of the profile fails, and the nearest compatible one, if
+    it is another."""
 
     def cost(cell: CellRecord) -> tuple[bool, int]:
         compatible = cell.outcome_for(profile) == CellOutcome.COMPATIBLE
@@ -173,4 +177,4 @@ def better(
 
 
 NEAR = max(WEIGHT.values())
-"""As far as one axis at most is near: who moves more is told of what is compatible alone."""
+"""The largest cost that is still near: one axis. Beyond it only compatible cells are reported."""

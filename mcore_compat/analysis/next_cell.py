@@ -1,7 +1,7 @@
-"""The untested cell that would tell most of a failure. Pure.
+"""The untested cell that would best narrow down a failure. Pure.
 
-Proposed are cells that can be installed as far as is declared: one that does not even resolve would
-tell nothing of a failure.
+It proposes only cells that declared requirements allow, because a cell that does not resolve shows
+nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
 
 MOST_TRIED = 30
-"""Cells that fail beside which an untested one is sought: of one failure all are alike."""
+"""The number of failing cells whose untested neighbours are tried; more would not help, because all
+cells of one failure are alike."""
 
 
 class UntestedCells:
-    """All combinations of the declared axes but those of which there is evidence."""
+    """All combinations of the declared axes that have no result."""
 
     def __init__(self, evidence: Iterable[Evidence], matrix: Matrix, releases: Releases) -> None:
         self._tested = {e.cell for e in evidence}
@@ -38,7 +39,7 @@ class UntestedCells:
         self.beside = functools.cache(self._beside)
 
     def _beside(self, axis: str, version: str) -> tuple[str, ...]:
-        """The other versions of an axis, the nearest first."""
+        """Return the other versions of an axis, the nearest first."""
         versions = self._versions.get(axis, [])
         older = [v for v in reversed(versions) if parsed(v) < parsed(version)]
         newer = [v for v in versions if parsed(v) > parsed(version)]
@@ -46,13 +47,14 @@ class UntestedCells:
         return tuple(sorted(places, key=places.__getitem__))
 
     def named(self, pins: Mapping[str, str]) -> str | None:
-        """The cell of these pins; None where it was tested or cannot be proposed."""
+        """Return the name of the cell of these pins; None if it was tested or cannot be
+        installed."""
         mcore, modelopt, te, torch = (series_of(pins[axis]) for axis in AXES[:-1])
         request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
         try:
             cell = combinations.cell(request, self._matrix, self._releases)
         except UsageError:
-            return None  # evidence may be of a release, or a series, that is not declared any more
+            return None  # the result may be of a release or series that is no longer declared
         tested = cell.name in self._tested or cell.pins != pins
         return None if tested or not self._possible(cell) else cell.name
 
@@ -67,13 +69,13 @@ class UntestedCells:
         return not refused and not combinations.violations(cell, self._releases)
 
     def _binding_of(self, package: str, version: str) -> tuple[Relation, ...]:
-        """What a release requires of other axes, whatever is asked for."""
+        """Return what a release requires of other axes, without its extras."""
         relations = declarations.relations(package, version, self._releases)
         return tuple(relation for relation in relations if not relation.extra)
 
 
 def _newest(axis: str, series: str, releases: Releases) -> str | None:
-    """The newest release of a series; None where none is known, or all of them are yanked."""
+    """Return the newest release of a series; None if none is known or all are yanked."""
     try:
         return releases.newest(axis, series).version
     except UsageError:
@@ -81,7 +83,7 @@ def _newest(axis: str, series: str, releases: Releases) -> str | None:
 
 
 WhetherAsked = Callable[[str, str], bool | None]
-"""As `rules.CellGrid.asked`, of an axis and a version."""
+"""`rules.CellGrid.asked` for an axis and a version."""
 
 
 def next_cell(
@@ -90,11 +92,11 @@ def next_cell(
     asked: WhetherAsked,
     untested: UntestedCells,
 ) -> str | None:
-    """The untested cell that would tell most, unlike one that fails in one axis alone, so that one
-    version makes the difference; newest releases first.
+    """Return the untested cell that would narrow the failure down most; newest releases first. It
+    differs from a failing cell in one axis, so that this one version makes the difference.
 
-    Where several rules fit: a cell on which they are divided. Where one does: a cell between a
-    version that fails and its neighbour that works, nearest to the middle.
+    If several rules fit: a cell that some of them hold and others do not. If one rule fits: a cell
+    between a version that fails and the nearest one that works, close to the middle.
     """
     for fit in rivals(rules):
         if len(fit) == 1 and not any(bound.gaps() for bound in fit[0].bounds):
@@ -115,13 +117,13 @@ def next_cell(
 def _dividing(
     fit: Sequence[Rule], pins: Mapping[str, str], asked: WhetherAsked, untested: UntestedCells
 ) -> list[tuple[str, str]]:
-    """Moves along one axis to what some of the rules hold and some do not: first what half of them
-    hold, then of versions that were seen before."""
+    """Return changes of one axis to a version that some of the rules hold and some do not; first
+    those that half of the rules hold, then those with a version that was tested before."""
     half = len(fit) / 2
     ranks: list[tuple[float, bool, int, tuple[str, str]]] = []
     for axis in AXES:
         for version in untested.beside(axis, pins[axis]):
-            # All else is as in a cell that fails, and so within every rule.
+            # The other axes are as in a failing cell, so every rule holds them.
             holding = sum([rule.admits(axis, version) for rule in fit])
             if 0 < holding < len(fit):
                 new = asked(axis, version) is None
@@ -130,7 +132,8 @@ def _dividing(
 
 
 def _between(rule: Rule, pins: Mapping[str, str], untested: UntestedCells) -> list[tuple[str, str]]:
-    """Moves along one axis on the way from what fails to what works, to the middle first."""
+    """Return changes of one axis to versions between one that fails and one that works, the middle
+    first."""
     moves = []
     for bound in rule.bounds:
         for low, high in bound.gaps():

@@ -1,5 +1,5 @@
-"""Files of requirements against what was tested: whether their pins are a tested combination, and
-which have moved away from the lock of a cell. Nothing is installed."""
+"""Compare requirements files with the published results: whether their pins are a tested
+combination, and which pins differ from the lock of a cell. Nothing is installed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mcore_compat.environments.scan import Installed
 
 @dataclass(frozen=True, kw_only=True)
 class PinDrift:
-    """What is said of files: `remarks`, the versions of the axes that they pin, and the tested
-    `cell` that stands for these; empty where they pin none."""
+    """The `remarks` on files, the versions of the axes that they pin, and the tested `cell` nearest
+    to these; empty if they pin none."""
 
     remarks: tuple[Remark, ...]
     pins: dict[str, str]
@@ -38,8 +38,8 @@ def check(
     against: str | None = None,
     profile: Profile | None = None,
 ) -> PinDrift:
-    """Hold files against a cell's lock, and without one against what was published of the very
-    combination that they pin. A file that says nothing of the axes passes.
+    """Compare files with the lock of the cell `against`, or without one with the published results
+    of the combination that they pin. A file that names no axis passes.
 
     Raises:
         UsageError: a file or the cell cannot be read.
@@ -63,7 +63,7 @@ def check(
 
 
 def _pins(entries: Sequence[Entry]) -> dict[str, str]:
-    """The exact versions of the axes."""
+    """Return the versions of the axes that entries pin exactly."""
     return {
         entry.name: entry.version.partition("+")[0]
         for entry in entries
@@ -74,7 +74,7 @@ def _pins(entries: Sequence[Entry]) -> dict[str, str]:
 def _against(
     path: Path, entries: Sequence[Entry], cell: str, locked: LockedVersions
 ) -> Iterator[Remark]:
-    """Requirements that the version of a cell's lock does not meet."""
+    """Yield requirements that the version in a cell's lock does not meet."""
     versions = locked.all_of(cell)
     if versions is None:
         raise UsageError(f"--against: {cell} has no lock{locked.nearest(cell)}")
@@ -82,7 +82,7 @@ def _against(
         version = versions.get(entry.name)
         if version is None or meets(entry.specifier, version):
             continue
-        text = f"{entry.name}{entry.specifier}, and {cell} was run with {version}"
+        text = f"{entry.name}{entry.specifier}, but {cell} was run with {version}"
         remark = fault(text, f"write {entry.name}=={version}")
         yield replace(remark, file=str(path), line=entry.line)
 
@@ -94,8 +94,8 @@ def _tested(
     known: Compatibility,
     profile: Profile | None,
 ) -> Iterator[Remark]:
-    """What is published of the axes that a file pins; of those that it does not pin, the nearest
-    tested combination tells."""
+    """Yield published remarks on the axes that a file pins; the nearest tested combination supplies
+    the versions of the axes that it does not pin."""
     near = recommend.closest_to(pins, known.cells, profile)
     if near is None:
         return

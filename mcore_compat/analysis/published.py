@@ -1,8 +1,8 @@
 """The published data as typed records: `mcore_compat.load()`.
 
-The one model of `compatibility.json`: reading, validation and the JSON Schema come from it. No
-lock, no evidence, no package under test is needed. Keys that it does not know are passed over: a
-newer minor version can be read.
+This is the only model of `compatibility.json`: reading, validation and the JSON Schema come from
+it. It needs no lock, no result files and no package under test. It ignores unknown keys, so that it
+can read newer minor versions.
 
 >>> known = load()
 >>> cell = known.cell("compat-0.16-modelopt0.41")
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import pandas
 
 MAJOR = 3
-"""Of the schema: another one cannot be read."""
+"""The major version of the schema; no other one can be read."""
 
 ByState = Annotated[
     Mapping[str, tuple[str, ...]],
@@ -51,9 +51,9 @@ ByState = Annotated[
 
 
 class PublishedRule(Struct, frozen=True, kw_only=True):
-    """Versions over which a failure was seen: `text` is a specifier, in words. `checks`: those
-    whose failures it is about; `others_within`: cells within the bounds in which they neither fail
-    so nor work, by what they do."""
+    """Versions with which a failure happens. `text`: the bounds as specifiers; `checks`: the checks
+    that the rule is about, if not all of the failure's; `others_within`: by state, cells within the
+    bounds in which these checks neither fail with the failure nor work."""
 
     text: str
     bounds: tuple[Bound, ...] = ()
@@ -63,10 +63,10 @@ class PublishedRule(Struct, frozen=True, kw_only=True):
 
 
 class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
-    """A failure over all cells of a device class. `message` is untrusted text of a package under
-    test. `bounded_rules` (`rules` in the file) are equally small; `wider_rules` hold no cell that
-    works either, but more that fail otherwise or are blocked. `next_cell`: the untested one that
-    would tell most."""
+    """A failure over all cells of a device class. `message`: untrusted text of a package under
+    test; `bounded_rules` (`rules` in the file): equally small rules; `wider_rules`: rules that hold
+    no cell that works either, but more cells that fail otherwise or are blocked; `next_cell`: the
+    untested cell that would narrow this down most."""
 
     device_class: DeviceClass
     fingerprint: Fingerprint
@@ -81,27 +81,29 @@ class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
     wider_rules: tuple[PublishedRule, ...] = ()
     next_cell: str | None = None
     suspects: tuple[str, ...] = ()
-    """Packages off the axes that it points at: their name is missing, or their frame innermost."""
+    """Packages other than axes that it points at: their name is missing, or their code raised
+    it."""
     undecided: bool = False
-    """Whether it is not known that these decide, and no axis."""
+    """Whether the tested cells do not show if one of `suspects` or an axis decides."""
     alike: tuple[str, ...] = ()
-    """Other packages whose versions alone tell what fails from what works just as well."""
+    """Other packages whose versions alone separate the cells that fail from those that work."""
     frames: tuple[str, ...] = ()
-    """Of its traceback, the innermost first: the end of the module's name, and the function."""
+    """The frames of its traceback, the innermost first: the end of the module's name, and the
+    function."""
     files: tuple[str, ...] = ()
-    """Of its tracebacks, and of the names that it is about, as paths below `site-packages`: where
-    they are the same in another release, it is inferred to fail there, too."""
+    """The files of its tracebacks, and of the names in its message, as paths below `site-packages`.
+    If another release has the same files, the failure is inferred to happen there, too."""
     declared: tuple[DeclaredReason, ...] = ()
-    """Why it happens, where that is known."""
+    """Why it happens, if known."""
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The rules as specifiers, in words."""
+        """The rules as specifiers."""
         return tuple(rule.text for rule in self.bounded_rules)
 
     @cached_property
     def rivals(self) -> tuple[tuple[str, ...], ...]:
-        """The texts of rules about the same checks together: they cannot be told apart."""
+        """The texts of the rules, grouped by checks: it is not known which of a group holds."""
         texts: dict[tuple[str, ...], list[str]] = {}
         for rule in self.bounded_rules:
             texts.setdefault(rule.checks, []).append(rule.text)
@@ -110,13 +112,13 @@ class PublishedCause(Struct, frozen=True, kw_only=True, dict=True):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedInterval(Interval):
-    """A run of releases in which a check works, in the words of MDN's browser-compat-data."""
+    """A run of releases in which a check works, with the keys of MDN's browser-compat-data."""
 
     device_class: DeviceClass
 
 
 class PublishedChange(Struct, frozen=True, kw_only=True):
-    """What changed in an interface that callers use, from one tested release to the next."""
+    """A change in an interface that callers use, from one tested release to the next."""
 
     package: str
     subject: str
@@ -136,11 +138,10 @@ class PublishedChange(Struct, frozen=True, kw_only=True):
 class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
     """Published compatibility of megatron-core, ModelOpt, Transformer Engine and torch.
 
-    `schema` is the version of this form: a new key raises the minor version; a key that is gone or
-    means something else the major one. Readers must ignore keys that they do not know. `axes`: the
-    series of the declared matrix, oldest first. `findings`: what is declared beside what was seen.
-    `features`: checks by what a person does that they are about, and `formats`: by the format of
-    quantization.
+    `schema`: the version of this format; a new key raises the minor version, a key that is removed
+    or changes its meaning raises the major one. Readers must ignore keys that they do not know.
+    `axes`: the series of the declared matrix, oldest first. `findings`: declared requirements
+    compared with results. `features`: checks by feature. `formats`: checks by quantization format.
     """
 
     schema: Annotated[str, Meta(pattern=rf"^{MAJOR}\.[0-9]+\.[0-9]+$")]
@@ -158,7 +159,7 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
     formats: Mapping[str, tuple[str, ...]] = {}
 
     def __post_init__(self) -> None:
-        # A verdict on one cell needs them, and the file has them once for all cells.
+        # A cell's verdict needs these, and the file has them only once for all cells.
         for cell in (*self.cells, *self.over_base):
             if not cell.features:
                 force_setattr(cell, "features", self.features)
@@ -169,22 +170,22 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
         return {(cell.name, cell.device_class): cell for cell in self.cells}
 
     def cell(self, name: str, device_class: str = "host") -> CellRecord:
-        """One cell's record.
+        """Return one cell's record.
 
         Raises:
-            UsageError: there is none; names the nearest.
+            UsageError: the cell has no result; names the nearest.
         """
         record = self._by_name.get((name, device_class))
         if record is None:
             names = [cell.name for cell in self.cells if cell.device_class == device_class]
-            raise UsageError(f'no evidence of "{name}" on {device_class}{nearest(name, names)}')
+            raise UsageError(f'no result of "{name}" on {device_class}{nearest(name, names)}')
         return record
 
     def cause(self, fingerprint: str, device_class: str = "host") -> PublishedCause:
-        """One failure.
+        """Return one failure.
 
         Raises:
-            UsageError: there is none of that fingerprint.
+            UsageError: no failure has that fingerprint.
         """
         for cause in self.causes:
             if (cause.fingerprint, cause.device_class) == (fingerprint, device_class):
@@ -202,10 +203,11 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
         outcome: str | None = None,
         device_class: str | None = None,
     ) -> tuple[CellRecord, ...]:
-        """The cells within PEP 440 specifiers (`>=2.9,<2.12`), of an outcome, of a device class.
+        """Return the cells within PEP 440 specifiers (`>=2.9,<2.12`), of an outcome, of a device
+        class.
 
         Raises:
-            UsageError: not a specifier.
+            UsageError: an invalid specifier.
         """
         from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -223,8 +225,8 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
         )
 
     def frame(self) -> pandas.DataFrame:
-        """A row for each check of each cell: its versions, the check, kind, family, outcome and
-        fingerprint. Needs pandas.
+        """Return a row for each check of each cell: its versions, the check, kind, family, outcome
+        and fingerprint. Needs pandas.
 
         Raises:
             UsageError: pandas is not installed.
@@ -232,7 +234,7 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
         try:
             import pandas
         except ImportError:
-            raise UsageError("a frame needs pandas; install it: pip install pandas") from None
+            raise UsageError("pandas is not installed: pip install pandas") from None
         rows = [
             {
                 "cell": cell.name,
@@ -252,16 +254,16 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
 
 
 class _Version(Struct):
-    """Looked at first: what has another version is of another form."""
+    """The schema's version, read first: another version has another format."""
 
     schema: str
 
 
 def load(path: Path | str | None = None) -> Compatibility:
-    """The published data; without a path, that of the workspace which is meant.
+    """Return the published data of a file; without a path, of the current workspace.
 
     Raises:
-        EvidenceError: not there, not JSON, or of a schema that this version cannot read.
+        EvidenceError: the file does not exist, is not JSON, or has a schema of another version.
     """
     place = Path(path) if path is not None else workspace.find().published
     try:
@@ -272,15 +274,15 @@ def load(path: Path | str | None = None) -> Compatibility:
         found: Compatibility = data.json_of(text, Compatibility)
         return found
     except FileNotFoundError:
-        raise EvidenceError(f"{place.name} is not there; make it: nox -s report") from None
+        raise EvidenceError(f"{place.name} does not exist; make it: nox -s report") from None
     except DataError as error:
         raise EvidenceError(
-            f"{place.name} is not valid ({error}); make it: nox -s report"
+            f"{place.name} is not valid ({error}); make it again: nox -s report"
         ) from None
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of what is published."""
+    """Return the JSON Schema of `compatibility.json`."""
     draft = "https://json-schema.org/draft/2020-12/schema"
     found = msgspec.json.schema(Compatibility)
     for part in found["$defs"].values():

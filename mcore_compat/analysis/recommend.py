@@ -1,5 +1,5 @@
-"""Which tested combinations fit what somebody has, best first. Pure, but that `lines` reads how
-constraints files say that they are used."""
+"""The tested combinations that fit what somebody has, best first. Pure, except that `lines` reads
+constraints files."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ CORE = "restore["
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """`cells` fit every constraint and can be recommended, best first. Where none does:
-    `in_the_way` has each smallest set of constraints without which one would, and the best that
-    does; `tested` is the best that fits and cannot be recommended. `instead`: where no cell is
-    compatible for the profile, what is near and better. `notes`: how constraints were taken."""
+    """A recommendation. `cells`: cells that fit every constraint and can be recommended, best
+    first. If there are none, `in_the_way` has each smallest set of constraints without which a cell
+    would fit, with the best such cell, and `tested` is the best cell that fits but cannot be
+    recommended. `instead`: if no cell is compatible for the profile, better cells nearby. `notes`:
+    how constraints were read."""
 
     cells: tuple[CellRecord, ...]
     profile: Profile = DEFAULT
@@ -40,14 +41,14 @@ class Advice:
 
     @property
     def good(self) -> bool:
-        """Whether the best that fits is compatible for the profile."""
+        """Whether the best cell is compatible for the profile."""
         best = self.cells[0].outcome_for(self.profile) if self.cells else ""
         return best == CellOutcome.COMPATIBLE
 
 
 def works(cell: CellRecord, profile: Profile = DEFAULT) -> bool:
-    """Whether the checkpoint restores for every family of the profile that the release has, be it
-    under a condition, and not nothing of the profile holds."""
+    """Whether a checkpoint restores (possibly under a condition) for every family of the profile
+    that the release has, and the verdict for the profile is compatible or partial."""
     families = profile.families
     core = {
         outcome
@@ -61,13 +62,13 @@ _GOOD = (CellOutcome.COMPATIBLE.value, CellOutcome.PARTIAL.value)
 
 
 def failed(cell: CellRecord) -> list[str]:
-    """The checks that fail. Sorted."""
+    """Return the checks that fail. Sorted."""
     return sorted(check for check, outcome in cell.checks.items() if outcome in FAILURES)
 
 
 def rank(cell: CellRecord, profile: Profile = DEFAULT) -> tuple[object, ...]:
-    """Best first: compatible for the profile, then fewest of its points that fail, a result from a
-    GPU, the stack that the release was made for, all failures, conditions, the newest."""
+    """Return a sort key, best first: compatible for the profile, fewest failing points of it, a
+    result from a GPU, the default stack, fewest failures, fewest conditions, newest releases."""
     return (
         cell.outcome_for(profile) != CellOutcome.COMPATIBLE,
         len(profiles.failing(cell.by_point, profile)),
@@ -83,7 +84,8 @@ def rank(cell: CellRecord, profile: Profile = DEFAULT) -> tuple[object, ...]:
 def advise(
     constraints: Sequence[Constraint], cells: Sequence[CellRecord], profile: Profile = DEFAULT
 ) -> Advice:
-    """What fits, best for the profile first; where nothing compatible does, what is nearest."""
+    """Return the cells that fit, best for the profile first; if none of them is compatible, also
+    the nearest better cells."""
 
     def good(cell: CellRecord) -> bool:
         return works(cell, profile)
@@ -113,8 +115,8 @@ def advise(
 def closest(
     constraints: Sequence[Constraint], cells: Sequence[CellRecord], profile: Profile = DEFAULT
 ) -> Neighbour | None:
-    """The one tested cell that stands for what somebody has: the best that fits, else the nearest;
-    `differs` says in what it is another. None where nothing was tested."""
+    """Return the tested cell nearest to the constraints, the best of several; its `differs` names
+    the versions that do not fit. None if no cell was tested."""
     tested = sorted((c for c in cells if c.checks), key=lambda cell: rank(cell, profile))
     near = min(tested, key=lambda cell: neighbours.distance(constraints, cell), default=None)
     return neighbours.neighbour("nearest", near, constraints) if near else None
@@ -123,7 +125,7 @@ def closest(
 def closest_to(
     pins: Mapping[str, str], cells: Sequence[CellRecord], profile: Profile | None = None
 ) -> Neighbour | None:
-    """As `closest`, for exact versions by axis."""
+    """Do the same as `closest` for exact versions by axis."""
     exact = (of_version(axis, f"=={v}", f"{axis} {v}") for axis, v in pins.items())
     return closest([c for one in exact for c in one], cells, profile or DEFAULT)
 
@@ -131,7 +133,8 @@ def closest_to(
 def _in_the_way(
     constraints: Sequence[Constraint], good: Sequence[CellRecord]
 ) -> list[tuple[tuple[Constraint, ...], CellRecord]]:
-    """The smallest sets of constraints without which something fits, and the best that does."""
+    """Return the smallest sets of constraints without which a cell fits, each with the best such
+    cell."""
     for size in range(1, len(constraints) + 1):
         rows = []
         for dropped in itertools.combinations(constraints, size):
@@ -143,10 +146,10 @@ def _in_the_way(
 
 
 def line(cell: CellRecord, profile: Profile = DEFAULT) -> str:
-    """One cell, in a line: its pins, and what of the profile holds and fails there."""
+    """Return one cell as a line: its pins, and which points of the profile work and fail."""
     pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
     counted = "; ".join(profiles.counted(cell.by_point, profile))
-    verb = "holds" if len(cell.conditions) == 1 else "hold"
+    verb = "works" if len(cell.conditions) == 1 else "work"
     more = f"; {len(cell.conditions)} {verb} under a condition" if cell.conditions else ""
     where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
     more += f"; {cell.repair.text()}" if cell.repair else ""
@@ -155,20 +158,20 @@ def line(cell: CellRecord, profile: Profile = DEFAULT) -> str:
 
 
 def install(cell: CellRecord, profile: Profile, folder: Path, facts: InstallFacts) -> str:
-    """The line that makes a cell's environment for a profile, by its constraints file; or that
-    there is none."""
+    """Return the line that installs a cell's environment for a profile, with its constraints file;
+    or say that the file does not exist."""
     path = folder / f"{cell.name}.txt"
     name = files.shown(path)
     try:
         pins = install_line.pins_of(path.read_text(encoding="utf-8"))
     except OSError:
-        return f"{name} is not there; make it: nox -s report"
+        return f"{name} does not exist; make it: nox -s report"
     line = facts.line(pins, cell.pins["python"], cell.variables, profile.families)
     return line.command(name)
 
 
 def failing(cell: CellRecord, profile: Profile = DEFAULT) -> str:
-    """What of a profile fails in a cell, feature by feature: `quantize (gpt fp8, gpt nvfp4)`."""
+    """Name the points of a profile that fail in a cell: `quantize (gpt fp8, gpt nvfp4)`."""
     asked = profiles.of(cell.by_point, profile)
     fails: dict[str, list[str]] = {}
     for point, outcome in asked.items():
@@ -184,7 +187,7 @@ def failing(cell: CellRecord, profile: Profile = DEFAULT) -> str:
 
 
 MOST = 4
-"""So many families and formats of a feature are named."""
+"""The number of families and formats of a feature that are named."""
 
 
 def lines(
@@ -194,8 +197,8 @@ def lines(
     most: int,
     untested: Iterable[str] = (),
 ) -> list[str]:
-    """The advice in words, what is known of releases that were not run, and last of all the results
-    that it is from; `folder` is where constraints files lie, beside the results."""
+    """Return the recommendation as lines: then `untested` (lines on untested releases), and last
+    the results that it rests on. `folder`: of the constraints files, next to the results."""
     rows = [*_headline(advice), *advice.notes]
     shown = list(advice.cells[:most])
     for cell in shown:
@@ -218,7 +221,7 @@ def lines(
 
 
 def _headline(advice: Advice) -> Iterator[str]:
-    """What there is to know before an install line is read."""
+    """Yield the first line if no cell fits, or if none that fits is compatible."""
     if advice.cells and not advice.good:
         best = advice.cells[0]
         why = failing(best, advice.profile)
@@ -227,8 +230,8 @@ def _headline(advice: Advice) -> Iterator[str]:
         cell = advice.tested
         why = cell.reason or f"it fails in {failing(cell, advice.profile)}"
         verdict = f"{cell.name} is {cell.outcome_for(advice.profile)}"
-        yield f"what fits cannot be recommended: {verdict}: {why}"
+        yield f"no cell that fits can be recommended: {verdict}: {why}"
     elif not advice.cells:
         sets = (" with ".join(f'"{c.text}"' for c in dropped) for dropped, _ in advice.in_the_way)
         ways = " or ".join(sets)
-        yield f"no tested combination fits all of this{f'; in the way: {ways}' if ways else ''}"
+        yield f"no tested combination fits all of this{f'; leave out {ways}' if ways else ''}"

@@ -1,4 +1,4 @@
-"""What is said of an environment."""
+"""Remarks of `doctor` on an environment."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mcore_compat.analysis.grades import Grade
 
 FAULT, KNOWN, NOTE = "fault", "known to fail", "note"
 UNTESTED = {Grade.INFERRED: "inferred to fail", Grade.LIKELY: "likely to fail"}
-"""Of releases that were not run, by how sure it is."""
+"""The kind of a remark on releases that were not run together, by grade."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """One thing to say. `kind`: a `fault` of the installation itself, what is `known to fail` from
-    a run, inferred or likely without one, or a `note`; `help`: what would change that; `cell`: by
-    whose result; `file` and `line`: of the user's, where it is about one."""
+    """One remark. `kind`: `fault` (of the installation itself), `known to fail` (from a run),
+    inferred or likely to fail (without one), or `note`; `help`: the remedy; `cell`: the cell whose
+    result shows it; `file` and `line`: the place in a user's file, if it is about one."""
 
     kind: str
     text: str
@@ -27,5 +27,5 @@ class Remark:
 
 
 def fault(text: str, remedy: str) -> Remark:
-    """A fault of the installation, and what would change it."""
+    """Return a fault of the installation with its remedy."""
     return Remark(kind=FAULT, text=text, help=remedy)

@@ -1,5 +1,5 @@
-"""The axes in a file of requirements, as `pip freeze` and `pip list` print it, too: only what it
-says of them counts. Reads the files that it names with `-r` and `-c`."""
+"""Read the axes' versions from a requirements file, or from the output of `pip freeze` or `pip
+list`. Also reads the files that it names with `-r` and `-c`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mcore_compat.core.cells import is_axis
 from mcore_compat.core.combinations import machine
 
 PYTHON = "3.12"
-"""For which markers are evaluated where the file does not say."""
+"""The Python that markers are evaluated for."""
 
 _OTHER_FILE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>\S.*)")
 _EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=)(?P<what>.+)")
@@ -35,12 +35,12 @@ _TAG = re.compile(r"@(?:core_|release_)?v(?P<version>\d[\w.]*)(?:[#?/]|$)", re.A
 
 
 class LineError(UsageError):
-    """A line of a file is of no use; says which."""
+    """An invalid line of a file; the message has the line's number."""
 
 
 @dataclass
 class _Reading:
-    """What is found on the way through files."""
+    """State while files are read."""
 
     found: list[Constraint] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -49,11 +49,11 @@ class _Reading:
 
 
 def of_text(text: str, path: Path) -> Inventory:
-    """What a file of requirements says of the axes; `path` is where it lies.
+    """Return the inventory of a requirements file; `path`: of the file.
 
     Raises:
-        UsageError: a line that is none, a version that cannot be told, or a file that is named in
-            it and is not there: with the file's name and the line's number.
+        UsageError: an invalid line, an unknown version, or a named file that does not exist; with
+            the file's name and the line's number.
     """
     reading = _Reading(seen={path.resolve()})
     _read(text, path, reading)
@@ -64,7 +64,7 @@ def of_text(text: str, path: Path) -> Inventory:
             continue
         found[constraint.axis] = _both(before, constraint) if before else constraint
     if not found:
-        raise UsageError(f"{path} says nothing of megatron-core, ModelOpt, TE or torch")
+        raise UsageError(f"{path} names none of megatron-core, ModelOpt, TE and torch")
     if reading.others:
         other = "package is" if reading.others == 1 else "packages are"
         reading.notes.append(f"{path}: {reading.others} other {other} left out")
@@ -75,7 +75,7 @@ def of_text(text: str, path: Path) -> Inventory:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One requirement at a line of a file; `version` where it is pinned to one."""
+    """One requirement at a line of a file; `version`: the pinned one, else empty."""
 
     name: str
     specifier: SpecifierSet
@@ -88,11 +88,11 @@ class Entry:
 
 
 def entries(text: str, path: Path) -> Iterator[Entry]:
-    """The requirements of a file itself that hold on Linux; files that it names are passed over, as
-    is what is taken from elsewhere than an index.
+    """Yield the requirements of a file that apply on Linux, without those of files that it names,
+    and without packages from an address or folder.
 
     Raises:
-        UsageError: a line that is none, with the file's name and its number.
+        UsageError: an invalid line; with the file's name and the line's number.
     """
     for number, line in _logical(text):
         listed = _LISTED.fullmatch(line)
@@ -102,13 +102,14 @@ def entries(text: str, path: Path) -> Iterator[Entry]:
             need = Requirement(f"{listed['name']}=={listed['version']}" if listed else line)
             holds = need.marker is None or need.marker.evaluate({**machine(PYTHON)})
         except (InvalidRequirement, RecursionError, ValueError):
-            raise LineError(f'{path}: line {number}: "{line}" is no requirement') from None
+            raise LineError(f'{path}: line {number}: invalid requirement "{line}"') from None
         if holds:
             yield Entry(name=canonicalize_name(need.name), specifier=need.specifier, line=number)
 
 
 def _both(one: Constraint, other: Constraint) -> Constraint:
-    """What holds where both do; the parts of TE, say, or a range and a pin."""
+    """Return the intersection of two constraints on one axis, e.g. of TE's parts, or of a range and
+    a pin."""
     if one.specifier == other.specifier:
         return one
     return replace(
@@ -124,14 +125,15 @@ def _read(text: str, path: Path, reading: _Reading) -> None:
     for number, line in _logical(text):
         try:
             _take(line, path, reading)
-        except LineError:  # of a file that this one names
+        except LineError:  # from a file that this one names
             raise
         except UsageError as error:
             raise LineError(f"{path}: line {number}: {error}") from None
 
 
 def _logical(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that mean something, joined where they go on, by the number of their first."""
+    """Yield the logical lines (continued lines joined, without comments and hashes), each with the
+    number of its first line."""
     whole, first = "", 0
     for number, raw in enumerate(text.splitlines(), 1):
         line = re.sub(r"(^|\s)#.*$", "", raw) if "egg=" not in raw else raw
@@ -147,14 +149,14 @@ def _logical(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _take(line: str, path: Path, reading: _Reading) -> None:
-    """One line."""
+    """Read one line."""
     other, editable = _OTHER_FILE.fullmatch(line), _EDITABLE.fullmatch(line)
     if other:
         _follow(other["path"].strip(), path, reading)
     elif editable:
         _from_source(editable["what"], reading)
     elif line.startswith("-") or _HEAD.fullmatch(line):
-        return  # where pip looks, and how; the head of a table
+        return  # an option of pip, or the head of a table
     elif "://" in line.partition(" @ ")[0] or line.startswith((".", "/")):
         _from_source(line, reading)
     else:
@@ -163,13 +165,13 @@ def _take(line: str, path: Path, reading: _Reading) -> None:
         try:
             need = Requirement(text)
         except (InvalidRequirement, RecursionError, ValueError):
-            raise UsageError(f'"{line}" is no requirement') from None
+            raise UsageError(f'invalid requirement "{line}"') from None
         _need(need, line, reading)
 
 
 def _follow(name: str, path: Path, reading: _Reading) -> None:
     if "://" in name:
-        raise UsageError(f"{name} is not read: it lies elsewhere; fetch it first")
+        raise UsageError(f"{name} is a remote file: download it first")
     target = path.parent / name
     if target.resolve() in reading.seen:
         return
@@ -177,14 +179,14 @@ def _follow(name: str, path: Path, reading: _Reading) -> None:
     try:
         text = data.text_of(target)
     except FileNotFoundError:
-        raise UsageError(f"{name} is not there") from None
+        raise UsageError(f"{name} does not exist") from None
     except (DataError, OSError) as error:
         raise UsageError(f"{name} cannot be read: {error}") from None
     _read(text, target, reading)
 
 
 def _axis(name: str) -> str | None:
-    """The axis that a package is, or is a part of."""
+    """Return the axis that a package is, or is a part of; None for another package."""
     canonical = canonicalize_name(name)
     if canonical.startswith("nvidia-cuda-runtime"):
         return CUDA
@@ -192,7 +194,7 @@ def _axis(name: str) -> str | None:
 
 
 def _need(need: Requirement, line: str, reading: _Reading) -> None:
-    """One requirement, of whatever package."""
+    """Read one requirement of any package."""
     axis = _axis(need.name)
     if axis is None:
         reading.others += 1
@@ -215,7 +217,8 @@ def _need(need: Requirement, line: str, reading: _Reading) -> None:
 
 
 def _of_runtime(value: str) -> Iterator[Constraint]:
-    """What the pinned CUDA runtime says of CUDA, which torch's own tag may say, too."""
+    """Yield the constraint on CUDA that a pinned CUDA runtime implies; torch's build tag may imply
+    it, too."""
     for one in constraints.of_version(CUDA, value.removeprefix("=="), f"cuda {value}"):
         yield replace(
             one, text=f"CUDA {one.version or value} {IMPLIED}nvidia-cuda-runtime", note=""
@@ -223,7 +226,7 @@ def _of_runtime(value: str) -> Iterator[Constraint]:
 
 
 def _from_source(what: str, reading: _Reading) -> None:
-    """A package from an address, or a folder, which may be one of the axes."""
+    """Read a package from an address or a folder; it may be an axis."""
     egg = _EGG.search(what)
     names = [egg["name"]] if egg else re.findall(r"[A-Za-z][\w-]+", what.partition("@")[0])
     axis = next(filter(None, map(_axis, names)), None)
@@ -236,11 +239,11 @@ def _from_source(what: str, reading: _Reading) -> None:
 
 
 def _of_address(axis: str, name: str, address: str) -> tuple[Constraint, ...]:
-    """The constraint of what is taken from an address: of a wheel by its name, of a repository by
-    its tag.
+    """Return the constraints of a package from an address: a wheel's version is in its name, a
+    repository's in its tag.
 
     Raises:
-        UsageError: neither tells the version.
+        UsageError: neither has a version.
     """
     try:
         file = unquote(address.partition("#")[0]).rpartition("/")[2]
@@ -248,9 +251,6 @@ def _of_address(axis: str, name: str, address: str) -> tuple[Constraint, ...]:
     except InvalidWheelFilename:
         tag = _TAG.search(address)
         if tag is None:
-            raise UsageError(
-                f"{name} is taken from {address}, which does not say its version; write "
-                f"{axis}==VERSION"
-            ) from None
+            raise UsageError(f"no version of {name} in {address}; write {axis}==VERSION") from None
         version = tag["version"]
     return constraints.of_version(axis, f"=={version}", f"{name} @ {address}")

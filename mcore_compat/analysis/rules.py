@@ -1,13 +1,12 @@
-"""Over which versions a failure happens, in data and in words: the smallest boxes over the axes'
-versions that hold it. Pure.
+"""Rules: with which versions a failure happens, as the smallest boxes over the axes' versions that
+hold it. Pure.
 
-A box holds all cells in which the failure was seen and none in which the same checks work; where
-that can be, none either in which they fail otherwise or could not be asked. A rule is never stated
-more widely than its evidence: its bounds are versions that were seen to fail, beside each stands
-what was seen next to it, and what lies within is counted.
+A box holds all cells in which the failure happens and none in which the same checks work; if
+possible also none in which they fail otherwise or could not run. A rule never claims more than its
+results: its bounds are versions that fail, each bound has the result of its neighbour, and other
+cells in the box are counted.
 
-A set of cells is a number here, whose bits are the cells' places: of a matrix of thousands of
-cells, hundreds of failures are asked for.
+For speed, a set of cells is an integer, whose bits are the cells' places.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ import msgspec
 from mcore_compat.core.cells import AXES, parsed
 
 MOST_AXES = 3
-"""A rule over more axes than these explains nothing."""
+"""The most axes of a rule; one over more axes explains nothing."""
 
 
 class FailureState(StrEnum):
-    """What a cell says of a failure; what tells most comes first."""
+    """The state of a cell for a failure, the most telling first."""
 
     FAILS = "fails"
     WORKS = "works"
@@ -45,7 +44,7 @@ class FailureState(StrEnum):
 FAILS, WORKS = FailureState.FAILS, FailureState.WORKS
 
 NO_CHECKS = (FailureState.UNRESOLVABLE, FailureState.UNBUILDABLE)
-"""The cell did not come to its checks."""
+"""The states of a cell that ran no checks."""
 
 _OTHERS = {
     FailureState.WORKS_WITH: ("works under a condition", "work under a condition"),
@@ -56,15 +55,16 @@ _OTHERS = {
     FailureState.UNRESOLVABLE: ("is unresolvable", "are unresolvable"),
     FailureState.UNBUILDABLE: ("is unbuildable", "are unbuildable"),
 }
-"""How one cell, and how several, are told of that neither fail so nor work."""
+"""Words for one cell, and for several, in which the checks neither fail with the failure nor
+work."""
 
 CellsByState = Mapping[FailureState, int]
-"""Sets of cells; one cell says one thing of a failure, or nothing."""
+"""Sets of cells; a cell is in at most one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellSighting:
-    """What one cell says of a failure."""
+    """One cell and its state for a failure."""
 
     cell: str
     pins: Mapping[str, str]
@@ -76,7 +76,7 @@ class CellSighting:
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
-    """A version beside a bound, and what was seen there."""
+    """A version next to a bound, and its state."""
 
     version: str
     state: FailureState = msgspec.field(name="said")
@@ -84,11 +84,11 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """An interval of one axis: `low` and `high` were seen to fail.
+    """An interval of one axis: `low` and `high` were tested and fail.
 
-    All else within the rule: `below` and `above` are the nearest versions on either side that were
-    seen to work, None where none was; `next_below` and `next_above` the nearest ones that were
-    tested at all, and what was seen there, None where nothing was tested.
+    With the other axes within the rule, `below` and `above` are the nearest versions on either side
+    that work, `next_below` and `next_above` the nearest tested ones with their states; None if
+    there is none.
     """
 
     axis: str
@@ -100,13 +100,13 @@ class Bound:
     next_above: Beside | None = None
 
     def specifier(self) -> str:
-        """The interval as PEP 440 writes it: `megatron-core>=0.13.0,<=0.16.1`."""
+        """Return the interval as a PEP 440 requirement: `megatron-core>=0.13.0,<=0.16.1`."""
         if self.low == self.high:
             return f"{self.axis}=={self.low}"
         return f"{self.axis}>={self.low},<={self.high}"
 
     def edges(self) -> str:
-        """Where its boundaries may lie, in words."""
+        """Return the states next to both bounds, in words."""
         return f"{self.edge_below()}, {self.edge_above()}"
 
     def edge_below(self) -> str:
@@ -116,8 +116,8 @@ class Bound:
         return _edge(self.next_above, self.above) or "not tested above"
 
     def gaps(self) -> tuple[tuple[str, str], ...]:
-        """`(one version, other version)` of each side on which what works stands next to what
-        fails, of all that was tested: the boundary lies between."""
+        """Return `(lower version, higher version)` for each side on which the nearest tested
+        version works: the failure begins or ends between the two."""
         sides = (
             (self.next_below, self.below, (self.below, self.low)),
             (self.next_above, self.above, (self.high, self.above)),
@@ -138,10 +138,10 @@ def _edge(nearest: Beside | None, works: str | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Where a failure happens. `support` are the cells in which it was seen, `works` counts those
-    in which the same checks work; `contradicted` are cells within the bounds in which they do, and
-    `others` those within that say neither. `checks`: those whose failures it is about, where the
-    group's do not fail together; else empty."""
+    """The versions with which a failure happens. `support`: the cells in which it happens; `works`:
+    the number of cells in which the same checks work; `contradicted`: such cells within the bounds;
+    `others`: cells within the bounds in any other state. `checks`: the checks that the rule is
+    about, if those of the failure do not all fail together; else empty."""
 
     bounds: tuple[Bound, ...]
     support: tuple[str, ...]
@@ -154,11 +154,11 @@ class Rule:
         return " and ".join(bound.specifier() for bound in self.bounds)
 
     def holds(self, pins: Mapping[str, str]) -> bool:
-        """Whether a cell lies within the rule."""
+        """Whether a cell is within the rule."""
         return all(axis in pins and self.admits(axis, pins[axis]) for axis in self.axes)
 
     def admits(self, axis: str, version: str) -> bool:
-        """Whether a version of one axis lies within the rule."""
+        """Whether a version of one axis is within the rule."""
         return all(inside(version, b.low, b.high) for b in self.bounds if b.axis == axis)
 
     @property
@@ -166,7 +166,7 @@ class Rule:
         return tuple(bound.axis for bound in self.bounds)
 
     def others_text(self) -> str:
-        """`18 fail otherwise, 2 are blocked`: the other cells within it; empty where none is."""
+        """Return `18 fail otherwise, 2 are blocked` for `others`; empty if there are none."""
         counts = Counter(cell.state for cell in self.others)
         return ", ".join(
             f"{counts[state]} {words[counts[state] > 1]}"
@@ -176,7 +176,7 @@ class Rule:
 
 
 def rivals(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], ...]:
-    """The rules about the same checks together: they cannot be told apart by what was tested."""
+    """Group rules by their checks: the tested cells do not show which rule of a group holds."""
     by_checks: dict[tuple[str, ...], list[Rule]] = {}
     for rule in rules:
         by_checks.setdefault(rule.checks, []).append(rule)
@@ -184,12 +184,12 @@ def rivals(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], ...]:
 
 
 def inside(version: str, low: str, high: str) -> bool:
-    """Whether a version lies in a closed interval."""
+    """Whether a version is in a closed interval."""
     return parsed(low) <= parsed(version) <= parsed(high)
 
 
 def bits(places: Iterable[int], size: int) -> int:
-    """The set of these places, all below `size`."""
+    """Return the set of these places, all below `size`."""
     row = bytearray(size // 8 + 1)
     for place in places:
         row[place >> 3] |= 1 << (place & 7)
@@ -197,7 +197,7 @@ def bits(places: Iterable[int], size: int) -> int:
 
 
 def places(cells: int) -> Iterator[int]:
-    """The places of a set, in order."""
+    """Yield the places of a set, in order."""
     while cells:
         lowest = cells & -cells
         yield lowest.bit_length() - 1
@@ -205,8 +205,7 @@ def places(cells: int) -> Iterator[int]:
 
 
 class CellGrid:
-    """Cells by place, and by their versions: of the axes, and of every other package that they have
-    installed, which not all have."""
+    """Cells by place, and by their versions of axes and other packages, which not all have."""
 
     def __init__(self, cells: Sequence[tuple[str, Mapping[str, str]]]) -> None:
         self.cells = cells
@@ -214,7 +213,7 @@ class CellGrid:
         self._at: dict[str, dict[str, int]] = {}
 
     def _by_version(self, axis: str) -> dict[str, int]:
-        """The cells by version of an axis, or of another package; oldest first."""
+        """Return the cells by version of an axis or another package; oldest first."""
         if axis not in self._at:
             at: dict[str, list[int]] = {}
             for place, (_, pins) in enumerate(self.cells):
@@ -225,26 +224,26 @@ class CellGrid:
         return self._at[axis]
 
     def at(self, axis: str, version: str) -> int:
-        """The cells with a version of an axis."""
+        """Return the cells with a version of an axis."""
         return self._by_version(axis).get(version, 0)
 
     def versions(self, axis: str, cells: int) -> list[str]:
-        """The versions of an axis that some cells have, oldest first."""
+        """Return the versions of an axis among some cells, oldest first."""
         return [version for version, at in self._by_version(axis).items() if at & cells]
 
     def everywhere(self, axis: str, cells: int) -> bool:
-        """Whether all of some cells have a version of it."""
+        """Whether all of some cells have a version of an axis or another package."""
         return not cells & ~functools.reduce(operator.or_, self._by_version(axis).values(), 0)
 
     def span(self, axis: str, cells: int) -> int:
-        """All cells between the oldest and the newest version that some cells have."""
+        """Return all cells from the oldest to the newest version among some cells."""
         versions = self.versions(axis, cells)
         by_version = self._by_version(axis)
         within = (at for v, at in by_version.items() if inside(v, versions[0], versions[-1]))
         return functools.reduce(operator.or_, within, 0)
 
     def states(self, states: CellsByState) -> tuple[CellSighting, ...]:
-        """What each cell says, by place."""
+        """Return each cell with its state, by place."""
         rows = sorted((place, state) for state, cells in states.items() for place in places(cells))
         return tuple(
             CellSighting(cell=self.cells[place][0], pins=self.cells[place][1], state=state)
@@ -255,8 +254,8 @@ class CellGrid:
         return tuple(self.cells[place][0] for place in places(cells))
 
     def asked(self, states: CellsByState, axis: str, version: str) -> bool | None:
-        """Whether the checks were seen to fail so or to work at a version of an axis. False: it was
-        tested, but they are not there, or never come to their turn. None: it was not tested."""
+        """Whether the checks fail with the failure, or work, in a cell with a version of an axis.
+        False: the version was tested, but there the checks do neither. None: it was not tested."""
         here = self.at(axis, version)
         if not any(here & cells for cells in states.values()):
             return None
@@ -269,12 +268,12 @@ def boxes(
     checks: tuple[str, ...] = (),
     suspects: Sequence[str] = (),
 ) -> tuple[Rule, ...]:
-    """The smallest rules: of those that hold the fewest cells in which the checks work, then the
-    fewest in which they fail otherwise or are blocked, all those over the fewest axes.
+    """Return the smallest rules: those with the fewest cells in which the checks work, then the
+    fewest in which they fail otherwise or are blocked, then over the fewest axes.
 
-    Where every rule holds cells that work, one of the best. None where nothing failed or, as no
-    rule could then be wrong, nothing works. `suspects`: packages off the axes that the failure
-    points at; the smallest rules over these that hold no cell that works come first.
+    If every rule holds cells in which the checks work, return one of the best. Return no rule if
+    nothing fails, or if nothing works, because then no rule could be wrong. `suspects`: packages
+    that the failure points at; rules over these come first, if they hold no cell that works.
     """
     suspects = [name for name in suspects if grid.everywhere(name, states.get(FAILS, 0))]
     rules: list[Rule] = []
@@ -284,13 +283,13 @@ def boxes(
         rules = [_rule(grid, states, axes, checks) for axes in _best(clean)]
     best = _best(_costs(grid, states))
     of_axes = [_rule(grid, states, axes, checks) for axes in best]
-    if rules:  # one that is contradicted explains nothing beside them
+    if rules:  # next to these, a contradicted rule explains nothing
         return (*rules, *(rule for rule in of_axes if not rule.contradicted))
     return tuple(of_axes)
 
 
 def _best(costs: Mapping[tuple[str, ...], tuple[int, int, int]]) -> list[tuple[str, ...]]:
-    """The axes that cost least."""
+    """Return the sets of axes with the least cost."""
     if not costs:
         return []
     least = min(costs.values())
@@ -299,7 +298,8 @@ def _best(costs: Mapping[tuple[str, ...], tuple[int, int, int]]) -> list[tuple[s
 
 
 def alone(grid: CellGrid, states: CellsByState, packages: Iterable[str]) -> tuple[str, ...]:
-    """The packages whose versions alone tell all cells that fail from all that work. Sorted."""
+    """Return the packages whose versions alone separate all cells that fail from all that work.
+    Sorted."""
     broken, works = states.get(FAILS, 0), states.get(WORKS, 0)
     if not broken or not works:
         return ()
@@ -311,8 +311,8 @@ def alone(grid: CellGrid, states: CellsByState, packages: Iterable[str]) -> tupl
 
 
 def wider(grid: CellGrid, states: CellsByState) -> tuple[Rule, ...]:
-    """Rules over as few axes that hold no cell that works either, but more in which the checks
-    fail otherwise or are blocked: what fails there may hide that they are right."""
+    """Return rules over no more axes that hold no cell that works either, but more cells in which
+    the checks fail otherwise or are blocked. Those failures may hide that such a rule is right."""
     costs = _costs(grid, states)
     least = min(costs.values(), default=(1, 0, 0))
     clean = [axes for axes, (works, *_) in costs.items() if not works] if not least[0] else []
@@ -327,8 +327,9 @@ def wider(grid: CellGrid, states: CellsByState) -> tuple[Rule, ...]:
 def _costs(
     grid: CellGrid, states: CellsByState, axes_: Sequence[str] = AXES
 ) -> dict[tuple[str, ...], tuple[int, int, int]]:
-    """By axes: how many cells the box over them holds in which the checks work, how many in which
-    they fail otherwise or are blocked, and how many axes they are. The least is the best."""
+    """Return the cost of each set of axes: the number of cells in the box over them in which the
+    checks work, the number in which they fail otherwise or are blocked, and the number of axes. The
+    least is the best."""
     broken, works = states.get(FAILS, 0), states.get(WORKS, 0)
     if not broken or not works:
         return {}
@@ -344,7 +345,7 @@ def _costs(
             box = functools.reduce(operator.and_, (spans[axis] for axis in axes))
             costs[axes] = (box & works).bit_count(), (box & otherwise).bit_count(), size
         if (0, 0, size) in costs.values():
-            break  # over more axes none can be better
+            break  # no rule over more axes can be better
     return costs
 
 
@@ -365,7 +366,8 @@ def _rule(
 
 
 def _bound(grid: CellGrid, states: CellsByState, axis: str, spans: Mapping[str, int]) -> Bound:
-    """An axis' interval, with what lies beside it, all other axes being within theirs."""
+    """Return the interval of an axis and the states next to it, with all other axes within
+    theirs."""
     rest = functools.reduce(operator.and_, (spans[a] for a in spans if a != axis), grid.all)
     failed = grid.versions(axis, states[FAILS])
     low, high = failed[0], failed[-1]
@@ -387,8 +389,8 @@ def _bound(grid: CellGrid, states: CellsByState, axis: str, spans: Mapping[str, 
 def _nearest(
     grid: CellGrid, states: CellsByState, axis: str, versions: Sequence[str], rest: int
 ) -> Beside | None:
-    """The first of the versions that was tested, and what tells most of it. Cells that did not
-    come to their checks say something only where no other does."""
+    """Return the first of the versions that was tested, with its most telling state. Cells that ran
+    no checks count only if no other cell was tested."""
     for wanted in ([state for state in FailureState if state not in NO_CHECKS], NO_CHECKS):
         for version in versions:
             here = rest & grid.at(axis, version)

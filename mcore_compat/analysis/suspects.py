@@ -1,5 +1,5 @@
-"""Which packages off the axes a failure points at: in whose code it was raised, or whose name it
-says is missing. Pure."""
+"""Packages, other than the axes, that a failure points at: the one whose code raised it, or whose
+name is missing. Pure."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _MISSING = (
     re.compile(r"module '(?P<m>[\w.]+)' has no attribute"),
     re.compile(r"No module named '(?P<m>[\w.]+)'"),
 )
-"""What says that a module, or a name in one, is not there."""
+"""Messages about a missing module, or a missing name in one."""
 
 _FRAME = re.compile(r'File "(?P<m>[A-Za-z_]\w*)[/.]')
-"""A frame's file as tracebacks name it: from `site-packages` on."""
+"""The file of a frame in a traceback, relative to `site-packages`."""
 
 _GONE = {"pkg_resources": "setuptools"}
-"""Modules that a package had once: where they are missing, no file tells whose they were."""
+"""Modules that a package had once; the installed files no longer show whose they were."""
 
 BUILT = frozenset({"mamba-ssm", "causal-conv1d", "pytest", "pluggy"})
-"""Under test themselves, or what asks."""
+"""Packages under test, and the test runner."""
 
 
 def suspects(failure: Failure, result: Evidence) -> tuple[str, ...]:
-    """The packages, of those installed there, that a failure points at: the owner of the name that
-    it misses, then the owner of its innermost frame. What only stands on the way is in many
+    """Return the installed packages that a failure points at: the owner of the missing name, then
+    the owner of the innermost frame. Other frames do not count, because they are in many
     tracebacks."""
     known = {canonicalize_name(name) for name in result.installed}
     owners = _GONE | {
@@ -48,7 +48,7 @@ def suspects(failure: Failure, result: Evidence) -> tuple[str, ...]:
 
 
 def may_be(name: str) -> bool:
-    """Whether a package may be a hidden cause at all: axes are looked at by themselves."""
+    """Whether a package can be a suspect; axes have rules anyway."""
     return not is_axis(name) and name not in OF_TORCH and name not in BUILT
 
 

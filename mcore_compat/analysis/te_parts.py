@@ -1,5 +1,5 @@
-"""What is wrong with the parts of Transformer Engine in an environment: three distributions, two of
-them with compiled code. Pure."""
+"""Faults of Transformer Engine's three distributions in an environment, two of which have compiled
+code. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mcore_compat.environments.scan import Installed
 
 CORES = ("transformer-engine-cu11", "transformer-engine-cu12", "transformer-engine-cu13")
 MOST = 3
-"""So many symbols are named."""
+"""The number of missing symbols that a message names."""
 
 
 def faults(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
-    """Everything that is wrong with them; what is advised can be had from `origin`."""
+    """Yield all faults; `origin` says where to get the parts that the remedies name."""
     yield from _parts(there, origin)
     yield from _cuda(there, origin)
     yield from _abi(there, origin)
 
 
 def _parts(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
-    """TE is three distributions that must be of one version; two of them have compiled code."""
+    """Yield missing parts, and parts of different versions."""
     parts = {n: v for n, v in there.versions.items() if n in (TE, EXTENSION, *CORES)}
     if not parts:
         return
@@ -35,7 +35,7 @@ def _parts(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
         )
     elif EXTENSION in parts and not there.extension:
         yield fault(
-            f"{EXTENSION} {parts[EXTENSION]} is installed, but its compiled file is not there",
+            f"{EXTENSION} {parts[EXTENSION]} is installed, but its compiled file is missing",
             origin.part(
                 parts[EXTENSION],
                 f"pip install --force-reinstall --no-deps {EXTENSION}=={parts[EXTENSION]}",
@@ -45,28 +45,29 @@ def _parts(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
         yield fault(
             f"{TE} {wanted} is installed without its core library",
             origin.part(
-                wanted, f"install {CORES[1]}=={wanted} or {CORES[2]}=={wanted}, as torch's CUDA is"
+                wanted,
+                f"install {CORES[1]}=={wanted} or {CORES[2]}=={wanted}, to match torch's CUDA",
             ),
         )
     other = {n: v for n, v in parts.items() if v.partition("+")[0] != wanted.partition("+")[0]}
     if other:
         versions = ", ".join(f"{n} {v}" for n, v in sorted(parts.items()))
         yield fault(
-            f"the parts of Transformer Engine are of different versions: {versions}",
+            f"the parts of Transformer Engine have different versions: {versions}",
             origin.part(wanted, f"install all of them at {wanted}"),
         )
 
 
 def _cuda(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
-    """TE's core library is built for one major version of CUDA, as torch is."""
+    """Yield a core library that is built for another major version of CUDA than torch."""
     cores = [name for name in CORES if name in there.versions]
     if len(cores) > 1:
         yield fault(
-            f"{' and '.join(cores)} are installed, and write over one another's files",
-            "uninstall all of them, then install the one of torch's CUDA",
+            f"{' and '.join(cores)} are installed, and overwrite each other's files",
+            "uninstall all of them, then install the one for torch's CUDA",
         )
     if "torch" not in there.versions or not cores or there.unread:
-        return  # of which nothing is known nothing is wrong
+        return  # the CUDA of one of the two is not known
     if there.cuda is None:
         yield fault(
             f"torch {there.versions['torch']} is built without CUDA, and Transformer Engine's "
@@ -79,7 +80,7 @@ def _cuda(there: Installed, origin: PackageOrigin) -> Iterator[Remark]:
         yield fault(
             f"torch {there.versions.get('torch', '')} is built for CUDA {there.cuda}, and "
             f"Transformer Engine's core library is {', '.join(cores)}",
-            origin.part(version, f"replace it by transformer-engine-cu{major}=={version}"),
+            origin.part(version, f"replace it with transformer-engine-cu{major}=={version}"),
         )
 
 

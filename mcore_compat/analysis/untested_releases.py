@@ -1,5 +1,5 @@
-"""Releases that were not run: the cell that would tell of them, and to which of them a known
-failure extends. Pure."""
+"""Untested releases: the cell that would test them, and the known failures that extend to them.
+Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 
 SHOWN = 3
-"""Checks that are named of one failure; the others are counted."""
+"""The number of checks of a failure that a line names; it counts the others."""
 
 MOST_TRIED = 2
-"""Cells that fail beside which an untested release is put: of one failure all are alike."""
+"""The number of failing cells in which a release is replaced by an untested one; more would not
+help, because all cells of one failure are alike."""
 
 
 def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell | None:
-    """The cell of these very releases; None where it has no name, or is known not to install."""
+    """Return the cell of exactly these releases; None if it has no name or cannot be installed."""
 
     if series_of(pins["megatron-core"]) not in matrix.stacks:
         return None
@@ -48,16 +49,16 @@ def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell
 
 
 def command(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> str:
-    """What runs these releases in a minute or two, without Transformer Engine's kernels; empty if
-    there is no such cell."""
+    """Return the command that tests these releases in a minute or two, without Transformer Engine's
+    kernels; empty if there is no such cell."""
     cell = cell_of(pins, matrix, releases)
     return f"nox -s {cell.name} -- --te-extension stand-in" if cell else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UntestedRelease:
-    """A release of a package that was not run where a failure was seen, with what is said of it
-    there. `cell`: what would tell."""
+    """An untested release of a package, with the grade of a failure there. `cell`: the cell that
+    would test it."""
 
     package: str
     version: str
@@ -73,8 +74,9 @@ class UntestedReleases:
         self._cells: dict[tuple[str, ...], Cell | None] = {}
 
     def of_cause(self, cause: PublishedCause) -> Iterator[UntestedRelease]:
-        """Those of the packages that bear on a failure: each put in the place of another in a cell
-        that fails so, as far as the two go together."""
+        """Yield the untested releases to which a failure extends, for the packages that it
+        concerns: each replaces another release in a failing cell, if the result can be
+        installed."""
         named = {*cause.cells}
         cells = [
             cell
@@ -96,7 +98,7 @@ class UntestedReleases:
     def _best(
         self, cause: PublishedCause, package: str, version: str, cells: Sequence[CellRecord]
     ) -> UntestedRelease | None:
-        """What is said of it beside the cells that are nearest to it: the surest."""
+        """Return the surest grade of a release, in the failing cells nearest to it."""
 
         def apart(cell: CellRecord) -> tuple[int, int, str]:
             one, other = parsed(version), parsed(cell.pins[package])
@@ -111,8 +113,7 @@ class UntestedReleases:
             if cell is None:
                 continue
             tried += 1
-            untested = not self._grades.ran(cause, pins)
-            for graded in self._grades.of_cause(cause, pins) if untested else ():
+            for graded in self._grades.of_cause(cause, pins):
                 if graded.grade is not Grade.TESTED:
                     found.append(
                         UntestedRelease(package=package, version=version, graded=graded, cell=cell)
@@ -132,8 +133,8 @@ class UntestedReleases:
 
 
 def told(graded: Graded, mine: Collection[str] | None = None) -> Iterator[str]:
-    """A failure with releases that were not run, in words: which checks (of `mine` alone, where
-    those are given), how sure that is and why, and what it is."""
+    """Yield lines about a failure with untested releases: the checks (only those in `mine`, if
+    given), how sure it is and why, and the cause."""
     checks = sorted(
         (check for check in graded.checks if mine is None or check in mine),
         key=lambda check: (not check.startswith(CORE), check),
@@ -150,8 +151,7 @@ def told(graded: Graded, mine: Collection[str] | None = None) -> Iterator[str]:
 def wished(
     constraints: Iterable[Constraint], near: CellRecord, releases: Releases
 ) -> dict[str, str] | None:
-    """The very releases that are wished for, all else as in a cell; None where a version is none of
-    the index."""
+    """Return a cell's pins with exactly the requested releases; None if one is not on the index."""
     pins = dict(near.pins)
     for c in constraints:
         if c.version and c.axis in PACKAGES:
@@ -165,7 +165,7 @@ def wished(
 
 
 def lines(rows: Sequence[UntestedRelease]) -> Iterator[str]:
-    """By grade, package and what the grade is from: the releases, and what would tell of the
+    """Yield a line for each grade, package and reason: the releases, and the command that tests the
     first."""
     groups: dict[tuple[Grade, str, str], list[UntestedRelease]] = {}
     for row in sorted(rows, key=lambda row: [*Grade].index(row.graded.grade)):
@@ -175,4 +175,4 @@ def lines(rows: Sequence[UntestedRelease]) -> Iterator[str]:
         versions = ", ".join(row.version for row in mine)
         from_ = f"; {why}" if why else ""
         ask = f"nox -s {mine[0].cell.name} -- --te-extension stand-in"
-        yield f"{grade}, not run: {package} {versions}{from_}; to settle it: {ask}"
+        yield f"{grade}, not run: {package} {versions}{from_}; test it: {ask}"

@@ -1,5 +1,5 @@
-"""Say what is wrong with an environment, from what is published; changes nothing. With --run, the
-suite is run in it, too, and its evidence is written into a file of yours: minutes."""
+"""Say what is wrong with an environment, from published results; changes nothing. With --run, also
+runs the suite in it (minutes) and writes the result to a file."""
 
 from __future__ import annotations
 
@@ -30,37 +30,48 @@ ANSWERS = "0 nothing is wrong, 1 something is; with --run: 0 compatible for the 
 def add_options(parser: ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "--python", type=Path, metavar="PATH", help="its Python; default: the active environment's"
+        "--python",
+        type=Path,
+        metavar="PATH",
+        help="Python of the environment (default: the active environment's)",
     )
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="say so where all is right, too"
+        "-v", "--verbose", action="store_true", help="also print the versions, and minor remarks"
     )
     parser.add_argument(
         "--requirements",
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="look at files of pins in place of an environment; nothing is installed",
+        help="check requirements files instead of an environment; installs nothing",
     )
-    options.cell(parser, "--against", help=f"hold the files against its lock: {options.CELL}")
+    options.cell(
+        parser, "--against", help=f"compare the files with the lock of this cell: {options.CELL}"
+    )
     options.choice(
-        parser, "--format", FORMATS, default="text", help="github: annotations of a workflow (text)"
+        parser,
+        "--format",
+        FORMATS,
+        default="text",
+        help="github: annotations of a workflow (default: text)",
     )
-    parser.add_argument("--run", action="store_true", help="run the suite in it; minutes")
-    options.output(parser, f"where its evidence goes ({OUTPUT})")
+    parser.add_argument(
+        "--run", action="store_true", help="run the suite in the environment (minutes)"
+    )
+    options.output(parser, f"file for the result of --run (default: {OUTPUT})")
     options.profile(parser)
-    options.some_checks(parser, "; writes no evidence")
+    options.some_checks(parser, "; writes no result")
 
 
 def call(args: Namespace) -> int:
-    """Print what is wrong; 0 where nothing is, with `--run` where the verdict is `compatible`."""
+    """Print what is wrong; return 0 if nothing is, with `--run` if the verdict is `compatible`."""
     given = [name for name in ("output", "only", "limit") if getattr(args, name) is not None]
     if given and not args.run:
         raise UsageError(f"--{given[0]} goes with --run")
     if args.only and args.output:
-        raise UsageError("--output: with --only no evidence is written, a part is no verdict")
+        raise UsageError("--output: --only writes no result, because some checks give no verdict")
     if args.run and args.format != "text":
-        raise UsageError("--format: with --run the answer is the evidence that it writes")
+        raise UsageError("--format: not with --run, which writes its result as JSON to --output")
     if args.requirements:
         return _of_files(args)
     if args.against:
@@ -82,8 +93,8 @@ def call(args: Namespace) -> int:
             options.profile_of(args),
         )
     if not report.remarks and not args.verbose:
-        # Not on stdout: whoever reads findings there reads none.
-        say(f"nothing is wrong with {report.what}; -v prints what was read")
+        # Not on stdout: a program that reads remarks there must read none.
+        say(f"nothing is wrong with {report.what}; -v prints its versions")
     return 1 if report.wrong else 0
 
 
@@ -93,9 +104,9 @@ def _print(report: DoctorReport, args: Namespace) -> None:
 
 
 def _of_files(args: Namespace) -> int:
-    """Hold files of requirements against what was tested."""
+    """Compare requirements files with published results, or with a cell's lock."""
     if args.run or args.python:
-        raise UsageError("--requirements reads files alone; leave --run and --python out")
+        raise UsageError("--requirements reads only files; leave out --run and --python")
     place = workspace.find()
     known = published.load(place.published)
     profile = options.profile_of(args).profile(matrix.load(place.matrix), place.suite)
@@ -116,7 +127,7 @@ def _of_files(args: Namespace) -> int:
 def _report(
     python: Path, there: scan.Installed, words: ProfileWords, *, verbose: bool
 ) -> DoctorReport:
-    """All remarks on an environment."""
+    """Return the report on an environment."""
     place = workspace.find()
     known = published.load(place.published)
     declared = matrix.load(place.matrix)
@@ -144,25 +155,26 @@ def _report(
 
 
 def _check_place(output: Path) -> None:
-    """See that evidence can go to a place, before minutes are spent on it."""
+    """Refuse a path that the result cannot be written to, before the suite runs for minutes."""
     if output.is_relative_to(workspace.find().reports):
-        raise UsageError(f"--output: {output} lies in reports/, which holds cells alone")
+        raise UsageError(f"--output: {output} is in reports/, which is only for results of cells")
     if output.is_dir() or not output.parent.is_dir():
-        what = "is a folder" if output.is_dir() else f"has no folder {output.parent}"
-        raise UsageError(f"--output: {output} {what}")
+        what = f"{output} is a folder; name a file"
+        what = what if output.is_dir() else f"the folder {output.parent} does not exist"
+        raise UsageError(f"--output: {what}")
 
 
 def _run(
     python: Path, there: scan.Installed, output: Path, how: Options, profile: ProfileWords
 ) -> int:
-    """Run the suite, write its evidence and print the verdict as a cell's."""
+    """Run the suite, write the result and print the verdict as for a cell."""
     from mcore_compat.analysis import doctor_run
 
-    python = Path(os.path.abspath(python))  # links stay: they are what makes an environment
-    # A project of the user's own may be searched, too (PYTHONPATH): files may be put there.
+    python = Path(os.path.abspath(python))  # keeps links, which a virtual environment relies on
+    # Other folders (PYTHONPATH) may be the user's project, in which files may be written.
     packages = [p for p in there.places if p.name in ("site-packages", "dist-packages")]
     if any(output.is_relative_to(place) for place in packages):
-        raise UsageError(f"--output: {output} lies in the environment, which is not to change")
+        raise UsageError(f"--output: {output} is in the environment, which must not change")
     here = context(profile=profile)
     result = doctor_run.suite_in(python, there, how, here)
     if how.only:
@@ -170,5 +182,5 @@ def _run(
         return cells.part_code(result)
     doctor_run.write(result, output)
     cells.show(result, here)
-    print(f"evidence: {output}")
+    print(f"result: {output}")
     return cells.verdict_code(result, here)

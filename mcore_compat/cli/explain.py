@@ -1,5 +1,5 @@
-"""Explain why a cell fails: each cause, whether it is declared, and over which versions it was
-seen. With --error: what is known of an error message, a traceback or a log. Runs nothing."""
+"""Explain why a cell fails: each cause, whether it is declared, and with which versions it fails.
+With --error: the known cause of an error message, a traceback or a log. Runs nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mcore_compat.core.cells import Cell
     from mcore_compat.run.context import Context
 
-ANSWERS = "0 the causes are told, or the error is known, 1 it is not"
+ANSWERS = "0 the causes are printed, or the error is known, 1 the error is not known"
 
 STDIN = "-"
 
@@ -27,15 +27,15 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--error",
         metavar="TEXT|FILE|-",
-        help="an error message, or a file with a traceback or a log (-: from standard input): "
-        "which versions, whose it is, what to take",
+        help="an error message, or a file with a traceback or a log (-: standard input): prints "
+        "which versions fail with it, who can fix it, and which versions to take",
     )
 
 
 def call(args: Namespace) -> int:
-    """Print the causes, 0 whatever they are; of an error 0 where it is known, else 1."""
+    """Print the causes of a cell and return 0; for an error return 0 if it is known, else 1."""
     if (args.cell is None) == (args.error is None):
-        raise UsageError("explain: name a cell, or give an error: --error TEXT, FILE or -")
+        raise UsageError("explain: name either a cell or an error: --error TEXT, FILE or -")
     return _of_error(args.error) if args.error is not None else _of_cell(args.cell)
 
 
@@ -69,10 +69,10 @@ def _of_cell(name: str) -> int:
 
 
 def _not_run(cell: Cell, here: Context) -> None:
-    """Print why it cannot be installed, else what is known of its releases.
+    """Print why a cell without a result cannot be installed, or known failures of its releases.
 
     Raises:
-        UsageError: nothing is.
+        UsageError: nothing is known of it.
     """
     from mcore_compat.publish import one_cell
 
@@ -111,10 +111,10 @@ def _of_error(given: str) -> int:
 
 
 def _text(given: str) -> tuple[str, str]:
-    """What was given, and what it is called.
+    """Return the text of the option, and a name for where it comes from.
 
     Raises:
-        UsageError: it names a file that is not there, or cannot be read as text.
+        UsageError: the option names a file that does not exist or cannot be read.
     """
     if given == STDIN:
         data = sys.stdin.buffer.read(foreign.MOST_BYTES + 1)
@@ -126,16 +126,16 @@ def _text(given: str) -> tuple[str, str]:
             with path.open("rb") as file:
                 return _decoded(file.read(foreign.MOST_BYTES + 1), given), given
         is_there = path.exists()
-    except (OSError, ValueError) as error:  # a message may be too long for a name, or have a NUL
+    except (OSError, ValueError) as error:  # a message: too long for a file's name, or with a NUL
         if "\n" not in given and isinstance(error, PermissionError):
             raise UsageError(f"--error: {given} cannot be read ({error.strerror})") from None
         return given, "the text"
     if is_there:
-        raise UsageError(f"--error: {given} is no regular file; pipe it: --error -")
+        raise UsageError(f"--error: {given} is not a regular file; pipe it: --error -")
     if len(given.split()) == 1 and (
         path.suffix in (".log", ".txt", ".out", ".err") or "/" in given
     ):
-        raise UsageError(f"--error: there is no file {given}")
+        raise UsageError(f"--error: {given} does not exist")
     return given, "the text"
 
 

@@ -1,7 +1,7 @@
-"""Recommend tested combinations that fit what you have, the newest and best first. Runs nothing.
+"""Recommend tested combinations that fit what you have, the best first. Runs nothing.
 
-What you have: versions, as an environment prints them; `current`, what is installed; a file of
-requirements, or what `pip freeze` printed; a Dockerfile, or a container of NVIDIA's."""
+What you have: versions; `current`, the active environment; a requirements file or the output of
+`pip freeze`; a Dockerfile; or an NVIDIA container."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.publish import csv_and_constraints
 
-ANSWERS = "0 the best that fits is compatible for the profile, 1 none is"
+ANSWERS = "0 the best that fits is compatible for the profile, 1 none that fits is"
 
 CURRENT = "current"
 
@@ -45,7 +45,7 @@ def add_options(parser: ArgumentParser) -> None:
         "constraints",
         nargs="*",
         metavar="TEXT",
-        help='"torch 2.9, modelopt >=0.39", current, or a file as of -r',
+        help='"torch 2.9, modelopt >=0.39"; current: the active environment; or a file, as with -r',
     )
     parser.add_argument(
         "-r",
@@ -53,21 +53,25 @@ def add_options(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="requirements, what pip freeze printed, or a Dockerfile",
+        help="a requirements file, the output of pip freeze, or a Dockerfile",
     )
     parser.add_argument(
-        "--container", metavar="IMAGE", help="what NVIDIA's container has, e.g. pytorch:25.06"
+        "--container",
+        metavar="IMAGE",
+        help="the packages of an NVIDIA container, e.g. pytorch:25.06",
     )
     parser.add_argument(
-        "--python", type=Path, metavar="PATH", help="with current: whose environment"
+        "--python", type=Path, metavar="PATH", help="with current: Python of the environment"
     )
     least = options.at_least(1, "-n: at least one must be shown")
     options.profile(parser)
-    parser.add_argument("-n", type=least, default=5, metavar="N", help="how many to show (5)")
+    parser.add_argument(
+        "-n", type=least, default=5, metavar="N", help="how many to show (default: 5)"
+    )
 
 
 def call(args: Namespace) -> int:
-    """Print them; 1 where none that fits is compatible for the profile."""
+    """Print the recommendations; return 1 if none that fits is compatible for the profile."""
     place = workspace.find()
     there = inventory.together([*_inventories(args, place)])
     facts = InstallFacts(matrix=matrix.load(place.matrix), releases=releases.load(place.releases))
@@ -84,8 +88,8 @@ def call(args: Namespace) -> int:
 
 
 def _untested(wishes: Sequence[Constraint], advice: Advice, place: Workspace) -> Iterator[str]:
-    """What is known of the very releases that were asked for, none of which were run together; it
-    is never advice."""
+    """Yield known failures of exactly the requested releases, which were not run together; these
+    lines recommend nothing."""
     known, facts = published.load(place.published), releases.load(place.releases)
     near = recommend.closest(wishes, known.cells, advice.profile)
     pins = untested_releases.wished(wishes, near.cell, facts) if near else None
@@ -98,11 +102,11 @@ def _untested(wishes: Sequence[Constraint], advice: Advice, place: Workspace) ->
         mine = {c.check for cell in cells for c in cell.asked if advice.profile.takes(c)}
         yield from (f"  {line}" for line in untested_releases.told(graded, mine))
     if ask := untested_releases.command(pins, matrix.load(place.matrix), facts):
-        yield f"  to settle it, in a minute or two: {ask}"
+        yield f"  test it in a minute or two: {ask}"
 
 
 def _inventories(args: Namespace, place: Workspace) -> Iterator[Inventory]:
-    """All that is said, what is said in words last."""
+    """Yield the inventory of each source; that of the words on the command line last."""
     words = [word for word in args.constraints if word != CURRENT]
     named = [word for word in words if _is_file(word)]
     if CURRENT in args.constraints or args.python:
@@ -119,7 +123,7 @@ def _inventories(args: Namespace, place: Workspace) -> Iterator[Inventory]:
 def _is_file(word: str) -> bool:
     try:
         return Path(word).is_file()
-    except (OSError, ValueError):  # no path can be that long, or have a zero byte
+    except (OSError, ValueError):  # too long for a path, or a zero byte in it
         return False
 
 
@@ -127,7 +131,7 @@ def _of_file(path: Path, place: Workspace) -> Inventory:
     try:
         text = data.text_of(path)
     except FileNotFoundError:
-        raise UsageError(f"-r: {path} is not there") from None
+        raise UsageError(f"-r: {path} does not exist") from None
     except DataError as error:
         raise UsageError(f"-r: {path} cannot be read: {error}") from None
     if dockerfile.is_one(text):

@@ -1,4 +1,4 @@
-"""Bisection: what is known of a line of cells, what must be run for the answer, how it reads."""
+"""Bisection: known results of a line of cells, the runs that the answer needs, and its report."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from mcore_compat.schedule import bisection_line, exploration_run, matrix_run, p
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What points are asked: the checks; whether results that do not hold any more count, whether
-    a condition counts as a failure, whether what is not known is run, and with what limit."""
+    """The question of a bisection. `check`: names or globs of checks; `stale`: results that are out
+    of date count; `defaults`: a check that works only under a condition counts as failing; `run`:
+    points without a result may run; `limit`: the time limit of a check, in seconds."""
 
     check: str
     stale: bool = False
@@ -41,11 +42,11 @@ class Asked:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Bisect and print the answer; 0 where it is one release, 1 where it is a range or one of
-    several.
+    """Bisect and print the answer; return 0 if it is one release, 1 if it is a range or there are
+    several changes.
 
     Raises:
-        CompatError: bad input, or a failure of the surroundings; what was run is kept.
+        CompatError: bad input, or an infrastructure error; the results of finished runs are kept.
     """
     here = context(args.te_extension)
     line = bisection_line.line_of(args, here)
@@ -78,8 +79,8 @@ def _print(data: dict[str, Any], form: str) -> None:
 
 
 def asked_for(text: str, workspace: Workspace) -> str:
-    """The checks that are meant: of a feature, which may have formats (`quantize:fp8+int4`) behind
-    it, all; a check's name or glob is itself.
+    """Return the checks that an option names, separated by commas: all of a feature, which may have
+    formats after it (`quantize:fp8+int4`); any other text is returned unchanged.
 
     Raises:
         UsageError: the feature has no such format; names the nearest.
@@ -98,13 +99,13 @@ def asked_for(text: str, workspace: Workspace) -> str:
 
 
 def stored(workspace: Workspace) -> tuple[Evidence, ...]:
-    """All stored evidence of this device class."""
+    """Return all stored results of this device class."""
     paths = sorted(workspace.results.glob(f"compat-*/main.{machine.device_class()}.json"))
     return tuple(store.load(path, whole=False) for path in paths)
 
 
 def known_of(line: ReleaseLine, asked: Asked, here: Context) -> dict[int, PointState]:
-    """What evidence, or metadata, says already, by point."""
+    """Return the states by point that results or metadata already show."""
     known = {}
     for place, state in enumerate(survey.survey([point.cell for point in line.points], here)):
         if not state.outcomes or not (state.fresh or asked.stale):
@@ -112,8 +113,8 @@ def known_of(line: ReleaseLine, asked: Asked, here: Context) -> dict[int, PointS
         path = evidence.path_of(state.cell.name, machine.device_class(), here.workspace.results)
         e = store.load(path, whole=False)
         if e.complete and e.outcome is not CellOutcome.ERROR:
-            source = f"evidence of {e.taken[:10]}"
-            source += "" if state.fresh else f", stale: {state.state}"
+            source = f"result of {e.taken[:10]}"
+            source += "" if state.fresh else f", out of date: {state.state}"
             known[place] = search.seen_in(
                 e, asked.check, state.cell, source, defaults=asked.defaults
             )
@@ -121,7 +122,7 @@ def known_of(line: ReleaseLine, asked: Asked, here: Context) -> dict[int, PointS
 
 
 def _runner(line: ReleaseLine, asked: Asked, here: Context) -> Callable[[int], PointState] | None:
-    """What runs a point of the line; None where what is known must do."""
+    """Return the function that runs a point of the line; None if nothing may run."""
     if not asked.run:
         return None
 
@@ -130,7 +131,7 @@ def _runner(line: ReleaseLine, asked: Asked, here: Context) -> Callable[[int], P
         here.say(f"bisect: {line.axis} {line.points[place].version}: {cell.name}")
         try:
             outcome = pipeline.run_cell(cell.name, Options(limit=asked.limit), here)
-        except InterpreterError as error:  # says nothing of the releases, as what cannot be built
+        except InterpreterError as error:  # not a result of the releases: no answer here
             why = str(error)
             return PointState(
                 state=CheckState.SILENT, outcome="untested", source="run now", why=why
@@ -147,14 +148,14 @@ def _runner(line: ReleaseLine, asked: Asked, here: Context) -> Callable[[int], P
 def _decision(
     line: ReleaseLine, result: SearchResult, asked: Asked, here: Context
 ) -> dict[str, Any] | None:
-    """Which of TE and torch decides, where both move at the change: the good one of the two cells
-    with the TE, and with the torch, of the bad one. None on other lines, and of a range."""
+    """Return which of TE and torch decides, if both change at the found release: from the good cell
+    with the bad one's TE, and with its torch. None on other lines, and if the answer is a range."""
     if line.axis != stack_line.AXIS or not result.answer.exact:
         return None
     step = stack_line.neighbours(line, result.answer.last, result.answer.first)
     good, bad = (step.points[place].cell for place in step.ends)
     if not stack_line.is_meant(good, bad):
-        return None  # one moves alone, as is said
+        return None  # only one of the two changes, and the answer names it
     alone = stack_line.single_moves(step, bisection_line.facts_of(here))
     seen = known_of(alone, asked, here)
     ask = _runner(alone, asked, here)
@@ -171,7 +172,7 @@ def _decision(
 def plan_of(
     line: ReleaseLine, check: str, known: Mapping[int, PointState], here: Context
 ) -> dict[str, Any]:
-    """What is known, which points may be run, and what that costs at most."""
+    """Return the plan: known states, points that may run, and the most that these cost."""
     search.verify_known(line, check, known)
     ends, may, most = search.most_runs(line, known)
     recorded = matrix_run.recorded_builds()
@@ -189,7 +190,8 @@ def plan_of(
 
 
 def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellStatus:
-    """A point as a cell to run; without a lock, with the one build that it is sure to need."""
+    """Return a point as a cell to run; if it has no lock, with the one build that it surely
+    needs."""
     (state,) = survey.survey([line.points[place].cell], here)
     key = exploration_run.te_key(state.cell)
     if key not in survey.build_records() and not here.workspace.lock(state.cell.name).exists():
@@ -198,11 +200,11 @@ def _priced(line: ReleaseLine, place: int, here: Context) -> plan.CellStatus:
 
 
 CONDITION = "works only under a condition"
-"""What is bad where a condition counts as a failure."""
+"""The bad outcome, if a condition counts as a failure."""
 
 
 def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context) -> dict[str, Any]:
-    """The answer with all that it rests on, as plain data."""
+    """Return the answer with everything that it rests on, as plain data."""
     last, first = result.answer.last, result.answer.first
     bad = search.first_bad(line, result)
     words = halving.lines(
@@ -232,7 +234,8 @@ def report_of(line: ReleaseLine, check: str, result: SearchResult, here: Context
 
 
 def _tell_apart(line: ReleaseLine, last: int, first: int) -> str:
-    """What is asked next where several axes move at the change; empty where that is said."""
+    """Return the options of the next bisection if several axes change at once; empty if `decides`
+    answers it."""
     if line.axis == stack_line.AXIS:
         return ""
     if line.axis == release_line.MCORE:
@@ -243,7 +246,7 @@ def _tell_apart(line: ReleaseLine, last: int, first: int) -> str:
 
 
 def _citations(line: ReleaseLine, result: SearchResult, here: Context) -> list[Citation]:
-    """The results that the answer is from, those of its two ends first."""
+    """Return the results that the answer rests on, those of its two ends first."""
     first = (result.answer.last, result.answer.first)
     cited = []
     for place in dict.fromkeys((*first, *sorted(result.seen))):
@@ -255,7 +258,7 @@ def _citations(line: ReleaseLine, result: SearchResult, here: Context) -> list[C
 
 
 def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict[str, Any]:
-    """What is asked, and what is known of every point of the line."""
+    """Return the question, and the state of every point of the line."""
     good, bad = (line.points[place].cell.name for place in line.ends)
     return {
         "check": check,
@@ -280,7 +283,7 @@ def _points(line: ReleaseLine, seen: Mapping[int, PointState]) -> list[dict[str,
 
 
 def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
-    """Why the bad one of the two fails, what declares it, and over which versions it was seen."""
+    """Return why the bad point fails, what declares it, and the versions with which it happens."""
     if seen.failed is None:
         return None
     check, e = seen.failed
@@ -294,7 +297,7 @@ def _failure(seen: PointState, here: Context) -> dict[str, Any] | None:
         return {**head, "type": check.outcome.value, "message": check.reason or ""}
     key = check.failure.fingerprint
     others = {other.cell: other for other in stored(here.workspace)} | {e.cell: e}
-    fails = check.outcome in FAILURES  # under a condition it works: of that there are no rules
+    fails = check.outcome in FAILURES  # there are no rules for checks that are works-with
     texts = sorted((here.workspace.reports / issue_drafts.FOLDER).glob(f"*-{key}.md"))
     return {
         **head,

@@ -1,4 +1,4 @@
-"""Between what a bisection looks: two cells, or two containers, as a line of cells."""
+"""The line of cells between the two cells, or two containers, of a bisection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mcore_compat.run.context import Context
 
 
 def facts_of(here: Context) -> Facts:
-    """What lines are made of."""
+    """Return the facts that lines are made from."""
     return Facts(
         matrix=here.matrix,
         releases=here.releases,
@@ -31,29 +31,29 @@ def facts_of(here: Context) -> Facts:
 
 
 def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
-    """The line between the two cells, or containers, that were named.
+    """Return the line between the two given cells or containers.
 
     Raises:
-        UsageError: not cells, or not on a line.
+        UsageError: an unknown cell or container, or options that do not fit together.
     """
     facts = facts_of(here)
     if args.from_container or args.to_container:
         return _of_containers(args, facts, here)
     if args.installed:
-        raise UsageError("--installed: no containers are named with --from-container")
+        raise UsageError("--installed goes with --from-container and --to-container")
     for option in ("good", "bad"):
         if getattr(args, option) is None:
-            raise UsageError(f"--{option} is not given: name a cell")
+            raise UsageError(f"--{option} is missing: name a cell")
     good, bad = (facts.cell_of(name) for name in (args.good, args.bad))
     package = canonicalize_name(args.axis or "")
     alone = args.axis is None and not args.hold
     if args.axis == stack_line.AXIS or (alone and stack_line.is_meant(good, bad)):
         if args.hold:
-            raise UsageError("--hold: with --axis stack both move; name the one that is to move")
+            raise UsageError("--hold: not with --axis stack; name the axis to change with --axis")
         return stack_line.between(good, bad, facts)
     if args.axis and args.axis not in release_line.WORDS and package not in AXES:
         if args.hold:
-            raise UsageError(f"--hold: with --axis {package} nothing moves but it")
+            raise UsageError(f"--hold: not with --axis {package}, which changes only {package}")
         ends = _end(good, package, here), _end(bad, package, here)
         releases = package_index.installable(package, package_index.resolvers_client())
         return package_line.between(package, ends, releases, facts, patches=args.patches)
@@ -62,7 +62,7 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
     for axis in hold:
         if axis not in release_line.STACK:
             raise UsageError(
-                f"--hold: {axis} is no part of a stack ({', '.join(release_line.STACK)})"
+                f"--hold: {axis} is not part of a stack ({', '.join(release_line.STACK)})"
             )
     return release_line.between(
         good,
@@ -75,10 +75,10 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
 
 
 def _of_containers(args: argparse.Namespace, facts: Facts, here: Context) -> ReleaseLine:
-    """The line from one container, the good one, to another."""
+    """Return the line from one container, the good one, to another."""
     for option in ("good", "bad", "axis", "hold"):
         if getattr(args, option):
-            raise UsageError(f"--{option}: not with containers, which say what they hold")
+            raise UsageError(f"--{option}: not with --from-container and --to-container")
     if not (args.from_container and args.to_container):
         raise UsageError("--from-container and --to-container go together: name both")
     every = containers.load(here.workspace.containers)
@@ -93,7 +93,7 @@ def _of_containers(args: argparse.Namespace, facts: Facts, here: Context) -> Rel
 
 
 def _end(cell: Cell, package: str, here: Context) -> End:
-    """A cell with the release of a package that its name asks for, or that its lock has.
+    """Return a cell with its release of a package, from the cell's name or its lock.
 
     Raises:
         UsageError: it has no lock, or no such package; names the nearest.
@@ -103,7 +103,7 @@ def _end(cell: Cell, package: str, here: Context) -> End:
         return End(cell=cell, version=asked[package])
     path = here.workspace.lock(cell.name)
     if not path.exists():
-        raise UsageError(f"{cell.name} has no lock to begin with: nox -s lock -- {cell.name}")
+        raise UsageError(f"{cell.name} has no lock; make it: nox -s lock -- {cell.name}")
     lock = locks.read(path)
     version = lock.version(package)
     if version is None:

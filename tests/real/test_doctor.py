@@ -40,8 +40,8 @@ SAYS = {
     "another torch": "extension was built for another torch than 2.10.0",
     "another CUDA": "torch 2.9.1 is built for CUDA 12.8, and Transformer Engine's core library is "
     "transformer-engine-cu13",
-    "undeclared": "and does not ask for it; psutil is not installed",
-    "parts differ": "the parts of Transformer Engine are of different versions",
+    "undeclared": "and does not require it; psutil is not installed",
+    "parts differ": "the parts of Transformer Engine have different versions",
 }
 
 

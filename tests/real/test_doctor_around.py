@@ -35,7 +35,7 @@ WRONG = {
         python="3.11",
         kind="note",
         says=(
-            "megatron/core/extensions/transformer_engine.py:1343 goes on without the fused "
+            "megatron/core/extensions/transformer_engine.py:1343 continues without the fused "
             "rotary embedding",
             "transformer-engine 2.11.0 has no apply_rotary_pos_emb",
         ),
@@ -45,7 +45,7 @@ WRONG = {
         pins=("megatron-core==0.14.0", "nvidia-modelopt==0.47.0"),
         kind="note",
         says=(
-            "modelopt/torch/prune/plugins/__init__.py:20 goes on without ModelOpt's plugin "
+            "modelopt/torch/prune/plugins/__init__.py:20 continues without ModelOpt's plugin "
             "mcore_minitron",
             "megatron-core 0.14.0 has no megatron.core.models.hybrid",
         ),
@@ -64,7 +64,7 @@ WRONG = {
     "nvidia-resiliency-ext is too old": Wrong(
         pins=("megatron-core==0.19.2", "nvidia-resiliency-ext==0.4.1"),
         says=(
-            "nvidia-resiliency-ext 0.4.1 is installed, and megatron-core 0.19.2 takes >=0.6.0",
+            "nvidia-resiliency-ext 0.4.1 is installed, but megatron-core 0.19.2 accepts >=0.6.0",
             "megatron/core/dist_checkpointing/strategies/nvrx.py:15",
             "no checkpoint is saved",
         ),
@@ -73,7 +73,7 @@ WRONG = {
     "transformers is too old": Wrong(
         pins=("transformers==4.53.3",),
         says=(
-            "transformers 4.53.3 is installed, and nvidia-modelopt 0.46.1 takes >=4.57,<5.15 "
+            "transformers 4.53.3 is installed, but nvidia-modelopt 0.46.1 accepts >=4.57,<5.15 "
             "(modelopt/torch/__init__.py:52)",
         ),
         helps="pip install 'transformers==",
@@ -82,7 +82,7 @@ WRONG = {
         metadata=(("flash-attn", "2.8.3.post2"),),
         kind="note",
         says=(
-            "flash-attn 2.8.3.post2 is installed, and transformer-engine 2.11.0 takes "
+            "flash-attn 2.8.3.post2 is installed, but transformer-engine 2.11.0 accepts "
             ">=2.1.1,<=2.8.3 (transformer_engine/pytorch/attention/dot_product_attention/"
             "utils.py:116)",
         ),
@@ -99,7 +99,9 @@ WRONG = {
     ),
     "cuDNN is missing": Wrong(
         without=("nvidia-cudnn-cu12",),
-        says=("torch/lib/libtorch_cuda.so of torch 2.9.1 needs libcudnn.so.9, which is nowhere",),
+        says=(
+            "torch/lib/libtorch_cuda.so of torch 2.9.1 needs libcudnn.so.9, which is not installed",
+        ),
         helps="pip install --force-reinstall --no-deps 'nvidia-cudnn-cu12==9.10.2.21'",
     ),
     "numpy is too new": Wrong(

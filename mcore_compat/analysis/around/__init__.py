@@ -1,1 +1,1 @@
-"""The packages around the ones under test: what of them is missing, does not fit, or is off."""
+"""Packages around the ones under test: which are missing, do not fit, or switch a feature off."""

@@ -1,5 +1,5 @@
-"""What the code of the packages decides by what is installed: versions that it looks at, and
-imports that it does without. Pure."""
+"""Remarks on what the packages' code decides at import: versions that it refuses, and features that
+it switches off because an import fails. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mcore_compat.environments.scan import Installed
 from mcore_compat.environments.version_guards import VersionRange
 
 FROM_SOURCE = frozenset({"flash-attn", "mamba-ssm", "causal-conv1d"})
-"""Packages that the index has as source, with CUDA in it."""
+"""Packages that the index has only as source, with CUDA code."""
 
 DISTRIBUTIONS = {
     "megatron": "megatron-core",
@@ -32,7 +32,7 @@ DISTRIBUTIONS = {
     "grouped_gemm": "nv-grouped-gemm",
     "fla": "flash-linear-attention",
 }
-"""The distribution of a package that is not called alike."""
+"""The distribution of each package whose import name differs from it."""
 
 FEATURES = (
     (r"fused_qkv_rotary", "the fused rotary embedding of joint QKV (fused_single_qkv_rope)"),
@@ -47,10 +47,11 @@ FEATURES = (
     (r"mamba_ssm|causal_conv1d", "Mamba layers"),
     (r"flash_attn|flashattn", "flash-attn"),
 )
-"""What is off where an import of such a name fails."""
+"""Patterns of imported names, and the feature that is off if their import fails."""
 
 _CORE_PLUGINS = re.compile(r"modelopt/torch/(?:quantization|opt)/plugins/")
-"""Without these quantized models of megatron-core and TE are not what they seem."""
+"""Without these plugins, ModelOpt does not quantize megatron-core's and TE's layers as it
+should."""
 
 
 def remarks(
@@ -62,7 +63,7 @@ def remarks(
     *,
     verbose: bool = False,
 ) -> Iterator[Remark]:
-    """Everything that code decides; `verbose`: also imports whose feature has no name here."""
+    """Yield all remarks on code; `verbose`: also failing imports without a name in FEATURES."""
     for found in around.ranges:
         yield from _of_version(found, there, matrix, around, pins)
     yield from _off(there, around, pins, profile or DEFAULT, verbose=verbose)
@@ -75,14 +76,14 @@ def _of_version(
     around: Around,
     pins: Mapping[str, str],
 ) -> Iterator[Remark]:
-    """A package whose version the code does not take."""
+    """Report a package whose installed version the code refuses."""
     guard, name = found.guard, canonicalize_name(found.guard.subject)
     have = there.versions.get(name, "")
     if guard.of not in there.versions or within(
         have, least=found.least, most=found.most, below=found.below
     ):
         return
-    text = f"{name} {have} is installed, and {guard.of} {there.versions[guard.of]} takes "
+    text = f"{name} {have} is installed, but {guard.of} {there.versions[guard.of]} accepts "
     text += f"{found.specifier} ({found.where}): {guard.effect}"
     needed = guard.fatal or needs_undeclared(there.versions, guard.of, name, matrix)
     yield of_range(text, _brings(name, found, there, around, pins), is_needed=needed)
@@ -91,11 +92,11 @@ def _of_version(
 def _brings(
     name: str, found: VersionRange, there: Installed, around: Around, pins: Mapping[str, str]
 ) -> str:
-    """A command that leads into a range, or why there is none."""
+    """Return the command that installs a version within the range."""
     if found.guard.fatal:
         return (
             f"pip uninstall -y {name}: megatron-core then writes checkpoints itself; or pip "
-            f"install '{name}{found.specifier}', where your index has one"
+            f"install '{name}{found.specifier}', if your index has one"
         )
     locked = around.locked.of(name, pins, (found.guard.of,))
     if locked and within(locked.version, least=found.least, most=found.most, below=found.below):
@@ -105,7 +106,7 @@ def _brings(
 
 
 def build(name: str, specifier: str, there: Installed, around: Around) -> str:
-    """The command that installs a package; of what is built with nvcc, what that takes."""
+    """Return the command that installs a package; if nvcc builds it, also how to get an nvcc."""
     if name not in FROM_SOURCE:
         return f"pip install '{name}{specifier}'"
     command = f"pip install --no-build-isolation --no-deps '{name}{specifier}'"
@@ -114,7 +115,7 @@ def build(name: str, specifier: str, there: Installed, around: Around) -> str:
     series = ".".join((there.cuda or "").split(".")[:2])
     cuda = f" of CUDA {series}" if series else ""
     make = f": mcore-compat toolkit --cuda {series} makes one" if series else ""
-    return f"{command}; where it has no wheel for your torch it needs an nvcc{cuda}{make}"
+    return f"{command}; if it has no wheel for your torch it needs an nvcc{cuda}{make}"
 
 
 def _off(
@@ -125,7 +126,7 @@ def _off(
     *,
     verbose: bool,
 ) -> Iterator[Remark]:
-    """Features that are off because an installed package lacks what is imported of it."""
+    """Report features that are off because an installed package lacks an imported name."""
     seen = set()
     for off in around.switched_off:
         feature = _feature(off)
@@ -137,7 +138,7 @@ def _off(
         package = _distribution(off.unmet.package)
         version = there.versions.get(package, "")
         what = feature or off.wanted
-        text = f"{off.where} goes on without {what}: {package} {version} has no "
+        text = f"{off.where} continues without {what}: {package} {version} has no "
         text += off.unmet.missing
         text += f" (imported at {off.unmet.where})" if off.plugin else ""
         quantizes = {"quantize", "quantize-te"} & {*profile.features}
@@ -150,7 +151,7 @@ _TE = "transformer-engine"
 
 
 def _feature(off: SwitchedOff) -> str:
-    """What is off, in words; empty where there are none."""
+    """Return the name of the feature that is off; empty if FEATURES has none."""
     if off.plugin:
         part = off.where.removeprefix("modelopt/torch/").partition("/")[0]
         return f"ModelOpt's plugin {off.plugin} of modelopt.torch.{part}"
@@ -163,13 +164,14 @@ def _distribution(package: str) -> str:
 
 
 def _remedy(package: str, off: SwitchedOff, around: Around, pins: Mapping[str, str]) -> str:
-    """What has what is missing, by the locks of the cells of the package that imports it."""
+    """Return the command for a version that has the missing name: the one in the locks of tested
+    cells with the same release of the importing package."""
     of = _distribution(off.where.partition("/")[0])
     if package in pins:
         name = off.unmet.missing.partition(" of ")[0].rpartition(".")[2]
         return (
             f"mcore-compat api {name} prints which releases of {package} have it; mcore-compat "
-            f"recommend '{of} {pins.get(of, '')}' prints which goes with {of}"
+            f"recommend '{of} {pins.get(of, '')}' prints which works with {of}"
         )
     locked = around.locked.of(package, pins, (of,))
     if locked:

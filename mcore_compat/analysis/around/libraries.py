@@ -1,4 +1,4 @@
-"""What is wrong with the shared libraries of an environment, in words. Pure."""
+"""Remarks on faults of an environment's shared libraries. Pure."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mcore_compat.environments.scan import Installed
 from mcore_compat.environments.shared_libraries import LibraryFault
 
 MOST = 3
-"""So many symbols are named."""
+"""The number of missing symbols that a message names."""
 
 
 def remarks(there: Installed, around: Around, pins: Mapping[str, str]) -> Iterator[Remark]:
-    """Everything that is wrong with them."""
+    """Yield a fault with its remedy for each library fault."""
     for one in around.libraries:
         version = there.versions.get(one.package, "")
         what = " ".join(filter(None, (one.package, version)))
         if one.missing:
-            text = f"{one.file} of {what} needs {one.missing}, which is nowhere"
+            text = f"{one.file} of {what} needs {one.missing}, which is not installed"
             yield fault(text, _wheel(one.missing, there))
         elif one.versions:
             yield _of_cxx(one, what)
@@ -41,7 +41,7 @@ def _listed(symbols: tuple[str, ...]) -> str:
 
 
 def _asked(there: Installed, part: str) -> dict[str, SpecifierSet]:
-    """The wheels of one of CUDA's libraries that torch asks for, with their ranges."""
+    """Return the wheels of one CUDA library that torch requires, with their ranges."""
     where = machine(series_of(there.python))
     return {
         need.name: need.specifier
@@ -51,18 +51,18 @@ def _asked(there: Installed, part: str) -> dict[str, SpecifierSet]:
 
 
 def _wheel(library: str, there: Installed) -> str:
-    """The command that brings a library, by what torch asks for."""
+    """Return the command that installs a library, from the wheel that torch requires."""
     part = library.removeprefix("lib").partition(".")[0].partition("_")[0]
     part = {"cudart": "cuda-runtime", "nvrtc": "cuda-nvrtc", "cublasLt": "cublas"}.get(part, part)
     for name, specifier in _asked(there, part).items():
         return f"pip install --force-reinstall --no-deps '{name}{specifier}'"
-    return f"no command: torch asks for no wheel that has {library}; it must come with the system"
+    return f"no command: torch requires no wheel with {library}; the system must provide it"
 
 
 def _of_family(
     one: LibraryFault, what: str, there: Installed, around: Around, pins: Mapping[str, str]
 ) -> Remark:
-    """Symbols that cuBLAS, cuDNN or NCCL lacks."""
+    """Report symbols that cuBLAS, cuDNN or NCCL lacks."""
     part = one.family.removeprefix("lib")
     part = {"nvrtc": "cuda-nvrtc"}.get(part, part)
     wheels = {n: v for n, v in there.versions.items() if n.startswith(f"nvidia-{part}")}
@@ -77,25 +77,25 @@ def _of_family(
         if locked and torch and locked.version != wheels[name]:
             return fault(
                 text,
-                f"no command keeps torch {there.versions.get('torch', '')}, which asks for "
-                f"{name} {wheels[name]}: {locked.cell} was run with {name} {locked.version}, as "
-                f"torch {torch.version} asks for; mcore-compat recommend "
-                f"'torch {pins.get('torch', '')}' prints which {one.package} goes with yours",
+                f"no command keeps torch {there.versions.get('torch', '')}, which requires "
+                f"{name} {wheels[name]}: {locked.cell} was run with {name} {locked.version}, which "
+                f"torch {torch.version} requires; mcore-compat recommend "
+                f"'torch {pins.get('torch', '')}' prints which {one.package} works with yours",
             )
     return fault(
         text,
-        f"no command: which {part} has it is not known; mcore-compat recommend "
-        f"'torch {pins.get('torch', '')}' prints what goes with your torch",
+        f"no command: no {part} is known to have it; mcore-compat recommend "
+        f"'torch {pins.get('torch', '')}' prints tested combinations with your torch",
     )
 
 
 def _of_torch(one: LibraryFault, what: str, there: Installed, around: Around) -> Remark:
-    """An extension that was built for another torch."""
+    """Report an extension that was built for another torch."""
     torch = f"torch {there.versions.get('torch', '')}".strip()
     text = f"{one.file} of {what} was built for another torch than {torch}, which lacks "
     text += _listed(one.symbols)
     if one.other_strings:
-        text += "; it was built with C++'s newer strings, and this torch with the older ones"
+        text += "; it was built with the new C++11 string ABI, and this torch with the old one"
     version = there.versions.get(one.package)
     if one.package in ("torchvision", "torchaudio"):
         exact = there.versions.get("torch", "").partition("+")[0]
@@ -107,12 +107,12 @@ def _of_torch(one: LibraryFault, what: str, there: Installed, around: Around) ->
 
 
 def _of_cxx(one: LibraryFault, what: str) -> Remark:
-    """A C++ library that is too old."""
+    """Report a C++ library that is too old."""
     text = f"{one.file} of {what} needs {_listed(one.versions)}, which {one.library} does not have"
     if "/lib/" in one.library and not one.library.startswith(("/usr", "/lib")):
-        return fault(text, "conda install -c conda-forge libstdcxx-ng brings a newer one")
+        return fault(text, "conda install -c conda-forge libstdcxx-ng installs a newer one")
     return fault(
         text,
-        "no command of pip: libstdc++ comes with the distribution; take a newer one (or an image "
-        f"of it), or build {one.package} on this one",
+        "no pip command: libstdc++ comes with the Linux distribution; use a newer distribution (or "
+        f"its image), or build {one.package} on this one",
     )

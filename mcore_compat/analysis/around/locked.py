@@ -1,4 +1,4 @@
-"""What tested cells were locked with: versions that are known to go together."""
+"""Versions in the locks of tested cells, which were tested together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LockedVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class LockedVersions:
-    """The locks in a folder, of tested cells. Each is read when it is needed."""
+    """The locks of tested cells in a folder, each read when it is first needed."""
 
     folder: Path | None = None
     cells: Sequence[CellRecord] = ()
@@ -35,8 +35,8 @@ class LockedVersions:
     def of(
         self, package: str, pins: Mapping[str, str], holders: Sequence[str] = AXES
     ) -> LockedVersion | None:
-        """The version that the nearest cell has, of those that share the pins of `holders`, as far
-        as these are there; None where no lock names the package."""
+        """Return the version of a package in the nearest tested cell, among those with the same
+        pins of the axes `holders`; None if no lock of these names the package."""
         held = [axis for axis in holders if axis in pins]
         same = [c for c in self.cells if c.checks and all(c.pins[a] == pins[a] for a in held)]
         for cell in sorted(same, key=lambda c: (-_shared(c.pins, pins), c.name))[:MOST]:
@@ -47,12 +47,12 @@ class LockedVersions:
         return None
 
     def all_of(self, cell: str) -> Mapping[str, str] | None:
-        """All that a cell was locked with, by name; None where there is no lock of it."""
+        """Return all versions in a cell's lock, by package; None if it has no lock."""
         lock = self._lock(cell)
         return {pin.name: pin.version for pin in lock.all_pins} if lock else None
 
     def nearest(self, cell: str) -> str:
-        """The cell with a lock whose name is most like one that has none, in words."""
+        """Return a hint for a message: the cell whose name is most like this one."""
         return nearest(cell, [c.name for c in self.cells])
 
     def _lock(self, cell: str) -> Lock | None:
@@ -67,7 +67,7 @@ class LockedVersions:
 NO_LOCKS = LockedVersions()
 
 MOST = 4
-"""So many locks are read for one package."""
+"""The number of locks that are read for one package."""
 
 
 def _shared(pins: Mapping[str, str], other: Mapping[str, str]) -> int:

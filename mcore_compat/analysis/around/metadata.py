@@ -1,5 +1,5 @@
-"""What the metadata of packages says that is not so in an environment: requirements, declared,
-undeclared, and of extras. Pure."""
+"""Requirements that an environment does not meet: declared in metadata, undeclared, and of extras.
+Pure."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ AROUND = (
     "torchvision",
     "transformers",
 )
-"""Packages beside them whose own requirements count, too: a guarded import of theirs fails where
-they are broken, and a plugin is off."""
+"""Other packages whose requirements are checked: if such a package is broken, a guarded import of
+it fails, and a plugin is off."""
 
 _PARTS = frozenset({*CORES, EXTENSION, *AXES})
-"""Whether these are there is looked at elsewhere."""
+"""`doctor` and `te_parts` report these if they are missing."""
 
 
 def remarks(
@@ -51,14 +51,14 @@ def remarks(
     pins: Mapping[str, str],
     profile: Profile | None,
 ) -> Iterator[Remark]:
-    """Everything that follows from metadata."""
+    """Yield all remarks on requirements."""
     yield from _undeclared(there, matrix, profile)
     yield from _declared(there)
     yield from _of_extras(there, matrix, around, pins)
 
 
 def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> Iterator[Remark]:
-    """What packages import and do not ask for."""
+    """Report packages that are imported without being required, if they are missing or too old."""
     declared = {of: {need.name for need in _needs(there, of)} for of in TESTED}
     for rule in matrix.undeclared:
         version = there.versions.get(rule.of)
@@ -73,25 +73,25 @@ def _undeclared(there: Installed, matrix: Matrix, profile: Profile | None) -> It
             name = canonicalize_name(need.name)
             have = there.versions.get(name)
             if (have is not None and meets(need.specifier, have)) or name in declared[rule.of]:
-                continue  # what is declared is told of below
+                continue  # `_declared` reports it
             state = f"{name} {have} is installed" if have else f"{name} is not installed"
             said = f"{rule.of} {version} imports {need.name} (in {rule.imported_by}) and "
-            said += f"does not ask for it; {state}"
+            said += f"does not require it; {state}"
             if rule.families and profile is None:
-                only = f"only who builds {', '.join(rule.families)} models needs it"
+                only = f"only {', '.join(rule.families)} models need it"
                 yield Remark(kind=NOTE, text=f"{said}; {only}", help=f"pip install '{text}'")
             else:
                 yield fault(said, f"pip install '{text}'")
 
 
 def _needs(there: Installed, package: str) -> Iterator[Requirement]:
-    """What an installed package requires there."""
+    """Yield the requirements of an installed package that apply on this Python and machine."""
     return needs(there.requires.get(package, ()), machine(series_of(there.python)))
 
 
 def _declared(there: Installed) -> Iterator[Remark]:
-    """Requirements that what is installed does not meet; of the packages under test also what is
-    not there at all."""
+    """Report requirements that an installed version does not meet; for the packages under test also
+    requirements that are not installed."""
     for package in (*TESTED, *AROUND):
         for need in _needs(there, package):
             have = there.versions.get(need.name)
@@ -104,7 +104,7 @@ def _declared(there: Installed) -> Iterator[Remark]:
 
 
 def _command(need: Requirement, there: Installed) -> str:
-    """What brings a package into a range, together with all else that is required of it."""
+    """Return the command that installs a version within all ranges that packages require."""
     every = need.specifier
     for package in there.requires:
         for other in _needs(there, package):
@@ -116,9 +116,9 @@ def _command(need: Requirement, there: Installed) -> str:
 def _of_extras(
     there: Installed, matrix: Matrix, around: Around, pins: Mapping[str, str]
 ) -> Iterator[Remark]:
-    """Ranges that packages declare in extras, for installed packages although nobody installed the
-    extra. None if their code has a range, too, which is reported instead, or if a cell of the same
-    releases was tested with that version."""
+    """Report installed packages outside of a range that an extra declares, even if the extra was
+    not installed. Left out if the code has a range, too, which is reported instead, or if a cell of
+    the same releases was tested with that version."""
     told = {(r.guard.of, canonicalize_name(r.guard.subject)) for r in around.ranges}
     for package in TESTED:
         version = there.versions.get(package)
@@ -144,7 +144,7 @@ def _of_extras(
 
 
 def of_range(text: str, remedy: str, *, is_needed: bool) -> Remark:
-    """A package out of a range: a fault where it is needed in any case, else only a note."""
+    """Return a remark on a package out of a range: a fault if it is always needed, else a note."""
     return fault(text, remedy) if is_needed else Remark(kind=NOTE, text=text, help=remedy)
 
 

@@ -1,4 +1,4 @@
-"""All that files tell of the packages around, read once."""
+"""Facts about the packages around, read from an environment's files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from mcore_compat.environments.version_guards import VersionRange
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
-    """Of an environment: guarded imports that fail, ranges that code looks at, faults of shared
-    libraries; what cells were `locked` with; whether there is an `nvcc`."""
+    """Facts about an environment: guarded imports that fail, version ranges that code checks, and
+    faults of shared libraries; the versions that tested cells were `locked` to; whether an `nvcc`
+    is installed."""
 
     switched_off: tuple[SwitchedOff, ...] = ()
     ranges: tuple[VersionRange, ...] = ()
@@ -29,11 +30,11 @@ class Around:
 
 
 NOTHING_AROUND = Around()
-"""Nothing was read."""
+"""No facts: no file was read."""
 
 
 def read(there: Installed, environ: Mapping[str, str], locked: LockedVersions) -> Around:
-    """Read the files of an environment; nothing of it is imported."""
+    """Read the files of an environment; import none of its packages."""
     prefix = next((p.parents[2] for p in there.places if p.name == "site-packages"), None)
     return Around(
         switched_off=guarded_imports.switched_off(there.places),
@@ -45,7 +46,7 @@ def read(there: Installed, environ: Mapping[str, str], locked: LockedVersions) -
 
 
 def has_nvcc(environ: Mapping[str, str]) -> bool:
-    """Whether builds find an nvcc."""
+    """Whether a build would find an nvcc."""
     home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH") or "/usr/local/cuda"
     return (Path(home) / "bin" / "nvcc").is_file() or bool(
         shutil.which("nvcc", path=environ.get("PATH", os.defpath))

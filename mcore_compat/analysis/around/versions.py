@@ -14,16 +14,16 @@ from mcore_compat.core.cells import is_version
 
 
 def meets(specifier: SpecifierSet, version: str) -> bool:
-    """Whether a version is within a range, where both mean something."""
+    """Whether a version is within a range; True if the version or a bound is invalid."""
     try:
         return not is_version(version) or specifier.contains(Version(version), prereleases=True)
-    except ValueError:  # a bound of numbers that are too long
+    except ValueError:  # a number in a bound has too many digits
         return True
 
 
 def within(version: str, *, least: str = "", most: str = "", below: str = "") -> bool:
     """Whether a version is within bounds as code compares them: a post-release is above its
-    release. Bounds that mean nothing bind nothing."""
+    release. Invalid bounds are ignored."""
     if not is_version(version):
         return True
     have = Version(version)
@@ -35,18 +35,19 @@ def within(version: str, *, least: str = "", most: str = "", below: str = "") ->
 
 
 def needs(requires: Sequence[str], where: Mapping[str, str]) -> Iterator[Requirement]:
-    """The requirements that hold at a place, without extras, as far as they can be read."""
+    """Yield the valid requirements whose markers hold in the environment `where`, without
+    extras."""
     for need in filter(None, map(requirement, requires)):
         try:
             if need.marker is None or need.marker.evaluate({**where, "extra": ""}):
                 yield need
-        except ValueError:  # a marker that compares what cannot be compared
+        except ValueError:  # the marker compares an invalid version
             continue
 
 
 @functools.lru_cache(maxsize=4096)
 def requirement(text: str) -> Requirement | None:
-    """A requirement, with its name in its one form; None where it cannot be read."""
+    """Parse a requirement and normalize its name; None if it is invalid."""
     try:
         need = Requirement(text)
     except (InvalidRequirement, RecursionError, ValueError):

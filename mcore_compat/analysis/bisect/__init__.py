@@ -1,1 +1,1 @@
-"""Where a check changes between releases."""
+"""Bisection: the release at which a check changes."""

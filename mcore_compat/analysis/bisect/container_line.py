@@ -1,5 +1,4 @@
-"""Two containers → the containers between them, each with the tested cell that stands for it.
-Pure."""
+"""Two containers → the line of containers between them, each with its nearest tested cell. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ from mcore_compat.core.cells import AXES
 
 
 def between(standing: Sequence[ContainerCell], facts: Facts, *, fixed: bool) -> ReleaseLine:
-    """The line of containers, oldest first, of which the same cell stands for neighbours once;
+    """Return the line of containers, oldest first; neighbours with the same cell are one point.
     `fixed`: the oldest is the bad one.
 
     Raises:
-        UsageError: one cell stands for both ends.
+        UsageError: both ends have the same cell.
     """
     runs: list[list[ContainerCell]] = []
     for one in standing:
@@ -26,7 +25,7 @@ def between(standing: Sequence[ContainerCell], facts: Facts, *, fixed: bool) -> 
             runs.append([one])
     if len(runs) == 1:
         raise UsageError(
-            f"{runs[0][0].cell.name} stands for both containers: no tested cells tell them apart"
+            f"both containers have the same nearest tested cell: {runs[0][0].cell.name}"
         )
     cells = [facts.cell_of(run[0].cell.name) for run in runs]
     first = cells[0].pins
@@ -44,6 +43,6 @@ def between(standing: Sequence[ContainerCell], facts: Facts, *, fixed: bool) -> 
 
 
 def _text(run: Sequence[ContainerCell]) -> str:
-    """The tag, or of several the first and the last."""
+    """Return the tag of a container, or the first and last tags of several."""
     tags = [one.image.name.partition(":")[2].removesuffix("-py3") for one in run]
     return tags[0] if len(tags) == 1 else f"{tags[0]} to {tags[-1]}"

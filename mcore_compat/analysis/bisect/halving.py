@@ -1,7 +1,7 @@
-"""Where along a line of releases a check changes, asking as few cells as can be. Pure.
+"""Find where a check changes along a line of releases, with as few runs as possible. Pure.
 
-The answer is a pair of neighbours where every release between could be asked; else a range. What
-lies outside of the two ends that were given is nobody's question.
+The answer is a pair of neighbours, or a range if releases between them give no answer. Releases
+outside of the two ends are not considered.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from dataclasses import dataclass
 
 
 class CheckState(enum.Enum):
-    """What a cell says of the check."""
+    """The state of the check in a cell."""
 
     GOOD = "good"
     BAD = "bad"
     SILENT = "silent"
-    """It cannot be asked: unresolvable, unbuildable, needs-gpu, blocked, unsupported."""
+    """The cell gives no answer: unresolvable, unbuildable, needs-gpu, blocked, unsupported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangePoint:
-    """`last` is as the good end, `first` as the bad one, and no point between was told apart.
+    """`last` has the state of the good end, `first` that of the bad one, and no point between them
+    has either.
 
-    `silent` are the points between them that could not be asked: the change may be at any of them
-    or at `first`. `asked` were asked for this answer, in order. `against` are points that say
-    otherwise than a single change would: then there is more than one, and this is one of them.
+    `silent`: the points between them that give no answer; the change may be at any of them or at
+    `first`. `asked`: the points that were run for this, in order. `against`: points that contradict
+    a single change; then there is more than one change, and this is one of them.
     """
 
     last: int
@@ -45,10 +46,10 @@ class ChangePoint:
 def bisect(
     count: int, ask: Callable[[int], CheckState], known: Mapping[int, CheckState] | None = None
 ) -> ChangePoint:
-    """Between point 0, which is good, and point `count - 1`, which is bad.
+    """Find the change between point 0, which is good, and point `count - 1`, which is bad.
 
-    `known` are points of which the state is known already; they are not asked. Of n points at most
-    ceil(log2(n)) that answer are asked, and each that is silent at most once.
+    `known`: the known states; `ask` is not called for these. Of n points, `ask` is called for at
+    most ceil(log2(n)) that give an answer, and at most once for each that gives none.
     """
     states = {0: CheckState.GOOD, count - 1: CheckState.BAD, **(known or {})}
     asked: list[int] = []
@@ -57,7 +58,7 @@ def bisect(
         open_ = [point for point in range(low + 1, high) if point not in states]
         if not open_:
             break
-        # The middle of those that may answer: each answer leaves at most half of them.
+        # The middle of the open points: each answer leaves at most half of them.
         point = open_[len(open_) // 2]
         states[point] = ask(point)
         asked.append(point)
@@ -70,14 +71,14 @@ def bisect(
         first=high,
         silent=tuple(p for p in range(low + 1, high) if states[p] is CheckState.SILENT),
         asked=tuple(asked),
-        # All before `low` that answered are good: the first change that is known was halved.
+        # All points with an answer before `low` are good, because the first change was halved.
         against=tuple(p for p in sorted(states) if p > high and states[p] is CheckState.GOOD),
     )
 
 
 def nearest(states: Mapping[int, CheckState], count: int) -> tuple[int, int]:
-    """The closest good point that has a bad one after it, with nothing else known between them;
-    the first such pair where there are several."""
+    """Return the first two consecutive points with an answer that are good and bad; else both
+    ends."""
     points = sorted(p for p in states if states[p] is not CheckState.SILENT)
     for low, high in itertools.pairwise(points):
         if states[low] is CheckState.GOOD and states[high] is CheckState.BAD:
@@ -95,8 +96,8 @@ def lines(
     broken: str = "broken",
     unrun: Collection[int] = (),
 ) -> list[str]:
-    """The answer in words. `fixed`: the first point is the bad one; `broken`: how that ends.
-    `unrun`: points that would have answered, perhaps, and were not to be run."""
+    """Return the answer as lines. `fixed`: the first point is the bad one; `broken`: the word for
+    the bad outcome; `unrun`: points that were not run because nothing may run."""
     was, is_now = (broken, "works") if fixed else ("works", broken)
     last, first = names[answer.last], names[answer.first]
     at = f"{axis} {first}".strip()
@@ -107,10 +108,10 @@ def lines(
         rows = [f"{check} changes after {last} and at {at} at the latest: {seen}"]
         cannot = [names[point] for point in answer.silent if point not in unrun]
         left = [names[point] for point in answer.silent if point in unrun]
-        rows += [f"could not be asked: {', '.join(cannot)}"] if cannot else []
+        rows += [f"no answer at: {', '.join(cannot)}"] if cannot else []
         rows += [f"not run: {', '.join(left)}"] if left else []
         rows.append(f"the change may be at any of them, or at {first}")
     if answer.against:
         others = ", ".join(names[point] for point in answer.against)
-        rows.append(f"there is more than one change: {others} say otherwise")
+        rows.append(f"there is more than one change: {others} contradict a single one")
     return rows

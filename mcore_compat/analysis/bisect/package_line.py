@@ -1,6 +1,6 @@
-"""Two cells → the line of releases between them of a package off the axes. Pure.
+"""Two cells → the line of releases between them of a package other than an axis. Pure.
 
-All else is as in the good cell, the axes and the pins that its name asks for.
+The axes and the other pins in the cell's name stay as in the good cell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mcore_compat.core.cells import (
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """A cell, and the release of the package that its lock has."""
+    """A cell, and the release of the package in its lock."""
 
     cell: Cell
     version: str
@@ -31,13 +31,13 @@ class End:
 def between(
     package: str, ends: tuple[End, End], releases: Sequence[str], facts: Facts, *, patches: bool
 ) -> ReleaseLine:
-    """The line from one cell, the good one, to another; `releases` are all of the package, oldest
-    first.
+    """Return the line between the good cell and the bad one.
 
-    `patches`: every patch release, not only the newest of each series.
+    `releases`: all releases of the package, oldest first; `patches`: use every patch release, not
+    only the newest of each series.
 
     Raises:
-        UsageError: both have the same release.
+        UsageError: both cells have the same release.
     """
     good, bad = ends
     if good.version == bad.version:
@@ -55,9 +55,7 @@ def between(
     ):
         own[bad.version] = bad.cell
     cells = {v: own.get(v) or _with(good, package, v, facts) for v in (old, *chosen, new)}
-    note = (
-        f"in the place of --bad {bad.cell.name}: {cells[bad.version].name}, as --good in all else"
-    )
+    note = f"instead of --bad {bad.cell.name}: {cells[bad.version].name}, otherwise as --good"
     return ReleaseLine(
         axis=package,
         points=tuple(Point(version=version, cell=cell) for version, cell in cells.items()),
@@ -70,7 +68,7 @@ def between(
 
 
 def _others(end: End, package: str) -> tuple[str, ...]:
-    """The other pins that a cell's name asks for."""
+    """Return the other pins in a cell's name."""
     return tuple(pin for pin in end.cell.further if pin.partition("==")[0] != package)
 
 
@@ -79,7 +77,7 @@ def _held(end: End, package: str) -> Mapping[str, str]:
 
 
 def _with(end: End, package: str, version: str, facts: Facts) -> Cell:
-    """The cell with a release of the package."""
+    """Return the cell with a release of the package."""
     asked = parse_name(end.cell.name)
     assert asked is not None
     pins = (*_others(end, package), f"{package}=={version}")

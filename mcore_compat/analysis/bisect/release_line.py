@@ -1,7 +1,7 @@
 """Two cells → the line of releases between them: a cell for each release of one axis. Pure.
 
-All other axes are held as in the good cell. One exception: between two cells on the default stacks
-of their megatron-core series, the stack moves with the series, as it does for whoever upgrades.
+All other axes stay as in the good cell. One exception: between two cells on default stacks, the
+stack changes with the megatron-core series, as in an upgrade.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from mcore_compat.core.releases import Releases
 
 MCORE, MODELOPT, TE, TORCH, PYTHON = AXES
 STACK = (TE, TORCH, PYTHON)
-"""The axes that a megatron-core series has a default of."""
+"""The axes of which a megatron-core series has a default."""
 
 WORDS = {"mcore": MCORE, "modelopt": MODELOPT, "te": TE, "py": PYTHON}
-"""What axes are called in cells' names and in options."""
+"""The names of axes in cells' names and in options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A release of the axis as a cell; of a line of stacks or containers, `version` is its name.
-    `refused`: why it cannot be installed, as the metadata
-    says; empty where only a run can tell."""
+    """A release of the axis as a cell; on a line of stacks or containers, `version` is its name.
+    `refused`: why metadata says that it cannot be installed; empty if only a run can show it."""
 
     version: str
     cell: Cell
@@ -40,10 +39,10 @@ class Point:
 class ReleaseLine:
     """The points, oldest first. `fixed`: the first is the bad end, the last the good one.
 
-    `held`: version by axis of what is the same at all points; `moving`: the axes of the stack
-    that move with megatron-core; `without`: releases between the ends that are no points;
-    `notes`: what is not as the two cells that were named; `standing`: of which container each
-    cell is the nearest.
+    `held`: version by axis that is the same at all points; `moving`: the axes of the stack that
+    change with megatron-core; `without`: releases between the ends without a point; `notes`:
+    differences from the two given cells; `standing`: lines on the cell that is nearest to each
+    container.
     """
 
     axis: str
@@ -57,14 +56,15 @@ class ReleaseLine:
 
     @property
     def ends(self) -> tuple[int, int]:
-        """The places of the good and of the bad end."""
+        """The places of the good end and of the bad end."""
         newest = len(self.points) - 1
         return (newest, 0) if self.fixed else (0, newest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What lines are made of. `cell_of`: the cell of a name, on the stack of its lock."""
+    """Facts that lines are made from. `cell_of`: returns the cell of a name, on its lock's
+    stack."""
 
     matrix: Matrix
     releases: Releases
@@ -72,10 +72,10 @@ class Facts:
 
 
 def axis_of(word: str) -> str:
-    """The axis that a word means: `te` as well as `transformer-engine`.
+    """Return the axis of a word such as `te` or `transformer-engine`.
 
     Raises:
-        UsageError: none; names the nearest.
+        UsageError: no such axis; names the nearest.
     """
     axis = WORDS.get(word, word)
     if axis not in AXES:
@@ -84,7 +84,7 @@ def axis_of(word: str) -> str:
 
 
 def differing(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
-    """The axes in which two combinations differ, in their order."""
+    """Return the axes in which two combinations differ, in their order."""
     return tuple(axis for axis in AXES if old[axis] != new[axis])
 
 
@@ -97,17 +97,17 @@ def between(
     hold: Collection[str] = (),
     patches: bool = False,
 ) -> ReleaseLine:
-    """The line from one cell to another.
+    """Return the line between two cells.
 
-    `axis`: which, where they differ in several. `hold`: axes of the stack that do not move with
-    megatron-core. `patches`: every patch release, not only the newest of each series.
+    `axis`: required if they differ in several; `hold`: axes of the stack that do not change with
+    megatron-core; `patches`: use every patch release, not only the newest of each series.
 
     Raises:
-        UsageError: the cells are the same, or differ in several axes and none is named, or not
-            in the one that is.
+        UsageError: the cells are the same, do not differ in `axis`, or differ in several axes and
+            `axis` is None.
     """
     other = differing(good.pins, bad.pins)
-    # What differs in the stack does so only because each has its series' default.
+    # If true, the stacks differ only because each cell has its series' default.
     moves = MCORE in other and good.default and bad.default and bool({*STACK} & {*other})
     axis = axis or _only(other, moves, good, bad)
     if axis not in other:
@@ -135,20 +135,22 @@ def between(
 
 
 def _only(other: Sequence[str], moves: bool, good: Cell, bad: Cell) -> str:
-    """The one axis in which two cells differ, apart from stacks that move with megatron-core."""
+    """Return the one axis in which two cells differ; a stack that changes with megatron-core does
+    not count."""
     if not other:
         raise UsageError(f"{good.name} and {bad.name} are the same combination")
     chosen = [axis for axis in other if not (moves and axis in STACK)]
     if len(chosen) > 1:
         raise UsageError(
-            f"{good.name} and {bad.name} differ in {', '.join(chosen)}: name one with --axis, "
-            "the others are then held as in --good"
+            f"{good.name} and {bad.name} differ in {', '.join(chosen)}: name one with --axis; "
+            "the others stay as in --good"
         )
     return chosen[0]
 
 
 def _releases(axis: str, old: str, new: str, facts: Facts) -> list[str]:
-    """The releases strictly between two, oldest first; none that was withdrawn."""
+    """Return the releases strictly between two, oldest first, without yanked ones and
+    pre-releases."""
     if axis == PYTHON:
         first, last = (parsed(version).minor for version in (old, new))
         return [f"{parsed(old).major}.{minor}" for minor in range(first + 1, last)]
@@ -162,16 +164,16 @@ def _releases(axis: str, old: str, new: str, facts: Facts) -> list[str]:
 
 
 def _newest(known: Sequence[str], new: str) -> list[str]:
-    """The newest of each series, but of the one that the newer end stands for."""
+    """Return the newest release of each series, without the series of the newer end."""
     by_series = {series_of(version): version for version in known}
     return [version for series, version in by_series.items() if series != series_of(new)]
 
 
 def cell_with(pins: Mapping[str, str], moving: Collection[str], facts: Facts) -> Cell:
-    """The cell of these pins; what moves is as the series' stack has it.
+    """Return the cell of these pins; axes in `moving` have the versions of the series' stack.
 
-    A pair's default cell is taken where it is this combination: its lock, not this machine,
-    says which stack it has.
+    If the default cell of the pair is this combination, it is used, with the stack of its lock,
+    which does not depend on this machine.
     """
     words = {axis: _word(axis, version, facts.releases) for axis, version in pins.items()}
     pair = Request(mcore=words[MCORE], modelopt=words[MODELOPT])
@@ -186,10 +188,10 @@ def cell_with(pins: Mapping[str, str], moving: Collection[str], facts: Facts) ->
 
 
 def by_series(asked: Request, releases: Releases) -> Request:
-    """The same combination, spelt as cells' names are.
+    """Return the same combination in the spelling of cells' names.
 
     Raises:
-        UsageError: a series or release that does not exist; names the nearest.
+        UsageError: a series or release does not exist; names the nearest.
     """
 
     def word(axis: str, version: str) -> str:
@@ -205,7 +207,7 @@ def by_series(asked: Request, releases: Releases) -> Request:
 
 
 def _word(axis: str, version: str, releases: Releases) -> str:
-    """How a cell's name spells a version: a series' newest release by its series."""
+    """Return a version as in a cell's name: the series for its newest release."""
     if axis == PYTHON:
         return version
     series = series_of(version)
@@ -213,7 +215,7 @@ def _word(axis: str, version: str, releases: Releases) -> str:
 
 
 def refusal(cell: Cell, facts: Facts) -> str:
-    """Why metadata says that a cell cannot be installed; empty where it does not."""
+    """Return why metadata says that a cell cannot be installed; empty if it does not say so."""
     return "; ".join(_refusals(cell, facts))
 
 
@@ -225,7 +227,7 @@ def _refusals(cell: Cell, facts: Facts) -> Iterator[str]:
 
 
 def _notes(bad: Cell, axis: str, points: Sequence[Point]) -> tuple[str, ...]:
-    """What the bad end is instead of the cell that was named; the good one is always itself."""
+    """Return a note if the bad end is not the given cell; the good end always is."""
     if any(point.cell.pins == bad.pins for point in points):
         return ()
     (end,) = (p.cell for p in (points[0], points[-1]) if bad.pins[axis] == p.version)
@@ -233,21 +235,21 @@ def _notes(bad: Cell, axis: str, points: Sequence[Point]) -> tuple[str, ...]:
 
 
 def unlike(bad: Cell, end: Cell) -> tuple[str, ...]:
-    """That another cell is in the place of the bad one, where that is so."""
+    """Return a note if the end is another cell than the bad one."""
     if bad.pins == end.pins:
         return ()
-    return (f"in the place of --bad {bad.name}: {end.name}, as --good in all else",)
+    return (f"instead of --bad {bad.name}: {end.name}, otherwise as --good",)
 
 
 def stacks(line: ReleaseLine, low: int, high: int) -> dict[str, tuple[str, str]]:
-    """What else changes between two points: by axis, the two versions."""
+    """Return the other axes that change between two points, each with its two versions."""
     old, new = (line.points[place].cell.pins for place in (low, high))
     return {axis: (old[axis], new[axis]) for axis in differing(old, new) if axis != line.axis}
 
 
 def skipped(line: ReleaseLine, start: int, end: int) -> tuple[str, ...]:
-    """The releases between two points that no point stands for."""
+    """Return the releases between two points that have no point."""
     if not line.without:
-        return ()  # points of other lines are no versions
+        return ()  # other lines have points that are not versions
     low, high = (Version(line.points[place].version) for place in (start, end))
     return tuple(v for v in line.without if low < Version(v) < high)

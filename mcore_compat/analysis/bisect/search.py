@@ -1,6 +1,6 @@
-"""Stage line → answer: what each point says of a check, and where along the line that changes.
+"""Stage line → answer: the state of a check at each point, and where along the line it changes.
 
-What is known is looked at first; a point is run only where the answer needs it. Pure but for `run`,
+Known results are used first; a point runs only if the answer needs it. Pure, except for `run`,
 which the caller passes.
 """
 
@@ -22,14 +22,14 @@ from mcore_compat.core.outcomes import FAILURES, CheckOutcome
 from mcore_compat.results.evidence import CheckResult, Evidence
 
 NOT_RUN = "not run"
-"""The outcome of a point that would have to be run, and was not to be."""
+"""The outcome of a point that was needed but not run, because nothing may run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointState:
-    """What a point says. `outcome`: in the words of checks and cells; `why`: where it is neither
-    good nor bad; `source`: where that comes from; `failed`: the first check that failed, and the
-    evidence of that."""
+    """The state of a point. `outcome`: of the check or the cell; `why`: the reason, if it is
+    neither good nor bad; `source`: where the outcome comes from; `failed`: the first check that
+    failed, with its result."""
 
     state: CheckState
     outcome: str
@@ -40,7 +40,7 @@ class PointState:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """The answer, what was seen by point, and the cells that were run for it, in order."""
+    """The answer, the known states by point, and the cells that were run for it, in order."""
 
     answer: ChangePoint
     seen: Mapping[int, PointState]
@@ -52,8 +52,8 @@ class SearchResult:
 
 
 def matching(pattern: str, checks: Iterable[str]) -> tuple[str, ...]:
-    """The checks of names or globs, sorted; several are separated by commas. `*` and `?` are the
-    only wildcards: brackets stand in checks' names."""
+    """Return the checks that match names or globs, separated by commas. Sorted. `*` and `?` are the
+    only wildcards, because checks' names have brackets."""
     every, found = set(checks), set[str]()
     for one in pattern.split(","):
         parts = (re.escape(part) for part in re.split(r"([*?])", one))
@@ -63,21 +63,21 @@ def matching(pattern: str, checks: Iterable[str]) -> tuple[str, ...]:
 
 
 def known_check(pattern: str, checks: Iterable[str]) -> None:
-    """See that a check, or a glob of one, names anything.
+    """Refuse a name or glob that matches no check.
 
     Raises:
-        UsageError: it does not; names the nearest.
+        UsageError: it matches none; names the nearest.
     """
     names = sorted(set(checks))
     if names and not matching(pattern, names):
-        raise UsageError(f'--check: no check is called "{pattern}"{nearest(pattern, names)}')
+        raise UsageError(f'--check: no such check "{pattern}"{nearest(pattern, names)}')
 
 
 def seen_in(
     evidence: Evidence, pattern: str, cell: Cell, source: str, *, defaults: bool = False
 ) -> PointState:
-    """What evidence says of a check: good where all that apply work, bad where one failed, with
-    `defaults` also where one works only under a condition."""
+    """Return the state of the matching checks in a result: good if all that apply work, bad if one
+    failed, with `defaults` also if one works only under a condition."""
 
     def point(
         state: CheckState, outcome: Enum, why: str = "", failed: CheckResult | None = None
@@ -93,12 +93,12 @@ def seen_in(
     other = [axis for axis, version in cell.pins.items() if evidence.pins.get(axis) != version]
     if other:
         versions = ", ".join(f"{axis} {evidence.pins.get(axis)}" for axis in other)
-        why = f"it is another combination here: {versions}"
+        why = f"the result is of another combination: {versions}"
         return point(CheckState.SILENT, evidence.outcome, why)
     names = set(matching(pattern, (c.check for c in evidence.checks)))
     checks = [c for c in evidence.checks if c.check in names]
     if not checks:
-        why = evidence.reason.message if evidence.reason else "the cell was not asked this"
+        why = evidence.reason.message if evidence.reason else "the result has no such check"
         return point(CheckState.SILENT, evidence.outcome, why)
     bad = {*FAILURES, CheckOutcome.WORKS_WITH} if defaults else FAILURES
     failed = next((c for c in checks if c.outcome in bad), None)
@@ -116,7 +116,8 @@ def seen_in(
 
 
 def refused(line: ReleaseLine) -> dict[int, PointState]:
-    """The points that cannot be installed, as metadata says: nothing has to be run for that."""
+    """Return the points that cannot be installed according to metadata, so that they need no
+    run."""
     return {
         place: PointState(
             state=CheckState.SILENT, outcome="unresolvable", source="metadata", why=point.refused
@@ -132,13 +133,13 @@ def search(
     known: Mapping[int, PointState],
     run: Callable[[int], PointState] | None,
 ) -> SearchResult:
-    """Where along a line a check changes. `run` runs a point; None: what is known must do.
+    """Find where a check changes along a line. `run` runs a point; None: use known results only.
 
-    Beside what the two ends cost where nothing is known of them, at most ceil(log2(n)) of n
-    points are run that answer, and each that does not at most once.
+    It runs the two ends if they have no result, at most ceil(log2(n)) of n points that give an
+    answer, and each point that gives none at most once.
 
     Raises:
-        UsageError: an end is not what it was said to be.
+        UsageError: the check does not work at the good end, or does not fail at the bad one.
     """
     seen = dict(known)
     ran: list[str] = []
@@ -162,16 +163,17 @@ def search(
 
 
 def _oriented(state: CheckState, line: ReleaseLine) -> CheckState:
-    """As the core sees it, to which the first point is the good one."""
+    """Return the state for `halving`, for which the first point is the good one."""
     turned = {CheckState.GOOD: CheckState.BAD, CheckState.BAD: CheckState.GOOD}
     return turned.get(state, state) if line.fixed else state
 
 
 def verify_known(line: ReleaseLine, check: str, known: Mapping[int, PointState]) -> None:
-    """See that the ends of which something is known are what they were said to be.
+    """Check that known ends are as stated: the check works at the good one and fails at the bad
+    one.
 
     Raises:
-        UsageError: one is not, in one line.
+        UsageError: one is not.
     """
     good, bad = line.ends
     for end, other, wanted, option in (
@@ -182,7 +184,7 @@ def verify_known(line: ReleaseLine, check: str, known: Mapping[int, PointState])
         if point is None or point.state is wanted:
             continue
         if point.outcome == NOT_RUN:
-            why = f"no fresh evidence says {check}; run it: nox -s {name}"
+            why = f"no result of {check} that is up to date; run it: nox -s {name}"
         elif point.state is CheckState.SILENT:
             reason = f" ({point.why})" if point.why else ""
             hint = ": bisect what blocks it" if point.outcome == CheckOutcome.BLOCKED else ""
@@ -194,7 +196,7 @@ def verify_known(line: ReleaseLine, check: str, known: Mapping[int, PointState])
             if wanted is CheckState.BAD and point.outcome == CheckOutcome.WORKS_WITH:
                 why += " under a condition, which --defaults counts as failing"
             elif wanted is CheckState.BAD and line.notes:
-                why += f" ({line.notes[0]}): what is held decides, try another --axis"
+                why += f" ({line.notes[0]}): another axis decides, try another --axis"
             if other in known and known[other].state is wanted:
                 why += "; are --good and --bad the wrong way round?"
         raise UsageError(f"{option} {name}: {why}")
@@ -203,9 +205,9 @@ def verify_known(line: ReleaseLine, check: str, known: Mapping[int, PointState])
 def most_runs(
     line: ReleaseLine, known: Mapping[int, PointState]
 ) -> tuple[list[int], list[int], int]:
-    """`(ends to run, points that may be asked, how many of those at most)` where all can be asked.
+    """Return `(ends to run, points that may run, the most of these that will run)`.
 
-    Each point that turns out to be silent costs one more.
+    Each point that gives no answer costs one more run.
     """
     ends = [end for end in line.ends if end not in known]
     states = {0: CheckState.GOOD, len(line.points) - 1: CheckState.BAD}
@@ -216,12 +218,12 @@ def most_runs(
 
 
 def first_bad(line: ReleaseLine, result: SearchResult) -> int:
-    """The bad one of the two points between which the check changes."""
+    """Return the bad one of the two points between which the check changes."""
     return result.answer.last if line.fixed else result.answer.first
 
 
 def changes(line: ReleaseLine, result: SearchResult) -> list[tuple[str, str]]:
-    """Every change that was seen, as the versions on its two sides, oldest first."""
+    """Return every known change, as the versions on its two sides, oldest first."""
     seen = result.seen
     places = [place for place, point in seen.items() if point.state is not CheckState.SILENT]
     return [

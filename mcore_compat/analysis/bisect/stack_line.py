@@ -1,8 +1,8 @@
-"""Two cells that differ in Transformer Engine and torch → the stacks between them, and after a
-bisection which of the two decides. Pure.
+"""Two cells that differ in Transformer Engine and torch → the line of stacks between them, and
+after a bisection which of the two decides. Pure.
 
-The two packages move together, for a TE is built for a torch: a point is what the matrix gives some
-megatron-core series as its stack, with the megatron-core and ModelOpt of the good cell.
+The two packages change together, because each TE is built for a torch: a point is the default stack
+of some megatron-core series, with the megatron-core and ModelOpt of the good cell.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ MOVING = (TE, TORCH)
 
 
 def is_meant(good: Cell, bad: Cell) -> bool:
-    """Whether two cells differ in TE and torch, and otherwise in Python at most."""
+    """Whether two cells differ in TE and torch, and in no other axis except Python."""
     other = {*differing(good.pins, bad.pins)}
     return {*MOVING} <= other <= {*STACK}
 
 
 def between(good: Cell, bad: Cell, facts: Facts) -> ReleaseLine:
-    """The line of stacks from one cell to the other; all else is as in the good one.
+    """Return the line of stacks between two cells; the other axes stay as in the good one.
 
     Raises:
-        UsageError: they do not differ in both, or the one has the newer TE and the other the newer
-            torch.
+        UsageError: they do not differ in both, or one has the newer TE and the older torch.
     """
     other = differing(good.pins, bad.pins)
     for axis in MOVING:
@@ -81,7 +80,7 @@ def between(good: Cell, bad: Cell, facts: Facts) -> ReleaseLine:
 
 
 def _python(other: Sequence[str]) -> tuple[str, ...]:
-    """Python moves where the two ends have another one, and nowhere else."""
+    """Return the axis Python if the two ends differ in it: only then it changes."""
     return (PYTHON,) if PYTHON in other else ()
 
 
@@ -95,8 +94,8 @@ def _point(text: str, pins: Mapping[str, str], facts: Facts) -> Point:
 
 
 def single_moves(line: ReleaseLine, facts: Facts) -> ReleaseLine:
-    """Of two neighbours, a line's ends: the good one with the TE of the bad one, and with its torch
-    alone. No more than a table: these two have no order."""
+    """Return two points, for a line whose ends are neighbours: the good end with the bad one's TE,
+    and the good end with the bad one's torch. The two have no order."""
     good, bad = (line.points[place].cell for place in line.ends)
     points = [
         _point(f"{axis} {bad.pins[axis]}", {**good.pins, axis: bad.pins[axis]}, facts)
@@ -106,22 +105,25 @@ def single_moves(line: ReleaseLine, facts: Facts) -> ReleaseLine:
 
 
 def neighbours(line: ReleaseLine, last: int, first: int) -> ReleaseLine:
-    """The part of a line that the change is in."""
+    """Return the part of a line between two points."""
     return replace(line, points=(line.points[last], line.points[first]))
 
 
 def decision(states: Sequence[PointState]) -> str:
-    """Which of TE and torch decides, from what the good cell says with the one and the other."""
+    """Return which of TE and torch decides, from the states of the good cell with each of them."""
     good, bad, silent = CheckState.GOOD, CheckState.BAD, CheckState.SILENT
     te, torch = (state.state for state in states)
     return {
-        (bad, good): f"{TE} decides: it alone changes it, and {TORCH} alone does not",
-        (good, bad): f"{TORCH} decides: it alone changes it, and {TE} alone does not",
-        (bad, bad): f"{TE} alone changes it, and so does {TORCH} alone",
-        (good, good): f"neither alone changes it: {TE} and {TORCH} decide together",
-        (bad, silent): f"{TE} alone changes it; what {TORCH} alone does is not known",
-        (silent, bad): f"{TORCH} alone changes it; what {TE} alone does is not known",
-        (good, silent): f"{TE} alone does not change it: {TORCH} decides, or both together",
-        (silent, good): f"{TORCH} alone does not change it: {TE} decides, or both together",
-        (silent, silent): f"which of {TE} and {TORCH} decides is not known: neither can be held",
+        (bad, good): f"{TE} decides: it alone changes the check, and {TORCH} alone does not",
+        (good, bad): f"{TORCH} decides: it alone changes the check, and {TE} alone does not",
+        (bad, bad): f"{TE} alone changes the check, and so does {TORCH} alone",
+        (good, good): f"neither alone changes the check: {TE} and {TORCH} decide together",
+        (bad, silent): f"{TE} alone changes the check; the effect of {TORCH} alone is not known",
+        (silent, bad): f"{TORCH} alone changes the check; the effect of {TE} alone is not known",
+        (good, silent): f"{TE} alone does not change the check: {TORCH} decides, or both together",
+        (silent, good): f"{TORCH} alone does not change the check: {TE} decides, or both together",
+        (
+            silent,
+            silent,
+        ): f"not known which of {TE} and {TORCH} decides: neither alone has a result",
     }[te, torch]

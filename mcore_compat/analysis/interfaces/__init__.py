@@ -1,1 +1,1 @@
-"""What changes between releases in the interfaces that callers use."""
+"""Changes between releases in the interfaces that callers use."""

@@ -1,8 +1,9 @@
-"""Stage evidence → drift: what changed between releases in the interfaces that callers use. Pure.
+"""Stage results → interface changes: changes between releases in the interfaces that callers use.
+Pure.
 
-Each release of a package is compared with the next one of which something is known. What is said
-to break is what a signature shows: a call that the former release takes and the latter refuses, or
-binds otherwise.
+Each release of a package is compared with the next one that has records. A change breaks callers if
+the signatures show it: the older release accepts a call that the newer one refuses, or binds
+differently.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from mcore_compat.core.releases import Releases
 from mcore_compat.results.evidence import Evidence
 
 _ALIKE = 0.5
-"""Share of parameter names, of all in both, from which two functions are taken for the same."""
+"""The least share of common parameter names of two functions that count as the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InterfaceChange:
     """One difference between two releases of a subject's package.
 
-    Between them lie `not_tested`, known releases of which no cell recorded anything, and
-    `not_recorded`, tested ones of which nothing is known of the subject.
+    `not_tested`: releases between the two without any records; `not_recorded`: tested releases
+    between the two without a record of the subject.
     """
 
     subject: Subject
@@ -41,12 +42,12 @@ class InterfaceChange:
 
 
 def changes(evidence: Sequence[Evidence], releases: Releases) -> tuple[InterfaceChange, ...]:
-    """Everything that changed between two releases, sorted by package, releases and name."""
+    """Return all changes between releases, sorted by package, releases and name."""
     return of_history(recorded.history(evidence), releases)
 
 
 def of_history(history: History, releases: Releases) -> tuple[InterfaceChange, ...]:
-    """As `changes`, of what was recorded already, or of a package's part of it."""
+    """Do the same as `changes` for records, or a package's part of them."""
     tested: dict[str, set[str]] = {}
     for subject, by_release in history.items():
         tested.setdefault(subject.package, set()).update(by_release)
@@ -85,7 +86,7 @@ def _between(versions: Iterable[str], before: str, after: str) -> tuple[str, ...
 
 
 def _disagreement(seen: ReleaseSighting) -> Iterator[InterfaceDifference]:
-    """Cells of one release that saw something else: said, and no side is taken."""
+    """Yield a difference for each two values that cells of one release recorded."""
     values = sorted(seen.values, key=_text)
     for old, new in pairwise(values):
         cells = [", ".join(sorted(seen.values[value])) for value in (old, new)]
@@ -93,7 +94,7 @@ def _disagreement(seen: ReleaseSighting) -> Iterator[InterfaceDifference]:
             kind="recorded differently",
             old=_text(old),
             new=_text(new),
-            why=f"the one in {cells[0]}, the other in {cells[1]}",
+            why=f"the first in {cells[0]}, the second in {cells[1]}",
             minor=all(d.minor for d in _compare(old, new)),
         )
 
@@ -119,7 +120,7 @@ def _differences(
 
 
 def _common(old: ReleaseSighting, new: ReleaseSighting) -> tuple[InterfaceDifference, ...]:
-    """What differs whichever of its values each release is taken to have."""
+    """Return the differences that all pairs of the two releases' values share."""
     pairs = [
         _compare(a, b) for a in sorted(old.values, key=_text) for b in sorted(new.values, key=_text)
     ]
@@ -137,7 +138,8 @@ def _compare(old: str | Structure, new: str | Structure) -> tuple[InterfaceDiffe
 def _spec_differences(
     old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, ...]]
 ) -> Iterator[InterfaceDifference]:
-    """What differs between two specs; a place is named by its path, the root by none."""
+    """Yield the differences between two specs; a place is named by its path, the root by an empty
+    one."""
     for place in sorted({*old, *new}):
         before, after = old.get(place, ()), new.get(place, ())
         gone = " or ".join(name for name in before if name not in after) or None
@@ -150,7 +152,7 @@ def _spec_differences(
                 kind="submodule removed", name=place, old=gone, breaking=True, why=why
             )
         elif before != after:
-            why = "code that looks for the former class does not find it" if gone else ""
+            why = "code that looks for the old class does not find it" if gone else ""
             yield InterfaceDifference(
                 kind="class changed", name=place, old=gone, new=come, breaking=bool(gone), why=why
             )
@@ -159,12 +161,12 @@ def _spec_differences(
 def _gone(
     history: History, subject: Subject, before: str, after: str
 ) -> Iterator[InterfaceDifference]:
-    """A subject that the latter release does not have: moved, or removed."""
+    """Yield the differences for a subject that the newer release lacks: moved, or removed."""
     old, new = history[subject][before], history[subject][after]
     text = min(old.values, key=_text)
     users, guarded = new.users or old.users, new.guarded or old.guarded
     by_name = sorted(guarded if guarded and not users else users)
-    why = f"{by_name[0]} takes it" if by_name else "callers do not find it"
+    why = f"{by_name[0]} imports it" if by_name else "callers do not find it"
     breaking = bool(users) or not guarded
     if not breaking:
         why += ", behind a guard"
@@ -178,9 +180,8 @@ def _gone(
 
 
 def _moved_to(history: History, subject: Subject, before: str, after: str) -> str | None:
-    """Where the latter release has a function of the same name, and alike, in another module.
-
-    One that is new there comes before one that the former release has too.
+    """Return the place in another module where the newer release has a function of the same name
+    with similar parameters; one that is new there comes first.
     """
     _, _, attribute = subject.name.partition(":")
     texts = history[subject][before].values
@@ -206,7 +207,7 @@ def _names(value: str | Structure) -> set[str]:
 
 
 def _without_moved(rows: Sequence[InterfaceChange]) -> Iterator[InterfaceChange]:
-    """All but what is new only because it moved there."""
+    """Yield all changes except additions that are the target of a move."""
     moved = {(c.subject.package, c.what.new, c.after) for c in rows if c.what.kind == "moved"}
     for change in rows:
         key = (change.subject.package, change.subject.name, change.after)
@@ -215,7 +216,7 @@ def _without_moved(rows: Sequence[InterfaceChange]) -> Iterator[InterfaceChange]
 
 
 def data(rows: Sequence[InterfaceChange]) -> list[dict[str, Any]]:
-    """The changes as JSON, one row each, in their order."""
+    """Return the changes as JSON data, one row each."""
     return [
         {
             "package": change.subject.package,
@@ -231,8 +232,8 @@ def data(rows: Sequence[InterfaceChange]) -> list[dict[str, Any]]:
 
 
 def rows(changes: Sequence[InterfaceChange]) -> Iterator[tuple[str, str, str, str, str]]:
-    """`(from, to, names, what changed, whether callers break)`: one row for all that changed alike
-    between the same two releases. Annotations are told only where nothing else changed."""
+    """Yield `(from, to, names, what changed, whether callers break)`: one row for all subjects with
+    the same change between the same two releases. Changed annotations count only alone."""
     by_subject: dict[tuple[str, str, str], list[InterfaceChange]] = {}
     for change in changes:
         key = change.before, change.after, change.subject.name

@@ -1,7 +1,8 @@
-"""Stage evidence → drift: what each cell saw of the interfaces that callers use. Pure.
+"""Stage results → interface changes: what each cell recorded of the interfaces that callers use.
+Pure.
 
-The record `signatures` and the checks `interface-*` look at functions, `private-names` at what the
-packages take from one another, `spec-modules` at the structure of the ModelOpt specs.
+The record `signatures` and the checks `interface-*` have functions, `private-names` has names that
+the packages use from each other, and `spec-modules` has the structure of the ModelOpt specs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OWNERS = {
     "torch": "torch",
     "transformer_engine": "transformer-engine",
 }
-"""By top-level module: the package whose release decides."""
+"""The package of each top-level module."""
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ _ASKED = frozenset({*HOLDS, CheckOutcome.UNSUPPORTED})
 
 
 Structure = tuple[tuple[str, tuple[str, ...]], ...]
-"""The classes at each place of a spec, sorted; places where nothing stands are left out."""
+"""The classes at each place of a spec, sorted; without empty places."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -42,10 +43,11 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSighting:
-    """What one release was seen to have of a subject, over all of its cells.
+    """What the cells of one release recorded of a subject.
 
-    `values` are the texts or structures, with the cells that saw them: none where it is absent,
-    several where cells disagree. `users` take it without a guard, `guarded` behind one.
+    `values`: the texts or structures with the cells that recorded them; empty if the release lacks
+    the subject, several if cells disagree. `users`: modules that import it without a guard;
+    `guarded`: modules that import it behind a guard.
     """
 
     values: dict[str | Structure, set[str]] = field(default_factory=dict)
@@ -54,11 +56,12 @@ class ReleaseSighting:
 
 
 History = dict[Subject, dict[str, ReleaseSighting]]
-"""By subject and release; a release of which nothing is known has no entry."""
+"""By subject and release; without releases of which nothing is known."""
 
 
 def history(cells: Iterable[Evidence]) -> History:
-    """What all cells saw. A cell that could not see a subject takes nothing from one that did."""
+    """Return the records of all cells; a cell in which the package was not imported does not count
+    as one that lacks the subject."""
     evidence = list(cells)
     paths = _interface_paths(evidence)
     history: History = {}
@@ -69,7 +72,7 @@ def history(cells: Iterable[Evidence]) -> History:
         for name, value, by in itertools.chain(_signatures(e), *looked):
             top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
             if top not in OWNERS or (value is None and top not in whole):
-                continue  # what does not import hides what it has
+                continue  # a package that cannot be imported may still have it
             release = e.pins[OWNERS[top]]
             subject = Subject(package=OWNERS[top], name=name)
             seen = history.setdefault(subject, {}).setdefault(release, ReleaseSighting())
@@ -81,8 +84,8 @@ def history(cells: Iterable[Evidence]) -> History:
 
 
 def _shared(make: Callable[[Any], T]) -> Callable[[Any], T]:
-    """`make`, once for each value, by its identity: thousands of cells share theirs. To be used
-    while all evidence is held."""
+    """Cache `make` by the identity of its argument, because thousands of cells share values. Valid
+    only as long as all results are in memory."""
     known: dict[int, T] = {}
 
     def get(value: Any) -> T:
@@ -94,24 +97,24 @@ def _shared(make: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 def _tops(modules: Any) -> tuple[set[str], set[str]]:
-    """The top-level packages of which modules were imported, and those of which one failed."""
+    """Return the top-level packages with an imported module, and those with a failed import."""
     rows = modules.items() if isinstance(modules, Mapping) else ()
     works = {_top(module) for module, how in rows if how == "ok"}
     return works, {_top(module) for module, how in rows if how != "ok"}
 
 
 def structure(layers: Any) -> Structure:
-    """The structure in what `spec-modules` recorded: by layer, by place, the class there.
+    """Return the structure from a record of `spec-modules`: class by layer and place.
 
-    Layers that are only numbered count as one: what stands at a place in any of them. Empty where
-    nothing of that form was recorded.
+    Numbered layers count as one, with the classes of all of them at each place. Empty if the record
+    has another form.
     """
     there: dict[str, set[str]] = {}
     for layer, places in layers.items() if isinstance(layers, Mapping) else ():
         numbered = layer == "layer" or layer.startswith("layers.")
         for place, name in places.items() if isinstance(places, Mapping) else ():
             if "Identity" in str(name):
-                continue  # stands for nothing
+                continue  # an empty place
             path = ".".join(part for part in ("" if numbered else layer, place) if part)
             there.setdefault(path, set()).add(str(name))
     return tuple((place, tuple(sorted(there[place]))) for place in sorted(there))
@@ -122,11 +125,11 @@ def _top(name: str) -> str:
 
 
 _Looked = tuple[str, str | Structure | None, tuple[str, bool] | None]
-"""A name, what was found there, and who takes it, behind a guard or not."""
+"""A name, its value, and the module that imports it, with whether it does so behind a guard."""
 
 
 def _signatures(e: Evidence) -> Iterator[_Looked]:
-    """The functions in the record of signatures."""
+    """Yield the functions in the record of signatures."""
     for name, value in e.recorded("signatures").items():
         if ":" in name and (value is None or isinstance(value, str)):
             yield name, value, None
@@ -135,7 +138,7 @@ def _signatures(e: Evidence) -> Iterator[_Looked]:
 def _looked(
     check: CheckResult, paths: Mapping[str, set[str]], structures: Callable[[Any], Structure]
 ) -> Iterator[_Looked]:
-    """What a check recorded; nothing of what is not in the form that it records."""
+    """Yield what a check recorded, without entries in another form."""
     if check.kind == "private-names":
         for name, row in check.details.items():
             if ":" in name and isinstance(row, Mapping):
@@ -151,8 +154,8 @@ def _looked(
 
 
 def _spec_functions(check: CheckResult, paths: Iterable[str]) -> Iterator[_Looked]:
-    """Those of `paths` that the check recorded; the others are absent where it saw its end."""
-    # It asserts only after it has looked at everything.
+    """Yield the `paths` that the check recorded; if the check completed, the others are absent."""
+    # The check makes its assertions only after it has recorded everything.
     asserted = check.failure is not None and check.failure.type == "AssertionError"
     for path in sorted(paths):
         module, _, name = path.rpartition(".")
@@ -164,7 +167,7 @@ def _spec_functions(check: CheckResult, paths: Iterable[str]) -> Iterator[_Looke
 
 
 def _interface_paths(evidence: Iterable[Evidence]) -> dict[str, set[str]]:
-    """By check: the dotted paths of functions that any cell recorded."""
+    """Return, by check, the dotted paths of functions that any cell recorded."""
     paths: dict[str, set[str]] = {}
     for e in evidence:
         for check in e.checks:
@@ -175,7 +178,7 @@ def _interface_paths(evidence: Iterable[Evidence]) -> dict[str, set[str]]:
 
 
 def _imported(e: Evidence, tops: Callable[[Any], tuple[set[str], set[str]]]) -> set[str]:
-    """The top-level packages of which the cell imported something, and failed to import nothing."""
+    """Return the top-level packages of which the cell imported a module and no import failed."""
     works: set[str] = set()
     fails: set[str] = set()
     for check in e.checks:

@@ -1,7 +1,7 @@
-"""Signatures as text: their parameters, and what differs between two of them. Pure.
+"""Parse signatures from text and compare them. Pure.
 
-The text is what `inspect.signature` gives, written on one line. Much of it is no Python: a
-default reads `<factory>`, a type variable `~T`. So it is taken apart by brackets and quotes.
+The text is `inspect.signature`'s, on one line. Parts of it are not valid Python (a default
+`<factory>`, a type variable `~T`), so it is split at brackets and quotes.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ WAYS = {
     POSITIONAL: {"by position"},
     PLAIN: {"by position", "by keyword"},
     KEYWORD: {"by keyword"},
-    ARGS: {"as one of many by position"},
-    KWARGS: {"as one of many by keyword"},
+    ARGS: {"as *args"},
+    KWARGS: {"as **kwargs"},
 }
-"""By kind: how an argument is given."""
+"""By kind: the ways to pass an argument."""
 
 MOST_BY_POSITION = 8
-"""No caller gives more arguments than these by position: what moves behind them breaks nobody."""
+"""Callers pass at most this many arguments by position; a later parameter can move without harm."""
 
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _TOKEN = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|->|[^'"()\[\]{}<>,=-]+|.""", re.DOTALL)
-"""A quoted text, an arrow, a run of what means nothing here, or one character."""
+"""A quoted text, an arrow, a run of other characters without a meaning here, or one character."""
 _NAMED = re.compile(r"(\*{0,2})([^\W\d]\w*)\s*([:=].*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One parameter. `default` and `annotation` are texts; None where it has none."""
+    """One parameter. `default` and `annotation` are texts, or None."""
 
     name: str
     kind: str
@@ -51,7 +51,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """Parameters in their order, and the text after the arrow."""
+    """The parameters in order, and the text after the arrow."""
 
     parameters: tuple[Parameter, ...]
     returns: str | None
@@ -62,26 +62,26 @@ class Signature:
 
     @functools.cached_property
     def positional(self) -> list[str]:
-        """Names of what can be given by position, without the object or class itself."""
+        """The names of parameters that can be passed by position, without `self` and `cls`."""
         names = [p.name for p in self.parameters if p.kind in (POSITIONAL, PLAIN)]
         return names[1:] if names[:1] in (["self"], ["cls"]) else names
 
     @property
     def takes(self) -> set[str]:
-        """The open-ended kinds that it has."""
+        """Which of `*args` and `**kwargs` it has."""
         return {p.kind for p in self.parameters} & {ARGS, KWARGS}
 
     @property
     def opaque(self) -> bool:
-        """Whether it is `(*args, **kwargs)`, which does not say what is taken."""
+        """Whether it is `(*args, **kwargs)`, which hides the accepted arguments."""
         rest = [p for p in self.parameters if p.name not in ("self", "cls")]
         return len(rest) == 2 and self.takes == {ARGS, KWARGS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class InterfaceDifference:
-    """One thing that differs. `breaking`: what was right with the former is refused by the
-    latter, or bound otherwise; `minor`: no call and no default is touched."""
+    """One difference. `breaking`: the newer release refuses a call that the older one accepts, or
+    binds its arguments differently; `minor`: it concerns no call and no default."""
 
     kind: str
     name: str | None = None
@@ -94,7 +94,7 @@ class InterfaceDifference:
 
 @functools.cache
 def parse(text: str) -> Signature | None:
-    """The signature that `text` writes; None where it is none, or cannot be taken apart."""
+    """Parse a signature; None if `text` is not one or cannot be split."""
     try:
         if not text.startswith("("):
             return None
@@ -108,10 +108,10 @@ def parse(text: str) -> Signature | None:
 
 
 def _outside(text: str) -> Iterator[int]:
-    """The places in `text` where something begins outside brackets and quotes.
+    """Yield the places of tokens in `text` outside of brackets and quotes.
 
     Raises:
-        ValueError: a bracket or a quote is left open, or closed without being open.
+        ValueError: a bracket or a quote is not closed, or a bracket is closed without being open.
     """
     waiting: list[str] = []
     for match in _TOKEN.finditer(text):
@@ -120,7 +120,7 @@ def _outside(text: str) -> Iterator[int]:
             waiting.append(_CLOSING[token])
         elif token in _CLOSING.values():
             if not waiting or waiting.pop() != token:
-                raise ValueError(f"{token} at {place} closes nothing")
+                raise ValueError(f"{token} at {place} has no opening bracket")
         elif token in ("'", '"'):
             break
         elif not waiting and token[0] not in "'\"":
@@ -128,14 +128,14 @@ def _outside(text: str) -> Iterator[int]:
     else:
         if not waiting:
             return
-    raise ValueError("a bracket or a quote is left open")
+    raise ValueError("a bracket or a quote is not closed")
 
 
 def _parameters(text: str) -> Iterator[Parameter]:
-    """The parameters between the parentheses.
+    """Yield the parameters between the parentheses.
 
     Raises:
-        ValueError: this is no list of parameters.
+        ValueError: the text is not a list of parameters.
     """
     if not text.strip():
         return
@@ -155,16 +155,16 @@ def _parameters(text: str) -> Iterator[Parameter]:
             parameter = _parameter(piece, kind)
             kind = KEYWORD if parameter.kind == ARGS else kind
             if parameter.name in names:
-                raise ValueError(f"{parameter.name} stands there twice")
+                raise ValueError(f"two parameters {parameter.name}")
             names.add(parameter.name)
             yield parameter
 
 
 def _parameter(piece: str, kind: str) -> Parameter:
-    """`name: annotation = default`, with stars before it where it is open-ended."""
+    """Parse `name: annotation = default`, possibly with stars before it."""
     match = _NAMED.fullmatch(piece)
     if match is None:
-        raise ValueError(f"{piece!r} is no parameter")
+        raise ValueError(f"invalid parameter {piece!r}")
     stars, name, rest = match[1], match[2], match[3] or ""
     equals = next((place for place in _outside(rest) if rest[place] == "="), len(rest))
     return Parameter(
@@ -177,7 +177,7 @@ def _parameter(piece: str, kind: str) -> Parameter:
 
 @functools.cache
 def compare(old: str, new: str) -> tuple[InterfaceDifference, ...]:
-    """What differs between two texts of a function; empty where they say the same."""
+    """Return the differences between two signatures of a function; empty if they mean the same."""
     if old == new:
         return ()
     before, after = parse(old), parse(new)
@@ -185,7 +185,7 @@ def compare(old: str, new: str) -> tuple[InterfaceDifference, ...]:
         return (_as_text(old, new, before, after),)
     if before.opaque != after.opaque:
         kind = "signature hidden" if after.opaque else "signature shown"
-        why = "(*args, **kwargs) does not say what is taken"
+        why = "(*args, **kwargs) hides the accepted arguments"
         return (InterfaceDifference(kind=kind, old=old, new=new, why=why),)
     return (*_removed(before, after), *_added(before, after), *_changed(before, after),
             *_order(before, after), *_annotations(before, after))  # fmt: skip
@@ -194,7 +194,7 @@ def compare(old: str, new: str) -> tuple[InterfaceDifference, ...]:
 def _as_text(
     old: str, new: str, before: Signature | None, after: Signature | None
 ) -> InterfaceDifference:
-    """Two texts of which one is no signature that can be read."""
+    """Return the difference of two texts of which at least one cannot be parsed."""
     calls = [text.startswith("(") for text in (old, new)]
     tells_nothing = (before is None or before.opaque) and not all(calls)
     return InterfaceDifference(
@@ -202,7 +202,7 @@ def _as_text(
         old=old,
         new=new,
         breaking=not tells_nothing,
-        why="has no signature to compare" if tells_nothing else "not known: it cannot be read",
+        why="has no signature to compare" if tells_nothing else "not known: it cannot be parsed",
         minor=tells_nothing,
     )
 
@@ -215,10 +215,10 @@ def _removed(before: Signature, after: Signature) -> Iterator[InterfaceDifferenc
         lost = [way for way in sorted(WAYS[p.kind]) if needed.get(way) not in after.takes]
         places = before.positional
         if p.name in places and "by position" not in lost:
-            # What it was given lands in the place of a parameter that came after it.
+            # Its argument is bound to a parameter that came after it.
             behind = places[places.index(p.name) + 1 :]
             lost += ["by position"] if set(behind) & set(after.positional) else []
-        why = "no longer taken" if lost else "still taken, as one of many"
+        why = "no longer accepted" if lost else "still accepted, by *args or **kwargs"
         if 0 < len(lost) < len(WAYS[p.kind]):
             why += f" {lost[0]}"
         yield InterfaceDifference(
@@ -237,7 +237,7 @@ def _added(before: Signature, after: Signature) -> Iterator[InterfaceDifference]
 
 
 def _changed(before: Signature, after: Signature) -> Iterator[InterfaceDifference]:
-    """Changes of kind and default of the parameters that both have."""
+    """Yield changes of kind and default, for parameters that both have."""
     for p in before.parameters:
         q = after.by_name.get(p.name)
         if q is None:
@@ -246,7 +246,7 @@ def _changed(before: Signature, after: Signature) -> Iterator[InterfaceDifferenc
             lost = ", ".join(sorted(WAYS[p.kind] - WAYS[q.kind]))
             yield InterfaceDifference(
                 kind="kind changed", name=p.name, old=p.kind, new=q.kind, breaking=bool(lost),
-                why=f"no longer taken {lost}" if lost else "",
+                why=f"no longer accepted {lost}" if lost else "",
             )  # fmt: skip
         if not _same(p.default, q.default):
             required = q.default is None and q.kind not in (ARGS, KWARGS)
@@ -255,7 +255,7 @@ def _changed(before: Signature, after: Signature) -> Iterator[InterfaceDifferenc
             yield InterfaceDifference(
                 kind=f"default {kind}", name=p.name, old=p.default, new=q.default,
                 breaking=required,
-                why="calls that leave it out get the new one" if kind == "changed" else why,
+                why="calls without it get the new default" if kind == "changed" else why,
             )  # fmt: skip
 
 
@@ -270,7 +270,7 @@ def _same(old: str | None, new: str | None) -> bool:
 
 
 def _order(before: Signature, after: Signature) -> Iterator[InterfaceDifference]:
-    """One difference where arguments given by position land elsewhere."""
+    """Yield one difference if arguments passed by position are bound to other parameters."""
     old, new = before.positional, after.positional
     kept = [name for name in old if name in new]
     moved = [i for i, name in enumerate(kept) if new[i] != name]
@@ -308,14 +308,14 @@ _BUILTIN = {"Dict", "FrozenSet", "List", "Set", "Tuple", "Type"}
 
 @functools.cache
 def canonical(text: str | None) -> str | None:
-    """An annotation in one spelling, without the modules of its names; as it is where it is no
-    expression. Releases of Python, and imports from the future, spell the same type differently
-    (`Optional[x.A]`, `Union[A, None]`, `A | None`); that is no change of an interface."""
+    """Return an annotation in one spelling, without modules of names; unchanged if it is not an
+    expression. Releases of Python, and `from __future__ import annotations`, spell the same type
+    differently (`Optional[x.A]`, `Union[A, None]`, `A | None`), which changes no interface."""
     if text is None:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd escapes in foreign text
+            warnings.simplefilter("ignore")  # invalid escapes in foreign text
             return ast.unparse(_Canonical().visit(ast.parse(text, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text
@@ -356,7 +356,7 @@ def _named(name: str) -> ast.expr:
 
 
 def _union(parts: list[ast.expr]) -> ast.expr:
-    """`Union[…]` of all parts, those of unions among them, each once and sorted."""
+    """Return `Union[…]` of all parts, with nested unions flattened, each part once, sorted."""
     flat: dict[str, ast.expr] = {}
     for part in parts:
         nested = (

@@ -1,4 +1,4 @@
-"""Differences in a few words, for a row of a table. Pure; the words are not escaped."""
+"""Differences of interfaces in a few words, for a row of a table. Pure; not escaped."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 
 FULL = 8
-"""More names than these are counted; those that break callers are named all the same."""
+"""If there are more names than these, they are counted, and only those that break callers named."""
 
 LONGEST = 60
-"""Characters that are shown of a default or a text."""
+"""The most characters of a default or a text."""
 
 _WHOLE = 300
-"""Characters that are shown of a name: all of it, but for what no package names so."""
+"""The most characters of a name; real names are shorter."""
 
 _KINDS = {
     "added": "added",
@@ -26,7 +26,7 @@ _KINDS = {
     "default added": "{name} is optional now: {new}",
     "default removed": "{name} is required now, was {old}",
     "default changed": "default of {name}: {old} → {new}",
-    "order changed": "order: {new} stands where {name} stood",
+    "order changed": "order: {new} is now at the place of {name}",
     "signature hidden": "signature hidden behind (*args, **kwargs)",
     "signature shown": "signature shown, was (*args, **kwargs)",
     "text changed": "no signature to compare: {old} → {new}",
@@ -35,13 +35,13 @@ _KINDS = {
     "class changed": "{name}: {old} → {new}",
     "annotation changed": "only annotations: {names}",
 }
-"""By kind, in the order of the table: what is said of one, or with `{names}` of all of them."""
+"""By kind, in the order of the table: words for one difference, or with `{names}` for all."""
 
 _BELOW = {"submodule added", "submodule removed"}
 
 
 def summary(what: Sequence[InterfaceDifference]) -> str:
-    """What changed; counts where there is much of a kind."""
+    """Return what changed; counts instead of names if there are many of a kind."""
     parts = []
     for kind, words in _KINDS.items():
         of_kind = [d for d in what if d.kind == kind]
@@ -56,7 +56,7 @@ def summary(what: Sequence[InterfaceDifference]) -> str:
 
 
 def breaks(what: Sequence[InterfaceDifference]) -> str:
-    """Whether callers break, and why: each reason once, with the names that it is given for."""
+    """Return whether callers break, and why: each reason once, with the names that it concerns."""
     reasons: dict[str, list[str]] = {}
     for difference in what:
         if difference.breaking:
@@ -87,7 +87,7 @@ def _in_words(words: str, difference: InterfaceDifference) -> str:
 
 
 def _short(old: str, new: str) -> tuple[str, str]:
-    """Two dotted paths without what they begin with alike, but for the last module."""
+    """Return two dotted paths without their common start, except its last module."""
     first, second = old.split("."), new.split(".")
     same = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), 0)
     return ".".join(first[max(same - 1, 0) :]), ".".join(second[max(same - 1, 0) :])
@@ -98,7 +98,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _names(kind: str, differences: Sequence[InterfaceDifference]) -> str:
-    """The names, those that are required or lie above others said so; or how many."""
+    """Return the names, with notes (required, or with others below it); or their number."""
     names = [d.name or "the whole" for d in differences]
     if kind.startswith("submodule"):
         below = _topmost(names)
@@ -114,6 +114,6 @@ def _names(kind: str, differences: Sequence[InterfaceDifference]) -> str:
 
 
 def _topmost(names: list[str]) -> dict[str, int]:
-    """Of places, those that lie below no other of them, each with the number below it."""
+    """Return the places that are not below another one, each with the number of places below it."""
     tops = [n for n in names if not any(n != o and (not o or n.startswith(f"{o}.")) for o in names)]
     return {top: sum(not top or n.startswith(f"{top}.") for n in names if n != top) for top in tops}
