@@ -229,7 +229,7 @@ def test_each_line_has_its_constraints_file_and_its_evidence(tmp_path: Path) -> 
     assert said[3].startswith("the line compiles source-only packages")
     assert said[4:] == [f"result: new (host, 2026-11-23): {tmp_path}/results/new/main.host.json"]
     gone = recommend.lines(advise((), CELLS), Path("nowhere"), snapshot.installs(), 1)
-    assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"
+    assert gone[1] == "  nowhere/new.txt does not exist; make it: nox -s report"
 
 
 ANSWERED = st.text(max_size=30) | st.lists(
