@@ -84,8 +84,8 @@ def test_the_answer_says_which_versions_whose_since_when_and_what_to_take(
         "tested below, not tested above)",
         "  take: megatron-core 0.16.1, nvidia-modelopt 0.41.0, transformer-engine 2.11.0, torch "
         "2.9.1, python 3.12 (compat-0.16-modelopt0.41, partial, tested 2026-11-23)",
-        "  likely to fail, too, but not run: nvidia-modelopt 0.44.1, transformer-engine newer than 2.17.1, "
-        "torch newer than 2.13.0",
+        "  likely to fail, too, but not run: nvidia-modelopt 0.44.1, transformer-engine newer than "
+        "2.17.1, torch newer than 2.13.0",
         "  tested: restore[gpt] fails with it in 1 cell (host, 2026-11-23); "
         "mcore-compat explain compat-0.16-modelopt0.44",
     ]

@@ -178,7 +178,8 @@ def test_what_was_tested_and_restores_nothing_is_told_and_no_install_line_of_it(
     advice = advise(parse("mcore 0.15.3, modelopt 0.47"), LINE)
     said = recommend.lines(advice, Path("x"), snapshot.installs(), 5)
     assert said[0] == (
-        "no cell that fits can be recommended: a15-lossy is incompatible: it fails in restore: all of it"
+        "no cell that fits can be recommended: a15-lossy is incompatible: it fails in "
+        "restore: all of it"
     )
     assert not any("x/a15-lossy.txt" in line for line in said)
     assert said[-1] == (

@@ -12,7 +12,11 @@ UNKNOWN = "not known"
 def lines(found: Found) -> Iterator[str]:
     """Yield the known errors that match, best first; else the most similar ones, marked as such."""
     if not found.sure:
-        near = "; the most similar known errors:" if found.matches else ", and no known error is similar"
+        near = (
+            "; the most similar known errors:"
+            if found.matches
+            else ", and no known error is similar"
+        )
         yield f"{UNKNOWN}{near}"
     for number, match in enumerate(found.matches):
         if number:
