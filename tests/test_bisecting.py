@@ -157,7 +157,7 @@ def test_stale_evidence_counts_only_where_it_is_asked_for(
     assert f"no result of {CHECK} that is up to date" in capsys.readouterr().err
     assert bisect("--no-run", "--stale", "--format", "json") == 0
     sources = {point["source"].partition(", ")[2] for point in said_of(capsys)["points"]}
-    assert sources == {"stale: the suite changed"}
+    assert sources == {"out of date: the suite changed"}
 
 
 def test_a_dry_run_runs_nothing_and_tells_the_cost(

@@ -178,8 +178,8 @@ def test_what_was_tested_and_restores_nothing_is_told_and_no_install_line_of_it(
     advice = advise(parse("mcore 0.15.3, modelopt 0.47"), LINE)
     said = recommend.lines(advice, Path("x"), snapshot.installs(), 5)
     assert said[0] == (
-        "no cell that fits can be recommended: "
-        "a15-lossy is incompatible: it fails in restore: all of it"
+        "no cell that fits can be recommended: a15-lossy is incompatible: it fails in "
+        "restore: all of it"
     )
     assert not any("x/a15-lossy.txt" in line for line in said)
     assert said[-1] == (
@@ -230,7 +230,7 @@ def test_each_line_has_its_constraints_file_and_its_evidence(tmp_path: Path) -> 
     assert said[3].startswith("the line compiles source-only packages")
     assert said[4:] == [f"result: new (host, 2026-11-23): {tmp_path}/results/new/main.host.json"]
     gone = recommend.lines(advise((), CELLS), Path("nowhere"), snapshot.installs(), 1)
-    assert gone[1] == "  nowhere/new.txt is not there; make it: nox -s report"
+    assert gone[1] == "  nowhere/new.txt does not exist; make it: nox -s report"
 
 
 ANSWERED = st.text(max_size=30) | st.lists(
