@@ -91,7 +91,7 @@ def test_what_loads_only_under_a_condition_is_a_change_that_names_it() -> None:
 @pytest.mark.parametrize(
     ("own", "word", "told"),
     [
-        (WITH, Word.GO, ", in FROM under the same condition alone, too;"),
+        (WITH, Word.GO, ", as in FROM;"),
         (replace(WITH, condition="other()"), Word.CHANGES, ""),
         (answer(BROKEN), Word.GO, ", not in FROM either;"),
         (WORKS, Word.CHANGES, ""),
