@@ -220,7 +220,7 @@ def test_a_go_without_checkpoints_does_not_say_that_they_load() -> None:
     profile = Profile(name="", features=("install",))
     made = answered(known(found, profile=profile))
     assert made.word is Word.GO
-    assert "its checkpoints load there" not in document.markdown(made)
+    assert "FROM's checkpoints load in TO" not in document.markdown(made)
 
 
 def test_an_incompatible_cell_is_a_no_even_where_nothing_is_lost() -> None:

@@ -140,7 +140,10 @@ def test_no_is_1_unless_the_loss_is_accepted(place: Place) -> None:
         (["0.16-modelopt0.41", "0.16.1-modelopt0.41.0"], "the same cell"),
         (["0.16-modelopt0.41", "current"], "only FROM can be"),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--python", "x"], "is only for FROM current"),
-        (["current", "0.16-modelopt0.42", "--no-run", "--python", "x"], "is no Python that runs"),
+        (
+            ["current", "0.16-modelopt0.42", "--no-run", "--python", "x"],
+            "is not a working Python interpreter",
+        ),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--no-run", "--blame"], "leave out one"),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--device-class", "gpu"], "add --no-run"),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--no-run", "--output", "."], "is a folder"),

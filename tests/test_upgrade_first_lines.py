@@ -121,7 +121,7 @@ def test_what_is_out_of_date_is_said_once() -> None:
     assert text.count("the suite changed") == text.count("the checks changed") == 1
     assert "FROM and TO (the suite changed), checkpoints (the checks changed)" in text
     assert (
-        "kept: everything in the profile that works in FROM works in TO; checkpoints of FROM load"
+        "kept: everything in the profile that works in FROM works in TO; FROM's checkpoints load"
         in text
     )
     assert made.next.command == "nox -s upgrade -- 0.16-modelopt0.41 0.16-modelopt0.42"

@@ -133,7 +133,7 @@ def _holds(answer: UpgradeAnswer) -> Iterator[str]:
     routes = [r for r in over.routes if r.counts] if over and over.state != NOT_TESTED else []
     bare = all(not r.condition or r.as_in_origin for r in routes)
     if routes and {r.load for r in routes} <= FINE and not needs and bare:
-        yield "checkpoints of FROM load in TO"
+        yield "FROM's checkpoints load in TO"
     known = not any(i.back or i.not_recorded for i in answer.interfaces)
     calls = "interface" in answer.profile.features
     breaks = any(c.counts(answer.profile) for i in answer.interfaces for c in i.breaking)
