@@ -77,10 +77,10 @@ def test_neighbours_are_told_and_labelled_where_nothing_was_exchanged() -> None:
     assert pair.target_pins == {"nvidia-modelopt": "0.45.0"}
     assert made.word is Word.CHANGES
     text = document.markdown(made)
-    label = "**between neighbours**, which does not decide the answer"
+    label = "**between similar cells**, which does not decide the answer"
     assert f"{label}: `{NEAR[0].name}` → `{NEAR[1].name}`" in text
     assert (
-        f"(between neighbours, {NEAR[0].name} → {NEAR[1].name}: load)"
+        f"(between similar cells: {NEAR[0].name} → {NEAR[1].name}: load)"
         in text.partition("\n\n## ")[0]
     )
     assert "  - default spec → default spec\n    - load: `gpt`, `mla-moe`\n" in text

@@ -155,7 +155,8 @@ class _Search:
         return self._known_bad(self._below(rest)) or (rest if self.bad(rest) else None)
 
     def least(self, moved: Moved) -> Moved:
-        """A failing combination within `moved` that has no smaller failing one. `moved` fails."""
+        """A failing combination within `moved`, none of whose subsets is known to fail. `moved`
+        itself fails."""
         while smaller := self._smaller(moved):
             moved = smaller
         return moved

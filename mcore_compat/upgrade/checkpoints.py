@@ -35,7 +35,7 @@ STATE_FORMAT = STATE_KIND.rpartition("-")[2]
 """The quantization format in which the exchange saves ModelOpt's state."""
 
 BUILD = "build-modelopt"
-"""The check that builds the model which all checkpoints but the default-spec ones are saved of."""
+"""The check that builds the model from which all checkpoints but default-spec ones are saved."""
 
 NOT_TESTED = "not tested"
 

@@ -31,7 +31,7 @@ class ChangedInterface:
 
     @property
     def private(self) -> bool:
-        """Whether its name marks it as private. Only the packages use it of one another, and
+        """Whether its name marks it as private. Only the packages use it among themselves, and
         whether they still fit is what the checks test."""
         parts = self.name.replace(":", ".").split(".")
         return any(part.startswith("_") and not part.startswith("__") for part in parts)

@@ -285,14 +285,14 @@ def _of_routes(word: Word, text: str, routes: Sequence[Route], before: str = "")
 
 
 def _of_neighbours(answer: UpgradeAnswer) -> str:
-    """How checkpoints load between neighbouring cells, in words; empty if not known."""
+    """How checkpoints load between similar cells, in words; empty if not known."""
     texts = (
         f"{pair.origin} → {pair.target}: "
         + (f"do not load: {loads.about(pair.fails)}" if pair.fails else "load")
         for pair in answer.neighbours
     )
     told = "; ".join(texts)
-    return f"between neighbours, {told}" if told else ""
+    return f"between similar cells: {told}" if told else ""
 
 
 BESIDE = "your code was read: "
